@@ -1,0 +1,70 @@
+/* Text that came from somewhere: slices, numbers, case, base64, and making it safe to print. ASCII
+ * only; the locale plays no part. */
+#ifndef TPROXY_LIB_TEXT_H
+#define TPROXY_LIB_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "lib/base.h"
+
+/* Bytes that belong to somebody else; not NUL-terminated. */
+struct str {
+    const char *p;
+    size_t n;
+};
+
+static inline struct str str_of(const char *s)
+{
+    return (struct str){s, strlen(s)};
+}
+
+/* For printf's "%.*s". */
+#define STR_ARG(s) (int)(s).n, (s).p
+
+/* Equality with a C string; the second form ignores ASCII case. */
+bool str_eq(struct str a, const char *b);
+bool str_ieq(struct str a, const char *b);
+
+/* Does `a` begin with `prefix` (ASCII case ignored)? */
+bool str_istarts(struct str a, const char *prefix);
+
+/* Without leading and trailing blanks (space and tab). */
+struct str str_trim(struct str s);
+
+/* Takes the first word (up to a blank) off *rest; *rest loses it and the blanks behind it. An empty
+ * word when there is none. */
+struct str str_word(struct str *rest);
+
+/* Cuts *rest at the first `sep`; returns what was before it, *rest is what is behind (empty when there was none). */
+struct str str_cut(struct str *rest, char sep);
+
+/* ASCII case-insensitive equality of C strings. */
+bool text_ieq(const char *a, const char *b);
+
+/* A decimal number that fills the whole of s, at most `max`. ERR when it is anything else. */
+int text_number(struct str s, uint64_t max, uint64_t *value) warn_unused;
+
+/* Formats into out[cap], cut at the end, always terminated. Returns the length written. */
+size_t text_fmt(char *out, size_t cap, const char *fmt, ...) printf_like(3, 4);
+
+/* Copies s into out[cap] for people to read: control bytes, DEL and bytes that are not valid UTF-8 become '?',
+ * cut at the end at a character boundary. Returns out. */
+char *text_printable(char *out, size_t cap, struct str s);
+
+/* Replaces control bytes by spaces, in place. */
+void text_sanitize(char *s);
+
+/* Bytes needed for the base64 form of n bytes, with padding and NUL (RFC 4648 section 4). */
+#define TEXT_BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
+
+/* Writes the base64 form with padding, terminated; out has TEXT_BASE64_SIZE(n) bytes. Returns its length. */
+size_t text_base64(char *out, const void *in, size_t n);
+
+/* Decodes strict base64 (padding required, no line breaks, unused bits zero) into out[cap]; *n is the
+ * number of bytes. ERR when malformed or too long. `out` may be `in.p` itself. */
+int text_unbase64(void *out, size_t cap, struct str in, size_t *n) warn_unused;
+
+#endif
