@@ -1,0 +1,36 @@
+/* A host and a port become a connection: resolve, then try the addresses one after the other, each with a head start of 250 ms over the next (RFC 8305 section 5). */
+#ifndef TPROXY_LIB_DIAL_H
+#define TPROXY_LIB_DIAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/fail.h"
+
+struct conn;
+struct dial;
+struct dns;
+struct loop;
+
+struct dial_to {
+    const char *host; /* name or literal; only read during dial_start */
+    uint16_t port;
+    bool allow_local;  /* also loopback, unspecified and link-local addresses; multicast never */
+    int64_t timeout;   /* for everything together, microseconds */
+};
+
+/* Called exactly once, never from inside dial_start; the dial is gone by then. Either a connected conn, which now belongs to the callee (who sets
+ * its handler), or NULL and *err: FAIL_DNS, FAIL_CONNECT, FAIL_TIMEOUT, or FAIL_CONFIG for an address that is not allowed. */
+struct dial_handler {
+    void (*done)(struct conn *conn, const struct error *err, void *arg);
+    void *arg;
+};
+
+struct dial *dial_start(struct loop *loop, struct dns *dns, const struct dial_to *to,
+                        struct dial_handler handler);
+
+/* Silence: nothing will be called, connections under way are dropped. NULL is allowed. */
+void dial_cancel(struct dial *dial);
+
+#endif

@@ -1,0 +1,61 @@
+/* The table of the operating system. */
+#include "lib/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t real_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void real_random(void *out, size_t n)
+{
+    unsigned char *p = out;
+    while (n) {
+        ssize_t got = getrandom(p, n, 0);
+        if (got < 0 && errno != EINTR) {
+            abort(); /* without chance there is no TLS and no safe DNS: better no process */
+        }
+        if (got > 0) {
+            p += got;
+            n -= (size_t)got;
+        }
+    }
+}
+
+static ssize_t real_splice(int in, int64_t *in_off, int out, int64_t *out_off, size_t n,
+                           unsigned flags)
+{
+    return splice(in, in_off, out, out_off, n, flags);
+}
+
+const struct sys sys_real = {
+    .now = real_now,
+    .random = real_random,
+    .socket = socket,
+    .bind = bind,
+    .listen = listen,
+    .accept4 = accept4,
+    .connect = connect,
+    .recv = recv,
+    .send = send,
+    .shutdown = shutdown,
+    .getsockopt = getsockopt,
+    .setsockopt = setsockopt,
+    .getsockname = getsockname,
+    .close = close,
+    .pipe2 = pipe2,
+    .splice = real_splice,
+    .epoll_create1 = epoll_create1,
+    .epoll_ctl = epoll_ctl,
+    .epoll_wait = epoll_wait,
+};
+
+const struct sys *sys = &sys_real;

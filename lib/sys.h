@@ -1,0 +1,46 @@
+/* The clock, chance and the socket calls as one table, so that tests can put a simulated world in
+ * their place. Every other file of tproxy reaches them through `sys` and in no other way. */
+#ifndef TPROXY_LIB_SYS_H
+#define TPROXY_LIB_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "lib/base.h"
+
+/* Each entry behaves like the system call of its name: -1 and errno on failure. */
+struct sys {
+    int64_t (*now)(void);               /* monotonic clock, microseconds */
+    void (*random)(void *out, size_t n); /* unpredictable bytes; never fails, never blocks after boot */
+
+    int (*socket)(int domain, int type, int protocol);
+    int (*bind)(int fd, const struct sockaddr *addr, socklen_t n);
+    int (*listen)(int fd, int backlog);
+    int (*accept4)(int fd, struct sockaddr *addr, socklen_t *n, int flags);
+    int (*connect)(int fd, const struct sockaddr *addr, socklen_t n);
+    ssize_t (*recv)(int fd, void *p, size_t n, int flags);
+    ssize_t (*send)(int fd, const void *p, size_t n, int flags);
+    int (*shutdown)(int fd, int how);
+    int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *n);
+    int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t n);
+    int (*getsockname)(int fd, struct sockaddr *addr, socklen_t *n);
+    int (*close)(int fd);
+
+    int (*pipe2)(int fds[2], int flags);
+    ssize_t (*splice)(int in, int64_t *in_off, int out, int64_t *out_off, size_t n, unsigned flags);
+
+    int (*epoll_create1)(int flags);
+    int (*epoll_ctl)(int epfd, int op, int fd, struct epoll_event *event);
+    int (*epoll_wait)(int epfd, struct epoll_event *events, int max, int timeout_ms);
+};
+
+/* The table in force: the real one from the start; tests assign another before anything is open. */
+extern const struct sys *sys;
+
+/* The table of the operating system. */
+extern const struct sys sys_real;
+
+#endif

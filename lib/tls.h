@@ -1,0 +1,77 @@
+/* TLS 1.2 and 1.3 as client, over mbedTLS. Knows no sockets: bytes come and go through two functions.
+ * Only this module and lib/digest include mbedTLS. */
+#ifndef TPROXY_LIB_TLS_H
+#define TPROXY_LIB_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/base.h"
+#include "lib/fail.h"
+
+/* Certificates that are trusted: parsed once, shared, reference-counted. */
+struct tls_roots;
+
+/* Reads the PEM file `path`; NULL: SSL_CERT_FILE or the first bundle found in the usual places of the
+ * Linux distributions. NULL and *err (naming the file) when there is none or nothing in it is usable; single unusable
+ * certificates are skipped. */
+struct tls_roots *tls_roots_load(const char *path, struct error *err);
+struct tls_roots *tls_roots_ref(struct tls_roots *roots);
+void tls_roots_unref(struct tls_roots *roots);
+
+/* How to talk TLS with one server; shared by the connections to it, reference-counted. Keeps the session that the next
+ * connection resumes: dropping it drops the session, so whoever has their own share nothing. */
+struct tls_client;
+
+enum tls_version { TLS_VERSION_ANY, TLS_VERSION_1_2, TLS_VERSION_1_3 };
+
+struct tls_settings {
+    const char *host;       /* name or address that the certificate must carry; also SNI, unless an address */
+    bool trust_any;         /* accept any certificate chain (mail.<p>.ssl.trust) */
+    bool check_host;        /* compare name or IP address (RFC 6125, IP SANs) */
+    enum tls_version min, max; /* ANY: 1.2 and 1.3 */
+};
+
+struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_settings *settings,
+                                  struct error *err);
+struct tls_client *tls_client_ref(struct tls_client *client);
+void tls_client_unref(struct tls_client *client);
+
+/* One connection. */
+struct tls;
+
+/* How it reaches the wire. send takes all n bytes (it queues what the socket refuses), or ERR. recv gives OK and
+ * *got > 0, or AGAIN, or OK and *got = 0 at the end of the stream, or ERR. */
+struct tls_wire {
+    int (*send)(void *arg, const unsigned char *p, size_t n);
+    int (*recv)(void *arg, unsigned char *p, size_t cap, size_t *got);
+    void *arg;
+};
+
+/* Takes a reference on client. */
+struct tls *tls_new(struct tls_client *client, struct tls_wire wire, struct error *err);
+
+/* Frees, wipes; says goodbye (close_notify) only if tls_shutdown was called. NULL is allowed. */
+void tls_free(struct tls *tls);
+
+/* One step, which may take milliseconds. OK: done. AGAIN with *more set: there is another step to do now; without: wait for input. ERR: FAIL_TLS, or FAIL_CERT
+ * when the certificate is to blame, with what is wrong with it (not trusted, expired, wrong name ...). */
+int tls_handshake(struct tls *tls, bool *more, struct error *err) warn_unused;
+
+/* OK and *n > 0, or OK and *n = 0 at the end (close_notify, or the end of the stream without it: POP3 answers
+ * are delimited, so a missing close_notify is only *truncated = true), or AGAIN, or ERR. Takes tickets in passing. */
+int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, struct error *err) warn_unused;
+
+/* All n bytes become records and go to wire.send. */
+int tls_write(struct tls *tls, const void *p, size_t n, struct error *err) warn_unused;
+
+/* Sends close_notify. */
+void tls_shutdown(struct tls *tls);
+
+/* Was an earlier session resumed? */
+bool tls_resumed(const struct tls *tls);
+
+/* "TLSv1.3" */
+const char *tls_version_name(const struct tls *tls);
+
+#endif
