@@ -5,6 +5,7 @@
 #define TPROXY_LIB_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/base.h"
@@ -13,7 +14,8 @@
 enum log_level { LOG_TRACE, LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_FATAL };
 enum log_format { LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
 
-/* Where lines go from now on and in which form. Until it is called: text to descriptor 2. */
+/* Where lines go from now on and in which form. Until it is called: text to descriptor 2. The
+ * descriptor stays the caller's, must stay open, and its flags stay as they are. The process ignores SIGPIPE. */
 void log_open(int fd, enum log_format format);
 
 void log_set_level(enum log_level level);
@@ -42,8 +44,10 @@ void log_fields(enum log_level level, const char *module, const struct log_field
 
 #define log_line(level, module, ...) log_fields(level, module, NULL, 0, __VA_ARGS__)
 
-/* Writes what was gathered as far as the descriptor takes it now. */
-void log_flush(void);
+/* Writes what was gathered as far as the descriptor takes it now. AGAIN: lines are left, because the
+ * reader does not read; nothing but another call will write them. Lines that find the buffer full are
+ * dropped, and "N log lines dropped" stands in their place. */
+int log_flush(void);
 
 /* The same, but waits up to a second for the reader: for the end of the process. */
 void log_flush_wait(void);

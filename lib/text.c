@@ -111,8 +111,7 @@ size_t text_fmt(char *out, size_t cap, const char *fmt, ...)
     return (size_t)n < cap ? (size_t)n : cap - 1;
 }
 
-/* Length of the UTF-8 character at s (RFC 3629 section 4), 0 when it is not one. */
-static size_t utf8_length(struct str s)
+size_t text_utf8_length(struct str s)
 {
     unsigned char c = (unsigned char)s.p[0];
     size_t n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
@@ -139,7 +138,7 @@ char *text_printable(char *out, size_t cap, struct str s)
 {
     size_t o = 0;
     while (s.n) {
-        size_t n = utf8_length(s);
+        size_t n = text_utf8_length(s);
         bool bad = n == 0 || (n == 1 && control(s.p[0]));
         if (bad) {
             n = 1;

@@ -54,6 +54,9 @@ size_t text_fmt(char *out, size_t cap, const char *fmt, ...) printf_like(3, 4);
  * cut at the end at a character boundary. Returns out. */
 char *text_printable(char *out, size_t cap, struct str s);
 
+/* Length of the UTF-8 character (RFC 3629 section 4) that the non-empty s begins with, 0 when there is none. */
+size_t text_utf8_length(struct str s);
+
 /* Replaces control bytes by spaces, in place. */
 void text_sanitize(char *s);
 
