@@ -38,18 +38,6 @@ static inline void list_remove(struct list *member)
     list_init(member);
 }
 
-/* Moves all members of `from` into the empty list `to`. */
-static inline void list_take(struct list *to, struct list *from)
-{
-    if (list_empty(from)) {
-        list_init(to);
-        return;
-    }
-    *to = *from;
-    to->next->prev = to->prev->next = to;
-    list_init(from);
-}
-
 /* Loops over the members. The body may remove the current one, and no other. */
 #define LIST_EACH(it, head)                                                                        \
     for (struct list *it = (head)->next, *it##_next = it->next; it != (head);                      \

@@ -22,12 +22,12 @@
 
 enum {
     BATCH = 128,     /* events taken in one turn */
-    LONG_STEPS = 2,  /* long computations in one turn */
     FIRST_HEAP = 64, /* timers before the heap grows */
 };
 
-/* After this time the ready list gives way to new events. */
+/* After this time in a turn the ready list gives way to new events, and no second long step begins. */
 #define READY_TIME MILLIS(2)
+#define LONG_STEP_TIME MILLIS(1)
 
 struct signal_handler {
     struct io io;
@@ -40,7 +40,7 @@ struct loop {
     int epfd;
     bool running;
     int64_t now;
-    int long_steps;
+    bool long_step_taken;
 
     struct epoll_event batch[BATCH];
     int batch_len, batch_pos;
@@ -331,7 +331,11 @@ void loop_bury(struct loop *loop, struct task *t, void (*free_it)(struct task *)
 
 bool loop_take_long_step(struct loop *loop)
 {
-    return loop->long_steps > 0 && loop->long_steps--;
+    if (loop->long_step_taken && sys->now() - loop->now > LONG_STEP_TIME) {
+        return false;
+    }
+    loop->long_step_taken = true;
+    return true;
 }
 
 static void run_ready(struct loop *loop)
@@ -350,7 +354,7 @@ void loop_turn(struct loop *loop, bool wait)
 {
     int n = sys->epoll_wait(loop->epfd, loop->batch, BATCH, wait ? wait_ms(loop) : 0);
     loop->now = sys->now();
-    loop->long_steps = LONG_STEPS;
+    loop->long_step_taken = false;
     while (!list_empty(&loop->next_turn)) {
         struct list *first = loop->next_turn.next;
         list_remove(first);

@@ -1,0 +1,759 @@
+/* A byte stream with one callback: socket, TLS, buffers and deadline behind one face.
+ *
+ *   conn_connect --> CONNECTING --.                     .--> FAILED --> (conn_close)
+ *                                 |  CONNECTED          |
+ *   conn_new ---------------------+--> OPEN ------------+
+ *                                      |  ^ CONNECTED   |
+ *                       conn_start_tls v  |             |
+ *                                    HANDSHAKE ---------+
+ *
+ *   conn_linger: OPEN --> LINGER --> CLOSED            conn_close: any --> CLOSED
+ *
+ * Bytes in:   socket -> (TLS) -> the loop's scratch memory -> callback; what it leaves goes to `in`.
+ * Bytes out:  conn_write -> (TLS) -> socket; what that refuses goes to `out`. A TLS record is queued whole, so
+ *             mbedTLS never has a write to repeat.
+ *
+ * All work is done by step(), which the loop calls when the socket is ready and which the public functions post;
+ * so no callback ever comes from inside a call. */
+#include "lib/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/buf.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/pipes.h"
+#include "lib/sys.h"
+#include "lib/tls.h"
+
+#define LINGER_TIME SECONDS(2)
+
+/* Cheap steps of a TLS handshake are taken together up to this time. */
+#define HANDSHAKE_TIME 500
+
+/* The default capacity of a pipe, pipe(7). */
+enum { PIPE_SIZE = 65536 };
+
+enum state { STATE_CONNECTING, STATE_OPEN, STATE_HANDSHAKE, STATE_LINGER, STATE_FAILED, STATE_CLOSED };
+
+struct conn {
+    struct loop *loop;
+    struct io io;
+    struct task task;
+    struct timer timer;
+    struct conn_handler handler;
+    struct tls *tls;
+    struct buf *in;      /* read and not consumed; NULL when empty */
+    struct buf *out;     /* to be sent; NULL when empty */
+    struct pipe *pipe;   /* to be sent before `out`; NULL when empty */
+    const char *view;    /* during a callback: what was just read, in the scratch memory */
+    uint32_t view_len;
+    enum state state : 8;
+    unsigned paused : 1;
+    unsigned raw : 1;
+    unsigned show : 1;          /* `in` has to be shown although nothing new came */
+    unsigned at_end : 1;        /* the peer's stream has been read to its end */
+    unsigned eof_told : 1;      /* ... and the user knows */
+    unsigned drained_due : 1;   /* something was queued: DRAINED is to follow */
+    unsigned shutdown_due : 1;  /* our end of stream goes out behind what is queued */
+    unsigned send_broken : 1;   /* the peer takes nothing any more */
+    unsigned failed_told : 1;
+    struct error *error;
+};
+
+static size_t conns;
+
+static void step(struct conn *c);
+
+static void on_ready(struct io *io)
+{
+    step(container_of(io, struct conn, io));
+}
+
+static void on_task(struct task *t)
+{
+    step(container_of(t, struct conn, task));
+}
+
+static void emit(struct conn *c, enum conn_event event)
+{
+    c->handler.event(c, event, c->handler.arg);
+}
+
+static void set_error(struct conn *c, const struct error *err)
+{
+    if (c->state == STATE_FAILED || c->state == STATE_CLOSED) {
+        return;
+    }
+    c->error = mem_alloc(sizeof(*c->error));
+    *c->error = *err;
+    c->state = STATE_FAILED;
+    loop_soon(c->loop, &c->task, on_task);
+}
+
+static void set_errno(struct conn *c, int code)
+{
+    struct error err;
+    error_set(&err, code == ETIMEDOUT ? FAIL_TIMEOUT : FAIL_REMOTE, "%s", strerror(code));
+    set_error(c, &err);
+}
+
+/* ---- making one ---- */
+
+static struct conn *new_conn(struct loop *loop, int fd, enum state state,
+                             struct conn_handler handler)
+{
+    struct conn *c = mem_zalloc(sizeof(*c));
+    c->loop = loop;
+    c->handler = handler;
+    c->state = state;
+    task_init(&c->task);
+    if (loop_add(loop, &c->io, fd, IO_KIND_DATA, on_ready) != OK) {
+        sys->close(fd);
+        free(c);
+        return NULL;
+    }
+    conns++;
+    return c;
+}
+
+struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler)
+{
+    struct conn *c = new_conn(loop, fd, STATE_OPEN, handler);
+    if (c) {
+        c->io.ready = IO_WRITE; /* a new socket takes a greeting without being asked */
+    }
+    return c;
+}
+
+struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_len,
+                          struct conn_handler handler, struct error *err)
+{
+    int fd = sys->socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
+        return NULL;
+    }
+    int on = 1;
+    sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (sys->connect(fd, addr, addr_len) < 0 && errno != EINPROGRESS) {
+        error_set(err, FAIL_CONNECT, "%s", strerror(errno));
+        sys->close(fd);
+        return NULL;
+    }
+    struct conn *c = new_conn(loop, fd, STATE_CONNECTING, handler);
+    if (!c) {
+        error_set(err, FAIL_INTERNAL, "epoll: %s", strerror(errno));
+    }
+    return c;
+}
+
+void conn_set_handler(struct conn *c, struct conn_handler handler)
+{
+    c->handler = handler;
+    c->show = true;
+    loop_soon(c->loop, &c->task, on_task);
+}
+
+/* ---- bytes out ---- */
+
+size_t conn_pending(const struct conn *c)
+{
+    return (c->out ? buf_len(c->out) : 0) + (c->pipe ? c->pipe->fill : 0);
+}
+
+static void queue(struct conn *c, const void *p, size_t n)
+{
+    if (n == 0) {
+        return;
+    }
+    if (!c->out) {
+        c->out = mem_alloc(sizeof(*c->out));
+        buf_init(c->out, CONN_QUEUE_MAX);
+    }
+    if (buf_add(c->out, p, n) != OK) {
+        struct error err;
+        error_set(&err, FAIL_LIMIT, "the peer does not take what we send (more than %d bytes wait)",
+                  CONN_QUEUE_MAX);
+        set_error(c, &err);
+    }
+    c->drained_due = true;
+}
+
+/* Result of a call that sends: bytes gone; marks what it learned about the socket. */
+static size_t sent(struct conn *c, ssize_t result, size_t wanted)
+{
+    if (result < 0) {
+        c->io.ready &= ~(unsigned)IO_WRITE;
+        if (errno != EAGAIN) {
+            /* What the peer said before it went is still to be read: step() fails the conn after that. */
+            c->send_broken = true;
+            loop_soon(c->loop, &c->task, on_task);
+            return wanted;
+        }
+        return 0;
+    }
+    if ((size_t)result < wanted) {
+        c->io.ready &= ~(unsigned)IO_WRITE;
+    }
+    return (size_t)result;
+}
+
+static ssize_t send_now(struct conn *c, const void *p, size_t n)
+{
+    ssize_t gone;
+    do {
+        gone = sys->send(c->io.fd, p, n, MSG_NOSIGNAL);
+    } while (gone < 0 && errno == EINTR);
+    return gone;
+}
+
+static void send_or_queue(struct conn *c, const void *p, size_t n)
+{
+    size_t gone = 0;
+    if (c->send_broken) {
+        return;
+    }
+    if (conn_pending(c) == 0 && c->io.ready & IO_WRITE) {
+        gone = sent(c, send_now(c, p, n), n);
+    }
+    queue(c, (const char *)p + gone, n - gone);
+}
+
+static void flush_pipe(struct conn *c)
+{
+    while (c->pipe->fill && c->io.ready & IO_WRITE) {
+        ssize_t n = sys->splice(c->pipe->read_end, NULL, c->io.fd, NULL, c->pipe->fill,
+                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        c->pipe->fill -= sent(c, n, c->pipe->fill);
+    }
+    if (c->pipe->fill == 0) {
+        pipe_give(c->pipe);
+        c->pipe = NULL;
+    }
+}
+
+static void drop_out(struct conn *c)
+{
+    if (c->out) {
+        buf_wipe(c->out);
+        free(c->out);
+        c->out = NULL;
+    }
+}
+
+/* Sends what is queued, then our end of stream if it is due. */
+static void flush(struct conn *c)
+{
+    if (c->pipe) {
+        flush_pipe(c);
+    }
+    while (!c->pipe && c->out && c->io.ready & IO_WRITE) {
+        struct str s = buf_str(c->out);
+        buf_drop(c->out, sent(c, send_now(c, s.p, s.n), s.n));
+        if (buf_len(c->out) == 0) {
+            drop_out(c);
+        }
+    }
+    if (c->shutdown_due && conn_pending(c) == 0) {
+        c->shutdown_due = false;
+        sys->shutdown(c->io.fd, SHUT_WR);
+    }
+}
+
+void conn_write(struct conn *c, const void *p, size_t n)
+{
+    if (c->state != STATE_OPEN || n == 0) {
+        return;
+    }
+    if (c->tls) {
+        struct error err;
+        if (tls_write(c->tls, p, n, &err) != OK) {
+            set_error(c, &err);
+        }
+    } else {
+        send_or_queue(c, p, n);
+    }
+}
+
+void conn_shutdown(struct conn *c)
+{
+    if (c->state != STATE_OPEN) {
+        return;
+    }
+    if (c->tls) {
+        tls_shutdown(c->tls);
+    }
+    c->shutdown_due = true;
+    flush(c);
+}
+
+/* ---- bytes in ---- */
+
+struct str conn_data(const struct conn *c)
+{
+    return c->in ? buf_str(c->in) : (struct str){c->view ? c->view : "", c->view_len};
+}
+
+void conn_consume(struct conn *c, size_t n)
+{
+    if (c->in) {
+        buf_drop(c->in, n);
+    } else {
+        assert(n <= c->view_len);
+        c->view += n;
+        c->view_len -= (uint32_t)n;
+    }
+}
+
+int conn_line(struct conn *c, size_t max, struct str *line)
+{
+    struct str data = conn_data(c);
+    const char *lf = data.n ? memchr(data.p, '\n', data.n < max ? data.n : max) : NULL;
+    if (!lf) {
+        return data.n >= max ? ERR : AGAIN;
+    }
+    size_t n = (size_t)(lf - data.p);
+    *line = (struct str){data.p, n && lf[-1] == '\r' ? n - 1 : n};
+    conn_consume(c, n + 1);
+    return OK;
+}
+
+static void drop_in(struct conn *c)
+{
+    if (c->in) {
+        buf_wipe(c->in);
+        free(c->in);
+        c->in = NULL;
+    }
+}
+
+/* Adds to `in`, which always has room: nobody reads more than fits. */
+static void keep(struct conn *c, const char *p, size_t n)
+{
+    int rc = buf_add(c->in, p, n);
+    assert(rc == OK);
+    (void)rc;
+}
+
+/* Tells the user of data, and keeps what the user leaves. */
+static void show_data(struct conn *c)
+{
+    c->show = false;
+    emit(c, CONN_DATA);
+    if (c->state == STATE_CLOSED) {
+        return;
+    }
+    if (c->in && buf_len(c->in) == 0) {
+        drop_in(c);
+    }
+    if (c->view_len) {
+        c->in = mem_alloc(sizeof(*c->in));
+        buf_init(c->in, LOOP_SCRATCH);
+        keep(c, c->view, c->view_len);
+    }
+    c->view = NULL;
+    c->view_len = 0;
+}
+
+/* recv() that keeps the readiness bits and at_end true. AGAIN also at the end. ERR: errno. */
+static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
+{
+    if (c->at_end || !(c->io.ready & IO_READ)) {
+        return AGAIN;
+    }
+    ssize_t got;
+    do {
+        got = sys->recv(c->io.fd, p, cap, 0);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) {
+        c->io.ready &= ~(unsigned)IO_READ;
+        return errno == EAGAIN ? AGAIN : ERR;
+    }
+    if (got == 0) {
+        c->at_end = true;
+        return AGAIN;
+    }
+    /* A short read has emptied the socket: the next edge will tell, unless the peer's end is already
+     * behind these bytes. */
+    if ((size_t)got < cap && !(c->io.ready & IO_BROKEN)) {
+        c->io.ready &= ~(unsigned)IO_READ;
+        c->at_end = c->io.ready & IO_HANGUP;
+    }
+    *n = (size_t)got;
+    return OK;
+}
+
+static int wire_send(void *arg, const unsigned char *p, size_t n)
+{
+    struct conn *c = arg;
+    send_or_queue(c, p, n);
+    return OK;
+}
+
+static int wire_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
+{
+    struct conn *c = arg;
+    int rc = read_socket(c, p, cap, got);
+    if (rc == AGAIN && c->at_end) {
+        *got = 0;
+        return OK;
+    }
+    return rc;
+}
+
+/* Reads records until `cap` is full or no more has come: the user sees few large pieces. */
+static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
+{
+    *n = 0;
+    while (*n < cap) {
+        struct error err;
+        size_t got = 0;
+        bool truncated = false;
+        int rc = tls_read(c->tls, p + *n, cap - *n, &got, &truncated, &err);
+        if (rc == ERR) {
+            set_error(c, &err);
+            return ERR;
+        }
+        if (rc == OK && got == 0) {
+            c->at_end = true;
+        }
+        if (rc == AGAIN || got == 0) {
+            return *n ? OK : AGAIN;
+        }
+        *n += got;
+    }
+    return OK;
+}
+
+/* Reads once and shows it. True: the socket (or TLS) may have more. */
+static bool read_and_show(struct conn *c)
+{
+    size_t kept = c->in ? buf_len(c->in) : 0;
+    size_t cap = LOOP_SCRATCH - kept, n = 0;
+    char *p = loop_scratch(c->loop);
+    if (cap == 0) {
+        return false; /* the user consumes nothing: the peer has to wait */
+    }
+    int rc = c->tls ? read_tls(c, p, cap, &n) : read_socket(c, p, cap, &n);
+    if (rc == ERR && c->state == STATE_OPEN) {
+        set_errno(c, errno);
+    }
+    if (rc != OK) {
+        return false;
+    }
+    if (c->in) {
+        keep(c, p, n);
+    } else {
+        c->view = p;
+        c->view_len = (uint32_t)n;
+    }
+    show_data(c);
+    return n == cap || c->io.ready & IO_READ;
+}
+
+static void read_step(struct conn *c)
+{
+    if (c->show && c->in) {
+        show_data(c);
+    }
+    c->show = false;
+    if (c->state != STATE_OPEN || c->paused || c->eof_told) {
+        return;
+    }
+    if (c->raw && !c->at_end) {
+        if (c->io.ready & IO_READ) {
+            emit(c, CONN_DATA);
+        }
+        return;
+    }
+    if (read_and_show(c) && c->state == STATE_OPEN) {
+        loop_soon(c->loop, &c->task, on_task);
+        return;
+    }
+    if (c->state == STATE_OPEN && c->at_end && !c->paused && !c->eof_told) {
+        c->eof_told = true;
+        emit(c, CONN_EOF);
+    }
+}
+
+void conn_pause(struct conn *c)
+{
+    c->paused = true;
+}
+
+void conn_resume(struct conn *c)
+{
+    if (c->paused) {
+        c->paused = false;
+        c->show = true;
+        loop_soon(c->loop, &c->task, on_task);
+    }
+}
+
+/* ---- splice ---- */
+
+void conn_set_raw(struct conn *c, bool raw)
+{
+    c->raw = raw;
+    loop_soon(c->loop, &c->task, on_task);
+}
+
+int conn_splice(struct conn *from, struct conn *to, size_t *n)
+{
+    if (from->tls || to->tls || from->in || conn_pending(to) || from->state != STATE_OPEN ||
+        to->state != STATE_OPEN) {
+        return ERR;
+    }
+    struct pipe *pipe = pipe_take();
+    if (!pipe) {
+        return ERR;
+    }
+    ssize_t got = sys->splice(from->io.fd, NULL, pipe->write_end, NULL, PIPE_SIZE,
+                              SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (got > 0) {
+        *n = (size_t)got;
+        pipe->fill = (size_t)got;
+        to->pipe = pipe;
+        flush(to);
+        to->drained_due |= conn_pending(to) > 0;
+        loop_soon(from->loop, &from->task, on_task);
+        return OK;
+    }
+    pipe_give(pipe);
+    if (got < 0 && errno == EINVAL) {
+        return ERR;
+    }
+    from->io.ready &= ~(unsigned)IO_READ;
+    if (got == 0) {
+        from->at_end = true;
+        loop_soon(from->loop, &from->task, on_task);
+    } else if (errno != EAGAIN) {
+        set_errno(from, errno);
+    }
+    return AGAIN;
+}
+
+/* ---- TLS ---- */
+
+void conn_start_tls(struct conn *c, struct tls_client *client)
+{
+    struct error err;
+    if (conn_data(c).n) {
+        error_set(&err, FAIL_PROTOCOL, "bytes in clear text behind the consent to TLS");
+        set_error(c, &err);
+        return;
+    }
+    struct tls_wire wire = {.send = wire_send, .recv = wire_recv, .arg = c};
+    c->tls = tls_new(client, wire, &err);
+    if (!c->tls) {
+        set_error(c, &err);
+        return;
+    }
+    c->state = STATE_HANDSHAKE;
+    loop_soon(c->loop, &c->task, on_task);
+}
+
+bool conn_is_tls(const struct conn *c)
+{
+    return c->tls;
+}
+
+bool conn_tls_resumed(const struct conn *c)
+{
+    return c->tls && tls_resumed(c->tls);
+}
+
+static void handshake_step(struct conn *c)
+{
+    flush(c);
+    if (!loop_take_long_step(c->loop)) {
+        loop_next_turn(c->loop, &c->task, on_task);
+        return;
+    }
+    struct error err;
+    bool more = true;
+    int rc = AGAIN;
+    int64_t until = sys->now() + HANDSHAKE_TIME;
+    while (rc == AGAIN && more && sys->now() <= until) {
+        rc = tls_handshake(c->tls, &more, &err);
+    }
+    if (rc == ERR) {
+        set_error(c, &err);
+    } else if (rc == AGAIN && more) {
+        loop_next_turn(c->loop, &c->task, on_task);
+    } else if (rc == OK) {
+        c->state = STATE_OPEN;
+        c->show = true;
+        loop_soon(c->loop, &c->task, on_task); /* TLS may hold the first bytes already */
+        emit(c, CONN_CONNECTED);
+    }
+}
+
+/* ---- the one step ---- */
+
+static void connecting_step(struct conn *c)
+{
+    int code = 0;
+    socklen_t n = sizeof(code);
+    if (!(c->io.ready & (IO_WRITE | IO_BROKEN))) {
+        return;
+    }
+    if (c->io.ready & IO_BROKEN &&
+        sys->getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &code, &n) == 0 && code) {
+        struct error err;
+        error_set(&err, code == ETIMEDOUT ? FAIL_TIMEOUT : FAIL_CONNECT, "%s", strerror(code));
+        set_error(c, &err);
+        return;
+    }
+    c->state = STATE_OPEN;
+    loop_soon(c->loop, &c->task, on_task);
+    emit(c, CONN_CONNECTED);
+}
+
+/* A peer that has reset the connection is gone even while we do not read. */
+static void check_broken(struct conn *c)
+{
+    int code = 0;
+    socklen_t n = sizeof(code);
+    if (sys->getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &code, &n) == 0 && code) {
+        set_errno(c, code);
+    }
+}
+
+static void open_step(struct conn *c)
+{
+    flush(c);
+    if (c->drained_due && conn_pending(c) == 0) {
+        c->drained_due = false;
+        emit(c, CONN_DRAINED);
+        if (c->state != STATE_OPEN) {
+            return;
+        }
+    }
+    read_step(c);
+    if (c->state == STATE_OPEN && c->paused && c->io.ready & IO_BROKEN) {
+        check_broken(c);
+    }
+    if (c->state == STATE_OPEN && c->send_broken && (c->paused || !(c->io.ready & IO_READ))) {
+        set_errno(c, EPIPE);
+    }
+}
+
+static void linger_step(struct conn *c)
+{
+    size_t n;
+    flush(c);
+    while (read_socket(c, loop_scratch(c->loop), LOOP_SCRATCH, &n) == OK) {
+    }
+    bool broken = c->io.ready & IO_BROKEN;
+    if ((c->at_end && conn_pending(c) == 0) || c->send_broken || broken) {
+        conn_close(c);
+    }
+}
+
+static void step(struct conn *c)
+{
+    switch (c->state) {
+    case STATE_CONNECTING:
+        connecting_step(c);
+        break;
+    case STATE_HANDSHAKE:
+        handshake_step(c);
+        break;
+    case STATE_OPEN:
+        open_step(c);
+        break;
+    case STATE_LINGER:
+        linger_step(c);
+        break;
+    case STATE_FAILED:
+        if (!c->failed_told) {
+            c->failed_told = true;
+            emit(c, CONN_FAILED);
+        }
+        break;
+    case STATE_CLOSED:
+        break;
+    }
+}
+
+/* ---- deadline, end ---- */
+
+static void on_deadline(struct timer *t)
+{
+    struct conn *c = container_of(t, struct conn, timer);
+    if (c->state == STATE_LINGER) {
+        conn_close(c);
+    } else {
+        emit(c, CONN_TIMEOUT);
+    }
+}
+
+void conn_deadline(struct conn *c, int64_t due)
+{
+    if (due) {
+        timer_set(c->loop, &c->timer, due, on_deadline);
+    } else {
+        timer_cancel(c->loop, &c->timer);
+    }
+}
+
+const struct error *conn_error(const struct conn *c)
+{
+    static const struct error none;
+    return c->error ? c->error : &none;
+}
+
+size_t conn_count(void)
+{
+    return conns;
+}
+
+static void free_conn(struct task *t)
+{
+    struct conn *c = container_of(t, struct conn, task);
+    tls_free(c->tls);
+    drop_in(c);
+    drop_out(c);
+    free(c->error);
+    free(c);
+}
+
+void conn_close(struct conn *c)
+{
+    if (!c || c->state == STATE_CLOSED) {
+        return;
+    }
+    int fd = c->io.fd;
+    c->state = STATE_CLOSED;
+    conns--;
+    timer_cancel(c->loop, &c->timer);
+    loop_forget(c->loop, &c->io);
+    sys->close(fd);
+    pipe_give(c->pipe);
+    c->pipe = NULL;
+    loop_bury(c->loop, &c->task, free_conn);
+}
+
+void conn_linger(struct conn *c)
+{
+    if (!c || c->state != STATE_OPEN) {
+        conn_close(c);
+        return;
+    }
+    conn_shutdown(c);
+    if ((c->at_end && conn_pending(c) == 0) || c->send_broken) {
+        conn_close(c);
+        return;
+    }
+    c->state = STATE_LINGER;
+    conn_deadline(c, loop_now(c->loop) + LINGER_TIME);
+    loop_soon(c->loop, &c->task, on_task);
+}

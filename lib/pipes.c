@@ -1,0 +1,57 @@
+/* Kernel pipes for splice(2), lent and taken back. */
+#include "lib/pipes.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "lib/mem.h"
+#include "lib/sys.h"
+
+/* Idle pipes beyond these are closed: a burst of bulk transfers leaves little behind. */
+enum { IDLE_MAX = 8 };
+
+static struct pipe *idle[IDLE_MAX];
+static int idle_count, count;
+
+static void destroy(struct pipe *p)
+{
+    sys->close(p->read_end);
+    sys->close(p->write_end);
+    free(p);
+    count--;
+}
+
+struct pipe *pipe_take(void)
+{
+    if (idle_count) {
+        return idle[--idle_count];
+    }
+    int fds[2];
+    if (count == PIPES_MAX || sys->pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0) {
+        return NULL;
+    }
+    struct pipe *p = mem_zalloc(sizeof(*p));
+    p->read_end = fds[0];
+    p->write_end = fds[1];
+    count++;
+    return p;
+}
+
+void pipe_give(struct pipe *p)
+{
+    if (!p) {
+        return;
+    }
+    if (p->fill || idle_count == IDLE_MAX) {
+        destroy(p);
+    } else {
+        idle[idle_count++] = p;
+    }
+}
+
+void pipes_close(void)
+{
+    while (idle_count) {
+        destroy(idle[--idle_count]);
+    }
+}

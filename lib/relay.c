@@ -1,0 +1,201 @@
+/* Two connections become one stream each way.
+ *
+ *                 reads                     writes
+ *      source ------------> scratch memory ------------> sink        while it takes everything
+ *      source - - paused                                 sink        while bytes are pending there (until DRAINED)
+ *      source ------------> pipe ----------------------> sink        bulk in clear text: splice(2)
+ */
+#include "lib/relay.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/conn.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+
+/* A piece smaller than this is cheaper to copy than to splice. */
+enum { SPLICE_WORTH = 16384 };
+
+/* How long a TLS backend may be silent after the client has ended its stream. */
+#define LAST_WORDS SECONDS(2)
+
+/* One direction: what is read from `source` goes to `sink`. */
+struct lane {
+    struct relay *relay;
+    struct conn *source, *sink;
+    uint64_t bytes;
+    bool splicing;
+};
+
+struct relay {
+    struct loop *loop;
+    struct relay_handler handler;
+    int64_t idle;
+    struct lane up, down; /* up: client to backend */
+    bool client_ended;
+};
+
+static struct lane *other(struct lane *lane)
+{
+    struct relay *r = lane->relay;
+    return lane == &r->up ? &r->down : &r->up;
+}
+
+static void detach(struct conn *c)
+{
+    conn_set_raw(c, false);
+    conn_pause(c);
+    conn_deadline(c, 0);
+}
+
+static void end(struct relay *r, enum relay_end why)
+{
+    detach(r->up.source);
+    detach(r->down.source);
+    r->handler.ended(r, why, r->handler.arg);
+}
+
+/* The deadline of the client's conn is the relay's. */
+static void touch(struct relay *r)
+{
+    conn_deadline(r->up.source, loop_now(r->loop) + (r->client_ended ? LAST_WORDS : r->idle));
+}
+
+static void moved(struct lane *lane, size_t n)
+{
+    lane->bytes += n;
+    touch(lane->relay);
+    if (conn_pending(lane->sink)) {
+        conn_pause(lane->source);
+    }
+}
+
+/* How many bytes at the end of s are the beginning of the end marker of a POP3 answer (RFC 1939 section 3).
+ * Some clients miss a marker that arrives in two pieces. */
+static size_t begun_marker(struct str s)
+{
+    static const char marker[] = "\r\n.\r\n";
+    for (size_t n = sizeof(marker) - 2; n > 0; n--) {
+        if (s.n > n && memcmp(s.p + s.n - n, marker, n) == 0) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+static void copy(struct lane *lane)
+{
+    struct str data = conn_data(lane->source);
+    if (data.n == LOOP_SCRATCH) {
+        /* There is more behind a full read: bulk. A marker that it would cut waits for its rest. */
+        size_t held = begun_marker(data);
+        data.n -= held;
+        lane->splicing = held == 0 && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
+    }
+    conn_write(lane->sink, data.p, data.n);
+    conn_consume(lane->source, data.n);
+    moved(lane, data.n);
+    if (lane->splicing) {
+        conn_set_raw(lane->source, true);
+    }
+}
+
+static void splice_once(struct lane *lane)
+{
+    size_t n = 0;
+    int rc = conn_splice(lane->source, lane->sink, &n);
+    if (rc == OK) {
+        moved(lane, n);
+    }
+    if (rc == ERR || (rc == OK && n < SPLICE_WORTH)) {
+        lane->splicing = false;
+        conn_set_raw(lane->source, false);
+    }
+}
+
+static void on_data(struct lane *lane)
+{
+    if (lane->splicing && conn_data(lane->source).n == 0) {
+        splice_once(lane);
+    } else if (conn_data(lane->source).n) {
+        copy(lane);
+    }
+}
+
+static void on_eof(struct lane *lane)
+{
+    struct relay *r = lane->relay;
+    if (lane == &r->down) {
+        end(r, RELAY_BACKEND_CLOSED);
+    } else if (conn_is_tls(lane->sink)) {
+        r->client_ended = true;
+        touch(r);
+    } else {
+        conn_shutdown(lane->sink);
+    }
+}
+
+/* Events of the conn that is the lane's source. */
+static void on_event(struct conn *c, enum conn_event event, void *arg)
+{
+    struct lane *lane = arg;
+    struct relay *r = lane->relay;
+    (void)c;
+    switch (event) {
+    case CONN_DATA:
+        on_data(lane);
+        break;
+    case CONN_DRAINED:
+        conn_resume(other(lane)->source);
+        break;
+    case CONN_EOF:
+        on_eof(lane);
+        break;
+    case CONN_TIMEOUT:
+        end(r, r->client_ended ? RELAY_CLIENT_CLOSED : RELAY_IDLE);
+        break;
+    case CONN_FAILED:
+        end(r, lane == &r->up ? RELAY_CLIENT_FAILED : RELAY_BACKEND_FAILED);
+        break;
+    case CONN_CONNECTED:
+        break;
+    }
+}
+
+static void start_lane(struct lane *lane, struct relay *r, struct conn *source, struct conn *sink)
+{
+    *lane = (struct lane){.relay = r, .source = source, .sink = sink};
+    conn_set_handler(source, (struct conn_handler){.event = on_event, .arg = lane});
+    conn_resume(source);
+}
+
+struct relay *relay_start(struct loop *loop, struct conn *client, struct conn *backend,
+                          int64_t idle, struct relay_handler handler)
+{
+    struct relay *r = mem_zalloc(sizeof(*r));
+    r->loop = loop;
+    r->handler = handler;
+    r->idle = idle;
+    start_lane(&r->up, r, client, backend);
+    start_lane(&r->down, r, backend, client);
+    conn_deadline(backend, 0);
+    touch(r);
+    return r;
+}
+
+void relay_free(struct relay *r)
+{
+    free(r);
+}
+
+uint64_t relay_to_client(const struct relay *r)
+{
+    return r->down.bytes;
+}
+
+uint64_t relay_to_backend(const struct relay *r)
+{
+    return r->up.bytes;
+}

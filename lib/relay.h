@@ -1,0 +1,44 @@
+/* Two connections become one stream each way, until one event ENDED. Bytes go through untouched; what a side
+ * does not take stops the reading of the other. In clear text bulk transfers move inside the kernel.
+ *
+ * Half-close: an end of stream from `client` is passed on to `backend` when that is clear text. A TLS backend
+ * would drop its answers on close_notify (so servers do): it is not told, and the relay ends when it has been silent for 2 s. When `backend`
+ * ends its stream the relay ends. The relay itself never sends a byte of its own. */
+#ifndef TPROXY_LIB_RELAY_H
+#define TPROXY_LIB_RELAY_H
+
+#include <stdint.h>
+
+#include "lib/base.h"
+
+struct conn;
+struct loop;
+struct relay;
+
+enum relay_end {
+    RELAY_BACKEND_CLOSED, /* the ordinary end: what the backend sent is on its way to the client */
+    RELAY_CLIENT_CLOSED,  /* the client ended its stream and the backend (TLS) had no more to say */
+    RELAY_CLIENT_FAILED,  /* the client vanished: conn_error(client) */
+    RELAY_BACKEND_FAILED, /* the backend vanished: conn_error(backend) */
+    RELAY_IDLE,           /* neither said anything for the idle time */
+};
+
+/* Called once, never from inside a relay function. Both conns still exist and are the owner's again, to be
+ * closed or lingered; the relay is still the owner's to free. */
+struct relay_handler {
+    void (*ended)(struct relay *r, enum relay_end end, void *arg);
+    void *arg;
+};
+
+/* Takes over the handlers and deadlines of both conns; input that they hold is relayed first. idle: microseconds without a byte. */
+struct relay *relay_start(struct loop *loop, struct conn *client, struct conn *backend,
+                          int64_t idle, struct relay_handler handler);
+
+/* Lets go of both conns, silently. NULL is allowed. */
+void relay_free(struct relay *r);
+
+/* Bytes moved so far. */
+uint64_t relay_to_client(const struct relay *r);
+uint64_t relay_to_backend(const struct relay *r);
+
+#endif
