@@ -617,16 +617,6 @@ static void connecting_step(struct conn *c)
     emit(c, CONN_CONNECTED);
 }
 
-/* A peer that has reset the connection is gone even while we do not read. */
-static void check_broken(struct conn *c)
-{
-    int code = 0;
-    socklen_t n = sizeof(code);
-    if (sys->getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &code, &n) == 0 && code) {
-        set_errno(c, code);
-    }
-}
-
 static void open_step(struct conn *c)
 {
     flush(c);
@@ -638,10 +628,8 @@ static void open_step(struct conn *c)
         }
     }
     read_step(c);
-    if (c->state == STATE_OPEN && c->paused && c->io.ready & IO_BROKEN) {
-        check_broken(c);
-    }
-    if (c->state == STATE_OPEN && c->send_broken && (c->paused || !(c->io.ready & IO_READ))) {
+    /* What the peer had said before it went has now been read. */
+    if (c->state == STATE_OPEN && c->send_broken && !c->paused && !(c->io.ready & IO_READ)) {
         set_errno(c, EPIPE);
     }
 }
