@@ -3,10 +3,10 @@
  *   log_fields -> [ bounded buffer of whole lines ] -> log_flush -> descriptor
  *
  * The descriptor is often shared with other processes (a terminal, a container's stderr), so its
- * O_NONBLOCK is not ours to set. Instead we open the same pipe or terminal a second time, with an open
- * file of our own that does not block. Where that is refused, poll(2) is asked before each write. A
- * pipe gets whole lines of together at most PIPE_BUF bytes, which the kernel takes at once or not at
- * all: our lines never mix with those of others. */
+ * O_NONBLOCK is not ours to set. Instead we open the same pipe or terminal a second time, with an
+ * open file of our own that does not block. Where that is refused, poll(2) is asked before each
+ * write. A pipe gets whole lines of together at most PIPE_BUF bytes, which the kernel takes at once
+ * or not at all: our lines never mix with those of others. */
 #include "lib/log.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum {
-    LINE_MAX_BYTES = PIPE_BUF, /* one line with its LF */
+    LINE_MAX_BYTES = PIPE_BUF,           /* one line with its LF */
     MESSAGE_END = LINE_MAX_BYTES - 1024, /* what is left is for the fields */
     MESSAGE_MAX = 2048,
     PENDING_MAX = 65536,
@@ -109,7 +109,7 @@ static bool put_str(struct line *l, const char *s)
     return put(l, s, strlen(s));
 }
 
-/* Control characters of ASCII, and those of Unicode (U+0080 to U+009F), which terminals obey too. */
+/* Control characters of ASCII and of Unicode (U+0080 to U+009F): terminals obey both. */
 static bool is_control(struct str s, size_t n)
 {
     unsigned char c = (unsigned char)s.p[0];

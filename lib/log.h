@@ -1,6 +1,6 @@
 /* The log: one JSON object (or, for people, one line of text) per event on a descriptor. Lines are
- * gathered and written once a turn; a reader that does not take them makes us drop and count lines, never wait.
- * The one logger of the process lives in this module. */
+ * gathered and written once a turn; a reader that does not take them makes us drop and count lines,
+ * never wait. The one logger of the process lives in this module. */
 #ifndef TPROXY_LIB_LOG_H
 #define TPROXY_LIB_LOG_H
 
@@ -15,7 +15,8 @@ enum log_level { LOG_TRACE, LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_FATAL 
 enum log_format { LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
 
 /* Where lines go from now on and in which form. Until it is called: text to descriptor 2. The
- * descriptor stays the caller's, must stay open, and its flags stay as they are. The process ignores SIGPIPE. */
+ * descriptor stays the caller's, must stay open, and its flags stay as they are. The process
+ * ignores SIGPIPE. */
 void log_open(int fd, enum log_format format);
 
 void log_set_level(enum log_level level);
@@ -37,16 +38,17 @@ struct log_field {
 #define LOG_STR(k, s) ((struct log_field){.key = (k), .str = (s)})
 #define LOG_NUM(k, v) ((struct log_field){.key = (k), .num = (int64_t)(v)})
 
-/* Adds a line: time, level, `module`, the message, then the fields. Text may contain anything; it is escaped, and cut at a bound.
- * Callers keep secrets, tokens and mail content out of it at every level. */
+/* Adds a line: time, level, `module`, the message, then the fields. Text may contain anything; it
+ * is escaped, and cut at a bound. Callers keep secrets, tokens and mail content out of it at every
+ * level. */
 void log_fields(enum log_level level, const char *module, const struct log_field *fields, size_t n,
                 const char *fmt, ...) printf_like(5, 6);
 
 #define log_line(level, module, ...) log_fields(level, module, NULL, 0, __VA_ARGS__)
 
-/* Writes what was gathered as far as the descriptor takes it now. AGAIN: lines are left, because the
- * reader does not read; nothing but another call will write them. Lines that find the buffer full are
- * dropped, and "N log lines dropped" stands in their place. */
+/* Writes what was gathered as far as the descriptor takes it now. AGAIN: lines are left, because
+ * the reader does not read; nothing but another call will write them. Lines that find the buffer
+ * full are dropped, and "N log lines dropped" stands in their place. */
 int log_flush(void);
 
 /* The same, but waits up to a second for the reader: for the end of the process. */

@@ -68,7 +68,8 @@ static const char *skip_string(const char *p)
     return p + 1;
 }
 
-/* Fails unless p begins with a JSON object of strings and integers and a LF; returns what follows. */
+/* Fails unless p begins with a JSON object of strings and integers and a LF; returns what follows.
+ */
 static const char *check_object(const char *p)
 {
     assert_int_equal(*p, '{');
@@ -115,8 +116,9 @@ static void json_line(void **state)
     assert_memory_equal(out, "{\"time\":\"20", 11);
     assert_int_equal(out[9 + 10], 'T');
     assert_int_equal(out[9 + 23], 'Z');
-    assert_string_equal(out + 9 + 24, "\",\"level\":\"info\",\"module\":\"pop3\",\"msg\":\"said hello\","
-                                      "\"session\":\"a\\\"b\",\"bytes\":-7}\n");
+    assert_string_equal(out + 9 + 24,
+                        "\",\"level\":\"info\",\"module\":\"pop3\",\"msg\":\"said hello\","
+                        "\"session\":\"a\\\"b\",\"bytes\":-7}\n");
 }
 
 static void text_line(void **state)
@@ -170,8 +172,9 @@ static void hostile_json(void **state)
         every[i - 1] = (char)i;
     }
     every[255] = '\0';
-    const char *shapes[] = {every, "\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\xaf", "\"}\n{", "\\",
-                            "\xe2\x82", "\xf0\x9f\x98\x80", "\x7f\xc2\x80\xc2\x9f\xc2\xa0"};
+    const char *shapes[] = {
+        every,    "\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\xaf",
+        "\"}\n{", "\\",   "\xe2\x82",     "\xf0\x9f\x98\x80", "\x7f\xc2\x80\xc2\x9f\xc2\xa0"};
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
         struct log_field f[] = {LOG_STR("v", shapes[i]), LOG_STR(shapes[i], "v")};
         log_fields(LOG_INFO, "m", f, 2, "%s", shapes[i]);
@@ -182,7 +185,8 @@ static void hostile_json(void **state)
     }
 }
 
-/* Whatever the lengths, a line ends properly, within PIPE_BUF, and the fields survive the message. */
+/* Whatever the lengths, a line ends properly, within PIPE_BUF, and the fields survive the message.
+ */
 static void long_lines(void **state)
 {
     (void)state;
@@ -216,8 +220,8 @@ static void long_lines(void **state)
     }
 }
 
-/* A reader that sleeps: nothing blocks, lines are dropped and counted, and what is read later is whole
- * lines in order with the number of the missing ones in their place. */
+/* A reader that sleeps: nothing blocks, lines are dropped and counted, and what is read later is
+ * whole lines in order with the number of the missing ones in their place. */
 static void check_full(void)
 {
     static char out[262144];
@@ -342,9 +346,9 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
 #define WITH_PIPE(f) cmocka_unit_test_setup_teardown(f, open_pipe, close_pipe)
     const struct CMUnitTest tests[] = {
-        WITH_PIPE(json_line),   WITH_PIPE(text_line),   WITH_PIPE(levels),
-        WITH_PIPE(hostile_json), WITH_PIPE(long_lines), WITH_PIPE(full_pipe),
-        WITH_PIPE(full_socket), WITH_PIPE(broken_pipe), WITH_PIPE(plain_file),
+        WITH_PIPE(json_line),       WITH_PIPE(text_line),   WITH_PIPE(levels),
+        WITH_PIPE(hostile_json),    WITH_PIPE(long_lines),  WITH_PIPE(full_pipe),
+        WITH_PIPE(full_socket),     WITH_PIPE(broken_pipe), WITH_PIPE(plain_file),
         WITH_PIPE(wait_for_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
