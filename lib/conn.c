@@ -158,6 +158,7 @@ void conn_set_handler(struct conn *c, struct conn_handler handler)
 {
     c->handler = handler;
     c->show = true;
+    c->eof_told = false;
     loop_soon(c->loop, &c->task, on_task);
 }
 
@@ -312,7 +313,7 @@ void conn_consume(struct conn *c, size_t n)
     }
 }
 
-int conn_line(struct conn *c, size_t max, struct str *line)
+int conn_line(const struct conn *c, size_t max, struct str *line, size_t *octets)
 {
     struct str data = conn_data(c);
     const char *lf = data.n ? memchr(data.p, '\n', data.n < max ? data.n : max) : NULL;
@@ -321,7 +322,7 @@ int conn_line(struct conn *c, size_t max, struct str *line)
     }
     size_t n = (size_t)(lf - data.p);
     *line = (struct str){data.p, n && lf[-1] == '\r' ? n - 1 : n};
-    conn_consume(c, n + 1);
+    *octets = n + 1;
     return OK;
 }
 

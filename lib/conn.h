@@ -45,7 +45,7 @@ struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler);
 struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_len,
                           struct conn_handler handler, struct error *err);
 
-/* Another owner takes over. Input that is there is shown to it again. */
+/* Another owner takes over. Input that is there, or its end, is told to it again. */
 void conn_set_handler(struct conn *c, struct conn_handler handler);
 
 /* Begins a TLS handshake as client; CONNECTED or FAILED follows. Input read before and not consumed is
@@ -61,9 +61,9 @@ struct str conn_data(const struct conn *c);
 /* Drops the first n bytes of conn_data(). */
 void conn_consume(struct conn *c, size_t n);
 
-/* Takes one line off the input, without its LF or CRLF. AGAIN: not yet complete. ERR: longer than `max` octets (line end included).
- * Valid until the callback returns. */
-int conn_line(struct conn *c, size_t max, struct str *line) warn_unused;
+/* The first line of conn_data(), without its LF or CRLF; *octets is its length with it, for conn_consume. AGAIN: not yet
+ * complete. ERR: longer than `max` octets, line end included. Valid until the callback returns. */
+int conn_line(const struct conn *c, size_t max, struct str *line, size_t *octets) warn_unused;
 
 /* Stops and starts reading: no DATA and no EOF while paused. On resume, what is there is shown (later, as an event). */
 void conn_pause(struct conn *c);

@@ -1,0 +1,425 @@
+/* The dialogue with the backend up to its last +OK.
+ *
+ *   GREETING --.                                                   .--> APOP ---------------------------.
+ *              |                                                   |--> USER --> PASS -----------------|
+ *              v  not known: CAPA --> CAPA_LIST --.                |--> PLAIN [--> PLAIN_MESSAGE] -----+--> READY
+ *           decide() <----------------------------'--- mechanism --|
+ *              |  ^                                                '--> XOAUTH2 --> XOAUTH2_TOKEN -----'
+ *              v  | pop3_login_secured()                                                 | "+ {json}"
+ *            STLS --> HANDSHAKE                                                          v
+ *                                                                                 XOAUTH2_REFUSED
+ *   Every state may end in FAILED. */
+#include "core/pop3_login.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/destination.h"
+#include "lib/digest.h"
+#include "lib/mem.h"
+
+enum {
+    CAPA_LINES_MAX = 256,
+    OUT_MAX = 32 * 1024,
+};
+
+static const char *const awaited[] = {
+    [POP3_LOGIN_GREETING] = "the greeting",
+    [POP3_LOGIN_CAPA] = "the answer to CAPA",
+    [POP3_LOGIN_CAPA_LIST] = "the end of the answer to CAPA",
+    [POP3_LOGIN_STLS] = "the answer to STLS",
+    [POP3_LOGIN_HANDSHAKE] = "the TLS handshake",
+    [POP3_LOGIN_APOP] = "the answer to APOP",
+    [POP3_LOGIN_USER] = "the answer to USER",
+    [POP3_LOGIN_PASS] = "the answer to PASS",
+    [POP3_LOGIN_PLAIN] = "the answer to AUTH PLAIN",
+    [POP3_LOGIN_PLAIN_MESSAGE] = "the answer to AUTH PLAIN",
+    [POP3_LOGIN_XOAUTH2] = "the answer to AUTH XOAUTH2",
+    [POP3_LOGIN_XOAUTH2_TOKEN] = "the answer to the token",
+    [POP3_LOGIN_XOAUTH2_REFUSED] = "the reason for the refusal of the token",
+    [POP3_LOGIN_READY] = "nothing",
+    [POP3_LOGIN_FAILED] = "nothing",
+};
+static_assert(ARRAY_LEN(awaited) == POP3_LOGIN_STATES, "every state has its text");
+
+const char *pop3_login_awaited(const struct pop3_login *login)
+{
+    return awaited[login->state];
+}
+
+void pop3_login_init(struct pop3_login *login, const struct destination *dest,
+                     const struct secret *token, const struct pop3_memory *memory,
+                     const char *own_id, bool secure)
+{
+    *login = (struct pop3_login){.dest = dest,
+                                 .token = token,
+                                 .own_id = own_id,
+                                 .memory = *memory,
+                                 .secure = secure};
+    buf_init(&login->out, OUT_MAX);
+}
+
+void pop3_login_wipe(struct pop3_login *login)
+{
+    buf_wipe(&login->out);
+}
+
+static struct pop3_caps *caps(struct pop3_login *login)
+{
+    return login->secure ? &login->memory.secure : &login->memory.clear;
+}
+
+static enum pop3_login_next fail(struct pop3_login *login, enum fail class, const char *text)
+{
+    /* What we believed of this backend may be what led us here. */
+    login->memory = (struct pop3_memory){0};
+    login->state = POP3_LOGIN_FAILED;
+    error_set(&login->err, class, "%s", text);
+    return POP3_NEXT_FAIL;
+}
+
+static enum pop3_login_next fail_reply(struct pop3_login *login, enum fail class, const char *text)
+{
+    char sentence[FAIL_TEXT_MAX];
+    text_fmt(sentence, sizeof(sentence), "%s: %s", text, login->reply);
+    return fail(login, class, sentence);
+}
+
+/* Sends parts as one line and waits in `state`. */
+static enum pop3_login_next send_parts(struct pop3_login *login, enum pop3_login_state state,
+                                       const char *word, const char *argument)
+{
+    int rc = buf_add(&login->out, word, strlen(word));
+    rc |= buf_add(&login->out, argument, strlen(argument));
+    rc |= buf_add(&login->out, "\r\n", 2);
+    if (rc != OK) {
+        return fail(login, FAIL_LIMIT, "the credentials are too long for a POP3 line");
+    }
+    login->state = state;
+    return POP3_NEXT_LINE;
+}
+
+static enum pop3_login_next ready(struct pop3_login *login)
+{
+    login->state = POP3_LOGIN_READY;
+    return POP3_NEXT_DONE;
+}
+
+/* ---- mechanisms ---- */
+
+static enum pop3_login_next start_apop(struct pop3_login *login)
+{
+    /* RFC 1939 section 7: MD5 over the timestamp with its brackets and the shared secret. */
+    struct str parts[] = {str_of(login->timestamp),
+                          {login->dest->password.p, login->dest->password.n}};
+    char line[DESTINATION_USER_MAX + 40];
+    char digest[DIGEST_MD5_HEX_SIZE];
+    digest_md5_hex(digest, parts, ARRAY_LEN(parts));
+    text_fmt(line, sizeof(line), "%s %s", login->dest->user, digest);
+    return send_parts(login, POP3_LOGIN_APOP, "APOP ", line);
+}
+
+/* AUTH PLAIN (RFC 4616), in one line when that stays within the limit of RFC 5034 section 4. */
+static enum pop3_login_next send_plain(struct pop3_login *login, bool message_only)
+{
+    const struct destination *dest = login->dest;
+    char message[DESTINATION_USER_MAX + DESTINATION_PASSWORD_MAX + 3];
+    char base64[TEXT_BASE64_SIZE(sizeof(message))];
+    size_t user = strlen(dest->user), n = 0;
+    message[n++] = '\0'; /* no authorization id: some backends refuse even an equal one */
+    memcpy(message + n, dest->user, user);
+    n += user;
+    message[n++] = '\0';
+    memcpy(message + n, dest->password.p, dest->password.n);
+    n += dest->password.n;
+    size_t length = text_base64(base64, message, n);
+    enum pop3_login_next next;
+    if (message_only) {
+        next = send_parts(login, POP3_LOGIN_PLAIN_MESSAGE, base64, "");
+    } else if (strlen("AUTH PLAIN \r\n") + length <= POP3_COMMAND_MAX) {
+        next = send_parts(login, POP3_LOGIN_PLAIN, "AUTH PLAIN ", base64);
+    } else {
+        next = send_parts(login, POP3_LOGIN_PLAIN, "AUTH PLAIN", "");
+    }
+    mem_wipe(message, sizeof(message));
+    mem_wipe(base64, sizeof(base64));
+    return next;
+}
+
+/* The message of XOAUTH2: user=U ^A auth=Bearer T ^A ^A. */
+static char *xoauth2_message(const struct destination *dest, const struct secret *token, size_t *n)
+{
+    size_t cap = strlen(dest->user) + token->n + sizeof("user=\1auth=Bearer \1\1");
+    char *message = mem_alloc(cap);
+    size_t length = text_fmt(message, cap, "user=%s\1auth=Bearer %s\1\1", dest->user, token->p);
+    char *base64 = mem_alloc(TEXT_BASE64_SIZE(length));
+    *n = text_base64(base64, message, length);
+    mem_wipe(message, cap);
+    free(message);
+    return base64;
+}
+
+static enum pop3_login_next send_xoauth2(struct pop3_login *login, bool message_only)
+{
+    size_t n;
+    char *base64 = xoauth2_message(login->dest, login->token, &n);
+    bool one_line = !login->dest->xoauth2_two_lines &&
+                    strlen("AUTH XOAUTH2 \r\n") + n <= POP3_COMMAND_MAX;
+    enum pop3_login_next next;
+    if (message_only) {
+        next = send_parts(login, POP3_LOGIN_XOAUTH2_TOKEN, base64, "");
+    } else if (one_line) {
+        next = send_parts(login, POP3_LOGIN_XOAUTH2_TOKEN, "AUTH XOAUTH2 ", base64);
+    } else {
+        next = send_parts(login, POP3_LOGIN_XOAUTH2, "AUTH XOAUTH2", "");
+    }
+    mem_wipe(base64, n);
+    free(base64);
+    return next;
+}
+
+/* ---- what to do next ---- */
+
+static enum pop3_login_next ask_capa(struct pop3_login *login)
+{
+    login->learning = (struct pop3_caps){.known = true};
+    login->capa_lines = 0;
+    return send_parts(login, POP3_LOGIN_CAPA, "CAPA", "");
+}
+
+static bool must_ask(const struct pop3_login *login, const struct pop3_caps *offered)
+{
+    return !offered->known && login->dest->ask_capa;
+}
+
+/* The first usable mechanism in the order of preference, or the question that decides it. */
+static enum pop3_login_next authenticate(struct pop3_login *login)
+{
+    const struct pop3_caps *offered = caps(login);
+    for (size_t i = 0; i < login->dest->n_mechanisms; i++) {
+        switch (login->dest->mechanisms[i]) {
+        case MECH_USER_PASS:
+            return send_parts(login, POP3_LOGIN_USER, "USER ", login->dest->user);
+        case MECH_APOP:
+            if (login->timestamp[0]) {
+                return start_apop(login);
+            }
+            break;
+        case MECH_PLAIN:
+            if (must_ask(login, offered)) {
+                return ask_capa(login);
+            }
+            if (offered->plain) {
+                return send_plain(login, false);
+            }
+            break;
+        case MECH_XOAUTH2:
+            if (must_ask(login, offered)) {
+                return ask_capa(login);
+            }
+            /* Without CAPA (disablecapa) it is tried blindly: nothing else takes a token. */
+            if (offered->xoauth2 || !offered->known) {
+                return send_xoauth2(login, false);
+            }
+            break;
+        case MECH_COUNT:
+            break;
+        }
+    }
+    return fail(login, FAIL_CONFIG,
+                "the mail server offers none of the login mechanisms that the destination allows");
+}
+
+static enum pop3_login_next decide(struct pop3_login *login)
+{
+    const struct pop3_caps *offered = caps(login);
+    bool required = login->dest->tls == TLS_STLS_REQUIRED;
+    bool wanted = required || login->dest->tls == TLS_STLS_WANTED;
+    if (wanted && !login->secure && !login->stls_refused) {
+        if (must_ask(login, offered)) {
+            return ask_capa(login);
+        }
+        if (offered->stls || !offered->known) {
+            return send_parts(login, POP3_LOGIN_STLS, "STLS", "");
+        }
+        if (required) {
+            return fail(login, FAIL_TLS, "the mail server does not offer STLS, which the destination requires");
+        }
+        login->stls_refused = true;
+    }
+    return login->dest->auth == AUTH_NONE ? ready(login) : authenticate(login);
+}
+
+enum pop3_login_next pop3_login_secured(struct pop3_login *login)
+{
+    buf_drop(&login->out, buf_len(&login->out));
+    login->secure = true;
+    return decide(login);
+}
+
+/* ---- replies ---- */
+
+static void take_timestamp(struct pop3_login *login, struct str line)
+{
+    const char *open = memchr(line.p, '<', line.n);
+    const char *close = open ? memchr(open, '>', line.n - (size_t)(open - line.p)) : NULL;
+    const char *at = close ? memchr(open, '@', (size_t)(close - open)) : NULL;
+    if (at && (size_t)(close - open) + 1 < sizeof(login->timestamp)) {
+        memcpy(login->timestamp, open, (size_t)(close - open) + 1);
+    }
+}
+
+static enum pop3_login_next on_greeting(struct pop3_login *login, struct str line, bool ok)
+{
+    if (!ok) {
+        return fail_reply(login, FAIL_REMOTE, "the mail server refuses sessions");
+    }
+    if (login->own_id[0] && strstr(login->reply, login->own_id)) {
+        return fail(login, FAIL_CONFIG, "the destination's host and port lead back to tproxy itself: a loop");
+    }
+    take_timestamp(login, line);
+    return decide(login);
+}
+
+static enum pop3_login_next on_capability(struct pop3_login *login, struct str line)
+{
+    struct str word = str_word(&line);
+    if (str_eq(word, ".")) {
+        *caps(login) = login->learning;
+        return decide(login);
+    }
+    if (++login->capa_lines > CAPA_LINES_MAX) {
+        return fail(login, FAIL_PROTOCOL, "the mail server's answer to CAPA has no end");
+    }
+    login->learning.stls |= str_ieq(word, "STLS");
+    while (str_ieq(word, "SASL") && line.n) {
+        struct str mechanism = str_word(&line);
+        login->learning.plain |= str_ieq(mechanism, "PLAIN");
+        login->learning.xoauth2 |= str_ieq(mechanism, "XOAUTH2");
+    }
+    return POP3_NEXT_LINE;
+}
+
+static enum pop3_login_next on_capa(struct pop3_login *login, bool ok)
+{
+    if (ok) {
+        login->state = POP3_LOGIN_CAPA_LIST;
+        return POP3_NEXT_LINE;
+    }
+    *caps(login) = login->learning; /* a server of before RFC 2449: it has USER and PASS */
+    return decide(login);
+}
+
+static enum pop3_login_next on_stls(struct pop3_login *login, bool ok)
+{
+    if (ok) {
+        login->state = POP3_LOGIN_HANDSHAKE;
+        return POP3_NEXT_TLS;
+    }
+    if (login->dest->tls == TLS_STLS_REQUIRED) {
+        return fail_reply(login, FAIL_TLS, "the mail server refused STLS");
+    }
+    login->stls_refused = true;
+    return decide(login);
+}
+
+/* A refusal of the login. Its response code tells whether the credentials are to blame (RFC 3206). */
+static enum pop3_login_next refused(struct pop3_login *login)
+{
+    bool other = pop3_has_response_code(login->reply) &&
+                 !str_istarts(str_of(login->reply), "-ERR [AUTH]");
+    if (other) {
+        return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
+    }
+    return fail_reply(login, FAIL_AUTH, "the mail server refused the login");
+}
+
+static enum pop3_login_next on_challenge(struct pop3_login *login, struct str base64)
+{
+    char json[256];
+    size_t n = 0;
+    if (base64.n <= sizeof(json) && text_unbase64(json, sizeof(json), base64, &n) == OK) {
+        text_printable(login->challenge, sizeof(login->challenge), (struct str){json, n});
+    }
+    return send_parts(login, POP3_LOGIN_XOAUTH2_REFUSED, "", "");
+}
+
+/* "+ ..." in the middle of AUTH. */
+static enum pop3_login_next on_continuation(struct pop3_login *login, struct str data)
+{
+    switch (login->state) {
+    case POP3_LOGIN_PLAIN:
+        return send_plain(login, true);
+    case POP3_LOGIN_XOAUTH2:
+        return send_xoauth2(login, true);
+    case POP3_LOGIN_XOAUTH2_TOKEN:
+        return on_challenge(login, data);
+    case POP3_LOGIN_GREETING:
+    case POP3_LOGIN_CAPA:
+    case POP3_LOGIN_CAPA_LIST:
+    case POP3_LOGIN_STLS:
+    case POP3_LOGIN_HANDSHAKE:
+    case POP3_LOGIN_APOP:
+    case POP3_LOGIN_USER:
+    case POP3_LOGIN_PASS:
+    case POP3_LOGIN_PLAIN_MESSAGE:
+    case POP3_LOGIN_XOAUTH2_REFUSED:
+    case POP3_LOGIN_READY:
+    case POP3_LOGIN_FAILED:
+    case POP3_LOGIN_STATES:
+        break;
+    }
+    return fail_reply(login, FAIL_PROTOCOL, "the mail server asks for more than its protocol has");
+}
+
+static enum pop3_login_next on_status(struct pop3_login *login, struct str line, bool ok)
+{
+    switch (login->state) {
+    case POP3_LOGIN_GREETING:
+        return on_greeting(login, line, ok);
+    case POP3_LOGIN_CAPA:
+        return on_capa(login, ok);
+    case POP3_LOGIN_STLS:
+        return on_stls(login, ok);
+    case POP3_LOGIN_USER:
+        return ok ? send_parts(login, POP3_LOGIN_PASS, "PASS ", login->dest->password.p)
+                  : refused(login);
+    case POP3_LOGIN_APOP:
+    case POP3_LOGIN_PASS:
+    case POP3_LOGIN_PLAIN:
+    case POP3_LOGIN_PLAIN_MESSAGE:
+    case POP3_LOGIN_XOAUTH2_TOKEN:
+        return ok ? ready(login) : refused(login);
+    case POP3_LOGIN_XOAUTH2:
+    case POP3_LOGIN_XOAUTH2_REFUSED:
+        return ok ? fail_reply(login, FAIL_PROTOCOL, "the mail server accepts a login that was not made")
+                  : refused(login);
+    case POP3_LOGIN_CAPA_LIST:
+    case POP3_LOGIN_HANDSHAKE:
+    case POP3_LOGIN_READY:
+    case POP3_LOGIN_FAILED:
+    case POP3_LOGIN_STATES:
+        break;
+    }
+    return fail_reply(login, FAIL_PROTOCOL, "the mail server spoke out of turn");
+}
+
+enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
+{
+    buf_drop(&login->out, buf_len(&login->out));
+    if (login->state == POP3_LOGIN_CAPA_LIST) {
+        return on_capability(login, line);
+    }
+    text_printable(login->reply, sizeof(login->reply), line);
+    /* Status indicators are upper case (RFC 1939 section 3). */
+    struct str rest = line;
+    struct str word = str_word(&rest);
+    if (str_eq(word, "+OK") || str_eq(word, "-ERR")) {
+        return on_status(login, line, line.p[0] == '+');
+    }
+    if (str_eq(word, "+")) {
+        return on_continuation(login, rest);
+    }
+    return fail_reply(login, FAIL_PROTOCOL, "this is not POP3");
+}

@@ -1,0 +1,268 @@
+/* POP3 as tproxy speaks it with a client before the backend takes over.
+ *
+ *                    .-- any other command --.
+ *                    v                       |
+ *    greeting --> COMMAND -------------------'
+ *                  |   |  AUTH LOGIN
+ *       AUTH LOGIN u   '-----------> SASL_USER
+ *       AUTH PLAIN |                     |
+ *                  '------> SASL_LAST <--'        "*", or the last line of the exchange --> COMMAND
+ */
+#include "core/pop3_proto.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum command {
+    COMMAND_UNKNOWN,
+    COMMAND_QUIT,
+    COMMAND_CAPA,
+    COMMAND_NOOP,
+    COMMAND_USER,
+    COMMAND_PASS,
+    COMMAND_APOP,
+    COMMAND_AUTH,
+    COMMAND_STLS,
+    COMMAND_UNSUPPORTED,
+    COMMAND_MAILBOX,
+};
+
+static const struct {
+    const char *word;
+    enum command command;
+} commands[] = {
+    {"QUIT", COMMAND_QUIT},        {"CAPA", COMMAND_CAPA},        {"NOOP", COMMAND_NOOP},
+    {"USER", COMMAND_USER},        {"PASS", COMMAND_PASS},        {"APOP", COMMAND_APOP},
+    {"AUTH", COMMAND_AUTH},        {"STLS", COMMAND_STLS},        {"UTF8", COMMAND_UNSUPPORTED},
+    {"LANG", COMMAND_UNSUPPORTED}, {"STAT", COMMAND_MAILBOX},     {"LIST", COMMAND_MAILBOX},
+    {"RETR", COMMAND_MAILBOX},     {"DELE", COMMAND_MAILBOX},     {"RSET", COMMAND_MAILBOX},
+    {"TOP", COMMAND_MAILBOX},      {"UIDL", COMMAND_MAILBOX},     {"LAST", COMMAND_MAILBOX},
+};
+
+/* SASL mechanisms whose credentials we accept, and drop. */
+static const char *const mechanisms[] = {"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"};
+
+static const char capabilities_any[] = "+OK capabilities follow\r\n"
+                                       "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"
+                                       "SASL PLAIN LOGIN XOAUTH2\r\n.\r\n";
+
+/* What the backend offers for a login of the client's own is not known before it is asked; USER every server has. */
+static const char capabilities_own[] = "+OK capabilities follow\r\n"
+                                       "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n";
+
+/* base64 of "Username:" and "Password:", the prompts that clients of AUTH LOGIN know. */
+static const char prompt_user[] = "+ VXNlcm5hbWU6\r\n";
+static const char prompt_password[] = "+ UGFzc3dvcmQ6\r\n";
+
+static void say(struct buf *reply, const char *text)
+{
+    int rc = buf_add(reply, text, strlen(text));
+    assert(rc == OK);
+    (void)rc;
+}
+
+void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind)
+{
+    *c = (struct pop3_client){.kind = kind};
+}
+
+size_t pop3_client_line_max(const struct pop3_client *c, struct str input)
+{
+    bool may_be_long = c->expect != POP3_EXPECT_COMMAND || str_istarts(input, "AUTH ") ||
+                       str_istarts(input, "PASS ");
+    return may_be_long ? POP3_LONG_MAX : POP3_COMMAND_MAX;
+}
+
+const char *pop3_foreign(struct str input, struct buf *reply)
+{
+    static const char *const methods[] = {"GET ", "HEAD ", "POST ", "PUT ", "OPTIONS ", "CONNECT ", "PRI "};
+    /* A TLS record of type handshake, version 3.x (RFC 8446 section 5.1). */
+    if (input.n >= 2 && input.p[0] == 0x16 && input.p[1] == 0x03) {
+        say(reply, "-ERR this port takes POP3 in clear text, not TLS; tproxy adds TLS towards the "
+                   "mail server\r\n");
+        return "TLS";
+    }
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        if (input.n > strlen(methods[i]) && memcmp(input.p, methods[i], strlen(methods[i])) == 0) {
+            say(reply, "-ERR this port takes POP3, not HTTP\r\n");
+            return "HTTP";
+        }
+    }
+    return NULL;
+}
+
+static enum command find_command(struct str word)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        if (str_ieq(word, commands[i].word)) {
+            return commands[i].command;
+        }
+    }
+    return COMMAND_UNKNOWN;
+}
+
+static enum pop3_ask bad_command(struct pop3_client *c, struct buf *reply, const char *text)
+{
+    if (++c->bad_commands >= POP3_BAD_COMMANDS) {
+        say(reply, "-ERR too many bad commands\r\n");
+        return POP3_ASK_CLOSE;
+    }
+    say(reply, text);
+    return POP3_ASK_NOTHING;
+}
+
+static enum pop3_ask on_auth(struct pop3_client *c, struct str args, struct buf *reply)
+{
+    struct str mechanism = str_word(&args);
+    if (mechanism.n == 0 && c->kind == POP3_OWN_LOGIN) {
+        return bad_command(c, reply, "-ERR the mechanisms are not known before the login\r\n");
+    }
+    if (mechanism.n == 0) {
+        /* The listing of before CAPA, which some clients still ask for. */
+        say(reply, "+OK mechanisms follow\r\nPLAIN\r\nLOGIN\r\nXOAUTH2\r\n.\r\n");
+        return POP3_ASK_NOTHING;
+    }
+    size_t i = 0;
+    while (i < ARRAY_LEN(mechanisms) && !str_ieq(mechanism, mechanisms[i])) {
+        i++;
+    }
+    if (i == ARRAY_LEN(mechanisms)) {
+        return bad_command(c, reply, "-ERR mechanism not supported: use PLAIN, LOGIN or XOAUTH2\r\n");
+    }
+    bool login = str_ieq(mechanism, "LOGIN");
+    if (args.n && !login) {
+        return POP3_ASK_LOGIN; /* came with its initial response */
+    }
+    if (!login) {
+        c->expect = POP3_EXPECT_SASL_LAST;
+        say(reply, "+ \r\n");
+    } else if (args.n) {
+        c->expect = POP3_EXPECT_SASL_LAST;
+        say(reply, prompt_password);
+    } else {
+        c->expect = POP3_EXPECT_SASL_USER;
+        say(reply, prompt_user);
+    }
+    return POP3_ASK_BACKEND;
+}
+
+static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct buf *reply)
+{
+    struct str args = line;
+    enum command command = find_command(str_word(&args));
+    bool own = c->kind == POP3_OWN_LOGIN;
+    switch (command) {
+    case COMMAND_QUIT:
+        say(reply, "+OK bye\r\n");
+        return POP3_ASK_QUIT;
+    case COMMAND_CAPA:
+        say(reply, own ? capabilities_own : capabilities_any);
+        return POP3_ASK_NOTHING;
+    case COMMAND_NOOP:
+        say(reply, "+OK\r\n");
+        return POP3_ASK_NOTHING;
+    case COMMAND_USER:
+        if (own) {
+            return POP3_ASK_MAILBOX;
+        }
+        say(reply, "+OK\r\n");
+        return POP3_ASK_BACKEND;
+    case COMMAND_PASS:
+    case COMMAND_APOP:
+        return own ? POP3_ASK_MAILBOX : POP3_ASK_LOGIN;
+    case COMMAND_AUTH:
+        if (own && args.n) {
+            return POP3_ASK_MAILBOX;
+        }
+        return on_auth(c, args, reply);
+    case COMMAND_STLS:
+        return bad_command(c, reply, "-ERR no TLS on this port; tproxy adds it towards the mail server\r\n");
+    case COMMAND_UNSUPPORTED:
+        return bad_command(c, reply, "-ERR not supported\r\n");
+    case COMMAND_UNKNOWN:
+        return bad_command(c, reply, "-ERR unknown command\r\n");
+    case COMMAND_MAILBOX:
+        return POP3_ASK_MAILBOX;
+    }
+    return POP3_ASK_CLOSE;
+}
+
+enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply)
+{
+    enum pop3_expect expected = c->expect;
+    if (expected == POP3_EXPECT_COMMAND) {
+        return on_command(c, line, reply);
+    }
+    c->expect = POP3_EXPECT_COMMAND;
+    if (str_eq(line, "*")) {
+        say(reply, "-ERR authentication cancelled\r\n");
+        return POP3_ASK_NOTHING;
+    }
+    if (expected == POP3_EXPECT_SASL_USER) {
+        c->expect = POP3_EXPECT_SASL_LAST;
+        say(reply, prompt_password);
+        return POP3_ASK_NOTHING;
+    }
+    return POP3_ASK_LOGIN;
+}
+
+void pop3_greeting(struct buf *out, const char *installation_id)
+{
+    int rc = buf_fmt(out, "+OK tproxy %s ready\r\n", installation_id);
+    assert(rc == OK);
+    (void)rc;
+}
+
+/* The response code that tells the class (RFC 3206, RFC 2449 section 8). */
+static const char *response_code(enum fail fail)
+{
+    switch (fail) {
+    case FAIL_CONFIG:
+    case FAIL_CERT:
+        return "SYS/PERM";
+    case FAIL_AUTH:
+        return "AUTH";
+    case FAIL_NONE:
+    case FAIL_DNS:
+    case FAIL_CONNECT:
+    case FAIL_SOCKS:
+    case FAIL_TLS:
+    case FAIL_TOKEN:
+    case FAIL_PROTOCOL:
+    case FAIL_TIMEOUT:
+    case FAIL_REMOTE:
+    case FAIL_LIMIT:
+    case FAIL_INTERNAL:
+    case FAIL_COUNT:
+        return "SYS/TEMP";
+    }
+    return "SYS/TEMP";
+}
+
+bool pop3_has_response_code(const char *reply)
+{
+    static const char *const codes[] = {"[IN-USE]", "[LOGIN-DELAY]", "[SYS/", "[AUTH]"};
+    if (!reply || strncmp(reply, "-ERR ", 5) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        if (str_istarts(str_of(reply + 5), codes[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void pop3_failure(struct buf *out, const char *destination, const struct error *err,
+                  const char *backend_reply)
+{
+    char line[POP3_REPLY_MAX - 1]; /* with its NUL: leaves room for CRLF */
+    if (pop3_has_response_code(backend_reply)) {
+        text_fmt(line, sizeof(line), "%s", backend_reply);
+    } else {
+        text_fmt(line, sizeof(line), "-ERR [%s] destination \"%s\": %s", response_code(err->fail),
+                 destination, err->text);
+    }
+    say(out, line);
+    say(out, "\r\n");
+}
