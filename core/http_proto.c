@@ -1,0 +1,575 @@
+/* HTTP/1.1 as text. A chunked body is read by this machine, one octet at a time but for the data:
+ *
+ *   SIZE --digit--> SIZE        DATA --all of it--> DATA_CR -> DATA_LF -> SIZE
+ *   SIZE --';'--> EXT           TRAILER_START --CR--> END_LF -> DONE
+ *   SIZE, EXT --CR--> SIZE_LF   TRAILER_START --other--> TRAILER --CR--> TRAILER_LF ->
+ * TRAILER_START SIZE_LF -> DATA, or TRAILER_START after the last chunk
+ */
+#include "core/http_proto.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+
+/* ---- characters ---- */
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_alnum(char c)
+{
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* RFC 9110 section 5.6.2 */
+static bool is_token_char(char c)
+{
+    return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+static bool is_token(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (!is_token_char(s.p[i])) {
+            return false;
+        }
+    }
+    return s.n > 0;
+}
+
+static bool is_visible(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] <= 0x20 || s.p[i] >= 0x7F) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Content of a field value or a reason phrase: visible, blanks, and octets above ASCII. */
+static bool is_field_text(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7F) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int hex_value(char c)
+{
+    if (is_digit(c)) {
+        return c - '0';
+    }
+    char l = (char)(c | 0x20);
+    return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
+}
+
+/* ---- heads ---- */
+
+static int refuse(struct http_head *head, int status, const char *wrong)
+{
+    head->status = status;
+    head->wrong = wrong;
+    return ERR;
+}
+
+/* Takes a line and its CRLF off *rest. ERR when it ends in a bare LF. */
+static int take_line(struct str *rest, struct str *line)
+{
+    const char *lf = rest->n ? memchr(rest->p, '\n', rest->n) : NULL;
+    if (!lf) {
+        return AGAIN;
+    }
+    if (lf == rest->p || lf[-1] != '\r') {
+        return ERR;
+    }
+    *line = (struct str){rest->p, (size_t)(lf - rest->p) - 1};
+    rest->n -= line->n + 2;
+    rest->p = lf + 1;
+    return OK;
+}
+
+/* Finds the empty line that ends the head, so that parsing begins only when all is there. */
+static int find_end(struct str in, size_t max, struct http_head *head)
+{
+    struct str rest = {in.p, in.n < max ? in.n : max};
+    struct str line;
+    bool first = true;
+    int res;
+    while ((res = take_line(&rest, &line)) == OK) {
+        /* An empty line before the start line is ignored (RFC 9112 section 2.2). */
+        if (line.n == 0 && !first) {
+            head->size = (size_t)(rest.p - in.p);
+            return OK;
+        }
+        first = false;
+    }
+    if (res == ERR) {
+        return refuse(head, 400, "a line ends with a bare LF");
+    }
+    if (in.n >= max) {
+        return refuse(head, 431, "the head is too long");
+    }
+    return AGAIN;
+}
+
+/* "HTTP/1.0" or "HTTP/1.1" */
+static int parse_version(struct str s, struct http_head *head)
+{
+    if (s.n != 8 || memcmp(s.p, "HTTP/", 5) != 0 || !is_digit(s.p[5]) || s.p[6] != '.' ||
+        !is_digit(s.p[7])) {
+        return refuse(head, 400, "no HTTP version where one must be");
+    }
+    if (s.p[5] != '1' || s.p[7] > '1') {
+        return refuse(head, 505, "an HTTP version other than 1.0 and 1.1");
+    }
+    head->minor = s.p[7] - '0';
+    return OK;
+}
+
+/* RFC 9112 section 5 */
+static int parse_header(struct str line, struct http_head *head)
+{
+    if (line.p[0] == ' ' || line.p[0] == '\t') {
+        return refuse(head, 400, "a folded header line");
+    }
+    if (head->header_count == HTTP_HEADERS_MAX) {
+        return refuse(head, 431, "too many header fields");
+    }
+    if (!memchr(line.p, ':', line.n)) {
+        return refuse(head, 400, "a header line without a colon");
+    }
+    struct http_header *h = &head->headers[head->header_count++];
+    h->value = line;
+    h->name = str_cut(&h->value, ':');
+    h->value = str_trim(h->value);
+    if (!is_token(h->name)) {
+        return refuse(head, 400, "a malformed header name");
+    }
+    if (!is_field_text(h->value)) {
+        return refuse(head, 400, "a control character in a header field");
+    }
+    return OK;
+}
+
+static int parse_headers(struct str rest, struct http_head *head)
+{
+    struct str line;
+    head->header_count = 0;
+    while (take_line(&rest, &line) == OK && line.n) {
+        if (parse_header(line, head) == ERR) {
+            return ERR;
+        }
+    }
+    return OK;
+}
+
+/* What Content-Length and Transfer-Encoding say (RFC 9112 sections 6.1 to 6.3): HTTP_LENGTH,
+ * HTTP_CHUNKED, or HTTP_NO_BODY when there is neither. */
+static int parse_framing(struct http_head *head)
+{
+    bool coded = false, sized = false;
+    head->framing = HTTP_NO_BODY;
+    head->length = 0;
+    for (size_t i = 0; i < head->header_count; i++) {
+        const struct http_header *h = &head->headers[i];
+        uint64_t length;
+        if (str_ieq(h->name, "Transfer-Encoding")) {
+            if (coded || !str_ieq(h->value, "chunked")) {
+                return refuse(head, 501, "a transfer coding other than chunked");
+            }
+            coded = true;
+        } else if (str_ieq(h->name, "Content-Length")) {
+            if (text_number(h->value, INT64_MAX, &length) == ERR) {
+                return refuse(head, 400, "a malformed Content-Length");
+            }
+            if (sized && length != head->length) {
+                return refuse(head, 400, "two different lengths");
+            }
+            sized = true;
+            head->length = length;
+        }
+    }
+    if (coded && (sized || head->minor == 0)) {
+        return refuse(head, 400,
+                      sized ? "both Content-Length and Transfer-Encoding"
+                            : "Transfer-Encoding in HTTP/1.0");
+    }
+    head->framing = coded ? HTTP_CHUNKED : sized ? HTTP_LENGTH : HTTP_NO_BODY;
+    head->keep_alive = !http_header_has(head, "Connection", "close") &&
+                       (head->minor == 1 || http_header_has(head, "Connection", "keep-alive"));
+    return OK;
+}
+
+/* Exactly one in HTTP/1.1 (RFC 9112 section 3.2). */
+static int check_host(struct http_head *head)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < head->header_count; i++) {
+        n += str_ieq(head->headers[i].name, "Host");
+    }
+    if (n > 1 || (n == 0 && head->minor == 1)) {
+        return refuse(head, 400, n ? "more than one Host field" : "no Host field");
+    }
+    return OK;
+}
+
+int http_parse_request(struct str in, size_t max, struct http_head *head)
+{
+    *head = (struct http_head){0};
+    int res = find_end(in, max, head);
+    if (res != OK) {
+        return res;
+    }
+    struct str rest = {in.p, head->size}, line;
+    do {
+        res = take_line(&rest, &line);
+    } while (res == OK && line.n == 0);
+    head->method = str_cut(&line, ' ');
+    head->target = str_cut(&line, ' ');
+    if (!is_token(head->method) || head->target.n == 0 || !is_visible(head->target)) {
+        return refuse(head, 400, "a malformed request line");
+    }
+    if (parse_version(line, head) == ERR || parse_headers(rest, head) == ERR ||
+        check_host(head) == ERR) {
+        return ERR;
+    }
+    return parse_framing(head);
+}
+
+/* HTTP-version SP 3DIGIT SP reason (RFC 9112 section 4). Many a server leaves out the second SP. */
+static int parse_status_line(struct str line, struct http_head *head)
+{
+    if (parse_version(str_cut(&line, ' '), head) == ERR) {
+        return ERR;
+    }
+    uint64_t status;
+    struct str digits = str_cut(&line, ' ');
+    if (digits.n != 3 || text_number(digits, 599, &status) == ERR || status < 100) {
+        return refuse(head, 0, "a malformed status");
+    }
+    if (!is_field_text(line)) {
+        return refuse(head, 0, "a control character in the status line");
+    }
+    head->status = (int)status;
+    return OK;
+}
+
+int http_parse_response(struct str in, size_t max, bool to_head, struct http_head *head)
+{
+    *head = (struct http_head){0};
+    int res = find_end(in, max, head);
+    if (res != OK) {
+        return res;
+    }
+    struct str rest = {in.p, head->size}, line;
+    if (take_line(&rest, &line) != OK || parse_status_line(line, head) == ERR ||
+        parse_headers(rest, head) == ERR || parse_framing(head) == ERR) {
+        return ERR;
+    }
+    if (to_head || head->status < 200 || head->status == 204 || head->status == 304) {
+        head->framing = HTTP_NO_BODY;
+    } else if (head->framing == HTTP_NO_BODY) {
+        head->framing = HTTP_UNTIL_CLOSE;
+        head->keep_alive = false;
+    }
+    return OK;
+}
+
+bool http_find_header(const struct http_head *head, const char *name, struct str *value)
+{
+    for (size_t i = 0; i < head->header_count; i++) {
+        if (str_ieq(head->headers[i].name, name)) {
+            *value = head->headers[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool http_header_has(const struct http_head *head, const char *name, const char *token)
+{
+    for (size_t i = 0; i < head->header_count; i++) {
+        struct str list = head->headers[i].value;
+        if (!str_ieq(head->headers[i].name, name)) {
+            continue;
+        }
+        while (list.n) {
+            if (str_ieq(str_trim(str_cut(&list, ',')), token)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+const char *http_reason(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } reasons[] = {
+        {200, "OK"},
+        {400, "Bad Request"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {413, "Content Too Large"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        if (reasons[i].status == status) {
+            return reasons[i].reason;
+        }
+    }
+    return "";
+}
+
+/* ---- chunked bodies ---- */
+
+enum chunk_state {
+    CHUNK_SIZE,
+    CHUNK_EXT,
+    CHUNK_SIZE_LF,
+    CHUNK_DATA,
+    CHUNK_DATA_CR,
+    CHUNK_DATA_LF,
+    CHUNK_TRAILER_START,
+    CHUNK_TRAILER,
+    CHUNK_TRAILER_LF,
+    CHUNK_END_LF,
+    CHUNK_DONE,
+    CHUNK_BAD,
+};
+
+enum { CHUNK_DIGITS_MAX = 15 };
+
+static enum chunk_state expect(char c, char wanted, enum chunk_state next)
+{
+    return c == wanted ? next : CHUNK_BAD;
+}
+
+static enum chunk_state step_size(struct http_chunked *c, char octet)
+{
+    int digit = hex_value(octet);
+    if (digit >= 0) {
+        c->left = c->left << 4 | (uint64_t)digit;
+        return ++c->count <= CHUNK_DIGITS_MAX ? CHUNK_SIZE : CHUNK_BAD;
+    }
+    if (c->count == 0) {
+        return CHUNK_BAD;
+    }
+    c->count = 0;
+    return octet == ';' ? CHUNK_EXT : expect(octet, '\r', CHUNK_SIZE_LF);
+}
+
+/* An octet of a text that is dropped, up to its CR and to a bound. */
+static enum chunk_state step_dropped(struct http_chunked *c, char octet, unsigned max,
+                                     enum chunk_state same, enum chunk_state next)
+{
+    if (octet == '\r') {
+        return next;
+    }
+    return is_field_text((struct str){&octet, 1}) && ++c->count <= max ? same : CHUNK_BAD;
+}
+
+/* The state after an octet that is not data. */
+static enum chunk_state chunk_step(struct http_chunked *c, char octet)
+{
+    switch ((enum chunk_state)c->state) {
+    case CHUNK_SIZE:
+        return step_size(c, octet);
+    case CHUNK_EXT:
+        return step_dropped(c, octet, HTTP_CHUNK_EXT_MAX, CHUNK_EXT, CHUNK_SIZE_LF);
+    case CHUNK_SIZE_LF:
+        c->count = 0;
+        return expect(octet, '\n', c->left ? CHUNK_DATA : CHUNK_TRAILER_START);
+    case CHUNK_DATA_CR:
+        return expect(octet, '\r', CHUNK_DATA_LF);
+    case CHUNK_DATA_LF:
+        return expect(octet, '\n', CHUNK_SIZE);
+    case CHUNK_TRAILER_START:
+        return step_dropped(c, octet, HTTP_TRAILERS_MAX, CHUNK_TRAILER, CHUNK_END_LF);
+    case CHUNK_TRAILER:
+        return step_dropped(c, octet, HTTP_TRAILERS_MAX, CHUNK_TRAILER, CHUNK_TRAILER_LF);
+    case CHUNK_TRAILER_LF:
+        return expect(octet, '\n', CHUNK_TRAILER_START);
+    case CHUNK_END_LF:
+        return expect(octet, '\n', CHUNK_DONE);
+    case CHUNK_DATA:
+    case CHUNK_DONE:
+    case CHUNK_BAD:
+        break;
+    }
+    return CHUNK_BAD;
+}
+
+int http_chunked_next(struct http_chunked *c, struct str *in, struct str *data)
+{
+    *data = (struct str){in->p, 0};
+    while (c->state != CHUNK_DONE && in->n) {
+        if (c->state == CHUNK_DATA) {
+            data->p = in->p;
+            data->n = c->left < in->n ? (size_t)c->left : in->n;
+            c->left -= data->n;
+            if (c->left == 0) {
+                c->state = CHUNK_DATA_CR;
+            }
+            in->p += data->n;
+            in->n -= data->n;
+            return OK;
+        }
+        c->state = chunk_step(c, in->p[0]);
+        if (c->state == CHUNK_BAD) {
+            return ERR;
+        }
+        in->p++;
+        in->n--;
+    }
+    return c->state == CHUNK_DONE ? OK : AGAIN;
+}
+
+/* ---- URLs ---- */
+
+static int bad_url(const char **wrong, const char *text)
+{
+    *wrong = text;
+    return ERR;
+}
+
+/* A name of letters, digits, '-', '.', '_', or an IPv4 address, which looks like one. */
+static bool is_host_name(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (!is_alnum(s.p[i]) && s.p[i] != '-' && s.p[i] != '.' && s.p[i] != '_') {
+            return false;
+        }
+    }
+    return s.n > 0 && s.n <= 253;
+}
+
+static bool is_ipv6(struct str s)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr addr;
+    if (s.n == 0 || s.n >= sizeof(text) || memchr(s.p, '\0', s.n)) {
+        return false;
+    }
+    memcpy(text, s.p, s.n);
+    text[s.n] = '\0';
+    return inet_pton(AF_INET6, text, &addr) == 1;
+}
+
+/* host [ ":" port ] (RFC 3986 section 3.2) */
+static int parse_authority(struct http_url *url, const char **wrong)
+{
+    struct str rest = url->authority;
+    uint64_t port;
+    if (memchr(rest.p, '@', rest.n)) {
+        return bad_url(wrong, "has a user name in it");
+    }
+    if (rest.n && rest.p[0] == '[') {
+        rest.p++;
+        rest.n--;
+        const char *end = memchr(rest.p, ']', rest.n);
+        url->host = str_cut(&rest, ']');
+        if (!end || !is_ipv6(url->host) || (rest.n && rest.p[0] != ':')) {
+            return bad_url(wrong, "has a malformed IPv6 address");
+        }
+        str_cut(&rest, ':');
+    } else {
+        url->host = str_cut(&rest, ':');
+        if (!is_host_name(url->host)) {
+            return bad_url(wrong, url->host.n ? "has a malformed host name" : "has no host");
+        }
+    }
+    url->port = url->https ? 443 : 80;
+    if (rest.n) {
+        if (text_number(rest, 65535, &port) == ERR || port == 0) {
+            return bad_url(wrong, "has a malformed port");
+        }
+        url->port = (uint16_t)port;
+    }
+    return OK;
+}
+
+int http_parse_url(struct str in, struct http_url *url, const char **wrong)
+{
+    *url = (struct http_url){.https = str_istarts(in, "https://")};
+    if (!url->https && !str_istarts(in, "http://")) {
+        return bad_url(wrong, "does not begin with https:// or http://");
+    }
+    if (!is_visible(in)) {
+        return bad_url(wrong, "has a blank, a control character or a letter beyond ASCII in it");
+    }
+    if (memchr(in.p, '#', in.n)) {
+        return bad_url(wrong, "has a fragment");
+    }
+    size_t scheme = url->https ? 8 : 7;
+    struct str rest = {in.p + scheme, in.n - scheme};
+    size_t n = 0;
+    while (n < rest.n && rest.p[n] != '/' && rest.p[n] != '?') {
+        n++;
+    }
+    url->authority = (struct str){rest.p, n};
+    rest.p += n;
+    rest.n -= n;
+    const char *mark = rest.n ? memchr(rest.p, '?', rest.n) : NULL;
+    n = mark ? (size_t)(mark - rest.p) : rest.n;
+    url->path = n ? (struct str){rest.p, n} : str_of("/");
+    url->query = (struct str){rest.p + n, rest.n - n};
+    return parse_authority(url, wrong);
+}
+
+/* ---- encodings ---- */
+
+static int encode(struct buf *out, struct str s, const char *plain, bool plus)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    size_t need = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        bool keep = is_alnum(s.p[i]) || (s.p[i] && strchr(plain, s.p[i]));
+        need += keep || (plus && s.p[i] == ' ') ? 1 : 3;
+    }
+    char *o = need ? buf_room(out, need) : NULL;
+    if (!o) {
+        return need ? ERR : OK;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (is_alnum(s.p[i]) || (c && strchr(plain, c))) {
+            *o++ = s.p[i];
+        } else if (plus && c == ' ') {
+            *o++ = '+';
+        } else {
+            *o++ = '%';
+            *o++ = digits[c >> 4];
+            *o++ = digits[c & 15];
+        }
+    }
+    buf_added(out, need);
+    return OK;
+}
+
+int http_encode_segment(struct buf *out, struct str s)
+{
+    if (s.n == 0 || str_eq(s, ".") || str_eq(s, "..")) {
+        return ERR;
+    }
+    return encode(out, s, "-._~", false);
+}
+
+int http_encode_form(struct buf *out, struct str s)
+{
+    return encode(out, s, "*-._", true);
+}

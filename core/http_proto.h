@@ -1,0 +1,104 @@
+/* HTTP/1.1 as text: heads, chunks, URLs, encodings (RFC 9110, RFC 9112, RFC 3986). Pure functions
+ * that copy nothing: every struct str in a result lies in the input and lives as long as that.
+ *
+ * Strict where two readers could disagree about where a message ends (request smuggling): refused
+ * are bare LF, folded lines, blanks before the colon, Content-Length together with
+ * Transfer-Encoding, differing lengths, and every transfer coding but "chunked". */
+#ifndef TPROXY_CORE_HTTP_PROTO_H
+#define TPROXY_CORE_HTTP_PROTO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/text.h"
+
+/* ---- heads ---- */
+
+enum { HTTP_HEADERS_MAX = 64 };
+
+struct http_header {
+    struct str name, value; /* the value without blanks around it */
+};
+
+/* Where the body ends (RFC 9112 section 6.3). */
+enum http_framing {
+    HTTP_NO_BODY,
+    HTTP_LENGTH,      /* after `length` octets */
+    HTTP_CHUNKED,     /* with the last chunk: struct http_chunked */
+    HTTP_UNTIL_CLOSE, /* with the connection; responses only */
+};
+
+struct http_head {
+    size_t size; /* octets of the head, its empty line included: the body begins there */
+    struct str method, target; /* of a request */
+    int status; /* of a response. Of a request that is refused: the status to answer */
+    int minor;  /* of HTTP/1.x: 0 or 1 */
+    enum http_framing framing;
+    uint64_t length;
+    bool keep_alive;   /* may another message follow on this connection? */
+    const char *wrong; /* after ERR: what is wrong, in words; static storage */
+    size_t header_count;
+    struct http_header headers[HTTP_HEADERS_MAX];
+};
+
+/* Parses the head that `in` begins with. AGAIN: not complete yet, call again with the same octets
+ * and more. ERR: malformed, or not complete within `max` octets; head->wrong is set. */
+int http_parse_request(struct str in, size_t max, struct http_head *head) warn_unused;
+
+/* The same for a response. to_head: it answers a HEAD request, so no body follows whatever its
+ * fields say. */
+int http_parse_response(struct str in, size_t max, bool to_head,
+                        struct http_head *head) warn_unused;
+
+/* Value of the first field of that name (any case). False when there is none. */
+bool http_find_header(const struct http_head *head, const char *name, struct str *value);
+
+/* Is `token` (any case) an element of the comma-separated lists in the fields of that name? */
+bool http_header_has(const struct http_head *head, const char *name, const char *token);
+
+/* "Not Found"; "" for a status that this program does not know. */
+const char *http_reason(int status);
+
+/* ---- chunked bodies (RFC 9112 section 7.1) ---- */
+
+enum { HTTP_CHUNK_EXT_MAX = 256, HTTP_TRAILERS_MAX = 8192 };
+
+/* Position in a chunked body. Zero-initialise. */
+struct http_chunked {
+    int state;
+    unsigned count; /* octets of what has a bound: digits, extension, trailers */
+    uint64_t left;  /* of the chunk */
+};
+
+/* Takes octets off *in. OK: *data is the next piece of the body, or empty when the body has ended
+ * (*in is then what follows it). AGAIN: *in is used up, more must come. ERR: malformed. Extensions
+ * and trailers are dropped. */
+int http_chunked_next(struct http_chunked *c, struct str *in, struct str *data) warn_unused;
+
+/* ---- URLs (RFC 9110 section 4.2, RFC 3986) ---- */
+
+struct http_url {
+    bool https;
+    struct str host;      /* name or address, an IPv6 address without its brackets */
+    uint16_t port;        /* the scheme's when not given */
+    struct str authority; /* host and port as written: for the Host field */
+    struct str path;      /* at least "/" */
+    struct str query;     /* with its '?', or empty */
+};
+
+/* Parses an absolute http or https URL. ERR and *wrong (static storage) for anything else, also
+ * when it carries a user name, a fragment, or characters that do not belong into a URL. */
+int http_parse_url(struct str in, struct http_url *url, const char **wrong) warn_unused;
+
+/* Appends s as one segment of a path, everything but unreserved characters percent-encoded (RFC
+ * 3986 section 2.3). ERR when it does not fit, and for "", "." and "..", which would change the
+ * path. */
+int http_encode_segment(struct buf *out, struct str s) warn_unused;
+
+/* Appends s as a name or value of application/x-www-form-urlencoded. ERR when it does not fit. */
+int http_encode_form(struct buf *out, struct str s) warn_unused;
+
+#endif
