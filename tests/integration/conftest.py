@@ -1,0 +1,124 @@
+"""Fixtures. Every test runs twice, with the release binary and with the sanitized one, unless it is
+marked one_build."""
+
+import contextlib
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.backend import Backend, Pop3
+from harness.certs import Certificates
+from harness.dovecot import Dovecot
+from harness.messages import varied_messages
+from harness.tproxy import ROOT, Program, Tproxy
+from harness.util import work_directory
+
+BUILDS = {
+    "release": Path(os.environ.get("TPROXY_BIN", ROOT / "build/tproxy")),
+    "sanitized": Path(os.environ.get("TPROXY_DEV_BIN", ROOT / "build/dev/tproxy")),
+    "dynamic": Path(os.environ.get("TPROXY_DYNAMIC_BIN", ROOT / "build/dynamic/tproxy")),
+}
+
+
+def pytest_generate_tests(metafunc):
+    if "program" in metafunc.fixturenames and "build" in metafunc.fixturenames:
+        if metafunc.definition.get_closest_marker("valgrind"):
+            builds = ["dynamic"]
+        elif metafunc.definition.get_closest_marker("one_build"):
+            builds = ["release"]
+        else:
+            builds = ["release", "sanitized"]
+        metafunc.parametrize("build", builds, scope="session")
+
+
+def pytest_report_header(config):
+    return [f"{name}: {path}" for name, path in BUILDS.items()] + [f"seed: {seed()}"]
+
+
+def seed() -> int:
+    """TPROXY_TEST_SEED repeats a run. Under xdist every worker must have the same one."""
+    if "TPROXY_TEST_SEED" not in os.environ:
+        os.environ["TPROXY_TEST_SEED"] = str(random.SystemRandom().randrange(1 << 32))
+    return int(os.environ["TPROXY_TEST_SEED"])
+
+
+@pytest.fixture(scope="session")
+def shared_directory():
+    with work_directory("shared") as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def certificates(shared_directory) -> Certificates:
+    return Certificates(shared_directory)
+
+
+@pytest.fixture(scope="session")
+def messages() -> list[bytes]:
+    return varied_messages(seed())
+
+
+@pytest.fixture(scope="session")
+def dovecot(certificates):
+    with work_directory("dovecot") as directory:
+        server = Dovecot(directory, certificates)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def program(build, shared_directory) -> Program:
+    """`build` is the parameter made by pytest_generate_tests."""
+    if build == "dynamic":
+        valgrind = shutil.which("valgrind")
+        assert valgrind, "valgrind is not installed (make deps)"
+        checks = ["--leak-check=full", "--show-leak-kinds=definite,indirect,possible", "--quiet"]
+        checks += ["--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=96"]
+        return Program(BUILDS[build], shared_directory, (valgrind, *checks, "--track-fds=no"))
+    return Program(BUILDS[build], shared_directory)
+
+
+@pytest.fixture
+def directory():
+    """A place of its own for one test, readable by the unprivileged proxy."""
+    with work_directory("test") as path:
+        yield path
+
+
+@pytest.fixture
+def make_tproxy(program, directory, certificates):
+    """Starts proxies with extra arguments; all of them are stopped and judged at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str) -> Tproxy:
+            place = Path(tempfile.mkdtemp(prefix="proxy", dir=directory))
+            place.chmod(0o755)
+            trust = () if "--ca-file" in arguments else ("--ca-file", str(certificates.ca_file))
+            return stack.enter_context(Tproxy(program, place, *trust, *arguments))
+
+        yield start
+
+
+@pytest.fixture
+def tproxy(make_tproxy) -> Tproxy:
+    """A running proxy without any destination yet."""
+    return make_tproxy()
+
+
+@pytest.fixture
+def backend():
+    """A well-behaved scripted server; a test replaces `backend.script` to make it behave badly."""
+    with Backend(Pop3()) as server:
+        yield server
+
+
+@pytest.fixture
+def backends():
+    """Makes further scripted servers."""
+    with contextlib.ExitStack() as stack:
+        yield lambda script: stack.enter_context(Backend(script))

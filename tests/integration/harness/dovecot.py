@@ -1,0 +1,195 @@
+"""A real Dovecot with POP3, STLS and POP3S, run from a directory of its own."""
+
+import contextlib
+import grp
+import os
+import poplib
+import pwd
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+from harness.certs import Certificates
+from harness.util import NOBODY, free_port, is_root, until
+
+CONFIG = """
+protocols = pop3
+base_dir = {base}/run
+state_dir = {base}/state
+log_path = {base}/dovecot.log
+auth_verbose = yes
+instance_name = {base.name}
+default_login_user = {login_user}
+default_internal_user = {internal_user}
+default_internal_group = {internal_group}
+default_client_limit = 2000
+first_valid_uid = 1
+first_valid_gid = 1
+disable_plaintext_auth = no
+auth_mechanisms = plain login apop
+auth_failure_delay = 0
+mail_max_userip_connections = 0
+mail_location = maildir:~/Maildir
+pop3_uidl_format = %g
+ssl = yes
+ssl_cert = <{certificate}
+ssl_key = <{certificate}
+login_trusted_networks =
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {base}/users
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={base}/mail/%u
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    address = 127.0.0.1
+    port = {pop3}
+  }}
+  inet_listener pop3s {{
+    address = 127.0.0.1
+    port = {pop3s}
+    ssl = yes
+  }}
+  chroot = {chroot}
+  service_count = 0
+  process_limit = 4
+}}
+service pop3 {{
+  service_count = 200
+}}
+service anvil {{
+  chroot = {chroot}
+}}
+"""
+
+
+class Mailbox:
+    """One user of the server, with a password that appears nowhere else."""
+
+    def __init__(self, user: str, password: str, maildir: Path):
+        self.user = user
+        self.password = password
+        self._maildir = maildir
+
+    def files(self) -> list[bytes]:
+        """What is in the mailbox now, read from the disk, in the order of delivery."""
+        found = [*self._maildir.glob("new/*"), *self._maildir.glob("cur/*")]
+        return [path.read_bytes() for path in sorted(found, key=lambda path: path.name)]
+
+
+class Dovecot:
+    host = "127.0.0.1"
+
+    def __init__(self, base: Path, certificates: Certificates):
+        self.pop3 = 0
+        self.pop3s = 0
+        self._base = base
+        self._certificates = certificates
+        self._process: subprocess.Popen | None = None
+        self._users = 0
+        self._lock = threading.Lock()
+        self._owner = NOBODY if is_root() else os.getuid()
+        self._group = NOBODY if is_root() else os.getgid()
+
+    def start(self) -> None:
+        (self._base / "mail").mkdir()
+        (self._base / "users").touch(mode=0o644)
+        for attempt in range(5):
+            self._configure()
+            self._process = subprocess.Popen(
+                [_find("dovecot"), "-F", "-c", str(self._base / "dovecot.conf")],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            if self._answers():
+                return
+            self.stop()
+        raise AssertionError(f"Dovecot does not start:\n{self.log()}")
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process.stderr.close()
+            self._process = None
+
+    def log(self) -> str:
+        path = self._base / "dovecot.log"
+        return path.read_text(errors="replace") if path.exists() else "(no log)"
+
+    def mailbox(self, messages: list[bytes] = (), user: str = "", password: str = "") -> Mailbox:
+        """A new user whose mailbox holds these messages (bytes with CRLF line ends)."""
+        with self._lock:
+            self._users += 1
+            user = user or f"user{self._users}"
+            password = password or f"S3cret-{os.urandom(6).hex()}"
+            box = Mailbox(user, password, self._base / "mail" / user / "Maildir")
+            self._deliver(box, messages)
+            with (self._base / "users").open("a") as users:
+                users.write(f"{user}:{password}\n")
+        return box
+
+    def direct(self, box: Mailbox, tls: bool = False) -> poplib.POP3:
+        """A login without a proxy between, to compare with."""
+        if tls:
+            context = self._certificates.client_context()
+            client = poplib.POP3_SSL("localhost", self.pop3s, context=context)
+        else:
+            client = poplib.POP3(self.host, self.pop3)
+        client.user(box.user)
+        client.pass_(box.password)
+        return client
+
+    def _deliver(self, box: Mailbox, messages) -> None:
+        maildir = box._maildir
+        for name in ("cur", "new", "tmp"):
+            (maildir / name).mkdir(parents=True)
+        for number, message in enumerate(messages):
+            (maildir / "new" / f"{1700000000 + number}.M{number:03}.host").write_bytes(message)
+        for path in [maildir.parent, *maildir.parent.rglob("*")]:
+            os.chown(path, self._owner, self._group)
+
+    def _configure(self) -> None:
+        self.pop3, self.pop3s = free_port(), free_port()
+        me = pwd.getpwuid(os.getuid()).pw_name
+        my_group = grp.getgrgid(os.getgid()).gr_name
+        (self._base / "dovecot.conf").write_text(
+            CONFIG.format(
+                base=self._base,
+                certificate=self._certificates.good_rsa,
+                login_user="dovenull" if is_root() else me,
+                internal_user="dovecot" if is_root() else me,
+                internal_group="dovecot" if is_root() else my_group,
+                chroot="login" if is_root() else "",
+                uid=self._owner,
+                gid=self._group,
+                pop3=self.pop3,
+                pop3s=self.pop3s,
+            )
+        )
+
+    def _answers(self) -> bool:
+        def greeting():
+            if self._process.poll() is not None:
+                return b"gone"
+            with contextlib.suppress(OSError):
+                with socket.create_connection((self.host, self.pop3), 5) as sock:
+                    sock.settimeout(5)
+                    return sock.recv(100)
+
+        return until(greeting, "Dovecot's greeting").startswith(b"+OK")
+
+
+def _find(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    assert found, f"{name} is not installed (make deps)"
+    return found
