@@ -19,6 +19,10 @@ struct tls_roots *tls_roots_load(const char *path, struct error *err);
 struct tls_roots *tls_roots_ref(struct tls_roots *roots);
 void tls_roots_unref(struct tls_roots *roots);
 
+/* The file that they come from, and how many they are. */
+const char *tls_roots_path(const struct tls_roots *roots);
+size_t tls_roots_count(const struct tls_roots *roots);
+
 /* How to talk TLS with one server; shared by the connections to it, reference-counted. Keeps the session that the next
  * connection resumes: dropping it drops the session, so whoever has their own share nothing. */
 struct tls_client;

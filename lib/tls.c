@@ -1,0 +1,569 @@
+/* TLS as client: the settings for a server, its remembered sessions, and the connections.
+ *
+ *   tls_new -> HANDSHAKE --(steps)--> OPEN --tls_shutdown--> CLOSED (still reads)
+ *                  |                    |                       |
+ *                  '------- ERR --------+-----------------------'---> DEAD
+ *
+ * Sessions: TLS 1.2 gives one with the handshake, which serves any number of connections. TLS 1.3
+ * gives tickets at any time later, each for one connection (RFC 8446 appendix C.4); a few are kept,
+ * the newest is used first. */
+#include "lib/tls.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+
+#include <mbedtls/error.h>
+#include <mbedtls/net_sockets.h>
+#include <mbedtls/platform.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/ssl_ciphersuites.h>
+#include <psa/crypto.h>
+
+#include "lib/buf.h"
+#include "lib/mem.h"
+#include "lib/sys.h"
+#include "lib/text.h"
+#include "lib/tls_private.h"
+
+enum {
+    HOST_MAX = 253,
+    SESSIONS_MAX = 4,
+    TICKET_MAX = 2048,        /* our ClientHello must hold it, in one record of 4 KiB */
+    FLIGHT_MAX = 64 * 1024,   /* far beyond what a client says in a handshake */
+    IDLE_RECORDS_MAX = 64,    /* records in a row that bring nothing to read */
+    FIRST_BYTES = 5,          /* what mbedTLS reads of a record before it looks at it */
+};
+
+struct session {
+    mbedtls_ssl_session data;
+    bool once; /* TLS 1.3: for one connection */
+};
+
+struct tls_client {
+    unsigned refs;
+    struct tls_roots *roots;
+    struct tls_identity identity;
+    bool trust_any, check_host, may_1_3;
+    mbedtls_ssl_config config;
+    struct session *sessions[SESSIONS_MAX]; /* the newest last */
+    size_t session_count;
+};
+
+enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_CLOSED, TLS_DEAD };
+
+struct tls {
+    enum tls_state state;
+    struct tls_client *client;
+    struct tls_wire wire;
+    mbedtls_ssl_context ssl;
+    struct tls_judge judge;
+    struct buf flight; /* what the handshake sends, gathered until it waits for an answer */
+    unsigned char first[FIRST_BYTES]; /* the first bytes that the server sent ... */
+    size_t first_count;               /* ... and how many they are */
+    bool offered;                     /* a session was offered for resumption ... */
+    bool offered_1_2;                 /* ... and with it nothing but TLS 1.2 */
+    bool starved;                     /* the wire said AGAIN in this call */
+    bool ended;                       /* the wire said that the stream has ended */
+    bool broken;                      /* the wire failed */
+};
+
+/* How many clients there are: mbedTLS's crypto core lives as long as any. */
+static size_t client_count;
+
+static int random_bytes(void *arg, unsigned char *out, size_t n)
+{
+    (void)arg;
+    sys->random(out, n);
+    return 0;
+}
+
+/* With MBEDTLS_PSA_CRYPTO_EXTERNAL_RNG the crypto core calls this. */
+psa_status_t mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context,
+                                             uint8_t *output, size_t output_size,
+                                             size_t *output_length)
+{
+    (void)context;
+    sys->random(output, output_size);
+    *output_length = output_size;
+    return PSA_SUCCESS;
+}
+
+static void session_free(struct session *session)
+{
+    mbedtls_ssl_session_free(&session->data);
+    free(session);
+}
+
+static void forget_sessions(struct tls_client *client)
+{
+    while (client->session_count) {
+        session_free(client->sessions[--client->session_count]);
+    }
+}
+
+/* Takes the session, or the ticket, that mbedTLS has for us at this moment. */
+static void remember_session(struct tls *tls)
+{
+    struct tls_client *client = tls->client;
+    struct session *session = mem_zalloc(sizeof(*session));
+    session->once = mbedtls_ssl_get_version_number(&tls->ssl) == MBEDTLS_SSL_VERSION_TLS1_3;
+    mbedtls_ssl_session_init(&session->data);
+    int bad = mbedtls_ssl_get_session(&tls->ssl, &session->data);
+    if (bad || session->data.MBEDTLS_PRIVATE(ticket_len) > TICKET_MAX) {
+        session_free(session);
+        return;
+    }
+    if (client->session_count && client->sessions[0]->once != session->once) {
+        forget_sessions(client);
+    }
+    if (client->session_count == (session->once ? SESSIONS_MAX : 1)) {
+        session_free(client->sessions[0]);
+        client->session_count--;
+        memmove(client->sessions, client->sessions + 1,
+                client->session_count * sizeof(client->sessions[0]));
+    }
+    client->sessions[client->session_count++] = session;
+}
+
+static void offer_session(struct tls *tls)
+{
+    struct tls_client *client = tls->client;
+    if (client->session_count == 0) {
+        return;
+    }
+    struct session *session = client->sessions[client->session_count - 1];
+    tls->offered = mbedtls_ssl_set_session(&tls->ssl, &session->data) == 0;
+    tls->offered_1_2 = tls->offered && !session->once;
+    if (session->once) {
+        session_free(session);
+        client->session_count--;
+    }
+}
+
+static int identity_set(struct tls_identity *identity, const char *host)
+{
+    struct str name = str_of(host);
+    if (name.n > 2 && name.p[0] == '[' && name.p[name.n - 1] == ']') {
+        name.p++;
+        name.n -= 2;
+    }
+    if (name.n && name.p[name.n - 1] == '.') {
+        name.n--;
+    }
+    if (name.n > HOST_MAX) {
+        return ERR;
+    }
+    identity->host = mem_strndup(name.p, name.n);
+    if (inet_pton(AF_INET, identity->host, identity->addr) == 1) {
+        identity->addr_len = 4;
+    } else if (inet_pton(AF_INET6, identity->host, identity->addr) == 1) {
+        identity->addr_len = 16;
+    }
+    return OK;
+}
+
+static mbedtls_ssl_protocol_version version_number(enum tls_version version,
+                                                   mbedtls_ssl_protocol_version any)
+{
+    switch (version) {
+    case TLS_VERSION_ANY:
+        return any;
+    case TLS_VERSION_1_2:
+        return MBEDTLS_SSL_VERSION_TLS1_2;
+    case TLS_VERSION_1_3:
+        return MBEDTLS_SSL_VERSION_TLS1_3;
+    }
+    return any;
+}
+
+static int configure(struct tls_client *client, const struct tls_settings *settings)
+{
+    /* The cheapest to compute first. */
+    static const uint16_t groups[] = {
+        MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1, MBEDTLS_SSL_IANA_TLS_GROUP_X25519,
+        MBEDTLS_SSL_IANA_TLS_GROUP_SECP384R1, MBEDTLS_SSL_IANA_TLS_GROUP_SECP521R1,
+        MBEDTLS_SSL_IANA_TLS_GROUP_NONE,
+    };
+    mbedtls_ssl_config *config = &client->config;
+    if (mbedtls_ssl_config_defaults(config, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                    MBEDTLS_SSL_PRESET_DEFAULT)) {
+        return ERR;
+    }
+    mbedtls_ssl_protocol_version min = version_number(settings->min, MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_protocol_version max = version_number(settings->max, MBEDTLS_SSL_VERSION_TLS1_3);
+    client->may_1_3 = max == MBEDTLS_SSL_VERSION_TLS1_3;
+    mbedtls_ssl_conf_min_tls_version(config, min);
+    mbedtls_ssl_conf_max_tls_version(config, max);
+    mbedtls_ssl_conf_rng(config, random_bytes, NULL);
+    mbedtls_ssl_conf_groups(config, groups);
+    mbedtls_ssl_conf_ca_cb(config, tls_roots_find, client->roots);
+    /* OPTIONAL: mbedTLS does not mind the purpose of the certificate either; a wrong name is still
+     * refused by the judge. */
+    mbedtls_ssl_conf_authmode(config, client->trust_any ? MBEDTLS_SSL_VERIFY_OPTIONAL
+                                                        : MBEDTLS_SSL_VERIFY_REQUIRED);
+    mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
+        config, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
+    return min <= max ? OK : ERR;
+}
+
+struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_settings *settings,
+                                  struct error *err)
+{
+    struct tls_client *client = mem_zalloc(sizeof(*client));
+    client->refs = 1;
+    client->roots = roots ? tls_roots_ref(roots) : NULL;
+    client->trust_any = settings->trust_any;
+    client->check_host = settings->check_host;
+    client_count++;
+    mbedtls_ssl_config_init(&client->config);
+    if (psa_crypto_init() != PSA_SUCCESS) {
+        error_set(err, FAIL_INTERNAL, "the crypto library does not start");
+    } else if (identity_set(&client->identity, settings->host) != OK) {
+        error_set(err, FAIL_CONFIG, "the host name is longer than %d characters", HOST_MAX);
+    } else if (settings->check_host && client->identity.host[0] == '\0') {
+        error_set(err, FAIL_CONFIG, "there is no host name to compare with the certificate");
+    } else if (configure(client, settings) != OK) {
+        error_set(err, FAIL_CONFIG, "the allowed TLS versions leave none");
+    } else {
+        return client;
+    }
+    tls_client_unref(client);
+    return NULL;
+}
+
+struct tls_client *tls_client_ref(struct tls_client *client)
+{
+    client->refs++;
+    return client;
+}
+
+void tls_client_unref(struct tls_client *client)
+{
+    if (!client || --client->refs) {
+        return;
+    }
+    forget_sessions(client);
+    mbedtls_ssl_config_free(&client->config);
+    free(client->identity.host);
+    tls_roots_unref(client->roots);
+    free(client);
+    if (--client_count == 0) {
+        mbedtls_psa_crypto_free();
+    }
+}
+
+static int wire_send(void *arg, const unsigned char *p, size_t n)
+{
+    struct tls *tls = arg;
+    int sent = tls->state == TLS_HANDSHAKE ? buf_add(&tls->flight, p, n)
+                                           : tls->wire.send(tls->wire.arg, p, n);
+    if (sent != OK) {
+        tls->broken = true;
+        return MBEDTLS_ERR_NET_SEND_FAILED;
+    }
+    return (int)n;
+}
+
+static int wire_recv(void *arg, unsigned char *p, size_t cap)
+{
+    struct tls *tls = arg;
+    size_t got = 0;
+    int result = tls->ended ? OK : tls->wire.recv(tls->wire.arg, p, cap, &got);
+    if (result == AGAIN) {
+        tls->starved = true;
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    }
+    if (result != OK) {
+        tls->broken = true;
+        return MBEDTLS_ERR_NET_RECV_FAILED;
+    }
+    tls->ended = got == 0;
+    for (size_t i = 0; i < got && tls->first_count < FIRST_BYTES; i++) {
+        tls->first[tls->first_count++] = p[i];
+    }
+    return (int)got;
+}
+
+/* Sends what the handshake has gathered. */
+static int send_flight(struct tls *tls)
+{
+    struct str out = buf_str(&tls->flight);
+    if (out.n && !tls->broken &&
+        tls->wire.send(tls->wire.arg, (const unsigned char *)out.p, out.n) != OK) {
+        tls->broken = true;
+    }
+    buf_drop(&tls->flight, out.n);
+    return tls->broken ? ERR : OK;
+}
+
+struct tls *tls_new(struct tls_client *client, struct tls_wire wire, struct error *err)
+{
+    struct tls *tls = mem_zalloc(sizeof(*tls));
+    const struct tls_identity *identity = &client->identity;
+    bool sni = identity->host[0] && identity->addr_len == 0; /* RFC 6066 section 3: no addresses */
+    tls->client = tls_client_ref(client);
+    tls->wire = wire;
+    tls->judge = (struct tls_judge){
+        .roots = client->roots,
+        .identity = identity,
+        .trust_any = client->trust_any,
+        .check_host = client->check_host,
+    };
+    buf_init(&tls->flight, FLIGHT_MAX);
+    mbedtls_ssl_init(&tls->ssl);
+    if (mbedtls_ssl_setup(&tls->ssl, &client->config) ||
+        mbedtls_ssl_set_hostname(&tls->ssl, sni ? identity->host : NULL)) {
+        error_set(err, FAIL_INTERNAL, "no memory for a TLS connection");
+        tls_free(tls);
+        return NULL;
+    }
+    mbedtls_ssl_set_verify(&tls->ssl, tls_judge_certificate, &tls->judge);
+    mbedtls_ssl_set_bio(&tls->ssl, tls, wire_send, wire_recv, NULL);
+    offer_session(tls);
+    return tls;
+}
+
+void tls_free(struct tls *tls)
+{
+    if (!tls) {
+        return;
+    }
+    mbedtls_ssl_free(&tls->ssl);
+    buf_free(&tls->flight);
+    free(tls->judge.complaint);
+    tls_client_unref(tls->client);
+    free(tls);
+}
+
+static const char *alert_name(int alert)
+{
+    switch (alert) {
+    case MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE:
+        return "unexpected message";
+    case MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC:
+        return "bad record MAC";
+    case MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE:
+        return "handshake failure: nothing in common";
+    case MBEDTLS_SSL_ALERT_MSG_BAD_CERT:
+        return "bad certificate";
+    case MBEDTLS_SSL_ALERT_MSG_CERT_UNKNOWN:
+        return "certificate unknown";
+    case MBEDTLS_SSL_ALERT_MSG_ILLEGAL_PARAMETER:
+        return "illegal parameter";
+    case MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED:
+        return "access denied";
+    case MBEDTLS_SSL_ALERT_MSG_DECODE_ERROR:
+        return "decode error";
+    case MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR:
+        return "decrypt error";
+    case MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION:
+        return "protocol version: it has none of the TLS versions allowed here";
+    case MBEDTLS_SSL_ALERT_MSG_INSUFFICIENT_SECURITY:
+        return "insufficient security";
+    case MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR:
+        return "internal error";
+    case MBEDTLS_SSL_ALERT_MSG_UNRECOGNIZED_NAME:
+        return "unrecognized name: it does not know this host name";
+    case MBEDTLS_SSL_ALERT_MSG_CERT_REQUIRED:
+        return "certificate required: it wants a client certificate";
+    default:
+        return "see RFC 8446 section 6";
+    }
+}
+
+/* From now on every call fails. */
+static int die(struct tls *tls, int code, const char *during, struct error *err)
+{
+    tls->state = TLS_DEAD;
+    if (tls->broken) {
+        return error_set(err, FAIL_TLS, "the connection broke during the %s", during);
+    }
+    if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+        /* mbedTLS has no function that tells which alert it was. */
+        const unsigned char *message = tls->ssl.MBEDTLS_PRIVATE(in_msg);
+        return error_set(err, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)", during,
+                         message[1], alert_name(message[1]));
+    }
+    if (code == MBEDTLS_ERR_SSL_ALLOC_FAILED) {
+        return error_set(err, FAIL_INTERNAL, "no memory during the %s", during);
+    }
+    char why[120] = "";
+    mbedtls_strerror(code, why, sizeof(why));
+    return error_set(err, FAIL_TLS, "the %s failed: %s (-0x%04X)", during, why, (unsigned)-code);
+}
+
+/* Does what the server said first begin like a TLS record: an alert or a handshake? */
+static bool speaks_tls(const struct tls *tls)
+{
+    return tls->first_count == 0 || tls->first[0] == MBEDTLS_SSL_MSG_ALERT ||
+           tls->first[0] == MBEDTLS_SSL_MSG_HANDSHAKE;
+}
+
+static bool is_x509_error(int code)
+{
+    int module = -code & 0x7F80; /* mbedtls/error.h: 0x2080 to 0x3000 are those of X.509 */
+    return module >= 0x2080 && module <= 0x3000;
+}
+
+static int handshake_failed(struct tls *tls, int code, struct error *err)
+{
+    static const char during[] = "TLS handshake";
+    char said[2 * FIRST_BYTES];
+    uint32_t found = mbedtls_ssl_get_verify_result(&tls->ssl);
+    if (tls->offered) {
+        forget_sessions(tls->client);
+    }
+    if (!speaks_tls(tls)) {
+        tls->state = TLS_DEAD;
+        struct str first = {(const char *)tls->first, tls->first_count};
+        return error_set(err, FAIL_TLS,
+                         "the server does not speak TLS on this port: its answer begins with "
+                         "\"%s\"",
+                         text_printable(said, sizeof(said), first));
+    }
+    if (tls->judge.complaint || code == MBEDTLS_ERR_SSL_BAD_CERTIFICATE || is_x509_error(code)) {
+        if (tls->judge.asked && found != UINT32_MAX &&
+            found & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE)) {
+            tls_judge_complain(&tls->judge, "it is not meant for servers (key usage)");
+        }
+        tls->state = TLS_DEAD;
+        return error_set(err, FAIL_CERT, "certificate of %s refused: %s",
+                         tls->client->identity.host,
+                         tls->judge.complaint ? tls->judge.complaint : "it cannot be understood");
+    }
+    if (code == MBEDTLS_ERR_SSL_CONN_EOF || code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
+        tls->state = TLS_DEAD;
+        return error_set(err, FAIL_TLS, "the server closed the connection during the %s", during);
+    }
+    if (code == MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION) {
+        tls->state = TLS_DEAD;
+        return error_set(err, FAIL_TLS, "the server has none of the TLS versions allowed here");
+    }
+    return die(tls, code, during, err);
+}
+
+/* The server's certificates are judged; kept, they would be some KiB in every connection and in every
+ * copy of the session. A resumed TLS 1.2 session has none either, so mbedTLS does without. */
+static void forget_certificates(struct tls *tls)
+{
+    mbedtls_ssl_session *session = tls->ssl.MBEDTLS_PRIVATE(session);
+    mbedtls_x509_crt *chain = session->MBEDTLS_PRIVATE(peer_cert);
+    if (chain) {
+        mbedtls_x509_crt_free(chain);
+        mbedtls_free(chain);
+        session->MBEDTLS_PRIVATE(peer_cert) = NULL;
+    }
+}
+
+static int handshake_done(struct tls *tls, struct error *err)
+{
+    if (!tls->judge.asked && !tls->offered) {
+        tls->state = TLS_DEAD;
+        return error_set(err, FAIL_CERT, "the server showed no certificate");
+    }
+    buf_free(&tls->flight);
+    tls->state = TLS_OPEN;
+    forget_certificates(tls);
+    if (mbedtls_ssl_get_version_number(&tls->ssl) == MBEDTLS_SSL_VERSION_TLS1_2) {
+        /* With a 1.2 session mbedTLS offers 1.2 only. Once the server has declined it, the next
+         * connection finds out anew what is the best version. */
+        if (tls->offered_1_2 && !tls_resumed(tls) && tls->client->may_1_3) {
+            forget_sessions(tls->client);
+        } else {
+            remember_session(tls);
+        }
+    }
+    return OK;
+}
+
+int tls_handshake(struct tls *tls, bool *more, struct error *err)
+{
+    *more = false;
+    if (tls->state != TLS_HANDSHAKE) {
+        return error_set(err, FAIL_TLS, "there is no TLS handshake under way");
+    }
+    tls->starved = false;
+    int code = mbedtls_ssl_handshake_step(&tls->ssl);
+    bool over = mbedtls_ssl_is_handshake_over(&tls->ssl);
+    /* mbedTLS wants to read, too, when it has skipped a record. */
+    if ((code == 0 && !over) || (code == MBEDTLS_ERR_SSL_WANT_READ && !tls->starved)) {
+        *more = true;
+        return AGAIN;
+    }
+    if (send_flight(tls) == OK && code == MBEDTLS_ERR_SSL_WANT_READ) {
+        return AGAIN;
+    }
+    return code || tls->broken ? handshake_failed(tls, code, err) : handshake_done(tls, err);
+}
+
+int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, struct error *err)
+{
+    *n = 0;
+    *truncated = false;
+    if (tls->state != TLS_OPEN && tls->state != TLS_CLOSED) {
+        return error_set(err, FAIL_TLS, "there is no TLS session");
+    }
+    tls->starved = false;
+    for (int idle = 0; idle < IDLE_RECORDS_MAX; idle++) {
+        int code = mbedtls_ssl_read(&tls->ssl, p, cap);
+        if (code > 0) {
+            *n = (size_t)code;
+            return OK;
+        }
+        if (code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
+            return OK;
+        }
+        if (code == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) {
+            remember_session(tls);
+        } else if (code == 0 && tls->ended) {
+            *truncated = true;
+            return OK;
+        } else if (code == MBEDTLS_ERR_SSL_WANT_READ && tls->starved) {
+            return AGAIN;
+        } else if (code != 0 && code != MBEDTLS_ERR_SSL_WANT_READ) {
+            return die(tls, code, "TLS session", err);
+        }
+        /* A ticket, a warning or an empty record: the wire may have more. */
+    }
+    tls->state = TLS_DEAD;
+    return error_set(err, FAIL_TLS, "the server sends TLS records without content");
+}
+
+int tls_write(struct tls *tls, const void *p, size_t n, struct error *err)
+{
+    const unsigned char *at = p;
+    if (tls->state != TLS_OPEN) {
+        return error_set(err, FAIL_TLS, "there is no TLS session");
+    }
+    while (n) {
+        int code = mbedtls_ssl_write(&tls->ssl, at, n); /* at most one record */
+        if (code <= 0) {
+            return die(tls, code, "TLS session", err);
+        }
+        at += code;
+        n -= (size_t)code;
+    }
+    return OK;
+}
+
+void tls_shutdown(struct tls *tls)
+{
+    if (tls->state == TLS_OPEN) {
+        /* A wire that is broken will be noticed by who reads. */
+        int ignored = mbedtls_ssl_close_notify(&tls->ssl);
+        (void)ignored;
+        tls->state = TLS_CLOSED;
+    }
+}
+
+bool tls_resumed(const struct tls *tls)
+{
+    return tls->offered && !tls->judge.asked && tls->state != TLS_HANDSHAKE;
+}
+
+const char *tls_version_name(const struct tls *tls)
+{
+    return mbedtls_ssl_get_version(&tls->ssl);
+}
