@@ -38,7 +38,7 @@ static const char *const awaited[] = {
     [POP3_LOGIN_XOAUTH2] = "the answer to AUTH XOAUTH2",
     [POP3_LOGIN_XOAUTH2_TOKEN] = "the answer to the token",
     [POP3_LOGIN_XOAUTH2_REFUSED] = "the reason for the refusal of the token",
-    [POP3_LOGIN_READY] = "nothing",
+    [POP3_LOGIN_READY] = "the client to log in",
     [POP3_LOGIN_FAILED] = "nothing",
 };
 static_assert(ARRAY_LEN(awaited) == POP3_LOGIN_STATES, "every state has its text");

@@ -1,0 +1,366 @@
+/* The POP3 proxy: targets, their listeners, limits and figures. What happens to one client is in session.c. */
+#include "pop3.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/destination.h"
+#include "core/pop3_proto.h"
+#include "lib/conn.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/sys.h"
+#include "lib/tls.h"
+#include "session.h"
+
+enum {
+    BACKLOG = 1024,
+    ACCEPT_MOST = 16,    /* in one turn */
+    KEEPALIVE_S = 60,    /* a client that is silent for so long is asked whether it is still there */
+    USER_TIMEOUT_MS = 60000, /* what was sent and is not acknowledged for so long breaks the connection */
+};
+
+/* How long sessions of a target that is gone may go on. */
+#define LAST_SESSIONS SECONDS(60)
+
+/* How long nobody is accepted when the system has no more descriptors. */
+#define ACCEPT_PAUSE MILLIS(500)
+
+static const char too_many[] = "-ERR [SYS/TEMP] too many connections\r\n";
+
+static int open_reserve(void)
+{
+    return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
+                      const struct pop3_config *config, struct error *err)
+{
+    int reserve = open_reserve();
+    if (reserve < 0) {
+        error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
+        return NULL;
+    }
+    struct pop3 *pop3 = mem_zalloc(sizeof(*pop3));
+    pop3->loop = loop;
+    pop3->dns = dns;
+    pop3->roots = roots;
+    pop3->config = *config;
+    pop3->reserve = reserve;
+    list_init(&pop3->targets);
+    uint64_t id;
+    sys->random(&id, sizeof(id));
+    text_fmt(pop3->installation_id, sizeof(pop3->installation_id), "%016llx",
+             (unsigned long long)id);
+    return pop3;
+}
+
+void pop3_free(struct pop3 *pop3)
+{
+    sys->close(pop3->reserve);
+    free(pop3);
+}
+
+size_t pop3_sessions(const struct pop3 *pop3)
+{
+    return pop3->sessions;
+}
+
+/* ---- targets ---- */
+
+struct target *target_ref(struct target *target)
+{
+    target->refs++;
+    return target;
+}
+
+static void free_target(struct task *t)
+{
+    struct target *target = container_of(t, struct target, task);
+    destination_unref(target->dest);
+    tls_client_unref(target->tls);
+    free(target->name);
+    free(target);
+}
+
+void target_unref(struct target *target)
+{
+    if (--target->refs == 0) {
+        timer_cancel(target->pop3->loop, &target->timer);
+        list_remove(&target->link);
+        loop_bury(target->pop3->loop, &target->task, free_target);
+    }
+}
+
+void target_adopt(struct target *target, const struct destination *dest)
+{
+    if (target->dest == dest) {
+        return;
+    }
+    if (!target->dest || !destination_equal(target->dest, dest)) {
+        target->memory = (struct pop3_memory){0};
+        tls_client_unref(target->tls);
+        target->tls = NULL;
+        target->refused_until = 0;
+        target->refusals = 0;
+    }
+    const struct destination *old = target->dest;
+    target->dest = destination_ref(dest);
+    destination_unref(old);
+}
+
+void pop3_change(struct target *target, const struct destination *dest)
+{
+    target_adopt(target, dest);
+}
+
+uint16_t pop3_port(const struct target *target)
+{
+    return target->port;
+}
+
+static void stop_listening(struct target *target)
+{
+    int fd = target->listener.fd;
+    if (fd >= 0) {
+        loop_forget(target->pop3->loop, &target->listener);
+        sys->close(fd);
+        timer_cancel(target->pop3->loop, &target->timer);
+    }
+}
+
+static void cut_sessions(struct target *target)
+{
+    while (!list_empty(&target->members)) {
+        session_abort(target->members.next);
+    }
+}
+
+static void on_last_call(struct timer *t)
+{
+    struct target *target = container_of(t, struct target, timer);
+    target_ref(target);
+    cut_sessions(target);
+    target_unref(target);
+}
+
+void pop3_close(struct target *target)
+{
+    struct loop *loop = target->pop3->loop;
+    stop_listening(target);
+    target->closed = true;
+    timer_set(loop, &target->timer, loop_now(loop) + LAST_SESSIONS, on_last_call);
+    target_unref(target);
+}
+
+void pop3_drain(struct pop3 *pop3)
+{
+    LIST_EACH (it, &pop3->targets) {
+        stop_listening(container_of(it, struct target, link));
+    }
+}
+
+void pop3_abort(struct pop3 *pop3)
+{
+    LIST_EACH (it, &pop3->targets) {
+        struct target *target = container_of(it, struct target, link);
+        target_ref(target);
+        cut_sessions(target);
+        if (!target->closed) {
+            pop3_close(target);
+        }
+        target_unref(target);
+    }
+}
+
+/* ---- listener ---- */
+
+static void resume_accept(struct timer *t)
+{
+    struct target *target = container_of(t, struct target, timer);
+    loop_listen_pause(target->pop3->loop, &target->listener, false);
+}
+
+static int accept_client(struct target *target, struct sockaddr_in6 *peer)
+{
+    socklen_t n = sizeof(*peer);
+    return sys->accept4(target->listener.fd, (struct sockaddr *)peer, &n,
+                        SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/* No descriptor is left: the reserve is given up to tell one client so, then nobody is accepted for a while. */
+static void refuse_for_descriptors(struct target *target)
+{
+    struct pop3 *pop3 = target->pop3;
+    struct sockaddr_in6 peer;
+    log_line(LOG_ERROR, "pop3", "too many open files: clients are refused (raise the limit with ulimit -n)");
+    sys->close(pop3->reserve);
+    int fd = accept_client(target, &peer);
+    if (fd >= 0) {
+        sys->send(fd, too_many, strlen(too_many), MSG_NOSIGNAL);
+        sys->close(fd);
+        pop3->stats.refused++;
+    }
+    pop3->reserve = open_reserve();
+    loop_listen_pause(pop3->loop, &target->listener, true);
+    timer_set(pop3->loop, &target->timer, loop_now(pop3->loop) + ACCEPT_PAUSE, resume_accept);
+}
+
+static void ignore_event(struct conn *c, enum conn_event event, void *arg)
+{
+    (void)c;
+    (void)event;
+    (void)arg;
+}
+
+static bool full(const struct target *target)
+{
+    const struct pop3 *pop3 = target->pop3;
+    size_t most = pop3->config.max_sessions;
+    return pop3->sessions >= most || target->sessions >= (most + 1) / 2;
+}
+
+static void refuse(struct target *target, int fd)
+{
+    struct pop3 *pop3 = target->pop3;
+    struct conn *c = conn_new(pop3->loop, fd, (struct conn_handler){.event = ignore_event});
+    pop3->stats.refused++;
+    log_line(LOG_WARN, "pop3", "target %s: client refused: %zu sessions, %zu of them here; at most %zu, "
+             "half of them for one target (--max-sessions)",
+             target->name, pop3->sessions, target->sessions, pop3->config.max_sessions);
+    if (c) {
+        conn_write(c, too_many, strlen(too_many));
+        conn_linger(c);
+    }
+}
+
+/* Takes as many clients as came in a burst, without a call that finds none: the level-triggered listener
+ * reports again while there are more. */
+static void on_listener(struct io *io)
+{
+    struct target *target = container_of(io, struct target, listener);
+    struct sockaddr_in6 peer;
+    unsigned n = 0;
+    while (n < target->burst) {
+        int fd = accept_client(target, &peer);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                refuse_for_descriptors(target);
+            }
+            break;
+        }
+        n++;
+        target->pop3->stats.accepted++;
+        if (full(target)) {
+            refuse(target, fd);
+        } else {
+            session_start(target, fd, &peer);
+        }
+    }
+    target->burst = n < target->burst ? 1 : n < ACCEPT_MOST ? n * 2 : ACCEPT_MOST;
+}
+
+static void set_option(int fd, int level, int name, int value)
+{
+    sys->setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* What is set on a listener its connections inherit: no calls for each of them. */
+static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct error *err)
+{
+    int fd = sys->socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
+    }
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
+    if (sys->bind(fd, addr, addr_len) < 0 || sys->listen(fd, BACKLOG) < 0) {
+        error_set(err, FAIL_CONFIG, "port %u: %s", ntohs(((const struct sockaddr_in *)addr)->sin_port),
+                  strerror(errno));
+        sys->close(fd);
+        return ERR;
+    }
+    return fd;
+}
+
+static uint16_t bound_port(int fd)
+{
+    struct sockaddr_in6 addr = {0};
+    socklen_t n = sizeof(addr);
+    sys->getsockname(fd, (struct sockaddr *)&addr, &n);
+    return ntohs(addr.sin6_port); /* at the same place for IPv4 */
+}
+
+struct target *pop3_open(struct pop3 *pop3, const char *name, const struct sockaddr *addr,
+                         socklen_t addr_len, struct dest_source *source,
+                         const struct destination *dest, struct error *err)
+{
+    int fd = open_listener(addr, addr_len, err);
+    if (fd < 0) {
+        return NULL;
+    }
+    struct target *target = mem_zalloc(sizeof(*target));
+    if (loop_add(pop3->loop, &target->listener, fd, IO_KIND_LISTEN, on_listener) != OK) {
+        error_set(err, FAIL_INTERNAL, "epoll: %s", strerror(errno));
+        sys->close(fd);
+        free(target);
+        return NULL;
+    }
+    target->pop3 = pop3;
+    target->refs = 1;
+    target->name = mem_strdup(name);
+    target->port = bound_port(fd);
+    target->burst = 1;
+    target->source = source;
+    list_init(&target->members);
+    task_init(&target->task);
+    list_append(&pop3->targets, &target->link);
+    target_adopt(target, dest);
+    return target;
+}
+
+/* ---- figures ---- */
+
+void pop3_metrics(const struct pop3 *pop3, struct buf *out)
+{
+    const struct pop3_stats *stats = &pop3->stats;
+    metric_gauge(out, "tp_open_tcp_connections", "Client connections that are open.",
+                 (double)pop3->sessions);
+    metric_counter(out, "tp_tcp_connections_total", "Client connections accepted.",
+                   stats->accepted);
+    metric_counter(out, "tproxy_connections_refused_total",
+                   "Client connections refused because a limit was reached.", stats->refused);
+    metric_counter(out, "tproxy_connections_foreign_total",
+                   "Client connections that spoke something else than POP3.", stats->foreign);
+    metric_head(out, "tproxy_logins_total", METRIC_COUNTER,
+                "Logins at mail servers by result.");
+    for (size_t i = 0; i < FAIL_COUNT; i++) {
+        const char *result = i == FAIL_NONE ? "ok" : fail_name((enum fail)i);
+        metric_count(out, "tproxy_logins_total",
+                     (struct metric_label[]){{"result", result}, {0}}, stats->logins[i]);
+    }
+    metric_counter(out, "tproxy_logins_refused_fast_total",
+                   "Logins refused without asking the mail server, which had just refused the same "
+                   "credentials.",
+                   stats->fast_refusals);
+    metric_head(out, "tproxy_login_seconds", METRIC_HISTOGRAM,
+                "Time from the client's first need to the mail server's +OK.");
+    metric_histogram(out, "tproxy_login_seconds", NULL, &stats->latency);
+    metric_head(out, "tproxy_bytes_total", METRIC_COUNTER, "Bytes relayed in sessions that ended.");
+    metric_count(out, "tproxy_bytes_total", (struct metric_label[]){{"to", "client"}, {0}},
+                 stats->to_client);
+    metric_count(out, "tproxy_bytes_total", (struct metric_label[]){{"to", "backend"}, {0}},
+                 stats->to_backend);
+    metric_head(out, "tproxy_tls_handshakes_total", METRIC_COUNTER,
+                "TLS handshakes with mail servers.");
+    metric_count(out, "tproxy_tls_handshakes_total",
+                 (struct metric_label[]){{"resumed", "no"}, {0}}, stats->tls_full);
+    metric_count(out, "tproxy_tls_handshakes_total",
+                 (struct metric_label[]){{"resumed", "yes"}, {0}}, stats->tls_resumed);
+}

@@ -1,0 +1,704 @@
+/* One client's session.
+ *
+ *   client side (what it waits for)            backend side (one attempt to log in)
+ *
+ *   WAIT_NOTHING: answers come from            BACKEND_NONE
+ *      |          core/pop3_proto                 |  a login or a mailbox command
+ *      |                                          v
+ *      |  login complete                       BACKEND_BUSY: find -> dial -> TLS -> core/pop3_login
+ *      |------------> WAIT_LOGIN ---.             |                                     |
+ *      |  mailbox command           |             v                                     v
+ *      '------------> WAIT_MAILBOX -+------> BACKEND_READY                       BACKEND_FAILED
+ *                                   |             |                                     |
+ *                                   |             v                                     v
+ *                                   '-------->  relay until one side ends     -ERR, WAIT_NOTHING again
+ *
+ * Callbacks note what has happened and call step(), which alone decides. */
+#include "session.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/destination.h"
+#include "core/pop3_proto.h"
+#include "dest_source.h"
+#include "lib/conn.h"
+#include "lib/dial.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/relay.h"
+#include "lib/sys.h"
+#include "lib/tls.h"
+
+/* How long refused credentials are not shown to the backend again: doubles from one refusal to the next. */
+#define REFUSED_FIRST SECONDS(5)
+#define REFUSED_MOST SECONDS(60)
+
+enum wait { WAIT_NOTHING, WAIT_LOGIN, WAIT_MAILBOX };
+
+enum backend_state { BACKEND_NONE, BACKEND_BUSY, BACKEND_READY, BACKEND_FAILED };
+
+static const char *const backend_names[] = {
+    [BACKEND_NONE] = "none",
+    [BACKEND_BUSY] = "logging in",
+    [BACKEND_READY] = "logged in",
+    [BACKEND_FAILED] = "failed",
+};
+static_assert(ARRAY_LEN(backend_names) == BACKEND_FAILED + 1, "every state has its name");
+
+/* A login at the backend under way: gone once bytes are relayed, for idle sessions are many. */
+struct attempt {
+    struct dest_request *request;
+    struct dial *dial;
+    struct pop3_login login;
+    int64_t started;
+    bool login_started;
+    struct error err;
+};
+
+struct session {
+    struct target *target;
+    struct list link;
+    struct task task;
+    uint64_t id;
+    struct conn *client, *backend;
+    struct attempt *attempt;
+    struct relay *relay;
+    const struct destination *dest; /* of the last attempt */
+    struct sockaddr_in6 peer;
+    int64_t started;
+    struct pop3_client dialogue;
+    enum wait wait : 8;
+    enum backend_state state : 8;
+    unsigned char failures;
+    bool client_ended; /* it will send no more */
+    bool tried;        /* a login was tried */
+    bool ended;
+};
+
+static void step(struct session *s);
+
+/* ---- log ---- */
+
+static void session_log(struct session *s, enum log_level level, const char *fmt, ...)
+    printf_like(3, 4);
+
+static void session_log(struct session *s, enum log_level level, const char *fmt, ...)
+{
+    if (!log_enabled(level)) {
+        return;
+    }
+    char text[FAIL_TEXT_MAX + POP3_REPLY_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    struct log_field fields[] = {LOG_NUM("session", s->id), LOG_STR("target", s->target->name)};
+    log_fields(level, "pop3", fields, ARRAY_LEN(fields), "%s", text);
+}
+
+static void peer_text(const struct sockaddr_in6 *peer, char *out, size_t cap)
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)peer;
+    bool is_v4 = peer->sin6_family == AF_INET;
+    inet_ntop(peer->sin6_family, is_v4 ? (const void *)&v4->sin_addr : &peer->sin6_addr, host,
+              sizeof(host));
+    text_fmt(out, cap, is_v4 ? "%s:%u" : "[%s]:%u", host,
+             ntohs(is_v4 ? v4->sin_port : peer->sin6_port));
+}
+
+static void log_summary(struct session *s, const char *result)
+{
+    /* Probes come every few seconds and want nothing. */
+    enum log_level level = s->tried ? LOG_INFO : LOG_DEBUG;
+    if (!log_enabled(level)) {
+        return;
+    }
+    char client[INET6_ADDRSTRLEN + 8], backend[DESTINATION_HOST_MAX + 8] = "";
+    peer_text(&s->peer, client, sizeof(client));
+    if (s->dest) {
+        text_fmt(backend, sizeof(backend), "%s:%u", s->dest->host, s->dest->port);
+    }
+    struct log_field fields[] = {
+        LOG_NUM("session", s->id),
+        LOG_STR("target", s->target->name),
+        LOG_STR("client", client),
+        LOG_STR("backend", backend),
+        LOG_NUM("duration_ms", (loop_now(s->target->pop3->loop) - s->started) / 1000),
+        LOG_NUM("bytes_to_client", s->relay ? relay_to_client(s->relay) : 0),
+        LOG_NUM("bytes_to_backend", s->relay ? relay_to_backend(s->relay) : 0),
+        LOG_STR("result", result),
+    };
+    log_fields(level, "pop3", fields, ARRAY_LEN(fields), "session ended");
+}
+
+static void set_state(struct session *s, enum backend_state state)
+{
+    session_log(s, LOG_DEBUG, "backend: %s -> %s", backend_names[s->state], backend_names[state]);
+    s->state = state;
+}
+
+/* ---- the end ---- */
+
+static void free_session(struct task *t)
+{
+    struct session *s = container_of(t, struct session, task);
+    destination_unref(s->dest);
+    free(s);
+}
+
+static void drop_attempt(struct session *s)
+{
+    if (!s->attempt) {
+        return;
+    }
+    dest_cancel(s->target->source, s->attempt->request);
+    dial_cancel(s->attempt->dial);
+    pop3_login_wipe(&s->attempt->login);
+    free(s->attempt);
+    s->attempt = NULL;
+}
+
+static void drop_backend(struct session *s)
+{
+    drop_attempt(s);
+    conn_close(s->backend);
+    s->backend = NULL;
+}
+
+/* Never sends QUIT to the backend: that would commit deletions (RFC 1939 section 6). */
+static void session_end(struct session *s, const char *result)
+{
+    struct target *target = s->target;
+    struct pop3 *pop3 = target->pop3;
+    if (s->ended) {
+        return;
+    }
+    s->ended = true;
+    log_summary(s, result);
+    if (s->relay) {
+        pop3->stats.to_client += relay_to_client(s->relay);
+        pop3->stats.to_backend += relay_to_backend(s->relay);
+        relay_free(s->relay);
+    }
+    drop_backend(s);
+    conn_linger(s->client);
+    list_remove(&s->link);
+    target->sessions--;
+    pop3->sessions--;
+    loop_bury(pop3->loop, &s->task, free_session);
+    target_unref(target);
+}
+
+void session_abort(struct list *member)
+{
+    struct session *s = container_of(member, struct session, link);
+    session_end(s, "cut");
+}
+
+/* ---- backend ---- */
+
+static void backend_failed(struct session *s, const struct error *err)
+{
+    struct pop3 *pop3 = s->target->pop3;
+    struct attempt *a = s->attempt;
+    session_log(s, LOG_WARN, "login failed (%s): %s%s%s", fail_name(err->fail), err->text,
+                a->login.challenge[0] ? ": " : "", a->login.challenge);
+    pop3->stats.logins[err->fail]++;
+    a->err = *err;
+    conn_close(s->backend);
+    s->backend = NULL;
+    set_state(s, BACKEND_FAILED);
+}
+
+/* The backend has refused the credentials: the next sessions are told so without asking it again, for accounts get
+ * locked. */
+static void remember_refusal(struct session *s)
+{
+    struct target *target = s->target;
+    if (s->dest != target->dest) {
+        return;
+    }
+    int64_t pause = REFUSED_FIRST << (target->refusals < 4 ? target->refusals : 4);
+    target->refusals++;
+    target->refused_until =
+        loop_now(target->pop3->loop) + (pause < REFUSED_MOST ? pause : REFUSED_MOST);
+    target->refused = s->attempt->login.err;
+    text_fmt(target->refusal, sizeof(target->refusal), "%s", s->attempt->login.reply);
+}
+
+static bool refuse_at_once(struct session *s)
+{
+    struct target *target = s->target;
+    if (loop_now(target->pop3->loop) >= target->refused_until) {
+        return false;
+    }
+    target->pop3->stats.fast_refusals++;
+    text_fmt(s->attempt->login.reply, sizeof(s->attempt->login.reply), "%s", target->refusal);
+    backend_failed(s, &target->refused);
+    return true;
+}
+
+static int64_t answer_timeout(const struct session *s)
+{
+    int64_t most = s->target->pop3->config.answer_timeout;
+    return s->dest->answer_timeout < most ? s->dest->answer_timeout : most;
+}
+
+static void expect_answer(struct session *s)
+{
+    conn_deadline(s->backend, loop_now(s->target->pop3->loop) + answer_timeout(s));
+}
+
+/* The target's way to talk TLS with this backend; made when first needed. NULL: the attempt has failed. */
+static struct tls_client *get_tls(struct session *s)
+{
+    struct target *target = s->target;
+    const struct destination *dest = s->dest;
+    struct tls_settings settings = {
+        .host = dest->tls_name,
+        .trust_any = dest->tls_trust_any,
+        .check_host = dest->tls_check_host,
+        .min = dest->tls_min == MAIL_TLS_1_3 ? TLS_VERSION_1_3 : TLS_VERSION_1_2,
+        .max = dest->tls_max == MAIL_TLS_1_2 ? TLS_VERSION_1_2 : TLS_VERSION_1_3,
+    };
+    struct error err;
+    if (!target->tls) {
+        target->tls = tls_client_new(target->pop3->roots, &settings, &err);
+    }
+    if (!target->tls) {
+        backend_failed(s, &err);
+    }
+    return target->tls;
+}
+
+static void start_tls(struct session *s)
+{
+    struct tls_client *tls = get_tls(s);
+    if (tls) {
+        expect_answer(s);
+        conn_start_tls(s->backend, tls);
+    }
+}
+
+static void logged_in(struct session *s)
+{
+    struct target *target = s->target;
+    struct pop3_stats *stats = &target->pop3->stats;
+    int64_t took = loop_now(target->pop3->loop) - s->attempt->started;
+    if (s->dest == target->dest) {
+        target->memory = s->attempt->login.memory;
+        target->refusals = 0;
+    }
+    if (s->attempt->login.stls_refused) {
+        session_log(s, LOG_WARN, "the mail server does not do STLS: going on in clear text "
+                                 "(mail.pop3.starttls.required would forbid it)");
+    }
+    stats->logins[FAIL_NONE]++;
+    metric_observe(&stats->latency, took);
+    conn_deadline(s->backend, 0);
+    set_state(s, BACKEND_READY);
+}
+
+static void follow(struct session *s, enum pop3_login_next next)
+{
+    struct pop3_login *login = &s->attempt->login;
+    struct str out = buf_str(&login->out);
+    conn_write(s->backend, out.p, out.n);
+    switch (next) {
+    case POP3_NEXT_LINE:
+        expect_answer(s);
+        break;
+    case POP3_NEXT_TLS:
+        start_tls(s);
+        break;
+    case POP3_NEXT_DONE:
+        logged_in(s);
+        break;
+    case POP3_NEXT_FAIL:
+        if (s->dest == s->target->dest) {
+            s->target->memory = login->memory;
+        }
+        if (login->err.fail == FAIL_AUTH) {
+            remember_refusal(s);
+        }
+        backend_failed(s, &login->err);
+        break;
+    }
+}
+
+static void backend_lines(struct session *s)
+{
+    struct str line;
+    size_t octets;
+    while (s->state == BACKEND_BUSY && s->attempt->login.state != POP3_LOGIN_HANDSHAKE) {
+        int rc = conn_line(s->backend, POP3_BACKEND_LINE_MAX, &line, &octets);
+        if (rc == AGAIN) {
+            return;
+        }
+        if (rc == ERR) {
+            struct error err;
+            error_set(&err, FAIL_PROTOCOL, "the mail server sent a line of more than %d octets",
+                      POP3_BACKEND_LINE_MAX);
+            backend_failed(s, &err);
+            return;
+        }
+        /* Consumed first: what is behind the consent to STLS must be seen by conn_start_tls. */
+        conn_consume(s->backend, octets);
+        follow(s, pop3_login_line(&s->attempt->login, line));
+    }
+}
+
+static void start_login(struct session *s)
+{
+    struct attempt *a = s->attempt;
+    a->login_started = true;
+    pop3_login_init(&a->login, s->dest, NULL, &s->target->memory, s->target->pop3->installation_id,
+                    conn_is_tls(s->backend));
+    expect_answer(s);
+    backend_lines(s);
+}
+
+static void tls_stands(struct session *s)
+{
+    struct pop3_stats *stats = &s->target->pop3->stats;
+    if (conn_tls_resumed(s->backend)) {
+        stats->tls_resumed++;
+    } else {
+        stats->tls_full++;
+    }
+    if (s->attempt->login_started) {
+        follow(s, pop3_login_secured(&s->attempt->login));
+    } else {
+        start_login(s);
+    }
+}
+
+static const char *awaited(const struct session *s)
+{
+    return s->attempt && s->attempt->login_started ? pop3_login_awaited(&s->attempt->login)
+                                                   : "the TLS handshake";
+}
+
+/* The backend went, or was silent, before bytes are relayed. */
+static void backend_gone(struct session *s, enum conn_event event)
+{
+    struct error err;
+    if (event == CONN_TIMEOUT) {
+        error_set(&err, FAIL_TIMEOUT, "the mail server %s:%u kept us waiting for %s for %.3g s",
+                  s->dest->host, s->dest->port, awaited(s), (double)answer_timeout(s) / 1e6);
+    } else if (event == CONN_EOF) {
+        error_set(&err, FAIL_REMOTE, "the mail server closed the connection; we waited for %s",
+                  awaited(s));
+    } else if (conn_error(s->backend)->fail == FAIL_REMOTE) {
+        error_set(&err, FAIL_REMOTE, "the connection to the mail server broke (%s); we waited for %s",
+                  conn_error(s->backend)->text, awaited(s));
+    } else {
+        err = *conn_error(s->backend);
+    }
+    backend_failed(s, &err);
+}
+
+static void on_backend(struct conn *c, enum conn_event event, void *arg)
+{
+    struct session *s = arg;
+    (void)c;
+    switch (event) {
+    case CONN_CONNECTED:
+        tls_stands(s);
+        break;
+    case CONN_DATA:
+        backend_lines(s);
+        break;
+    case CONN_EOF:
+    case CONN_TIMEOUT:
+    case CONN_FAILED:
+        backend_gone(s, event);
+        break;
+    case CONN_DRAINED:
+        break;
+    }
+    step(s);
+}
+
+static void on_dialled(struct conn *conn, const struct error *err, void *arg)
+{
+    struct session *s = arg;
+    s->attempt->dial = NULL;
+    if (!conn) {
+        backend_failed(s, err);
+    } else {
+        s->backend = conn;
+        conn_set_handler(conn, (struct conn_handler){.event = on_backend, .arg = s});
+        if (s->dest->tls == TLS_IMPLICIT) {
+            start_tls(s);
+        } else {
+            start_login(s);
+        }
+    }
+    step(s);
+}
+
+static void dial_backend(struct session *s)
+{
+    struct pop3 *pop3 = s->target->pop3;
+    struct dial_to to = {
+        .host = s->dest->host,
+        .port = s->dest->port,
+        .allow_local = pop3->config.allow_local,
+        .timeout = s->dest->connect_timeout,
+    };
+    struct dial_handler handler = {.done = on_dialled, .arg = s};
+    s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
+}
+
+static enum pop3_login_kind login_kind(const struct destination *dest)
+{
+    return dest->auth == AUTH_NONE ? POP3_OWN_LOGIN : POP3_ANY_LOGIN;
+}
+
+static void on_found(const struct destination *dest, const struct error *err, void *arg)
+{
+    struct session *s = arg;
+    s->attempt->request = NULL;
+    if (!dest) {
+        backend_failed(s, err);
+    } else if (login_kind(dest) != s->dialogue.kind) {
+        struct error changed;
+        error_set(&changed, FAIL_REMOTE, "its Authentication has just changed: connect again");
+        backend_failed(s, &changed);
+    } else {
+        target_adopt(s->target, dest);
+        destination_unref(s->dest);
+        s->dest = destination_ref(s->target->dest);
+        if (!refuse_at_once(s)) {
+            dial_backend(s);
+        }
+    }
+    step(s);
+}
+
+static void start_attempt(struct session *s)
+{
+    s->tried = true;
+    s->attempt = mem_zalloc(sizeof(*s->attempt));
+    s->attempt->started = loop_now(s->target->pop3->loop);
+    set_state(s, BACKEND_BUSY);
+    struct dest_handler handler = {.done = on_found, .arg = s};
+    s->attempt->request = dest_find(s->target->source, s->target->name, handler);
+}
+
+/* ---- client ---- */
+
+/* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the session has ended. */
+static bool client_line(struct session *s)
+{
+    struct str input = conn_data(s->client), line;
+    struct buf reply;
+    size_t octets;
+    if (input.n == 0) {
+        return false;
+    }
+    char space[POP3_REPLY_MAX];
+    reply = (struct buf){.data = space, .cap = sizeof(space), .max = sizeof(space)};
+    const char *foreign = pop3_foreign(input, &reply);
+    if (foreign) {
+        conn_write(s->client, space, buf_len(&reply));
+        s->target->pop3->stats.foreign++;
+        session_log(s, LOG_INFO, "the client speaks %s, not POP3", foreign);
+        session_end(s, "not POP3");
+        return false;
+    }
+    int rc = conn_line(s->client, pop3_client_line_max(&s->dialogue, input), &line, &octets);
+    if (rc == ERR) {
+        static const char too_long[] = "-ERR line too long\r\n";
+        conn_write(s->client, too_long, strlen(too_long));
+        session_end(s, "line too long");
+    }
+    if (rc != OK) {
+        return false;
+    }
+    enum pop3_ask ask = pop3_client_line(&s->dialogue, line, &reply);
+    conn_write(s->client, space, buf_len(&reply));
+    if (ask != POP3_ASK_MAILBOX) {
+        conn_consume(s->client, octets); /* the line of a mailbox command is left for the relay */
+    }
+    switch (ask) {
+    case POP3_ASK_NOTHING:
+        break;
+    case POP3_ASK_BACKEND:
+        if (s->state == BACKEND_NONE) {
+            start_attempt(s);
+        }
+        break;
+    case POP3_ASK_LOGIN:
+        s->wait = WAIT_LOGIN;
+        break;
+    case POP3_ASK_MAILBOX:
+        s->wait = WAIT_MAILBOX;
+        break;
+    case POP3_ASK_QUIT:
+        if (s->state == BACKEND_READY) {
+            /* Nothing was deleted in this session: QUIT frees the maildrop's lock, no more. */
+            conn_write(s->backend, "QUIT\r\n", 6);
+            conn_linger(s->backend);
+            s->backend = NULL;
+        }
+        session_end(s, "quit");
+        return false;
+    case POP3_ASK_CLOSE:
+        session_end(s, "bad commands");
+        return false;
+    }
+    return true;
+}
+
+/* The client's line is answered with the failure of the backend. */
+static void tell_failure(struct session *s)
+{
+    char space[POP3_REPLY_MAX];
+    struct buf reply = {.data = space, .cap = sizeof(space), .max = sizeof(space)};
+    struct str line;
+    size_t octets;
+    pop3_failure(&reply, s->target->name, &s->attempt->err, s->attempt->login.reply);
+    conn_write(s->client, space, buf_len(&reply));
+    if (s->wait == WAIT_MAILBOX && conn_line(s->client, POP3_LONG_MAX, &line, &octets) == OK) {
+        conn_consume(s->client, octets);
+    }
+    s->wait = WAIT_NOTHING;
+    const char *result = fail_name(s->attempt->err.fail);
+    drop_backend(s);
+    set_state(s, BACKEND_NONE);
+    if (++s->failures == POP3_LOGIN_FAILURES) {
+        session_end(s, result);
+    }
+}
+
+static const char *const relay_results[] = {
+    [RELAY_BACKEND_CLOSED] = "ok",
+    [RELAY_CLIENT_CLOSED] = "client closed",
+    [RELAY_CLIENT_FAILED] = "client vanished",
+    [RELAY_BACKEND_FAILED] = "backend vanished",
+    [RELAY_IDLE] = "idle",
+};
+static_assert(ARRAY_LEN(relay_results) == RELAY_IDLE + 1, "every end has its name");
+
+static void on_relay_end(struct relay *relay, enum relay_end end, void *arg)
+{
+    (void)relay;
+    session_end(arg, relay_results[end]);
+}
+
+static void start_relay(struct session *s)
+{
+    struct pop3 *pop3 = s->target->pop3;
+    if (s->wait == WAIT_LOGIN) {
+        const char *reply = s->attempt->login.reply;
+        conn_write(s->client, reply, strlen(reply));
+        conn_write(s->client, "\r\n", 2);
+    }
+    drop_attempt(s);
+    struct relay_handler handler = {.ended = on_relay_end, .arg = s};
+    s->relay = relay_start(pop3->loop, s->client, s->backend, pop3->config.idle_timeout, handler);
+}
+
+static void client_timeout(struct session *s)
+{
+    struct error err;
+    struct buf reply;
+    char space[POP3_REPLY_MAX];
+    double seconds = (double)s->target->pop3->config.login_timeout / 1e6;
+    reply = (struct buf){.data = space, .cap = sizeof(space), .max = sizeof(space)};
+    if (s->wait == WAIT_NOTHING) {
+        error_set(&err, FAIL_TIMEOUT, "no login within %.3g s", seconds);
+    } else {
+        error_set(&err, FAIL_TIMEOUT, "the login took longer than %.3g s", seconds);
+    }
+    pop3_failure(&reply, s->target->name, &err, NULL);
+    conn_write(s->client, space, buf_len(&reply));
+    session_end(s, "timeout");
+}
+
+static void on_client(struct conn *c, enum conn_event event, void *arg)
+{
+    struct session *s = arg;
+    (void)c;
+    switch (event) {
+    case CONN_DATA:
+        step(s);
+        break;
+    case CONN_EOF:
+        s->client_ended = true;
+        step(s);
+        break;
+    case CONN_TIMEOUT:
+        client_timeout(s);
+        break;
+    case CONN_FAILED:
+        session_end(s, "client vanished");
+        break;
+    case CONN_CONNECTED:
+    case CONN_DRAINED:
+        break;
+    }
+}
+
+static void step(struct session *s)
+{
+    while (!s->ended && !s->relay) {
+        if (s->wait == WAIT_NOTHING) {
+            if (!client_line(s)) {
+                break;
+            }
+            continue;
+        }
+        switch (s->state) {
+        case BACKEND_NONE:
+            start_attempt(s);
+            return;
+        case BACKEND_BUSY:
+            return;
+        case BACKEND_READY:
+            start_relay(s);
+            return;
+        case BACKEND_FAILED:
+            tell_failure(s);
+            break;
+        }
+    }
+    if (!s->ended && !s->relay && s->client_ended) {
+        session_end(s, "client closed");
+    }
+}
+
+void session_start(struct target *target, int fd, const struct sockaddr_in6 *client)
+{
+    struct pop3 *pop3 = target->pop3;
+    struct session *s = mem_zalloc(sizeof(*s));
+    struct conn_handler handler = {.event = on_client, .arg = s};
+    s->client = conn_new(pop3->loop, fd, handler);
+    if (!s->client) {
+        free(s);
+        return;
+    }
+    task_init(&s->task);
+    s->target = target_ref(target);
+    s->id = ++pop3->next_id;
+    s->peer = *client;
+    s->started = loop_now(pop3->loop);
+    list_append(&target->members, &s->link);
+    target->sessions++;
+    pop3->sessions++;
+    pop3_client_init(&s->dialogue, login_kind(target->dest));
+    conn_deadline(s->client, s->started + pop3->config.login_timeout);
+
+    char space[POP3_REPLY_MAX];
+    struct buf greeting = {.data = space, .cap = sizeof(space), .max = sizeof(space)};
+    pop3_greeting(&greeting, pop3->installation_id);
+    conn_write(s->client, space, buf_len(&greeting));
+}
