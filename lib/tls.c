@@ -46,6 +46,7 @@ struct tls_client {
     struct tls_roots *roots;
     struct tls_identity identity;
     bool trust_any, check_host, may_1_3;
+    bool no_sessions; /* servers behind this name have no version in common: offer none */
     mbedtls_ssl_config config;
     struct session *sessions[SESSIONS_MAX]; /* the newest last */
     size_t session_count;
@@ -67,6 +68,7 @@ struct tls {
     bool starved;                     /* the wire said AGAIN in this call */
     bool ended;                       /* the wire said that the stream has ended */
     bool broken;                      /* the wire failed */
+    bool resumed;
 };
 
 /* How many clients there are: mbedTLS's crypto core lives as long as any. */
@@ -130,7 +132,7 @@ static void remember_session(struct tls *tls)
 static void offer_session(struct tls *tls)
 {
     struct tls_client *client = tls->client;
-    if (client->session_count == 0) {
+    if (client->session_count == 0 || client->no_sessions) {
         return;
     }
     struct session *session = client->sessions[client->session_count - 1];
@@ -337,6 +339,12 @@ void tls_free(struct tls *tls)
     free(tls);
 }
 
+/* Of a fatal alert that was just received. mbedTLS has no function that tells which one. */
+static int alert_of(const struct tls *tls)
+{
+    return tls->ssl.MBEDTLS_PRIVATE(in_msg)[1];
+}
+
 static const char *alert_name(int alert)
 {
     switch (alert) {
@@ -358,8 +366,6 @@ static const char *alert_name(int alert)
         return "decode error";
     case MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR:
         return "decrypt error";
-    case MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION:
-        return "protocol version: it has none of the TLS versions allowed here";
     case MBEDTLS_SSL_ALERT_MSG_INSUFFICIENT_SECURITY:
         return "insufficient security";
     case MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR:
@@ -381,10 +387,8 @@ static int die(struct tls *tls, int code, const char *during, struct error *err)
         return error_set(err, FAIL_TLS, "the connection broke during the %s", during);
     }
     if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
-        /* mbedTLS has no function that tells which alert it was. */
-        const unsigned char *message = tls->ssl.MBEDTLS_PRIVATE(in_msg);
         return error_set(err, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)", during,
-                         message[1], alert_name(message[1]));
+                         alert_of(tls), alert_name(alert_of(tls)));
     }
     if (code == MBEDTLS_ERR_SSL_ALLOC_FAILED) {
         return error_set(err, FAIL_INTERNAL, "no memory during the %s", during);
@@ -407,6 +411,13 @@ static bool is_x509_error(int code)
     return module >= 0x2080 && module <= 0x3000;
 }
 
+static bool is_version_error(const struct tls *tls, int code)
+{
+    return code == MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION ||
+           (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE &&
+            alert_of(tls) == MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION);
+}
+
 static int handshake_failed(struct tls *tls, int code, struct error *err)
 {
     static const char during[] = "TLS handshake";
@@ -414,6 +425,13 @@ static int handshake_failed(struct tls *tls, int code, struct error *err)
     uint32_t found = mbedtls_ssl_get_verify_result(&tls->ssl);
     if (tls->offered) {
         forget_sessions(tls->client);
+    }
+    if (tls->offered && is_version_error(tls, code)) {
+        tls->client->no_sessions = true;
+        tls->state = TLS_DEAD;
+        return error_set(err, FAIL_TLS,
+                         "the server does not speak the TLS version of the session before; the next "
+                         "connection starts afresh");
     }
     if (!speaks_tls(tls)) {
         tls->state = TLS_DEAD;
@@ -437,9 +455,9 @@ static int handshake_failed(struct tls *tls, int code, struct error *err)
         tls->state = TLS_DEAD;
         return error_set(err, FAIL_TLS, "the server closed the connection during the %s", during);
     }
-    if (code == MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION) {
+    if (is_version_error(tls, code)) {
         tls->state = TLS_DEAD;
-        return error_set(err, FAIL_TLS, "the server has none of the TLS versions allowed here");
+        return error_set(err, FAIL_TLS, "the server speaks none of the TLS versions allowed here");
     }
     return die(tls, code, during, err);
 }
@@ -465,11 +483,12 @@ static int handshake_done(struct tls *tls, struct error *err)
     }
     buf_free(&tls->flight);
     tls->state = TLS_OPEN;
+    tls->resumed = !tls->judge.asked; /* a full handshake shows a certificate */
     forget_certificates(tls);
     if (mbedtls_ssl_get_version_number(&tls->ssl) == MBEDTLS_SSL_VERSION_TLS1_2) {
         /* With a 1.2 session mbedTLS offers 1.2 only. Once the server has declined it, the next
          * connection finds out anew what is the best version. */
-        if (tls->offered_1_2 && !tls_resumed(tls) && tls->client->may_1_3) {
+        if (tls->offered_1_2 && !tls->resumed && tls->client->may_1_3) {
             forget_sessions(tls->client);
         } else {
             remember_session(tls);
@@ -560,7 +579,7 @@ void tls_shutdown(struct tls *tls)
 
 bool tls_resumed(const struct tls *tls)
 {
-    return tls->offered && !tls->judge.asked && tls->state != TLS_HANDSHAKE;
+    return tls->resumed;
 }
 
 const char *tls_version_name(const struct tls *tls)

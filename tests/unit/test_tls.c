@@ -1,0 +1,791 @@
+/* lib/tls against OpenSSL: tls_peer.py makes certificates and serves, we are the client. */
+#include "lib/tls.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/mem.h"
+#include "lib/text.h"
+
+static char directory[] = "/tmp/test_tls.XXXXXX";
+static pid_t peer;
+static int peer_input;
+static struct {
+    char name[32];
+    int port;
+} servers[32];
+static size_t server_count;
+static struct tls_roots *roots;
+
+static void path_of(char *out, size_t cap, const char *file)
+{
+    text_fmt(out, cap, "%s/%s", directory, file);
+}
+
+/* tls_peer.py lies beside this file. */
+static void run_peer(const int *in, const int *out)
+{
+    char script[] = __FILE__, path[sizeof(script) + 16];
+    char *slash = strrchr(script, '/');
+    *slash = '\0';
+    text_fmt(path, sizeof(path), "%s/tls_peer.py", script);
+    dup2(in[0], STDIN_FILENO);
+    dup2(out[1], STDOUT_FILENO);
+    close(in[1]);
+    close(out[0]);
+    execlp("python3", "python3", path, directory, (char *)NULL);
+    _exit(127);
+}
+
+static int start_peer(void **state)
+{
+    int in[2], out[2];
+    char line[64], path[64];
+    (void)state;
+    if (!mkdtemp(directory) || pipe(in) || pipe(out)) {
+        return -1;
+    }
+    peer = fork();
+    if (peer == 0) {
+        run_peer(in, out);
+    }
+    close(in[0]);
+    close(out[1]);
+    peer_input = in[1];
+    FILE *f = fdopen(out[0], "r");
+    while (fgets(line, sizeof(line), f) && strcmp(line, "ready\n") != 0) {
+        if (server_count == ARRAY_LEN(servers) ||
+            sscanf(line, "%31s %d", servers[server_count].name, &servers[server_count].port) != 2) {
+            return -1;
+        }
+        server_count++;
+    }
+    fclose(f);
+    path_of(path, sizeof(path), "ca.crt");
+    roots = tls_roots_load(path, NULL);
+    return roots ? 0 : -1;
+}
+
+static int stop_peer(void **state)
+{
+    char command[64];
+    (void)state;
+    tls_roots_unref(roots);
+    close(peer_input);
+    waitpid(peer, NULL, 0);
+    text_fmt(command, sizeof(command), "rm -rf %s", directory);
+    return system(command);
+}
+
+/* A connection with a socket under it, or a string. */
+struct link {
+    int fd;              /* -1: the server says `script` and then ends */
+    const char *script;
+    size_t chunk;        /* recv gives at most so much, then says AGAIN once; 0: no bound */
+    bool hungry;         /* with chunk: it is AGAIN's turn */
+    bool send_fails, recv_fails;
+    size_t sends;
+    bool truncated;
+    struct tls *tls;
+    struct error err;
+};
+
+static int link_send(void *arg, const unsigned char *p, size_t n)
+{
+    struct link *l = arg;
+    l->sends++;
+    assert_true(n > 0);
+    if (l->send_fails) {
+        return ERR;
+    }
+    for (ssize_t sent; l->fd >= 0 && n; p += sent, n -= (size_t)sent) {
+        sent = send(l->fd, p, n, MSG_NOSIGNAL);
+        if (sent < 0) {
+            return ERR;
+        }
+    }
+    return OK;
+}
+
+static int link_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
+{
+    struct link *l = arg;
+    if (l->recv_fails) {
+        return ERR;
+    }
+    if (l->fd < 0) {
+        *got = strnlen(l->script, cap);
+        memcpy(p, l->script, *got);
+        l->script += *got;
+        return OK;
+    }
+    l->hungry = l->chunk && !l->hungry;
+    if (l->hungry) {
+        return AGAIN;
+    }
+    ssize_t n = recv(l->fd, p, l->chunk && l->chunk < cap ? l->chunk : cap, MSG_DONTWAIT);
+    if (n < 0) {
+        return AGAIN;
+    }
+    *got = (size_t)n;
+    return OK;
+}
+
+static void wait_readable(struct link *l)
+{
+    struct pollfd p = {.fd = l->fd, .events = POLLIN};
+    assert_int_equal(1, poll(&p, 1, 20000));
+}
+
+static void link_open(struct link *l, struct tls_client *client)
+{
+    l->tls = tls_new(client, (struct tls_wire){link_send, link_recv, l}, &l->err);
+    assert_non_null(l->tls);
+}
+
+static int link_handshake(struct link *l)
+{
+    bool more = false;
+    for (int steps = 0; steps < 100000; steps++) {
+        int result = tls_handshake(l->tls, &more, &l->err);
+        if (result != AGAIN) {
+            return result;
+        }
+        if (!more) {
+            wait_readable(l);
+        }
+    }
+    fail_msg("the handshake does not end");
+    return ERR;
+}
+
+static int dial_server(const char *server)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    for (size_t i = 0; i < server_count; i++) {
+        if (strcmp(servers[i].name, server) == 0) {
+            to.sin_port = htons((uint16_t)servers[i].port);
+        }
+    }
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(0, connect(fd, (struct sockaddr *)&to, sizeof(to)));
+    return fd;
+}
+
+static void link_connect(struct link *l, const char *server, struct tls_client *client)
+{
+    l->fd = dial_server(server);
+    link_open(l, client);
+}
+
+static void link_close(struct link *l)
+{
+    tls_free(l->tls);
+    if (l->fd >= 0) {
+        close(l->fd);
+    }
+}
+
+/* Reads up to the end, or n bytes. Returns what came. */
+static size_t link_read(struct link *l, char *p, size_t n)
+{
+    size_t all = 0, got;
+    while (all < n) {
+        int result = tls_read(l->tls, p + all, n - all, &got, &l->truncated, &l->err);
+        if (result == AGAIN) {
+            wait_readable(l);
+            continue;
+        }
+        if (result != OK) {
+            print_message("%s\n", l->err.text);
+        }
+        assert_int_equal(OK, result);
+        if (got == 0) {
+            break;
+        }
+        all += got;
+    }
+    return all;
+}
+
+static void link_say(struct link *l, const char *text)
+{
+    assert_int_equal(OK, tls_write(l->tls, text, strlen(text), &l->err));
+}
+
+static struct tls_client *client_for(const struct tls_settings *settings)
+{
+    struct error err;
+    struct tls_client *client = tls_client_new(roots, settings, &err);
+    assert_non_null(client);
+    return client;
+}
+
+static struct tls_client *client_of(const char *host)
+{
+    return client_for(&(struct tls_settings){.host = host, .check_host = true});
+}
+
+/* One connection that asks the server for its view of it; checks ours. Returns whether it was resumed. */
+static bool session(struct tls_client *client, const char *server, const char *version,
+                    size_t chunk)
+{
+    struct link l = {.chunk = chunk};
+    char answer[64], expected[64];
+    link_connect(&l, server, client);
+    if (link_handshake(&l) != OK) {
+        fail_msg("%s: %s", server, l.err.text);
+    }
+    assert_string_equal(version, tls_version_name(l.tls));
+    bool resumed = tls_resumed(l.tls);
+    link_say(&l, "INFO\n");
+    size_t n = link_read(&l, answer, sizeof(answer) - 1);
+    answer[n] = '\0';
+    text_fmt(expected, sizeof(expected), "%s %d\n", version, resumed);
+    assert_string_equal(expected, answer);
+    assert_false(l.truncated);
+    tls_shutdown(l.tls);
+    link_close(&l);
+    return resumed;
+}
+
+/* The handshake must fail with this class and a text that contains `text`. */
+static void refused_by(struct tls_client *client, const char *server, enum fail class,
+                       const char *text)
+{
+    struct link l = {0};
+    size_t n;
+    bool more;
+    link_connect(&l, server, client);
+    assert_int_equal(ERR, link_handshake(&l));
+    if (!strstr(l.err.text, text)) {
+        fail_msg("\"%s\" not in \"%s\"", text, l.err.text);
+    }
+    assert_int_equal(class, l.err.fail);
+    assert_int_equal(ERR, tls_handshake(l.tls, &more, &l.err));
+    assert_int_equal(ERR, tls_write(l.tls, "x", 1, &l.err));
+    assert_int_equal(ERR, tls_read(l.tls, &more, 1, &n, &l.truncated, &l.err));
+    assert_false(tls_resumed(l.tls));
+    link_close(&l);
+}
+
+static void refused(const struct tls_settings *settings, const char *server, enum fail class,
+                    const char *text)
+{
+    struct tls_client *client = client_for(settings);
+    refused_by(client, server, class, text);
+    tls_client_unref(client);
+}
+
+static void accepted(const struct tls_settings *settings, const char *server)
+{
+    struct tls_client *client = client_for(settings);
+    struct link l = {0};
+    link_connect(&l, server, client);
+    if (link_handshake(&l) != OK) {
+        fail_msg("%s: %s", server, l.err.text);
+    }
+    link_close(&l);
+    tls_client_unref(client);
+}
+
+static void test_versions(void **state)
+{
+    (void)state;
+    struct tls_client *client = client_of("mail.test");
+    assert_false(session(client, "v12", "TLSv1.2", 0));
+    tls_client_unref(client);
+    client = client_of("mail.test");
+    assert_false(session(client, "v13", "TLSv1.3", 0));
+    tls_client_unref(client);
+    client = client_of("mail.test");
+    assert_false(session(client, "any", "TLSv1.3", 0));
+    tls_client_unref(client);
+    client = client_for(&(struct tls_settings){.host = "mail.test", .max = TLS_VERSION_1_2});
+    assert_false(session(client, "any", "TLSv1.2", 0));
+    tls_client_unref(client);
+    client = client_of("mail.test");
+    assert_false(session(client, "rsa", "TLSv1.2", 0)); /* and CBC with SHA-384 */
+    tls_client_unref(client);
+}
+
+static void test_version_mismatch(void **state)
+{
+    (void)state;
+    refused(&(struct tls_settings){.host = "mail.test", .min = TLS_VERSION_1_3}, "v12", FAIL_TLS,
+            "the server speaks none of the TLS versions allowed here");
+    refused(&(struct tls_settings){.host = "mail.test", .max = TLS_VERSION_1_2}, "v13", FAIL_TLS,
+            "the server speaks none of the TLS versions allowed here");
+}
+
+static void test_records_in_pieces(void **state)
+{
+    (void)state;
+    for (size_t chunk = 1; chunk <= 7; chunk += 2) {
+        struct tls_client *client = client_of("mail.test");
+        session(client, "v12", "TLSv1.2", chunk);
+        session(client, "v12", "TLSv1.2", chunk);
+        tls_client_unref(client);
+        client = client_of("mail.test");
+        session(client, "v13", "TLSv1.3", chunk);
+        session(client, "v13", "TLSv1.3", chunk);
+        tls_client_unref(client);
+    }
+}
+
+static void test_resumption_1_2(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"v12", "v12cache"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct tls_client *client = client_of("mail.test");
+        assert_false(session(client, kinds[i], "TLSv1.2", 0));
+        for (int n = 0; n < 3; n++) {
+            assert_true(session(client, kinds[i], "TLSv1.2", 0));
+        }
+        struct tls_client *stranger = client_of("mail.test");
+        assert_false(session(stranger, kinds[i], "TLSv1.2", 0));
+        tls_client_unref(stranger);
+        tls_client_unref(client);
+    }
+}
+
+static void test_resumption_1_3(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"v13", "v13stateful", "any"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct tls_client *client = client_of("mail.test");
+        assert_false(session(client, kinds[i], "TLSv1.3", 0));
+        for (int n = 0; n < 6; n++) {
+            assert_true(session(client, kinds[i], "TLSv1.3", 0));
+        }
+        struct tls_client *stranger = client_of("mail.test");
+        assert_false(session(stranger, kinds[i], "TLSv1.3", 0));
+        tls_client_unref(stranger);
+        tls_client_unref(client);
+    }
+}
+
+static void test_address_resumes_too(void **state)
+{
+    (void)state;
+    struct tls_client *client = client_of("127.0.0.1");
+    assert_false(session(client, "v13", "TLSv1.3", 0));
+    assert_true(session(client, "v13", "TLSv1.3", 0));
+    tls_client_unref(client);
+}
+
+static void test_tickets_serve_once(void **state)
+{
+    (void)state;
+    enum { TICKETS = 2 }; /* what OpenSSL sends after a full handshake */
+    struct tls_client *client = client_of("mail.test");
+    struct link links[TICKETS + 1] = {0};
+    session(client, "v13", "TLSv1.3", 0);
+    for (size_t i = 0; i < ARRAY_LEN(links); i++) {
+        link_connect(&links[i], "v13", client);
+        assert_int_equal(OK, link_handshake(&links[i]));
+        assert_int_equal(i < TICKETS, tls_resumed(links[i].tls));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(links); i++) {
+        link_close(&links[i]);
+    }
+    tls_client_unref(client);
+}
+
+/* A server that has forgotten the session, and meanwhile learned 1.3. */
+static void test_declined_session(void **state)
+{
+    (void)state;
+    struct tls_client *client = client_of("mail.test");
+    assert_false(session(client, "v12", "TLSv1.2", 0));
+    assert_false(session(client, "any", "TLSv1.2", 0));
+    assert_false(session(client, "any", "TLSv1.3", 0));
+    assert_true(session(client, "any", "TLSv1.3", 0));
+    tls_client_unref(client);
+}
+
+/* Servers behind one name that have no version in common: one failure, then no session is offered any more. */
+static void test_mixed_servers(void **state)
+{
+    (void)state;
+    static const char *const orders[][2] = {{"v12", "v13"}, {"v13", "v12"}};
+    for (size_t i = 0; i < ARRAY_LEN(orders); i++) {
+        const char *const *order = orders[i];
+        struct tls_client *client = client_of("mail.test");
+        session(client, order[0], i ? "TLSv1.3" : "TLSv1.2", 0);
+        refused_by(client, order[1], FAIL_TLS, "not speak the TLS version of the session before");
+        for (int n = 0; n < 2; n++) {
+            assert_false(session(client, order[0], i ? "TLSv1.3" : "TLSv1.2", 0));
+            assert_false(session(client, order[1], i ? "TLSv1.2" : "TLSv1.3", 0));
+        }
+        tls_client_unref(client);
+    }
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"mail.test",      "MAIL.Test",      "mail.test.",
+                                       "a.wild.test",    "127.0.0.1",      "2001:db8::25",
+                                       "[2001:db8::25]", "2001:0DB8::0:25"};
+    static const char *const bad[] = {"other.test", "a.b.wild.test", "wild.test", "mail.tes",
+                                      ".wild.test", "127.0.0.2",     "::1",       "mail"};
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        accepted(&(struct tls_settings){.host = good[i], .check_host = true}, "any");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        refused(&(struct tls_settings){.host = bad[i], .check_host = true}, "any", FAIL_CERT,
+                "it is for mail.test, *.wild.test, 127.0.0.1 and 1 more, not for ");
+        accepted(&(struct tls_settings){.host = bad[i]}, "any");
+    }
+    refused(&(struct tls_settings){.host = "127.0.0.1", .check_host = true}, "many", FAIL_CERT,
+            "it is for h0.test, h1.test, h2.test and 37 more, not for 127.0.0.1");
+    refused(&(struct tls_settings){.host = "mail.test", .check_host = true}, "cnonly", FAIL_CERT,
+            "no subject alternative name, and its common name (mail.test) does not count");
+}
+
+static void test_bad_certificates(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *server, *text;
+    } cases[] = {
+        {"expired", "it expired on 2020-01-31"},
+        {"future", "it is not valid before 2099-01-01"},
+        {"unknown", "not trusted: issuer Other CA is not among /tmp/test_tls."},
+        {"self", "not trusted: issuer self is not among /tmp/test_tls."},
+        {"weak", "it has, or is signed with, a weak or unknown kind of key"},
+        {"purpose", "it is not meant for servers (key usage)"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct tls_settings s = {.host = "mail.test", .check_host = true};
+        refused(&s, cases[i].server, FAIL_CERT, cases[i].text);
+        s.max = TLS_VERSION_1_2;
+        refused(&s, cases[i].server, FAIL_CERT, cases[i].text);
+        s.check_host = false;
+        refused(&s, cases[i].server, FAIL_CERT, cases[i].text);
+        s.trust_any = true;
+        accepted(&s, cases[i].server);
+        s.check_host = true;
+        accepted(&s, cases[i].server);
+        s.host = "other.test";
+        refused(&s, cases[i].server, FAIL_CERT, "not for other.test");
+        s.max = TLS_VERSION_ANY;
+        refused(&s, cases[i].server, FAIL_CERT, "not for other.test");
+    }
+    refused(&(struct tls_settings){.host = "x.test", .check_host = true}, "unknown", FAIL_CERT,
+            "; it is for mail.test");
+}
+
+static struct tls_roots *load(const char *file, struct error *err)
+{
+    char path[64];
+    path_of(path, sizeof(path), file);
+    return tls_roots_load(path, err);
+}
+
+/* The bundle may name a server's own certificate, be it no CA; junk around it does not matter. */
+static void test_own_certificate_in_bundle(void **state)
+{
+    (void)state;
+    struct error err;
+    struct tls_roots *saved = roots;
+    roots = load("junk.pem", &err);
+    assert_non_null(roots);
+    assert_int_equal(2, tls_roots_count(roots));
+    accepted(&(struct tls_settings){.host = "mail.test", .check_host = true}, "self");
+    accepted(&(struct tls_settings){.host = "mail.test", .check_host = true}, "any");
+    refused(&(struct tls_settings){.host = "x.test", .check_host = true}, "self", FAIL_CERT,
+            "refused: it is for mail.test");
+    tls_roots_unref(roots);
+    roots = load("expired.crt", &err); /* signed by a CA that is not in it */
+    refused(&(struct tls_settings){.host = "mail.test", .check_host = true}, "expired", FAIL_CERT,
+            "refused: it expired on 2020-01-31");
+    tls_roots_unref(roots);
+    roots = saved;
+}
+
+static void test_roots(void **state)
+{
+    (void)state;
+    struct error err;
+    char path[64];
+    assert_null(load("missing.pem", &err));
+    assert_int_equal(FAIL_CONFIG, err.fail);
+    assert_non_null(strstr(err.text, "missing.pem: cannot read the CA certificates: No such file"));
+    assert_null(load("empty.pem", &err));
+    assert_non_null(strstr(err.text, "empty.pem: no usable CA certificate"));
+    assert_null(load(".", &err));
+    path_of(path, sizeof(path), "ca.crt");
+    setenv("SSL_CERT_FILE", path, 1);
+    struct tls_roots *found = tls_roots_load(NULL, &err);
+    assert_string_equal(path, tls_roots_path(found));
+    assert_int_equal(1, tls_roots_count(found));
+    tls_roots_unref(found);
+    setenv("SSL_CERT_FILE", "/missing", 1);
+    assert_null(tls_roots_load(NULL, &err));
+    unsetenv("SSL_CERT_FILE");
+}
+
+static void test_without_roots(void **state)
+{
+    (void)state;
+    struct tls_roots *saved = roots;
+    roots = NULL;
+    refused(&(struct tls_settings){.host = "mail.test", .check_host = true}, "any", FAIL_CERT,
+            "issuer Test CA is not among the trusted (there are none)");
+    accepted(&(struct tls_settings){.host = "mail.test", .trust_any = true}, "any");
+    roots = saved;
+}
+
+static void test_bad_settings(void **state)
+{
+    (void)state;
+    struct error err;
+    char host[300];
+    memset(host, 'a', sizeof(host));
+    host[sizeof(host) - 1] = '\0';
+    assert_null(tls_client_new(roots, &(struct tls_settings){.host = host}, &err));
+    assert_int_equal(FAIL_CONFIG, err.fail);
+    assert_null(tls_client_new(roots, &(struct tls_settings){.host = "", .check_host = true}, &err));
+    assert_int_equal(FAIL_CONFIG, err.fail);
+    assert_null(tls_client_new(
+        roots,
+        &(struct tls_settings){.host = "a", .min = TLS_VERSION_1_3, .max = TLS_VERSION_1_2}, &err));
+    assert_int_equal(FAIL_CONFIG, err.fail);
+}
+
+static void test_ends(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"v12", "v13"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct tls_client *client = client_of("mail.test");
+        struct link polite = {0}, rude = {0};
+        char byte[2];
+        link_connect(&polite, kinds[i], client);
+        assert_int_equal(OK, link_handshake(&polite));
+        link_say(&polite, "CLOSE\n");
+        assert_int_equal(1, link_read(&polite, byte, 2));
+        assert_false(polite.truncated);
+        link_connect(&rude, kinds[i], client);
+        assert_int_equal(OK, link_handshake(&rude));
+        link_say(&rude, "DROP\n");
+        assert_int_equal(1, link_read(&rude, byte, 2));
+        assert_true(rude.truncated);
+        assert_int_equal(0, link_read(&rude, byte, 2));
+        tls_shutdown(rude.tls);
+        tls_shutdown(rude.tls);
+        link_close(&polite);
+        link_close(&rude);
+        tls_client_unref(client);
+    }
+}
+
+static void echo(const char *server, size_t n, size_t chunk)
+{
+    struct tls_client *client = client_of("mail.test");
+    struct link l = {.chunk = chunk};
+    char command[32], *out = mem_alloc(n), *in = mem_alloc(n + 1);
+    uint32_t x = 1;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        out[i] = (char)(x >> 24);
+    }
+    link_connect(&l, server, client);
+    assert_int_equal(OK, link_handshake(&l));
+    text_fmt(command, sizeof(command), "ECHO %zu\n", n);
+    link_say(&l, command);
+    size_t sends = l.sends;
+    assert_int_equal(OK, tls_write(l.tls, out, n, &l.err));
+    assert_in_range(l.sends - sends, 1, n / 4000 + 1);
+    sends = l.sends;
+    assert_int_equal(OK, tls_write(l.tls, out, 0, &l.err)); /* no empty record */
+    assert_int_equal(sends, l.sends);
+    assert_int_equal(n, link_read(&l, in, n + 1));
+    assert_memory_equal(out, in, n);
+    link_close(&l);
+    tls_client_unref(client);
+    free(out);
+    free(in);
+}
+
+static void test_transfers(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"v12", "v13", "rsa"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        echo(kinds[i], 1, 0);
+        echo(kinds[i], 4096, 0);
+        echo(kinds[i], 4097, 1);
+        echo(kinds[i], 3000000, 0);
+        echo(kinds[i], 300000, 1000);
+    }
+}
+
+/* A full handshake of 1.2 sends twice, of 1.3 twice, a resumed one too: one flight, one call. */
+static void test_flights_leave_whole(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"v12", "v13"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct tls_client *client = client_of("mail.test");
+        struct link l = {.chunk = 1};
+        link_connect(&l, kinds[i], client);
+        assert_int_equal(OK, link_handshake(&l));
+        assert_int_equal(2, l.sends);
+        link_close(&l);
+        tls_client_unref(client);
+    }
+}
+
+static void scripted(const char *script, enum fail class, const char *text)
+{
+    struct tls_client *client = client_of("mail.test");
+    struct link l = {.fd = -1, .script = script};
+    link_open(&l, client);
+    assert_int_equal(ERR, link_handshake(&l));
+    if (!strstr(l.err.text, text)) {
+        fail_msg("\"%s\" not in \"%s\"", text, l.err.text);
+    }
+    assert_int_equal(class, l.err.fail);
+    link_close(&l);
+    tls_client_unref(client);
+}
+
+static void test_not_tls(void **state)
+{
+    (void)state;
+    scripted("+OK POP3 ready\r\n", FAIL_TLS,
+             "the server does not speak TLS on this port: its answer begins with \"+OK P\"");
+    scripted("+", FAIL_TLS, "does not speak TLS");
+    scripted("\x80\x01\x02\x03\x04garbage", FAIL_TLS, "does not speak TLS");
+    scripted("", FAIL_TLS, "the server closed the connection during the TLS handshake");
+    scripted("\x16\x03\x03", FAIL_TLS, "the server closed the connection");
+    scripted("\x16garbage garbage garbage", FAIL_TLS, "the TLS handshake failed: ");
+    scripted("\x16\x03\x03\x7f\x7fgarbage", FAIL_TLS, "the TLS handshake failed: ");
+    scripted("\x15\x03\x03", FAIL_TLS, "the server closed the connection");
+}
+
+static int alert_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
+{
+    static const unsigned char alert[] = {0x15, 3, 3, 0, 2, 2, 40};
+    size_t *at = arg;
+    *got = cap < sizeof(alert) - *at ? cap : sizeof(alert) - *at;
+    memcpy(p, alert + *at, *got);
+    *at += *got;
+    return OK;
+}
+
+static int ignore_send(void *arg, const unsigned char *p, size_t n)
+{
+    (void)arg, (void)p, (void)n;
+    return OK;
+}
+
+static void test_alert(void **state)
+{
+    (void)state;
+    struct tls_client *client = client_of("mail.test");
+    size_t at = 0;
+    bool more;
+    int result;
+    struct error err;
+    struct tls *tls = tls_new(client, (struct tls_wire){ignore_send, alert_recv, &at}, &err);
+    while ((result = tls_handshake(tls, &more, &err)) == AGAIN) {
+        assert_true(more);
+    }
+    assert_int_equal(ERR, result);
+    assert_int_equal(FAIL_TLS, err.fail);
+    assert_string_equal("the server ended the TLS handshake with TLS alert 40 (handshake failure: "
+                        "nothing in common)",
+                        err.text);
+    tls_free(tls);
+    tls_client_unref(client);
+}
+
+static void test_broken_wire(void **state)
+{
+    (void)state;
+    struct tls_client *client = client_of("mail.test");
+    struct link no_send = {.send_fails = true}, no_recv = {.recv_fails = true}, later = {0};
+    size_t n;
+    char byte;
+    link_connect(&no_send, "any", client);
+    assert_int_equal(ERR, link_handshake(&no_send));
+    assert_string_equal("the connection broke during the TLS handshake", no_send.err.text);
+    link_connect(&no_recv, "any", client);
+    assert_int_equal(ERR, link_handshake(&no_recv));
+    assert_string_equal("the connection broke during the TLS handshake", no_recv.err.text);
+    link_connect(&later, "any", client);
+    assert_int_equal(OK, link_handshake(&later));
+    later.recv_fails = true;
+    assert_int_equal(ERR, tls_read(later.tls, &byte, 1, &n, &later.truncated, &later.err));
+    assert_string_equal("the connection broke during the TLS session", later.err.text);
+    assert_int_equal(ERR, tls_write(later.tls, "x", 1, &later.err));
+    tls_shutdown(later.tls);
+    link_close(&no_send);
+    link_close(&no_recv);
+    link_close(&later);
+    tls_client_unref(client);
+}
+
+static void test_too_early(void **state)
+{
+    (void)state;
+    struct tls_client *client = client_of("mail.test");
+    struct link l = {.fd = -1, .script = ""};
+    char byte;
+    size_t n;
+    link_open(&l, client);
+    assert_int_equal(ERR, tls_write(l.tls, "x", 1, &l.err));
+    assert_int_equal(ERR, tls_read(l.tls, &byte, 1, &n, &l.truncated, &l.err));
+    assert_false(tls_resumed(l.tls));
+    tls_shutdown(l.tls);
+    assert_int_equal(0, l.sends);
+    link_close(&l);
+    tls_client_unref(client);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_version_mismatch),
+        cmocka_unit_test(test_records_in_pieces),
+        cmocka_unit_test(test_resumption_1_2),
+        cmocka_unit_test(test_resumption_1_3),
+        cmocka_unit_test(test_address_resumes_too),
+        cmocka_unit_test(test_tickets_serve_once),
+        cmocka_unit_test(test_declined_session),
+        cmocka_unit_test(test_mixed_servers),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_bad_certificates),
+        cmocka_unit_test(test_own_certificate_in_bundle),
+        cmocka_unit_test(test_roots),
+        cmocka_unit_test(test_without_roots),
+        cmocka_unit_test(test_bad_settings),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_transfers),
+        cmocka_unit_test(test_flights_leave_whole),
+        cmocka_unit_test(test_not_tls),
+        cmocka_unit_test(test_alert),
+        cmocka_unit_test(test_broken_wire),
+        cmocka_unit_test(test_too_early),
+    };
+    return cmocka_run_group_tests(tests, start_peer, stop_peer);
+}

@@ -1,0 +1,137 @@
+"""TLS servers for test_tls: makes certificates in DIR, then serves until its input ends.
+
+Prints one line "NAME PORT" per server and "ready". A client says with its first line what it wants:
+ECHO n, SEND n, CLOSE (after one byte, with close_notify), DROP (after one byte, without) or INFO.
+"""
+
+import random
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+GOOD = "subjectAltName=DNS:mail.test,DNS:*.wild.test,IP:127.0.0.1,IP:2001:db8::25"
+TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def openssl(directory: Path, *args: str) -> None:
+    subprocess.run(["openssl", *args], cwd=directory, check=True, capture_output=True)
+
+
+def make_ca(directory: Path, name: str, subject: str) -> None:
+    openssl(directory, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "30",
+            "-subj", subject, "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
+
+
+def make_cert(directory: Path, name: str, extensions: str, ca: str = "ca", key: str = "ec",
+              subject: str = "/CN=mail.test", dates: tuple[str, str] = ("", "")) -> None:  # fmt: skip
+    """A certificate signed by `ca`; dates are YYYYMMDD000000Z, empty: valid now."""
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    if key != "ec":
+        kind = ["-newkey", f"rsa:{key}"]
+    openssl(directory, "req", "-new", *kind, "-nodes", "-keyout", f"{name}.key",
+            "-out", f"{name}.csr", "-subj", subject)  # fmt: skip
+    (directory / f"{name}.ext").write_text(f"basicConstraints=CA:FALSE\n{extensions}\n")
+    (directory / f"{name}.db").write_text("")
+    (directory / f"{name}.cnf").write_text(
+        "[ca]\ndefault_ca=x\n[x]\npolicy=p\nunique_subject=no\nrand_serial=yes\n"
+        f"database={name}.db\nnew_certs_dir=.\ndefault_md=sha256\n[p]\ncommonName=optional\n"
+    )
+    start, end = dates
+    openssl(directory, "ca", "-batch", "-notext", "-config", f"{name}.cnf", "-in", f"{name}.csr",
+            "-out", f"{name}.crt", "-cert", f"{ca}.crt", "-keyfile", f"{ca}.key",
+            "-extfile", f"{name}.ext", *(["-startdate", start] if start else []),
+            *(["-enddate", end] if end else ["-days", "20"]))  # fmt: skip
+
+
+def make_all(directory: Path) -> None:
+    make_ca(directory, "ca", "/O=Test/CN=Test CA")
+    make_ca(directory, "other", "/CN=Other CA")
+    make_cert(directory, "good", GOOD)
+    make_cert(directory, "rsa", GOOD, key="2048")
+    make_cert(directory, "expired", GOOD, dates=("20200101000000Z", "20200131000000Z"))
+    make_cert(directory, "future", GOOD, dates=("20990101000000Z", "20990131000000Z"))
+    make_cert(directory, "unknown", GOOD, ca="other")
+    make_cert(directory, "cnonly", "")
+    make_cert(directory, "weak", GOOD, key="1024")
+    make_cert(directory, "purpose", GOOD + "\nextendedKeyUsage=clientAuth")
+    make_cert(directory, "many", "subjectAltName=" + ",".join(f"DNS:h{i}.test" for i in range(40)))
+    openssl(directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "self.key",
+            "-out", "self.crt", "-days", "30", "-subj", "/CN=self", "-addext", GOOD,
+            "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
+    good, own = (directory / "good.crt").read_text(), (directory / "self.crt").read_text()
+    ca = (directory / "ca.crt").read_text()
+    (directory / "junk.pem").write_text(
+        f"# words\n{good[:200]}\n-----END CERTIFICATE-----\n{ca}\n-----BEGIN CERTIFICATE-----\n"
+        f"!!!\n-----END CERTIFICATE-----\n{own}\n-----BEGIN CERTIFICATE-----\n"
+    )
+    (directory / "empty.pem").write_text("no certificates here\n")
+
+
+def serve(connection: ssl.SSLSocket) -> None:
+    stream = connection.makefile("rwb")
+    command, _, argument = stream.readline().decode().strip().partition(" ")
+    match command:
+        case "ECHO":
+            data = stream.read(int(argument))
+            stream.write(data)
+        case "SEND":
+            stream.write(random.Random(int(argument)).randbytes(int(argument)))
+        case "INFO":
+            stream.write(f"{connection.version()} {int(connection.session_reused)}\n".encode())
+        case "CLOSE" | "DROP":
+            stream.write(b"x")
+    stream.flush()
+    if command == "DROP":
+        connection.shutdown(socket.SHUT_RDWR)
+    else:
+        connection.unwrap()
+
+
+def handle(context: ssl.SSLContext, connection: socket.socket) -> None:
+    connection.settimeout(60)
+    try:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            serve(secured)
+    except (OSError, ValueError):
+        pass  # what the client meant to provoke
+
+
+def accept_all(context: ssl.SSLContext, listener: socket.socket) -> None:
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=handle, args=(context, connection), daemon=True).start()
+
+
+def start(directory: Path, name: str, cert: str, low: ssl.TLSVersion, high: ssl.TLSVersion,
+          tickets: bool = True, ciphers: str = "DEFAULT:@SECLEVEL=0") -> None:  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(ciphers)
+    context.load_cert_chain(directory / f"{cert}.crt", directory / f"{cert}.key")
+    context.minimum_version, context.maximum_version = low, high
+    if not tickets:
+        context.options |= ssl.OP_NO_TICKET
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=accept_all, args=(context, listener), daemon=True).start()
+    print(name, listener.getsockname()[1], flush=True)
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    make_all(directory)
+    start(directory, "any", "good", TLS12, TLS13)
+    start(directory, "v12", "good", TLS12, TLS12)
+    start(directory, "v12cache", "good", TLS12, TLS12, tickets=False)
+    start(directory, "v13", "good", TLS13, TLS13)
+    start(directory, "v13stateful", "good", TLS13, TLS13, tickets=False)
+    start(directory, "rsa", "rsa", TLS12, TLS12, ciphers="ECDHE-RSA-AES256-SHA384")
+    for name in ("expired", "future", "unknown", "cnonly", "weak", "purpose", "many", "self"):
+        start(directory, name, name, TLS12, TLS13)
+    print("ready", flush=True)
+    sys.stdin.read()
+
+
+main()
