@@ -4,7 +4,7 @@
  *
  *     struct json *doc = json_parse(text, &err);
  *     struct properties *props = properties_from_json(json_root(doc), &err);
- *     struct destination *dest = destination_new(props, allow_loopback, &problem);
+ *     const struct destination *dest = destination_new(props, allow_loopback, &problem);
  *     properties_free(props);
  *     ...
  *     destination_unref(dest);
@@ -21,39 +21,18 @@
 
 #include "lib/base.h"
 #include "lib/fail.h"
-#include "lib/json.h"
 #include "lib/mem.h"
 
-/* ---- properties ---- */
+struct properties;
 
-/* Bounds of a set of properties and of what a destination takes from it, bytes without NUL. */
+/* Bounds of what a destination takes from its properties, bytes without NUL. */
 enum {
-    PROPERTIES_MAX = 1024,
     DESTINATION_NAME_MAX = 200,
     DESTINATION_HOST_MAX = 253,
     DESTINATION_USER_MAX = 512,
     DESTINATION_PASSWORD_MAX = 2048,
     DESTINATION_WARNINGS_MAX = 16,
 };
-
-/* Names and their values as text; any value may be a secret. */
-struct properties;
-
-/* From a JSON object whose values are strings, numbers or booleans (null: as if absent), or such an
- * object as the member "destinationConfiguration" of another, the way the Destination service
- * answers. Members whose name begins with '$' are no properties and passed over. The document may
- * be freed afterwards. NULL and *err (FAIL_CONFIG, naming the property; FAIL_LIMIT) when it is
- * anything else. */
-struct properties *properties_from_json(struct json_value v, struct error *err);
-
-/* Wipes and frees. NULL is allowed. */
-void properties_free(struct properties *props);
-
-/* The value, NUL-terminated, its length in *n (n may be NULL); NULL when there is no such property.
- * Names are case-sensitive. Valid until properties_free. */
-const char *properties_get(const struct properties *props, const char *name, size_t *n);
-
-/* ---- destination ---- */
 
 enum mail_protocol { MAIL_POP3, MAIL_POP3S };
 
@@ -85,11 +64,10 @@ struct destination {
 
     enum mail_protocol protocol;
     enum proxy_type proxy;
-    char *host;     /* name (a final dot: absolute) or address literal, IPv6 without brackets; of a
-                     * virtual host     when on-premise */
+    char *host;     /* name (with a final dot: absolute) or address, IPv6 without brackets */
     char *tls_name; /* what its certificate must carry, also SNI: host without the final dot */
     uint16_t port;
-    char *location_id; /* CloudConnectorLocationId, "" when there is none; on-premise only */
+    char *location_id; /* CloudConnectorLocationId; "" without one, or when not on-premise */
 
     enum tls_mode tls;
     bool tls_trust_any;  /* ssl.trust names this host or "*": any certificate chain is accepted */
@@ -97,21 +75,20 @@ struct destination {
     enum mail_tls_version tls_min, tls_max;
 
     enum mail_auth auth;
-    char *user;             /* "" when there is none: NONE, or the client names it (REFRESH_TOKEN,
-                               AUTHORIZATION_CODE) */
+    char *user;             /* "" for NONE; for the two kinds of user token the client's counts */
     struct secret password; /* BASIC only */
-    enum mechanism
-        mechanisms[MECH_COUNT]; /* in order of preference: the first that is usable counts, */
-    size_t n_mechanisms;        /* without another try after a refusal. None for AUTH_NONE */
-    bool xoauth2_two_lines;     /* AUTH XOAUTH2, continuation, then the token: else all in one line
-                                   where it fits */
-    bool ask_capa;              /* may CAPA be sent? (disablecapa) */
+    /* In order of preference. The first one that is usable counts: none is tried after a refusal.
+     * Empty for AUTH_NONE. */
+    enum mechanism mechanisms[MECH_COUNT];
+    size_t n_mechanisms;
+    bool xoauth2_two_lines; /* the token only after a continuation, never on the line of AUTH */
+    bool ask_capa;          /* may CAPA be sent? (disablecapa) */
 
     int64_t connect_timeout; /* name resolution, TCP and TLS together, microseconds */
-    int64_t answer_timeout;  /* the mail server's answer to one step of the login, microseconds */
+    int64_t answer_timeout;  /* the server's answer to one step of the login, microseconds */
 
-    char *warnings[DESTINATION_WARNINGS_MAX]; /* sentences for the administrator; no secrets in them
-                                               */
+    /* Sentences for the administrator, without secrets. */
+    char *warnings[DESTINATION_WARNINGS_MAX];
     size_t n_warnings;
 };
 
@@ -132,8 +109,7 @@ enum verdict {
 struct destination_problem {
     enum verdict verdict;
     char field[128];          /* the property to look at */
-    char text[FAIL_TEXT_MAX]; /* one line: what is wrong with it, and the remedy. No secrets; peer
-                                 text is sanitised */
+    char text[FAIL_TEXT_MAX]; /* one line for people: what is wrong with it, and the remedy */
 };
 
 /* The condition's reason, "ConfigurationError-ReferencedDestination-UrlNotSupported";
@@ -145,8 +121,8 @@ const char *verdict_reason(enum verdict verdict, bool with_fragment);
  * Internet host that is a loopback or unspecified address in any spelling, or a name below
  * "localhost", is refused; names that merely resolve to such addresses are the business of who
  * connects. */
-struct destination *destination_new(const struct properties *props, bool allow_loopback,
-                                    struct destination_problem *problem);
+const struct destination *destination_new(const struct properties *props, bool allow_loopback,
+                                          struct destination_problem *problem);
 
 /* Counts references; the last unref wipes the password and frees. unref takes NULL. */
 const struct destination *destination_ref(const struct destination *dest);

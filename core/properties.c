@@ -1,0 +1,110 @@
+/* The properties of a Destination as they come, before anybody asks what they mean. */
+#include "core/properties.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/mem.h"
+#include "lib/text.h"
+
+static int value_text(struct json_value v, const char *name, struct property *out,
+                      struct error *err)
+{
+    bool yes;
+    switch (json_type(v)) {
+    case JSON_STRING:
+        out->value = json_strdup(v, &out->n);
+        return OK;
+    case JSON_BOOL:
+        yes = json_bool(v, &yes) == OK && yes;
+        out->value = mem_strdup(yes ? "true" : "false");
+        out->n = strlen(out->value);
+        return OK;
+    case JSON_NUMBER:
+        out->n = json_text(v).n;
+        out->value = mem_strndup(json_text(v).p, out->n);
+        return OK;
+    case JSON_NONE:
+    case JSON_NULL:
+    case JSON_ARRAY:
+    case JSON_OBJECT:
+        break;
+    }
+    char shown[80];
+    return error_set(err, FAIL_CONFIG, "%s: is %s; a property is a string, a number or a boolean",
+                     text_printable(shown, sizeof(shown), str_of(name)),
+                     json_type_name(json_type(v)));
+}
+
+static int add_property(struct properties *props, struct json_value member, struct error *err)
+{
+    struct property p = {.name = json_strdup(json_key(member), NULL)};
+    if (!p.name) {
+        return error_set(err, FAIL_CONFIG, "the name of a property contains a NUL character");
+    }
+    if (p.name[0] == '$' || json_type(member) == JSON_NULL) {
+        free(p.name);
+        return OK;
+    }
+    if (props->n == PROPERTIES_MAX) {
+        free(p.name);
+        return error_set(err, FAIL_LIMIT, "more than %d properties", PROPERTIES_MAX);
+    }
+    if (value_text(member, p.name, &p, err) < 0) {
+        free(p.name);
+        return ERR;
+    }
+    if (props->n % 32 == 0) {
+        props->list = mem_realloc(props->list, (props->n + 32) * sizeof(*props->list));
+    }
+    props->list[props->n++] = p;
+    return OK;
+}
+
+struct properties *properties_from_json(struct json_value v, struct error *err)
+{
+    struct json_value inner = json_get(v, "destinationConfiguration");
+    struct json_value object = json_exists(inner) ? inner : v;
+    if (json_type(object) != JSON_OBJECT) {
+        error_set(err, FAIL_CONFIG, "is %s; a destination is an object of properties",
+                  json_type_name(json_type(object)));
+        return NULL;
+    }
+    struct properties *props = mem_zalloc(sizeof(*props));
+    for (struct json_value m = json_first(object); json_exists(m); m = json_next(m)) {
+        if (add_property(props, m, err) < 0) {
+            properties_free(props);
+            return NULL;
+        }
+    }
+    return props;
+}
+
+void properties_free(struct properties *props)
+{
+    if (!props) {
+        return;
+    }
+    for (size_t i = 0; i < props->n; i++) {
+        free(props->list[i].name);
+        mem_wipe(props->list[i].value, props->list[i].n);
+        free(props->list[i].value);
+    }
+    free(props->list);
+    free(props);
+}
+
+const char *properties_get(const struct properties *props, const char *name, size_t *n)
+{
+    /* From the end: of several of one name the last one counts. */
+    for (size_t i = props->n; i-- > 0;) {
+        if (strcmp(props->list[i].name, name) == 0) {
+            if (n) {
+                *n = props->list[i].n;
+            }
+            return props->list[i].value;
+        }
+    }
+    return NULL;
+}
