@@ -385,7 +385,7 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
      * behind these bytes. */
     if ((size_t)got < cap && !(c->io.ready & IO_BROKEN)) {
         c->io.ready &= ~(unsigned)IO_READ;
-        c->at_end = c->io.ready & IO_HANGUP;
+        c->at_end = (c->io.ready & IO_HANGUP) != 0;
     }
     *n = (size_t)got;
     return OK;
