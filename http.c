@@ -1,0 +1,394 @@
+/* HTTP/1.1: the small server behind the admin port.
+ *
+ *   accept -> IDLE --first octet--> REQUEST --head complete--> REPLY --all gone--> IDLE
+ *               |                      |                         |
+ *               '--- too long: close   '--- 408, 400, 431 ...    '--- "Connection: close":
+ * lingering close
+ *
+ * A connection is in REPLY while `out` or the conn hold octets; until then its input is paused, so
+ * a pipelining client waits. When all places are taken, a new connection replaces the one that has
+ * been idle for the longest time. */
+#include "http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/http_proto.h"
+#include "lib/conn.h"
+#include "lib/list.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/sys.h"
+
+enum {
+    CLIENTS_MAX = 32,
+    ACCEPTS_A_TURN = 16,
+    BACKLOG = 64,
+    HEAD_MAX = 8192,
+    WRITE_MAX = 65536, /* given to the conn at once */
+};
+
+#define REQUEST_TIME SECONDS(10)
+#define IDLE_TIME SECONDS(75)
+#define ACCEPT_PAUSE MILLIS(200)
+
+struct http_server {
+    struct loop *loop;
+    struct http_handler handler;
+    struct io io;
+    struct timer accept_again;
+    struct list clients; /* the one that has been idle longest comes first */
+    size_t client_count;
+    uint16_t port;
+};
+
+struct client {
+    struct list link;
+    struct http_server *server;
+    struct conn *conn;
+    struct buf out;  /* of the reply; what the conn does not hold yet */
+    bool in_request; /* a head has begun and is not complete */
+    bool last;       /* close when the reply has left */
+};
+
+/* ---- a connection ---- */
+
+static void forget_client(struct client *c)
+{
+    list_remove(&c->link);
+    c->server->client_count--;
+    buf_free(&c->out);
+    free(c);
+}
+
+static void drop_client(struct client *c)
+{
+    conn_close(c->conn);
+    forget_client(c);
+}
+
+static bool is_replying(const struct client *c)
+{
+    return buf_len(&c->out) || conn_pending(c->conn);
+}
+
+static void set_deadline(struct client *c, int64_t time)
+{
+    conn_deadline(c->conn, loop_now(c->server->loop) + time);
+}
+
+/* Moves the reply on. True when it has left and the next request may come. */
+static bool push(struct client *c)
+{
+    while (buf_len(&c->out) && conn_pending(c->conn) == 0) {
+        struct str s = buf_str(&c->out);
+        size_t n = s.n < WRITE_MAX ? s.n : WRITE_MAX;
+        conn_write(c->conn, s.p, n);
+        buf_drop(&c->out, n);
+    }
+    if (c->last && buf_len(&c->out) == 0) {
+        conn_linger(c->conn);
+        forget_client(c);
+        return false;
+    }
+    if (is_replying(c)) {
+        conn_pause(c->conn);
+        set_deadline(c, REQUEST_TIME);
+        return false;
+    }
+    buf_free(&c->out);
+    set_deadline(c, IDLE_TIME);
+    list_remove(&c->link);
+    list_append(&c->server->clients, &c->link);
+    return true;
+}
+
+/* Puts head and body into `out`, which has room for both. */
+static void put_reply(struct client *c, const struct http_reply *reply, bool head_only)
+{
+    struct str body = buf_str(&reply->body);
+    int res = buf_fmt(&c->out,
+                      "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                      "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s%s\r\n",
+                      reply->status, http_reason(reply->status), reply->content_type, body.n,
+                      reply->status == 405 ? "Allow: GET, HEAD\r\n" : "",
+                      c->last ? "Connection: close\r\n" : "");
+    if (res == OK && !head_only) {
+        res = buf_add(&c->out, body.p, body.n);
+    }
+    c->last = c->last || res != OK;
+}
+
+static void init_reply(struct http_reply *reply, int status)
+{
+    *reply = (struct http_reply){.status = status, .content_type = "text/plain; charset=utf-8"};
+    buf_init(&reply->body, HTTP_REPLY_MAX);
+}
+
+static bool refuse(struct client *c, int status, const char *why)
+{
+    struct http_reply reply;
+    init_reply(&reply, status);
+    c->in_request = false;
+    c->last = true;
+    if (buf_fmt(&reply.body, "%s\n", why) == OK) {
+        put_reply(c, &reply, false);
+    }
+    buf_free(&reply.body);
+    return push(c);
+}
+
+static bool answer(struct client *c, const struct http_head *head)
+{
+    bool head_only = str_eq(head->method, "HEAD");
+    if (!head_only && !str_eq(head->method, "GET")) {
+        return refuse(c, 405, "only GET and HEAD");
+    }
+    if (head->framing == HTTP_CHUNKED || head->length) {
+        return refuse(c, 413, "no content is wanted here");
+    }
+    struct http_request request = {.query = head->target};
+    request.path = str_cut(&request.query, '?');
+    struct http_reply reply;
+    init_reply(&reply, 404);
+    c->last = !head->keep_alive;
+    c->server->handler.serve(&request, &reply, c->server->handler.arg);
+    if (reply.status == 404 && buf_len(&reply.body) == 0) {
+        int res = buf_fmt(&reply.body, "not found\n");
+        c->last = c->last || res != OK;
+    }
+    put_reply(c, &reply, head_only);
+    buf_free(&reply.body);
+    return push(c);
+}
+
+/* Takes one request off the input. True when another may follow. */
+static bool take_request(struct client *c)
+{
+    struct http_head head;
+    int res = http_parse_request(conn_data(c->conn), HEAD_MAX, &head);
+    if (res == AGAIN) {
+        if (!c->in_request) {
+            c->in_request = true;
+            set_deadline(c, REQUEST_TIME);
+        }
+        return false;
+    }
+    c->in_request = false;
+    if (res == ERR) {
+        return refuse(c, head.status, head.wrong);
+    }
+    /* Before the answer, which may pause the input. What `head` points at stays for this callback.
+     */
+    conn_consume(c->conn, head.size);
+    return answer(c, &head);
+}
+
+static void on_event(struct conn *conn, enum conn_event event, void *arg)
+{
+    struct client *c = arg;
+    switch (event) {
+    case CONN_DATA:
+        while (conn_data(conn).n && take_request(c)) {
+        }
+        break;
+    case CONN_DRAINED:
+        if (push(c)) {
+            conn_resume(conn);
+        }
+        break;
+    case CONN_TIMEOUT:
+        if (c->in_request) {
+            refuse(c, 408, "the request took too long");
+        } else {
+            drop_client(c);
+        }
+        break;
+    case CONN_EOF:
+    case CONN_FAILED:
+        drop_client(c);
+        break;
+    case CONN_CONNECTED:
+        break;
+    }
+}
+
+/* ---- the listener ---- */
+
+/* Makes a place by closing the connection that has been idle longest. */
+static void drop_an_idle_client(struct http_server *server)
+{
+    LIST_EACH(it, &server->clients)
+    {
+        struct client *c = container_of(it, struct client, link);
+        if (!c->in_request && !is_replying(c)) {
+            drop_client(c);
+            return;
+        }
+    }
+}
+
+static void add_client(struct http_server *server, int fd)
+{
+    if (server->client_count == CLIENTS_MAX) {
+        drop_an_idle_client(server);
+    }
+    if (server->client_count == CLIENTS_MAX) {
+        log_line(LOG_WARN, "http", "too many connections (%d); one refused", CLIENTS_MAX);
+        sys->close(fd);
+        return;
+    }
+    struct client *c = mem_zalloc(sizeof(*c));
+    c->server = server;
+    c->conn = conn_new(server->loop, fd, (struct conn_handler){on_event, c});
+    if (!c->conn) {
+        free(c);
+        return;
+    }
+    buf_init(&c->out, HTTP_REPLY_MAX + 1024);
+    list_init(&c->link);
+    list_append(&server->clients, &c->link);
+    server->client_count++;
+    set_deadline(c, REQUEST_TIME);
+}
+
+static void accept_again(struct timer *t)
+{
+    struct http_server *server = container_of(t, struct http_server, accept_again);
+    loop_listen_pause(server->loop, &server->io, false);
+}
+
+static void on_listener(struct io *io)
+{
+    struct http_server *server = container_of(io, struct http_server, io);
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = sys->accept4(io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            add_client(server, fd);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            /* Without a descriptor to be had, the waiting connection would wake us again at once.
+             */
+            loop_listen_pause(server->loop, io, true);
+            timer_set(server->loop, &server->accept_again, loop_now(server->loop) + ACCEPT_PAUSE,
+                      accept_again);
+            break;
+        } else if (errno == EAGAIN) {
+            break;
+        }
+    }
+    io->ready = 0;
+}
+
+union address {
+    struct sockaddr sa;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+/* "127.0.0.1:9494" or "[::]:9494" */
+static int parse_address(const char *text, union address *out)
+{
+    char host[INET6_ADDRSTRLEN];
+    const char *colon = strrchr(text, ':');
+    uint64_t port;
+    if (!colon || text_number(str_of(colon + 1), 65535, &port) == ERR) {
+        return ERR;
+    }
+    size_t n = (size_t)(colon - text);
+    bool v6 = n > 2 && text[0] == '[' && colon[-1] == ']';
+    if (v6) {
+        text++;
+        n -= 2;
+    }
+    if (n >= sizeof(host)) {
+        return ERR;
+    }
+    memcpy(host, text, n);
+    host[n] = '\0';
+    *out = (union address){0};
+    if (v6) {
+        out->v6.sin6_family = AF_INET6;
+        out->v6.sin6_port = htons((uint16_t)port);
+        return inet_pton(AF_INET6, host, &out->v6.sin6_addr) == 1 ? OK : ERR;
+    }
+    out->v4.sin_family = AF_INET;
+    out->v4.sin_port = htons((uint16_t)port);
+    return inet_pton(AF_INET, host, &out->v4.sin_addr) == 1 ? OK : ERR;
+}
+
+/* The listening descriptor, or ERR with errno. */
+static int open_listener(union address *at)
+{
+    int on = 1, off = 0;
+    socklen_t n = at->sa.sa_family == AF_INET6 ? sizeof(at->v6) : sizeof(at->v4);
+    int fd = sys->socket(at->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return ERR;
+    }
+    sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (at->sa.sa_family == AF_INET6) {
+        sys->setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    }
+    if (sys->bind(fd, &at->sa, n) < 0 || sys->listen(fd, BACKLOG) < 0 ||
+        sys->getsockname(fd, &at->sa, &n) < 0) {
+        int code = errno;
+        sys->close(fd);
+        errno = code;
+        return ERR;
+    }
+    return fd;
+}
+
+struct http_server *http_server_new(struct loop *loop, const char *address,
+                                    struct http_handler handler, struct error *err)
+{
+    union address at;
+    if (parse_address(address, &at) == ERR) {
+        error_set(err, FAIL_CONFIG, "\"%s\" is no address with a port such as 127.0.0.1:9494",
+                  address);
+        return NULL;
+    }
+    int fd = open_listener(&at);
+    if (fd == ERR) {
+        error_set(err, FAIL_CONFIG, "cannot listen on %s: %s", address, strerror(errno));
+        return NULL;
+    }
+    struct http_server *server = mem_zalloc(sizeof(*server));
+    if (loop_add(loop, &server->io, fd, IO_KIND_LISTEN, on_listener) == ERR) {
+        error_set(err, FAIL_INTERNAL, "cannot watch %s: %s", address, strerror(errno));
+        sys->close(fd);
+        free(server);
+        return NULL;
+    }
+    server->loop = loop;
+    server->handler = handler;
+    server->port = ntohs(at.sa.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
+    list_init(&server->clients);
+    return server;
+}
+
+void http_server_free(struct http_server *server)
+{
+    if (!server) {
+        return;
+    }
+    LIST_EACH(it, &server->clients)
+    {
+        drop_client(container_of(it, struct client, link));
+    }
+    int fd = server->io.fd;
+    timer_cancel(server->loop, &server->accept_again);
+    loop_forget(server->loop, &server->io);
+    sys->close(fd);
+    free(server);
+}
+
+uint16_t http_server_port(const struct http_server *server)
+{
+    return server->port;
+}

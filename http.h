@@ -1,0 +1,50 @@
+/* HTTP/1.1: the small server behind the admin port. */
+#ifndef TPROXY_HTTP_H
+#define TPROXY_HTTP_H
+
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/fail.h"
+#include "lib/text.h"
+
+struct http_server;
+struct loop;
+
+enum { HTTP_REPLY_MAX = 4 * 1024 * 1024 };
+
+/* A GET or HEAD request. Valid during the call. */
+struct http_request {
+    struct str path;  /* as sent: not decoded */
+    struct str query; /* behind the '?'; empty when there is none */
+};
+
+/* The answer: 404 and empty until filled in. `body` holds at most HTTP_REPLY_MAX and belongs to the
+ * server. */
+struct http_reply {
+    int status;
+    const char *content_type; /* static storage */
+    struct buf body;
+};
+
+/* Answers at once. HEAD is handled by the server: the handler fills in the same as for GET. */
+struct http_handler {
+    void (*serve)(const struct http_request *request, struct http_reply *reply, void *arg);
+    void *arg;
+};
+
+/* Listens on `address`: an IP address and a port, "127.0.0.1:9494" or "[::]:9494" (which takes IPv4
+ * too); port 0 lets the system choose. At most 32 connections; a request, and the taking of its
+ * answer, may last 10 s. NULL and *err: FAIL_CONFIG when the address is malformed or cannot be had.
+ */
+struct http_server *http_server_new(struct loop *loop, const char *address,
+                                    struct http_handler handler, struct error *err);
+
+/* Closes the listener and all its connections. NULL is allowed. */
+void http_server_free(struct http_server *server);
+
+/* The port it listens on. */
+uint16_t http_server_port(const struct http_server *server);
+
+#endif
