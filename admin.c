@@ -1,0 +1,152 @@
+/* The admin port: health, readiness, metrics. */
+#include "admin.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "http.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/metric.h"
+#include "lib/sys.h"
+
+struct admin {
+    struct loop *loop;
+    struct http_server *server;
+    struct admin_sources sources;
+    int64_t cpu, wall; /* at the scrape before: processor time used, and the clock */
+};
+
+/* ---- figures of the process ---- */
+
+/* Processor time of the process, user and system, microseconds. */
+static int64_t cpu_time(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return SECONDS(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
+}
+
+/* Resident memory in bytes, 0 when /proc does not tell: second field of proc_pid_statm(5), in
+ * pages. */
+static uint64_t resident_memory(void)
+{
+    char text[128];
+    uint64_t pages;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    ssize_t n = read(fd, text, sizeof(text));
+    close(fd);
+    struct str rest = {text, n > 0 ? (size_t)n : 0};
+    str_word(&rest);
+    if (text_number(str_word(&rest), INT64_MAX / 65536, &pages) == ERR) {
+        return 0;
+    }
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Percent of one processor since the scrape before. */
+static double cpu_percent(struct admin *a)
+{
+    int64_t cpu = cpu_time(), wall = sys->now();
+    double percent = wall > a->wall ? 100.0 * (double)(cpu - a->cpu) / (double)(wall - a->wall) : 0;
+    a->cpu = cpu;
+    a->wall = wall;
+    return percent;
+}
+
+static void process_metrics(struct admin *a, struct buf *out)
+{
+    struct loop_stats loop = loop_stats(a->loop);
+    metric_gauge(out, "tp_cpu_percent",
+                 "Processor time used since the last scrape, percent of one processor.",
+                 cpu_percent(a));
+    metric_gauge(out, "tp_memory_bytes", "Resident memory.", (double)resident_memory());
+    metric_counter(out, "tproxy_loop_turns_total", "Turns of the event loop.", loop.turns);
+    metric_gauge(out, "tproxy_loop_turn_longest_seconds",
+                 "Longest turn of the event loop so far, without its wait.",
+                 (double)loop.longest_turn / 1e6);
+    metric_counter(out, "tproxy_log_dropped_total", "Log lines dropped because nobody read them.",
+                   log_dropped());
+    metric_head(out, "tproxy_build_info", METRIC_GAUGE, "The version that runs; always 1.");
+    metric_count(out, "tproxy_build_info",
+                 (struct metric_label[]){{"version", a->sources.version}, {0}}, 1);
+}
+
+/* ---- pages ---- */
+
+static void say(struct http_reply *reply, int status, const char *text)
+{
+    reply->status = buf_fmt(&reply->body, "%s\n", text) == OK ? status : 500;
+}
+
+static void healthz(struct admin *a, struct http_reply *reply)
+{
+    (void)a;
+    say(reply, 200, "ok");
+}
+
+static void readyz(struct admin *a, struct http_reply *reply)
+{
+    const char *why = "not ready";
+    bool ready = a->sources.ready(&why, a->sources.arg);
+    say(reply, ready ? 200 : 503, ready ? "ok" : why);
+}
+
+static void metrics(struct admin *a, struct http_reply *reply)
+{
+    reply->status = 200;
+    reply->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    a->sources.metrics(&reply->body, a->sources.arg);
+    process_metrics(a, &reply->body);
+}
+
+static void serve(const struct http_request *request, struct http_reply *reply, void *arg)
+{
+    static const struct {
+        const char *path;
+        void (*show)(struct admin *a, struct http_reply *reply);
+    } pages[] = {{"/healthz", healthz}, {"/readyz", readyz}, {"/metrics", metrics}};
+    for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+        if (str_eq(request->path, pages[i].path)) {
+            pages[i].show(arg, reply);
+            return;
+        }
+    }
+}
+
+/* ---- life ---- */
+
+struct admin *admin_new(struct loop *loop, const char *address, struct admin_sources sources,
+                        struct error *err)
+{
+    struct admin *a = mem_zalloc(sizeof(*a));
+    a->loop = loop;
+    a->sources = sources;
+    a->cpu = cpu_time();
+    a->wall = sys->now();
+    a->server = http_server_new(loop, address, (struct http_handler){serve, a}, err);
+    if (!a->server) {
+        free(a);
+        return NULL;
+    }
+    return a;
+}
+
+void admin_free(struct admin *a)
+{
+    if (a) {
+        http_server_free(a->server);
+        free(a);
+    }
+}
+
+uint16_t admin_port(const struct admin *a)
+{
+    return http_server_port(a->server);
+}

@@ -1,0 +1,173 @@
+/* The pages of the admin port, as a client gets them. */
+#include "admin.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/loop.h"
+#include "lib/metric.h"
+
+static struct loop *loop;
+static struct admin *admin;
+static const char *missing;
+static char page[65536];
+
+static bool ready(const char **why, void *arg)
+{
+    assert_ptr_equal(arg, &missing);
+    if (missing) {
+        *why = missing;
+    }
+    return !missing;
+}
+
+static void metrics(struct buf *out, void *arg)
+{
+    assert_ptr_equal(arg, &missing);
+    metric_gauge(out, "tp_open_tcp_connections", "Open.", 3);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct error err;
+    missing = NULL;
+    loop = loop_new(&err);
+    struct admin_sources sources = {ready, metrics, &missing, "1.2\"3"};
+    admin = admin_new(loop, "127.0.0.1:0", sources, &err);
+    assert_non_null(admin);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    admin_free(admin);
+    loop_turn(loop, false);
+    loop_free(loop);
+    return 0;
+}
+
+/* Fetches a page over a connection of its own; the whole answer is in `page`. */
+static void get(const char *path)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons(admin_port(admin)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    char request[128];
+    size_t len = 0;
+    ssize_t n = 1;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    snprintf(request, sizeof(request), "GET %s HTTP/1.0\r\n\r\n", path);
+    assert_int_equal(send(fd, request, strlen(request), 0), strlen(request));
+    for (int i = 0; i < 2000 && n > 0; i++) {
+        struct pollfd can = {.fd = fd, .events = POLLIN};
+        loop_turn(loop, false);
+        if (poll(&can, 1, 1) > 0) {
+            n = recv(fd, page + len, sizeof(page) - 1 - len, 0);
+            len += n > 0 ? (size_t)n : 0;
+        }
+    }
+    assert_int_equal(n, 0);
+    page[len] = '\0';
+    close(fd);
+}
+
+static void expect(const char *status, const char *body)
+{
+    assert_non_null(strstr(page, status));
+    const char *end = strstr(page, "\r\n\r\n");
+    assert_non_null(end);
+    assert_string_equal(end + 4, body);
+}
+
+static void health(void **state)
+{
+    (void)state;
+    get("/healthz");
+    expect("HTTP/1.1 200 OK\r\n", "ok\n");
+    get("/healthz?verbose");
+    expect("HTTP/1.1 200 OK\r\n", "ok\n");
+    get("/healthz/x");
+    expect("HTTP/1.1 404 Not Found\r\n", "not found\n");
+    get("/");
+    expect("HTTP/1.1 404 Not Found\r\n", "not found\n");
+}
+
+static void readiness(void **state)
+{
+    (void)state;
+    get("/readyz");
+    expect("HTTP/1.1 200 OK\r\n", "ok\n");
+    missing = "draining";
+    get("/readyz");
+    expect("HTTP/1.1 503 Service Unavailable\r\n", "draining\n");
+    get("/healthz");
+    expect("HTTP/1.1 200 OK\r\n", "ok\n");
+}
+
+/* Value of the sample whose line begins with `name` and a blank. */
+static double value(const char *name)
+{
+    char start[128];
+    snprintf(start, sizeof(start), "\n%s ", name);
+    const char *at = strstr(page, start);
+    if (!at) {
+        fail_msg("no %s in %s", name, page);
+        return 0;
+    }
+    return strtod(at + strlen(start), NULL);
+}
+
+static void metrics_page(void **state)
+{
+    (void)state;
+    get("/metrics");
+    assert_non_null(strstr(page, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert_true(value("tp_open_tcp_connections") == 3);
+    assert_true(value("tp_memory_bytes") > 100000);
+    assert_true(value("tp_cpu_percent") >= 0);
+    assert_true(value("tproxy_loop_turns_total") > 0);
+    assert_true(value("tproxy_loop_turn_longest_seconds") >= 0);
+    assert_true(value("tproxy_log_dropped_total") >= 0);
+    assert_true(value("tproxy_build_info{version=\"1.2\\\"3\"}") == 1);
+}
+
+/* The percentage is that of the time since the scrape before. */
+static void cpu_between_scrapes(void **state)
+{
+    (void)state;
+    volatile unsigned sum = 0;
+    get("/metrics");
+    for (unsigned i = 0; i < 30000000; i++) {
+        sum += i;
+    }
+    get("/metrics");
+    assert_true(value("tp_cpu_percent") > 0);
+    assert_true(value("tp_cpu_percent") <= 100.0 * 16);
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+#define WITH_ADMIN(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        WITH_ADMIN(health),
+        WITH_ADMIN(readiness),
+        WITH_ADMIN(metrics_page),
+        WITH_ADMIN(cpu_between_scrapes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
