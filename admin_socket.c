@@ -1,0 +1,299 @@
+/* The control socket: one line there, one line back. */
+#include "admin_socket.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/conn.h"
+#include "lib/list.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/sys.h"
+
+enum { CLIENTS_MAX = 8, BACKLOG = 8, PATIENCE_SECONDS = 5 };
+
+#define ACCEPT_PAUSE MILLIS(200)
+
+struct admin_socket {
+    struct loop *loop;
+    struct io io;
+    struct timer accept_again;
+    struct list clients;
+    size_t client_count;
+};
+
+struct client {
+    struct list link;
+    struct admin_socket *socket;
+    struct conn *conn;
+};
+
+/* ---- both sides ---- */
+
+/* An abstract name: a NUL, then the name, and no end but the length. */
+static int make_address(const char *name, struct sockaddr_un *at, socklen_t *n)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len > 100) {
+        return ERR;
+    }
+    *at = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(at->sun_path + 1, name, len);
+    *n = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len);
+    return OK;
+}
+
+/* Is the process at the other end one of our user, or of root? Any process may take any name. */
+static bool peer_is_ours(int fd)
+{
+    struct ucred peer;
+    socklen_t n = sizeof(peer);
+    if (sys->getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
+        return false;
+    }
+    return peer.uid == geteuid() || peer.uid == 0;
+}
+
+/* ---- server ---- */
+
+static void drop_client(struct client *c)
+{
+    list_remove(&c->link);
+    c->socket->client_count--;
+    conn_close(c->conn);
+    free(c);
+}
+
+static void log_level(struct str arg, char *out, size_t cap)
+{
+    enum log_level level;
+    char shown[64];
+    if (arg.n == 0) {
+        text_fmt(out, cap, "ok %s\n", log_level_name(log_get_level()));
+    } else if (log_level_parse(arg, &level) == OK) {
+        log_set_level(level);
+        log_line(LOG_INFO, "admin", "log level is now %s", log_level_name(level));
+        text_fmt(out, cap, "ok %s\n", log_level_name(level));
+    } else {
+        text_fmt(out, cap, "error \"%s\" is no level: trace, debug, info, warn, error or fatal\n",
+                 text_printable(shown, sizeof(shown), arg));
+    }
+}
+
+/* Answers the request and lets the client go. */
+static void answer(struct client *c, struct str line)
+{
+    char reply[ADMIN_SOCKET_LINE_MAX];
+    struct str rest = str_trim(line);
+    struct str command = str_word(&rest);
+    if (str_eq(command, "log-level")) {
+        log_level(rest, reply, sizeof(reply));
+    } else {
+        text_fmt(reply, sizeof(reply), "error unknown request; known is: log-level [LEVEL]\n");
+    }
+    conn_write(c->conn, reply, strlen(reply));
+    conn_linger(c->conn);
+    c->conn = NULL;
+    drop_client(c);
+}
+
+static void on_event(struct conn *conn, enum conn_event event, void *arg)
+{
+    struct client *c = arg;
+    struct str line;
+    size_t octets;
+    switch (event) {
+    case CONN_DATA:
+        switch (conn_line(conn, ADMIN_SOCKET_LINE_MAX, &line, &octets)) {
+        case OK:
+            conn_consume(conn, octets);
+            answer(c, line);
+            break;
+        case ERR:
+            drop_client(c);
+            break;
+        }
+        break;
+    case CONN_EOF:
+    case CONN_TIMEOUT:
+    case CONN_FAILED:
+        drop_client(c);
+        break;
+    case CONN_CONNECTED:
+    case CONN_DRAINED:
+        break;
+    }
+}
+
+static void accept_again(struct timer *t)
+{
+    struct admin_socket *s = container_of(t, struct admin_socket, accept_again);
+    loop_listen_pause(s->loop, &s->io, false);
+}
+
+static void on_listener(struct io *io)
+{
+    struct admin_socket *s = container_of(io, struct admin_socket, io);
+    io->ready = 0;
+    int fd = sys->accept4(io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        /* Without a descriptor to be had, the waiting connection would wake us again at once. */
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+            loop_listen_pause(s->loop, io, true);
+            timer_set(s->loop, &s->accept_again, loop_now(s->loop) + ACCEPT_PAUSE, accept_again);
+        }
+        return;
+    }
+    if (!peer_is_ours(fd) || s->client_count == CLIENTS_MAX) {
+        sys->close(fd);
+        return;
+    }
+    struct client *c = mem_zalloc(sizeof(*c));
+    c->socket = s;
+    c->conn = conn_new(s->loop, fd, (struct conn_handler){on_event, c});
+    if (!c->conn) {
+        free(c);
+        return;
+    }
+    list_init(&c->link);
+    list_append(&s->clients, &c->link);
+    s->client_count++;
+    conn_deadline(c->conn, loop_now(s->loop) + SECONDS(PATIENCE_SECONDS));
+}
+
+struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struct error *err)
+{
+    struct sockaddr_un at;
+    socklen_t n;
+    if (make_address(name, &at, &n) == ERR) {
+        error_set(err, FAIL_CONFIG, "the control name must have 1 to 100 characters");
+        return NULL;
+    }
+    int fd = sys->socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        error_set(err, FAIL_INTERNAL, "control socket: %s", strerror(errno));
+        return NULL;
+    }
+    struct admin_socket *s = mem_zalloc(sizeof(*s));
+    s->loop = loop;
+    list_init(&s->clients);
+    if (sys->bind(fd, (struct sockaddr *)&at, n) < 0 || sys->listen(fd, BACKLOG) < 0 ||
+        loop_add(loop, &s->io, fd, IO_KIND_LISTEN, on_listener) == ERR) {
+        error_set(err, FAIL_CONFIG, "control socket @%s: %s", name,
+                  errno == EADDRINUSE ? "another process has this name (see --control)"
+                                      : strerror(errno));
+        sys->close(fd);
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void admin_socket_free(struct admin_socket *s)
+{
+    if (!s) {
+        return;
+    }
+    LIST_EACH(it, &s->clients)
+    {
+        drop_client(container_of(it, struct client, link));
+    }
+    int fd = s->io.fd;
+    timer_cancel(s->loop, &s->accept_again);
+    loop_forget(s->loop, &s->io);
+    sys->close(fd);
+    free(s);
+}
+
+/* ---- client ---- */
+
+/* Sends the line, reads to the end of the answer. Octets read, -1 and errno. */
+static ssize_t converse(int fd, const char *request, char *reply, size_t cap)
+{
+    struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
+    char line[ADMIN_SOCKET_LINE_MAX];
+    size_t n = text_fmt(line, sizeof(line), "%s\n", request);
+    size_t got = 0;
+    sys->setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    sys->setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    if (sys->send(fd, line, n, MSG_NOSIGNAL) < 0) {
+        return -1;
+    }
+    while (got < cap) {
+        ssize_t more = sys->recv(fd, reply + got, cap - got, 0);
+        if (more < 0) {
+            return -1;
+        }
+        got += (size_t)more;
+        if (more == 0 || memchr(reply, '\n', got)) {
+            break;
+        }
+    }
+    return (ssize_t)got;
+}
+
+static int ask(int fd, const char *name, const char *request, char *reply, struct error *err)
+{
+    struct sockaddr_un at;
+    socklen_t n;
+    char raw[ADMIN_SOCKET_LINE_MAX];
+    if (make_address(name, &at, &n) == ERR) {
+        return error_set(err, FAIL_CONFIG, "the control name must have 1 to 100 characters");
+    }
+    if (sys->connect(fd, (struct sockaddr *)&at, n) < 0) {
+        return error_set(err, FAIL_CONNECT, "no tproxy is running under the control name %s (%s)",
+                         name, strerror(errno));
+    }
+    if (!peer_is_ours(fd)) {
+        return error_set(err, FAIL_AUTH, "the process with the control name %s is another user's",
+                         name);
+    }
+    ssize_t got = converse(fd, request, raw, sizeof(raw));
+    if (got == 0 || (got < 0 && (errno == EPIPE || errno == ECONNRESET))) {
+        return error_set(err, FAIL_AUTH, "tproxy does not talk to user %ld", (long)geteuid());
+    }
+    if (got < 0) {
+        return error_set(err, FAIL_TIMEOUT, "tproxy does not answer (%s)", strerror(errno));
+    }
+    struct str rest = {raw, (size_t)got};
+    struct str line = str_cut(&rest, '\n');
+    struct str result = str_word(&line);
+    if (!str_eq(result, "ok")) {
+        return error_set(err, FAIL_REMOTE, "%.*s", STR_ARG(line));
+    }
+    text_printable(reply, ADMIN_SOCKET_LINE_MAX, line);
+    return OK;
+}
+
+int admin_socket_ask(const char *name, const char *request, char *reply, struct error *err)
+{
+    int fd = sys->socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
+    }
+    int res = ask(fd, name, request, reply, err);
+    sys->close(fd);
+    return res;
+}
+
+int admin_socket_log_level(const char *name, const char *level)
+{
+    char request[ADMIN_SOCKET_LINE_MAX / 2], reply[ADMIN_SOCKET_LINE_MAX];
+    struct error err;
+    text_fmt(request, sizeof(request), "log-level%s%s", level ? " " : "", level ? level : "");
+    text_sanitize(request);
+    if (admin_socket_ask(name, request, reply, &err) == ERR) {
+        fprintf(stderr, "tproxy: %s\n", err.text);
+        return EXIT_FAILURE;
+    }
+    printf("%s\n", reply);
+    return EXIT_SUCCESS;
+}
