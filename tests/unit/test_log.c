@@ -272,6 +272,24 @@ static void full_pipe(void **state)
     assert_false(flags & O_NONBLOCK);
 }
 
+/* A pipe that may be written but not opened again, as stderr of a container that is not root. */
+static void full_pipe_of_another_user(void **state)
+{
+    (void)state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    log_open(pipe_fds[1], LOG_FORMAT_TEXT);
+    assert_int_equal(seteuid(65534), 0);
+    log_line(LOG_INFO, "m", "decides how to write");
+    int res = log_flush();
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(res, OK);
+    char out[256];
+    drain(out, sizeof(out));
+    check_full();
+}
+
 static void full_socket(void **state)
 {
     (void)state;
@@ -346,9 +364,16 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
 #define WITH_PIPE(f) cmocka_unit_test_setup_teardown(f, open_pipe, close_pipe)
     const struct CMUnitTest tests[] = {
-        WITH_PIPE(json_line),       WITH_PIPE(text_line),   WITH_PIPE(levels),
-        WITH_PIPE(hostile_json),    WITH_PIPE(long_lines),  WITH_PIPE(full_pipe),
-        WITH_PIPE(full_socket),     WITH_PIPE(broken_pipe), WITH_PIPE(plain_file),
+        WITH_PIPE(json_line),
+        WITH_PIPE(text_line),
+        WITH_PIPE(levels),
+        WITH_PIPE(hostile_json),
+        WITH_PIPE(long_lines),
+        WITH_PIPE(full_pipe),
+        WITH_PIPE(full_pipe_of_another_user),
+        WITH_PIPE(full_socket),
+        WITH_PIPE(broken_pipe),
+        WITH_PIPE(plain_file),
         WITH_PIPE(wait_for_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
