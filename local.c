@@ -1,0 +1,718 @@
+/* A directory of files, level-based: events only say what to look at again; a while after the last
+ * of them everything marked is looked at, one file a step, and the outcome compared with what was
+ * told before.
+ *
+ *    event --> mark file, or the list of files, or all --> timer (quiet for a moment)
+ *                                                            |
+ *    watch lost --> timer (retry)                            v
+ *                       |                .--> step: watch the directory, if need be
+ *                       '----------------|          list it, if marked
+ *                                        |          read one marked file ---.
+ *                                        '----------------------------------'
+ *                                                   nothing marked: report the differences
+ */
+#include "local.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/destination.h"
+#include "core/properties.h"
+#include "dest_source.h"
+#include "lib/json.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/text.h"
+
+/* Changes are looked at when none has followed for QUIET, at the latest MOST after the first. */
+#define QUIET MILLIS(30)
+#define MOST MILLIS(300)
+#define RETRY MILLIS(500)
+
+enum { TEXT_MAX = 640, PATH_TEXT_MAX = 4096 + 256 };
+
+/* What is wrong with something, and what of it was told. NULL: nothing. */
+struct complaint {
+    char *text, *told;
+};
+
+struct file {
+    char *name;
+    bool listed;                    /* was there when the directory was last listed */
+    bool marked;                    /* to be read */
+    const struct destination *dest; /* what it says, or last said, or NULL */
+    struct complaint complaint;     /* about its content */
+};
+
+struct local {
+    struct dest_source source;
+    struct loop *loop;
+    char *dir;
+    struct local_handler handler;
+
+    struct io inotify;
+    int watch; /* -1: the directory is not there */
+    struct timer timer;
+    bool timer_waits;
+    int64_t first_change;
+    struct task step;
+
+    bool list_marked;
+    struct file *files[LOCAL_FILES_MAX]; /* sorted by name */
+    size_t n_files;
+    struct complaint complaint; /* about the directory */
+
+    const struct destination **table; /* the targets as told, sorted by name */
+    size_t n_table;
+    struct list requests;
+};
+
+static void complain(struct complaint *c, const char *text)
+{
+    free(c->text);
+    c->text = text ? mem_strdup(text) : NULL;
+    if (text) {
+        text_sanitize(c->text);
+    }
+}
+
+static void complaint_free(struct complaint *c)
+{
+    free(c->text);
+    free(c->told);
+}
+
+/* ---- files ---- */
+
+static bool ends_in(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), s = strlen(suffix);
+    return n > s && text_ieq(name + n - s, suffix);
+}
+
+static bool is_yaml(const char *name)
+{
+    return ends_in(name, ".yaml") || ends_in(name, ".yml");
+}
+
+/* Hidden files and what editors leave behind begin with '.' or '#', or end in something else. */
+static bool is_ours(const char *name)
+{
+    return name[0] != '.' && name[0] != '#' && (ends_in(name, ".json") || is_yaml(name));
+}
+
+static const char *path_of(const struct local *l, const char *name, char out[static PATH_TEXT_MAX])
+{
+    text_fmt(out, PATH_TEXT_MAX, "%s/%s", l->dir, name);
+    return out;
+}
+
+static int compare_files(const void *a, const void *b)
+{
+    const struct file *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static struct file *find_file(const struct local *l, size_t n, const char *name)
+{
+    struct file key = {.name = (char *)name}, *p = &key;
+    struct file **found = bsearch(&p, l->files, n, sizeof(l->files[0]), compare_files);
+    return found ? *found : NULL;
+}
+
+static void file_free(struct file *f)
+{
+    free(f->name);
+    destination_unref(f->dest);
+    complaint_free(&f->complaint);
+    free(f);
+}
+
+/* ---- reading a file ---- */
+
+/* The content, NUL-terminated, to be wiped; NULL and *err when it cannot be had. */
+static char *read_all(const char *path, size_t *n, struct error *err)
+{
+    /* Without blocking: it may be a FIFO. */
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        error_set(err, FAIL_CONFIG, "cannot be opened: %s", strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return NULL;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        error_set(err, FAIL_CONFIG, "is no regular file");
+        close(fd);
+        return NULL;
+    }
+    size_t cap = LOCAL_FILE_SIZE_MAX + 1;
+    if (st.st_size < LOCAL_FILE_SIZE_MAX) {
+        cap = (size_t)st.st_size + 1;
+    }
+    char *text = mem_alloc(cap + 1);
+    ssize_t got;
+    *n = 0;
+    do {
+        got = read(fd, text + *n, cap - *n);
+        *n += got > 0 ? (size_t)got : 0;
+    } while (got > 0 && *n < cap);
+    int saved = errno;
+    close(fd);
+    if (got < 0) {
+        error_set(err, FAIL_CONFIG, "cannot be read: %s", strerror(saved));
+    } else if (*n > LOCAL_FILE_SIZE_MAX) {
+        error_set(err, FAIL_LIMIT, "is larger than %d bytes", LOCAL_FILE_SIZE_MAX);
+    } else if (*n == cap) {
+        error_set(err, FAIL_CONFIG, "grew while it was read");
+    } else {
+        return text;
+    }
+    mem_wipe(text, *n);
+    free(text);
+    return NULL;
+}
+
+/* What is valid and yet has no target in local mode. */
+static int check_served(const struct destination *dest, char text[static TEXT_MAX])
+{
+    if (dest->proxy == PROXY_ON_PREMISE) {
+        text_fmt(text, TEXT_MAX,
+                 "ProxyType: OnPremise is valid but not served yet; set it to Internet");
+        return ERR;
+    }
+    switch (dest->auth) {
+    case AUTH_NONE:
+    case AUTH_BASIC:
+        return OK;
+    case AUTH_CLIENT_CREDENTIALS:
+    case AUTH_REFRESH_TOKEN:
+    case AUTH_AUTHORIZATION_CODE:
+        break;
+    }
+    text_fmt(text, TEXT_MAX,
+             "Authentication: %s is valid but not served yet; use BasicAuthentication",
+             mail_auth_name(dest->auth));
+    return ERR;
+}
+
+/* NULL when the document is no destination that has a target; `text` names field and remedy. */
+static const struct destination *destination_of(struct json_value root, char text[static TEXT_MAX])
+{
+    struct json_value kind = json_get(root, "kind");
+    if (json_exists(kind) && json_exists(json_get(root, "apiVersion"))) {
+        char *name = json_strdup(kind, NULL), shown[80];
+        text_fmt(text, TEXT_MAX,
+                 "kind: Kubernetes objects (%s) are not served yet; put a plain destination here, "
+                 "as exported from the BTP cockpit",
+                 text_printable(shown, sizeof(shown), str_of(name ? name : "?")));
+        free(name);
+        return NULL;
+    }
+    struct error err;
+    struct properties *props = properties_from_json(root, &err);
+    if (!props) {
+        text_fmt(text, TEXT_MAX, "%s", err.text);
+        return NULL;
+    }
+    struct destination_problem problem;
+    const struct destination *dest = destination_new(props, true, &problem);
+    properties_free(props);
+    if (!dest) {
+        text_fmt(text, TEXT_MAX, "%s: %s (%s)", problem.field, problem.text,
+                 verdict_reason(problem.verdict, false));
+        return NULL;
+    }
+    if (check_served(dest, text) < 0) {
+        destination_unref(dest);
+        return NULL;
+    }
+    return dest;
+}
+
+/* Half-written files are not what somebody wanted to say: the last good version stays. */
+static void unreadable(struct file *f, const struct error *err)
+{
+    char text[TEXT_MAX];
+    text_fmt(text, sizeof(text), "%s%s", err->text,
+             f->dest ? "; the last good version stays in force" : "");
+    complain(&f->complaint, text);
+}
+
+static void read_json(struct file *f, const char *path)
+{
+    struct error err;
+    size_t n = 0;
+    char *text = read_all(path, &n, &err), problem[TEXT_MAX];
+    struct json *doc = text && n ? json_parse((struct str){text, n}, &err) : NULL;
+    if (text && n == 0) {
+        error_set(&err, FAIL_CONFIG, "is empty; put a destination here");
+    }
+    if (doc) {
+        destination_unref(f->dest);
+        f->dest = destination_of(json_root(doc), problem);
+        complain(&f->complaint, f->dest ? NULL : problem);
+    } else {
+        unreadable(f, &err);
+    }
+    json_free(doc);
+    mem_wipe(text, n);
+    free(text);
+}
+
+static void read_file(const struct local *l, struct file *f)
+{
+    char path[PATH_TEXT_MAX], text[2 * PATH_TEXT_MAX];
+    f->marked = false;
+    path_of(l, f->name, path);
+    if (is_yaml(f->name)) {
+        int stem = (int)(strrchr(path, '.') - path);
+        text_fmt(text, sizeof(text),
+                 "is YAML, and only JSON is read; convert it with: kubectl create "
+                 "--dry-run=client -o json -f %s > %.*s.json",
+                 path, stem, path);
+        complain(&f->complaint, text);
+    } else {
+        read_json(f, path);
+    }
+}
+
+/* ---- the list of files ---- */
+
+static void mark_all(struct local *l)
+{
+    l->list_marked = true;
+    for (size_t i = 0; i < l->n_files; i++) {
+        l->files[i]->marked = true;
+    }
+}
+
+/* Takes over what readdir says. ERR when it breaks off: then nothing is taken for gone. */
+static int list_entries(struct local *l, DIR *d, bool *too_many)
+{
+    size_t known = l->n_files;
+    struct dirent *entry;
+    for (errno = 0; (entry = readdir(d)) != NULL; errno = 0) {
+        if (!is_ours(entry->d_name)) {
+            continue;
+        }
+        struct file *f = find_file(l, known, entry->d_name);
+        if (f) {
+            f->listed = true;
+        } else if (l->n_files == LOCAL_FILES_MAX) {
+            *too_many = true;
+        } else {
+            f = mem_zalloc(sizeof(*f));
+            f->name = mem_strdup(entry->d_name);
+            f->listed = f->marked = true;
+            l->files[l->n_files++] = f;
+        }
+    }
+    int failed = errno;
+    qsort(l->files, l->n_files, sizeof(l->files[0]), compare_files);
+    errno = failed;
+    return failed ? ERR : OK;
+}
+
+static void retry_later(struct local *l);
+
+/* A directory that is not there has no files; one that cannot be read keeps those it had. */
+static void directory_failed(struct local *l, int error)
+{
+    char text[TEXT_MAX];
+    text_fmt(text, sizeof(text), "the directory cannot be read (%s); waiting for it",
+             strerror(error));
+    complain(&l->complaint, text);
+    for (size_t i = 0; i < l->n_files; i++) {
+        l->files[i]->listed = error != ENOENT && error != ENOTDIR;
+    }
+    retry_later(l);
+}
+
+static void list_directory(struct local *l)
+{
+    bool too_many = false;
+    DIR *d = opendir(l->dir);
+    l->list_marked = false;
+    for (size_t i = 0; i < l->n_files; i++) {
+        l->files[i]->listed = false;
+    }
+    if (!d || list_entries(l, d, &too_many) < 0) {
+        directory_failed(l, errno);
+    } else if (too_many) {
+        char text[TEXT_MAX];
+        text_fmt(text, sizeof(text), "holds more than %d files; only so many are read",
+                 LOCAL_FILES_MAX);
+        complain(&l->complaint, text);
+    } else {
+        complain(&l->complaint, NULL);
+    }
+    if (d) {
+        closedir(d);
+    }
+}
+
+/* ---- telling the differences ---- */
+
+static void tell(struct local *l, struct complaint *c, const char *path, const char *text)
+{
+    if (text == c->told || (text && c->told && strcmp(text, c->told) == 0)) {
+        return;
+    }
+    free(c->told);
+    c->told = text ? mem_strdup(text) : NULL;
+    l->handler.complaint(path, text, l->handler.arg);
+}
+
+static void drop_unlisted(struct local *l)
+{
+    char path[PATH_TEXT_MAX];
+    size_t kept = 0;
+    for (size_t i = 0; i < l->n_files; i++) {
+        struct file *f = l->files[i];
+        if (f->listed) {
+            l->files[kept++] = f;
+            continue;
+        }
+        tell(l, &f->complaint, path_of(l, f->name, path), NULL);
+        file_free(f);
+    }
+    l->n_files = kept;
+}
+
+/* By target, then by file: the first of a target has it. */
+static int compare_claims(const void *a, const void *b)
+{
+    const struct file *const *x = a, *const *y = b;
+    int by_target = strcmp((*x)->dest->name, (*y)->dest->name);
+    return by_target ? by_target : strcmp((*x)->name, (*y)->name);
+}
+
+/* The JSON form of a YAML file is there: nothing is left to do about it. */
+static bool converted(const struct local *l, const struct file *f)
+{
+    char json[NAME_MAX + sizeof(".json")];
+    if (!is_yaml(f->name)) {
+        return false;
+    }
+    text_fmt(json, sizeof(json), "%.*s.json", (int)(strrchr(f->name, '.') - f->name), f->name);
+    return find_file(l, l->n_files, json) != NULL;
+}
+
+/* Fills the table anew and tells all complaints. */
+static void settle_claims(struct local *l)
+{
+    char path[PATH_TEXT_MAX], text[TEXT_MAX], shown[DESTINATION_NAME_MAX + 1];
+    struct file **claims = mem_alloc(l->n_files * sizeof(struct file *));
+    size_t n = 0;
+    for (size_t i = 0; i < l->n_files; i++) {
+        struct file *f = l->files[i];
+        if (f->dest) {
+            claims[n++] = f;
+        } else {
+            tell(l, &f->complaint, path_of(l, f->name, path),
+                 converted(l, f) ? NULL : f->complaint.text);
+        }
+    }
+    qsort(claims, n, sizeof(struct file *), compare_claims);
+
+    const struct file *owner = NULL;
+    l->table = mem_alloc(n * sizeof(const struct destination *));
+    l->n_table = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct file *f = claims[i];
+        const char *said = f->complaint.text;
+        if (!owner || strcmp(owner->dest->name, f->dest->name) != 0) {
+            owner = f;
+            l->table[l->n_table++] = destination_ref(f->dest);
+        } else if (!said) {
+            text_fmt(text, sizeof(text),
+                     "Name: \"%s\" is taken by the file %s; give it another name",
+                     text_printable(shown, sizeof(shown), str_of(f->dest->name)), owner->name);
+            text_sanitize(text);
+            said = text;
+        }
+        tell(l, &f->complaint, path_of(l, f->name, path), said);
+    }
+    free(claims);
+}
+
+/* Both tables are sorted: one walk finds what came, went and changed. */
+static void tell_targets(struct local *l, const struct destination **old, size_t n_old)
+{
+    size_t o = 0, n = 0;
+    while (o < n_old || n < l->n_table) {
+        int order = o == n_old ? 1 : n == l->n_table ? -1 : strcmp(old[o]->name, l->table[n]->name);
+        if (order < 0) {
+            l->handler.target_gone(old[o]->name, l->handler.arg);
+        } else if (order > 0 || !destination_equal(old[o], l->table[n])) {
+            l->handler.target_changed(l->table[n]->name, l->table[n], l->handler.arg);
+        }
+        o += order <= 0;
+        n += order >= 0;
+    }
+}
+
+static void table_free(const struct destination **table, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        destination_unref(table[i]);
+    }
+    free(table);
+}
+
+static void report(struct local *l)
+{
+    const struct destination **old = l->table;
+    size_t n_old = l->n_table;
+    tell(l, &l->complaint, l->dir, l->complaint.text);
+    drop_unlisted(l);
+    settle_claims(l);
+    tell_targets(l, old, n_old);
+    table_free(old, n_old);
+    l->handler.settled(l->handler.arg);
+}
+
+/* ---- following ---- */
+
+static int watch_directory(struct local *l)
+{
+    /* Not IN_MODIFY: what is being written is looked at when its writer closes it. */
+    l->watch = inotify_add_watch(l->inotify.fd, l->dir,
+                                 IN_CLOSE_WRITE | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVE |
+                                     IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
+    return l->watch < 0 ? ERR : OK;
+}
+
+/* One bounded piece of work a turn of the ready list. */
+static void on_step(struct task *t)
+{
+    struct local *l = container_of(t, struct local, step);
+    if (l->watch < 0 && watch_directory(l) == OK) {
+        mark_all(l);
+    }
+    if (l->watch < 0) {
+        l->list_marked = false;
+        directory_failed(l, errno);
+    } else if (l->list_marked) {
+        list_directory(l);
+    }
+    for (size_t i = 0; i < l->n_files; i++) {
+        struct file *f = l->files[i];
+        if (f->marked && f->listed) {
+            read_file(l, f);
+            loop_soon(l->loop, &l->step, on_step);
+            return;
+        }
+    }
+    report(l);
+}
+
+static void on_timer(struct timer *t)
+{
+    struct local *l = container_of(t, struct local, timer);
+    l->timer_waits = false;
+    loop_soon(l->loop, &l->step, on_step);
+}
+
+static void retry_later(struct local *l)
+{
+    l->list_marked = true;
+    if (!l->timer_waits) {
+        timer_set(l->loop, &l->timer, loop_now(l->loop) + RETRY, on_timer);
+    }
+}
+
+static void look_soon(struct local *l)
+{
+    int64_t now = loop_now(l->loop);
+    if (!l->timer_waits) {
+        l->first_change = now;
+        l->timer_waits = true;
+    }
+    int64_t latest = l->first_change + MOST;
+    timer_set(l->loop, &l->timer, now + QUIET < latest ? now + QUIET : latest, on_timer);
+}
+
+static void on_event(struct local *l, const struct inotify_event *e)
+{
+    if (e->mask & IN_Q_OVERFLOW) {
+        mark_all(l);
+    } else if (e->wd != l->watch) {
+        return; /* a late word about a directory that was there before */
+    } else if (e->mask & IN_MOVE_SELF) {
+        inotify_rm_watch(l->inotify.fd, l->watch);
+        l->watch = -1;
+    } else if (e->mask & IN_IGNORED) {
+        l->watch = -1;
+    } else if (e->len) {
+        struct file *f = find_file(l, l->n_files, e->name);
+        if (f) {
+            f->marked = true;
+            l->list_marked = true;
+        } else if (is_ours(e->name)) {
+            l->list_marked = true;
+        } else if (strncmp(e->name, "..", 2) == 0) {
+            mark_all(l); /* "..data": Kubernetes swaps all mounted files at once */
+        } else {
+            return;
+        }
+    } else {
+        return;
+    }
+    look_soon(l);
+}
+
+static void on_inotify(struct io *io)
+{
+    struct local *l = container_of(io, struct local, inotify);
+    _Alignas(struct inotify_event) char batch[4096];
+    for (;;) {
+        ssize_t got = read(io->fd, batch, sizeof(batch));
+        if (got <= 0) {
+            io->ready &= ~(unsigned)IO_READ;
+            return;
+        }
+        const struct inotify_event *e;
+        for (char *p = batch; p < batch + got; p += sizeof(*e) + e->len) {
+            e = (const struct inotify_event *)p;
+            on_event(l, e);
+        }
+    }
+}
+
+/* ---- as a source of destinations ---- */
+
+struct dest_request {
+    struct list link;
+    struct task task;
+    struct local *local;
+    struct dest_handler handler;
+    char *key;
+};
+
+static int compare_name(const void *key, const void *element)
+{
+    const struct destination *const *dest = element;
+    return strcmp(key, (*dest)->name);
+}
+
+static void request_free(struct dest_request *request)
+{
+    list_remove(&request->link);
+    task_cancel(&request->task);
+    free(request->key);
+    free(request);
+}
+
+static void on_answer(struct task *t)
+{
+    struct dest_request *request = container_of(t, struct dest_request, task);
+    struct local *l = request->local;
+    struct dest_handler handler = request->handler;
+    struct error err;
+    const struct destination *const *found =
+        l->n_table ? bsearch(request->key, l->table, l->n_table, sizeof(l->table[0]), compare_name)
+                   : NULL;
+    error_set(&err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
+              request->key);
+    request_free(request);
+    handler.done(found ? *found : NULL, found ? NULL : &err, handler.arg);
+}
+
+static struct dest_request *find(struct dest_source *source, const char *key,
+                                 struct dest_handler handler)
+{
+    struct local *l = container_of(source, struct local, source);
+    struct dest_request *request = mem_zalloc(sizeof(*request));
+    request->local = l;
+    request->handler = handler;
+    request->key = mem_strdup(key);
+    task_init(&request->task);
+    list_append(&l->requests, &request->link);
+    loop_soon(l->loop, &request->task, on_answer);
+    return request;
+}
+
+static void cancel(struct dest_source *source, struct dest_request *request)
+{
+    (void)source;
+    if (request) {
+        request_free(request);
+    }
+}
+
+struct dest_source *local_source(struct local *local)
+{
+    return &local->source;
+}
+
+/* ---- life ---- */
+
+struct local *local_new(struct loop *loop, const char *dir, struct local_handler handler,
+                        struct error *err)
+{
+    struct local *l = mem_zalloc(sizeof(*l));
+    l->source = (struct dest_source){.find = find, .cancel = cancel};
+    l->loop = loop;
+    l->dir = mem_strdup(dir);
+    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--) {
+        l->dir[n - 1] = '\0';
+    }
+    l->handler = handler;
+    l->watch = l->inotify.fd = -1;
+    list_init(&l->requests);
+    task_init(&l->step);
+
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (fd < 0 || loop_add(loop, &l->inotify, fd, IO_KIND_DATA, on_inotify) < 0) {
+        error_set(err, FAIL_INTERNAL, "%s: cannot be watched: %s", dir, strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        local_free(l);
+        return NULL;
+    }
+    if (watch_directory(l) < 0) {
+        error_set(err, FAIL_CONFIG, "%s: cannot be watched: %s; name a directory of JSON files",
+                  dir, strerror(errno));
+        local_free(l);
+        return NULL;
+    }
+    l->list_marked = true;
+    loop_soon(loop, &l->step, on_step);
+    return l;
+}
+
+void local_free(struct local *l)
+{
+    if (!l) {
+        return;
+    }
+    assert(list_empty(&l->requests));
+    task_cancel(&l->step);
+    timer_cancel(l->loop, &l->timer);
+    if (l->inotify.fd >= 0) {
+        int fd = l->inotify.fd;
+        loop_forget(l->loop, &l->inotify);
+        close(fd);
+    }
+    for (size_t i = 0; i < l->n_files; i++) {
+        file_free(l->files[i]);
+    }
+    table_free(l->table, l->n_table);
+    complaint_free(&l->complaint);
+    free(l->dir);
+    free(l);
+}

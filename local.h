@@ -1,0 +1,56 @@
+/* Local mode: a directory of JSON files, each a plain destination as exported from the BTP cockpit,
+ * followed while the program runs. A target is a destination's property "Name"; file names only
+ * serve complaints.
+ *
+ * Read are the files called *.json; hidden files, editors' temporaries and everything else are
+ * passed over. Files may be written in place, renamed over others, deleted, or swapped as
+ * Kubernetes swaps mounted ones; the directory itself may go and come back. What cannot be read
+ * keeps its last good version in force; what can be read and is no usable destination has no
+ * target. */
+#ifndef TPROXY_LOCAL_H
+#define TPROXY_LOCAL_H
+
+#include "lib/base.h"
+#include "lib/fail.h"
+
+struct dest_source;
+struct destination;
+struct local;
+struct loop;
+
+/* Bounds: files that are looked at, bytes of one. */
+enum { LOCAL_FILES_MAX = 1024, LOCAL_FILE_SIZE_MAX = 1024 * 1024 };
+
+/* What the user of the directory is told, from the loop, never from inside a call of local_*. The
+ * callbacks may ask local_source, and must not call local_free. */
+struct local_handler {
+    /* A target is new, or its destination differs from before. `dest` is the source's;
+     * destination_ref keeps it. */
+    void (*target_changed)(const char *name, const struct destination *dest, void *arg);
+
+    /* A target that was told of is no more. */
+    void (*target_gone)(const char *name, void *arg);
+
+    /* Something is wrong with `path`, a file or the directory: what, where, and the remedy, on one
+     * line. Said once; text is NULL when it is in order again, or gone. */
+    void (*complaint)(const char *path, const char *text, void *arg);
+
+    /* All there is at the moment has been told: after the start, and after every burst of changes.
+     */
+    void (*settled)(void *arg);
+
+    void *arg;
+};
+
+/* Starts to follow `dir`. NULL and *err (FAIL_CONFIG, FAIL_INTERNAL), naming it, when it cannot be
+ * watched. */
+struct local *local_new(struct loop *loop, const char *dir, struct local_handler handler,
+                        struct error *err);
+
+/* Silence. No request to its source may be under way. NULL is allowed. */
+void local_free(struct local *local);
+
+/* Its targets' destinations by name. Valid until local_free. */
+struct dest_source *local_source(struct local *local);
+
+#endif
