@@ -86,9 +86,7 @@ def test_poplib_reads_the_mailbox(port, messages):
 
 @pytest.mark.parametrize("login", CURL_LOGINS)
 def test_curl_reads_the_mailbox(port, messages, login, tmp_path):
-    run = curl(
-        port, f"[1-{len(messages)}]", "--output", f"{tmp_path}/#1", *CURL_LOGINS[login]
-    )
+    run = curl(port, f"[1-{len(messages)}]", "--output", f"{tmp_path}/#1", *CURL_LOGINS[login])
     assert run.returncode == 0, run.stderr.decode()
     for number, message in enumerate(messages, 1):
         assert (tmp_path / str(number)).read_bytes() == message, f"message {number}"

@@ -106,7 +106,11 @@ MISBEHAVIOUR = {
         TEMP,
         TOO_LONG,
     ),
-    "CAPA without end": (dict(replies={"CAPA": b"+OK\r\n" + b"X-MORE\r\n" * 200000}), TEMP, TOO_LONG),
+    "CAPA without end": (
+        dict(replies={"CAPA": b"+OK\r\n" + b"X-MORE\r\n" * 200000}),
+        TEMP,
+        TOO_LONG,
+    ),
     "garbage at AUTH": (dict(replies={"AUTH": b"\xff\xfe\r\n"}), TEMP, NONSENSE),
     "endless challenges": (
         dict(replies={"AUTH": b"+ \r\n" * 1000}),
@@ -205,7 +209,10 @@ def test_wrong_password_at_dovecot(tproxy, dovecot):
     assert failure(port).startswith(b"-ERR [AUTH] ")
     tproxy.write(
         destination(
-            NAME, "127.0.0.1", dovecot.pop3, **{"mail.user": box.user, "mail.password": box.password}
+            NAME,
+            "127.0.0.1",
+            dovecot.pop3,
+            **{"mail.user": box.user, "mail.password": box.password},
         )
     )
     until(lambda: logs_in(port), "the login with the corrected password")
@@ -339,7 +346,10 @@ DNS_FAILURES = {
     "SERVFAIL": (dns.rcode("SERVFAIL"), ("servfail", "server", "fail")),
     "REFUSED": (dns.rcode("REFUSED"), ("refused", "fail")),
     "silence": (dns.silent, SILENCE),
-    "garbage": (dns.garbage, ("answer", "malformed", "invalid", "name server", "resolve", *SILENCE)),
+    "garbage": (
+        dns.garbage,
+        ("answer", "malformed", "invalid", "name server", "resolve", *SILENCE),
+    ),
     "no addresses": (dns.addresses(), ("address", "resolve")),
     "silence over TCP": (
         dns.truncated(dns.silent),
@@ -365,9 +375,7 @@ def test_name_does_not_resolve(make_tproxy, backend, directory, case):
 
 
 def test_name_server_is_down(make_tproxy, backend, directory):
-    conf = dns.resolv_conf(
-        directory, free_port(udp=True), extra="options timeout:1 attempts:1"
-    )
+    conf = dns.resolv_conf(directory, free_port(udp=True), extra="options timeout:1 attempts:1")
     tproxy = make_tproxy("--resolv-conf", str(conf))
     port = tproxy.add(NAME, "pop.example.test", backend.port)
     check(failure(port), TEMP, ("pop.example.test",))

@@ -41,7 +41,10 @@ def varied_messages(seed: int) -> list[bytes]:
         _mail("around a buffer", b"y" * 65533 + b"\r\n.\r\n" + b"z" * 4094 + b"\r\n.\r\n"),
         _mail("short lines", b"a\r\n" * 20000),
         _mail("half a megabyte", block * 8),
-        b"Subject: " + b"s" * 900 + b"\r\n" + b"X-Fold:\r\n folded\r\n\r\nlast line is a dot\r\n.\r\n",
+        b"Subject: "
+        + b"s" * 900
+        + b"\r\n"
+        + b"X-Fold:\r\n folded\r\n\r\nlast line is a dot\r\n.\r\n",
     ]
 
 

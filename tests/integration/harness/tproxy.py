@@ -18,7 +18,6 @@ from harness.util import NOBODY, PATIENCE, Feed, is_root
 ROOT = Path(__file__).resolve().parents[3]
 
 TARGET_LINE = re.compile(r"^(\S+)\s+([\d.]+):(\d+)\s+ready\b")
-ADMIN_LINE = re.compile(r"^admin\b.*?([\d.]+):(\d+)")
 
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:exitcode=98:strict_string_checks=1:check_initialization_order=1",
@@ -79,7 +78,9 @@ class Program:
         """Runs it to its end."""
         process = self.spawn(*arguments, uid=uid)
         out, err = process.communicate(timeout=PATIENCE)
-        return subprocess.CompletedProcess(arguments, process.returncode, out.decode(), err.decode())
+        return subprocess.CompletedProcess(
+            arguments, process.returncode, out.decode(), err.decode()
+        )
 
 
 class Tproxy:
@@ -100,6 +101,8 @@ class Tproxy:
         self._arguments = arguments
         self._process: subprocess.Popen | None = None
         self._readers: list[threading.Thread] = []
+        self._reading = threading.Event()
+        self._reading.set()
 
     # --- life ---
 
@@ -132,6 +135,7 @@ class Tproxy:
         return self.start() if self._process is None else self
 
     def __exit__(self, kind, *rest) -> None:
+        self.go_on_reading()
         if self.running():
             self.signal(signal.SIGTERM)
         try:
@@ -168,11 +172,13 @@ class Tproxy:
 
     def write(self, destination: dict, file: str = "") -> Path:
         """Puts a destination into the directory in one step, replacing an older one."""
-        return self.write_text(json.dumps(destination, indent=2), file or destination["Name"] + ".json")
+        return self.write_text(
+            json.dumps(destination, indent=2), file or destination["Name"] + ".json"
+        )
 
     def write_text(self, text: str, file: str) -> Path:
         path = self.directory / file
-        aside = self.directory.parent / f".{file}.new"
+        aside = self.directory.parent / f"{file}.new"
         aside.write_text(text)
         aside.chmod(0o644)
         aside.rename(path)
@@ -201,8 +207,10 @@ class Tproxy:
     # --- what it tells ---
 
     def admin_port(self) -> int:
-        line = self.printed.wait(lambda line: ADMIN_LINE.match(line), "the line with the admin port")
-        return int(ADMIN_LINE.match(line).group(2))
+        line = self.logs.wait(
+            lambda line: line["msg"].startswith("admin port "), "the log line with the admin port"
+        )
+        return int(line["msg"].split()[2])
 
     def http(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port(), timeout=PATIENCE)
@@ -250,6 +258,13 @@ class Tproxy:
     def tail(self) -> str:
         return "\n".join(json.dumps(line) for line in self.logs.all()[-40:])
 
+    def stop_reading(self) -> None:
+        """Leaves the log in the pipe, which fills up."""
+        self._reading.clear()
+
+    def go_on_reading(self) -> None:
+        self._reading.set()
+
     def everything_said(self) -> bytes:
         return b"".join(self.stderr) + "\n".join(self.printed.all()).encode()
 
@@ -265,6 +280,7 @@ class Tproxy:
         self.printed.add(line.decode(errors="replace").rstrip("\n"))
 
     def _take_logged(self, line: bytes) -> None:
+        self._reading.wait()
         self.stderr.append(line)
         if self._format != "json":
             self.logs.add({"msg": line.decode(errors="replace").rstrip("\n")})

@@ -1,0 +1,111 @@
+"""Names, with a real name server and a scripted one."""
+
+import contextlib
+
+import pytest
+
+from harness import dns
+from harness.backend import BlackHole, Pop3
+from harness.clients import RawClient
+
+
+def served(port: int) -> None:
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"+OK 1 ")
+        assert client.command(b"QUIT").startswith(b"+OK")
+
+
+@pytest.mark.parametrize("name", ["pop.test", "alias.test", "POP.test.", "pop", "pop.sub"])
+def test_real_name_server(make_tproxy, backend, directory, name):
+    """An address, an alias, another spelling, and names completed from the search list."""
+    records = {"pop.test": ["127.0.0.1"], "pop.sub.test": ["127.0.0.1"]}
+    with dns.Dnsmasq(records, {"alias.test": "pop.test"}) as server:
+        conf = dns.resolv_conf(directory, server.port, extra="search nowhere.test test")
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        served(tproxy.add("mail", name, backend.port))
+
+
+def test_dead_address_costs_little(make_tproxy, backend, directory):
+    """Two addresses, of which one never answers: the other is tried soon after."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(BlackHole("127.0.0.2", backend.port))
+        records = {"pop.test": ["127.0.0.2", "127.0.0.1"]}
+        server = stack.enter_context(dns.Dnsmasq(records))
+        conf = dns.resolv_conf(directory, server.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        port = tproxy.add(
+            "mail", "pop.test", backend.port, **{"mail.pop3.connectiontimeout": "9000"}
+        )
+        for _ in range(6):
+            served(port)
+
+
+def test_refused_address_is_followed_by_the_next(make_tproxy, backend, directory):
+    with dns.Dnsmasq({"pop.test": ["127.0.0.3", "127.0.0.1", "127.0.0.2"]}) as server:
+        conf = dns.resolv_conf(directory, server.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        served(tproxy.add("mail", "pop.test", backend.port))
+
+
+def test_hosts_file_comes_first(make_tproxy, backend, directory):
+    hosts = directory / "hosts"
+    hosts.write_text("# comment\n127.0.0.1\tmx.test  pop.test # here\n::1 other.test\n")
+    with dns.ScriptedDns(dns.addresses("192.0.2.1")) as server:
+        conf = dns.resolv_conf(directory, server.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf), "--hosts", str(hosts))
+        served(tproxy.add("mail", "Pop.Test", backend.port))
+        assert server.queries.all() == []
+
+
+def test_truncated_answer_is_asked_for_over_tcp(make_tproxy, backend, directory):
+    with dns.ScriptedDns(dns.truncated(dns.addresses("127.0.0.1"))) as server:
+        conf = dns.resolv_conf(directory, server.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        served(tproxy.add("mail", "pop.test", backend.port))
+        assert ("tcp", "pop.test", "A") in server.queries.all()
+
+
+def test_false_answers_are_ignored(make_tproxy, backend, backends, directory):
+    """Datagrams with a wrong id, or about another name, decide nothing."""
+    answer = dns.spoofed(dns.addresses("127.0.0.1"), dns.addresses("127.0.0.9"))
+    with dns.ScriptedDns(answer) as server:
+        conf = dns.resolv_conf(directory, server.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        served(tproxy.add("mail", "pop.test", backend.port))
+        logs = tproxy.everything_said()
+        assert b"127.0.0.9" not in logs
+
+
+def test_silent_name_server_is_followed_by_the_next(make_tproxy, backend, directory):
+    with dns.ScriptedDns(dns.silent) as first, dns.ScriptedDns(
+        dns.addresses("127.0.0.1")
+    ) as second:
+        conf = dns.resolv_conf(directory, first.port, second.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        served(tproxy.add("mail", "pop.test", backend.port))
+        assert len(first.queries) > 0
+
+
+def test_answer_is_remembered(make_tproxy, backend, directory):
+    with dns.ScriptedDns(dns.addresses("127.0.0.1")) as server:
+        conf = dns.resolv_conf(directory, server.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        port = tproxy.add("mail", "pop.test", backend.port)
+        served(port)
+        asked = len(server.queries)
+        for _ in range(5):
+            served(port)
+        assert len(server.queries) == asked
+
+
+def test_name_with_only_an_ipv6_address(make_tproxy, directory, backends):
+    """Refused there, but tried: the failure names the address."""
+    server = backends(Pop3())
+    with dns.ScriptedDns(dns.addresses("::1")) as names:
+        conf = dns.resolv_conf(directory, names.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        port = tproxy.add("mail-of-example", "pop.test", server.port)
+        with RawClient(port) as client:
+            answer = client.command(b"STAT")
+        assert answer.startswith(b"-ERR [SYS/TEMP] ") and b"pop.test" in answer
+    assert server.connections() == 0

@@ -1,0 +1,454 @@
+"""Local mode: a directory of JSON files, followed while the program runs."""
+
+import contextlib
+import json
+import os
+import socket
+
+import pytest
+
+from harness.backend import Pop3
+from harness.clients import RawClient
+from harness.tproxy import TARGET_LINE, Tproxy, destination
+from harness.util import free_port, is_root, until
+
+
+def served(port: int) -> None:
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"+OK 1 ")
+        assert client.command(b"QUIT").startswith(b"+OK")
+
+
+def gone(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def complaint(proxy: Tproxy, file: str, start: int = 0) -> str:
+    """What the terminal says about a file."""
+    return proxy.printed.wait(
+        lambda line: file in line and not TARGET_LINE.match(line),
+        f"a line about {file}",
+        start=start,
+    )
+
+
+def test_one_line_for_each_target(program, directory, certificates, backend):
+    """Files that are there from the start."""
+    proxy = Tproxy(program, directory)
+    names = [f"target-{number}" for number in range(5)]
+    for number, name in enumerate(names):
+        proxy.write(destination(name, backend.host, backend.port), file=f"file{number}.json")
+    with proxy:
+        ports = [proxy.port(name) for name in names]
+        assert len(set(ports)) == len(names)
+        for port in ports:
+            served(port)
+        lines = [line for line in proxy.printed.all() if TARGET_LINE.match(line)]
+        assert sorted(TARGET_LINE.match(line).group(1) for line in lines) == names
+
+
+def test_only_loopback_listens(tproxy, backend):
+    tproxy.add("mail", backend.host, backend.port)
+    line = next(line for line in tproxy.printed.all() if TARGET_LINE.match(line))
+    assert TARGET_LINE.match(line).group(2) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("way", ["renamed", "written in place"])
+def test_changed_file_counts_for_new_sessions(tproxy, backends, way):
+    old, new = backends(Pop3()), backends(Pop3(messages=(b"Subject: new\r\n\r\n",)))
+    port = tproxy.add("mail", old.host, old.port)
+    with RawClient(port) as running:
+        assert running.command(b"STAT").startswith(b"+OK")
+        changed = destination("mail", new.host, new.port)
+        if way == "renamed":
+            tproxy.write(changed)
+        else:
+            (tproxy.directory / "mail.json").write_text(json.dumps(changed))
+
+        def at_the_new_server() -> bool:
+            with RawClient(port) as client:
+                assert client.command(b"STAT").startswith(b"+OK")
+                return client.retr(1) == b"Subject: new\r\n\r\n"
+
+        until(at_the_new_server, "the session at the new server")
+        assert running.retr(1) == old.script.messages[0]
+        assert running.command(b"QUIT") == b"+OK bye"
+
+
+def test_added_and_removed_files(tproxy, backend):
+    one = tproxy.add("one", backend.host, backend.port)
+    two = tproxy.add("two", backend.host, backend.port)
+    served(one)
+    served(two)
+    with RawClient(one) as running:
+        assert running.command(b"STAT").startswith(b"+OK")
+        (tproxy.directory / "one.json").unlink()
+        until(lambda: gone(one), "the end of the listener")
+        assert running.command(b"STAT").startswith(b"+OK"), "a running session goes on for a while"
+        assert running.command(b"QUIT") == b"+OK bye"
+    served(two)
+    again = tproxy.add("one", backend.host, backend.port)
+    served(again)
+
+
+def test_renamed_file_keeps_its_target(tproxy, backend):
+    port = tproxy.add("mail", backend.host, backend.port)
+    (tproxy.directory / "mail.json").rename(tproxy.directory / "other.json")
+    tproxy.add("marker", backend.host, backend.port)
+    until(lambda: logs_in_somewhere(tproxy, "mail", port), "the target of the renamed file")
+
+
+def logs_in_somewhere(proxy: Tproxy, name: str, port: int) -> bool:
+    ports = {
+        int(m.group(3))
+        for line in proxy.printed.all()
+        if (m := TARGET_LINE.match(line)) and m.group(1) == name
+    }
+    for candidate in {port, *ports}:
+        with contextlib.suppress(OSError, EOFError):
+            with RawClient(candidate) as client:
+                if client.command(b"STAT").startswith(b"+OK"):
+                    return True
+    return False
+
+
+def test_name_changed_inside_the_file(tproxy, backend):
+    old = tproxy.add("old", backend.host, backend.port)
+    start = len(tproxy.printed)
+    tproxy.write(destination("new", backend.host, backend.port), file="old.json")
+    served(tproxy.port("new", start))
+    until(lambda: gone(old), "the end of the old target")
+
+
+def test_directory_of_many(tproxy, backend):
+    for number in range(100):
+        tproxy.write(destination(f"mail-{number}", backend.host, backend.port))
+    ports = [tproxy.port(f"mail-{number}") for number in range(100)]
+    assert len(set(ports)) == 100
+    for port in ports[::10]:
+        served(port)
+
+
+# --- bad files: the file, the field and the remedy; the others go on ---
+
+GOOD = destination("mail", "127.0.0.1", 110)
+
+
+def without(*fields: str) -> dict:
+    return {key: value for key, value in GOOD.items() if key not in fields}
+
+
+BAD_DESTINATIONS = {
+    "Type missing": (without("Type"), "Type"),
+    "Type of a web server": ({**GOOD, "Type": "HTTP"}, "Type"),
+    "Name missing": (without("Name"), "Name"),
+    "Name empty": ({**GOOD, "Name": ""}, "Name"),
+    "ProxyType missing": (without("ProxyType"), "ProxyType"),
+    "ProxyType unknown": ({**GOOD, "ProxyType": "PrivateLink"}, "ProxyType"),
+    "Authentication unknown": ({**GOOD, "Authentication": "SAMLAssertion"}, "Authentication"),
+    "user missing": (without("mail.user"), "mail.user"),
+    "password missing": (without("mail.password"), "mail.password"),
+    "host missing": (without("mail.pop3.host"), "mail.pop3.host"),
+    "host empty": ({**GOOD, "mail.pop3.host": ""}, "mail.pop3.host"),
+    "host with a blank": ({**GOOD, "mail.pop3.host": "pop 3"}, "mail.pop3.host"),
+    "host as URL": ({**GOOD, "mail.pop3.host": "pop3://pop.example.test"}, "mail.pop3.host"),
+    "port a word": ({**GOOD, "mail.pop3.port": "pop3"}, "mail.pop3.port"),
+    "port zero": ({**GOOD, "mail.pop3.port": "0"}, "mail.pop3.port"),
+    "port too large": ({**GOOD, "mail.pop3.port": 65536}, "mail.pop3.port"),
+    "protocol imap": (
+        {**GOOD, "mail.transport.protocol": "imap", "mail.imap.host": "x"},
+        "mail.transport.protocol",
+    ),
+    "user with a line end": ({**GOOD, "mail.user": "a\r\nDELE 1"}, "mail.user"),
+    "password with a line end": ({**GOOD, "mail.password": "a\nDELE 1"}, "mail.password"),
+    "password with NUL": ({**GOOD, "mail.password": "a\0b"}, "mail.password"),
+    "value of a wrong kind": ({**GOOD, "mail.user": ["a"]}, "mail.user"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DESTINATIONS)
+def test_bad_destination(tproxy, backend, case):
+    bad, field = BAD_DESTINATIONS[case]
+    good = tproxy.add("good", backend.host, backend.port)
+    tproxy.write(bad, file="bad-file.json")
+    said = complaint(tproxy, "bad-file.json")
+    assert field in said
+    # A remedy is more than the names of file and field.
+    assert len(said.replace("bad-file.json", "").replace(field, "")) > 15, said
+    assert "DELE" not in said
+    logged = tproxy.logs.wait(lambda line: "bad-file.json" in str(line), "the same in the log")
+    assert logged["level"].lower() in ("warn", "warning", "error") and field in str(logged)
+    served(good)
+    start = len(tproxy.printed)
+    tproxy.write(destination("mail", backend.host, backend.port), file="bad-file.json")
+    served(tproxy.port("mail", start))
+
+
+BAD_TEXTS = {
+    "empty": "",
+    "not JSON": "Name=mail\nType=MAIL\n",
+    "cut off": json.dumps(GOOD)[:-20],
+    "missing comma": '{"Name": "mail" "Type": "MAIL"}',
+    "trailing comma": '{"Name": "mail", "Type": "MAIL",}',
+    "an array": "[]",
+    "a string": '"mail"',
+    "duplicate key": '{"Name": "mail", "Name": "other"}',
+    "two documents": json.dumps(GOOD) + json.dumps(GOOD),
+    "not UTF-8": None,
+    "huge": '{"Name": "' + "x" * (3 << 20) + '"}',
+    "deep": "[" * 100000,
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+def test_bad_json(tproxy, backend, case):
+    good = tproxy.add("good", backend.host, backend.port)
+    if case == "not UTF-8":
+        aside = tproxy.directory.parent / "aside"
+        aside.write_bytes(b'{"Name": "\xff\xfe"}')
+        aside.chmod(0o644)
+        aside.rename(tproxy.directory / "bad-file.json")
+    else:
+        tproxy.write_text(BAD_TEXTS[case], "bad-file.json")
+    complaint(tproxy, "bad-file.json")
+    tproxy.logs.wait(lambda line: "bad-file.json" in str(line), "the same in the log")
+    served(good)
+    start = len(tproxy.printed)
+    tproxy.write(destination("mail", backend.host, backend.port), file="bad-file.json")
+    served(tproxy.port("mail", start))
+
+
+def test_place_of_a_syntax_error_is_told(tproxy):
+    tproxy.write_text('{\n  "Name": "mail",\n  "Type" "MAIL"\n}\n', "bad-file.json")
+    assert "3" in complaint(tproxy, "bad-file.json").replace("bad-file.json", "")
+
+
+def test_good_file_that_turns_bad(tproxy, backend):
+    """The last good configuration of another file is not touched; this one is refused or keeps its
+    old meaning, but its password is not sent anywhere else."""
+    port = tproxy.add("mail", backend.host, backend.port)
+    served(port)
+    start = len(tproxy.printed)
+    tproxy.write_text("{", "mail.json")
+    complaint(tproxy, "mail.json", start)
+    start = len(tproxy.printed)
+    tproxy.write(destination("mail", backend.host, backend.port))
+    until(lambda: logs_in_somewhere(tproxy, "mail", port), "the corrected file")
+
+
+@pytest.mark.skipif(not is_root(), reason="the proxy runs as the owner of the files")
+def test_unreadable_file(tproxy, backend):
+    good = tproxy.add("good", backend.host, backend.port)
+    aside = tproxy.directory.parent / "aside"
+    aside.write_text(json.dumps(GOOD))
+    aside.chmod(0o600)
+    aside.rename(tproxy.directory / "bad-file.json")
+    assert "ermission" in complaint(tproxy, "bad-file.json")
+    served(good)
+
+
+def test_yaml_file_names_the_command_that_converts_it(tproxy):
+    for name in ("mail.yaml", "mail2.yml"):
+        tproxy.write_text("apiVersion: v1\nkind: Secret\n", name)
+        said = tproxy.printed.wait(lambda line: name in line, f"a line about {name}")
+        start = tproxy.printed.all().index(said)
+        assert "kubectl create --dry-run=client -o json -f" in "\n".join(
+            tproxy.printed.all()[start : start + 4]
+        )
+
+
+def test_two_files_with_one_name(tproxy, backends):
+    first, second = backends(Pop3()), backends(Pop3())
+    port = tproxy.add("mail", first.host, first.port)
+    tproxy.write(destination("mail", second.host, second.port), file="zweite.json")
+    assert "mail" in complaint(tproxy, "zweite.json").replace("zweite.json", "")
+    served(port)
+    assert second.connections() == 0
+
+
+def test_other_files_are_passed_over(tproxy, backend):
+    for name in (
+        "README.md",
+        ".hidden.json",
+        "mail.json~",
+        ".mail.json.swp",
+        "notes.txt",
+        "#m.json#",
+    ):
+        tproxy.write_text("no destination", name)
+    (tproxy.directory / "sub").mkdir()
+    served(tproxy.add("mail", backend.host, backend.port))
+    assert not any("README" in line or "hidden" in line for line in tproxy.printed.all())
+
+
+def test_removed_directory(tproxy, backend):
+    """Nothing worse than no targets."""
+    port = tproxy.add("mail", backend.host, backend.port)
+    (tproxy.directory / "mail.json").unlink()
+    tproxy.directory.rmdir()
+    until(lambda: gone(port), "the end of the target")
+    assert tproxy.http("/healthz")[0] == 200
+
+
+# --- values that the cockpit writes in other ways ---
+
+EQUIVALENT = {
+    "number as port": lambda d: {**d, "mail.pop3.port": int(d["mail.pop3.port"])},
+    "no Authentication": lambda d: {k: v for k, v in d.items() if k != "Authentication"},
+    "no protocol": lambda d: {k: v for k, v in d.items() if k != "mail.transport.protocol"},
+    "boolean": lambda d: {**d, "mail.pop3.auth": True, "mail.pop3.starttls.enable": False},
+    "unknown properties": lambda d: {**d, "mail.pop3.from": "x", "Description": "y", "mail.z": "1"},
+    "byte order mark or blanks": lambda d: d,
+    "answer of the service": lambda d: {"destinationConfiguration": d, "owner": {"x": 1}},
+}
+
+
+@pytest.mark.parametrize("case", EQUIVALENT)
+def test_equivalent_forms(tproxy, backend, case):
+    form = EQUIVALENT[case](destination("mail", backend.host, backend.port))
+    text = json.dumps(form)
+    tproxy.write_text("\n\t " + text + "\r\n " if case.startswith("byte") else text, "mail.json")
+    served(tproxy.port("mail"))
+
+
+# --- ports ---
+
+
+def test_ports_come_from_the_range(make_tproxy, backend):
+    """Those of the range that others use are passed over; where there is none left, it is said."""
+    with contextlib.ExitStack() as stack:
+        first = run_of_free_ports(3)
+        stack.enter_context(socket.create_server(("127.0.0.1", first + 1)))
+        tproxy = make_tproxy("--target-ports", f"{first}-{first + 2}")
+        ports = [tproxy.add(f"mail-{n}", backend.host, backend.port) for n in range(2)]
+        assert sorted(ports) == [first, first + 2]
+        tproxy.write(destination("mail-2", backend.host, backend.port))
+        said = tproxy.logs.wait(
+            lambda line: "mail-2" in str(line)
+            and "port" in str(line).lower()
+            and line["level"].lower() in ("warn", "warning", "error"),
+            "that no port is left",
+        )
+        assert str(first) in str(said)
+        for port in ports:
+            served(port)
+
+
+def run_of_free_ports(count: int) -> int:
+    while True:
+        first = free_port()
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+
+
+def test_port_stays_over_a_change(tproxy, backends):
+    old, new = backends(Pop3()), backends(Pop3())
+    port = tproxy.add("mail", old.host, old.port)
+    tproxy.write(destination("mail", new.host, new.port))
+
+    def reaches_the_new_server() -> bool:
+        served(port)
+        return new.connections() > 0
+
+    until(reaches_the_new_server, "the changed destination at the same port")
+
+
+def test_ports_stay_over_a_restart(program, directory, backend):
+    """An application's configuration goes on to fit."""
+    first = run_of_free_ports(4)
+    seen = []
+    for run in range(2):
+        (directory / str(run)).mkdir()
+        proxy = Tproxy(program, directory / str(run), "--target-ports", f"{first}-{first + 3}")
+        for name in ("b", "a", "c"):
+            proxy.write(destination(name, backend.host, backend.port))
+        with proxy:
+            seen.append([proxy.port(name) for name in ("a", "b", "c")])
+    assert seen[0] == seen[1] == [first, first + 1, first + 2]
+
+
+# --- the command line ---
+
+
+def test_help_names_every_flag(program):
+    run = program.run("--help")
+    assert run.returncode == 0 and run.stderr == ""
+    for flag in (
+        *["--local", "--listen", "--target-ports", "--admin", "--log-level", "--log-format"],
+        *["--ca-file", "--resolv-conf", "--hosts", "--control", "--drain-delay", "--grace"],
+        *["--login-timeout", "--answer-timeout", "--idle-timeout", "--max-sessions"],
+        *["--version", "--help", "log-level"],
+    ):
+        assert flag in run.stdout, flag
+    assert all(len(line) <= 100 for line in run.stdout.splitlines())
+
+
+def test_version(program):
+    run = program.run("--version")
+    assert run.returncode == 0 and run.stderr == ""
+    assert run.stdout.startswith("tproxy ") and run.stdout.count("\n") == 1
+
+
+BAD_FLAGS = {
+    "unknown flag": (["--no-such-flag"], "--no-such-flag"),
+    "unknown command": (["dance"], "dance"),
+    "value missing": (["--local"], "--local"),
+    "level": (["--local", "/tmp", "--log-level", "loud"], "loud"),
+    "format": (["--local", "/tmp", "--log-format", "xml"], "xml"),
+    "address": (["--local", "/tmp", "--listen", "nowhere"], "nowhere"),
+    "range reversed": (["--local", "/tmp", "--target-ports", "20-10"], "20-10"),
+    "range of words": (["--local", "/tmp", "--target-ports", "a-b"], "a-b"),
+    "range too high": (["--local", "/tmp", "--target-ports", "1-65536"], "65536"),
+    "admin": (["--local", "/tmp", "--admin", "9494"], "9494"),
+    "seconds": (["--local", "/tmp", "--idle-timeout", "soon"], "soon"),
+    "negative": (["--local", "/tmp", "--grace", "-1"], "-1"),
+    "sessions": (["--local", "/tmp", "--max-sessions", "0"], "--max-sessions"),
+    "directory": (["--local", "/no/such/directory"], "/no/such/directory"),
+    "file as directory": (["--local", "/etc/passwd"], "/etc/passwd"),
+    "CA file": (["--local", "/tmp", "--ca-file", "/no/such/ca.pem"], "/no/such/ca.pem"),
+    "CA file of another kind": (["--local", "/tmp", "--ca-file", "/etc/passwd"], "/etc/passwd"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FLAGS)
+def test_bad_command_line(program, case):
+    """A message that names what is wrong, and an exit code."""
+    arguments, culprit = BAD_FLAGS[case]
+    process = program.spawn(*arguments)
+    try:
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode not in (0, 97, 98) and process.returncode > 0
+    assert culprit in err.decode(), err.decode()
+
+
+def test_no_arguments(program):
+    run = program.run()
+    assert run.returncode > 0
+    assert "--local" in run.stderr and "--help" in run.stderr
+    assert run.stdout == ""
+
+
+def test_admin_port_in_use(program, directory):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (directory / "d").mkdir()
+        run = program.run(
+            *["--local", str(directory / "d"), "--admin", f"127.0.0.1:{port}"],
+            *["--control", f"tproxy-test-admin-{os.getpid()}"],
+        )
+    assert run.returncode > 0
+    assert str(port) in run.stderr and "in use" in run.stderr.lower()
+
+
+def test_admin_can_be_off(make_tproxy, backend):
+    tproxy = make_tproxy("--admin", "off")
+    served(tproxy.add("mail", backend.host, backend.port))
+    assert not any(line.startswith("admin") and ":" in line for line in tproxy.printed.all())
