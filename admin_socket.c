@@ -145,7 +145,7 @@ static void on_listener(struct io *io)
     io->ready = 0;
     int fd = sys->accept4(io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-        /* Without a descriptor to be had, the waiting connection would wake us again at once. */
+        /* No descriptor to be had: the waiting connection would wake us at once. */
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
             loop_listen_pause(s->loop, io, true);
             timer_set(s->loop, &s->accept_again, loop_now(s->loop) + ACCEPT_PAUSE, accept_again);
@@ -202,8 +202,7 @@ void admin_socket_free(struct admin_socket *s)
     if (!s) {
         return;
     }
-    LIST_EACH(it, &s->clients)
-    {
+    LIST_EACH (it, &s->clients) {
         drop_client(container_of(it, struct client, link));
     }
     int fd = s->io.fd;

@@ -183,8 +183,7 @@ static bool take_request(struct client *c)
     if (res == ERR) {
         return refuse(c, head.status, head.wrong);
     }
-    /* Before the answer, which may pause the input. What `head` points at stays for this callback.
-     */
+    /* Before the answer, which may pause the input. The octets stay for this callback. */
     conn_consume(c->conn, head.size);
     return answer(c, &head);
 }
@@ -223,8 +222,7 @@ static void on_event(struct conn *conn, enum conn_event event, void *arg)
 /* Makes a place by closing the connection that has been idle longest. */
 static void drop_an_idle_client(struct http_server *server)
 {
-    LIST_EACH(it, &server->clients)
-    {
+    LIST_EACH (it, &server->clients) {
         struct client *c = container_of(it, struct client, link);
         if (!c->in_request && !is_replying(c)) {
             drop_client(c);
@@ -271,8 +269,7 @@ static void on_listener(struct io *io)
         if (fd >= 0) {
             add_client(server, fd);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            /* Without a descriptor to be had, the waiting connection would wake us again at once.
-             */
+            /* No descriptor to be had: the waiting connection would wake us at once. */
             loop_listen_pause(server->loop, io, true);
             timer_set(server->loop, &server->accept_again, loop_now(server->loop) + ACCEPT_PAUSE,
                       accept_again);
@@ -377,8 +374,7 @@ void http_server_free(struct http_server *server)
     if (!server) {
         return;
     }
-    LIST_EACH(it, &server->clients)
-    {
+    LIST_EACH (it, &server->clients) {
         drop_client(container_of(it, struct client, link));
     }
     int fd = server->io.fd;
