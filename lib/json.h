@@ -1,4 +1,5 @@
-/* JSON, strictly (RFC 8259): a text is parsed once into a document, values are read through cursors.
+/* JSON, strictly (RFC 8259): a text is parsed once into a document, values are read through
+ * cursors.
  *
  * Accepted is exactly what the RFC's grammar allows, in UTF-8 without byte order mark, with escaped
  * surrogates only in pairs, no deeper than JSON_MAX_DEPTH and no longer than JSON_MAX_SIZE.
@@ -21,7 +22,8 @@
 #include "lib/fail.h"
 #include "lib/text.h"
 
-/* The bounds of a document: nesting of arrays and objects, bytes. Memory is at most 10 times the text. */
+/* The bounds of a document: nesting of arrays and objects, bytes. Memory is at most 10 times the
+ * text. */
 enum { JSON_MAX_DEPTH = 64, JSON_MAX_SIZE = 16 * 1024 * 1024 };
 
 /* A parsed document: an index into the text it was made from, no copy of it. */
@@ -43,9 +45,10 @@ struct json_value {
     uint32_t token;
 };
 
-/* Parses the whole of `text`, which must stay unchanged until json_free. Takes time linear in its length. NULL and *err when it is
- * no JSON (FAIL_PROTOCOL) or passes a bound (FAIL_LIMIT): "line 3, column 14: expected ',' or '}'", columns counted in
- * characters. Nothing of the text's strings is repeated in it. */
+/* Parses the whole of `text`, which must stay unchanged until json_free. Takes time linear in its
+ * length. NULL and *err when it is no JSON (FAIL_PROTOCOL) or passes a bound (FAIL_LIMIT): "line 3,
+ * column 14: expected ',' or '}'", columns counted in characters. Nothing of the text's strings is
+ * repeated in it. */
 struct json *json_parse(struct str text, struct error *err);
 
 /* NULL is allowed. */
@@ -65,8 +68,8 @@ static inline bool json_exists(struct json_value v)
 
 /* ---- inside objects and arrays ---- */
 
-/* The member called `key` of an object; JSON_NONE when v has none or is no object. Of several members of
- * that name the last one counts. Takes time linear in the number of members. */
+/* The member called `key` of an object; JSON_NONE when v has none or is no object. Of several
+ * members of that name the last one counts. Takes time linear in the number of members. */
 struct json_value json_get(struct json_value v, const char *key);
 
 /* Loops over elements, or members in the order of the text:
@@ -80,7 +83,8 @@ struct json_value json_key(struct json_value member);
 
 /* ---- contents ---- */
 
-/* The piece of the text that v was written as, a string with its quotes: JSON itself. Empty for JSON_NONE. */
+/* The piece of the text that v was written as, a string with its quotes: JSON itself. Empty for
+ * JSON_NONE. */
 struct str json_text(struct json_value v);
 
 /* ERR when v is not true or false. */
@@ -89,12 +93,13 @@ int json_bool(struct json_value v, bool *value) warn_unused;
 /* ERR when v is no number, is written with a fraction or an exponent, or does not fit. */
 int json_int64(struct json_value v, int64_t *value) warn_unused;
 
-/* Appends the decoded string, UTF-8, to *out; an escaped U+0000 is a NUL byte like any other. ERR and nothing
- * appended when v is no string or does not fit. */
+/* Appends the decoded string, UTF-8, to *out; an escaped U+0000 is a NUL byte like any other. ERR
+ * and nothing appended when v is no string or does not fit, by its length as written. */
 int json_string(struct json_value v, struct buf *out) warn_unused;
 
-/* The decoded string, NUL-terminated; the caller frees. *n is its length; with n NULL, a string that contains
- * U+0000 is refused. NULL when v is no (such) string. */
+/* The decoded string, NUL-terminated; the caller frees it, or gives it to a struct secret. *n is
+ * its length; with n NULL, a string that contains U+0000 is refused. NULL when v is no (such)
+ * string. */
 char *json_strdup(struct json_value v, size_t *n);
 
 /* Is v a string, and equal to s? */
@@ -102,8 +107,9 @@ bool json_is(struct json_value v, const char *s);
 
 /* ---- writing ---- */
 
-/* Appends s as a JSON string with its quotes; always valid JSON in UTF-8: control characters are escaped, bytes that are
- * not UTF-8 become U+FFFD. ERR and nothing appended when it does not fit. */
+/* Appends s as a JSON string with its quotes; always valid JSON in UTF-8: control characters are
+ * escaped, bytes that are not UTF-8 become U+FFFD. ERR and nothing appended when it does not fit.
+ */
 int json_quote(struct buf *out, struct str s) warn_unused;
 
 #endif
