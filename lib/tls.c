@@ -30,10 +30,10 @@
 enum {
     HOST_MAX = 253,
     SESSIONS_MAX = 4,
-    TICKET_MAX = 2048,        /* our ClientHello must hold it, in one record of 4 KiB */
-    FLIGHT_MAX = 64 * 1024,   /* far beyond what a client says in a handshake */
-    IDLE_RECORDS_MAX = 64,    /* records in a row that bring nothing to read */
-    FIRST_BYTES = 5,          /* what mbedTLS reads of a record before it looks at it */
+    TICKET_MAX = 2048,      /* our ClientHello must hold it, in one record of 4 KiB */
+    FLIGHT_MAX = 64 * 1024, /* far beyond what a client says in a handshake */
+    IDLE_RECORDS_MAX = 64,  /* records in a row that bring nothing to read */
+    FIRST_BYTES = 5,        /* what mbedTLS reads of a record before it looks at it */
 };
 
 struct session {
@@ -429,9 +429,10 @@ static int handshake_failed(struct tls *tls, int code, struct error *err)
     if (tls->offered && is_version_error(tls, code)) {
         tls->client->no_sessions = true;
         tls->state = TLS_DEAD;
-        return error_set(err, FAIL_TLS,
-                         "the server does not speak the TLS version of the session before; the next "
-                         "connection starts afresh");
+        return error_set(
+            err, FAIL_TLS,
+            "the server does not speak the TLS version of the session before; the next "
+            "connection starts afresh");
     }
     if (!speaks_tls(tls)) {
         tls->state = TLS_DEAD;
@@ -462,8 +463,8 @@ static int handshake_failed(struct tls *tls, int code, struct error *err)
     return die(tls, code, during, err);
 }
 
-/* The server's certificates are judged; kept, they would be some KiB in every connection and in every
- * copy of the session. A resumed TLS 1.2 session has none either, so mbedTLS does without. */
+/* The server's certificates are judged; kept, they would be some KiB in every connection and in
+ * every copy of the session. A resumed TLS 1.2 session has none either, so mbedTLS does without. */
 static void forget_certificates(struct tls *tls)
 {
     mbedtls_ssl_session *session = tls->ssl.MBEDTLS_PRIVATE(session);

@@ -1,5 +1,5 @@
-/* TLS 1.2 and 1.3 as client, over mbedTLS. Knows no sockets: bytes come and go through two functions.
- * Only this module and lib/digest include mbedTLS. */
+/* TLS 1.2 and 1.3 as client, over mbedTLS. Knows no sockets: bytes come and go through two
+ * functions. Only this module and lib/digest include mbedTLS. */
 #ifndef TPROXY_LIB_TLS_H
 #define TPROXY_LIB_TLS_H
 
@@ -9,12 +9,13 @@
 #include "lib/base.h"
 #include "lib/fail.h"
 
-/* Certificates that are trusted: parsed once, shared, reference-counted. */
+/* Certificates that are trusted: read once, shared, reference-counted. */
 struct tls_roots;
 
-/* Reads the PEM file `path`; NULL: SSL_CERT_FILE or the first bundle found in the usual places of the
- * Linux distributions. NULL and *err (naming the file) when there is none or nothing in it is usable; single unusable
- * certificates are skipped. */
+/* Reads the PEM file `path`; NULL: SSL_CERT_FILE or the first bundle found in the usual places of
+ * the Linux distributions. NULL and *err (FAIL_CONFIG, naming the file) when there is none or
+ * nothing in it is usable; single unusable certificates are skipped. A server's own certificate in
+ * the file is trusted as such, be it signed by whomever. */
 struct tls_roots *tls_roots_load(const char *path, struct error *err);
 struct tls_roots *tls_roots_ref(struct tls_roots *roots);
 void tls_roots_unref(struct tls_roots *roots);
@@ -23,59 +24,72 @@ void tls_roots_unref(struct tls_roots *roots);
 const char *tls_roots_path(const struct tls_roots *roots);
 size_t tls_roots_count(const struct tls_roots *roots);
 
-/* How to talk TLS with one server; shared by the connections to it, reference-counted. Keeps the session that the next
- * connection resumes: dropping it drops the session, so whoever has their own share nothing. */
+/* How to talk TLS with one server; shared by the connections to it, reference-counted. Keeps the
+ * sessions that the next connections resume: dropping it drops them, so whoever has a client of his
+ * own shares nothing. */
 struct tls_client;
 
 enum tls_version { TLS_VERSION_ANY, TLS_VERSION_1_2, TLS_VERSION_1_3 };
 
 struct tls_settings {
-    const char *host;       /* name or address that the certificate must carry; also SNI, unless an address */
-    bool trust_any;         /* accept any certificate chain (mail.<p>.ssl.trust) */
-    bool check_host;        /* compare name or IP address (RFC 6125, IP SANs) */
+    const char *host; /* name or address that the certificate must carry; also SNI, unless an
+                         address; not NULL, empty: neither */
+    bool trust_any;   /* accept any certificate chain (mail.<p>.ssl.trust) */
+    bool check_host;  /* compare name or address with the subject alternative names (RFC 6125); the
+                         common name does not count (RFC 9525) */
     enum tls_version min, max; /* ANY: 1.2 and 1.3 */
 };
 
+/* Takes a reference on roots; NULL: no certificate is trusted, which leaves trust_any. NULL and
+ * *err (FAIL_CONFIG) when the settings make no sense. */
 struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_settings *settings,
                                   struct error *err);
 struct tls_client *tls_client_ref(struct tls_client *client);
 void tls_client_unref(struct tls_client *client);
 
-/* One connection. */
+/* One connection. Once a call has returned ERR, all do. */
 struct tls;
 
-/* How it reaches the wire. send takes all n bytes (it queues what the socket refuses), or ERR. recv gives OK and
- * *got > 0, or AGAIN, or OK and *got = 0 at the end of the stream, or ERR. */
+/* How it reaches the wire. send takes all n bytes (it queues what the socket refuses), or ERR. recv
+ * gives OK and *got > 0, or AGAIN, or OK and *got = 0 at the end of the stream, or ERR. Neither may
+ * call a tls_ function. */
 struct tls_wire {
     int (*send)(void *arg, const unsigned char *p, size_t n);
     int (*recv)(void *arg, unsigned char *p, size_t cap, size_t *got);
     void *arg;
 };
 
-/* Takes a reference on client. */
+/* Takes a reference on client. NULL and *err when there is no memory. Sends nothing yet. */
 struct tls *tls_new(struct tls_client *client, struct tls_wire wire, struct error *err);
 
 /* Frees, wipes; says goodbye (close_notify) only if tls_shutdown was called. NULL is allowed. */
 void tls_free(struct tls *tls);
 
-/* One step, which may take milliseconds. OK: done. AGAIN with *more set: there is another step to do now; without: wait for input. ERR: FAIL_TLS, or FAIL_CERT
- * when the certificate is to blame, with what is wrong with it (not trusted, expired, wrong name ...). */
+/* One step of some twenty, most of which take microseconds and a few a millisecond or two. OK:
+ * done. AGAIN with *more set: there is another step to do now; without: wait for input. ERR:
+ * FAIL_TLS, or FAIL_CERT when the certificate is to blame, with what is wrong with it (not trusted,
+ * expired, wrong name ...). What a step has to send goes to wire.send by the time the handshake
+ * waits or ends. */
 int tls_handshake(struct tls *tls, bool *more, struct error *err) warn_unused;
 
-/* OK and *n > 0, or OK and *n = 0 at the end (close_notify, or the end of the stream without it: POP3 answers
- * are delimited, so a missing close_notify is only *truncated = true), or AGAIN, or ERR. Takes tickets in passing. */
-int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, struct error *err) warn_unused;
+/* OK and *n > 0, or OK and *n = 0 at the end (close_notify, or the end of the stream without it:
+ * POP3 answers are delimited, so a missing close_notify is only *truncated = true), or AGAIN, or
+ * ERR. More may be left inside until AGAIN was returned, which is only when wire.recv said so: who
+ * stops earlier comes back without waiting for the socket. Takes session tickets in passing. cap >
+ * 0. */
+int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated,
+             struct error *err) warn_unused;
 
-/* All n bytes become records and go to wire.send. */
+/* All n bytes become records of at most 4 KiB and go to wire.send, one call for each. */
 int tls_write(struct tls *tls, const void *p, size_t n, struct error *err) warn_unused;
 
-/* Sends close_notify. */
+/* Sends close_notify, once; reading goes on. Does nothing before the handshake is done. */
 void tls_shutdown(struct tls *tls);
 
-/* Was an earlier session resumed? */
+/* Was an earlier session resumed? Known after the handshake. */
 bool tls_resumed(const struct tls *tls);
 
-/* "TLSv1.3" */
+/* "TLSv1.3"; known after the handshake. */
 const char *tls_version_name(const struct tls *tls);
 
 #endif

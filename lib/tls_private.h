@@ -1,4 +1,5 @@
-/* What lib/tls.c and lib/tls_roots.c share: trusted certificates and the judgement of a server's. */
+/* What lib/tls.c and lib/tls_roots.c share: trusted certificates and the judgement of a server's.
+ */
 #ifndef TPROXY_LIB_TLS_PRIVATE_H
 #define TPROXY_LIB_TLS_PRIVATE_H
 
@@ -12,9 +13,9 @@
 
 /* Who the server has to be. */
 struct tls_identity {
-    char *host;              /* name without trailing dot, or address without brackets; owned */
-    unsigned char addr[16];  /* when it is an address: its bytes ... */
-    size_t addr_len;         /* ... 4 or 16 of them; 0 for a name */
+    char *host;             /* name without trailing dot, or address without brackets; owned */
+    unsigned char addr[16]; /* when it is an address: its bytes ... */
+    size_t addr_len;        /* ... 4 or 16 of them; 0 for a name */
 };
 
 /* The judgement of one chain, filled while mbedTLS walks it. */
@@ -27,12 +28,14 @@ struct tls_judge {
     char *complaint; /* what is wrong with it, for people; owned; NULL: nothing */
 };
 
-/* mbedTLS asks for trusted certificates whose subject is the issuer of `child` (mbedtls_x509_crt_ca_cb_t;
- * `roots` is a struct tls_roots or NULL). The list is freed by mbedTLS. */
+/* mbedTLS asks for trusted certificates whose subject is the issuer of `child`
+ * (mbedtls_x509_crt_ca_cb_t; `roots` is a struct tls_roots or NULL). The list is freed by mbedTLS.
+ */
 int tls_roots_find(void *roots, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
 
-/* mbedTLS tells what it found about each certificate of a chain, from the root down to the server's own at depth 0
- * (the f_vrfy of mbedtls_ssl_set_verify; `judge` is a struct tls_judge). Decides and words the complaint. */
+/* mbedTLS tells what it found about each certificate of a chain, from the root down to the server's
+ * own at depth 0 (the f_vrfy of mbedtls_ssl_set_verify; `judge` is a struct tls_judge). Decides and
+ * words the complaint. */
 int tls_judge_certificate(void *judge, mbedtls_x509_crt *crt, int depth, uint32_t *flags);
 
 /* Adds a complaint: clauses are joined by "; ". */

@@ -44,8 +44,8 @@ static const char *const usual_places[] = {
     "/etc/ssl/cert.pem",
 };
 
-/* A hash that is equal for names that X.509 calls equal: case and string type do not count (RFC 5280 section 7.1).
- * Only a filter: mbedTLS compares the names themselves. */
+/* A hash that is equal for names that X.509 calls equal: case and string type do not count (RFC
+ * 5280 section 7.1). Only a filter: mbedTLS compares the names themselves. */
 static uint32_t name_key(const mbedtls_x509_name *name)
 {
     uint32_t key = 2166136261u;
@@ -59,8 +59,8 @@ static uint32_t name_key(const mbedtls_x509_name *name)
     return key;
 }
 
-/* Takes the next PEM block off *text and decodes it into out, which has room for it. OK, AGAIN when it is damaged, ERR when there
- * is none left. */
+/* Takes the next PEM block off *text and decodes it into out, which has room for it. OK, AGAIN when
+ * it is damaged, ERR when there is none left. */
 static int next_block(struct str *text, unsigned char *out, size_t cap, size_t *n)
 {
     static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";

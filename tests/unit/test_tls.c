@@ -91,10 +91,10 @@ static int stop_peer(void **state)
 
 /* A connection with a socket under it, or a string. */
 struct link {
-    int fd;              /* -1: the server says `script` and then ends */
+    int fd; /* -1: the server says `script` and then ends */
     const char *script;
-    size_t chunk;        /* recv gives at most so much, then says AGAIN once; 0: no bound */
-    bool hungry;         /* with chunk: it is AGAIN's turn */
+    size_t chunk; /* recv gives at most so much, then says AGAIN once; 0: no bound */
+    bool hungry;  /* with chunk: it is AGAIN's turn */
     bool send_fails, recv_fails;
     size_t sends;
     bool truncated;
@@ -238,7 +238,8 @@ static struct tls_client *client_of(const char *host)
     return client_for(&(struct tls_settings){.host = host, .check_host = true});
 }
 
-/* One connection that asks the server for its view of it; checks ours. Returns whether it was resumed. */
+/* One connection that asks the server for its view of it; checks ours. Returns whether it was
+ * resumed. */
 static bool session(struct tls_client *client, const char *server, const char *version,
                     size_t chunk)
 {
@@ -418,7 +419,8 @@ static void test_declined_session(void **state)
     tls_client_unref(client);
 }
 
-/* Servers behind one name that have no version in common: one failure, then no session is offered any more. */
+/* Servers behind one name that have no version in common: one failure, then no session is offered
+ * any more. */
 static void test_mixed_servers(void **state)
 {
     (void)state;
@@ -561,11 +563,12 @@ static void test_bad_settings(void **state)
     host[sizeof(host) - 1] = '\0';
     assert_null(tls_client_new(roots, &(struct tls_settings){.host = host}, &err));
     assert_int_equal(FAIL_CONFIG, err.fail);
-    assert_null(tls_client_new(roots, &(struct tls_settings){.host = "", .check_host = true}, &err));
+    assert_null(
+        tls_client_new(roots, &(struct tls_settings){.host = "", .check_host = true}, &err));
     assert_int_equal(FAIL_CONFIG, err.fail);
     assert_null(tls_client_new(
-        roots,
-        &(struct tls_settings){.host = "a", .min = TLS_VERSION_1_3, .max = TLS_VERSION_1_2}, &err));
+        roots, &(struct tls_settings){.host = "a", .min = TLS_VERSION_1_3, .max = TLS_VERSION_1_2},
+        &err));
     assert_int_equal(FAIL_CONFIG, err.fail);
 }
 
@@ -651,6 +654,39 @@ static void test_flights_leave_whole(void **state)
         link_close(&l);
         tls_client_unref(client);
     }
+}
+
+/* Servers that want another key share than the first we send (HelloRetryRequest). */
+static void test_other_groups(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"p384", "x25519"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct tls_client *client = client_of("mail.test");
+        assert_false(session(client, kinds[i], "TLSv1.3", 0));
+        assert_true(session(client, kinds[i], "TLSv1.3", 3));
+        tls_client_unref(client);
+    }
+}
+
+/* We have no certificate to show. TLS 1.3 says so only after the handshake. */
+static void test_client_certificate_wanted(void **state)
+{
+    (void)state;
+    refused(&(struct tls_settings){.host = "mail.test"}, "client12", FAIL_TLS,
+            "the server ended the TLS handshake with TLS alert 40");
+    struct tls_client *client = client_of("mail.test");
+    struct link l = {0};
+    char byte;
+    size_t n;
+    link_connect(&l, "client13", client);
+    assert_int_equal(OK, link_handshake(&l));
+    wait_readable(&l);
+    assert_int_equal(ERR, tls_read(l.tls, &byte, 1, &n, &l.truncated, &l.err));
+    assert_int_equal(FAIL_TLS, l.err.fail);
+    assert_non_null(strstr(l.err.text, "it wants a client certificate"));
+    link_close(&l);
+    tls_client_unref(client);
 }
 
 static void scripted(const char *script, enum fail class, const char *text)
@@ -782,6 +818,8 @@ int main(void)
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_transfers),
         cmocka_unit_test(test_flights_leave_whole),
+        cmocka_unit_test(test_other_groups),
+        cmocka_unit_test(test_client_certificate_wanted),
         cmocka_unit_test(test_not_tls),
         cmocka_unit_test(test_alert),
         cmocka_unit_test(test_broken_wire),

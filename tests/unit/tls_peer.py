@@ -107,13 +107,18 @@ def accept_all(context: ssl.SSLContext, listener: socket.socket) -> None:
 
 
 def start(directory: Path, name: str, cert: str, low: ssl.TLSVersion, high: ssl.TLSVersion,
-          tickets: bool = True, ciphers: str = "DEFAULT:@SECLEVEL=0") -> None:  # fmt: skip
+          tickets: bool = True, ciphers: str = "DEFAULT:@SECLEVEL=0", curve: str = "",
+          want_client: bool = False) -> None:  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers(ciphers)
     context.load_cert_chain(directory / f"{cert}.crt", directory / f"{cert}.key")
     context.minimum_version, context.maximum_version = low, high
     if not tickets:
         context.options |= ssl.OP_NO_TICKET
+    if curve:
+        context.set_ecdh_curve(curve)
+    if want_client:
+        context.verify_mode = ssl.CERT_REQUIRED
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=accept_all, args=(context, listener), daemon=True).start()
     print(name, listener.getsockname()[1], flush=True)
@@ -127,6 +132,10 @@ def main() -> None:
     start(directory, "v12cache", "good", TLS12, TLS12, tickets=False)
     start(directory, "v13", "good", TLS13, TLS13)
     start(directory, "v13stateful", "good", TLS13, TLS13, tickets=False)
+    start(directory, "p384", "good", TLS12, TLS13, curve="secp384r1")
+    start(directory, "x25519", "good", TLS12, TLS13, curve="X25519")
+    start(directory, "client12", "good", TLS12, TLS12, want_client=True)
+    start(directory, "client13", "good", TLS13, TLS13, want_client=True)
     start(directory, "rsa", "rsa", TLS12, TLS12, ciphers="ECDHE-RSA-AES256-SHA384")
     for name in ("expired", "future", "unknown", "cnonly", "weak", "purpose", "many", "self"):
         start(directory, name, name, TLS12, TLS13)
