@@ -1,0 +1,546 @@
+/* A simulated world behind `sys`. */
+#include "tests/unit/sim.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base.h"
+#include "lib/mem.h"
+#include "lib/sys.h"
+
+enum { MAX_FDS = 64, FIRST_FD = 1000, PIPE_CAP = 65536 };
+
+enum kind { KIND_FREE, KIND_EPOLL, KIND_LISTENER, KIND_STREAM, KIND_PIPE, KIND_OTHER };
+
+struct bytes {
+    char *data;
+    size_t len;
+};
+
+/* One end is tproxy's descriptor, the other an actor's. */
+struct sim_stream {
+    int fd; /* -1: closed by tproxy, or not yet accepted */
+    struct sim_actor *actor;
+    bool connecting, refused;
+    struct bytes in; /* from the actor */
+    size_t taken;    /* of `in`, by tproxy */
+    size_t visible;  /* of `in`, so far */
+    bool fin, fin_visible, reset;
+    struct bytes out; /* from tproxy */
+    size_t window;    /* how much more the actor's side takes now */
+    bool out_ended;   /* tproxy shut down or closed */
+    bool edge;        /* something has changed since epoll_wait last told */
+};
+
+struct pipe_pair {
+    struct bytes held;
+    int open_ends;
+};
+
+struct slot {
+    enum kind kind;
+    struct sim_stream *stream;
+    struct pipe_pair *pipe;
+    bool watched;
+    uint32_t interest;
+    void *data;
+};
+
+static struct {
+    uint64_t random;
+    int64_t now;
+    struct slot slots[MAX_FDS];
+    struct sim_stream *streams[MAX_FDS];
+    int n_streams;
+    struct sim_actor *(*connected)(void);
+    struct sim_stream *backlog[MAX_FDS];
+    int n_backlog;
+    bool stuck;
+} world;
+
+/* ---- chance ---- */
+
+static uint64_t next_random(void)
+{
+    world.random ^= world.random >> 12;
+    world.random ^= world.random << 25;
+    world.random ^= world.random >> 27;
+    return world.random * 0x2545F4914F6CDD1Dull;
+}
+
+size_t sim_rand(size_t n)
+{
+    return n ? (next_random() >> 16) % n : 0;
+}
+
+bool sim_chance(int percent)
+{
+    return (int)sim_rand(100) < percent;
+}
+
+/* A size from 1 to n: often tiny, often everything, else anything. */
+static size_t some(size_t n)
+{
+    switch (sim_rand(3)) {
+    case 0:
+        return 1 + sim_rand(n < 4 ? n : 4);
+    case 1:
+        return n;
+    default:
+        return 1 + sim_rand(n);
+    }
+}
+
+static void append(struct bytes *b, const void *p, size_t n)
+{
+    b->data = mem_realloc(b->data, b->len + n);
+    if (n) {
+        memcpy(b->data + b->len, p, n);
+    }
+    b->len += n;
+}
+
+static int new_slot(enum kind kind)
+{
+    for (int i = 0; i < MAX_FDS; i++) {
+        if (world.slots[i].kind == KIND_FREE) {
+            world.slots[i] = (struct slot){.kind = kind};
+            return FIRST_FD + i;
+        }
+    }
+    errno = EMFILE;
+    return -1;
+}
+
+static struct slot *slot_of(int fd)
+{
+    assert(fd >= FIRST_FD && fd < FIRST_FD + MAX_FDS);
+    struct slot *slot = &world.slots[fd - FIRST_FD];
+    assert(slot->kind != KIND_FREE);
+    return slot;
+}
+
+static struct sim_stream *new_stream(struct sim_actor *actor)
+{
+    struct sim_stream *s = mem_zalloc(sizeof(*s));
+    s->fd = -1;
+    s->actor = actor;
+    s->window = some(20000);
+    if (actor) {
+        actor->stream = s;
+    }
+    assert(world.n_streams < MAX_FDS);
+    world.streams[world.n_streams++] = s;
+    return s;
+}
+
+/* ---- system calls ---- */
+
+static int64_t sim_now(void)
+{
+    return world.now;
+}
+
+static void sim_random(void *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        ((unsigned char *)out)[i] = (unsigned char)next_random();
+    }
+}
+
+static int sim_socket(int domain, int type, int protocol)
+{
+    (void)protocol;
+    return new_slot(domain == AF_UNIX || (type & SOCK_DGRAM) == SOCK_DGRAM ? KIND_OTHER : KIND_STREAM);
+}
+
+static int sim_bind(int fd, const struct sockaddr *addr, socklen_t n)
+{
+    (void)fd;
+    (void)addr;
+    (void)n;
+    return 0;
+}
+
+static int sim_listen(int fd, int backlog)
+{
+    (void)backlog;
+    slot_of(fd)->kind = KIND_LISTENER;
+    return 0;
+}
+
+static int sim_accept4(int fd, struct sockaddr *addr, socklen_t *n, int flags)
+{
+    (void)flags;
+    assert(slot_of(fd)->kind == KIND_LISTENER);
+    if (world.n_backlog == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    struct sim_stream *s = world.backlog[--world.n_backlog];
+    s->fd = new_slot(KIND_STREAM);
+    slot_of(s->fd)->stream = s;
+    struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = 1};
+    memcpy(addr, &peer, sizeof(peer));
+    *n = sizeof(peer);
+    return s->fd;
+}
+
+static int sim_connect_call(int fd, const struct sockaddr *addr, socklen_t n)
+{
+    (void)addr;
+    (void)n;
+    struct sim_actor *actor = world.connected();
+    struct sim_stream *s = new_stream(actor);
+    s->fd = fd;
+    s->connecting = true;
+    s->refused = !actor;
+    slot_of(fd)->stream = s;
+    errno = EINPROGRESS;
+    return -1;
+}
+
+static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
+{
+    (void)flags;
+    struct sim_stream *s = slot_of(fd)->stream;
+    size_t there = s->visible - s->taken;
+    if (there) {
+        n = n < there ? n : there;
+        memcpy(p, s->in.data + s->taken, n);
+        s->taken += n;
+        return (ssize_t)n;
+    }
+    if (s->reset) {
+        errno = ECONNRESET;
+        return -1;
+    }
+    if (s->fin_visible) {
+        return 0;
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
+static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
+{
+    (void)flags;
+    struct sim_stream *s = slot_of(fd)->stream;
+    assert(n > 0);
+    assert(!s->out_ended);
+    if (s->reset) {
+        errno = EPIPE;
+        return -1;
+    }
+    if (s->window == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    n = n < s->window ? n : s->window;
+    s->window -= n;
+    append(&s->out, p, n);
+    return (ssize_t)n;
+}
+
+static int sim_shutdown(int fd, int how)
+{
+    assert(how == SHUT_WR);
+    slot_of(fd)->stream->out_ended = true;
+    return 0;
+}
+
+static int sim_getsockopt(int fd, int level, int name, void *value, socklen_t *n)
+{
+    (void)level;
+    (void)n;
+    assert(name == SO_ERROR);
+    struct sim_stream *s = slot_of(fd)->stream;
+    *(int *)value = s->refused ? ECONNREFUSED : s->reset ? ECONNRESET : 0;
+    return 0;
+}
+
+static int sim_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
+{
+    (void)fd;
+    (void)level;
+    (void)name;
+    (void)value;
+    (void)n;
+    return 0;
+}
+
+static int sim_getsockname(int fd, struct sockaddr *addr, socklen_t *n)
+{
+    (void)fd;
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(1110)};
+    memcpy(addr, &name, sizeof(name));
+    *n = sizeof(name);
+    return 0;
+}
+
+static int sim_close(int fd)
+{
+    struct slot *slot = slot_of(fd);
+    if (slot->stream) {
+        slot->stream->fd = -1;
+        slot->stream->out_ended = true;
+    }
+    if (slot->pipe && --slot->pipe->open_ends == 0) {
+        free(slot->pipe->held.data);
+        free(slot->pipe);
+    }
+    *slot = (struct slot){0};
+    return 0;
+}
+
+static int sim_pipe2(int fds[2], int flags)
+{
+    (void)flags;
+    struct pipe_pair *pipe = mem_zalloc(sizeof(*pipe));
+    pipe->open_ends = 2;
+    for (int i = 0; i < 2; i++) {
+        fds[i] = new_slot(KIND_PIPE);
+        slot_of(fds[i])->pipe = pipe;
+    }
+    return 0;
+}
+
+static ssize_t splice_in(int in, struct pipe_pair *pipe, size_t n)
+{
+    char piece[PIPE_CAP];
+    size_t room = PIPE_CAP - pipe->held.len;
+    n = n < room ? n : room;
+    ssize_t got = sim_recv(in, piece, n ? some(n) : 0, 0);
+    if (got > 0) {
+        append(&pipe->held, piece, (size_t)got);
+    }
+    return got;
+}
+
+static ssize_t splice_out(struct pipe_pair *pipe, int out, size_t n)
+{
+    n = n < pipe->held.len ? n : pipe->held.len;
+    ssize_t gone = sim_send_call(out, pipe->held.data, n, 0);
+    if (gone > 0) {
+        pipe->held.len -= (size_t)gone;
+        memmove(pipe->held.data, pipe->held.data + gone, pipe->held.len);
+    }
+    return gone;
+}
+
+static ssize_t sim_splice(int in, int64_t *in_off, int out, int64_t *out_off, size_t n,
+                          unsigned flags)
+{
+    (void)in_off;
+    (void)out_off;
+    (void)flags;
+    struct pipe_pair *to = slot_of(out)->pipe;
+    return to ? splice_in(in, to, n) : splice_out(slot_of(in)->pipe, out, n);
+}
+
+static int sim_epoll_create1(int flags)
+{
+    (void)flags;
+    return new_slot(KIND_EPOLL);
+}
+
+static int sim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    (void)epfd;
+    struct slot *slot = slot_of(fd);
+    (void)op;
+    slot->watched = true;
+    slot->interest = event->events;
+    slot->data = event->data.ptr;
+    if (slot->stream) {
+        slot->stream->edge = true;
+    }
+    return 0;
+}
+
+/* ---- what happens by itself ---- */
+
+static bool progress_stream(struct sim_stream *s)
+{
+    if (s->connecting) {
+        s->connecting = false;
+        s->edge = true;
+        return true;
+    }
+    switch (sim_rand(4)) {
+    case 0:
+        if (s->visible < s->in.len && !s->reset) {
+            s->visible += some(s->in.len - s->visible);
+            s->edge = true;
+            /* The end often arrives together with the last bytes. */
+            s->fin_visible = s->fin && s->visible == s->in.len && sim_chance(50);
+            return true;
+        }
+        break;
+    case 1:
+        if (s->fin && !s->fin_visible && s->visible == s->in.len) {
+            s->fin_visible = true;
+            s->edge = true;
+            return true;
+        }
+        break;
+    case 2:
+        if (s->window < 1000 && s->fd >= 0) {
+            s->edge |= s->window == 0;
+            s->window += some(200000);
+            return true;
+        }
+        break;
+    default:
+        return s->actor && !s->refused && s->actor->run(s->actor);
+    }
+    return false;
+}
+
+static uint32_t ready_mask(const struct slot *slot)
+{
+    const struct sim_stream *s = slot->stream;
+    if (slot->kind == KIND_LISTENER) {
+        return world.n_backlog ? EPOLLIN : 0;
+    }
+    if (!s || s->connecting) {
+        return 0;
+    }
+    uint32_t mask = 0;
+    mask |= s->visible > s->taken ? EPOLLIN : 0;
+    mask |= s->window ? EPOLLOUT : 0;
+    mask |= s->fin_visible ? EPOLLIN | EPOLLRDHUP : 0;
+    mask |= s->fin_visible && s->out_ended ? EPOLLHUP : 0;
+    mask |= s->reset || s->refused ? EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP : 0;
+    return mask;
+}
+
+static int collect(struct epoll_event *events, int max)
+{
+    int n = 0;
+    size_t first = sim_rand(MAX_FDS);
+    for (size_t i = 0; i < MAX_FDS && n < max; i++) {
+        struct slot *slot = &world.slots[(first + i) % MAX_FDS];
+        uint32_t mask = slot->watched ? ready_mask(slot) & (slot->interest | EPOLLERR | EPOLLHUP) : 0;
+        bool level = !(slot->interest & EPOLLET);
+        if (mask && (level || slot->stream->edge)) {
+            events[n].events = mask;
+            events[n++].data.ptr = slot->data;
+            if (slot->stream) {
+                slot->stream->edge = false;
+            }
+        }
+    }
+    return n;
+}
+
+static int sim_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
+{
+    (void)epfd;
+    enum { PATIENCE = 400 };
+    world.now += (int64_t)sim_rand(200);
+    for (int quiet = 0; quiet < PATIENCE; quiet++) {
+        int n = collect(events, max);
+        if (n || (timeout_ms == 0 && sim_chance(50))) {
+            return n;
+        }
+        if (world.n_streams && progress_stream(world.streams[sim_rand((size_t)world.n_streams)])) {
+            quiet = 0;
+        }
+    }
+    world.stuck = timeout_ms < 0;
+    world.now += MILLIS(timeout_ms < 0 ? 0 : timeout_ms);
+    return 0;
+}
+
+static const struct sys sim_sys = {
+    .now = sim_now,
+    .random = sim_random,
+    .socket = sim_socket,
+    .bind = sim_bind,
+    .listen = sim_listen,
+    .accept4 = sim_accept4,
+    .connect = sim_connect_call,
+    .recv = sim_recv,
+    .send = sim_send_call,
+    .shutdown = sim_shutdown,
+    .getsockopt = sim_getsockopt,
+    .setsockopt = sim_setsockopt,
+    .getsockname = sim_getsockname,
+    .close = sim_close,
+    .pipe2 = sim_pipe2,
+    .splice = sim_splice,
+    .epoll_create1 = sim_epoll_create1,
+    .epoll_ctl = sim_epoll_ctl,
+    .epoll_wait = sim_epoll_wait,
+};
+
+/* ---- the test's side ---- */
+
+void sim_start(uint64_t seed)
+{
+    memset(&world, 0, sizeof(world));
+    world.random = seed * 0x9E3779B97F4A7C15ull + 1;
+    world.now = SECONDS(1000);
+    sys = &sim_sys;
+}
+
+int sim_stop(void)
+{
+    int open = 0;
+    for (int i = 0; i < MAX_FDS; i++) {
+        open += world.slots[i].kind != KIND_FREE;
+    }
+    for (int i = 0; i < world.n_streams; i++) {
+        free(world.streams[i]->in.data);
+        free(world.streams[i]->out.data);
+        free(world.streams[i]);
+    }
+    sys = &sys_real;
+    return open;
+}
+
+void sim_on_connect(struct sim_actor *(*connected)(void))
+{
+    world.connected = connected;
+}
+
+void sim_connect(struct sim_actor *actor)
+{
+    world.backlog[world.n_backlog++] = new_stream(actor);
+}
+
+void sim_send(struct sim_actor *actor, const void *p, size_t n)
+{
+    append(&actor->stream->in, p, n);
+}
+
+void sim_finish(struct sim_actor *actor)
+{
+    actor->stream->fin = true;
+}
+
+void sim_reset(struct sim_actor *actor)
+{
+    actor->stream->reset = true;
+    actor->stream->edge = true;
+}
+
+const char *sim_received(const struct sim_actor *actor, size_t *n)
+{
+    *n = actor->stream->out.len;
+    return actor->stream->out.data;
+}
+
+bool sim_ended(const struct sim_actor *actor)
+{
+    return actor->stream->out_ended;
+}
+
+bool sim_stuck(void)
+{
+    return world.stuck;
+}

@@ -1,0 +1,47 @@
+/* A simulated world behind `sys`: a clock, streams, pipes and epoll, in which bytes arrive in pieces of every size, sends are taken
+ * in part, peers vanish and time leaps ahead when nothing else can happen. Everything follows from a
+ * seed. The peers of tproxy's sockets are actors of the test. */
+#ifndef TPROXY_TESTS_SIM_H
+#define TPROXY_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sim_stream;
+
+/* The other end of a stream. run() is called again and again; it returns true when it did something. */
+struct sim_actor {
+    bool (*run)(struct sim_actor *actor);
+    struct sim_stream *stream;
+};
+
+/* Puts a fresh world into `sys`. */
+void sim_start(uint64_t seed);
+
+/* Frees it and puts the operating system back. Returns how many descriptors were left open. */
+int sim_stop(void);
+
+/* A number from 0 to n - 1. */
+size_t sim_rand(size_t n);
+bool sim_chance(int percent);
+
+/* Who answers when tproxy connects somewhere: fills in an actor, or returns NULL: the connection is refused. */
+void sim_on_connect(struct sim_actor *(*connected)(void));
+
+/* Connects an actor to tproxy's listener. */
+void sim_connect(struct sim_actor *actor);
+
+/* What the actor does with its end. */
+void sim_send(struct sim_actor *actor, const void *p, size_t n);
+void sim_finish(struct sim_actor *actor); /* end of its stream */
+void sim_reset(struct sim_actor *actor);
+
+/* What tproxy has sent so far: grows; and whether its stream has ended, or broken. */
+const char *sim_received(const struct sim_actor *actor, size_t *n);
+bool sim_ended(const struct sim_actor *actor);
+
+/* True once nothing more could happen although tproxy waits without a deadline. */
+bool sim_stuck(void);
+
+#endif

@@ -1,0 +1,527 @@
+/* Whole sessions in a simulated world: a client, tproxy, a mail server. Of every seed: which bytes come when, in
+ * which pieces, with which TLS, who vanishes, who falls silent. Whatever happens, bytes are relayed
+ * exactly, nobody but the client says QUIT, and nothing is left behind.
+ *
+ * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <netinet/in.h>
+
+#include <cmocka.h>
+
+#include "core/destination.h"
+#include "core/properties.h"
+#include "dest_source.h"
+#include "lib/buf.h"
+#include "lib/conn.h"
+#include "lib/dns.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/pipes.h"
+#include "pop3.h"
+#include "tests/unit/sim.h"
+
+enum { SEEDS = 3000, TURNS_MAX = 200000, COMMANDS_MAX = 16 };
+
+/* Where an actor's run goes wrong. */
+enum fate { FATE_WELL, FATE_RESET, FATE_FINISH, FATE_SILENT };
+
+static const char logged_in[] = "+OK 3 messages, come in\r\n";
+
+/* ---- the mail server ---- */
+
+struct server {
+    struct sim_actor actor;
+    bool greeted, secure, gone;
+    bool offers_stls, offers_plain;
+    size_t read;          /* of what tproxy sent */
+    struct buf heard;     /* in clear text: all of it; lines are taken off its start */
+    enum fate fate;
+    size_t fate_line;     /* how many lines it lives to see */
+    size_t lines;
+    bool in;              /* logged in */
+    struct buf said, asked; /* after the login, in clear text */
+};
+
+/* ---- the client ---- */
+
+struct client {
+    struct sim_actor actor;
+    char commands[COMMANDS_MAX][64];
+    size_t n, next;
+    bool pipelined, half_close, gone, finished;
+    enum fate fate;
+    size_t fate_bytes;  /* how many bytes it lives to see */
+    size_t read;        /* of the answers */
+    bool multi;         /* the answer under way has several lines */
+    struct buf asked;   /* what it asked of the mailbox */
+};
+
+static struct {
+    struct server server;
+    struct client client;
+    bool refuse, implicit_tls;
+    const struct destination *dest;
+    struct dest_source source;
+    struct task found;
+    struct dest_handler handler;
+    struct loop *loop;
+} play;
+
+static void put(struct buf *b, const void *p, size_t n)
+{
+    assert_int_equal(buf_add(b, p, n), OK);
+}
+
+/* ---- the mail server's part ---- */
+
+static void serve(struct server *s, const void *p, size_t n)
+{
+    const char *text = p;
+    if (s->in) {
+        put(&s->said, p, n);
+    }
+    if (!s->secure) {
+        sim_send(&s->actor, p, n);
+        return;
+    }
+    while (n) {
+        size_t piece = sim_chance(30) ? 1 + sim_rand(3) : 1 + sim_rand(16384);
+        piece = piece < n ? piece : n;
+        unsigned char head[2] = {(unsigned char)(piece >> 8), (unsigned char)piece};
+        sim_send(&s->actor, head, 2);
+        sim_send(&s->actor, text, piece);
+        text += piece;
+        n -= piece;
+    }
+}
+
+static void serve_text(struct server *s, const char *text)
+{
+    serve(s, text, strlen(text));
+}
+
+static void serve_message(struct server *s)
+{
+    size_t n = sim_chance(15) ? sim_rand(400000) : sim_rand(3000);
+    char *body = mem_alloc(n + 1);
+    for (size_t i = 0; i < n; i++) {
+        body[i] = sim_chance(3) ? '\r' : sim_chance(3) ? '\n' : sim_chance(3) ? '.' : (char)(' ' + sim_rand(90));
+    }
+    serve_text(s, "+OK message follows\r\n");
+    serve(s, body, n);
+    serve_text(s, "\r\n.\r\n");
+    free(body);
+}
+
+static void let_in(struct server *s)
+{
+    serve_text(s, logged_in);
+    s->in = true;
+}
+
+static void answer(struct server *s, const char *line)
+{
+    if (s->in) {
+        put(&s->asked, line, strlen(line));
+        put(&s->asked, "\r\n", 2);
+    }
+    if (strcmp(line, "CAPA") == 0) {
+        serve_text(s, "+OK\r\nTOP\r\n");
+        serve_text(s, s->offers_stls && !s->secure ? "STLS\r\n" : "");
+        serve_text(s, s->offers_plain ? "SASL LOGIN PLAIN\r\n.\r\n" : "USER\r\n.\r\n");
+    } else if (strcmp(line, "STLS") == 0) {
+        serve_text(s, "+OK begin\r\n");
+        s->secure = true;
+        sim_send(&s->actor, "HELLO", 5);
+    } else if (strncmp(line, "USER", 4) == 0 && !s->in) {
+        serve_text(s, "+OK\r\n");
+    } else if ((strncmp(line, "PASS", 4) == 0 || strncmp(line, "AUTH", 4) == 0) && !s->in) {
+        let_in(s);
+    } else if (strncmp(line, "RETR", 4) == 0) {
+        serve_message(s);
+    } else if (strcmp(line, "LIST") == 0) {
+        serve_text(s, "+OK\r\n1 120\r\n2 200\r\n.\r\n");
+    } else {
+        serve_text(s, "+OK\r\n");
+    }
+    if (strcmp(line, "QUIT") == 0) {
+        sim_finish(&s->actor);
+        s->gone = true;
+    }
+}
+
+/* Takes the toy's records, or clear text, off what tproxy has sent. */
+static void listen_to(struct server *s)
+{
+    size_t n;
+    const char *p = sim_received(&s->actor, &n);
+    if (!s->secure) {
+        put(&s->heard, p + s->read, n - s->read);
+        s->read = n;
+        return;
+    }
+    static const char hello[] = "HELLO";
+    while (n - s->read >= 2) {
+        if (memcmp(p + s->read, hello, 2) == 0) {
+            if (n - s->read < 5) {
+                return;
+            }
+            s->read += 5;
+            continue;
+        }
+        size_t length = (size_t)(unsigned char)p[s->read] << 8 | (unsigned char)p[s->read + 1];
+        if (n - s->read < 2 + length) {
+            return;
+        }
+        put(&s->heard, p + s->read + 2, length);
+        s->read += 2 + length;
+    }
+}
+
+static bool server_meets_fate(struct server *s)
+{
+    if (s->fate == FATE_WELL || s->lines < s->fate_line) {
+        return false;
+    }
+    if (s->fate == FATE_RESET) {
+        sim_reset(&s->actor);
+    } else if (s->fate == FATE_FINISH) {
+        sim_finish(&s->actor);
+    }
+    s->gone = true;
+    return true;
+}
+
+static bool server_run(struct sim_actor *actor)
+{
+    struct server *s = container_of(actor, struct server, actor);
+    if (s->gone || server_meets_fate(s)) {
+        return false;
+    }
+    if (!s->greeted) {
+        s->greeted = true;
+        if (s->secure) {
+            sim_send(actor, "HELLO", 5);
+        }
+        serve_text(s, "+OK pleased to meet you\r\n");
+        return true;
+    }
+    listen_to(s);
+    struct str heard = buf_str(&s->heard);
+    const char *end = heard.n ? memmem(heard.p, heard.n, "\r\n", 2) : NULL;
+    if (end) {
+        char line[512];
+        text_fmt(line, sizeof(line), "%.*s", (int)(end - heard.p), heard.p);
+        buf_drop(&s->heard, (size_t)(end - heard.p) + 2);
+        s->lines++;
+        answer(s, line);
+        return true;
+    }
+    if (sim_ended(actor)) {
+        sim_finish(actor);
+        s->gone = true;
+    }
+    return false;
+}
+
+/* ---- the client's part ---- */
+
+static void ask(struct client *c, const char *command)
+{
+    char line[80];
+    size_t n = text_fmt(line, sizeof(line), "%s\r\n", command);
+    bool login = strncmp(command, "USER", 4) == 0 || strncmp(command, "PASS", 4) == 0 ||
+                 strncmp(command, "AUTH", 4) == 0 || strncmp(command, "CAPA", 4) == 0;
+    if (!login) {
+        put(&c->asked, line, n);
+    }
+    c->multi = strncmp(command, "RETR", 4) == 0 || strcmp(command, "LIST") == 0 ||
+               strcmp(command, "CAPA") == 0;
+    sim_send(&c->actor, line, n);
+}
+
+/* Has the answer to the last command come? */
+static bool answered(struct client *c)
+{
+    size_t n;
+    const char *p = sim_received(&c->actor, &n);
+    const char *line = p + c->read, *end = n > c->read ? memmem(line, n - c->read, "\r\n", 2) : NULL;
+    if (!end) {
+        return false;
+    }
+    if (c->multi && line[0] == '+') {
+        end = memmem(end, n - (size_t)(end - p), "\r\n.\r\n", 5);
+        if (!end) {
+            return false;
+        }
+        end += 3;
+    }
+    c->read = (size_t)(end + 2 - p);
+    return true;
+}
+
+static bool client_meets_fate(struct client *c)
+{
+    size_t n;
+    sim_received(&c->actor, &n);
+    if (c->fate == FATE_WELL || n < c->fate_bytes) {
+        return false;
+    }
+    if (c->fate == FATE_RESET) {
+        sim_reset(&c->actor);
+    } else if (c->fate == FATE_FINISH) {
+        sim_finish(&c->actor);
+    }
+    c->gone = true;
+    return true;
+}
+
+static bool client_run(struct sim_actor *actor)
+{
+    struct client *c = container_of(actor, struct client, actor);
+    if (c->gone || client_meets_fate(c)) {
+        return false;
+    }
+    bool did = false;
+    while (c->next < c->n && (c->pipelined || answered(c))) {
+        ask(c, c->commands[c->next++]);
+        did = true;
+    }
+    if (c->next == c->n && !c->finished && (c->half_close || sim_ended(actor))) {
+        sim_finish(actor);
+        c->finished = did = true;
+    }
+    return did;
+}
+
+/* ---- a play ---- */
+
+static void add_command(struct client *c, const char *command)
+{
+    if (c->n < COMMANDS_MAX) {
+        text_fmt(c->commands[c->n++], sizeof(c->commands[0]), "%s", command);
+    }
+}
+
+static enum fate choose_fate(void)
+{
+    return sim_chance(60) ? FATE_WELL : (enum fate)(1 + sim_rand(3));
+}
+
+static void cast_client(struct client *c)
+{
+    static const char *const mailbox[] = {"STAT", "LIST", "RETR 1", "RETR 2", "DELE 1", "NOOP", "UIDL 1"};
+    *c = (struct client){.actor.run = client_run};
+    buf_init(&c->asked, 1 << 20);
+    if (sim_chance(30)) {
+        add_command(c, "CAPA");
+    }
+    switch (sim_rand(3)) {
+    case 0:
+        add_command(c, "USER someone");
+        add_command(c, "PASS anything");
+        break;
+    case 1:
+        add_command(c, "AUTH PLAIN AGEAYg==");
+        break;
+    default:
+        add_command(c, "STAT"); /* no login at all */
+        break;
+    }
+    for (size_t i = sim_rand(8); i > 0; i--) {
+        add_command(c, mailbox[sim_rand(ARRAY_LEN(mailbox))]);
+    }
+    c->pipelined = sim_chance(40);
+    c->half_close = sim_chance(40);
+    if (!c->half_close || sim_chance(50)) {
+        add_command(c, "QUIT");
+    }
+    c->fate = choose_fate();
+    c->fate_bytes = sim_chance(50) ? sim_rand(200) : sim_rand(5000);
+}
+
+static void cast_server(struct server *s)
+{
+    *s = (struct server){.actor.run = server_run};
+    buf_init(&s->heard, 1 << 20);
+    buf_init(&s->asked, 1 << 20);
+    buf_init(&s->said, 16 << 20);
+    s->secure = play.implicit_tls;
+    s->offers_stls = sim_chance(60);
+    s->offers_plain = sim_chance(60);
+    s->fate = choose_fate();
+    s->fate_line = sim_rand(8);
+}
+
+static struct sim_actor *server_connected(void)
+{
+    struct server *s = &play.server;
+    if (play.refuse || s->actor.stream) {
+        return NULL; /* one connection is all that a well-behaved proxy needs */
+    }
+    return &s->actor;
+}
+
+static void found(struct task *t)
+{
+    (void)t;
+    play.handler.done(play.dest, NULL, play.handler.arg);
+}
+
+static struct dest_request *find(struct dest_source *source, const char *key,
+                                 struct dest_handler handler)
+{
+    (void)source;
+    (void)key;
+    play.handler = handler;
+    loop_soon(play.loop, &play.found, found);
+    return (struct dest_request *)&play.found;
+}
+
+static void cancel(struct dest_source *source, struct dest_request *request)
+{
+    (void)source;
+    if (request) {
+        task_cancel(&play.found);
+    }
+}
+
+static const struct destination *make_destination(void)
+{
+    char text[1024];
+    struct error err;
+    struct destination_problem problem;
+    play.implicit_tls = sim_chance(25);
+    const char *p = play.implicit_tls ? "pop3s" : "pop3";
+    text_fmt(text, sizeof(text),
+             "{\"Name\":\"sim\",\"Type\":\"MAIL\",\"ProxyType\":\"Internet\",\"mail.user\":\"u\","
+             "\"mail.password\":\"p\",\"mail.transport.protocol\":\"%s\",\"mail.%s.host\":\"10.0.0.1\","
+             "\"mail.%s.starttls.enable\":\"%s\"}",
+             p, p, p, sim_chance(50) ? "true" : "false");
+    struct json *doc = json_parse(str_of(text), &err);
+    struct properties *props = properties_from_json(json_root(doc), &err);
+    const struct destination *dest = destination_new(props, true, &problem);
+    properties_free(props);
+    json_free(doc);
+    assert_non_null(dest);
+    return dest;
+}
+
+static size_t count_quits(struct buf *b)
+{
+    struct str s = buf_str(b);
+    size_t n = 0;
+    for (size_t i = 0; i + 6 <= s.n; i++) {
+        n += memcmp(s.p + i, "QUIT\r\n", 6) == 0;
+    }
+    return n;
+}
+
+static void assert_begins(struct str whole, struct str part)
+{
+    assert_true(part.n <= whole.n);
+    assert_memory_equal(whole.p, part.p, part.n);
+}
+
+/* What both sides saw, and how long it took, microseconds. */
+static void check(int64_t took)
+{
+    struct client *c = &play.client;
+    struct server *s = &play.server;
+    struct str said = buf_str(&s->said), heard = buf_str(&s->asked), asked = buf_str(&c->asked);
+    size_t n;
+    const char *p = sim_received(&c->actor, &n);
+    assert_true(count_quits(&s->asked) <= count_quits(&c->asked));
+    if (!s->actor.stream || !s->in) {
+        return;
+    }
+    assert_begins(asked, heard);
+    bool client_well = c->fate == FATE_WELL || !c->gone;
+    bool server_heard_all = s->fate == FATE_WELL || !s->gone || s->fate == FATE_FINISH;
+    if (client_well && server_heard_all && s->fate != FATE_SILENT) {
+        /* Everything that the server said has arrived, and nothing else behind it. */
+        assert_true(n >= said.n);
+        assert_memory_equal(p + n - said.n, said.p, said.n);
+    }
+    if (client_well && s->fate == FATE_WELL) {
+        assert_int_equal(heard.n, asked.n);
+        /* Nobody had to wait for a deadline but that of a client that ends its stream under TLS. */
+        assert_true(took < SECONDS(10));
+    }
+}
+
+static void run_seed(uint64_t seed)
+{
+    static const struct pop3_config config = {.login_timeout = SECONDS(60),
+                                              .answer_timeout = SECONDS(30),
+                                              .idle_timeout = SECONDS(600),
+                                              .max_sessions = 100,
+                                              .allow_local = true};
+    struct sockaddr_in addr = {.sin_family = AF_INET};
+    struct error err;
+    memset(&play, 0, sizeof(play));
+    sim_start(seed);
+    play.loop = loop_new(&err);
+    play.dest = make_destination();
+    play.source = (struct dest_source){.find = find, .cancel = cancel};
+    play.refuse = sim_chance(5);
+    task_init(&play.found);
+    cast_server(&play.server);
+    cast_client(&play.client);
+    sim_on_connect(server_connected);
+    struct dns *dns = dns_new(play.loop, "/nonexistent", "/nonexistent");
+    struct pop3 *pop3 = pop3_new(play.loop, dns, NULL, &config, &err);
+    struct target *target = pop3_open(pop3, "sim", (struct sockaddr *)&addr, sizeof(addr),
+                                      &play.source, play.dest, &err);
+    assert_non_null(target);
+    sim_connect(&play.client.actor);
+    int turns = 0;
+    int64_t started = loop_now(play.loop);
+    do {
+        loop_turn(play.loop, true);
+        assert_true(++turns < TURNS_MAX);
+        assert_false(sim_stuck());
+    } while (!sim_ended(&play.client.actor) || pop3_sessions(pop3) || conn_count());
+    check(loop_now(play.loop) - started);
+    pop3_close(target);
+    pop3_abort(pop3);
+    dns_free(dns);
+    loop_turn(play.loop, false);
+    pop3_free(pop3);
+    loop_free(play.loop);
+    pipes_close();
+    destination_unref(play.dest);
+    buf_free(&play.server.heard);
+    buf_free(&play.server.said);
+    buf_free(&play.server.asked);
+    buf_free(&play.client.asked);
+    assert_int_equal(sim_stop(), 0);
+}
+
+static void test_seeds(void **state)
+{
+    (void)state;
+    const char *one = getenv("SIM_SEED"), *count = getenv("SIM_COUNT");
+    uint64_t first = one ? strtoull(one, NULL, 10) : 1;
+    uint64_t last = one ? first : count ? strtoull(count, NULL, 10) : SEEDS;
+    log_set_level(one ? LOG_TRACE : LOG_FATAL);
+    for (uint64_t seed = first; seed <= last; seed++) {
+        fprintf(stderr, one ? "seed %llu\n" : "\rseed %llu ", (unsigned long long)seed);
+        run_seed(seed);
+    }
+    fprintf(stderr, ": the last\n");
+    log_flush();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_seeds)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
