@@ -1,51 +1,49 @@
 /* Names to addresses without blocking: a stub resolver of our own, for the static binary cannot use
- * the C library's. /etc/hosts, then the name servers of resolv.conf (search, ndots, timeout, attempts,
- * rotate), A and AAAA at once, TCP when an answer is truncated, a bounded cache that honours TTLs. */
+ * the C library's. /etc/hosts, then the name servers of resolv.conf (search, ndots, timeout,
+ * attempts, rotate), A and AAAA at once, TCP when an answer is truncated, a bounded cache that
+ * honours TTLs. */
 #ifndef TPROXY_LIB_DNS_H
 #define TPROXY_LIB_DNS_H
 
-#include <netinet/in.h>
 #include <stddef.h>
 
 #include "lib/base.h"
+#include "lib/dns_addr.h"
+#include "lib/dns_msg.h"
 #include "lib/fail.h"
 
 struct dns;
 struct dns_query;
 struct loop;
 
-/* One address, ready for connect() once its port is set. */
-union dns_addr {
-    struct sockaddr sa;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-enum { DNS_MAX_ADDRS = 16, DNS_NAME_MAX = 253 };
-
-/* What a query ends with: n addresses (port 0), in the order to try them (RFC 8305 section 4: families interleaved,
- * IPv6 first), or n = 0 and err says of which kind the failure was (no such name, no address, server failure, no answer). */
+/* What a query ends with: n addresses (port 0) in the order to try them (RFC 8305 section 4:
+ * families interleaved, IPv6 first), or n = 0 and err: FAIL_CONFIG for what can be no host name,
+ * else FAIL_DNS and a text that tells no such name, no address, server failure and no answer apart.
+ */
 struct dns_result {
     size_t n;
     union dns_addr addrs[DNS_MAX_ADDRS];
     struct error err;
 };
 
-/* Called exactly once, never from inside dns_resolve; *result belongs to the resolver. */
+/* Called exactly once, never from inside dns_resolve; *result belongs to the resolver. Must not
+ * call dns_free. */
 struct dns_handler {
     void (*done)(const struct dns_result *result, void *arg);
     void *arg;
 };
 
-/* Paths of the two files, which are read again when they have changed. A missing resolv.conf means 127.0.0.1, as
- * resolv.conf(5) has it. */
+/* Paths of the two files, which are read again when they have changed. A missing resolv.conf means
+ * 127.0.0.1, as resolv.conf(5) has it. */
 struct dns *dns_new(struct loop *loop, const char *resolv_conf, const char *hosts);
 
 /* Cancels everything that is under way. */
 void dns_free(struct dns *dns);
 
-/* Resolves a host name or an address literal (IPv6 with or without brackets). The query is gone once
- * `done` was called. Equal names under way share one question. */
+/* Resolves a host name or an address literal (IPv6 with or without brackets). A dot at the end
+ * keeps the search list out. localhost and names below it are the loopback addresses, whatever
+ * files and servers say (RFC 6761 section 6.3). Takes at most 30 s. The query is gone once `done`
+ * was called. Equal names under way share one question. */
 struct dns_query *dns_resolve(struct dns *dns, const char *name, struct dns_handler handler);
 
 /* Silence: `done` will not be called. NULL is allowed. */

@@ -1,0 +1,41 @@
+/* One full name asked of the name servers: A and AAAA at once, over UDP, or over TCP when an answer
+ * is truncated; the next server when one fails or is silent. */
+#ifndef TPROXY_LIB_DNS_ASK_H
+#define TPROXY_LIB_DNS_ASK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/dns_msg.h"
+
+struct dns_ask;
+struct loop;
+struct resolv_conf;
+
+/* What came of it. */
+struct dns_asked {
+    enum dns_outcome outcome; /* not TRUNCATED */
+    size_t n;
+    union dns_addr addrs[2 * DNS_MAX_ADDRS]; /* IPv6, then IPv4 */
+    uint32_t ttl;                            /* seconds */
+    char problem[160]; /* SERVER_FAILED: "name server 10.0.0.1 failed (SERVFAIL)"; empty: nobody
+                          answered */
+};
+
+/* Called exactly once, never from inside dns_ask_start; the ask is gone by then. */
+struct dns_ask_handler {
+    void (*done)(const struct dns_asked *asked, void *arg);
+    void *arg;
+};
+
+/* `name` is valid (dns_name_valid) and complete. `*conf` must outlive the ask; when it changes,
+ * what is sent from then on follows it. `first` says with which server to begin (modulo their
+ * number). */
+struct dns_ask *dns_ask_start(struct loop *loop, const struct resolv_conf *conf, unsigned first,
+                              const char *name, struct dns_ask_handler handler);
+
+/* Silence. NULL is allowed. */
+void dns_ask_cancel(struct dns_ask *ask);
+
+#endif
