@@ -1,4 +1,5 @@
-/* A host and a port become a connection: resolve, then try the addresses one after the other, each with a head start of 250 ms over the next (RFC 8305 section 5). */
+/* A host and a port become a connection: resolve, then try the addresses one after the other, each
+ * with a head start of 250 ms over the next (RFC 8305 section 5). */
 #ifndef TPROXY_LIB_DIAL_H
 #define TPROXY_LIB_DIAL_H
 
@@ -16,12 +17,15 @@ struct loop;
 struct dial_to {
     const char *host; /* name or literal; only read during dial_start */
     uint16_t port;
-    bool allow_local;  /* also loopback, unspecified and link-local addresses; multicast never */
-    int64_t timeout;   /* for everything together, microseconds */
+    bool allow_local; /* also loopback, unspecified and link-local addresses; multicast never */
+    int64_t timeout;  /* for everything together, microseconds */
 };
 
-/* Called exactly once, never from inside dial_start; the dial is gone by then. Either a connected conn, which now belongs to the callee (who sets
- * its handler), or NULL and *err: FAIL_DNS, FAIL_CONNECT, FAIL_TIMEOUT, or FAIL_CONFIG for an address that is not allowed. */
+/* Called exactly once, never from inside dial_start; the dial is gone by then. Either a connected
+ * conn, which now belongs to the callee (who must set its handler before returning), or NULL and
+ * *err: FAIL_DNS, FAIL_CONNECT, FAIL_TIMEOUT, FAIL_CONFIG for a host that is no name or whose
+ * addresses are not allowed, or FAIL_INTERNAL when the system refuses a socket. Of several
+ * addresses the one that tells most is named. */
 struct dial_handler {
     void (*done)(struct conn *conn, const struct error *err, void *arg);
     void *arg;

@@ -1,0 +1,251 @@
+/* A host and a port become a connection.
+ *
+ *   RESOLVING --> addresses --.        .--> first CONNECTED: handed over, the others closed
+ *                             v        |
+ *               start an attempt ------+--> it fails: the next starts at once
+ *                       ^              |
+ *                       `--------------+--> 250 ms without an answer: the next starts beside it
+ *
+ *   all have failed, or the time for everything is over: the failure that tells most */
+#include "lib/dial.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/conn.h"
+#include "lib/dns.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+
+#define HEAD_START MILLIS(250)
+
+struct attempt {
+    struct dial *dial;
+    struct conn *conn; /* NULL: not started, or over */
+    union dns_addr addr;
+};
+
+struct dial {
+    struct loop *loop;
+    struct dial_handler handler;
+    uint16_t port;
+    bool allow_local;
+    int64_t timeout;
+    struct dns_query *query; /* while resolving */
+    struct attempt attempts[DNS_MAX_ADDRS];
+    size_t count, started, over;
+    struct timer head_start, deadline;
+    struct task grave;
+    int told; /* how much `err` tells, see failures[] */
+    struct error err;
+    char host[];
+};
+
+/* What connect() says, for people. A host that refuses tells more than one that is silent, and that
+ * more than our not having a route, as is usual for IPv6. */
+static const struct {
+    int code;
+    int tells;
+    const char *before, *after;
+} failures[] = {
+    {ECONNREFUSED, 4, "", " refused the connection"},
+    {ETIMEDOUT, 3, "no answer from ", ""},
+    {EHOSTUNREACH, 2, "no route to ", ""},
+    {ENETUNREACH, 1, "no route to ", ""},
+    {EADDRNOTAVAIL, 1, "no route to ", ""}, /* an IPv6 address where IPv6 is switched off */
+};
+enum { OTHER_FAILURE_TELLS = 3 };
+
+static void close_attempts(struct dial *d)
+{
+    for (size_t i = 0; i < d->started; i++) {
+        conn_close(d->attempts[i].conn);
+        d->attempts[i].conn = NULL;
+    }
+}
+
+static void free_dial(struct task *t)
+{
+    free(container_of(t, struct dial, grave));
+}
+
+void dial_cancel(struct dial *d)
+{
+    if (!d) {
+        return;
+    }
+    dns_cancel(d->query);
+    d->query = NULL;
+    close_attempts(d);
+    timer_cancel(d->loop, &d->head_start);
+    timer_cancel(d->loop, &d->deadline);
+    loop_bury(d->loop, &d->grave, free_dial);
+}
+
+static void finish(struct dial *d, struct conn *conn, const struct error *err)
+{
+    struct dial_handler handler = d->handler;
+    dial_cancel(d);
+    handler.done(conn, err, handler.arg);
+}
+
+/* ---- failures ---- */
+
+/* Adds how many addresses the text speaks for. */
+static void fail(struct dial *d, const struct error *why)
+{
+    struct error err = *why;
+    if (d->started > 1) {
+        error_set(&err, why->fail, "%s (%zu addresses tried)", why->text, d->started);
+    }
+    finish(d, NULL, &err);
+}
+
+static void note_failure(struct attempt *a, const struct error *why)
+{
+    struct dial *d = a->dial;
+    struct dns_addr_text addr = dns_addr_text(&a->addr);
+    struct error err;
+    int tells = OTHER_FAILURE_TELLS;
+    error_set(&err, why->fail, "cannot connect to %s: %s", addr.s, why->text);
+    for (size_t i = 0; i < ARRAY_LEN(failures); i++) {
+        if (strcmp(why->text, strerror(failures[i].code)) == 0) {
+            tells = failures[i].tells;
+            error_set(&err, why->fail, "%s%s%s", failures[i].before, addr.s, failures[i].after);
+        }
+    }
+    if (tells >= d->told) {
+        d->told = tells;
+        d->err = err;
+    }
+    a->conn = NULL;
+    d->over++;
+}
+
+static void on_deadline(struct timer *t)
+{
+    struct dial *d = container_of(t, struct dial, deadline);
+    struct error err;
+    char within[32];
+    text_fmt(
+        within, sizeof(within), d->timeout % SECONDS(1) ? "%lld ms" : "%lld s",
+        (long long)(d->timeout % SECONDS(1) ? d->timeout / MILLIS(1) : d->timeout / SECONDS(1)));
+    if (d->query) {
+        error_set(&err, FAIL_DNS, "host \"%s\" could not be resolved within %s", d->host, within);
+        finish(d, NULL, &err);
+        return;
+    }
+    size_t i = 0;
+    while (!d->attempts[i].conn) {
+        i++;
+    }
+    error_set(&err, FAIL_TIMEOUT, "no answer from %s within %s",
+              dns_addr_text(&d->attempts[i].addr).s, within);
+    fail(d, &err);
+}
+
+/* ---- attempts ---- */
+
+static void start_next(struct dial *d);
+
+static void on_head_start(struct timer *t)
+{
+    start_next(container_of(t, struct dial, head_start));
+}
+
+static void on_event(struct conn *c, enum conn_event event, void *arg)
+{
+    struct attempt *a = arg;
+    switch (event) {
+    case CONN_CONNECTED:
+        a->conn = NULL; /* so that it is not closed with the others */
+        finish(a->dial, c, NULL);
+        break;
+    case CONN_FAILED:
+        note_failure(a, conn_error(c));
+        conn_close(c);
+        start_next(a->dial);
+        break;
+    case CONN_DATA:
+    case CONN_DRAINED:
+    case CONN_EOF:
+    case CONN_TIMEOUT:
+        break;
+    }
+}
+
+/* Starts the next attempt that can be started; ends the dial when none is left and none is under
+ * way. */
+static void start_next(struct dial *d)
+{
+    while (d->started < d->count) {
+        struct attempt *a = &d->attempts[d->started++];
+        struct conn_handler handler = {.event = on_event, .arg = a};
+        struct error err;
+        a->conn = conn_connect(d->loop, &a->addr.sa, dns_addr_len(&a->addr), handler, &err);
+        if (a->conn) {
+            if (d->started < d->count) {
+                timer_set(d->loop, &d->head_start, loop_now(d->loop) + HEAD_START, on_head_start);
+            }
+            return;
+        }
+        note_failure(a, &err);
+    }
+    timer_cancel(d->loop, &d->head_start);
+    if (d->over == d->count) {
+        fail(d, &d->err);
+    }
+}
+
+/* ---- addresses ---- */
+
+/* Takes the addresses that are allowed; *err says what is wrong with the first that is not. */
+static void take_addresses(struct dial *d, const struct dns_result *result, struct error *err)
+{
+    for (size_t i = 0; i < result->n; i++) {
+        const char *objection = dns_addr_objection(&result->addrs[i], d->allow_local);
+        if (!objection) {
+            struct attempt *a = &d->attempts[d->count++];
+            a->dial = d;
+            a->addr = result->addrs[i];
+            dns_addr_set_port(&a->addr, d->port);
+        } else if (err->fail == FAIL_NONE) {
+            struct dns_addr_text addr = dns_addr_text(&result->addrs[i]);
+            bool literal = strcmp(addr.s, d->host) == 0;
+            error_set(err, FAIL_CONFIG, "host \"%s\" is %s%s%s, which is not allowed", d->host,
+                      literal ? "" : addr.s, literal ? "" : ", ", objection);
+        }
+    }
+}
+
+static void on_resolved(const struct dns_result *result, void *arg)
+{
+    struct dial *d = arg;
+    struct error err = result->err;
+    d->query = NULL;
+    take_addresses(d, result, &err);
+    if (d->count) {
+        start_next(d);
+    } else {
+        finish(d, NULL, &err);
+    }
+}
+
+struct dial *dial_start(struct loop *loop, struct dns *dns, const struct dial_to *to,
+                        struct dial_handler handler)
+{
+    size_t size = strlen(to->host) + 1;
+    struct dial *d = mem_zalloc(sizeof(*d) + size);
+    struct dns_handler resolved = {.done = on_resolved, .arg = d};
+    d->loop = loop;
+    d->handler = handler;
+    d->port = to->port;
+    d->allow_local = to->allow_local;
+    d->timeout = to->timeout;
+    memcpy(d->host, to->host, size);
+    task_init(&d->grave);
+    timer_set(loop, &d->deadline, loop_now(loop) + to->timeout, on_deadline);
+    d->query = dns_resolve(dns, to->host, resolved);
+    return d;
+}
