@@ -630,7 +630,8 @@ static void open_step(struct conn *c)
     }
     read_step(c);
     /* What the peer had said before it went has now been read. */
-    if (c->state == STATE_OPEN && c->send_broken && !c->paused && !(c->io.ready & IO_READ)) {
+    bool all_read = c->at_end || !(c->io.ready & IO_READ);
+    if (c->state == STATE_OPEN && c->send_broken && !c->paused && all_read) {
         set_errno(c, EPIPE);
     }
 }
