@@ -212,8 +212,13 @@ class Relay16(Relay):
 
 
 class RelaySplice(Relay):
-    name = "bare relay, splice"
-    options = ["--splice"]
+    name = "bare relay, splice 64 KiB"
+    options = ["--splice", "65536"]
+
+
+class RelaySplice128(Relay):
+    name = "bare relay, splice 128 KiB"
+    options = ["--splice", "131072"]
 
 
 class HAProxy(Proxy):
@@ -227,7 +232,7 @@ class HAProxy(Proxy):
             "haproxy.cfg",
             f"""global
     nbthread 1
-    maxconn 8000
+    maxconn 6000
 defaults
     mode tcp
     {self.option}

@@ -16,16 +16,16 @@
  * connection: accept, connect, carry both directions, close. One loop, one edge-triggered
  * registration for each descriptor.
  *
- *   relay --to PORT [--port N] [--buffer OCTETS] [--splice]
+ *   relay --to PORT [--port N] [--buffer OCTETS] [--splice PIPE_OCTETS]
  *
  * Everything is copied through one shared buffer. With --splice a direction whose read filled the
- * buffer goes on through a pipe until it has been emptied. It prints "port N" when it listens.
+ * buffer goes on through a pipe of that size until it has been emptied. It prints "port N" when it listens.
  */
 
 #define EVENTS 64
 #define ROUNDS 8 /* of one session before the others have their turn */
 #define BUFFER_MAX ((size_t)1 << 20)
-#define SPLICE_OCTETS ((size_t)1 << 20)
+#define DEFAULT_PIPE 65536
 
 /* One socket, and what has been read from it and not yet been written to its peer. */
 struct side {
@@ -48,7 +48,7 @@ struct session {
 static int epoll_fd;
 static uint16_t to_port;
 static size_t buffer_size = 65536;
-static bool may_splice;
+static int pipe_size; /* 0: never splice */
 static char buffer[BUFFER_MAX];
 static struct session *ready; /* sessions that used up their rounds */
 static struct session *ended; /* freed at the end of the turn */
@@ -167,7 +167,7 @@ static bool copy(struct side *from)
     }
     from->eof = n == 0 || (from->hung_up && (size_t)n < buffer_size);
     from->readable = (size_t)n == buffer_size;
-    from->splicing = may_splice && from->readable;
+    from->splicing = pipe_size > 0 && from->readable;
     if (n == 0) {
         return true;
     }
@@ -183,15 +183,23 @@ static bool copy(struct side *from)
     return true;
 }
 
+static void open_pipe(struct side *from)
+{
+    if (pipe2(from->pipe, O_NONBLOCK | O_CLOEXEC) < 0 ||
+        (pipe_size != DEFAULT_PIPE && fcntl(from->pipe[1], F_SETPIPE_SZ, pipe_size) < 0)) {
+        wire_die("relay: pipe of %d octets", pipe_size);
+    }
+}
+
 static bool splice_once(struct side *from)
 {
     struct side *to = from->peer;
     unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
-    if (from->pipe[0] < 0 && pipe2(from->pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
-        wire_die("relay: pipe2");
+    if (from->pipe[0] < 0) {
+        open_pipe(from);
     }
     if (from->piped == 0) {
-        ssize_t n = splice(from->fd, NULL, from->pipe[1], NULL, SPLICE_OCTETS, flags);
+        ssize_t n = splice(from->fd, NULL, from->pipe[1], NULL, (size_t)pipe_size, flags);
         if (n < 0 && errno != EAGAIN) {
             end(from->session);
             return false;
@@ -288,7 +296,7 @@ int main(int argc, char **argv)
         {"port", required_argument, NULL, 'p'},
         {"to", required_argument, NULL, 't'},
         {"buffer", required_argument, NULL, 'b'},
-        {"splice", no_argument, NULL, 's'},
+        {"splice", required_argument, NULL, 's'},
         {0},
     };
     uint16_t port = 0;
@@ -301,7 +309,7 @@ int main(int argc, char **argv)
         } else if (option == 'b') {
             buffer_size = (size_t)wire_number("--buffer", optarg, BUFFER_MAX);
         } else if (option == 's') {
-            may_splice = true;
+            pipe_size = (int)wire_number("--splice", optarg, 1 << 20);
         } else {
             return 2;
         }
