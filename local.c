@@ -66,10 +66,10 @@ struct local {
     int64_t first_change;
     struct task step;
 
-    bool list_marked;
+    bool list_marked, too_many;
     struct file *files[LOCAL_FILES_MAX]; /* sorted by name */
-    size_t n_files;
-    struct complaint complaint; /* about the directory */
+    size_t n_files, n_sorted;            /* the last ones are not sorted while listing */
+    struct complaint complaint;          /* about the directory */
 
     const struct destination **table; /* the targets as told, sorted by name */
     size_t n_table;
@@ -122,10 +122,10 @@ static int compare_files(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-static struct file *find_file(const struct local *l, size_t n, const char *name)
+static struct file *find_file(const struct local *l, const char *name)
 {
     struct file key = {.name = (char *)name}, *p = &key;
-    struct file **found = bsearch(&p, l->files, n, sizeof(l->files[0]), compare_files);
+    struct file **found = bsearch(&p, l->files, l->n_sorted, sizeof(l->files[0]), compare_files);
     return found ? *found : NULL;
 }
 
@@ -288,82 +288,7 @@ static void read_file(const struct local *l, struct file *f)
     }
 }
 
-/* ---- the list of files ---- */
-
-static void mark_all(struct local *l)
-{
-    l->list_marked = true;
-    for (size_t i = 0; i < l->n_files; i++) {
-        l->files[i]->marked = true;
-    }
-}
-
-/* Takes over what readdir says. ERR when it breaks off: then nothing is taken for gone. */
-static int list_entries(struct local *l, DIR *d, bool *too_many)
-{
-    size_t known = l->n_files;
-    struct dirent *entry;
-    for (errno = 0; (entry = readdir(d)) != NULL; errno = 0) {
-        if (!is_ours(entry->d_name)) {
-            continue;
-        }
-        struct file *f = find_file(l, known, entry->d_name);
-        if (f) {
-            f->listed = true;
-        } else if (l->n_files == LOCAL_FILES_MAX) {
-            *too_many = true;
-        } else {
-            f = mem_zalloc(sizeof(*f));
-            f->name = mem_strdup(entry->d_name);
-            f->listed = f->marked = true;
-            l->files[l->n_files++] = f;
-        }
-    }
-    int failed = errno;
-    qsort(l->files, l->n_files, sizeof(l->files[0]), compare_files);
-    errno = failed;
-    return failed ? ERR : OK;
-}
-
-static void retry_later(struct local *l);
-
-/* A directory that is not there has no files; one that cannot be read keeps those it had. */
-static void directory_failed(struct local *l, int error)
-{
-    char text[TEXT_MAX];
-    text_fmt(text, sizeof(text), "the directory cannot be read (%s); waiting for it",
-             strerror(error));
-    complain(&l->complaint, text);
-    for (size_t i = 0; i < l->n_files; i++) {
-        l->files[i]->listed = error != ENOENT && error != ENOTDIR;
-    }
-    retry_later(l);
-}
-
-static void list_directory(struct local *l)
-{
-    bool too_many = false;
-    DIR *d = opendir(l->dir);
-    l->list_marked = false;
-    for (size_t i = 0; i < l->n_files; i++) {
-        l->files[i]->listed = false;
-    }
-    if (!d || list_entries(l, d, &too_many) < 0) {
-        directory_failed(l, errno);
-    } else if (too_many) {
-        char text[TEXT_MAX];
-        text_fmt(text, sizeof(text), "holds more than %d files; only so many are read",
-                 LOCAL_FILES_MAX);
-        complain(&l->complaint, text);
-    } else {
-        complain(&l->complaint, NULL);
-    }
-    if (d) {
-        closedir(d);
-    }
-}
-
-/* ---- telling the differences ---- */
+/* ---- complaints ---- */
 
 static void tell(struct local *l, struct complaint *c, const char *path, const char *text)
 {
@@ -388,8 +313,104 @@ static void drop_unlisted(struct local *l)
         tell(l, &f->complaint, path_of(l, f->name, path), NULL);
         file_free(f);
     }
-    l->n_files = kept;
+    l->n_files = l->n_sorted = kept;
 }
+
+/* ---- the list of files ---- */
+
+static void mark_all(struct local *l)
+{
+    l->list_marked = true;
+    for (size_t i = 0; i < l->n_files; i++) {
+        l->files[i]->marked = true;
+    }
+}
+
+/* Calls `take` for each file of ours. ERR and errno when the list breaks off. */
+static int each_entry(struct local *l, DIR *d, void (*take)(struct local *l, const char *name))
+{
+    struct dirent *entry;
+    rewinddir(d);
+    for (errno = 0; (entry = readdir(d)) != NULL; errno = 0) {
+        if (is_ours(entry->d_name)) {
+            take(l, entry->d_name);
+        }
+    }
+    return errno ? ERR : OK;
+}
+
+static void take_known(struct local *l, const char *name)
+{
+    struct file *f = find_file(l, name);
+    if (f) {
+        f->listed = true;
+    }
+}
+
+static void take_new(struct local *l, const char *name)
+{
+    if (find_file(l, name)) {
+        return;
+    }
+    if (l->n_files == LOCAL_FILES_MAX) {
+        l->too_many = true;
+        return;
+    }
+    struct file *f = mem_zalloc(sizeof(*f));
+    f->name = mem_strdup(name);
+    f->listed = f->marked = true;
+    l->files[l->n_files++] = f;
+}
+
+static void retry_later(struct local *l);
+
+/* A directory that is not there has no files; one that cannot be read keeps those it had. */
+static void directory_failed(struct local *l, int error)
+{
+    char text[TEXT_MAX];
+    text_fmt(text, sizeof(text), "the directory cannot be read (%s); waiting for it",
+             strerror(error));
+    complain(&l->complaint, text);
+    for (size_t i = 0; i < l->n_files; i++) {
+        l->files[i]->listed = error != ENOENT && error != ENOTDIR;
+    }
+    retry_later(l);
+}
+
+/* First who went, so that their places are free, then who came. A list that breaks off lets nobody
+ * go. */
+static void list_directory(struct local *l)
+{
+    DIR *d = opendir(l->dir);
+    l->list_marked = l->too_many = false;
+    for (size_t i = 0; i < l->n_files; i++) {
+        l->files[i]->listed = false;
+    }
+    bool listed = d && each_entry(l, d, take_known) == OK;
+    if (listed) {
+        drop_unlisted(l);
+        listed = each_entry(l, d, take_new) == OK;
+        int error = errno;
+        qsort(l->files, l->n_files, sizeof(l->files[0]), compare_files);
+        l->n_sorted = l->n_files;
+        errno = error;
+    }
+    if (!listed) {
+        directory_failed(l, errno);
+    } else if (l->too_many) {
+        char text[TEXT_MAX];
+        text_fmt(text, sizeof(text), "holds more than %d files; only so many are read",
+                 LOCAL_FILES_MAX);
+        complain(&l->complaint, text);
+    } else {
+        complain(&l->complaint, NULL);
+    }
+    if (d) {
+        closedir(d);
+    }
+}
+
+/* ---- telling the differences ---- */
 
 /* By target, then by file: the first of a target has it. */
 static int compare_claims(const void *a, const void *b)
@@ -407,7 +428,7 @@ static bool converted(const struct local *l, const struct file *f)
         return false;
     }
     text_fmt(json, sizeof(json), "%.*s.json", (int)(strrchr(f->name, '.') - f->name), f->name);
-    return find_file(l, l->n_files, json) != NULL;
+    return find_file(l, json) != NULL;
 }
 
 /* Fills the table anew and tells all complaints. */
@@ -557,7 +578,7 @@ static void on_event(struct local *l, const struct inotify_event *e)
     } else if (e->mask & IN_IGNORED) {
         l->watch = -1;
     } else if (e->len) {
-        struct file *f = find_file(l, l->n_files, e->name);
+        struct file *f = find_file(l, e->name);
         if (f) {
             f->marked = true;
             l->list_marked = true;

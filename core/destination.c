@@ -284,7 +284,8 @@ static bool local_ip6(const unsigned char a[16])
         return local_ip4(a + 12);
     }
     /* ::, ::1, and the old IPv4-compatible form ::127.0.0.1 */
-    return memcmp(a, zero, 12) == 0 && local_ip4(a + 12);
+    bool tiny = memcmp(a + 12, zero, 3) == 0 && a[15] <= 1;
+    return memcmp(a, zero, 12) == 0 && (tiny || a[12] == 127);
 }
 
 /* Names that always mean this machine (RFC 6761 section 6.3). */

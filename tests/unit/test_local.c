@@ -1,0 +1,592 @@
+/* A real directory, real inotify, the real loop: what is told of every way in which files change.
+ */
+#include "local.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/destination.h"
+#include "dest_source.h"
+#include "lib/loop.h"
+#include "lib/text.h"
+
+/* What was told, one line each: "+name host", "-name", "!file text", "=file", "." when settled. */
+static char told[1 << 20];
+static size_t told_n;
+
+static char dir[512], base[256];
+static struct loop *loop;
+static struct local *local;
+static struct timer deadline;
+static bool late;
+
+static void note(const char *fmt, ...) printf_like(1, 2);
+static void note(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    told_n += (size_t)vsnprintf(told + told_n, sizeof(told) - told_n, fmt, ap);
+    va_end(ap);
+    assert_true(told_n < sizeof(told));
+}
+
+static const char *short_path(const char *path)
+{
+    return strncmp(path, dir, strlen(dir)) == 0 && path[strlen(dir)] ? path + strlen(dir) + 1 : ".";
+}
+
+static void on_changed(const char *name, const struct destination *dest, void *arg)
+{
+    assert_ptr_equal(arg, told);
+    assert_string_equal(name, dest->name);
+    note("+%s %s\n", name, dest->host);
+}
+
+static void on_gone(const char *name, void *arg)
+{
+    (void)arg;
+    note("-%s\n", name);
+}
+
+static void on_complaint(const char *path, const char *text, void *arg)
+{
+    (void)arg;
+    if (text) {
+        note("!%s %s\n", short_path(path), text);
+    } else {
+        note("=%s\n", short_path(path));
+    }
+}
+
+static void on_settled(void *arg)
+{
+    (void)arg;
+    note(".\n");
+}
+
+static const struct local_handler handler = {.target_changed = on_changed,
+                                             .target_gone = on_gone,
+                                             .complaint = on_complaint,
+                                             .settled = on_settled,
+                                             .arg = told};
+
+static void on_deadline(struct timer *t)
+{
+    (void)t;
+    late = true;
+}
+
+/* Turns the loop until a line that begins with `line` has been told, and forgets what was told up
+ * to the following '.'. */
+static void expect(const char *line)
+{
+    char wanted[512];
+    text_fmt(wanted, sizeof(wanted), "\n%s", line);
+    late = false;
+    timer_set(loop, &deadline, loop_now(loop) + SECONDS(10), on_deadline);
+    for (;;) {
+        char *found = strstr(told, wanted);
+        char *end = found ? strstr(found, "\n.\n") : NULL;
+        if (end) {
+            break;
+        }
+        if (late) {
+            fail_msg("not told: %s\ntold:%s", line, told);
+        }
+        loop_turn(loop, true);
+    }
+    timer_cancel(loop, &deadline);
+}
+
+static bool was_told(const char *part)
+{
+    return strstr(told, part) != NULL;
+}
+
+static void forget(void)
+{
+    told_n = 0;
+    note("\n");
+}
+
+static const char *in_dir(const char *name)
+{
+    static char paths[4][1024];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    text_fmt(path, sizeof(paths[0]), "%s/%s", dir, name);
+    return path;
+}
+
+static void write_file(const char *name, const char *fmt, ...) printf_like(2, 3);
+static void write_file(const char *name, const char *fmt, ...)
+{
+    va_list ap;
+    FILE *f = fopen(in_dir(name), "w");
+    assert_non_null(f);
+    va_start(ap, fmt);
+    vfprintf(f, fmt, ap);
+    va_end(ap);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* A destination called `target` on `host`. */
+static void write_dest(const char *file, const char *target, const char *host)
+{
+    write_file(file,
+               "{\"Name\": \"%s\", \"Type\": \"MAIL\", \"ProxyType\": \"Internet\",\n"
+               " \"mail.user\": \"u\", \"mail.password\": \"hush\", \"mail.pop3.host\": \"%s\"}\n",
+               target, host);
+}
+
+static void start(void)
+{
+    struct error err;
+    forget();
+    local = local_new(loop, dir, handler, &err);
+    if (!local) {
+        fail_msg("%s", err.text);
+    }
+    assert_string_equal(told, "\n");
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct error err;
+    const char *tmp = getenv("TMPDIR");
+    text_fmt(base, sizeof(base), "%s/test_local.XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(base)) {
+        return -1;
+    }
+    text_fmt(dir, sizeof(dir), "%s/d", base);
+    loop = loop_new(&err);
+    return loop && mkdir(dir, 0700) == 0 ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[600];
+    local_free(local);
+    local = NULL;
+    timer_cancel(loop, &deadline);
+    loop_free(loop);
+    text_fmt(command, sizeof(command), "rm -rf '%s'", base);
+    assert_false(strstr(told, "hush"));
+    return system(command);
+}
+
+static void test_start(void **state)
+{
+    (void)state;
+    write_dest("b.json", "beta", "b.example");
+    write_dest("a.JSON", "alpha", "a.example");
+    write_file("README.md", "not ours");
+    write_file(".hidden.json", "not ours");
+    write_file(".#a.json", "not ours");
+    write_file("#a.json#", "not ours");
+    write_file("a.json~", "not ours");
+    write_file(".a.json.swp", "not ours");
+    start();
+    expect("+beta b.example");
+    assert_string_equal(told, "\n+alpha a.example\n+beta b.example\n.\n");
+}
+
+static void test_empty(void **state)
+{
+    (void)state;
+    start();
+    expect(".");
+    forget();
+    write_dest("a.json", "alpha", "a.example");
+    expect("+alpha a.example");
+    assert_string_equal(told, "\n+alpha a.example\n.\n");
+}
+
+static void test_changes(void **state)
+{
+    (void)state;
+    write_dest("a.json", "alpha", "a.example");
+    write_dest("b.json", "beta", "b.example");
+    start();
+    expect("+beta");
+
+    forget();
+    write_dest("a.json", "alpha", "a2.example"); /* in place */
+    expect("+alpha a2.example");
+    assert_false(was_told("beta"));
+
+    forget();
+    write_dest("x.tmp", "alpha", "a3.example"); /* renamed over */
+    assert_int_equal(rename(in_dir("x.tmp"), in_dir("a.json")), 0);
+    expect("+alpha a3.example");
+
+    forget();
+    write_dest("a.json", "gamma", "a3.example"); /* another name */
+    expect("-alpha");
+    assert_true(was_told("+gamma a3.example"));
+
+    forget();
+    assert_int_equal(rename(in_dir("a.json"), in_dir("c.json")), 0); /* the file name is nothing */
+    expect(".");
+    assert_string_equal(told, "\n.\n");
+
+    forget();
+    assert_int_equal(unlink(in_dir("c.json")), 0);
+    expect("-gamma");
+    forget();
+    assert_int_equal(rename(in_dir("b.json"), in_dir("b.off")), 0);
+    expect("-beta");
+    assert_string_equal(told, "\n-beta\n.\n");
+}
+
+/* Many changes at once are one; the same content again is none. */
+static void test_burst(void **state)
+{
+    (void)state;
+    start();
+    expect(".");
+    forget();
+    for (int i = 0; i < 100; i++) {
+        char host[32];
+        text_fmt(host, sizeof(host), "h%d.example", i);
+        write_dest("a.json", "alpha", host);
+    }
+    expect("+alpha h99.example");
+    assert_string_equal(told, "\n+alpha h99.example\n.\n");
+    forget();
+    write_dest("a.json", "alpha", "h99.example");
+    expect(".");
+    assert_string_equal(told, "\n.\n");
+}
+
+static void test_half_written(void **state)
+{
+    (void)state;
+    write_dest("a.json", "alpha", "a.example");
+    write_dest("b.json", "beta", "b.example");
+    start();
+    expect("+beta");
+
+    forget();
+    write_file("a.json", "{\"Name\": \"alpha\",\n \"Type\": ");
+    expect("!a.json line 2, column ");
+    assert_true(was_told("last good version stays in force"));
+    assert_false(was_told("-alpha"));
+
+    forget();
+    write_file("a.json", "%s", "");
+    expect("!a.json is empty");
+    assert_true(was_told("last good version stays in force"));
+
+    forget();
+    write_dest("a.json", "alpha", "a.example");
+    expect("=a.json");
+    assert_string_equal(told, "\n=a.json\n.\n");
+
+    forget();
+    write_file("new.json", "{");
+    expect("!new.json line 1");
+    assert_false(was_told("last good"));
+    forget();
+    write_dest("new.json", "nu", "n.example");
+    expect("+nu n.example");
+    assert_true(was_told("=new.json"));
+    assert_false(was_told("alpha"));
+}
+
+/* Read, understood, and not usable: the target goes, the others stay, a correction heals. */
+static void test_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"{\"Type\": \"HTTP\"}", "Type: is \"HTTP\""},
+        {"{\"Type\": \"MAIL\", \"ProxyType\": \"Internet\", \"Name\": \"x\","
+         " \"mail.transport.protocol\": \"pop3\"}",
+         "mail.pop3.host: is missing; give the name of the mail server "
+         "(ConfigurationError-ReferencedDestination-UrlNotSupported)"},
+        {"{\"Name\": [1]}", "Name: is an array"},
+        {"[]", "is an array"},
+        {"{\"apiVersion\": \"destination.connectivity.api.sap/v1\", \"kind\": \"Destination\"}",
+         "kind: Kubernetes objects (Destination) are not served yet"},
+        {"{\"Name\": \"x\", \"Type\": \"MAIL\", \"ProxyType\": \"OnPremise\","
+         " \"mail.pop3.host\": \"h\", \"mail.user\": \"u\", \"mail.password\": \"p\"}",
+         "ProxyType: OnPremise is valid but not served yet"},
+        {"{\"Name\": \"x\", \"Type\": \"MAIL\", \"ProxyType\": \"Internet\","
+         " \"Authentication\": \"OAuth2RefreshToken\", \"mail.pop3.host\": \"h\","
+         " \"tokenServiceURL\": \"https://t\", \"clientId\": \"i\", \"clientSecret\": \"s\"}",
+         "Authentication: OAuth2RefreshToken is valid but not served yet"},
+    };
+    write_dest("a.json", "alpha", "a.example");
+    write_dest("b.json", "beta", "b.example");
+    start();
+    expect("+beta");
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char line[512];
+        forget();
+        write_file("a.json", "%s", cases[i].text);
+        text_fmt(line, sizeof(line), "!a.json %s", cases[i].says);
+        expect(line);
+        assert_true(was_told("\n-alpha\n"));
+        forget();
+        write_dest("a.json", "alpha", "a.example");
+        expect("+alpha a.example");
+        assert_true(was_told("\n=a.json\n"));
+        assert_false(was_told("beta"));
+    }
+    /* Loopback is what local mode is for. */
+    forget();
+    write_dest("a.json", "alpha", "localhost");
+    expect("+alpha localhost");
+}
+
+static void test_duplicates(void **state)
+{
+    (void)state;
+    write_dest("b.json", "same", "b.example");
+    write_dest("c.json", "same", "c.example");
+    start();
+    expect("+same b.example");
+    assert_true(was_told("!c.json Name: \"same\" is taken by the file b.json"));
+    assert_false(was_told("c.example"));
+
+    forget();
+    write_dest("a.json", "same", "a.example"); /* comes first by name */
+    expect("+same a.example");
+    assert_true(was_told("!b.json Name: \"same\" is taken by the file a.json"));
+
+    forget();
+    unlink(in_dir("a.json"));
+    unlink(in_dir("b.json"));
+    expect("+same c.example");
+    assert_true(was_told("=c.json"));
+    assert_false(was_told("-same"));
+
+    forget();
+    write_dest("b.json", "other", "b.example");
+    expect("+other b.example");
+    assert_false(was_told("!"));
+}
+
+static void test_yaml(void **state)
+{
+    (void)state;
+    char line[2048];
+    write_file("cr.yaml", "kind: Destination");
+    start();
+    text_fmt(line, sizeof(line),
+             "!cr.yaml is YAML, and only JSON is read; convert it with: kubectl create "
+             "--dry-run=client -o json -f %s/cr.yaml > %s/cr.json",
+             dir, dir);
+    expect("!cr.yaml");
+    assert_true(was_told(line));
+    forget();
+    write_dest("cr.json", "x", "x.example");
+    expect("+x x.example");
+    assert_true(was_told("=cr.yaml"));
+    forget();
+    unlink(in_dir("cr.json"));
+    expect("!cr.yaml");
+    forget();
+    unlink(in_dir("cr.yaml"));
+    expect("=cr.yaml");
+}
+
+static void test_odd_files(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir(in_dir("dir.json"), 0700), 0);
+    assert_int_equal(mkfifo(in_dir("fifo.json"), 0600), 0);
+    assert_int_equal(symlink("nowhere", in_dir("link.json")), 0);
+    write_dest("ok.json", "ok", "ok.example");
+    FILE *f = fopen(in_dir("big.json"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < LOCAL_FILE_SIZE_MAX; i++) {
+        putc(' ', f);
+    }
+    fclose(f);
+    start();
+    expect("+ok ok.example");
+    assert_true(was_told("!dir.json is no regular file\n"));
+    assert_true(was_told("!fifo.json is no regular file\n"));
+    assert_true(was_told("!link.json cannot be opened: "));
+    assert_true(was_told("!big.json line 1, column "));
+    forget();
+    f = fopen(in_dir("big.json"), "a");
+    assert_non_null(f);
+    putc(' ', f);
+    fclose(f);
+    expect("!big.json is larger than 1048576 bytes");
+
+    if (geteuid() != 0) { /* root may read everything */
+        forget();
+        assert_int_equal(chmod(in_dir("ok.json"), 0), 0);
+        expect("!ok.json cannot be opened: Permission denied; the last good version stays");
+        forget();
+        assert_int_equal(chmod(in_dir("ok.json"), 0600), 0);
+        expect("=ok.json");
+    }
+}
+
+/* Kubernetes mounts: the files are links through ..data, which is swapped. */
+static void test_mounted(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir(in_dir("..1"), 0700), 0);
+    assert_int_equal(mkdir(in_dir("..2"), 0700), 0);
+    write_dest("..1/a.json", "alpha", "a1.example");
+    write_dest("..1/b.json", "beta", "b.example");
+    write_dest("..2/a.json", "alpha", "a2.example");
+    write_dest("..2/b.json", "beta", "b.example");
+    assert_int_equal(symlink("..1", in_dir("..data")), 0);
+    assert_int_equal(symlink("..data/a.json", in_dir("a.json")), 0);
+    assert_int_equal(symlink("..data/b.json", in_dir("b.json")), 0);
+    start();
+    expect("+beta b.example");
+    assert_true(was_told("+alpha a1.example"));
+    forget();
+    assert_int_equal(symlink("..2", in_dir("..data_tmp")), 0);
+    assert_int_equal(rename(in_dir("..data_tmp"), in_dir("..data")), 0);
+    expect("+alpha a2.example");
+    assert_false(was_told("beta"));
+}
+
+static void test_directory_comes_back(void **state)
+{
+    (void)state;
+    char aside[600];
+    write_dest("a.json", "alpha", "a.example");
+    start();
+    expect("+alpha");
+
+    forget();
+    unlink(in_dir("a.json"));
+    assert_int_equal(rmdir(dir), 0);
+    expect("-alpha");
+    if (!was_told("!. the directory cannot be read")) {
+        expect("!. the directory cannot be read");
+    }
+    forget();
+    assert_int_equal(mkdir(dir, 0700), 0);
+    write_dest("a.json", "alpha", "a2.example");
+    expect("+alpha a2.example");
+    assert_true(was_told("=."));
+
+    forget();
+    text_fmt(aside, sizeof(aside), "%s/aside", base);
+    assert_int_equal(rename(dir, aside), 0);
+    expect("-alpha");
+    forget();
+    assert_int_equal(rename(aside, dir), 0);
+    expect("+alpha a2.example");
+    forget();
+    write_dest("b.json", "beta", "b.example");
+    expect("+beta b.example");
+}
+
+static void test_too_many(void **state)
+{
+    (void)state;
+    char name[32];
+    for (int i = 0; i < LOCAL_FILES_MAX + 1; i++) {
+        text_fmt(name, sizeof(name), "%d.yaml", i);
+        write_file(name, "x");
+    }
+    start();
+    expect("!. holds more than 1024 files");
+    forget();
+    unlink(in_dir("0.yaml"));
+    unlink(in_dir("1.yaml"));
+    expect("=.");
+}
+
+static void test_no_directory(void **state)
+{
+    (void)state;
+    struct error err;
+    write_file("file", "x");
+    assert_null(local_new(loop, in_dir("absent"), handler, &err));
+    assert_int_equal(err.fail, FAIL_CONFIG);
+    assert_non_null(strstr(err.text, "absent: cannot be watched: No such file or directory"));
+    assert_null(local_new(loop, in_dir("file"), handler, &err));
+    assert_non_null(strstr(err.text, "Not a directory"));
+}
+
+/* ---- as a source ---- */
+
+static int answers;
+static char answer[512];
+
+static void on_found(const struct destination *dest, const struct error *err, void *arg)
+{
+    assert_ptr_equal(arg, &answers);
+    answers++;
+    text_fmt(answer, sizeof(answer), "%s", dest ? dest->host : err->text);
+    assert_int_equal(err ? err->fail : FAIL_CONFIG, FAIL_CONFIG);
+}
+
+static void test_source(void **state)
+{
+    (void)state;
+    const struct dest_handler on = {.done = on_found, .arg = &answers};
+    write_dest("a.json", "alpha", "a.example");
+    write_dest("b.json", "beta", "b.example");
+    start();
+    expect("+beta");
+
+    struct dest_source *source = local_source(local);
+    char key[16] = "alpha";
+    answers = 0;
+    assert_non_null(dest_find(source, key, on));
+    key[0] = 'x';
+    assert_int_equal(answers, 0);
+    loop_turn(loop, false);
+    assert_int_equal(answers, 1);
+    assert_string_equal(answer, "a.example");
+
+    assert_non_null(dest_find(source, "gamma", on));
+    loop_turn(loop, false);
+    assert_int_equal(answers, 2);
+    assert_non_null(strstr(answer, "describes the destination gamma"));
+
+    struct dest_request *one = dest_find(source, "alpha", on);
+    struct dest_request *two = dest_find(source, "beta", on);
+    dest_cancel(source, one);
+    dest_cancel(source, NULL);
+    loop_turn(loop, false);
+    assert_int_equal(answers, 3);
+    assert_string_equal(answer, "b.example");
+    assert_non_null(two);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_start, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_burst, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_half_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_duplicates, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_yaml, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_odd_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_mounted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_directory_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_directory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_source, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
