@@ -20,7 +20,6 @@ enum {
     BACKLOG = 1024,
     ACCEPT_MOST = 16,    /* in one turn */
     KEEPALIVE_S = 60,    /* a client that is silent for so long is asked whether it is still there */
-    USER_TIMEOUT_MS = 60000, /* what was sent and is not acknowledged for so long breaks the connection */
 };
 
 /* How long sessions of a target that is gone may go on. */
@@ -268,7 +267,8 @@ static void set_option(int fd, int level, int name, int value)
     sys->setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-/* What is set on a listener its connections inherit: no calls for each of them. */
+/* What is set on a listener its connections inherit: no calls for each of them. TCP_USER_TIMEOUT is not among it: it also
+ * breaks the connection of a client that is alive and does not read for a while; the idle timeout finds the dead. */
 static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct error *err)
 {
     int fd = sys->socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -279,7 +279,6 @@ static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
     if (sys->bind(fd, addr, addr_len) < 0 || sys->listen(fd, BACKLOG) < 0) {
         error_set(err, FAIL_CONFIG, "port %u: %s", ntohs(((const struct sockaddr_in *)addr)->sin_port),
                   strerror(errno));

@@ -378,6 +378,7 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
         return errno == EAGAIN ? AGAIN : ERR;
     }
     if (got == 0) {
+        c->io.ready &= ~(unsigned)IO_READ;
         c->at_end = true;
         return AGAIN;
     }
@@ -478,7 +479,8 @@ static void read_step(struct conn *c)
         loop_soon(c->loop, &c->task, on_task);
         return;
     }
-    if (c->state == STATE_OPEN && c->at_end && !c->paused && !c->eof_told) {
+    /* After a failed write an end is no half-close: the kernel has told the error to the writer. */
+    if (c->state == STATE_OPEN && c->at_end && !c->paused && !c->eof_told && !c->send_broken) {
         c->eof_told = true;
         emit(c, CONN_EOF);
     }

@@ -29,6 +29,7 @@ struct sim_stream {
     size_t taken;    /* of `in`, by tproxy */
     size_t visible;  /* of `in`, so far */
     bool fin, fin_visible, reset;
+    bool reset_told; /* the first call that meets a reset takes the error with it; later ones see an end */
     struct bytes out; /* from tproxy */
     size_t window;    /* how much more the actor's side takes now */
     bool out_ended;   /* tproxy shut down or closed */
@@ -214,11 +215,12 @@ static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
         s->taken += n;
         return (ssize_t)n;
     }
-    if (s->reset) {
+    if (s->reset && !s->reset_told) {
+        s->reset_told = true;
         errno = ECONNRESET;
         return -1;
     }
-    if (s->fin_visible) {
+    if (s->fin_visible || s->reset) {
         return 0;
     }
     errno = EAGAIN;
@@ -232,6 +234,7 @@ static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
     assert(n > 0);
     assert(!s->out_ended);
     if (s->reset) {
+        s->reset_told = true;
         errno = EPIPE;
         return -1;
     }
