@@ -1,0 +1,445 @@
+/* Dialling on loopback sockets. Time stands still unless a test moves it; what 10.0.0.0/8 and IPv6
+ * do is up to the test, see fake_connect(). */
+#include "lib/dial.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/conn.h"
+#include "lib/dns.h"
+#include "lib/loop.h"
+#include "lib/sys.h"
+
+enum { PATIENCE_MS = 10000, PORT = 110, FD_MAX = 1024 };
+
+static struct sys test_sys;
+static int64_t clock_now;
+static bool no_sockets;
+static bool in_hole[FD_MAX]; /* descriptors that connect to a black hole */
+
+static struct loop *loop;
+static struct dns *dns;
+static int listener, name_server; /* the latter never answers */
+static uint16_t listener_port, closed_port;
+static char dir[] = "/tmp/test_dial.XXXXXX";
+static char conf_path[64], hosts_path[64];
+
+static char tried[256]; /* "10.0.0.1:110, ..." */
+
+/* ---- the world ---- */
+
+static int64_t fake_now(void)
+{
+    return clock_now;
+}
+
+static int patient_wait(int epfd, struct epoll_event *events, int max, int timeout)
+{
+    int n = epoll_wait(epfd, events, max, timeout ? PATIENCE_MS : 0);
+    if (timeout && n == 0) {
+        fail_msg("nothing happened");
+    }
+    return n;
+}
+
+static int fake_socket(int domain, int type, int protocol)
+{
+    if (no_sockets) {
+        errno = EMFILE;
+        return -1;
+    }
+    return socket(domain, type, protocol);
+}
+
+static int connect_to_port(int fd, uint16_t port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return connect(fd, (struct sockaddr *)&addr, sizeof(addr));
+}
+
+/* 10.0.0.1 and 10.0.0.2 are black holes, 10.0.0.3 refuses, 10.0.0.4 has no route, every
+ * other 10.x.x.x is the listener; there is no IPv6. */
+static int fake_connect(int fd, const struct sockaddr *to, socklen_t n)
+{
+    union dns_addr addr = {0};
+    memcpy(&addr, to, n);
+    size_t used = strlen(tried);
+    if (addr.sa.sa_family == AF_INET && ntohs(addr.v4.sin_port) == PORT) {
+        text_fmt(tried + used, sizeof(tried) - used, "%s%s", used ? ", " : "",
+                 dns_addr_text(&addr).s);
+    }
+    if (addr.sa.sa_family != AF_INET) {
+        errno = ENETUNREACH;
+        return -1;
+    }
+    uint32_t ip = ntohl(addr.v4.sin_addr.s_addr);
+    if (ip >> 24 != 10) {
+        return connect(fd, to, n);
+    }
+    switch (ip & 0xFF) {
+    case 1:
+    case 2:
+        in_hole[fd] = true;
+        errno = EINPROGRESS;
+        return -1;
+    case 3:
+        return connect_to_port(fd, closed_port);
+    case 4:
+        errno = EHOSTUNREACH;
+        return -1;
+    default:
+        return connect_to_port(fd, listener_port);
+    }
+}
+
+static int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    return in_hole[fd] ? 0 : epoll_ctl(epfd, op, fd, event);
+}
+
+static int fake_close(int fd)
+{
+    in_hole[fd] = false;
+    return close(fd);
+}
+
+static void turn(void)
+{
+    loop_turn(loop, false);
+}
+
+static void advance(int64_t us)
+{
+    clock_now += us;
+    turn();
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static int bound_socket(int type, uint16_t *port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET};
+    socklen_t n = sizeof(addr);
+    int fd = socket(AF_INET, type, 0);
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&addr, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &n), 0);
+    *port = ntohs(addr.sin_port);
+    return fd;
+}
+
+static int closed; /* keeps its port from others; nobody listens there */
+
+static int setup(void **state)
+{
+    struct error err;
+    char text[200];
+    uint16_t dns_port;
+    (void)state;
+    test_sys = sys_real;
+    test_sys.now = fake_now;
+    test_sys.epoll_wait = patient_wait;
+    test_sys.socket = fake_socket;
+    test_sys.connect = fake_connect;
+    test_sys.epoll_ctl = fake_epoll_ctl;
+    test_sys.close = fake_close;
+    sys = &test_sys;
+    clock_now = SECONDS(1000);
+    no_sockets = false;
+    tried[0] = '\0';
+    loop = loop_new(&err);
+    listener = bound_socket(SOCK_STREAM, &listener_port);
+    assert_int_equal(listen(listener, 8), 0);
+    closed = bound_socket(SOCK_STREAM, &closed_port);
+    name_server = bound_socket(SOCK_DGRAM, &dns_port);
+    text_fmt(dir, sizeof(dir), "/tmp/test_dial.XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    text_fmt(conf_path, sizeof(conf_path), "%s/resolv.conf", dir);
+    text_fmt(hosts_path, sizeof(hosts_path), "%s/hosts", dir);
+    text_fmt(text, sizeof(text), "nameserver 127.0.0.1#%u\n", dns_port);
+    write_file(conf_path, text);
+    write_file(hosts_path, "10.0.0.1 hole.test holes.test slow.test\n"
+                           "10.0.0.2 holes.test\n"
+                           "10.0.0.3 refused.test mixed.test first-refuses.test\n"
+                           "10.0.0.5 slow.test first-refuses.test\n"
+                           "10.0.0.4 mixed.test\n"
+                           "fd00::1 mixed.test six.test\n"
+                           "169.254.169.254 metadata.test half.test\n"
+                           "::ffff:127.0.0.1 mapped.test half.test\n"
+                           "10.0.0.6 half.test\n"
+                           "239.0.0.1 group.test\n");
+    dns = dns_new(loop, conf_path, hosts_path);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    dns_free(dns);
+    turn();
+    assert_int_equal(conn_count(), 0);
+    loop_free(loop);
+    close(listener);
+    close(closed);
+    close(name_server);
+    unlink(conf_path);
+    unlink(hosts_path);
+    rmdir(dir);
+    sys = &sys_real;
+    return 0;
+}
+
+/* ---- dials ---- */
+
+struct outcome {
+    struct dial *dial;
+    int calls;
+    struct conn *conn;
+    struct error err;
+    char data[16];
+};
+
+static struct outcome last;
+
+static void on_conn_event(struct conn *c, enum conn_event event, void *arg)
+{
+    struct outcome *o = arg;
+    if (event == CONN_DATA) {
+        text_fmt(o->data, sizeof(o->data), "%.*s", STR_ARG(conn_data(c)));
+        conn_consume(c, conn_data(c).n);
+    }
+}
+
+static void on_done(struct conn *conn, const struct error *err, void *arg)
+{
+    struct outcome *o = arg;
+    assert_int_equal(conn == NULL, err != NULL);
+    o->calls++;
+    o->conn = conn;
+    if (conn) {
+        conn_set_handler(conn, (struct conn_handler){on_conn_event, o});
+    } else {
+        o->err = *err;
+    }
+}
+
+static void start(const char *host, bool allow_local)
+{
+    char copy[64];
+    struct dial_to to = {copy, PORT, allow_local, SECONDS(5)};
+    text_fmt(copy, sizeof(copy), "%s", host);
+    memset(&last, 0, sizeof(last));
+    last.dial = dial_start(loop, dns, &to, (struct dial_handler){on_done, &last});
+    memset(copy, 'x', sizeof(copy));
+    assert_int_equal(last.calls, 0);
+}
+
+static void until_done(void)
+{
+    while (last.calls == 0) {
+        loop_turn(loop, true);
+    }
+    turn();
+    assert_int_equal(last.calls, 1);
+}
+
+static void expect_failure(enum fail fail, const char *text)
+{
+    assert_int_equal(last.calls, 1);
+    assert_null(last.conn);
+    assert_string_equal(last.err.text, text);
+    assert_int_equal(last.err.fail, fail);
+    turn();
+    assert_int_equal(conn_count(), 0);
+}
+
+static void expect_success(void)
+{
+    assert_int_equal(last.calls, 1);
+    assert_non_null(last.conn);
+    turn();
+    assert_int_equal(conn_count(), 1);
+    conn_close(last.conn);
+    turn();
+}
+
+static void dial(const char *host)
+{
+    start(host, false);
+    until_done();
+}
+
+/* ---- tests ---- */
+
+static void handed_over(void **state)
+{
+    (void)state;
+    dial("10.0.0.9");
+    assert_string_equal(tried, "10.0.0.9:110");
+    int fd = accept(listener, NULL, NULL);
+    assert_int_equal(send(fd, "+OK\r\n", 5, 0), 5);
+    while (!last.data[0]) {
+        loop_turn(loop, true);
+    }
+    assert_string_equal(last.data, "+OK\r\n");
+    close(fd);
+    expect_success();
+}
+
+static void refused(void **state)
+{
+    (void)state;
+    dial("refused.test");
+    expect_failure(FAIL_CONNECT, "10.0.0.3:110 refused the connection");
+}
+
+static void next_at_once_when_refused(void **state)
+{
+    (void)state;
+    dial("first-refuses.test");
+    expect_success();
+    assert_string_equal(tried, "10.0.0.3:110, 10.0.0.5:110");
+}
+
+static void head_start(void **state)
+{
+    (void)state;
+    start("slow.test", false);
+    turn();
+    turn();
+    assert_string_equal(tried, "10.0.0.1:110");
+    advance(MILLIS(250) - 1);
+    assert_string_equal(tried, "10.0.0.1:110");
+    advance(1);
+    assert_string_equal(tried, "10.0.0.1:110, 10.0.0.5:110");
+    until_done();
+    expect_success();
+}
+
+static void silence(void **state)
+{
+    (void)state;
+    start("hole.test", false);
+    turn();
+    advance(SECONDS(5) - 1);
+    assert_int_equal(last.calls, 0);
+    advance(1);
+    expect_failure(FAIL_TIMEOUT, "no answer from 10.0.0.1:110 within 5 s");
+
+    start("holes.test", false);
+    turn();
+    advance(MILLIS(250));
+    assert_int_equal(conn_count(), 2);
+    advance(SECONDS(5));
+    expect_failure(FAIL_TIMEOUT, "no answer from 10.0.0.1:110 within 5 s (2 addresses tried)");
+}
+
+static void no_route(void **state)
+{
+    (void)state;
+    dial("six.test");
+    expect_failure(FAIL_CONNECT, "no route to [fd00::1]:110");
+    dial("10.0.0.4");
+    expect_failure(FAIL_CONNECT, "no route to 10.0.0.4:110");
+    dial("mixed.test"); /* no IPv6, one refuses, one without a route */
+    expect_failure(FAIL_CONNECT, "10.0.0.3:110 refused the connection (3 addresses tried)");
+    no_sockets = true;
+    dial("10.0.0.9");
+    expect_failure(FAIL_INTERNAL, "cannot connect to 10.0.0.9:110: socket: Too many open files");
+}
+
+static void policy(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *host, *text;
+    } table[] = {
+        {"127.0.0.1", "host \"127.0.0.1\" is a loopback address, which is not allowed"},
+        {"::1", "host \"::1\" is a loopback address, which is not allowed"},
+        {"localhost", "host \"localhost\" is ::1, a loopback address, which is not allowed"},
+        {"mapped.test",
+         "host \"mapped.test\" is ::ffff:127.0.0.1, a loopback address, which is not allowed"},
+        {"metadata.test",
+         "host \"metadata.test\" is 169.254.169.254, a link-local address, which is not allowed"},
+        {"0.0.0.0", "host \"0.0.0.0\" is an unspecified address, which is not allowed"},
+        {"group.test",
+         "host \"group.test\" is 239.0.0.1, a multicast address, which is not allowed"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        dial(table[i].host);
+        expect_failure(FAIL_CONFIG, table[i].text);
+    }
+    assert_string_equal(tried, "");
+    dial("half.test"); /* what is allowed is tried */
+    expect_success();
+    assert_string_equal(tried, "10.0.0.6:110");
+    start("group.test", true);
+    until_done();
+    assert_int_equal(last.err.fail, FAIL_CONFIG);
+
+    struct dial_to local = {"127.0.0.1", listener_port, true, SECONDS(5)};
+    memset(&last, 0, sizeof(last));
+    last.dial = dial_start(loop, dns, &local, (struct dial_handler){on_done, &last});
+    until_done();
+    expect_success();
+}
+
+static void names(void **state)
+{
+    (void)state;
+    dial("no name");
+    expect_failure(FAIL_CONFIG, "\"no name\" is neither a host name nor an IP address");
+    start("unknown.test", false);
+    turn();
+    advance(SECONDS(5));
+    expect_failure(FAIL_DNS, "host \"unknown.test\" could not be resolved within 5 s");
+}
+
+static void cancelled(void **state)
+{
+    (void)state;
+    dial_cancel(NULL);
+    static const char *const hosts[] = {"unknown.test", "holes.test", "10.0.0.3"};
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+        for (int turns = 0; turns < 3; turns++) {
+            start(hosts[i], false);
+            for (int k = 0; k < turns && last.calls == 0; k++) {
+                advance(MILLIS(250) * k);
+            }
+            if (last.calls) {
+                break; /* refused before we could cancel */
+            }
+            dial_cancel(last.dial);
+            advance(SECONDS(60));
+            assert_int_equal(last.calls, 0);
+            assert_int_equal(conn_count(), 0);
+        }
+    }
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(handed_over), TEST(refused), TEST(next_at_once_when_refused),
+        TEST(head_start),  TEST(silence), TEST(no_route),
+        TEST(policy),      TEST(names),   TEST(cancelled),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
