@@ -1,0 +1,251 @@
+# tproxy. `make help` lists what can be made; `make` alone makes the release binary.
+#
+# The same sources are built in three flavours, each with its objects in $(B)/<flavour>/:
+#   release   static, hardened, small                                  -> $(B)/tproxy
+#   dev       AddressSanitizer and UndefinedBehaviorSanitizer, dynamic -> $(B)/dev/tproxy
+#   dynamic   plain and dynamic, for valgrind and debuggers            -> $(B)/dynamic/tproxy
+# Unit tests are linked with the objects of dev. Fuzz targets have a build of their own, by clang.
+
+B ?= build
+ifeq ($(origin CC),default)
+CC = gcc
+endif
+CLANG ?= clang-14
+# The prefix of an mbedTLS 3.6 built with lib/mbedtls_config.h; empty: Debian's is fetched and built.
+MBEDTLS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+JOBS ?= 2
+# T: one test (unit, integration: its file's name without test_) or fuzz target. K: pytest -k.
+# S: seconds for each fuzz target.
+T ?=
+K ?=
+S ?= 60
+
+# One goal is made by $(JOBS) jobs; several goals one after the other.
+ifeq ($(word 2,$(MAKECMDGOALS)),)
+MAKEFLAGS += -j$(JOBS)
+endif
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+SOURCES := $(wildcard *.c lib/*.c core/*.c)
+HEADERS := $(wildcard *.h lib/*.h core/*.h)
+UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+UNIT_HELPERS := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+ifneq ($(T),)
+UNIT := $(filter test_$(T),$(UNIT))
+FUZZ := $(filter fuzz_$(T),$(FUZZ))
+endif
+TEST_SOURCES := $(wildcard tests/unit/*.[ch] tests/fuzz/*.[ch] bench/*.[ch])
+
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wvla \
+	-Wformat=2
+ifdef WERROR
+WARNINGS += -Werror
+endif
+LANGUAGE = -std=c17 -D_GNU_SOURCE -I. -isystem $(B)/mbedtls/include \
+	-DMBEDTLS_CONFIG_FILE='"lib/mbedtls_config.h"'
+HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-plt
+SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+# What a flavour adds, when it compiles and when it links.
+$(B)/release/%: flavour = -O2 -g -fPIE -ffunction-sections -fdata-sections $(HARDENING)
+$(B)/dev/%: flavour = -O1 -g $(SANITIZERS)
+$(B)/dynamic/%: flavour = -O1 -g
+$(B)/fuzz/%: flavour = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZERS)
+RELEASE_LINK = -O2 -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
+MBEDTLS_LIBS = $(wildcard $(B)/mbedtls/lib/libmbed*.a)
+
+compile = $(1) $(LANGUAGE) $(WARNINGS) $(flavour) $(CFLAGS) -MMD -MP -c $< -o $@
+# The archives refer to each other: tproxy calls mbedTLS, which asks tproxy for random bytes.
+libraries = -Wl,--start-group $(filter %.a,$^) $(MBEDTLS_LIBS) -Wl,--end-group
+
+##@ Building
+.PHONY: all dev dynamic
+all: $(B)/tproxy ## the release binary: static, hardened (also just `make`)
+dev: $(B)/dev/tproxy ## the same with AddressSanitizer and UndefinedBehaviorSanitizer
+dynamic: $(B)/dynamic/tproxy ## the same for valgrind and debuggers
+
+$(B)/tproxy: $(B)/release/tproxy.o $(B)/release/libtproxy.a
+	$(CC) $(RELEASE_LINK) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+
+$(B)/dev/tproxy $(B)/dynamic/tproxy: $(B)/%/tproxy: $(B)/%/tproxy.o $(B)/%/libtproxy.a
+	$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+
+# Everything but main().
+ARCHIVED := $(filter-out tproxy.o,$(SOURCES:.c=.o))
+$(foreach f,release dev dynamic fuzz,$(eval $(B)/$f/libtproxy.a: $(ARCHIVED:%=$(B)/$f/%)))
+$(B)/%/libtproxy.a:
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/release/%.o $(B)/dev/%.o $(B)/dynamic/%.o: | $(B)/ready/build
+
+$(B)/release/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
+	@mkdir -p $(@D)
+	$(call compile,$(CC))
+$(B)/dev/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
+	@mkdir -p $(@D)
+	$(call compile,$(CC))
+$(B)/dynamic/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
+	@mkdir -p $(@D)
+	$(call compile,$(CC))
+$(B)/fuzz/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/fuzz
+	@mkdir -p $(@D)
+	$(call compile,$(CLANG))
+
+# The version is compiled into one file, and only there; a new one recompiles it.
+$(B)/%/tproxy.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
+$(B)/release/tproxy.o $(B)/dev/tproxy.o $(B)/dynamic/tproxy.o: $(B)/ready/version
+$(B)/ready/version: always
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+.PHONY: always
+
+# Files below $(B)/ready say what this machine has. Purposes of deps.sh:
+$(B)/ready/build $(B)/ready/test $(B)/ready/lint $(B)/ready/fuzz $(B)/ready/bench $(B)/ready/demo: \
+		$(B)/ready/%: scripts/deps.sh
+	@mkdir -p $(@D)
+	scripts/deps.sh $*
+	@touch $@
+
+$(B)/ready/mbedtls: lib/mbedtls_config.h scripts/build-mbedtls.sh $(B)/ready/mbedtls-prefix | \
+		$(B)/ready/build
+	@mkdir -p $(@D)
+	ln -sfnT "$(or $(MBEDTLS),$$(CC='$(CC)' scripts/build-mbedtls.sh $<))" $(B)/mbedtls
+	@test -e $(B)/mbedtls/include/mbedtls/ssl.h
+	@touch $@
+$(B)/ready/mbedtls-prefix: always
+	@mkdir -p $(@D)
+	@echo '$(MBEDTLS)' | cmp -s - $@ || echo '$(MBEDTLS)' >$@
+
+$(B)/ready/venv: tests/requirements.txt | $(B)/ready/test
+	@mkdir -p $(@D)
+	rm -rf $(B)/venv
+	python3 -m venv $(B)/venv
+	$(B)/venv/bin/pip install --quiet --requirement $<
+	@touch $@
+
+##@ Testing
+.PHONY: test unit integration fuzz
+# The parts run one after the other and none stops the others; the last line adds them up.
+test: $(B)/ready/venv $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy unit-programs ## all tests; ends with `N passed, N failed`
+	rm -rf $(B)/results
+	-$(run_tools)
+	-$(run_unit)
+	-$(run_integration)
+	@scripts/run-tests sum $(B)/results
+
+unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz targets (T=json: one)
+	$(run_unit)
+
+integration: $(B)/ready/venv $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy ## the binaries against real servers and clients (T=file K=name)
+	$(run_integration)
+
+run_tools = scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
+run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
+	$(B)/results/unit.json --jobs $(JOBS) $(UNIT:%=$(B)/dev/tests/unit/%) \
+	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
+run_integration = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev/tproxy) \
+	TPROXY_DYNAMIC_BIN=$(abspath $(B)/dynamic/tproxy) \
+	scripts/run-tests pytest $(B)/results/integration.json $(B)/venv/bin/python -n $(JOBS) \
+	$(if $(K),-k '$(K)') tests/integration$(if $(T),/test_$(T).py)
+
+.PHONY: unit-programs
+unit-programs: $(UNIT:%=$(B)/dev/tests/unit/%) $(FUZZ:%=$(B)/dev/tests/fuzz/%)
+
+$(B)/dev/tests/%.o: | $(B)/ready/test
+$(B)/dev/tests/unit/test_%: $(B)/dev/tests/unit/test_%.o \
+		$(UNIT_HELPERS:%.c=$(B)/dev/%.o) $(B)/dev/libtproxy.a
+	$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -lcmocka -o $@
+
+# A fuzz target without libFuzzer: replay.c feeds it its corpus.
+$(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/tests/fuzz/fuzz_%.o $(B)/dev/tests/fuzz/replay.o \
+		$(B)/dev/libtproxy.a
+	$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+
+fuzz: $(FUZZ:%=fuzz-run-%) ## each fuzz target for S=60 seconds (T=http_url: one)
+.PHONY: $(FUZZ:%=fuzz-run-%)
+$(FUZZ:%=fuzz-run-%): fuzz-run-fuzz_%: $(B)/fuzz/fuzz_%
+	@mkdir -p $(B)/fuzz/found/$* $(B)/fuzz/corpus/$*
+	$< -max_total_time=$(S) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
+		$(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
+		-artifact_prefix=$(B)/fuzz/found/$*/ $(B)/fuzz/corpus/$* \
+		$(wildcard tests/fuzz/corpus/$*)
+
+$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(B)/fuzz/libtproxy.a
+	$(CLANG) $(SANITIZERS) -fsanitize=fuzzer $(filter %.o,$^) $(libraries) -o $@
+
+##@ Checking
+.PHONY: lint format check-deps check-source
+FORMATTED := $(SOURCES) $(HEADERS) $(TEST_SOURCES)
+COMPILED := $(filter %.c,$(FORMATTED))
+lint: check-deps check-source $(FORMATTED:%=$(B)/lint/%.format) $(COMPILED:%=$(B)/lint/%.gcc) $(COMPILED:%=$(B)/lint/%.clang) $(FORMATTED:%=$(B)/lint/%.tidy) $(HEADERS:%=$(B)/lint/%.alone) ## formatting, includes, clang-tidy, gcc and clang with -Werror
+	@echo lint: clean
+
+check-deps: ## who includes whom, by the table in scripts/check-deps
+	scripts/check-deps
+
+check-source: ## functions and habits that are banned
+	scripts/check-source $(FORMATTED)
+
+format: | $(B)/ready/lint ## run clang-format over all sources
+	clang-format-14 -i $(FORMATTED)
+
+# A file's checks are repeated when it, a header, or the rules change.
+lint_needs = $(HEADERS) $(filter %.h,$(TEST_SOURCES)) $(B)/ready/mbedtls | $(B)/ready/lint
+$(B)/lint/%.format: % .clang-format | $(B)/ready/lint
+	@mkdir -p $(@D)
+	@clang-format-14 --dry-run -Werror $< && touch $@
+$(B)/lint/%.gcc: % $(lint_needs)
+	@mkdir -p $(@D)
+	@$(CC) $(LANGUAGE) $(WARNINGS) -Werror -O2 -c $< -o /dev/null && touch $@
+$(B)/lint/%.clang: % $(lint_needs)
+	@mkdir -p $(@D)
+	@$(CLANG) $(LANGUAGE) $(WARNINGS) -Werror -O2 -c $< -o /dev/null && touch $@
+$(B)/lint/%.alone: % $(lint_needs)
+	@mkdir -p $(@D)
+	@echo '#include "$<"' | $(CLANG) $(LANGUAGE) $(WARNINGS) -Werror -fsyntax-only -x c - && touch $@
+$(B)/lint/%.tidy: % .clang-tidy $(lint_needs)
+	@mkdir -p $(@D)
+	clang-tidy-14 --quiet --warnings-as-errors='*' $< -- -x c $(LANGUAGE) 2>&1 | \
+		grep -v -E 'warnings (generated|treated)|Suppressed|Use -header-filter' ; \
+		test $${PIPESTATUS[0]} = 0 && touch $@
+SHELL := bash
+
+##@ Running
+.PHONY: demo bench
+demo: $(B)/ready/demo $(B)/tproxy ## a mailbox, tproxy in front of it, and a telnet session
+	B=$(B) scripts/demo.sh
+
+bench: $(B)/ready/bench $(B)/tproxy ## compare with HAProxy, nginx, Dovecot, Perdition (ARGS=...)
+	B=$(B) CC=$(CC) python3 bench/run.py --build $(B) $(ARGS)
+
+##@ The rest
+.PHONY: deps install clean help mbedtls-update
+deps: ## install all Debian packages that any of the goals needs
+	scripts/deps.sh build test lint fuzz bench demo
+
+install: $(B)/tproxy ## copy the release binary to $(DESTDIR)$(PREFIX)/bin
+	install -D -m 755 $(B)/tproxy $(DESTDIR)$(PREFIX)/bin/tproxy
+
+mbedtls-update: | $(B)/ready/build ## look for a newer mbedTLS 3.6 in Debian
+	scripts/build-mbedtls.sh --newest lib/mbedtls_config.h
+	rm -f $(B)/ready/mbedtls
+
+clean: ## remove $(B)
+	rm -rf $(B)
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nVariables: B=%s CC=%s MBEDTLS=%s PREFIX=%s JOBS=%s T= K= S=%s WERROR=1\n' \
+		'$(B)' '$(CC)' '$(MBEDTLS)' '$(PREFIX)' '$(JOBS)' '$(S)'
+
+-include $(shell find $(B) -name '*.d' -not -path '*/venv/*' 2>/dev/null)

@@ -1,0 +1,70 @@
+#!/bin/bash
+# Install the Debian packages that a purpose needs, if any is missing.
+#   scripts/deps.sh build|test|lint|fuzz|bench|demo ...
+# Nothing it installs starts to run: the daemons among them are started by the tests themselves.
+set -euo pipefail
+
+packages_for() {
+    case $1 in
+    build) echo gcc libc6-dev binutils libjsmn-dev dpkg-dev debian-archive-keyring ca-certificates ;;
+    test) echo "$(packages_for build)" libcmocka-dev python3 python3-venv dovecot-core \
+        dovecot-pop3d dnsmasq-base curl openssl telnet valgrind libc6-dbg procps ;;
+    lint) echo "$(packages_for build)" libcmocka-dev clang-14 clang-format-14 clang-tidy-14 python3 ;;
+    fuzz) echo "$(packages_for build)" clang-14 libclang-rt-14-dev llvm-14 ;;
+    bench) echo "$(packages_for build)" python3 dovecot-core dovecot-pop3d haproxy nginx-light \
+        libnginx-mod-mail perdition openssl strace procps ;;
+    demo) echo "$(packages_for build)" dovecot-core dovecot-pop3d telnet python3 procps ;;
+    *)
+        echo "deps.sh: unknown purpose '$1' (build, test, lint, fuzz, bench, demo)" >&2
+        exit 2
+        ;;
+    esac
+}
+
+wanted=
+for purpose in "${@:-build}"; do
+    wanted+=" $(packages_for "$purpose")"
+done
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    echo "deps.sh: not a Debian system; needed are what these packages hold:$wanted" >&2
+    exit 0
+fi
+
+# Names on stdin that are not installed.
+missing() {
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' 2>/dev/null |
+        sed -n 's/^installed //p')
+    tr ' ' '\n' | sort -u | grep -v '^$' | grep -vxF -f <(printf '%s\n' "$installed") || true
+}
+
+mapfile -t absent < <(missing <<<"$wanted")
+[ ${#absent[@]} -gt 0 ] || exit 0
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+# While this file exists and answers 101, packages start no daemon (it is Debian's own switch).
+guard=/usr/sbin/policy-rc.d
+guarded=no
+unguard() {
+    [ $guarded = no ] || as_root rm -f $guard
+}
+trap unguard EXIT
+if [ ! -e $guard ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $guard >/dev/null
+    guarded=yes
+    as_root chmod 755 $guard
+fi
+
+echo "deps.sh: installing ${absent[*]}" >&2
+quiet=(-qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
+as_root apt-get "${quiet[@]}" update ||
+    echo "deps.sh: apt-get update failed; going on with the lists that are there" >&2
+as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get "${quiet[@]}" install -y --no-install-recommends "${absent[@]}" >&2 </dev/null
