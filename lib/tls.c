@@ -268,10 +268,25 @@ static int wire_send(void *arg, const unsigned char *p, size_t n)
     return (int)n;
 }
 
+/* Sends what the handshake has gathered. */
+static int send_flight(struct tls *tls)
+{
+    struct str out = buf_str(&tls->flight);
+    if (out.n && !tls->broken &&
+        tls->wire.send(tls->wire.arg, (const unsigned char *)out.p, out.n) != OK) {
+        tls->broken = true;
+    }
+    buf_drop(&tls->flight, out.n);
+    return tls->broken ? ERR : OK;
+}
+
 static int wire_recv(void *arg, unsigned char *p, size_t cap)
 {
     struct tls *tls = arg;
     size_t got = 0;
+    if (send_flight(tls) != OK) {
+        return MBEDTLS_ERR_NET_SEND_FAILED;
+    }
     int result = tls->ended ? OK : tls->wire.recv(tls->wire.arg, p, cap, &got);
     if (result == AGAIN) {
         tls->starved = true;
@@ -286,18 +301,6 @@ static int wire_recv(void *arg, unsigned char *p, size_t cap)
         tls->first[tls->first_count++] = p[i];
     }
     return (int)got;
-}
-
-/* Sends what the handshake has gathered. */
-static int send_flight(struct tls *tls)
-{
-    struct str out = buf_str(&tls->flight);
-    if (out.n && !tls->broken &&
-        tls->wire.send(tls->wire.arg, (const unsigned char *)out.p, out.n) != OK) {
-        tls->broken = true;
-    }
-    buf_drop(&tls->flight, out.n);
-    return tls->broken ? ERR : OK;
 }
 
 struct tls *tls_new(struct tls_client *client, struct tls_wire wire, struct error *err)
