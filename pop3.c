@@ -236,14 +236,16 @@ static void refuse(struct target *target, int fd)
     }
 }
 
-/* Takes as many clients as came in a burst, without a call that finds none: the level-triggered listener
- * reports again while there are more. */
+/* Takes one client, and more only while the listener (which is level-triggered) reports turn after turn: so a
+ * single client costs no call that finds nobody, and a burst is taken in few turns. */
 static void on_listener(struct io *io)
 {
     struct target *target = container_of(io, struct target, listener);
     struct sockaddr_in6 peer;
-    unsigned n = 0;
-    while (n < target->burst) {
+    uint64_t turn = loop_stats(target->pop3->loop).turns;
+    bool still = turn == target->accept_turn + 1;
+    target->burst = !still ? 1 : target->burst < ACCEPT_MOST ? target->burst * 2 : ACCEPT_MOST;
+    for (unsigned n = 0; n < target->burst; n++) {
         int fd = accept_client(target, &peer);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -251,7 +253,6 @@ static void on_listener(struct io *io)
             }
             break;
         }
-        n++;
         target->pop3->stats.accepted++;
         if (full(target)) {
             refuse(target, fd);
@@ -259,7 +260,7 @@ static void on_listener(struct io *io)
             session_start(target, fd, &peer);
         }
     }
-    target->burst = n < target->burst ? 1 : n < ACCEPT_MOST ? n * 2 : ACCEPT_MOST;
+    target->accept_turn = turn;
 }
 
 static void set_option(int fd, int level, int name, int value)
@@ -315,7 +316,6 @@ struct target *pop3_open(struct pop3 *pop3, const char *name, const struct socka
     target->refs = 1;
     target->name = mem_strdup(name);
     target->port = bound_port(fd);
-    target->burst = 1;
     target->source = source;
     list_init(&target->members);
     task_init(&target->task);

@@ -598,9 +598,9 @@ static void start_relay(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
     if (s->wait == WAIT_LOGIN) {
-        const char *reply = s->attempt->login.reply;
-        conn_write(s->client, reply, strlen(reply));
-        conn_write(s->client, "\r\n", 2);
+        char reply[POP3_REPLY_MAX + 2];
+        size_t n = text_fmt(reply, sizeof(reply), "%s\r\n", s->attempt->login.reply);
+        conn_write(s->client, reply, n);
     }
     drop_attempt(s);
     struct relay_handler handler = {.ended = on_relay_end, .arg = s};

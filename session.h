@@ -52,7 +52,8 @@ struct target {
     struct io listener;
     struct task task;
     struct timer timer;  /* open: accept again; closed: cut what is left */
-    unsigned burst;      /* connections to accept in one turn: grows while the queue is full */
+    uint64_t accept_turn; /* when it accepted last */
+    unsigned burst;       /* how many clients it takes in one turn */
     struct list members; /* sessions */
     size_t sessions;
     struct dest_source *source;
