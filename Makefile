@@ -35,7 +35,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 SOURCES := $(wildcard *.c lib/*.c core/*.c)
 HEADERS := $(wildcard *.h lib/*.h core/*.h)
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
-UNIT_HELPERS := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+# Tests over the simulated world are linked with it, and with its toy TLS instead of lib/tls.
+SIMULATION := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+SIMULATED := $(shell grep -ls '"tests/unit/sim.h"' $(wildcard tests/unit/test_*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 ifneq ($(T),)
 UNIT := $(filter test_$(T),$(UNIT))
@@ -61,7 +63,9 @@ $(B)/fuzz/%: flavour = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZERS)
 RELEASE_LINK = -O2 -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 MBEDTLS_LIBS = $(wildcard $(B)/mbedtls/lib/libmbed*.a)
 
-compile = $(1) $(LANGUAGE) $(WARNINGS) $(flavour) $(CFLAGS) -MMD -MP -c $< -o $@
+# V=1 shows whole commands.
+say = $(if $(V),,@echo '  $(1)	$(@:$(B)/%=%)';)
+compile = $(call say,CC)$(1) $(LANGUAGE) $(WARNINGS) $(flavour) $(CFLAGS) -MMD -MP -c $< -o $@
 # The archives refer to each other: tproxy calls mbedTLS, which asks tproxy for random bytes.
 libraries = -Wl,--start-group $(filter %.a,$^) $(MBEDTLS_LIBS) -Wl,--end-group
 
@@ -72,19 +76,16 @@ dev: $(B)/dev/tproxy ## the same with AddressSanitizer and UndefinedBehaviorSani
 dynamic: $(B)/dynamic/tproxy ## the same for valgrind and debuggers
 
 $(B)/tproxy: $(B)/release/tproxy.o $(B)/release/libtproxy.a
-	$(CC) $(RELEASE_LINK) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+	$(call say,LINK)$(CC) $(RELEASE_LINK) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
 
 $(B)/dev/tproxy $(B)/dynamic/tproxy: $(B)/%/tproxy: $(B)/%/tproxy.o $(B)/%/libtproxy.a
-	$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
 
 # Everything but main().
 ARCHIVED := $(filter-out tproxy.o,$(SOURCES:.c=.o))
 $(foreach f,release dev dynamic fuzz,$(eval $(B)/$f/libtproxy.a: $(ARCHIVED:%=$(B)/$f/%)))
 $(B)/%/libtproxy.a:
-	rm -f $@
-	$(AR) rcs $@ $^
-
-$(B)/release/%.o $(B)/dev/%.o $(B)/dynamic/%.o: | $(B)/ready/build
+	$(call say,AR)rm -f $@; $(AR) rcs $@ $^
 
 $(B)/release/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
 	@mkdir -p $(@D)
@@ -160,14 +161,17 @@ run_integration = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B
 unit-programs: $(UNIT:%=$(B)/dev/tests/unit/%) $(FUZZ:%=$(B)/dev/tests/fuzz/%)
 
 $(B)/dev/tests/%.o: | $(B)/ready/test
-$(B)/dev/tests/unit/test_%: $(B)/dev/tests/unit/test_%.o \
-		$(UNIT_HELPERS:%.c=$(B)/dev/%.o) $(B)/dev/libtproxy.a
-	$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -lcmocka -o $@
+$(SIMULATED:%.c=$(B)/dev/%): $(SIMULATION:%.c=$(B)/dev/%.o)
+$(B)/dev/tests/unit/test_%: $(B)/dev/tests/unit/test_%.o $(B)/dev/libtproxy.a
+	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -lcmocka -o $@
+
+# The simulation cuts TLS records at will, which takes a TLS of its own.
+$(B)/dev/tests/unit/test_simulation: $(B)/dev/tests/unit/fake_tls.o
 
 # A fuzz target without libFuzzer: replay.c feeds it its corpus.
 $(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/tests/fuzz/fuzz_%.o $(B)/dev/tests/fuzz/replay.o \
 		$(B)/dev/libtproxy.a
-	$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
 
 fuzz: $(FUZZ:%=fuzz-run-%) ## each fuzz target for S=60 seconds (T=http_url: one)
 .PHONY: $(FUZZ:%=fuzz-run-%)
@@ -179,7 +183,7 @@ $(FUZZ:%=fuzz-run-%): fuzz-run-fuzz_%: $(B)/fuzz/fuzz_%
 		$(wildcard tests/fuzz/corpus/$*)
 
 $(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(B)/fuzz/libtproxy.a
-	$(CLANG) $(SANITIZERS) -fsanitize=fuzzer $(filter %.o,$^) $(libraries) -o $@
+	$(call say,LINK)$(CLANG) $(SANITIZERS) -fsanitize=fuzzer $(filter %.o,$^) $(libraries) -o $@
 
 ##@ Checking
 .PHONY: lint format check-deps check-source
