@@ -181,6 +181,12 @@ static void parse_ports(struct options *o, const char *value)
     o->last_port = (uint16_t)b;
 }
 
+static bool is_address(const char *value)
+{
+    struct in6_addr any;
+    return inet_pton(AF_INET, value, &any) == 1 || inet_pton(AF_INET6, value, &any) == 1;
+}
+
 static void parse_flag(struct options *o, int flag, const char *name, const char *value)
 {
     switch ((enum flag)flag) {
@@ -188,6 +194,9 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
         o->local_dir = value;
         break;
     case FLAG_LISTEN:
+        if (!is_address(value)) {
+            die("--listen %s: an IP address is needed", value);
+        }
         o->listen = value;
         break;
     case FLAG_TARGET_PORTS:
@@ -380,12 +389,15 @@ static struct target *open_target(struct process *p, const char *name,
                                   const struct destination *dest, struct error *err)
 {
     struct target *target = NULL;
-    error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u", p->options.first_port,
-              p->options.last_port);
+    struct error last = {.text = "all are ours"};
     for (uint32_t port = p->options.first_port; !target && port <= p->options.last_port; port++) {
         if (port == 0 || !port_in_use(p, (uint16_t)port)) {
-            target = open_at(p, name, dest, (uint16_t)port, err);
+            target = open_at(p, name, dest, (uint16_t)port, &last);
         }
+    }
+    if (!target) {
+        error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u (%s)",
+                  p->options.first_port, p->options.last_port, last.text);
     }
     return target;
 }
@@ -625,6 +637,7 @@ static int start(struct process *p, struct error *err)
             return ERR;
         }
         log_line(LOG_INFO, "tproxy", "admin port %u", admin_port(p->admin));
+        tell("%-24s  port %-16u  /healthz /readyz /metrics", "(admin)", admin_port(p->admin));
     }
     if (o->control) {
         p->control = admin_socket_new(p->loop, o->control, err);
