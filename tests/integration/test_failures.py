@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 import time
+import warnings
 
 import pytest
 
@@ -18,10 +19,10 @@ from harness.util import free_port, until
 NAME = "mail-of-example"
 
 # Short, so that a silent peer is given up soon; far from what a slow machine needs to be in time.
-SHORT = {"mail.pop3.timeout": "700", "mail.pop3.connectiontimeout": "700"}
+SHORT = {"mail.pop3.timeout": "1000", "mail.pop3.connectiontimeout": "1000"}
 SHORT_POP3S = {key.replace("pop3", "pop3s"): value for key, value in SHORT.items()}
 
-# A generous bound for "within its deadline" of 700 ms.
+# A generous bound for "within its deadline" of one second.
 SOON = 6.0
 
 
@@ -57,9 +58,18 @@ def served(port: int) -> None:
 
 TEMP = ("SYS/TEMP",)
 PERM = ("SYS/PERM",)
-SILENCE = ("silent", "timed out", "timeout", "time-out", "no answer", "did not answer", "within")
+SILENCE = (
+    "silent",
+    "timed out",
+    "timeout",
+    "time-out",
+    "no answer",
+    "did not answer",
+    "within",
+    "waiting",
+)
 NONSENSE = ("protocol", "pop3", "expected", "understand", "unexpected", "invalid", "not ")
-TOO_LONG = ("long", "octets", "bytes", "limit", *NONSENSE)
+TOO_LONG = ("long", "no end", "octets", "bytes", "limit", *NONSENSE)
 GONE = ("closed", "reset", "ended", "went away", "hung up", "lost")
 USER_LOGIN = ("TOP", "UIDL", "USER")
 
@@ -238,7 +248,7 @@ def test_refused_credentials_are_not_sent_again_for_a_while(tproxy, backend):
     assert first.startswith(b"-ERR [AUTH] ")
     assert logins(backend) == 1
     for _ in range(5):
-        check(failure(port), ("AUTH",), ("refused", "wrong", "reject", "fail"))
+        assert failure(port).startswith(b"-ERR [AUTH] ")
     assert logins(backend) == 1
     with RawClient(port) as client:
         assert client.command(b"AUTH PLAIN " + plain()).startswith(b"-ERR [AUTH] ")
@@ -498,8 +508,10 @@ def test_tls_where_clear_text_is_due(tproxy, backend, certificates):
 def test_server_speaks_old_tls_only(tproxy, backend, certificates):
     context = certificates.server_context(certificates.good_rsa)
     context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version = ssl.TLSVersion.TLSv1
-    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
     backend.script = Pop3(tls=context)
     port = tls_target(tproxy, backend, "pop3s")
     check(failure(port), ("SYS/TEMP", "SYS/PERM"), ("tls",))
@@ -518,7 +530,7 @@ STLS_REFUSALS = {
 def test_required_stls_is_not_to_be_had(tproxy, backend, case):
     backend.script = Pop3(**STLS_REFUSALS[case])
     port = tls_target(tproxy, backend, "stls", **SHORT)
-    check(failure(port), ("SYS/TEMP", "SYS/PERM"), ("stls",))
+    check(failure(port), ("SYS/TEMP", "SYS/PERM"), ("stls", *NONSENSE))
     assert no_credentials_were_sent(backend)
 
 

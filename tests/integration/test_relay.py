@@ -481,14 +481,23 @@ def test_backend_that_is_cut_off_inside_a_message(tproxy, backends, certificates
         assert client.command(b"STAT").startswith(b"+OK")
 
 
-def test_client_that_vanishes_inside_a_message(tproxy, backends, messages):
-    server = backends(Pop3(messages=(messages[1],)))
-    port = target(tproxy, server)
+@pytest.mark.parametrize("transport", ["pop3", "pop3s"])
+@pytest.mark.parametrize("farewell", ["close", "reset"])
+def test_client_that_vanishes_from_a_stalled_transfer(
+    tproxy, backends, messages, certificates, transport, farewell
+):
+    tls = certificates.server_context(certificates.good) if transport == "pop3s" else None
+    server = backends(Pop3(messages=(messages[1],), tls=tls))
+    port = target(tproxy, server, mail__transport__protocol=transport)
     client = RawClient(port, rcvbuf=2048)
     client.command(b"STAT")
-    client.send(b"RETR 1\r\n")
+    client.send(b"RETR 1\r\n" * 4)
     client.line()
-    client.reset()
+    until(server.session(0).is_stalled, "the stall")
+    if farewell == "reset":
+        client.reset()
+    client.sock.close()
+    assert tproxy.summary("mail")["result"] != "ok"
     assert server.session(0).ended.wait(20)
     assert b"QUIT" not in server.heard()
 

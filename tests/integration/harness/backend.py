@@ -2,11 +2,14 @@
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import socket
 import ssl
 import struct
+import termios
 import threading
+import time
 from collections.abc import Callable
 
 from harness.messages import on_the_wire
@@ -63,6 +66,17 @@ class Session:
         """Reads the rest until the peer closes its side."""
         with contextlib.suppress(Gone):
             self.hold()
+
+    def is_stalled(self) -> bool:
+        """Is there something to send, and has nobody taken any of it for 100 ms?"""
+        before = self._unsent()
+        time.sleep(0.1)
+        return 0 < before == self._unsent()
+
+    def _unsent(self) -> int:
+        size = bytearray(4)
+        fcntl.ioctl(self._sock, termios.TIOCOUTQ, size)
+        return struct.unpack("i", size)[0]
 
     def half_close(self) -> None:
         with contextlib.suppress(OSError):

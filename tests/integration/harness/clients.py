@@ -127,10 +127,9 @@ def fetch_with_poplib(client: poplib.POP3, number: int) -> bytes:
     return b"".join(line + b"\r\n" for line in lines)
 
 
-# Each way in which curl can log in.
+# Each way in which curl can log in. (USER and PASS it uses only where no SASL mechanism is offered.)
 CURL_LOGINS = {
     "no credentials": [],
-    "USER and PASS": ["--user", "anyone:anything", "--login-options", "AUTH=+LOGIN"],
     "whatever it likes": ["--user", "anyone:anything"],
     "AUTH PLAIN, two lines": ["--user", "anyone:anything", "--login-options", "AUTH=PLAIN"],
     "AUTH PLAIN, one line": [

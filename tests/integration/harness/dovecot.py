@@ -2,13 +2,13 @@
 
 import contextlib
 import grp
+import itertools
 import os
 import poplib
 import pwd
 import shutil
 import socket
 import subprocess
-import threading
 from pathlib import Path
 
 from harness.certs import Certificates
@@ -38,8 +38,8 @@ ssl_cert = <{certificate}
 ssl_key = <{certificate}
 login_trusted_networks =
 passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {base}/users
+  driver = static
+  args = password={secret}-%u
 }}
 userdb {{
   driver = static
@@ -91,14 +91,13 @@ class Dovecot:
         self._base = base
         self._certificates = certificates
         self._process: subprocess.Popen | None = None
-        self._users = 0
-        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._secret = f"S3cret-{os.urandom(6).hex()}"
         self._owner = NOBODY if is_root() else os.getuid()
         self._group = NOBODY if is_root() else os.getgid()
 
     def start(self) -> None:
         (self._base / "mail").mkdir()
-        (self._base / "users").touch(mode=0o644)
         for attempt in range(5):
             self._configure()
             self._process = subprocess.Popen(
@@ -126,16 +125,11 @@ class Dovecot:
         path = self._base / "dovecot.log"
         return path.read_text(errors="replace") if path.exists() else "(no log)"
 
-    def mailbox(self, messages: list[bytes] = (), user: str = "", password: str = "") -> Mailbox:
+    def mailbox(self, messages: list[bytes] = ()) -> Mailbox:
         """A new user whose mailbox holds these messages (bytes with CRLF line ends)."""
-        with self._lock:
-            self._users += 1
-            user = user or f"user{self._users}"
-            password = password or f"S3cret-{os.urandom(6).hex()}"
-            box = Mailbox(user, password, self._base / "mail" / user / "Maildir")
-            self._deliver(box, messages)
-            with (self._base / "users").open("a") as users:
-                users.write(f"{user}:{password}\n")
+        user = f"user{next(self._numbers)}"
+        box = Mailbox(user, f"{self._secret}-{user}", self._base / "mail" / user / "Maildir")
+        self._deliver(box, messages)
         return box
 
     def direct(self, box: Mailbox, tls: bool = False) -> poplib.POP3:
@@ -165,6 +159,7 @@ class Dovecot:
         (self._base / "dovecot.conf").write_text(
             CONFIG.format(
                 base=self._base,
+                secret=self._secret,
                 certificate=self._certificates.good_rsa,
                 login_user="dovenull" if is_root() else me,
                 internal_user="dovecot" if is_root() else me,
