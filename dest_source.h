@@ -31,11 +31,13 @@ struct dest_source {
 };
 
 static inline struct dest_request *dest_find(struct dest_source *source, const char *key,
-                                             struct dest_handler handler) {
+                                             struct dest_handler handler)
+{
     return source->find(source, key, handler);
 }
 
-static inline void dest_cancel(struct dest_source *source, struct dest_request *request) {
+static inline void dest_cancel(struct dest_source *source, struct dest_request *request)
+{
     source->cancel(source, request);
 }
 

@@ -184,30 +184,7 @@ static char *read_all(const char *path, size_t *n, struct error *err)
     return NULL;
 }
 
-/* What is valid and yet has no target in local mode. */
-static int check_served(const struct destination *dest, char text[static TEXT_MAX])
-{
-    if (dest->proxy == PROXY_ON_PREMISE) {
-        text_fmt(text, TEXT_MAX,
-                 "ProxyType: OnPremise is valid but not served yet; set it to Internet");
-        return ERR;
-    }
-    switch (dest->auth) {
-    case AUTH_NONE:
-    case AUTH_BASIC:
-        return OK;
-    case AUTH_CLIENT_CREDENTIALS:
-    case AUTH_REFRESH_TOKEN:
-    case AUTH_AUTHORIZATION_CODE:
-        break;
-    }
-    text_fmt(text, TEXT_MAX,
-             "Authentication: %s is valid but not served yet; use BasicAuthentication",
-             mail_auth_name(dest->auth));
-    return ERR;
-}
-
-/* NULL when the document is no destination that has a target; `text` names field and remedy. */
+/* NULL when the document is no usable destination; `text` names field and remedy. */
 static const struct destination *destination_of(struct json_value root, char text[static TEXT_MAX])
 {
     struct json_value kind = json_get(root, "kind");
@@ -232,11 +209,6 @@ static const struct destination *destination_of(struct json_value root, char tex
     if (!dest) {
         text_fmt(text, TEXT_MAX, "%s: %s (%s)", problem.field, problem.text,
                  verdict_reason(problem.verdict, false));
-        return NULL;
-    }
-    if (check_served(dest, text) < 0) {
-        destination_unref(dest);
-        return NULL;
     }
     return dest;
 }

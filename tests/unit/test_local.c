@@ -320,13 +320,6 @@ static void test_refused(void **state)
         {"[]", "is an array"},
         {"{\"apiVersion\": \"destination.connectivity.api.sap/v1\", \"kind\": \"Destination\"}",
          "kind: Kubernetes objects (Destination) are not served yet"},
-        {"{\"Name\": \"x\", \"Type\": \"MAIL\", \"ProxyType\": \"OnPremise\","
-         " \"mail.pop3.host\": \"h\", \"mail.user\": \"u\", \"mail.password\": \"p\"}",
-         "ProxyType: OnPremise is valid but not served yet"},
-        {"{\"Name\": \"x\", \"Type\": \"MAIL\", \"ProxyType\": \"Internet\","
-         " \"Authentication\": \"OAuth2RefreshToken\", \"mail.pop3.host\": \"h\","
-         " \"tokenServiceURL\": \"https://t\", \"clientId\": \"i\", \"clientSecret\": \"s\"}",
-         "Authentication: OAuth2RefreshToken is valid but not served yet"},
     };
     write_dest("a.json", "alpha", "a.example");
     write_dest("b.json", "beta", "b.example");
