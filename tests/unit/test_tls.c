@@ -493,6 +493,16 @@ static void test_bad_certificates(void **state)
             "; it is for mail.test");
 }
 
+static void test_chains(void **state)
+{
+    (void)state;
+    struct tls_settings settings = {.host = "mail.test", .check_host = true};
+    accepted(&settings, "chain");
+    refused(&settings, "halfchain", FAIL_CERT, "it is not trusted: issuer Middle CA is not among");
+    refused(&settings, "oldchain", FAIL_CERT,
+            "refused: CA certificate Old CA expired on 2020-01-31");
+}
+
 static struct tls_roots *load(const char *file, struct error *err)
 {
     char path[64];
@@ -811,6 +821,7 @@ int main(void)
         cmocka_unit_test(test_mixed_servers),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_bad_certificates),
+        cmocka_unit_test(test_chains),
         cmocka_unit_test(test_own_certificate_in_bundle),
         cmocka_unit_test(test_roots),
         cmocka_unit_test(test_without_roots),

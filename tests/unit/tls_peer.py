@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 GOOD = "subjectAltName=DNS:mail.test,DNS:*.wild.test,IP:127.0.0.1,IP:2001:db8::25"
+OLD = ("20200101000000Z", "20200131000000Z")
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
@@ -29,12 +30,14 @@ def make_ca(directory: Path, name: str, subject: str) -> None:
 def make_cert(directory: Path, name: str, extensions: str, ca: str = "ca", key: str = "ec",
               subject: str = "/CN=mail.test", dates: tuple[str, str] = ("", "")) -> None:  # fmt: skip
     """A certificate signed by `ca`; dates are YYYYMMDD000000Z, empty: valid now."""
+    if "basicConstraints" not in extensions:
+        extensions += "\nbasicConstraints=CA:FALSE"
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     if key != "ec":
         kind = ["-newkey", f"rsa:{key}"]
     openssl(directory, "req", "-new", *kind, "-nodes", "-keyout", f"{name}.key",
             "-out", f"{name}.csr", "-subj", subject)  # fmt: skip
-    (directory / f"{name}.ext").write_text(f"basicConstraints=CA:FALSE\n{extensions}\n")
+    (directory / f"{name}.ext").write_text(f"{extensions}\n")
     (directory / f"{name}.db").write_text("")
     (directory / f"{name}.cnf").write_text(
         "[ca]\ndefault_ca=x\n[x]\npolicy=p\nunique_subject=no\nrand_serial=yes\n"
@@ -52,13 +55,21 @@ def make_all(directory: Path) -> None:
     make_ca(directory, "other", "/CN=Other CA")
     make_cert(directory, "good", GOOD)
     make_cert(directory, "rsa", GOOD, key="2048")
-    make_cert(directory, "expired", GOOD, dates=("20200101000000Z", "20200131000000Z"))
+    make_cert(directory, "expired", GOOD, dates=OLD)
     make_cert(directory, "future", GOOD, dates=("20990101000000Z", "20990131000000Z"))
     make_cert(directory, "unknown", GOOD, ca="other")
     make_cert(directory, "cnonly", "")
     make_cert(directory, "weak", GOOD, key="1024")
     make_cert(directory, "purpose", GOOD + "\nextendedKeyUsage=clientAuth")
     make_cert(directory, "many", "subjectAltName=" + ",".join(f"DNS:h{i}.test" for i in range(40)))
+    between = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign"
+    make_cert(directory, "middle", between, subject="/CN=Middle CA")
+    make_cert(directory, "chain", GOOD, ca="middle")
+    make_cert(directory, "old", between, subject="/CN=Old CA", dates=OLD)
+    make_cert(directory, "oldchain", GOOD, ca="old")
+    for name, issuer in ("chain", "middle"), ("oldchain", "old"):
+        alone, above = directory / f"{name}.crt", directory / f"{issuer}.crt"
+        (directory / f"{name}.whole").write_text(alone.read_text() + above.read_text())
     openssl(directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "self.key",
             "-out", "self.crt", "-days", "30", "-subj", "/CN=self", "-addext", GOOD,
             "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
@@ -111,7 +122,7 @@ def start(directory: Path, name: str, cert: str, low: ssl.TLSVersion, high: ssl.
           want_client: bool = False) -> None:  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers(ciphers)
-    context.load_cert_chain(directory / f"{cert}.crt", directory / f"{cert}.key")
+    context.load_cert_chain(directory / cert, (directory / cert).with_suffix(".key"))
     context.minimum_version, context.maximum_version = low, high
     if not tickets:
         context.options |= ssl.OP_NO_TICKET
@@ -127,18 +138,21 @@ def start(directory: Path, name: str, cert: str, low: ssl.TLSVersion, high: ssl.
 def main() -> None:
     directory = Path(sys.argv[1])
     make_all(directory)
-    start(directory, "any", "good", TLS12, TLS13)
-    start(directory, "v12", "good", TLS12, TLS12)
-    start(directory, "v12cache", "good", TLS12, TLS12, tickets=False)
-    start(directory, "v13", "good", TLS13, TLS13)
-    start(directory, "v13stateful", "good", TLS13, TLS13, tickets=False)
-    start(directory, "p384", "good", TLS12, TLS13, curve="secp384r1")
-    start(directory, "x25519", "good", TLS12, TLS13, curve="X25519")
-    start(directory, "client12", "good", TLS12, TLS12, want_client=True)
-    start(directory, "client13", "good", TLS13, TLS13, want_client=True)
-    start(directory, "rsa", "rsa", TLS12, TLS12, ciphers="ECDHE-RSA-AES256-SHA384")
+    start(directory, "any", "good.crt", TLS12, TLS13)
+    start(directory, "v12", "good.crt", TLS12, TLS12)
+    start(directory, "v12cache", "good.crt", TLS12, TLS12, tickets=False)
+    start(directory, "v13", "good.crt", TLS13, TLS13)
+    start(directory, "v13stateful", "good.crt", TLS13, TLS13, tickets=False)
+    start(directory, "p384", "good.crt", TLS12, TLS13, curve="secp384r1")
+    start(directory, "x25519", "good.crt", TLS12, TLS13, curve="X25519")
+    start(directory, "client12", "good.crt", TLS12, TLS12, want_client=True)
+    start(directory, "client13", "good.crt", TLS13, TLS13, want_client=True)
+    start(directory, "rsa", "rsa.crt", TLS12, TLS12, ciphers="ECDHE-RSA-AES256-SHA384")
     for name in ("expired", "future", "unknown", "cnonly", "weak", "purpose", "many", "self"):
-        start(directory, name, name, TLS12, TLS13)
+        start(directory, name, f"{name}.crt", TLS12, TLS13)
+    start(directory, "chain", "chain.whole", TLS12, TLS13)
+    start(directory, "halfchain", "chain.crt", TLS12, TLS13)
+    start(directory, "oldchain", "oldchain.whole", TLS12, TLS13)
     print("ready", flush=True)
     sys.stdin.read()
 
