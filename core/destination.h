@@ -84,8 +84,8 @@ struct destination {
     bool xoauth2_two_lines; /* the token only after a continuation, never on the line of AUTH */
     bool ask_capa;          /* may CAPA be sent? (disablecapa) */
 
-    int64_t connect_timeout; /* name resolution, TCP and TLS together, microseconds */
-    int64_t answer_timeout;  /* the server's answer to one step of the login, microseconds */
+    int64_t connect_timeout; /* name resolution and TCP together, microseconds */
+    int64_t answer_timeout;  /* the server's answer to one step: TLS, a command; microseconds */
 
     /* Sentences for the administrator, without secrets. */
     char *warnings[DESTINATION_WARNINGS_MAX];
