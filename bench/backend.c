@@ -29,8 +29,8 @@
 
 struct session {
     int fd;
-    bool http;          /* a request of auth_http, not a mail session */
-    bool continuation;  /* AUTH PLAIN came without its response: the next line is it */
+    bool http;         /* a request of auth_http, not a mail session */
+    bool continuation; /* AUTH PLAIN came without its response: the next line is it */
     bool closing;
     size_t have;        /* octets of an unfinished line */
     uint64_t bulk_left; /* octets of the message that is being sent, without the final dot */
@@ -128,9 +128,10 @@ static void http_line(struct session *s, const char *line, struct reply *reply)
         return;
     }
     served.auth_requests++;
-    snprintf(head, sizeof head,
-             "HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: 127.0.0.1\r\nAuth-Port: %u\r\n\r\n",
-             mail_port);
+    snprintf(
+        head, sizeof head,
+        "HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: 127.0.0.1\r\nAuth-Port: %u\r\n\r\n",
+        mail_port);
     add_text(reply, head);
     s->closing = true;
 }
@@ -259,8 +260,8 @@ static void report(void)
 {
     printf("{\"connections\": %lu, \"logins\": %lu, \"stats\": %lu, \"small\": %lu, "
            "\"bulk\": %lu, \"quits\": %lu, \"auth_requests\": %lu}\n",
-           served.connections, served.logins, served.stats, served.small, served.bulk,
-           served.quits, served.auth_requests);
+           served.connections, served.logins, served.stats, served.small, served.bulk, served.quits,
+           served.auth_requests);
 }
 
 int main(int argc, char **argv)

@@ -370,10 +370,14 @@ static void run(void)
 static void parse(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"port", required_argument, NULL, 'p'},     {"short", required_argument, NULL, 's'},
-        {"bulk", required_argument, NULL, 'b'},     {"idle", required_argument, NULL, 'i'},
-        {"sessions", required_argument, NULL, 'n'}, {"seconds", required_argument, NULL, 't'},
-        {"login-only", no_argument, NULL, 'l'},     {"hold", no_argument, NULL, 'h'},
+        {"port", required_argument, NULL, 'p'},
+        {"short", required_argument, NULL, 's'},
+        {"bulk", required_argument, NULL, 'b'},
+        {"idle", required_argument, NULL, 'i'},
+        {"sessions", required_argument, NULL, 'n'},
+        {"seconds", required_argument, NULL, 't'},
+        {"login-only", no_argument, NULL, 'l'},
+        {"hold", no_argument, NULL, 'h'},
         {0},
     };
     int option;

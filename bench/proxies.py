@@ -120,7 +120,11 @@ class Backend:
 
     def __init__(self, machine: Machine) -> None:
         self.process = machine.spawn(
-            [str(machine.work / "backend")], proxy=False, log=None, stdout=subprocess.PIPE, text=True
+            [str(machine.work / "backend")],
+            proxy=False,
+            log=None,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         words = self.process.stdout.readline().split()
         self.port, self.auth_port = int(words[1]), int(words[3])
@@ -409,9 +413,7 @@ class Tproxy(Proxy):
             argv += ["--ca-file", str(self.ca_file)]
         self.out = self.dir / "out"
         with self.out.open("wb") as out:
-            return self.machine.spawn(
-                argv, proxy=True, log=self.log, unprivileged=True, stdout=out
-            )
+            return self.machine.spawn(argv, proxy=True, log=self.log, unprivileged=True, stdout=out)
 
     def wait_ready(self) -> None:
         """Waits for one line per destination: name, address, "ready"."""
@@ -509,14 +511,47 @@ defaults
 
     def make_certificate(self) -> None:
         key = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        self.openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem",
-                     "-subj", "/CN=bench CA", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-        self.openssl("req", *key[:-2], "-keyout", "server.key", "-out", "server.csr",
-                     "-subj", "/CN=localhost")  # fmt: skip
+        self.openssl(
+            "req",
+            "-x509",
+            *key,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-subj",
+            "/CN=bench CA",
+            "-addext",
+            "keyUsage=critical,keyCertSign",
+        )
+        self.openssl(
+            "req",
+            *key[:-2],
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.csr",
+            "-subj",
+            "/CN=localhost",
+        )
         (self.dir / "ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        self.openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-                     "-CAcreateserial", "-days", "2", "-extfile", "ext",
-                     "-out", "server.crt")  # fmt: skip
+        self.openssl(
+            "x509",
+            "-req",
+            "-in",
+            "server.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            "ext",
+            "-out",
+            "server.crt",
+        )
         (self.dir / "server.pem").write_text(
             (self.dir / "server.crt").read_text() + (self.dir / "server.key").read_text()
         )

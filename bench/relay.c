@@ -19,7 +19,8 @@
  *   relay --to PORT [--port N] [--buffer OCTETS] [--splice PIPE_OCTETS]
  *
  * Everything is copied through one shared buffer. With --splice a direction whose read filled the
- * buffer goes on through a pipe of that size until it has been emptied. It prints "port N" when it listens.
+ * buffer goes on through a pipe of that size until it has been emptied. It prints "port N" when it
+ * listens.
  */
 
 #define EVENTS 64
@@ -139,8 +140,8 @@ static void keep(struct side *from, const char *data, size_t length)
 static bool write_kept(struct side *from)
 {
     struct side *to = from->peer;
-    ssize_t n = send(to->fd, from->kept + from->kept_from, from->kept_to - from->kept_from,
-                     MSG_NOSIGNAL);
+    ssize_t n =
+        send(to->fd, from->kept + from->kept_from, from->kept_to - from->kept_from, MSG_NOSIGNAL);
     if (n < 0) {
         return !failed(to);
     }
