@@ -154,7 +154,9 @@ static void add_host(struct hosts *hosts, const union dns_addr *addr, struct str
 void hosts_parse(struct hosts *hosts, struct str text)
 {
     hosts_free(hosts);
-    hosts->text = mem_strndup(text.p, text.n);
+    hosts->text = mem_alloc(text.n + 1);
+    memcpy(hosts->text, text.p, text.n);
+    hosts->text[text.n] = '\0';
     struct str rest = str_of(hosts->text), line;
     while (next_line(&rest, &line)) {
         union dns_addr addr;
