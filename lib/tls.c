@@ -9,6 +9,8 @@
  * the newest is used first. */
 #include "lib/tls.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +71,7 @@ struct tls {
     bool ended;                       /* the wire said that the stream has ended */
     bool broken;                      /* the wire failed */
     bool resumed;
+    struct error death; /* TLS_DEAD: of what */
 };
 
 /* How many clients there are: mbedTLS's crypto core lives as long as any. */
@@ -382,25 +385,6 @@ static const char *alert_name(int alert)
     }
 }
 
-/* From now on every call fails. */
-static int die(struct tls *tls, int code, const char *during, struct error *err)
-{
-    tls->state = TLS_DEAD;
-    if (tls->broken) {
-        return error_set(err, FAIL_TLS, "the connection broke during the %s", during);
-    }
-    if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
-        return error_set(err, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)", during,
-                         alert_of(tls), alert_name(alert_of(tls)));
-    }
-    if (code == MBEDTLS_ERR_SSL_ALLOC_FAILED) {
-        return error_set(err, FAIL_INTERNAL, "no memory during the %s", during);
-    }
-    char why[120] = "";
-    mbedtls_strerror(code, why, sizeof(why));
-    return error_set(err, FAIL_TLS, "the %s failed: %s (-0x%04X)", during, why, (unsigned)-code);
-}
-
 /* Does what the server said first begin like a TLS record: an alert or a handshake? */
 static bool speaks_tls(const struct tls *tls)
 {
@@ -421,49 +405,76 @@ static bool is_version_error(const struct tls *tls, int code)
             alert_of(tls) == MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION);
 }
 
-static int handshake_failed(struct tls *tls, int code, struct error *err)
+/* The end: every call from now on fails with this. */
+static int die(struct tls *tls, enum fail class, const char *fmt, ...) printf_like(3, 4);
+static int die(struct tls *tls, enum fail class, const char *fmt, ...)
 {
-    static const char during[] = "TLS handshake";
-    char said[2 * FIRST_BYTES];
+    char text[FAIL_TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    tls->state = TLS_DEAD;
+    return error_set(&tls->death, class, "%s", text);
+}
+
+/* Of what mbedTLS says in the handshake and later. */
+static int die_of(struct tls *tls, int code, const char *during)
+{
+    char why[120] = "";
+    if (tls->broken) {
+        return die(tls, FAIL_TLS, "the connection broke during the %s", during);
+    }
+    if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+        return die(tls, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)", during,
+                   alert_of(tls), alert_name(alert_of(tls)));
+    }
+    if (code == MBEDTLS_ERR_SSL_CONN_EOF || code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
+        return die(tls, FAIL_TLS, "the server closed the connection during the %s", during);
+    }
+    if (code == MBEDTLS_ERR_SSL_ALLOC_FAILED) {
+        return die(tls, FAIL_INTERNAL, "no memory during the %s", during);
+    }
+    mbedtls_strerror(code, why, sizeof(why));
+    return die(tls, FAIL_TLS, "the %s failed: %s (-0x%04X)", during, why, (unsigned)-code);
+}
+
+static int die_of_certificate(struct tls *tls)
+{
     uint32_t found = mbedtls_ssl_get_verify_result(&tls->ssl);
+    if (tls->judge.asked && found != UINT32_MAX &&
+        found & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE)) {
+        tls_judge_complain(&tls->judge, "it is not meant for servers (key usage)");
+    }
+    return die(tls, FAIL_CERT, "certificate of %s refused: %s", tls->client->identity.host,
+               tls->judge.complaint ? tls->judge.complaint : "it cannot be understood");
+}
+
+static int handshake_failed(struct tls *tls, int code)
+{
     if (tls->offered) {
         forget_sessions(tls->client);
     }
-    if (tls->offered && is_version_error(tls, code)) {
-        tls->client->no_sessions = true;
-        tls->state = TLS_DEAD;
-        return error_set(
-            err, FAIL_TLS,
-            "the server does not speak the TLS version of the session before; the next "
-            "connection starts afresh");
-    }
     if (!speaks_tls(tls)) {
-        tls->state = TLS_DEAD;
+        char said[2 * FIRST_BYTES];
         struct str first = {(const char *)tls->first, tls->first_count};
-        return error_set(err, FAIL_TLS,
-                         "the server does not speak TLS on this port: its answer begins with "
-                         "\"%s\"",
-                         text_printable(said, sizeof(said), first));
+        return die(tls, FAIL_TLS,
+                   "the server does not speak TLS on this port: its answer begins with \"%s\"",
+                   text_printable(said, sizeof(said), first));
     }
     if (tls->judge.complaint || code == MBEDTLS_ERR_SSL_BAD_CERTIFICATE || is_x509_error(code)) {
-        if (tls->judge.asked && found != UINT32_MAX &&
-            found & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE)) {
-            tls_judge_complain(&tls->judge, "it is not meant for servers (key usage)");
-        }
-        tls->state = TLS_DEAD;
-        return error_set(err, FAIL_CERT, "certificate of %s refused: %s",
-                         tls->client->identity.host,
-                         tls->judge.complaint ? tls->judge.complaint : "it cannot be understood");
+        return die_of_certificate(tls);
     }
-    if (code == MBEDTLS_ERR_SSL_CONN_EOF || code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
-        tls->state = TLS_DEAD;
-        return error_set(err, FAIL_TLS, "the server closed the connection during the %s", during);
+    if (is_version_error(tls, code) && tls->offered) {
+        tls->client->no_sessions = true;
+        return die(tls, FAIL_TLS,
+                   "the server does not speak the TLS version of the session before; the next "
+                   "connection starts afresh");
     }
     if (is_version_error(tls, code)) {
-        tls->state = TLS_DEAD;
-        return error_set(err, FAIL_TLS, "the server speaks none of the TLS versions allowed here");
+        return die(tls, FAIL_TLS, "the server speaks none of the TLS versions allowed here");
     }
-    return die(tls, code, during, err);
+    return die_of(tls, code, "TLS handshake");
 }
 
 /* The server's certificates are judged; kept, they would be some KiB in every connection and in
@@ -479,11 +490,11 @@ static void forget_certificates(struct tls *tls)
     }
 }
 
-static int handshake_done(struct tls *tls, struct error *err)
+static int handshake_done(struct tls *tls)
 {
-    if (!tls->judge.asked && !tls->offered) {
-        tls->state = TLS_DEAD;
-        return error_set(err, FAIL_CERT, "the server showed no certificate");
+    /* mbedTLS sees to both; this is the lock behind the lock. */
+    if (tls->judge.complaint || (!tls->judge.asked && !tls->offered)) {
+        return die(tls, FAIL_CERT, "the server showed no acceptable certificate");
     }
     buf_free(&tls->flight);
     tls->state = TLS_OPEN;
@@ -501,11 +512,22 @@ static int handshake_done(struct tls *tls, struct error *err)
     return OK;
 }
 
+/* What a call in the wrong state returns. */
+static int refuse(const struct tls *tls, struct error *err)
+{
+    if (tls->state == TLS_DEAD) {
+        *err = tls->death;
+        return ERR;
+    }
+    return error_set(err, FAIL_INTERNAL, "there is no TLS %s",
+                     tls->state == TLS_HANDSHAKE ? "session yet" : "handshake under way any more");
+}
+
 int tls_handshake(struct tls *tls, bool *more, struct error *err)
 {
     *more = false;
     if (tls->state != TLS_HANDSHAKE) {
-        return error_set(err, FAIL_TLS, "there is no TLS handshake under way");
+        return refuse(tls, err);
     }
     tls->starved = false;
     int code = mbedtls_ssl_handshake_step(&tls->ssl);
@@ -515,10 +537,27 @@ int tls_handshake(struct tls *tls, bool *more, struct error *err)
         *more = true;
         return AGAIN;
     }
-    if (send_flight(tls) == OK && code == MBEDTLS_ERR_SSL_WANT_READ) {
+    int sent = send_flight(tls);
+    if (sent == OK && code == MBEDTLS_ERR_SSL_WANT_READ) {
         return AGAIN;
     }
-    return code || tls->broken ? handshake_failed(tls, code, err) : handshake_done(tls, err);
+    int result = sent != OK || code ? handshake_failed(tls, code) : handshake_done(tls);
+    return result == OK ? OK : refuse(tls, err);
+}
+
+/* What a failed, or fruitless, read means. AGAIN: try once more, the wire may have something. */
+static int read_nothing(struct tls *tls, int code)
+{
+    switch (code) {
+    case MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET:
+        remember_session(tls);
+        return AGAIN;
+    case MBEDTLS_ERR_SSL_WANT_READ: /* a warning was skipped, or a ticket is about to come */
+    case 0:                         /* an empty record */
+        return AGAIN;
+    default:
+        return die_of(tls, code, "TLS session");
+    }
 }
 
 int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, struct error *err)
@@ -526,7 +565,7 @@ int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, s
     *n = 0;
     *truncated = false;
     if (tls->state != TLS_OPEN && tls->state != TLS_CLOSED) {
-        return error_set(err, FAIL_TLS, "there is no TLS session");
+        return refuse(tls, err);
     }
     tls->starved = false;
     for (int idle = 0; idle < IDLE_RECORDS_MAX; idle++) {
@@ -538,32 +577,32 @@ int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, s
         if (code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
             return OK;
         }
-        if (code == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) {
-            remember_session(tls);
-        } else if (code == 0 && tls->ended) {
+        if (code == 0 && tls->ended) {
             *truncated = true;
             return OK;
-        } else if (code == MBEDTLS_ERR_SSL_WANT_READ && tls->starved) {
-            return AGAIN;
-        } else if (code != 0 && code != MBEDTLS_ERR_SSL_WANT_READ) {
-            return die(tls, code, "TLS session", err);
         }
-        /* A ticket, a warning or an empty record: the wire may have more. */
+        if (code == MBEDTLS_ERR_SSL_WANT_READ && tls->starved) {
+            return AGAIN;
+        }
+        if (read_nothing(tls, code) != AGAIN) {
+            return refuse(tls, err);
+        }
     }
-    tls->state = TLS_DEAD;
-    return error_set(err, FAIL_TLS, "the server sends TLS records without content");
+    (void)die(tls, FAIL_TLS, "the server sends TLS records without content");
+    return refuse(tls, err);
 }
 
 int tls_write(struct tls *tls, const void *p, size_t n, struct error *err)
 {
     const unsigned char *at = p;
     if (tls->state != TLS_OPEN) {
-        return error_set(err, FAIL_TLS, "there is no TLS session");
+        return refuse(tls, err);
     }
     while (n) {
         int code = mbedtls_ssl_write(&tls->ssl, at, n); /* at most one record */
         if (code <= 0) {
-            return die(tls, code, "TLS session", err);
+            (void)die_of(tls, code, "TLS session");
+            return refuse(tls, err);
         }
         at += code;
         n -= (size_t)code;

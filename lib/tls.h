@@ -47,7 +47,7 @@ struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_sett
 struct tls_client *tls_client_ref(struct tls_client *client);
 void tls_client_unref(struct tls_client *client);
 
-/* One connection. Once a call has returned ERR, all do. */
+/* One connection. Once a call has returned ERR, every one does, with the same error. */
 struct tls;
 
 /* How it reaches the wire. send takes all n bytes (it queues what the socket refuses), or ERR. recv
