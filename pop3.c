@@ -316,6 +316,7 @@ struct target *pop3_open(struct pop3 *pop3, const char *name, const struct socka
     target->refs = 1;
     target->name = mem_strdup(name);
     target->port = bound_port(fd);
+    target->burst = 1;
     target->source = source;
     list_init(&target->members);
     task_init(&target->task);
