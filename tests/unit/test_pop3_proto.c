@@ -1,0 +1,403 @@
+/* POP3 facing the client: what each line is answered and what it asks of the session. */
+#include "core/pop3_proto.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#include "tests/unit/check.h"
+
+#define CAPA_HEAD                                                                                  \
+    "+OK capabilities follow\r\nTOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"
+#define MECHANISMS "+OK mechanisms follow\r\nPLAIN\r\nLOGIN\r\nXOAUTH2\r\n.\r\n"
+#define PROMPT_USER "+ VXNlcm5hbWU6\r\n"
+#define PROMPT_PASSWORD "+ UGFzc3dvcmQ6\r\n"
+
+static struct buf reply;
+
+static enum pop3_ask line(struct pop3_client *c, const char *text)
+{
+    struct str copy = exact_copy(text, strlen(text));
+    buf_free(&reply);
+    buf_init(&reply, POP3_REPLY_MAX);
+    enum pop3_ask ask = pop3_client_line(c, copy, &reply);
+    free((char *)copy.p);
+    return ask;
+}
+
+/* The first line of a client, of each kind. Answers: NULL is none, "-ERR " stands for any refusal.
+ */
+struct row {
+    const char *line;
+    enum pop3_ask any;
+    const char *any_answer;
+    enum pop3_ask own;
+    const char *own_answer;
+};
+
+static const struct row first_lines[] = {
+    {"QUIT", POP3_ASK_QUIT, "+OK bye\r\n", POP3_ASK_QUIT, "+OK bye\r\n"},
+    {"CAPA", POP3_ASK_NOTHING, CAPA_HEAD "SASL PLAIN LOGIN XOAUTH2\r\n.\r\n", POP3_ASK_NOTHING,
+     CAPA_HEAD ".\r\n"},
+    {"NOOP", POP3_ASK_NOTHING, "+OK\r\n", POP3_ASK_NOTHING, "+OK\r\n"},
+
+    {"USER someone", POP3_ASK_BACKEND, "+OK\r\n", POP3_ASK_MAILBOX, NULL},
+    {"USER", POP3_ASK_BACKEND, "+OK\r\n", POP3_ASK_MAILBOX, NULL},
+    {"PASS word with blanks", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
+    {"PASS", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
+    {"APOP a c4c9334bac560ecc979e58001b3e22fb", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
+
+    {"AUTH", POP3_ASK_NOTHING, MECHANISMS, POP3_ASK_NOTHING, "-ERR "},
+    {"AUTH ", POP3_ASK_NOTHING, MECHANISMS, POP3_ASK_NOTHING, "-ERR "},
+    {"AUTH PLAIN", POP3_ASK_BACKEND, "+ \r\n", POP3_ASK_MAILBOX, NULL},
+    {"AUTH PLAIN AGEAYg==", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
+    {"AUTH PLAIN =", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
+    {"AUTH LOGIN", POP3_ASK_BACKEND, PROMPT_USER, POP3_ASK_MAILBOX, NULL},
+    {"AUTH LOGIN YQ==", POP3_ASK_BACKEND, PROMPT_PASSWORD, POP3_ASK_MAILBOX, NULL},
+    {"AUTH XOAUTH2", POP3_ASK_BACKEND, "+ \r\n", POP3_ASK_MAILBOX, NULL},
+    {"AUTH XOAUTH2 dXNlcj0=", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
+    {"AUTH OAUTHBEARER", POP3_ASK_BACKEND, "+ \r\n", POP3_ASK_MAILBOX, NULL},
+    {"AUTH CRAM-MD5", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_MAILBOX, NULL},
+    {"AUTH NTLM", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_MAILBOX, NULL},
+    {"AUTH PLAINER", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_MAILBOX, NULL},
+
+    {"STLS", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"UTF8", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"LANG *", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"HELO x", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"LISTS", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {" LIST", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"*", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"\xFF\xFE\x01", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+
+    {"STAT", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"LIST", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"LIST 1", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"RETR 1", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"DELE 1", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"RSET", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"TOP 1 0", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"UIDL", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"LAST", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+};
+
+static void check_answer(const char *text, const char *expected)
+{
+    struct str said = buf_str(&reply);
+    if (!expected) {
+        assert_str(said, "");
+    } else if (strcmp(expected, "-ERR ") == 0) {
+        if (!str_istarts(said, expected) || said.n < 8 ||
+            memcmp(said.p + said.n - 2, "\r\n", 2) != 0) {
+            fail_msg("\"%s\" is answered \"%.*s\"", text, STR_ARG(said));
+        }
+    } else {
+        assert_str(said, expected);
+    }
+}
+
+static void check_first_line(const char *text, const struct row *row)
+{
+    struct pop3_client c;
+    pop3_client_init(&c, POP3_ANY_LOGIN);
+    assert_int_equal(line(&c, text), row->any);
+    check_answer(text, row->any_answer);
+    pop3_client_init(&c, POP3_OWN_LOGIN);
+    assert_int_equal(line(&c, text), row->own);
+    check_answer(text, row->own_answer);
+}
+
+static void test_first_lines(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(first_lines); i++) {
+        check_first_line(first_lines[i].line, &first_lines[i]);
+    }
+}
+
+/* Keywords are case-insensitive (RFC 1939 section 3). */
+static void test_case(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(first_lines); i++) {
+        char small[64];
+        text_fmt(small, sizeof(small), "%s", first_lines[i].line);
+        for (char *p = small; *p; p++) {
+            *p = (char)tolower((unsigned char)*p);
+        }
+        check_first_line(small, &first_lines[i]);
+    }
+}
+
+/* The lines of a client in turn, for exchanges of more than one. */
+static void test_exchanges(void **state)
+{
+    (void)state;
+    static const struct {
+        struct {
+            const char *line;
+            enum pop3_ask ask;
+            const char *answer;
+        } steps[5];
+    } rows[] = {
+        {{{"USER a", POP3_ASK_BACKEND, "+OK\r\n"},
+          {"CAPA", POP3_ASK_NOTHING, CAPA_HEAD "SASL PLAIN LOGIN XOAUTH2\r\n.\r\n"},
+          {"PASS b", POP3_ASK_LOGIN, NULL}}},
+        {{{"AUTH PLAIN", POP3_ASK_BACKEND, "+ \r\n"},
+          {"AGEAYg==", POP3_ASK_LOGIN, NULL},
+          {"STAT", POP3_ASK_MAILBOX, NULL}}},
+        {{{"AUTH PLAIN", POP3_ASK_BACKEND, "+ \r\n"}, {"", POP3_ASK_LOGIN, NULL}}},
+        /* A SASL line is no command, whatever it looks like. */
+        {{{"AUTH XOAUTH2", POP3_ASK_BACKEND, "+ \r\n"}, {"QUIT", POP3_ASK_LOGIN, NULL}}},
+        {{{"AUTH LOGIN", POP3_ASK_BACKEND, PROMPT_USER},
+          {"YQ==", POP3_ASK_NOTHING, PROMPT_PASSWORD},
+          {"Yg==", POP3_ASK_LOGIN, NULL},
+          {"LIST", POP3_ASK_MAILBOX, NULL}}},
+        {{{"AUTH LOGIN YQ==", POP3_ASK_BACKEND, PROMPT_PASSWORD}, {"Yg==", POP3_ASK_LOGIN, NULL}}},
+        /* "*" cancels (RFC 5034 section 4), at every prompt. */
+        {{{"AUTH PLAIN", POP3_ASK_BACKEND, "+ \r\n"},
+          {"*", POP3_ASK_NOTHING, "-ERR "},
+          {"NOOP", POP3_ASK_NOTHING, "+OK\r\n"}}},
+        {{{"AUTH LOGIN", POP3_ASK_BACKEND, PROMPT_USER},
+          {"*", POP3_ASK_NOTHING, "-ERR "},
+          {"NOOP", POP3_ASK_NOTHING, "+OK\r\n"}}},
+        {{{"AUTH LOGIN", POP3_ASK_BACKEND, PROMPT_USER},
+          {"YQ==", POP3_ASK_NOTHING, PROMPT_PASSWORD},
+          {"*", POP3_ASK_NOTHING, "-ERR "},
+          {"QUIT", POP3_ASK_QUIT, "+OK bye\r\n"}}},
+        /* A failed login leaves the client where it was. */
+        {{{"PASS a", POP3_ASK_LOGIN, NULL},
+          {"USER a", POP3_ASK_BACKEND, "+OK\r\n"},
+          {"PASS b", POP3_ASK_LOGIN, NULL}}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct pop3_client c;
+        pop3_client_init(&c, POP3_ANY_LOGIN);
+        for (size_t k = 0; k < ARRAY_LEN(rows[i].steps) && rows[i].steps[k].line; k++) {
+            assert_int_equal(line(&c, rows[i].steps[k].line), rows[i].steps[k].ask);
+            check_answer(rows[i].steps[k].line, rows[i].steps[k].answer);
+        }
+    }
+}
+
+static void test_bad_commands(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"XYZ", "STLS", "UTF8", "AUTH NTLM", ""};
+    struct pop3_client c;
+    pop3_client_init(&c, POP3_ANY_LOGIN);
+    for (size_t i = 1; i < POP3_BAD_COMMANDS; i++) {
+        assert_int_equal(line(&c, bad[i % ARRAY_LEN(bad)]), POP3_ASK_NOTHING);
+        assert_int_equal(line(&c, "NOOP"), POP3_ASK_NOTHING); /* does not make it good */
+    }
+    assert_int_equal(line(&c, "XYZ"), POP3_ASK_CLOSE);
+    assert_str(buf_str(&reply), "-ERR too many bad commands\r\n");
+}
+
+static void test_line_max(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *input;
+        size_t max;
+    } rows[] = {
+        {"", POP3_COMMAND_MAX},
+        {"LIST", POP3_COMMAND_MAX},
+        {"USER x", POP3_COMMAND_MAX},
+        {"APOP ", POP3_COMMAND_MAX},
+        {"AUTH", POP3_COMMAND_MAX},
+        {"PASS", POP3_COMMAND_MAX},
+        {"PASSX", POP3_COMMAND_MAX},
+        {"AUTH ", POP3_LONG_MAX},
+        {"auth xoauth2 x", POP3_LONG_MAX},
+        {"PASS ", POP3_LONG_MAX},
+        {"pass word", POP3_LONG_MAX},
+    };
+    struct pop3_client c;
+    pop3_client_init(&c, POP3_ANY_LOGIN);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_int_equal(pop3_client_line_max(&c, str_of(rows[i].input)), rows[i].max);
+    }
+    /* The answers to prompts may be long, what comes after them not. */
+    line(&c, "AUTH LOGIN");
+    assert_int_equal(pop3_client_line_max(&c, str_of("x")), POP3_LONG_MAX);
+    line(&c, "x");
+    assert_int_equal(pop3_client_line_max(&c, str_of("x")), POP3_LONG_MAX);
+    line(&c, "x");
+    assert_int_equal(pop3_client_line_max(&c, str_of("x")), POP3_COMMAND_MAX);
+}
+
+static const char *foreign(const char *p, size_t n)
+{
+    struct str input = exact_copy(p, n);
+    buf_free(&reply);
+    buf_init(&reply, POP3_REPLY_MAX);
+    const char *what = pop3_foreign(input, &reply);
+    free((char *)input.p);
+    assert_int_equal(what != NULL, buf_len(&reply) > 0);
+    return what;
+}
+
+/* Told from POP3 at the first octet that decides, and never before it. */
+static void test_foreign(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *input;
+        const char *what;
+        size_t from; /* octets that decide */
+    } rows[] = {
+        {"GET / HTTP/1.1\r\n", "HTTP", 5},
+        {"HEAD / HTTP/1.1\r\n", "HTTP", 6},
+        {"POST /x HTTP/1.1\r\n", "HTTP", 6},
+        {"PUT /x HTTP/1.1\r\n", "HTTP", 5},
+        {"OPTIONS * HTTP/1.1\r\n", "HTTP", 9},
+        {"CONNECT x:1 HTTP/1.1\r\n", "HTTP", 9},
+        {"PRI * HTTP/2.0\r\n", "HTTP", 5},
+        {"\x16\x03\x01\x02", "TLS", 2},
+        {"\x16\x04\x01\x02", NULL, 0},
+        {"\x16", NULL, 0},
+        {"LIST\r\n", NULL, 0},
+        {"PASS GET / HTTP\r\n", NULL, 0},
+        {"GETX / HTTP\r\n", NULL, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (size_t n = 0; n <= strlen(rows[i].input); n++) {
+            const char *what = foreign(rows[i].input, n);
+            if (rows[i].what && n >= rows[i].from) {
+                assert_non_null(what);
+                assert_string_equal(what, rows[i].what);
+                check_answer(rows[i].input, "-ERR ");
+                assert_true(buf_len(&reply) <= POP3_REPLY_MAX);
+            } else {
+                assert_null(what);
+            }
+        }
+    }
+}
+
+static void test_greeting(void **state)
+{
+    (void)state;
+    buf_free(&reply);
+    buf_init(&reply, POP3_REPLY_MAX);
+    pop3_greeting(&reply, "0123456789abcdef");
+    assert_str(buf_str(&reply), "+OK tproxy 0123456789abcdef ready\r\n");
+    assert_null(memchr(buf_str(&reply).p, '<', buf_len(&reply)));
+}
+
+static void test_response_codes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *reply;
+        bool has;
+    } rows[] = {
+        {NULL, false},
+        {"", false},
+        {"-ERR", false},
+        {"-ERR no", false},
+        {"-ERR [IN-USE] locked", true},
+        {"-ERR [in-use] locked", true},
+        {"-ERR [LOGIN-DELAY] wait", true},
+        {"-ERR [SYS/TEMP] later", true},
+        {"-ERR [SYS/PERM] never", true},
+        {"-ERR [SYS/PERM/QUOTA] never", true},
+        {"-ERR [AUTH] wrong", true},
+        {"-ERR [AUTHX] wrong", false},
+        {"-ERR [EXPIRE] x", false},
+        {"-ERR  [AUTH] two blanks", false},
+        {"-ERR text [AUTH]", false},
+        {"+OK [AUTH] odd", false},
+        {"-err [AUTH] small", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_int_equal(pop3_has_response_code(rows[i].reply), rows[i].has);
+    }
+}
+
+static const char *failure(const char *destination, enum fail class, const char *text,
+                           const char *backend_reply)
+{
+    struct error err;
+    error_set(&err, class, "%s", text);
+    buf_free(&reply);
+    buf_init(&reply, POP3_REPLY_MAX);
+    pop3_failure(&reply, destination, &err, backend_reply);
+    static char said[POP3_REPLY_MAX + 1];
+    text_fmt(said, sizeof(said), "%.*s", STR_ARG(buf_str(&reply)));
+    return said;
+}
+
+static void test_failure_classes(void **state)
+{
+    (void)state;
+    static const struct {
+        enum fail fail;
+        const char *code;
+    } rows[] = {
+        {FAIL_CONFIG, "SYS/PERM"},   {FAIL_CERT, "SYS/PERM"},    {FAIL_AUTH, "AUTH"},
+        {FAIL_DNS, "SYS/TEMP"},      {FAIL_CONNECT, "SYS/TEMP"}, {FAIL_SOCKS, "SYS/TEMP"},
+        {FAIL_TLS, "SYS/TEMP"},      {FAIL_TOKEN, "SYS/TEMP"},   {FAIL_PROTOCOL, "SYS/TEMP"},
+        {FAIL_TIMEOUT, "SYS/TEMP"},  {FAIL_REMOTE, "SYS/TEMP"},  {FAIL_LIMIT, "SYS/TEMP"},
+        {FAIL_INTERNAL, "SYS/TEMP"}, {FAIL_NONE, "SYS/TEMP"},
+    };
+    assert_int_equal(ARRAY_LEN(rows), FAIL_COUNT);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char expected[POP3_REPLY_MAX];
+        text_fmt(expected, sizeof(expected), "-ERR [%s] destination \"inbox\": it went wrong\r\n",
+                 rows[i].code);
+        assert_string_equal(failure("inbox", rows[i].fail, "it went wrong", NULL), expected);
+        assert_string_equal(failure("inbox", rows[i].fail, "it went wrong", ""), expected);
+        assert_string_equal(failure("inbox", rows[i].fail, "it went wrong", "-ERR no"), expected);
+    }
+}
+
+static void test_failure_verbatim(void **state)
+{
+    (void)state;
+    assert_string_equal(failure("inbox", FAIL_REMOTE, "x", "-ERR [IN-USE] Held by pid 12345"),
+                        "-ERR [IN-USE] Held by pid 12345\r\n");
+    assert_string_equal(failure("inbox", FAIL_AUTH, "x", "-ERR [AUTH] 100%s wrong"),
+                        "-ERR [AUTH] 100%s wrong\r\n");
+}
+
+/* A status line has at most 512 octets (RFC 1939 section 3), and one end. */
+static void test_failure_bound(void **state)
+{
+    (void)state;
+    char name[1000], reply_line[POP3_REPLY_MAX], text[FAIL_TEXT_MAX];
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    for (size_t n = 100; n < sizeof(name); n++) {
+        memset(name, 'n', n);
+        name[n] = '\0';
+        const char *said = failure(name, FAIL_REMOTE, text, NULL);
+        size_t length = strlen(said);
+        size_t whole = strlen("-ERR [SYS/TEMP] destination \"\": \r\n") + n + strlen(text);
+        assert_int_equal(length, whole < POP3_REPLY_MAX ? whole : POP3_REPLY_MAX);
+        assert_ptr_equal(strstr(said, "\r\n"), said + length - 2);
+    }
+    text_fmt(reply_line, sizeof(reply_line), "-ERR [SYS/TEMP] %0600d", 0);
+    assert_int_equal(strlen(failure("inbox", FAIL_REMOTE, "x", reply_line)), POP3_REPLY_MAX);
+}
+
+static int clean_up(void **state)
+{
+    (void)state;
+    buf_free(&reply);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_first_lines),     cmocka_unit_test(test_case),
+        cmocka_unit_test(test_exchanges),       cmocka_unit_test(test_bad_commands),
+        cmocka_unit_test(test_line_max),        cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_greeting),        cmocka_unit_test(test_response_codes),
+        cmocka_unit_test(test_failure_classes), cmocka_unit_test(test_failure_verbatim),
+        cmocka_unit_test(test_failure_bound),
+    };
+    return cmocka_run_group_tests(tests, NULL, clean_up);
+}
