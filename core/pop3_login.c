@@ -75,6 +75,7 @@ static enum pop3_login_next fail(struct pop3_login *login, enum fail class, cons
     /* What we believed of this backend may be what led us here. */
     login->memory = (struct pop3_memory){0};
     login->state = POP3_LOGIN_FAILED;
+    buf_drop(&login->out, buf_len(&login->out)); /* half a line, when the rest did not fit */
     error_set(&login->err, class, "%s", text);
     return POP3_NEXT_FAIL;
 }
