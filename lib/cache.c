@@ -95,8 +95,7 @@ static struct list *bucket_of(struct cache *cache, struct str key)
 
 static struct cache_entry *find(struct cache *cache, struct str key)
 {
-    LIST_EACH(it, bucket_of(cache, key))
-    {
+    LIST_EACH (it, bucket_of(cache, key)) {
         struct cache_entry *e = container_of(it, struct cache_entry, bucket);
         if (e->key_length == key.n && memcmp(e->key, key.p, key.n) == 0) {
             return e;
@@ -132,8 +131,7 @@ static void entry_free(struct cache_entry *e)
 
 static bool evict_one(struct cache *cache)
 {
-    LIST_EACH(it, &cache->oldest_first)
-    {
+    LIST_EACH (it, &cache->oldest_first) {
         struct cache_entry *e = container_of(it, struct cache_entry, age);
         if (!e->fetching) {
             entry_free(e);
@@ -247,7 +245,7 @@ static void ask(struct cache_entry *e, const void *request, struct cache_wait *w
     }
     if (valid) {
         cache->stats.hits++;
-        answer(w, e->value, NULL);
+        answer(w, e->value, &e->err);
     } else if (e->fetching) {
         cache->stats.misses++;
         list_append(&e->waits, &w->link);
@@ -295,8 +293,7 @@ static void conclude(struct cache_entry *e, void *value)
     assert(e->fetching);
     e->fetching = false;
     e->job = NULL;
-    LIST_EACH(it, &e->waits)
-    {
+    LIST_EACH (it, &e->waits) {
         answer(container_of(it, struct cache_wait, link), value, &e->err);
     }
     arm_forget(e);
@@ -354,8 +351,7 @@ struct cache_stats cache_stats(const struct cache *cache)
 
 static void free_waits(struct list *waits)
 {
-    LIST_EACH(it, waits)
-    {
+    LIST_EACH (it, waits) {
         wait_free(container_of(it, struct cache_wait, link));
     }
 }
@@ -366,8 +362,7 @@ void cache_free(struct cache *cache)
         return;
     }
     free_waits(&cache->answers);
-    LIST_EACH(it, &cache->oldest_first)
-    {
+    LIST_EACH (it, &cache->oldest_first) {
         struct cache_entry *e = container_of(it, struct cache_entry, age);
         free_waits(&e->waits);
         entry_free(e);

@@ -173,15 +173,40 @@ static int scan_hex4(struct scan *s, uint32_t *unit)
     return OK;
 }
 
+/* What a backslash and c stand for; 0 when that is no escape, or \u. */
+static char simple_escape(unsigned char c)
+{
+    switch (c) {
+    case '"':
+    case '\\':
+    case '/':
+        return (char)c;
+    case 'b':
+        return '\b';
+    case 'f':
+        return '\f';
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    default:
+        return 0;
+    }
+}
+
 /* What follows a backslash. */
 static int scan_escape(struct scan *s)
 {
-    if (s->p == s->end || !memchr("\"\\/bfnrtu", *s->p, 9)) {
-        return expected(s, "one of \"\\/bfnrtu after a backslash");
-    }
-    if (*s->p++ != 'u') {
+    if (s->p < s->end && simple_escape(*s->p)) {
+        s->p++;
         return OK;
     }
+    if (!at(s, 'u')) {
+        return expected(s, "one of \"\\/bfnrtu after a backslash");
+    }
+    s->p++;
     uint32_t first, second = 0;
     if (scan_hex4(s, &first) < 0) {
         return ERR;
@@ -366,6 +391,7 @@ struct json_value json_root(const struct json *doc)
 
 static const jsmntok_t *token_of(struct json_value v)
 {
+    assert(json_exists(v));
     return &v.doc->tokens[v.token];
 }
 
@@ -529,16 +555,15 @@ static size_t utf8_put(char *out, uint32_t c)
  * number. */
 static size_t decode(struct str in, char *out)
 {
-    static const char escapes[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
     size_t n = 0;
     for (size_t i = 0; i < in.n;) {
         if (in.p[i] != '\\') {
             out[n++] = in.p[i++];
             continue;
         }
-        const char *simple = strchr(escapes, in.p[i + 1]);
+        char simple = simple_escape((unsigned char)in.p[i + 1]);
         if (simple) {
-            out[n++] = meanings[simple - escapes];
+            out[n++] = simple;
             i += 2;
             continue;
         }

@@ -169,14 +169,14 @@ static int get(const char *key, struct error *err)
     struct asker a = {0};
     ask(&a, key);
     pass(0);
+    if (err) {
+        *err = a.err;
+    }
     if (!a.answers) {
         cache_cancel(a.wait);
         return -1;
     }
     assert_int_equal(a.answers, 1);
-    if (err) {
-        *err = a.err;
-    }
     return a.number;
 }
 

@@ -238,7 +238,7 @@ static void test_refuses_prefixes(void **state)
 static char *nest(size_t n, const char *open, const char *middle, const char *close)
 {
     struct buf b;
-    buf_init(&b, 64 * 1024 * 1024);
+    buf_init(&b, 64 << 20);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(buf_add(&b, open, strlen(open)), OK);
     }
