@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures tproxy beside other proxies and prints the tables of docs/performance.md.
 
-    bench/run.py [SECTION...] [--rounds N] [--binary FILE] [--build DIR] [--no-pin]
+    bench/run.py [SECTION...] [--rounds N] [--binary FILE] [--build DIR] [--no-pin] [--document]
 
 Sections: short bulk idle syscalls turn targets tls (all by default, about 7 minutes). All proxies
 run at the same time and take turns: in each round every one gets the same load; the tables show
@@ -370,7 +370,10 @@ def section_syscalls(bench: Bench) -> None:
     rows = [["**all**", *(f"**{sum(calls.values()):.1f}**" for calls in table.values())]]
     for name in names:
         rows.append(
-            [f"`{name}`", *(f"{c[name]:.1f}" if c.get(name) else "" for c in table.values())]
+            [
+                f"`{name}`",
+                *(f"{c[name]:.1f}" if c.get(name, 0) >= 0.05 else "" for c in table.values()),
+            ]
         )
     report.table(["call", *table], rows)
     if p.Tproxy.name in table:
@@ -525,7 +528,8 @@ def section_tls(bench: Bench) -> None:
             for proxy, ports in found:
                 for variant, port in ports.items():
                     before = tls.counts()
-                    args = ("--short", 4, "--login-only", "--sessions", 800 if number else 20)
+                    amount = ("--seconds", 1) if number else ("--sessions", 20)
+                    args = ("--short", 4, "--login-only", *amount)
                     result = bench.measured(proxy, port, *args)
                     after = tls.counts()
                     if number == 0:
@@ -663,12 +667,25 @@ def environment(machine: p.Machine) -> str:
     )
 
 
+def document(report: Report) -> None:
+    """Replaces everything below the heading "Results" by the tables of this run."""
+    path = TOP / "docs" / "performance.md"
+    heading = "\n# Results\n"
+    head, found, _ = path.read_text().partition(heading)
+    if not found:
+        raise RuntimeError(f"{path} has no heading 'Results'")
+    path.write_text(head + heading + "\n" + "\n\n".join(report.parts) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=" ".join(SECTIONS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--build", type=Path, default=Path(os.environ.get("B", TOP / "build")))
     parser.add_argument("--binary", type=Path, help="tproxy to measure (default: in the build)")
+    parser.add_argument(
+        "--document", action="store_true", help="put the tables into docs/performance.md"
+    )
     parser.add_argument("--no-pin", action="store_true", help="leave placement to the scheduler")
     args = parser.parse_args()
     unknown = [name for name in args.sections if name not in SECTIONS]
@@ -709,6 +726,8 @@ def main() -> int:
     )
     report.say(f"The run took {time.monotonic() - begin:.0f} s.")
     (args.build / "bench.md").write_text("\n\n".join(report.parts) + "\n")
+    if args.document:
+        document(report)
     (args.build / "bench.json").write_text(json.dumps(report.raw, indent=1) + "\n")
     print(f"written: {args.build}/bench.md, {args.build}/bench.json")
     return 0
