@@ -434,43 +434,51 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
     return OK;
 }
 
-/* Reads once and shows it. True: the socket (or TLS) may have more. */
+/* Reads once; shows what came, or if nothing came what was left and is due. True: the socket (or TLS) may have more. */
 static bool read_and_show(struct conn *c)
 {
     size_t kept = c->in ? buf_len(c->in) : 0;
     size_t cap = LOOP_SCRATCH - kept, n = 0;
     char *p = loop_scratch(c->loop);
     if (cap == 0) {
-        return false; /* the user consumes nothing: the peer has to wait */
+        /* Unless the user consumes something now the peer has to wait. */
+        if (c->show) {
+            show_data(c);
+        }
+        return conn_data(c).n < kept;
     }
-    int rc = c->tls ? read_tls(c, p, cap, &n) : read_socket(c, p, cap, &n);
+    int rc = AGAIN;
+    if (!c->eof_told) {
+        rc = c->tls ? read_tls(c, p, cap, &n) : read_socket(c, p, cap, &n);
+    }
     if (rc == ERR && c->state == STATE_OPEN) {
         set_errno(c, errno);
     }
-    if (rc != OK) {
+    if (rc == ERR) {
         return false;
     }
     if (c->in) {
         keep(c, p, n);
-    } else {
+    } else if (n) {
         c->view = p;
         c->view_len = (uint32_t)n;
     }
-    show_data(c);
-    return n == cap || c->io.ready & IO_READ;
+    if (n || (c->show && c->in)) {
+        show_data(c);
+    }
+    return n == cap || (n && (c->tls || c->io.ready & IO_READ));
 }
 
 static void read_step(struct conn *c)
 {
-    if (c->show && c->in) {
-        show_data(c);
-    }
-    c->show = false;
-    if (c->state != STATE_OPEN || c->paused || c->eof_told) {
+    if (c->paused) {
         return;
     }
     if (c->raw && !c->at_end) {
-        if (c->io.ready & IO_READ) {
+        if (c->show && c->in) {
+            show_data(c);
+        }
+        if (c->state == STATE_OPEN && !c->paused && c->io.ready & IO_READ) {
             emit(c, CONN_DATA);
         }
         return;
@@ -479,8 +487,10 @@ static void read_step(struct conn *c)
         loop_soon(c->loop, &c->task, on_task);
         return;
     }
-    /* After a failed write an end is no half-close: the kernel has told the error to the writer. */
-    if (c->state == STATE_OPEN && c->at_end && !c->paused && !c->eof_told && !c->send_broken) {
+    /* A user who has just taken over sees what is left before the end. After a failed write an end is
+     * no half-close: the kernel has told the error to the writer. */
+    bool later = (c->show && c->in) || c->send_broken;
+    if (c->state == STATE_OPEN && c->at_end && !c->paused && !c->eof_told && !later) {
         c->eof_told = true;
         emit(c, CONN_EOF);
     }
@@ -683,7 +693,7 @@ static void on_deadline(struct timer *t)
     struct conn *c = container_of(t, struct conn, timer);
     if (c->state == STATE_LINGER) {
         conn_close(c);
-    } else {
+    } else if (c->state != STATE_FAILED) {
         emit(c, CONN_TIMEOUT);
     }
 }
