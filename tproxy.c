@@ -15,6 +15,7 @@
 #include "admin.h"
 #include "admin_socket.h"
 #include "core/destination.h"
+#include "lib/conn.h"
 #include "lib/dns.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -543,7 +544,7 @@ static void on_log_retry(struct timer *t)
 static void on_turn(void *arg)
 {
     struct process *p = arg;
-    if (p->phase == PHASE_DRAINING && pop3_sessions(p->pop3) == 0) {
+    if (p->phase == PHASE_DRAINING && pop3_sessions(p->pop3) == 0 && conn_lingering() == 0) {
         loop_stop(p->loop);
     }
     if (log_flush() == AGAIN) {

@@ -67,7 +67,7 @@ struct conn {
     struct error *error;
 };
 
-static size_t conns;
+static size_t conns, lingering;
 
 static void step(struct conn *c);
 
@@ -718,6 +718,11 @@ size_t conn_count(void)
     return conns;
 }
 
+size_t conn_lingering(void)
+{
+    return lingering;
+}
+
 static void free_conn(struct task *t)
 {
     struct conn *c = container_of(t, struct conn, task);
@@ -734,6 +739,7 @@ void conn_close(struct conn *c)
         return;
     }
     int fd = c->io.fd;
+    lingering -= c->state == STATE_LINGER;
     c->state = STATE_CLOSED;
     conns--;
     timer_cancel(c->loop, &c->timer);
@@ -756,6 +762,7 @@ void conn_linger(struct conn *c)
         return;
     }
     c->state = STATE_LINGER;
+    lingering++;
     conn_deadline(c, loop_now(c->loop) + LINGER_TIME);
     loop_soon(c->loop, &c->task, on_task);
 }

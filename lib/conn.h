@@ -99,7 +99,9 @@ const struct error *conn_error(const struct conn *c);
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
 
-/* Numbers of conns that exist, lingering ones included. */
+/* Numbers of conns that exist, lingering ones included, and of these: they last 2 s at most, and a
+ * process that ends before them may destroy a last line. */
 size_t conn_count(void);
+size_t conn_lingering(void);
 
 #endif
