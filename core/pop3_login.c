@@ -406,6 +406,22 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     return fail_reply(login, FAIL_PROTOCOL, "the mail server spoke out of turn");
 }
 
+/* A server that repeats what it was sent must not make us show it to clients or write it to the log. Shorter
+ * secrets than this are part of ordinary words. */
+enum { SECRET_LEAST = 4 };
+
+static void hide(char *text, const struct secret *secret)
+{
+    if (!secret || secret->n < SECRET_LEAST) {
+        return;
+    }
+    char *at;
+    while ((at = memmem(text, strlen(text), secret->p, secret->n))) {
+        memset(at, '*', secret->n);
+        text = at + secret->n;
+    }
+}
+
 enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
 {
     buf_drop(&login->out, buf_len(&login->out));
@@ -413,6 +429,8 @@ enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
         return on_capability(login, line);
     }
     text_printable(login->reply, sizeof(login->reply), line);
+    hide(login->reply, &login->dest->password);
+    hide(login->reply, login->token);
     /* Status indicators are upper case (RFC 1939 section 3). */
     struct str rest = line;
     struct str word = str_word(&rest);
