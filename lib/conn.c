@@ -419,6 +419,9 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
         size_t got = 0;
         bool truncated = false;
         int rc = tls_read(c->tls, p + *n, cap - *n, &got, &truncated, &err);
+        if (rc == ERR && *n) {
+            return OK; /* what came before is shown first; TLS will say it again */
+        }
         if (rc == ERR) {
             set_error(c, &err);
             return ERR;
