@@ -309,6 +309,7 @@ def test_stranger_may_not_pretend_to_be_the_process(program):
 def test_reader_that_does_not_read_holds_up_nothing(make_tproxy, backend):
     tproxy = make_tproxy()
     port = tproxy.add("mail", backend.host, backend.port)
+    tproxy.admin_port()  # a line of the log tells it
     tproxy.stop_reading()
     for _ in range(400):
         use(port)
