@@ -180,11 +180,21 @@ static void follow_files(struct dns *dns)
 
 /* ---- answers to those who asked ---- */
 
+static void free_query(struct task *t)
+{
+    free(container_of(t, struct dns_query, task));
+}
+
+static void end_query(struct dns_query *q)
+{
+    list_remove(&q->link);
+    loop_bury(q->dns->loop, &q->task, free_query);
+}
+
 static void answer(struct dns_query *q, const struct dns_result *result)
 {
     struct dns_handler handler = q->handler;
-    list_remove(&q->link);
-    free(q);
+    end_query(q);
     handler.done(result, handler.arg);
 }
 
@@ -543,9 +553,7 @@ void dns_cancel(struct dns_query *q)
         return;
     }
     struct entry *e = q->entry;
-    task_cancel(&q->task);
-    list_remove(&q->link);
-    free(q);
+    end_query(q);
     if (e && e->ask && list_empty(&e->queries)) {
         forget(e);
     }

@@ -69,6 +69,11 @@ union dns_addr dns_addr_v6(const void *bytes)
     return addr;
 }
 
+uint16_t dns_addr_port(const union dns_addr *addr)
+{
+    return ntohs(addr->sa.sa_family == AF_INET ? addr->v4.sin_port : addr->v6.sin6_port);
+}
+
 void dns_addr_set_port(union dns_addr *addr, uint16_t port)
 {
     if (addr->sa.sa_family == AF_INET) {
@@ -87,13 +92,12 @@ struct dns_addr_text dns_addr_text(const union dns_addr *addr)
 {
     struct dns_addr_text text;
     char ip[INET6_ADDRSTRLEN], scope[16] = "";
+    unsigned port = dns_addr_port(addr);
     if (addr->sa.sa_family == AF_INET) {
-        unsigned port = ntohs(addr->v4.sin_port);
         inet_ntop(AF_INET, &addr->v4.sin_addr, ip, sizeof(ip));
         text_fmt(text.s, sizeof(text.s), port ? "%s:%u" : "%s", ip, port);
         return text;
     }
-    unsigned port = ntohs(addr->v6.sin6_port);
     inet_ntop(AF_INET6, &addr->v6.sin6_addr, ip, sizeof(ip));
     if (addr->v6.sin6_scope_id) {
         text_fmt(scope, sizeof(scope), "%%%u", addr->v6.sin6_scope_id);

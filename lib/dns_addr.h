@@ -26,6 +26,7 @@ int dns_addr_parse(struct str text, union dns_addr *addr) warn_unused;
 union dns_addr dns_addr_v4(const void *bytes);
 union dns_addr dns_addr_v6(const void *bytes);
 
+uint16_t dns_addr_port(const union dns_addr *addr);
 void dns_addr_set_port(union dns_addr *addr, uint16_t port);
 socklen_t dns_addr_len(const union dns_addr *addr);
 

@@ -128,13 +128,11 @@ void resolv_conf_parse(struct resolv_conf *conf, struct str text)
 
 struct dns_addr_text resolv_server_text(const union dns_addr *server)
 {
-    union dns_addr usual = *server;
-    dns_addr_set_port(&usual, DNS_PORT);
-    if (memcmp(&usual, server, sizeof(usual)) == 0) {
-        dns_addr_set_port(&usual, 0);
-        return dns_addr_text(&usual);
+    union dns_addr shown = *server;
+    if (dns_addr_port(server) == DNS_PORT) {
+        dns_addr_set_port(&shown, 0);
     }
-    return dns_addr_text(server);
+    return dns_addr_text(&shown);
 }
 
 /* ---- hosts ---- */
@@ -175,7 +173,9 @@ void hosts_free(struct hosts *hosts)
 {
     free(hosts->text);
     free(hosts->entries);
-    *hosts = (struct hosts){0};
+    hosts->text = NULL;
+    hosts->entries = NULL;
+    hosts->count = hosts->cap = 0;
 }
 
 size_t hosts_find(const struct hosts *hosts, const char *name, union dns_addr *addrs, size_t cap)
