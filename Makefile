@@ -189,7 +189,7 @@ $(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(B)/fuzz/libtproxy.a
 .PHONY: lint format check-deps check-source
 FORMATTED := $(SOURCES) $(HEADERS) $(TEST_SOURCES)
 COMPILED := $(filter %.c,$(FORMATTED))
-lint: check-deps check-source $(FORMATTED:%=$(B)/lint/%.format) $(COMPILED:%=$(B)/lint/%.gcc) $(COMPILED:%=$(B)/lint/%.clang) $(FORMATTED:%=$(B)/lint/%.tidy) $(HEADERS:%=$(B)/lint/%.alone) ## formatting, includes, clang-tidy, gcc and clang with -Werror
+lint: check-deps check-source $(FORMATTED:%=$(B)/lint/%.format) $(COMPILED:%=$(B)/lint/%.gcc) $(COMPILED:%=$(B)/lint/%.clang) $(COMPILED:%=$(B)/lint/%.tidy) $(HEADERS:%=$(B)/lint/%.alone) ## formatting, includes, clang-tidy, gcc and clang with -Werror
 	@echo lint: clean
 
 check-deps: ## who includes whom, by the table in scripts/check-deps
