@@ -67,7 +67,7 @@ int wire_listen(uint16_t port)
 
 uint16_t wire_port(int fd)
 {
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0) {
         wire_die("getsockname");

@@ -29,14 +29,14 @@ struct tls_judge {
 };
 
 /* mbedTLS asks for trusted certificates whose subject is the issuer of `child`
- * (mbedtls_x509_crt_ca_cb_t; `roots` is a struct tls_roots or NULL). The list is freed by mbedTLS.
+ * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_roots or NULL). The list is freed by mbedTLS.
  */
-int tls_roots_find(void *roots, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
+int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
 
 /* mbedTLS tells what it found about each certificate of a chain, from the root down to the server's
- * own at depth 0 (the f_vrfy of mbedtls_ssl_set_verify; `judge` is a struct tls_judge). Decides and
+ * own at depth 0 (the f_vrfy of mbedtls_ssl_set_verify; `arg` is a struct tls_judge). Decides and
  * words the complaint. */
-int tls_judge_certificate(void *judge, mbedtls_x509_crt *crt, int depth, uint32_t *flags);
+int tls_judge_certificate(void *arg, mbedtls_x509_crt *crt, int depth, uint32_t *flags);
 
 /* Adds a complaint: clauses are joined by "; ". */
 void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...) printf_like(2, 3);
