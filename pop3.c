@@ -1,4 +1,5 @@
-/* The POP3 proxy: targets, their listeners, limits and figures. What happens to one client is in session.c. */
+/* The POP3 proxy: targets, their listeners, limits and figures. What happens to one client is in
+ * session.c. */
 #include "pop3.h"
 
 #include <errno.h>
@@ -18,8 +19,8 @@
 
 enum {
     BACKLOG = 1024,
-    ACCEPT_MOST = 16,    /* in one turn */
-    KEEPALIVE_S = 60,    /* a client that is silent for so long is asked whether it is still there */
+    ACCEPT_MOST = 16, /* in one turn */
+    KEEPALIVE_S = 60, /* a client that is silent for so long is asked whether it is still there */
 };
 
 /* How long sessions of a target that is gone may go on. */
@@ -190,12 +191,14 @@ static int accept_client(struct target *target, struct sockaddr_in6 *peer)
                         SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
-/* No descriptor is left: the reserve is given up to tell one client so, then nobody is accepted for a while. */
+/* No descriptor is left: the reserve is given up to tell one client so, then nobody is accepted for
+ * a while. */
 static void refuse_for_descriptors(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
     struct sockaddr_in6 peer;
-    log_line(LOG_ERROR, "pop3", "too many open files: clients are refused (raise the limit with ulimit -n)");
+    log_line(LOG_ERROR, "pop3",
+             "too many open files: clients are refused (raise the limit with ulimit -n)");
     sys->close(pop3->reserve);
     int fd = accept_client(target, &peer);
     if (fd >= 0) {
@@ -227,7 +230,8 @@ static void refuse(struct target *target, int fd)
     struct pop3 *pop3 = target->pop3;
     struct conn *c = conn_new(pop3->loop, fd, (struct conn_handler){.event = ignore_event});
     pop3->stats.refused++;
-    log_line(LOG_WARN, "pop3", "target %s: client refused: %zu sessions, %zu of them here; at most %zu, "
+    log_line(LOG_WARN, "pop3",
+             "target %s: client refused: %zu sessions, %zu of them here; at most %zu, "
              "half of them for one target (--max-sessions)",
              target->name, pop3->sessions, target->sessions, pop3->config.max_sessions);
     if (c) {
@@ -236,8 +240,8 @@ static void refuse(struct target *target, int fd)
     }
 }
 
-/* Takes one client, and more only while the listener (which is level-triggered) reports turn after turn: so a
- * single client costs no call that finds nobody, and a burst is taken in few turns. */
+/* Takes one client, and more only while the listener (which is level-triggered) reports turn after
+ * turn: so a single client costs no call that finds nobody, and a burst is taken in few turns. */
 static void on_listener(struct io *io)
 {
     struct target *target = container_of(io, struct target, listener);
@@ -268,8 +272,9 @@ static void set_option(int fd, int level, int name, int value)
     sys->setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-/* What is set on a listener its connections inherit: no calls for each of them. TCP_USER_TIMEOUT is not among it: it also
- * breaks the connection of a client that is alive and does not read for a while; the idle timeout finds the dead. */
+/* What is set on a listener its connections inherit: no calls for each of them. TCP_USER_TIMEOUT is
+ * not among it: it also breaks the connection of a client that is alive and does not read for a
+ * while; the idle timeout finds the dead. */
 static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct error *err)
 {
     int fd = sys->socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -281,8 +286,8 @@ static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (sys->bind(fd, addr, addr_len) < 0 || sys->listen(fd, BACKLOG) < 0) {
-        error_set(err, FAIL_CONFIG, "port %u: %s", ntohs(((const struct sockaddr_in *)addr)->sin_port),
-                  strerror(errno));
+        error_set(err, FAIL_CONFIG, "port %u: %s",
+                  ntohs(((const struct sockaddr_in *)addr)->sin_port), strerror(errno));
         sys->close(fd);
         return ERR;
     }
@@ -338,12 +343,11 @@ void pop3_metrics(const struct pop3 *pop3, struct buf *out)
                    "Client connections refused because a limit was reached.", stats->refused);
     metric_counter(out, "tproxy_connections_foreign_total",
                    "Client connections that spoke something else than POP3.", stats->foreign);
-    metric_head(out, "tproxy_logins_total", METRIC_COUNTER,
-                "Logins at mail servers by result.");
+    metric_head(out, "tproxy_logins_total", METRIC_COUNTER, "Logins at mail servers by result.");
     for (size_t i = 0; i < FAIL_COUNT; i++) {
         const char *result = i == FAIL_NONE ? "ok" : fail_name((enum fail)i);
-        metric_count(out, "tproxy_logins_total",
-                     (struct metric_label[]){{"result", result}, {0}}, stats->logins[i]);
+        metric_count(out, "tproxy_logins_total", (struct metric_label[]){{"result", result}, {0}},
+                     stats->logins[i]);
     }
     metric_counter(out, "tproxy_logins_refused_fast_total",
                    "Logins refused without asking the mail server, which had just refused the same "

@@ -1,8 +1,8 @@
 /* The POP3 proxy: targets that listen, and the sessions of their clients.
  *
- * A target is a listening port that stands for one mailbox. Whoever connects is greeted at once; only a login or a
- * mailbox command makes tproxy ask the target's source for the destination, dial the mail server and log in there;
- * from then on bytes are relayed. */
+ * A target is a listening port that stands for one mailbox. Whoever connects is greeted at once;
+ * only a login or a mailbox command makes tproxy ask the target's source for the destination, dial
+ * the mail server and log in there; from then on bytes are relayed. */
 #ifndef TPROXY_POP3_H
 #define TPROXY_POP3_H
 
@@ -26,26 +26,29 @@ struct tls_roots;
 struct pop3_config {
     int64_t login_timeout;  /* from the greeting to the login, microseconds */
     int64_t answer_timeout; /* upper bound for the backend's answer to one step of the login */
-    int64_t idle_timeout;   /* of a relayed session without a byte; RFC 1939 section 3 wants at least 10 minutes */
-    size_t max_sessions;    /* at most half of them for one target */
-    bool allow_local;       /* backends on loopback and link-local addresses */
+    int64_t idle_timeout; /* of a relayed session without a byte; RFC 1939 section 3 wants at least
+                             10 minutes */
+    size_t max_sessions;  /* at most half of them for one target */
+    bool allow_local;     /* backends on loopback and link-local addresses */
 };
 
-/* What it works with stays the caller's, and lives longer. NULL and *err when the system refuses. */
+/* What it works with stays the caller's, and lives longer. NULL and *err when the system refuses.
+ */
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
                       const struct pop3_config *config, struct error *err);
 
 /* Frees it; all targets and sessions are gone before (pop3_abort). */
 void pop3_free(struct pop3 *pop3);
 
-/* Opens a listener on addr (port 0: any) for the destination that `source` finds under `name`; `dest` is what
- * it is at present. Takes a reference on dest. NULL and *err, naming the address, when it cannot listen. */
+/* Opens a listener on addr (port 0: any) for the destination that `source` finds under `name`;
+ * `dest` is what it is at present. Takes a reference on dest. NULL and *err, naming the address,
+ * when it cannot listen. */
 struct target *pop3_open(struct pop3 *pop3, const char *name, const struct sockaddr *addr,
                          socklen_t addr_len, struct dest_source *source,
                          const struct destination *dest, struct error *err);
 
-/* The destination has changed: new sessions use the new one, and what was remembered of the old one (capabilities, TLS session,
- * refused credentials) is forgotten. */
+/* The destination has changed: new sessions use the new one, and what was remembered of the old one
+ * (capabilities, TLS session, refused credentials) is forgotten. */
 void pop3_change(struct target *target, const struct destination *dest);
 
 /* Closes the listener at once; sessions may go on for 60 s and are then cut, without QUIT. */

@@ -11,7 +11,8 @@
  *      '------------> WAIT_MAILBOX -+------> BACKEND_READY                       BACKEND_FAILED
  *                                   |             |                                     |
  *                                   |             v                                     v
- *                                   '-------->  relay until one side ends     -ERR, WAIT_NOTHING again
+ *                                   '-------->  relay until one side ends     -ERR, WAIT_NOTHING
+ * again
  *
  * Callbacks note what has happened and call step(), which alone decides. */
 #include "session.h"
@@ -34,7 +35,8 @@
 #include "lib/sys.h"
 #include "lib/tls.h"
 
-/* How long refused credentials are not shown to the backend again: doubles from one refusal to the next. */
+/* How long refused credentials are not shown to the backend again: doubles from one refusal to the
+ * next. */
 #define REFUSED_FIRST SECONDS(5)
 #define REFUSED_MOST SECONDS(60)
 
@@ -216,8 +218,8 @@ static void backend_failed(struct session *s, const struct error *err)
     set_state(s, BACKEND_FAILED);
 }
 
-/* The backend has refused the credentials: the next sessions are told so without asking it again, for accounts get
- * locked. */
+/* The backend has refused the credentials: the next sessions are told so without asking it again,
+ * for accounts get locked. */
 static void remember_refusal(struct session *s)
 {
     struct target *target = s->target;
@@ -255,7 +257,8 @@ static void expect_answer(struct session *s)
     conn_deadline(s->backend, loop_now(s->target->pop3->loop) + answer_timeout(s));
 }
 
-/* The target's way to talk TLS with this backend; made when first needed. NULL: the attempt has failed. */
+/* The target's way to talk TLS with this backend; made when first needed. NULL: the attempt has
+ * failed. */
 static struct tls_client *get_tls(struct session *s)
 {
     struct target *target = s->target;
@@ -296,8 +299,9 @@ static void logged_in(struct session *s)
         target->refusals = 0;
     }
     if (s->attempt->login.stls_refused) {
-        session_log(s, LOG_WARN, "the mail server does not do STLS: going on in clear text "
-                                 "(mail.pop3.starttls.required would forbid it)");
+        session_log(s, LOG_WARN,
+                    "the mail server does not do STLS: going on in clear text "
+                    "(mail.pop3.starttls.required would forbid it)");
     }
     stats->logins[FAIL_NONE]++;
     metric_observe(&stats->latency, took);
@@ -396,7 +400,8 @@ static void backend_gone(struct session *s, enum conn_event event)
         error_set(&err, FAIL_REMOTE, "the mail server closed the connection; we waited for %s",
                   awaited(s));
     } else if (conn_error(s->backend)->fail == FAIL_REMOTE) {
-        error_set(&err, FAIL_REMOTE, "the connection to the mail server broke (%s); we waited for %s",
+        error_set(&err, FAIL_REMOTE,
+                  "the connection to the mail server broke (%s); we waited for %s",
                   conn_error(s->backend)->text, awaited(s));
     } else {
         err = *conn_error(s->backend);
@@ -495,7 +500,8 @@ static void start_attempt(struct session *s)
 
 /* ---- client ---- */
 
-/* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the session has ended. */
+/* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the
+ * session has ended. */
 static bool client_line(struct session *s)
 {
     struct str input = conn_data(s->client), line;

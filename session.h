@@ -1,5 +1,5 @@
-/* One client's session, and what sessions share with the listener: the inside of the POP3 proxy, for pop3.c and
- * session.c only. */
+/* One client's session, and what sessions share with the listener: the inside of the POP3 proxy,
+ * for pop3.c and session.c only. */
 #ifndef TPROXY_SESSION_H
 #define TPROXY_SESSION_H
 
@@ -19,9 +19,9 @@ enum { INSTALLATION_ID_LEN = 16 };
 
 struct pop3_stats {
     uint64_t accepted, refused;
-    uint64_t logins[FAIL_COUNT]; /* by result; FAIL_NONE: logged in */
-    uint64_t fast_refusals;      /* logins refused without asking the backend again */
-    uint64_t foreign;            /* clients that spoke something else than POP3 */
+    uint64_t logins[FAIL_COUNT];    /* by result; FAIL_NONE: logged in */
+    uint64_t fast_refusals;         /* logins refused without asking the backend again */
+    uint64_t foreign;               /* clients that spoke something else than POP3 */
     uint64_t to_client, to_backend; /* bytes of ended sessions */
     uint64_t tls_full, tls_resumed;
     struct metric_histogram latency; /* of successful logins at the backend */
@@ -40,8 +40,8 @@ struct pop3 {
     struct pop3_stats stats;
 };
 
-/* Everything learned about a backend and its credentials belongs to one target: dropping the target drops it, so
- * tenants are apart by construction. */
+/* Everything learned about a backend and its credentials belongs to one target: dropping the target
+ * drops it, so tenants are apart by construction. */
 struct target {
     struct pop3 *pop3;
     struct list link;
@@ -51,10 +51,10 @@ struct target {
     uint16_t port;
     struct io listener;
     struct task task;
-    struct timer timer;  /* open: accept again; closed: cut what is left */
+    struct timer timer;   /* open: accept again; closed: cut what is left */
     uint64_t accept_turn; /* when it accepted last */
     unsigned burst;       /* how many clients it takes in one turn */
-    struct list members; /* sessions */
+    struct list members;  /* sessions */
     size_t sessions;
     struct dest_source *source;
 

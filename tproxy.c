@@ -1,4 +1,5 @@
-/* tproxy: flags, wiring, signals, drain. What belongs to the whole process is in `struct process`. */
+/* tproxy: flags, wiring, signals, drain. What belongs to the whole process is in `struct process`.
+ */
 #include <arpa/inet.h>
 #include <getopt.h>
 #include <netinet/in.h>
@@ -30,7 +31,8 @@
 #define TPROXY_VERSION "unknown"
 #endif
 
-/* Descriptors for everything that is no session; and memory for it, for the sessions' share of the limit. */
+/* Descriptors for everything that is no session; and memory for it, for the sessions' share of the
+ * limit. */
 enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 2 };
 #define BASE_MEMORY (16ull << 20)
 #define SESSION_MEMORY (64ull << 10) /* with TLS, and with a queue on one side now and then */
@@ -90,7 +92,8 @@ static const char usage[] =
     "  --login-timeout S      from the greeting to the login (60)\n"
     "  --answer-timeout S     for one answer of the mail server during the login (30)\n"
     "  --idle-timeout S       of a session without a byte (600)\n"
-    "  --max-sessions N       at most half of them for one target (what descriptors and memory allow)\n"
+    "  --max-sessions N       at most half of them for one target (what descriptors and memory "
+    "allow)\n"
     "  --drain-delay S        after SIGTERM, accept for so long (0)\n"
     "  --grace S              then wait so long for sessions to end (60)\n"
     "  --version, --help\n";
@@ -155,8 +158,8 @@ static uint64_t number(const char *flag, const char *value, uint64_t least, uint
 {
     uint64_t n;
     if (text_number(str_of(value), most, &n) != OK || n < least) {
-        die("--%s %s: a number from %llu to %llu is needed", flag, value,
-            (unsigned long long)least, (unsigned long long)most);
+        die("--%s %s: a number from %llu to %llu is needed", flag, value, (unsigned long long)least,
+            (unsigned long long)most);
     }
     return n;
 }
@@ -175,7 +178,8 @@ static void parse_ports(struct options *o, const char *value)
         o->first_port = o->last_port = 0;
         return;
     }
-    if (text_number(first, 65535, &a) != OK || text_number(rest, 65535, &b) != OK || a == 0 || b < a) {
+    if (text_number(first, 65535, &a) != OK || text_number(rest, 65535, &b) != OK || a == 0 ||
+        b < a) {
         die("--target-ports %s: two ports A-B are needed, A not above B, or 0", value);
     }
     o->first_port = (uint16_t)a;
@@ -407,7 +411,8 @@ static struct target *open_target(struct process *p, const char *name,
 static const char *not_served(const struct destination *dest)
 {
     if (dest->proxy == PROXY_ON_PREMISE) {
-        return "ProxyType OnPremise needs a Connectivity Proxy, which local mode does not reach; use Internet";
+        return "ProxyType OnPremise needs a Connectivity Proxy, which local mode does not reach; "
+               "use Internet";
     }
     if (dest->auth != AUTH_BASIC && dest->auth != AUTH_NONE) {
         return "this Authentication is not served yet; use BasicAuthentication or NoAuthentication";
@@ -602,8 +607,9 @@ static size_t session_limit(uint64_t descriptors)
 {
     uint64_t memory = memory_limit();
     uint64_t by_memory = memory > BASE_MEMORY ? (memory - BASE_MEMORY) / SESSION_MEMORY : 2;
-    uint64_t by_descriptors =
-        descriptors > SPARE_DESCRIPTORS ? (descriptors - SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION : 2;
+    uint64_t by_descriptors = descriptors > SPARE_DESCRIPTORS
+                                  ? (descriptors - SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION
+                                  : 2;
     uint64_t least = by_memory < by_descriptors ? by_memory : by_descriptors;
     return least < 2 ? 2 : (size_t)least;
 }

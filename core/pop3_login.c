@@ -1,12 +1,10 @@
 /* The dialogue with the backend up to its last +OK.
  *
- *   GREETING --.                                                   .--> APOP ---------------------------.
- *              |                                                   |--> USER --> PASS -----------------|
- *              v  not known: CAPA --> CAPA_LIST --.                |--> PLAIN [--> PLAIN_MESSAGE] -----+--> READY
- *           decide() <----------------------------'--- mechanism --|
- *              |  ^                                                '--> XOAUTH2 --> XOAUTH2_TOKEN -----'
- *              v  | pop3_login_secured()                                                 | "+ {json}"
- *            STLS --> HANDSHAKE                                                          v
+ *   GREETING --.                                                   .--> APOP
+ * ---------------------------. |                                                   |--> USER -->
+ * PASS -----------------| v  not known: CAPA --> CAPA_LIST --.                |--> PLAIN [-->
+ * PLAIN_MESSAGE] -----+--> READY decide() <----------------------------'--- mechanism --| |  ^ '-->
+ * XOAUTH2 --> XOAUTH2_TOKEN -----' v  | pop3_login_secured() | "+ {json}" STLS --> HANDSHAKE v
  *                                                                                 XOAUTH2_REFUSED
  *   Every state may end in FAILED. */
 #include "core/pop3_login.h"
@@ -52,11 +50,8 @@ void pop3_login_init(struct pop3_login *login, const struct destination *dest,
                      const struct secret *token, const struct pop3_memory *memory,
                      const char *own_id, bool secure)
 {
-    *login = (struct pop3_login){.dest = dest,
-                                 .token = token,
-                                 .own_id = own_id,
-                                 .memory = *memory,
-                                 .secure = secure};
+    *login = (struct pop3_login){
+        .dest = dest, .token = token, .own_id = own_id, .memory = *memory, .secure = secure};
     buf_init(&login->out, OUT_MAX);
 }
 
@@ -165,8 +160,8 @@ static enum pop3_login_next send_xoauth2(struct pop3_login *login, bool message_
 {
     size_t n;
     char *base64 = xoauth2_message(login->dest, login->token, &n);
-    bool one_line = !login->dest->xoauth2_two_lines &&
-                    strlen("AUTH XOAUTH2 \r\n") + n <= POP3_COMMAND_MAX;
+    bool one_line =
+        !login->dest->xoauth2_two_lines && strlen("AUTH XOAUTH2 \r\n") + n <= POP3_COMMAND_MAX;
     enum pop3_login_next next;
     if (message_only) {
         next = send_parts(login, POP3_LOGIN_XOAUTH2_TOKEN, base64, "");
@@ -245,7 +240,8 @@ static enum pop3_login_next decide(struct pop3_login *login)
             return send_parts(login, POP3_LOGIN_STLS, "STLS", "");
         }
         if (required) {
-            return fail(login, FAIL_TLS, "the mail server does not offer STLS, which the destination requires");
+            return fail(login, FAIL_TLS,
+                        "the mail server does not offer STLS, which the destination requires");
         }
         login->stls_refused = true;
     }
@@ -277,7 +273,8 @@ static enum pop3_login_next on_greeting(struct pop3_login *login, struct str lin
         return fail_reply(login, FAIL_REMOTE, "the mail server refuses sessions");
     }
     if (login->own_id[0] && strstr(login->reply, login->own_id)) {
-        return fail(login, FAIL_CONFIG, "the destination's host and port lead back to tproxy itself: a loop");
+        return fail(login, FAIL_CONFIG,
+                    "the destination's host and port lead back to tproxy itself: a loop");
     }
     take_timestamp(login, line);
     return decide(login);
@@ -325,11 +322,12 @@ static enum pop3_login_next on_stls(struct pop3_login *login, bool ok)
     return decide(login);
 }
 
-/* A refusal of the login. Its response code tells whether the credentials are to blame (RFC 3206). */
+/* A refusal of the login. Its response code tells whether the credentials are to blame (RFC 3206).
+ */
 static enum pop3_login_next refused(struct pop3_login *login)
 {
-    bool other = pop3_has_response_code(login->reply) &&
-                 !str_istarts(str_of(login->reply), "-ERR [AUTH]");
+    bool other =
+        pop3_has_response_code(login->reply) && !str_istarts(str_of(login->reply), "-ERR [AUTH]");
     if (other) {
         return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
     }
@@ -394,7 +392,8 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
         return ok ? ready(login) : refused(login);
     case POP3_LOGIN_XOAUTH2:
     case POP3_LOGIN_XOAUTH2_REFUSED:
-        return ok ? fail_reply(login, FAIL_PROTOCOL, "the mail server accepts a login that was not made")
+        return ok ? fail_reply(login, FAIL_PROTOCOL,
+                               "the mail server accepts a login that was not made")
                   : refused(login);
     case POP3_LOGIN_CAPA_LIST:
     case POP3_LOGIN_HANDSHAKE:
@@ -406,8 +405,8 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     return fail_reply(login, FAIL_PROTOCOL, "the mail server spoke out of turn");
 }
 
-/* A server that repeats what it was sent must not make us show it to clients or write it to the log. Shorter
- * secrets than this are part of ordinary words. */
+/* A server that repeats what it was sent must not make us show it to clients or write it to the
+ * log. Shorter secrets than this are part of ordinary words. */
 enum { SECRET_LEAST = 4 };
 
 static void hide(char *text, const struct secret *secret)

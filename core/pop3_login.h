@@ -1,5 +1,6 @@
-/* The dialogue with the backend up to its last +OK: one reply line in, the next command out. No I/O.
- * RFC 1939 (USER, PASS, APOP), 2449 (CAPA), 2595 (STLS), 5034 (AUTH), and Google's and Microsoft's XOAUTH2. */
+/* The dialogue with the backend up to its last +OK: one reply line in, the next command out. No
+ * I/O. RFC 1939 (USER, PASS, APOP), 2449 (CAPA), 2595 (STLS), 5034 (AUTH), and Google's and
+ * Microsoft's XOAUTH2. */
 #ifndef TPROXY_CORE_POP3_LOGIN_H
 #define TPROXY_CORE_POP3_LOGIN_H
 
@@ -22,8 +23,8 @@ struct pop3_caps {
     bool known, stls, plain, xoauth2;
 };
 
-/* What earlier logins have learned, in clear text and under TLS (the answers may differ, RFC 2595 section 4);
- * spares later ones the question. Kept by the caller from one login to the next. */
+/* What earlier logins have learned, in clear text and under TLS (the answers may differ, RFC 2595
+ * section 4); spares later ones the question. Kept by the caller from one login to the next. */
 struct pop3_memory {
     struct pop3_caps clear, secure;
 };
@@ -50,7 +51,8 @@ enum pop3_login_state {
 /* What the caller does next. In every case it sends `out` first, when that is not empty. */
 enum pop3_login_next {
     POP3_NEXT_LINE, /* pass on the next line */
-    POP3_NEXT_TLS,  /* begin TLS; anything that came behind this line is an attack. Then pop3_login_secured() */
+    POP3_NEXT_TLS,  /* begin TLS; anything that came behind this line is an attack. Then
+                       pop3_login_secured() */
     POP3_NEXT_DONE, /* logged in; `reply` is the backend's last line */
     POP3_NEXT_FAIL, /* `err` says why, `reply` is the backend's last line */
 };
@@ -62,13 +64,13 @@ struct pop3_login {
     const char *own_id;             /* the caller's; a greeting that carries it is our own */
     struct pop3_memory memory;      /* with what this login has learned */
     enum pop3_login_state state;
-    bool secure;                  /* TLS stands */
-    bool stls_refused;            /* wanted, not to be had: we go on in clear text */
+    bool secure;       /* TLS stands */
+    bool stls_refused; /* wanted, not to be had: we go on in clear text */
     unsigned capa_lines;
     struct pop3_caps learning;
-    char timestamp[128];          /* of the greeting, with its brackets; "" when it has none */
-    char reply[POP3_REPLY_MAX];   /* the last status line, printable */
-    char challenge[256];          /* what the backend said to a refused token, printable */
+    char timestamp[128];        /* of the greeting, with its brackets; "" when it has none */
+    char reply[POP3_REPLY_MAX]; /* the last status line, printable */
+    char challenge[256];        /* what the backend said to a refused token, printable */
     struct buf out;
     struct error err;
 };

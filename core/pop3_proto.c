@@ -31,12 +31,12 @@ static const struct {
     const char *word;
     enum command command;
 } commands[] = {
-    {"QUIT", COMMAND_QUIT},        {"CAPA", COMMAND_CAPA},        {"NOOP", COMMAND_NOOP},
-    {"USER", COMMAND_USER},        {"PASS", COMMAND_PASS},        {"APOP", COMMAND_APOP},
-    {"AUTH", COMMAND_AUTH},        {"STLS", COMMAND_STLS},        {"UTF8", COMMAND_UNSUPPORTED},
-    {"LANG", COMMAND_UNSUPPORTED}, {"STAT", COMMAND_MAILBOX},     {"LIST", COMMAND_MAILBOX},
-    {"RETR", COMMAND_MAILBOX},     {"DELE", COMMAND_MAILBOX},     {"RSET", COMMAND_MAILBOX},
-    {"TOP", COMMAND_MAILBOX},      {"UIDL", COMMAND_MAILBOX},     {"LAST", COMMAND_MAILBOX},
+    {"QUIT", COMMAND_QUIT},        {"CAPA", COMMAND_CAPA},    {"NOOP", COMMAND_NOOP},
+    {"USER", COMMAND_USER},        {"PASS", COMMAND_PASS},    {"APOP", COMMAND_APOP},
+    {"AUTH", COMMAND_AUTH},        {"STLS", COMMAND_STLS},    {"UTF8", COMMAND_UNSUPPORTED},
+    {"LANG", COMMAND_UNSUPPORTED}, {"STAT", COMMAND_MAILBOX}, {"LIST", COMMAND_MAILBOX},
+    {"RETR", COMMAND_MAILBOX},     {"DELE", COMMAND_MAILBOX}, {"RSET", COMMAND_MAILBOX},
+    {"TOP", COMMAND_MAILBOX},      {"UIDL", COMMAND_MAILBOX}, {"LAST", COMMAND_MAILBOX},
 };
 
 /* SASL mechanisms whose credentials we accept, and drop. */
@@ -46,9 +46,11 @@ static const char capabilities_any[] = "+OK capabilities follow\r\n"
                                        "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"
                                        "SASL PLAIN LOGIN XOAUTH2\r\n.\r\n";
 
-/* What the backend offers for a login of the client's own is not known before it is asked; USER every server has. */
-static const char capabilities_own[] = "+OK capabilities follow\r\n"
-                                       "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n";
+/* What the backend offers for a login of the client's own is not known before it is asked; USER
+ * every server has. */
+static const char capabilities_own[] =
+    "+OK capabilities follow\r\n"
+    "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n";
 
 /* base64 of "Username:" and "Password:", the prompts that clients of AUTH LOGIN know. */
 static const char prompt_user[] = "+ VXNlcm5hbWU6\r\n";
@@ -75,7 +77,8 @@ size_t pop3_client_line_max(const struct pop3_client *c, struct str input)
 
 const char *pop3_foreign(struct str input, struct buf *reply)
 {
-    static const char *const methods[] = {"GET ", "HEAD ", "POST ", "PUT ", "OPTIONS ", "CONNECT ", "PRI "};
+    static const char *const methods[] = {"GET ",     "HEAD ",    "POST ", "PUT ",
+                                          "OPTIONS ", "CONNECT ", "PRI "};
     /* A TLS record of type handshake, version 3.x (RFC 8446 section 5.1). */
     if (input.n >= 2 && input.p[0] == 0x16 && input.p[1] == 0x03) {
         say(reply, "-ERR this port takes POP3 in clear text, not TLS; tproxy adds TLS towards the "
@@ -127,7 +130,8 @@ static enum pop3_ask on_auth(struct pop3_client *c, struct str args, struct buf 
         i++;
     }
     if (i == ARRAY_LEN(mechanisms)) {
-        return bad_command(c, reply, "-ERR mechanism not supported: use PLAIN, LOGIN or XOAUTH2\r\n");
+        return bad_command(c, reply,
+                           "-ERR mechanism not supported: use PLAIN, LOGIN or XOAUTH2\r\n");
     }
     bool login = str_ieq(mechanism, "LOGIN");
     if (args.n && !login) {
@@ -176,7 +180,8 @@ static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct b
         }
         return on_auth(c, args, reply);
     case COMMAND_STLS:
-        return bad_command(c, reply, "-ERR no TLS on this port; tproxy adds it towards the mail server\r\n");
+        return bad_command(c, reply,
+                           "-ERR no TLS on this port; tproxy adds it towards the mail server\r\n");
     case COMMAND_UNSUPPORTED:
         return bad_command(c, reply, "-ERR not supported\r\n");
     case COMMAND_UNKNOWN:

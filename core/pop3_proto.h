@@ -1,5 +1,6 @@
-/* POP3 as tproxy speaks it with a client before the backend takes over: a line comes in, an answer goes out, and
- * the session learns what the line asks of it. No I/O. RFC 1939, 2449 (CAPA), 5034 (AUTH), 3206 (response codes). */
+/* POP3 as tproxy speaks it with a client before the backend takes over: a line comes in, an answer
+ * goes out, and the session learns what the line asks of it. No I/O. RFC 1939, 2449 (CAPA), 5034
+ * (AUTH), 3206 (response codes). */
 #ifndef TPROXY_CORE_POP3_PROTO_H
 #define TPROXY_CORE_POP3_PROTO_H
 
@@ -50,24 +51,24 @@ enum pop3_ask {
 /* The longest line to accept next, given the beginning of the input. */
 size_t pop3_client_line_max(const struct pop3_client *c, struct str input);
 
-/* Is this input, its first line not yet complete perhaps, no POP3 at all? Then a word for the log that says what
- * it looks like ("HTTP", "TLS"), and `reply` has the answer; else NULL. */
+/* Is this input, its first line not yet complete perhaps, no POP3 at all? Then a word for the log
+ * that says what it looks like ("HTTP", "TLS"), and `reply` has the answer; else NULL. */
 const char *pop3_foreign(struct str input, struct buf *reply);
 
 /* Takes one line, without its end. `reply` has room for POP3_REPLY_MAX octets. */
 enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply);
 
-/* The greeting, with an id that a loop is recognised by. It has no <...@...>, for clients would try APOP (RFC
- * 1939 section 7). */
+/* The greeting, with an id that a loop is recognised by. It has no <...@...>, for clients would try
+ * APOP (RFC 1939 section 7). */
 void pop3_greeting(struct buf *out, const char *installation_id);
 
-/* Does a backend's reply begin with -ERR and one of the codes that clients act upon ([IN-USE], [LOGIN-DELAY],
- * [SYS/...], [AUTH])? NULL: no. */
+/* Does a backend's reply begin with -ERR and one of the codes that clients act upon ([IN-USE],
+ * [LOGIN-DELAY], [SYS/...], [AUTH])? NULL: no. */
 bool pop3_has_response_code(const char *reply);
 
 /* The line that tells the client of a failure: response code, destination, what happened; at most
- * POP3_REPLY_MAX octets. A reply of the backend that carries a response code of its own goes through as
- * it is (`backend_reply`, without its end; NULL or empty when there is none). */
+ * POP3_REPLY_MAX octets. A reply of the backend that carries a response code of its own goes
+ * through as it is (`backend_reply`, without its end; NULL or empty when there is none). */
 void pop3_failure(struct buf *out, const char *destination, const struct error *err,
                   const char *backend_reply);
 

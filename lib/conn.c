@@ -9,12 +9,12 @@
  *
  *   conn_linger: OPEN --> LINGER --> CLOSED            conn_close: any --> CLOSED
  *
- * Bytes in:   socket -> (TLS) -> the loop's scratch memory -> callback; what it leaves goes to `in`.
- * Bytes out:  conn_write -> (TLS) -> socket; what that refuses goes to `out`. A TLS record is queued whole, so
- *             mbedTLS never has a write to repeat.
+ * Bytes in:   socket -> (TLS) -> the loop's scratch memory -> callback; what it leaves goes to
+ * `in`. Bytes out:  conn_write -> (TLS) -> socket; what that refuses goes to `out`. A TLS record is
+ * queued whole, so mbedTLS never has a write to repeat.
  *
- * All work is done by step(), which the loop calls when the socket is ready and which the public functions post;
- * so no callback ever comes from inside a call. */
+ * All work is done by step(), which the loop calls when the socket is ready and which the public
+ * functions post; so no callback ever comes from inside a call. */
 #include "lib/conn.h"
 
 #include <assert.h>
@@ -40,7 +40,14 @@
 /* The default capacity of a pipe, pipe(7). */
 enum { PIPE_SIZE = 65536 };
 
-enum state { STATE_CONNECTING, STATE_OPEN, STATE_HANDSHAKE, STATE_LINGER, STATE_FAILED, STATE_CLOSED };
+enum state {
+    STATE_CONNECTING,
+    STATE_OPEN,
+    STATE_HANDSHAKE,
+    STATE_LINGER,
+    STATE_FAILED,
+    STATE_CLOSED
+};
 
 struct conn {
     struct loop *loop;
@@ -49,20 +56,20 @@ struct conn {
     struct timer timer;
     struct conn_handler handler;
     struct tls *tls;
-    struct buf *in;      /* read and not consumed; NULL when empty */
-    struct buf *out;     /* to be sent; NULL when empty */
-    struct pipe *pipe;   /* to be sent before `out`; NULL when empty */
-    const char *view;    /* during a callback: what was just read, in the scratch memory */
+    struct buf *in;    /* read and not consumed; NULL when empty */
+    struct buf *out;   /* to be sent; NULL when empty */
+    struct pipe *pipe; /* to be sent before `out`; NULL when empty */
+    const char *view;  /* during a callback: what was just read, in the scratch memory */
     uint32_t view_len;
     enum state state : 8;
     unsigned paused : 1;
     unsigned raw : 1;
-    unsigned show : 1;          /* `in` has to be shown although nothing new came */
-    unsigned at_end : 1;        /* the peer's stream has been read to its end */
-    unsigned eof_told : 1;      /* ... and the user knows */
-    unsigned drained_due : 1;   /* something was queued: DRAINED is to follow */
-    unsigned shutdown_due : 1;  /* our end of stream goes out behind what is queued */
-    unsigned send_broken : 1;   /* the peer takes nothing any more */
+    unsigned show : 1;         /* `in` has to be shown although nothing new came */
+    unsigned at_end : 1;       /* the peer's stream has been read to its end */
+    unsigned eof_told : 1;     /* ... and the user knows */
+    unsigned drained_due : 1;  /* something was queued: DRAINED is to follow */
+    unsigned shutdown_due : 1; /* our end of stream goes out behind what is queued */
+    unsigned send_broken : 1;  /* the peer takes nothing any more */
     unsigned failed_told : 1;
     struct error *error;
 };
@@ -193,7 +200,8 @@ static size_t sent(struct conn *c, ssize_t result, size_t wanted)
     if (result < 0) {
         c->io.ready &= ~(unsigned)IO_WRITE;
         if (errno != EAGAIN) {
-            /* What the peer said before it went is still to be read: step() fails the conn after that. */
+            /* What the peer said before it went is still to be read: step() fails the conn after
+             * that. */
             c->send_broken = true;
             loop_soon(c->loop, &c->task, on_task);
             return wanted;
@@ -382,8 +390,8 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
         c->at_end = true;
         return AGAIN;
     }
-    /* A short read has emptied the socket: the next edge will tell, unless the peer's end is already
-     * behind these bytes. */
+    /* A short read has emptied the socket: the next edge will tell, unless the peer's end is
+     * already behind these bytes. */
     if ((size_t)got < cap && !(c->io.ready & IO_BROKEN)) {
         c->io.ready &= ~(unsigned)IO_READ;
         c->at_end = (c->io.ready & IO_HANGUP) != 0;
@@ -437,7 +445,8 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
     return OK;
 }
 
-/* Reads once; shows what came, or if nothing came what was left and is due. True: the socket (or TLS) may have more. */
+/* Reads once; shows what came, or if nothing came what was left and is due. True: the socket (or
+ * TLS) may have more. */
 static bool read_and_show(struct conn *c)
 {
     size_t kept = c->in ? buf_len(c->in) : 0;
@@ -490,8 +499,8 @@ static void read_step(struct conn *c)
         loop_soon(c->loop, &c->task, on_task);
         return;
     }
-    /* A user who has just taken over sees what is left before the end. After a failed write an end is
-     * no half-close: the kernel has told the error to the writer. */
+    /* A user who has just taken over sees what is left before the end. After a failed write an end
+     * is no half-close: the kernel has told the error to the writer. */
     bool later = (c->show && c->in) || c->send_broken;
     if (c->state == STATE_OPEN && c->at_end && !c->paused && !c->eof_told && !later) {
         c->eof_told = true;

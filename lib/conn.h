@@ -1,9 +1,9 @@
 /* A byte stream with one callback: socket, TLS, buffers and deadline behind one face.
  *
- * The conn reads, its user is told: DATA says that conn_data() has something. What the user does not
- * consume stays and is shown again together with what comes. Writing never blocks and never calls
- * back: what the socket does not take is queued, DRAINED says when the queue is empty again. A queue has a
- * bound; who moves much pauses the source while conn_pending() of the sink is not 0.
+ * The conn reads, its user is told: DATA says that conn_data() has something. What the user does
+ * not consume stays and is shown again together with what comes. Writing never blocks and never
+ * calls back: what the socket does not take is queued, DRAINED says when the queue is empty again.
+ * A queue has a bound; who moves much pauses the source while conn_pending() of the sink is not 0.
  *
  * A conn owns memory for bytes only while its peer blocks or a line is incomplete. */
 #ifndef TPROXY_LIB_CONN_H
@@ -37,20 +37,21 @@ struct conn_handler {
     void *arg;
 };
 
-/* Wraps a connected descriptor, which it owns from now on. NULL (and the descriptor closed) when the
- * loop cannot take it. */
+/* Wraps a connected descriptor, which it owns from now on. NULL (and the descriptor closed) when
+ * the loop cannot take it. */
 struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler);
 
-/* Starts a TCP connection (non-blocking); CONNECTED or FAILED follows. NULL and *err when it cannot even be started. */
+/* Starts a TCP connection (non-blocking); CONNECTED or FAILED follows. NULL and *err when it cannot
+ * even be started. */
 struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_len,
                           struct conn_handler handler, struct error *err);
 
 /* Another owner takes over. Input that is there, or its end, is told to it again. */
 void conn_set_handler(struct conn *c, struct conn_handler handler);
 
-/* Begins a TLS handshake as client; CONNECTED or FAILED follows. Input read before and not consumed is
- * bytes that the peer sent in clear behind its consent: that fails (RFC 2595 section 2.4 and CVE-2011-0411).
- * Takes a reference on `client`. */
+/* Begins a TLS handshake as client; CONNECTED or FAILED follows. Input read before and not consumed
+ * is bytes that the peer sent in clear behind its consent: that fails (RFC 2595 section 2.4 and
+ * CVE-2011-0411). Takes a reference on `client`. */
 void conn_start_tls(struct conn *c, struct tls_client *client);
 bool conn_is_tls(const struct conn *c);
 bool conn_tls_resumed(const struct conn *c);
@@ -61,41 +62,47 @@ struct str conn_data(const struct conn *c);
 /* Drops the first n bytes of conn_data(). */
 void conn_consume(struct conn *c, size_t n);
 
-/* The first line of conn_data(), without its LF or CRLF; *octets is its length with it, for conn_consume. AGAIN: not yet
- * complete. ERR: longer than `max` octets, line end included. Valid until the callback returns. */
+/* The first line of conn_data(), without its LF or CRLF; *octets is its length with it, for
+ * conn_consume. AGAIN: not yet complete. ERR: longer than `max` octets, line end included. Valid
+ * until the callback returns. */
 int conn_line(const struct conn *c, size_t max, struct str *line, size_t *octets) warn_unused;
 
-/* Stops and starts reading: no DATA and no EOF while paused. On resume, what is there is shown (later, as an event). */
+/* Stops and starts reading: no DATA and no EOF while paused. On resume, what is there is shown
+ * (later, as an event). */
 void conn_pause(struct conn *c);
 void conn_resume(struct conn *c);
 
-/* Sends, or queues, all n bytes. A connection that is gone swallows them; FAILED follows. More than the queue
- * holds (CONN_QUEUE_MAX) fails the connection with FAIL_LIMIT. */
+/* Sends, or queues, all n bytes. A connection that is gone swallows them; FAILED follows. More than
+ * the queue holds (CONN_QUEUE_MAX) fails the connection with FAIL_LIMIT. */
 void conn_write(struct conn *c, const void *p, size_t n);
 enum { CONN_QUEUE_MAX = 256 * 1024 };
 
 /* Bytes that have not left yet. */
 size_t conn_pending(const struct conn *c);
 
-/* Raw mode: the conn does not read by itself; DATA says that conn_splice may find something. Only in clear text. */
+/* Raw mode: the conn does not read by itself; DATA says that conn_splice may find something. Only
+ * in clear text. */
 void conn_set_raw(struct conn *c, bool raw);
 
-/* Moves what `from` has (at most a pipe full) to `to` inside the kernel. OK: *n bytes moved, some of which may
- * be pending at `to`. AGAIN: nothing there; an event follows, CONN_DATA or CONN_EOF. ERR: not possible here (TLS, queued bytes, no pipe left): copy instead. */
+/* Moves what `from` has (at most a pipe full) to `to` inside the kernel. OK: *n bytes moved, some
+ * of which may be pending at `to`. AGAIN: nothing there; an event follows, CONN_DATA or CONN_EOF.
+ * ERR: not possible here (TLS, queued bytes, no pipe left): copy instead. */
 int conn_splice(struct conn *from, struct conn *to, size_t *n) warn_unused;
 
 /* Sends the end of our stream after what is queued. The peer may still send. */
 void conn_shutdown(struct conn *c);
 
-/* At `due` (absolute, microseconds) TIMEOUT comes; 0 takes the deadline away. Pushing it further away is free. */
+/* At `due` (absolute, microseconds) TIMEOUT comes; 0 takes the deadline away. Pushing it further
+ * away is free. */
 void conn_deadline(struct conn *c, int64_t due);
 
 /* Why it failed; of FAIL_NONE while it has not. Valid as long as the conn. */
 const struct error *conn_error(const struct conn *c);
 
-/* Both closes: no event any more, memory is freed at the end of the turn, NULL is allowed. conn_close drops what is queued. conn_linger
- * sends what is queued, ends our stream, discards what still comes for at most 2 s, and only then closes:
- * otherwise the kernel's reset could destroy our last line. */
+/* Both closes: no event any more, memory is freed at the end of the turn, NULL is allowed.
+ * conn_close drops what is queued. conn_linger sends what is queued, ends our stream, discards what
+ * still comes for at most 2 s, and only then closes: otherwise the kernel's reset could destroy our
+ * last line. */
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
 

@@ -11,13 +11,13 @@ static const struct {
     const char *name;
     bool may_pass;
 } classes[] = {
-    [FAIL_NONE] = {"none", false},         [FAIL_CONFIG] = {"config", false},
-    [FAIL_DNS] = {"dns", true},            [FAIL_CONNECT] = {"connect", true},
-    [FAIL_SOCKS] = {"socks", true},        [FAIL_TLS] = {"tls", true},
-    [FAIL_CERT] = {"certificate", false},  [FAIL_TOKEN] = {"token", true},
-    [FAIL_AUTH] = {"auth", false},         [FAIL_PROTOCOL] = {"protocol", true},
-    [FAIL_TIMEOUT] = {"timeout", true},    [FAIL_REMOTE] = {"remote", true},
-    [FAIL_LIMIT] = {"limit", true},        [FAIL_INTERNAL] = {"internal", true},
+    [FAIL_NONE] = {"none", false},        [FAIL_CONFIG] = {"config", false},
+    [FAIL_DNS] = {"dns", true},           [FAIL_CONNECT] = {"connect", true},
+    [FAIL_SOCKS] = {"socks", true},       [FAIL_TLS] = {"tls", true},
+    [FAIL_CERT] = {"certificate", false}, [FAIL_TOKEN] = {"token", true},
+    [FAIL_AUTH] = {"auth", false},        [FAIL_PROTOCOL] = {"protocol", true},
+    [FAIL_TIMEOUT] = {"timeout", true},   [FAIL_REMOTE] = {"remote", true},
+    [FAIL_LIMIT] = {"limit", true},       [FAIL_INTERNAL] = {"internal", true},
 };
 static_assert(ARRAY_LEN(classes) == FAIL_COUNT, "every class has its row");
 

@@ -4,9 +4,10 @@
  *       ^                                                                                  |
  *       '----------------------------------------------------------------------------------'
  *
- * Descriptors are registered once, edge-triggered for both directions; what they are ready for is kept in
- * their `ready` bits, so nobody ever changes a registration. Work that found more to do than one
- * helping puts itself on the ready list, which is served round robin for a bounded time. */
+ * Descriptors are registered once, edge-triggered for both directions; what they are ready for is
+ * kept in their `ready` bits, so nobody ever changes a registration. Work that found more to do
+ * than one helping puts itself on the ready list, which is served round robin for a bounded time.
+ */
 #include "lib/loop.h"
 
 #include <assert.h>
@@ -25,7 +26,8 @@ enum {
     FIRST_HEAP = 64, /* timers before the heap grows */
 };
 
-/* After this time in a turn the ready list gives way to new events, and no second long step begins. */
+/* After this time in a turn the ready list gives way to new events, and no second long step begins.
+ */
 #define READY_TIME MILLIS(2)
 #define LONG_STEP_TIME MILLIS(1)
 

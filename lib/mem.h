@@ -6,8 +6,9 @@
 
 #include "lib/base.h"
 
-/* Like malloc, calloc, realloc, strdup, strndup, but never NULL: out of memory ends the process with a message.
- * All sizes that depend on a peer are bounded before they get here. The caller frees with free(). */
+/* Like malloc, calloc, realloc, strdup, strndup, but never NULL: out of memory ends the process
+ * with a message. All sizes that depend on a peer are bounded before they get here. The caller
+ * frees with free(). */
 void *mem_alloc(size_t n);
 void *mem_zalloc(size_t n);
 void *mem_realloc(void *p, size_t n);

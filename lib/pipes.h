@@ -1,5 +1,5 @@
-/* Kernel pipes for splice(2), lent and taken back. Their number is bounded, for the kernel charges all
- * pipes of a user id on the machine to one account; who gets none copies. */
+/* Kernel pipes for splice(2), lent and taken back. Their number is bounded, for the kernel charges
+ * all pipes of a user id on the machine to one account; who gets none copies. */
 #ifndef TPROXY_LIB_PIPES_H
 #define TPROXY_LIB_PIPES_H
 

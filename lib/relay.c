@@ -77,26 +77,31 @@ static void moved(struct lane *lane, size_t n)
 static size_t begun_marker(struct str s)
 {
     static const char marker[] = "\r\n.\r\n";
-    for (size_t n = sizeof(marker) - 2; n > 0; n--) {
-        if (s.n > n && memcmp(s.p + s.n - n, marker, n) == 0) {
-            return n;
-        }
+    size_t n = sizeof(marker) - 1;
+    while (n > 0 && (s.n <= n || memcmp(s.p + s.n - n, marker, n) != 0)) {
+        n--;
     }
-    return 0;
+    return n == sizeof(marker) - 1 ? 0 : n;
 }
 
 static void copy(struct lane *lane)
 {
     struct str data = conn_data(lane->source);
+    size_t held = 0;
     if (data.n == LOOP_SCRATCH) {
-        /* There is more behind a full read: bulk. A marker that it would cut waits for its rest. */
-        size_t held = begun_marker(data);
+        /* A full read: bulk. A marker that it would cut waits for its rest. */
+        held = begun_marker(data);
         data.n -= held;
         lane->splicing = held == 0 && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
     }
     conn_write(lane->sink, data.p, data.n);
     conn_consume(lane->source, data.n);
     moved(lane, data.n);
+    if (held && !conn_pending(lane->sink)) {
+        /* To be shown again with what comes behind it, or alone when nothing has come. */
+        conn_pause(lane->source);
+        conn_resume(lane->source);
+    }
     if (lane->splicing) {
         conn_set_raw(lane->source, true);
     }

@@ -1,9 +1,11 @@
-/* Two connections become one stream each way, until one event ENDED. Bytes go through untouched; what a side
- * does not take stops the reading of the other. In clear text bulk transfers move inside the kernel.
+/* Two connections become one stream each way, until one event ENDED. Bytes go through untouched;
+ * what a side does not take stops the reading of the other. In clear text bulk transfers move
+ * inside the kernel.
  *
- * Half-close: an end of stream from `client` is passed on to `backend` when that is clear text. A TLS backend
- * would drop its answers on close_notify (so servers do): it is not told, and the relay ends when it has been silent for 2 s. When `backend`
- * ends its stream the relay ends. The relay itself never sends a byte of its own. */
+ * Half-close: an end of stream from `client` is passed on to `backend` when that is clear text. A
+ * TLS backend would drop its answers on close_notify (so servers do): it is not told, and the relay
+ * ends when it has been silent for 2 s. When `backend` ends its stream the relay ends. The relay
+ * itself never sends a byte of its own. */
 #ifndef TPROXY_LIB_RELAY_H
 #define TPROXY_LIB_RELAY_H
 
@@ -23,14 +25,15 @@ enum relay_end {
     RELAY_IDLE,           /* neither said anything for the idle time */
 };
 
-/* Called once, never from inside a relay function. Both conns still exist and are the owner's again, to be
- * closed or lingered; the relay is still the owner's to free. */
+/* Called once, never from inside a relay function. Both conns still exist and are the owner's
+ * again, to be closed or lingered; the relay is still the owner's to free. */
 struct relay_handler {
     void (*ended)(struct relay *r, enum relay_end end, void *arg);
     void *arg;
 };
 
-/* Takes over the handlers and deadlines of both conns; input that they hold is relayed first. idle: microseconds without a byte. */
+/* Takes over the handlers and deadlines of both conns; input that they hold is relayed first. idle:
+ * microseconds without a byte. */
 struct relay *relay_start(struct loop *loop, struct conn *client, struct conn *backend,
                           int64_t idle, struct relay_handler handler);
 

@@ -13,8 +13,9 @@
 
 /* Each entry behaves like the system call of its name: -1 and errno on failure. */
 struct sys {
-    int64_t (*now)(void);               /* monotonic clock, microseconds */
-    void (*random)(void *out, size_t n); /* unpredictable bytes; never fails, never blocks after boot */
+    int64_t (*now)(void); /* monotonic clock, microseconds */
+    void (*random)(void *out,
+                   size_t n); /* unpredictable bytes; never fails, never blocks after boot */
 
     int (*socket)(int domain, int type, int protocol);
     int (*bind)(int fd, const struct sockaddr *addr, socklen_t n);

@@ -38,7 +38,8 @@ struct str str_trim(struct str s);
  * word when there is none. */
 struct str str_word(struct str *rest);
 
-/* Cuts *rest at the first `sep`; returns what was before it, *rest is what is behind (empty when there was none). */
+/* Cuts *rest at the first `sep`; returns what was before it, *rest is what is behind (empty when
+ * there was none). */
 struct str str_cut(struct str *rest, char sep);
 
 /* ASCII case-insensitive equality of C strings. */
@@ -50,11 +51,12 @@ int text_number(struct str s, uint64_t max, uint64_t *value) warn_unused;
 /* Formats into out[cap], cut at the end, always terminated. Returns the length written. */
 size_t text_fmt(char *out, size_t cap, const char *fmt, ...) printf_like(3, 4);
 
-/* Copies s into out[cap] for people to read: control bytes, DEL and bytes that are not valid UTF-8 become '?',
- * cut at the end at a character boundary. Returns out. */
+/* Copies s into out[cap] for people to read: control bytes, DEL and bytes that are not valid UTF-8
+ * become '?', cut at the end at a character boundary. Returns out. */
 char *text_printable(char *out, size_t cap, struct str s);
 
-/* Length of the UTF-8 character (RFC 3629 section 4) that the non-empty s begins with, 0 when there is none. */
+/* Length of the UTF-8 character (RFC 3629 section 4) that the non-empty s begins with, 0 when there
+ * is none. */
 size_t text_utf8_length(struct str s);
 
 /* Replaces control bytes by spaces, in place. */
@@ -63,11 +65,12 @@ void text_sanitize(char *s);
 /* Bytes needed for the base64 form of n bytes, with padding and NUL (RFC 4648 section 4). */
 #define TEXT_BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
 
-/* Writes the base64 form with padding, terminated; out has TEXT_BASE64_SIZE(n) bytes. Returns its length. */
+/* Writes the base64 form with padding, terminated; out has TEXT_BASE64_SIZE(n) bytes. Returns its
+ * length. */
 size_t text_base64(char *out, const void *in, size_t n);
 
-/* Decodes strict base64 (padding required, no line breaks, unused bits zero) into out[cap]; *n is the
- * number of bytes. ERR when malformed or too long. `out` may be `in.p` itself. */
+/* Decodes strict base64 (padding required, no line breaks, unused bits zero) into out[cap]; *n is
+ * the number of bytes. ERR when malformed or too long. `out` may be `in.p` itself. */
 int text_unbase64(void *out, size_t cap, struct str in, size_t *n) warn_unused;
 
 #endif

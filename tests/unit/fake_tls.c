@@ -1,5 +1,6 @@
-/* lib/tls.h over a toy: both sides say HELLO, then come records: length (2 bytes, big endian), text. An empty record is
- * close_notify. It lets a simulated server cut its records at every size, which no real one does on demand. */
+/* lib/tls.h over a toy: both sides say HELLO, then come records: length (2 bytes, big endian),
+ * text. An empty record is close_notify. It lets a simulated server cut its records at every size,
+ * which no real one does on demand. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

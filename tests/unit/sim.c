@@ -29,7 +29,8 @@ struct sim_stream {
     size_t taken;    /* of `in`, by tproxy */
     size_t visible;  /* of `in`, so far */
     bool fin, fin_visible, reset;
-    bool reset_told; /* the first call that meets a reset takes the error with it; later ones see an end */
+    bool reset_told; /* the first call that meets a reset takes the error with it; later ones see an
+                        end */
     struct bytes out; /* from tproxy */
     size_t window;    /* how much more the actor's side takes now */
     bool out_ended;   /* tproxy shut down or closed */
@@ -155,7 +156,8 @@ static void sim_random(void *out, size_t n)
 static int sim_socket(int domain, int type, int protocol)
 {
     (void)protocol;
-    return new_slot(domain == AF_UNIX || (type & SOCK_DGRAM) == SOCK_DGRAM ? KIND_OTHER : KIND_STREAM);
+    return new_slot(domain == AF_UNIX || (type & SOCK_DGRAM) == SOCK_DGRAM ? KIND_OTHER
+                                                                           : KIND_STREAM);
 }
 
 static int sim_bind(int fd, const struct sockaddr *addr, socklen_t n)
@@ -427,7 +429,8 @@ static int collect(struct epoll_event *events, int max)
     size_t first = sim_rand(MAX_FDS);
     for (size_t i = 0; i < MAX_FDS && n < max; i++) {
         struct slot *slot = &world.slots[(first + i) % MAX_FDS];
-        uint32_t mask = slot->watched ? ready_mask(slot) & (slot->interest | EPOLLERR | EPOLLHUP) : 0;
+        uint32_t mask =
+            slot->watched ? ready_mask(slot) & (slot->interest | EPOLLERR | EPOLLHUP) : 0;
         bool level = !(slot->interest & EPOLLET);
         if (mask && (level || slot->stream->edge)) {
             events[n].events = mask;

@@ -1,6 +1,7 @@
-/* A simulated world behind `sys`: a clock, streams, pipes and epoll, in which bytes arrive in pieces of every size, sends are taken
- * in part, peers vanish and time leaps ahead when nothing else can happen. Everything follows from a
- * seed. The peers of tproxy's sockets are actors of the test. */
+/* A simulated world behind `sys`: a clock, streams, pipes and epoll, in which bytes arrive in
+ * pieces of every size, sends are taken in part, peers vanish and time leaps ahead when nothing
+ * else can happen. Everything follows from a seed. The peers of tproxy's sockets are actors of the
+ * test. */
 #ifndef TPROXY_TESTS_SIM_H
 #define TPROXY_TESTS_SIM_H
 
@@ -10,7 +11,8 @@
 
 struct sim_stream;
 
-/* The other end of a stream. run() is called again and again; it returns true when it did something. */
+/* The other end of a stream. run() is called again and again; it returns true when it did
+ * something. */
 struct sim_actor {
     bool (*run)(struct sim_actor *actor);
     struct sim_stream *stream;
@@ -26,7 +28,8 @@ int sim_stop(void);
 size_t sim_rand(size_t n);
 bool sim_chance(int percent);
 
-/* Who answers when tproxy connects somewhere: fills in an actor, or returns NULL: the connection is refused. */
+/* Who answers when tproxy connects somewhere: fills in an actor, or returns NULL: the connection is
+ * refused. */
 void sim_on_connect(struct sim_actor *(*connected)(void));
 
 /* Connects an actor to tproxy's listener. */

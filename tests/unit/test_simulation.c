@@ -1,6 +1,6 @@
-/* Whole sessions in a simulated world: a client, tproxy, a mail server. Of every seed: which bytes come when, in
- * which pieces, with which TLS, who vanishes, who falls silent. Whatever happens, bytes are relayed
- * exactly, nobody but the client says QUIT, and nothing is left behind.
+/* Whole sessions in a simulated world: a client, tproxy, a mail server. Of every seed: which bytes
+ * come when, in which pieces, with which TLS, who vanishes, who falls silent. Whatever happens,
+ * bytes are relayed exactly, nobody but the client says QUIT, and nothing is left behind.
  *
  * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
 #include <setjmp.h>
@@ -40,12 +40,12 @@ struct server {
     struct sim_actor actor;
     bool greeted, secure, gone;
     bool offers_stls, offers_plain;
-    size_t read;          /* of what tproxy sent */
-    struct buf heard;     /* in clear text: all of it; lines are taken off its start */
+    size_t read;      /* of what tproxy sent */
+    struct buf heard; /* in clear text: all of it; lines are taken off its start */
     enum fate fate;
-    size_t fate_line;     /* how many lines it lives to see */
+    size_t fate_line; /* how many lines it lives to see */
     size_t lines;
-    bool in;              /* logged in */
+    bool in;                /* logged in */
     struct buf said, asked; /* after the login, in clear text */
 };
 
@@ -57,10 +57,10 @@ struct client {
     size_t n, next;
     bool pipelined, half_close, gone, finished;
     enum fate fate;
-    size_t fate_bytes;  /* how many bytes it lives to see */
-    size_t read;        /* of the answers */
-    bool multi;         /* the answer under way has several lines */
-    struct buf asked;   /* what it asked of the mailbox */
+    size_t fate_bytes; /* how many bytes it lives to see */
+    size_t read;       /* of the answers */
+    bool multi;        /* the answer under way has several lines */
+    struct buf asked;  /* what it asked of the mailbox */
 };
 
 static struct {
@@ -112,7 +112,10 @@ static void serve_message(struct server *s)
     size_t n = sim_chance(15) ? sim_rand(400000) : sim_rand(3000);
     char *body = mem_alloc(n + 1);
     for (size_t i = 0; i < n; i++) {
-        body[i] = sim_chance(3) ? '\r' : sim_chance(3) ? '\n' : sim_chance(3) ? '.' : (char)(' ' + sim_rand(90));
+        body[i] = sim_chance(3)   ? '\r'
+                  : sim_chance(3) ? '\n'
+                  : sim_chance(3) ? '.'
+                                  : (char)(' ' + sim_rand(90));
     }
     serve_text(s, "+OK message follows\r\n");
     serve(s, body, n);
@@ -252,7 +255,8 @@ static bool answered(struct client *c)
 {
     size_t n;
     const char *p = sim_received(&c->actor, &n);
-    const char *line = p + c->read, *end = n > c->read ? memmem(line, n - c->read, "\r\n", 2) : NULL;
+    const char *line = p + c->read,
+               *end = n > c->read ? memmem(line, n - c->read, "\r\n", 2) : NULL;
     if (!end) {
         return false;
     }
@@ -317,7 +321,8 @@ static enum fate choose_fate(void)
 
 static void cast_client(struct client *c)
 {
-    static const char *const mailbox[] = {"STAT", "LIST", "RETR 1", "RETR 2", "DELE 1", "NOOP", "UIDL 1"};
+    static const char *const mailbox[] = {"STAT",   "LIST", "RETR 1", "RETR 2",
+                                          "DELE 1", "NOOP", "UIDL 1"};
     *c = (struct client){.actor.run = client_run};
     buf_init(&c->asked, 1 << 20);
     if (sim_chance(30)) {
@@ -400,11 +405,12 @@ static const struct destination *make_destination(void)
     struct destination_problem problem;
     play.implicit_tls = sim_chance(25);
     const char *p = play.implicit_tls ? "pop3s" : "pop3";
-    text_fmt(text, sizeof(text),
-             "{\"Name\":\"sim\",\"Type\":\"MAIL\",\"ProxyType\":\"Internet\",\"mail.user\":\"u\","
-             "\"mail.password\":\"p\",\"mail.transport.protocol\":\"%s\",\"mail.%s.host\":\"10.0.0.1\","
-             "\"mail.%s.starttls.enable\":\"%s\"}",
-             p, p, p, sim_chance(50) ? "true" : "false");
+    text_fmt(
+        text, sizeof(text),
+        "{\"Name\":\"sim\",\"Type\":\"MAIL\",\"ProxyType\":\"Internet\",\"mail.user\":\"u\","
+        "\"mail.password\":\"p\",\"mail.transport.protocol\":\"%s\",\"mail.%s.host\":\"10.0.0.1\","
+        "\"mail.%s.starttls.enable\":\"%s\"}",
+        p, p, p, sim_chance(50) ? "true" : "false");
     struct json *doc = json_parse(str_of(text), &err);
     struct properties *props = properties_from_json(json_root(doc), &err);
     const struct destination *dest = destination_new(props, true, &problem);
