@@ -1,0 +1,667 @@
+/* Byte streams over real sockets: what is shown when, what is kept, how it ends. */
+#include "lib/conn.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include "lib/loop.h"
+#include "lib/pipes.h"
+#include "tests/unit/check.h"
+#include "tests/unit/streams.h"
+
+static struct loop *loop;
+static struct seen a, b;
+static int peer, other_peer;
+
+static int set_up(void **state)
+{
+    (void)state;
+    struct error err;
+    test_sys_init();
+    loop = loop_new(&err);
+    seen_start(&a, loop, false, &peer);
+    seen_start(&b, loop, false, &other_peer);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    conn_close(a.conn);
+    conn_close(b.conn);
+    buf_free(&a.data);
+    buf_free(&b.data);
+    if (peer >= 0) {
+        close(peer);
+    }
+    close(other_peer);
+    loop_turn(loop, false);
+    assert_int_equal(conn_count(), 0);
+    pipes_close();
+    loop_free(loop);
+    return 0;
+}
+
+/* Makes `a` a conn over TCP, where a reset is possible. */
+static void use_tcp(void)
+{
+    conn_close(a.conn);
+    close(peer);
+    buf_free(&a.data);
+    seen_start(&a, loop, true, &peer);
+}
+
+static void peer_close(void)
+{
+    close(peer);
+    peer = -1;
+}
+
+static void peer_reset(void)
+{
+    struct linger at_once = {.l_onoff = 1};
+    setsockopt(peer, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    peer_close();
+}
+
+static unsigned events(const struct seen *s)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < EVENTS; i++) {
+        n += s->count[i];
+    }
+    return n;
+}
+
+/* Everything that the peer gets until nothing more comes, or to the end of the stream. */
+static size_t drain(struct buf *to, bool *end)
+{
+    size_t n, total = 0;
+    do {
+        n = peer_read(peer, to, end);
+        total += n;
+        turn_quietly(loop);
+    } while (n);
+    return total;
+}
+
+/* ---- in ---- */
+
+static void test_data(void **state)
+{
+    (void)state;
+    peer_send(peer, "hello", 5);
+    await_bytes(loop, &a, 5);
+    peer_send(peer, " you", 4);
+    await_bytes(loop, &a, 9);
+    assert_str(buf_str(&a.data), "hello you");
+    assert_int_equal(events(&a), 2);
+    assert_int_equal(conn_data(a.conn).n, 0);
+}
+
+/* What is left is shown again, together with what comes. */
+static void test_leftover(void **state)
+{
+    (void)state;
+    a.hold = true;
+    peer_send(peer, "abc", 3);
+    await_event(loop, &a, CONN_DATA);
+    assert_str(conn_data(a.conn), "abc");
+    conn_consume(a.conn, 1);
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 1);
+    peer_send(peer, "def", 3);
+    await_event(loop, &a, CONN_DATA);
+    assert_str(conn_data(a.conn), "bcdef");
+    a.hold = false;
+    peer_send(peer, "g", 1);
+    await_bytes(loop, &a, 6);
+    assert_str(buf_str(&a.data), "bcdefg");
+}
+
+/* Who consumes nothing makes the peer wait. */
+static void test_leftover_bound(void **state)
+{
+    (void)state;
+    static char block[4 * LOOP_SCRATCH];
+    a.hold = true;
+    use_tcp();
+    a.hold = true;
+    ssize_t n;
+    size_t total = 0;
+    pattern_fill(block, 0, sizeof(block));
+    while ((n = send(peer, block + total, sizeof(block) - total, MSG_NOSIGNAL)) > 0) {
+        total += (size_t)n;
+        turn_quietly(loop);
+    }
+    assert_true(conn_data(a.conn).n <= LOOP_SCRATCH);
+    assert_true(pattern_is(conn_data(a.conn), 0));
+    a.hold = false;
+    conn_pause(a.conn);
+    conn_resume(a.conn);
+    await_bytes(loop, &a, total);
+    assert_true(pattern_is(buf_str(&a.data), 0));
+}
+
+/* The lines of `text` as they come out when it arrives in two pieces, cut at `at`. */
+struct lines {
+    char text[256];
+    size_t max;
+    int last;
+};
+
+static void take_lines(struct seen *s, enum conn_event event)
+{
+    struct lines *lines = s->arg;
+    struct str line;
+    size_t octets;
+    if (event != CONN_DATA) {
+        return;
+    }
+    while ((lines->last = conn_line(s->conn, lines->max, &line, &octets)) == OK) {
+        size_t n = strlen(lines->text);
+        text_fmt(lines->text + n, sizeof(lines->text) - n, "[%.*s]", STR_ARG(line));
+        conn_consume(s->conn, octets);
+    }
+}
+
+static void test_lines_split_everywhere(void **state)
+{
+    (void)state;
+    static const char text[] = "USER a\r\nPASS b c\nx\r\r\n\r\n\nLIST\r\nQU";
+    static const char expected[] = "[USER a][PASS b c][x\r][][][LIST]";
+    struct lines lines = {.max = 10};
+    a.hold = true;
+    a.also = take_lines;
+    a.arg = &lines;
+    for (size_t at = 1; at < strlen(text); at++) {
+        lines.text[0] = '\0';
+        peer_send(peer, text, at);
+        turn_quietly(loop);
+        peer_send(peer, text + at, strlen(text) - at);
+        turn_quietly(loop);
+        assert_string_equal(lines.text, expected);
+        assert_int_equal(lines.last, AGAIN);
+        assert_str(conn_data(a.conn), "QU");
+        conn_consume(a.conn, 2);
+    }
+    lines.text[0] = '\0';
+    for (size_t i = 0; i < strlen(text); i++) {
+        peer_send(peer, text + i, 1);
+        turn_quietly(loop);
+    }
+    assert_string_equal(lines.text, expected);
+}
+
+/* A limit counts the octets with the line's end, whole or not. */
+static void test_line_limit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t max;
+        int rc;
+    } rows[] = {
+        {"abc\r\n", 5, OK}, {"abc\r\n", 4, ERR}, {"abc\n", 4, OK},    {"abc\n", 3, ERR},
+        {"abc", 4, AGAIN},  {"abc", 3, ERR},     {"abc\r", 5, AGAIN}, {"abc\r", 4, ERR},
+        {"\n", 1, OK},      {"x\n", 1, ERR},
+    };
+    a.hold = true;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct str line;
+        size_t octets;
+        peer_send(peer, rows[i].text, strlen(rows[i].text));
+        await_event(loop, &a, CONN_DATA);
+        assert_int_equal(conn_line(a.conn, rows[i].max, &line, &octets), rows[i].rc);
+        conn_consume(a.conn, conn_data(a.conn).n);
+    }
+}
+
+static void test_pause(void **state)
+{
+    (void)state;
+    conn_pause(a.conn);
+    peer_send(peer, "abc", 3);
+    peer_close();
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 0);
+    conn_resume(a.conn);
+    assert_int_equal(events(&a), 0); /* never from inside a call */
+    await_event(loop, &a, CONN_EOF);
+    assert_str(buf_str(&a.data), "abc");
+    assert_int_equal(events(&a), 2);
+}
+
+/* What was left before the pause is shown after it, though nothing comes; not during it. */
+static void test_pause_leftover(void **state)
+{
+    (void)state;
+    a.hold = true;
+    peer_send(peer, "abc", 3);
+    await_event(loop, &a, CONN_DATA);
+    conn_pause(a.conn);
+    conn_resume(a.conn);
+    conn_pause(a.conn);
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 1);
+    conn_set_handler(a.conn, seen_handler(&a));
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 1);
+    a.hold = false;
+    conn_resume(a.conn);
+    await_bytes(loop, &a, 3);
+    assert_int_equal(events(&a), 2);
+}
+
+static void hand_over(struct seen *s, enum conn_event event)
+{
+    if (event == CONN_DATA && s->conn) {
+        conn_set_handler(s->conn, seen_handler(s->arg));
+        s->conn = NULL;
+    }
+}
+
+/* Another owner takes over inside DATA: it is shown what is left, whether that has just come or was
+ * kept. */
+static void test_hand_over(void **state)
+{
+    (void)state;
+    for (int kept = 0; kept < 2; kept++) {
+        struct seen next = {.hold = false};
+        buf_init(&next.data, SEEN_MAX);
+        a.hold = true;
+        a.arg = &next;
+        struct conn *conn = a.conn;
+        if (kept) {
+            peer_send(peer, "LIST\r\n", 6);
+            await_event(loop, &a, CONN_DATA);
+            conn_pause(conn);
+            conn_resume(conn);
+        } else {
+            peer_send(peer, "LIST\r\n", 6);
+        }
+        a.also = hand_over;
+        await_bytes(loop, &next, 6);
+        assert_str(buf_str(&next.data), "LIST\r\n");
+        conn_set_handler(conn, seen_handler(&a));
+        a.conn = conn;
+        a.also = NULL;
+        turn_quietly(loop);
+        buf_free(&next.data);
+    }
+}
+
+/* ---- ends ---- */
+
+static void test_eof_with_data(void **state)
+{
+    (void)state;
+    peer_send(peer, "bye", 3);
+    peer_close();
+    await_event(loop, &a, CONN_EOF);
+    assert_str(buf_str(&a.data), "bye");
+    turn_quietly(loop);
+    assert_int_equal(a.count[CONN_EOF], 1);
+    /* A new owner is told again, after what was left. */
+    conn_set_handler(a.conn, seen_handler(&a));
+    await_event(loop, &a, CONN_EOF);
+    assert_int_equal(a.count[CONN_FAILED], 0);
+}
+
+static void test_eof_leftover(void **state)
+{
+    (void)state;
+    a.hold = true;
+    peer_send(peer, "bye", 3);
+    peer_close();
+    await_event(loop, &a, CONN_EOF);
+    assert_str(conn_data(a.conn), "bye");
+    a.hold = false;
+    conn_set_handler(a.conn, seen_handler(&a));
+    await_event(loop, &a, CONN_EOF);
+    assert_str(buf_str(&a.data), "bye");
+}
+
+static void test_reset(void **state)
+{
+    (void)state;
+    use_tcp();
+    peer_reset();
+    await_event(loop, &a, CONN_FAILED);
+    assert_int_equal(conn_error(a.conn)->fail, FAIL_REMOTE);
+    conn_write(a.conn, "x", 1);
+    conn_deadline(a.conn, test_now + 1);
+    conn_set_handler(a.conn, seen_handler(&a));
+    test_now += 10;
+    turn_quietly(loop);
+    assert_int_equal(a.count[CONN_FAILED], 1);
+    assert_int_equal(a.last, CONN_FAILED);
+}
+
+/* A peer that says something and goes away before we write: its words are read before the failure.
+ */
+static void test_last_words(void **state)
+{
+    (void)state;
+    conn_pause(a.conn);
+    peer_send(peer, "-ERR go away\r\n", 14);
+    peer_close();
+    conn_write(a.conn, "LIST\r\n", 6);
+    turn_quietly(loop);
+    conn_resume(a.conn);
+    turn_quietly(loop);
+    assert_str(buf_str(&a.data), "-ERR go away\r\n");
+    assert_true(a.count[CONN_EOF] || a.count[CONN_FAILED]);
+}
+
+static void test_connect(void **state)
+{
+    (void)state;
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(addr);
+    struct error err;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&addr, n), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &n), 0);
+
+    struct seen c = {.hold = false};
+    c.conn = conn_connect(loop, (struct sockaddr *)&addr, n, seen_handler(&c), &err);
+    assert_non_null(c.conn);
+    assert_int_equal(events(&c), 0);
+    await_event(loop, &c, CONN_CONNECTED);
+    assert_int_equal(conn_count(), 3);
+    conn_close(c.conn);
+    close(listener);
+
+    c = (struct seen){.hold = false};
+    c.conn = conn_connect(loop, (struct sockaddr *)&addr, n, seen_handler(&c), &err);
+    if (c.conn) {
+        await_event(loop, &c, CONN_FAILED);
+        err = *conn_error(c.conn);
+        conn_close(c.conn);
+    }
+    assert_int_equal(err.fail, FAIL_CONNECT);
+    assert_int_equal(c.count[CONN_CONNECTED], 0);
+}
+
+static void test_deadline(void **state)
+{
+    (void)state;
+    conn_deadline(a.conn, test_now + MILLIS(10));
+    conn_deadline(a.conn, test_now + MILLIS(20));
+    test_now += MILLIS(15);
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 0);
+    test_now += MILLIS(5);
+    turn_quietly(loop);
+    assert_int_equal(a.count[CONN_TIMEOUT], 1);
+    test_now += SECONDS(100);
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 1);
+    conn_deadline(a.conn, test_now + 1);
+    conn_deadline(a.conn, 0);
+    test_now += SECONDS(100);
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 1);
+}
+
+/* ---- out ---- */
+
+/* Fills the socket until something is queued; returns how much was written. */
+static size_t write_until_queued(void)
+{
+    char block[10000];
+    size_t total = 0;
+    while (conn_pending(a.conn) == 0) {
+        pattern_fill(block, total, sizeof(block));
+        conn_write(a.conn, block, sizeof(block));
+        total += sizeof(block);
+        assert_true(total < SEEN_MAX);
+    }
+    return total;
+}
+
+static void test_drained(void **state)
+{
+    (void)state;
+    struct buf got;
+    bool end;
+    buf_init(&got, SEEN_MAX);
+    conn_write(a.conn, "x", 0);
+    size_t total = write_until_queued();
+    assert_int_equal(events(&a), 0);
+    drain(&got, &end);
+    assert_int_equal(conn_pending(a.conn), 0);
+    assert_int_equal(a.count[CONN_DRAINED], 1);
+    assert_int_equal(buf_len(&got), total);
+    assert_true(pattern_is(buf_str(&got), 0));
+    /* What goes out at once drains nothing. */
+    conn_write(a.conn, "x", 1);
+    turn_quietly(loop);
+    assert_int_equal(a.count[CONN_DRAINED], 1);
+    buf_free(&got);
+}
+
+static void test_queue_bound(void **state)
+{
+    (void)state;
+    static char block[CONN_QUEUE_MAX];
+    write_until_queued();
+    conn_write(a.conn, block, CONN_QUEUE_MAX - conn_pending(a.conn));
+    assert_int_equal(conn_pending(a.conn), CONN_QUEUE_MAX);
+    turn_quietly(loop);
+    assert_int_equal(a.count[CONN_FAILED], 0);
+    conn_write(a.conn, "x", 1);
+    assert_int_equal(events(&a), 0);
+    await_event(loop, &a, CONN_FAILED);
+    assert_int_equal(conn_error(a.conn)->fail, FAIL_LIMIT);
+}
+
+static void test_shutdown(void **state)
+{
+    (void)state;
+    struct buf got;
+    bool end;
+    buf_init(&got, SEEN_MAX);
+    size_t total = write_until_queued();
+    conn_shutdown(a.conn);
+    drain(&got, &end);
+    assert_true(end);
+    assert_int_equal(buf_len(&got), total);
+    assert_true(pattern_is(buf_str(&got), 0));
+    peer_send(peer, "still here", 10);
+    await_bytes(loop, &a, 10);
+    buf_free(&got);
+}
+
+/* Our last line survives although the peer's input was never read; no reset destroys it. */
+static void test_linger(void **state)
+{
+    (void)state;
+    static char block[20000];
+    struct buf got;
+    bool end;
+    buf_init(&got, SEEN_MAX);
+    use_tcp();
+    conn_pause(a.conn);
+    peer_send(peer, block, sizeof(block));
+    turn_quietly(loop);
+    conn_write(a.conn, "-ERR bye\r\n", 10);
+    conn_linger(a.conn);
+    turn_quietly(loop);
+    peer_send(peer, block, sizeof(block));
+    turn_quietly(loop);
+    drain(&got, &end);
+    assert_true(end);
+    assert_str(buf_str(&got), "-ERR bye\r\n");
+    assert_int_equal(conn_count(), 2);
+    peer_close();
+    turn_quietly(loop);
+    assert_int_equal(conn_count(), 1);
+    assert_int_equal(events(&a), 0);
+    a.conn = NULL;
+    buf_free(&got);
+}
+
+/* A peer that neither reads nor ends holds us for two seconds. */
+static void test_linger_time(void **state)
+{
+    (void)state;
+    write_until_queued();
+    conn_linger(a.conn);
+    test_now += SECONDS(2) - 1;
+    turn_quietly(loop);
+    assert_int_equal(conn_count(), 2);
+    test_now += 1;
+    turn_quietly(loop);
+    assert_int_equal(conn_count(), 1);
+    assert_int_equal(events(&a), 0);
+    a.conn = NULL;
+}
+
+static void test_linger_ended(void **state)
+{
+    (void)state;
+    peer_close();
+    await_event(loop, &a, CONN_EOF);
+    conn_linger(a.conn);
+    assert_int_equal(conn_count(), 1);
+    a.conn = NULL;
+}
+
+static void close_in_event(struct seen *s, enum conn_event event)
+{
+    (void)event;
+    conn_close(s->conn);
+    conn_close(s->conn); /* the memory stays until the end of the turn */
+    s->conn = NULL;
+}
+
+static void test_close_in_event(void **state)
+{
+    (void)state;
+    a.hold = true;
+    a.also = close_in_event;
+    peer_send(peer, "abc", 3);
+    peer_close();
+    await_event(loop, &a, CONN_DATA);
+    turn_quietly(loop);
+    assert_int_equal(events(&a), 1);
+    conn_close(NULL);
+    conn_linger(NULL);
+}
+
+/* ---- splice ---- */
+
+static void test_splice(void **state)
+{
+    (void)state;
+    char block[30000];
+    struct buf got;
+    bool end;
+    size_t n = 0;
+    buf_init(&got, SEEN_MAX);
+    a.hold = true;
+    conn_set_raw(a.conn, true);
+    pattern_fill(block, 0, sizeof(block));
+    peer_send(peer, block, sizeof(block));
+    await_event(loop, &a, CONN_DATA);
+    assert_int_equal(conn_data(a.conn).n, 0); /* raw: nobody has read it */
+    assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+    assert_int_equal(n, sizeof(block));
+    assert_int_equal(conn_splice(a.conn, b.conn, &n), AGAIN);
+    turn_quietly(loop);
+    peer_read(other_peer, &got, &end);
+    assert_int_equal(buf_len(&got), sizeof(block));
+    assert_true(pattern_is(buf_str(&got), 0));
+    peer_close();
+    for (int i = 0; i < 100 && !a.count[CONN_EOF]; i++) {
+        int rc = conn_splice(a.conn, b.conn, &n);
+        assert_int_equal(rc, AGAIN);
+        turn_quietly(loop);
+    }
+    assert_int_equal(a.count[CONN_EOF], 1);
+    buf_free(&got);
+}
+
+/* Bytes that the sink does not take wait in the pipe, in order with what is written behind them. */
+static void test_splice_pending(void **state)
+{
+    (void)state;
+    char block[30000];
+    struct buf got;
+    bool end;
+    size_t n = 0, total = 0;
+    buf_init(&got, SEEN_MAX);
+    a.hold = true;
+    conn_set_raw(a.conn, true);
+    while (conn_pending(b.conn) == 0) {
+        pattern_fill(block, total, sizeof(block));
+        peer_send(peer, block, sizeof(block));
+        assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+        total += n;
+        assert_int_equal(n, sizeof(block));
+        assert_true(total < SEEN_MAX);
+    }
+    assert_int_equal(conn_splice(a.conn, b.conn, &n), ERR);
+    pattern_fill(block, total, 100);
+    conn_write(b.conn, block, 100);
+    total += 100;
+    while (buf_len(&got) < total) {
+        peer_read(other_peer, &got, &end);
+        loop_turn(loop, true);
+    }
+    turn_quietly(loop);
+    assert_int_equal(buf_len(&got), total);
+    assert_true(pattern_is(buf_str(&got), 0));
+    assert_int_equal(b.count[CONN_DRAINED], 1);
+    buf_free(&got);
+}
+
+static int no_pipe(int fds[2], int flags)
+{
+    (void)fds;
+    (void)flags;
+    return -1;
+}
+
+static void test_splice_impossible(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    a.hold = true;
+    peer_send(peer, "abc", 3);
+    await_event(loop, &a, CONN_DATA);
+    assert_int_equal(conn_splice(a.conn, b.conn, &n), ERR); /* bytes were read already */
+    conn_consume(a.conn, 3);
+    peer_send(peer, "d", 1);
+    await_event(loop, &a, CONN_DATA);
+    conn_consume(a.conn, 1);
+    pipes_close();
+    test_sys.pipe2 = no_pipe;
+    turn_quietly(loop);
+    assert_int_equal(conn_splice(a.conn, b.conn, &n), ERR);
+}
+
+#define with_conns(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        with_conns(test_data),           with_conns(test_leftover),
+        with_conns(test_leftover_bound), with_conns(test_lines_split_everywhere),
+        with_conns(test_line_limit),     with_conns(test_pause),
+        with_conns(test_pause_leftover), with_conns(test_hand_over),
+        with_conns(test_eof_with_data),  with_conns(test_eof_leftover),
+        with_conns(test_reset),          with_conns(test_last_words),
+        with_conns(test_connect),        with_conns(test_deadline),
+        with_conns(test_drained),        with_conns(test_queue_bound),
+        with_conns(test_shutdown),       with_conns(test_linger),
+        with_conns(test_linger_time),    with_conns(test_linger_ended),
+        with_conns(test_close_in_event), with_conns(test_splice),
+        with_conns(test_splice_pending), with_conns(test_splice_impossible),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
