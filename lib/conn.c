@@ -37,9 +37,6 @@
 /* Cheap steps of a TLS handshake are taken together up to this time. */
 #define HANDSHAKE_TIME 500
 
-/* The default capacity of a pipe, pipe(7). */
-enum { PIPE_SIZE = 65536 };
-
 enum state {
     STATE_CONNECTING,
     STATE_OPEN,
@@ -540,7 +537,7 @@ int conn_splice(struct conn *from, struct conn *to, size_t *n)
     if (!pipe) {
         return ERR;
     }
-    ssize_t got = sys->splice(from->io.fd, NULL, pipe->write_end, NULL, PIPE_SIZE,
+    ssize_t got = sys->splice(from->io.fd, NULL, pipe->write_end, NULL, pipe->size,
                               SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (got > 0) {
         *n = (size_t)got;

@@ -7,10 +7,11 @@
 
 #include "lib/base.h"
 
-enum { PIPES_MAX = 64 };
+enum { PIPES_MAX = 32 };
 
 struct pipe {
     int read_end, write_end;
+    size_t size; /* bytes that it takes */
     size_t fill; /* bytes in it; counted by the user */
 };
 

@@ -36,6 +36,11 @@ static ssize_t real_splice(int in, int64_t *in_off, int out, int64_t *out_off, s
     return splice(in, in_off, out, out_off, n, flags);
 }
 
+static int real_set_pipe_size(int fd, int size)
+{
+    return fcntl(fd, F_SETPIPE_SZ, size);
+}
+
 const struct sys sys_real = {
     .now = real_now,
     .random = real_random,
@@ -52,6 +57,7 @@ const struct sys sys_real = {
     .getsockname = getsockname,
     .close = close,
     .pipe2 = pipe2,
+    .set_pipe_size = real_set_pipe_size,
     .splice = real_splice,
     .epoll_create1 = epoll_create1,
     .epoll_ctl = epoll_ctl,

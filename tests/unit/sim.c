@@ -313,6 +313,13 @@ static int sim_pipe2(int fds[2], int flags)
     return 0;
 }
 
+static int sim_set_pipe_size(int fd, int size)
+{
+    (void)fd;
+    errno = EPERM;
+    return sim_chance(50) ? -1 : size;
+}
+
 static ssize_t splice_in(int in, struct pipe_pair *pipe, size_t n)
 {
     char piece[PIPE_CAP];
@@ -478,6 +485,7 @@ static const struct sys sim_sys = {
     .getsockname = sim_getsockname,
     .close = sim_close,
     .pipe2 = sim_pipe2,
+    .set_pipe_size = sim_set_pipe_size,
     .splice = sim_splice,
     .epoll_create1 = sim_epoll_create1,
     .epoll_ctl = sim_epoll_ctl,
