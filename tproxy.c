@@ -318,7 +318,8 @@ struct process {
     struct admin_socket *control;
     struct local *local;
     struct list entries;
-    bool settled; /* the directory has been read */
+    uint32_t next_port; /* all target ports below are taken */
+    bool settled;       /* the directory has been read */
     enum phase phase;
     struct timer timer;
     struct timer log_timer;
@@ -355,22 +356,14 @@ static struct entry *find_entry(struct process *p, const char *name)
     return NULL;
 }
 
-static void drop_entry(struct entry *e)
+static void drop_entry(struct process *p, struct entry *e)
 {
+    uint16_t port = pop3_port(e->target);
+    p->next_port = port < p->next_port ? port : p->next_port;
     pop3_close(e->target);
     list_remove(&e->link);
     free(e->name);
     free(e);
-}
-
-static bool port_in_use(struct process *p, uint16_t port)
-{
-    LIST_EACH (it, &p->entries) {
-        if (pop3_port(container_of(it, struct entry, link)->target) == port) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static struct target *open_at(struct process *p, const char *name, const struct destination *dest,
@@ -393,47 +386,56 @@ static struct target *open_at(struct process *p, const char *name, const struct 
 static struct target *open_target(struct process *p, const char *name,
                                   const struct destination *dest, struct error *err)
 {
+    const struct options *o = &p->options;
     struct target *target = NULL;
-    struct error last = {.text = "all are ours"};
-    for (uint32_t port = p->options.first_port; !target && port <= p->options.last_port; port++) {
-        if (port == 0 || !port_in_use(p, (uint16_t)port)) {
-            target = open_at(p, name, dest, (uint16_t)port, &last);
-        }
+    struct error last = {.text = "all in use"};
+    if (o->first_port == 0) {
+        return open_at(p, name, dest, 0, err);
+    }
+    while (!target && p->next_port <= o->last_port) {
+        target = open_at(p, name, dest, (uint16_t)p->next_port++, &last);
     }
     if (!target) {
-        error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u (%s)",
-                  p->options.first_port, p->options.last_port, last.text);
+        error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u (%s)", o->first_port,
+                  o->last_port, last.text);
     }
     return target;
 }
 
-/* What this version serves. NULL: everything about it. */
-static const char *not_served(const struct destination *dest)
+/* Does this version serve it? If not, `why` names the property and the remedy. */
+static bool served(const struct destination *dest, char *why, size_t cap)
 {
     if (dest->proxy == PROXY_ON_PREMISE) {
-        return "ProxyType OnPremise needs a Connectivity Proxy, which local mode does not reach; "
-               "use Internet";
+        text_fmt(
+            why, cap,
+            "ProxyType: OnPremise needs a Connectivity Proxy, which local mode does not reach; "
+            "use Internet");
+        return false;
     }
     if (dest->auth != AUTH_BASIC && dest->auth != AUTH_NONE) {
-        return "this Authentication is not served yet; use BasicAuthentication or NoAuthentication";
+        text_fmt(why, cap,
+                 "Authentication: %s is not served yet; use BasicAuthentication or "
+                 "NoAuthentication",
+                 mail_auth_name(dest->auth));
+        return false;
     }
-    return NULL;
+    return true;
 }
 
 static void on_changed(const char *name, const struct destination *dest, void *arg)
 {
     struct process *p = arg;
     struct entry *e = find_entry(p, name);
-    const char *why = not_served(dest);
     struct error err;
+    char why[FAIL_TEXT_MAX];
     for (size_t i = 0; i < dest->n_warnings; i++) {
         log_line(LOG_WARN, "local", "%s: %s", name, dest->warnings[i]);
     }
-    if (why) {
+    if (!served(dest, why, sizeof(why))) {
         log_line(LOG_ERROR, "local", "%s: %s", name, why);
         tell("%-24s  %-21s  %s", name, "-", why);
         if (e) {
-            drop_entry(e);
+            drop_entry(p, e);
         }
         return;
     }
@@ -460,9 +462,10 @@ static void on_changed(const char *name, const struct destination *dest, void *a
 
 static void on_gone(const char *name, void *arg)
 {
-    struct entry *e = find_entry(arg, name);
+    struct process *p = arg;
+    struct entry *e = find_entry(p, name);
     if (e) {
-        drop_entry(e);
+        drop_entry(p, e);
         tell("%-24s  %-21s  gone", name, "-");
         log_line(LOG_INFO, "local", "%s: gone", name);
     }
@@ -622,6 +625,7 @@ static int start(struct process *p, struct error *err)
         o->pop3.max_sessions = session_limit(descriptors);
     }
     list_init(&p->entries);
+    p->next_port = o->first_port;
     p->loop = loop_new(err);
     if (!p->loop) {
         return ERR;
