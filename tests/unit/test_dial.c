@@ -175,6 +175,8 @@ static int setup(void **state)
     write_file(conf_path, text);
     write_file(hosts_path, "10.0.0.1 hole.test holes.test slow.test\n"
                            "10.0.0.2 holes.test\n"
+                           "10.0.0.3 then-hole.test\n"
+                           "10.0.0.2 then-hole.test\n"
                            "10.0.0.3 refused.test mixed.test first-refuses.test\n"
                            "10.0.0.5 slow.test first-refuses.test\n"
                            "10.0.0.4 mixed.test\n"
@@ -347,6 +349,13 @@ static void silence(void **state)
     assert_int_equal(conn_count(), 2);
     advance(SECONDS(5));
     expect_failure(FAIL_TIMEOUT, "no answer from 10.0.0.1:110 within 5 s (2 addresses tried)");
+
+    start("then-hole.test", false);
+    while (conn_count() == 0 || !strstr(tried, "10.0.0.2:110, 10.0.0.3:110, 10.0.0.2:110")) {
+        loop_turn(loop, true);
+    }
+    advance(SECONDS(5));
+    expect_failure(FAIL_TIMEOUT, "no answer from 10.0.0.2:110 within 5 s (2 addresses tried)");
 }
 
 static void no_route(void **state)

@@ -2,6 +2,7 @@
  * still unless a test moves it. */
 #include "lib/dns.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -43,8 +44,14 @@ static int patient_wait(int epfd, struct epoll_event *events, int max, int timeo
     return n;
 }
 
+static bool no_sockets;
+
 static int counting_socket(int domain, int type, int protocol)
 {
+    if (no_sockets) {
+        errno = EMFILE;
+        return -1;
+    }
     int fd = socket(domain, type, protocol);
     open_sockets += fd >= 0;
     return fd;
@@ -412,6 +419,7 @@ static int setup(void **state)
     text_fmt(hosts_path, sizeof(hosts_path), "%s/hosts", dir);
     write_file(hosts_path, "10.9.9.9 known.test localhost\n");
     open_sockets = 0;
+    no_sockets = false;
     dns = dns_new(loop, conf_path, hosts_path);
     return 0;
 }
@@ -529,6 +537,15 @@ static void search_list(void **state)
     resolve("x.y");
     expect(&last, "10.0.0.3");
     assert_string_equal(servers[0].asked, "A x.y.a.test, A x.y.b.test");
+    clear(&servers[0]);
+    char longest[DNS_NAME_MAX];
+    for (size_t i = 0; i < DNS_NAME_MAX - 5; i++) {
+        longest[i] = i % 50 ? 'a' : '.';
+    }
+    longest[0] = 'a';
+    longest[DNS_NAME_MAX - 5] = '\0';
+    resolve(longest); /* too long for what the search list adds */
+    assert_int_equal(servers[0].count, 1);
     clear(&servers[0]);
     resolve("mail.");
     expect(&last, "host \"mail.\" does not exist (NXDOMAIN)");
@@ -722,6 +739,26 @@ static void over_tcp(void **state)
     configure(1, "options no-aaaa use-vc");
     resolve("big.test");
     assert_string_equal(servers[0].asked, "TCP A big.test");
+}
+
+static void no_connection(void **state)
+{
+    static const struct rule rules[] = {{.how = TRUNCATE}, {0}};
+    (void)state;
+    servers[0].rules = rules;
+    configure(1, "");
+    int listener = servers[0].listener.fd;
+    loop_forget(loop, &servers[0].listener);
+    close(listener);
+    resolve("big.test");
+    expect_failure(&last, "name server ", " failed (Connection refused) for host \"big.test\"");
+    no_sockets = true;
+    resolve("mail.test");
+    expect_failure(&last, "name server ", " failed (Too many open files) for host \"mail.test\"");
+    configure(1, "options use-vc");
+    resolve("mail.test");
+    expect_failure(&last, "name server ",
+                   " failed (socket: Too many open files) for host \"mail.test\"");
 }
 
 static void false_answers_are_ignored(void **state)
@@ -936,6 +973,7 @@ int main(void)
         TEST(bounded),
         TEST(one_family_is_silent),
         TEST(over_tcp),
+        TEST(no_connection),
         TEST(false_answers_are_ignored),
         TEST(rotation),
         TEST(lifetimes),
