@@ -489,6 +489,9 @@ static void run_seed(uint64_t seed)
     struct target *target = pop3_open(pop3, "sim", (struct sockaddr *)&addr, sizeof(addr),
                                       &play.source, play.dest, &err);
     assert_non_null(target);
+    for (size_t idle = sim_rand(4); idle > 0; idle--) {
+        loop_turn(play.loop, false);
+    }
     sim_connect(&play.client.actor);
     int turns = 0;
     int64_t started = loop_now(play.loop);
