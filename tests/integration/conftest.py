@@ -79,7 +79,7 @@ def program(build, shared_directory) -> Program:
         assert valgrind, "valgrind is not installed (make deps)"
         checks = ["--leak-check=full", "--show-leak-kinds=definite,indirect,possible", "--quiet"]
         checks += ["--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=96"]
-        return Program(BUILDS[build], shared_directory, (valgrind, *checks, "--track-fds=no"))
+        return Program(BUILDS[build], shared_directory, (valgrind, *checks, "--vgdb=no"))
     return Program(BUILDS[build], shared_directory)
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from harness import backend as peer
 from harness.backend import Pop3
 from harness.clients import CURL_LOGINS, RawClient, curl, plain, xoauth2
-from harness.tproxy import destination
+from harness.tproxy import Program, destination
 from harness.util import PATIENCE, is_root, until
 
 
@@ -263,6 +264,16 @@ def test_level_changes_while_running(make_tproxy, backend):
     assert "debug" not in levels_of_a_session()
 
 
+def test_level_changes_under_the_name_of_the_runbooks(make_tproxy, directory):
+    """/etc/logging/change-log-level LEVEL is the same binary under another name."""
+    tproxy = make_tproxy("--log-level", "info")
+    alias = Program(tproxy.program.path, directory)
+    alias.path = alias.path.rename(directory / "change-log-level")
+    run = alias.run("warn", "--control", tproxy.control)
+    assert run.returncode == 0, run.stderr
+    assert set_level(tproxy).stdout.strip() == "warn"
+
+
 def test_unknown_level_is_refused(tproxy):
     run = set_level(tproxy, "loud")
     assert run.returncode > 0 and "loud" in run.stderr
@@ -424,6 +435,22 @@ def test_secrets_are_not_in_the_command_line_or_environment(tproxy, backend):
     for file in ("cmdline", "environ") if is_root() else ("cmdline",):
         with open(f"/proc/{tproxy.pid}/{file}", "rb") as text:
             assert b"Scripted-Pa55word" not in text.read()
+
+
+@pytest.mark.one_build
+def test_release_binary_needs_nothing(program):
+    """Static: no interpreter, no shared library. Hardened: position independent, relocations and
+    stack protected."""
+    headers = subprocess.run(
+        ["readelf", "--wide", "--file-header", "--program-headers", "--dynamic", program.path],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "INTERP" not in headers and "NEEDED" not in headers
+    assert "DYN (" in headers and "GNU_RELRO" in headers
+    (stack,) = [line for line in headers.splitlines() if "GNU_STACK" in line]
+    assert " RW " in stack and "RWE" not in stack
 
 
 def test_core_dumps_are_off(tproxy):

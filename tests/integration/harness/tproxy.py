@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 TARGET_LINE = re.compile(r"^(\S+)\s+([\d.]+):(\d+)\s+ready\b")
 
 SANITIZERS = {
-    "ASAN_OPTIONS": "detect_leaks=1:exitcode=98:strict_string_checks=1:check_initialization_order=1",
+    "ASAN_OPTIONS": "detect_leaks=1:exitcode=98:check_initialization_order=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=97",
 }
 
