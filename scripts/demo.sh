@@ -5,7 +5,7 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-tproxy=${TPROXY_BIN:-$top/build/tproxy}
+tproxy=${TPROXY_BIN:-${B:-$top/build}/tproxy}
 example=$top/examples/basic/example-dest-pop3.json
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 
