@@ -32,6 +32,9 @@
 #include "lib/sys.h"
 #include "lib/tls.h"
 
+/* A conn that lingers waits so long for the peer to take the next bytes of what is queued; when all
+ * has left, so long for the peer's end. */
+#define LINGER_STALL SECONDS(60)
 #define LINGER_TIME SECONDS(2)
 
 /* Cheap steps of a TLS handshake are taken together up to this time. */
@@ -657,11 +660,21 @@ static void open_step(struct conn *c)
     }
 }
 
+static void linger_deadline(struct conn *c)
+{
+    conn_deadline(c, loop_now(c->loop) + (conn_pending(c) ? LINGER_STALL : LINGER_TIME));
+}
+
 static void linger_step(struct conn *c)
 {
-    size_t n;
+    size_t n, pending = conn_pending(c);
     flush(c);
-    while (read_socket(c, loop_scratch(c->loop), LOOP_SCRATCH, &n) == OK) {
+    if (conn_pending(c) < pending) {
+        linger_deadline(c);
+    }
+    if (read_socket(c, loop_scratch(c->loop), LOOP_SCRATCH, &n) == OK) {
+        loop_soon(c->loop, &c->task, on_task); /* a flood is discarded piece by piece */
+        return;
     }
     bool broken = c->io.ready & IO_BROKEN;
     if ((c->at_end && conn_pending(c) == 0) || c->send_broken || broken) {
@@ -766,12 +779,12 @@ void conn_linger(struct conn *c)
         return;
     }
     conn_shutdown(c);
-    if ((c->at_end && conn_pending(c) == 0) || c->send_broken) {
+    if ((c->at_end && conn_pending(c) == 0) || c->send_broken || lingering == CONN_LINGERING_MAX) {
         conn_close(c);
         return;
     }
     c->state = STATE_LINGER;
     lingering++;
-    conn_deadline(c, loop_now(c->loop) + LINGER_TIME);
+    linger_deadline(c);
     loop_soon(c->loop, &c->task, on_task);
 }

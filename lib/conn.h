@@ -100,14 +100,16 @@ void conn_deadline(struct conn *c, int64_t due);
 const struct error *conn_error(const struct conn *c);
 
 /* Both closes: no event any more, memory is freed at the end of the turn, NULL is allowed.
- * conn_close drops what is queued. conn_linger sends what is queued, ends our stream, discards what
- * still comes for at most 2 s, and only then closes: otherwise the kernel's reset could destroy our
- * last line. */
+ * conn_close drops what is queued. conn_linger sends what is queued (as long as the peer takes some
+ * of it every 60 s), ends our stream, discards what still comes for at most 2 s, and only then
+ * closes: otherwise the kernel's reset could destroy our last line. Beyond CONN_LINGERING_MAX that
+ * linger it closes at once. */
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
+enum { CONN_LINGERING_MAX = 4096 };
 
-/* Numbers of conns that exist, lingering ones included, and of these: they last 2 s at most, and a
- * process that ends before them may destroy a last line. */
+/* Numbers of conns that exist, lingering ones included, and of these: a process that ends before
+ * them may destroy a last line. */
 size_t conn_count(void);
 size_t conn_lingering(void);
 

@@ -505,11 +505,10 @@ static void test_linger(void **state)
     buf_free(&got);
 }
 
-/* A peer that neither reads nor ends holds us for two seconds. */
+/* A peer that has taken everything and does not end holds us for two seconds. */
 static void test_linger_time(void **state)
 {
     (void)state;
-    write_until_queued();
     conn_linger(a.conn);
     test_now += SECONDS(2) - 1;
     turn_quietly(loop);
@@ -518,6 +517,36 @@ static void test_linger_time(void **state)
     turn_quietly(loop);
     assert_int_equal(conn_count(), 1);
     assert_int_equal(events(&a), 0);
+    a.conn = NULL;
+}
+
+/* A slow peer gets all that is queued; only one that takes nothing for a minute loses it. */
+static void test_linger_slow(void **state)
+{
+    (void)state;
+    struct buf got;
+    bool end;
+    buf_init(&got, SEEN_MAX);
+    size_t total = write_until_queued();
+    conn_linger(a.conn);
+    test_now += SECONDS(60) - 1;
+    turn_quietly(loop);
+    drain(&got, &end);
+    assert_true(end);
+    assert_int_equal(buf_len(&got), total);
+    assert_int_equal(conn_count(), 2);
+    buf_free(&got);
+    a.conn = NULL;
+}
+
+static void test_linger_stall(void **state)
+{
+    (void)state;
+    write_until_queued();
+    conn_linger(a.conn);
+    test_now += SECONDS(60);
+    turn_quietly(loop);
+    assert_int_equal(conn_count(), 1);
     a.conn = NULL;
 }
 
@@ -659,7 +688,8 @@ int main(void)
         with_conns(test_connect),        with_conns(test_deadline),
         with_conns(test_drained),        with_conns(test_queue_bound),
         with_conns(test_shutdown),       with_conns(test_linger),
-        with_conns(test_linger_time),    with_conns(test_linger_ended),
+        with_conns(test_linger_time),    with_conns(test_linger_slow),
+        with_conns(test_linger_stall),   with_conns(test_linger_ended),
         with_conns(test_close_in_event), with_conns(test_splice),
         with_conns(test_splice_pending), with_conns(test_splice_impossible),
     };
