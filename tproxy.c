@@ -455,7 +455,8 @@ static void on_changed(const char *name, const struct destination *dest, void *a
     e->target = target;
     list_append(&p->entries, &e->link);
     char address[INET6_ADDRSTRLEN + 8];
-    text_fmt(address, sizeof(address), "%s:%u", p->options.listen, pop3_port(target));
+    text_fmt(address, sizeof(address), strchr(p->options.listen, ':') ? "[%s]:%u" : "%s:%u",
+             p->options.listen, pop3_port(target));
     tell("%-24s  %-21s  ready", name, address);
     log_line(LOG_INFO, "local", "%s: %s ready, for %s:%u", name, address, dest->host, dest->port);
 }
@@ -633,8 +634,11 @@ static int start(struct process *p, struct error *err)
     loop_set_hook(p->loop, on_turn, p);
     p->dns = dns_new(p->loop, o->resolv_conf, o->hosts);
     p->roots = tls_roots_load(o->ca_file, err);
-    if (!p->roots) {
+    if (!p->roots && o->ca_file) {
         return ERR;
+    }
+    if (!p->roots) {
+        log_line(LOG_WARN, "tproxy", "no mail server's certificate will be trusted: %s", err->text);
     }
     p->pop3 = pop3_new(p->loop, p->dns, p->roots, &o->pop3, err);
     if (!p->pop3) {
