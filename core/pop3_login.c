@@ -257,6 +257,51 @@ enum pop3_login_next pop3_login_secured(struct pop3_login *login)
 
 /* ---- replies ---- */
 
+/* A server that repeats what it was sent must not make us show it to clients or write it to the
+ * log. Shorter secrets than this are part of ordinary words. */
+enum { SECRET_LEAST = 4, CODED_LEAST = 12 };
+
+static void hide(char *text, const struct secret *secret)
+{
+    if (!secret || secret->n < SECRET_LEAST) {
+        return;
+    }
+    char *at;
+    while ((at = memmem(text, strlen(text), secret->p, secret->n))) {
+        memset(at, '*', secret->n);
+        text = at + secret->n;
+    }
+}
+
+/* Masks every word that begins like `coded`: a server may repeat a part of a long one, and what it
+ * repeats may have been cut. */
+static void hide_word(char *text, struct str coded)
+{
+    if (coded.n < CODED_LEAST) {
+        return;
+    }
+    while ((text = memmem(text, strlen(text), coded.p, CODED_LEAST))) {
+        while (*text && *text != ' ') {
+            *text++ = '*';
+        }
+    }
+}
+
+static void hide_secrets(const struct pop3_login *login, char *text)
+{
+    hide(text, &login->dest->password);
+    hide(text, login->token);
+    if (login->token && login->token->p) {
+        hide_word(text, (struct str){login->token->p, login->token->n});
+    }
+    /* A long word that we sent is base64, unless it is a name. */
+    bool name = login->state == POP3_LOGIN_USER || login->state == POP3_LOGIN_APOP;
+    struct str sent = buf_str(&login->out);
+    while (!name && sent.n) {
+        hide_word(text, str_word(&sent));
+    }
+}
+
 static void take_timestamp(struct pop3_login *login, struct str line)
 {
     const char *open = memchr(line.p, '<', line.n);
@@ -340,6 +385,7 @@ static enum pop3_login_next on_challenge(struct pop3_login *login, struct str ba
     size_t n = 0;
     if (base64.n <= sizeof(json) && text_unbase64(json, sizeof(json), base64, &n) == OK) {
         text_printable(login->challenge, sizeof(login->challenge), (struct str){json, n});
+        hide_secrets(login, login->challenge);
     }
     return send_parts(login, POP3_LOGIN_XOAUTH2_REFUSED, "", "");
 }
@@ -405,31 +451,17 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     return fail_reply(login, FAIL_PROTOCOL, "the mail server spoke out of turn");
 }
 
-/* A server that repeats what it was sent must not make us show it to clients or write it to the
- * log. Shorter secrets than this are part of ordinary words. */
-enum { SECRET_LEAST = 4 };
-
-static void hide(char *text, const struct secret *secret)
-{
-    if (!secret || secret->n < SECRET_LEAST) {
-        return;
-    }
-    char *at;
-    while ((at = memmem(text, strlen(text), secret->p, secret->n))) {
-        memset(at, '*', secret->n);
-        text = at + secret->n;
-    }
-}
-
 enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
 {
+    bool status = login->state != POP3_LOGIN_CAPA_LIST;
+    if (status) {
+        text_printable(login->reply, sizeof(login->reply), line);
+        hide_secrets(login, login->reply);
+    }
     buf_drop(&login->out, buf_len(&login->out));
-    if (login->state == POP3_LOGIN_CAPA_LIST) {
+    if (!status) {
         return on_capability(login, line);
     }
-    text_printable(login->reply, sizeof(login->reply), line);
-    hide(login->reply, &login->dest->password);
-    hide(login->reply, login->token);
     /* Status indicators are upper case (RFC 1939 section 3). */
     struct str rest = line;
     struct str word = str_word(&rest);
