@@ -141,7 +141,7 @@ struct transcript {
     struct world world;
     const char *name;
     size_t line;
-    char expect[32], says[256], challenge[256];
+    char expect[32], says[256], challenge[256], hides[256];
 };
 
 #define transcript_fail(t, ...)                                                                    \
@@ -166,13 +166,14 @@ static void known(struct transcript *t, struct str words)
 
 static void header_line(struct transcript *t, const char *name, const char *value)
 {
-    static const char *const words[] = {"expect", "says", "challenge", "id"};
+    static const char *const words[] = {"expect", "says", "challenge", "hides", "id"};
     struct {
         char *p;
         size_t cap;
     } places[] = {{t->expect, sizeof(t->expect)},
                   {t->says, sizeof(t->says)},
                   {t->challenge, sizeof(t->challenge)},
+                  {t->hides, sizeof(t->hides)},
                   {t->world.own_id, sizeof(t->world.own_id)}};
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (strcmp(name, words[i]) == 0) {
@@ -232,6 +233,12 @@ static void check_outcome(struct transcript *t)
     }
     if (!strstr(login->challenge, t->challenge)) {
         transcript_fail(t, "challenge \"%s\"", login->challenge);
+    }
+    const char *const shown[] = {login->err.text, login->reply, login->challenge};
+    for (size_t i = 0; t->hides[0] && i < ARRAY_LEN(shown); i++) {
+        if (strstr(shown[i], t->hides)) {
+            transcript_fail(t, "shows \"%s\"", shown[i]);
+        }
     }
     assert_int_equal(login->state,
                      t->world.next == POP3_NEXT_DONE ? POP3_LOGIN_READY : POP3_LOGIN_FAILED);
