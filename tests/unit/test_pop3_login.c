@@ -562,7 +562,7 @@ int main(void)
         cmocka_unit_test(test_largest_credentials), cmocka_unit_test(test_token_too_long),
         cmocka_unit_test(test_capa_without_end),    cmocka_unit_test(test_wild_lines),
     };
-    struct CMUnitTest transcripts[TRANSCRIPTS] = {{NULL}};
+    struct CMUnitTest transcripts[TRANSCRIPTS] = {0};
     struct dirent **entries;
     int n = scandir("tests/transcripts", &entries, is_transcript, alphasort);
     if (n <= 0 || n > TRANSCRIPTS) {
