@@ -43,7 +43,7 @@ ifneq ($(T),)
 UNIT := $(filter test_$(T),$(UNIT))
 FUZZ := $(filter fuzz_$(T),$(FUZZ))
 endif
-TEST_SOURCES := $(wildcard tests/unit/*.[ch] tests/fuzz/*.[ch] bench/*.[ch])
+TEST_SOURCES := $(wildcard tests/*/*.[ch] bench/*.[ch])
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wvla \
 	-Wformat=2
