@@ -1,18 +1,17 @@
 /* One client's session.
  *
- *   client side (what it waits for)            backend side (one attempt to log in)
+ *   client side (what it waits for)      backend side (one attempt to log in)
  *
- *   WAIT_NOTHING: answers come from            BACKEND_NONE
- *      |          core/pop3_proto                 |  a login or a mailbox command
- *      |                                          v
- *      |  login complete                       BACKEND_BUSY: find -> dial -> TLS -> core/pop3_login
- *      |------------> WAIT_LOGIN ---.             |                                     |
- *      |  mailbox command           |             v                                     v
- *      '------------> WAIT_MAILBOX -+------> BACKEND_READY                       BACKEND_FAILED
- *                                   |             |                                     |
- *                                   |             v                                     v
- *                                   '-------->  relay until one side ends     -ERR, WAIT_NOTHING
- * again
+ *   WAIT_NOTHING: answers come from      BACKEND_NONE
+ *      |          core/pop3_proto           |  a login or a mailbox command
+ *      |                                    v
+ *      |  login complete                 BACKEND_BUSY: find -> dial -> TLS -> core/pop3_login
+ *      |------------> WAIT_LOGIN ---.       |                                     |
+ *      |  mailbox command           |       v                                     v
+ *      '------------> WAIT_MAILBOX -+--> BACKEND_READY                     BACKEND_FAILED
+ *                                   |       |                                     |
+ *                                   |       v                                     v
+ *                                   '--> relay until one side ends     -ERR, then WAIT_NOTHING
  *
  * Callbacks note what has happened and call step(), which alone decides. */
 #include "session.h"

@@ -1,12 +1,20 @@
 /* The dialogue with the backend up to its last +OK.
  *
- *   GREETING --.                                                   .--> APOP
- * ---------------------------. |                                                   |--> USER -->
- * PASS -----------------| v  not known: CAPA --> CAPA_LIST --.                |--> PLAIN [-->
- * PLAIN_MESSAGE] -----+--> READY decide() <----------------------------'--- mechanism --| |  ^ '-->
- * XOAUTH2 --> XOAUTH2_TOKEN -----' v  | pop3_login_secured() | "+ {json}" STLS --> HANDSHAKE v
- *                                                                                 XOAUTH2_REFUSED
- *   Every state may end in FAILED. */
+ *   GREETING
+ *      |        not known yet: CAPA --> CAPA_LIST --.
+ *      v                                            |
+ *   decide() <--------------------------------------'
+ *      |   ^
+ *      |   | pop3_login_secured()      .--> APOP ------------------------.
+ *      |   |                           |--> USER --> PASS ---------------|
+ *      |--> STLS --> HANDSHAKE         |--> PLAIN [--> PLAIN_MESSAGE] ---+--> READY
+ *      |                               |                                 |
+ *      '--> authenticate() ------------'--> XOAUTH2 --> XOAUTH2_TOKEN ---'
+ *                                                            | "+ {json}"
+ *                                                            v
+ *                                                      XOAUTH2_REFUSED
+ *
+ * Every state may end in FAILED. */
 #include "core/pop3_login.h"
 
 #include <assert.h>

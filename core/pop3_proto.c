@@ -1,12 +1,13 @@
 /* POP3 as tproxy speaks it with a client before the backend takes over.
  *
- *                    .-- any other command --.
- *                    v                       |
- *    greeting --> COMMAND -------------------'
- *                  |   |  AUTH LOGIN
- *       AUTH LOGIN u   '-----------> SASL_USER
- *       AUTH PLAIN |                     |
- *                  '------> SASL_LAST <--'        "*", or the last line of the exchange --> COMMAND
+ *                  .-- any other command --.
+ *                  v                       |
+ *   greeting --> COMMAND ------------------'
+ *                  |  |
+ *                  |  '-- AUTH LOGIN --> SASL_USER
+ *      AUTH PLAIN, |                         |
+ *   XOAUTH2, LOGIN |                         v
+ *     with a user  '--------------------> SASL_LAST --> COMMAND (the last answer, or "*")
  */
 #include "core/pop3_proto.h"
 

@@ -9,9 +9,9 @@
  *
  *   conn_linger: OPEN --> LINGER --> CLOSED            conn_close: any --> CLOSED
  *
- * Bytes in:   socket -> (TLS) -> the loop's scratch memory -> callback; what it leaves goes to
- * `in`. Bytes out:  conn_write -> (TLS) -> socket; what that refuses goes to `out`. A TLS record is
- * queued whole, so mbedTLS never has a write to repeat.
+ * Bytes in:   socket -> (TLS) -> the loop's scratch memory -> callback; the rest goes to `in`.
+ * Bytes out:  conn_write -> (TLS) -> socket; what that refuses goes to `out`. A TLS record is
+ *             queued whole, so mbedTLS never has a write to repeat.
  *
  * All work is done by step(), which the loop calls when the socket is ready and which the public
  * functions post; so no callback ever comes from inside a call. */

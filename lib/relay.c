@@ -1,9 +1,9 @@
 /* Two connections become one stream each way.
  *
- *                 reads                     writes
- *      source ------------> scratch memory ------------> sink        while it takes everything
- *      source - - paused                                 sink        while bytes are pending there (until DRAINED)
- *      source ------------> pipe ----------------------> sink        bulk in clear text: splice(2)
+ *              reads                    writes
+ *   source ------------> scratch ------------------> sink    while the sink takes everything
+ *   source - - paused                                sink    while bytes are pending at the sink
+ *   source ------------> pipe ---------------------> sink    bulk in clear text: splice(2)
  */
 #include "lib/relay.h"
 
@@ -72,8 +72,8 @@ static void moved(struct lane *lane, size_t n)
     }
 }
 
-/* How many bytes at the end of s are the beginning of the end marker of a POP3 answer (RFC 1939 section 3).
- * Some clients miss a marker that arrives in two pieces. */
+/* How many bytes at the end of s are the beginning of the end marker of a POP3 answer (RFC 1939
+ * section 3). Some clients miss a marker that arrives in two pieces. */
 static size_t begun_marker(struct str s)
 {
     static const char marker[] = "\r\n.\r\n";
