@@ -240,9 +240,11 @@ static void flush_pipe(struct conn *c)
     while (c->pipe->fill && c->io.ready & IO_WRITE) {
         ssize_t n = sys->splice(c->pipe->read_end, NULL, c->io.fd, NULL, c->pipe->fill,
                                 SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-        c->pipe->fill -= sent(c, n, c->pipe->fill);
+        size_t gone = sent(c, n, c->pipe->fill);
+        c->pipe->fill -= n < 0 ? 0 : gone;
     }
-    if (c->pipe->fill == 0) {
+    /* What a broken socket did not take is still in the pipe, which pipe_give throws away. */
+    if (c->pipe->fill == 0 || c->send_broken) {
         pipe_give(c->pipe);
         c->pipe = NULL;
     }

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "lib/loop.h"
@@ -674,24 +675,64 @@ static void test_splice_impossible(void **state)
     assert_int_equal(conn_splice(a.conn, b.conn, &n), ERR);
 }
 
+/* What a peer that is gone did not take must never reach another: the pipe is not lent again. */
+static void test_splice_broken(void **state)
+{
+    (void)state;
+    struct buf got;
+    bool end;
+    size_t n = 0;
+    buf_init(&got, SEEN_MAX);
+    signal(SIGPIPE, SIG_IGN); /* as tproxy.c does: splice(2) cannot be told not to send it */
+    a.hold = true;
+    conn_set_raw(a.conn, true);
+    peer_send(peer, "secret", 6);
+    await_event(loop, &a, CONN_DATA);
+    close(other_peer);
+    assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+    conn_close(b.conn);
+    seen_start(&b, loop, false, &other_peer);
+    peer_send(peer, "public", 6);
+    await_event(loop, &a, CONN_DATA);
+    assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+    turn_quietly(loop);
+    peer_read(other_peer, &got, &end);
+    assert_str(buf_str(&got), "public");
+    buf_free(&got);
+}
+
 #define with_conns(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        with_conns(test_data),           with_conns(test_leftover),
-        with_conns(test_leftover_bound), with_conns(test_lines_split_everywhere),
-        with_conns(test_line_limit),     with_conns(test_pause),
-        with_conns(test_pause_leftover), with_conns(test_hand_over),
-        with_conns(test_eof_with_data),  with_conns(test_eof_leftover),
-        with_conns(test_reset),          with_conns(test_last_words),
-        with_conns(test_connect),        with_conns(test_deadline),
-        with_conns(test_drained),        with_conns(test_queue_bound),
-        with_conns(test_shutdown),       with_conns(test_linger),
-        with_conns(test_linger_time),    with_conns(test_linger_slow),
-        with_conns(test_linger_stall),   with_conns(test_linger_ended),
-        with_conns(test_close_in_event), with_conns(test_splice),
-        with_conns(test_splice_pending), with_conns(test_splice_impossible),
+        with_conns(test_data),
+        with_conns(test_leftover),
+        with_conns(test_leftover_bound),
+        with_conns(test_lines_split_everywhere),
+        with_conns(test_line_limit),
+        with_conns(test_pause),
+        with_conns(test_pause_leftover),
+        with_conns(test_hand_over),
+        with_conns(test_eof_with_data),
+        with_conns(test_eof_leftover),
+        with_conns(test_reset),
+        with_conns(test_last_words),
+        with_conns(test_connect),
+        with_conns(test_deadline),
+        with_conns(test_drained),
+        with_conns(test_queue_bound),
+        with_conns(test_shutdown),
+        with_conns(test_linger),
+        with_conns(test_linger_time),
+        with_conns(test_linger_slow),
+        with_conns(test_linger_stall),
+        with_conns(test_linger_ended),
+        with_conns(test_close_in_event),
+        with_conns(test_splice),
+        with_conns(test_splice_pending),
+        with_conns(test_splice_broken),
+        with_conns(test_splice_impossible),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
