@@ -343,7 +343,8 @@ void pop3_metrics(const struct pop3 *pop3, struct buf *out)
                    "Client connections refused because a limit was reached.", stats->refused);
     metric_counter(out, "tproxy_connections_foreign_total",
                    "Client connections that spoke something else than POP3.", stats->foreign);
-    metric_head(out, "tproxy_logins_total", METRIC_COUNTER, "Logins at mail servers by result.");
+    metric_head(out, "tproxy_logins_total", METRIC_COUNTER,
+                "Attempts to log in at mail servers by result.");
     for (size_t i = 0; i < FAIL_COUNT; i++) {
         const char *result = i == FAIL_NONE ? "ok" : fail_name((enum fail)i);
         metric_count(out, "tproxy_logins_total", (struct metric_label[]){{"result", result}, {0}},

@@ -230,18 +230,20 @@ static void remember_refusal(struct session *s)
     target->refused_until =
         loop_now(target->pop3->loop) + (pause < REFUSED_MOST ? pause : REFUSED_MOST);
     target->refused = s->attempt->login.err;
-    text_fmt(target->refusal, sizeof(target->refusal), "%s", s->attempt->login.reply);
 }
 
 static bool refuse_at_once(struct session *s)
 {
     struct target *target = s->target;
-    if (loop_now(target->pop3->loop) >= target->refused_until) {
+    int64_t left = target->refused_until - loop_now(target->pop3->loop);
+    if (left <= 0) {
         return false;
     }
+    struct error err;
+    error_set(&err, FAIL_AUTH, "%s (it is not asked again for %lld s)", target->refused.text,
+              (long long)(left + SECONDS(1) - 1) / SECONDS(1));
     target->pop3->stats.fast_refusals++;
-    text_fmt(s->attempt->login.reply, sizeof(s->attempt->login.reply), "%s", target->refusal);
-    backend_failed(s, &target->refused);
+    backend_failed(s, &err);
     return true;
 }
 

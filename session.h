@@ -64,7 +64,6 @@ struct target {
     int64_t refused_until; /* credentials that the backend refused are not shown to it before */
     unsigned refusals;
     struct error refused;
-    char refusal[POP3_REPLY_MAX]; /* the backend's words */
 };
 
 struct target *target_ref(struct target *target);
