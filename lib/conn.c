@@ -315,6 +315,9 @@ struct str conn_data(const struct conn *c)
 void conn_consume(struct conn *c, size_t n)
 {
     if (c->in) {
+        if (buf_len(c->in) == LOOP_SCRATCH && c->state == STATE_OPEN) {
+            loop_soon(c->loop, &c->task, on_task); /* reading has stopped for want of room */
+        }
         buf_drop(c->in, n);
     } else {
         assert(n <= c->view_len);

@@ -145,6 +145,25 @@ static void test_leftover_bound(void **state)
     assert_true(pattern_is(buf_str(&a.data), 0));
 }
 
+/* Who makes room later, from elsewhere than the callback, is shown the rest although the peer sends
+ * no more. */
+static void test_leftover_consumed_later(void **state)
+{
+    (void)state;
+    static char block[2 * LOOP_SCRATCH];
+    int size = 4 * LOOP_SCRATCH;
+    setsockopt(peer, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    a.hold = true;
+    pattern_fill(block, 0, sizeof(block));
+    peer_send(peer, block, sizeof(block));
+    turn_quietly(loop);
+    assert_int_equal(conn_data(a.conn).n, LOOP_SCRATCH);
+    conn_consume(a.conn, LOOP_SCRATCH - 100);
+    turn_quietly(loop);
+    assert_int_equal(conn_data(a.conn).n, LOOP_SCRATCH);
+    assert_true(pattern_is(conn_data(a.conn), LOOP_SCRATCH - 100));
+}
+
 /* The lines of `text` as they come out when it arrives in two pieces, cut at `at`. */
 struct lines {
     char text[256];
@@ -709,6 +728,7 @@ int main(void)
         with_conns(test_data),
         with_conns(test_leftover),
         with_conns(test_leftover_bound),
+        with_conns(test_leftover_consumed_later),
         with_conns(test_lines_split_everywhere),
         with_conns(test_line_limit),
         with_conns(test_pause),
