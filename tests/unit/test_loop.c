@@ -354,7 +354,7 @@ static void hook(void *arg)
 static void test_bury(void **state)
 {
     (void)state;
-    struct named_task t[3];
+    static struct named_task t[3]; /* one outlives the test */
     init_tasks(t, 3);
     loop_set_hook(loop, hook, order);
     loop_soon(loop, &t[0].task, run);
