@@ -217,10 +217,9 @@ $(B)/lint/%.alone: % $(lint_needs)
 	@echo '#include "$<"' | $(CLANG) $(LANGUAGE) $(WARNINGS) -Werror -fsyntax-only -x c - && touch $@
 $(B)/lint/%.tidy: % .clang-tidy $(lint_needs)
 	@mkdir -p $(@D)
-	clang-tidy-14 --quiet --warnings-as-errors='*' $< -- -x c $(LANGUAGE) 2>&1 | \
-		grep -v -E 'warnings (generated|treated)|Suppressed|Use -header-filter' ; \
-		test $${PIPESTATUS[0]} = 0 && touch $@
-SHELL := bash
+	$(call say,TIDY)clang-tidy-14 --quiet --warnings-as-errors='*' $< -- $(LANGUAGE) 2>$@.err || \
+		{ cat $@.err; exit 1; }
+	@touch $@
 
 ##@ Running
 .PHONY: demo bench
