@@ -242,6 +242,7 @@ def test_probes_are_quiet(make_tproxy, backend):
 
 
 def set_level(proxy, *level: str, uid: int | None = None):
+    proxy.admin_port()  # it is up
     return proxy.program.run("log-level", *level, "--control", proxy.control, uid=uid)
 
 
