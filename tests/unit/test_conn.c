@@ -720,6 +720,80 @@ static void test_splice_broken(void **state)
     buf_free(&got);
 }
 
+/* ---- the way to TLS ---- */
+
+static void start_tls_after_line(struct seen *s, enum conn_event event)
+{
+    struct str line;
+    size_t octets;
+    if (event == CONN_DATA && conn_line(s->conn, 512, &line, &octets) == OK) {
+        conn_consume(s->conn, octets);
+        conn_start_tls(s->conn, NULL); /* does not come so far that it needs a client */
+    }
+}
+
+/* Bytes in clear text behind the consent to STLS, whether they came with it or were left before. */
+static void test_poisoned_tls(void **state)
+{
+    (void)state;
+    for (int kept = 0; kept < 2; kept++) {
+        struct seen *s = kept ? &b : &a;
+        int fd = kept ? other_peer : peer;
+        s->hold = true;
+        if (kept) {
+            peer_send(fd, "+OK", 3);
+            await_event(loop, s, CONN_DATA);
+        }
+        s->also = start_tls_after_line;
+        static const char rest[] = "+OK begin\r\n-ERR injected\r\n";
+        peer_send(fd, rest + 3 * kept, strlen(rest) - 3 * (size_t)kept);
+        await_event(loop, s, CONN_FAILED);
+        assert_int_equal(conn_error(s->conn)->fail, FAIL_PROTOCOL);
+        assert_false(conn_is_tls(s->conn));
+        turn_quietly(loop);
+        assert_int_equal(s->count[CONN_FAILED], 1);
+    }
+}
+
+/* ---- a system that refuses ---- */
+
+static int no_socket(int domain, int type, int protocol)
+{
+    (void)domain;
+    (void)type;
+    (void)protocol;
+    errno = EMFILE;
+    return -1;
+}
+
+static int no_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    (void)epfd;
+    (void)op;
+    (void)fd;
+    (void)event;
+    errno = ENOSPC;
+    return -1;
+}
+
+static void test_no_resources(void **state)
+{
+    (void)state;
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct error err = {.fail = FAIL_NONE};
+    int ends[2];
+    test_sys.socket = no_socket;
+    assert_null(conn_connect(loop, (struct sockaddr *)&addr, sizeof(addr), seen_handler(&a), &err));
+    assert_int_equal(err.fail, FAIL_INTERNAL);
+    assert_int_equal(conn_error(a.conn)->fail, FAIL_NONE);
+    stream_pair(false, ends);
+    test_sys.epoll_ctl = no_epoll_ctl;
+    assert_null(conn_new(loop, ends[0], seen_handler(&a)));
+    assert_int_equal(fcntl(ends[0], F_GETFD), -1); /* closed all the same */
+    close(ends[1]);
+    assert_int_equal(conn_count(), 2);
+}
+
 #define with_conns(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -753,6 +827,8 @@ int main(void)
         with_conns(test_splice_pending),
         with_conns(test_splice_broken),
         with_conns(test_splice_impossible),
+        with_conns(test_poisoned_tls),
+        with_conns(test_no_resources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
