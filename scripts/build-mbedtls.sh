@@ -34,10 +34,8 @@ private_apt() {
     APT_CONFIG=$work/apt.conf "$@"
 }
 
-# $1: keyring, the rest: suites.
+# $1: keyring, $2: suite.
 make_apt() {
-    local keyring=$1 suite
-    shift
     rm -rf "$work"
     mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/etc"
     cat >"$work/apt.conf" <<EOF
@@ -51,9 +49,7 @@ Dir::Etc::trustedparts "-";
 Acquire::Languages "none";
 APT::Sandbox::User "$(id -un)";
 EOF
-    for suite in "$@"; do
-        echo "deb-src [signed-by=$keyring] $mirror $suite main"
-    done >"$work/etc/sources.list"
+    echo "deb-src [signed-by=$1] $mirror $2 main" >"$work/etc/sources.list"
 }
 
 # The mirror of Debian which this machine uses.
@@ -72,15 +68,18 @@ newer_keyring() {
     echo "$cache/keyring/usr/share/keyrings/debian-archive-keyring.gpg"
 }
 
-# $1..: suites. True when their lists were fetched and their signatures are good.
-fetch_lists() {
-    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    make_apt "$keyring" "$@"
-    private_apt apt-get -qq update -o APT::Update::Error-Mode=any >&2 && return 0
+# $1: suite. True when its list was fetched and its signature is good.
+fetch_list() {
+    make_apt /usr/share/keyrings/debian-archive-keyring.gpg "$1"
+    private_update && return 0
+    grep -q 'NO_PUBKEY\|EXPKEYSIG' "$work/said" || return 1
     echo "build-mbedtls.sh: trying again with the newest debian-archive-keyring" >&2
-    keyring=$(newer_keyring) || return 1
-    make_apt "$keyring" "$@"
-    private_apt apt-get -qq update -o APT::Update::Error-Mode=any >&2
+    make_apt "$(newer_keyring)" "$1"
+    private_update
+}
+
+private_update() {
+    private_apt apt-get -qq update -o APT::Update::Error-Mode=any 2>&1 | tee "$work/said" >&2
 }
 
 # The newest version of our line among the lists, or nothing.
@@ -97,18 +96,22 @@ newest_version() {
 }
 
 fetch_source() {
-    local version= suites
+    local version= suite
     command -v dpkg-source >/dev/null || die "dpkg-source is missing (scripts/deps.sh build)"
     mirror=${DEBIAN_MIRROR:-$(find_mirror)}
     [ -n "$mirror" ] || die "this machine's apt names no mirror of Debian; set DEBIAN_MIRROR," \
         "or MBEDTLS to the prefix of an mbedTLS $line built with our configuration"
-    for suites in sid "forky trixie"; do
-        # shellcheck disable=SC2086
-        fetch_lists $suites || die "cannot fetch the list of source packages ($suites)"
+    # The first of these suites that has one has the newest; one that cannot be had (expired, say,
+    # on a mirror that stands still) is left out.
+    for suite in sid forky trixie; do
+        if ! fetch_list $suite; then
+            echo "build-mbedtls.sh: no list of source packages of $suite" >&2
+            continue
+        fi
         version=$(newest_version)
         [ -z "$version" ] || break
     done
-    [ -n "$version" ] || die "Debian has no mbedtls $line.x from $oldest on in sid, forky, trixie"
+    [ -n "$version" ] || die "no mbedtls $line.x from $oldest on in Debian's sid, forky, trixie"
     if [ ! -e "$cache/source/$version/ready" ]; then
         rm -rf "$cache/source/$version"
         mkdir -p "$cache/source/$version"

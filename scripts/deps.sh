@@ -41,6 +41,12 @@ missing() {
 mapfile -t absent < <(missing <<<"$wanted")
 [ ${#absent[@]} -gt 0 ] || exit 0
 
+# One at a time; who had to wait looks again.
+exec 9>"${TMPDIR:-/tmp}/tproxy-deps-$(id -u).lock"
+flock 9
+mapfile -t absent < <(missing <<<"$wanted")
+[ ${#absent[@]} -gt 0 ] || exit 0
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -52,19 +58,38 @@ as_root() {
 # While this file exists and answers 101, packages start no daemon (it is Debian's own switch).
 guard=/usr/sbin/policy-rc.d
 guarded=no
-unguard() {
+said=$(mktemp)
+clean_up() {
+    rm -f "$said"
     [ $guarded = no ] || as_root rm -f $guard
 }
-trap unguard EXIT
+trap clean_up EXIT
 if [ ! -e $guard ]; then
-    printf '#!/bin/sh\nexit 101\n' | as_root tee $guard >/dev/null
     guarded=yes
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $guard >/dev/null
     as_root chmod 755 $guard
 fi
 
-echo "deps.sh: installing ${absent[*]}" >&2
-quiet=(-qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
-as_root apt-get "${quiet[@]}" update ||
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 "$@" </dev/null 9>&-
+}
+
+# Another apt on this machine may hold the lists for a while.
+update() {
+    for _ in 1 2 3 4 5 6; do
+        apt_get update >"$said" 2>&1 && return 0
+        grep -q 'Could not get lock' "$said" || break
+        sleep 10
+    done
+    cat "$said" >&2
     echo "deps.sh: apt-get update failed; going on with the lists that are there" >&2
-as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get "${quiet[@]}" install -y --no-install-recommends "${absent[@]}" >&2 </dev/null
+}
+
+echo "deps.sh: installing ${absent[*]}" >&2
+update
+apt_get install --no-install-recommends "${absent[@]}" >"$said" 2>&1 || {
+    cat "$said" >&2
+    echo "deps.sh: could not install ${absent[*]}" >&2
+    exit 1
+}
