@@ -96,7 +96,7 @@ newest_version() {
 }
 
 fetch_source() {
-    local version= suite
+    local version="" suite
     command -v dpkg-source >/dev/null || die "dpkg-source is missing (scripts/deps.sh build)"
     mirror=${DEBIAN_MIRROR:-$(find_mirror)}
     [ -n "$mirror" ] || die "this machine's apt names no mirror of Debian; set DEBIAN_MIRROR," \
