@@ -370,11 +370,8 @@ def test_one_minute(program, directory, backend, certificates):
 def test_commands_of_operations(tproxy, directory):
     """They speak of the default ports and names; here others are put in their place."""
     stand_in(directory, "bin/tproxy", f'exec {tproxy.program.path} "$@" --control {tproxy.control}')
-    stand_in(
-        directory,
-        "bin/curl",
-        f'PATH=${{PATH#*:}}; exec curl "$1" -f "$(echo "$2" | sed s/:9494/:{tproxy.admin_port()}/)"',
-    )
+    address = f'"$(echo "$2" | sed s/:9494/:{tproxy.admin_port()}/)"'
+    stand_in(directory, "bin/curl", f'PATH=${{PATH#*:}}; exec curl "$1" -f {address}')
     user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
     for commands in blocks("docs/operations.md", "sh"):
         done = subprocess.run(
