@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "lib/buf.h"
+#include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/pipes.h"
@@ -54,8 +55,13 @@ struct conn {
     struct io io;
     struct task task;
     struct timer timer;
-    struct conn_handler handler;
+    union {
+        struct conn_handler handler;
+        struct list link; /* STATE_LINGER: nobody is told any more; among those that linger */
+    };
     struct tls *tls;
+    struct str ahead;  /* read from the socket and not yet taken by TLS, */
+    char *kept_ahead;  /* in memory of its own between two steps */
     struct buf *in;    /* read and not consumed; NULL when empty */
     struct buf *out;   /* to be sent; NULL when empty */
     struct pipe *pipe; /* to be sent before `out`; NULL when empty */
@@ -75,6 +81,7 @@ struct conn {
 };
 
 static size_t conns, lingering;
+static struct list lingerers = {.next = &lingerers, .prev = &lingerers};
 
 static void step(struct conn *c);
 
@@ -412,15 +419,38 @@ static int wire_send(void *arg, const unsigned char *p, size_t n)
     return OK;
 }
 
+/* TLS asks for a record's head, then for its body: what it gets is read in larger pieces. */
 static int wire_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
 {
     struct conn *c = arg;
-    int rc = read_socket(c, p, cap, got);
-    if (rc == AGAIN && c->at_end) {
-        *got = 0;
-        return OK;
+    if (c->ahead.n == 0) {
+        free(c->kept_ahead);
+        c->kept_ahead = NULL;
+        c->ahead.p = loop_wire_scratch(c->loop);
+        int rc = read_socket(c, loop_wire_scratch(c->loop), LOOP_WIRE_SCRATCH, &c->ahead.n);
+        if (rc == AGAIN && c->at_end) {
+            *got = 0;
+            return OK;
+        }
+        if (rc != OK) {
+            return rc;
+        }
     }
-    return rc;
+    *got = cap < c->ahead.n ? cap : c->ahead.n;
+    memcpy(p, c->ahead.p, *got);
+    c->ahead.p += *got;
+    c->ahead.n -= *got;
+    return OK;
+}
+
+/* What TLS has not taken yet leaves the scratch memory, for other conns use it too. */
+static void keep_ahead(struct conn *c)
+{
+    if (c->ahead.n && !c->kept_ahead) {
+        c->kept_ahead = mem_alloc(c->ahead.n);
+        memcpy(c->kept_ahead, c->ahead.p, c->ahead.n);
+        c->ahead.p = c->kept_ahead;
+    }
 }
 
 /* Reads records until `cap` is full or no more has come: the user sees few large pieces. */
@@ -711,6 +741,7 @@ static void step(struct conn *c)
     case STATE_CLOSED:
         break;
     }
+    keep_ahead(c);
 }
 
 /* ---- deadline, end ---- */
@@ -756,6 +787,7 @@ static void free_conn(struct task *t)
     tls_free(c->tls);
     drop_in(c);
     drop_out(c);
+    free(c->kept_ahead);
     free(c->error);
     free(c);
 }
@@ -766,7 +798,10 @@ void conn_close(struct conn *c)
         return;
     }
     int fd = c->io.fd;
-    lingering -= c->state == STATE_LINGER;
+    if (c->state == STATE_LINGER) {
+        list_remove(&c->link);
+        lingering--;
+    }
     c->state = STATE_CLOSED;
     conns--;
     timer_cancel(c->loop, &c->timer);
@@ -789,7 +824,16 @@ void conn_linger(struct conn *c)
         return;
     }
     c->state = STATE_LINGER;
+    list_init(&c->link);
+    list_append(&lingerers, &c->link);
     lingering++;
     linger_deadline(c);
     loop_soon(c->loop, &c->task, on_task);
+}
+
+void conn_close_lingering(void)
+{
+    LIST_EACH (it, &lingerers) {
+        conn_close(container_of(it, struct conn, link));
+    }
 }

@@ -57,6 +57,7 @@ struct loop {
     void *hook_arg;
     struct loop_stats stats;
     char scratch[LOOP_SCRATCH];
+    char wire_scratch[LOOP_WIRE_SCRATCH];
 };
 
 struct loop *loop_new(struct error *err)
@@ -111,6 +112,11 @@ int64_t loop_now(const struct loop *loop)
 char *loop_scratch(struct loop *loop)
 {
     return loop->scratch;
+}
+
+char *loop_wire_scratch(struct loop *loop)
+{
+    return loop->wire_scratch;
 }
 
 struct loop_stats loop_stats(const struct loop *loop)
