@@ -258,9 +258,10 @@ static void expect_answer(struct session *s)
     conn_deadline(s->backend, loop_now(s->target->pop3->loop) + answer_timeout(s));
 }
 
-/* The target's way to talk TLS with this backend; made when first needed. NULL: the attempt has
- * failed. */
-static struct tls_client *get_tls(struct session *s)
+/* The way to talk TLS with this backend: the target's, made when first needed; one of its own for a
+ * login that is under way to what the target was before. The caller drops its reference. NULL and
+ * *err when there is none. */
+static struct tls_client *get_tls(struct session *s, struct error *err)
 {
     struct target *target = s->target;
     const struct destination *dest = s->dest;
@@ -271,23 +272,26 @@ static struct tls_client *get_tls(struct session *s)
         .min = dest->tls_min == MAIL_TLS_1_3 ? TLS_VERSION_1_3 : TLS_VERSION_1_2,
         .max = dest->tls_max == MAIL_TLS_1_2 ? TLS_VERSION_1_2 : TLS_VERSION_1_3,
     };
-    struct error err;
-    if (!target->tls) {
-        target->tls = tls_client_new(target->pop3->roots, &settings, &err);
+    if (dest != target->dest) {
+        return tls_client_new(target->pop3->roots, &settings, err);
     }
     if (!target->tls) {
-        backend_failed(s, &err);
+        target->tls = tls_client_new(target->pop3->roots, &settings, err);
     }
-    return target->tls;
+    return target->tls ? tls_client_ref(target->tls) : NULL;
 }
 
 static void start_tls(struct session *s)
 {
-    struct tls_client *tls = get_tls(s);
-    if (tls) {
-        expect_answer(s);
-        conn_start_tls(s->backend, tls);
+    struct error err;
+    struct tls_client *tls = get_tls(s, &err);
+    if (!tls) {
+        backend_failed(s, &err);
+        return;
     }
+    expect_answer(s);
+    conn_start_tls(s->backend, tls);
+    tls_client_unref(tls);
 }
 
 static void logged_in(struct session *s)
@@ -361,10 +365,12 @@ static void backend_lines(struct session *s)
 
 static void start_login(struct session *s)
 {
+    static const struct pop3_memory nothing;
     struct attempt *a = s->attempt;
+    const struct target *target = s->target;
     a->login_started = true;
-    pop3_login_init(&a->login, s->dest, NULL, &s->target->memory, s->target->pop3->installation_id,
-                    conn_is_tls(s->backend));
+    pop3_login_init(&a->login, s->dest, NULL, s->dest == target->dest ? &target->memory : &nothing,
+                    target->pop3->installation_id, conn_is_tls(s->backend));
     expect_answer(s);
     backend_lines(s);
 }
@@ -474,6 +480,11 @@ static void on_found(const struct destination *dest, const struct error *err, vo
     s->attempt->request = NULL;
     if (!dest) {
         backend_failed(s, err);
+    } else if (s->target->closed) {
+        /* What the source has under this name now may be of a kind that has no target. */
+        struct error gone;
+        error_set(&gone, FAIL_CONFIG, "it is not served here any more");
+        backend_failed(s, &gone);
     } else if (login_kind(dest) != s->dialogue.kind) {
         struct error changed;
         error_set(&changed, FAIL_REMOTE, "its Authentication has just changed: connect again");

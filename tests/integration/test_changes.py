@@ -1,0 +1,69 @@
+"""Destinations that change, or go, under sessions that are in the middle of something."""
+
+import contextlib
+import threading
+
+import pytest
+
+from harness.backend import Pop3
+from harness.clients import RawClient
+from harness.tproxy import destination
+from harness.util import PATIENCE
+
+OTHER_KINDS = {
+    "OAuth": {
+        "Authentication": "OAuth2ClientCredentials",
+        "tokenServiceURL": "https://auth.test/oauth/token",
+        "clientId": "id",
+        "clientSecret": "Secret-of-the-client",
+    },
+    "on-premise": {"ProxyType": "OnPremise"},
+}
+
+
+def command_or_end(client: RawClient, command: bytes) -> bytes:
+    with contextlib.suppress(EOFError, ConnectionError):
+        return client.command(command)
+    return b""
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_destination_that_is_not_served_any_more(tproxy, backend, kind):
+    """A client that came before the change, and logs in after it."""
+    backend.script = Pop3(capabilities=("TOP", "UIDL", "USER", "SASL PLAIN XOAUTH2"))
+    port = tproxy.add("mail", backend.host, backend.port)
+    with RawClient(port) as client:
+        start = len(tproxy.printed)
+        tproxy.write(destination("mail", backend.host, backend.port, **OTHER_KINDS[kind]))
+        tproxy.printed.wait(
+            lambda line: "not served" in line or "OnPremise" in line, "the refusal", start=start
+        )
+        assert command_or_end(client, b"STAT").startswith(b"-ERR [SYS/")
+    assert tproxy.running()
+    assert backend.connections() == 0
+
+
+def test_trust_of_an_old_destination_does_not_outlive_it(tproxy, backend, certificates):
+    """While a login waits for its answer to CAPA the destination stops to trust every certificate.
+    What that login does about TLS is its own business."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow_capa(session) -> None:
+        asked.set()
+        assert go_on.wait(PATIENCE)
+        session.send(b"+OK\r\nSTLS\r\nUSER\r\n.\r\n")
+        backend.script.replies.clear()
+
+    context = certificates.server_context(certificates.untrusted)
+    backend.script = Pop3(stls=context, replies={"CAPA": slow_capa})
+    stls = {"mail__pop3__starttls__required": "true"}
+    port = tproxy.add("mail", backend.host, backend.port, **stls, mail__pop3__ssl__trust="*")
+    with RawClient(port) as trusting:
+        trusting.send(b"STAT\r\n")
+        assert asked.wait(PATIENCE)
+        tproxy.write(destination("mail", backend.host, backend.port, **stls))
+        tproxy.wait_log("mail: changed")
+        go_on.set()
+        assert trusting.line().startswith(b"+OK")
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"-ERR [SYS/PERM]")
