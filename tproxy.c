@@ -37,6 +37,9 @@ enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 2 };
 #define BASE_MEMORY (16ull << 20)
 #define SESSION_MEMORY (64ull << 10) /* with TLS, and with a queue on one side now and then */
 
+/* How long connections have after the grace period, or the second signal, to take what is left. */
+#define LAST_BYTES SECONDS(2)
+
 /* When a reader of the log that takes nothing is tried again. */
 #define LOG_RETRY MILLIS(200)
 
@@ -299,6 +302,7 @@ enum phase {
     PHASE_SERVING,
     PHASE_LEAVING,  /* not ready any more, but clients that do not know yet are served */
     PHASE_DRAINING, /* nobody is accepted; sessions go on */
+    PHASE_CUT,      /* sessions are over; their last bytes leave */
 };
 
 /* A target of local mode: the name that its listener belongs to. */
@@ -444,6 +448,9 @@ static void on_changed(const char *name, const struct destination *dest, void *a
         log_line(LOG_INFO, "local", "%s: changed", name);
         return;
     }
+    if (p->phase == PHASE_DRAINING || p->phase == PHASE_CUT) {
+        return;
+    }
     struct target *target = open_target(p, name, dest, &err);
     if (!target) {
         log_line(LOG_ERROR, "local", "%s: %s", name, err.text);
@@ -504,12 +511,29 @@ static void metrics(struct buf *out, void *arg)
 
 /* ---- end ---- */
 
+static void on_last_bytes_due(struct timer *t)
+{
+    (void)t;
+    conn_close_lingering();
+}
+
+/* Ends all sessions and forgets the targets, of which the directory must not talk any more. */
+static void cut(struct process *p)
+{
+    p->phase = PHASE_CUT;
+    LIST_EACH (it, &p->entries) {
+        drop_entry(p, container_of(it, struct entry, link));
+    }
+    pop3_abort(p->pop3);
+    timer_set(p->loop, &p->timer, loop_now(p->loop) + LAST_BYTES, on_last_bytes_due);
+}
+
 static void on_grace_over(struct timer *t)
 {
     struct process *p = container_of(t, struct process, timer);
     log_line(LOG_WARN, "tproxy", "%zu sessions did not end within the grace period and are cut",
              pop3_sessions(p->pop3));
-    pop3_abort(p->pop3);
+    cut(p);
 }
 
 static void drain(struct timer *t)
@@ -538,7 +562,10 @@ static void on_terminate(int signo, void *arg)
         drain(&p->timer);
         break;
     case PHASE_DRAINING:
-        pop3_abort(p->pop3); /* asked a second time */
+        cut(p); /* asked a second time */
+        break;
+    case PHASE_CUT:
+        conn_close_lingering();
         break;
     }
 }
@@ -553,7 +580,8 @@ static void on_log_retry(struct timer *t)
 static void on_turn(void *arg)
 {
     struct process *p = arg;
-    if (p->phase == PHASE_DRAINING && pop3_sessions(p->pop3) == 0 && conn_lingering() == 0) {
+    bool leaving = p->phase == PHASE_DRAINING || p->phase == PHASE_CUT;
+    if (leaving && pop3_sessions(p->pop3) == 0 && conn_lingering() == 0) {
         loop_stop(p->loop);
     }
     if (log_flush() == AGAIN) {
@@ -676,13 +704,7 @@ static int start(struct process *p, struct error *err)
 
 static void stop(struct process *p)
 {
-    pop3_abort(p->pop3);
-    LIST_EACH (it, &p->entries) {
-        struct entry *e = container_of(it, struct entry, link);
-        list_remove(&e->link);
-        free(e->name);
-        free(e);
-    }
+    cut(p);
     local_free(p->local);
     admin_socket_free(p->control);
     admin_free(p->admin);

@@ -113,4 +113,7 @@ enum { CONN_LINGERING_MAX = 4096 };
 size_t conn_count(void);
 size_t conn_lingering(void);
 
+/* Closes all that linger, for the end of the process. */
+void conn_close_lingering(void);
+
 #endif

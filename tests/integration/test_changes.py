@@ -1,6 +1,8 @@
 """Destinations that change, or go, under sessions that are in the middle of something."""
 
 import contextlib
+import shutil
+import signal
 import threading
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from harness.backend import Pop3
 from harness.clients import RawClient
 from harness.tproxy import destination
-from harness.util import PATIENCE
+from harness.util import PATIENCE, until
 
 OTHER_KINDS = {
     "OAuth": {
@@ -67,3 +69,50 @@ def test_trust_of_an_old_destination_does_not_outlive_it(tproxy, backend, certif
         assert trusting.line().startswith(b"+OK")
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"-ERR [SYS/PERM]")
+
+
+def test_everything_goes_while_the_last_bytes_leave(make_tproxy, backend):
+    """Told twice to stop, with a client that is still to take its last bytes, and the directory
+    is removed."""
+    tproxy = make_tproxy("--grace", "600")
+    port = tproxy.add("mail", backend.host, backend.port)
+    with RawClient(port) as running:
+        assert running.command(b"STAT").startswith(b"+OK")
+        tproxy.signal(signal.SIGTERM)
+        until(lambda: tproxy.http("/readyz")[0] == 503, "the drain")
+        tproxy.signal(signal.SIGTERM)
+        assert running.rest() == b""
+        shutil.rmtree(tproxy.directory)
+        assert tproxy.wait() == 0
+
+
+def test_nobody_is_served_anew_while_draining(make_tproxy, backend):
+    tproxy = make_tproxy("--grace", "600")
+    port = tproxy.add("mail", backend.host, backend.port)
+    with RawClient(port) as running:
+        assert running.command(b"STAT").startswith(b"+OK")
+        tproxy.signal(signal.SIGTERM)
+        tproxy.wait_log("draining: 1 sessions are left")
+        start = len(tproxy.printed)
+        tproxy.write(destination("late", backend.host, backend.port))
+        tproxy.write_text("not JSON", "marker.json")
+        tproxy.printed.wait(lambda line: "marker.json" in line, "the marker", start=start)
+        assert not [line for line in tproxy.printed.all()[start:] if " ready" in line]
+        assert running.command(b"QUIT") == b"+OK bye"
+    assert tproxy.wait() == 0
+
+
+def test_client_that_takes_nothing_does_not_hold_up_the_end(make_tproxy, backends, messages):
+    """Its session is over, and most of its last message still waits for it."""
+    large = max(messages, key=len)
+    backend = backends(Pop3(messages=(large,)))
+    tproxy = make_tproxy("--grace", "600")
+    port = tproxy.add("mail", backend.host, backend.port)
+    with RawClient(port, rcvbuf=4096) as client:
+        client.send(b"RETR 1\r\n" * 20)
+        session = backend.session(0)
+        until(session.is_stalled, "the full path to the client")
+        tproxy.signal(signal.SIGTERM)
+        until(lambda: tproxy.http("/readyz")[0] == 503, "the drain")
+        tproxy.signal(signal.SIGTERM)
+        assert tproxy.wait() == 0
