@@ -26,8 +26,8 @@ enum {
     FIRST_HEAP = 64, /* timers before the heap grows */
 };
 
-/* After this time in a turn the ready list gives way to new events, and no second long step begins.
- */
+/* The ready list gives way to new events after this time, and no second long step begins when a turn
+ * has lasted so long. */
 #define READY_TIME MILLIS(2)
 #define LONG_STEP_TIME MILLIS(1)
 
@@ -348,7 +348,8 @@ bool loop_take_long_step(struct loop *loop)
 
 static void run_ready(struct loop *loop)
 {
-    int64_t until = loop->now + READY_TIME;
+    /* From now on, not from the start of the turn: events alone may fill that, turn after turn. */
+    int64_t until = sys->now() + READY_TIME;
     while (!list_empty(&loop->ready) && sys->now() <= until) {
         struct task *t = container_of(loop->ready.next, struct task, link);
         list_remove(&t->link);

@@ -481,6 +481,36 @@ static void on_listener(struct io *io)
     ran('l');
 }
 
+static void on_busy(struct io *io)
+{
+    (void)io;
+    now += MILLIS(5);
+}
+
+/* Descriptors that always have something to do leave a share of every turn to the list. */
+static void test_soon_beside_busy_events(void **state)
+{
+    (void)state;
+    struct io io;
+    struct named_task t[3];
+    int ends[2];
+    init_tasks(t, 3);
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    assert_int_equal(loop_add(loop, &io, ends[0], IO_KIND_LISTEN, on_busy), OK);
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    for (size_t i = 0; i < 3; i++) {
+        t[i].takes = MILLIS(1) + 1;
+        loop_soon(loop, &t[i].task, run);
+    }
+    loop_turn(loop, false);
+    assert_order("ab");
+    loop_turn(loop, false);
+    assert_order("c");
+    loop_forget(loop, &io);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void test_listen_pause(void **state)
 {
     (void)state;
@@ -573,6 +603,7 @@ int main(void)
         with_loop(test_wait),
         with_loop(test_soon),
         with_loop(test_soon_bounded),
+        with_loop(test_soon_beside_busy_events),
         with_loop(test_next_turn),
         with_loop(test_bury),
         with_loop(test_long_steps),
