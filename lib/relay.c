@@ -57,10 +57,12 @@ static void end(struct relay *r, enum relay_end why)
     r->handler.ended(r, why, r->handler.arg);
 }
 
-/* The deadline of the client's conn is the relay's. */
+/* The deadline of the client's conn is the relay's. While the client does not take what is there
+ * already the backend is not read, so that its silence says nothing. */
 static void touch(struct relay *r)
 {
-    conn_deadline(r->up.source, loop_now(r->loop) + (r->client_ended ? LAST_WORDS : r->idle));
+    bool last_words = r->client_ended && conn_pending(r->down.sink) == 0;
+    conn_deadline(r->up.source, loop_now(r->loop) + (last_words ? LAST_WORDS : r->idle));
 }
 
 static void moved(struct lane *lane, size_t n)
@@ -154,6 +156,7 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
         break;
     case CONN_DRAINED:
         conn_resume(other(lane)->source);
+        touch(r);
         break;
     case CONN_EOF:
         on_eof(lane);

@@ -16,7 +16,7 @@ struct tls_client {
 
 struct tls {
     struct tls_wire wire;
-    bool hello_sent, at_end;
+    bool hello_sent, at_end, dead;
     unsigned char record[2 + RECORD_MAX];
     size_t have, shown; /* of the record under way; of its text */
 };
@@ -64,13 +64,17 @@ static int fill(struct tls *t, size_t n, struct error *err)
 {
     while (t->have < n) {
         size_t got = 0;
-        int rc = t->wire.recv(t->wire.arg, t->record + t->have, n - t->have, &got);
+        int rc = t->dead ? ERR : t->wire.recv(t->wire.arg, t->record + t->have, n - t->have, &got);
         if (rc == OK && got == 0) {
             t->at_end = true;
             return AGAIN;
         }
+        t->dead = t->dead || rc == ERR; /* for good: lib/tls says it again and again, too */
+        if (t->dead) {
+            return error_set(err, FAIL_REMOTE, "wire");
+        }
         if (rc != OK) {
-            return rc == ERR ? error_set(err, FAIL_REMOTE, "wire") : rc;
+            return rc;
         }
         t->have += got;
     }

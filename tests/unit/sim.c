@@ -13,6 +13,9 @@
 
 enum { MAX_FDS = 64, FIRST_FD = 1000, PIPE_CAP = 65536 };
 
+/* How long a peer that has taken all it could may take nothing more. */
+#define REST_MAX SECONDS(5)
+
 enum kind { KIND_FREE, KIND_EPOLL, KIND_LISTENER, KIND_STREAM, KIND_PIPE, KIND_OTHER };
 
 struct bytes {
@@ -33,6 +36,7 @@ struct sim_stream {
                         end */
     struct bytes out; /* from tproxy */
     size_t window;    /* how much more the actor's side takes now */
+    int64_t rests;    /* and when it takes more again, at the earliest */
     bool out_ended;   /* tproxy shut down or closed */
     bool edge;        /* something has changed since epoll_wait last told */
 };
@@ -53,7 +57,7 @@ struct slot {
 
 static struct {
     uint64_t random;
-    int64_t now;
+    int64_t now, rested;
     struct slot slots[MAX_FDS];
     struct sim_stream *streams[MAX_FDS];
     int n_streams;
@@ -246,6 +250,11 @@ static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
     }
     n = n < s->window ? n : s->window;
     s->window -= n;
+    if (s->window == 0 && sim_chance(3)) {
+        int64_t rest = (int64_t)sim_rand(REST_MAX);
+        s->rests = world.now + rest;
+        world.rested += rest;
+    }
     append(&s->out, p, n);
     return (ssize_t)n;
 }
@@ -400,7 +409,7 @@ static bool progress_stream(struct sim_stream *s)
         }
         break;
     case 2:
-        if (s->window < 1000 && s->fd >= 0) {
+        if (s->window < 1000 && s->fd >= 0 && s->rests <= world.now) {
             s->edge |= s->window == 0;
             s->window += some(200000);
             return true;
@@ -464,8 +473,13 @@ static int sim_epoll_wait(int epfd, struct epoll_event *events, int max, int tim
             quiet = 0;
         }
     }
-    world.stuck = timeout_ms < 0;
-    world.now += MILLIS(timeout_ms < 0 ? 0 : timeout_ms);
+    int64_t until = timeout_ms < 0 ? INT64_MAX : world.now + MILLIS(timeout_ms);
+    for (int i = 0; i < world.n_streams; i++) {
+        const struct sim_stream *s = world.streams[i];
+        until = s->fd >= 0 && s->rests > world.now && s->rests < until ? s->rests : until;
+    }
+    world.stuck = until == INT64_MAX;
+    world.now = world.stuck ? world.now : until;
     return 0;
 }
 
@@ -552,6 +566,11 @@ const char *sim_received(const struct sim_actor *actor, size_t *n)
 bool sim_ended(const struct sim_actor *actor)
 {
     return actor->stream->out_ended;
+}
+
+int64_t sim_rested(void)
+{
+    return world.rested;
 }
 
 bool sim_stuck(void)
