@@ -248,7 +248,7 @@ static enum pop3_login_next decide(struct pop3_login *login)
             return send_parts(login, POP3_LOGIN_STLS, "STLS", "");
         }
         if (required) {
-            return fail(login, FAIL_TLS,
+            return fail(login, FAIL_CONFIG,
                         "the mail server does not offer STLS, which the destination requires");
         }
         login->stls_refused = true;
