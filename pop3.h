@@ -41,8 +41,8 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
 void pop3_free(struct pop3 *pop3);
 
 /* Opens a listener on addr (port 0: any) for the destination that `source` finds under `name`;
- * `dest` is what it is at present. Takes a reference on dest. NULL and *err, naming the address,
- * when it cannot listen. */
+ * `dest` is what it is at present. Takes a reference on dest. NULL and *err when it cannot
+ * listen: FAIL_LIMIT when the port is taken, FAIL_CONFIG when the address is not ours. */
 struct target *pop3_open(struct pop3 *pop3, const char *name, const struct sockaddr *addr,
                          socklen_t addr_len, struct dest_source *source,
                          const struct destination *dest, struct error *err);

@@ -392,16 +392,16 @@ static struct target *open_target(struct process *p, const char *name,
 {
     const struct options *o = &p->options;
     struct target *target = NULL;
-    struct error last = {.text = "all in use"};
     if (o->first_port == 0) {
         return open_at(p, name, dest, 0, err);
     }
-    while (!target && p->next_port <= o->last_port) {
-        target = open_at(p, name, dest, (uint16_t)p->next_port++, &last);
+    err->fail = FAIL_LIMIT;
+    while (!target && err->fail == FAIL_LIMIT && p->next_port <= o->last_port) {
+        target = open_at(p, name, dest, (uint16_t)p->next_port++, err);
     }
-    if (!target) {
-        error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u (%s)", o->first_port,
-                  o->last_port, last.text);
+    if (!target && err->fail == FAIL_LIMIT) {
+        error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u", o->first_port,
+                  o->last_port);
     }
     return target;
 }
@@ -690,7 +690,8 @@ static int start(struct process *p, struct error *err)
     }
     signal(SIGPIPE, SIG_IGN);
     if (loop_on_signal(p->loop, SIGTERM, on_terminate, p) != OK ||
-        loop_on_signal(p->loop, SIGINT, on_terminate, p) != OK) {
+        loop_on_signal(p->loop, SIGINT, on_terminate, p) != OK ||
+        loop_on_signal(p->loop, SIGHUP, on_terminate, p) != OK) {
         return error_set(err, FAIL_INTERNAL, "signalfd");
     }
     struct local_handler handler = {.target_changed = on_changed,
