@@ -80,8 +80,7 @@ struct target *target_ref(struct target *target)
 static void free_target(struct task *t)
 {
     struct target *target = container_of(t, struct target, task);
-    destination_unref(target->dest);
-    tls_client_unref(target->tls);
+    mailbox_unref(target->mailbox);
     free(target->name);
     free(target);
 }
@@ -95,21 +94,30 @@ void target_unref(struct target *target)
     }
 }
 
+struct mailbox *mailbox_ref(struct mailbox *mailbox)
+{
+    mailbox->refs++;
+    return mailbox;
+}
+
+void mailbox_unref(struct mailbox *mailbox)
+{
+    if (mailbox && --mailbox->refs == 0) {
+        destination_unref(mailbox->dest);
+        tls_client_unref(mailbox->tls);
+        free(mailbox);
+    }
+}
+
 void target_adopt(struct target *target, const struct destination *dest)
 {
-    if (target->dest == dest) {
+    if (target->mailbox && destination_equal(target->mailbox->dest, dest)) {
         return;
     }
-    if (!target->dest || !destination_equal(target->dest, dest)) {
-        target->memory = (struct pop3_memory){0};
-        tls_client_unref(target->tls);
-        target->tls = NULL;
-        target->refused_until = 0;
-        target->refusals = 0;
-    }
-    const struct destination *old = target->dest;
-    target->dest = destination_ref(dest);
-    destination_unref(old);
+    mailbox_unref(target->mailbox);
+    target->mailbox = mem_zalloc(sizeof(*target->mailbox));
+    target->mailbox->refs = 1;
+    target->mailbox->dest = destination_ref(dest);
 }
 
 void pop3_change(struct target *target, const struct destination *dest)
@@ -286,7 +294,7 @@ static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (sys->bind(fd, addr, addr_len) < 0 || sys->listen(fd, BACKLOG) < 0) {
-        error_set(err, FAIL_CONFIG, "port %u: %s",
+        error_set(err, errno == EADDRINUSE ? FAIL_LIMIT : FAIL_CONFIG, "port %u: %s",
                   ntohs(((const struct sockaddr_in *)addr)->sin_port), strerror(errno));
         sys->close(fd);
         return ERR;

@@ -69,15 +69,16 @@ struct session {
     struct conn *client, *backend;
     struct attempt *attempt;
     struct relay *relay;
-    const struct destination *dest; /* of the last attempt */
+    struct mailbox *mailbox; /* of the last attempt */
     struct sockaddr_in6 peer;
     int64_t started;
     struct pop3_client dialogue;
     enum wait wait : 8;
     enum backend_state state : 8;
     unsigned char failures;
-    bool client_ended; /* it will send no more */
-    bool tried;        /* a login was tried */
+    enum fail failed : 8; /* how the last attempt failed that the client was told of */
+    bool client_ended;    /* it will send no more */
+    bool tried;           /* a login was tried */
     bool ended;
 };
 
@@ -122,8 +123,8 @@ static void log_summary(struct session *s, const char *result)
     }
     char client[INET6_ADDRSTRLEN + 8], backend[DESTINATION_HOST_MAX + 8] = "";
     peer_text(&s->peer, client, sizeof(client));
-    if (s->dest) {
-        text_fmt(backend, sizeof(backend), "%s:%u", s->dest->host, s->dest->port);
+    if (s->mailbox) {
+        text_fmt(backend, sizeof(backend), "%s:%u", s->mailbox->dest->host, s->mailbox->dest->port);
     }
     struct log_field fields[] = {
         LOG_NUM("session", s->id),
@@ -149,7 +150,7 @@ static void set_state(struct session *s, enum backend_state state)
 static void free_session(struct task *t)
 {
     struct session *s = container_of(t, struct session, task);
-    destination_unref(s->dest);
+    mailbox_unref(s->mailbox);
     free(s);
 }
 
@@ -181,7 +182,7 @@ static void session_end(struct session *s, const char *result)
         return;
     }
     s->ended = true;
-    log_summary(s, result);
+    log_summary(s, s->failed && !s->relay ? fail_name(s->failed) : result);
     if (s->relay) {
         pop3->stats.to_client += relay_to_client(s->relay);
         pop3->stats.to_backend += relay_to_backend(s->relay);
@@ -221,28 +222,25 @@ static void backend_failed(struct session *s, const struct error *err)
  * for accounts get locked. */
 static void remember_refusal(struct session *s)
 {
-    struct target *target = s->target;
-    if (s->dest != target->dest) {
-        return;
-    }
-    int64_t pause = REFUSED_FIRST << (target->refusals < 4 ? target->refusals : 4);
-    target->refusals++;
-    target->refused_until =
-        loop_now(target->pop3->loop) + (pause < REFUSED_MOST ? pause : REFUSED_MOST);
-    target->refused = s->attempt->login.err;
+    struct mailbox *m = s->mailbox;
+    int64_t pause = REFUSED_FIRST << (m->refusals < 4 ? m->refusals : 4);
+    m->refusals++;
+    m->refused_until =
+        loop_now(s->target->pop3->loop) + (pause < REFUSED_MOST ? pause : REFUSED_MOST);
+    m->refused = s->attempt->login.err;
 }
 
 static bool refuse_at_once(struct session *s)
 {
-    struct target *target = s->target;
-    int64_t left = target->refused_until - loop_now(target->pop3->loop);
+    struct pop3 *pop3 = s->target->pop3;
+    int64_t left = s->mailbox->refused_until - loop_now(pop3->loop);
     if (left <= 0) {
         return false;
     }
     struct error err;
-    error_set(&err, FAIL_AUTH, "%s (it is not asked again for %lld s)", target->refused.text,
+    error_set(&err, FAIL_AUTH, "%s (it is not asked again for %lld s)", s->mailbox->refused.text,
               (long long)(left + SECONDS(1) - 1) / SECONDS(1));
-    target->pop3->stats.fast_refusals++;
+    pop3->stats.fast_refusals++;
     backend_failed(s, &err);
     return true;
 }
@@ -250,7 +248,7 @@ static bool refuse_at_once(struct session *s)
 static int64_t answer_timeout(const struct session *s)
 {
     int64_t most = s->target->pop3->config.answer_timeout;
-    return s->dest->answer_timeout < most ? s->dest->answer_timeout : most;
+    return s->mailbox->dest->answer_timeout < most ? s->mailbox->dest->answer_timeout : most;
 }
 
 static void expect_answer(struct session *s)
@@ -258,13 +256,11 @@ static void expect_answer(struct session *s)
     conn_deadline(s->backend, loop_now(s->target->pop3->loop) + answer_timeout(s));
 }
 
-/* The way to talk TLS with this backend: the target's, made when first needed; one of its own for a
- * login that is under way to what the target was before. The caller drops its reference. NULL and
- * *err when there is none. */
+/* NULL and *err when there can be no TLS with this backend. */
 static struct tls_client *get_tls(struct session *s, struct error *err)
 {
-    struct target *target = s->target;
-    const struct destination *dest = s->dest;
+    struct mailbox *m = s->mailbox;
+    const struct destination *dest = m->dest;
     struct tls_settings settings = {
         .host = dest->tls_name,
         .trust_any = dest->tls_trust_any,
@@ -272,13 +268,10 @@ static struct tls_client *get_tls(struct session *s, struct error *err)
         .min = dest->tls_min == MAIL_TLS_1_3 ? TLS_VERSION_1_3 : TLS_VERSION_1_2,
         .max = dest->tls_max == MAIL_TLS_1_2 ? TLS_VERSION_1_2 : TLS_VERSION_1_3,
     };
-    if (dest != target->dest) {
-        return tls_client_new(target->pop3->roots, &settings, err);
+    if (!m->tls) {
+        m->tls = tls_client_new(s->target->pop3->roots, &settings, err);
     }
-    if (!target->tls) {
-        target->tls = tls_client_new(target->pop3->roots, &settings, err);
-    }
-    return target->tls ? tls_client_ref(target->tls) : NULL;
+    return m->tls;
 }
 
 static void start_tls(struct session *s)
@@ -291,7 +284,6 @@ static void start_tls(struct session *s)
     }
     expect_answer(s);
     conn_start_tls(s->backend, tls);
-    tls_client_unref(tls);
 }
 
 static void logged_in(struct session *s)
@@ -299,10 +291,8 @@ static void logged_in(struct session *s)
     struct target *target = s->target;
     struct pop3_stats *stats = &target->pop3->stats;
     int64_t took = loop_now(target->pop3->loop) - s->attempt->started;
-    if (s->dest == target->dest) {
-        target->memory = s->attempt->login.memory;
-        target->refusals = 0;
-    }
+    s->mailbox->memory = s->attempt->login.memory;
+    s->mailbox->refusals = 0;
     if (s->attempt->login.stls_refused) {
         session_log(s, LOG_WARN,
                     "the mail server does not do STLS: going on in clear text "
@@ -330,9 +320,7 @@ static void follow(struct session *s, enum pop3_login_next next)
         logged_in(s);
         break;
     case POP3_NEXT_FAIL:
-        if (s->dest == s->target->dest) {
-            s->target->memory = login->memory;
-        }
+        s->mailbox->memory = login->memory;
         if (login->err.fail == FAIL_AUTH) {
             remember_refusal(s);
         }
@@ -365,12 +353,10 @@ static void backend_lines(struct session *s)
 
 static void start_login(struct session *s)
 {
-    static const struct pop3_memory nothing;
     struct attempt *a = s->attempt;
-    const struct target *target = s->target;
     a->login_started = true;
-    pop3_login_init(&a->login, s->dest, NULL, s->dest == target->dest ? &target->memory : &nothing,
-                    target->pop3->installation_id, conn_is_tls(s->backend));
+    pop3_login_init(&a->login, s->mailbox->dest, NULL, &s->mailbox->memory,
+                    s->target->pop3->installation_id, conn_is_tls(s->backend));
     expect_answer(s);
     backend_lines(s);
 }
@@ -402,7 +388,8 @@ static void backend_gone(struct session *s, enum conn_event event)
     struct error err;
     if (event == CONN_TIMEOUT) {
         error_set(&err, FAIL_TIMEOUT, "the mail server %s:%u kept us waiting for %s for %.3g s",
-                  s->dest->host, s->dest->port, awaited(s), (double)answer_timeout(s) / 1e6);
+                  s->mailbox->dest->host, s->mailbox->dest->port, awaited(s),
+                  (double)answer_timeout(s) / 1e6);
     } else if (event == CONN_EOF) {
         error_set(&err, FAIL_REMOTE, "the mail server closed the connection; we waited for %s",
                   awaited(s));
@@ -447,7 +434,7 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
     } else {
         s->backend = conn;
         conn_set_handler(conn, (struct conn_handler){.event = on_backend, .arg = s});
-        if (s->dest->tls == TLS_IMPLICIT) {
+        if (s->mailbox->dest->tls == TLS_IMPLICIT) {
             start_tls(s);
         } else {
             start_login(s);
@@ -460,10 +447,10 @@ static void dial_backend(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
     struct dial_to to = {
-        .host = s->dest->host,
-        .port = s->dest->port,
+        .host = s->mailbox->dest->host,
+        .port = s->mailbox->dest->port,
         .allow_local = pop3->config.allow_local,
-        .timeout = s->dest->connect_timeout,
+        .timeout = s->mailbox->dest->connect_timeout,
     };
     struct dial_handler handler = {.done = on_dialled, .arg = s};
     s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
@@ -491,8 +478,8 @@ static void on_found(const struct destination *dest, const struct error *err, vo
         backend_failed(s, &changed);
     } else {
         target_adopt(s->target, dest);
-        destination_unref(s->dest);
-        s->dest = destination_ref(s->target->dest);
+        mailbox_unref(s->mailbox);
+        s->mailbox = mailbox_ref(s->target->mailbox);
         if (!refuse_at_once(s)) {
             dial_backend(s);
         }
@@ -589,11 +576,11 @@ static void tell_failure(struct session *s)
         conn_consume(s->client, octets);
     }
     s->wait = WAIT_NOTHING;
-    const char *result = fail_name(s->attempt->err.fail);
+    s->failed = s->attempt->err.fail;
     drop_backend(s);
     set_state(s, BACKEND_NONE);
     if (++s->failures == POP3_LOGIN_FAILURES) {
-        session_end(s, result);
+        session_end(s, fail_name(s->failed));
     }
 }
 
@@ -712,7 +699,7 @@ void session_start(struct target *target, int fd, const struct sockaddr_in6 *cli
     list_append(&target->members, &s->link);
     target->sessions++;
     pop3->sessions++;
-    pop3_client_init(&s->dialogue, login_kind(target->dest));
+    pop3_client_init(&s->dialogue, login_kind(target->mailbox->dest));
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 
     char space[POP3_REPLY_MAX];

@@ -40,8 +40,21 @@ struct pop3 {
     struct pop3_stats stats;
 };
 
-/* Everything learned about a backend and its credentials belongs to one target: dropping the target
- * drops it, so tenants are apart by construction. */
+/* A destination and all that was learned about it. When a target's destination changes it gets another mailbox, and
+ * logins under way keep theirs; tenants are apart by construction. Reference-counted. */
+struct mailbox {
+    unsigned refs;
+    const struct destination *dest;
+    struct pop3_memory memory;
+    struct tls_client *tls; /* made when first needed */
+    int64_t refused_until;  /* credentials that were refused are not shown to the server before */
+    unsigned refusals;
+    struct error refused;
+};
+
+struct mailbox *mailbox_ref(struct mailbox *mailbox);
+void mailbox_unref(struct mailbox *mailbox);
+
 struct target {
     struct pop3 *pop3;
     struct list link;
@@ -57,19 +70,13 @@ struct target {
     struct list members;  /* sessions */
     size_t sessions;
     struct dest_source *source;
-
-    const struct destination *dest; /* what the following is about */
-    struct pop3_memory memory;
-    struct tls_client *tls;
-    int64_t refused_until; /* credentials that the backend refused are not shown to it before */
-    unsigned refusals;
-    struct error refused;
+    struct mailbox *mailbox;
 };
 
 struct target *target_ref(struct target *target);
 void target_unref(struct target *target);
 
-/* Makes `dest` what the target's memory is about; forgets everything when it is another one. */
+/* Makes `dest` the target's: nothing happens when it is what it was. */
 void target_adopt(struct target *target, const struct destination *dest);
 
 /* Greets a client that was accepted on fd, which now belongs to the session. */
