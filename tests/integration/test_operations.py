@@ -16,7 +16,7 @@ from harness import backend as peer
 from harness.backend import Pop3
 from harness.clients import CURL_LOGINS, RawClient, curl, plain, xoauth2
 from harness.tproxy import Program, destination
-from harness.util import PATIENCE, is_root, until
+from harness.util import PATIENCE, free_port, is_root, until
 
 
 def use(port: int) -> None:
@@ -184,6 +184,15 @@ def test_summary_line(tproxy, backend):
     assert len(about) > 1, "at trace level a session says more than how it ended"
     ends = [entry for entry in tproxy.logs.all() if entry["msg"] == "session ended"]
     assert len(ends) == 1
+
+
+def test_summary_of_a_login_that_failed(tproxy):
+    port = tproxy.add("nobody-there", "127.0.0.1", free_port())
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"-ERR [SYS/TEMP]")
+        client.command(b"QUIT")
+        client.rest()
+    assert tproxy.summary("nobody-there")["result"] == "connect"
 
 
 def test_every_line_has_time_level_and_message(tproxy, backend):
