@@ -58,6 +58,7 @@ struct attempt {
     struct pop3_login login;
     int64_t started;
     bool login_started;
+    bool refused; /* by the backend's last reply */
     struct error err;
 };
 
@@ -320,6 +321,7 @@ static void follow(struct session *s, enum pop3_login_next next)
         logged_in(s);
         break;
     case POP3_NEXT_FAIL:
+        s->attempt->refused = true;
         s->mailbox->memory = login->memory;
         if (login->err.fail == FAIL_AUTH) {
             remember_refusal(s);
@@ -354,6 +356,9 @@ static void backend_lines(struct session *s)
 static void start_login(struct session *s)
 {
     struct attempt *a = s->attempt;
+    if (refuse_at_once(s)) {
+        return; /* another session's login was refused while we dialled */
+    }
     a->login_started = true;
     pop3_login_init(&a->login, s->mailbox->dest, NULL, &s->mailbox->memory,
                     s->target->pop3->installation_id, conn_is_tls(s->backend));
@@ -503,14 +508,13 @@ static void start_attempt(struct session *s)
  * session has ended. */
 static bool client_line(struct session *s)
 {
+    char space[POP3_REPLY_MAX];
+    struct buf reply = BUF_ON(space);
     struct str input = conn_data(s->client), line;
-    struct buf reply;
     size_t octets;
     if (input.n == 0) {
         return false;
     }
-    char space[POP3_REPLY_MAX];
-    reply = (struct buf){.data = space, .cap = sizeof(space), .max = sizeof(space)};
     const char *foreign = pop3_foreign(input, &reply);
     if (foreign) {
         conn_write(s->client, space, buf_len(&reply));
@@ -567,10 +571,11 @@ static bool client_line(struct session *s)
 static void tell_failure(struct session *s)
 {
     char space[POP3_REPLY_MAX];
-    struct buf reply = {.data = space, .cap = sizeof(space), .max = sizeof(space)};
+    struct buf reply = BUF_ON(space);
     struct str line;
     size_t octets;
-    pop3_failure(&reply, s->target->name, &s->attempt->err, s->attempt->login.reply);
+    pop3_failure(&reply, s->target->name, &s->attempt->err,
+                 s->attempt->refused ? s->attempt->login.reply : NULL);
     conn_write(s->client, space, buf_len(&reply));
     if (s->wait == WAIT_MAILBOX && conn_line(s->client, POP3_LONG_MAX, &line, &octets) == OK) {
         conn_consume(s->client, octets);
@@ -615,10 +620,9 @@ static void start_relay(struct session *s)
 static void client_timeout(struct session *s)
 {
     struct error err;
-    struct buf reply;
     char space[POP3_REPLY_MAX];
+    struct buf reply = BUF_ON(space);
     double seconds = (double)s->target->pop3->config.login_timeout / 1e6;
-    reply = (struct buf){.data = space, .cap = sizeof(space), .max = sizeof(space)};
     if (s->wait == WAIT_NOTHING) {
         error_set(&err, FAIL_TIMEOUT, "no login within %.3g s", seconds);
     } else {
@@ -703,7 +707,7 @@ void session_start(struct target *target, int fd, const struct sockaddr_in6 *cli
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 
     char space[POP3_REPLY_MAX];
-    struct buf greeting = {.data = space, .cap = sizeof(space), .max = sizeof(space)};
+    struct buf greeting = BUF_ON(space);
     pop3_greeting(&greeting, pop3->installation_id);
     conn_write(s->client, space, buf_len(&greeting));
 }

@@ -18,6 +18,9 @@ struct buf {
 /* An empty buffer that will hold at most max bytes. Allocates nothing. */
 void buf_init(struct buf *b, size_t max);
 
+/* An empty buffer in an array of the caller's, which neither grows nor is freed. */
+#define BUF_ON(array) ((struct buf){.data = (array), .cap = sizeof(array), .max = sizeof(array)})
+
 /* Frees the memory; the buffer is empty and may be used again. Idempotent. */
 void buf_free(struct buf *b);
 
