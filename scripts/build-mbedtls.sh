@@ -7,7 +7,8 @@
 set -euo pipefail
 
 line=3.6
-oldest=3.6.6
+# Before 3.6.7 a server of TLS 1.2 that signs with RSA-PSS, as OpenSSL does, could not be spoken to.
+oldest=3.6.7
 cc=${CC:-gcc}
 flags=(-O2 -g -std=c99 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong
     -D_FORTIFY_SOURCE=2 -Wall -Wno-unused-function)
