@@ -16,6 +16,7 @@
 #include "lib/sys.h"
 #include "lib/tls.h"
 #include "session.h"
+#include "target.h"
 
 enum {
     BACKLOG = 1024,
@@ -70,55 +71,6 @@ size_t pop3_sessions(const struct pop3 *pop3)
 }
 
 /* ---- targets ---- */
-
-struct target *target_ref(struct target *target)
-{
-    target->refs++;
-    return target;
-}
-
-static void free_target(struct task *t)
-{
-    struct target *target = container_of(t, struct target, task);
-    mailbox_unref(target->mailbox);
-    free(target->name);
-    free(target);
-}
-
-void target_unref(struct target *target)
-{
-    if (--target->refs == 0) {
-        timer_cancel(target->pop3->loop, &target->timer);
-        list_remove(&target->link);
-        loop_bury(target->pop3->loop, &target->task, free_target);
-    }
-}
-
-struct mailbox *mailbox_ref(struct mailbox *mailbox)
-{
-    mailbox->refs++;
-    return mailbox;
-}
-
-void mailbox_unref(struct mailbox *mailbox)
-{
-    if (mailbox && --mailbox->refs == 0) {
-        destination_unref(mailbox->dest);
-        tls_client_unref(mailbox->tls);
-        free(mailbox);
-    }
-}
-
-void target_adopt(struct target *target, const struct destination *dest)
-{
-    if (target->mailbox && destination_equal(target->mailbox->dest, dest)) {
-        return;
-    }
-    mailbox_unref(target->mailbox);
-    target->mailbox = mem_zalloc(sizeof(*target->mailbox));
-    target->mailbox->refs = 1;
-    target->mailbox->dest = destination_ref(dest);
-}
 
 void pop3_change(struct target *target, const struct destination *dest)
 {

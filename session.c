@@ -33,11 +33,15 @@
 #include "lib/relay.h"
 #include "lib/sys.h"
 #include "lib/tls.h"
+#include "target.h"
 
 /* How long refused credentials are not shown to the backend again: doubles from one refusal to the
  * next. */
 #define REFUSED_FIRST SECONDS(5)
 #define REFUSED_MOST SECONDS(60)
+
+/* Lines of a client that are answered at a time. */
+enum { LINES_MOST = 16 };
 
 enum wait { WAIT_NOTHING, WAIT_LOGIN, WAIT_MAILBOX };
 
@@ -659,7 +663,14 @@ static void on_client(struct conn *c, enum conn_event event, void *arg)
 
 static void step(struct session *s)
 {
+    int lines = 0;
     while (!s->ended && !s->relay) {
+        if (s->wait == WAIT_NOTHING && lines++ == LINES_MOST) {
+            /* The others have their turn, then the rest is shown again. */
+            conn_pause(s->client);
+            conn_resume(s->client);
+            return;
+        }
         if (s->wait == WAIT_NOTHING) {
             if (!client_line(s)) {
                 break;

@@ -1,0 +1,57 @@
+/* Targets and their mailboxes: who still needs them, and when what is known of them is forgotten. */
+#include "target.h"
+
+#include <stdlib.h>
+
+#include "core/destination.h"
+#include "lib/mem.h"
+#include "lib/tls.h"
+
+struct target *target_ref(struct target *target)
+{
+    target->refs++;
+    return target;
+}
+
+static void free_target(struct task *t)
+{
+    struct target *target = container_of(t, struct target, task);
+    mailbox_unref(target->mailbox);
+    free(target->name);
+    free(target);
+}
+
+void target_unref(struct target *target)
+{
+    if (--target->refs == 0) {
+        timer_cancel(target->pop3->loop, &target->timer);
+        list_remove(&target->link);
+        loop_bury(target->pop3->loop, &target->task, free_target);
+    }
+}
+
+struct mailbox *mailbox_ref(struct mailbox *mailbox)
+{
+    mailbox->refs++;
+    return mailbox;
+}
+
+void mailbox_unref(struct mailbox *mailbox)
+{
+    if (mailbox && --mailbox->refs == 0) {
+        destination_unref(mailbox->dest);
+        tls_client_unref(mailbox->tls);
+        free(mailbox);
+    }
+}
+
+void target_adopt(struct target *target, const struct destination *dest)
+{
+    if (target->mailbox && destination_equal(target->mailbox->dest, dest)) {
+        return;
+    }
+    mailbox_unref(target->mailbox);
+    target->mailbox = mem_zalloc(sizeof(*target->mailbox));
+    target->mailbox->refs = 1;
+    target->mailbox->dest = destination_ref(dest);
+}

@@ -1,0 +1,83 @@
+/* What listeners and sessions of the POP3 proxy share: its state, its targets and what is known of their mailboxes. For
+ * pop3.c and session.c only. */
+#ifndef TPROXY_TARGET_H
+#define TPROXY_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/pop3_login.h"
+#include "lib/fail.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+#include "lib/metric.h"
+#include "pop3.h"
+
+struct tls_client;
+
+enum { INSTALLATION_ID_LEN = 16 };
+
+struct pop3_stats {
+    uint64_t accepted, refused;
+    uint64_t logins[FAIL_COUNT];    /* by result; FAIL_NONE: logged in */
+    uint64_t fast_refusals;         /* logins refused without asking the backend again */
+    uint64_t foreign;               /* clients that spoke something else than POP3 */
+    uint64_t to_client, to_backend; /* bytes of ended sessions */
+    uint64_t tls_full, tls_resumed;
+    struct metric_histogram latency; /* of successful logins at the backend */
+};
+
+struct pop3 {
+    struct loop *loop;
+    struct dns *dns;
+    struct tls_roots *roots;
+    struct pop3_config config;
+    char installation_id[INSTALLATION_ID_LEN + 1];
+    struct list targets;
+    size_t sessions;
+    uint64_t next_id;
+    int reserve; /* a descriptor to give up when there are no more, so that a client can be told */
+    struct pop3_stats stats;
+};
+
+/* A destination and all that was learned about it. When a target's destination changes it gets another mailbox, and
+ * logins under way keep theirs; tenants are apart by construction. Reference-counted. */
+struct mailbox {
+    unsigned refs;
+    const struct destination *dest;
+    struct pop3_memory memory;
+    struct tls_client *tls; /* made when first needed */
+    int64_t refused_until;  /* credentials that were refused are not shown to the server before */
+    unsigned refusals;
+    struct error refused;
+};
+
+struct mailbox *mailbox_ref(struct mailbox *mailbox);
+void mailbox_unref(struct mailbox *mailbox);
+
+struct target {
+    struct pop3 *pop3;
+    struct list link;
+    unsigned refs; /* one of the owner's, one a session */
+    bool closed;
+    char *name;
+    uint16_t port;
+    struct io listener;
+    struct task task;
+    struct timer timer;   /* open: accept again; closed: cut what is left */
+    uint64_t accept_turn; /* when it accepted last */
+    unsigned burst;       /* how many clients it takes in one turn */
+    struct list members;  /* sessions */
+    size_t sessions;
+    struct dest_source *source;
+    struct mailbox *mailbox;
+};
+
+struct target *target_ref(struct target *target);
+void target_unref(struct target *target);
+
+/* Makes `dest` the target's: nothing happens when it is what it was. */
+void target_adopt(struct target *target, const struct destination *dest);
+
+#endif
