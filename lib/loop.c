@@ -26,8 +26,8 @@ enum {
     FIRST_HEAP = 64, /* timers before the heap grows */
 };
 
-/* The ready list gives way to new events after this time, and no second long step begins when a turn
- * has lasted so long. */
+/* The ready list gives way to new events after this time, and no second long step begins when a
+ * turn has lasted so long. */
 #define READY_TIME MILLIS(2)
 #define LONG_STEP_TIME MILLIS(1)
 

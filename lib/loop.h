@@ -117,7 +117,8 @@ void loop_set_hook(struct loop *loop, void (*hook)(void *arg), void *arg);
 enum { LOOP_SCRATCH = 65536 };
 char *loop_scratch(struct loop *loop);
 
-/* The same for what TLS reads from the wire: a record of the largest size, and the next ones' heads. */
+/* The same for what TLS reads from the wire: a record of the largest size, and the heads of the
+ * next ones. */
 enum { LOOP_WIRE_SCRATCH = 16384 + 1024 };
 char *loop_wire_scratch(struct loop *loop);
 

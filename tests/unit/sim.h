@@ -1,7 +1,7 @@
 /* A simulated world behind `sys`: a clock, streams, pipes and epoll, in which bytes arrive in
  * pieces of every size, sends are taken in part, peers rest or vanish and time leaps ahead when
- * nothing else can happen. Everything follows from a seed. The peers of tproxy's sockets are actors of the
- * test. */
+ * nothing else can happen. Everything follows from a seed. The peers of tproxy's sockets are actors
+ * of the test. */
 #ifndef TPROXY_TESTS_SIM_H
 #define TPROXY_TESTS_SIM_H
 
@@ -44,7 +44,8 @@ void sim_reset(struct sim_actor *actor);
 const char *sim_received(const struct sim_actor *actor, size_t *n);
 bool sim_ended(const struct sim_actor *actor);
 
-/* How long, at most, all peers together have taken nothing of what waited for them: microseconds. */
+/* How long, at most, all peers together have taken nothing of what waited for them, in
+ * microseconds. */
 int64_t sim_rested(void);
 
 /* True once nothing more could happen although tproxy waits without a deadline. */
