@@ -373,11 +373,11 @@ static void start_login(struct session *s)
 static void tls_stands(struct session *s)
 {
     struct pop3_stats *stats = &s->target->pop3->stats;
-    if (conn_tls_resumed(s->backend)) {
-        stats->tls_resumed++;
-    } else {
-        stats->tls_full++;
-    }
+    bool resumed = conn_tls_resumed(s->backend);
+    stats->tls_resumed += resumed;
+    stats->tls_full += !resumed;
+    session_log(s, LOG_DEBUG, "%s stands%s", conn_tls_version(s->backend),
+                resumed ? ", a session resumed" : "");
     if (s->attempt->login_started) {
         follow(s, pop3_login_secured(&s->attempt->login));
     } else {

@@ -665,7 +665,10 @@ static int start(struct process *p, struct error *err)
     if (!p->roots && o->ca_file) {
         return ERR;
     }
-    if (!p->roots) {
+    if (p->roots) {
+        log_line(LOG_INFO, "tproxy", "%zu certificates are trusted, of %s",
+                 tls_roots_count(p->roots), tls_roots_path(p->roots));
+    } else {
         log_line(LOG_WARN, "tproxy", "no mail server's certificate will be trusted: %s", err->text);
     }
     p->pop3 = pop3_new(p->loop, p->dns, p->roots, &o->pop3, err);

@@ -630,6 +630,11 @@ bool conn_tls_resumed(const struct conn *c)
     return c->tls && tls_resumed(c->tls);
 }
 
+const char *conn_tls_version(const struct conn *c)
+{
+    return c->tls ? tls_version_name(c->tls) : "clear text";
+}
+
 static void handshake_step(struct conn *c)
 {
     flush(c);

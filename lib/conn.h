@@ -56,6 +56,9 @@ void conn_start_tls(struct conn *c, struct tls_client *client);
 bool conn_is_tls(const struct conn *c);
 bool conn_tls_resumed(const struct conn *c);
 
+/* "TLSv1.3"; "clear text" without TLS. Static storage. */
+const char *conn_tls_version(const struct conn *c);
+
 /* What has been read and not consumed. Valid until the callback returns. */
 struct str conn_data(const struct conn *c);
 
