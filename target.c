@@ -1,4 +1,5 @@
-/* Targets and their mailboxes: who still needs them, and when what is known of them is forgotten. */
+/* Targets and their mailboxes: who still needs them, and when what is known of them is
+ * forgotten. */
 #include "target.h"
 
 #include <stdlib.h>

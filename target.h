@@ -1,5 +1,5 @@
-/* What listeners and sessions of the POP3 proxy share: its state, its targets and what is known of their mailboxes. For
- * pop3.c and session.c only. */
+/* What listeners and sessions of the POP3 proxy share: its state, its targets and what is known
+ * of their mailboxes. For pop3.c and session.c only. */
 #ifndef TPROXY_TARGET_H
 #define TPROXY_TARGET_H
 
@@ -41,8 +41,9 @@ struct pop3 {
     struct pop3_stats stats;
 };
 
-/* A destination and all that was learned about it. When a target's destination changes it gets another mailbox, and
- * logins under way keep theirs; tenants are apart by construction. Reference-counted. */
+/* A destination and all that was learned about it. When a target's destination changes it gets
+ * another mailbox, and logins under way keep theirs; tenants are apart by construction.
+ * Reference-counted. */
 struct mailbox {
     unsigned refs;
     const struct destination *dest;
