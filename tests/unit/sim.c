@@ -13,6 +13,9 @@
 
 enum { MAX_FDS = 64, FIRST_FD = 1000, PIPE_CAP = 65536 };
 
+/* What a call costs that moves bytes, microseconds. */
+enum { CALL_TIME = 5 };
+
 /* How long a peer that has taken all it could may take nothing more. */
 #define REST_MAX SECONDS(5)
 
@@ -213,6 +216,7 @@ static int sim_connect_call(int fd, const struct sockaddr *addr, socklen_t n)
 static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
 {
     (void)flags;
+    world.now += CALL_TIME;
     struct sim_stream *s = slot_of(fd)->stream;
     size_t there = s->visible - s->taken;
     if (there) {
@@ -236,6 +240,7 @@ static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
 static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
 {
     (void)flags;
+    world.now += CALL_TIME;
     struct sim_stream *s = slot_of(fd)->stream;
     assert(n > 0);
     assert(!s->out_ended);
@@ -301,6 +306,10 @@ static int sim_close(int fd)
     if (slot->stream) {
         slot->stream->fd = -1;
         slot->stream->out_ended = true;
+    }
+    while (slot->kind == KIND_LISTENER && world.n_backlog) {
+        struct sim_stream *s = world.backlog[--world.n_backlog];
+        s->out_ended = s->reset = true;
     }
     if (slot->pipe && --slot->pipe->open_ends == 0) {
         free(slot->pipe->held.data);
@@ -462,9 +471,9 @@ static int collect(struct epoll_event *events, int max)
 static int sim_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
 {
     (void)epfd;
-    enum { PATIENCE = 400 };
+    enum { PATIENCE = 200 }; /* so often each stream has been looked at in vain, about */
     world.now += (int64_t)sim_rand(200);
-    for (int quiet = 0; quiet < PATIENCE; quiet++) {
+    for (int quiet = 0; quiet < PATIENCE * (1 + world.n_streams); quiet++) {
         int n = collect(events, max);
         if (n || (timeout_ms == 0 && sim_chance(50))) {
             return n;

@@ -1,6 +1,7 @@
-/* Whole sessions in a simulated world: a client, tproxy, a mail server. Of every seed: which bytes
- * come when, in which pieces, with which TLS, who vanishes, who falls silent. Whatever happens,
- * bytes are relayed exactly, nobody but the client says QUIT, and nothing is left behind.
+/* Whole sessions in a simulated world: clients, tproxy, mail servers. Of every seed: which bytes
+ * come when, in which pieces, with which TLS, who logs in, who vanishes, who falls silent, who is
+ * refused, and when the destination changes or goes. Whatever happens, bytes are relayed exactly and
+ * to nobody else, nobody but the client says QUIT, and nothing is left behind.
  *
  * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
 #include <setjmp.h>
@@ -28,7 +29,11 @@
 #include "pop3.h"
 #include "tests/unit/sim.h"
 
-enum { SEEDS = 3000, TURNS_MAX = 200000, COMMANDS_MAX = 16 };
+enum { SEEDS = 3000, TURNS_MAX = 200000, COMMANDS_MAX = 16, CLIENTS_MAX = 5, SERVERS_MAX = 16 };
+
+enum { FLOOD = 3000 }; /* commands at once that are answered without a mail server */
+
+#define LONGEST_TURN MILLIS(5)
 
 /* Where an actor's run goes wrong. */
 enum fate { FATE_WELL, FATE_RESET, FATE_FINISH, FATE_SILENT };
@@ -40,7 +45,8 @@ static const char logged_in[] = "+OK 3 messages, come in\r\n";
 struct server {
     struct sim_actor actor;
     bool greeted, secure, gone;
-    bool offers_stls, offers_plain;
+    bool offers_stls, offers_plain, refuses;
+    bool poisons;     /* says more behind its consent to STLS than it may */
     size_t read;      /* of what tproxy sent */
     struct buf heard; /* in clear text: all of it; lines are taken off its start */
     enum fate fate;
@@ -54,9 +60,10 @@ struct server {
 
 struct client {
     struct sim_actor actor;
+    int number; /* its mailbox commands carry it */
     char commands[COMMANDS_MAX][64];
     size_t n, next;
-    bool pipelined, half_close, gone, finished;
+    bool pipelined, half_close, floods, gone, finished;
     enum fate fate;
     size_t fate_bytes; /* how many bytes it lives to see */
     size_t read;       /* of the answers */
@@ -64,14 +71,17 @@ struct client {
     struct buf asked;  /* what it asked of the mailbox */
 };
 
+/* What happens to all of them, at some time. */
+enum incident { INCIDENT_NONE, INCIDENT_CHANGE, INCIDENT_CLOSE, INCIDENT_DRAIN };
+
 static struct {
-    struct server server;
-    struct client client;
-    bool refuse, implicit_tls;
+    struct server servers[SERVERS_MAX];
+    struct client clients[CLIENTS_MAX];
+    size_t n_servers, n_clients;
+    bool refuse, implicit_tls, own_login;
+    enum incident incident;
     const struct destination *dest;
     struct dest_source source;
-    struct task found;
-    struct dest_handler handler;
     struct loop *loop;
 } play;
 
@@ -141,16 +151,22 @@ static void answer(struct server *s, const char *line)
         serve_text(s, s->offers_stls && !s->secure ? "STLS\r\n" : "");
         serve_text(s, s->offers_plain ? "SASL LOGIN PLAIN\r\n.\r\n" : "USER\r\n.\r\n");
     } else if (strcmp(line, "STLS") == 0) {
-        serve_text(s, "+OK begin\r\n");
+        serve_text(s, s->poisons ? "+OK begin\r\n+OK let me in\r\n" : "+OK begin\r\n");
         s->secure = true;
         sim_send(&s->actor, "HELLO", 5);
     } else if (strncmp(line, "USER", 4) == 0 && !s->in) {
         serve_text(s, "+OK\r\n");
     } else if ((strncmp(line, "PASS", 4) == 0 || strncmp(line, "AUTH", 4) == 0) && !s->in) {
-        let_in(s);
+        if (s->refuses) {
+            serve_text(s, "-ERR [AUTH] who are you?\r\n");
+        } else {
+            let_in(s);
+        }
+    } else if (!s->in && strcmp(line, "QUIT") != 0) {
+        serve_text(s, "-ERR log in\r\n");
     } else if (strncmp(line, "RETR", 4) == 0) {
         serve_message(s);
-    } else if (strcmp(line, "LIST") == 0) {
+    } else if (strncmp(line, "LIST", 4) == 0) {
         serve_text(s, "+OK\r\n1 120\r\n2 200\r\n.\r\n");
     } else {
         serve_text(s, "+OK\r\n");
@@ -240,9 +256,14 @@ static bool server_run(struct sim_actor *actor)
 static void ask(struct client *c, const char *command)
 {
     char line[80];
-    size_t n = text_fmt(line, sizeof(line), "%s\r\n", command);
     bool login = strncmp(command, "USER", 4) == 0 || strncmp(command, "PASS", 4) == 0 ||
                  strncmp(command, "AUTH", 4) == 0 || strncmp(command, "CAPA", 4) == 0;
+    size_t n;
+    if (login || strcmp(command, "QUIT") == 0) {
+        n = text_fmt(line, sizeof(line), "%s\r\n", command);
+    } else {
+        n = text_fmt(line, sizeof(line), "%s %d\r\n", command, c->number);
+    }
     if (!login) {
         put(&c->asked, line, n);
     }
@@ -294,7 +315,11 @@ static bool client_run(struct sim_actor *actor)
     if (c->gone || client_meets_fate(c)) {
         return false;
     }
-    bool did = false;
+    bool did = c->floods;
+    for (int i = 0; c->floods && i < FLOOD; i++) {
+        sim_send(actor, "NOOP\r\n", 6);
+    }
+    c->floods = false;
     while (c->next < c->n && (c->pipelined || answered(c))) {
         ask(c, c->commands[c->next++]);
         did = true;
@@ -320,11 +345,11 @@ static enum fate choose_fate(void)
     return sim_chance(60) ? FATE_WELL : (enum fate)(1 + sim_rand(3));
 }
 
-static void cast_client(struct client *c)
+static void cast_client(struct client *c, int number)
 {
     static const char *const mailbox[] = {"STAT",   "LIST", "RETR 1", "RETR 2",
                                           "DELE 1", "NOOP", "UIDL 1"};
-    *c = (struct client){.actor.run = client_run};
+    *c = (struct client){.actor.run = client_run, .number = number};
     buf_init(&c->asked, 1 << 20);
     if (sim_chance(30)) {
         add_command(c, "CAPA");
@@ -346,6 +371,7 @@ static void cast_client(struct client *c)
     }
     c->pipelined = sim_chance(40);
     c->half_close = sim_chance(40);
+    c->floods = c->pipelined && sim_chance(10);
     if (!c->half_close || sim_chance(50)) {
         add_command(c, "QUIT");
     }
@@ -362,23 +388,33 @@ static void cast_server(struct server *s)
     s->secure = play.implicit_tls;
     s->offers_stls = sim_chance(60);
     s->offers_plain = sim_chance(60);
+    s->refuses = sim_chance(10);
+    s->poisons = sim_chance(10);
     s->fate = choose_fate();
     s->fate_line = sim_rand(8);
 }
 
 static struct sim_actor *server_connected(void)
 {
-    struct server *s = &play.server;
-    if (play.refuse || s->actor.stream) {
-        return NULL; /* one connection is all that a well-behaved proxy needs */
+    if (play.refuse || play.n_servers == SERVERS_MAX) {
+        return NULL;
     }
+    struct server *s = &play.servers[play.n_servers++];
+    cast_server(s);
     return &s->actor;
 }
 
+struct dest_request {
+    struct task task;
+    struct dest_handler handler;
+};
+
 static void found(struct task *t)
 {
-    (void)t;
-    play.handler.done(play.dest, NULL, play.handler.arg);
+    struct dest_request *request = container_of(t, struct dest_request, task);
+    struct dest_handler handler = request->handler;
+    free(request);
+    handler.done(play.dest, NULL, handler.arg);
 }
 
 static struct dest_request *find(struct dest_source *source, const char *key,
@@ -386,32 +422,37 @@ static struct dest_request *find(struct dest_source *source, const char *key,
 {
     (void)source;
     (void)key;
-    play.handler = handler;
-    loop_soon(play.loop, &play.found, found);
-    return (struct dest_request *)&play.found;
+    struct dest_request *request = mem_zalloc(sizeof(*request));
+    request->handler = handler;
+    task_init(&request->task);
+    loop_soon(play.loop, &request->task, found);
+    return request;
 }
 
 static void cancel(struct dest_source *source, struct dest_request *request)
 {
     (void)source;
     if (request) {
-        task_cancel(&play.found);
+        task_cancel(&request->task);
+        free(request);
     }
 }
 
+/* Differs from the one before in the password, and perhaps in STLS. */
 static const struct destination *make_destination(void)
 {
+    static unsigned password;
     char text[1024];
     struct error err;
     struct destination_problem problem;
-    play.implicit_tls = sim_chance(25);
     const char *p = play.implicit_tls ? "pop3s" : "pop3";
     text_fmt(
         text, sizeof(text),
         "{\"Name\":\"sim\",\"Type\":\"MAIL\",\"ProxyType\":\"Internet\",\"mail.user\":\"u\","
-        "\"mail.password\":\"p\",\"mail.transport.protocol\":\"%s\",\"mail.%s.host\":\"10.0.0.1\","
-        "\"mail.%s.starttls.enable\":\"%s\"}",
-        p, p, p, sim_chance(50) ? "true" : "false");
+        "\"mail.password\":\"p%u\",\"Authentication\":\"%s\",\"mail.transport.protocol\":\"%s\","
+        "\"mail.%s.host\":\"10.0.0.1\",\"mail.%s.starttls.enable\":\"%s\"}",
+        password++, play.own_login ? "NoAuthentication" : "BasicAuthentication", p, p, p,
+        sim_chance(50) ? "true" : "false");
     struct json *doc = json_parse(str_of(text), &err);
     struct properties *props = properties_from_json(json_root(doc), &err);
     const struct destination *dest = destination_new(props, true, &problem);
@@ -431,90 +472,167 @@ static size_t count_quits(struct buf *b)
     return n;
 }
 
-static void assert_begins(struct str whole, struct str part)
+/* The client whose commands the server heard. NULL: it heard none. */
+static struct client *client_of(struct server *s)
 {
-    assert_true(part.n <= whole.n);
-    assert_memory_equal(whole.p, part.p, part.n);
+    struct str heard = buf_str(&s->asked);
+    size_t first = 0;
+    while (first < heard.n && heard.p[first] != '\r') {
+        first++;
+    }
+    if (first == 0 || strncmp(heard.p, "QUIT", 4) == 0) {
+        return NULL; /* the proxy says this, too, for a client that asked for nothing else */
+    }
+    return &play.clients[heard.p[first - 1] - '0'];
 }
 
-/* What both sides saw, and how long it took, microseconds. */
-static void check(int64_t took)
+/* What a client and the server of its mailbox have heard of each other. */
+static void check_pair(struct client *c, struct server *s)
 {
-    struct client *c = &play.client;
-    struct server *s = &play.server;
     struct str said = buf_str(&s->said), heard = buf_str(&s->asked), asked = buf_str(&c->asked);
     size_t n;
     const char *p = sim_received(&c->actor, &n);
-    assert_true(count_quits(&s->asked) <= count_quits(&c->asked));
-    if (c->fate != FATE_SILENT && s->fate != FATE_SILENT) {
-        /* Nobody had to wait for a deadline but that of a client that ends its stream under TLS. */
-        assert_true(took < SECONDS(10) + sim_rested());
-    }
-    if (!s->actor.stream || !s->in) {
-        return;
-    }
-    assert_begins(asked, heard);
     bool client_well = c->fate == FATE_WELL || !c->gone;
     bool server_heard_all = s->fate == FATE_WELL || !s->gone || s->fate == FATE_FINISH;
-    if (client_well && server_heard_all && s->fate != FATE_SILENT) {
+    assert_true(count_quits(&s->asked) <= count_quits(&c->asked));
+    assert_non_null(memmem(asked.p, asked.n, heard.p, heard.n));
+    if (!client_well || play.incident == INCIDENT_CLOSE) {
+        return;
+    }
+    if (server_heard_all && s->fate != FATE_SILENT) {
         /* Everything that the server said has arrived, and nothing else behind it. */
         assert_true(n >= said.n);
         assert_memory_equal(p + n - said.n, said.p, said.n);
     }
-    if (client_well && s->fate == FATE_WELL) {
-        assert_int_equal(heard.n, asked.n);
+    if (s->fate == FATE_WELL) {
+        assert_memory_equal(asked.p + asked.n - heard.n, heard.p, heard.n);
     }
+}
+
+/* What all have seen, and how long it took, microseconds. */
+static void check(int64_t took)
+{
+    bool silence = play.incident == INCIDENT_CLOSE;
+    struct server *server_of[CLIENTS_MAX] = {NULL};
+    for (size_t i = 0; i < play.n_servers; i++) {
+        struct server *s = &play.servers[i];
+        struct client *c = client_of(s);
+        silence = silence || s->fate == FATE_SILENT;
+        assert_false(s->in && s->refuses);
+        assert_false(s->in && s->poisons && s->secure && !play.implicit_tls);
+        if (c) {
+            assert_null(server_of[c->number]); /* one login is all that a session needs */
+            server_of[c->number] = s;
+            check_pair(c, s);
+        }
+    }
+    for (size_t i = 0; i < play.n_clients; i++) {
+        silence = silence || play.clients[i].fate == FATE_SILENT;
+    }
+    if (!silence) {
+        /* Nobody had to wait for a deadline but that of a client that ends its stream under TLS. */
+        assert_true(took < SECONDS(10) + sim_rested());
+    }
+}
+
+static void happen(struct pop3 *pop3, struct target *target)
+{
+    const struct destination *old = play.dest;
+    switch (play.incident) {
+    case INCIDENT_NONE:
+        break;
+    case INCIDENT_CHANGE:
+        play.dest = make_destination();
+        pop3_change(target, play.dest);
+        destination_unref(old);
+        break;
+    case INCIDENT_CLOSE:
+        pop3_close(target);
+        break;
+    case INCIDENT_DRAIN:
+        pop3_drain(pop3);
+        break;
+    }
+}
+
+static bool all_have_ended(struct pop3 *pop3)
+{
+    bool ended = pop3_sessions(pop3) == 0 && conn_count() == 0;
+    for (size_t i = 0; i < play.n_clients; i++) {
+        ended = ended && sim_ended(&play.clients[i].actor);
+    }
+    return ended;
+}
+
+static void cast(void)
+{
+    play.implicit_tls = sim_chance(25);
+    play.own_login = sim_chance(20);
+    play.dest = make_destination();
+    play.source = (struct dest_source){.find = find, .cancel = cancel};
+    play.refuse = sim_chance(5);
+    play.incident = sim_chance(30) ? (enum incident)(1 + sim_rand(3)) : INCIDENT_NONE;
+    play.n_clients = sim_chance(50) ? 1 : 1 + sim_rand(CLIENTS_MAX);
+    for (size_t i = 0; i < play.n_clients; i++) {
+        cast_client(&play.clients[i], (int)i);
+    }
+}
+
+static void end_cast(void)
+{
+    for (size_t i = 0; i < play.n_servers; i++) {
+        buf_free(&play.servers[i].heard);
+        buf_free(&play.servers[i].said);
+        buf_free(&play.servers[i].asked);
+    }
+    for (size_t i = 0; i < play.n_clients; i++) {
+        buf_free(&play.clients[i].asked);
+    }
+    destination_unref(play.dest);
 }
 
 static void run_seed(uint64_t seed)
 {
-    static const struct pop3_config config = {.login_timeout = SECONDS(60),
-                                              .answer_timeout = SECONDS(30),
-                                              .idle_timeout = SECONDS(600),
-                                              .max_sessions = 100,
-                                              .allow_local = true};
+    struct pop3_config config = {.login_timeout = SECONDS(60),
+                                 .answer_timeout = SECONDS(30),
+                                 .idle_timeout = SECONDS(600),
+                                 .allow_local = true};
     struct sockaddr_in addr = {.sin_family = AF_INET};
     struct error err;
     memset(&play, 0, sizeof(play));
     sim_start(seed);
     play.loop = loop_new(&err);
-    play.dest = make_destination();
-    play.source = (struct dest_source){.find = find, .cancel = cancel};
-    play.refuse = sim_chance(5);
-    task_init(&play.found);
-    cast_server(&play.server);
-    cast_client(&play.client);
+    cast();
+    config.max_sessions = sim_chance(20) ? 2 + sim_rand(4) : 100;
     sim_on_connect(server_connected);
     struct dns *dns = dns_new(play.loop, "/nonexistent", "/nonexistent");
     struct pop3 *pop3 = pop3_new(play.loop, dns, NULL, &config, &err);
     struct target *target = pop3_open(pop3, "sim", (struct sockaddr *)&addr, sizeof(addr),
                                       &play.source, play.dest, &err);
     assert_non_null(target);
-    for (size_t idle = sim_rand(4); idle > 0; idle--) {
-        loop_turn(play.loop, false);
+    for (size_t i = 0; i < play.n_clients; i++) {
+        sim_connect(&play.clients[i].actor);
     }
-    sim_connect(&play.client.actor);
-    int turns = 0;
+    size_t turns = 0, incident_turn = sim_rand(200);
     int64_t started = loop_now(play.loop);
     do {
         loop_turn(play.loop, true);
         (void)log_flush();
+        if (turns == incident_turn) {
+            happen(pop3, target);
+        }
         assert_true(++turns < TURNS_MAX);
         assert_false(sim_stuck());
-    } while (!sim_ended(&play.client.actor) || pop3_sessions(pop3) || conn_count());
+    } while (!all_have_ended(pop3));
     check(loop_now(play.loop) - started);
-    pop3_close(target);
+    assert_true(loop_stats(play.loop).longest_turn < LONGEST_TURN);
     pop3_abort(pop3);
     dns_free(dns);
     loop_turn(play.loop, false);
     pop3_free(pop3);
     loop_free(play.loop);
     pipes_close();
-    destination_unref(play.dest);
-    buf_free(&play.server.heard);
-    buf_free(&play.server.said);
-    buf_free(&play.server.asked);
-    buf_free(&play.client.asked);
+    end_cast();
     assert_int_equal(sim_stop(), 0);
 }
 
