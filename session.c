@@ -218,6 +218,10 @@ static void backend_failed(struct session *s, const struct error *err)
                 a->login.challenge[0] ? ": " : "", a->login.challenge);
     pop3->stats.logins[err->fail]++;
     a->err = *err;
+    if (a->login_started) {
+        /* What we believed of this server may be what led us here. */
+        s->mailbox->memory = (struct pop3_memory){0};
+    }
     conn_close(s->backend);
     s->backend = NULL;
     set_state(s, BACKEND_FAILED);
@@ -326,7 +330,6 @@ static void follow(struct session *s, enum pop3_login_next next)
         break;
     case POP3_NEXT_FAIL:
         s->attempt->refused = true;
-        s->mailbox->memory = login->memory;
         if (login->err.fail == FAIL_AUTH) {
             remember_refusal(s);
         }

@@ -106,6 +106,9 @@ static enum pop3_login_next send_parts(struct pop3_login *login, enum pop3_login
 
 static enum pop3_login_next ready(struct pop3_login *login)
 {
+    if (login->stls_refused) {
+        login->memory.clear = (struct pop3_caps){0}; /* the next login asks again for STLS */
+    }
     login->state = POP3_LOGIN_READY;
     return POP3_NEXT_DONE;
 }

@@ -258,6 +258,25 @@ def test_remembered_capabilities_of_a_changed_server(tproxy, backend):
     until(logs_in, "the login by USER and PASS", every=0.25)
 
 
+def test_server_that_hangs_up_on_what_it_has_lost(tproxy, backend):
+    """Likewise, when it says nothing about it."""
+    port = target(tproxy, backend)
+    use(port)
+    backend.script = Pop3(capabilities=("USER",), replies={"AUTH": peer.close})
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"-ERR")
+        assert client.command(b"STAT").startswith(b"+OK")
+
+
+def test_stls_that_is_offered_later(tproxy, backend, certificates):
+    """A password that once had to go in clear text does not do so for ever."""
+    port = target(tproxy, backend, mail__pop3__starttls__enable="true")
+    use(port)
+    backend.script = Pop3(stls=certificates.server_context(certificates.good))
+    use(port)
+    assert [backend.session(n).tls_version is not None for n in range(2)] == [False, True]
+
+
 def test_long_credentials_do_not_make_long_commands(tproxy, backend):
     """Command lines have at most 255 octets; answers to a challenge may be longer."""
     password = "long " * 80 + "end"
