@@ -646,6 +646,7 @@ static void on_client(struct conn *c, enum conn_event event, void *arg)
     (void)c;
     switch (event) {
     case CONN_DATA:
+    case CONN_DRAINED:
         step(s);
         break;
     case CONN_EOF:
@@ -659,7 +660,6 @@ static void on_client(struct conn *c, enum conn_event event, void *arg)
         session_end(s, "client vanished");
         break;
     case CONN_CONNECTED:
-    case CONN_DRAINED:
         break;
     }
 }
@@ -668,6 +668,9 @@ static void step(struct session *s)
 {
     int lines = 0;
     while (!s->ended && !s->relay) {
+        if (s->wait == WAIT_NOTHING && conn_pending(s->client)) {
+            return; /* who does not take answers is not asked for more: DRAINED goes on */
+        }
         if (s->wait == WAIT_NOTHING && lines++ == LINES_MOST) {
             /* The others have their turn, then the rest is shown again. */
             conn_pause(s->client);

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import socket
+import threading
 
 import pytest
 
@@ -11,7 +12,7 @@ from harness import backend as peer
 from harness.backend import Pop3
 from harness.clients import RawClient, plain
 from harness.tproxy import Program, Tproxy, destination
-from harness.util import PATIENCE, is_root, until
+from harness.util import PATIENCE, Feed, is_root, until
 
 TOO_MANY = rb"^-ERR \[SYS/TEMP\] .*too many connections"
 
@@ -107,6 +108,23 @@ def test_everything_pipelined_before_the_login_has_a_bound(tproxy, backends):
             for _ in range(1000):
                 client.sock.send(b"NOOP\r\n" * 10000)
         assert tproxy.metric("tp_memory_bytes") < before + (2 << 20)
+
+
+def test_slow_reader_gets_every_answer_before_the_login(tproxy, backend):
+    """Its answers are not gathered in our memory: it is not read until it has taken them."""
+    port = tproxy.add("mail", backend.host, backend.port)
+    commands = 60000
+    before = tproxy.metric("tp_memory_bytes")
+    with RawClient(port, rcvbuf=4096) as client:
+        asking = threading.Thread(target=client.send, args=(b"CAPA\r\n" * commands + b"QUIT\r\n",))
+        asking.start()
+        until(peer.Session(0, client.sock, Feed()).is_stalled, "the full path to the proxy")
+        answer = [client.line(), *client.lines()]
+        assert tproxy.metric("tp_memory_bytes") < before + (2 << 20)
+        rest = client.rest().split(b"\r\n")
+        asking.join()
+    assert rest[-2:] == [b"+OK bye", b""]
+    assert len(rest) == (len(answer) + 1) * (commands - 1) + 2
 
 
 # --- waits ---
