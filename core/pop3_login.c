@@ -5,11 +5,12 @@
  *      v                                            |
  *   decide() <--------------------------------------'
  *      |   ^
- *      |   | pop3_login_secured()      .--> APOP ------------------------.
- *      |   |                           |--> USER --> PASS ---------------|
- *      |--> STLS --> HANDSHAKE         |--> PLAIN [--> PLAIN_MESSAGE] ---+--> READY
- *      |                               |                                 |
- *      '--> authenticate() ------------'--> XOAUTH2 --> XOAUTH2_TOKEN ---'
+ *      |   | pop3_login_secured()      .--> APOP ---------------------------.
+ *      |   |                           |--> USER --> PASS ------------------|
+ *      |--> STLS --> HANDSHAKE         |--> PLAIN --------------------------|
+ *      '--> authenticate() ------------|--> PLAIN_START --> PLAIN_MESSAGE --+--> READY
+ *                                      |                                    |
+ *                                      '--> XOAUTH2 --> XOAUTH2_TOKEN ------'
  *                                                            | "+ {json}"
  *                                                            v
  *                                                      XOAUTH2_REFUSED
@@ -39,6 +40,7 @@ static const char *const awaited[] = {
     [POP3_LOGIN_APOP] = "the answer to APOP",
     [POP3_LOGIN_USER] = "the answer to USER",
     [POP3_LOGIN_PASS] = "the answer to PASS",
+    [POP3_LOGIN_PLAIN_START] = "the answer to AUTH PLAIN",
     [POP3_LOGIN_PLAIN] = "the answer to AUTH PLAIN",
     [POP3_LOGIN_PLAIN_MESSAGE] = "the answer to AUTH PLAIN",
     [POP3_LOGIN_XOAUTH2] = "the answer to AUTH XOAUTH2",
@@ -147,7 +149,7 @@ static enum pop3_login_next send_plain(struct pop3_login *login, bool message_on
     } else if (strlen("AUTH PLAIN \r\n") + length <= POP3_COMMAND_MAX) {
         next = send_parts(login, POP3_LOGIN_PLAIN, "AUTH PLAIN ", base64);
     } else {
-        next = send_parts(login, POP3_LOGIN_PLAIN, "AUTH PLAIN", "");
+        next = send_parts(login, POP3_LOGIN_PLAIN_START, "AUTH PLAIN", "");
     }
     mem_wipe(message, sizeof(message));
     mem_wipe(base64, sizeof(base64));
@@ -405,7 +407,8 @@ static enum pop3_login_next on_challenge(struct pop3_login *login, struct str ba
 static enum pop3_login_next on_continuation(struct pop3_login *login, struct str data)
 {
     switch (login->state) {
-    case POP3_LOGIN_PLAIN:
+    case POP3_LOGIN_PLAIN_START:
+    case POP3_LOGIN_PLAIN: /* a server that takes no initial response */
         return send_plain(login, true);
     case POP3_LOGIN_XOAUTH2:
         return send_xoauth2(login, true);
@@ -447,6 +450,7 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     case POP3_LOGIN_PLAIN_MESSAGE:
     case POP3_LOGIN_XOAUTH2_TOKEN:
         return ok ? ready(login) : refused(login);
+    case POP3_LOGIN_PLAIN_START:
     case POP3_LOGIN_XOAUTH2:
     case POP3_LOGIN_XOAUTH2_REFUSED:
         return ok ? fail_reply(login, FAIL_PROTOCOL,

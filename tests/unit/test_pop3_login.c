@@ -289,6 +289,7 @@ static void replay(void **state)
 /* ---- every reply in every state ---- */
 
 #define OAUTH "Authentication:OAuth2ClientCredentials"
+#define FIFTY "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwx"
 
 /* A way into each state, and what the replies there lead to. */
 struct way {
@@ -318,6 +319,8 @@ static const struct way ways[] = {
      {FAIL_NONE, FAIL_AUTH, FAIL_REMOTE, FAIL_PROTOCOL}},
     {POP3_LOGIN_PASS, "mail.pop3.auth.mechanisms:LOGIN", "+OK hi|+OK",
      {FAIL_NONE, FAIL_AUTH, FAIL_REMOTE, FAIL_PROTOCOL}},
+    {POP3_LOGIN_PLAIN_START, "mail.password:" FIFTY FIFTY FIFTY FIFTY, "+OK hi|+OK|SASL PLAIN|.",
+     {FAIL_PROTOCOL, FAIL_AUTH, FAIL_REMOTE, FAIL_NONE}},
     {POP3_LOGIN_PLAIN, NULL, "+OK hi|+OK|SASL PLAIN|.",
      {FAIL_NONE, FAIL_AUTH, FAIL_REMOTE, FAIL_NONE}},
     {POP3_LOGIN_PLAIN_MESSAGE, NULL, "+OK hi|+OK|SASL PLAIN|.|+",
