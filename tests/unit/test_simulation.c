@@ -1,7 +1,7 @@
 /* Whole sessions in a simulated world: clients, tproxy, mail servers. Of every seed: which bytes
  * come when, in which pieces, with which TLS, who logs in, who vanishes, who falls silent, who is
- * refused, and when the destination changes or goes. Whatever happens, bytes are relayed exactly and
- * to nobody else, nobody but the client says QUIT, and nothing is left behind.
+ * refused, and when the destination changes or goes. Whatever happens, bytes are relayed exactly
+ * and to nobody else, nobody but the client says QUIT, and nothing is left behind.
  *
  * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
 #include <setjmp.h>
