@@ -31,9 +31,11 @@
 #define TPROXY_VERSION "unknown"
 #endif
 
-/* Descriptors for everything that is no session; and memory for it, for the sessions' share of the
- * limit. */
-enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 2 };
+/* Descriptors for everything that is no session, and for one: a client, its backend, and a client of
+ * an earlier session that lingers. */
+enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 64 };
+
+/* Memory likewise, of the limit of the control group. */
 #define BASE_MEMORY (16ull << 20)
 #define SESSION_MEMORY (64ull << 10) /* with TLS, and with a queue on one side now and then */
 
@@ -653,6 +655,8 @@ static int start(struct process *p, struct error *err)
     if (!o->pop3.max_sessions) {
         o->pop3.max_sessions = session_limit(descriptors);
     }
+    conn_set_lingering_max(o->pop3.max_sessions < LINGERING_LEAST ? LINGERING_LEAST
+                                                                  : o->pop3.max_sessions);
     list_init(&p->entries);
     p->next_port = o->first_port;
     p->loop = loop_new(err);

@@ -81,6 +81,7 @@ struct conn {
 };
 
 static size_t conns, lingering;
+static size_t lingering_max = 4096;
 static struct list lingerers = {.next = &lingerers, .prev = &lingerers};
 
 static void step(struct conn *c);
@@ -516,10 +517,11 @@ static bool read_and_show(struct conn *c)
     return n == cap || (n && (c->tls || c->io.ready & IO_READ));
 }
 
-static void read_step(struct conn *c)
+/* Reads and tells. True: there may be more to read. */
+static bool read_step(struct conn *c)
 {
     if (c->paused) {
-        return;
+        return true;
     }
     if (c->raw && !c->at_end) {
         if (c->show && c->in) {
@@ -528,11 +530,13 @@ static void read_step(struct conn *c)
         if (c->state == STATE_OPEN && !c->paused && c->io.ready & IO_READ) {
             emit(c, CONN_DATA);
         }
-        return;
+        return c->io.ready & IO_READ;
     }
-    if (read_and_show(c) && c->state == STATE_OPEN) {
-        loop_soon(c->loop, &c->task, on_task);
-        return;
+    if (read_and_show(c)) {
+        if (c->state == STATE_OPEN) {
+            loop_soon(c->loop, &c->task, on_task);
+        }
+        return true;
     }
     /* A user who has just taken over sees what is left before the end. After a failed write an end
      * is no half-close: the kernel has told the error to the writer. */
@@ -541,6 +545,7 @@ static void read_step(struct conn *c)
         c->eof_told = true;
         emit(c, CONN_EOF);
     }
+    return c->paused;
 }
 
 void conn_pause(struct conn *c)
@@ -692,10 +697,9 @@ static void open_step(struct conn *c)
             return;
         }
     }
-    read_step(c);
+    bool more = read_step(c);
     /* What the peer had said before it went has now been read. */
-    bool all_read = c->at_end || !(c->io.ready & IO_READ);
-    if (c->state == STATE_OPEN && c->send_broken && !c->paused && all_read) {
+    if (c->state == STATE_OPEN && c->send_broken && !more) {
         set_errno(c, EPIPE);
     }
 }
@@ -781,6 +785,11 @@ size_t conn_count(void)
     return conns;
 }
 
+void conn_set_lingering_max(size_t n)
+{
+    lingering_max = n;
+}
+
 size_t conn_lingering(void)
 {
     return lingering;
@@ -824,7 +833,7 @@ void conn_linger(struct conn *c)
         return;
     }
     conn_shutdown(c);
-    if ((c->at_end && conn_pending(c) == 0) || c->send_broken || lingering == CONN_LINGERING_MAX) {
+    if ((c->at_end && conn_pending(c) == 0) || c->send_broken || lingering >= lingering_max) {
         conn_close(c);
         return;
     }

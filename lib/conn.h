@@ -105,11 +105,13 @@ const struct error *conn_error(const struct conn *c);
 /* Both closes: no event any more, memory is freed at the end of the turn, NULL is allowed.
  * conn_close drops what is queued. conn_linger sends what is queued (as long as the peer takes some
  * of it every 60 s), ends our stream, discards what still comes for at most 2 s, and only then
- * closes: otherwise the kernel's reset could destroy our last line. Beyond CONN_LINGERING_MAX that
- * linger it closes at once. */
+ * closes: otherwise the kernel's reset could destroy our last line. Beyond the number that
+ * conn_set_lingering_max allows it closes at once. */
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
-enum { CONN_LINGERING_MAX = 4096 };
+
+/* How many may linger; 4096 until it is called. */
+void conn_set_lingering_max(size_t n);
 
 /* Numbers of conns that exist, lingering ones included, and of these: a process that ends before
  * them may destroy a last line. */

@@ -35,6 +35,7 @@ struct sim_stream {
     size_t taken;    /* of `in`, by tproxy */
     size_t visible;  /* of `in`, so far */
     bool fin, fin_visible, reset;
+    bool closed;     /* by the actor, who takes nothing any more */
     bool reset_told; /* the first call that meets a reset takes the error with it; later ones see an
                         end */
     struct bytes out; /* from tproxy */
@@ -260,6 +261,12 @@ static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
         s->rests = world.now + rest;
         world.rested += rest;
     }
+    if (s->closed) {
+        /* What had come before the reset can still be read, tcp(7). */
+        s->visible = s->in.len;
+        s->reset = s->edge = true;
+        return (ssize_t)n;
+    }
     append(&s->out, p, n);
     return (ssize_t)n;
 }
@@ -300,7 +307,7 @@ static int sim_getsockname(int fd, struct sockaddr *addr, socklen_t *n)
     return 0;
 }
 
-static int sim_close(int fd)
+static int sim_close_call(int fd)
 {
     struct slot *slot = slot_of(fd);
     if (slot->stream) {
@@ -506,7 +513,7 @@ static const struct sys sim_sys = {
     .getsockopt = sim_getsockopt,
     .setsockopt = sim_setsockopt,
     .getsockname = sim_getsockname,
-    .close = sim_close,
+    .close = sim_close_call,
     .pipe2 = sim_pipe2,
     .set_pipe_size = sim_set_pipe_size,
     .splice = sim_splice,
@@ -558,6 +565,12 @@ void sim_send(struct sim_actor *actor, const void *p, size_t n)
 void sim_finish(struct sim_actor *actor)
 {
     actor->stream->fin = true;
+}
+
+void sim_close(struct sim_actor *actor)
+{
+    sim_finish(actor);
+    actor->stream->closed = true;
 }
 
 void sim_reset(struct sim_actor *actor)

@@ -38,6 +38,7 @@ void sim_connect(struct sim_actor *actor);
 /* What the actor does with its end. */
 void sim_send(struct sim_actor *actor, const void *p, size_t n);
 void sim_finish(struct sim_actor *actor); /* end of its stream */
+void sim_close(struct sim_actor *actor); /* the same, and what still comes is answered by a reset */
 void sim_reset(struct sim_actor *actor);
 
 /* What tproxy has sent so far: grows; and whether its stream has ended, or broken. */
