@@ -615,8 +615,9 @@ static void start_relay(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
     if (s->wait == WAIT_LOGIN) {
-        char reply[POP3_REPLY_MAX + 2];
-        size_t n = text_fmt(reply, sizeof(reply), "%s\r\n", s->attempt->login.reply);
+        char reply[POP3_REPLY_MAX + 1];
+        size_t n =
+            text_fmt(reply, sizeof(reply), "%.*s\r\n", POP3_REPLY_MAX - 2, s->attempt->login.reply);
         conn_write(s->client, reply, n);
     }
     drop_attempt(s);
