@@ -10,7 +10,6 @@
  * been idle for the longest time. */
 #include "http.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -18,6 +17,7 @@
 #include <string.h>
 
 #include "core/http_proto.h"
+#include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/list.h"
 #include "lib/log.h"
@@ -281,48 +281,27 @@ static void on_listener(struct io *io)
     io->ready = 0;
 }
 
-union address {
-    struct sockaddr sa;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
 /* "127.0.0.1:9494" or "[::]:9494" */
-static int parse_address(const char *text, union address *out)
+static int parse_address(const char *text, union addr *out)
 {
-    char host[INET6_ADDRSTRLEN];
     const char *colon = strrchr(text, ':');
     uint64_t port;
-    if (!colon || text_number(str_of(colon + 1), 65535, &port) == ERR) {
+    if (!colon || text_number(str_of(colon + 1), 65535, &port) == ERR ||
+        addr_parse((struct str){text, (size_t)(colon - text)}, out) == ERR) {
         return ERR;
     }
-    size_t n = (size_t)(colon - text);
-    bool v6 = n > 2 && text[0] == '[' && colon[-1] == ']';
-    if (v6) {
-        text++;
-        n -= 2;
+    if (out->sa.sa_family == AF_INET6 && text[0] != '[') {
+        return ERR; /* its last group could be meant */
     }
-    if (n >= sizeof(host)) {
-        return ERR;
-    }
-    memcpy(host, text, n);
-    host[n] = '\0';
-    *out = (union address){0};
-    if (v6) {
-        out->v6.sin6_family = AF_INET6;
-        out->v6.sin6_port = htons((uint16_t)port);
-        return inet_pton(AF_INET6, host, &out->v6.sin6_addr) == 1 ? OK : ERR;
-    }
-    out->v4.sin_family = AF_INET;
-    out->v4.sin_port = htons((uint16_t)port);
-    return inet_pton(AF_INET, host, &out->v4.sin_addr) == 1 ? OK : ERR;
+    addr_set_port(out, (uint16_t)port);
+    return OK;
 }
 
 /* The listening descriptor, or ERR with errno. */
-static int open_listener(union address *at)
+static int open_listener(union addr *at)
 {
     int on = 1, off = 0;
-    socklen_t n = at->sa.sa_family == AF_INET6 ? sizeof(at->v6) : sizeof(at->v4);
+    socklen_t n = addr_len(at);
     int fd = sys->socket(at->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return ERR;
@@ -344,7 +323,7 @@ static int open_listener(union address *at)
 struct http_server *http_server_new(struct loop *loop, const char *address,
                                     struct http_handler handler, struct error *err)
 {
-    union address at;
+    union addr at;
     if (parse_address(address, &at) == ERR) {
         error_set(err, FAIL_CONFIG, "\"%s\" is no address with a port such as 127.0.0.1:9494",
                   address);
@@ -364,7 +343,7 @@ struct http_server *http_server_new(struct loop *loop, const char *address,
     }
     server->loop = loop;
     server->handler = handler;
-    server->port = ntohs(at.sa.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
+    server->port = addr_port(&at);
     list_init(&server->clients);
     return server;
 }

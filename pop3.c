@@ -10,6 +10,7 @@
 
 #include "core/destination.h"
 #include "core/pop3_proto.h"
+#include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
@@ -144,11 +145,10 @@ static void resume_accept(struct timer *t)
     loop_listen_pause(target->pop3->loop, &target->listener, false);
 }
 
-static int accept_client(struct target *target, struct sockaddr_in6 *peer)
+static int accept_client(struct target *target, union addr *peer)
 {
     socklen_t n = sizeof(*peer);
-    return sys->accept4(target->listener.fd, (struct sockaddr *)peer, &n,
-                        SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return sys->accept4(target->listener.fd, &peer->sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
 /* No descriptor is left: the reserve is given up to tell one client so, then nobody is accepted for
@@ -156,7 +156,7 @@ static int accept_client(struct target *target, struct sockaddr_in6 *peer)
 static void refuse_for_descriptors(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
-    struct sockaddr_in6 peer;
+    union addr peer;
     log_line(LOG_ERROR, "pop3",
              "too many open files: clients are refused (raise the limit with ulimit -n)");
     sys->close(pop3->reserve);
@@ -205,7 +205,7 @@ static void refuse(struct target *target, int fd)
 static void on_listener(struct io *io)
 {
     struct target *target = container_of(io, struct target, listener);
-    struct sockaddr_in6 peer;
+    union addr peer;
     uint64_t turn = loop_stats(target->pop3->loop).turns;
     bool still = turn == target->accept_turn + 1;
     target->burst = !still ? 1 : target->burst < ACCEPT_MOST ? target->burst * 2 : ACCEPT_MOST;
@@ -235,9 +235,9 @@ static void set_option(int fd, int level, int name, int value)
 /* What is set on a listener its connections inherit: no calls for each of them. TCP_USER_TIMEOUT is
  * not among it: it also breaks the connection of a client that is alive and does not read for a
  * while; the idle timeout finds the dead. */
-static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct error *err)
+static int open_listener(const union addr *at, struct error *err)
 {
-    int fd = sys->socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = sys->socket(at->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
     }
@@ -245,9 +245,9 @@ static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (sys->bind(fd, addr, addr_len) < 0 || sys->listen(fd, BACKLOG) < 0) {
-        error_set(err, errno == EADDRINUSE ? FAIL_LIMIT : FAIL_CONFIG, "port %u: %s",
-                  ntohs(((const struct sockaddr_in *)addr)->sin_port), strerror(errno));
+    if (sys->bind(fd, &at->sa, addr_len(at)) < 0 || sys->listen(fd, BACKLOG) < 0) {
+        error_set(err, errno == EADDRINUSE ? FAIL_LIMIT : FAIL_CONFIG, "%s: %s", addr_text(at).s,
+                  strerror(errno));
         sys->close(fd);
         return ERR;
     }
@@ -256,17 +256,17 @@ static int open_listener(const struct sockaddr *addr, socklen_t addr_len, struct
 
 static uint16_t bound_port(int fd)
 {
-    struct sockaddr_in6 addr = {0};
-    socklen_t n = sizeof(addr);
-    sys->getsockname(fd, (struct sockaddr *)&addr, &n);
-    return ntohs(addr.sin6_port); /* at the same place for IPv4 */
+    union addr at = {0};
+    socklen_t n = sizeof(at);
+    sys->getsockname(fd, &at.sa, &n);
+    return addr_port(&at);
 }
 
-struct target *pop3_open(struct pop3 *pop3, const char *name, const struct sockaddr *addr,
-                         socklen_t addr_len, struct dest_source *source,
-                         const struct destination *dest, struct error *err)
+struct target *pop3_open(struct pop3 *pop3, const char *name, const union addr *at,
+                         struct dest_source *source, const struct destination *dest,
+                         struct error *err)
 {
-    int fd = open_listener(addr, addr_len, err);
+    int fd = open_listener(at, err);
     if (fd < 0) {
         return NULL;
     }

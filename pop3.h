@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 
 #include "lib/base.h"
 #include "lib/buf.h"
@@ -22,6 +21,7 @@ struct loop;
 struct pop3;
 struct target;
 struct tls_roots;
+union addr;
 
 struct pop3_config {
     int64_t login_timeout;  /* from the greeting to the login, microseconds */
@@ -40,12 +40,12 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
 /* Frees it; all targets and sessions are gone before (pop3_abort). */
 void pop3_free(struct pop3 *pop3);
 
-/* Opens a listener on addr (port 0: any) for the destination that `source` finds under `name`;
- * `dest` is what it is at present. Takes a reference on dest. NULL and *err when it cannot
+/* Opens a listener at an address (port 0: any) for the destination that `source` finds under
+ * `name`; `dest` is what it is at present. Takes a reference on dest. NULL and *err when it cannot
  * listen: FAIL_LIMIT when the port is taken, FAIL_CONFIG when the address is not ours. */
-struct target *pop3_open(struct pop3 *pop3, const char *name, const struct sockaddr *addr,
-                         socklen_t addr_len, struct dest_source *source,
-                         const struct destination *dest, struct error *err);
+struct target *pop3_open(struct pop3 *pop3, const char *name, const union addr *at,
+                         struct dest_source *source, const struct destination *dest,
+                         struct error *err);
 
 /* The destination has changed: new sessions use the new one, and what was remembered of the old one
  * (capabilities, TLS session, refused credentials) is forgotten. */

@@ -16,7 +16,6 @@
  * Callbacks note what has happened and call step(), which alone decides. */
 #include "session.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,6 +25,7 @@
 #include "core/destination.h"
 #include "core/pop3_proto.h"
 #include "dest_source.h"
+#include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/dial.h"
 #include "lib/log.h"
@@ -75,7 +75,7 @@ struct session {
     struct attempt *attempt;
     struct relay *relay;
     struct mailbox *mailbox; /* of the last attempt */
-    struct sockaddr_in6 peer;
+    union addr peer;
     int64_t started;
     struct pop3_client dialogue;
     enum wait wait : 8;
@@ -108,17 +108,6 @@ static void session_log(struct session *s, enum log_level level, const char *fmt
     log_fields(level, "pop3", fields, ARRAY_LEN(fields), "%s", text);
 }
 
-static void peer_text(const struct sockaddr_in6 *peer, char *out, size_t cap)
-{
-    char host[INET6_ADDRSTRLEN] = "?";
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)peer;
-    bool is_v4 = peer->sin6_family == AF_INET;
-    inet_ntop(peer->sin6_family, is_v4 ? (const void *)&v4->sin_addr : &peer->sin6_addr, host,
-              sizeof(host));
-    text_fmt(out, cap, is_v4 ? "%s:%u" : "[%s]:%u", host,
-             ntohs(is_v4 ? v4->sin_port : peer->sin6_port));
-}
-
 static void log_summary(struct session *s, const char *result)
 {
     /* Probes come every few seconds and want nothing. */
@@ -126,15 +115,15 @@ static void log_summary(struct session *s, const char *result)
     if (!log_enabled(level)) {
         return;
     }
-    char client[INET6_ADDRSTRLEN + 8], backend[DESTINATION_HOST_MAX + 8] = "";
-    peer_text(&s->peer, client, sizeof(client));
+    struct addr_text client = addr_text(&s->peer);
+    char backend[DESTINATION_HOST_MAX + 8] = "";
     if (s->mailbox) {
         text_fmt(backend, sizeof(backend), "%s:%u", s->mailbox->dest->host, s->mailbox->dest->port);
     }
     struct log_field fields[] = {
         LOG_NUM("session", s->id),
         LOG_STR("target", s->target->name),
-        LOG_STR("client", client),
+        LOG_STR("client", client.s),
         LOG_STR("backend", backend),
         LOG_NUM("duration_ms", (loop_now(s->target->pop3->loop) - s->started) / 1000),
         LOG_NUM("bytes_to_client", s->relay ? relay_to_client(s->relay) : 0),
@@ -703,7 +692,7 @@ static void step(struct session *s)
     }
 }
 
-void session_start(struct target *target, int fd, const struct sockaddr_in6 *client)
+void session_start(struct target *target, int fd, const union addr *client)
 {
     struct pop3 *pop3 = target->pop3;
     struct session *s = mem_zalloc(sizeof(*s));

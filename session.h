@@ -2,13 +2,12 @@
 #ifndef TPROXY_SESSION_H
 #define TPROXY_SESSION_H
 
-#include <netinet/in.h>
-
 struct list;
 struct target;
+union addr;
 
 /* Greets a client that was accepted on fd, which now belongs to the session. */
-void session_start(struct target *target, int fd, const struct sockaddr_in6 *client);
+void session_start(struct target *target, int fd, const union addr *client);
 
 /* Ends a session, without QUIT at the backend. */
 void session_abort(struct list *member);

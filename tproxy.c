@@ -1,8 +1,6 @@
 /* tproxy: flags, wiring, signals, drain. What belongs to the whole process is in `struct process`.
  */
-#include <arpa/inet.h>
 #include <getopt.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,6 +14,7 @@
 #include "admin.h"
 #include "admin_socket.h"
 #include "core/destination.h"
+#include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/dns.h"
 #include "lib/log.h"
@@ -31,8 +30,8 @@
 #define TPROXY_VERSION "unknown"
 #endif
 
-/* Descriptors for everything that is no session, and for one: a client, its backend, and a client of
- * an earlier session that lingers. */
+/* Descriptors for everything that is no session, and for one: a client, its backend, and a client
+ * of an earlier session that lingers. */
 enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 64 };
 
 /* Memory likewise, of the limit of the control group. */
@@ -49,7 +48,8 @@ enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 6
 
 struct options {
     const char *local_dir;
-    const char *listen;
+    const char *listen_text;
+    union addr listen;              /* the same */
     uint16_t first_port, last_port; /* 0, 0: any */
     const char *admin;
     const char *control;
@@ -61,7 +61,7 @@ struct options {
 };
 
 static const struct options defaults = {
-    .listen = "127.0.0.1",
+    .listen_text = "127.0.0.1",
     .first_port = 1110,
     .last_port = 2109,
     .admin = "127.0.0.1:9494",
@@ -191,12 +191,6 @@ static void parse_ports(struct options *o, const char *value)
     o->last_port = (uint16_t)b;
 }
 
-static bool is_address(const char *value)
-{
-    struct in6_addr any;
-    return inet_pton(AF_INET, value, &any) == 1 || inet_pton(AF_INET6, value, &any) == 1;
-}
-
 static void parse_flag(struct options *o, int flag, const char *name, const char *value)
 {
     switch ((enum flag)flag) {
@@ -204,10 +198,7 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
         o->local_dir = value;
         break;
     case FLAG_LISTEN:
-        if (!is_address(value)) {
-            die("--listen %s: an IP address is needed", value);
-        }
-        o->listen = value;
+        o->listen_text = value;
         break;
     case FLAG_TARGET_PORTS:
         parse_ports(o, value);
@@ -276,6 +267,9 @@ static void parse_flags(struct options *o, int argc, char **argv)
     }
     if (optind < argc) {
         die("unknown command %s; see tproxy --help", argv[optind]);
+    }
+    if (addr_parse(str_of(o->listen_text), &o->listen) != OK) {
+        die("--listen %s: an IP address is needed", o->listen_text);
     }
     if (!o->local_dir) {
         die("what shall be served? tproxy --local DIR; see tproxy --help");
@@ -375,17 +369,9 @@ static void drop_entry(struct process *p, struct entry *e)
 static struct target *open_at(struct process *p, const char *name, const struct destination *dest,
                               uint16_t port, struct error *err)
 {
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    struct dest_source *source = local_source(p->local);
-    if (inet_pton(AF_INET, p->options.listen, &v4.sin_addr) == 1) {
-        return pop3_open(p->pop3, name, (struct sockaddr *)&v4, sizeof(v4), source, dest, err);
-    }
-    if (inet_pton(AF_INET6, p->options.listen, &v6.sin6_addr) == 1) {
-        return pop3_open(p->pop3, name, (struct sockaddr *)&v6, sizeof(v6), source, dest, err);
-    }
-    error_set(err, FAIL_CONFIG, "--listen %s: not an IP address", p->options.listen);
-    return NULL;
+    union addr at = p->options.listen;
+    addr_set_port(&at, port);
+    return pop3_open(p->pop3, name, &at, local_source(p->local), dest, err);
 }
 
 /* The first free port of the range. */
@@ -463,11 +449,11 @@ static void on_changed(const char *name, const struct destination *dest, void *a
     e->name = mem_strdup(name);
     e->target = target;
     list_append(&p->entries, &e->link);
-    char address[INET6_ADDRSTRLEN + 8];
-    text_fmt(address, sizeof(address), strchr(p->options.listen, ':') ? "[%s]:%u" : "%s:%u",
-             p->options.listen, pop3_port(target));
-    tell("%-24s  %-21s  ready", name, address);
-    log_line(LOG_INFO, "local", "%s: %s ready, for %s:%u", name, address, dest->host, dest->port);
+    union addr at = p->options.listen;
+    addr_set_port(&at, pop3_port(target));
+    struct addr_text address = addr_text(&at);
+    tell("%-24s  %-21s  ready", name, address.s);
+    log_line(LOG_INFO, "local", "%s: %s ready, for %s:%u", name, address.s, dest->host, dest->port);
 }
 
 static void on_gone(const char *name, void *arg)

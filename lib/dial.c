@@ -23,7 +23,7 @@
 struct attempt {
     struct dial *dial;
     struct conn *conn; /* NULL: not started, or over */
-    union dns_addr addr;
+    union addr addr;
 };
 
 struct dial {
@@ -105,7 +105,7 @@ static void fail(struct dial *d, const struct error *why)
 static void note_failure(struct attempt *a, const struct error *why)
 {
     struct dial *d = a->dial;
-    struct dns_addr_text addr = dns_addr_text(&a->addr);
+    struct addr_text addr = addr_text(&a->addr);
     struct error err;
     int tells = OTHER_FAILURE_TELLS;
     error_set(&err, why->fail, "cannot connect to %s: %s", addr.s, why->text);
@@ -140,8 +140,8 @@ static void on_deadline(struct timer *t)
     while (!d->attempts[i].conn) {
         i++;
     }
-    error_set(&err, FAIL_TIMEOUT, "no answer from %s within %s",
-              dns_addr_text(&d->attempts[i].addr).s, within);
+    error_set(&err, FAIL_TIMEOUT, "no answer from %s within %s", addr_text(&d->attempts[i].addr).s,
+              within);
     fail(d, &err);
 }
 
@@ -183,7 +183,7 @@ static void start_next(struct dial *d)
         struct attempt *a = &d->attempts[d->started++];
         struct conn_handler handler = {.event = on_event, .arg = a};
         struct error err;
-        a->conn = conn_connect(d->loop, &a->addr.sa, dns_addr_len(&a->addr), handler, &err);
+        a->conn = conn_connect(d->loop, &a->addr.sa, addr_len(&a->addr), handler, &err);
         if (a->conn) {
             if (d->started < d->count) {
                 timer_set(d->loop, &d->head_start, loop_now(d->loop) + HEAD_START, on_head_start);
@@ -204,14 +204,14 @@ static void start_next(struct dial *d)
 static void take_addresses(struct dial *d, const struct dns_result *result, struct error *err)
 {
     for (size_t i = 0; i < result->n; i++) {
-        const char *objection = dns_addr_objection(&result->addrs[i], d->allow_local);
+        const char *objection = addr_objection(&result->addrs[i], d->allow_local);
         if (!objection) {
             struct attempt *a = &d->attempts[d->count++];
             a->dial = d;
             a->addr = result->addrs[i];
-            dns_addr_set_port(&a->addr, d->port);
+            addr_set_port(&a->addr, d->port);
         } else if (err->fail == FAIL_NONE) {
-            struct dns_addr_text addr = dns_addr_text(&result->addrs[i]);
+            struct addr_text addr = addr_text(&result->addrs[i]);
             bool literal = strcmp(addr.s, d->host) == 0;
             error_set(err, FAIL_CONFIG, "host \"%s\" is %s%s%s, which is not allowed", d->host,
                       literal ? "" : addr.s, literal ? "" : ", ", objection);

@@ -89,7 +89,7 @@ struct entry {
     enum dns_outcome outcome;
     uint32_t ttl;
     size_t n;
-    union dns_addr *addrs;
+    union addr *addrs;
 
     char name[]; /* lower case */
 };
@@ -198,9 +198,9 @@ static void answer(struct dns_query *q, const struct dns_result *result)
     handler.done(result, handler.arg);
 }
 
-static void set_addrs(struct dns_result *result, const union dns_addr *addrs, size_t n)
+static void set_addrs(struct dns_result *result, const union addr *addrs, size_t n)
 {
-    result->n = dns_addr_interleave(result->addrs, DNS_MAX_ADDRS, addrs, n);
+    result->n = addr_interleave(result->addrs, DNS_MAX_ADDRS, addrs, n);
     result->err = (struct error){0};
 }
 
@@ -217,7 +217,7 @@ static void list_servers(const struct resolv_conf *conf, char *out, size_t cap)
 static void set_server_failure(const struct entry *e, struct dns_result *result)
 {
     const struct resolv_conf *conf = &e->dns->conf;
-    char servers[RESOLV_MAX_SERVERS * DNS_ADDR_TEXT_MAX];
+    char servers[RESOLV_MAX_SERVERS * ADDR_TEXT_MAX];
     if (e->problem[0]) {
         error_set(&result->err, FAIL_DNS, "%s for host \"%s\"", e->problem, e->name);
         return;
@@ -460,10 +460,10 @@ static bool is_localhost(const char *name)
 /* Answers that need no name server. */
 static int answer_at_once(struct dns *dns, const char *name, struct dns_result *result)
 {
-    union dns_addr addrs[2 * DNS_MAX_ADDRS];
+    union addr addrs[2 * DNS_MAX_ADDRS];
     size_t n = 0;
     result->n = 0;
-    if (dns_addr_parse(str_of(name), &addrs[0]) == OK) {
+    if (addr_parse(str_of(name), &addrs[0]) == OK) {
         n = 1;
     } else if (!dns_name_valid(name)) {
         char shown[128];
@@ -472,8 +472,8 @@ static int answer_at_once(struct dns *dns, const char *name, struct dns_result *
                   shown);
         return OK;
     } else if (is_localhost(name)) {
-        addrs[n++] = dns_addr_v6(&in6addr_loopback);
-        addrs[n++] = dns_addr_v4(&(uint32_t){htonl(INADDR_LOOPBACK)});
+        addrs[n++] = addr_v6(&in6addr_loopback);
+        addrs[n++] = addr_v4(&(uint32_t){htonl(INADDR_LOOPBACK)});
     } else {
         n = hosts_find(&dns->hosts, name, addrs, ARRAY_LEN(addrs));
     }

@@ -7,8 +7,8 @@
 
 #include <stddef.h>
 
+#include "lib/addr.h"
 #include "lib/base.h"
-#include "lib/dns_addr.h"
 #include "lib/dns_msg.h"
 #include "lib/fail.h"
 
@@ -22,7 +22,7 @@ struct loop;
  */
 struct dns_result {
     size_t n;
-    union dns_addr addrs[DNS_MAX_ADDRS];
+    union addr addrs[DNS_MAX_ADDRS];
     struct error err;
 };
 

@@ -85,7 +85,7 @@ static bool has_addresses(const struct question *q)
     return q->state == QUESTION_DONE && q->answer.outcome == DNS_ADDRESSES;
 }
 
-static const union dns_addr *server_of(const struct question *q)
+static const union addr *server_of(const struct question *q)
 {
     const struct resolv_conf *conf = q->ask->conf;
     return &conf->servers[(q->ask->first + q->tries - 1) % conf->server_count];
@@ -203,14 +203,14 @@ static void on_tcp_event(struct conn *c, enum conn_event event, void *arg)
 
 static void start_tcp(struct question *q)
 {
-    const union dns_addr *server = server_of(q);
+    const union addr *server = server_of(q);
     struct conn_handler handler = {.event = on_tcp_event, .arg = q};
     struct error err;
     hang_up(q);
     q->state = QUESTION_TCP;
     q->tcp_length = 0;
     arm(q);
-    q->conn = conn_connect(q->ask->loop, &server->sa, dns_addr_len(server), handler, &err);
+    q->conn = conn_connect(q->ask->loop, &server->sa, addr_len(server), handler, &err);
     if (!q->conn) {
         failed(q, err.text);
     }
@@ -240,7 +240,7 @@ static void on_datagram(struct io *io)
 
 static int send_udp(struct question *q)
 {
-    const union dns_addr *server = server_of(q);
+    const union addr *server = server_of(q);
     struct dns_ask *ask = q->ask;
     unsigned char query[DNS_MSG_QUERY_MAX];
     size_t n = dns_msg_query(query, q->id, ask->name, q->type);
@@ -248,7 +248,7 @@ static int send_udp(struct question *q)
     if (fd < 0) {
         return ERR;
     }
-    if (sys->connect(fd, &server->sa, dns_addr_len(server)) < 0 ||
+    if (sys->connect(fd, &server->sa, addr_len(server)) < 0 ||
         loop_add(ask->loop, &q->io, fd, IO_KIND_DATA, on_datagram) != OK) {
         sys->close(fd);
         return ERR;

@@ -17,8 +17,8 @@ struct resolv_conf;
 struct dns_asked {
     enum dns_outcome outcome; /* not TRUNCATED */
     size_t n;
-    union dns_addr addrs[2 * DNS_MAX_ADDRS]; /* IPv6, then IPv4 */
-    uint32_t ttl;                            /* seconds */
+    union addr addrs[2 * DNS_MAX_ADDRS]; /* IPv6, then IPv4 */
+    uint32_t ttl;                        /* seconds */
     char problem[160]; /* SERVER_FAILED: "name server 10.0.0.1 failed (SERVFAIL)"; empty: nobody
                           answered */
 };

@@ -292,7 +292,7 @@ static int take_addresses(struct reader *r, size_t count, const struct name *nam
         }
         if (answer->n < DNS_MAX_ADDRS) {
             const unsigned char *ip = r->p + record.data;
-            answer->addrs[answer->n++] = type == DNS_TYPE_A ? dns_addr_v4(ip) : dns_addr_v6(ip);
+            answer->addrs[answer->n++] = type == DNS_TYPE_A ? addr_v4(ip) : addr_v6(ip);
             answer->ttl = record.ttl < answer->ttl ? record.ttl : answer->ttl;
         }
     }

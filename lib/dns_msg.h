@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/addr.h"
 #include "lib/base.h"
-#include "lib/dns_addr.h"
 
 enum { DNS_MAX_ADDRS = 16, DNS_NAME_MAX = 253 };
 
@@ -36,7 +36,7 @@ enum dns_outcome {
 struct dns_answer {
     enum dns_outcome outcome;
     size_t n;
-    union dns_addr addrs[DNS_MAX_ADDRS]; /* port 0 */
+    union addr addrs[DNS_MAX_ADDRS]; /* port 0 */
     uint32_t ttl;        /* seconds this may be remembered; NO_*: by the SOA (RFC 2308 section 5), 0
                             without one */
     const char *problem; /* "SERVFAIL", "REFUSED", ...; static storage */

@@ -44,13 +44,13 @@ static struct str next_word(struct str *line)
 static void add_server(struct resolv_conf *conf, struct str text)
 {
     uint64_t port = DNS_PORT;
-    union dns_addr addr;
+    union addr addr;
     struct str ip = str_cut(&text, '#');
-    if (conf->server_count == RESOLV_MAX_SERVERS || dns_addr_parse(ip, &addr) != OK ||
+    if (conf->server_count == RESOLV_MAX_SERVERS || addr_parse(ip, &addr) != OK ||
         (text.n && (text_number(text, UINT16_MAX, &port) != OK || port == 0))) {
         return;
     }
-    dns_addr_set_port(&addr, (uint16_t)port);
+    addr_set_port(&addr, (uint16_t)port);
     conf->servers[conf->server_count++] = addr;
 }
 
@@ -126,18 +126,18 @@ void resolv_conf_parse(struct resolv_conf *conf, struct str text)
     }
 }
 
-struct dns_addr_text resolv_server_text(const union dns_addr *server)
+struct addr_text resolv_server_text(const union addr *server)
 {
-    union dns_addr shown = *server;
-    if (dns_addr_port(server) == DNS_PORT) {
-        dns_addr_set_port(&shown, 0);
+    union addr shown = *server;
+    if (addr_port(server) == DNS_PORT) {
+        addr_set_port(&shown, 0);
     }
-    return dns_addr_text(&shown);
+    return addr_text(&shown);
 }
 
 /* ---- hosts ---- */
 
-static void add_host(struct hosts *hosts, const union dns_addr *addr, struct str name)
+static void add_host(struct hosts *hosts, const union addr *addr, struct str name)
 {
     if (hosts->count == hosts->cap) {
         hosts->cap = hosts->cap ? hosts->cap * 2 : 16;
@@ -157,10 +157,10 @@ void hosts_parse(struct hosts *hosts, struct str text)
     hosts->text[text.n] = '\0';
     struct str rest = str_of(hosts->text), line;
     while (next_line(&rest, &line)) {
-        union dns_addr addr;
+        union addr addr;
         struct str comment = line;
         line = str_cut(&comment, '#');
-        if (dns_addr_parse(next_word(&line), &addr) != OK) {
+        if (addr_parse(next_word(&line), &addr) != OK) {
             continue;
         }
         for (struct str name = next_word(&line); name.n; name = next_word(&line)) {
@@ -178,7 +178,7 @@ void hosts_free(struct hosts *hosts)
     hosts->count = hosts->cap = 0;
 }
 
-size_t hosts_find(const struct hosts *hosts, const char *name, union dns_addr *addrs, size_t cap)
+size_t hosts_find(const struct hosts *hosts, const char *name, union addr *addrs, size_t cap)
 {
     struct str wanted = str_of(name);
     size_t n = 0;

@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/addr.h"
 #include "lib/base.h"
-#include "lib/dns_addr.h"
 #include "lib/dns_msg.h"
 #include "lib/text.h"
 
@@ -17,7 +17,7 @@ enum { RESOLV_MAX_SERVERS = 3, RESOLV_MAX_SEARCH = 32 };
 
 struct resolv_conf {
     size_t server_count; /* at least 1 */
-    union dns_addr servers[RESOLV_MAX_SERVERS];
+    union addr servers[RESOLV_MAX_SERVERS];
     size_t search_count;
     char search[RESOLV_MAX_SEARCH][DNS_NAME_MAX + 1];
     unsigned ndots;    /* a name with that many dots is first asked as it is */
@@ -34,10 +34,10 @@ struct resolv_conf {
 void resolv_conf_parse(struct resolv_conf *conf, struct str text);
 
 /* A name server for people: its port only when that is an unusual one. */
-struct dns_addr_text resolv_server_text(const union dns_addr *server);
+struct addr_text resolv_server_text(const union addr *server);
 
 struct hosts_entry {
-    union dns_addr addr;
+    union addr addr;
     const char *name;
 };
 
@@ -55,6 +55,6 @@ void hosts_free(struct hosts *hosts);
 
 /* Copies the addresses of a name (ASCII case and a dot at its end ignored), at most `cap`, in the
  * order of the file. Returns how many. */
-size_t hosts_find(const struct hosts *hosts, const char *name, union dns_addr *addrs, size_t cap);
+size_t hosts_find(const struct hosts *hosts, const char *name, union addr *addrs, size_t cap);
 
 #endif

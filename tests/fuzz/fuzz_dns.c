@@ -29,10 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         }
         for (size_t i = 0; i < answer.n; i++) {
-            union dns_addr again;
-            struct dns_addr_text text = dns_addr_text(&answer.addrs[i]);
+            union addr again;
+            struct addr_text text = addr_text(&answer.addrs[i]);
             if (answer.addrs[i].sa.sa_family != family ||
-                dns_addr_parse(str_of(text.s), &again) != OK ||
+                addr_parse(str_of(text.s), &again) != OK ||
                 memcmp(&again, &answer.addrs[i], sizeof(again)) != 0) {
                 abort();
             }

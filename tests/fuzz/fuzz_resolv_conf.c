@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct resolv_conf conf;
     struct hosts hosts = {0};
-    union dns_addr addr;
+    union addr addr;
     struct str text = {(const char *)data, size};
     resolv_conf_parse(&conf, text);
     if (conf.server_count < 1 || conf.server_count > RESOLV_MAX_SERVERS || conf.attempts < 1 ||

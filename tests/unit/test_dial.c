@@ -70,12 +70,11 @@ static int connect_to_port(int fd, uint16_t port)
  * other 10.x.x.x is the listener; there is no IPv6. */
 static int fake_connect(int fd, const struct sockaddr *to, socklen_t n)
 {
-    union dns_addr addr = {0};
+    union addr addr = {0};
     memcpy(&addr, to, n);
     size_t used = strlen(tried);
     if (addr.sa.sa_family == AF_INET && ntohs(addr.v4.sin_port) == PORT) {
-        text_fmt(tried + used, sizeof(tried) - used, "%s%s", used ? ", " : "",
-                 dns_addr_text(&addr).s);
+        text_fmt(tried + used, sizeof(tried) - used, "%s%s", used ? ", " : "", addr_text(&addr).s);
     }
     if (addr.sa.sa_family != AF_INET) {
         errno = ENETUNREACH;

@@ -145,12 +145,12 @@ static size_t put_record(unsigned char *p, unsigned type, uint32_t ttl, const vo
 static size_t make_answer(unsigned char *p, size_t n, const struct rule *r, unsigned type,
                           enum how how)
 {
-    union dns_addr addr;
+    union addr addr;
     put(p + 2, 0x8180 | r->rcode | (how == TRUNCATE ? 0x0200u : 0), 2);
     if (how == TRUNCATE) {
         return n;
     }
-    if (r->addr && dns_addr_parse(str_of(r->addr), &addr) == OK) {
+    if (r->addr && addr_parse(str_of(r->addr), &addr) == OK) {
         bool four = addr.sa.sa_family == AF_INET;
         if (four == (type == A)) {
             put(p + 6, 1, 2);
@@ -363,7 +363,7 @@ static void expect(const struct outcome *o, const char *expected)
     size_t n = 0;
     for (size_t i = 0; i < o->result.n; i++) {
         n += text_fmt(got + n, sizeof(got) - n, "%s%s", n ? " " : "",
-                      dns_addr_text(&o->result.addrs[i]).s);
+                      addr_text(&o->result.addrs[i]).s);
     }
     if (o->result.n == 0) {
         text_fmt(got, sizeof(got), "%s", o->result.err.text);

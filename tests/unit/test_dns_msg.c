@@ -112,7 +112,7 @@ static int read_all(const char *question, enum dns_type type)
 
 static void expect_addr(size_t i, const char *text)
 {
-    assert_string_equal(dns_addr_text(&answer.addrs[i]).s, text);
+    assert_string_equal(addr_text(&answer.addrs[i]).s, text);
 }
 
 static void valid_names(void **state)

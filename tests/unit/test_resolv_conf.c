@@ -119,14 +119,14 @@ static struct hosts hosts;
 
 static void expect_hosts(const char *name, const char *a, const char *b)
 {
-    union dns_addr addrs[4];
+    union addr addrs[4];
     size_t n = hosts_find(&hosts, name, addrs, ARRAY_LEN(addrs));
     assert_int_equal(n, (a ? 1 : 0) + (b ? 1 : 0));
     if (a) {
-        assert_string_equal(dns_addr_text(&addrs[0]).s, a);
+        assert_string_equal(addr_text(&addrs[0]).s, a);
     }
     if (b) {
-        assert_string_equal(dns_addr_text(&addrs[1]).s, b);
+        assert_string_equal(addr_text(&addrs[1]).s, b);
     }
 }
 
@@ -150,7 +150,7 @@ static void hosts_file(void **state)
     expect_hosts("no", NULL, NULL);
     expect_hosts("last", "10.0.0.3", NULL);
     expect_hosts("", NULL, NULL);
-    union dns_addr one;
+    union addr one;
     assert_int_equal(hosts_find(&hosts, "mail.example", &one, 1), 1);
     for (size_t n = 0; n < sizeof(text); n++) {
         char *copy = malloc(n + 1);

@@ -18,6 +18,7 @@
 #include "core/destination.h"
 #include "core/properties.h"
 #include "dest_source.h"
+#include "lib/addr.h"
 #include "lib/buf.h"
 #include "lib/conn.h"
 #include "lib/dns.h"
@@ -606,7 +607,7 @@ static void run_seed(uint64_t seed)
                                  .answer_timeout = SECONDS(30),
                                  .idle_timeout = SECONDS(600),
                                  .allow_local = true};
-    struct sockaddr_in addr = {.sin_family = AF_INET};
+    union addr at = {.v4.sin_family = AF_INET};
     struct error err;
     memset(&play, 0, sizeof(play));
     sim_start(seed);
@@ -616,8 +617,7 @@ static void run_seed(uint64_t seed)
     sim_on_connect(server_connected);
     struct dns *dns = dns_new(play.loop, "/nonexistent", "/nonexistent");
     struct pop3 *pop3 = pop3_new(play.loop, dns, NULL, &config, &err);
-    struct target *target = pop3_open(pop3, "sim", (struct sockaddr *)&addr, sizeof(addr),
-                                      &play.source, play.dest, &err);
+    struct target *target = pop3_open(pop3, "sim", &at, &play.source, play.dest, &err);
     assert_non_null(target);
     for (size_t i = 0; i < play.n_clients; i++) {
         sim_connect(&play.clients[i].actor);

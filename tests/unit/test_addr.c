@@ -1,5 +1,5 @@
 /* Address literals, their printed form, and the judgement of addresses. */
-#include "lib/dns_addr.h"
+#include "lib/addr.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,29 +47,29 @@ static void literals(void **state)
         "::1%99999999999",
         "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000",
     };
-    union dns_addr addr;
+    union addr addr;
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
-        assert_int_equal(dns_addr_parse(str_of(good[i].text), &addr), OK);
-        assert_string_equal(dns_addr_text(&addr).s, good[i].printed);
+        assert_int_equal(addr_parse(str_of(good[i].text), &addr), OK);
+        assert_string_equal(addr_text(&addr).s, good[i].printed);
     }
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(dns_addr_parse(str_of(bad[i]), &addr), ERR);
+        assert_int_equal(addr_parse(str_of(bad[i]), &addr), ERR);
     }
-    assert_int_equal(dns_addr_parse((struct str){"1.2.3.4\0.5", 9}, &addr), ERR);
+    assert_int_equal(addr_parse((struct str){"1.2.3.4\0.5", 9}, &addr), ERR);
 }
 
 static void ports(void **state)
 {
     (void)state;
-    union dns_addr addr;
-    assert_int_equal(dns_addr_parse(str_of("10.0.0.1"), &addr), OK);
-    dns_addr_set_port(&addr, 110);
-    assert_string_equal(dns_addr_text(&addr).s, "10.0.0.1:110");
-    assert_int_equal(dns_addr_len(&addr), sizeof(struct sockaddr_in));
-    assert_int_equal(dns_addr_parse(str_of("fe80::1%3"), &addr), OK);
-    dns_addr_set_port(&addr, 995);
-    assert_string_equal(dns_addr_text(&addr).s, "[fe80::1%3]:995");
-    assert_int_equal(dns_addr_len(&addr), sizeof(struct sockaddr_in6));
+    union addr addr;
+    assert_int_equal(addr_parse(str_of("10.0.0.1"), &addr), OK);
+    addr_set_port(&addr, 110);
+    assert_string_equal(addr_text(&addr).s, "10.0.0.1:110");
+    assert_int_equal(addr_len(&addr), sizeof(struct sockaddr_in));
+    assert_int_equal(addr_parse(str_of("fe80::1%3"), &addr), OK);
+    addr_set_port(&addr, 995);
+    assert_string_equal(addr_text(&addr).s, "[fe80::1%3]:995");
+    assert_int_equal(addr_len(&addr), sizeof(struct sockaddr_in6));
 }
 
 static void objections(void **state)
@@ -102,17 +102,17 @@ static void objections(void **state)
         {"::ffff:224.0.0.1", "a multicast address"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-        union dns_addr addr;
-        assert_int_equal(dns_addr_parse(str_of(table[i].addr), &addr), OK);
-        const char *got = dns_addr_objection(&addr, false);
+        union addr addr;
+        assert_int_equal(addr_parse(str_of(table[i].addr), &addr), OK);
+        const char *got = addr_objection(&addr, false);
         if (table[i].objection) {
             assert_non_null(got);
             assert_string_equal(got, table[i].objection);
             bool multicast = strstr(table[i].objection, "multicast");
-            assert_int_equal(dns_addr_objection(&addr, true) != NULL, multicast);
+            assert_int_equal(addr_objection(&addr, true) != NULL, multicast);
         } else {
             assert_null(got);
-            assert_null(dns_addr_objection(&addr, true));
+            assert_null(addr_objection(&addr, true));
         }
     }
 }
@@ -120,14 +120,14 @@ static void objections(void **state)
 /* "4" and "6" in; their order out. */
 static void expect_order(const char *in, size_t cap, const char *expected)
 {
-    union dns_addr addrs[16], out[16];
+    union addr addrs[16], out[16];
     char got[17] = "";
     size_t n = strlen(in);
     for (size_t i = 0; i < n; i++) {
         uint32_t number[4] = {0, 0, 0, (uint32_t)i};
-        addrs[i] = in[i] == '4' ? dns_addr_v4(&number[3]) : dns_addr_v6(number);
+        addrs[i] = in[i] == '4' ? addr_v4(&number[3]) : addr_v6(number);
     }
-    size_t count = dns_addr_interleave(out, cap, addrs, n);
+    size_t count = addr_interleave(out, cap, addrs, n);
     for (size_t i = 0; i < count; i++) {
         got[i] = out[i].sa.sa_family == AF_INET ? '4' : '6';
     }

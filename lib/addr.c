@@ -1,5 +1,5 @@
 /* Network addresses: read, printed, judged. */
-#include "lib/dns_addr.h"
+#include "lib/addr.h"
 
 #include <arpa/inet.h>
 #include <net/if.h>
@@ -24,7 +24,7 @@ static int parse_scope(struct str scope, uint32_t *id)
     return *id ? OK : ERR;
 }
 
-int dns_addr_parse(struct str text, union dns_addr *addr)
+int addr_parse(struct str text, union addr *addr)
 {
     char literal[LITERAL_MAX];
     bool brackets = text.n >= 2 && text.p[0] == '[' && text.p[text.n - 1] == ']';
@@ -51,30 +51,30 @@ int dns_addr_parse(struct str text, union dns_addr *addr)
     return ip.n == text.n ? OK : parse_scope(rest, &addr->v6.sin6_scope_id);
 }
 
-union dns_addr dns_addr_v4(const void *bytes)
+union addr addr_v4(const void *bytes)
 {
-    union dns_addr addr;
+    union addr addr;
     memset(&addr, 0, sizeof(addr));
     addr.v4.sin_family = AF_INET;
     memcpy(&addr.v4.sin_addr, bytes, sizeof(addr.v4.sin_addr));
     return addr;
 }
 
-union dns_addr dns_addr_v6(const void *bytes)
+union addr addr_v6(const void *bytes)
 {
-    union dns_addr addr;
+    union addr addr;
     memset(&addr, 0, sizeof(addr));
     addr.v6.sin6_family = AF_INET6;
     memcpy(&addr.v6.sin6_addr, bytes, sizeof(addr.v6.sin6_addr));
     return addr;
 }
 
-uint16_t dns_addr_port(const union dns_addr *addr)
+uint16_t addr_port(const union addr *addr)
 {
     return ntohs(addr->sa.sa_family == AF_INET ? addr->v4.sin_port : addr->v6.sin6_port);
 }
 
-void dns_addr_set_port(union dns_addr *addr, uint16_t port)
+void addr_set_port(union addr *addr, uint16_t port)
 {
     if (addr->sa.sa_family == AF_INET) {
         addr->v4.sin_port = htons(port);
@@ -83,16 +83,16 @@ void dns_addr_set_port(union dns_addr *addr, uint16_t port)
     }
 }
 
-socklen_t dns_addr_len(const union dns_addr *addr)
+socklen_t addr_len(const union addr *addr)
 {
     return addr->sa.sa_family == AF_INET ? sizeof(addr->v4) : sizeof(addr->v6);
 }
 
-struct dns_addr_text dns_addr_text(const union dns_addr *addr)
+struct addr_text addr_text(const union addr *addr)
 {
-    struct dns_addr_text text;
+    struct addr_text text;
     char ip[INET6_ADDRSTRLEN], scope[16] = "";
-    unsigned port = dns_addr_port(addr);
+    unsigned port = addr_port(addr);
     if (addr->sa.sa_family == AF_INET) {
         inet_ntop(AF_INET, &addr->v4.sin_addr, ip, sizeof(ip));
         text_fmt(text.s, sizeof(text.s), port ? "%s:%u" : "%s", ip, port);
@@ -106,7 +106,7 @@ struct dns_addr_text dns_addr_text(const union dns_addr *addr)
     return text;
 }
 
-size_t dns_addr_interleave(union dns_addr *out, size_t cap, const union dns_addr *in, size_t n)
+size_t addr_interleave(union addr *out, size_t cap, const union addr *in, size_t n)
 {
     static const sa_family_t families[] = {AF_INET6, AF_INET};
     size_t next[] = {0, 0}, count = 0;
@@ -140,7 +140,7 @@ static const char *objection_v4(uint32_t ip, bool allow_local)
     return ip >> 16 == 0xA9FE ? "a link-local address" : NULL;
 }
 
-const char *dns_addr_objection(const union dns_addr *addr, bool allow_local)
+const char *addr_objection(const union addr *addr, bool allow_local)
 {
     if (addr->sa.sa_family == AF_INET) {
         return objection_v4(ntohl(addr->v4.sin_addr.s_addr), allow_local);

@@ -1,6 +1,6 @@
 /* Network addresses: read, printed, judged. */
-#ifndef TPROXY_LIB_DNS_ADDR_H
-#define TPROXY_LIB_DNS_ADDR_H
+#ifndef TPROXY_LIB_ADDR_H
+#define TPROXY_LIB_ADDR_H
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -11,7 +11,7 @@
 #include "lib/text.h"
 
 /* One address, ready for connect() once its port is set. */
-union dns_addr {
+union addr {
     struct sockaddr sa;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
@@ -20,31 +20,31 @@ union dns_addr {
 /* Reads an address literal: dotted IPv4 (four decimal numbers, nothing else), or IPv6 with or
  * without brackets and with or without a scope ("%eth0", "%2": RFC 4007 section 11). The port
  * becomes 0. ERR: no literal, or no such interface. */
-int dns_addr_parse(struct str text, union dns_addr *addr) warn_unused;
+int addr_parse(struct str text, union addr *addr) warn_unused;
 
 /* From the bytes of an A or AAAA record; the port becomes 0. */
-union dns_addr dns_addr_v4(const void *bytes);
-union dns_addr dns_addr_v6(const void *bytes);
+union addr addr_v4(const void *bytes);
+union addr addr_v6(const void *bytes);
 
-uint16_t dns_addr_port(const union dns_addr *addr);
-void dns_addr_set_port(union dns_addr *addr, uint16_t port);
-socklen_t dns_addr_len(const union dns_addr *addr);
+uint16_t addr_port(const union addr *addr);
+void addr_set_port(union addr *addr, uint16_t port);
+socklen_t addr_len(const union addr *addr);
 
 /* "10.0.0.1", "10.0.0.1:110", "fe80::1%2", "[fe80::1%2]:110": with its port unless that is 0. */
-enum { DNS_ADDR_TEXT_MAX = 72 };
-struct dns_addr_text {
-    char s[DNS_ADDR_TEXT_MAX];
+enum { ADDR_TEXT_MAX = 72 };
+struct addr_text {
+    char s[ADDR_TEXT_MAX];
 };
-struct dns_addr_text dns_addr_text(const union dns_addr *addr);
+struct addr_text addr_text(const union addr *addr);
 
 /* Copies at most cap of n addresses in the order to try them: IPv6 and IPv4 by turns, IPv6 first,
  * each family in its order (RFC 8305 section 4). Returns how many. */
-size_t dns_addr_interleave(union dns_addr *out, size_t cap, const union dns_addr *in, size_t n);
+size_t addr_interleave(union addr *out, size_t cap, const union addr *in, size_t n);
 
 /* Why a connection to this address is out of the question: "a multicast address", and unless local
  * ones are allowed "a loopback address", "a link-local address", "an unspecified address"; NULL
  * when there is nothing against it. IPv4 addresses mapped into IPv6 (RFC 4291 section 2.5.5.2) are
  * judged as IPv4. */
-const char *dns_addr_objection(const union dns_addr *addr, bool allow_local);
+const char *addr_objection(const union addr *addr, bool allow_local);
 
 #endif
