@@ -75,7 +75,7 @@ static void moved(struct lane *lane, size_t n)
 }
 
 /* How many bytes at the end of s are the beginning of the end marker of a POP3 answer (RFC 1939
- * section 3). Some clients miss a marker that arrives in two pieces. */
+ * section 3); 0 for a whole one. Some clients miss a marker that arrives in two pieces. */
 static size_t begun_marker(struct str s)
 {
     static const char marker[] = "\r\n.\r\n";
