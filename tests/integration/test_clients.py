@@ -100,6 +100,19 @@ def test_curl_lists_the_mailbox(port, messages, login):
     assert run.stdout.split(b"\r\n")[:-1] == listing
 
 
+def test_curl_logs_in_itself(tproxy, dovecot, full_mailbox, messages, tmp_path):
+    """USER and PASS, which curl uses where no SASL mechanism is offered."""
+    port = tproxy.add(
+        "own-login", "127.0.0.1", dovecot.pop3, Authentication="NoAuthentication", mail__user=None
+    )
+    login = ["--user", f"{full_mailbox.user}:{full_mailbox.password}", "--verbose"]
+    run = curl(port, f"[1-{len(messages)}]", "--output", f"{tmp_path}/#1", *login)
+    assert run.returncode == 0, run.stderr.decode()
+    assert b"> USER " in run.stderr
+    for number, message in enumerate(messages, 1):
+        assert (tmp_path / str(number)).read_bytes() == message, f"message {number}"
+
+
 @pytest.mark.parametrize("login", ["AUTH PLAIN, two lines", "AUTH LOGIN, one line"])
 def test_curl_sees_the_backends_refusal(tproxy, backend, login):
     port = tproxy.add("mail", backend.host, backend.port, mail__password="wrong")
