@@ -111,7 +111,7 @@ def test_client_that_takes_nothing_does_not_hold_up_the_end(make_tproxy, backend
     with RawClient(port, rcvbuf=4096) as client:
         client.send(b"RETR 1\r\n" * 20)
         session = backend.session(0)
-        until(session.is_stalled, "the full path to the client")
+        until(session.is_stalled, "the full path to the client", every=0.1)
         tproxy.signal(signal.SIGTERM)
         until(lambda: tproxy.http("/readyz")[0] == 503, "the drain")
         tproxy.signal(signal.SIGTERM)

@@ -118,7 +118,8 @@ def test_slow_reader_gets_every_answer_before_the_login(tproxy, backend):
     with RawClient(port, rcvbuf=4096) as client:
         asking = threading.Thread(target=client.send, args=(b"CAPA\r\n" * commands + b"QUIT\r\n",))
         asking.start()
-        until(peer.Session(0, client.sock, Feed()).is_stalled, "the full path to the proxy")
+        session = peer.Session(0, client.sock, Feed())
+        until(session.is_stalled, "the full path to the proxy", every=0.1)
         answer = [client.line(), *client.lines()]
         assert tproxy.metric("tp_memory_bytes") < before + (2 << 20)
         rest = client.rest().split(b"\r\n")

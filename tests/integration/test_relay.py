@@ -512,7 +512,7 @@ def test_client_that_vanishes_from_a_stalled_transfer(
     client.command(b"STAT")
     client.send(b"RETR 1\r\n" * 4)
     client.line()
-    until(server.session(0).is_stalled, "the stall")
+    until(server.session(0).is_stalled, "the stall", every=0.1)
     if farewell == "reset":
         client.reset()
     client.sock.close()

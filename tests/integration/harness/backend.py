@@ -9,7 +9,6 @@ import ssl
 import struct
 import termios
 import threading
-import time
 from collections.abc import Callable
 
 from harness.messages import on_the_wire
@@ -32,6 +31,7 @@ class Session:
         self._sock = sock
         self._all_commands = commands
         self._input = b""
+        self._unsent_before = 0
 
     def read_line(self) -> bytes:
         """The next line without CRLF. Lines must end with CRLF."""
@@ -68,10 +68,9 @@ class Session:
             self.hold()
 
     def is_stalled(self) -> bool:
-        """Is there something to send, and has nobody taken any of it for 100 ms?"""
-        before = self._unsent()
-        time.sleep(0.1)
-        return 0 < before == self._unsent()
+        """Is there something to send, and has nobody taken any of it since the question before?"""
+        before, self._unsent_before = self._unsent_before, self._unsent()
+        return 0 < before == self._unsent_before
 
     def _unsent(self) -> int:
         size = bytearray(4)
