@@ -38,7 +38,7 @@
 #define LINGER_STALL SECONDS(60)
 #define LINGER_TIME SECONDS(2)
 
-/* Cheap steps of a TLS handshake are taken together up to this time. */
+/* Cheap steps of a TLS handshake are taken together up to this time, microseconds. */
 #define HANDSHAKE_TIME 500
 
 enum state {
