@@ -45,6 +45,12 @@ static const char *const reasons[][2] = {
     [VERDICT_KEY_STORE_INVALID] = {"ConfigurationError-ReferencedDestination-KeyStoreInvalid",
                                    "ConfigurationError-ReferencedDestination-KeyStoreInvalid"},
     [VERDICT_CONFIGURATION_FAILED] = {"ConfigurationFailed", "ConfigurationFailed"},
+    [VERDICT_NOT_FOUND] = {"ConfigurationError-ReferencedDestination-NotFound",
+                           "ConfigurationError-ReferencedDestination-NotFound"},
+    [VERDICT_INSTANCE_NOT_CONFIGURED] =
+        {"ConfigurationError-DestinationServiceInstance-NotConfigured",
+         "ConfigurationError-DestinationServiceInstance-NotConfigured"},
+    [VERDICT_UNREADABLE] = {"ConfigurationFailed", "ConfigurationFailed"},
 };
 static_assert(ARRAY_LEN(reasons) == VERDICT_COUNT, "every verdict has its reason");
 

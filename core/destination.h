@@ -103,6 +103,10 @@ enum verdict {
     VERDICT_LOOPBACK_URL_NOT_SUPPORTED,   /* ProxyType Internet and a host that is this machine */
     VERDICT_KEY_STORE_INVALID,            /* needs a key store that we cannot use */
     VERDICT_CONFIGURATION_FAILED,         /* anything else, e.g. a required property is missing */
+    /* Not by destination_new, but by who should have had it read: */
+    VERDICT_NOT_FOUND,               /* the Destination service does not have it */
+    VERDICT_INSTANCE_NOT_CONFIGURED, /* its instance is unknown, or has no usable service key */
+    VERDICT_UNREADABLE,              /* the service could not be asked, or made no sense */
     VERDICT_COUNT
 };
 

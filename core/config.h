@@ -1,0 +1,91 @@
+/* The configuration: what the TransparentProxy object of an installation says (its spec, with SAP's
+ * keys and defaults), checked and turned into values. Pure. */
+#ifndef TPROXY_CORE_CONFIG_H
+#define TPROXY_CORE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/json.h"
+
+/* The name and namespace of an instance that SAP's BTP service operator creates; the default
+ * instance when none is configured. */
+#define CONFIG_DEFAULT_INSTANCE "sap-transp-proxy-default"
+#define CONFIG_DEFAULT_SECRET "destination-service-key"
+
+enum { CONFIG_INSTANCES_MAX = 256, CONFIG_COMPLAINTS_MAX = 32, CONFIG_COMPLAINT_SIZE = 400 };
+
+enum tenant_mode { TENANTS_DEDICATED, TENANTS_SHARED };
+
+/* An entry of a Secret. */
+struct config_secret {
+    char *namespace, *name;
+    char *key; /* "": one entry a field */
+};
+
+struct config_instance {
+    char *name;
+    struct config_secret credentials;
+};
+
+/* Immutable once made. */
+struct config {
+    enum tenant_mode tenant_mode;
+    char *default_instance; /* NULL: none */
+    struct config_instance *instances;
+    size_t n_instances;
+    int64_t connect_timeout, read_timeout; /* of the Destination service, microseconds */
+    int64_t interval;                      /* between two readings of a destination, microseconds */
+    bool labelled_namespaces;              /* only namespaces that carry our label are managed */
+    bool cluster_wide;                     /* CRs that name no scope are open to all namespaces */
+    char *log_level;                       /* one of lib/log's names; NULL: not said */
+    bool metrics;                          /* /metrics is served */
+};
+
+/* What a person has to be told about the object: complaints are misconfigurations (the state is
+ * Warning, and the whole object is not taken over), ignored keys are honoured by SAP's product and
+ * have no effect here. Each is one line that names key and value. */
+struct config_remarks {
+    char complaints[CONFIG_COMPLAINTS_MAX][CONFIG_COMPLAINT_SIZE];
+    size_t n_complaints;
+    char ignored[CONFIG_COMPLAINTS_MAX][CONFIG_COMPLAINT_SIZE];
+    size_t n_ignored;
+    bool ignored_is_warning; /* compliance.fipsModeEnabled: true */
+};
+
+/* Of a TransparentProxy object in the namespace `home` (where Secrets are that name none). NULL and
+ * complaints when something in it is wrong; complaints beyond the maximum are counted in the last
+ * one. JSON_NONE gives the defaults. */
+struct config *config_new(struct json_value object, const char *home,
+                          struct config_remarks *remarks);
+
+/* NULL is allowed. */
+void config_free(struct config *config);
+
+/* ---- the status of the object ---- */
+
+enum config_state {
+    CONFIG_READY,
+    CONFIG_PROCESSING,
+    CONFIG_WARNING,
+    CONFIG_ERROR,
+    CONFIG_DELETING
+};
+
+/* A condition to show; reason and message must fit SAP's schema (reason without hyphens). */
+struct config_condition {
+    const char *type, *reason, *message;
+    bool status;
+};
+
+/* Appends the merge patch {"status": {...}} with these conditions to `out`; `now` is RFC 3339. The
+ * lastTransitionTime of a condition in `observed` (the object; JSON_NONE: none) stays while its
+ * status does. OK; AGAIN and nothing appended when `observed` says all of this already; ERR when it
+ * does not fit. */
+int config_status(struct buf *out, struct json_value observed, enum config_state state,
+                  const struct config_condition *conditions, size_t n, const char *now) warn_unused;
+
+#endif

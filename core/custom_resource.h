@@ -1,0 +1,54 @@
+/* A Destination custom resource (destination.connectivity.api.sap/v1) as we keep it: a projection of
+ * the object, not its text. Pure. */
+#ifndef TPROXY_CORE_CUSTOM_RESOURCE_H
+#define TPROXY_CORE_CUSTOM_RESOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/fail.h"
+#include "lib/json.h"
+
+#define CR_GROUP "destination.connectivity.api.sap"
+#define CR_ANNOTATION_TENANTS "transparent-proxy.connectivity.api.sap/tenant-subdomains"
+#define CR_ANNOTATION_ADOPT "tproxy/adopt"
+
+enum cr_scope { CR_SCOPE_DEFAULT, CR_SCOPE_NAMESPACED, CR_SCOPE_CLUSTER_WIDE };
+
+/* Who wrote the status, by managedFields. */
+enum cr_status_owner { CR_STATUS_NONE, CR_STATUS_OURS, CR_STATUS_FOREIGN };
+
+/* The condition Available as it stands in the object. All NULL when there is none. */
+struct cr_condition {
+    char *status, *reason, *message;
+};
+
+struct cr {
+    char *namespace, *name, *uid;
+    char *created;     /* creationTimestamp: RFC 3339, in UTC, so that text order is time order */
+    bool deleting;     /* deletionTimestamp is set */
+    char *destination; /* spec.destinationRef.name */
+    char *instance;    /* spec.destinationServiceInstanceName; NULL: the default one */
+    uint16_t port;     /* spec.service.port; 0: the protocol's */
+    enum cr_scope scope;
+    bool adopt;        /* the annotation tproxy/adopt is "true" */
+    bool has_tenants;  /* the annotation tenant-subdomains is there */
+    char *unsupported; /* the first field of the spec that is set and not supported; NULL: none */
+    enum cr_status_owner status_owner;
+    struct cr_condition available;
+    char *other_conditions; /* JSON, comma-separated: conditions of other types; NULL: none */
+};
+
+/* Fills *cr from an object. ERR and *err (FAIL_CONFIG), naming object and field, when it is not what
+ * the CRD lets through; *cr is empty then. field_manager: under which name we write. */
+int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
+             struct error *err) warn_unused;
+
+/* Idempotent; *cr is empty afterwards. */
+void cr_clear(struct cr *cr);
+
+/* Does the spec, with the annotations that count, say the same? */
+bool cr_same_spec(const struct cr *a, const struct cr *b);
+
+#endif

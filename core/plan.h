@@ -1,0 +1,122 @@
+/* From configuration, CR and verdict to what shall be there: Services, NetworkPolicies, conditions,
+ * Events; as JSON for the Kubernetes API, and as projections of what is there already. Pure. */
+#ifndef TPROXY_CORE_PLAN_H
+#define TPROXY_CORE_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/custom_resource.h"
+#include "core/destination.h"
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/json.h"
+
+/* Labels of all that we write. The values of long names are cut and end in a digest; the full names
+ * stand in annotations of the same keys. */
+#define PLAN_LABEL_MANAGED "app.kubernetes.io/managed-by" /* "tproxy" */
+#define PLAN_LABEL_HOME "tproxy/home"                     /* namespace of the installation */
+#define PLAN_LABEL_CR_NAMESPACE "tproxy/destination-namespace"
+#define PLAN_LABEL_CR_NAME "tproxy/destination-name"
+
+/* The pods of an installation. */
+#define PLAN_POD_SELECTOR                                                                          \
+    "{\"app.kubernetes.io/instance\":\"tproxy\",\"app.kubernetes.io/name\":\"tproxy\"}"
+
+/* Bound of each of the objects below, octets. */
+enum { PLAN_OBJECT_MAX = 64 * 1024 };
+
+/* ---- conditions ---- */
+
+enum { PLAN_MESSAGE_MAX = 1024 };
+
+/* The condition Available of a CR. */
+struct condition {
+    bool available;
+    const char *reason; /* static storage */
+    char message[PLAN_MESSAGE_MAX];
+};
+
+/* ConfigurationSuccessful, with SAP's message. */
+void plan_success(struct condition *c, const char *service);
+
+/* A condition that is not met. */
+void plan_failure(struct condition *c, const char *reason, const char *fmt, ...) printf_like(3, 4);
+
+/* What a verdict about the destination of `cr` means; `text` is the sentence that came with it.
+ * VERDICT_OK does not get here. */
+void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict, const char *text);
+
+/* Does the CR's status say that already? */
+bool plan_condition_shown(const struct cr *cr, const struct condition *c);
+
+/* Appends the merge patch of the CR's status: its other conditions, then Available. `now`: RFC 3339,
+ * seconds. */
+int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
+                const char *now) warn_unused;
+
+/* Appends an Event (events.k8s.io/v1) about a CR. `now`: RFC 3339 with six digits of a fraction.
+ * `name` is that of the Event; instance: of the reporting process. */
+int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,
+               bool warning, const char *reason, const char *note, const char *now) warn_unused;
+
+/* ---- Services ---- */
+
+/* Can it be the name of a Service (RFC 1035 label of at most 63 octets)? NULL, or what is wrong with
+ * it, in words; static storage. */
+const char *plan_name_objection(const char *name);
+
+/* Of both Services of a CR. */
+struct plan_service {
+    const char *home;   /* namespace of the installation */
+    const char *domain; /* "cluster.local" */
+    const struct cr *cr;
+    const char *name;
+    uint16_t port;        /* that clients use */
+    uint16_t target_port; /* of our pods */
+    const char *uid;      /* of the Service that is there and is to be changed; NULL: a new one */
+};
+
+/* Append the ClusterIP Service of the home namespace, and the ExternalName Service of the CR's. */
+int plan_home_service(struct buf *out, const struct plan_service *s) warn_unused;
+int plan_alias_service(struct buf *out, const struct plan_service *s) warn_unused;
+
+/* A Service as we keep it. */
+struct service {
+    char *namespace, *name, *uid, *created;
+    char *cr_namespace, *cr_name; /* whose it is, by labels and annotations; NULL: not ours */
+    bool deleting;
+    uint16_t port, target_port; /* 0 for an ExternalName Service */
+    uint64_t digest;            /* of all that we write into one: two that are equal here need no
+                                   write */
+};
+
+/* Fills *service from an object, also from one of the two above. ERR when it is none; *service is
+ * empty then. `home`: the installation whose objects are ours. */
+int service_parse(struct service *service, struct json_value object, const char *home) warn_unused;
+void service_clear(struct service *service);
+
+/* Is it an ExternalName Service that SAP's own proxy may have left: one that is named like a CR and
+ * points into a namespace? */
+bool service_is_alias(struct json_value object);
+
+/* ---- NetworkPolicies ---- */
+
+/* Admits to `ports` (sorted) the pods of namespace `from`, or of all namespaces when it is NULL. */
+struct plan_policy {
+    const char *home;
+    const char *from;
+    const char *uid; /* of the policy that is there; NULL: a new one */
+    const uint16_t *ports;
+    size_t n_ports;
+};
+
+/* The name of the policy: stable, and unique for each `from`. */
+void plan_policy_name(char *out, size_t cap, const char *from);
+int plan_policy(struct buf *out, const struct plan_policy *p) warn_unused;
+
+/* Digest of what we write into a policy; of one that is there, or of the above. */
+uint64_t plan_policy_digest(struct json_value object);
+
+#endif

@@ -1,0 +1,36 @@
+/* The service key of a Destination service instance, out of the Secret that holds it: whole as JSON
+ * under one key, or spread over one key a field, as SAP's BTP service operator writes it. Pure. */
+#ifndef TPROXY_CORE_SERVICE_KEY_H
+#define TPROXY_CORE_SERVICE_KEY_H
+
+#include <stdbool.h>
+
+#include "lib/base.h"
+#include "lib/fail.h"
+#include "lib/json.h"
+#include "lib/mem.h"
+
+/* An immutable snapshot, shared by reference count. No text in it contains CR, LF or NUL. */
+struct service_key {
+    unsigned refs;
+    char *client_id;
+    struct secret client_secret;
+    char *token_url;     /* of the token endpoint, complete: "https://.../oauth/token" */
+    char *uri;           /* of the service, without a slash at its end */
+    char *identity_zone; /* the provider's subdomain; "" when the key does not say */
+};
+
+/* Of a Secret as the Kubernetes API has it (`data` in base64; `stringData`, as files have it, wins).
+ * json_key: the entry that holds the whole key as JSON; NULL or "": one entry a field. NULL and *err
+ * (FAIL_CONFIG), naming the entry or the field and what it should be; never its value. What is not
+ * supported yet (X.509, IAS) is said by name. */
+const struct service_key *service_key_from_secret(struct json_value secret, const char *json_key,
+                                                  struct error *err);
+
+/* Counts references; the last unref wipes the secret. unref takes NULL. */
+const struct service_key *service_key_ref(const struct service_key *key);
+void service_key_unref(const struct service_key *key);
+
+bool service_key_equal(const struct service_key *a, const struct service_key *b);
+
+#endif

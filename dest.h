@@ -1,0 +1,44 @@
+/* The Destination service: instances and their service keys, the client of its REST API, the cache
+ * of destinations (SPEC: Find Destination; help.sap.com, "Destination Service REST API").
+ *
+ * A question goes: instance -> access token (oauth) -> GET /destination-configuration/v1/... ->
+ * struct destination and, to log in, the token for the mail server. */
+#ifndef TPROXY_DEST_H
+#define TPROXY_DEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/buf.h"
+
+struct dest;
+struct dest_source;
+struct dns;
+struct loop;
+struct oauth;
+struct service_key;
+struct tls_roots;
+
+/* What it works with stays the caller's; roots are referenced. allow_loopback: destinations may
+ * name hosts that are this machine. */
+struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
+                      struct tls_roots *roots, bool allow_loopback);
+
+/* No request to its source is under way any more. NULL is allowed. */
+void dest_free(struct dest *dest);
+
+/* For requests from now on, microseconds. */
+void dest_set_timeouts(struct dest *dest, int64_t connect, int64_t answer);
+
+/* Makes the instance of that name one with this service key (referenced); NULL: there is none any
+ * more. With another key than before, what was cached under the old one is not used any more; the
+ * same key changes nothing. */
+void dest_set_instance(struct dest *dest, const char *name, const struct service_key *key);
+
+/* Questions to it name an instance. Valid until dest_free. */
+struct dest_source *dest_service(struct dest *dest);
+
+void dest_metrics(const struct dest *dest, struct buf *out);
+
+#endif

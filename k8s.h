@@ -1,0 +1,46 @@
+/* The Kubernetes API over HTTP/1.1: credentials, list and watch, create, apply, patch, delete. Knows
+ * no kind by name (kubernetes.io, "Kubernetes API Concepts"). */
+#ifndef TPROXY_K8S_H
+#define TPROXY_K8S_H
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/fail.h"
+
+struct cluster;
+struct dns;
+struct k8s;
+struct loop;
+
+/* Where a pod finds its service account (kubernetes.io, "Accessing the API from a Pod"). */
+#define K8S_CREDENTIALS "/var/run/secrets/kubernetes.io/serviceaccount"
+
+/* Names a writer in managedFields: what it wrote is its own. */
+#define K8S_FIELD_MANAGER "tproxy"
+
+struct k8s_settings {
+    /* "https://10.96.0.1:443", "http://127.0.0.1:8001"; NULL: of the environment that Kubernetes
+     * gives to a container (KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT). */
+    const char *url;
+    /* Directory with the files token, ca.crt and namespace, which are read again when they change.
+     * With a http URL it may be NULL: then nothing of it is used. */
+    const char *credentials;
+};
+
+/* Sends nothing yet. NULL and *err (FAIL_CONFIG), naming what is missing or malformed and the flag
+ * that would help. */
+struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_settings *settings,
+                    struct error *err);
+
+/* All watches and calls have ended. NULL is allowed. */
+void k8s_free(struct k8s *k8s);
+
+/* Valid until k8s_free. */
+struct cluster *k8s_cluster(struct k8s *k8s);
+
+/* The namespace in the credentials directory; NULL when it says none. Valid until k8s_free. */
+const char *k8s_namespace(const struct k8s *k8s);
+
+void k8s_metrics(const struct k8s *k8s, struct buf *out);
+
+#endif
