@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "http.h"
+#include "http_server.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -130,7 +130,7 @@ struct admin *admin_new(struct loop *loop, const char *address, struct admin_sou
     a->sources = sources;
     a->cpu = cpu_time();
     a->wall = sys->now();
-    a->server = http_server_new(loop, address, (struct http_handler){serve, a}, err);
+    a->server = http_server_new(loop, address, (struct http_server_handler){serve, a}, err);
     if (!a->server) {
         free(a);
         return NULL;

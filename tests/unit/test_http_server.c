@@ -1,5 +1,5 @@
 /* The HTTP server over loopback, with a clock that the tests move. */
-#include "http.h"
+#include "http_server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -65,7 +65,7 @@ static int setup(void **state)
     ahead = 0;
     loop = loop_new(&err);
     assert_non_null(loop);
-    server = http_server_new(loop, "127.0.0.1:0", (struct http_handler){serve, &loop}, &err);
+    server = http_server_new(loop, "127.0.0.1:0", (struct http_server_handler){serve, &loop}, &err);
     assert_non_null(server);
     received = malloc(RECEIVED_MAX + 1);
     return received ? 0 : -1;
@@ -483,14 +483,14 @@ static void addresses(void **state)
                                       "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000]:1"};
     struct error err;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        if (http_server_new(loop, bad[i], (struct http_handler){serve, &loop}, &err)) {
+        if (http_server_new(loop, bad[i], (struct http_server_handler){serve, &loop}, &err)) {
             fail_msg("%s", bad[i]);
         }
         assert_int_equal(err.fail, FAIL_CONFIG);
     }
     char taken[32];
     snprintf(taken, sizeof(taken), "127.0.0.1:%d", http_server_port(server));
-    assert_null(http_server_new(loop, taken, (struct http_handler){serve, &loop}, &err));
+    assert_null(http_server_new(loop, taken, (struct http_server_handler){serve, &loop}, &err));
     assert_non_null(strstr(err.text, taken));
     http_server_free(NULL);
 }
@@ -501,7 +501,7 @@ static void any_address(void **state)
     (void)state;
     struct error err;
     struct http_server *v6 =
-        http_server_new(loop, "[::]:0", (struct http_handler){serve, &loop}, &err);
+        http_server_new(loop, "[::]:0", (struct http_server_handler){serve, &loop}, &err);
     if (!v6) {
         assert_int_equal(err.fail, FAIL_CONFIG);
         return;

@@ -1,6 +1,6 @@
 /* HTTP/1.1: the small server behind the admin port. */
-#ifndef TPROXY_HTTP_H
-#define TPROXY_HTTP_H
+#ifndef TPROXY_HTTP_SERVER_H
+#define TPROXY_HTTP_SERVER_H
 
 #include <stdint.h>
 
@@ -29,7 +29,7 @@ struct http_reply {
 };
 
 /* Answers at once. HEAD is handled by the server: the handler fills in the same as for GET. */
-struct http_handler {
+struct http_server_handler {
     void (*serve)(const struct http_request *request, struct http_reply *reply, void *arg);
     void *arg;
 };
@@ -39,7 +39,7 @@ struct http_handler {
  * answer, may last 10 s. NULL and *err: FAIL_CONFIG when the address is malformed or cannot be had.
  */
 struct http_server *http_server_new(struct loop *loop, const char *address,
-                                    struct http_handler handler, struct error *err);
+                                    struct http_server_handler handler, struct error *err);
 
 /* Closes the listener and all its connections. NULL is allowed. */
 void http_server_free(struct http_server *server);

@@ -8,7 +8,7 @@
  * A connection is in REPLY while `out` or the conn hold octets; until then its input is paused, so
  * a pipelining client waits. When all places are taken, a new connection replaces the one that has
  * been idle for the longest time. */
-#include "http.h"
+#include "http_server.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -39,7 +39,7 @@ enum {
 
 struct http_server {
     struct loop *loop;
-    struct http_handler handler;
+    struct http_server_handler handler;
     struct io io;
     struct timer accept_again;
     struct list clients; /* the one that has been idle longest comes first */
@@ -321,7 +321,7 @@ static int open_listener(union addr *at)
 }
 
 struct http_server *http_server_new(struct loop *loop, const char *address,
-                                    struct http_handler handler, struct error *err)
+                                    struct http_server_handler handler, struct error *err)
 {
     union addr at;
     if (parse_address(address, &at) == ERR) {
