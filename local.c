@@ -592,7 +592,7 @@ struct dest_request {
     struct task task;
     struct local *local;
     struct dest_handler handler;
-    char *key;
+    char *name;
 };
 
 static int compare_name(const void *key, const void *element)
@@ -605,7 +605,7 @@ static void request_free(struct dest_request *request)
 {
     list_remove(&request->link);
     task_cancel(&request->task);
-    free(request->key);
+    free(request->name);
     free(request);
 }
 
@@ -614,24 +614,30 @@ static void on_answer(struct task *t)
     struct dest_request *request = container_of(t, struct dest_request, task);
     struct local *l = request->local;
     struct dest_handler handler = request->handler;
-    struct error err;
+    struct dest_answer answer = {.verdict = VERDICT_OK};
     const struct destination *const *found =
-        l->n_table ? bsearch(request->key, l->table, l->n_table, sizeof(l->table[0]), compare_name)
+        l->n_table ? bsearch(request->name, l->table, l->n_table, sizeof(l->table[0]), compare_name)
                    : NULL;
-    error_set(&err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
-              request->key);
+    if (found) {
+        answer.dest = *found;
+    } else {
+        answer.verdict = VERDICT_NOT_FOUND;
+        error_set(&answer.err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
+                  request->name);
+    }
     request_free(request);
-    handler.done(found ? *found : NULL, found ? NULL : &err, handler.arg);
+    handler.done(&answer, handler.arg);
 }
 
-static struct dest_request *find(struct dest_source *source, const char *key,
-                                 struct dest_handler handler)
+static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
+                                 enum dest_purpose purpose, struct dest_handler handler)
 {
+    (void)purpose; /* no file holds a token */
     struct local *l = container_of(source, struct local, source);
     struct dest_request *request = mem_zalloc(sizeof(*request));
     request->local = l;
     request->handler = handler;
-    request->key = mem_strdup(key);
+    request->name = mem_strdup(ref->name);
     task_init(&request->task);
     list_append(&l->requests, &request->link);
     loop_soon(l->loop, &request->task, on_answer);

@@ -73,9 +73,12 @@ size_t pop3_sessions(const struct pop3 *pop3)
 
 /* ---- targets ---- */
 
-void pop3_change(struct target *target, const struct destination *dest)
+void pop3_change(struct target *target, const struct dest_ref *ref, const struct destination *dest)
 {
-    target_adopt(target, dest);
+    target_refer(target, ref);
+    if (dest) {
+        target_adopt(target, dest);
+    }
 }
 
 uint16_t pop3_port(const struct target *target)
@@ -262,8 +265,7 @@ static uint16_t bound_port(int fd)
     return addr_port(&at);
 }
 
-struct target *pop3_open(struct pop3 *pop3, const char *name, const union addr *at,
-                         struct dest_source *source, const struct destination *dest,
+struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, const union addr *at,
                          struct error *err)
 {
     int fd = open_listener(at, err);
@@ -279,14 +281,14 @@ struct target *pop3_open(struct pop3 *pop3, const char *name, const union addr *
     }
     target->pop3 = pop3;
     target->refs = 1;
-    target->name = mem_strdup(name);
+    target->name = mem_strdup(what->name);
     target->port = bound_port(fd);
     target->burst = 1;
-    target->source = source;
+    target->source = what->source;
     list_init(&target->members);
     task_init(&target->task);
     list_append(&pop3->targets, &target->link);
-    target_adopt(target, dest);
+    pop3_change(target, what->ref, what->dest);
     return target;
 }
 

@@ -14,6 +14,7 @@
 #include "lib/buf.h"
 #include "lib/fail.h"
 
+struct dest_ref;
 struct dest_source;
 struct destination;
 struct dns;
@@ -40,16 +41,23 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
 /* Frees it; all targets and sessions are gone before (pop3_abort). */
 void pop3_free(struct pop3 *pop3);
 
-/* Opens a listener at an address (port 0: any) for the destination that `source` finds under
- * `name`; `dest` is what it is at present. Takes a reference on dest. NULL and *err when it cannot
- * listen: FAIL_LIMIT when the port is taken, FAIL_CONFIG when the address is not ours. */
-struct target *pop3_open(struct pop3 *pop3, const char *name, const union addr *at,
-                         struct dest_source *source, const struct destination *dest,
+/* What a target stands for. Copied; `dest` is referenced. */
+struct pop3_target {
+    const char *name;               /* in the log */
+    struct dest_source *source;     /* whom sessions ask, the caller's, */
+    const struct dest_ref *ref;     /* and for what: clients are told of it by its name */
+    const struct destination *dest; /* what it is at present; NULL: not known */
+};
+
+/* Opens a listener at an address (port 0: any). NULL and *err when it cannot listen: FAIL_LIMIT when
+ * the port is taken, FAIL_CONFIG when the address is not ours. */
+struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, const union addr *at,
                          struct error *err);
 
-/* The destination has changed: new sessions use the new one, and what was remembered of the old one
- * (capabilities, TLS session, refused credentials) is forgotten. */
-void pop3_change(struct target *target, const struct destination *dest);
+/* The destination is another one, or has changed: new sessions use the new one, and what was
+ * remembered of the old one (capabilities, TLS session, refused credentials) is forgotten. With dest
+ * NULL they learn from the source what is wrong. */
+void pop3_change(struct target *target, const struct dest_ref *ref, const struct destination *dest);
 
 /* Closes the listener at once; sessions may go on for 60 s and are then cut, without QUIT. */
 void pop3_close(struct target *target);

@@ -33,6 +33,7 @@
 #include "lib/relay.h"
 #include "lib/sys.h"
 #include "lib/tls.h"
+#include "oauth.h"
 #include "target.h"
 
 /* How long refused credentials are not shown to the backend again: doubles from one refusal to the
@@ -58,6 +59,7 @@ static_assert(ARRAY_LEN(backend_names) == BACKEND_FAILED + 1, "every state has i
 /* A login at the backend under way: gone once bytes are relayed, for idle sessions are many. */
 struct attempt {
     struct dest_request *request;
+    struct token *token; /* to log in with; NULL: the destination's password */
     struct dial *dial;
     struct pop3_login login;
     int64_t started;
@@ -156,6 +158,7 @@ static void drop_attempt(struct session *s)
     dest_cancel(s->target->source, s->attempt->request);
     dial_cancel(s->attempt->dial);
     pop3_login_wipe(&s->attempt->login);
+    token_unref(s->attempt->token);
     free(s->attempt);
     s->attempt = NULL;
 }
@@ -226,13 +229,15 @@ static void remember_refusal(struct session *s)
     m->refused_until =
         loop_now(s->target->pop3->loop) + (pause < REFUSED_MOST ? pause : REFUSED_MOST);
     m->refused = s->attempt->login.err;
+    token_unref(m->refused_token);
+    m->refused_token = s->attempt->token ? token_ref(s->attempt->token) : NULL;
 }
 
 static bool refuse_at_once(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
     int64_t left = s->mailbox->refused_until - loop_now(pop3->loop);
-    if (left <= 0) {
+    if (left <= 0 || s->mailbox->refused_token != s->attempt->token) {
         return false;
     }
     struct error err;
@@ -356,8 +361,8 @@ static void start_login(struct session *s)
         return; /* another session's login was refused while we dialled */
     }
     a->login_started = true;
-    pop3_login_init(&a->login, s->mailbox->dest, NULL, &s->mailbox->memory,
-                    s->target->pop3->installation_id, conn_is_tls(s->backend));
+    pop3_login_init(&a->login, s->mailbox->dest, a->token ? &a->token->value : NULL,
+                    &s->mailbox->memory, s->target->pop3->installation_id, conn_is_tls(s->backend));
     expect_answer(s);
     backend_lines(s);
 }
@@ -457,17 +462,19 @@ static void dial_backend(struct session *s)
     s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
 }
 
+/* NULL: not known yet. */
 static enum pop3_login_kind login_kind(const struct destination *dest)
 {
-    return dest->auth == AUTH_NONE ? POP3_OWN_LOGIN : POP3_ANY_LOGIN;
+    return dest && dest->auth == AUTH_NONE ? POP3_OWN_LOGIN : POP3_ANY_LOGIN;
 }
 
-static void on_found(const struct destination *dest, const struct error *err, void *arg)
+static void on_found(const struct dest_answer *answer, void *arg)
 {
     struct session *s = arg;
+    const struct destination *dest = answer->dest;
     s->attempt->request = NULL;
     if (!dest) {
-        backend_failed(s, err);
+        backend_failed(s, &answer->err);
     } else if (s->target->closed) {
         /* What the source has under this name now may be of a kind that has no target. */
         struct error gone;
@@ -481,6 +488,7 @@ static void on_found(const struct destination *dest, const struct error *err, vo
         target_adopt(s->target, dest);
         mailbox_unref(s->mailbox);
         s->mailbox = mailbox_ref(s->target->mailbox);
+        s->attempt->token = answer->token ? token_ref(answer->token) : NULL;
         if (!refuse_at_once(s)) {
             dial_backend(s);
         }
@@ -495,7 +503,7 @@ static void start_attempt(struct session *s)
     s->attempt->started = loop_now(s->target->pop3->loop);
     set_state(s, BACKEND_BUSY);
     struct dest_handler handler = {.done = on_found, .arg = s};
-    s->attempt->request = dest_find(s->target->source, s->target->name, handler);
+    s->attempt->request = dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN, handler);
 }
 
 /* ---- client ---- */
@@ -570,7 +578,7 @@ static void tell_failure(struct session *s)
     struct buf reply = BUF_ON(space);
     struct str line;
     size_t octets;
-    pop3_failure(&reply, s->target->name, &s->attempt->err,
+    pop3_failure(&reply, s->target->ref.name, &s->attempt->err,
                  s->attempt->refused ? s->attempt->login.reply : NULL);
     conn_write(s->client, space, buf_len(&reply));
     if (s->wait == WAIT_MAILBOX && conn_line(s->client, POP3_LONG_MAX, &line, &octets) == OK) {
@@ -625,7 +633,7 @@ static void client_timeout(struct session *s)
     } else {
         error_set(&err, FAIL_TIMEOUT, "the login took longer than %.3g s", seconds);
     }
-    pop3_failure(&reply, s->target->name, &err, NULL);
+    pop3_failure(&reply, s->target->ref.name, &err, NULL);
     conn_write(s->client, space, buf_len(&reply));
     session_end(s, "timeout");
 }
@@ -710,7 +718,7 @@ void session_start(struct target *target, int fd, const union addr *client)
     list_append(&target->members, &s->link);
     target->sessions++;
     pop3->sessions++;
-    pop3_client_init(&s->dialogue, login_kind(target->mailbox->dest));
+    pop3_client_init(&s->dialogue, login_kind(target->mailbox ? target->mailbox->dest : NULL));
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 
     char space[POP3_REPLY_MAX];

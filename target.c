@@ -7,6 +7,7 @@
 #include "core/destination.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
+#include "oauth.h"
 
 struct target *target_ref(struct target *target)
 {
@@ -14,10 +15,17 @@ struct target *target_ref(struct target *target)
     return target;
 }
 
+static void drop_ref(struct target *target)
+{
+    free((char *)target->ref.name);
+    free((char *)target->ref.instance);
+}
+
 static void free_target(struct task *t)
 {
     struct target *target = container_of(t, struct target, task);
     mailbox_unref(target->mailbox);
+    drop_ref(target);
     free(target->name);
     free(target);
 }
@@ -42,8 +50,19 @@ void mailbox_unref(struct mailbox *mailbox)
     if (mailbox && --mailbox->refs == 0) {
         destination_unref(mailbox->dest);
         tls_client_unref(mailbox->tls);
+        token_unref(mailbox->refused_token);
         free(mailbox);
     }
+}
+
+void target_refer(struct target *target, const struct dest_ref *ref)
+{
+    struct dest_ref copy = {
+        .name = mem_strdup(ref->name),
+        .instance = ref->instance ? mem_strdup(ref->instance) : NULL,
+    };
+    drop_ref(target);
+    target->ref = copy;
 }
 
 void target_adopt(struct target *target, const struct destination *dest)

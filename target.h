@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/pop3_login.h"
+#include "dest_source.h"
 #include "lib/fail.h"
 #include "lib/list.h"
 #include "lib/loop.h"
@@ -50,6 +51,7 @@ struct mailbox {
     struct pop3_memory memory;
     struct tls_client *tls; /* made when first needed */
     int64_t refused_until;  /* credentials that were refused are not shown to the server before */
+    struct token *refused_token; /* which; NULL: the password */
     unsigned refusals;
     struct error refused;
 };
@@ -63,6 +65,7 @@ struct target {
     unsigned refs; /* one of the owner's, one a session */
     bool closed;
     char *name;
+    struct dest_ref ref; /* its texts are the target's */
     uint16_t port;
     struct io listener;
     struct task task;
@@ -72,11 +75,14 @@ struct target {
     struct list members;  /* sessions */
     size_t sessions;
     struct dest_source *source;
-    struct mailbox *mailbox;
+    struct mailbox *mailbox; /* NULL: not known yet */
 };
 
 struct target *target_ref(struct target *target);
 void target_unref(struct target *target);
+
+/* Makes a copy of `ref` what its sessions ask for. */
+void target_refer(struct target *target, const struct dest_ref *ref);
 
 /* Makes `dest` the target's: nothing happens when it is what it was. */
 void target_adopt(struct target *target, const struct destination *dest);

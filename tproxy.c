@@ -14,6 +14,7 @@
 #include "admin.h"
 #include "admin_socket.h"
 #include "core/destination.h"
+#include "dest_source.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/dns.h"
@@ -370,8 +371,11 @@ static struct target *open_at(struct process *p, const char *name, const struct 
                               uint16_t port, struct error *err)
 {
     union addr at = p->options.listen;
+    struct dest_ref ref = {.name = name};
+    struct pop3_target what = {
+        .name = name, .source = local_source(p->local), .ref = &ref, .dest = dest};
     addr_set_port(&at, port);
-    return pop3_open(p->pop3, name, &at, local_source(p->local), dest, err);
+    return pop3_open(p->pop3, &what, &at, err);
 }
 
 /* The first free port of the range. */
@@ -432,7 +436,7 @@ static void on_changed(const char *name, const struct destination *dest, void *a
         return;
     }
     if (e) {
-        pop3_change(e->target, dest);
+        pop3_change(e->target, &(struct dest_ref){.name = name}, dest);
         log_line(LOG_INFO, "local", "%s: changed", name);
         return;
     }

@@ -521,18 +521,23 @@ static void test_no_directory(void **state)
 static int answers;
 static char answer[512];
 
-static void on_found(const struct destination *dest, const struct error *err, void *arg)
+static void on_found(const struct dest_answer *found, void *arg)
 {
     assert_ptr_equal(arg, &answers);
     answers++;
-    text_fmt(answer, sizeof(answer), "%s", dest ? dest->host : err->text);
-    assert_int_equal(err ? err->fail : FAIL_CONFIG, FAIL_CONFIG);
+    text_fmt(answer, sizeof(answer), "%s", found->dest ? found->dest->host : found->err.text);
+    assert_int_equal(found->verdict, found->dest ? VERDICT_OK : VERDICT_NOT_FOUND);
+}
+
+static struct dest_request *ask(const char *name)
+{
+    const struct dest_handler on = {.done = on_found, .arg = &answers};
+    return dest_find(local_source(local), &(struct dest_ref){.name = name}, DEST_TO_LOG_IN, on);
 }
 
 static void test_source(void **state)
 {
     (void)state;
-    const struct dest_handler on = {.done = on_found, .arg = &answers};
     write_dest("a.json", "alpha", "a.example");
     write_dest("b.json", "beta", "b.example");
     start();
@@ -541,20 +546,20 @@ static void test_source(void **state)
     struct dest_source *source = local_source(local);
     char key[16] = "alpha";
     answers = 0;
-    assert_non_null(dest_find(source, key, on));
+    assert_non_null(ask(key));
     key[0] = 'x';
     assert_int_equal(answers, 0);
     loop_turn(loop, false);
     assert_int_equal(answers, 1);
     assert_string_equal(answer, "a.example");
 
-    assert_non_null(dest_find(source, "gamma", on));
+    assert_non_null(ask("gamma"));
     loop_turn(loop, false);
     assert_int_equal(answers, 2);
     assert_non_null(strstr(answer, "describes the destination gamma"));
 
-    struct dest_request *one = dest_find(source, "alpha", on);
-    struct dest_request *two = dest_find(source, "beta", on);
+    struct dest_request *one = ask("alpha");
+    struct dest_request *two = ask("beta");
     dest_cancel(source, one);
     dest_cancel(source, NULL);
     loop_turn(loop, false);

@@ -424,14 +424,15 @@ static void found(struct task *t)
     struct dest_request *request = container_of(t, struct dest_request, task);
     struct dest_handler handler = request->handler;
     free(request);
-    handler.done(play.dest, NULL, handler.arg);
+    handler.done(&(struct dest_answer){.dest = play.dest}, handler.arg);
 }
 
-static struct dest_request *find(struct dest_source *source, const char *key,
-                                 struct dest_handler handler)
+static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
+                                 enum dest_purpose purpose, struct dest_handler handler)
 {
     (void)source;
-    (void)key;
+    (void)ref;
+    (void)purpose;
     struct dest_request *request = mem_zalloc(sizeof(*request));
     request->handler = handler;
     task_init(&request->task);
@@ -553,7 +554,7 @@ static void happen(struct pop3 *pop3, struct target *target)
         break;
     case INCIDENT_CHANGE:
         play.dest = make_destination();
-        pop3_change(target, play.dest);
+        pop3_change(target, &(struct dest_ref){.name = "sim"}, play.dest);
         destination_unref(old);
         break;
     case INCIDENT_CLOSE:
@@ -617,7 +618,10 @@ static void run_seed(uint64_t seed)
     sim_on_connect(server_connected);
     struct dns *dns = dns_new(play.loop, "/nonexistent", "/nonexistent");
     struct pop3 *pop3 = pop3_new(play.loop, dns, NULL, &config, &err);
-    struct target *target = pop3_open(pop3, "sim", &at, &play.source, play.dest, &err);
+    struct dest_ref ref = {.name = "sim"};
+    struct pop3_target what = {
+        .name = "sim", .source = &play.source, .ref = &ref, .dest = play.dest};
+    struct target *target = pop3_open(pop3, &what, &at, &err);
     assert_non_null(target);
     for (size_t i = 0; i < play.n_clients; i++) {
         sim_connect(&play.clients[i].actor);
