@@ -109,8 +109,8 @@ $(B)/ready/version: always
 .PHONY: always
 
 # Files below $(B)/ready say what this machine has. Purposes of deps.sh:
-$(B)/ready/build $(B)/ready/test $(B)/ready/lint $(B)/ready/fuzz $(B)/ready/bench $(B)/ready/demo: \
-		$(B)/ready/%: scripts/deps.sh
+$(B)/ready/build $(B)/ready/test $(B)/ready/lint $(B)/ready/fuzz $(B)/ready/bench $(B)/ready/demo \
+		$(B)/ready/image: $(B)/ready/%: scripts/deps.sh
 	@mkdir -p $(@D)
 	scripts/deps.sh $*
 	@touch $@
@@ -134,8 +134,9 @@ $(B)/ready/venv: tests/requirements.txt | $(B)/ready/test
 
 ##@ Testing
 .PHONY: test unit integration fuzz
+tested = $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy $(B)/tproxy-image.tar
 # The parts run one after the other and none stops the others; the last line adds them up.
-test: $(B)/ready/venv $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy unit-programs ## all tests; ends with `N passed, N failed`
+test: $(B)/ready/venv $(tested) unit-programs ## all tests; ends with `N passed, N failed`
 	rm -rf $(B)/results
 	-$(run_tools)
 	-$(run_unit)
@@ -145,7 +146,7 @@ test: $(B)/ready/venv $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy unit-progr
 unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz targets (T=json: one)
 	$(run_unit)
 
-integration: $(B)/ready/venv $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy ## the binaries against real servers and clients (T=file K=name)
+integration: $(B)/ready/venv $(tested) ## the binaries against real servers and clients (T=file K=name)
 	$(run_integration)
 
 run_tools = scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
@@ -153,7 +154,7 @@ run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
 	$(B)/results/unit.json --jobs $(JOBS) $(UNIT:%=$(B)/dev/tests/unit/%) \
 	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
 run_integration = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev/tproxy) \
-	TPROXY_DYNAMIC_BIN=$(abspath $(B)/dynamic/tproxy) \
+	TPROXY_DYNAMIC_BIN=$(abspath $(B)/dynamic/tproxy) TPROXY_IMAGE=$(abspath $(B)/tproxy-image.tar) \
 	scripts/run-tests pytest $(B)/results/integration.json $(B)/venv/bin/python -n $(JOBS) \
 	$(if $(K),-k '$(K)') tests/integration$(if $(T),/test_$(T).py)
 
@@ -221,6 +222,13 @@ $(B)/lint/%.tidy: % .clang-tidy $(lint_needs)
 		{ cat $@.err; exit 1; }
 	@touch $@
 
+##@ Delivering
+.PHONY: image
+image: $(B)/tproxy-image.tar ## the container image, an OCI archive, with buildah
+
+$(B)/tproxy-image.tar: $(B)/tproxy Containerfile scripts/build-image.sh | $(B)/ready/image
+	$(call say,IMAGE)scripts/build-image.sh $< '$(VERSION)' $@
+
 ##@ Running
 .PHONY: demo bench
 demo: $(B)/ready/demo $(B)/tproxy ## a mailbox, tproxy in front of it, and a telnet session
@@ -232,7 +240,7 @@ bench: $(B)/ready/bench $(B)/tproxy ## compare with HAProxy, nginx, Dovecot, Per
 ##@ The rest
 .PHONY: deps install clean help mbedtls-update
 deps: ## install all Debian packages that any of the goals needs
-	scripts/deps.sh build test lint fuzz bench demo
+	scripts/deps.sh build test lint fuzz bench demo image
 
 install: $(B)/tproxy ## copy the release binary to $(DESTDIR)$(PREFIX)/bin
 	install -D -m 755 $(B)/tproxy $(DESTDIR)$(PREFIX)/bin/tproxy

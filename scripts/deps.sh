@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages that a purpose needs, if any is missing.
-#   scripts/deps.sh build|test|lint|fuzz|bench|demo ...
+#   scripts/deps.sh build|test|lint|fuzz|bench|demo|image ...
 # Nothing it installs starts to run: the daemons among them are started by the tests themselves.
 set -euo pipefail
 
@@ -13,9 +13,10 @@ packages_for() {
     fuzz) echo "$(packages_for build)" clang-14 libclang-rt-14-dev llvm-14 ;;
     bench) echo "$(packages_for build)" python3 dovecot-core dovecot-pop3d haproxy nginx-light \
         libnginx-mod-mail perdition openssl strace procps ;;
+    image) echo "$(packages_for build)" buildah ;;
     demo) echo "$(packages_for build)" dovecot-core dovecot-pop3d telnet python3 procps ;;
     *)
-        echo "deps.sh: unknown purpose '$1' (build, test, lint, fuzz, bench, demo)" >&2
+        echo "deps.sh: unknown purpose '$1' (build, test, lint, fuzz, bench, demo, image)" >&2
         exit 2
         ;;
     esac

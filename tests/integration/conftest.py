@@ -13,6 +13,7 @@ import pytest
 from harness.backend import Backend, Pop3
 from harness.certs import Certificates
 from harness.dovecot import Dovecot
+from harness.image import Image
 from harness.messages import varied_messages
 from harness.tproxy import ROOT, Program, Tproxy
 from harness.util import work_directory
@@ -22,6 +23,7 @@ BUILDS = {
     "sanitized": Path(os.environ.get("TPROXY_DEV_BIN", ROOT / "build/dev/tproxy")),
     "dynamic": Path(os.environ.get("TPROXY_DYNAMIC_BIN", ROOT / "build/dynamic/tproxy")),
 }
+IMAGE = Path(os.environ.get("TPROXY_IMAGE", ROOT / "build/tproxy-image.tar"))
 
 
 def pytest_generate_tests(metafunc):
@@ -81,6 +83,12 @@ def program(build, shared_directory) -> Program:
         checks += ["--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=96"]
         return Program(BUILDS[build], shared_directory, (valgrind, *checks, "--vgdb=no"))
     return Program(BUILDS[build], shared_directory)
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    with work_directory("image") as directory:
+        yield Image(IMAGE, directory)
 
 
 @pytest.fixture
