@@ -20,6 +20,7 @@
 #include "lib/json.h"
 
 #include <assert.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -663,4 +664,86 @@ int json_quote(struct buf *out, struct str s)
         out->end = out->start + before;
     }
     return result;
+}
+
+int json_fmt(struct buf *out, const char *fmt, ...)
+{
+    size_t before = buf_len(out);
+    int result = OK;
+    va_list ap;
+    va_start(ap, fmt);
+    for (const char *p = fmt; *p && result == OK; p++) {
+        if (*p == '\'') {
+            result = buf_add(out, "\"", 1);
+        } else if (*p != '%') {
+            result = buf_add(out, p, 1);
+        } else if (*++p == 's') {
+            result = json_quote(out, str_of(va_arg(ap, const char *)));
+        } else {
+            assert(*p == 'd');
+            result = buf_fmt(out, "%d", va_arg(ap, int));
+        }
+    }
+    va_end(ap);
+    if (result < 0) {
+        out->end = out->start + before;
+    }
+    return result;
+}
+
+/* ---- comparing ---- */
+
+/* FNV-1a in 64 bits. */
+static uint64_t hash(uint64_t h, struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        h = (h ^ (unsigned char)s.p[i]) * 1099511628211u;
+    }
+    return h;
+}
+
+static uint64_t hash_string(uint64_t h, struct json_value v)
+{
+    struct str s = {0};
+    char *decoded = json_strdup(v, &s.n);
+    s.p = decoded;
+    h = hash(h, s);
+    free(decoded);
+    return h;
+}
+
+/* Of two parts, in this order. */
+static uint64_t combine(uint64_t a, uint64_t b)
+{
+    return hash(a, (struct str){(const char *)&b, sizeof(b)});
+}
+
+uint64_t json_digest(struct json_value v)
+{
+    enum json_type type = json_type(v);
+    uint64_t h = combine(14695981039346656037u, type), sum = 0;
+    switch (type) {
+    case JSON_NONE:
+    case JSON_NULL:
+        return 0;
+    case JSON_BOOL:
+    case JSON_NUMBER:
+        return hash(h, inside(v));
+    case JSON_STRING:
+        return hash_string(h, v);
+    case JSON_ARRAY:
+        for (struct json_value e = json_first(v); json_exists(e); e = json_next(e)) {
+            h = combine(h, json_digest(e));
+        }
+        return h;
+    case JSON_OBJECT:
+        break;
+    }
+    /* A sum does not depend on the order of what goes into it. */
+    for (struct json_value m = json_first(v); json_exists(m); m = json_next(m)) {
+        if (json_type(m) != JSON_NULL) {
+            sum += combine(hash_string(h, json_key(m)), json_digest(m));
+        }
+    }
+    return combine(h, sum);
 }

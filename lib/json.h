@@ -112,4 +112,17 @@ bool json_is(struct json_value v, const char *s);
  */
 int json_quote(struct buf *out, struct str s) warn_unused;
 
+/* Appends JSON after a template: an apostrophe in it stands for a quotation mark, %s for a string
+ * (written as by json_quote), %d for an int; there is nothing else.
+ *     json_fmt(&out, "{'name':%s,'port':%d}", name, port)
+ * ERR and nothing appended when it does not fit. */
+int json_fmt(struct buf *out, const char *fmt, ...) warn_unused printf_like(2, 3);
+
+/* ---- comparing ---- */
+
+/* A digest of what v says. The order of an object's members, members that are null, white space and
+ * the way strings are escaped do not count; numbers count as they are written. Against chance, not
+ * against malice. */
+uint64_t json_digest(struct json_value v);
+
 #endif

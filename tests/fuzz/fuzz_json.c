@@ -89,9 +89,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     buf_init(&once, 6 * size + 16);
     buf_init(&twice, 6 * size + 16);
     rewrite(json_root(doc), &once);
+    uint64_t digest = json_digest(json_root(doc));
     json_free(doc);
     doc = json_parse(buf_str(&once), &err);
-    must(doc != NULL);
+    must(doc != NULL && json_digest(json_root(doc)) == digest);
     rewrite(json_root(doc), &twice);
     must(buf_len(&once) == buf_len(&twice) &&
          memcmp(buf_str(&once).p, buf_str(&twice).p, buf_len(&once)) == 0);

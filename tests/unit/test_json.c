@@ -520,6 +520,95 @@ static void test_quote(void **state)
     buf_free(&out);
 }
 
+static void test_fmt(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, 64);
+    assert_int_equal(json_fmt(&out, "{'a':%s,\"b\":[%d,'c']}", "x\"'%\n", -7), OK);
+    assert_true(str_eq(buf_str(&out), "{\"a\":\"x\\\"'%\\n\",\"b\":[-7,\"c\"]}"));
+    json_free(parse(buf_str(&out)));
+    buf_free(&out);
+
+    /* Whatever does not fit leaves nothing. */
+    static const char whole[] = "[\"abc\",12,\"d\"]";
+    for (size_t max = 0; max <= strlen(whole); max++) {
+        buf_init(&out, max);
+        assert_int_equal(json_fmt(&out, "[%s,%d,'d']", "abc", 12), max < strlen(whole) ? ERR : OK);
+        assert_true(str_eq(buf_str(&out), max < strlen(whole) ? "" : whole));
+        buf_free(&out);
+    }
+}
+
+static uint64_t digest_of(const char *text)
+{
+    struct json *doc = parse(str_of(text));
+    uint64_t digest = json_digest(json_root(doc));
+    json_free(doc);
+    return digest;
+}
+
+static void test_digest(void **state)
+{
+    (void)state;
+    static const char *const same[][2] = {
+        {"{\"a\":1,\"b\":[true,\"x\"]}", " { \"b\" : [ true, \"x\" ] , \"a\" : 1 } "},
+        {"[\"\\u0061/\\u00e9\"]", "[\"a\\/\xC3\xA9\"]"},
+        {"{\"\\u0061\":{}}", "{\"a\":{}}"},
+        {"{\"a\":null,\"b\":2}", "{\"b\":2}"},
+        {"{\"a\":{\"b\":{\"c\":1,\"d\":2}}}", "{\"a\":{\"b\":{\"d\":2,\"c\":1}}}"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(same); i++) {
+        assert_true(digest_of(same[i][0]) == digest_of(same[i][1]));
+    }
+    static const char *const different[] = {"null",
+                                            "true",
+                                            "false",
+                                            "0",
+                                            "1",
+                                            "10",
+                                            "\"\"",
+                                            "\"1\"",
+                                            "\"true\"",
+                                            "\"\\u0000\"",
+                                            "\"\\u0000\\u0000\"",
+                                            "[]",
+                                            "[[]]",
+                                            "[[],[]]",
+                                            "[1]",
+                                            "[1,10]",
+                                            "[10,1]",
+                                            "[[1],10]",
+                                            "[1,[10]]",
+                                            "[null]",
+                                            "[null,null]",
+                                            "[1,null]",
+                                            "{}",
+                                            "{\"a\":1}",
+                                            "{\"a\":10}",
+                                            "{\"a\":\"1\"}",
+                                            "{\"b\":1}",
+                                            "{\"a\":1,\"b\":10}",
+                                            "{\"a\":10,\"b\":1}",
+                                            "{\"a\":{\"b\":1}}",
+                                            "{\"b\":{\"a\":1}}",
+                                            "{\"a\":{},\"b\":{}}",
+                                            "{\"ab\":{}}",
+                                            "[{},{}]",
+                                            "{\"a\":[1,10]}",
+                                            "{\"a\":[10,1]}",
+                                            "{\"a\":\"b\"}",
+                                            "{\"b\":\"a\"}"};
+    for (size_t i = 0; i < ARRAY_LEN(different); i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (digest_of(different[i]) == digest_of(different[j])) {
+                fail_msg("%s and %s", different[i], different[j]);
+            }
+        }
+    }
+    assert_true(json_digest((struct json_value){0}) == digest_of("null"));
+}
+
 /* CPU seconds that it takes to parse a text of about n bytes, made of copies of `piece`, and to
  * walk over it. */
 static double cost(size_t n, const char *open, const char *piece, const char *close)
@@ -576,6 +665,8 @@ int main(void)
         cmocka_unit_test(test_scalars),
         cmocka_unit_test(test_strings),
         cmocka_unit_test(test_quote),
+        cmocka_unit_test(test_fmt),
+        cmocka_unit_test(test_digest),
         cmocka_unit_test(test_costs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
