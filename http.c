@@ -1,0 +1,573 @@
+/* HTTP/1.1 as client. A connection's phases; it has a call in all of them but IDLE:
+ *
+ *     the first that waits                    the next that waits
+ *          v                              .----------------------------.
+ *        DIAL ----> (TLS) ----.           v                            |
+ *          ^                  '-------> HEAD ----> BODY ---complete--> IDLE
+ *          '--- a kept connection ended --'           |                  |
+ *                                                     v                  v
+ *                                      anything else: closed      octets, end, 60 s: closed
+ *
+ * A connection belongs to one call from its dialling on, so a failure to connect has somebody to
+ * tell. serve() alone pairs calls with connections; afterwards either nobody waits, or all
+ * connections are there and none is idle. */
+#include "http.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/buf.h"
+#include "lib/conn.h"
+#include "lib/dial.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/tls.h"
+
+enum {
+    HEAD_MAX = 65536,
+    WRITE_MAX = 65536, /* given to the conn at once */
+};
+
+/* Less than servers keep an idle connection, so that few calls meet its end. */
+#define IDLE_TIME SECONDS(60)
+#define RETRY_AFTER_MAX SECONDS(3600)
+
+struct http {
+    struct loop *loop;
+    struct dns *dns;
+    struct tls_client *tls;
+    char *host, *authority;
+    uint16_t port;
+    int64_t connect_timeout;
+    size_t max_connections, connection_count;
+    size_t waiting_count;
+    struct list waiting; /* calls, the next comes first */
+    struct list idle;    /* connections, the one that has been idle longest comes first */
+};
+
+enum phase { PHASE_DIAL, PHASE_TLS, PHASE_HEAD, PHASE_BODY, PHASE_IDLE };
+
+struct connection {
+    struct list link; /* among the idle */
+    struct http *http;
+    struct http_call *call;
+    enum phase phase;
+    bool kept; /* used before, and nothing has come since: its end may have been under way */
+    struct dial *dial;
+    struct conn *conn;
+    const struct tls_client *tls; /* what its TLS was begun with, which conn holds */
+    int64_t due;                  /* of dial and TLS */
+};
+
+struct http_call {
+    struct list link; /* among those that wait */
+    struct task task; /* its refusal, its grave */
+    struct http *http;
+    struct http_handler handler;
+    struct connection *connection; /* NULL: none yet, or the call is over */
+    int64_t answer_timeout, silence_timeout;
+    bool once, to_head;
+
+    struct buf message;
+    size_t sent; /* of it */
+
+    char *head; /* of the answer; NULL until it is complete */
+    size_t head_size;
+    bool handed_on; /* the body; otherwise it is gathered */
+    bool reusable;  /* the connection, as far as the head tells */
+    enum http_framing framing;
+    uint64_t left; /* of a body that is not chunked */
+    struct http_chunked chunked;
+    struct buf body;
+};
+
+static void serve(struct http *http);
+static void on_event(struct conn *conn, enum conn_event event, void *arg);
+
+/* ---- the end of a connection, and of a call ---- */
+
+static void drop(struct connection *c)
+{
+    dial_cancel(c->dial);
+    conn_close(c->conn);
+    list_remove(&c->link);
+    c->http->connection_count--;
+    free(c);
+}
+
+static void free_call(struct task *t)
+{
+    struct http_call *call = container_of(t, struct http_call, task);
+    buf_wipe(&call->message);
+    buf_wipe(&call->body);
+    mem_wipe(call->head, call->head_size);
+    free(call->head);
+    free(call);
+}
+
+/* The memory stays until the end of the turn: take_body() looks at it after a cancel. */
+static void end_call(struct http_call *call)
+{
+    struct http *http = call->http;
+    if (call->connection) {
+        drop(call->connection);
+        call->connection = NULL;
+    }
+    if (!list_empty(&call->link)) {
+        list_remove(&call->link);
+        http->waiting_count--;
+    }
+    loop_bury(http->loop, &call->task, free_call);
+    serve(http);
+}
+
+static void finish(struct http_call *call, const struct http_answer *answer,
+                   const struct error *err)
+{
+    struct http_handler handler = call->handler;
+    end_call(call);
+    handler.done(answer, err, handler.arg);
+}
+
+static void fail(struct http_call *call, enum fail class, const char *fmt, ...) printf_like(3, 4);
+
+/* Puts the server's name before the text. */
+static void fail(struct http_call *call, enum fail class, const char *fmt, ...)
+{
+    char what[FAIL_TEXT_MAX];
+    struct error err;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof(what), fmt, ap);
+    va_end(ap);
+    error_set(&err, class, "%s: %s", call->http->authority, what);
+    finish(call, NULL, &err);
+}
+
+/* ---- sending ---- */
+
+static void set_deadline(struct connection *c, int64_t time)
+{
+    conn_deadline(c->conn, loop_now(c->http->loop) + time);
+}
+
+/* Moves the request on. A conn queues a part of a large one only. */
+static void send_more(struct connection *c)
+{
+    struct http_call *call = c->call;
+    struct str message = buf_str(&call->message);
+    while (call->sent < message.n && conn_pending(c->conn) == 0) {
+        size_t n = message.n - call->sent;
+        n = n < WRITE_MAX ? n : WRITE_MAX;
+        conn_write(c->conn, message.p + call->sent, n);
+        call->sent += n;
+    }
+    set_deadline(c, call->answer_timeout);
+}
+
+static void begin_exchange(struct connection *c)
+{
+    c->phase = PHASE_HEAD;
+    send_more(c);
+}
+
+/* ---- connecting ---- */
+
+static void on_dialled(struct conn *conn, const struct error *err, void *arg)
+{
+    struct connection *c = arg;
+    c->dial = NULL;
+    if (err && strstr(err->text, c->http->authority)) {
+        finish(c->call, NULL, err);
+        return;
+    }
+    if (err) {
+        fail(c->call, err->fail, "%s", err->text);
+        return;
+    }
+    c->conn = conn;
+    c->tls = c->http->tls;
+    conn_set_handler(conn, (struct conn_handler){on_event, c});
+    if (!c->tls) {
+        begin_exchange(c);
+        return;
+    }
+    c->phase = PHASE_TLS;
+    conn_deadline(conn, c->due);
+    conn_start_tls(conn, c->http->tls);
+}
+
+static void dial(struct connection *c)
+{
+    struct http *http = c->http;
+    struct dial_to to = {.host = http->host,
+                         .port = http->port,
+                         .allow_local = true,
+                         .timeout = http->connect_timeout};
+    c->phase = PHASE_DIAL;
+    c->due = loop_now(http->loop) + http->connect_timeout;
+    c->dial = dial_start(http->loop, http->dns, &to, (struct dial_handler){on_dialled, c});
+}
+
+/* ---- who gets which connection ---- */
+
+/* One without a conn has still to be dialled. NULL: all are in use. */
+static struct connection *take_connection(struct http *http, bool fresh)
+{
+    struct list *oldest = http->idle.next, *newest = http->idle.prev;
+    bool has_idle = !list_empty(&http->idle);
+    if (has_idle && !fresh) {
+        list_remove(newest);
+        return container_of(newest, struct connection, link);
+    }
+    if (http->connection_count == http->max_connections) {
+        if (!has_idle) {
+            return NULL;
+        }
+        drop(container_of(oldest, struct connection, link));
+    }
+    struct connection *c = mem_zalloc(sizeof(*c));
+    c->http = http;
+    list_init(&c->link);
+    http->connection_count++;
+    return c;
+}
+
+static void serve(struct http *http)
+{
+    LIST_EACH (it, &http->waiting) {
+        struct http_call *call = container_of(it, struct http_call, link);
+        struct connection *c = take_connection(http, call->once);
+        if (!c) {
+            return;
+        }
+        list_remove(it);
+        http->waiting_count--;
+        c->call = call;
+        call->connection = c;
+        if (c->conn) {
+            begin_exchange(c);
+        } else {
+            dial(c);
+        }
+    }
+}
+
+/* The exchange is complete. */
+static void release(struct connection *c)
+{
+    struct http *http = c->http;
+    /* What is behind the answer would be taken for the next one. */
+    bool reusable = c->call->reusable && conn_data(c->conn).n == 0 && c->tls == http->tls;
+    c->call->connection = NULL;
+    c->call = NULL;
+    if (!reusable) {
+        drop(c);
+        return;
+    }
+    c->phase = PHASE_IDLE;
+    c->kept = true;
+    list_append(&http->idle, &c->link);
+    set_deadline(c, IDLE_TIME);
+}
+
+/* ---- the answer ---- */
+
+static void complete(struct connection *c)
+{
+    struct http_call *call = c->call;
+    struct http_head head;
+    int res = http_parse_response((struct str){call->head, call->head_size}, HEAD_MAX,
+                                  call->to_head, &head);
+    assert(res == OK);
+    (void)res;
+    release(c);
+    finish(call, &(struct http_answer){&head, buf_str(&call->body)}, NULL);
+}
+
+/* The message is not needed any more. What of it has not been sent never is: the server has
+ * answered without. */
+static void begin_body(struct connection *c, const struct http_head *head)
+{
+    struct http_call *call = c->call;
+    bool all_sent = call->sent == buf_len(&call->message) && conn_pending(c->conn) == 0;
+    buf_wipe(&call->message);
+    call->head_size = head->size;
+    call->head = mem_alloc(head->size);
+    memcpy(call->head, conn_data(c->conn).p, head->size);
+    call->handed_on = call->handler.data && head->status / 100 == 2;
+    call->reusable = all_sent && head->keep_alive;
+    call->framing = head->framing;
+    call->left = head->framing == HTTP_LENGTH        ? head->length
+                 : head->framing == HTTP_UNTIL_CLOSE ? UINT64_MAX
+                                                     : 0;
+    conn_consume(c->conn, head->size);
+    c->phase = PHASE_BODY;
+}
+
+/* True when the head is complete. */
+static bool take_head(struct connection *c)
+{
+    struct http_head head;
+    int res;
+    c->kept = false;
+    while ((res = http_parse_response(conn_data(c->conn), HEAD_MAX, c->call->to_head, &head)) ==
+               OK &&
+           head.status < 200) {
+        conn_consume(c->conn, head.size); /* RFC 9110 section 15.2 */
+    }
+    if (res == OK) {
+        begin_body(c, &head);
+    } else if (res == ERR) {
+        fail(c->call, FAIL_PROTOCOL, "what came is no HTTP/1.1: %s", head.wrong);
+    }
+    return res == OK;
+}
+
+/* Takes the next piece of the body off *in. OK: *piece is empty when the body is complete. */
+static int next_piece(struct http_call *call, struct str *in, struct str *piece)
+{
+    if (call->framing == HTTP_CHUNKED) {
+        return http_chunked_next(&call->chunked, in, piece);
+    }
+    *piece = (struct str){in->p, call->left < in->n ? (size_t)call->left : in->n};
+    call->left -= piece->n;
+    in->p += piece->n;
+    in->n -= piece->n;
+    return piece->n || call->left == 0 ? OK : AGAIN;
+}
+
+/* False when the call is over. */
+static bool deliver(struct http_call *call, struct str piece)
+{
+    if (call->handed_on) {
+        call->handler.data(piece, call->handler.arg);
+        return call->connection;
+    }
+    if (buf_add(&call->body, piece.p, piece.n) == ERR) {
+        fail(call, FAIL_LIMIT, "the answer is larger than %zu bytes", call->body.max);
+        return false;
+    }
+    return true;
+}
+
+static void take_body(struct connection *c)
+{
+    struct http_call *call = c->call;
+    struct str piece;
+    do {
+        struct str in = conn_data(c->conn);
+        size_t n = in.n;
+        int res = next_piece(call, &in, &piece);
+        conn_consume(c->conn, n - in.n); /* the octets stay for this callback */
+        if (res == ERR) {
+            fail(call, FAIL_PROTOCOL, "what came is no HTTP/1.1: a malformed chunk");
+            return;
+        }
+        if (res == AGAIN) {
+            set_deadline(c, call->silence_timeout);
+            return;
+        }
+        if (piece.n == 0) {
+            complete(c);
+            return;
+        }
+    } while (deliver(call, piece));
+}
+
+/* ---- what happens on a connection ---- */
+
+static const char *awaited(const struct connection *c)
+{
+    return c->phase == PHASE_TLS    ? "the TLS handshake"
+           : c->phase == PHASE_HEAD ? "the answer"
+                                    : "the rest of the answer";
+}
+
+static void silent(struct connection *c)
+{
+    int64_t time = c->phase == PHASE_TLS    ? c->http->connect_timeout
+                   : c->phase == PHASE_HEAD ? c->call->answer_timeout
+                                            : c->call->silence_timeout;
+    fail(c->call, FAIL_TIMEOUT, "the server kept us waiting for %s for %.3g s", awaited(c),
+         (double)time / 1e6);
+}
+
+/* The conn has ended or failed. */
+static void gone(struct connection *c, enum conn_event event)
+{
+    const struct error *err = conn_error(c->conn);
+    if (c->kept) {
+        conn_close(c->conn);
+        c->conn = NULL;
+        c->kept = false;
+        c->call->sent = 0;
+        dial(c);
+    } else if (event == CONN_EOF && c->phase == PHASE_BODY &&
+               c->call->framing == HTTP_UNTIL_CLOSE) {
+        complete(c);
+    } else if (event == CONN_EOF) {
+        fail(c->call, FAIL_REMOTE, "the server closed the connection; we waited for %s",
+             awaited(c));
+    } else if (err->fail == FAIL_REMOTE) {
+        fail(c->call, FAIL_REMOTE, "the connection broke (%s); we waited for %s", err->text,
+             awaited(c));
+    } else {
+        fail(c->call, err->fail, "%s", err->text);
+    }
+}
+
+static void on_event(struct conn *conn, enum conn_event event, void *arg)
+{
+    struct connection *c = arg;
+    (void)conn;
+    if (c->phase == PHASE_IDLE) {
+        if (event != CONN_DRAINED) {
+            drop(c);
+        }
+        return;
+    }
+    switch (event) {
+    case CONN_CONNECTED:
+        begin_exchange(c);
+        break;
+    case CONN_DATA:
+        if (c->phase == PHASE_BODY || take_head(c)) {
+            take_body(c);
+        }
+        break;
+    case CONN_DRAINED:
+        if (c->phase == PHASE_HEAD) {
+            send_more(c);
+        }
+        break;
+    case CONN_TIMEOUT:
+        silent(c);
+        break;
+    case CONN_EOF:
+    case CONN_FAILED:
+        gone(c, event);
+        break;
+    }
+}
+
+/* ---- calls ---- */
+
+static void put_message(struct buf *out, const struct http_message *m, const char *authority)
+{
+    int res = buf_fmt(out, "%s %.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tproxy\r\n", m->method,
+                      STR_ARG(m->target), authority);
+    if (res == OK && m->has_body) {
+        res = buf_fmt(out, "Content-Length: %zu\r\n", m->body.n);
+    }
+    if (res == OK) {
+        res = buf_add(out, m->headers.p, m->headers.n);
+    }
+    if (res == OK) {
+        res = buf_add(out, "\r\n", 2);
+    }
+    if (res == OK) {
+        res = buf_add(out, m->body.p, m->body.n);
+    }
+    assert(res == OK); /* there is no maximum */
+    (void)res;
+}
+
+static void refuse(struct task *t)
+{
+    fail(container_of(t, struct http_call, task), FAIL_LIMIT,
+         "more than %d requests wait for a connection", HTTP_WAITING_MAX);
+}
+
+struct http_call *http_start(struct http *http, const struct http_message *message,
+                             struct http_handler handler)
+{
+    struct http_call *call = mem_zalloc(sizeof(*call));
+    list_init(&call->link);
+    task_init(&call->task);
+    call->http = http;
+    call->handler = handler;
+    call->answer_timeout = message->answer_timeout;
+    call->silence_timeout = message->silence_timeout;
+    call->once = message->once;
+    call->to_head = strcmp(message->method, "HEAD") == 0;
+    buf_init(&call->body, message->body_max);
+    buf_init(&call->message, SIZE_MAX);
+    put_message(&call->message, message, http->authority);
+    if (http->waiting_count == HTTP_WAITING_MAX) {
+        loop_soon(http->loop, &call->task, refuse);
+        return call;
+    }
+    list_append(&http->waiting, &call->link);
+    http->waiting_count++;
+    serve(http);
+    return call;
+}
+
+void http_cancel(struct http_call *call)
+{
+    if (call) {
+        end_call(call);
+    }
+}
+
+int64_t http_retry_after(const struct http_head *head)
+{
+    struct str value;
+    uint64_t seconds;
+    if (!http_find_header(head, "Retry-After", &value) ||
+        text_number(value, INT64_MAX, &seconds) == ERR) {
+        return 0;
+    }
+    return seconds < RETRY_AFTER_MAX / SECONDS(1) ? SECONDS(seconds) : RETRY_AFTER_MAX;
+}
+
+/* ---- the whole ---- */
+
+struct http *http_new(struct loop *loop, struct dns *dns, const struct http_settings *settings)
+{
+    struct http *http = mem_zalloc(sizeof(*http));
+    http->loop = loop;
+    http->dns = dns;
+    http->tls = settings->tls ? tls_client_ref(settings->tls) : NULL;
+    http->host = mem_strdup(settings->host);
+    http->authority = mem_strdup(settings->authority);
+    http->port = settings->port;
+    http->connect_timeout = settings->connect_timeout;
+    http->max_connections = settings->max_connections;
+    list_init(&http->waiting);
+    list_init(&http->idle);
+    return http;
+}
+
+static void drop_idle(struct http *http)
+{
+    LIST_EACH (it, &http->idle) {
+        drop(container_of(it, struct connection, link));
+    }
+}
+
+void http_free(struct http *http)
+{
+    if (!http) {
+        return;
+    }
+    drop_idle(http);
+    assert(http->connection_count == 0 && http->waiting_count == 0);
+    tls_client_unref(http->tls);
+    free(http->host);
+    free(http->authority);
+    free(http);
+}
+
+void http_set_tls(struct http *http, struct tls_client *tls)
+{
+    struct tls_client *old = http->tls;
+    http->tls = tls ? tls_client_ref(tls) : NULL;
+    tls_client_unref(old);
+    drop_idle(http);
+}
