@@ -1,5 +1,5 @@
-/* A Destination custom resource (destination.connectivity.api.sap/v1) as we keep it: a projection of
- * the object, not its text. Pure. */
+/* A Destination custom resource (destination.connectivity.api.sap/v1) as we keep it: a projection
+ * of the object, not its text. Pure. */
 #ifndef TPROXY_CORE_CUSTOM_RESOURCE_H
 #define TPROXY_CORE_CUSTOM_RESOURCE_H
 
@@ -11,37 +11,48 @@
 #include "lib/json.h"
 
 #define CR_GROUP "destination.connectivity.api.sap"
+#define CR_API_VERSION CR_GROUP "/v1"
+#define CR_KIND "Destination"
 #define CR_ANNOTATION_TENANTS "transparent-proxy.connectivity.api.sap/tenant-subdomains"
 #define CR_ANNOTATION_ADOPT "tproxy/adopt"
 
+/* Bounds, octets: of a namespace, which is a DNS label; of every other name; of the conditions that
+ * are not ours. */
+enum { CR_NAMESPACE_MAX = 63, CR_NAME_MAX = 253, CR_CONDITIONS_MAX = 16 * 1024 };
+
 enum cr_scope { CR_SCOPE_DEFAULT, CR_SCOPE_NAMESPACED, CR_SCOPE_CLUSTER_WIDE };
 
-/* Who wrote the status, by managedFields. */
+/* Who wrote the conditions, by managedFields. Where these say nothing, we. */
 enum cr_status_owner { CR_STATUS_NONE, CR_STATUS_OURS, CR_STATUS_FOREIGN };
 
-/* The condition Available as it stands in the object. All NULL when there is none. */
+/* The condition Available as it stands in the object; what it does not say is "". All NULL when
+ * there is none. */
 struct cr_condition {
     char *status, *reason, *message;
 };
 
+/* No text in it contains control characters, but for `message` and `other_conditions`. */
 struct cr {
-    char *namespace, *name, *uid;
-    char *created;     /* creationTimestamp: RFC 3339, in UTC, so that text order is time order */
+    char *namespace, *name, *uid; /* uid: "" in local mode */
+    char *created;     /* creationTimestamp: RFC 3339, in UTC, so that text order is time order; ""
+                          when the object does not say */
     bool deleting;     /* deletionTimestamp is set */
     char *destination; /* spec.destinationRef.name */
     char *instance;    /* spec.destinationServiceInstanceName; NULL: the default one */
     uint16_t port;     /* spec.service.port; 0: the protocol's */
     enum cr_scope scope;
-    bool adopt;        /* the annotation tproxy/adopt is "true" */
-    bool has_tenants;  /* the annotation tenant-subdomains is there */
-    char *unsupported; /* the first field of the spec that is set and not supported; NULL: none */
+    bool adopt;              /* the annotation tproxy/adopt is "true" */
+    bool has_tenants;        /* the annotation tenant-subdomains is there */
+    const char *unsupported; /* the first field that is set and not supported,
+                                "spec.fragmentRef.name"; NULL: none; static storage */
     enum cr_status_owner status_owner;
     struct cr_condition available;
     char *other_conditions; /* JSON, comma-separated: conditions of other types; NULL: none */
 };
 
-/* Fills *cr from an object. ERR and *err (FAIL_CONFIG), naming object and field, when it is not what
- * the CRD lets through; *cr is empty then. field_manager: under which name we write. */
+/* Fills *cr from an object. ERR and *err (FAIL_CONFIG), naming object and field, when it is not
+ * what the CRD lets through, or passes a bound; *cr is empty then. Members that are null count as
+ * absent. field_manager: under which name we write. */
 int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
              struct error *err) warn_unused;
 

@@ -438,6 +438,11 @@ const char *json_type_name(enum json_type type)
     return names[type];
 }
 
+bool json_given(struct json_value v)
+{
+    return json_type(v) != JSON_NONE && json_type(v) != JSON_NULL;
+}
+
 /* ---- inside objects and arrays ---- */
 
 static bool is_member(struct json_value v)

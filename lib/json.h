@@ -66,6 +66,9 @@ static inline bool json_exists(struct json_value v)
     return v.doc != NULL;
 }
 
+/* Is it there, and not null? */
+bool json_given(struct json_value v);
+
 /* ---- inside objects and arrays ---- */
 
 /* The member called `key` of an object; JSON_NONE when v has none or is no object. Of several

@@ -159,6 +159,16 @@ char *text_printable(char *out, size_t cap, struct str s)
     return out;
 }
 
+bool text_has_control(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (control(s.p[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void text_sanitize(char *s)
 {
     for (; *s; s++) {

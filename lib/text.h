@@ -59,6 +59,9 @@ char *text_printable(char *out, size_t cap, struct str s);
  * is none. */
 size_t text_utf8_length(struct str s);
 
+/* Is there a control byte, or DEL, in it? */
+bool text_has_control(struct str s);
+
 /* Replaces control bytes by spaces, in place. */
 void text_sanitize(char *s);
 

@@ -328,6 +328,7 @@ static void test_types(void **state)
         assert_true(i < ARRAY_LEN(types));
         assert_int_equal(json_type(v), types[i]);
         assert_true(str_eq(json_text(v), texts[i]));
+        assert_int_equal(json_given(v), i > 0);
         assert_false(json_exists(json_key(v)));
     }
     assert_int_equal(i, ARRAY_LEN(types));
@@ -346,6 +347,7 @@ static void test_nothing(void **state)
     int64_t n;
     struct buf out = {.max = 10};
     assert_int_equal(json_type(none), JSON_NONE);
+    assert_false(json_given(none));
     assert_false(json_exists(json_get(json_get(none, "a"), "b")));
     assert_false(json_exists(json_first(none)));
     assert_false(json_exists(json_next(none)));

@@ -193,6 +193,17 @@ static void test_printable(void **state)
     assert_string_equal(text_printable(out, sizeof(out), (struct str){"a\0b", 3}), "a?b");
 }
 
+static void test_control(void **state)
+{
+    (void)state;
+    assert_false(text_has_control((struct str){"", 0}));
+    assert_false(text_has_control((struct str){"a b\xC3\xA4\x80", 6}));
+    assert_true(text_has_control((struct str){"a\0b", 3}));
+    assert_true(text_has_control((struct str){"ab\n", 3}));
+    assert_true(text_has_control((struct str){"\x7F", 1}));
+    assert_true(text_has_control((struct str){"\x1F", 1}));
+}
+
 static void test_sanitize(void **state)
 {
     (void)state;
@@ -277,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_fmt),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_printable),
+        cmocka_unit_test(test_control),
         cmocka_unit_test(test_sanitize),
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_unbase64_refuses),

@@ -1,0 +1,396 @@
+/* Destination custom resources: SAP's samples, every field, what is refused, whose status it is. */
+#include "core/custom_resource.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/mem.h"
+#include "lib/text.h"
+
+static struct error err;
+
+/* Of JSON in which apostrophes stand for quotation marks. */
+static int parse(struct cr *cr, const char *text)
+{
+    char *copy = mem_strdup(text);
+    for (char *p = copy; *p; p++) {
+        *p = *p == '\'' ? '"' : *p;
+    }
+    struct json *doc = json_parse(str_of(copy), &err);
+    if (!doc) {
+        fail_msg("%s: %s", err.text, copy);
+    }
+    err = (struct error){0};
+    int result = cr_parse(cr, json_root(doc), "tproxy", &err);
+    assert_int_equal(result < 0, err.text[0] != '\0');
+    json_free(doc);
+    free(copy);
+    return result;
+}
+
+static struct cr good(const char *text)
+{
+    struct cr cr;
+    if (parse(&cr, text) < 0) {
+        fail_msg("%s: %s", err.text, text);
+    }
+    return cr;
+}
+
+static void bad(const char *text, const char *complaint)
+{
+    struct cr cr;
+    if (parse(&cr, text) == OK) {
+        fail_msg("accepted: %s", text);
+    }
+    assert_null(cr.name);
+    assert_null(cr.namespace);
+    assert_int_equal(err.fail, FAIL_CONFIG);
+    if (!strstr(err.text, complaint)) {
+        fail_msg("\"%s\" is not in \"%s\"", complaint, err.text);
+    }
+}
+
+#define HEAD "'apiVersion':'destination.connectivity.api.sap/v1','kind':'Destination',"
+#define NAMED(name) "'metadata':{'name':'" name "','namespace':'default'},"
+#define WITH_SPEC(spec) "{" HEAD NAMED("mail") "'spec':{" spec "}}"
+#define WITH_STATUS(metadata, status)                                                              \
+    "{" HEAD "'metadata':{'name':'mail','namespace':'default'" metadata                            \
+    "},'spec':{'destinationRef':{'name':'d'}},'status':{" status "}}"
+
+/* The samples of SAP's documentation. */
+static void test_samples(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec, *destination, *instance;
+        const char *unsupported;
+        enum cr_scope scope;
+        uint16_t port;
+    } rows[] = {
+        {"'destinationRef':{'name':'example-dest-pop3'},"
+         "'destinationServiceInstanceName':'dest-service-instance'",
+         "example-dest-pop3", "dest-service-instance", NULL, CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'clusterWide'}",
+         "example-dest-pop3", NULL, NULL, CR_SCOPE_CLUSTER_WIDE, 0},
+        {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'namespaced'}",
+         "example-dest-pop3", NULL, NULL, CR_SCOPE_NAMESPACED, 0},
+        {"'destinationRef':{'name':'example-dest-pop3'},'fragmentRef':{'name':'example-fragment'},"
+         "'destinationServiceInstanceName':'dest-service-instance'",
+         "example-dest-pop3", "dest-service-instance", "spec.fragmentRef.name", CR_SCOPE_DEFAULT,
+         0},
+        {"'destinationRef':{'name':'example-dest-pop3'},"
+         "'fragmentRef':{'name':'example-fragment','optional':true}",
+         "example-dest-pop3", NULL, "spec.fragmentRef.name", CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'example-dest-pop3','level':'provider_subaccount'},"
+         "'fragmentRef':{'name':'example-fragment','level':'provider_instance'}",
+         "example-dest-pop3", NULL, "spec.destinationRef.level", CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'example-dest-pop3'},'chainRef':{'name':'chain-name',"
+         "'variables':[{'name':'key1','value':'value1'},{'name':'key2','value':'value2'}]}",
+         "example-dest-pop3", NULL, "spec.chainRef.name", CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'example-dest-pop3'},"
+         "'destinationServiceInstanceName':'dest-service-instance','service':{'port':1110}",
+         "example-dest-pop3", "dest-service-instance", NULL, CR_SCOPE_DEFAULT, 1110},
+        {"'destinationRef':{'name':'*'},'destinationServiceInstanceName':'dest-service-instance'",
+         "*", "dest-service-instance", NULL, CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'samlAssertionConsumerDest'},"
+         "'destinationServiceInstanceName':'dest-service-instance',"
+         "'chainRef':{'name':'com.sap.iasGeneratedOAuth2SamlBearerAssertion','variables':[]}",
+         "samlAssertionConsumerDest", "dest-service-instance", "spec.chainRef.name",
+         CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'http'},'actions':[{'name':'OAuth2JWTBearer','secretRef':"
+         "{'name':'jwtbearer-credentials','key':'credentials'},'triggers':[{'name':'exactMatch',"
+         "'matches':[{'destinationProperty':'HTML5.ForwardAuthToken','value':'true'}]},{'name':"
+         "'exist','destinationProperties':['tokenService.body.resource']}]}]",
+         "http", NULL, NULL, CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'onpremise-http'},'actions':[{'name':"
+         "'OAuth2TechnicalUserPropagation','secretRef':{'name':'tup-credentials',"
+         "'key':'credentials'}}]",
+         "onpremise-http", NULL, NULL, CR_SCOPE_DEFAULT, 0},
+        /* pasted from the documentation, comment included */
+        {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'inst // can be ommited'",
+         "d", "inst // can be ommited", NULL, CR_SCOPE_DEFAULT, 0},
+        /* only a level: what it should mean nobody says */
+        {"'destinationRef':{'name':'d'},'fragmentRef':{'level':'instance','optional':false}", "d",
+         NULL, "spec.fragmentRef.level", CR_SCOPE_DEFAULT, 0},
+        /* null and empty are absent */
+        {"'destinationRef':{'name':'d','level':null},'fragmentRef':{'name':''},'chainRef':null,"
+         "'destinationServiceInstanceName':null,'service':{'port':null},'accessControl':"
+         "{'scope':null}",
+         "d", NULL, NULL, CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'','service':{}", "d",
+         NULL, NULL, CR_SCOPE_DEFAULT, 0},
+        {"'destinationRef':{'name':'d'},'service':{'port':65535}", "d", NULL, NULL,
+         CR_SCOPE_DEFAULT, 65535},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[2048];
+        text_fmt(text, sizeof(text), WITH_SPEC("%s"), rows[i].spec);
+        struct cr cr = good(text);
+        assert_string_equal(cr.namespace, "default");
+        assert_string_equal(cr.name, "mail");
+        assert_string_equal(cr.uid, "");
+        assert_string_equal(cr.created, "");
+        assert_false(cr.deleting);
+        assert_string_equal(cr.destination, rows[i].destination);
+        assert_int_equal(cr.instance != NULL, rows[i].instance != NULL);
+        assert_string_equal(cr.instance ? cr.instance : "",
+                            rows[i].instance ? rows[i].instance : "");
+        assert_string_equal(cr.unsupported ? cr.unsupported : "",
+                            rows[i].unsupported ? rows[i].unsupported : "");
+        assert_int_equal(cr.scope, rows[i].scope);
+        assert_int_equal(cr.port, rows[i].port);
+        assert_false(cr.adopt || cr.has_tenants);
+        assert_int_equal(cr.status_owner, CR_STATUS_NONE);
+        assert_null(cr.available.status);
+        assert_null(cr.other_conditions);
+        cr_clear(&cr);
+        cr_clear(&cr);
+    }
+}
+
+static void test_metadata(void **state)
+{
+    (void)state;
+    struct cr cr = good("{" HEAD "'metadata':{'name':'mail','namespace':'a-1',"
+                        "'uid':'2b6c0d5e','creationTimestamp':'2025-11-03T08:00:00Z',"
+                        "'deletionTimestamp':'2025-11-03T09:00:00Z','annotations':{"
+                        "'transparent-proxy.connectivity.api.sap/tenant-subdomains':"
+                        "'[\\'tenant-subdomain\\']','tproxy/adopt':'true'}},"
+                        "'spec':{'destinationRef':{'name':'d'}}}");
+    assert_string_equal(cr.namespace, "a-1");
+    assert_string_equal(cr.uid, "2b6c0d5e");
+    assert_string_equal(cr.created, "2025-11-03T08:00:00Z");
+    assert_true(cr.deleting);
+    assert_true(cr.adopt);
+    assert_true(cr.has_tenants);
+    cr_clear(&cr);
+
+    cr = good("{" HEAD "'metadata':{'name':'mail','namespace':'a','deletionTimestamp':null,"
+              "'annotations':{'tproxy/adopt':'yes'}},'spec':{'destinationRef':{'name':'d'}}}");
+    assert_false(cr.deleting || cr.adopt || cr.has_tenants);
+    cr_clear(&cr);
+}
+
+/* A name of n letters. */
+static const char *letters(size_t n)
+{
+    static char text[300];
+    memset(text, 'a', n);
+    text[n] = '\0';
+    return text;
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        {"7", "Destination ?/?: metadata.name is missing"},
+        {"{}", "Destination ?/?: metadata.name is missing"},
+        {"{'metadata':{'name':'a'}}", "Destination ?/a: metadata.namespace is missing"},
+        {"{'metadata':{'name':'a','namespace':''}}", "metadata.namespace is missing"},
+        {"{'metadata':{'name':'a','namespace':'b/c'}}", "metadata.namespace is none"},
+        {"{'metadata':{'name':'a','namespace':'B'}}", "metadata.namespace is none"},
+        {"{'metadata':{'name':7,'namespace':'b'}}", "metadata.name is a number"},
+        {"{'metadata':{'name':'a\\u0000','namespace':'b'}}", "contains a control character"},
+        {"{'metadata':{'name':'a','namespace':'b','uid':[]}}", "metadata.uid is an array"},
+        /* D10: the reference below metadata */
+        {"{" HEAD "'metadata':{'name':'mail-h','namespace':'default','destinationRef':{'name':"
+         "'example-dest-pop3'}}}",
+         "Destination default/mail-h: spec is missing"},
+        {"{" NAMED("m") "'spec':null}", "spec is null; it must be an object"},
+        {"{" NAMED("m") "'spec':[]}", "spec is an array; it must be an object"},
+        {WITH_SPEC(""), "Destination default/mail: spec.destinationRef.name is missing"},
+        {WITH_SPEC("'destinationRef':'d'"), "spec.destinationRef.name is missing"},
+        {WITH_SPEC("'destinationRef':{'name':null}"), "spec.destinationRef.name is missing"},
+        {WITH_SPEC("'destinationRef':{'name':''}"), "spec.destinationRef.name is missing"},
+        {WITH_SPEC("'destinationRef':{'name':5}"), "spec.destinationRef.name is a number"},
+        {WITH_SPEC("'destinationRef':{'name':'a\\nb'}"),
+         "spec.destinationRef.name contains a control character"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'destinationServiceInstanceName':true"),
+         "spec.destinationServiceInstanceName is a boolean; it must be a string"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'service':{'port':0}"),
+         "spec.service.port is 0; it must be a number from 1 to 65535"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'service':{'port':65536}"), "is 65536;"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'service':{'port':-1}"), "is -1;"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'service':{'port':1.5}"), "is 1.5;"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'service':{'port':'110'}"), "is \"110\";"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':'clusterwide'}"),
+         "spec.accessControl.scope is \"clusterwide\"; it must be \"namespaced\" or"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':''}"), "is \"\";"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':1}"), "is 1;"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        bad(rows[i][0], rows[i][1]);
+    }
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    char text[1024];
+    text_fmt(text, sizeof(text), "{" NAMED("m") "'spec':{'destinationRef':{'name':'%s'}}}",
+             letters(CR_NAME_MAX));
+    struct cr cr = good(text);
+    assert_int_equal(strlen(cr.destination), CR_NAME_MAX);
+    cr_clear(&cr);
+    text_fmt(text, sizeof(text), "{" NAMED("m") "'spec':{'destinationRef':{'name':'%s'}}}",
+             letters(CR_NAME_MAX + 1));
+    bad(text, "spec.destinationRef.name is longer than 253 octets");
+
+    text_fmt(text, sizeof(text), "{'metadata':{'name':'m','namespace':'%s'},'spec':7}",
+             letters(CR_NAMESPACE_MAX + 1));
+    bad(text, "metadata.namespace is longer than 63 octets");
+
+    /* However long the name is, the message says what is wrong. */
+    text_fmt(text, sizeof(text), "{'metadata':{'name':'%s','namespace':'%.63s'},'spec':7}",
+             letters(CR_NAME_MAX), letters(CR_NAME_MAX));
+    bad(text, "a: spec is a number; it must be an object");
+}
+
+#define CONDITION(type, status) "{'type':'" type "','status':'" status "','reason':'R'}"
+#define OURS "'manager':'tproxy','operation':'Update','subresource':'status'"
+#define THEIRS "'manager':'manager','operation':'Update','subresource':'status'"
+#define CONDITIONS "'fieldsV1':{'f:status':{'f:conditions':{}}}"
+
+static void test_status_owner(void **state)
+{
+    (void)state;
+    static const char available[] = "'conditions':[" CONDITION("Available", "True") "]";
+    static const struct {
+        const char *managed_fields, *status;
+        enum cr_status_owner owner;
+    } rows[] = {
+        {"", "", CR_STATUS_NONE},
+        {"", "'conditions':[]", CR_STATUS_NONE},
+        {"", "'conditions':null", CR_STATUS_NONE},
+        {"", "'conditions':7", CR_STATUS_NONE},
+        {"", available, CR_STATUS_OURS},
+        {",'managedFields':[]", available, CR_STATUS_OURS},
+        {",'managedFields':[{}]", available, CR_STATUS_OURS},
+        {",'managedFields':[7,null,'x']", available, CR_STATUS_OURS},
+        {",'managedFields':[{" OURS "," CONDITIONS "}]", available, CR_STATUS_OURS},
+        {",'managedFields':[{" THEIRS "," CONDITIONS "}]", available, CR_STATUS_FOREIGN},
+        {",'managedFields':[{" CONDITIONS "}]", available, CR_STATUS_FOREIGN},
+        {",'managedFields':[{" OURS "," CONDITIONS "},{" THEIRS "," CONDITIONS "}]", available,
+         CR_STATUS_FOREIGN},
+        {",'managedFields':[{" THEIRS "," CONDITIONS "}]", "'conditions':[]", CR_STATUS_NONE},
+        {",'managedFields':[{" THEIRS "," CONDITIONS "}]",
+         "'conditions':[" CONDITION("Other", "True") "]", CR_STATUS_FOREIGN},
+        /* an older CRD without the subresource */
+        {",'managedFields':[{'manager':'kubectl','fieldsV1':{'f:spec':{},'f:status':{"
+         "'f:conditions':{}}}}]",
+         available, CR_STATUS_FOREIGN},
+        /* who applied the spec, and who wrote before us and owns only what is left of it */
+        {",'managedFields':[{'manager':'kubectl','fieldsV1':{'f:spec':{'f:destinationRef':{}}}},"
+         "{" THEIRS ",'fieldsV1':{'f:status':{'.':{},'f:tenants':{}}}},{" OURS "," CONDITIONS "}]",
+         available, CR_STATUS_OURS},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[2048];
+        text_fmt(text, sizeof(text), WITH_STATUS("%s", "%s"), rows[i].managed_fields,
+                 rows[i].status);
+        struct cr cr = good(text);
+        if (cr.status_owner != rows[i].owner) {
+            fail_msg("%d: %s", cr.status_owner, text);
+        }
+        cr_clear(&cr);
+    }
+}
+
+static void test_conditions(void **state)
+{
+    (void)state;
+    struct cr cr = good(WITH_STATUS(
+        "", "'conditions':[{'type':'First','status':'True'},7,{'type':'Available','status':'True',"
+            "'reason':'Old','message':'old'},{ 'status' : 'Unknown' },{'type':'Available',"
+            "'status':'False','reason':'New','message':'line\\none','lastUpdateTime':'x'}]"));
+    assert_string_equal(cr.available.status, "False");
+    assert_string_equal(cr.available.reason, "New");
+    assert_string_equal(cr.available.message, "line\none");
+    assert_string_equal(cr.other_conditions,
+                        "{\"type\":\"First\",\"status\":\"True\"},{ \"status\" : \"Unknown\" }");
+    cr_clear(&cr);
+
+    cr = good(WITH_STATUS("", "'conditions':[{'type':'Available','status':7,'reason':null}]"));
+    assert_string_equal(cr.available.status, "");
+    assert_string_equal(cr.available.reason, "");
+    assert_string_equal(cr.available.message, "");
+    cr_clear(&cr);
+}
+
+static void test_large_conditions(void **state)
+{
+    (void)state;
+    static char text[2 * CR_CONDITIONS_MAX], filler[CR_CONDITIONS_MAX];
+    memset(filler, 'x', sizeof(filler));
+    text_fmt(text, sizeof(text),
+             WITH_STATUS("", "'conditions':[{'type':'Available','message':'%.*s'}]"), 10000,
+             filler);
+    struct cr cr = good(text);
+    assert_true(strlen(cr.available.message) < 5000);
+    cr_clear(&cr);
+
+    int fits = CR_CONDITIONS_MAX - (int)strlen("{'type':''}");
+    text_fmt(text, sizeof(text), WITH_STATUS("", "'conditions':[{'type':'%.*s'}]"), fits, filler);
+    cr = good(text);
+    assert_int_equal(strlen(cr.other_conditions), CR_CONDITIONS_MAX);
+    cr_clear(&cr);
+    text_fmt(text, sizeof(text), WITH_STATUS("", "'conditions':[{'type':'%.*s'}]"), fits + 1,
+             filler);
+    bad(text, "status.conditions takes more than 16384 octets");
+}
+
+static void test_same_spec(void **state)
+{
+    (void)state;
+    static const char *const different[] = {
+        WITH_SPEC("'destinationRef':{'name':'d'}"),
+        WITH_SPEC("'destinationRef':{'name':'e'}"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'destinationServiceInstanceName':'i'"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'destinationServiceInstanceName':'j'"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'service':{'port':1}"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':'namespaced'}"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':'clusterWide'}"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'name':'f'}"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':'f'}"),
+        "{'metadata':{'name':'m','namespace':'n','annotations':{'tproxy/adopt':'true'}},"
+        "'spec':{'destinationRef':{'name':'d'}}}",
+        "{'metadata':{'name':'m','namespace':'n','annotations':{"
+        "'transparent-proxy.connectivity.api.sap/tenant-subdomains':''}},"
+        "'spec':{'destinationRef':{'name':'d'}}}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(different); i++) {
+        for (size_t j = 0; j < ARRAY_LEN(different); j++) {
+            struct cr a = good(different[i]), b = good(different[j]);
+            assert_int_equal(cr_same_spec(&a, &b), i == j);
+            cr_clear(&a);
+            cr_clear(&b);
+        }
+    }
+    /* What is not in the spec does not count. */
+    struct cr a = good(different[0]),
+              b = good("{'metadata':{'name':'x','namespace':'y','uid':'z','annotations':{'a':'b'}},"
+                       "'spec':{'destinationRef':{'name':'d'},'actions':[]},'status':{"
+                       "'conditions':[" CONDITION("Available", "True") "]}}");
+    assert_true(cr_same_spec(&a, &b));
+    cr_clear(&a);
+    cr_clear(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_samples),          cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_refused),          cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_status_owner),     cmocka_unit_test(test_conditions),
+        cmocka_unit_test(test_large_conditions), cmocka_unit_test(test_same_spec),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
