@@ -312,7 +312,8 @@ void cache_fetched(struct cache_entry *entry, void *value, struct cache_life lif
     conclude(entry, value);
 }
 
-void cache_failed(struct cache_entry *entry, const struct error *err, int64_t retry_after)
+/* Chance keeps those apart who have met the same trouble at the same time. */
+static int64_t retry_delay(const struct cache_entry *entry, int64_t retry_after)
 {
     const struct cache_settings *set = &entry->cache->set;
     int64_t delay = set->retry_min;
@@ -321,10 +322,23 @@ void cache_failed(struct cache_entry *entry, const struct error *err, int64_t re
     }
     delay = delay < set->retry_max ? delay : set->retry_max;
     delay = delay > retry_after ? delay : retry_after;
+    uint32_t chance;
+    sys->random(&chance, sizeof(chance));
+    return delay + (int64_t)((uint64_t)(delay / 4) * chance / UINT32_MAX);
+}
+
+void cache_failed(struct cache_entry *entry, const struct error *err, int64_t retry_after)
+{
+    entry->retry_at = loop_now(entry->cache->loop) + retry_delay(entry, retry_after);
     entry->failures++;
-    entry->retry_at = loop_now(entry->cache->loop) + delay;
     entry->err = *err;
     conclude(entry, spare_value(entry));
+}
+
+void *cache_peek(struct cache *cache, struct str key)
+{
+    const struct cache_entry *e = find(cache, key);
+    return e ? e->value : NULL;
 }
 
 void cache_drop(struct cache *cache, struct str key, const void *value)

@@ -23,7 +23,8 @@ struct loop;
 struct cache_settings {
     size_t max_entries;
     int64_t retry_min,
-        retry_max; /* how long a failure is remembered: the first, doubled up to the last */
+        retry_max; /* how long a failure is remembered: the first, doubled up to the last; each time
+                      up to a quarter longer, by chance */
 
     /* Starts to fetch the value of `key`; `request` is what cache_get was given. Both are valid
      * only during the call. The fetch ends with cache_fetched or cache_failed, exactly once and
@@ -75,6 +76,10 @@ struct cache_life {
  * is still valid stays in use. */
 void cache_fetched(struct cache_entry *entry, void *value, struct cache_life life);
 void cache_failed(struct cache_entry *entry, const struct error *err, int64_t retry_after);
+
+/* The value that is known of the key, of whatever age; NULL when there is none. Valid until the next
+ * call. Nothing is fetched. */
+void *cache_peek(struct cache *cache, struct str key);
 
 /* Forgets what is known of the key, a failure included, but only if its value still is `value`;
  * NULL: whatever it is. A fetch under way goes on. */

@@ -23,6 +23,7 @@ struct value {
 enum { MAX_ENTRIES = 3 };
 
 static int64_t now;
+static uint32_t chance; /* what the next random bytes are */
 static struct sys test_sys;
 static struct loop *loop;
 static struct cache *cache;
@@ -47,6 +48,12 @@ struct asker {
 static int64_t test_now(void)
 {
     return now;
+}
+
+static void test_random(void *out, size_t n)
+{
+    memset(out, 0, n);
+    memcpy(out, &chance, n < sizeof(chance) ? n : sizeof(chance));
 }
 
 static void *start_fetch(struct cache_entry *entry, struct str key, const void *request, void *arg)
@@ -95,8 +102,10 @@ static int set_up(void **state)
     (void)state;
     test_sys = sys_real;
     test_sys.now = test_now;
+    test_sys.random = test_random;
     sys = &test_sys;
     now = SECONDS(1000);
+    chance = 0;
     fetching = NULL;
     fetches = abandoned = 0;
     loop = loop_new(NULL);
@@ -336,6 +345,25 @@ static void test_failures(void **state)
     assert_int_equal(get("key", NULL), -1);
 }
 
+/* Up to a quarter of the time is added by chance. */
+static void test_chance(void **state)
+{
+    (void)state;
+    const uint32_t chances[] = {UINT32_MAX / 2, UINT32_MAX};
+    const int64_t after[] = {MILLIS(1125), MILLIS(1250)};
+    const char *const keys[] = {"half", "all"};
+    for (size_t i = 0; i < ARRAY_LEN(chances); i++) {
+        assert_int_equal(get(keys[i], NULL), -1);
+        chance = chances[i];
+        fail_with(FAIL_CONNECT, 0);
+        pass(after[i] - 2);
+        assert_int_equal(get(keys[i], NULL), 0);
+        pass(2);
+        assert_int_equal(get(keys[i], NULL), -1);
+        fail_with(FAIL_CONNECT, 0);
+    }
+}
+
 static void test_failed_refresh(void **state)
 {
     (void)state;
@@ -437,6 +465,25 @@ static void test_bound(void **state)
     assert_int_equal(get("more", NULL), -1);
     assert_int_equal(get("z", &err), 0);
     assert_int_equal(err.fail, FAIL_LIMIT);
+}
+
+static void test_peek(void **state)
+{
+    (void)state;
+    assert_null(cache_peek(cache, str_of("key")));
+    assert_int_equal(get("key", NULL), -1);
+    assert_null(cache_peek(cache, str_of("key")));
+    struct value *value = value_new(1);
+    cache_fetched(fetching, value, life);
+    assert_ptr_equal(cache_peek(cache, str_of("key")), value);
+    assert_int_equal(value->refs, 1);
+
+    /* Of any age, and without a fetch. */
+    pass(SECONDS(299));
+    assert_ptr_equal(cache_peek(cache, str_of("key")), value);
+    assert_int_equal(fetches, 1);
+    pass(SECONDS(1));
+    assert_null(cache_peek(cache, str_of("key")));
 }
 
 static void test_drop(void **state)
@@ -549,18 +596,11 @@ static void test_figures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_single_flight),
-        TEST(test_keys_are_bytes),
-        TEST(test_ages),
-        TEST(test_failures),
-        TEST(test_failed_refresh),
-        TEST(test_spare_ends),
-        TEST(test_cancel),
-        TEST(test_bound),
-        TEST(test_drop),
-        TEST(test_handler_may_do_anything),
-        TEST(test_end),
-        TEST(test_figures),
+        TEST(test_single_flight), TEST(test_keys_are_bytes), TEST(test_ages),
+        TEST(test_failures),      TEST(test_chance),         TEST(test_failed_refresh),
+        TEST(test_spare_ends),    TEST(test_cancel),         TEST(test_bound),
+        TEST(test_peek),          TEST(test_drop),           TEST(test_handler_may_do_anything),
+        TEST(test_end),           TEST(test_figures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
