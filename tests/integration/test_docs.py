@@ -5,7 +5,6 @@ import importlib.machinery
 import importlib.util
 import os
 import re
-import stat
 import subprocess
 from pathlib import Path
 
@@ -13,36 +12,18 @@ import pytest
 
 from harness.backend import Pop3
 from harness.clients import RawClient
+from harness.documents import BLOCK, blocks, section, stand_in, text_of
 from harness.messages import on_the_wire
 from harness.tproxy import ROOT, TARGET_LINE
 from harness.util import PATIENCE, Feed
 
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FOLDERS = (".", "core", "lib")
-
-
-def text_of(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
-def blocks(name: str, kind: str) -> list[str]:
-    return [body for word, body in BLOCK.findall(text_of(name)) if word == kind]
 
 
 def code_spans(text: str) -> list[str]:
     """What stands in `backquotes`, outside blocks."""
     return re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
-
-
-def section(name: str, heading: str) -> str:
-    """The text below a heading, up to the next one of its level or above."""
-    text = text_of(name)
-    found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
-    assert found, f"{name} has no section {heading}"
-    rest = text[found.end() :]
-    end = re.search(rf"^#{{1,{len(found.group(1))}}} ", rest, re.MULTILINE)
-    return rest[: end.start()] if end else rest
 
 
 def first_cells(text: str) -> list[str]:
@@ -314,13 +295,6 @@ def test_every_explained_error_exists():
 
 
 # --- commands ---
-
-
-def stand_in(place: Path, name: str, script: str) -> None:
-    path = place / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
 
 @pytest.mark.one_build
