@@ -132,11 +132,19 @@ $(B)/ready/venv: tests/requirements.txt | $(B)/ready/test
 	$(B)/venv/bin/pip install --quiet --requirement $<
 	@touch $@
 
+# Node finds modules beside the program that asks for them.
+$(B)/ready/standins: $(wildcard tests/standins/*) tests/standins/.npmrc | $(B)/ready/test
+	@mkdir -p $(@D)
+	rm -rf $(B)/standins
+	cp -r tests/standins $(B)/standins
+	cd $(B)/standins && npm ci --loglevel=error
+	@touch $@
+
 ##@ Testing
 .PHONY: test unit integration fuzz
 tested = $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy $(B)/tproxy-image.tar
 # The parts run one after the other and none stops the others; the last line adds them up.
-test: $(B)/ready/venv $(tested) unit-programs ## all tests; ends with `N passed, N failed`
+test: $(B)/ready/venv $(B)/ready/standins $(tested) unit-programs ## all tests; ends with `N passed, N failed`
 	rm -rf $(B)/results
 	-$(run_tools)
 	-$(run_unit)
@@ -146,7 +154,7 @@ test: $(B)/ready/venv $(tested) unit-programs ## all tests; ends with `N passed,
 unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz targets (T=json: one)
 	$(run_unit)
 
-integration: $(B)/ready/venv $(tested) ## the binaries against real servers and clients (T=file K=name)
+integration: $(B)/ready/venv $(B)/ready/standins $(tested) ## the binaries against real servers and clients (T=file K=name)
 	$(run_integration)
 
 run_tools = scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
@@ -155,6 +163,7 @@ run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
 	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
 run_integration = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev/tproxy) \
 	TPROXY_DYNAMIC_BIN=$(abspath $(B)/dynamic/tproxy) TPROXY_IMAGE=$(abspath $(B)/tproxy-image.tar) \
+	TPROXY_STANDINS=$(abspath $(B)/standins) \
 	scripts/run-tests pytest $(B)/results/integration.json $(B)/venv/bin/python -n $(JOBS) \
 	$(if $(K),-k '$(K)') tests/integration$(if $(T),/test_$(T).py)
 
@@ -259,4 +268,4 @@ help: ## this list
 	@printf '\nVariables: B=%s CC=%s MBEDTLS=%s PREFIX=%s JOBS=%s T= K= S=%s WERROR=1\n' \
 		'$(B)' '$(CC)' '$(MBEDTLS)' '$(PREFIX)' '$(JOBS)' '$(S)'
 
--include $(shell find $(B) -name '*.d' -not -path '*/venv/*' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' -not -path '*/venv/*' -not -path '*/standins/*' 2>/dev/null)

@@ -4,11 +4,17 @@
 # Nothing it installs starts to run: the daemons among them are started by the tests themselves.
 set -euo pipefail
 
+# PACKAGE, unless PROGRAM came from somewhere else.
+unless_there() { # PROGRAM PACKAGE
+    command -v "$1" >/dev/null || echo "$2"
+}
+
 packages_for() {
     case $1 in
     build) echo gcc libc6-dev binutils libjsmn-dev dpkg-dev debian-archive-keyring ca-certificates ;;
     test) echo "$(packages_for build)" libcmocka-dev python3 python3-venv dovecot-core \
-        dovecot-pop3d dnsmasq-base curl openssl telnet valgrind libc6-dbg procps ;;
+        dovecot-pop3d dnsmasq-base curl openssl telnet valgrind libc6-dbg procps \
+        "$(unless_there node nodejs)" "$(unless_there npm npm)" ;;
     lint) echo "$(packages_for build)" libcmocka-dev clang-14 clang-format-14 clang-tidy-14 python3 ;;
     fuzz) echo "$(packages_for build)" clang-14 libclang-rt-14-dev llvm-14 ;;
     bench) echo "$(packages_for build)" python3 dovecot-core dovecot-pop3d haproxy nginx-light \

@@ -12,9 +12,12 @@ import pytest
 
 from harness.backend import Backend, Pop3
 from harness.certs import Certificates
+from harness.destination_service import DestinationService
 from harness.dovecot import Dovecot
 from harness.image import Image
 from harness.messages import varied_messages
+from harness.oauth import OAuthServer, Provider
+from harness.secret_registry import Secrets
 from harness.tproxy import ROOT, Program, Tproxy
 from harness.util import work_directory
 
@@ -71,6 +74,41 @@ def dovecot(certificates):
         server.start()
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def oauth_provider():
+    with work_directory("oauth") as directory, Provider(directory) as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def oauth_dovecot(certificates, oauth_provider):
+    """A Dovecot that takes passwords and the tokens of the OAuth server."""
+    with work_directory("dovecot") as directory:
+        server = Dovecot(directory, certificates, oauth_provider.key)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def secrets() -> Secrets:
+    """What this test's servers keep secret."""
+    return Secrets()
+
+
+@pytest.fixture
+def oauth(oauth_provider, secrets):
+    """The OAuth server as this test alone sees it: with clients and requests of its own."""
+    with OAuthServer(oauth_provider, secrets) as server:
+        yield server
+
+
+@pytest.fixture
+def destination_service(oauth, secrets):
+    with DestinationService(oauth, secrets) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""A real Dovecot with POP3, STLS and POP3S, run from a directory of its own."""
+"""A real Dovecot with POP3, STLS and POP3S, run from a directory of its own. It may also take the
+tokens of an OAuth server, which it verifies by itself."""
 
 import contextlib
 import grp
@@ -12,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from harness.certs import Certificates
+from harness.oauth import SigningKey
 from harness.util import NOBODY, free_port, is_root, until
 
 CONFIG = """
@@ -28,7 +30,7 @@ default_client_limit = 2000
 first_valid_uid = 1
 first_valid_gid = 1
 disable_plaintext_auth = no
-auth_mechanisms = plain login apop
+auth_mechanisms = {mechanisms}
 auth_failure_delay = 0
 mail_max_userip_connections = 0
 mail_location = maildir:~/Maildir
@@ -37,8 +39,10 @@ ssl = yes
 ssl_cert = <{certificate}
 ssl_key = <{certificate}
 login_trusted_networks =
+{token_passdb}
 passdb {{
   driver = static
+  mechanisms = plain login apop
   args = password={secret}-%u
 }}
 userdb {{
@@ -64,7 +68,25 @@ service pop3 {{
 }}
 service anvil {{
   chroot = {chroot}
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
+"""
+
+TOKEN_PASSDB = """
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {base}/oauth2.conf
+}}
+"""
+
+# The public key is the file keys/default/RS256/ID, where ID is the "kid" of the tokens.
+OAUTH2_CONFIG = """
+introspection_mode = local
+local_validation_key_dict = fs:posix:prefix={base}/keys/
+username_attribute = email
 """
 
 
@@ -85,11 +107,13 @@ class Mailbox:
 class Dovecot:
     host = "127.0.0.1"
 
-    def __init__(self, base: Path, certificates: Certificates):
+    def __init__(self, base: Path, certificates: Certificates, token_key: SigningKey | None = None):
+        """token_key: of the tokens which open the mailbox that they name as "email"."""
         self.pop3 = 0
         self.pop3s = 0
         self._base = base
         self._certificates = certificates
+        self._token_key = token_key
         self._process: subprocess.Popen | None = None
         self._numbers = itertools.count(1)
         self._secret = f"S3cret-{os.urandom(6).hex()}"
@@ -98,6 +122,8 @@ class Dovecot:
 
     def start(self) -> None:
         (self._base / "mail").mkdir()
+        if self._token_key:
+            self._trust(self._token_key)
         for attempt in range(5):
             self._configure()
             self._process = subprocess.Popen(
@@ -152,13 +178,22 @@ class Dovecot:
         for path in [maildir.parent, *maildir.parent.rglob("*")]:
             os.chown(path, self._owner, self._group)
 
+    def _trust(self, key: SigningKey) -> None:
+        (self._base / "oauth2.conf").write_text(OAUTH2_CONFIG.format(base=self._base))
+        path = self._base / f"keys/default/RS256/{key.id}"
+        path.parent.mkdir(parents=True)
+        path.write_text(key.public_pem())
+
     def _configure(self) -> None:
         self.pop3, self.pop3s = free_port(), free_port()
         me = pwd.getpwuid(os.getuid()).pw_name
         my_group = grp.getgrgid(os.getgid()).gr_name
+        tokens = self._token_key is not None
         (self._base / "dovecot.conf").write_text(
             CONFIG.format(
                 base=self._base,
+                mechanisms="plain login apop" + (" xoauth2 oauthbearer" if tokens else ""),
+                token_passdb=TOKEN_PASSDB.format(base=self._base) if tokens else "",
                 secret=self._secret,
                 certificate=self._certificates.good_rsa,
                 login_user="dovenull" if is_root() else me,

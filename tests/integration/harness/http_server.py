@@ -1,0 +1,289 @@
+"""An HTTP server that answers properly until a test tells it otherwise, and remembers what it was
+asked."""
+
+import contextlib
+import email.message
+import json
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+
+from harness.util import PATIENCE, Feed
+
+
+@dataclass
+class Request:
+    """Its repr shows nothing secret."""
+
+    method: str
+    path: str  # as it was sent, percent-encoded
+    query: dict[str, str]
+    headers: email.message.Message = field(repr=False)  # found by their names in any case
+    body: bytes = field(repr=False)
+    time: float = field(repr=False)  # monotonic, when all of it was there
+    peer: socket.socket = field(repr=False)
+    status: int | None = None  # of the answer, once there is one
+
+    def form(self) -> dict[str, str]:
+        return dict(urllib.parse.parse_qsl(self.body.decode("latin-1"), keep_blank_values=True))
+
+
+@dataclass
+class Response:
+    status: int
+    body: bytes | Iterator[bytes] = b""  # an iterator is sent in chunks
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def json(cls, status: int, value: object) -> "Response":
+        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+class Exchange:
+    """One request, and the means to answer it."""
+
+    def __init__(self, request: Request, answer, handler: BaseHTTPRequestHandler):
+        self.request = request
+        self._answer = answer
+        self._handler = handler
+
+    def proper(self) -> Response:
+        """The proper answer."""
+        return self._answer(self.request)
+
+    def reply(self, response: Response, length: int | None = None) -> None:
+        """length: what Content-Length says instead of the truth."""
+        self.request.status = response.status
+        self._handler.send_response(response.status)
+        for name, value in response.headers.items():
+            self._handler.send_header(name, value)
+        if isinstance(response.body, bytes):
+            self._handler.send_header("Content-Length", str(length or len(response.body)))
+            self._handler.end_headers()
+            self.send(response.body)
+        else:
+            self._handler.send_header("Transfer-Encoding", "chunked")
+            self._handler.end_headers()
+            for piece in response.body:
+                self.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.send(b"0\r\n\r\n")
+
+    def send(self, data: bytes) -> None:
+        """Anything at all."""
+        self._handler.wfile.write(data)
+
+    def hold(self) -> None:
+        """Says nothing more until the peer goes away."""
+        while self._handler.connection.recv(65536):
+            pass
+        self.close()
+
+    def close(self) -> None:
+        self._handler.close_connection = True
+
+
+# --- what a server may do with a request ---
+
+Behaviour = Callable[[Exchange], None]
+
+
+def proper(exchange: Exchange) -> None:
+    exchange.reply(exchange.proper())
+
+
+def once(behaviour: Behaviour, times: int = 1) -> Behaviour:
+    """The first so many requests; then it behaves."""
+    left = [behaviour] * times
+
+    def first_ones(exchange: Exchange) -> None:
+        try:
+            chosen = left.pop()
+        except IndexError:
+            chosen = proper
+        chosen(exchange)
+
+    return first_ones
+
+
+def where(matches: Callable[[Request], bool], behaviour: Behaviour) -> Behaviour:
+    """Only such requests."""
+    return lambda exchange: (behaviour if matches(exchange.request) else proper)(exchange)
+
+
+def after(event: threading.Event) -> Behaviour:
+    """The proper answer, but not before the test sets the event."""
+
+    def late(exchange: Exchange) -> None:
+        assert event.wait(PATIENCE * 2), "nobody released the answer"
+        proper(exchange)
+
+    return late
+
+
+def status(code: int, body: bytes = b"", **headers: str) -> Behaviour:
+    """status(503, Retry_After="1")"""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda exchange: exchange.reply(Response(code, body, named))
+
+
+def success(value: object) -> Behaviour:
+    """JSON, but not what one expects."""
+    return lambda exchange: exchange.reply(Response.json(200, value))
+
+
+def html(exchange: Exchange) -> None:
+    body = b"<!DOCTYPE html><title>Welcome</title><p>Please sign in.\n"
+    exchange.reply(Response(200, body, {"Content-Type": "text/html"}))
+
+
+def cut_json(exchange: Exchange) -> None:
+    """A complete body that holds half of the proper one."""
+    whole = exchange.proper()
+    exchange.reply(Response(whole.status, whole.body[: len(whole.body) // 2], whole.headers))
+
+
+def cut_off(exchange: Exchange) -> None:
+    """The connection ends in the middle of the body."""
+    whole = exchange.proper()
+    half = Response(whole.status, whole.body[: len(whole.body) // 2], whole.headers)
+    exchange.reply(half, length=len(whole.body))
+    exchange.close()
+
+
+def endless(exchange: Exchange) -> None:
+    """A body that goes on as long as somebody reads it."""
+    exchange.request.status = 200
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+    exchange.send(b'Transfer-Encoding: chunked\r\n\r\n2\r\n["\r\n')
+    size = 0x4000
+    while True:
+        exchange.send(b"%x\r\n%b\r\n" % (size, b"x" * size))
+
+
+def garbage(exchange: Exchange) -> None:
+    exchange.send(b"+OK this is not HTTP\r\n")
+    exchange.close()
+
+
+def silent(exchange: Exchange) -> None:
+    """An answer that never comes."""
+    exchange.hold()
+
+
+def close(exchange: Exchange) -> None:
+    exchange.close()
+
+
+# --- the server ---
+
+
+class HttpServer:
+    """Derive from it and define answer(). Its port is its own even while it is stopped. With tls it
+    is https://localhost."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None):
+        self.behaviour: Behaviour = proper
+        self.requests = Feed()
+        self.failures: list[BaseException] = []
+        self._tls = tls
+        self._listener: _Listener | None = None
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind(("127.0.0.1", 0))
+        self.port = self._reservation.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
+
+    def answer(self, request: Request) -> Response:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self._listener = _Listener(self, self._tls)
+
+    def stop(self) -> None:
+        """Connections are refused, and those that are open end."""
+        if self._listener:
+            self._listener.stop()
+            self._listener = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, kind, *rest) -> None:
+        self.stop()
+        self._reservation.close()
+        if kind is None and self.failures:
+            raise self.failures[0]
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, owner: HttpServer, tls: ssl.SSLContext | None):
+        super().__init__(("127.0.0.1", owner.port), _Handler)
+        self.owner = owner
+        self._open: set[socket.socket] = set()
+        if tls:
+            # The handshake is left to the first read, which is done by the connection's own thread.
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+        for sock in list(self._open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request, client_address) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request, client_address) -> None:
+        """Called where an exception is being handled."""
+        failure = sys.exception()
+        if not isinstance(failure, OSError):  # which only says that the peer has gone
+            self.owner.failures.append(failure)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        request = Request(
+            method=self.command,
+            path=path,
+            query=dict(urllib.parse.parse_qsl(query, keep_blank_values=True)),
+            headers=self.headers,
+            body=self.rfile.read(int(self.headers.get("Content-Length", 0))),
+            time=time.monotonic(),
+            peer=self.connection,
+        )
+        owner = self.server.owner
+        owner.requests.add(request)
+        owner.behaviour(Exchange(request, owner.answer, self))
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def log_message(self, *arguments) -> None:
+        pass

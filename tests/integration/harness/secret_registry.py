@@ -1,0 +1,45 @@
+"""Everything that must stay secret in a test, to be looked for where it must not be."""
+
+import base64
+import secrets
+import urllib.parse
+
+# What client secrets of SAP contain besides letters and digits.
+_AWKWARD = "$=-_"
+
+
+class Secrets:
+    """Makes secrets and remembers them, with those that others made (tokens)."""
+
+    def __init__(self):
+        self._values: dict[str, None] = {}
+
+    def new(self) -> str:
+        return self.add(secrets.token_urlsafe(24) + _AWKWARD)
+
+    def add(self, value: str) -> str:
+        self._values[value] = None
+        return value
+
+    def values(self) -> list[str]:
+        return list(self._values)
+
+    def shown_in(self, text: bytes) -> list[str]:
+        """Those that stand in the text: as they are, percent-encoded, or within base64."""
+        return [value for value in self.values() if any(form in text for form in _forms(value))]
+
+
+def _forms(value: str) -> list[bytes]:
+    raw = value.encode()
+    return [raw, urllib.parse.quote_plus(value).encode(), *_within_base64(raw)]
+
+
+def _within_base64(raw: bytes) -> list[bytes]:
+    """The characters that stand for these bytes alone, for each of the three places at which they
+    can begin in a group."""
+    found = []
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + raw)
+        whole_groups = (before + len(raw)) // 3 * 4
+        found.append(text[(before * 8 + 5) // 6 : whole_groups])
+    return found

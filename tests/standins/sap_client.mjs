@@ -1,0 +1,19 @@
+// Asks the Destination service for a destination, by SAP's own client.
+//
+//     node sap_client.mjs NAME
+//
+// The client finds the service key as in an application: in VCAP_SERVICES, or in a mounted Secret
+// below SERVICE_BINDING_ROOT. Prints, as JSON, what it made of the answer: null if there is no such
+// destination.
+
+import { getDestination } from '@sap-cloud-sdk/connectivity';
+import { setGlobalLogLevel } from '@sap-cloud-sdk/util';
+
+setGlobalLogLevel('error');
+try {
+  const destination = await getDestination({ destinationName: process.argv[2] });
+  console.log(JSON.stringify(destination));
+} catch (error) {
+  console.error(error);
+  process.exit(1);
+}
