@@ -13,80 +13,31 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "tests/unit/tls_peer.h"
 
-static char directory[] = "/tmp/test_tls.XXXXXX";
-static pid_t peer;
-static int peer_input;
-static struct {
-    char name[32];
-    int port;
-} servers[32];
-static size_t server_count;
 static struct tls_roots *roots;
-
-static void path_of(char *out, size_t cap, const char *file)
-{
-    text_fmt(out, cap, "%s/%s", directory, file);
-}
-
-/* tls_peer.py lies beside this file. */
-static void run_peer(const int *in, const int *out)
-{
-    char script[] = __FILE__, path[sizeof(script) + 16];
-    char *slash = strrchr(script, '/');
-    *slash = '\0';
-    text_fmt(path, sizeof(path), "%s/tls_peer.py", script);
-    dup2(in[0], STDIN_FILENO);
-    dup2(out[1], STDOUT_FILENO);
-    close(in[1]);
-    close(out[0]);
-    execlp("python3", "python3", path, directory, (char *)NULL);
-    _exit(127);
-}
 
 static int start_peer(void **state)
 {
-    int in[2], out[2];
-    char line[64], path[64];
+    char path[64];
     (void)state;
-    if (!mkdtemp(directory) || pipe(in) || pipe(out)) {
+    if (tls_peer_start() == ERR) {
         return -1;
     }
-    peer = fork();
-    if (peer == 0) {
-        run_peer(in, out);
-    }
-    close(in[0]);
-    close(out[1]);
-    peer_input = in[1];
-    FILE *f = fdopen(out[0], "r");
-    while (fgets(line, sizeof(line), f) && strcmp(line, "ready\n") != 0) {
-        if (server_count == ARRAY_LEN(servers) ||
-            sscanf(line, "%31s %d", servers[server_count].name, &servers[server_count].port) != 2) {
-            return -1;
-        }
-        server_count++;
-    }
-    fclose(f);
-    path_of(path, sizeof(path), "ca.crt");
+    tls_peer_path(path, sizeof(path), "ca.crt");
     roots = tls_roots_load(path, NULL);
     return roots ? 0 : -1;
 }
 
 static int stop_peer(void **state)
 {
-    char command[64];
     (void)state;
     tls_roots_unref(roots);
-    close(peer_input);
-    waitpid(peer, NULL, 0);
-    text_fmt(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
+    return tls_peer_stop();
 }
 
 /* A connection with a socket under it, or a string. */
@@ -173,12 +124,9 @@ static int link_handshake(struct link *l)
 
 static int dial_server(const char *server)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    for (size_t i = 0; i < server_count; i++) {
-        if (strcmp(servers[i].name, server) == 0) {
-            to.sin_port = htons((uint16_t)servers[i].port);
-        }
-    }
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(tls_peer_port(server)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(0, connect(fd, (struct sockaddr *)&to, sizeof(to)));
     return fd;
@@ -470,8 +418,8 @@ static void test_bad_certificates(void **state)
     } cases[] = {
         {"expired", "it expired on 2020-01-31"},
         {"future", "it is not valid before 2099-01-01"},
-        {"unknown", "not trusted: issuer Other CA is not among /tmp/test_tls."},
-        {"self", "not trusted: issuer self is not among /tmp/test_tls."},
+        {"unknown", "not trusted: issuer Other CA is not among /tmp/tls_peer."},
+        {"self", "not trusted: issuer self is not among /tmp/tls_peer."},
         {"weak", "it has, or is signed with, a weak or unknown kind of key"},
         {"purpose", "it is not meant for servers (key usage)"},
     };
@@ -508,7 +456,7 @@ static void test_chains(void **state)
 static struct tls_roots *load(const char *file, struct error *err)
 {
     char path[64];
-    path_of(path, sizeof(path), file);
+    tls_peer_path(path, sizeof(path), file);
     return tls_roots_load(path, err);
 }
 
@@ -544,7 +492,7 @@ static void test_roots(void **state)
     assert_null(load("empty.pem", &err));
     assert_non_null(strstr(err.text, "empty.pem: no usable CA certificate"));
     assert_null(load(".", &err));
-    path_of(path, sizeof(path), "ca.crt");
+    tls_peer_path(path, sizeof(path), "ca.crt");
     setenv("SSL_CERT_FILE", path, 1);
     struct tls_roots *found = tls_roots_load(NULL, &err);
     assert_string_equal(path, tls_roots_path(found));

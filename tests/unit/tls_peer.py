@@ -1,7 +1,8 @@
-"""TLS servers for test_tls: makes certificates in DIR, then serves until its input ends.
+"""TLS servers for unit tests: makes certificates in DIR, then serves until its input ends.
 
 Prints one line "NAME PORT" per server and "ready". A client says with its first line what it wants:
-ECHO n, SEND n, CLOSE (after one byte, with close_notify), DROP (after one byte, without) or INFO.
+ECHO n, SEND n, CLOSE (after one byte, with close_notify), DROP (after one byte, without), INFO, or
+GET, the first of many HTTP requests; each is told how many there have been.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 GOOD = "subjectAltName=DNS:mail.test,DNS:*.wild.test,IP:127.0.0.1,IP:2001:db8::25"
 OLD = ("20200101000000Z", "20200131000000Z")
@@ -83,6 +85,17 @@ def make_all(directory: Path) -> None:
     (directory / "empty.pem").write_text("no certificates here\n")
 
 
+def serve_http(stream: BinaryIO) -> None:
+    count, line = 1, b"GET"
+    while line:
+        while stream.readline().strip():
+            pass
+        body = f"request {count}\n".encode()
+        stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        stream.flush()
+        count, line = count + 1, stream.readline()
+
+
 def serve(connection: ssl.SSLSocket) -> None:
     stream = connection.makefile("rwb")
     command, _, argument = stream.readline().decode().strip().partition(" ")
@@ -94,6 +107,8 @@ def serve(connection: ssl.SSLSocket) -> None:
             stream.write(random.Random(int(argument)).randbytes(int(argument)))
         case "INFO":
             stream.write(f"{connection.version()} {int(connection.session_reused)}\n".encode())
+        case "GET":
+            serve_http(stream)
         case "CLOSE" | "DROP":
             stream.write(b"x")
     stream.flush()
