@@ -110,7 +110,7 @@ $(B)/ready/version: always
 
 # Files below $(B)/ready say what this machine has. Purposes of deps.sh:
 $(B)/ready/build $(B)/ready/test $(B)/ready/lint $(B)/ready/fuzz $(B)/ready/bench $(B)/ready/demo \
-		$(B)/ready/image: $(B)/ready/%: scripts/deps.sh
+		$(B)/ready/image $(B)/ready/cluster: $(B)/ready/%: scripts/deps.sh
 	@mkdir -p $(@D)
 	scripts/deps.sh $*
 	@touch $@
@@ -141,14 +141,15 @@ $(B)/ready/standins: $(wildcard tests/standins/*) tests/standins/.npmrc | $(B)/r
 	@touch $@
 
 ##@ Testing
-.PHONY: test unit integration fuzz
+.PHONY: test unit integration cluster-test fuzz
 tested = $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy $(B)/tproxy-image.tar
 # The parts run one after the other and none stops the others; the last line adds them up.
-test: $(B)/ready/venv $(B)/ready/standins $(tested) unit-programs ## all tests; ends with `N passed, N failed`
+test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) unit-programs ## all tests; ends with `N passed, N failed`
 	rm -rf $(B)/results
 	-$(run_tools)
 	-$(run_unit)
 	-$(run_integration)
+	-$(run_cluster)
 	@scripts/run-tests sum $(B)/results
 
 unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz targets (T=json: one)
@@ -157,14 +158,21 @@ unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz ta
 integration: $(B)/ready/venv $(B)/ready/standins $(tested) ## the binaries against real servers and clients (T=file K=name)
 	$(run_integration)
 
+cluster-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) ## the same in a Kubernetes cluster (T=file K=name)
+	$(run_cluster)
+
 run_tools = scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
 run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
 	$(B)/results/unit.json --jobs $(JOBS) $(UNIT:%=$(B)/dev/tests/unit/%) \
 	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
-run_integration = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev/tproxy) \
+run_integration = $(call run_pytest,integration,not cluster)
+# Without a control plane its tests fail, and are counted.
+run_cluster = scripts/build-cluster.sh >/dev/null; $(call run_pytest,cluster,cluster)
+# The result's name, and which tests by their marks.
+run_pytest = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev/tproxy) \
 	TPROXY_DYNAMIC_BIN=$(abspath $(B)/dynamic/tproxy) TPROXY_IMAGE=$(abspath $(B)/tproxy-image.tar) \
 	TPROXY_STANDINS=$(abspath $(B)/standins) \
-	scripts/run-tests pytest $(B)/results/integration.json $(B)/venv/bin/python -n $(JOBS) \
+	scripts/run-tests pytest $(B)/results/$(1).json $(B)/venv/bin/python -n $(JOBS) -m '$(2)' \
 	$(if $(K),-k '$(K)') tests/integration$(if $(T),/test_$(T).py)
 
 .PHONY: unit-programs
@@ -249,7 +257,7 @@ bench: $(B)/ready/bench $(B)/tproxy ## compare with HAProxy, nginx, Dovecot, Per
 ##@ The rest
 .PHONY: deps install clean help mbedtls-update
 deps: ## install all Debian packages that any of the goals needs
-	scripts/deps.sh build test lint fuzz bench demo image
+	scripts/deps.sh build test cluster lint fuzz bench demo image
 
 install: $(B)/tproxy ## copy the release binary to $(DESTDIR)$(PREFIX)/bin
 	install -D -m 755 $(B)/tproxy $(DESTDIR)$(PREFIX)/bin/tproxy

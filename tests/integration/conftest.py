@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.certs import Certificates
 from harness.destination_service import DestinationService
 from harness.dovecot import Dovecot
 from harness.image import Image
+from harness.kube import Kube
 from harness.messages import varied_messages
 from harness.oauth import OAuthServer, Provider
 from harness.secret_registry import Secrets
@@ -38,6 +40,12 @@ def pytest_generate_tests(metafunc):
         else:
             builds = ["release", "sanitized"]
         metafunc.parametrize("build", builds, scope="session")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "kube_programs" in item.fixturenames:
+            item.add_marker("cluster")
 
 
 def pytest_report_header(config):
@@ -109,6 +117,33 @@ def oauth(oauth_provider, secrets):
 def destination_service(oauth, secrets):
     with DestinationService(oauth, secrets) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def kube_programs() -> Path:
+    """etcd, kube-apiserver and kubectl. Tests that need them are those of `make cluster-test`."""
+    script = ROOT / "scripts/build-cluster.sh"
+    done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def kube(kube_programs):
+    """A control plane. Tests that do not reset() it find what others have left."""
+    with work_directory("kube") as directory, Kube(kube_programs, directory) as control_plane:
+        yield control_plane
+
+
+@pytest.fixture
+def make_kube(kube_programs, directory):
+    """Starts control planes with extra flags, for tests that kill them."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*flags: str) -> Kube:
+            place = Path(tempfile.mkdtemp(prefix="kube", dir=directory))
+            return stack.enter_context(Kube(kube_programs, place, *flags))
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,337 @@
+"""A Kubernetes control plane: etcd and kube-apiserver, with kubectl and plain requests to use them.
+
+There are no controllers and no nodes: nothing collects garbage, ends a namespace, makes a
+ServiceAccount or fills an EndpointSlice.
+"""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import trustme
+
+from harness.util import PATIENCE, until
+
+APPLY = "application/apply-patch+yaml"
+JSON = "application/json"
+MERGE = "application/merge-patch+json"
+
+# What the API server makes for itself.
+SYSTEM_NAMESPACES = {"kube-system", "kube-public", "kube-node-lease"}
+DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+_numbers = itertools.count(1)
+
+
+class ApiError(Exception):
+    """An answer of 400 or above. `status` is its Status object, {} if the body was none."""
+
+    def __init__(self, code: int, body: bytes):
+        super().__init__(f"{code} {body.decode(errors='replace')}")
+        self.code = code
+        self.status: dict = {}
+        with contextlib.suppress(ValueError):
+            self.status = json.loads(body)
+
+    @property
+    def reason(self) -> str:
+        return self.status.get("reason", "")
+
+
+class Kube:
+    """A control plane of its own in a directory. Extra arguments are flags of kube-apiserver."""
+
+    def __init__(self, programs: Path, directory: Path, *flags: str):
+        self.directory = directory
+        self.token = secrets.token_urlsafe(16)  # of an administrator
+        self.ca_file = directory / "ca.crt"
+        self.kubeconfig = directory / "kubeconfig"
+        self.programs = programs
+        self._flags = flags
+        self._trust = ssl.create_default_context()
+        self._etcd_port, self._port = _reserve_port(), _reserve_port()
+        self._etcd: subprocess.Popen | None = None
+        self._server: subprocess.Popen | None = None
+
+    # --- life ---
+
+    def __enter__(self) -> "Kube":
+        self._write_files()
+        etcd = f"http://127.0.0.1:{_port_of(self._etcd_port)}"
+        self._etcd = self._spawn(
+            "etcd",
+            f"--data-dir={self.directory / 'data'}",
+            f"--listen-client-urls={etcd}",
+            f"--advertise-client-urls={etcd}",
+            "--listen-peer-urls=http://127.0.0.1:0",
+            "--socket-reuse-port",
+            "--unsafe-no-fsync",
+        )
+        try:
+            self.restart()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for process in (self._server, self._etcd):
+            if process:
+                process.kill()
+                process.wait()
+        self._port.close()
+        self._etcd_port.close()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Ends the API server. etcd goes on, and with it all that was stored."""
+        self._server.send_signal(number)
+        self._server.wait(PATIENCE)
+
+    def restart(self) -> None:
+        """Starts the API server on the same port and data."""
+        pem = self.directory / "server.pem"
+        self._server = self._spawn(
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{_port_of(self._etcd_port)}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={_port_of(self._port)}",
+            "--permit-port-sharing",
+            f"--tls-cert-file={pem}",
+            f"--tls-private-key-file={pem}",
+            f"--cert-dir={self.directory}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={pem}",
+            f"--service-account-signing-key-file={pem}",
+            f"--token-auth-file={self.directory / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            # Without controllers no namespace has the ServiceAccount that it asks of pods.
+            "--disable-admission-plugins=ServiceAccount",
+            *self._flags,
+        )
+        until(self._ready, "the API server", every=0.05)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{_port_of(self._port)}"
+
+    def log(self) -> str:
+        """What etcd and the API server said."""
+        files = sorted(self.directory.glob("*.log"))
+        return "\n".join(f"{file.name}:\n{file.read_text(errors='replace')}" for file in files)
+
+    # --- credentials ---
+
+    def credentials(self, directory: Path, namespace: str, account: str) -> Path:
+        """The files which a pod of this ServiceAccount finds in its directory of credentials, with
+        a new token. Makes the account if it is not there."""
+        accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+        try:
+            self.create(accounts, {"metadata": {"name": account}})
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        token = self.create(f"{accounts}/{account}/token", {"spec": {}})["status"]["token"]
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)
+        files = {"ca.crt": self.ca_file.read_text(), "namespace": namespace, "token": token}
+        for name, text in files.items():
+            aside = directory / f"{name}.new"
+            aside.write_text(text)
+            aside.chmod(0o644)
+            aside.rename(directory / name)
+        return directory
+
+    # --- kubectl ---
+
+    def kubectl(
+        self, *arguments: str, input: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess:
+        """Runs kubectl as the administrator. With check it must succeed."""
+        done = subprocess.run(
+            [self.programs / "kubectl", *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            check=False,
+            env={
+                "HOME": str(self.directory),
+                "KUBECONFIG": str(self.kubeconfig),
+                "PATH": os.environ.get("PATH", ""),
+            },
+        )
+        if check:
+            assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done
+
+    def apply(self, *objects: dict) -> None:
+        """kubectl apply."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.kubectl("apply", "-f", "-", input=text)
+
+    # --- plain requests; paths are those of the API ---
+
+    def connect(self) -> http.client.HTTPSConnection:
+        """A connection of HTTP's; whoever uses it closes it."""
+        return http.client.HTTPSConnection(
+            "127.0.0.1", _port_of(self._port), timeout=PATIENCE, context=self._trust
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: dict | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        token: str = "",
+    ) -> dict:
+        """One request, by the administrator unless there is another token."""
+        with self._ask(method, path, body, content_type, accept, token) as answer:
+            return json.loads(answer.read())
+
+    def get(self, path: str) -> dict:
+        return self.request("GET", path)
+
+    def items(self, path: str) -> list[dict]:
+        return self.get(path)["items"] or []
+
+    def create(self, path: str, fields: dict) -> dict:
+        return self.request("POST", path, fields)
+
+    def patch(self, path: str, change: dict, content_type: str = MERGE) -> dict:
+        return self.request("PATCH", path, change, content_type)
+
+    def delete(self, path: str) -> dict:
+        return self.request("DELETE", path)
+
+    def watch(self, path: str) -> Iterator[dict]:
+        """The events of a watch, until it ends. The path carries the parameters; `watch=1` too."""
+        with self._ask("GET", path) as answer:
+            for line in answer:
+                yield json.loads(line)
+
+    def namespace(self, **labels: str) -> str:
+        """The name of a new namespace."""
+        name = f"test-{next(_numbers)}"
+        self.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        return name
+
+    def reset(self) -> None:
+        """Removes all objects in namespaces and the namespaces themselves, but for those which the
+        API server needs. Definitions of custom resources, and other objects that are in no
+        namespace, stay."""
+        for kind in self._namespaced_kinds():
+            spaces = set()
+            for item in self.items("/".join(kind)):
+                about = item["metadata"]
+                if about["namespace"] in SYSTEM_NAMESPACES:
+                    continue
+                spaces.add(about["namespace"])
+                if about.get("finalizers"):
+                    path = _in_namespace(kind, about["namespace"]) + f"/{about['name']}"
+                    self.patch(path, {"metadata": {"finalizers": None}})
+            for space in spaces:
+                others = "?fieldSelector=metadata.name!=kubernetes"
+                self.delete(_in_namespace(kind, space) + others)
+        for item in self.items("/api/v1/namespaces"):
+            name = item["metadata"]["name"]
+            if name not in SYSTEM_NAMESPACES | {"default"}:
+                path = f"/api/v1/namespaces/{name}"
+                ending = self.delete(path)
+                self.request("PUT", f"{path}/finalize", {**ending, "spec": {"finalizers": []}})
+
+    # --- inside ---
+
+    def _namespaced_kinds(self) -> list[tuple[str, str]]:
+        """Those whose objects can be listed and deleted: the path of their API, and the plural."""
+        kinds = {}
+        for root in ("/api", "/apis"):
+            for group in self.request("GET", root, accept=DISCOVERY)["items"]:
+                name = group["metadata"].get("name", "")
+                for version in group["versions"]:
+                    api = "/".join(filter(None, (root, name, version["version"])))
+                    for kind in version.get("resources", []):
+                        able = {"list", "deletecollection"} <= set(kind["verbs"])
+                        if able and kind["scope"] == "Namespaced":
+                            kinds.setdefault((name, kind["resource"]), (api, kind["resource"]))
+        return list(kinds.values())
+
+    @contextlib.contextmanager
+    def _ask(self, method, path, body=None, content_type=JSON, accept=JSON, token=""):
+        headers = {"Authorization": f"Bearer {token or self.token}", "Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        with contextlib.closing(self.connect()) as connection:
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, text, headers)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise ApiError(answer.status, answer.read())
+            yield answer
+
+    def _ready(self) -> bool:
+        assert self._server.poll() is None, f"the API server does not start:\n{self.log()[-4000:]}"
+        with contextlib.suppress(OSError, ApiError):
+            with self._ask("GET", "/readyz"):
+                return True
+        return False
+
+    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen:
+        with (self.directory / f"{program}.log").open("ab") as log:
+            return subprocess.Popen(
+                [self.programs / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+            )
+
+    def _write_files(self) -> None:
+        authority = trustme.CA(organization_name="cluster")
+        authority.configure_trust(self._trust)
+        # One key for all that the API server wants a key for.
+        server = authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+        server.private_key_and_cert_chain_pem.write_to_path(self.directory / "server.pem")
+        authority.cert_pem.write_to_path(self.ca_file)
+        tokens = self.directory / "tokens.csv"
+        tokens.write_text(f'{self.token},admin,admin,"system:masters"\n')
+        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
+        }
+        self.kubeconfig.write_text(json.dumps(kubeconfig))
+
+
+def _in_namespace(kind: tuple[str, str], namespace: str) -> str:
+    api, plural = kind
+    return f"{api}/namespaces/{namespace}/{plural}"
+
+
+def _reserve_port() -> socket.socket:
+    """Keeps a port of 127.0.0.1 for programs that are willing to share it, dead or alive."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+def _port_of(sock: socket.socket) -> int:
+    return sock.getsockname()[1]
