@@ -568,6 +568,8 @@ def test_commands_of_the_document(make_kube, kube_programs, directory):
         assert done.returncode == 0, done.stderr
 
     commands = blocks("docs/install.md", "sh")
+    (more,) = blocks("docs/install.md", "yaml")
+    commands.insert(1, f"cat >>install/kustomization.yaml <<'END'\n{more}END\n")
     run([text for text in commands if "kubectl delete" not in text])
     for namespace, name in ((HOME, "tproxy"), ("second", "tproxy-second")):
         path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
@@ -575,6 +577,7 @@ def test_commands_of_the_document(make_kube, kube_programs, directory):
         if namespace == HOME:
             (container,) = template["spec"]["containers"]
             assert container["image"] == "registry.example.com/mail/tproxy:1.0"
+            assert container["resources"]["limits"]["memory"] == "256Mi"
             assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "true"
         account = template["spec"]["serviceAccountName"]
         user = f"system:serviceaccount:{namespace}:{account}"
