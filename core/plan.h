@@ -15,17 +15,21 @@
 
 /* Labels of all that we write. The values of long names are cut and end in a digest; the full names
  * stand in annotations of the same keys. */
-#define PLAN_LABEL_MANAGED "app.kubernetes.io/managed-by" /* "tproxy" */
+#define PLAN_LABEL_MANAGED "app.kubernetes.io/managed-by" /* PLAN_MANAGER */
 #define PLAN_LABEL_HOME "tproxy/home"                     /* namespace of the installation */
 #define PLAN_LABEL_CR_NAMESPACE "tproxy/destination-namespace"
 #define PLAN_LABEL_CR_NAME "tproxy/destination-name"
+
+#define PLAN_MANAGER "tproxy"
 
 /* The pods of an installation. */
 #define PLAN_POD_SELECTOR                                                                          \
     "{\"app.kubernetes.io/instance\":\"tproxy\",\"app.kubernetes.io/name\":\"tproxy\"}"
 
-/* Bound of each of the objects below, octets. */
-enum { PLAN_OBJECT_MAX = 64 * 1024 };
+/* Bound of each of the objects below, octets: enough for a policy of 10,000 ports none of which is
+ * the next of another. What appends one gives ERR when it does not fit; what it has appended by
+ * then is of no use. */
+enum { PLAN_OBJECT_MAX = 512 * 1024 };
 
 /* ---- conditions ---- */
 
@@ -41,18 +45,18 @@ struct condition {
 /* ConfigurationSuccessful, with SAP's message. */
 void plan_success(struct condition *c, const char *service);
 
-/* A condition that is not met. */
+/* A condition that is not met. The message is cut at its bound, and made fit for JSON. */
 void plan_failure(struct condition *c, const char *reason, const char *fmt, ...) printf_like(3, 4);
 
-/* What a verdict about the destination of `cr` means; `text` is the sentence that came with it.
- * VERDICT_OK does not get here. */
+/* What a verdict about the destination of `cr` means, with SAP's sentence where there is one;
+ * `text` is the sentence that came with it. VERDICT_OK does not get here. */
 void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict, const char *text);
 
 /* Does the CR's status say that already? */
 bool plan_condition_shown(const struct cr *cr, const struct condition *c);
 
-/* Appends the merge patch of the CR's status: its other conditions, then Available. `now`: RFC 3339,
- * seconds. */
+/* Appends the merge patch of the CR's status: its other conditions, then Available. `now`: RFC
+ * 3339, seconds. */
 int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
                 const char *now) warn_unused;
 
@@ -63,8 +67,8 @@ int plan_event(struct buf *out, const struct cr *cr, const char *name, const cha
 
 /* ---- Services ---- */
 
-/* Can it be the name of a Service (RFC 1035 label of at most 63 octets)? NULL, or what is wrong with
- * it, in words; static storage. */
+/* Can it be the name of a Service (RFC 1035 label of at most 63 octets)? NULL, or what is wrong, in
+ * words ("it is longer than 63 characters"); static storage. */
 const char *plan_name_objection(const char *name);
 
 /* Of both Services of a CR. */
@@ -87,9 +91,11 @@ struct service {
     char *namespace, *name, *uid, *created;
     char *cr_namespace, *cr_name; /* whose it is, by labels and annotations; NULL: not ours */
     bool deleting;
-    uint16_t port, target_port; /* 0 for an ExternalName Service */
-    uint64_t digest;            /* of all that we write into one: two that are equal here need no
-                                   write */
+    uint16_t port,
+        target_port; /* of our entry in `ports`; 0 for an ExternalName Service, or without
+                                   such an entry */
+    uint64_t digest; /* of all that we write into one: two that are equal here need no
+                                   write. What the API server and others add does not count */
 };
 
 /* Fills *service from an object, also from one of the two above. ERR when it is none; *service is
@@ -103,7 +109,8 @@ bool service_is_alias(struct json_value object);
 
 /* ---- NetworkPolicies ---- */
 
-/* Admits to `ports` (sorted) the pods of namespace `from`, or of all namespaces when it is NULL. */
+/* Admits to `ports` (sorted, one at least) the pods of namespace `from`, or of all namespaces when
+ * it is NULL. */
 struct plan_policy {
     const char *home;
     const char *from;
@@ -112,7 +119,9 @@ struct plan_policy {
     size_t n_ports;
 };
 
-/* The name of the policy: stable, and unique for each `from`. */
+enum { PLAN_POLICY_NAME_SIZE = 96 };
+
+/* The name of the policy: stable, unique for each `from`, no longer than PLAN_POLICY_NAME_SIZE. */
 void plan_policy_name(char *out, size_t cap, const char *from);
 int plan_policy(struct buf *out, const struct plan_policy *p) warn_unused;
 

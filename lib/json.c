@@ -707,12 +707,11 @@ static uint64_t hash(uint64_t h, struct str s)
     return h;
 }
 
-static uint64_t hash_string(uint64_t h, struct json_value v)
+/* Of the inside of a string, decoded. */
+static uint64_t hash_string(uint64_t h, struct str in)
 {
-    struct str s = {0};
-    char *decoded = json_strdup(v, &s.n);
-    s.p = decoded;
-    h = hash(h, s);
+    char *decoded = mem_alloc(in.n);
+    h = hash(h, (struct str){decoded, decode(in, decoded)});
     free(decoded);
     return h;
 }
@@ -735,7 +734,7 @@ uint64_t json_digest(struct json_value v)
     case JSON_NUMBER:
         return hash(h, inside(v));
     case JSON_STRING:
-        return hash_string(h, v);
+        return hash_string(h, inside(v));
     case JSON_ARRAY:
         for (struct json_value e = json_first(v); json_exists(e); e = json_next(e)) {
             h = combine(h, json_digest(e));
@@ -747,7 +746,7 @@ uint64_t json_digest(struct json_value v)
     /* A sum does not depend on the order of what goes into it. */
     for (struct json_value m = json_first(v); json_exists(m); m = json_next(m)) {
         if (json_type(m) != JSON_NULL) {
-            sum += combine(hash_string(h, json_key(m)), json_digest(m));
+            sum += combine(hash_string(h, inside(json_key(m))), json_digest(m));
         }
     }
     return combine(h, sum);

@@ -10,27 +10,18 @@
 
 #include <cmocka.h>
 
-#include "lib/mem.h"
 #include "lib/text.h"
+#include "tests/unit/objects.h"
 
 static struct error err;
 
-/* Of JSON in which apostrophes stand for quotation marks. */
 static int parse(struct cr *cr, const char *text)
 {
-    char *copy = mem_strdup(text);
-    for (char *p = copy; *p; p++) {
-        *p = *p == '\'' ? '"' : *p;
-    }
-    struct json *doc = json_parse(str_of(copy), &err);
-    if (!doc) {
-        fail_msg("%s: %s", err.text, copy);
-    }
+    struct object o = object_of(text);
     err = (struct error){0};
-    int result = cr_parse(cr, json_root(doc), "tproxy", &err);
+    int result = cr_parse(cr, o.root, "tproxy", &err);
     assert_int_equal(result < 0, err.text[0] != '\0');
-    json_free(doc);
-    free(copy);
+    object_free(&o);
     return result;
 }
 

@@ -1,0 +1,442 @@
+/* The objects that the controller writes, and what it keeps of those that are there. */
+#include "core/plan.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/digest.h"
+#include "lib/mem.h"
+#include "lib/text.h"
+
+/* Bounds of the Kubernetes API, octets: a label's value; an Event's note and the name of the
+ * process that reports it. */
+enum { LABEL_MAX = 63, NOTE_MAX = 1024, INSTANCE_MAX = 128 };
+
+#define POD_LABEL_INSTANCE "app.kubernetes.io/instance"
+#define POD_LABEL_NAME "app.kubernetes.io/name"
+
+/* Meshes that sniff protocols wait for the client to speak first: name and appProtocol of the port
+ * tell them not to. */
+#define PORT_NAME "tcp-pop3"
+
+/* ---- conditions ---- */
+
+void plan_success(struct condition *c, const char *service)
+{
+    *c = (struct condition){.available = true, .reason = verdict_reason(VERDICT_OK, false)};
+    text_fmt(c->message, sizeof(c->message),
+             "Technical connectivity is configured. Kubernetes service with name %s is created.",
+             service);
+}
+
+void plan_failure(struct condition *c, const char *reason, const char *fmt, ...)
+{
+    char text[PLAN_MESSAGE_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    *c = (struct condition){.reason = reason};
+    /* What the API server stores otherwise than we wrote it would be written again and again. */
+    text_printable(c->message, sizeof(c->message), str_of(text));
+}
+
+#define NOT_CONFIGURED "Technical connectivity is not configured. "
+#define REFERRED "Destination '%s' referred in Destination CR '%s' "
+
+void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict, const char *text)
+{
+    const char *reason = verdict_reason(verdict, false);
+    switch (verdict) {
+    case VERDICT_NOT_FOUND:
+        plan_failure(c, reason,
+                     NOT_CONFIGURED REFERRED "is not found. Inspect the Destination CR or contact "
+                                             "the Destination Administrator.",
+                     cr->destination, cr->name);
+        return;
+    case VERDICT_INSTANCE_NOT_CONFIGURED:
+        /* A blank: a comment of SAP's samples that became a part of the name. */
+        plan_failure(c, reason,
+                     NOT_CONFIGURED "The Destination service instance name in the Destination CR "
+                                    "'%s' is not configured as expected. %s%s",
+                     cr->name, text,
+                     cr->instance && strchr(cr->instance, ' ')
+                         ? " (The name contains a blank: in YAML a comment begins with '#'.)"
+                         : "");
+        return;
+    case VERDICT_UNREADABLE:
+        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be read: %s", cr->destination,
+                     cr->name, text);
+        return;
+    case VERDICT_TYPE_NOT_SUPPORTED:
+    case VERDICT_PROXY_TYPE_NOT_SUPPORTED:
+    case VERDICT_AUTHENTICATION_NOT_SUPPORTED:
+    case VERDICT_URL_NOT_SUPPORTED:
+    case VERDICT_LOOPBACK_URL_NOT_SUPPORTED:
+    case VERDICT_KEY_STORE_INVALID:
+    case VERDICT_CONFIGURATION_FAILED:
+        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be used: %s", cr->destination,
+                     cr->name, text);
+        return;
+    case VERDICT_OK:
+    case VERDICT_COUNT:
+        break;
+    }
+    assert(false);
+}
+
+static const char *status_of(const struct condition *c)
+{
+    return c->available ? "True" : "False";
+}
+
+bool plan_condition_shown(const struct cr *cr, const struct condition *c)
+{
+    const struct cr_condition *shown = &cr->available;
+    return shown->status && strcmp(shown->status, status_of(c)) == 0 &&
+           strcmp(shown->reason, c->reason) == 0 && strcmp(shown->message, c->message) == 0;
+}
+
+int plan_status(struct buf *out, const struct cr *cr, const struct condition *c, const char *now)
+{
+    const char *others = cr->other_conditions;
+    if (json_fmt(out, "{'status':{'conditions':[") < 0 ||
+        (others && buf_fmt(out, "%s,", others) < 0)) {
+        return ERR;
+    }
+    return json_fmt(out,
+                    "{'type':'Available','status':%s,'reason':%s,'message':%s,"
+                    "'lastUpdateTime':%s}]}}",
+                    status_of(c), c->reason, c->message, now);
+}
+
+int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,
+               bool warning, const char *reason, const char *note, const char *now)
+{
+    char note_text[NOTE_MAX + 1], instance_text[INSTANCE_MAX + 1];
+    text_printable(note_text, sizeof(note_text), str_of(note));
+    text_printable(instance_text, sizeof(instance_text), str_of(instance));
+    return json_fmt(out,
+                    "{'apiVersion':'events.k8s.io/v1','kind':'Event',"
+                    "'metadata':{'name':%s,'namespace':%s},'eventTime':%s,"
+                    "'reportingController':'tproxy/controller','reportingInstance':%s,"
+                    "'action':'Configure','reason':%s,'type':%s,'note':%s,'regarding':{"
+                    "'apiVersion':'" CR_API_VERSION "','kind':'" CR_KIND "',"
+                    "'namespace':%s,'name':%s,'uid':%s}}",
+                    name, cr->namespace, now, instance_text, reason, warning ? "Warning" : "Normal",
+                    note_text, cr->namespace, cr->name, cr->uid);
+}
+
+/* ---- names ---- */
+
+const char *plan_name_objection(const char *name)
+{
+    size_t n = strlen(name);
+    if (n > LABEL_MAX) {
+        return "it is longer than 63 characters";
+    }
+    if (strchr(name, '.')) {
+        return "it contains a dot";
+    }
+    if (name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-")]) {
+        return "it contains something else than lower-case letters, digits and '-'";
+    }
+    if (name[0] < 'a' || name[0] > 'z') {
+        return "it does not begin with a letter";
+    }
+    return name[n - 1] == '-' ? "it ends in '-'" : NULL;
+}
+
+/* A name as the value of a label: cut, with a digest of the whole, when it is too long for one. */
+static void label_value(char out[LABEL_MAX + 1], const char *name)
+{
+    enum { DIGITS = 16 };
+    unsigned char digest[DIGEST_SHA256_SIZE];
+    struct str whole = str_of(name);
+    if (whole.n <= LABEL_MAX) {
+        text_fmt(out, LABEL_MAX + 1, "%s", name);
+        return;
+    }
+    digest_sha256(digest, &whole, 1);
+    size_t n = text_fmt(out, LABEL_MAX + 1, "%.*s-", LABEL_MAX - DIGITS - 1, name);
+    for (size_t i = 0; i < DIGITS / 2; i++) {
+        n += text_fmt(out + n, LABEL_MAX + 1 - n, "%02x", digest[i]);
+    }
+}
+
+/* ---- Services ---- */
+
+static int put_metadata(struct buf *out, const struct plan_service *s, const char *namespace)
+{
+    char cr_name[LABEL_MAX + 1];
+    label_value(cr_name, s->cr->name);
+    int rc = json_fmt(out,
+                      "{'apiVersion':'v1','kind':'Service','metadata':{'name':%s,'namespace':%s,"
+                      "'labels':{'" PLAN_LABEL_MANAGED "':'" PLAN_MANAGER "',"
+                      "'" PLAN_LABEL_HOME "':%s,'" PLAN_LABEL_CR_NAMESPACE "':%s,"
+                      "'" PLAN_LABEL_CR_NAME "':%s},'annotations':{"
+                      "'" PLAN_LABEL_CR_NAMESPACE "':%s,'" PLAN_LABEL_CR_NAME "':%s}",
+                      s->name, namespace, s->home, s->cr->namespace, cr_name, s->cr->namespace,
+                      s->cr->name);
+    return rc == OK && s->uid ? json_fmt(out, ",'uid':%s", s->uid) : rc;
+}
+
+static int put_port(struct buf *out, uint16_t port, uint16_t target_port)
+{
+    return json_fmt(out,
+                    "'ports':[{'name':'" PORT_NAME "','protocol':'TCP','appProtocol':'tcp',"
+                    "'port':%d,'targetPort':%d}]}}",
+                    port, target_port);
+}
+
+int plan_home_service(struct buf *out, const struct plan_service *s)
+{
+    if (put_metadata(out, s, s->home) < 0 ||
+        json_fmt(out, "},'spec':{'type':'ClusterIP','ipFamilyPolicy':'PreferDualStack',"
+                      "'selector':" PLAN_POD_SELECTOR ",") < 0) {
+        return ERR;
+    }
+    return put_port(out, s->port, s->target_port);
+}
+
+int plan_alias_service(struct buf *out, const struct plan_service *s)
+{
+    char host[512];
+    text_fmt(host, sizeof(host), "%s.%s.svc.%s", s->name, s->home, s->domain);
+    /* blockOwnerDeletion would take the right to update finalizers of Destinations. */
+    if (put_metadata(out, s, s->cr->namespace) < 0 ||
+        json_fmt(out,
+                 ",'ownerReferences':[{'apiVersion':'" CR_API_VERSION "','kind':'" CR_KIND "',"
+                 "'name':%s,'uid':%s,'controller':true}]},"
+                 "'spec':{'type':'ExternalName','externalName':%s,",
+                 s->cr->name, s->cr->uid, host) < 0) {
+        return ERR;
+    }
+    /* A port of an alias says what there is and leads nowhere. */
+    return put_port(out, s->port, s->port);
+}
+
+/* A name of an object; NULL when it is none. */
+static char *name_of(struct json_value v)
+{
+    size_t n = 0;
+    char *name = json_strdup(v, &n);
+    if (name && n > 0 && n <= CR_NAME_MAX && !text_has_control((struct str){name, n})) {
+        return name;
+    }
+    free(name);
+    return NULL;
+}
+
+static char *text_or_empty(struct json_value v)
+{
+    char *text = name_of(v);
+    return text ? text : mem_strdup("");
+}
+
+/* What stands under `key`: the whole name in the annotation, if it is the one whose label this is;
+ * or else the label. */
+static char *whole_name(struct json_value metadata, const char *key)
+{
+    char *label = name_of(json_get(json_get(metadata, "labels"), key));
+    char *whole = name_of(json_get(json_get(metadata, "annotations"), key));
+    char expected[LABEL_MAX + 1];
+    if (label && whole) {
+        label_value(expected, whole);
+        if (strcmp(label, expected) == 0) {
+            free(label);
+            return whole;
+        }
+    }
+    free(whole);
+    return label;
+}
+
+static bool is_ours(struct json_value metadata, const char *home)
+{
+    struct json_value labels = json_get(metadata, "labels");
+    return json_is(json_get(labels, PLAN_LABEL_MANAGED), PLAN_MANAGER) &&
+           json_is(json_get(labels, PLAN_LABEL_HOME), home);
+}
+
+/* The element of an array whose member `key` is `value`. */
+static struct json_value element(struct json_value array, const char *key, const char *value)
+{
+    struct json_value e = json_first(array);
+    while (json_exists(e) && !json_is(json_get(e, key), value)) {
+        e = json_next(e);
+    }
+    return e;
+}
+
+static uint64_t digest_of(const struct json_value *parts, size_t n)
+{
+    uint64_t h = 0;
+    for (size_t i = 0; i < n; i++) {
+        h = (h ^ json_digest(parts[i])) * 0x9E3779B97F4A7C15u;
+        h ^= h >> 29; /* so that the order counts */
+    }
+    return h;
+}
+
+/* Field by field. PreferDualStack is not among them: clusters drop it that know one family only.
+ * Nor is what a Service of the other type had left behind. */
+static uint64_t service_digest(struct json_value object)
+{
+    struct json_value metadata = json_get(object, "metadata"), spec = json_get(object, "spec");
+    bool alias = json_is(json_get(spec, "type"), "ExternalName");
+    struct json_value labels = json_get(metadata, "labels");
+    struct json_value annotations = json_get(metadata, "annotations");
+    struct json_value owner = element(json_get(metadata, "ownerReferences"), "kind", CR_KIND);
+    struct json_value selector = json_get(spec, "selector");
+    struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
+    const struct json_value parts[] = {
+        json_get(labels, PLAN_LABEL_MANAGED),
+        json_get(labels, PLAN_LABEL_HOME),
+        json_get(labels, PLAN_LABEL_CR_NAMESPACE),
+        json_get(labels, PLAN_LABEL_CR_NAME),
+        json_get(annotations, PLAN_LABEL_CR_NAMESPACE),
+        json_get(annotations, PLAN_LABEL_CR_NAME),
+        json_get(owner, "uid"),
+        json_get(spec, "type"),
+        alias ? json_get(spec, "externalName") : (struct json_value){0},
+        json_get(selector, POD_LABEL_INSTANCE),
+        json_get(selector, POD_LABEL_NAME),
+        json_get(port, "protocol"),
+        json_get(port, "appProtocol"),
+        json_get(port, "port"),
+        json_get(port, "targetPort"),
+    };
+    return digest_of(parts, ARRAY_LEN(parts));
+}
+
+static uint16_t port_of(struct json_value v)
+{
+    int64_t port = 0;
+    return json_int64(v, &port) == OK && port > 0 && port <= UINT16_MAX ? (uint16_t)port : 0;
+}
+
+int service_parse(struct service *service, struct json_value object, const char *home)
+{
+    struct json_value metadata = json_get(object, "metadata"), spec = json_get(object, "spec");
+    *service = (struct service){
+        .namespace = name_of(json_get(metadata, "namespace")),
+        .name = name_of(json_get(metadata, "name")),
+        .uid = text_or_empty(json_get(metadata, "uid")),
+        .created = text_or_empty(json_get(metadata, "creationTimestamp")),
+        .deleting = json_given(json_get(metadata, "deletionTimestamp")),
+        .digest = service_digest(object),
+    };
+    if (!service->namespace || !service->name) {
+        service_clear(service);
+        return ERR;
+    }
+    if (is_ours(metadata, home)) {
+        service->cr_namespace = whole_name(metadata, PLAN_LABEL_CR_NAMESPACE);
+        service->cr_name = whole_name(metadata, PLAN_LABEL_CR_NAME);
+    }
+    if (!service->cr_namespace || !service->cr_name) {
+        free(service->cr_namespace);
+        free(service->cr_name);
+        service->cr_namespace = service->cr_name = NULL;
+    }
+    if (!json_is(json_get(spec, "type"), "ExternalName")) {
+        struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
+        service->port = port_of(json_get(port, "port"));
+        service->target_port = port_of(json_get(port, "targetPort"));
+    }
+    return OK;
+}
+
+void service_clear(struct service *service)
+{
+    free(service->namespace);
+    free(service->name);
+    free(service->uid);
+    free(service->created);
+    free(service->cr_namespace);
+    free(service->cr_name);
+    *service = (struct service){0};
+}
+
+/* Is it "name.namespace.svc..." or "name-suffix.namespace.svc..."? */
+static bool points_home(struct str host, struct str name)
+{
+    struct str first = str_cut(&host, '.');
+    struct str namespace = str_cut(&host, '.');
+    struct str svc = str_cut(&host, '.');
+    return first.n >= name.n && memcmp(first.p, name.p, name.n) == 0 &&
+           (first.n == name.n || first.p[name.n] == '-') && namespace.n > 0 && str_eq(svc, "svc");
+}
+
+bool service_is_alias(struct json_value object)
+{
+    struct json_value spec = json_get(object, "spec");
+    char *name = name_of(json_get(json_get(object, "metadata"), "name"));
+    char *host = name_of(json_get(spec, "externalName"));
+    bool is = json_is(json_get(spec, "type"), "ExternalName") && name && host &&
+              points_home(str_of(host), str_of(name));
+    free(name);
+    free(host);
+    return is;
+}
+
+/* ---- NetworkPolicies ---- */
+
+void plan_policy_name(char *out, size_t cap, const char *from)
+{
+    text_fmt(out, cap, "tproxy-%s%s", from ? "namespace-" : "clusterwide", from ? from : "");
+}
+
+/* Runs of ports become ranges. */
+static int put_ports(struct buf *out, const uint16_t *ports, size_t n)
+{
+    for (size_t i = 0, last; i < n; i = last + 1) {
+        for (last = i; last + 1 < n && ports[last + 1] == ports[last] + 1; last++) {
+        }
+        if (buf_add(out, ",", i > 0) < 0 ||
+            json_fmt(out, "{'protocol':'TCP','port':%d", ports[i]) < 0 ||
+            (last > i && json_fmt(out, ",'endPort':%d", ports[last]) < 0) ||
+            buf_add(out, "}", 1) < 0) {
+            return ERR;
+        }
+    }
+    return OK;
+}
+
+int plan_policy(struct buf *out, const struct plan_policy *p)
+{
+    char name[PLAN_POLICY_NAME_SIZE];
+    assert(p->n_ports > 0); /* a policy without a list of ports admits to all of them */
+    plan_policy_name(name, sizeof(name), p->from);
+    if (json_fmt(out,
+                 "{'apiVersion':'networking.k8s.io/v1','kind':'NetworkPolicy','metadata':{"
+                 "'name':%s,'namespace':%s,'labels':{'" PLAN_LABEL_MANAGED "':'" PLAN_MANAGER "',"
+                 "'" PLAN_LABEL_HOME "':%s}",
+                 name, p->home, p->home) < 0 ||
+        (p->uid && json_fmt(out, ",'uid':%s", p->uid) < 0) ||
+        json_fmt(out, "},'spec':{'podSelector':{'matchLabels':" PLAN_POD_SELECTOR "},"
+                      "'policyTypes':['Ingress'],'ingress':[{'from':[{'namespaceSelector':{") < 0 ||
+        (p->from &&
+         json_fmt(out, "'matchLabels':{'kubernetes.io/metadata.name':%s}", p->from) < 0) ||
+        json_fmt(out, "}}],'ports':[") < 0 || put_ports(out, p->ports, p->n_ports) < 0) {
+        return ERR;
+    }
+    return json_fmt(out, "]}]}}");
+}
+
+uint64_t plan_policy_digest(struct json_value object)
+{
+    struct json_value labels = json_get(json_get(object, "metadata"), "labels");
+    struct json_value spec = json_get(object, "spec");
+    struct json_value selector = json_get(json_get(spec, "podSelector"), "matchLabels");
+    const struct json_value parts[] = {
+        json_get(labels, PLAN_LABEL_MANAGED),   json_get(labels, PLAN_LABEL_HOME),
+        json_get(selector, POD_LABEL_INSTANCE), json_get(selector, POD_LABEL_NAME),
+        json_get(spec, "policyTypes"),          json_get(spec, "ingress"),
+    };
+    return digest_of(parts, ARRAY_LEN(parts));
+}
