@@ -1,0 +1,151 @@
+/* The answers of the Destination service. */
+#include "core/dest_answer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/properties.h"
+#include "core/token_answer.h"
+#include "lib/json.h"
+
+/* ---- the token ---- */
+
+/* Properties that hold secrets, which a token service might repeat. */
+static const char *const secret_properties[] = {
+    "clientSecret",
+    "tokenServicePassword",
+    "Password",
+    "mail.password",
+};
+
+static int no_token(struct json_value why, const struct properties *props, struct error *err)
+{
+    struct str known[ARRAY_LEN(secret_properties)] = {0};
+    char said[170];
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        known[i].p = properties_get(props, secret_properties[i], &known[i].n);
+    }
+    token_said(said, sizeof(said), why, known, ARRAY_LEN(known));
+    return error_set(err, FAIL_TOKEN, "the Destination service has no access token for it%s", said);
+}
+
+/* The first of the tokens that can be used. The status is 200 also when there is none. */
+static int take_token(struct json_value tokens, const struct properties *props,
+                      struct dest_found *found)
+{
+    struct json_value why = {0};
+    for (struct json_value t = json_first(tokens); json_exists(t); t = json_next(t)) {
+        struct json_value error = json_get(t, "error"), value = json_get(t, "value");
+        if (json_type(error) == JSON_STRING && !json_is(error, "")) {
+            why = json_exists(why) ? why : error;
+        } else if (token_is_bearer(json_get(t, "type")) && json_type(value) == JSON_STRING &&
+                   !json_is(value, "")) {
+            int64_t lifetime = token_lifetime(json_get(t, "expires_in"));
+            found->token_lifetime = lifetime > 0 ? lifetime : 0;
+            found->token.p = json_strdup(value, &found->token.n);
+            return OK;
+        }
+    }
+    return no_token(why, props, &found->err);
+}
+
+/* ---- the destination ---- */
+
+static void take(const struct dest_question *q, const struct properties *props,
+                 struct json_value tokens, struct dest_found *found)
+{
+    struct destination_problem problem;
+    const struct destination *dest = destination_new(props, q->allow_loopback, &problem);
+    if (!dest) {
+        found->verdict = problem.verdict;
+        error_set(&found->err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
+    } else if (q->with_token && dest->auth == AUTH_CLIENT_CREDENTIALS &&
+               take_token(tokens, props, found) == ERR) {
+        destination_unref(dest);
+    } else {
+        found->verdict = VERDICT_OK;
+        found->dest = dest;
+    }
+}
+
+static void no_destination(const struct dest_question *q, const char *why, struct error *err)
+{
+    error_set(err, FAIL_PROTOCOL,
+              "received invalid configuration from Destination service instance \"%.100s\": %s",
+              q->instance, why);
+}
+
+static void read_destination(const struct dest_question *q, struct json_value root,
+                             struct dest_found *found)
+{
+    struct json_value config = json_get(root, "destinationConfiguration");
+    struct error err;
+    if (json_type(config) != JSON_OBJECT) {
+        no_destination(q, "it has no object destinationConfiguration", &found->err);
+        return;
+    }
+    struct properties *props = properties_from_json(root, &err);
+    if (!props) {
+        no_destination(q, err.text, &found->err);
+        return;
+    }
+    take(q, props, json_get(root, "authTokens"), found);
+    properties_free(props);
+}
+
+/* ---- a refusal ---- */
+
+static void read_refusal(const struct dest_question *q, int status, const struct json *doc,
+                         struct dest_found *found)
+{
+    char said[170];
+    token_said(said, sizeof(said), json_get(json_root(doc), "ErrorMessage"), &q->access_token, 1);
+
+    struct error *err = &found->err;
+    if (status == 404 && doc) {
+        found->verdict = VERDICT_NOT_FOUND;
+        error_set(err, FAIL_CONFIG, "Destination service instance \"%.100s\" does not have it%s",
+                  q->instance, said);
+    } else if (status == 404) {
+        /* Of whoever stands before the service, or under a wrong address. */
+        error_set(err, FAIL_REMOTE,
+                  "Destination service instance \"%.100s\": there is no Destination service at "
+                  "the uri of its service key (404)",
+                  q->instance);
+    } else if (status == 401) {
+        error_set(err, FAIL_CONFIG,
+                  "Destination service instance \"%.100s\": the service refuses its access token "
+                  "(401%s)",
+                  q->instance, said);
+    } else if (status == 403) {
+        error_set(err, FAIL_CONFIG,
+                  "Destination service instance \"%.100s\" is not allowed to read it (403%s)",
+                  q->instance, said);
+    } else {
+        error_set(err, FAIL_REMOTE, "Destination service instance \"%.100s\" does not serve (%d%s)",
+                  q->instance, status, said);
+    }
+}
+
+void dest_answer_read(const struct dest_question *q, int status, struct str body,
+                      struct dest_found *found)
+{
+    struct error malformed;
+    struct json *doc = json_parse(body, &malformed);
+    *found = (struct dest_found){.verdict = VERDICT_UNREADABLE};
+    if (status != 200) {
+        read_refusal(q, status, doc, found);
+    } else if (!doc) {
+        no_destination(q, malformed.text, &found->err);
+    } else {
+        read_destination(q, json_root(doc), found);
+    }
+    json_free(doc);
+}
+
+void dest_found_clear(struct dest_found *found)
+{
+    destination_unref(found->dest);
+    found->dest = NULL;
+    secret_clear(&found->token);
+}

@@ -1,0 +1,40 @@
+/* Answers of token endpoints: a token and a lifetime within bounds, or one line that says why not
+ * and does not repeat what the request carried. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/token_answer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool ok)
+{
+    if (!ok) {
+        abort();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const int statuses[] = {200, 400, 401, 404, 503};
+    static const char secret[] = "client-secret";
+    struct str body = {(const char *)data, size};
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+        struct token_answer answer;
+        struct error err = {0};
+        int rc = token_answer_read(statuses[i], body, str_of(secret), &answer, &err);
+        must((rc == OK) == (answer.access_token.p != NULL));
+        if (rc == OK) {
+            must(statuses[i] == 200);
+            must(answer.access_token.n > 0 && answer.access_token.n < size);
+            must(answer.lifetime >= 0 && answer.lifetime <= SECONDS(24 * 60 * 60));
+        } else {
+            must(err.fail != FAIL_NONE && err.text[0]);
+            must(strcspn(err.text, "\r\n") == strlen(err.text));
+            must(!strstr(err.text, secret));
+        }
+        secret_clear(&answer.access_token);
+    }
+    return 0;
+}
