@@ -305,13 +305,8 @@ void pop3_metrics(const struct pop3 *pop3, struct buf *out)
                    "Client connections refused because a limit was reached.", stats->refused);
     metric_counter(out, "tproxy_connections_foreign_total",
                    "Client connections that spoke something else than POP3.", stats->foreign);
-    metric_head(out, "tproxy_logins_total", METRIC_COUNTER,
-                "Attempts to log in at mail servers by result.");
-    for (size_t i = 0; i < FAIL_COUNT; i++) {
-        const char *result = i == FAIL_NONE ? "ok" : fail_name((enum fail)i);
-        metric_count(out, "tproxy_logins_total", (struct metric_label[]){{"result", result}, {0}},
-                     stats->logins[i]);
-    }
+    metric_results(out, "tproxy_logins_total", "Attempts to log in at mail servers by result.",
+                   stats->logins);
     metric_counter(out, "tproxy_logins_refused_fast_total",
                    "Logins refused without asking the mail server, which had just refused the same "
                    "credentials.",

@@ -110,6 +110,16 @@ void metric_value(struct buf *out, const char *name, const struct metric_label *
     sample(out, name, "", labels, NULL, text);
 }
 
+void metric_results(struct buf *out, const char *name, const char *help,
+                    const uint64_t results[FAIL_COUNT])
+{
+    metric_head(out, name, METRIC_COUNTER, help);
+    for (size_t i = 0; i < FAIL_COUNT; i++) {
+        const char *result = i == FAIL_NONE ? "ok" : fail_name((enum fail)i);
+        metric_count(out, name, (struct metric_label[]){{"result", result}, {0}}, results[i]);
+    }
+}
+
 void metric_counter(struct buf *out, const char *name, const char *help, uint64_t value)
 {
     metric_head(out, name, METRIC_COUNTER, help);

@@ -17,6 +17,7 @@
 
 #include "lib/base.h"
 #include "lib/buf.h"
+#include "lib/fail.h"
 
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
@@ -35,6 +36,10 @@ void metric_count(struct buf *out, const char *name, const struct metric_label *
                   uint64_t value);
 void metric_value(struct buf *out, const char *name, const struct metric_label *labels,
                   double value);
+
+/* A counter of attempts by `result`: "ok" (FAIL_NONE), or the class of the failure. */
+void metric_results(struct buf *out, const char *name, const char *help,
+                    const uint64_t results[FAIL_COUNT]);
 
 /* Head and sample of a family that has just one. */
 void metric_counter(struct buf *out, const char *name, const char *help, uint64_t value);

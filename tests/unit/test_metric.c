@@ -44,6 +44,25 @@ static void families(void **state)
         "# HELP c By result.\n# TYPE c counter\nc{result=\"ok\"} 3\nc{result=\"dns\",x=\"\"} 0\n");
 }
 
+/* One sample for each class of failure, and for success. */
+static void results(void **state)
+{
+    (void)state;
+    uint64_t counts[FAIL_COUNT] = {[FAIL_NONE] = 7, [FAIL_INTERNAL] = 2};
+    metric_results(&out, "r_total", "By result.", counts);
+    struct str s = buf_str(&out);
+    static const char first[] =
+        "# HELP r_total By result.\n# TYPE r_total counter\nr_total{result=\"ok\"} 7\n";
+    static const char last[] = "\nr_total{result=\"internal\"} 2\n";
+    size_t lines = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        lines += s.p[i] == '\n';
+    }
+    assert_int_equal(lines, 2 + FAIL_COUNT);
+    assert_memory_equal(s.p, first, strlen(first));
+    assert_memory_equal(s.p + s.n - strlen(last), last, strlen(last));
+}
+
 static void numbers(void **state)
 {
     (void)state;
@@ -114,11 +133,8 @@ int main(void)
 {
 #define WITH_BUF(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        WITH_BUF(families),
-        WITH_BUF(numbers),
-        WITH_BUF(hostile_labels),
-        WITH_BUF(histogram),
-        WITH_BUF(histogram_without_labels),
+        WITH_BUF(families),       WITH_BUF(results),   WITH_BUF(numbers),
+        WITH_BUF(hostile_labels), WITH_BUF(histogram), WITH_BUF(histogram_without_labels),
         WITH_BUF(bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
