@@ -101,8 +101,8 @@ $(B)/fuzz/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/fuzz
 	$(call compile,$(CLANG))
 
 # The version is compiled into one file, and only there; a new one recompiles it.
-$(B)/%/tproxy.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
-$(B)/release/tproxy.o $(B)/dev/tproxy.o $(B)/dynamic/tproxy.o: $(B)/ready/version
+$(B)/%/options.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
+$(B)/release/options.o $(B)/dev/options.o $(B)/dynamic/options.o: $(B)/ready/version
 $(B)/ready/version: always
 	@mkdir -p $(@D)
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
@@ -190,6 +190,10 @@ $(B)/dev/tests/unit/test_simulation: $(B)/dev/tests/unit/fake_tls.o
 $(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/tests/fuzz/fuzz_%.o $(B)/dev/tests/fuzz/replay.o \
 		$(B)/dev/libtproxy.a
 	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+
+# The HTTP client is fuzzed in the simulated world.
+$(B)/dev/tests/fuzz/fuzz_http_client: $(B)/dev/tests/unit/sim.o
+$(B)/fuzz/fuzz_http_client: $(B)/fuzz/tests/unit/sim.o
 
 fuzz: $(FUZZ:%=fuzz-run-%) ## each fuzz target for S=60 seconds (T=http_url: one)
 .PHONY: $(FUZZ:%=fuzz-run-%)

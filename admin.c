@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "http_server.h"
+#include "lib/json.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -100,10 +101,35 @@ static void readyz(struct admin *a, struct http_reply *reply)
 
 static void metrics(struct admin *a, struct http_reply *reply)
 {
+    if (!a->sources.metrics(&reply->body, a->sources.arg)) {
+        say(reply, 404, "metrics are off: see spec.config.metrics.prometheus.enabled");
+        return;
+    }
     reply->status = 200;
     reply->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    a->sources.metrics(&reply->body, a->sources.arg);
     process_metrics(a, &reply->body);
+}
+
+static void status(struct admin *a, struct http_reply *reply)
+{
+    static const char *const levels[] = {
+        [ADMIN_OK] = "ok", [ADMIN_WARNING] = "warning", [ADMIN_CRITICAL] = "critical"};
+    struct admin_health h = a->sources.health(a->sources.arg);
+    int rc = json_fmt(&reply->body,
+                      "{'Status':%s,'Components':{"
+                      "'sap-transp-proxy-manager':{'Status':%s,'Message':%s},"
+                      "'sap-transp-proxy-tcp':{'Status':%s,'Message':%s}}}",
+                      levels[h.proxy > h.manager ? h.proxy : h.manager], levels[h.manager],
+                      h.manager_message, levels[h.proxy], h.proxy_message);
+    reply->content_type = "application/json";
+    reply->status = rc == OK ? 200 : 500;
+}
+
+static void resources(struct admin *a, struct http_reply *reply)
+{
+    int rc = a->sources.resources(&reply->body, a->sources.arg);
+    reply->content_type = "application/json";
+    reply->status = rc == OK ? 200 : 500;
 }
 
 static void serve(const struct http_request *request, struct http_reply *reply, void *arg)
@@ -111,7 +137,11 @@ static void serve(const struct http_request *request, struct http_reply *reply, 
     static const struct {
         const char *path;
         void (*show)(struct admin *a, struct http_reply *reply);
-    } pages[] = {{"/healthz", healthz}, {"/readyz", readyz}, {"/metrics", metrics}};
+    } pages[] = {{"/healthz", healthz},
+                 {"/readyz", readyz},
+                 {"/status", status},
+                 {"/destinationCRs", resources},
+                 {"/metrics", metrics}};
     for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
         if (str_eq(request->path, pages[i].path)) {
             pages[i].show(arg, reply);

@@ -1,8 +1,10 @@
-/* The admin port: health, readiness, metrics.
+/* The admin port: health, readiness, metrics, and the state in SAP's form.
  *
- *   /healthz  200 "ok": the loop turns
- *   /readyz   200 "ok", or 503 and the reason
- *   /metrics  Prometheus text format 0.0.4 */
+ *   /healthz          200 "ok": the loop turns
+ *   /readyz           200 "ok", or 503 and the reason
+ *   /status           {"Status":"ok|warning|critical","Components":{"sap-transp-proxy-tcp":...}}
+ *   /destinationCRs   {"Status":"ok","CustomResources":[...]}
+ *   /metrics          Prometheus text format 0.0.4; 404 while they are switched off */
 #ifndef TPROXY_ADMIN_H
 #define TPROXY_ADMIN_H
 
@@ -16,11 +18,24 @@
 struct admin;
 struct loop;
 
+enum admin_level { ADMIN_OK, ADMIN_WARNING, ADMIN_CRITICAL };
+
+/* How the parts are that SAP's product has as pods of their own. Messages are valid until the next
+ * turn. */
+struct admin_health {
+    enum admin_level proxy, manager;
+    const char *proxy_message, *manager_message;
+};
+
 /* What the rest of the program contributes. All of it is called from within the loop and answers at
  * once. */
 struct admin_sources {
     bool (*ready)(const char **why, void *arg);  /* false: *why says what is missing, in words */
-    void (*metrics)(struct buf *out, void *arg); /* appends complete families (lib/metric.h) */
+    bool (*metrics)(struct buf *out, void *arg); /* appends complete families (lib/metric.h);
+                                                    false: they are switched off */
+    struct admin_health (*health)(void *arg);
+    int (*resources)(struct buf *out, void *arg); /* appends the JSON of /destinationCRs; ERR when
+                                                     it does not fit */
     void *arg;
     const char *version; /* of the program; static storage */
 };

@@ -12,6 +12,9 @@
 #include "lib/json.h"
 #include "lib/text.h"
 
+/* Names us as a writer in metadata.managedFields. */
+#define CLUSTER_FIELD_MANAGER "tproxy"
+
 /* Where a kind is found: group ("" for the core group), version and plural make its path. Static
  * storage, all of it. */
 struct cluster_kind {

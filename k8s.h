@@ -15,9 +15,6 @@ struct loop;
 /* Where a pod finds its service account (kubernetes.io, "Accessing the API from a Pod"). */
 #define K8S_CREDENTIALS "/var/run/secrets/kubernetes.io/serviceaccount"
 
-/* Names a writer in managedFields: what it wrote is its own. */
-#define K8S_FIELD_MANAGER "tproxy"
-
 struct k8s_settings {
     /* "https://10.96.0.1:443", "http://127.0.0.1:8001"; NULL: of the environment that Kubernetes
      * gives to a container (KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT). */

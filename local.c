@@ -32,6 +32,7 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "local_object.h"
 
 /* Changes are looked at when none has followed for QUIET, at the latest MOST after the first. */
 #define QUIET MILLIS(30)
@@ -45,16 +46,24 @@ struct complaint {
     char *text, *told;
 };
 
+/* What a file says: a destination, or an object. Of equal keys the first file's counts. */
+struct content {
+    char *key; /* so that destinations, and objects of each kind, have names of their own */
+    const struct destination *dest;
+    const struct local_object *object;
+};
+
 struct file {
     char *name;
-    bool listed;                    /* was there when the directory was last listed */
-    bool marked;                    /* to be read */
-    const struct destination *dest; /* what it says, or last said, or NULL */
-    struct complaint complaint;     /* about its content */
+    bool listed;                /* was there when the directory was last listed */
+    bool marked;                /* to be read */
+    struct content content;     /* what it says, or last said; key NULL: nothing */
+    struct complaint complaint; /* about its content */
 };
 
 struct local {
     struct dest_source source;
+    struct dest_source *service; /* for what no file describes; NULL: none */
     struct loop *loop;
     char *dir;
     struct local_handler handler;
@@ -71,7 +80,7 @@ struct local {
     size_t n_files, n_sorted;            /* the last ones are not sorted while listing */
     struct complaint complaint;          /* about the directory */
 
-    const struct destination **table; /* the targets as told, sorted by name */
+    struct content *table; /* as told, sorted by key */
     size_t n_table;
     struct list requests;
 };
@@ -89,6 +98,50 @@ static void complaint_free(struct complaint *c)
 {
     free(c->text);
     free(c->told);
+}
+
+/* ---- contents ---- */
+
+/* No name contains a slash but a destination's, which has nothing behind it. */
+static struct content content_of_destination(const struct destination *dest)
+{
+    size_t n = strlen(dest->name) + 2;
+    struct content content = {.key = mem_alloc(n), .dest = dest};
+    text_fmt(content.key, n, "/%s", dest->name);
+    return content;
+}
+
+static struct content content_of_object(const struct local_object *object)
+{
+    size_t n = strlen(object->kind) + strlen(object->namespace) + strlen(object->name) + 3;
+    struct content content = {.key = mem_alloc(n), .object = object};
+    text_fmt(content.key, n, "%s/%s/%s", object->kind, object->namespace, object->name);
+    return content;
+}
+
+static struct content content_ref(const struct content *from)
+{
+    return (struct content){
+        .key = mem_strdup(from->key),
+        .dest = from->dest ? destination_ref(from->dest) : NULL,
+        .object = from->object ? local_object_ref(from->object) : NULL,
+    };
+}
+
+static void content_clear(struct content *content)
+{
+    free(content->key);
+    destination_unref(content->dest);
+    local_object_unref(content->object);
+    *content = (struct content){0};
+}
+
+static bool content_equal(const struct content *a, const struct content *b)
+{
+    if (a->dest) {
+        return destination_equal(a->dest, b->dest);
+    }
+    return a->object->digest == b->object->digest;
 }
 
 /* ---- files ---- */
@@ -132,7 +185,7 @@ static struct file *find_file(const struct local *l, const char *name)
 static void file_free(struct file *f)
 {
     free(f->name);
-    destination_unref(f->dest);
+    content_clear(&f->content);
     complaint_free(&f->complaint);
     free(f);
 }
@@ -187,16 +240,6 @@ static char *read_all(const char *path, size_t *n, struct error *err)
 /* NULL when the document is no usable destination; `text` names field and remedy. */
 static const struct destination *destination_of(struct json_value root, char text[static TEXT_MAX])
 {
-    struct json_value kind = json_get(root, "kind");
-    if (json_exists(kind) && json_exists(json_get(root, "apiVersion"))) {
-        char *name = json_strdup(kind, NULL), shown[80];
-        text_fmt(text, TEXT_MAX,
-                 "kind: Kubernetes objects (%s) are not served yet; put a plain destination here, "
-                 "as exported from the BTP cockpit",
-                 text_printable(shown, sizeof(shown), str_of(name ? name : "?")));
-        free(name);
-        return NULL;
-    }
     struct error err;
     struct properties *props = properties_from_json(root, &err);
     if (!props) {
@@ -213,12 +256,28 @@ static const struct destination *destination_of(struct json_value root, char tex
     return dest;
 }
 
+/* Empty when the document is of no use; `text` says why. */
+static struct content read_content(struct json_value root, char text[static TEXT_MAX])
+{
+    struct error err;
+    if (!local_object_is(root)) {
+        const struct destination *dest = destination_of(root, text);
+        return dest ? content_of_destination(dest) : (struct content){0};
+    }
+    const struct local_object *object = local_object_new(root, &err);
+    if (!object) {
+        text_fmt(text, TEXT_MAX, "%s", err.text);
+        return (struct content){0};
+    }
+    return content_of_object(object);
+}
+
 /* Half-written files are not what somebody wanted to say: the last good version stays. */
 static void unreadable(struct file *f, const struct error *err)
 {
     char text[TEXT_MAX];
     text_fmt(text, sizeof(text), "%s%s", err->text,
-             f->dest ? "; the last good version stays in force" : "");
+             f->content.key ? "; the last good version stays in force" : "");
     complain(&f->complaint, text);
 }
 
@@ -232,9 +291,9 @@ static void read_json(struct file *f, const char *path)
         error_set(&err, FAIL_CONFIG, "is empty; put a destination here");
     }
     if (doc) {
-        destination_unref(f->dest);
-        f->dest = destination_of(json_root(doc), problem);
-        complain(&f->complaint, f->dest ? NULL : problem);
+        content_clear(&f->content);
+        f->content = read_content(json_root(doc), problem);
+        complain(&f->complaint, f->content.key ? NULL : problem);
     } else {
         unreadable(f, &err);
     }
@@ -384,12 +443,23 @@ static void list_directory(struct local *l)
 
 /* ---- telling the differences ---- */
 
-/* By target, then by file: the first of a target has it. */
+/* By key, then by file: the first of a key has it. */
 static int compare_claims(const void *a, const void *b)
 {
     const struct file *const *x = a, *const *y = b;
-    int by_target = strcmp((*x)->dest->name, (*y)->dest->name);
-    return by_target ? by_target : strcmp((*x)->name, (*y)->name);
+    int by_key = strcmp((*x)->content.key, (*y)->content.key);
+    return by_key ? by_key : strcmp((*x)->name, (*y)->name);
+}
+
+static void duplicate_text(char text[static TEXT_MAX], const struct content *content,
+                           const char *owner)
+{
+    char shown[DESTINATION_NAME_MAX + 1];
+    const char *name = content->dest ? content->dest->name : content->object->name;
+    text_fmt(text, TEXT_MAX, "%s: \"%s\" is taken by the file %s; give it another name",
+             content->dest ? "Name" : "metadata.name",
+             text_printable(shown, sizeof(shown), str_of(name)), owner);
+    text_sanitize(text);
 }
 
 /* The JSON form of a YAML file is there: nothing is left to do about it. */
@@ -406,12 +476,12 @@ static bool converted(const struct local *l, const struct file *f)
 /* Fills the table anew and tells all complaints. */
 static void settle_claims(struct local *l)
 {
-    char path[PATH_TEXT_MAX], text[TEXT_MAX], shown[DESTINATION_NAME_MAX + 1];
+    char path[PATH_TEXT_MAX], text[TEXT_MAX];
     struct file **claims = mem_alloc(l->n_files * sizeof(struct file *));
     size_t n = 0;
     for (size_t i = 0; i < l->n_files; i++) {
         struct file *f = l->files[i];
-        if (f->dest) {
+        if (f->content.key) {
             claims[n++] = f;
         } else {
             tell(l, &f->complaint, path_of(l, f->name, path),
@@ -421,19 +491,16 @@ static void settle_claims(struct local *l)
     qsort(claims, n, sizeof(struct file *), compare_claims);
 
     const struct file *owner = NULL;
-    l->table = mem_alloc(n * sizeof(const struct destination *));
+    l->table = mem_alloc(n * sizeof(struct content));
     l->n_table = 0;
     for (size_t i = 0; i < n; i++) {
         struct file *f = claims[i];
         const char *said = f->complaint.text;
-        if (!owner || strcmp(owner->dest->name, f->dest->name) != 0) {
+        if (!owner || strcmp(owner->content.key, f->content.key) != 0) {
             owner = f;
-            l->table[l->n_table++] = destination_ref(f->dest);
+            l->table[l->n_table++] = content_ref(&f->content);
         } else if (!said) {
-            text_fmt(text, sizeof(text),
-                     "Name: \"%s\" is taken by the file %s; give it another name",
-                     text_printable(shown, sizeof(shown), str_of(f->dest->name)), owner->name);
-            text_sanitize(text);
+            duplicate_text(text, &f->content, owner->name);
             said = text;
         }
         tell(l, &f->complaint, path_of(l, f->name, path), said);
@@ -441,38 +508,56 @@ static void settle_claims(struct local *l)
     free(claims);
 }
 
+static void tell_changed(struct local *l, const struct content *content)
+{
+    if (content->dest) {
+        l->handler.destination_changed(content->dest, l->handler.arg);
+    } else {
+        l->handler.object_changed(content->object, l->handler.arg);
+    }
+}
+
+static void tell_gone(struct local *l, const struct content *content)
+{
+    if (content->dest) {
+        l->handler.destination_gone(content->dest->name, l->handler.arg);
+    } else {
+        l->handler.object_gone(content->object, l->handler.arg);
+    }
+}
+
 /* Both tables are sorted: one walk finds what came, went and changed. */
-static void tell_targets(struct local *l, const struct destination **old, size_t n_old)
+static void tell_contents(struct local *l, const struct content *old, size_t n_old)
 {
     size_t o = 0, n = 0;
     while (o < n_old || n < l->n_table) {
-        int order = o == n_old ? 1 : n == l->n_table ? -1 : strcmp(old[o]->name, l->table[n]->name);
+        int order = o == n_old ? 1 : n == l->n_table ? -1 : strcmp(old[o].key, l->table[n].key);
         if (order < 0) {
-            l->handler.target_gone(old[o]->name, l->handler.arg);
-        } else if (order > 0 || !destination_equal(old[o], l->table[n])) {
-            l->handler.target_changed(l->table[n]->name, l->table[n], l->handler.arg);
+            tell_gone(l, &old[o]);
+        } else if (order > 0 || !content_equal(&old[o], &l->table[n])) {
+            tell_changed(l, &l->table[n]);
         }
         o += order <= 0;
         n += order >= 0;
     }
 }
 
-static void table_free(const struct destination **table, size_t n)
+static void table_free(struct content *table, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        destination_unref(table[i]);
+        content_clear(&table[i]);
     }
     free(table);
 }
 
 static void report(struct local *l)
 {
-    const struct destination **old = l->table;
+    struct content *old = l->table;
     size_t n_old = l->n_table;
     tell(l, &l->complaint, l->dir, l->complaint.text);
     drop_unlisted(l);
     settle_claims(l);
-    tell_targets(l, old, n_old);
+    tell_contents(l, old, n_old);
     table_free(old, n_old);
     l->handler.settled(l->handler.arg);
 }
@@ -593,12 +678,27 @@ struct dest_request {
     struct local *local;
     struct dest_handler handler;
     char *name;
+    struct dest_request *forwarded; /* to the service; NULL: `task` answers */
 };
 
-static int compare_name(const void *key, const void *element)
+static int compare_key(const void *key, const void *element)
 {
-    const struct destination *const *dest = element;
-    return strcmp(key, (*dest)->name);
+    const struct content *content = element;
+    return strcmp(key, content->key);
+}
+
+static const struct destination *find_destination(const struct local *l, const char *name)
+{
+    char key[DESTINATION_NAME_MAX + 2];
+    text_fmt(key, sizeof(key), "/%s", name);
+    const struct content *found =
+        l->n_table ? bsearch(key, l->table, l->n_table, sizeof(l->table[0]), compare_key) : NULL;
+    return found ? found->dest : NULL;
+}
+
+bool local_has(const struct local *l, const char *name)
+{
+    return find_destination(l, name) != NULL;
 }
 
 static void request_free(struct dest_request *request)
@@ -615,12 +715,14 @@ static void on_answer(struct task *t)
     struct local *l = request->local;
     struct dest_handler handler = request->handler;
     struct dest_answer answer = {.verdict = VERDICT_OK};
-    const struct destination *const *found =
-        l->n_table ? bsearch(request->name, l->table, l->n_table, sizeof(l->table[0]), compare_name)
-                   : NULL;
-    if (found) {
-        answer.dest = *found;
-    } else {
+    answer.dest = find_destination(l, request->name);
+    if (answer.dest && answer.dest->auth == AUTH_CLIENT_CREDENTIALS) {
+        answer.dest = NULL;
+        answer.verdict = VERDICT_AUTHENTICATION_NOT_SUPPORTED;
+        error_set(&answer.err, FAIL_CONFIG,
+                  "Authentication: OAuth2ClientCredentials of a file is not served yet; use "
+                  "BasicAuthentication or NoAuthentication");
+    } else if (!answer.dest) {
         answer.verdict = VERDICT_NOT_FOUND;
         error_set(&answer.err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
                   request->name);
@@ -629,10 +731,18 @@ static void on_answer(struct task *t)
     handler.done(&answer, handler.arg);
 }
 
+static void on_forwarded(const struct dest_answer *answer, void *arg)
+{
+    struct dest_request *request = arg;
+    struct dest_handler handler = request->handler;
+    request_free(request);
+    handler.done(answer, handler.arg);
+}
+
+/* Files come first. */
 static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
                                  enum dest_purpose purpose, struct dest_handler handler)
 {
-    (void)purpose; /* no file holds a token */
     struct local *l = container_of(source, struct local, source);
     struct dest_request *request = mem_zalloc(sizeof(*request));
     request->local = l;
@@ -640,21 +750,35 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
     request->name = mem_strdup(ref->name);
     task_init(&request->task);
     list_append(&l->requests, &request->link);
-    loop_soon(l->loop, &request->task, on_answer);
+    if (l->service && ref->instance && !find_destination(l, ref->name)) {
+        struct dest_handler forward = {.done = on_forwarded, .arg = request};
+        request->forwarded = dest_find(l->service, ref, purpose, forward);
+    } else {
+        loop_soon(l->loop, &request->task, on_answer);
+    }
     return request;
 }
 
 static void cancel(struct dest_source *source, struct dest_request *request)
 {
-    (void)source;
-    if (request) {
-        request_free(request);
+    const struct local *l = container_of(source, struct local, source);
+    if (!request) {
+        return;
     }
+    if (request->forwarded) {
+        dest_cancel(l->service, request->forwarded);
+    }
+    request_free(request);
 }
 
 struct dest_source *local_source(struct local *local)
 {
     return &local->source;
+}
+
+void local_set_service(struct local *local, struct dest_source *service)
+{
+    local->service = service;
 }
 
 /* ---- life ---- */

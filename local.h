@@ -1,14 +1,15 @@
-/* Local mode: a directory of JSON files, each a plain destination as exported from the BTP cockpit,
- * followed while the program runs. A target is a destination's property "Name"; file names only
- * serve complaints.
+/* Local mode: a directory of JSON files, followed while the program runs. Each is a plain destination
+ * as exported from the BTP cockpit, known by its property "Name", or a Kubernetes object. File names
+ * only serve complaints.
  *
  * Read are the files called *.json; hidden files, editors' temporaries and everything else are
  * passed over. Files may be written in place, renamed over others, deleted, or swapped as
  * Kubernetes swaps mounted ones; the directory itself may go and come back. What cannot be read
- * keeps its last good version in force; what can be read and is no usable destination has no
- * target. */
+ * keeps its last good version in force; what can be read and is of no use says nothing. */
 #ifndef TPROXY_LOCAL_H
 #define TPROXY_LOCAL_H
+
+#include <stdbool.h>
 
 #include "lib/base.h"
 #include "lib/fail.h"
@@ -16,6 +17,7 @@
 struct dest_source;
 struct destination;
 struct local;
+struct local_object;
 struct loop;
 
 /* Bounds: files that are looked at, bytes of one. */
@@ -24,12 +26,14 @@ enum { LOCAL_FILES_MAX = 1024, LOCAL_FILE_SIZE_MAX = 1024 * 1024 };
 /* What the user of the directory is told, from the loop, never from inside a call of local_*. The
  * callbacks may ask local_source, and must not call local_free. */
 struct local_handler {
-    /* A target is new, or its destination differs from before. `dest` is the source's;
-     * destination_ref keeps it. */
-    void (*target_changed)(const char *name, const struct destination *dest, void *arg);
+    /* A destination, or an object, is new or differs from before. It is local's; a reference keeps
+     * it. */
+    void (*destination_changed)(const struct destination *dest, void *arg);
+    void (*object_changed)(const struct local_object *object, void *arg);
 
-    /* A target that was told of is no more. */
-    void (*target_gone)(const char *name, void *arg);
+    /* One that was told of is no more. */
+    void (*destination_gone)(const char *name, void *arg);
+    void (*object_gone)(const struct local_object *object, void *arg);
 
     /* Something is wrong with `path`, a file or the directory: what, where, and the remedy, on one
      * line. Said once; text is NULL when it is in order again, or gone. */
@@ -50,7 +54,14 @@ struct local *local_new(struct loop *loop, const char *dir, struct local_handler
 /* Silence. No request to its source may be under way. NULL is allowed. */
 void local_free(struct local *local);
 
-/* Its targets' destinations by name. Valid until local_free. */
+/* Its destinations by name, whatever instance a reference names. Valid until local_free. */
 struct dest_source *local_source(struct local *local);
+
+/* Whom its source asks for a destination that no file describes, if the reference names an
+ * instance. It stays the caller's. */
+void local_set_service(struct local *local, struct dest_source *service);
+
+/* Is there a destination of that name? */
+bool local_has(const struct local *local, const char *name);
 
 #endif

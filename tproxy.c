@@ -1,6 +1,5 @@
 /* tproxy: flags, wiring, signals, drain. What belongs to the whole process is in `struct process`.
  */
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,23 +12,29 @@
 
 #include "admin.h"
 #include "admin_socket.h"
+#include "cluster.h"
+#include "control.h"
+#include "core/config.h"
 #include "core/destination.h"
+#include "core/plan.h"
+#include "dest.h"
 #include "dest_source.h"
+#include "k8s.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/dns.h"
 #include "lib/log.h"
 #include "lib/loop.h"
-#include "lib/mem.h"
 #include "lib/pipes.h"
+#include "lib/resolv_conf.h"
 #include "lib/text.h"
 #include "lib/tls.h"
 #include "local.h"
+#include "local_cluster.h"
+#include "local_object.h"
+#include "oauth.h"
+#include "options.h"
 #include "pop3.h"
-
-#ifndef TPROXY_VERSION
-#define TPROXY_VERSION "unknown"
-#endif
 
 /* Descriptors for everything that is no session, and for one: a client, its backend, and a client
  * of an earlier session that lingers. */
@@ -45,242 +50,10 @@ enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 6
 /* When a reader of the log that takes nothing is tried again. */
 #define LOG_RETRY MILLIS(200)
 
-/* ---- flags ---- */
-
-struct options {
-    const char *local_dir;
-    const char *listen_text;
-    union addr listen;              /* the same */
-    uint16_t first_port, last_port; /* 0, 0: any */
-    const char *admin;
-    const char *control;
-    enum log_level log_level;
-    enum log_format log_format;
-    const char *ca_file, *resolv_conf, *hosts;
-    int64_t drain_delay, grace;
-    struct pop3_config pop3;
-};
-
-static const struct options defaults = {
-    .listen_text = "127.0.0.1",
-    .first_port = 1110,
-    .last_port = 2109,
-    .admin = "127.0.0.1:9494",
-    .control = "tproxy",
-    .log_level = LOG_INFO,
-    .log_format = LOG_FORMAT_JSON,
-    .resolv_conf = "/etc/resolv.conf",
-    .hosts = "/etc/hosts",
-    .drain_delay = 0,
-    .grace = SECONDS(60),
-    .pop3 = {.login_timeout = SECONDS(60),
-             .answer_timeout = SECONDS(30),
-             .idle_timeout = SECONDS(600),
-             .allow_local = true},
-};
-
-static const char usage[] =
-    "tproxy - a POP3 proxy that logs in for its clients\n"
-    "\n"
-    "  tproxy --local DIR [OPTION...]      serve the destinations in DIR/*.json\n"
-    "  tproxy log-level [LEVEL]            show or change the log level of the running tproxy\n"
-    "\n"
-    "  --local DIR            directory of destinations as exported from the BTP cockpit\n"
-    "  --listen ADDRESS       address of the targets (127.0.0.1)\n"
-    "  --target-ports A-B     their ports (1110-2109); 0: whichever is free\n"
-    "  --admin ADDRESS:PORT   /healthz, /readyz, /metrics (127.0.0.1:9494); off: none\n"
-    "  --control NAME         name of the control socket (tproxy); off: none\n"
-    "  --log-level LEVEL      trace, debug, info, warn, error or fatal (info)\n"
-    "  --log-format FORMAT    json or text (json)\n"
-    "  --ca-file FILE         trusted certificates, PEM (SSL_CERT_FILE, or the system's)\n"
-    "  --resolv-conf FILE     name servers (/etc/resolv.conf)\n"
-    "  --hosts FILE           names that are not asked for (/etc/hosts)\n"
-    "  --login-timeout S      from the greeting to the login (60)\n"
-    "  --answer-timeout S     for one answer of the mail server during the login (30)\n"
-    "  --idle-timeout S       of a session without a byte (600)\n"
-    "  --max-sessions N       at most half of them for one target (what descriptors and memory "
-    "allow)\n"
-    "  --drain-delay S        after SIGTERM, accept for so long (0)\n"
-    "  --grace S              then wait so long for sessions to end (60)\n"
-    "  --version, --help\n";
-
-enum flag {
-    FLAG_LOCAL = 256,
-    FLAG_LISTEN,
-    FLAG_TARGET_PORTS,
-    FLAG_ADMIN,
-    FLAG_CONTROL,
-    FLAG_LOG_LEVEL,
-    FLAG_LOG_FORMAT,
-    FLAG_CA_FILE,
-    FLAG_RESOLV_CONF,
-    FLAG_HOSTS,
-    FLAG_LOGIN_TIMEOUT,
-    FLAG_ANSWER_TIMEOUT,
-    FLAG_IDLE_TIMEOUT,
-    FLAG_MAX_SESSIONS,
-    FLAG_DRAIN_DELAY,
-    FLAG_GRACE,
-    FLAG_VERSION,
-    FLAG_HELP,
-};
-
-static const struct option flags[] = {
-    {"local", required_argument, NULL, FLAG_LOCAL},
-    {"listen", required_argument, NULL, FLAG_LISTEN},
-    {"target-ports", required_argument, NULL, FLAG_TARGET_PORTS},
-    {"admin", required_argument, NULL, FLAG_ADMIN},
-    {"control", required_argument, NULL, FLAG_CONTROL},
-    {"log-level", required_argument, NULL, FLAG_LOG_LEVEL},
-    {"log-format", required_argument, NULL, FLAG_LOG_FORMAT},
-    {"ca-file", required_argument, NULL, FLAG_CA_FILE},
-    {"resolv-conf", required_argument, NULL, FLAG_RESOLV_CONF},
-    {"hosts", required_argument, NULL, FLAG_HOSTS},
-    {"login-timeout", required_argument, NULL, FLAG_LOGIN_TIMEOUT},
-    {"answer-timeout", required_argument, NULL, FLAG_ANSWER_TIMEOUT},
-    {"idle-timeout", required_argument, NULL, FLAG_IDLE_TIMEOUT},
-    {"max-sessions", required_argument, NULL, FLAG_MAX_SESSIONS},
-    {"drain-delay", required_argument, NULL, FLAG_DRAIN_DELAY},
-    {"grace", required_argument, NULL, FLAG_GRACE},
-    {"version", no_argument, NULL, FLAG_VERSION},
-    {"help", no_argument, NULL, FLAG_HELP},
-    {0},
-};
-
-static void die(const char *fmt, ...) printf_like(1, 2) __attribute__((noreturn));
-
-static void die(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    fputs("tproxy: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    exit(2);
-}
-
-static uint64_t number(const char *flag, const char *value, uint64_t least, uint64_t most)
-{
-    uint64_t n;
-    if (text_number(str_of(value), most, &n) != OK || n < least) {
-        die("--%s %s: a number from %llu to %llu is needed", flag, value, (unsigned long long)least,
-            (unsigned long long)most);
-    }
-    return n;
-}
-
-static int64_t seconds(const char *flag, const char *value, uint64_t least)
-{
-    return SECONDS(number(flag, value, least, 24 * 3600));
-}
-
-static void parse_ports(struct options *o, const char *value)
-{
-    struct str rest = str_of(value);
-    struct str first = str_cut(&rest, '-');
-    uint64_t a, b;
-    if (str_eq(first, "0") && rest.n == 0) {
-        o->first_port = o->last_port = 0;
-        return;
-    }
-    if (text_number(first, 65535, &a) != OK || text_number(rest, 65535, &b) != OK || a == 0 ||
-        b < a) {
-        die("--target-ports %s: two ports A-B are needed, A not above B, or 0", value);
-    }
-    o->first_port = (uint16_t)a;
-    o->last_port = (uint16_t)b;
-}
-
-static void parse_flag(struct options *o, int flag, const char *name, const char *value)
-{
-    switch ((enum flag)flag) {
-    case FLAG_LOCAL:
-        o->local_dir = value;
-        break;
-    case FLAG_LISTEN:
-        o->listen_text = value;
-        break;
-    case FLAG_TARGET_PORTS:
-        parse_ports(o, value);
-        break;
-    case FLAG_ADMIN:
-        o->admin = strcmp(value, "off") == 0 ? NULL : value;
-        break;
-    case FLAG_CONTROL:
-        o->control = strcmp(value, "off") == 0 ? NULL : value;
-        break;
-    case FLAG_LOG_LEVEL:
-        if (log_level_parse(str_of(value), &o->log_level) != OK) {
-            die("--log-level %s: trace, debug, info, warn, error or fatal", value);
-        }
-        break;
-    case FLAG_LOG_FORMAT:
-        if (strcmp(value, "json") != 0 && strcmp(value, "text") != 0) {
-            die("--log-format %s: json or text", value);
-        }
-        o->log_format = value[0] == 'j' ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
-        break;
-    case FLAG_CA_FILE:
-        o->ca_file = value;
-        break;
-    case FLAG_RESOLV_CONF:
-        o->resolv_conf = value;
-        break;
-    case FLAG_HOSTS:
-        o->hosts = value;
-        break;
-    case FLAG_LOGIN_TIMEOUT:
-        o->pop3.login_timeout = seconds(name, value, 1);
-        break;
-    case FLAG_ANSWER_TIMEOUT:
-        o->pop3.answer_timeout = seconds(name, value, 1);
-        break;
-    case FLAG_IDLE_TIMEOUT:
-        o->pop3.idle_timeout = seconds(name, value, 1);
-        break;
-    case FLAG_MAX_SESSIONS:
-        o->pop3.max_sessions = number(name, value, 2, 1000000);
-        break;
-    case FLAG_DRAIN_DELAY:
-        o->drain_delay = seconds(name, value, 0);
-        break;
-    case FLAG_GRACE:
-        o->grace = seconds(name, value, 0);
-        break;
-    case FLAG_VERSION:
-        puts("tproxy " TPROXY_VERSION);
-        exit(0);
-    case FLAG_HELP:
-        fputs(usage, stdout);
-        exit(0);
-    }
-}
-
-static void parse_flags(struct options *o, int argc, char **argv)
-{
-    int flag, index = 0;
-    while ((flag = getopt_long(argc, argv, "", flags, &index)) != -1) {
-        if (flag == '?') {
-            die("see tproxy --help");
-        }
-        parse_flag(o, flag, flags[index].name, optarg);
-    }
-    if (optind < argc) {
-        die("unknown command %s; see tproxy --help", argv[optind]);
-    }
-    if (addr_parse(str_of(o->listen_text), &o->listen) != OK) {
-        die("--listen %s: an IP address is needed", o->listen_text);
-    }
-    if (!o->local_dir) {
-        die("what shall be served? tproxy --local DIR; see tproxy --help");
-    }
-}
-
 /* `tproxy log-level [LEVEL] [--control NAME]`, and change-log-level LEVEL. */
 static int log_level_command(int argc, char **argv)
 {
-    const char *control = defaults.control, *level = NULL;
+    const char *control = options_control, *level = NULL;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--control") == 0 && i + 1 < argc) {
             control = argv[++i];
@@ -302,25 +75,21 @@ enum phase {
     PHASE_CUT,      /* sessions are over; their last bytes leave */
 };
 
-/* A target of local mode: the name that its listener belongs to. */
-struct entry {
-    struct list link;
-    char *name;
-    struct target *target;
-};
-
 struct process {
     struct options options;
     struct loop *loop;
     struct dns *dns;
     struct tls_roots *roots;
+    struct oauth *oauth;
+    struct dest *dest;
     struct pop3 *pop3;
+    struct k8s *k8s;                     /* in a cluster */
+    struct local *local;                 /* in local mode */
+    struct local_cluster *local_objects; /* likewise */
+    struct control *control;
     struct admin *admin;
-    struct admin_socket *control;
-    struct local *local;
-    struct list entries;
-    uint32_t next_port; /* all target ports below are taken */
-    bool settled;       /* the directory has been read */
+    struct admin_socket *control_socket;
+    bool metrics; /* are to be served */
     enum phase phase;
     struct timer timer;
     struct timer log_timer;
@@ -346,129 +115,32 @@ static void tell(const char *fmt, ...)
     }
 }
 
-static struct entry *find_entry(struct process *p, const char *name)
-{
-    LIST_EACH (it, &p->entries) {
-        struct entry *e = container_of(it, struct entry, link);
-        if (strcmp(e->name, name) == 0) {
-            return e;
-        }
-    }
-    return NULL;
-}
+/* ---- local mode: what the directory says ---- */
 
-static void drop_entry(struct process *p, struct entry *e)
-{
-    uint16_t port = pop3_port(e->target);
-    p->next_port = port < p->next_port ? port : p->next_port;
-    pop3_close(e->target);
-    list_remove(&e->link);
-    free(e->name);
-    free(e);
-}
-
-static struct target *open_at(struct process *p, const char *name, const struct destination *dest,
-                              uint16_t port, struct error *err)
-{
-    union addr at = p->options.listen;
-    struct dest_ref ref = {.name = name};
-    struct pop3_target what = {
-        .name = name, .source = local_source(p->local), .ref = &ref, .dest = dest};
-    addr_set_port(&at, port);
-    return pop3_open(p->pop3, &what, &at, err);
-}
-
-/* The first free port of the range. */
-static struct target *open_target(struct process *p, const char *name,
-                                  const struct destination *dest, struct error *err)
-{
-    const struct options *o = &p->options;
-    struct target *target = NULL;
-    if (o->first_port == 0) {
-        return open_at(p, name, dest, 0, err);
-    }
-    err->fail = FAIL_LIMIT;
-    while (!target && err->fail == FAIL_LIMIT && p->next_port <= o->last_port) {
-        target = open_at(p, name, dest, (uint16_t)p->next_port++, err);
-    }
-    if (!target && err->fail == FAIL_LIMIT) {
-        error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u", o->first_port,
-                  o->last_port);
-    }
-    return target;
-}
-
-/* Does this version serve it? If not, `why` names the property and the remedy. */
-static bool served(const struct destination *dest, char *why, size_t cap)
-{
-    if (dest->proxy == PROXY_ON_PREMISE) {
-        text_fmt(
-            why, cap,
-            "ProxyType: OnPremise needs a Connectivity Proxy, which local mode does not reach; "
-            "use Internet");
-        return false;
-    }
-    if (dest->auth != AUTH_BASIC && dest->auth != AUTH_NONE) {
-        text_fmt(why, cap,
-                 "Authentication: %s is not served yet; use BasicAuthentication or "
-                 "NoAuthentication",
-                 mail_auth_name(dest->auth));
-        return false;
-    }
-    return true;
-}
-
-static void on_changed(const char *name, const struct destination *dest, void *arg)
+static void on_destination_changed(const struct destination *dest, void *arg)
 {
     struct process *p = arg;
-    struct entry *e = find_entry(p, name);
-    struct error err;
-    char why[FAIL_TEXT_MAX];
-    for (size_t i = 0; i < dest->n_warnings; i++) {
-        log_line(LOG_WARN, "local", "%s: %s", name, dest->warnings[i]);
-    }
-    if (!served(dest, why, sizeof(why))) {
-        log_line(LOG_ERROR, "local", "%s: %s", name, why);
-        tell("%-24s  %-21s  %s", name, "-", why);
-        if (e) {
-            drop_entry(p, e);
-        }
-        return;
-    }
-    if (e) {
-        pop3_change(e->target, &(struct dest_ref){.name = name}, dest);
-        log_line(LOG_INFO, "local", "%s: changed", name);
-        return;
-    }
-    if (p->phase == PHASE_DRAINING || p->phase == PHASE_CUT) {
-        return;
-    }
-    struct target *target = open_target(p, name, dest, &err);
-    if (!target) {
-        log_line(LOG_ERROR, "local", "%s: %s", name, err.text);
-        tell("%-24s  %-21s  %s", name, "-", err.text);
-        return;
-    }
-    e = mem_zalloc(sizeof(*e));
-    e->name = mem_strdup(name);
-    e->target = target;
-    list_append(&p->entries, &e->link);
-    union addr at = p->options.listen;
-    addr_set_port(&at, pop3_port(target));
-    struct addr_text address = addr_text(&at);
-    tell("%-24s  %-21s  ready", name, address.s);
-    log_line(LOG_INFO, "local", "%s: %s ready, for %s:%u", name, address.s, dest->host, dest->port);
+    local_cluster_put_destination(p->local_objects, dest->name);
+    control_look_again(p->control, dest->name);
 }
 
-static void on_gone(const char *name, void *arg)
+static void on_destination_gone(const char *name, void *arg)
 {
     struct process *p = arg;
-    struct entry *e = find_entry(p, name);
-    if (e) {
-        drop_entry(p, e);
-        tell("%-24s  %-21s  gone", name, "-");
-        log_line(LOG_INFO, "local", "%s: gone", name);
-    }
+    local_cluster_drop_destination(p->local_objects, name);
+    control_look_again(p->control, name);
+}
+
+static void on_object_changed(const struct local_object *object, void *arg)
+{
+    struct process *p = arg;
+    local_cluster_put(p->local_objects, object);
+}
+
+static void on_object_gone(const struct local_object *object, void *arg)
+{
+    struct process *p = arg;
+    local_cluster_drop(p->local_objects, object);
 }
 
 static void on_complaint(const char *path, const char *text, void *arg)
@@ -481,24 +153,122 @@ static void on_complaint(const char *path, const char *text, void *arg)
 static void on_settled(void *arg)
 {
     struct process *p = arg;
-    p->settled = true;
+    local_cluster_settled(p->local_objects);
+}
+
+/* Of a TransparentProxy object, what is wrong with it. */
+static void on_status(const char *kind, const char *name, struct json_value status, void *arg)
+{
+    struct json_value conditions = json_get(status, "conditions");
+    (void)arg;
+    for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
+        char *message = json_strdup(json_get(c, "message"), NULL);
+        if (message && json_is(json_get(c, "status"), "False") && strcmp(kind, CR_KIND) != 0 &&
+            !json_is(json_get(c, "type"), "SomeKeysIgnored")) {
+            tell("%s %s: %s", kind, name, message);
+        }
+        free(message);
+    }
+}
+
+/* ---- the controller's word ---- */
+
+static void on_configured(const struct config *config, void *arg)
+{
+    struct process *p = arg;
+    enum log_level level;
+    p->metrics = p->local || config->metrics;
+    if (!p->options.log_level_given && config->log_level &&
+        log_level_parse(str_of(config->log_level), &level) == OK && level != log_get_level()) {
+        log_set_level(level);
+        log_line(LOG_INFO, "tproxy", "log level %s", log_level_name(level));
+    }
+}
+
+/* In local mode people look at the terminal; a cluster has conditions. */
+static void on_condition(const char *namespace, const char *name, const struct condition *condition,
+                         uint16_t port, void *arg)
+{
+    struct process *p = arg;
+    union addr at = p->options.listen;
+    addr_set_port(&at, port);
+    struct addr_text address = addr_text(&at);
+    log_line(condition->available ? LOG_INFO : LOG_WARN, "control", "%s/%s: %s: %s", namespace,
+             name, condition->reason, condition->message);
+    if (p->local) {
+        tell("%-24s  %-21s  %s", name, port ? address.s : "-",
+             condition->available ? "ready" : condition->message);
+    }
+}
+
+static void on_gone(const char *namespace, const char *name, void *arg)
+{
+    struct process *p = arg;
+    log_line(LOG_INFO, "control", "%s/%s: gone", namespace, name);
+    if (p->local) {
+        tell("%-24s  %-21s  gone", name, "-");
+    }
 }
 
 /* ---- health, figures ---- */
 
 static bool ready(const char **why, void *arg)
 {
+    static char text[128];
     struct process *p = arg;
-    *why = p->phase != PHASE_SERVING ? "shutting down"
-           : p->settled              ? NULL
-                                     : "the directory has not been read yet";
-    return !*why;
+    const char *missing;
+    if (p->phase != PHASE_SERVING) {
+        *why = "shutting down";
+        return false;
+    }
+    if (control_ready(p->control, &missing)) {
+        return true;
+    }
+    text_fmt(text, sizeof(text), "waiting for %s", missing);
+    *why = text;
+    return false;
 }
 
-static void metrics(struct buf *out, void *arg)
+static bool metrics(struct buf *out, void *arg)
 {
     struct process *p = arg;
+    if (!p->metrics) {
+        return false;
+    }
     pop3_metrics(p->pop3, out);
+    control_metrics(p->control, out);
+    dest_metrics(p->dest, out);
+    oauth_metrics(p->oauth, out);
+    if (p->k8s) {
+        k8s_metrics(p->k8s, out);
+    }
+    return true;
+}
+
+static struct admin_health health(void *arg)
+{
+    struct process *p = arg;
+    struct control_health c = control_health(p->control);
+    struct admin_health h = {.proxy = ADMIN_OK,
+                             .proxy_message = "Sessions are accepted.",
+                             .manager = ADMIN_OK,
+                             .manager_message = c.message};
+    if (p->phase != PHASE_SERVING) {
+        h.proxy = ADMIN_WARNING;
+        h.proxy_message = "Shutting down.";
+    }
+    if (!c.listed) {
+        h.manager = ADMIN_CRITICAL;
+    } else if (!c.configured || c.not_available) {
+        h.manager = ADMIN_WARNING;
+    }
+    return h;
+}
+
+static int resources(struct buf *out, void *arg)
+{
+    struct process *p = arg;
+    return control_resources_json(p->control, out);
 }
 
 /* ---- end ---- */
@@ -509,13 +279,11 @@ static void on_last_bytes_due(struct timer *t)
     conn_close_lingering();
 }
 
-/* Ends all sessions and forgets the targets, of which the directory must not talk any more. */
+/* Ends all sessions and targets, which the controller must not touch any more. */
 static void cut(struct process *p)
 {
     p->phase = PHASE_CUT;
-    LIST_EACH (it, &p->entries) {
-        drop_entry(p, container_of(it, struct entry, link));
-    }
+    control_stop(p->control);
     pop3_abort(p->pop3);
     timer_set(p->loop, &p->timer, loop_now(p->loop) + LAST_BYTES, on_last_bytes_due);
 }
@@ -532,6 +300,7 @@ static void drain(struct timer *t)
 {
     struct process *p = container_of(t, struct process, timer);
     p->phase = PHASE_DRAINING;
+    control_stop(p->control);
     pop3_drain(p->pop3);
     log_line(LOG_INFO, "tproxy", "draining: %zu sessions are left", pop3_sessions(p->pop3));
     timer_set(p->loop, &p->timer, loop_now(p->loop) + p->options.grace, on_grace_over);
@@ -638,6 +407,139 @@ static size_t session_limit(uint64_t descriptors)
     return least < 2 ? 2 : (size_t)least;
 }
 
+/* The domain of the cluster's Services, out of the search list of a pod: "svc.cluster.local". */
+static void find_domain(const struct options *o, char *out, size_t cap)
+{
+    static struct resolv_conf conf;
+    char text[8192] = "";
+    text_fmt(out, cap, "%s", o->domain ? o->domain : "cluster.local");
+    FILE *f = o->domain ? NULL : fopen(o->resolv_conf, "r");
+    if (!f) {
+        return;
+    }
+    size_t n = fread(text, 1, sizeof(text), f);
+    fclose(f);
+    resolv_conf_parse(&conf, (struct str){text, n});
+    for (size_t i = 0; i < conf.search_count; i++) {
+        if (str_istarts(str_of(conf.search[i]), "svc.")) {
+            text_fmt(out, cap, "%s", conf.search[i] + strlen("svc."));
+            return;
+        }
+    }
+}
+
+/* Without IPv6 in the kernel "::" cannot be listened on. */
+static void choose_listen(struct options *o)
+{
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+        close(fd);
+    } else if (!o->listen_given && o->listen.sa.sa_family == AF_INET6) {
+        int rc = addr_parse(str_of("0.0.0.0"), &o->listen);
+        (void)rc; /* a literal */
+    }
+}
+
+static struct cluster *open_cluster(struct process *p, struct error *err)
+{
+    const struct options *o = &p->options;
+    if (o->local_dir) {
+        struct local_cluster_handler handler = {.status = on_status, .arg = p};
+        p->local_objects = local_cluster_new(p->loop, handler);
+        return local_cluster_face(p->local_objects);
+    }
+    struct k8s_settings settings = {.url = o->kube_url, .credentials = o->credentials};
+    if (!settings.url && !settings.credentials) {
+        settings.credentials = K8S_CREDENTIALS;
+    }
+    p->k8s = k8s_new(p->loop, p->dns, &settings, err);
+    return p->k8s ? k8s_cluster(p->k8s) : NULL;
+}
+
+static int open_local(struct process *p, struct error *err)
+{
+    struct local_handler handler = {.destination_changed = on_destination_changed,
+                                    .destination_gone = on_destination_gone,
+                                    .object_changed = on_object_changed,
+                                    .object_gone = on_object_gone,
+                                    .complaint = on_complaint,
+                                    .settled = on_settled,
+                                    .arg = p};
+    p->local = local_new(p->loop, p->options.local_dir, handler, err);
+    if (!p->local) {
+        return ERR;
+    }
+    local_set_service(p->local, dest_service(p->dest));
+    return OK;
+}
+
+static int start_control(struct process *p, struct error *err)
+{
+    const struct options *o = &p->options;
+    char domain[256], host[256] = "tproxy";
+    const char *home = o->namespace;
+    struct control_parts parts = {
+        .cluster = open_cluster(p, err), .dest = p->dest, .oauth = p->oauth, .pop3 = p->pop3};
+    if (!parts.cluster || (o->local_dir && open_local(p, err) != OK)) {
+        return ERR;
+    }
+    if (!home && p->k8s) {
+        home = k8s_namespace(p->k8s);
+    }
+    find_domain(o, domain, sizeof(domain));
+    gethostname(host, sizeof(host) - 1);
+    parts.source = p->local ? local_source(p->local) : dest_service(p->dest);
+    struct control_settings settings = {.home = home ? home : LOCAL_HOME,
+                                        .domain = domain,
+                                        .instance = host,
+                                        .listen = o->listen,
+                                        .first_port = o->first_port,
+                                        .last_port = o->last_port,
+                                        .claim_all = o->claim_all,
+                                        .in_cluster = !p->local};
+    struct control_handler handler = {
+        .configured = on_configured, .changed = on_condition, .gone = on_gone, .arg = p};
+    p->control = control_new(p->loop, &parts, &settings, handler);
+    return OK;
+}
+
+static int start_admin(struct process *p, struct error *err)
+{
+    const struct options *o = &p->options;
+    if (o->admin) {
+        struct admin_sources sources = {.ready = ready,
+                                        .metrics = metrics,
+                                        .health = health,
+                                        .resources = resources,
+                                        .arg = p,
+                                        .version = options_version};
+        p->admin = admin_new(p->loop, o->admin, sources, err);
+        if (!p->admin) {
+            return ERR;
+        }
+        log_line(LOG_INFO, "tproxy", "admin port %u", admin_port(p->admin));
+        tell("%-24s  port %-16u  /healthz /readyz /metrics", "(admin)", admin_port(p->admin));
+    }
+    if (o->control) {
+        p->control_socket = admin_socket_new(p->loop, o->control, err);
+        if (!p->control_socket) {
+            return ERR;
+        }
+    }
+    return OK;
+}
+
+static void load_roots(struct process *p, struct error *err)
+{
+    p->roots = tls_roots_load(p->options.ca_file, err);
+    if (p->roots) {
+        log_line(LOG_INFO, "tproxy", "%zu certificates are trusted, of %s",
+                 tls_roots_count(p->roots), tls_roots_path(p->roots));
+    } else if (!p->options.ca_file) {
+        log_line(LOG_WARN, "tproxy", "no mail server's certificate will be trusted: %s", err->text);
+    }
+}
+
 static int start(struct process *p, struct error *err)
 {
     struct options *o = &p->options;
@@ -647,43 +549,23 @@ static int start(struct process *p, struct error *err)
     }
     conn_set_lingering_max(o->pop3.max_sessions < LINGERING_LEAST ? LINGERING_LEAST
                                                                   : o->pop3.max_sessions);
-    list_init(&p->entries);
-    p->next_port = o->first_port;
+    choose_listen(o);
+    p->metrics = o->local_dir != NULL;
     p->loop = loop_new(err);
     if (!p->loop) {
         return ERR;
     }
     loop_set_hook(p->loop, on_turn, p);
     p->dns = dns_new(p->loop, o->resolv_conf, o->hosts);
-    p->roots = tls_roots_load(o->ca_file, err);
+    load_roots(p, err);
     if (!p->roots && o->ca_file) {
         return ERR;
     }
-    if (p->roots) {
-        log_line(LOG_INFO, "tproxy", "%zu certificates are trusted, of %s",
-                 tls_roots_count(p->roots), tls_roots_path(p->roots));
-    } else {
-        log_line(LOG_WARN, "tproxy", "no mail server's certificate will be trusted: %s", err->text);
-    }
+    p->oauth = oauth_new(p->loop, p->dns, p->roots);
+    p->dest = dest_new(p->loop, p->dns, p->oauth, p->roots, o->pop3.allow_local);
     p->pop3 = pop3_new(p->loop, p->dns, p->roots, &o->pop3, err);
     if (!p->pop3) {
         return ERR;
-    }
-    if (o->admin) {
-        struct admin_sources sources = {
-            .ready = ready, .metrics = metrics, .arg = p, .version = TPROXY_VERSION};
-        p->admin = admin_new(p->loop, o->admin, sources, err);
-        if (!p->admin) {
-            return ERR;
-        }
-        log_line(LOG_INFO, "tproxy", "admin port %u", admin_port(p->admin));
-        tell("%-24s  port %-16u  /healthz /readyz /metrics", "(admin)", admin_port(p->admin));
-    }
-    if (o->control) {
-        p->control = admin_socket_new(p->loop, o->control, err);
-        if (!p->control) {
-            return ERR;
-        }
     }
     signal(SIGPIPE, SIG_IGN);
     if (loop_on_signal(p->loop, SIGTERM, on_terminate, p) != OK ||
@@ -691,20 +573,19 @@ static int start(struct process *p, struct error *err)
         loop_on_signal(p->loop, SIGHUP, on_terminate, p) != OK) {
         return error_set(err, FAIL_INTERNAL, "signalfd");
     }
-    struct local_handler handler = {.target_changed = on_changed,
-                                    .target_gone = on_gone,
-                                    .complaint = on_complaint,
-                                    .settled = on_settled,
-                                    .arg = p};
-    p->local = local_new(p->loop, o->local_dir, handler, err);
-    return p->local ? OK : ERR;
+    return start_control(p, err) == OK ? start_admin(p, err) : ERR;
 }
 
 static void stop(struct process *p)
 {
     cut(p);
+    control_free(p->control);
     local_free(p->local);
-    admin_socket_free(p->control);
+    local_cluster_free(p->local_objects);
+    k8s_free(p->k8s);
+    dest_free(p->dest);
+    oauth_free(p->oauth);
+    admin_socket_free(p->control_socket);
     admin_free(p->admin);
     dns_free(p->dns);
     timer_cancel(p->loop, &p->timer);
@@ -727,16 +608,16 @@ int main(int argc, char **argv)
     }
     static struct process process;
     struct error err;
-    process.options = defaults;
-    parse_flags(&process.options, argc, argv);
+    options_parse(&process.options, argc, argv);
     forbid_core_dumps();
     log_open(STDERR_FILENO, process.options.log_format);
     log_set_level(process.options.log_level);
     if (start(&process, &err) != OK) {
         die("%s", err.text);
     }
-    log_line(LOG_INFO, "tproxy", "tproxy " TPROXY_VERSION " serves %s; at most %zu sessions",
-             process.options.local_dir, process.options.pop3.max_sessions);
+    log_line(LOG_INFO, "tproxy", "tproxy %s serves %s; at most %zu sessions", options_version,
+             process.options.local_dir ? process.options.local_dir : "a cluster",
+             process.options.pop3.max_sessions);
     loop_run(process.loop);
     stop(&process);
     log_line(LOG_INFO, "tproxy", "stopped");

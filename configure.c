@@ -1,0 +1,501 @@
+/* The configuration in force: the oldest TransparentProxy object of the home namespace, the Secrets
+ * that it names, and the status that says what came of it.
+ *
+ *   objects --> look (a task) --> config_new --> complaints: the last good one stays in force
+ *                                    |
+ *                                    '--> adopt: timeouts, instances; CRs are read again
+ *   instance --> watch of its Secret --> service key --> dest_set_instance; its CRs are read again
+ *   afterwards --> status of each object, one call at a time */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control_private.h"
+#include "core/config.h"
+#include "core/service_key.h"
+#include "dest.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "oauth.h"
+
+#define STATUS_RETRY SECONDS(5)
+
+enum { STATUS_MAX = 256 * 1024, MESSAGE_MAX = 8 * 1024 };
+
+static const struct cluster_kind kind_secret = {"", "v1", "secrets", "Secret"};
+
+/* A Destination service instance and the Secret with its service key. */
+struct instance {
+    struct list link;
+    struct configuration *configuration;
+    char *name;
+    struct config_secret secret;
+    struct cluster_watch *watch;
+    bool listed, seen;             /* seen: in the list that is coming in */
+    const struct service_key *key; /* the last good one; NULL: none */
+    char *problem;                 /* NULL: all is well */
+};
+
+struct configuration {
+    struct control *control;
+    struct task look;
+    struct config *config;         /* in force; NULL: nothing has been listed yet */
+    uint64_t digest;               /* of the spec that it was made of */
+    struct config_remarks remarks; /* about the last object that was looked at */
+    struct list instances;
+    char *warning; /* for /status */
+
+    struct cluster_call *call; /* a status that is being written */
+    struct timer retry;
+};
+
+/* ---- instances ---- */
+
+static void say_problem(struct instance *in, const char *fmt, ...) printf_like(2, 3);
+
+static void say_problem(struct instance *in, const char *fmt, ...)
+{
+    char text[FAIL_TEXT_MAX + 512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    text_sanitize(text);
+    free(in->problem);
+    in->problem = mem_strdup(text);
+    log_line(LOG_WARN, "control", "instance %s: %s", in->name, text);
+}
+
+/* Its key has changed, or what is wrong with it. */
+static void instance_changed(struct instance *in)
+{
+    struct control *c = in->configuration->control;
+    dest_set_instance(c->parts.dest, in->name, in->key);
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        const char *named =
+            r->cr.instance ? r->cr.instance : in->configuration->config->default_instance;
+        if (r->present && named && strcmp(named, in->name) == 0) {
+            resource_read_again(r);
+        }
+    }
+    configuration_look(in->configuration);
+}
+
+static void on_secret_listing(void *arg)
+{
+    struct instance *in = arg;
+    in->seen = false;
+}
+
+/* A key that makes no sense does not take the last one out of force. */
+static void on_secret(struct json_value object, void *arg)
+{
+    struct instance *in = arg;
+    struct error err;
+    const struct service_key *key = service_key_from_secret(object, in->secret.key, &err);
+    in->seen = true;
+    if (!key) {
+        say_problem(in, "Secret \"%s\" in namespace \"%s\": %s", in->secret.name,
+                    in->secret.namespace, err.text);
+        instance_changed(in);
+        return;
+    }
+    bool news = in->problem || !in->key || !service_key_equal(in->key, key);
+    if (in->key && news) {
+        log_line(LOG_INFO, "control", "instance %s: its service key has changed", in->name);
+    }
+    service_key_unref(in->key);
+    in->key = key;
+    free(in->problem);
+    in->problem = NULL;
+    if (news) {
+        instance_changed(in);
+    }
+}
+
+static void drop_key(struct instance *in)
+{
+    service_key_unref(in->key);
+    in->key = NULL;
+    instance_changed(in);
+}
+
+static void on_secret_gone(struct json_value object, void *arg)
+{
+    struct instance *in = arg;
+    (void)object;
+    say_problem(in, "Secret with name \"%s\" not found in namespace: \"%s\".", in->secret.name,
+                in->secret.namespace);
+    drop_key(in);
+}
+
+static void on_secret_listed(enum cluster_presence presence, void *arg)
+{
+    struct instance *in = arg;
+    bool first = !in->listed;
+    in->listed = true;
+    if (presence == CLUSTER_FORBIDDEN) {
+        say_problem(in,
+                    "Secret \"%s\" in namespace \"%s\" may not be read: a Role in that namespace "
+                    "has to grant get, list and watch on it (docs/install.md)",
+                    in->secret.name, in->secret.namespace);
+        instance_changed(in);
+    } else if (presence == CLUSTER_PRESENT && !in->seen) {
+        on_secret_gone((struct json_value){0}, in);
+    }
+    if (first) {
+        configuration_look(in->configuration);
+        control_wake_all(in->configuration->control);
+    }
+}
+
+static void instance_free(struct instance *in)
+{
+    cluster_unwatch(in->configuration->control->parts.cluster, in->watch);
+    list_remove(&in->link);
+    service_key_unref(in->key);
+    free(in->name);
+    free(in->secret.namespace);
+    free(in->secret.name);
+    free(in->secret.key);
+    free(in->problem);
+    free(in);
+}
+
+static struct instance *find_instance(const struct configuration *cf, const char *name)
+{
+    LIST_EACH (it, &cf->instances) {
+        struct instance *in = container_of(it, struct instance, link);
+        if (strcmp(in->name, name) == 0) {
+            return in;
+        }
+    }
+    return NULL;
+}
+
+static bool same_secret(const struct config_secret *a, const struct config_secret *b)
+{
+    return strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
+           strcmp(a->key, b->key) == 0;
+}
+
+static void add_instance(struct configuration *cf, const struct config_instance *wanted)
+{
+    struct instance *in = mem_zalloc(sizeof(*in));
+    in->configuration = cf;
+    in->name = mem_strdup(wanted->name);
+    in->secret = (struct config_secret){.namespace = mem_strdup(wanted->credentials.namespace),
+                                        .name = mem_strdup(wanted->credentials.name),
+                                        .key = mem_strdup(wanted->credentials.key)};
+    list_append(&cf->instances, &in->link);
+    struct cluster_selection selection = {
+        .kind = &kind_secret, .namespace = in->secret.namespace, .name = in->secret.name};
+    struct cluster_watch_handler handler = {.listing = on_secret_listing,
+                                            .object = on_secret,
+                                            .gone = on_secret_gone,
+                                            .listed = on_secret_listed,
+                                            .arg = in};
+    in->watch = cluster_watch(cf->control->parts.cluster, &selection, handler);
+}
+
+static const struct config_instance *wanted_instance(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_instances; i++) {
+        if (strcmp(config->instances[i].name, name) == 0) {
+            return &config->instances[i];
+        }
+    }
+    return NULL;
+}
+
+/* Those that stay as they are keep their watch and their key. */
+static void set_instances(struct configuration *cf)
+{
+    const struct config *config = cf->config;
+    LIST_EACH (it, &cf->instances) {
+        struct instance *in = container_of(it, struct instance, link);
+        const struct config_instance *wanted = wanted_instance(config, in->name);
+        if (!wanted || !same_secret(&wanted->credentials, &in->secret)) {
+            dest_set_instance(cf->control->parts.dest, in->name, NULL);
+            instance_free(in);
+        }
+    }
+    for (size_t i = 0; i < config->n_instances; i++) {
+        if (!find_instance(cf, config->instances[i].name)) {
+            add_instance(cf, &config->instances[i]);
+        }
+    }
+}
+
+/* ---- the object ---- */
+
+/* The oldest object is the configuration; NULL: there is none. */
+static struct proxy_object *chosen(const struct control *c)
+{
+    struct proxy_object *oldest = NULL;
+    LIST_EACH (it, &c->proxies) {
+        struct proxy_object *p = container_of(it, struct proxy_object, link);
+        int order = oldest ? strcmp(p->created, oldest->created) : -1;
+        if (order < 0 || (order == 0 && strcmp(p->name, oldest->name) < 0)) {
+            oldest = p;
+        }
+    }
+    return oldest;
+}
+
+static void adopt(struct configuration *cf, struct config *config)
+{
+    struct control *c = cf->control;
+    config_free(cf->config);
+    cf->config = config;
+    dest_set_timeouts(c->parts.dest, config->connect_timeout, config->read_timeout);
+    oauth_set_timeouts(c->parts.oauth, config->connect_timeout, config->read_timeout);
+    set_instances(cf);
+    c->handler.configured(config, c->handler.arg);
+    LIST_EACH (it, &c->resources) {
+        resource_read_again(container_of(it, struct resource, link));
+    }
+    policies_look(c->policies);
+}
+
+static void read_object(struct configuration *cf, struct json_value object)
+{
+    uint64_t digest = json_digest(json_get(object, "spec"));
+    if (cf->config && digest == cf->digest) {
+        return;
+    }
+    struct config *config = config_new(object, cf->control->settings.home, &cf->remarks);
+    cf->digest = digest;
+    for (size_t i = 0; i < cf->remarks.n_complaints; i++) {
+        log_line(LOG_WARN, "control", "TransparentProxy: %s", cf->remarks.complaints[i]);
+    }
+    if (!config && !cf->config) {
+        struct config_remarks none;
+        config = config_new((struct json_value){0}, cf->control->settings.home, &none);
+    }
+    if (config) {
+        adopt(cf, config);
+    }
+}
+
+/* ---- status ---- */
+
+static void add_sentence(struct buf *out, const char *sentence)
+{
+    /* What does not fit is left out: the first ones matter most. */
+    int rc = buf_fmt(out, "%s%s", buf_len(out) ? " " : "", sentence);
+    (void)rc;
+}
+
+static void complaints_of(const struct configuration *cf, struct buf *out)
+{
+    for (size_t i = 0; i < cf->remarks.n_complaints; i++) {
+        add_sentence(out, cf->remarks.complaints[i]);
+    }
+}
+
+static void secret_problems_of(const struct configuration *cf, struct buf *out)
+{
+    LIST_EACH (it, &cf->instances) {
+        const struct instance *in = container_of(it, struct instance, link);
+        if (in->problem) {
+            add_sentence(out, in->problem);
+        }
+    }
+    if (list_empty(&cf->instances)) {
+        add_sentence(out, "Provide at least one Destination service instance in "
+                          "config.integration.destinationService.instances.");
+    }
+}
+
+static void set_warning(struct configuration *cf, const char *text)
+{
+    free(cf->warning);
+    cf->warning = text && text[0] ? mem_strdup(text) : NULL;
+}
+
+/* Appends the status of the object in force. */
+static int status_of(struct configuration *cf, struct json_value object, struct buf *out,
+                     const char *now)
+{
+    char wrong[MESSAGE_MAX], secrets[MESSAGE_MAX], ignored[MESSAGE_MAX];
+    struct buf w = BUF_ON(wrong), s = BUF_ON(secrets), i = BUF_ON(ignored);
+    w.max = s.max = i.max = MESSAGE_MAX - 1;
+    complaints_of(cf, &w);
+    secret_problems_of(cf, &s);
+    for (size_t n = 0; n < cf->remarks.n_ignored; n++) {
+        add_sentence(&i, cf->remarks.ignored[n]);
+    }
+    wrong[buf_len(&w)] = secrets[buf_len(&s)] = ignored[buf_len(&i)] = '\0';
+    struct config_condition conditions[] = {
+        {.type = "Configured",
+         .status = !wrong[0],
+         .reason = wrong[0] ? "InvalidConfiguration" : "ConfigurationApplied",
+         .message = wrong[0] ? wrong : "The configuration is in force."},
+        {.type = "CredentialsAvailable",
+         .status = !secrets[0],
+         .reason = secrets[0] ? "SecretNotUsable" : "SecretsRead",
+         .message = secrets[0] ? secrets : "The service keys of all instances have been read."},
+        {.type = "SomeKeysIgnored",
+         .status = ignored[0],
+         .reason = ignored[0] ? "NoEffect" : "AllHonoured",
+         .message = ignored[0] ? ignored : "Every key that is set has its effect."},
+    };
+    bool warning = wrong[0] || secrets[0] || cf->remarks.ignored_is_warning;
+    set_warning(cf, wrong[0] ? wrong : secrets[0] ? secrets : NULL);
+    return config_status(out, object, warning ? CONFIG_WARNING : CONFIG_READY, conditions,
+                         ARRAY_LEN(conditions), now);
+}
+
+static int status_of_other(const char *first, struct json_value object, struct buf *out,
+                           const char *now)
+{
+    char message[512];
+    text_fmt(message, sizeof(message),
+             "Custom Resource with name \"%s\" already exists in this namespace.", first);
+    struct config_condition condition = {
+        .type = "Configured", .status = false, .reason = "AlreadyExists", .message = message};
+    return config_status(out, object, CONFIG_ERROR, &condition, 1, now);
+}
+
+static void write_statuses(struct configuration *cf);
+
+static void on_retry(struct timer *t)
+{
+    write_statuses(container_of(t, struct configuration, retry));
+}
+
+/* What was written comes back as an event; then there is nothing to change any more. */
+static void on_written(const struct cluster_answer *answer, void *arg)
+{
+    struct configuration *cf = arg;
+    cf->call = NULL;
+    if (answer->result != CLUSTER_DONE) {
+        log_line(LOG_WARN, "control", "%s", answer->err.text);
+        timer_set(cf->control->loop, &cf->retry, loop_now(cf->control->loop) + STATUS_RETRY,
+                  on_retry);
+    }
+}
+
+static void write_status(struct configuration *cf, const struct proxy_object *p,
+                         const struct proxy_object *first, const char *now)
+{
+    struct buf body;
+    struct json *doc = json_parse(str_of(p->text), NULL);
+    buf_init(&body, STATUS_MAX);
+    int rc = p == first ? status_of(cf, json_root(doc), &body, now)
+                        : status_of_other(first->name, json_root(doc), &body, now);
+    json_free(doc);
+    if (rc == OK) {
+        struct cluster_request request = {.verb = CLUSTER_PATCH_STATUS,
+                                          .kind = &kind_proxy,
+                                          .namespace = cf->control->settings.home,
+                                          .name = p->name,
+                                          .body = buf_str(&body)};
+        struct cluster_handler handler = {.done = on_written, .arg = cf};
+        cf->call = cluster_call(cf->control->parts.cluster, &request, handler);
+    }
+    buf_free(&body);
+}
+
+static void write_statuses(struct configuration *cf)
+{
+    const struct proxy_object *first = chosen(cf->control);
+    const char *why;
+    char now[CONTROL_STAMP_MAX];
+    if (!first || !configuration_listed(cf, &why)) {
+        return;
+    }
+    control_stamp(now, sizeof(now), false);
+    LIST_EACH (it, &cf->control->proxies) {
+        if (!cf->call) {
+            write_status(cf, container_of(it, struct proxy_object, link), first, now);
+        }
+    }
+}
+
+/* ---- the face ---- */
+
+static void look(struct task *t)
+{
+    struct configuration *cf = container_of(t, struct configuration, look);
+    if (!cf->control->followers[FOLLOW_PROXIES].listed) {
+        return;
+    }
+    const struct proxy_object *p = chosen(cf->control);
+    struct json *doc = p ? json_parse(str_of(p->text), NULL) : NULL;
+    read_object(cf, doc ? json_root(doc) : (struct json_value){0});
+    json_free(doc);
+    write_statuses(cf);
+}
+
+void configuration_look(struct configuration *cf)
+{
+    loop_soon(cf->control->loop, &cf->look, look);
+}
+
+const struct config *configuration_config(const struct configuration *cf)
+{
+    return cf->config;
+}
+
+bool configuration_listed(const struct configuration *cf, const char **why)
+{
+    *why = "the configuration";
+    if (!cf->config) {
+        return false;
+    }
+    LIST_EACH (it, &cf->instances) {
+        if (!container_of(it, struct instance, link)->listed) {
+            *why = "Secrets";
+            return false;
+        }
+    }
+    return true;
+}
+
+const char *configuration_instance_problem(const struct configuration *cf, const char *name)
+{
+    const struct instance *in = name ? find_instance(cf, name) : NULL;
+    return in ? in->problem : NULL;
+}
+
+const char *configuration_warning(const struct configuration *cf)
+{
+    return cf->warning;
+}
+
+struct configuration *configuration_new(struct control *control)
+{
+    struct configuration *cf = mem_zalloc(sizeof(*cf));
+    cf->control = control;
+    task_init(&cf->look);
+    list_init(&cf->instances);
+    return cf;
+}
+
+void configuration_stop(struct configuration *cf)
+{
+    struct control *c = cf->control;
+    task_cancel(&cf->look);
+    timer_cancel(c->loop, &cf->retry);
+    cluster_cancel(c->parts.cluster, cf->call);
+    cf->call = NULL;
+    LIST_EACH (it, &cf->instances) {
+        struct instance *in = container_of(it, struct instance, link);
+        cluster_unwatch(c->parts.cluster, in->watch);
+        in->watch = NULL;
+    }
+}
+
+void configuration_free(struct configuration *cf)
+{
+    LIST_EACH (it, &cf->instances) {
+        instance_free(container_of(it, struct instance, link));
+    }
+    config_free(cf->config);
+    free(cf->warning);
+    free(cf);
+}

@@ -1,0 +1,797 @@
+/* Stores and queue of the controller.
+ *
+ *   watches --> stores: proxies, resources, namespaces, Services, policies
+ *                  |
+ *                  |  what an event concerns is woken
+ *                  v
+ *               queue --> pump: nothing happens before everything has been listed once;
+ *                           |   at most RUNNING_MAX resources wait for something at a time
+ *                           v
+ *                     reconcile(resource) --> one step, one operation --> done --> woken again
+ *
+ * A list that is complete sweeps its store: what it did not name is gone. While the CRD of the CRs
+ * is not known to the API server nothing is known of CRs, and nothing is written or removed. */
+#include "control.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "control_private.h"
+#include "core/config.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/metric.h"
+#include "pop3.h"
+#include "ports.h"
+
+enum { RUNNING_MAX = 64, STEPS_A_RUN = 16, ALL_PORTS = 65536 };
+
+/* With this label on a namespace somebody hands it to the installation of that name. */
+#define NAMESPACE_LABEL "transparent-proxy.connectivity.api.sap/namespace"
+
+const struct cluster_kind kind_destination = {CR_GROUP, "v1", "destinations", "Destination"};
+const struct cluster_kind kind_service = {"", "v1", "services", "Service"};
+const struct cluster_kind kind_policy = {"networking.k8s.io", "v1", "networkpolicies",
+                                         "NetworkPolicy"};
+const struct cluster_kind kind_event = {"events.k8s.io", "v1", "events", "Event"};
+const struct cluster_kind kind_proxy = {"operator.kyma-project.io", "v1alpha1",
+                                        "transparentproxies", "TransparentProxy"};
+static const struct cluster_kind kind_namespace = {"", "v1", "namespaces", "Namespace"};
+
+static const char *const follow_names[] = {
+    [FOLLOW_PROXIES] = "TransparentProxy objects",
+    [FOLLOW_RESOURCES] = "Destinations",
+    [FOLLOW_NAMESPACES] = "Namespaces",
+    [FOLLOW_SERVICES] = "Services",
+    [FOLLOW_POLICIES] = "NetworkPolicies",
+};
+static_assert(ARRAY_LEN(follow_names) == FOLLOW_COUNT, "every kind has its name");
+
+void control_stamp(char *out, size_t cap, bool fraction)
+{
+    struct timespec now;
+    struct tm tm;
+    char seconds[32];
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
+    if (fraction) {
+        text_fmt(out, cap, "%s.%06ldZ", seconds, now.tv_nsec / 1000);
+    } else {
+        text_fmt(out, cap, "%sZ", seconds);
+    }
+}
+
+/* ---- the queue ---- */
+
+bool control_may_act(const struct control *c, const char **why)
+{
+    for (size_t i = 0; i < FOLLOW_COUNT; i++) {
+        const struct follower *f = &c->followers[i];
+        if (f->watch && !f->listed) {
+            *why = follow_names[i];
+            return false;
+        }
+    }
+    if (c->followers[FOLLOW_RESOURCES].presence != CLUSTER_PRESENT) {
+        *why = follow_names[FOLLOW_RESOURCES];
+        return false;
+    }
+    return configuration_listed(c->configuration, why);
+}
+
+static void pump(struct task *t)
+{
+    struct control *c = container_of(t, struct control, pump);
+    const char *why;
+    for (int i = 0; i < STEPS_A_RUN; i++) {
+        if (list_empty(&c->queue) || c->running == RUNNING_MAX || !control_may_act(c, &why)) {
+            return;
+        }
+        struct resource *r = container_of(c->queue.next, struct resource, queued);
+        list_remove(&r->queued);
+        c->stats.reconciles++;
+        reconcile(r);
+    }
+    loop_soon(c->loop, &c->pump, pump);
+}
+
+void resource_wake(struct resource *r)
+{
+    struct control *c = r->control;
+    if (r->operation != OPERATION_NONE) {
+        r->again = true;
+    } else if (list_empty(&r->queued)) {
+        list_append(&c->queue, &r->queued);
+    }
+    if (!c->stopped) {
+        loop_soon(c->loop, &c->pump, pump);
+    }
+}
+
+void control_wake_all(struct control *c)
+{
+    policies_look(c->policies);
+    LIST_EACH (it, &c->resources) {
+        resource_wake(container_of(it, struct resource, link));
+    }
+}
+
+void resource_read_again(struct resource *r)
+{
+    r->read_again = true;
+    resource_wake(r);
+}
+
+/* ---- resources ---- */
+
+static struct resource *find_resource(const struct control *c, const char *namespace,
+                                      const char *name)
+{
+    char key[2 * 256];
+    text_fmt(key, sizeof(key), "%s/%s", namespace, name);
+    struct map_entry *e = map_find(&c->by_key, key);
+    return e ? container_of(e, struct resource, by_key) : NULL;
+}
+
+static struct resource *get_resource(struct control *c, const char *namespace, const char *name)
+{
+    struct resource *r = find_resource(c, namespace, name);
+    if (r) {
+        return r;
+    }
+    size_t n = strlen(namespace) + 1 + strlen(name) + 1;
+    r = mem_zalloc(sizeof(*r));
+    r->control = c;
+    r->key = mem_alloc(n);
+    text_fmt(r->key, n, "%s/%s", namespace, name);
+    r->namespace = mem_strdup(namespace);
+    r->name = mem_strdup(name);
+    list_init(&r->queued);
+    list_init(&r->services);
+    map_add(&c->by_key, &r->by_key, r->key);
+    map_add(&c->by_name, &r->by_name, r->name);
+    list_append(&c->resources, &r->link);
+    return r;
+}
+
+void resource_free(struct resource *r)
+{
+    struct control *c = r->control;
+    assert(r->operation == OPERATION_NONE && !r->target);
+    LIST_EACH (it, &r->services) {
+        resource_drop_service(r, container_of(it, struct held_service, link));
+    }
+    c->unsettled -= r->present && !r->settled;
+    timer_cancel(c->loop, &r->timer);
+    list_remove(&r->queued);
+    list_remove(&r->link);
+    map_remove(&c->by_key, &r->by_key);
+    map_remove(&c->by_name, &r->by_name);
+    destination_unref(r->dest);
+    cr_clear(&r->cr);
+    free(r->trouble);
+    free(r->verdict_text);
+    free(r->operand_namespace);
+    free(r->operand_name);
+    free(r->key);
+    free(r->namespace);
+    free(r->name);
+    free(r);
+}
+
+bool resource_managed(const struct resource *r)
+{
+    const struct control *c = r->control;
+    const struct config *config = configuration_config(c->configuration);
+    if (!config || !config->labelled_namespaces) {
+        return true;
+    }
+    struct map_entry *e = map_find(&c->namespaces, r->namespace);
+    return e && container_of(e, struct namespace, entry)->labelled;
+}
+
+/* CRs of this name in other namespaces want the same Service: what happens to one concerns all. */
+static void wake_namesakes(struct resource *r)
+{
+    for (struct map_entry *e = map_find(&r->control->by_name, r->name); e; e = map_find_next(e)) {
+        resource_wake(container_of(e, struct resource, by_name));
+    }
+}
+
+static void set_present(struct resource *r, bool present)
+{
+    if (r->present == present) {
+        return;
+    }
+    r->present = present;
+    r->gone_confirmed = false;
+    if (present) {
+        r->control->unsettled += !r->settled;
+    } else {
+        r->control->unsettled -= !r->settled;
+    }
+}
+
+/* In local mode the status is with us and not in the object. */
+static void keep_status(struct cr *next, struct cr *last)
+{
+    struct cr_condition condition = next->available;
+    next->available = last->available;
+    last->available = condition;
+}
+
+struct resource *control_take_resource(struct control *c, struct json_value object)
+{
+    struct cr cr;
+    struct error err;
+    if (cr_parse(&cr, object, CLUSTER_FIELD_MANAGER, &err) != OK) {
+        log_line(LOG_WARN, "control", "%s", err.text);
+        return NULL;
+    }
+    struct resource *r = get_resource(c, cr.namespace, cr.name);
+    bool same = r->present && strcmp(r->cr.uid, cr.uid) == 0 && cr_same_spec(&r->cr, &cr);
+    if (!c->settings.in_cluster && r->present) {
+        keep_status(&cr, &r->cr);
+    }
+    if (!same) {
+        /* Another wish: what stood in the way of the last one need not stand in its way. */
+        r->read_again = true;
+        r->retry_at = r->trouble_until = 0;
+    }
+    cr_clear(&r->cr);
+    r->cr = cr;
+    set_present(r, true);
+    if (same) {
+        resource_wake(r);
+    } else {
+        wake_namesakes(r);
+        policies_look(c->policies);
+    }
+    return r;
+}
+
+static void resource_gone(struct resource *r)
+{
+    set_present(r, false);
+    wake_namesakes(r);
+}
+
+/* ---- Services ---- */
+
+static void count_port(struct control *c, const struct service *s, int change)
+{
+    if (s->target_port && strcmp(s->namespace, c->settings.home) == 0) {
+        c->port_services[s->target_port] = (uint16_t)(c->port_services[s->target_port] + change);
+    }
+}
+
+/* A port that two Services carried may have become one's own. */
+static void wake_port(struct control *c, uint16_t port)
+{
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        if (r->port == port) {
+            resource_wake(r);
+        }
+    }
+}
+
+void resource_drop_service(struct resource *r, struct held_service *held)
+{
+    struct control *c = r->control;
+    uint16_t port = held->service.target_port;
+    count_port(c, &held->service, -1);
+    list_remove(&held->link);
+    service_clear(&held->service);
+    free(held);
+    if (port && c->port_services[port]) {
+        wake_port(c, port);
+    }
+}
+
+static struct held_service *find_held(const struct resource *r, const char *namespace,
+                                      const char *name)
+{
+    LIST_EACH (it, &r->services) {
+        struct held_service *held = container_of(it, struct held_service, link);
+        if (strcmp(held->service.namespace, namespace) == 0 &&
+            strcmp(held->service.name, name) == 0) {
+            return held;
+        }
+    }
+    return NULL;
+}
+
+struct held_service *control_take_service(struct control *c, struct json_value object)
+{
+    struct service service;
+    if (service_parse(&service, object, c->settings.home) != OK) {
+        return NULL;
+    }
+    if (!service.cr_name) {
+        service_clear(&service);
+        return NULL;
+    }
+    struct resource *r = get_resource(c, service.cr_namespace, service.cr_name);
+    struct held_service *held = find_held(r, service.namespace, service.name);
+    if (!held) {
+        held = mem_zalloc(sizeof(*held));
+        held->round = c->followers[FOLLOW_SERVICES].round;
+        list_append(&r->services, &held->link);
+    }
+    uint16_t port = held->service.target_port;
+    count_port(c, &held->service, -1);
+    service_clear(&held->service);
+    held->service = service;
+    count_port(c, &held->service, 1);
+    if (port && port != service.target_port && c->port_services[port]) {
+        wake_port(c, port);
+    }
+    if (service.target_port && c->port_services[service.target_port] > 1) {
+        wake_port(c, service.target_port);
+    }
+    resource_wake(r);
+    return held;
+}
+
+/* ---- what the watches tell ---- */
+
+static char *text_of(struct json_value object, const char *member)
+{
+    char *text = json_strdup(json_get(json_get(object, "metadata"), member), NULL);
+    return text ? text : mem_strdup("");
+}
+
+static void on_listing(void *arg)
+{
+    struct follower *f = arg;
+    f->round++;
+}
+
+static void tell_presence(const struct follower *f, const char *name)
+{
+    switch (f->presence) {
+    case CLUSTER_PRESENT:
+        log_line(LOG_INFO, "control", "%s: listed", name);
+        break;
+    case CLUSTER_UNKNOWN:
+        log_line(LOG_WARN, "control", "%s: the API server does not know them (is the CRD there?)",
+                 name);
+        break;
+    case CLUSTER_FORBIDDEN:
+        log_line(LOG_WARN, "control", "%s: we may not list them (see RBAC in docs/install.md)",
+                 name);
+        break;
+    }
+}
+
+/* True: the list counts, and what it did not name is gone. */
+static bool note_listed(struct follower *f, enum cluster_presence presence)
+{
+    bool news = !f->listed || f->presence != presence;
+    f->listed = true;
+    f->presence = presence;
+    if (news) {
+        tell_presence(f, follow_names[f - f->control->followers]);
+    }
+    return presence == CLUSTER_PRESENT;
+}
+
+static void on_resource(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    struct resource *r = control_take_resource(f->control, object);
+    if (r) {
+        r->round = f->round;
+    }
+}
+
+static void on_resource_gone(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    char *namespace = text_of(object, "namespace"), *name = text_of(object, "name");
+    struct resource *r = find_resource(f->control, namespace, name);
+    if (r && r->present) {
+        resource_gone(r);
+    }
+    free(namespace);
+    free(name);
+}
+
+static void on_resources_listed(enum cluster_presence presence, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    if (note_listed(f, presence)) {
+        LIST_EACH (it, &c->resources) {
+            struct resource *r = container_of(it, struct resource, link);
+            if (r->present && r->round != f->round) {
+                resource_gone(r);
+            }
+        }
+    }
+    control_wake_all(c);
+}
+
+static void on_service(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    struct held_service *held = control_take_service(f->control, object);
+    if (held) {
+        held->round = f->round;
+    }
+}
+
+static void on_service_gone(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    struct service service;
+    if (service_parse(&service, object, c->settings.home) != OK) {
+        return;
+    }
+    struct resource *r =
+        service.cr_name ? find_resource(c, service.cr_namespace, service.cr_name) : NULL;
+    struct held_service *held = r ? find_held(r, service.namespace, service.name) : NULL;
+    if (held && strcmp(held->service.uid, service.uid) == 0) {
+        resource_drop_service(r, held);
+        resource_wake(r);
+    }
+    service_clear(&service);
+}
+
+static void on_services_listed(enum cluster_presence presence, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    if (note_listed(f, presence)) {
+        LIST_EACH (it, &c->resources) {
+            struct resource *r = container_of(it, struct resource, link);
+            LIST_EACH (s, &r->services) {
+                struct held_service *held = container_of(s, struct held_service, link);
+                if (held->round != f->round) {
+                    resource_drop_service(r, held);
+                }
+            }
+        }
+    }
+    control_wake_all(c);
+}
+
+static struct namespace *find_namespace(struct control *c, const char *name)
+{
+    struct map_entry *e = map_find(&c->namespaces, name);
+    return e ? container_of(e, struct namespace, entry) : NULL;
+}
+
+static void namespace_free(struct control *c, struct namespace *n)
+{
+    map_remove(&c->namespaces, &n->entry);
+    list_remove(&n->link);
+    free(n->name);
+    free(n);
+}
+
+static void wake_namespace(struct control *c, const char *name)
+{
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        if (strcmp(r->namespace, name) == 0) {
+            resource_wake(r);
+        }
+    }
+}
+
+static void on_namespace(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    char *name = text_of(object, "name");
+    struct json_value labels = json_get(json_get(object, "metadata"), "labels");
+    bool labelled = json_is(json_get(labels, NAMESPACE_LABEL), c->settings.home);
+    struct namespace *n = find_namespace(c, name);
+    if (!n) {
+        n = mem_zalloc(sizeof(*n));
+        n->name = mem_strdup(name);
+        map_add(&c->namespaces, &n->entry, n->name);
+        list_append(&c->namespace_list, &n->link);
+    }
+    n->round = f->round;
+    if (n->labelled != labelled) {
+        n->labelled = labelled;
+        wake_namespace(c, name);
+    }
+    free(name);
+}
+
+static void on_namespace_gone(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    char *name = text_of(object, "name");
+    struct namespace *n = find_namespace(f->control, name);
+    if (n) {
+        namespace_free(f->control, n);
+    }
+    free(name);
+}
+
+static void on_namespaces_listed(enum cluster_presence presence, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    if (note_listed(f, presence)) {
+        LIST_EACH (it, &c->namespace_list) {
+            struct namespace *n = container_of(it, struct namespace, link);
+            if (n->round != f->round) {
+                namespace_free(c, n);
+            }
+        }
+    }
+    control_wake_all(c);
+}
+
+static struct proxy_object *find_proxy(struct control *c, const char *name)
+{
+    LIST_EACH (it, &c->proxies) {
+        struct proxy_object *p = container_of(it, struct proxy_object, link);
+        if (strcmp(p->name, name) == 0) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static void proxy_free(struct proxy_object *p)
+{
+    list_remove(&p->link);
+    free(p->name);
+    free(p->created);
+    free(p->text);
+    free(p);
+}
+
+static void on_proxy(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    char *name = text_of(object, "name");
+    struct str text = json_text(object);
+    struct proxy_object *p = find_proxy(c, name);
+    if (!p) {
+        p = mem_zalloc(sizeof(*p));
+        p->name = mem_strdup(name);
+        list_append(&c->proxies, &p->link);
+    }
+    free(p->created);
+    free(p->text);
+    p->created = text_of(object, "creationTimestamp");
+    p->text = mem_strndup(text.p, text.n);
+    p->round = f->round;
+    free(name);
+    configuration_look(c->configuration);
+}
+
+static void on_proxy_gone(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    char *name = text_of(object, "name");
+    struct proxy_object *p = find_proxy(f->control, name);
+    if (p) {
+        proxy_free(p);
+        configuration_look(f->control->configuration);
+    }
+    free(name);
+}
+
+static void on_proxies_listed(enum cluster_presence presence, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    if (note_listed(f, presence)) {
+        LIST_EACH (it, &c->proxies) {
+            struct proxy_object *p = container_of(it, struct proxy_object, link);
+            if (p->round != f->round) {
+                proxy_free(p);
+            }
+        }
+    }
+    configuration_look(c->configuration);
+}
+
+static struct held_policy *find_policy(struct control *c, const char *name)
+{
+    LIST_EACH (it, &c->held_policies) {
+        struct held_policy *p = container_of(it, struct held_policy, link);
+        if (strcmp(p->name, name) == 0) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static void policy_free(struct held_policy *p)
+{
+    list_remove(&p->link);
+    free(p->name);
+    free(p->uid);
+    free(p);
+}
+
+static void on_policy(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    char *name = text_of(object, "name");
+    struct held_policy *p = find_policy(c, name);
+    if (!p) {
+        p = mem_zalloc(sizeof(*p));
+        p->name = mem_strdup(name);
+        list_append(&c->held_policies, &p->link);
+    }
+    free(p->uid);
+    p->uid = text_of(object, "uid");
+    p->digest = plan_policy_digest(object);
+    p->round = f->round;
+    free(name);
+    policies_look(c->policies);
+}
+
+static void on_policy_gone(struct json_value object, void *arg)
+{
+    struct follower *f = arg;
+    char *name = text_of(object, "name");
+    struct held_policy *p = find_policy(f->control, name);
+    if (p) {
+        policy_free(p);
+        policies_look(f->control->policies);
+    }
+    free(name);
+}
+
+static void on_policies_listed(enum cluster_presence presence, void *arg)
+{
+    struct follower *f = arg;
+    struct control *c = f->control;
+    if (note_listed(f, presence)) {
+        LIST_EACH (it, &c->held_policies) {
+            struct held_policy *p = container_of(it, struct held_policy, link);
+            if (p->round != f->round) {
+                policy_free(p);
+            }
+        }
+    }
+    control_wake_all(c);
+}
+
+/* ---- life ---- */
+
+static void follow(struct control *c, enum follow what, const struct cluster_selection *selection,
+                   struct cluster_watch_handler handler)
+{
+    struct follower *f = &c->followers[what];
+    f->control = c;
+    handler.listing = on_listing;
+    handler.arg = f;
+    f->watch = cluster_watch(c->parts.cluster, selection, handler);
+}
+
+static void follow_all(struct control *c)
+{
+    char ours[256];
+    const char *home = c->settings.home;
+    text_fmt(ours, sizeof(ours), PLAN_LABEL_MANAGED "=tproxy," PLAN_LABEL_HOME "=%s", home);
+    follow(c, FOLLOW_PROXIES, &(struct cluster_selection){.kind = &kind_proxy, .namespace = home},
+           (struct cluster_watch_handler){
+               .object = on_proxy, .gone = on_proxy_gone, .listed = on_proxies_listed});
+    follow(c, FOLLOW_RESOURCES, &(struct cluster_selection){.kind = &kind_destination},
+           (struct cluster_watch_handler){
+               .object = on_resource, .gone = on_resource_gone, .listed = on_resources_listed});
+    if (!c->settings.in_cluster) {
+        return;
+    }
+    follow(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
+           (struct cluster_watch_handler){
+               .object = on_namespace, .gone = on_namespace_gone, .listed = on_namespaces_listed});
+    follow(c, FOLLOW_SERVICES, &(struct cluster_selection){.kind = &kind_service, .labels = ours},
+           (struct cluster_watch_handler){
+               .object = on_service, .gone = on_service_gone, .listed = on_services_listed});
+    follow(c, FOLLOW_POLICIES,
+           &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
+           (struct cluster_watch_handler){
+               .object = on_policy, .gone = on_policy_gone, .listed = on_policies_listed});
+}
+
+struct control *control_new(struct loop *loop, const struct control_parts *parts,
+                            const struct control_settings *settings, struct control_handler handler)
+{
+    struct control *c = mem_zalloc(sizeof(*c));
+    struct ports_settings ports = {.first = settings->first_port,
+                                   .last = settings->last_port,
+                                   .at_random = settings->in_cluster,
+                                   .rest = settings->in_cluster ? CONTROL_PORT_REST : 0};
+    c->loop = loop;
+    c->parts = *parts;
+    c->settings = *settings;
+    c->settings.home = mem_strdup(settings->home);
+    c->settings.domain = mem_strdup(settings->domain);
+    c->settings.instance = mem_strdup(settings->instance);
+    c->handler = handler;
+    list_init(&c->proxies);
+    list_init(&c->namespace_list);
+    list_init(&c->held_policies);
+    list_init(&c->resources);
+    list_init(&c->queue);
+    map_init(&c->namespaces);
+    map_init(&c->by_key);
+    map_init(&c->by_name);
+    task_init(&c->pump);
+    c->ports = ports_new(loop, &ports);
+    c->port_services = mem_zalloc(ALL_PORTS * sizeof(c->port_services[0]));
+    c->configuration = configuration_new(c);
+    c->policies = policies_new(c);
+    follow_all(c);
+    return c;
+}
+
+void control_stop(struct control *c)
+{
+    if (c->stopped) {
+        return;
+    }
+    c->stopped = true;
+    task_cancel(&c->pump);
+    for (size_t i = 0; i < FOLLOW_COUNT; i++) {
+        cluster_unwatch(c->parts.cluster, c->followers[i].watch);
+        c->followers[i].watch = NULL;
+    }
+    LIST_EACH (it, &c->resources) {
+        reconcile_stop(container_of(it, struct resource, link));
+    }
+    policies_stop(c->policies);
+    configuration_stop(c->configuration);
+}
+
+void control_free(struct control *c)
+{
+    if (!c) {
+        return;
+    }
+    control_stop(c);
+    policies_free(c->policies);
+    configuration_free(c->configuration);
+    LIST_EACH (it, &c->resources) {
+        resource_free(container_of(it, struct resource, link));
+    }
+    LIST_EACH (it, &c->namespace_list) {
+        namespace_free(c, container_of(it, struct namespace, link));
+    }
+    LIST_EACH (it, &c->proxies) {
+        proxy_free(container_of(it, struct proxy_object, link));
+    }
+    LIST_EACH (it, &c->held_policies) {
+        policy_free(container_of(it, struct held_policy, link));
+    }
+    map_free(&c->namespaces);
+    map_free(&c->by_key);
+    map_free(&c->by_name);
+    ports_free(c->ports);
+    free(c->port_services);
+    free((char *)c->settings.home);
+    free((char *)c->settings.domain);
+    free((char *)c->settings.instance);
+    free(c);
+}
+
+void control_look_again(struct control *c, const char *destination)
+{
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        if (r->present && strcmp(r->cr.destination, destination) == 0) {
+            resource_read_again(r);
+        }
+    }
+}

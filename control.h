@@ -1,0 +1,98 @@
+/* The controller: Destination CRs and the TransparentProxy object of an installation become targets
+ * that listen, Services, NetworkPolicies, conditions and Events. What it follows and writes goes
+ * through struct cluster, so it is the same in a cluster and in local mode. */
+#ifndef TPROXY_CONTROL_H
+#define TPROXY_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/addr.h"
+#include "lib/base.h"
+#include "lib/buf.h"
+
+struct cluster;
+struct condition;
+struct config;
+struct control;
+struct dest;
+struct dest_source;
+struct loop;
+struct oauth;
+struct pop3;
+
+/* How long a target port that was given up is not used again. */
+#define CONTROL_PORT_REST SECONDS(15 * 60)
+
+/* Texts are copied. */
+struct control_settings {
+    const char *home;               /* the installation's namespace */
+    const char *domain;             /* of the cluster: "cluster.local" */
+    const char *instance;           /* of this process, for Events: the pod's name */
+    union addr listen;              /* of the targets; its port does not count */
+    uint16_t first_port, last_port; /* theirs; 0, 0: whichever is free */
+    bool claim_all;                 /* give every CR a condition, not only those of POP3 mail */
+    bool in_cluster; /* there are Services, policies, Events; the status stays in the object. Else
+                        the ports are the lowest that are free, and names need not be those of
+                        Services */
+};
+
+/* What it works with; all of it stays the caller's. */
+struct control_parts {
+    struct cluster *cluster;
+    struct dest_source *source; /* whom the controller and sessions ask */
+    struct dest *dest;          /* is told of instances and timeouts */
+    struct oauth *oauth;        /* of timeouts */
+    struct pop3 *pop3;
+};
+
+/* Who is told, from the loop, never from inside a call of control_*. */
+struct control_handler {
+    /* A configuration is in force: the first one, or another. Valid during the call. */
+    void (*configured)(const struct config *config, void *arg);
+
+    /* The condition of a CR has changed; `port` listens for it (0: nothing does). */
+    void (*changed)(const char *namespace, const char *name, const struct condition *condition,
+                    uint16_t port, void *arg);
+
+    /* A CR that was told of is no more. */
+    void (*gone)(const char *namespace, const char *name, void *arg);
+
+    void *arg;
+};
+
+/* Begins to follow the cluster. */
+struct control *control_new(struct loop *loop, const struct control_parts *parts,
+                            const struct control_settings *settings,
+                            struct control_handler handler);
+
+/* Stops following and writing; targets stay open (pop3_abort closes them). */
+void control_stop(struct control *control);
+
+/* After control_stop. NULL is allowed. */
+void control_free(struct control *control);
+
+/* A destination may have changed otherwise than its source could tell: local mode's files. All CRs
+ * that refer to one of that name read it again. */
+void control_look_again(struct control *control, const char *destination);
+
+/* Has everything that it follows been listed, and every CR been given its target or its condition
+ * once? If not, *why says in words what is missing. */
+bool control_ready(const struct control *control, const char **why);
+
+/* SAP's /destinationCRs: {"Status":"ok","CustomResources":[...]}. ERR when it does not fit. */
+int control_resources_json(const struct control *control, struct buf *out) warn_unused;
+
+/* What /status says of the controller. */
+struct control_health {
+    bool listed;          /* everything that it follows has been listed */
+    bool configured;      /* a configuration is in force and has no complaints */
+    size_t resources;     /* CRs that are ours */
+    size_t not_available; /* of these */
+    const char *message;  /* a sentence about the worst of it; valid until the next turn */
+};
+struct control_health control_health(const struct control *control);
+
+void control_metrics(const struct control *control, struct buf *out);
+
+#endif

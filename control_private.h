@@ -1,0 +1,251 @@
+/* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
+ * configure.c and policies.c only. */
+#ifndef TPROXY_CONTROL_PRIVATE_H
+#define TPROXY_CONTROL_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cluster.h"
+#include "control.h"
+#include "core/custom_resource.h"
+#include "core/plan.h"
+#include "dest_source.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+#include "lib/map.h"
+
+struct ports;
+
+extern const struct cluster_kind kind_destination, kind_proxy, kind_service, kind_policy,
+    kind_event;
+
+/* ---- what is followed ---- */
+
+enum follow {
+    FOLLOW_PROXIES, /* TransparentProxy objects of the home namespace */
+    FOLLOW_RESOURCES,
+    FOLLOW_NAMESPACES,
+    FOLLOW_SERVICES, /* ours */
+    FOLLOW_POLICIES, /* ours */
+    FOLLOW_COUNT
+};
+
+struct follower {
+    struct control *control;
+    struct cluster_watch *watch; /* NULL: not followed */
+    bool listed;                 /* once at least */
+    enum cluster_presence presence;
+    uint64_t round; /* number of the list that came last: who was not in it is gone */
+};
+
+struct namespace
+{
+    struct map_entry entry;
+    struct list link;
+    uint64_t round;
+    bool labelled; /* as managed by this installation */
+    char *name;
+};
+
+/* A Service of ours that is there. */
+struct held_service {
+    struct list link; /* on its resource's list */
+    uint64_t round;
+    struct service service;
+};
+
+/* A NetworkPolicy of ours that is there. */
+struct held_policy {
+    struct list link;
+    uint64_t round;
+    uint64_t digest;
+    char *name, *uid;
+};
+
+/* A TransparentProxy object. */
+struct proxy_object {
+    struct list link;
+    uint64_t round;
+    char *name, *created;
+    char *text; /* the object, JSON */
+};
+
+/* ---- a CR and all that belongs to it ---- */
+
+/* What a resource waits for. */
+enum operation {
+    OPERATION_NONE,
+    OPERATION_READ, /* its destination */
+    OPERATION_CREATE,
+    OPERATION_LOOK, /* whose is the Service that has the name? */
+    OPERATION_APPLY,
+    OPERATION_DELETE,
+    OPERATION_STATUS,
+    OPERATION_EVENT,
+    OPERATION_CONFIRM, /* did the CR go, or its CRD? */
+    OPERATION_COUNT
+};
+
+/* Also one without its CR, as long as a Service says that it was there. */
+struct resource {
+    struct control *control;
+    struct map_entry by_key;  /* "namespace/name" */
+    struct map_entry by_name; /* CRs of one name in several namespaces want one Service */
+    struct list link;         /* on control->resources */
+    struct list queued;
+    char *key, *namespace, *name;
+
+    bool present; /* the CR is there */
+    uint64_t round;
+    struct cr cr;
+    bool gone_confirmed; /* it is the CR that went, and not its CRD */
+    bool settled;        /* it has been given its target or its condition once */
+
+    /* Its destination, as read last. */
+    bool read;
+    bool read_again; /* at once */
+    int64_t read_due;
+    unsigned unread;                /* readings in a row that failed and may do better soon */
+    const struct destination *dest; /* NULL: see verdict */
+    enum verdict verdict;
+    char *verdict_text;
+
+    /* Its target. */
+    struct target *target;
+    uint16_t port; /* taken for it; 0: none */
+    struct list services;
+
+    /* What the API server refused, or a name that is not to be had: shown until it is tried
+     * again. */
+    struct condition *trouble;
+    bool trouble_silent; /* an Event says it, the status is left to whose it is */
+    int64_t trouble_until;
+    unsigned troubles; /* in a row */
+
+    int64_t retry_at; /* the API server did not answer: not before */
+    unsigned retries; /* in a row */
+
+    enum operation operation;
+    bool again; /* something happened meanwhile */
+    struct cluster_call *call;
+    struct dest_request *request;
+    char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
+    char *operand_name;
+    struct condition shown; /* the condition that the Event will tell of */
+    struct timer timer;
+};
+
+/* ---- the controller ---- */
+
+struct configuration; /* configure.c */
+struct policies;      /* policies.c */
+
+struct control {
+    struct loop *loop;
+    struct control_parts parts;
+    struct control_settings settings;
+    struct control_handler handler;
+    bool stopped;
+
+    struct follower followers[FOLLOW_COUNT];
+    struct list proxies;
+    struct map namespaces;
+    struct list namespace_list;
+    struct list held_policies;
+
+    struct map by_key, by_name;
+    struct list resources;
+    struct list queue;
+    size_t running;
+    size_t unsettled; /* present resources that have not settled yet */
+    struct task pump;
+
+    struct ports *ports;
+    uint16_t *port_services; /* how many home Services carry each target port */
+
+    struct configuration *configuration;
+    struct policies *policies;
+    uint64_t next_event;
+    struct control_stats {
+        uint64_t reconciles, writes, errors;
+    } stats;
+};
+
+/* Does this control what it sees and may it write: everything followed has been listed, and CRs are
+ * known? *why: what is missing, in words. */
+bool control_may_act(const struct control *control, const char **why);
+
+/* Has everything looked at. */
+void control_wake_all(struct control *control);
+
+/* The time for status and Events: RFC 3339, with seconds or with six digits of a fraction. */
+enum { CONTROL_STAMP_MAX = 40 };
+void control_stamp(char *out, size_t cap, bool fraction);
+
+/* Has the resource looked at, once now and once more if it is being worked on. */
+void resource_wake(struct resource *r);
+
+/* Its destination is read afresh when it is looked at next. */
+void resource_read_again(struct resource *r);
+
+/* Frees a resource that is not being worked on. */
+void resource_free(struct resource *r);
+
+/* Is its namespace managed by this installation? */
+bool resource_managed(const struct resource *r);
+
+/* Take in an object that is there. NULL: it is not ours, or no such object. */
+struct held_service *control_take_service(struct control *control, struct json_value object);
+struct resource *control_take_resource(struct control *control, struct json_value object);
+void resource_drop_service(struct resource *r, struct held_service *held);
+
+/* ---- reconcile.c ---- */
+
+/* Does what is to be done next for a resource: once it returns, either r->operation is under way, or
+ * the resource is as it should be until something happens, or it has been freed. */
+void reconcile(struct resource *r);
+
+/* Cancels what is under way and forgets the target; for the end. */
+void reconcile_stop(struct resource *r);
+
+/* Is the CR one that we give a condition? */
+bool resource_claimed(const struct resource *r);
+
+/* ---- configure.c ---- */
+
+struct configuration *configuration_new(struct control *control);
+
+/* Follows and writes nothing any more. */
+void configuration_stop(struct configuration *configuration);
+void configuration_free(struct configuration *configuration);
+
+/* TransparentProxy objects have come, gone or changed. */
+void configuration_look(struct configuration *configuration);
+
+/* The configuration in force; NULL: not known yet. */
+const struct config *configuration_config(const struct configuration *configuration);
+
+/* Have all Secrets that it names been listed? *why: which has not. */
+bool configuration_listed(const struct configuration *configuration, const char **why);
+
+/* Why an instance is of no use, beyond being unknown: its Secret. NULL: nothing is known. */
+const char *configuration_instance_problem(const struct configuration *configuration,
+                                           const char *instance);
+
+/* Is there something that the status calls a warning? NULL, or a sentence. */
+const char *configuration_warning(const struct configuration *configuration);
+
+/* ---- policies.c ---- */
+
+struct policies *policies_new(struct control *control);
+
+/* Writes nothing any more. */
+void policies_stop(struct policies *policies);
+void policies_free(struct policies *policies);
+
+/* Ports or policies have changed: compare, soon. */
+void policies_look(struct policies *policies);
+
+#endif

@@ -1,0 +1,322 @@
+/* A cluster in memory. What is written into it, but for a status, nobody reads: there are no
+ * Services on a laptop, and no Events.
+ *
+ *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files change
+ */
+#include "local_cluster.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "local_object.h"
+
+struct entry {
+    struct list link;
+    const struct local_object *object;
+    bool made; /* for a plain destination */
+};
+
+struct cluster_watch {
+    struct list link;
+    struct local_cluster *lc;
+    struct task task;
+    const struct cluster_kind *kind;
+    char *namespace, *name; /* NULL: any */
+    bool listed;
+    struct cluster_watch_handler handler;
+};
+
+struct cluster_call {
+    struct list link;
+    struct local_cluster *lc;
+    struct task task;
+    struct cluster_handler handler;
+    enum cluster_verb verb;
+    const char *kind;
+    char *name, *body;
+};
+
+struct local_cluster {
+    struct cluster face;
+    struct loop *loop;
+    struct local_cluster_handler handler;
+    bool settled;
+    struct list entries, watches, calls;
+};
+
+/* ---- entries ---- */
+
+static bool same_place(const struct local_object *a, const struct local_object *b)
+{
+    return strcmp(a->kind, b->kind) == 0 && strcmp(a->namespace, b->namespace) == 0 &&
+           strcmp(a->name, b->name) == 0;
+}
+
+static struct entry *find_entry(struct local_cluster *lc, const struct local_object *object,
+                                bool made)
+{
+    LIST_EACH (it, &lc->entries) {
+        struct entry *e = container_of(it, struct entry, link);
+        if (e->made == made && same_place(e->object, object)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+/* A CR that was made for a destination gives way to one that somebody wrote. */
+static bool is_hidden(struct local_cluster *lc, const struct entry *e)
+{
+    return e->made && find_entry(lc, e->object, false);
+}
+
+static bool is_selected(const struct cluster_watch *w, const struct local_object *object)
+{
+    return strcmp(w->kind->kind, object->kind) == 0 &&
+           (!w->namespace || strcmp(w->namespace, object->namespace) == 0) &&
+           (!w->name || strcmp(w->name, object->name) == 0);
+}
+
+static void tell(struct local_cluster *lc, const struct local_object *object, bool gone)
+{
+    struct json_value root = json_root(object->doc);
+    LIST_EACH (it, &lc->watches) {
+        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
+        if (!w->listed || !is_selected(w, object)) {
+            continue;
+        }
+        if (gone) {
+            w->handler.gone(root, w->handler.arg);
+        } else {
+            w->handler.object(root, w->handler.arg);
+        }
+    }
+}
+
+static void put(struct local_cluster *lc, const struct local_object *object, bool made)
+{
+    struct entry *e = find_entry(lc, object, made);
+    if (!e) {
+        e = mem_zalloc(sizeof(*e));
+        e->made = made;
+        list_append(&lc->entries, &e->link);
+    }
+    local_object_unref(e->object);
+    e->object = local_object_ref(object);
+    if (!is_hidden(lc, e)) {
+        tell(lc, object, false);
+    }
+}
+
+/* What was hidden by it comes to light. */
+static void drop(struct local_cluster *lc, const struct local_object *object, bool made)
+{
+    struct entry *e = find_entry(lc, object, made);
+    if (!e) {
+        return;
+    }
+    bool hidden = is_hidden(lc, e);
+    const struct entry *other = find_entry(lc, object, !made);
+    list_remove(&e->link);
+    if (!hidden) {
+        tell(lc, other ? other->object : e->object, !other);
+    }
+    local_object_unref(e->object);
+    free(e);
+}
+
+void local_cluster_put(struct local_cluster *lc, const struct local_object *object)
+{
+    put(lc, object, false);
+}
+
+void local_cluster_drop(struct local_cluster *lc, const struct local_object *object)
+{
+    drop(lc, object, false);
+}
+
+void local_cluster_put_destination(struct local_cluster *lc, const char *name)
+{
+    const struct local_object *object = local_object_of_destination(name);
+    put(lc, object, true);
+    local_object_unref(object);
+}
+
+void local_cluster_drop_destination(struct local_cluster *lc, const char *name)
+{
+    const struct local_object *object = local_object_of_destination(name);
+    drop(lc, object, true);
+    local_object_unref(object);
+}
+
+/* ---- watches ---- */
+
+static void list_all(struct task *t)
+{
+    struct cluster_watch *w = container_of(t, struct cluster_watch, task);
+    w->handler.listing(w->handler.arg);
+    LIST_EACH (it, &w->lc->entries) {
+        const struct entry *e = container_of(it, struct entry, link);
+        if (is_selected(w, e->object) && !is_hidden(w->lc, e)) {
+            w->handler.object(json_root(e->object->doc), w->handler.arg);
+        }
+    }
+    w->listed = true;
+    w->handler.listed(CLUSTER_PRESENT, w->handler.arg);
+}
+
+static char *copy(const char *s)
+{
+    return s ? mem_strdup(s) : NULL;
+}
+
+static struct cluster_watch *watch(struct cluster *cluster,
+                                   const struct cluster_selection *selection,
+                                   struct cluster_watch_handler handler)
+{
+    struct local_cluster *lc = container_of(cluster, struct local_cluster, face);
+    struct cluster_watch *w = mem_zalloc(sizeof(*w));
+    w->lc = lc;
+    w->kind = selection->kind;
+    w->namespace = copy(selection->namespace);
+    w->name = copy(selection->name);
+    w->handler = handler;
+    task_init(&w->task);
+    list_append(&lc->watches, &w->link);
+    if (lc->settled) {
+        loop_soon(lc->loop, &w->task, list_all);
+    }
+    return w;
+}
+
+static void free_watch(struct task *t)
+{
+    struct cluster_watch *w = container_of(t, struct cluster_watch, task);
+    free(w->namespace);
+    free(w->name);
+    free(w);
+}
+
+static void unwatch(struct cluster *cluster, struct cluster_watch *w)
+{
+    struct local_cluster *lc = container_of(cluster, struct local_cluster, face);
+    if (w) {
+        w->listed = false;
+        list_remove(&w->link);
+        task_cancel(&w->task);
+        loop_bury(lc->loop, &w->task, free_watch); /* a handler of its own may have asked for it */
+    }
+}
+
+void local_cluster_settled(struct local_cluster *lc)
+{
+    if (lc->settled) {
+        return;
+    }
+    lc->settled = true;
+    LIST_EACH (it, &lc->watches) {
+        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
+        loop_soon(lc->loop, &w->task, list_all);
+    }
+}
+
+/* ---- calls ---- */
+
+static void call_free(struct cluster_call *call)
+{
+    list_remove(&call->link);
+    task_cancel(&call->task);
+    free(call->name);
+    free(call->body);
+    free(call);
+}
+
+static void tell_status(const struct cluster_call *call)
+{
+    const struct local_cluster_handler *h = &call->lc->handler;
+    struct json *doc = json_parse(str_of(call->body), NULL);
+    if (doc) {
+        h->status(call->kind, call->name, json_get(json_root(doc), "status"), h->arg);
+    }
+    json_free(doc);
+}
+
+static void on_call(struct task *t)
+{
+    struct cluster_call *call = container_of(t, struct cluster_call, task);
+    struct cluster_handler handler = call->handler;
+    struct cluster_answer answer = {.result = CLUSTER_DONE};
+    if (call->verb == CLUSTER_PATCH_STATUS) {
+        tell_status(call);
+    } else if (call->verb == CLUSTER_GET) {
+        answer.result = CLUSTER_ABSENT;
+        error_set(&answer.err, FAIL_CONFIG, "GET %s %s: not in local mode", call->kind, call->name);
+    }
+    call_free(call);
+    handler.done(&answer, handler.arg);
+}
+
+static struct cluster_call *call(struct cluster *cluster, const struct cluster_request *request,
+                                 struct cluster_handler handler)
+{
+    struct local_cluster *lc = container_of(cluster, struct local_cluster, face);
+    struct cluster_call *c = mem_zalloc(sizeof(*c));
+    c->lc = lc;
+    c->handler = handler;
+    c->verb = request->verb;
+    c->kind = request->kind->kind;
+    c->name = mem_strdup(request->name);
+    c->body = mem_strndup(request->body.p ? request->body.p : "", request->body.n);
+    task_init(&c->task);
+    list_append(&lc->calls, &c->link);
+    loop_soon(lc->loop, &c->task, on_call);
+    return c;
+}
+
+static void cancel(struct cluster *cluster, struct cluster_call *call)
+{
+    (void)cluster;
+    if (call) {
+        call_free(call);
+    }
+}
+
+/* ---- life ---- */
+
+struct local_cluster *local_cluster_new(struct loop *loop, struct local_cluster_handler handler)
+{
+    struct local_cluster *lc = mem_zalloc(sizeof(*lc));
+    lc->face = (struct cluster){.watch = watch, .unwatch = unwatch, .call = call, .cancel = cancel};
+    lc->loop = loop;
+    lc->handler = handler;
+    list_init(&lc->entries);
+    list_init(&lc->watches);
+    list_init(&lc->calls);
+    return lc;
+}
+
+void local_cluster_free(struct local_cluster *lc)
+{
+    if (!lc) {
+        return;
+    }
+    assert(list_empty(&lc->watches) && list_empty(&lc->calls));
+    LIST_EACH (it, &lc->entries) {
+        struct entry *e = container_of(it, struct entry, link);
+        list_remove(&e->link);
+        local_object_unref(e->object);
+        free(e);
+    }
+    free(lc);
+}
+
+struct cluster *local_cluster_face(struct local_cluster *lc)
+{
+    return &lc->face;
+}

@@ -1,0 +1,313 @@
+/* One table of flags, one switch. */
+#include "options.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/text.h"
+
+#ifndef TPROXY_VERSION
+#define TPROXY_VERSION "unknown"
+#endif
+
+const char *const options_version = TPROXY_VERSION;
+const char *const options_control = "tproxy";
+
+static const char usage[] =
+    "tproxy - a POP3 proxy that logs in for its clients\n"
+    "\n"
+    "  tproxy [OPTION...]                  in a Kubernetes cluster: serve its Destinations\n"
+    "  tproxy --local DIR [OPTION...]      on one machine: serve what is in DIR/*.json\n"
+    "  tproxy log-level [LEVEL]            show or change the log level of the running tproxy\n"
+    "\n"
+    "  --local DIR            directory of destinations as exported from the BTP cockpit, and of\n"
+    "                         Destination, TransparentProxy and Secret objects\n"
+    "  --kube-url URL         the Kubernetes API (what the environment of a pod says)\n"
+    "  --kube-credentials DIR files token, ca.crt and namespace (those of the pod)\n"
+    "  --namespace NAME       namespace of this installation (that of the credentials, else\n"
+    "                         sap-transp-proxy-system)\n"
+    "  --cluster-domain NAME  domain of the cluster's Services (what resolv.conf says, else\n"
+    "                         cluster.local)\n"
+    "  --claim WHICH          pop3: conditions for POP3 destinations alone; all: for every one "
+    "(pop3)\n"
+    "  --allow-loopback       mail servers on this machine are allowed (in local mode they are)\n"
+    "  --listen ADDRESS       address of the targets (::, in local mode 127.0.0.1)\n"
+    "  --target-ports A-B     their ports (16384-32767, in local mode 1110-2109); 0: whichever is\n"
+    "                         free\n"
+    "  --admin ADDRESS:PORT   /healthz, /readyz, /status, /destinationCRs, /metrics ([::]:9494, "
+    "in\n"
+    "                         local mode 127.0.0.1:9494); off: none\n"
+    "  --control NAME         name of the control socket (tproxy); off: none\n"
+    "  --log-level LEVEL      trace, debug, info, warn, error or fatal (info); wins over the\n"
+    "                         TransparentProxy object\n"
+    "  --log-format FORMAT    json or text (json)\n"
+    "  --ca-file FILE         trusted certificates, PEM (SSL_CERT_FILE, or the system's)\n"
+    "  --resolv-conf FILE     name servers (/etc/resolv.conf)\n"
+    "  --hosts FILE           names that are not asked for (/etc/hosts)\n"
+    "  --login-timeout S      from the greeting to the login (60)\n"
+    "  --answer-timeout S     for one answer of the mail server during the login (30)\n"
+    "  --idle-timeout S       of a session without a byte (600)\n"
+    "  --max-sessions N       at most half of them for one target (what descriptors and memory "
+    "allow)\n"
+    "  --drain-delay S        after SIGTERM, accept for so long (5, in local mode 0)\n"
+    "  --grace S              then wait so long for sessions to end (60)\n"
+    "  --version, --help\n";
+
+enum flag {
+    FLAG_LOCAL = 256,
+    FLAG_KUBE_URL,
+    FLAG_KUBE_CREDENTIALS,
+    FLAG_NAMESPACE,
+    FLAG_CLUSTER_DOMAIN,
+    FLAG_CLAIM,
+    FLAG_ALLOW_LOOPBACK,
+    FLAG_LISTEN,
+    FLAG_TARGET_PORTS,
+    FLAG_ADMIN,
+    FLAG_CONTROL,
+    FLAG_LOG_LEVEL,
+    FLAG_LOG_FORMAT,
+    FLAG_CA_FILE,
+    FLAG_RESOLV_CONF,
+    FLAG_HOSTS,
+    FLAG_LOGIN_TIMEOUT,
+    FLAG_ANSWER_TIMEOUT,
+    FLAG_IDLE_TIMEOUT,
+    FLAG_MAX_SESSIONS,
+    FLAG_DRAIN_DELAY,
+    FLAG_GRACE,
+    FLAG_VERSION,
+    FLAG_HELP,
+};
+
+static const struct option flags[] = {
+    {"local", required_argument, NULL, FLAG_LOCAL},
+    {"kube-url", required_argument, NULL, FLAG_KUBE_URL},
+    {"kube-credentials", required_argument, NULL, FLAG_KUBE_CREDENTIALS},
+    {"namespace", required_argument, NULL, FLAG_NAMESPACE},
+    {"cluster-domain", required_argument, NULL, FLAG_CLUSTER_DOMAIN},
+    {"claim", required_argument, NULL, FLAG_CLAIM},
+    {"allow-loopback", no_argument, NULL, FLAG_ALLOW_LOOPBACK},
+    {"listen", required_argument, NULL, FLAG_LISTEN},
+    {"target-ports", required_argument, NULL, FLAG_TARGET_PORTS},
+    {"admin", required_argument, NULL, FLAG_ADMIN},
+    {"control", required_argument, NULL, FLAG_CONTROL},
+    {"log-level", required_argument, NULL, FLAG_LOG_LEVEL},
+    {"log-format", required_argument, NULL, FLAG_LOG_FORMAT},
+    {"ca-file", required_argument, NULL, FLAG_CA_FILE},
+    {"resolv-conf", required_argument, NULL, FLAG_RESOLV_CONF},
+    {"hosts", required_argument, NULL, FLAG_HOSTS},
+    {"login-timeout", required_argument, NULL, FLAG_LOGIN_TIMEOUT},
+    {"answer-timeout", required_argument, NULL, FLAG_ANSWER_TIMEOUT},
+    {"idle-timeout", required_argument, NULL, FLAG_IDLE_TIMEOUT},
+    {"max-sessions", required_argument, NULL, FLAG_MAX_SESSIONS},
+    {"drain-delay", required_argument, NULL, FLAG_DRAIN_DELAY},
+    {"grace", required_argument, NULL, FLAG_GRACE},
+    {"version", no_argument, NULL, FLAG_VERSION},
+    {"help", no_argument, NULL, FLAG_HELP},
+    {0},
+};
+
+/* What differs between the two modes is not here: see set_mode. */
+static const struct options defaults = {
+    .log_level = LOG_INFO,
+    .log_format = LOG_FORMAT_JSON,
+    .resolv_conf = "/etc/resolv.conf",
+    .hosts = "/etc/hosts",
+    .grace = SECONDS(60),
+    .pop3 = {.login_timeout = SECONDS(60),
+             .answer_timeout = SECONDS(30),
+             .idle_timeout = SECONDS(600)},
+};
+
+/* ---- values ---- */
+
+void die(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("tproxy: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    exit(2);
+}
+
+static uint64_t number(const char *flag, const char *value, uint64_t least, uint64_t most)
+{
+    uint64_t n;
+    if (text_number(str_of(value), most, &n) != OK || n < least) {
+        die("--%s %s: a number from %llu to %llu is needed", flag, value, (unsigned long long)least,
+            (unsigned long long)most);
+    }
+    return n;
+}
+
+static int64_t seconds(const char *flag, const char *value, uint64_t least)
+{
+    return SECONDS(number(flag, value, least, 24 * 3600));
+}
+
+static void parse_ports(struct options *o, const char *value)
+{
+    struct str rest = str_of(value);
+    struct str first = str_cut(&rest, '-');
+    uint64_t a, b;
+    if (str_eq(first, "0") && rest.n == 0) {
+        o->first_port = o->last_port = 0;
+        return;
+    }
+    if (text_number(first, 65535, &a) != OK || text_number(rest, 65535, &b) != OK || a == 0 ||
+        b < a) {
+        die("--target-ports %s: two ports A-B are needed, A not above B, or 0", value);
+    }
+    o->first_port = (uint16_t)a;
+    o->last_port = (uint16_t)b;
+}
+
+/* One of two words: true for the second. */
+static bool choice(const char *flag, const char *value, const char *first, const char *second)
+{
+    if (strcmp(value, first) != 0 && strcmp(value, second) != 0) {
+        die("--%s %s: %s or %s", flag, value, first, second);
+    }
+    return strcmp(value, second) == 0;
+}
+
+static const char *unless_off(const char *value)
+{
+    return strcmp(value, "off") == 0 ? NULL : value;
+}
+
+/* ---- flags ---- */
+
+static void parse_flag(struct options *o, int flag, const char *name, const char *value)
+{
+    switch ((enum flag)flag) {
+    case FLAG_LOCAL:
+        o->local_dir = value;
+        break;
+    case FLAG_KUBE_URL:
+        o->kube_url = value;
+        break;
+    case FLAG_KUBE_CREDENTIALS:
+        o->credentials = value;
+        break;
+    case FLAG_NAMESPACE:
+        o->namespace = value;
+        break;
+    case FLAG_CLUSTER_DOMAIN:
+        o->domain = value;
+        break;
+    case FLAG_CLAIM:
+        o->claim_all = choice(name, value, "pop3", "all");
+        break;
+    case FLAG_ALLOW_LOOPBACK:
+        o->pop3.allow_local = true;
+        break;
+    case FLAG_LISTEN:
+        if (addr_parse(str_of(value), &o->listen) != OK) {
+            die("--listen %s: an IP address is needed", value);
+        }
+        o->listen_given = true;
+        break;
+    case FLAG_TARGET_PORTS:
+        parse_ports(o, value);
+        break;
+    case FLAG_ADMIN:
+        o->admin = unless_off(value);
+        break;
+    case FLAG_CONTROL:
+        o->control = unless_off(value);
+        break;
+    case FLAG_LOG_LEVEL:
+        if (log_level_parse(str_of(value), &o->log_level) != OK) {
+            die("--log-level %s: trace, debug, info, warn, error or fatal", value);
+        }
+        o->log_level_given = true;
+        break;
+    case FLAG_LOG_FORMAT:
+        o->log_format = choice(name, value, "json", "text") ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON;
+        break;
+    case FLAG_CA_FILE:
+        o->ca_file = value;
+        break;
+    case FLAG_RESOLV_CONF:
+        o->resolv_conf = value;
+        break;
+    case FLAG_HOSTS:
+        o->hosts = value;
+        break;
+    case FLAG_LOGIN_TIMEOUT:
+        o->pop3.login_timeout = seconds(name, value, 1);
+        break;
+    case FLAG_ANSWER_TIMEOUT:
+        o->pop3.answer_timeout = seconds(name, value, 1);
+        break;
+    case FLAG_IDLE_TIMEOUT:
+        o->pop3.idle_timeout = seconds(name, value, 1);
+        break;
+    case FLAG_MAX_SESSIONS:
+        o->pop3.max_sessions = number(name, value, 2, 1000000);
+        break;
+    case FLAG_DRAIN_DELAY:
+        o->drain_delay = seconds(name, value, 0);
+        break;
+    case FLAG_GRACE:
+        o->grace = seconds(name, value, 0);
+        break;
+    case FLAG_VERSION:
+        puts("tproxy " TPROXY_VERSION);
+        exit(0);
+    case FLAG_HELP:
+        fputs(usage, stdout);
+        exit(0);
+    }
+}
+
+static bool is_local(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--local") == 0 || strncmp(argv[i], "--local=", 8) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A laptop is not a pod: nobody else reaches it, ports are typed by people, and nobody waits for
+ * endpoints to be withdrawn. */
+static void set_mode(struct options *o, bool local)
+{
+    int rc = addr_parse(str_of(local ? "127.0.0.1" : "::"), &o->listen);
+    (void)rc; /* a literal */
+    o->first_port = local ? 1110 : 16384;
+    o->last_port = local ? 2109 : 32767;
+    o->admin = local ? "127.0.0.1:9494" : "[::]:9494";
+    o->control = options_control;
+    o->drain_delay = local ? 0 : SECONDS(5);
+    o->pop3.allow_local = local;
+    o->claim_all = local;
+}
+
+void options_parse(struct options *o, int argc, char **argv)
+{
+    int flag, index = 0;
+    *o = defaults;
+    set_mode(o, is_local(argc, argv));
+    while ((flag = getopt_long(argc, argv, "", flags, &index)) != -1) {
+        if (flag == '?') {
+            die("see tproxy --help");
+        }
+        parse_flag(o, flag, flags[index].name, optarg);
+    }
+    if (optind < argc) {
+        die("unknown command %s; see tproxy --help", argv[optind]);
+    }
+    if (o->local_dir && (o->kube_url || o->credentials)) {
+        die("--local and --kube-url are two ways to run: give one of them");
+    }
+}

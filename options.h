@@ -1,0 +1,45 @@
+/* The command line: flags and what they mean when they are not given. */
+#ifndef TPROXY_OPTIONS_H
+#define TPROXY_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/addr.h"
+#include "lib/base.h"
+#include "lib/log.h"
+#include "pop3.h"
+
+/* Texts are those of argv. */
+struct options {
+    const char *local_dir;   /* NULL: in a cluster */
+    const char *kube_url;    /* NULL: the environment of a pod tells */
+    const char *credentials; /* directory; NULL: that of a pod, or none beside kube_url */
+    const char *namespace;   /* of the installation; NULL: that of the credentials */
+    const char *domain;      /* of the cluster; NULL: the resolver's search list tells */
+    bool claim_all;
+    union addr listen;
+    bool listen_given;
+    uint16_t first_port, last_port; /* 0, 0: any */
+    const char *admin;              /* NULL: none */
+    const char *control;            /* NULL: none */
+    enum log_level log_level;
+    bool log_level_given;
+    enum log_format log_format;
+    const char *ca_file; /* NULL: the system's */
+    const char *resolv_conf, *hosts;
+    int64_t drain_delay, grace; /* microseconds */
+    struct pop3_config pop3;    /* max_sessions 0: what descriptors and memory allow */
+};
+
+/* The program's version, and the name of the control socket when none is given. */
+extern const char *const options_version, *const options_control;
+
+/* Reads the flags of argv, which may be reordered. Ends the process for --help and --version, and,
+ * with one sentence on standard error and exit code 2, for what makes no sense. */
+void options_parse(struct options *o, int argc, char **argv);
+
+/* "tproxy: ...", exit code 2. */
+void die(const char *fmt, ...) printf_like(1, 2) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,85 @@
+/* What the controller tells about itself: readiness, SAP's JSON, figures. */
+#include "control_private.h"
+#include "core/config.h"
+#include "lib/metric.h"
+
+bool control_ready(const struct control *c, const char **why)
+{
+    if (!control_may_act(c, why)) {
+        return false;
+    }
+    *why = c->unsettled ? "targets" : NULL;
+    return c->unsettled == 0;
+}
+
+static bool is_available(const struct resource *r)
+{
+    return r->cr.available.status && strcmp(r->cr.available.status, "True") == 0;
+}
+
+static bool is_shown(const struct resource *r)
+{
+    return r->present && r->settled && resource_managed(r) && resource_claimed(r);
+}
+
+static int resource_json(const struct resource *r, struct buf *out)
+{
+    const struct cr_condition *a = &r->cr.available;
+    return json_fmt(out,
+                    "{'Name':%s,'Namespace':%s,'DestinationRef':{'name':%s},"
+                    "'CreationTimestamp':%s,'Available':%s,'Message':%s,'Reason':%s}",
+                    r->name, r->namespace, r->cr.destination, r->cr.created,
+                    a->status ? a->status : "Unknown", a->message ? a->message : "",
+                    a->reason ? a->reason : "");
+}
+
+int control_resources_json(const struct control *c, struct buf *out)
+{
+    int rc = buf_fmt(out, "{\"Status\":\"ok\",\"CustomResources\":[");
+    const char *comma = "";
+    LIST_EACH (it, &c->resources) {
+        const struct resource *r = container_of(it, struct resource, link);
+        if (rc == OK && is_shown(r)) {
+            rc = buf_fmt(out, "%s", comma) == OK ? resource_json(r, out) : ERR;
+            comma = ",";
+        }
+    }
+    return rc == OK ? buf_fmt(out, "]}\n") : ERR;
+}
+
+struct control_health control_health(const struct control *c)
+{
+    struct control_health h = {0};
+    const char *why;
+    h.listed = control_may_act(c, &why);
+    const char *warning = configuration_warning(c->configuration);
+    h.configured = !warning;
+    LIST_EACH (it, &c->resources) {
+        const struct resource *r = container_of(it, struct resource, link);
+        if (is_shown(r)) {
+            h.resources++;
+            h.not_available += !is_available(r);
+        }
+    }
+    h.message = !h.listed         ? "Not everything that is followed has been listed."
+                : warning         ? warning
+                : h.not_available ? "Some destinations are not available."
+                                  : "All destinations are available.";
+    return h;
+}
+
+void control_metrics(const struct control *c, struct buf *out)
+{
+    struct control_health h = control_health(c);
+    const char *name = "tp_destination_crs";
+    metric_head(out, name, METRIC_GAUGE, "Destination custom resources by their condition.");
+    metric_count(out, name, (struct metric_label[]){{"Available", "True"}, {0}},
+                 h.resources - h.not_available);
+    metric_count(out, name, (struct metric_label[]){{"Available", "False"}, {0}}, h.not_available);
+    metric_counter(out, "tproxy_reconciles_total", "Times that a custom resource was looked at.",
+                   c->stats.reconciles);
+    metric_counter(out, "tproxy_reconcile_errors_total",
+                   "Writes that the API server refused or did not answer.", c->stats.errors);
+    metric_counter(out, "tproxy_cluster_writes_total", "Writes to the API server.",
+                   c->stats.writes);
+}
