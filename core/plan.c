@@ -104,13 +104,14 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
 {
     const char *others = cr->other_conditions;
     if (json_fmt(out, "{'status':{'conditions':[") < 0 ||
-        (others && buf_fmt(out, "%s,", others) < 0)) {
+        (others && buf_fmt(out, "%s%s", others, c ? "," : "") < 0) ||
+        (c && json_fmt(out,
+                       "{'type':'Available','status':%s,'reason':%s,'message':%s,"
+                       "'lastUpdateTime':%s}",
+                       status_of(c), c->reason, c->message, now) < 0)) {
         return ERR;
     }
-    return json_fmt(out,
-                    "{'type':'Available','status':%s,'reason':%s,'message':%s,"
-                    "'lastUpdateTime':%s}]}}",
-                    status_of(c), c->reason, c->message, now);
+    return json_fmt(out, "]}}");
 }
 
 int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,

@@ -55,8 +55,8 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
 /* Does the CR's status say that already? */
 bool plan_condition_shown(const struct cr *cr, const struct condition *c);
 
-/* Appends the merge patch of the CR's status: its other conditions, then Available. `now`: RFC
- * 3339, seconds. */
+/* Appends the merge patch of the CR's status: its other conditions, then Available (NULL: no more).
+ * `now`: RFC 3339, seconds. */
 int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
                 const char *now) warn_unused;
 
