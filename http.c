@@ -75,7 +75,7 @@ struct http_call {
     struct buf message;
     size_t sent; /* of it */
 
-    char *head; /* of the answer; NULL until it is complete */
+    char *head; /* of the answer; as long as it is not complete NULL, and all below 0 */
     size_t head_size;
     bool handed_on; /* the body; otherwise it is gathered */
     bool reusable;  /* the connection, as far as the head tells */
@@ -407,8 +407,7 @@ static void gone(struct connection *c, enum conn_event event)
         c->kept = false;
         c->call->sent = 0;
         dial(c);
-    } else if (event == CONN_EOF && c->phase == PHASE_BODY &&
-               c->call->framing == HTTP_UNTIL_CLOSE) {
+    } else if (event == CONN_EOF && c->call->framing == HTTP_UNTIL_CLOSE) {
         complete(c);
     } else if (event == CONN_EOF) {
         fail(c->call, FAIL_REMOTE, "the server closed the connection; we waited for %s",
