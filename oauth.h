@@ -11,30 +11,14 @@
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"
-#include "lib/mem.h"
-#include "lib/text.h"
 
 struct dns;
 struct loop;
 struct oauth;
 struct oauth_wait;
+struct secret;
 struct tls_roots;
-
-/* Longest access token, octets. */
-enum { TOKEN_MAX = 16 * 1024 };
-
-/* An access token, immutable, shared by reference count; the last unref wipes it. */
-struct token {
-    unsigned refs;
-    struct secret value; /* one line of printable ASCII */
-    int64_t expires;     /* on the monotonic clock, counted from its receipt */
-};
-
-/* A copy of the text with one reference; NULL and *err (FAIL_TOKEN) when it is empty, too long, or
- * contains what no header field may. */
-struct token *token_new(struct str value, int64_t expires, struct error *err);
-struct token *token_ref(struct token *token);
-void token_unref(struct token *token); /* NULL is allowed */
+struct token;
 
 /* Roots (referenced) are those of authorization servers. */
 struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *roots);

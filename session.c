@@ -24,6 +24,7 @@
 
 #include "core/destination.h"
 #include "core/pop3_proto.h"
+#include "core/token.h"
 #include "dest_source.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
@@ -33,7 +34,6 @@
 #include "lib/relay.h"
 #include "lib/sys.h"
 #include "lib/tls.h"
-#include "oauth.h"
 #include "target.h"
 
 /* How long refused credentials are not shown to the backend again: doubles from one refusal to the

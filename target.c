@@ -5,9 +5,9 @@
 #include <stdlib.h>
 
 #include "core/destination.h"
+#include "core/token.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
-#include "oauth.h"
 
 struct target *target_ref(struct target *target)
 {

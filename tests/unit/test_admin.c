@@ -21,6 +21,8 @@
 static struct loop *loop;
 static struct admin *admin;
 static const char *missing;
+static bool metrics_on;
+static enum admin_level manager;
 static char page[65536];
 
 static bool ready(const char **why, void *arg)
@@ -32,10 +34,28 @@ static bool ready(const char **why, void *arg)
     return !missing;
 }
 
-static void metrics(struct buf *out, void *arg)
+static bool metrics(struct buf *out, void *arg)
 {
     assert_ptr_equal(arg, &missing);
-    metric_gauge(out, "tp_open_tcp_connections", "Open.", 3);
+    if (metrics_on) {
+        metric_gauge(out, "tp_open_tcp_connections", "Open.", 3);
+    }
+    return metrics_on;
+}
+
+static struct admin_health health_of(void *arg)
+{
+    assert_ptr_equal(arg, &missing);
+    return (struct admin_health){.proxy = ADMIN_OK,
+                                 .proxy_message = "fine",
+                                 .manager = manager,
+                                 .manager_message = "say \"what\""};
+}
+
+static int resources(struct buf *out, void *arg)
+{
+    assert_ptr_equal(arg, &missing);
+    return buf_fmt(out, "{\"Status\":\"ok\",\"CustomResources\":[]}");
 }
 
 static int setup(void **state)
@@ -44,7 +64,14 @@ static int setup(void **state)
     struct error err;
     missing = NULL;
     loop = loop_new(&err);
-    struct admin_sources sources = {ready, metrics, &missing, "1.2\"3"};
+    metrics_on = true;
+    manager = ADMIN_OK;
+    struct admin_sources sources = {.ready = ready,
+                                    .metrics = metrics,
+                                    .health = health_of,
+                                    .resources = resources,
+                                    .arg = &missing,
+                                    .version = "1.2\"3"};
     admin = admin_new(loop, "127.0.0.1:0", sources, &err);
     assert_non_null(admin);
     return 0;
@@ -145,6 +172,40 @@ static void metrics_page(void **state)
     assert_true(value("tproxy_build_info{version=\"1.2\\\"3\"}") == 1);
 }
 
+static void metrics_off(void **state)
+{
+    (void)state;
+    metrics_on = false;
+    get("/metrics");
+    expect("HTTP/1.1 404 Not Found\r\n",
+           "metrics are off: see spec.config.metrics.prometheus.enabled\n");
+}
+
+/* The overall status is that of the part that is worst off. */
+static void status_page(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"ok", "warning", "critical"};
+    for (manager = ADMIN_OK; manager <= ADMIN_CRITICAL; manager++) {
+        char body[512];
+        snprintf(body, sizeof(body),
+                 "{\"Status\":\"%s\",\"Components\":{\"sap-transp-proxy-manager\":"
+                 "{\"Status\":\"%s\",\"Message\":\"say \\\"what\\\"\"},"
+                 "\"sap-transp-proxy-tcp\":{\"Status\":\"ok\",\"Message\":\"fine\"}}}",
+                 names[manager], names[manager]);
+        get("/status");
+        expect("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n", body);
+    }
+}
+
+static void resources_page(void **state)
+{
+    (void)state;
+    get("/destinationCRs");
+    expect("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
+           "{\"Status\":\"ok\",\"CustomResources\":[]}");
+}
+
 /* The percentage is that of the time since the scrape before. */
 static void cpu_between_scrapes(void **state)
 {
@@ -168,6 +229,9 @@ int main(void)
         WITH_ADMIN(health),
         WITH_ADMIN(readiness),
         WITH_ADMIN(metrics_page),
+        WITH_ADMIN(metrics_off),
+        WITH_ADMIN(status_page),
+        WITH_ADMIN(resources_page),
         WITH_ADMIN(cpu_between_scrapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,8 +17,10 @@
 #include "dest_source.h"
 #include "lib/loop.h"
 #include "lib/text.h"
+#include "local_object.h"
 
-/* What was told, one line each: "+name host", "-name", "!file text", "=file", "." when settled. */
+/* What was told, one line each: "+name host", "-name" of a destination, "+Kind namespace/name",
+ * "-Kind namespace/name" of an object, "!file text", "=file", "." when settled. */
 static char told[1 << 20];
 static size_t told_n;
 
@@ -43,17 +45,28 @@ static const char *short_path(const char *path)
     return strncmp(path, dir, strlen(dir)) == 0 && path[strlen(dir)] ? path + strlen(dir) + 1 : ".";
 }
 
-static void on_changed(const char *name, const struct destination *dest, void *arg)
+static void on_changed(const struct destination *dest, void *arg)
 {
     assert_ptr_equal(arg, told);
-    assert_string_equal(name, dest->name);
-    note("+%s %s\n", name, dest->host);
+    note("+%s %s\n", dest->name, dest->host);
 }
 
 static void on_gone(const char *name, void *arg)
 {
     (void)arg;
     note("-%s\n", name);
+}
+
+static void on_object_changed(const struct local_object *object, void *arg)
+{
+    assert_ptr_equal(arg, told);
+    note("+%s %s/%s\n", object->kind, object->namespace, object->name);
+}
+
+static void on_object_gone(const struct local_object *object, void *arg)
+{
+    assert_ptr_equal(arg, told);
+    note("-%s %s/%s\n", object->kind, object->namespace, object->name);
 }
 
 static void on_complaint(const char *path, const char *text, void *arg)
@@ -72,8 +85,10 @@ static void on_settled(void *arg)
     note(".\n");
 }
 
-static const struct local_handler handler = {.target_changed = on_changed,
-                                             .target_gone = on_gone,
+static const struct local_handler handler = {.destination_changed = on_changed,
+                                             .destination_gone = on_gone,
+                                             .object_changed = on_object_changed,
+                                             .object_gone = on_object_gone,
                                              .complaint = on_complaint,
                                              .settled = on_settled,
                                              .arg = told};
@@ -319,7 +334,12 @@ static void test_refused(void **state)
         {"{\"Name\": [1]}", "Name: is an array"},
         {"[]", "is an array"},
         {"{\"apiVersion\": \"destination.connectivity.api.sap/v1\", \"kind\": \"Destination\"}",
-         "kind: Kubernetes objects (Destination) are not served yet"},
+         "metadata.name: is missing; give one"},
+        {"{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"x\"}}",
+         "kind: Pod means nothing here; put a Destination, a TransparentProxy or a Secret"},
+        {"{\"apiVersion\": \"destination.connectivity.api.sap/v1\", \"kind\": \"Destination\","
+         " \"metadata\": {\"name\": \"x\"}, \"spec\": {}}",
+         "Destination default/x: spec.destinationRef.name is missing"},
     };
     write_dest("a.json", "alpha", "a.example");
     write_dest("b.json", "beta", "b.example");
@@ -568,6 +588,49 @@ static void test_source(void **state)
     assert_non_null(two);
 }
 
+#define SECRET                                                                                     \
+    "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"key\"%s},"          \
+    " \"stringData\": {\"clientsecret\": \"%s\"}}"
+
+/* Objects of each kind, beside destinations; what a file leaves out is added. */
+static void test_objects(void **state)
+{
+    (void)state;
+    write_dest("a.json", "alpha", "a.example");
+    write_file(
+        "cr.json",
+        "{\"apiVersion\": \"destination.connectivity.api.sap/v1\", \"kind\": \"Destination\","
+        " \"metadata\": {\"name\": \"mail\", \"annotations\": {\"tproxy/adopt\": \"true\"}},"
+        " \"spec\": {\"destinationRef\": {\"name\": \"alpha\"}}}");
+    write_file("key.json", SECRET, "", "hush");
+    start();
+    expect("+alpha a.example");
+    assert_true(was_told("\n+Destination default/mail\n"));
+    assert_true(was_told("\n+Secret sap-transp-proxy-system/key\n"));
+    assert_false(was_told("!"));
+
+    /* The same, written differently, is no change. */
+    forget();
+    write_file("key.json", SECRET "\n\n", "", "hush");
+    write_dest("b.json", "beta", "b.example");
+    expect("+beta b.example");
+    assert_false(was_told("Secret"));
+
+    forget();
+    write_file("key.json", SECRET, ", \"namespace\": \"other\"", "hush again");
+    expect("-Secret sap-transp-proxy-system/key");
+    assert_true(was_told("\n+Secret other/key\n"));
+
+    forget();
+    write_file("key2.json", SECRET, ", \"namespace\": \"other\"", "hush");
+    expect("!key2.json metadata.name: \"key\" is taken by the file key.json");
+
+    forget();
+    assert_int_equal(unlink(in_dir("key.json")), 0);
+    expect("+Secret other/key");
+    assert_true(was_told("\n=key2.json\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -585,6 +648,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
