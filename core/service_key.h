@@ -20,10 +20,12 @@ struct service_key {
     char *identity_zone; /* the provider's subdomain; "" when the key does not say */
 };
 
-/* Of a Secret as the Kubernetes API has it (`data` in base64; `stringData`, as files have it, wins).
- * json_key: the entry that holds the whole key as JSON; NULL or "": one entry a field. NULL and *err
- * (FAIL_CONFIG), naming the entry or the field and what it should be; never its value. What is not
- * supported yet (X.509, IAS) is said by name. */
+/* Of a Secret as the Kubernetes API has it (`data` in base64; `stringData`, as files have it,
+ * wins). json_key: the entry that holds the whole key as JSON; NULL or "": one entry a field. Line
+ * breaks at the end of a value are dropped. NULL and *err (FAIL_CONFIG) as a clause that names the
+ * entry or the field and what it should be ("the entry \"clientid\" is missing; ..."), never its
+ * value; the Secret itself is for the caller to name. What is not supported yet (X.509, IAS) is
+ * said by name. */
 const struct service_key *service_key_from_secret(struct json_value secret, const char *json_key,
                                                   struct error *err);
 

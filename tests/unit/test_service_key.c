@@ -1,0 +1,371 @@
+/* Service keys: the two layouts of their Secrets, what the BTP service operator writes, every
+ * complaint; and no complaint holds a value. */
+#include "core/service_key.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/text.h"
+#include "tests/unit/objects.h"
+
+#define CLIENT_ID "sb-clone!b21283|destination-xsappname!b404"
+#define CLIENT_SECRET "Sz$3cr=t-_x"
+#define TOKEN_URL "https://provider.authentication.eu10.hana.ondemand.com"
+#define SERVICE_URL "https://destination-configuration.cfapps.eu10.hana.ondemand.com"
+
+static struct error err;
+
+/* A field and its value. */
+struct field {
+    const char *name, *value;
+};
+
+enum { FIELDS_MAX = 16 };
+
+static const struct field good[FIELDS_MAX] = {
+    {"clientid", CLIENT_ID},
+    {"clientsecret", CLIENT_SECRET},
+    {"url", TOKEN_URL},
+    {"uri", SERVICE_URL},
+    {"identityzone", "provider"},
+    {"credential-type", "binding-secret"},
+    {"tenantid", "b6d0c6a1-0000"},
+    {"xsappname", "clone!b404"},
+    {"instance_name", "dest-service"},
+    {"tags", "[\"destination\",\"conn\"]"},
+};
+
+/* The fields as one JSON object of strings. */
+static void put_fields(struct buf *out, const struct field *fields, bool base64)
+{
+    assert_int_equal(buf_add(out, "{", 1), OK);
+    for (size_t i = 0; i < FIELDS_MAX && fields[i].name; i++) {
+        char coded[8192];
+        text_base64(coded, fields[i].value, strlen(fields[i].value));
+        assert_int_equal(buf_add(out, ",", i > 0), OK);
+        assert_int_equal(json_fmt(out, "%s:%s", fields[i].name, base64 ? coded : fields[i].value),
+                         OK);
+    }
+    assert_int_equal(buf_add(out, "}", 1), OK);
+}
+
+enum layout { ENTRIES, ENTRIES_PLAIN, WHOLE, WHOLE_PLAIN, LAYOUTS };
+
+/* A Secret with these fields in one of the layouts. */
+static const struct service_key *read_key(const struct field *fields, enum layout layout)
+{
+    struct buf text, out;
+    buf_init(&text, 16384);
+    buf_init(&out, 65536);
+    bool base64 = layout == ENTRIES || layout == WHOLE, whole = layout >= WHOLE;
+    assert_int_equal(buf_fmt(&out, "{\"kind\":\"Secret\",\"%s\":", base64 ? "data" : "stringData"),
+                     OK);
+    if (whole) {
+        put_fields(&text, fields, false);
+        assert_int_equal(buf_add(&text, "", 1), OK);
+        const struct field entry[FIELDS_MAX] = {{"the key", buf_str(&text).p}};
+        put_fields(&out, entry, base64);
+    } else {
+        put_fields(&out, fields, base64);
+    }
+    assert_int_equal(buf_add(&out, "}", 2), OK);
+    struct object o = object_of(buf_str(&out).p);
+    err = (struct error){0};
+    const struct service_key *key = service_key_from_secret(o.root,
+                                                            whole               ? "the key"
+                                                            : layout == ENTRIES ? NULL
+                                                                                : "",
+                                                            &err);
+    assert_int_equal(key == NULL, err.text[0] != '\0');
+    assert_int_equal(err.fail, key ? FAIL_NONE : FAIL_CONFIG);
+    object_free(&o);
+    buf_free(&text);
+    buf_free(&out);
+    return key;
+}
+
+/* The good fields with one of them replaced or, with NULL, left out; or with another one. */
+static void change(struct field *fields, const char *name, const char *value)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < FIELDS_MAX && good[i].name; i++) {
+        if (strcmp(good[i].name, name) != 0) {
+            fields[n++] = good[i];
+        }
+    }
+    if (value) {
+        fields[n++] = (struct field){name, value};
+    }
+    fields[n] = (struct field){0};
+}
+
+static void test_layouts(void **state)
+{
+    (void)state;
+    const struct service_key *keys[LAYOUTS];
+    for (enum layout l = 0; l < LAYOUTS; l++) {
+        const struct service_key *key = keys[l] = read_key(good, l);
+        if (!key) {
+            fail_msg("%s", err.text);
+        }
+        assert_string_equal(key->client_id, CLIENT_ID);
+        assert_int_equal(key->client_secret.n, strlen(CLIENT_SECRET));
+        assert_string_equal(key->client_secret.p, CLIENT_SECRET);
+        assert_string_equal(key->token_url, TOKEN_URL "/oauth/token");
+        assert_string_equal(key->uri, SERVICE_URL);
+        assert_string_equal(key->identity_zone, "provider");
+    }
+    for (enum layout l = 0; l < LAYOUTS; l++) {
+        assert_true(service_key_equal(keys[0], keys[l]));
+    }
+    assert_ptr_equal(service_key_ref(keys[0]), keys[0]);
+    service_key_unref(keys[0]);
+    for (enum layout l = 0; l < LAYOUTS; l++) {
+        service_key_unref(keys[l]);
+    }
+    service_key_unref(NULL);
+}
+
+static void test_equal(void **state)
+{
+    (void)state;
+    static const struct field others[] = {
+        {"clientid", "another"},
+        {"clientsecret", "another"},
+        {"clientsecret", CLIENT_SECRET "x"},
+        {"url", "https://another.example.com"},
+        {"uri", "https://another.example.com"},
+        {"identityzone", "another"},
+    };
+    const struct service_key *key = read_key(good, ENTRIES);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        struct field fields[FIELDS_MAX];
+        change(fields, others[i].name, others[i].value);
+        const struct service_key *other = read_key(fields, ENTRIES);
+        assert_false(service_key_equal(key, other));
+        service_key_unref(other);
+    }
+    service_key_unref(key);
+}
+
+static void test_values(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *value, *token_url, *uri;
+    } rows[] = {
+        {"url", "https://a.example.com/", "https://a.example.com/oauth/token", SERVICE_URL},
+        {"url", "https://a.example.com//", "https://a.example.com/oauth/token", SERVICE_URL},
+        {"url", "https://a.example.com/oauth/token", "https://a.example.com/oauth/token",
+         SERVICE_URL},
+        {"url", "https://a.example.com/oauth/token/", "https://a.example.com/oauth/token",
+         SERVICE_URL},
+        {"url", "https://a.example.com/uaa", "https://a.example.com/uaa/oauth/token", SERVICE_URL},
+        {"url", "http://127.0.0.1:8080", "http://127.0.0.1:8080/oauth/token", SERVICE_URL},
+        {"url", "http://[::1]:8080\n", "http://[::1]:8080/oauth/token", SERVICE_URL},
+        {"uri", "https://a.example.com/", TOKEN_URL "/oauth/token", "https://a.example.com"},
+        {"uri", "http://localhost:1/x/", TOKEN_URL "/oauth/token", "http://localhost:1/x"},
+        {"clientsecret", CLIENT_SECRET "\r\n", TOKEN_URL "/oauth/token", SERVICE_URL},
+        {"credential-type", "instance-secret", TOKEN_URL "/oauth/token", SERVICE_URL},
+        {"credential-type", "", TOKEN_URL "/oauth/token", SERVICE_URL},
+        /* beside a secret a certificate is of no account */
+        {"certificate", "-----BEGIN", TOKEN_URL "/oauth/token", SERVICE_URL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (enum layout l = 0; l < LAYOUTS; l++) {
+            struct field fields[FIELDS_MAX];
+            change(fields, rows[i].name, rows[i].value);
+            const struct service_key *key = read_key(fields, l);
+            if (!key) {
+                fail_msg("%s=%s: %s", rows[i].name, rows[i].value, err.text);
+            }
+            assert_string_equal(key->token_url, rows[i].token_url);
+            assert_string_equal(key->uri, rows[i].uri);
+            assert_string_equal(key->client_secret.p, CLIENT_SECRET);
+            service_key_unref(key);
+        }
+    }
+    struct field fields[FIELDS_MAX];
+    change(fields, "identityzone", NULL);
+    const struct service_key *key = read_key(fields, WHOLE);
+    assert_string_equal(key->identity_zone, "");
+    service_key_unref(key);
+}
+
+static void test_refused_fields(void **state)
+{
+    (void)state;
+    static char longest[4098];
+    memset(longest, 'x', sizeof(longest) - 1);
+    static const struct {
+        const char *name, *value, *complaint;
+    } rows[] = {
+        {"clientid", NULL, " is missing"},
+        {"clientid", "", " is missing"},
+        {"clientid", "\n", " is missing"},
+        {"clientsecret", NULL, " is missing"},
+        {"clientsecret", "", " is missing"},
+        {"url", NULL, " is missing"},
+        {"uri", NULL, " is missing"},
+        {"clientid", "h1dd3n\nh1dd3n", " contains a control character"},
+        {"clientsecret", "h1dd3n\nh1dd3n", " contains a control character"},
+        {"clientsecret", longest, " is longer than 4096 octets"},
+        {"identityzone", "X\tX", " contains a control character"},
+        {"url", "h1dd3n", " is no URL to build on: it does not begin with https:// or"},
+        {"url", "https://", "it has no host"},
+        {"url", "https://X:Y@h", "it has a user name in it"},
+        {"url", "https://h/?h1dd3n", "it has a query"},
+        {"url", "https://h/#h1dd3n", "it has a fragment"},
+        {"url", "https://h h/", "it has a blank"},
+        {"uri", "ftp://h1dd3n", " is no URL to build on: it does not begin with https:// or"},
+        {"uri", "https://h:h1dd3n", "it has a malformed port"},
+        {"credential-type", "x509", "of credential-type x509, which is not supported yet"},
+        {"credential-type", "X509_GENERATED",
+         "of credential-type x509, which is not supported yet"},
+        {"credential-type", "X509_PROVIDED", "of credential-type x509, which is not supported yet"},
+        {"credential-type", "X509_ATTESTED", "x509_attested, which is not supported;"},
+        {"url", "https://t.accounts.ondemand.com", "Cloud Identity Services (IAS)"},
+        {"url", "https://t.accounts400.ondemand.com/", "Cloud Identity Services (IAS)"},
+        {"url", "https://t.accounts.cloud.sap", "Cloud Identity Services (IAS)"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (enum layout l = 0; l < LAYOUTS; l++) {
+            struct field fields[FIELDS_MAX];
+            change(fields, rows[i].name, rows[i].value);
+            if (read_key(fields, l)) {
+                fail_msg("accepted: %s=%s", rows[i].name, rows[i].value);
+            }
+            if (!strstr(err.text, rows[i].complaint)) {
+                fail_msg("\"%s\" is not in \"%s\"", rows[i].complaint, err.text);
+            }
+            assert_null(strstr(err.text, "h1dd3n"));
+            char place[64];
+            text_fmt(place, sizeof(place),
+                     l < WHOLE ? "the entry \"%s\" " : "the field \"%s\" in the entry \"the key\" ",
+                     rows[i].name);
+            bool about_key = strstr(err.text, "the service key is ") == err.text;
+            assert_int_equal(strstr(err.text, place) == err.text, !about_key);
+        }
+    }
+}
+
+/* X.509 keys say so by what they have, too. */
+static void test_certificates(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"certurl", "certificate"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const struct field fields[FIELDS_MAX] = {{"clientid", CLIENT_ID},
+                                                 {"url", TOKEN_URL},
+                                                 {"uri", SERVICE_URL},
+                                                 {names[i], "-----BEGIN\nh1dd3n\n-----END\n"}};
+        for (enum layout l = 0; l < LAYOUTS; l++) {
+            assert_null(read_key(fields, l));
+            assert_non_null(strstr(err.text, "of credential-type x509, which is not supported"));
+        }
+    }
+}
+
+/* Secrets as they should not be. */
+static void test_refused_secrets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *secret, *json_key, *complaint;
+    } rows[] = {
+        {"7", NULL,
+         "the entry \"clientid\" is missing; a Secret that holds the whole service key "
+         "as JSON needs the name of its entry as secretKey"},
+        {"{}", "", "the entry \"clientid\" is missing"},
+        {"{'data':null}", "", "the entry \"clientid\" is missing"},
+        {"{'data':{'clientid':null}}", "", "the entry \"clientid\" is missing"},
+        {"{'data':{'clientid':7}}", "", "the entry \"clientid\" is no string"},
+        {"{'stringData':{'clientid':{}}}", "", "the entry \"clientid\" is no string"},
+        {"{'data':{'clientid':'h1dd3n'}}", "", "the entry \"clientid\" is no base64"},
+        {"{'data':{'clientid':'h1dd3n\\n'}}", "", "the entry \"clientid\" is no base64"},
+        {"{'data':{}}", "k", "the entry \"k\" is missing; secretKey must be the entry"},
+        {"{'data':{'k':''}}", "k", "the entry \"k\" is missing"},
+        {"{'data':{'k':[]}}", "k", "the entry \"k\" is no string"},
+        {"{'data':{'k':'h1dd3n'}}", "k", "the entry \"k\" is no base64"},
+        {"{'data':{'k':'aDFkZDNu'}}", "k",
+         "the entry \"k\" is no JSON object; it must be the whole"},
+        {"{'stringData':{'k':'h1dd3n'}}", "k", "the entry \"k\" is no JSON object"},
+        {"{'stringData':{'k':'[]'}}", "k", "the entry \"k\" is no JSON object"},
+        {"{'stringData':{'k':'{}'}}", "k\n",
+         "the entry \"k?\" is missing; secretKey must be the entry"},
+        {"{'stringData':{'k':'{}'}}", "k",
+         "the field \"clientid\" in the entry \"k\" is missing; copy the service key as it is"},
+        {"{'stringData':{'k':'{\\u0022clientid\\u0022:7}'}}", "k",
+         "the field \"clientid\" in the entry \"k\" is no string"},
+        {"{'stringData':{'clientid':'a\\u0000'}}", "",
+         "the entry \"clientid\" contains a control character"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct object o = object_of(rows[i].secret);
+        assert_null(service_key_from_secret(o.root, rows[i].json_key, &err));
+        assert_int_equal(err.fail, FAIL_CONFIG);
+        if (!strstr(err.text, rows[i].complaint)) {
+            fail_msg("\"%s\" is not in \"%s\"", rows[i].complaint, err.text);
+        }
+        assert_null(strstr(err.text, "h1dd3n"));
+        object_free(&o);
+    }
+}
+
+/* stringData wins, as it does when the API server takes it over. */
+static void test_string_data_wins(void **state)
+{
+    (void)state;
+    struct object o =
+        object_of("{'data':{'clientid':'aWQ=','clientsecret':'b2xk','url':'aHR0cHM6Ly91',"
+                  "'uri':'aHR0cHM6Ly92'},'stringData':{'clientsecret':'new','uri':null}}");
+    const struct service_key *key = service_key_from_secret(o.root, NULL, &err);
+    assert_non_null(key);
+    assert_string_equal(key->client_id, "id");
+    assert_string_equal(key->client_secret.p, "new");
+    assert_string_equal(key->token_url, "https://u/oauth/token");
+    assert_string_equal(key->uri, "https://v");
+    service_key_unref(key);
+    object_free(&o);
+}
+
+static void test_entry_bound(void **state)
+{
+    (void)state;
+    enum { BOUND = 64 * 1024 };
+    static char spaces[BOUND + 2], text[BOUND + 1024];
+    static const char object[] = "{\\u0022clientid\\u0022:\\u0022i\\u0022,"
+                                 "\\u0022clientsecret\\u0022:\\u0022s\\u0022,"
+                                 "\\u0022url\\u0022:\\u0022http://u\\u0022,"
+                                 "\\u0022uri\\u0022:\\u0022http://v\\u0022}";
+    size_t decoded =
+        strlen("{'clientid':'i','clientsecret':'s','url':'http://u','uri':'http://v'}");
+    memset(spaces, ' ', sizeof(spaces) - 1);
+    for (size_t more = 0; more < 2; more++) {
+        text_fmt(text, sizeof(text), "{'stringData':{'k':'%s%.*s'}}", object,
+                 (int)(BOUND - decoded + more), spaces);
+        struct object o = object_of(text);
+        const struct service_key *key = service_key_from_secret(o.root, "k", &err);
+        assert_int_equal(key != NULL, more == 0);
+        service_key_unref(key);
+        object_free(&o);
+    }
+    assert_non_null(strstr(err.text, "the entry \"k\" is longer than 65536 octets"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layouts),          cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_values),           cmocka_unit_test(test_refused_fields),
+        cmocka_unit_test(test_certificates),     cmocka_unit_test(test_refused_secrets),
+        cmocka_unit_test(test_string_data_wins), cmocka_unit_test(test_entry_bound),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
