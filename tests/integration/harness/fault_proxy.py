@@ -126,7 +126,9 @@ class FaultProxy(HttpServer):
         target = request.path
         if request.query:
             target += "?" + urllib.parse.urlencode(request.query)
-        headers = {"Authorization": f"Bearer {self._token}", **_passed_on(request.headers.items())}
+        headers = _passed_on(request.headers.items())
+        if "Authorization" not in request.headers:
+            headers["Authorization"] = f"Bearer {self._token}"
         upstream = self._kube.connect()
         try:
             upstream.request(request.method, target, request.body, headers)

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import ssl
@@ -58,7 +57,7 @@ class Kube:
         self.kubeconfig = directory / "kubeconfig"
         self.programs = programs
         self._flags = flags
-        self._trust = ssl.create_default_context()
+        self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._etcd_port, self._port = _reserve_port(), _reserve_port()
         self._etcd: subprocess.Popen | None = None
         self._server: subprocess.Popen | None = None
