@@ -715,13 +715,12 @@ static void on_answer(struct task *t)
     struct local *l = request->local;
     struct dest_handler handler = request->handler;
     struct dest_answer answer = {.verdict = VERDICT_OK};
+    struct destination_problem problem;
     answer.dest = find_destination(l, request->name);
-    if (answer.dest && answer.dest->auth == AUTH_CLIENT_CREDENTIALS) {
+    if (answer.dest && destination_served(answer.dest, false, &problem) != OK) {
         answer.dest = NULL;
-        answer.verdict = VERDICT_AUTHENTICATION_NOT_SUPPORTED;
-        error_set(&answer.err, FAIL_CONFIG,
-                  "Authentication: OAuth2ClientCredentials of a file is not served yet; use "
-                  "BasicAuthentication or NoAuthentication");
+        answer.verdict = problem.verdict;
+        error_set(&answer.err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
     } else if (!answer.dest) {
         answer.verdict = VERDICT_NOT_FOUND;
         error_set(&answer.err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,

@@ -11,6 +11,8 @@
 
 enum { PORTS = 65536, TRIES = 16 };
 
+#define AVOIDED SECONDS(5)
+
 struct resting {
     int64_t until;
     uint16_t port;
@@ -104,13 +106,24 @@ static void enqueue(struct ports *p, struct resting r)
     p->queue[p->tail++] = r;
 }
 
+static void rest(struct ports *p, uint16_t port, int64_t time)
+{
+    end_rests(p);
+    p->rests[port]++;
+    enqueue(p, (struct resting){loop_now(p->loop) + time, port});
+}
+
 void ports_release(struct ports *p, uint16_t port)
 {
     assert(ports_taken(p, port));
     p->taken[port / 8] &= (uint8_t) ~(1u << port % 8);
     if (p->set.rest > 0) {
-        end_rests(p);
-        p->rests[port]++;
-        enqueue(p, (struct resting){loop_now(p->loop) + p->set.rest, port});
+        rest(p, port, p->set.rest);
     }
+}
+
+/* Not for a shorter time than others rest, which keeps the queue in order. */
+void ports_avoid(struct ports *p, uint16_t port)
+{
+    rest(p, port, p->set.rest > AVOIDED ? p->set.rest : AVOIDED);
 }

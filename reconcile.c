@@ -198,6 +198,9 @@ static void set_destination(struct resource *r, const struct dest_answer *answer
     const struct destination *before = r->dest;
     const char *text = answer->err.text;
     if (answer->dest && (!before || !destination_equal(before, answer->dest))) {
+        if (before) {
+            log_line(LOG_INFO, "control", "%s: changed", r->key);
+        }
         for (size_t i = 0; i < answer->dest->n_warnings; i++) {
             log_line(LOG_WARN, "control", "%s: %s", r->key, answer->dest->warnings[i]);
         }
@@ -271,6 +274,7 @@ bool resource_claimed(const struct resource *r)
     case VERDICT_LOOPBACK_URL_NOT_SUPPORTED:
     case VERDICT_KEY_STORE_INVALID:
     case VERDICT_CONFIGURATION_FAILED:
+    case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
     case VERDICT_COUNT:
         break;
     }
@@ -410,23 +414,21 @@ static int open_target(struct resource *r, struct error *err)
 {
     struct control *c = r->control;
     uint16_t port = r->port;
-    *err = (struct error){.fail = FAIL_LIMIT};
-    while (!r->target && err->fail == FAIL_LIMIT) {
+    for (;;) {
         if (!port && ports_pick(c->ports, &port) != OK) {
             return error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u",
                              c->settings.first_port, c->settings.last_port);
         }
         r->target = listen_at(r, port, err);
-        if (!r->target && port) {
-            /* Taken by another process: rests, so that it is not picked again at once. */
-            ports_take(c->ports, port);
-            ports_release(c->ports, port);
-            r->port = r->port == port ? 0 : r->port;
-            port = 0;
+        if (r->target) {
+            break;
         }
-    }
-    if (!r->target) {
-        return ERR;
+        if (err->fail != FAIL_LIMIT || port == 0) {
+            return ERR;
+        }
+        give_up_port(r);
+        ports_avoid(c->ports, port);
+        port = 0;
     }
     if (!r->port) {
         r->port = pop3_port(r->target);
@@ -624,31 +626,6 @@ enum decision {
     DECISION_SERVE,
 };
 
-/* What a destination that is all right needs and this version has not. */
-static bool is_served(const struct resource *r, struct condition *c)
-{
-    if (r->cr.unsupported) {
-        plan_failure(c, "ConfigurationFailed",
-                     "Technical connectivity is not configured. %s is not supported yet; remove it",
-                     r->cr.unsupported);
-        return false;
-    }
-    if (r->dest->proxy == PROXY_ON_PREMISE) {
-        plan_failure(c, REASON_PREFIX "ConnectivityProxy-NotConfigured",
-                     "Technical connectivity is not configured. ProxyType: OnPremise needs a "
-                     "Connectivity Proxy, which this version does not reach; use Internet");
-        return false;
-    }
-    if (r->dest->auth == AUTH_REFRESH_TOKEN || r->dest->auth == AUTH_AUTHORIZATION_CODE) {
-        plan_failure(c, verdict_reason(VERDICT_AUTHENTICATION_NOT_SUPPORTED, false),
-                     "Technical connectivity is not configured. Authentication: %s is not served "
-                     "yet; use BasicAuthentication, NoAuthentication or OAuth2ClientCredentials",
-                     mail_auth_name(r->dest->auth));
-        return false;
-    }
-    return true;
-}
-
 static enum decision decide_name(struct resource *r, struct condition *c)
 {
     const struct resource *older = NULL;
@@ -703,7 +680,13 @@ static enum decision decide(struct resource *r, struct condition *c)
         plan_verdict(c, &r->cr, r->verdict, r->verdict_text);
         return DECISION_HOLD;
     }
-    return is_served(r, c) ? DECISION_SERVE : DECISION_HOLD;
+    if (r->cr.unsupported) {
+        plan_failure(c, "ConfigurationFailed",
+                     "Technical connectivity is not configured. %s is not supported yet; remove it",
+                     r->cr.unsupported);
+        return DECISION_HOLD;
+    }
+    return DECISION_SERVE;
 }
 
 /* ---- serving ---- */
@@ -783,7 +766,7 @@ static void act(struct resource *r, enum decision decision, struct condition *co
         break;
     case DECISION_SERVE:
         if (!in_trouble(r) && serve(r) == OK) {
-            plan_success(condition, r->name);
+            plan_success(condition, r->control->settings.in_cluster ? r->name : NULL);
             show(r, condition);
         }
         break;

@@ -56,9 +56,10 @@ static void take(const struct dest_question *q, const struct properties *props,
 {
     struct destination_problem problem;
     const struct destination *dest = destination_new(props, q->allow_loopback, &problem);
-    if (!dest) {
+    if (!dest || destination_served(dest, true, &problem) != OK) {
         found->verdict = problem.verdict;
         error_set(&found->err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
+        destination_unref(dest);
     } else if (q->with_token && dest->auth == AUTH_CLIENT_CREDENTIALS &&
                take_token(tokens, props, found) == ERR) {
         destination_unref(dest);

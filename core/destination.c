@@ -45,6 +45,9 @@ static const char *const reasons[][2] = {
     [VERDICT_KEY_STORE_INVALID] = {"ConfigurationError-ReferencedDestination-KeyStoreInvalid",
                                    "ConfigurationError-ReferencedDestination-KeyStoreInvalid"},
     [VERDICT_CONFIGURATION_FAILED] = {"ConfigurationFailed", "ConfigurationFailed"},
+    [VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED] =
+        {"ConfigurationError-ConnectivityProxy-NotConfigured",
+         "ConfigurationError-ConnectivityProxy-NotConfigured"},
     [VERDICT_NOT_FOUND] = {"ConfigurationError-ReferencedDestination-NotFound",
                            "ConfigurationError-ReferencedDestination-NotFound"},
     [VERDICT_INSTANCE_NOT_CONFIGURED] =
@@ -875,6 +878,33 @@ const struct destination *destination_new(const struct properties *props, bool a
         return NULL;
     }
     return r.dest;
+}
+
+static int not_served(struct destination_problem *problem, enum verdict verdict, const char *field,
+                      const char *value, const char *remedy)
+{
+    *problem = (struct destination_problem){.verdict = verdict};
+    text_fmt(problem->field, sizeof(problem->field), "%s", field);
+    text_fmt(problem->text, sizeof(problem->text), "%s %s", value, remedy);
+    return ERR;
+}
+
+int destination_served(const struct destination *dest, bool has_tokens,
+                       struct destination_problem *problem)
+{
+    if (dest->proxy == PROXY_ON_PREMISE) {
+        return not_served(problem, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "ProxyType",
+                          "OnPremise",
+                          "needs a Connectivity Proxy, which this version does not reach; use "
+                          "Internet");
+    }
+    if (dest->auth == AUTH_NONE || dest->auth == AUTH_BASIC ||
+        (dest->auth == AUTH_CLIENT_CREDENTIALS && has_tokens)) {
+        return OK;
+    }
+    return not_served(problem, VERDICT_AUTHENTICATION_NOT_SUPPORTED, "Authentication",
+                      mail_auth_name(dest->auth),
+                      "is not served yet; use BasicAuthentication or NoAuthentication");
 }
 
 /* ---- the snapshot ---- */

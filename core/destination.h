@@ -104,7 +104,8 @@ enum verdict {
     VERDICT_KEY_STORE_INVALID,            /* needs a key store that we cannot use */
     VERDICT_CONFIGURATION_FAILED,         /* anything else, e.g. a required property is missing */
     /* Not by destination_new, but by who should have had it read: */
-    VERDICT_NOT_FOUND,               /* the Destination service does not have it */
+    VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, /* OnPremise, and no way there */
+    VERDICT_NOT_FOUND,                         /* the Destination service does not have it */
     VERDICT_INSTANCE_NOT_CONFIGURED, /* its instance is unknown, or has no usable service key */
     VERDICT_UNREADABLE,              /* the service could not be asked, or made no sense */
     VERDICT_COUNT
@@ -127,6 +128,11 @@ const char *verdict_reason(enum verdict verdict, bool with_fragment);
  * connects. */
 const struct destination *destination_new(const struct properties *props, bool allow_loopback,
                                           struct destination_problem *problem);
+
+/* Can sessions be served with it? ERR and *problem: this version cannot reach its server, or cannot
+ * log in as it wants. has_tokens: who asks gets a token for OAuth2ClientCredentials. */
+int destination_served(const struct destination *dest, bool has_tokens,
+                       struct destination_problem *problem) warn_unused;
 
 /* Counts references; the last unref wipes the password and frees. unref takes NULL. */
 const struct destination *destination_ref(const struct destination *dest);

@@ -27,9 +27,9 @@ enum { LABEL_MAX = 63, NOTE_MAX = 1024, INSTANCE_MAX = 128 };
 void plan_success(struct condition *c, const char *service)
 {
     *c = (struct condition){.available = true, .reason = verdict_reason(VERDICT_OK, false)};
-    text_fmt(c->message, sizeof(c->message),
-             "Technical connectivity is configured. Kubernetes service with name %s is created.",
-             service);
+    text_fmt(c->message, sizeof(c->message), "Technical connectivity is configured.%s%s%s",
+             service ? " Kubernetes service with name " : "", service ? service : "",
+             service ? " is created." : "");
 }
 
 void plan_failure(struct condition *c, const char *reason, const char *fmt, ...)
@@ -78,6 +78,7 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
     case VERDICT_LOOPBACK_URL_NOT_SUPPORTED:
     case VERDICT_KEY_STORE_INVALID:
     case VERDICT_CONFIGURATION_FAILED:
+    case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
         plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be used: %s", cr->destination,
                      cr->name, text);
         return;

@@ -42,7 +42,7 @@ struct condition {
     char message[PLAN_MESSAGE_MAX];
 };
 
-/* ConfigurationSuccessful, with SAP's message. */
+/* ConfigurationSuccessful, with SAP's message; `service` is NULL where there are none. */
 void plan_success(struct condition *c, const char *service);
 
 /* A condition that is not met. The message is cut at its bound, and made fit for JSON. */
