@@ -1,0 +1,166 @@
+/* Origins are on a list, the least recently used first. They are dropped by a task: whoever asks
+ * for one may be in a callback of another one's client. */
+#include "http_origins.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "http.h"
+#include "lib/list.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/tls.h"
+
+struct http_origin {
+    struct http_origins *origins;
+    struct list link;
+    struct http *http;
+    unsigned users;
+
+    bool https;
+    char *host;
+    uint16_t port;
+    int64_t connect_timeout;
+};
+
+struct http_origins {
+    struct loop *loop;
+    struct dns *dns;
+    struct tls_roots *roots;
+    struct list oldest_first;
+    size_t count;
+    struct task trim;
+};
+
+struct http_origins *http_origins_new(struct loop *loop, struct dns *dns, struct tls_roots *roots)
+{
+    struct http_origins *origins = mem_zalloc(sizeof(*origins));
+    origins->loop = loop;
+    origins->dns = dns;
+    origins->roots = roots ? tls_roots_ref(roots) : NULL;
+    list_init(&origins->oldest_first);
+    task_init(&origins->trim);
+    return origins;
+}
+
+static void origin_free(struct http_origin *o)
+{
+    assert(o->users == 0);
+    http_free(o->http);
+    list_remove(&o->link);
+    o->origins->count--;
+    free(o->host);
+    free(o);
+}
+
+void http_origins_free(struct http_origins *origins)
+{
+    if (origins) {
+        LIST_EACH (it, &origins->oldest_first) {
+            origin_free(container_of(it, struct http_origin, link));
+        }
+        task_cancel(&origins->trim);
+        tls_roots_unref(origins->roots);
+        free(origins);
+    }
+}
+
+static void on_trim(struct task *t)
+{
+    struct http_origins *origins = container_of(t, struct http_origins, trim);
+    LIST_EACH (it, &origins->oldest_first) {
+        struct http_origin *o = container_of(it, struct http_origin, link);
+        if (origins->count > HTTP_ORIGINS_MAX && o->users == 0) {
+            origin_free(o);
+        }
+    }
+}
+
+static bool is_origin(const struct http_origin *o, const struct http_url *url,
+                      int64_t connect_timeout)
+{
+    return o->https == url->https && o->port == url->port && str_ieq(url->host, o->host) &&
+           o->connect_timeout == connect_timeout;
+}
+
+static struct http_origin *origin_new(struct http_origins *origins, const struct http_url *url,
+                                      int64_t connect_timeout, struct error *err)
+{
+    struct tls_client *tls = NULL;
+    char *host = mem_strndup(url->host.p, url->host.n);
+    if (url->https) {
+        struct tls_settings settings = {.host = host, .check_host = true};
+        tls = tls_client_new(origins->roots, &settings, err);
+        if (!tls) {
+            free(host);
+            return NULL;
+        }
+    } else {
+        log_line(LOG_WARN, "http",
+                 "%s is asked in clear text: what it is shown and what it answers "
+                 "can be read on the way",
+                 host);
+    }
+    char *authority = mem_strndup(url->authority.p, url->authority.n);
+    struct http_settings settings = {
+        .host = host,
+        .port = url->port,
+        .authority = authority,
+        .tls = tls,
+        .max_connections = HTTP_ORIGIN_CONNECTIONS,
+        .connect_timeout = connect_timeout,
+    };
+    struct http_origin *o = mem_zalloc(sizeof(*o));
+    *o = (struct http_origin){
+        .origins = origins,
+        .http = http_new(origins->loop, origins->dns, &settings),
+        .https = url->https,
+        .host = host,
+        .port = url->port,
+        .connect_timeout = connect_timeout,
+    };
+    list_init(&o->link);
+    tls_client_unref(tls);
+    free(authority);
+    if (++origins->count > HTTP_ORIGINS_MAX) {
+        loop_soon(origins->loop, &origins->trim, on_trim);
+    }
+    return o;
+}
+
+struct http_origin *http_origin_use(struct http_origins *origins, const struct http_url *url,
+                                    int64_t connect_timeout, struct error *err)
+{
+    struct http_origin *o = NULL;
+    LIST_EACH (it, &origins->oldest_first) {
+        struct http_origin *other = container_of(it, struct http_origin, link);
+        if (is_origin(other, url, connect_timeout)) {
+            o = other;
+            break;
+        }
+    }
+    if (!o) {
+        o = origin_new(origins, url, connect_timeout, err);
+    }
+    if (o) {
+        o->users++;
+        list_remove(&o->link);
+        list_append(&origins->oldest_first, &o->link);
+    }
+    return o;
+}
+
+struct http *http_origin_client(const struct http_origin *origin)
+{
+    return origin->http;
+}
+
+void http_origin_release(struct http_origin *origin)
+{
+    if (origin) {
+        assert(origin->users > 0);
+        origin->users--;
+    }
+}

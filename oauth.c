@@ -1,0 +1,341 @@
+/* Access tokens. lib/cache does the waiting, sharing and refreshing; a fetch is one POST:
+ *
+ *     oauth_get --> cache --> fetch() --> POST to the token endpoint --> on_answer()
+ *                     ^                                                     |
+ *                     '------------- cache_fetched, cache_failed -----------'
+ */
+#include "oauth.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "core/http_proto.h"
+#include "core/token.h"
+#include "core/token_answer.h"
+#include "http.h"
+#include "http_origins.h"
+#include "lib/cache.h"
+#include "lib/digest.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/metric.h"
+
+enum { TOKENS_MAX = 1024, FORM_MAX = 64 * 1024 };
+
+/* How long a failure is remembered. */
+#define RETRY_MIN SECONDS(1)
+#define RETRY_MAX SECONDS(30)
+
+/* A token is renewed the larger of these before its expiry, but not in the first half of its life,
+ * and not handed out any more in its last seconds: it still has to travel. */
+#define RENEW_BEFORE SECONDS(30)
+enum { RENEW_BEFORE_PART = 10 };
+#define LAST_SECONDS SECONDS(5)
+
+struct oauth {
+    struct loop *loop;
+    struct http_origins *origins;
+    struct cache *cache;
+    int64_t connect_timeout, answer_timeout;
+    uint64_t results[FAIL_COUNT];
+    struct metric_histogram latency;
+};
+
+struct oauth_wait {
+    struct cache_wait *wait;
+    struct oauth_handler handler;
+};
+
+/* A request under way. */
+struct job {
+    struct oauth *oauth;
+    struct cache_entry *entry;
+    struct http_origin *origin;
+    struct http_call *call;
+    int64_t started;
+    char host[128];       /* of the server, for messages */
+    struct secret secret; /* that was sent, for no message */
+
+    struct error err; /* without a call: why it could not be started */
+    struct task task; /* which tells */
+};
+
+/* ---- values of the cache ---- */
+
+static void *ref_value(void *value)
+{
+    return token_ref(value);
+}
+
+static void unref_value(void *value)
+{
+    token_unref(value);
+}
+
+/* ---- one request ---- */
+
+static void job_free(struct job *job)
+{
+    task_cancel(&job->task);
+    http_cancel(job->call);
+    http_origin_release(job->origin);
+    secret_clear(&job->secret);
+    free(job);
+}
+
+static void abandon(void *job, void *arg)
+{
+    (void)arg;
+    job_free(job);
+}
+
+static void note(struct job *job, const struct error *err)
+{
+    struct oauth *oauth = job->oauth;
+    oauth->results[err ? err->fail : FAIL_NONE]++;
+    metric_observe(&oauth->latency, loop_now(oauth->loop) - job->started);
+    if (err) {
+        log_line(LOG_WARN, "oauth", "no access token: %s", err->text);
+    } else {
+        log_line(LOG_DEBUG, "oauth", "authorization server %s has given an access token",
+                 job->host);
+    }
+}
+
+static void failed(struct job *job, const struct error *err, int64_t retry_after)
+{
+    struct cache_entry *entry = job->entry;
+    note(job, err);
+    job_free(job);
+    cache_failed(entry, err, retry_after);
+}
+
+static void fetched(struct job *job, struct token *token, int64_t lifetime)
+{
+    struct cache_entry *entry = job->entry;
+    int64_t renew_before = lifetime / RENEW_BEFORE_PART;
+    renew_before = renew_before > RENEW_BEFORE ? renew_before : RENEW_BEFORE;
+    renew_before = renew_before < lifetime / 2 ? renew_before : lifetime / 2;
+    struct cache_life life = {
+        .fresh = lifetime - renew_before,
+        .valid = lifetime - LAST_SECONDS,
+        .spare = lifetime - LAST_SECONDS,
+    };
+    note(job, NULL);
+    job_free(job);
+    cache_fetched(entry, token, life);
+}
+
+static void on_answer(const struct http_answer *answer, const struct error *err, void *arg)
+{
+    struct job *job = arg;
+    struct token_answer read = {0};
+    struct token *token = NULL;
+    struct error why, sentence;
+    job->call = NULL;
+    if (!answer) {
+        error_set(&why, err->fail, "authorization server %s", err->text);
+        failed(job, &why, 0);
+        return;
+    }
+    struct str secret = {job->secret.p, job->secret.n};
+    if (token_answer_read(answer->head->status, answer->body, secret, &read, &sentence) == OK) {
+        struct str value = {read.access_token.p, read.access_token.n};
+        token = token_new(value, loop_now(job->oauth->loop) + read.lifetime, &why);
+    } else {
+        error_set(&why, sentence.fail, "authorization server %s %s", job->host, sentence.text);
+    }
+    secret_clear(&read.access_token);
+    if (token) {
+        fetched(job, token, read.lifetime);
+    } else {
+        failed(job, &why, http_retry_after(answer->head));
+    }
+}
+
+static void on_not_started(struct task *t)
+{
+    struct job *job = container_of(t, struct job, task);
+    struct error err = job->err;
+    failed(job, &err, 0);
+}
+
+static int add_field(struct buf *form, const char *name, struct str value)
+{
+    if (buf_fmt(form, "%s%s=", buf_len(form) ? "&" : "", name) == ERR) {
+        return ERR;
+    }
+    return http_encode_form(form, value);
+}
+
+static int client_credentials(struct buf *form, const struct oauth_grant *grant)
+{
+    struct str secret = {grant->client_secret->p, grant->client_secret->n};
+    bool fits = add_field(form, "grant_type", str_of("client_credentials")) == OK &&
+                add_field(form, "client_id", str_of(grant->client_id)) == OK &&
+                add_field(form, "client_secret", secret) == OK;
+    return fits ? OK : ERR;
+}
+
+/* ERR: job->err says why. */
+static int start(struct job *job, const struct oauth_grant *grant)
+{
+    struct oauth *oauth = job->oauth;
+    struct http_url url;
+    const char *wrong;
+    if (http_parse_url(str_of(grant->url), &url, &wrong) == ERR) {
+        return error_set(&job->err, FAIL_CONFIG, "the URL of the authorization server %s", wrong);
+    }
+    text_fmt(job->host, sizeof(job->host), "%.*s", STR_ARG(url.host));
+    job->origin = http_origin_use(oauth->origins, &url, oauth->connect_timeout, &job->err);
+    if (!job->origin) {
+        return ERR;
+    }
+    struct buf form, target;
+    buf_init(&form, FORM_MAX);
+    buf_init(&target, FORM_MAX);
+    int rc = OK;
+    if (client_credentials(&form, grant) == ERR ||
+        buf_fmt(&target, "%.*s%.*s", STR_ARG(url.path), STR_ARG(url.query)) == ERR) {
+        rc = error_set(&job->err, FAIL_CONFIG,
+                       "URL or credentials of authorization server %s are longer than %d octets",
+                       job->host, FORM_MAX);
+    } else {
+        const struct http_message message = {
+            .method = "POST",
+            .target = buf_str(&target),
+            .headers = str_of("Accept: application/json\r\n"
+                              "Content-Type: application/x-www-form-urlencoded\r\n"),
+            .body = buf_str(&form),
+            .has_body = true,
+            .answer_timeout = oauth->answer_timeout,
+            .silence_timeout = oauth->answer_timeout,
+            .body_max = TOKEN_ANSWER_MAX,
+        };
+        struct http_handler handler = {.done = on_answer, .arg = job};
+        job->call = http_start(http_origin_client(job->origin), &message, handler);
+    }
+    buf_wipe(&form);
+    buf_free(&target);
+    return rc;
+}
+
+static void *fetch(struct cache_entry *entry, struct str key, const void *request, void *arg)
+{
+    (void)key;
+    const struct oauth_grant *grant = request;
+    struct job *job = mem_zalloc(sizeof(*job));
+    job->oauth = arg;
+    job->entry = entry;
+    job->started = loop_now(job->oauth->loop);
+    secret_set(&job->secret, grant->client_secret->p, grant->client_secret->n);
+    task_init(&job->task);
+    if (start(job, grant) == ERR) {
+        loop_soon(job->oauth->loop, &job->task, on_not_started);
+    }
+    return job;
+}
+
+/* ---- asking ---- */
+
+/* A grant by its digest. Neither a URL nor a client's id has a NUL in it. */
+struct grant_key {
+    unsigned char digest[DIGEST_SHA256_SIZE];
+};
+
+static struct grant_key key_of(const struct oauth_grant *grant)
+{
+    struct grant_key key;
+    const struct str parts[] = {
+        {grant->url, strlen(grant->url) + 1},
+        {grant->client_id, strlen(grant->client_id) + 1},
+        {grant->client_secret->p, grant->client_secret->n},
+    };
+    digest_sha256(key.digest, parts, ARRAY_LEN(parts));
+    return key;
+}
+
+static struct str key_str(const struct grant_key *key)
+{
+    return (struct str){(const char *)key->digest, sizeof(key->digest)};
+}
+
+static void on_token(void *value, const struct error *err, void *arg)
+{
+    struct oauth_wait *wait = arg;
+    struct oauth_handler handler = wait->handler;
+    free(wait);
+    handler.done(value, err, handler.arg);
+}
+
+struct oauth_wait *oauth_get(struct oauth *oauth, const struct oauth_grant *grant,
+                             struct oauth_handler handler)
+{
+    struct oauth_wait *wait = mem_zalloc(sizeof(*wait));
+    struct grant_key key = key_of(grant);
+    wait->handler = handler;
+    wait->wait = cache_get(oauth->cache, key_str(&key), grant,
+                           (struct cache_handler){.done = on_token, .arg = wait});
+    return wait;
+}
+
+void oauth_cancel(struct oauth_wait *wait)
+{
+    if (wait) {
+        cache_cancel(wait->wait);
+        free(wait);
+    }
+}
+
+void oauth_refused(struct oauth *oauth, const struct oauth_grant *grant, const struct token *token)
+{
+    struct grant_key key = key_of(grant);
+    cache_drop(oauth->cache, key_str(&key), token);
+}
+
+/* ---- the whole ---- */
+
+struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *roots)
+{
+    struct oauth *oauth = mem_zalloc(sizeof(*oauth));
+    const struct cache_settings settings = {
+        .max_entries = TOKENS_MAX,
+        .retry_min = RETRY_MIN,
+        .retry_max = RETRY_MAX,
+        .fetch = fetch,
+        .abandon = abandon,
+        .ref = ref_value,
+        .unref = unref_value,
+        .arg = oauth,
+    };
+    oauth->loop = loop;
+    oauth->origins = http_origins_new(loop, dns, roots);
+    oauth->cache = cache_new(loop, &settings);
+    oauth_set_timeouts(oauth, SECONDS(5), SECONDS(10));
+    return oauth;
+}
+
+void oauth_free(struct oauth *oauth)
+{
+    if (oauth) {
+        cache_free(oauth->cache);
+        http_origins_free(oauth->origins);
+        free(oauth);
+    }
+}
+
+void oauth_set_timeouts(struct oauth *oauth, int64_t connect, int64_t answer)
+{
+    oauth->connect_timeout = connect;
+    oauth->answer_timeout = answer;
+}
+
+void oauth_metrics(const struct oauth *oauth, struct buf *out)
+{
+    metric_results(out, "tproxy_token_requests_total",
+                   "Requests to authorization servers for access tokens by result.",
+                   oauth->results);
+    metric_head(out, "tproxy_token_request_seconds", METRIC_HISTOGRAM,
+                "Time of a request to an authorization server.");
+    metric_histogram(out, "tproxy_token_request_seconds", NULL, &oauth->latency);
+}

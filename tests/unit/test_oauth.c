@@ -1,0 +1,644 @@
+/* Access tokens from an authorization server that the test plays, over loopback sockets. Time
+ * stands still unless a test moves it. */
+#include "core/token.h"
+#include "oauth.h"
+
+#include <stdio.h>
+
+#include "http_origins.h"
+#include "lib/dns.h"
+#include "lib/log.h"
+#include "tests/unit/http_peer.h"
+
+#define CLIENT "sb-clone!b21283|dest!b404"
+#define SECRET "s3cret-$1+2=&x"
+#define TOKEN "the-access-token"
+
+enum { ASKERS = 200 };
+
+static struct loop *loop;
+static struct dns *dns;
+static struct oauth *oauth;
+static struct http_peer peer;
+static FILE *log_file;
+
+/* What the server answers. */
+static int status;
+static const char *headers, *body;
+static bool silent;
+static char seen[2048]; /* the last request */
+
+/* What one who asked has got. */
+struct asker {
+    struct oauth_wait *wait;
+    int answers;
+    char token[64]; /* "": an error */
+    int64_t expires;
+    struct error err;
+};
+
+static char url[64];
+static struct secret secret;
+static struct oauth_grant grant;
+
+static const char *answer(struct http_peer *p, const struct http_head *head, struct str sent)
+{
+    struct str authority = {NULL, 0}, accept = authority, type = authority;
+    (void)p;
+    http_find_header(head, "Host", &authority);
+    http_find_header(head, "Accept", &accept);
+    http_find_header(head, "Content-Type", &type);
+    assert_str(accept, "application/json");
+    assert_str(type, "application/x-www-form-urlencoded");
+    text_fmt(seen, sizeof(seen), "%.*s %.*s %.*s\n%.*s", STR_ARG(head->method),
+             STR_ARG(head->target), STR_ARG(authority), STR_ARG(sent));
+    return silent ? NULL : peer_answer(status, headers, body);
+}
+
+static void give_token(const char *token, int expires_in)
+{
+    static char text[256];
+    text_fmt(text, sizeof(text),
+             "{\"access_token\":\"%s\",\"token_type\":\"bearer\",\"expires_in\":%d}", token,
+             expires_in);
+    status = 200;
+    headers = "";
+    body = text;
+    silent = false;
+}
+
+static void refuse(int with, const char *extra, const char *text)
+{
+    status = with;
+    headers = extra;
+    body = text;
+}
+
+static void use_port(uint16_t port)
+{
+    text_fmt(url, sizeof(url), "http://127.0.0.1:%d/oauth/token", port);
+}
+
+/* The shortest waits: no chance adds to them. */
+static void no_chance(void *out, size_t n)
+{
+    memset(out, 0, n);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    test_sys_init();
+    test_sys.random = no_chance;
+    log_file = tmpfile();
+    log_open(fileno(log_file), LOG_FORMAT_JSON);
+    log_set_level(LOG_TRACE);
+    loop = loop_new(NULL);
+    dns = dns_new(loop, "/nonexistent", "/nonexistent");
+    oauth = oauth_new(loop, dns, NULL);
+    peer = (struct http_peer){.answer = answer};
+    peer_open(&peer, 0);
+    use_port(peer.port);
+    secret_set(&secret, SECRET, strlen(SECRET));
+    grant = (struct oauth_grant){.url = url, .client_id = CLIENT, .client_secret = &secret};
+    give_token(TOKEN, 3600);
+    return 0;
+}
+
+/* Nothing secret in the log, at its most talkative. */
+static void check_log(void)
+{
+    static char text[1 << 20];
+    log_flush_wait();
+    rewind(log_file);
+    size_t n = fread(text, 1, sizeof(text) - 1, log_file);
+    text[n] = '\0';
+    assert_null(strstr(text, TOKEN));
+    assert_null(strstr(text, SECRET));
+    log_open(2, LOG_FORMAT_TEXT);
+    fclose(log_file);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    oauth_free(oauth);
+    dns_free(dns);
+    peer_close(&peer);
+    turn_quietly(loop);
+    assert_int_equal(conn_count(), 0);
+    loop_free(loop);
+    secret_clear(&secret);
+    check_log();
+    sys = &sys_real;
+    return 0;
+}
+
+/* ---- asking ---- */
+
+static void on_token(struct token *token, const struct error *err, void *arg)
+{
+    struct asker *a = arg;
+    assert_true((token == NULL) == (err != NULL));
+    a->wait = NULL;
+    a->answers++;
+    a->token[0] = '\0';
+    if (token) {
+        text_fmt(a->token, sizeof(a->token), "%s", token->value.p);
+        a->expires = token->expires;
+    } else {
+        a->err = *err;
+        assert_null(strstr(err->text, SECRET));
+        assert_null(strstr(err->text, TOKEN));
+    }
+}
+
+static void ask(struct asker *a)
+{
+    *a = (struct asker){0};
+    a->wait = oauth_get(oauth, &grant, (struct oauth_handler){on_token, a});
+    assert_int_equal(a->answers, 0);
+}
+
+static void settle(void)
+{
+    for (int quiet = 0; quiet < 20; quiet++) {
+        loop_turn(loop, false);
+        if (peer_run(&peer)) {
+            quiet = 0;
+        }
+    }
+}
+
+static bool is_answered(void *arg)
+{
+    struct asker *a = arg;
+    peer_run(&peer);
+    return a->answers > 0;
+}
+
+static void pass(int64_t time)
+{
+    test_now += time;
+    settle();
+}
+
+static void expect_token(const char *token)
+{
+    struct asker a;
+    ask(&a);
+    turn_until(loop, is_answered, &a);
+    if (!a.token[0]) {
+        fail_msg("%s", a.err.text);
+    }
+    assert_string_equal(a.token, token);
+}
+
+/* %s in the text is the server's authority. */
+static void expect_failure(enum fail fail, const char *text)
+{
+    struct asker a;
+    char server[32], whole[512];
+    text_fmt(server, sizeof(server), "127.0.0.1:%d", peer.port);
+    const char *mark = strstr(text, "%s");
+    text_fmt(whole, sizeof(whole), "%.*s%s%s", mark ? (int)(mark - text) : 0, text,
+             mark ? server : "", mark ? mark + 2 : text);
+    ask(&a);
+    turn_until(loop, is_answered, &a);
+    assert_string_equal(a.token, "");
+    assert_string_equal(a.err.text, whole);
+    assert_int_equal(a.err.fail, fail);
+}
+
+/* ---- tests ---- */
+
+static void the_request(void **state)
+{
+    (void)state;
+    struct asker a;
+    char wanted[256];
+    ask(&a);
+    turn_until(loop, is_answered, &a);
+    text_fmt(
+        wanted, sizeof(wanted),
+        "POST /oauth/token 127.0.0.1:%d\ngrant_type=client_credentials"
+        "&client_id=sb-clone%%21b21283%%7Cdest%%21b404&client_secret=s3cret-%%241%%2B2%%3D%%26x",
+        peer.port);
+    assert_string_equal(seen, wanted);
+    assert_string_equal(a.token, TOKEN);
+    assert_int_equal(a.expires, test_now + SECONDS(3600));
+
+    text_fmt(url, sizeof(url), "http://127.0.0.1:%d/oauth/token?a=b", peer.port);
+    expect_token(TOKEN);
+    assert_non_null(strstr(seen, "POST /oauth/token?a=b "));
+}
+
+static void one_request_for_all(void **state)
+{
+    (void)state;
+    static struct asker askers[ASKERS];
+    for (size_t i = 0; i < ASKERS; i++) {
+        ask(&askers[i]);
+    }
+    settle();
+    for (size_t i = 0; i < ASKERS; i++) {
+        assert_int_equal(askers[i].answers, 1);
+        assert_string_equal(askers[i].token, TOKEN);
+    }
+    expect_token(TOKEN);
+    assert_int_equal(peer.requests, 1);
+}
+
+/* Grants that differ in anything share nothing. */
+static void grants_are_apart(void **state)
+{
+    (void)state;
+    expect_token(TOKEN);
+    give_token("for-another-client", 3600);
+    grant.client_id = "another";
+    expect_token("for-another-client");
+    give_token("for-another-secret", 3600);
+    secret_set(&secret, "other", 5);
+    expect_token("for-another-secret");
+    give_token("for-another-url", 3600);
+    text_fmt(url, sizeof(url), "http://127.0.0.1:%d/token", peer.port);
+    expect_token("for-another-url");
+    assert_int_equal(peer.requests, 4);
+}
+
+static void renewed_ahead(void **state)
+{
+    (void)state;
+    expect_token(TOKEN);
+    give_token("second", 60);
+    pass(SECONDS(3240) - 1);
+    expect_token(TOKEN);
+    assert_int_equal(peer.requests, 1);
+
+    /* In the last tenth the old one serves while a new one is fetched. */
+    pass(1);
+    expect_token(TOKEN);
+    settle();
+    assert_int_equal(peer.requests, 2);
+    expect_token("second");
+
+    /* 30 s before the end, if that is earlier. */
+    give_token("third", 20);
+    pass(SECONDS(30) - 1);
+    expect_token("second");
+    settle();
+    assert_int_equal(peer.requests, 2);
+    pass(1);
+    expect_token("second");
+    settle();
+    expect_token("third");
+
+    /* Not in the first half of its life. */
+    pass(SECONDS(10) - 1);
+    expect_token("third");
+    settle();
+    assert_int_equal(peer.requests, 3);
+    pass(1);
+    expect_token("third");
+    settle();
+    assert_int_equal(peer.requests, 4);
+}
+
+static void until_its_last_seconds(void **state)
+{
+    (void)state;
+    expect_token(TOKEN);
+    refuse(503, "", "");
+    pass(SECONDS(3595) - 1);
+    expect_token(TOKEN);
+    settle();
+    assert_int_equal(peer.requests, 2);
+    pass(1);
+    expect_failure(FAIL_REMOTE, "authorization server 127.0.0.1 gives no token (503)");
+    pass(SECONDS(1));
+    give_token("new", 3600);
+    expect_token("new");
+}
+
+/* One that lives no longer than the way to its user is shared by who waits, and not kept. */
+static void short_lives(void **state)
+{
+    (void)state;
+    struct asker a, b;
+    give_token("brief", 0);
+    ask(&a);
+    ask(&b);
+    settle();
+    assert_string_equal(a.token, "brief");
+    assert_string_equal(b.token, "brief");
+    assert_int_equal(a.expires, test_now);
+    assert_int_equal(peer.requests, 1);
+    expect_token("brief");
+    assert_int_equal(peer.requests, 2);
+}
+
+static void refusals_are_remembered(void **state)
+{
+    (void)state;
+    static const char text[] = "authorization server 127.0.0.1 refuses the client (401: "
+                               "unauthorized: Bad credentials)";
+    refuse(401, "", "{\"error\":\"unauthorized\",\"error_description\":\"Bad credentials\"}");
+    expect_failure(FAIL_AUTH, text);
+    expect_failure(FAIL_AUTH, text);
+    assert_int_equal(peer.requests, 1);
+
+    /* Another secret is another question. */
+    secret_set(&secret, "corrected", 9);
+    give_token(TOKEN, 3600);
+    expect_token(TOKEN);
+    secret_set(&secret, SECRET, strlen(SECRET));
+    expect_failure(FAIL_AUTH, text);
+    assert_int_equal(peer.requests, 2);
+
+    /* And a server that has been corrected is found soon. */
+    pass(SECONDS(1));
+    expect_token(TOKEN);
+
+    grant.client_id = "nobody";
+    refuse(404, "", "<html>");
+    expect_failure(FAIL_AUTH, "authorization server 127.0.0.1 knows no such tenant (404)");
+}
+
+static void trouble_backs_off(void **state)
+{
+    (void)state;
+    static const char text[] = "authorization server 127.0.0.1 gives no token (429)";
+    refuse(429, "Retry-After: 120\r\n", "");
+    expect_failure(FAIL_REMOTE, text);
+    pass(SECONDS(120) - 1);
+    expect_failure(FAIL_REMOTE, text);
+    assert_int_equal(peer.requests, 1);
+    pass(1);
+    refuse(429, "", "");
+    expect_failure(FAIL_REMOTE, text);
+    assert_int_equal(peer.requests, 2);
+
+    /* The second failure in a row: 2 s. */
+    pass(SECONDS(2) - 1);
+    expect_failure(FAIL_REMOTE, text);
+    assert_int_equal(peer.requests, 2);
+    give_token(TOKEN, 3600);
+    pass(1);
+    expect_token(TOKEN);
+}
+
+static void nonsense(void **state)
+{
+    (void)state;
+    static char huge[TOKEN_MAX + 100], larger[70 * 1024];
+    static const struct {
+        const char *body;
+        enum fail fail;
+        const char *text;
+    } table[] = {
+        {"<html>", FAIL_TOKEN,
+         "authorization server 127.0.0.1 gives no token: line 1, column 1: expected a value, found "
+         "'<'"},
+        {"{\"access_token\":\"a\\r\\nX: y\"}", FAIL_TOKEN,
+         "the access token has characters that no token may have"},
+        {"{\"access_token\":\"a\\u0000\"}", FAIL_TOKEN,
+         "the access token has characters that no token may have"},
+        {huge, FAIL_TOKEN, "the access token has 16385 octets; 1 to 16384 are possible"},
+        {larger, FAIL_LIMIT, "authorization server %s: the answer is larger than 65536 bytes"},
+    };
+    text_fmt(huge, sizeof(huge), "{\"access_token\":\"%0*d\"}", TOKEN_MAX + 1, 0);
+    memset(larger, ' ', sizeof(larger) - 1);
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        refuse(200, "", table[i].body);
+        expect_failure(table[i].fail, table[i].text);
+        pass(SECONDS(60));
+    }
+    give_token(TOKEN, 3600);
+    expect_token(TOKEN);
+}
+
+static void unreachable(void **state)
+{
+    (void)state;
+    grant.url = "ldap://example.com";
+    expect_failure(FAIL_CONFIG, "the URL of the authorization server does not begin with https:// "
+                                "or http://");
+    grant.url = url;
+    silent = true;
+    struct asker a;
+    ask(&a);
+    settle();
+    pass(SECONDS(10));
+    turn_until(loop, is_answered, &a);
+    assert_int_equal(a.err.fail, FAIL_TIMEOUT);
+    pass(SECONDS(1));
+
+    /* As set for requests from now on. */
+    oauth_set_timeouts(oauth, SECONDS(1), SECONDS(3));
+    ask(&a);
+    settle();
+    pass(SECONDS(3));
+    turn_until(loop, is_answered, &a);
+    assert_int_equal(a.err.fail, FAIL_TIMEOUT);
+
+    pass(SECONDS(60));
+    peer_close(&peer);
+    expect_failure(FAIL_CONNECT, "authorization server %s refused the connection");
+    peer_open(&peer, peer.port);
+    silent = false;
+    pass(SECONDS(60));
+    expect_token(TOKEN);
+
+    /* Its certificate cannot be checked against nothing, and it speaks no TLS at all. */
+    text_fmt(url, sizeof(url), "https://127.0.0.1:%d/oauth/token", peer.port);
+    ask(&a);
+    turn_until(loop, is_answered, &a);
+    assert_int_equal(a.err.fail, FAIL_TLS);
+}
+
+static void too_long(void **state)
+{
+    (void)state;
+    char *id = malloc(70000);
+    assert_non_null(id);
+    memset(id, 'x', 70000);
+    id[69999] = '\0';
+    grant.client_id = id;
+    expect_failure(FAIL_CONFIG, "URL or credentials of authorization server 127.0.0.1 are longer "
+                                "than 65536 octets");
+    assert_int_equal(peer.requests, 0);
+    free(id);
+}
+
+static void refused_tokens(void **state)
+{
+    (void)state;
+    struct token *other = token_new(str_of("other"), 0, NULL);
+    expect_token(TOKEN);
+    give_token("second", 3600);
+    oauth_refused(oauth, &grant, other);
+    expect_token(TOKEN);
+    token_unref(other);
+    token_unref(NULL);
+
+    struct asker a;
+    ask(&a);
+    settle();
+    assert_string_equal(a.token, TOKEN);
+    assert_int_equal(peer.requests, 1);
+}
+
+static struct token *kept;
+
+static void keep_token(struct token *token, const struct error *err, void *arg)
+{
+    (void)err;
+    (void)arg;
+    kept = token_ref(token);
+}
+
+static bool is_kept(void *arg)
+{
+    (void)arg;
+    peer_run(&peer);
+    return kept != NULL;
+}
+
+static void a_refused_token_is_replaced(void **state)
+{
+    (void)state;
+    oauth_get(oauth, &grant, (struct oauth_handler){keep_token, NULL});
+    turn_until(loop, is_kept, NULL);
+    give_token("second", 3600);
+    oauth_refused(oauth, &grant, kept);
+    expect_token("second");
+    /* Who comes late does no harm. */
+    oauth_refused(oauth, &grant, kept);
+    expect_token("second");
+    assert_int_equal(peer.requests, 2);
+    assert_string_equal(kept->value.p, TOKEN);
+    token_unref(kept);
+    kept = NULL;
+}
+
+static void cancelled(void **state)
+{
+    (void)state;
+    struct asker a, b;
+    oauth_cancel(NULL);
+
+    /* At once; while the answer is awaited; when it is on its way. */
+    ask(&a);
+    oauth_cancel(a.wait);
+    settle();
+    assert_int_equal(peer.requests, 1);
+    expect_token(TOKEN);
+    assert_int_equal(peer.requests, 1);
+    ask(&a);
+    oauth_cancel(a.wait);
+    settle();
+    assert_int_equal(a.answers, 0);
+
+    grant.client_id = "another";
+    silent = true;
+    ask(&a);
+    ask(&b);
+    settle();
+    oauth_cancel(a.wait);
+    settle();
+    assert_int_equal(peer.requests, 2);
+    pass(SECONDS(10));
+    assert_int_equal(a.answers, 0);
+    assert_int_equal(b.answers, 1);
+    assert_int_equal(b.err.fail, FAIL_TIMEOUT);
+
+    /* What cannot be asked. */
+    grant.url = "nonsense";
+    ask(&a);
+    oauth_cancel(a.wait);
+    settle();
+    assert_int_equal(a.answers, 0);
+}
+
+/* The end, with a request in every state. */
+static void the_end(void **state)
+{
+    struct asker a;
+    for (int turns = 0; turns < 12; turns++) {
+        ask(&a);
+        for (int i = 0; i < turns; i++) {
+            loop_turn(loop, false);
+            peer_run(&peer);
+        }
+        if (!a.wait) {
+            assert_int_equal(a.answers, 1);
+        }
+        oauth_cancel(a.wait);
+        a.answers = 0;
+        oauth_free(oauth);
+        oauth = NULL;
+        settle();
+        assert_int_equal(a.answers, 0);
+        assert_int_equal(teardown(state), 0);
+        assert_int_equal(setup(state), 0);
+    }
+    grant.url = "nonsense";
+    ask(&a);
+    oauth_cancel(a.wait);
+}
+
+/* Connections to servers that nobody asks any more are not kept without end. */
+static void few_origins(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= HTTP_ORIGINS_MAX + 20; i++) {
+        text_fmt(url, sizeof(url), "http://127.0.0.%d:%d/oauth/token", i, peer.port);
+        expect_token(TOKEN);
+    }
+    settle();
+    assert_int_equal(conn_count(), HTTP_ORIGINS_MAX);
+}
+
+static void metrics(void **state)
+{
+    (void)state;
+    struct buf out;
+    expect_token(TOKEN);
+    grant.client_id = "another";
+    refuse(401, "", "");
+    expect_failure(FAIL_AUTH, "authorization server 127.0.0.1 refuses the client (401)");
+    buf_init(&out, 65536);
+    oauth_metrics(oauth, &out);
+    assert_int_equal(buf_add(&out, "", 1), OK);
+    const char *text = buf_str(&out).p;
+    assert_non_null(strstr(text, "tproxy_token_requests_total{result=\"ok\"} 1\n"));
+    assert_non_null(strstr(text, "tproxy_token_requests_total{result=\"auth\"} 1\n"));
+    assert_non_null(strstr(text, "tproxy_token_requests_total{result=\"timeout\"} 0\n"));
+    assert_non_null(strstr(text, "tproxy_token_request_seconds_count 2\n"));
+    buf_free(&out);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(the_request),
+        TEST(one_request_for_all),
+        TEST(grants_are_apart),
+        TEST(renewed_ahead),
+        TEST(until_its_last_seconds),
+        TEST(short_lives),
+        TEST(refusals_are_remembered),
+        TEST(trouble_backs_off),
+        TEST(nonsense),
+        TEST(unreachable),
+        TEST(too_long),
+        TEST(refused_tokens),
+        TEST(a_refused_token_is_replaced),
+        TEST(cancelled),
+        TEST(the_end),
+        TEST(few_origins),
+        TEST(metrics),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
