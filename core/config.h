@@ -1,5 +1,6 @@
 /* The configuration: what the TransparentProxy object of an installation says (its spec, with SAP's
- * keys and defaults), checked and turned into values. Pure. */
+ * keys and defaults), checked and turned into values. Pure. Keys that are null count as absent;
+ * keys that are not known are passed over. */
 #ifndef TPROXY_CORE_CONFIG_H
 #define TPROXY_CORE_CONFIG_H
 
@@ -17,6 +18,9 @@
 #define CONFIG_DEFAULT_SECRET "destination-service-key"
 
 enum { CONFIG_INSTANCES_MAX = 256, CONFIG_COMPLAINTS_MAX = 32, CONFIG_COMPLAINT_SIZE = 400 };
+
+/* Longest name of an instance, a Secret, its namespace or its entry, octets. */
+enum { CONFIG_NAME_MAX = 253 };
 
 enum tenant_mode { TENANTS_DEDICATED, TENANTS_SHARED };
 
@@ -41,13 +45,14 @@ struct config {
     int64_t interval;                      /* between two readings of a destination, microseconds */
     bool labelled_namespaces;              /* only namespaces that carry our label are managed */
     bool cluster_wide;                     /* CRs that name no scope are open to all namespaces */
-    char *log_level;                       /* one of lib/log's names; NULL: not said */
+    const char *log_level;                 /* one of lib/log's names; NULL: not said */
     bool metrics;                          /* /metrics is served */
 };
 
 /* What a person has to be told about the object: complaints are misconfigurations (the state is
- * Warning, and the whole object is not taken over), ignored keys are honoured by SAP's product and
- * have no effect here. Each is one line that names key and value. */
+ * Warning, and the whole object is not taken over); ignored keys are honoured by SAP's product and
+ * have no effect here, or not yet, and say something else than what is so anyway. Each is a
+ * sentence that names key and value. Lines beyond the maximum are counted in the last one. */
 struct config_remarks {
     char complaints[CONFIG_COMPLAINTS_MAX][CONFIG_COMPLAINT_SIZE];
     size_t n_complaints;
@@ -57,8 +62,7 @@ struct config_remarks {
 };
 
 /* Of a TransparentProxy object in the namespace `home` (where Secrets are that name none). NULL and
- * complaints when something in it is wrong; complaints beyond the maximum are counted in the last
- * one. JSON_NONE gives the defaults. */
+ * complaints when something in it is wrong. JSON_NONE gives the defaults. Always fills *remarks. */
 struct config *config_new(struct json_value object, const char *home,
                           struct config_remarks *remarks);
 
@@ -75,7 +79,8 @@ enum config_state {
     CONFIG_DELETING
 };
 
-/* A condition to show; reason and message must fit SAP's schema (reason without hyphens). */
+/* A condition to show; reason and message must fit SAP's schema (reason without hyphens) and be
+ * UTF-8. */
 struct config_condition {
     const char *type, *reason, *message;
     bool status;

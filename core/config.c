@@ -1,0 +1,473 @@
+/* From a TransparentProxy object to the configuration. The CRD gives types and nothing else, and
+ * files of local mode have met no CRD at all: every value is checked here. */
+#include "core/config.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/mem.h"
+#include "lib/text.h"
+
+#define DESTINATION_SERVICE "config.integration.destinationService"
+#define CONNECTIVITY_PROXY "config.integration.connectivityProxy"
+
+/* Where members are read from, and how a message calls it: the spec, or an instance. */
+struct place {
+    struct json_value value;
+    char name[96];
+};
+
+/* The work of one config_new. */
+struct reader {
+    struct config *config;
+    struct config_remarks *remarks;
+    size_t complaints, ignored; /* lines, also those for which there was no room */
+    struct place spec;
+    char shown[100]; /* a value in a message */
+};
+
+/* ---- remarks ---- */
+
+/* Adds line number `total` as a sentence, unless it is there already. */
+static void add_line(char lines[][CONFIG_COMPLAINT_SIZE], size_t *n, size_t *total,
+                     const char *text)
+{
+    char line[CONFIG_COMPLAINT_SIZE];
+    text_printable(line, sizeof(line) - 1, str_of(text));
+    size_t end = strlen(line);
+    if (end == 0 || line[end - 1] != '.') {
+        memcpy(line + end, ".", 2);
+    }
+    for (size_t i = 0; i < *n; i++) {
+        if (strcmp(lines[i], line) == 0) {
+            return;
+        }
+    }
+    ++*total;
+    if (*n < CONFIG_COMPLAINTS_MAX) {
+        text_fmt(lines[(*n)++], sizeof(line), "%s", line);
+    } else {
+        text_fmt(lines[CONFIG_COMPLAINTS_MAX - 1], CONFIG_COMPLAINT_SIZE, "And %zu more.",
+                 *total - CONFIG_COMPLAINTS_MAX + 1);
+    }
+}
+
+static void complain(struct reader *r, const char *fmt, ...) printf_like(2, 3);
+
+static void complain(struct reader *r, const char *fmt, ...)
+{
+    char text[CONFIG_COMPLAINT_SIZE];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    add_line(r->remarks->complaints, &r->remarks->n_complaints, &r->complaints, text);
+}
+
+static bool is_container(struct json_value v)
+{
+    return json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY;
+}
+
+/* A value as JSON has it, or what it is. */
+static const char *show(struct reader *r, struct json_value v)
+{
+    return is_container(v) ? json_type_name(json_type(v))
+                           : text_printable(r->shown, sizeof(r->shown), json_text(v));
+}
+
+/* ---- values ---- */
+
+/* The value at a path ("config.manager") below a place. JSON_NONE when there is none, or null. */
+static struct json_value at(struct reader *r, const struct place *place, const char *path)
+{
+    struct json_value v = place->value;
+    struct str rest = str_of(path);
+    while (rest.n) {
+        struct str part = str_cut(&rest, '.');
+        char name[64];
+        if (json_given(v) && json_type(v) != JSON_OBJECT) {
+            int before = part.p > path ? (int)(part.p - path) - 1 : 0;
+            complain(r, "%s%s%.*s is %s; it must be an object", place->name, before ? "." : "",
+                     before, path, show(r, v));
+            return (struct json_value){0};
+        }
+        text_fmt(name, sizeof(name), "%.*s", STR_ARG(part));
+        v = json_get(v, name);
+    }
+    return json_given(v) ? v : (struct json_value){0};
+}
+
+/* NULL when it is absent, empty, or complained of. */
+static char *string_at(struct reader *r, const struct place *place, const char *path)
+{
+    struct json_value v = at(r, place, path);
+    size_t n;
+    if (!json_exists(v)) {
+        return NULL;
+    }
+    char *text = json_strdup(v, &n);
+    if (text && n > 0 && n <= CONFIG_NAME_MAX && !text_has_control((struct str){text, n})) {
+        return text;
+    }
+    if (!text) {
+        complain(r, "%s.%s is %s; it must be a string", place->name, path, show(r, v));
+    } else if (n > 0) {
+        complain(r, "%s.%s is %s; it must be one line of at most %d octets", place->name, path,
+                 show(r, v), CONFIG_NAME_MAX);
+    }
+    free(text);
+    return NULL;
+}
+
+/* The same for the name of an object in the cluster (RFC 1123). */
+static char *object_name_at(struct reader *r, const struct place *place, const char *path)
+{
+    char *text = string_at(r, place, path);
+    if (text && text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.")]) {
+        complain(r, "%s.%s is %s; it must be a name of lower-case letters, digits, '-' and '.'",
+                 place->name, path, show(r, at(r, place, path)));
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
+static int64_t number_at(struct reader *r, const char *path, int64_t min, int64_t max,
+                         int64_t otherwise)
+{
+    struct json_value v = at(r, &r->spec, path);
+    int64_t number = otherwise;
+    if (json_exists(v) && (json_int64(v, &number) < 0 || number < min || number > max)) {
+        complain(r, "spec.%s is %s; it must be a number from %lld to %lld", path, show(r, v),
+                 (long long)min, (long long)max);
+    }
+    return number;
+}
+
+static bool flag_at(struct reader *r, const char *path, bool otherwise)
+{
+    struct json_value v = at(r, &r->spec, path);
+    bool flag = otherwise;
+    if (json_exists(v) && json_bool(v, &flag) < 0) {
+        complain(r, "spec.%s is %s; it must be true or false", path, show(r, v));
+    }
+    return flag;
+}
+
+/* Is it the second of two words? Without it, the first one. */
+static bool choice_at(struct reader *r, const char *path, const char *first, const char *second)
+{
+    struct json_value v = at(r, &r->spec, path);
+    if (json_exists(v) && !json_is(v, first) && !json_is(v, second)) {
+        complain(r, "spec.%s is %s; it must be \"%s\" or \"%s\"", path, show(r, v), first, second);
+    }
+    return json_is(v, second);
+}
+
+static const char *log_level_at(struct reader *r, const char *path)
+{
+    static const char *const names[] = {"trace", "debug", "info", "warn", "error", "fatal"};
+    struct json_value v = at(r, &r->spec, path);
+    char *text = json_strdup(v, NULL);
+    const char *found = NULL;
+    for (size_t i = 0; text && i < ARRAY_LEN(names); i++) {
+        if (text_ieq(text, names[i])) {
+            found = names[i];
+        }
+    }
+    if (json_exists(v) && !found) {
+        complain(r, "spec.%s is %s; it must be trace, debug, info, warn, error or fatal", path,
+                 show(r, v));
+    }
+    free(text);
+    return found;
+}
+
+/* ---- what has no effect ---- */
+
+static const char never[] = "has no effect here", later[] = "is not supported yet";
+
+/* Remarks a value that is there, unless it says what is so anyway (`same`, JSON). */
+static void ignore(struct reader *r, const struct place *place, const char *path, const char *same,
+                   const char *what)
+{
+    char line[CONFIG_COMPLAINT_SIZE];
+    struct json_value v = at(r, place, path);
+    bool container = is_container(v);
+    bool empty = container ? !json_exists(json_first(v)) : !json_exists(v) || json_is(v, "");
+    if (empty || (same && str_eq(json_text(v), same))) {
+        return;
+    }
+    text_fmt(line, sizeof(line), "%s.%s%s%s %s", place->name, path, container ? "" : ": ",
+             container ? "" : show(r, v), what);
+    add_line(r->remarks->ignored, &r->remarks->n_ignored, &r->ignored, line);
+}
+
+static void read_ignored(struct reader *r)
+{
+    static const struct {
+        const char *path;
+        const char *same; /* what is so anyway, or SAP's default of what is not ours */
+        const char *what;
+    } rows[] = {
+        {"compliance.fipsModeEnabled", "false", never},
+        {"config.http.retry", NULL, never},
+        {"config.metering.enabled", "false", never},
+        {"config.security.communication.internal.encryptionEnabled", "false", never},
+        {"config.security.communication.internal.certManager", NULL, never},
+        {"config.integration.serviceMesh.istio.istio-injection", "\"disabled\"", never},
+        {"config.integration.ztis.socketPath", NULL, never},
+        {CONNECTIVITY_PROXY ".httpPort", "20003", never},
+        {CONNECTIVITY_PROXY ".servicePort", "20003", never},
+        {CONNECTIVITY_PROXY ".type", NULL, never},
+        {CONNECTIVITY_PROXY ".serviceName", NULL, later},
+        {CONNECTIVITY_PROXY ".tcpPort", "20004", later},
+        {CONNECTIVITY_PROXY ".tcp.port", "20004", later},
+        {CONNECTIVITY_PROXY ".connectionTimeoutSeconds", "1", later},
+        {CONNECTIVITY_PROXY ".serviceCredentials", NULL, later},
+        {"additionalCAs", NULL, later},
+        {"deployment.autoscaling.http.horizontal.enabled", "false", never},
+        {"deployment.autoscaling.http.vertical.enabled", "false", never},
+        {"deployment.autoscaling.tcp.horizontal.enabled", "false", never},
+        {"deployment.autoscaling.tcp.vertical.enabled", "false", never},
+        {"deployment.image", NULL, never},
+        {"deployment.priority.value", "0", never},
+        {"deployment.replicas.http", "1", never},
+        {"deployment.replicas.tcp", "1", never},
+        {"deployment.resources", NULL, never},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        ignore(r, &r->spec, rows[i].path, rows[i].same, rows[i].what);
+    }
+    r->remarks->ignored_is_warning = flag_at(r, "compliance.fipsModeEnabled", false);
+}
+
+/* ---- the instances of the Destination service ---- */
+
+static struct config_instance *find_instance(struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_instances; i++) {
+        if (strcmp(config->instances[i].name, name) == 0) {
+            return &config->instances[i];
+        }
+    }
+    return NULL;
+}
+
+static void instance_clear(struct config_instance *instance)
+{
+    free(instance->name);
+    free(instance->credentials.namespace);
+    free(instance->credentials.name);
+    free(instance->credentials.key);
+}
+
+static char *or_default(char *text, const char *otherwise)
+{
+    return text ? text : mem_strdup(otherwise);
+}
+
+static void read_instance(struct reader *r, const struct place *place, const char *home)
+{
+    struct config *config = r->config;
+    struct config_instance i = {.name = string_at(r, place, "name")};
+    struct json_value name = at(r, place, "name");
+    if (!json_exists(name) || json_is(name, "")) {
+        complain(r, "%s: Destination service instance name should be provided.", place->name);
+    }
+    if (!i.name) {
+        return;
+    }
+    /* Without a name the default counts, but an empty one is meant to be filled in. */
+    bool credentials = json_exists(at(r, place, "serviceCredentials"));
+    if (!credentials || json_is(at(r, place, "serviceCredentials.secretName"), "")) {
+        complain(r,
+                 "%s: secretName should be provided for destination service instance: \"%.100s\".",
+                 place->name, i.name);
+    }
+    if (find_instance(config, i.name)) {
+        complain(r, "%s.name is \"%.100s\", as is the name of another instance; give it another",
+                 place->name, i.name);
+    }
+    i.credentials = (struct config_secret){
+        .name = or_default(object_name_at(r, place, "serviceCredentials.secretName"),
+                           CONFIG_DEFAULT_SECRET),
+        .namespace =
+            or_default(object_name_at(r, place, "serviceCredentials.secretNamespace"), home),
+        .key = or_default(string_at(r, place, "serviceCredentials.secretKey"), ""),
+    };
+    ignore(r, place, "serviceCredentials.privateKey", NULL, later);
+    ignore(r, place, "associateWith", NULL, later);
+    config->instances =
+        mem_realloc(config->instances, (config->n_instances + 1) * sizeof(*config->instances));
+    config->instances[config->n_instances++] = i;
+}
+
+static void read_instances(struct reader *r, const char *home)
+{
+    static const char path[] = DESTINATION_SERVICE ".instances";
+    struct json_value list = at(r, &r->spec, path);
+    size_t n = 0;
+    if (json_exists(list) && json_type(list) != JSON_ARRAY) {
+        complain(r, "spec.%s is %s; it must be an array", path, show(r, list));
+    }
+    for (struct json_value v = json_first(list); json_exists(v); v = json_next(v), n++) {
+        struct place place = {.value = v};
+        text_fmt(place.name, sizeof(place.name), "spec.%s[%zu]", path, n);
+        if (json_type(v) != JSON_OBJECT) {
+            complain(r, "%s is %s; it must be an object", place.name, show(r, v));
+        } else if (n < CONFIG_INSTANCES_MAX) {
+            read_instance(r, &place, home);
+        }
+    }
+    if (n > CONFIG_INSTANCES_MAX) {
+        complain(r, "spec.%s has %zu elements; %d is the most", path, n, CONFIG_INSTANCES_MAX);
+    }
+}
+
+static void read_default_instance(struct reader *r)
+{
+    static const char path[] = DESTINATION_SERVICE ".defaultInstanceName";
+    struct config *config = r->config;
+    config->default_instance = string_at(r, &r->spec, path);
+    if (!config->default_instance) {
+        if (find_instance(config, CONFIG_DEFAULT_INSTANCE)) {
+            config->default_instance = mem_strdup(CONFIG_DEFAULT_INSTANCE);
+        }
+    } else if (!find_instance(config, config->default_instance)) {
+        complain(r, "spec.%s is \"%.100s\"; it must be the name of one of the instances", path,
+                 config->default_instance);
+    }
+}
+
+/* ---- the whole ---- */
+
+static void read_spec(struct reader *r, const char *home)
+{
+    struct config *config = r->config;
+    static const char mode[] = "config.tenantMode";
+    config->tenant_mode =
+        choice_at(r, mode, "dedicated", "shared") ? TENANTS_SHARED : TENANTS_DEDICATED;
+    read_instances(r, home);
+    read_default_instance(r);
+    config->connect_timeout =
+        SECONDS(number_at(r, DESTINATION_SERVICE ".connectionTimeoutSeconds", 1, 60, 5));
+    config->read_timeout =
+        SECONDS(number_at(r, DESTINATION_SERVICE ".readTimeoutSeconds", 1, 60, 10));
+    config->interval =
+        SECONDS(60) * number_at(r, "config.manager.executionIntervalMinutes", 1, 7 * 24 * 60, 3);
+    config->labelled_namespaces =
+        choice_at(r, "config.managedNamespacesMode", "all", "labelSelector");
+    config->cluster_wide = choice_at(r, "config.security.accessControl.destinations.defaultScope",
+                                     "namespaced", "clusterWide");
+    config->log_level = log_level_at(r, "config.logging.level");
+    config->metrics = flag_at(r, "config.metrics.prometheus.enabled", false);
+    if (config->tenant_mode == TENANTS_SHARED) {
+        ignore(r, &r->spec, mode, NULL, later);
+    }
+    read_ignored(r);
+}
+
+struct config *config_new(struct json_value object, const char *home,
+                          struct config_remarks *remarks)
+{
+    struct reader r = {
+        .config = mem_zalloc(sizeof(*r.config)),
+        .remarks = remarks,
+        .spec = {.value = json_get(object, "spec"), .name = "spec"},
+    };
+    memset(remarks, 0, sizeof(*remarks));
+    if (json_exists(object) && json_type(object) != JSON_OBJECT) {
+        complain(&r, "it is %s; a TransparentProxy is an object", show(&r, object));
+    }
+    read_spec(&r, home);
+    if (remarks->n_complaints) {
+        config_free(r.config);
+        return NULL;
+    }
+    return r.config;
+}
+
+void config_free(struct config *config)
+{
+    if (!config) {
+        return;
+    }
+    for (size_t i = 0; i < config->n_instances; i++) {
+        instance_clear(&config->instances[i]);
+    }
+    free(config->instances);
+    free(config->default_instance);
+    free(config);
+}
+
+/* ---- the status of the object ---- */
+
+static const char *const state_names[] = {
+    [CONFIG_READY] = "Ready", [CONFIG_PROCESSING] = "Processing", [CONFIG_WARNING] = "Warning",
+    [CONFIG_ERROR] = "Error", [CONFIG_DELETING] = "Deleting",
+};
+static_assert(ARRAY_LEN(state_names) == CONFIG_DELETING + 1, "every state has its name");
+
+static const char *status_of(const struct config_condition *c)
+{
+    return c->status ? "True" : "False";
+}
+
+static bool says(struct json_value status, enum config_state state,
+                 const struct config_condition *conditions, size_t n)
+{
+    struct json_value shown = json_first(json_get(status, "conditions"));
+    for (size_t i = 0; i < n; i++, shown = json_next(shown)) {
+        const struct config_condition *c = &conditions[i];
+        if (!json_is(json_get(shown, "type"), c->type) ||
+            !json_is(json_get(shown, "status"), status_of(c)) ||
+            !json_is(json_get(shown, "reason"), c->reason) ||
+            !json_is(json_get(shown, "message"), c->message)) {
+            return false;
+        }
+    }
+    return !json_exists(shown) && json_is(json_get(status, "state"), state_names[state]);
+}
+
+/* Since when the condition has its status; the caller frees it. */
+static char *since(struct json_value status, const struct config_condition *c, const char *now)
+{
+    struct json_value shown = json_first(json_get(status, "conditions"));
+    while (json_exists(shown) && !json_is(json_get(shown, "type"), c->type)) {
+        shown = json_next(shown);
+    }
+    char *time = json_strdup(json_get(shown, "lastTransitionTime"), NULL);
+    if (time && json_is(json_get(shown, "status"), status_of(c))) {
+        return time;
+    }
+    free(time);
+    return mem_strdup(now);
+}
+
+int config_status(struct buf *out, struct json_value observed, enum config_state state,
+                  const struct config_condition *conditions, size_t n, const char *now)
+{
+    struct json_value status = json_get(observed, "status");
+    if (says(status, state, conditions, n)) {
+        return AGAIN;
+    }
+    int rc = json_fmt(out, "{'status':{'state':%s,'conditions':[", state_names[state]);
+    for (size_t i = 0; i < n && rc == OK; i++) {
+        const struct config_condition *c = &conditions[i];
+        char *time = since(status, c, now);
+        rc = buf_add(out, ",", i > 0);
+        if (rc == OK) {
+            rc = json_fmt(out,
+                          "{'type':%s,'status':%s,'reason':%s,'message':%s,"
+                          "'lastTransitionTime':%s}",
+                          c->type, status_of(c), c->reason, c->message, time);
+        }
+        free(time);
+    }
+    return rc == OK ? json_fmt(out, "]}}") : ERR;
+}
