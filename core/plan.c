@@ -162,8 +162,9 @@ static void label_value(char out[LABEL_MAX + 1], const char *name)
         text_fmt(out, LABEL_MAX + 1, "%s", name);
         return;
     }
+    size_t n = strlen(text_printable(out, LABEL_MAX - DIGITS, whole));
+    out[n++] = '-';
     digest_sha256(digest, &whole, 1);
-    size_t n = text_fmt(out, LABEL_MAX + 1, "%.*s-", LABEL_MAX - DIGITS - 1, name);
     for (size_t i = 0; i < DIGITS / 2; i++) {
         n += text_fmt(out + n, LABEL_MAX + 1 - n, "%02x", digest[i]);
     }

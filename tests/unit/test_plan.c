@@ -122,6 +122,8 @@ static void test_verdicts(void **state)
         {VERDICT_KEY_STORE_INVALID, "ConfigurationError-ReferencedDestination-KeyStoreInvalid",
          CANNOT "used: a sentence"},
         {VERDICT_CONFIGURATION_FAILED, "ConfigurationFailed", CANNOT "used: a sentence"},
+        {VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+         "ConfigurationError-ConnectivityProxy-NotConfigured", CANNOT "used: a sentence"},
         {VERDICT_NOT_FOUND, "ConfigurationError-ReferencedDestination-NotFound",
          "Destination 'example-dest' referred in Destination CR 'mail' is not found. Inspect the "
          "Destination CR or contact the Destination Administrator."},

@@ -1,0 +1,89 @@
+/* A TransparentProxy object: values within their bounds, or complaints; and a status that, once it
+ * is written, needs no other write. */
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/config.h"
+#include "lib/json.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct config_remarks remarks;
+
+static void must(bool ok)
+{
+    if (!ok) {
+        abort();
+    }
+}
+
+static void one_line(const char *text, size_t max)
+{
+    struct str s = str_of(text);
+    must(s.n > 0 && s.n <= max && !text_has_control(s));
+}
+
+static void check(const struct config *c)
+{
+    bool known = c->default_instance == NULL;
+    must(c->connect_timeout >= SECONDS(1) && c->connect_timeout <= SECONDS(60));
+    must(c->read_timeout >= SECONDS(1) && c->read_timeout <= SECONDS(60));
+    must(c->interval >= SECONDS(60) && c->interval <= SECONDS(7 * 24 * 3600));
+    must(c->n_instances <= CONFIG_INSTANCES_MAX);
+    for (size_t i = 0; i < c->n_instances; i++) {
+        const struct config_instance *in = &c->instances[i];
+        one_line(in->name, CONFIG_NAME_MAX);
+        one_line(in->credentials.name, CONFIG_NAME_MAX);
+        one_line(in->credentials.namespace, CONFIG_NAME_MAX);
+        must(strlen(in->credentials.key) <= CONFIG_NAME_MAX);
+        known = known || strcmp(in->name, c->default_instance) == 0;
+    }
+    must(known);
+}
+
+static void check_status(struct json_value observed)
+{
+    struct config_condition conditions[] = {
+        {.type = "Ready", .status = remarks.n_complaints == 0, .reason = "R", .message = "\"m\""},
+        {.type = "SomeKeysIgnored", .reason = "R", .message = remarks.ignored[0]},
+    };
+    struct buf out, none;
+    buf_init(&out, 64 * 1024 + 12 * json_text(observed).n);
+    buf_init(&none, 0);
+    int rc = config_status(&out, observed, CONFIG_WARNING, conditions, 2, "2025-11-03T08:00:00Z");
+    if (rc == OK) {
+        struct json *doc = json_parse(buf_str(&out), NULL);
+        must(doc != NULL);
+        must(config_status(&none, json_root(doc), CONFIG_WARNING, conditions, 2, "now") == AGAIN);
+        json_free(doc);
+    }
+    must(rc != ERR && buf_len(&none) == 0);
+    buf_free(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct json *doc = json_parse((struct str){(const char *)data, size}, NULL);
+    if (!doc) {
+        return 0;
+    }
+    struct config *config = config_new(json_root(doc), "home", &remarks);
+    must((config == NULL) == (remarks.n_complaints > 0));
+    must(remarks.n_complaints <= CONFIG_COMPLAINTS_MAX &&
+         remarks.n_ignored <= CONFIG_COMPLAINTS_MAX);
+    for (size_t i = 0; i < remarks.n_complaints; i++) {
+        one_line(remarks.complaints[i], CONFIG_COMPLAINT_SIZE - 1);
+    }
+    for (size_t i = 0; i < remarks.n_ignored; i++) {
+        one_line(remarks.ignored[i], CONFIG_COMPLAINT_SIZE - 1);
+    }
+    if (config) {
+        check(config);
+    }
+    check_status(json_root(doc));
+    config_free(config);
+    json_free(doc);
+    return 0;
+}
