@@ -3,6 +3,7 @@
 #   scripts/build-cluster.sh
 # The sources are the Go modules that tests/cluster/go.mod and go.sum name. The result stays in
 # ${XDG_CACHE_HOME:-~/.cache}/tproxy, so that `make clean` costs nothing.
+# Go keeps 4 GB of its own besides; `go clean -cache -modcache` gives them back.
 # Any Go will do to begin with: one that is too old fetches the one it takes, as a module.
 # Environment: KUBEBUILDER_ASSETS, a directory with these three programs: nothing is built then.
 set -euo pipefail
