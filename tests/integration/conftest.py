@@ -16,6 +16,7 @@ from harness.certs import Certificates
 from harness.destination_service import DestinationService
 from harness.dovecot import Dovecot
 from harness.image import Image
+from harness.installation import ClusterTproxy, Installation
 from harness.kube import Kube
 from harness.messages import varied_messages
 from harness.oauth import OAuthServer, Provider
@@ -189,6 +190,34 @@ def make_tproxy(program, directory, certificates):
 def tproxy(make_tproxy) -> Tproxy:
     """A running proxy without any destination yet."""
     return make_tproxy()
+
+
+@pytest.fixture
+def installation(kube, destination_service) -> Installation:
+    """tproxy's manifests in an empty cluster, without a configuration."""
+    kube.reset()
+    return Installation(kube, destination_service)
+
+
+@pytest.fixture
+def make_cluster_tproxy(program, directory, certificates):
+    """Starts the program beside an installation."""
+    with contextlib.ExitStack() as stack:
+
+        def start(installation: Installation, *arguments: str, url: str = "") -> ClusterTproxy:
+            place = Path(tempfile.mkdtemp(prefix="proxy", dir=directory))
+            place.chmod(0o755)
+            mode = {**installation.mode(place, url), "--ca-file": str(certificates.ca_file)}
+            return stack.enter_context(ClusterTproxy(program, place, mode, *arguments))
+
+        yield start
+
+
+@pytest.fixture
+def cluster_tproxy(make_cluster_tproxy, installation) -> ClusterTproxy:
+    """The program, configured with one instance, and ready."""
+    installation.configure()
+    return make_cluster_tproxy(installation).ready()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The binary under test, in local mode."""
+"""The binary under test."""
 
 import http.client
 import itertools
@@ -84,7 +84,8 @@ class Program:
 
 
 class Tproxy:
-    """One running proxy on a directory of destinations. On leaving the context it is told to stop
+    """One running proxy, here on a directory of destinations. An argument that is "" is left out, so
+    that a flag can do without. On leaving the context it is told to stop
     and must end with exit code 0, without a word from a sanitizer."""
 
     def __init__(self, program: Program, directory: Path, *arguments: str):
@@ -106,9 +107,13 @@ class Tproxy:
 
     # --- life ---
 
+    def mode(self) -> dict[str, str]:
+        """Flags that say what it serves."""
+        return {"--local": str(self.directory)}
+
     def start(self) -> "Tproxy":
         defaults = {
-            "--local": str(self.directory),
+            **self.mode(),
             "--target-ports": "0",
             "--admin": "127.0.0.1:0",
             "--control": self.control,
@@ -120,7 +125,7 @@ class Tproxy:
         given = dict(zip(self._arguments[::2], self._arguments[1::2], strict=True))
         options = {**defaults, **given}
         self._format = options["--log-format"]
-        words = [word for option in options.items() for word in option]
+        words = [word for option in options.items() for word in option if word]
         self._process = self.program.spawn(*words)
         for stream, take in (
             (self._process.stdout, self._take_printed),

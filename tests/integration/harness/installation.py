@@ -1,0 +1,159 @@
+"""tproxy installed in a cluster: the manifests on a real API server, the program beside it with the
+credentials of its ServiceAccount, and what its users apply."""
+
+from pathlib import Path
+
+from harness.clients import RawClient
+from harness.destination_service import DestinationService, key_secret
+from harness.kube import ApiError, Kube
+from harness.samples import HOME
+from harness.tproxy import ROOT, Program, Tproxy
+from harness.util import until
+
+MANIFESTS = ROOT / "manifests"
+CRS = "/apis/destination.connectivity.api.sap/v1"
+PROXIES = f"/apis/operator.kyma-project.io/v1alpha1/namespaces/{HOME}/transparentproxies"
+OURS = f"labelSelector=app.kubernetes.io/managed-by=tproxy,tproxy/home={HOME}"
+
+INSTANCE = "dest-service-instance"
+
+
+def destination_cr(name: str, namespace: str, destination: str, **spec: object) -> dict:
+    return {
+        "apiVersion": "destination.connectivity.api.sap/v1",
+        "kind": "Destination",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"destinationRef": {"name": destination}, **spec},
+    }
+
+
+def transparent_proxy(*instances: str, name: str = "transparent-proxy", **config: object) -> dict:
+    """With a Secret of its name for each instance; the first one is the default."""
+    service = {
+        "defaultInstanceName": instances[0] if instances else None,
+        "instances": [
+            {"name": instance, "serviceCredentials": {"secretName": instance, "secretKey": "key"}}
+            for instance in instances
+        ],
+    }
+    return {
+        "apiVersion": "operator.kyma-project.io/v1alpha1",
+        "kind": "TransparentProxy",
+        "metadata": {"name": name, "namespace": HOME},
+        "spec": {"config": {"integration": {"destinationService": service}, **config}},
+    }
+
+
+class ClusterTproxy(Tproxy):
+    """The program in cluster mode."""
+
+    def __init__(self, program: Program, directory: Path, mode: dict[str, str], *arguments: str):
+        super().__init__(program, directory, *arguments)
+        self._mode = mode
+
+    def mode(self) -> dict[str, str]:
+        return self._mode
+
+    def ready(self) -> "ClusterTproxy":
+        until(lambda: self.http("/readyz")[0] == 200, "the proxy to be ready")
+        return self
+
+
+class Installation:
+    """The home namespace with everything in it; `clients` namespaces are made by the test."""
+
+    def __init__(self, kube: Kube, service: DestinationService):
+        self.kube = kube
+        self.service = service
+        self.key = service.service_key()
+        kube.kubectl("apply", "-k", str(MANIFESTS))
+
+    def configure(self, **config: object) -> None:
+        """One instance, and its key."""
+        self.kube.apply(
+            key_secret(INSTANCE, HOME, self.key, "key"),
+            transparent_proxy(INSTANCE, **config),
+        )
+
+    def mode(self, directory: Path, url: str = "") -> dict[str, str]:
+        """Flags for the program. url: of something between it and the API server."""
+        credentials = self.kube.credentials(directory / "credentials", HOME, "tproxy")
+        return {
+            "--kube-url": url or self.kube.url,
+            "--kube-credentials": str(credentials),
+            "--listen": "127.0.0.1",
+            "--allow-loopback": "",
+        }
+
+    # --- what is there ---
+
+    def cr(self, namespace: str, name: str) -> dict:
+        return self.kube.get(f"{CRS}/namespaces/{namespace}/destinations/{name}")
+
+    def condition(self, namespace: str, name: str) -> dict:
+        """Available; {} while there is none."""
+        conditions = self.cr(namespace, name).get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == "Available"), {})
+
+    def wait_condition(self, namespace: str, name: str, reason: str) -> dict:
+        """Waits for the condition with this reason, up to the hyphenated word before it."""
+        seen = {}
+
+        def shown() -> bool:
+            nonlocal seen
+            seen = self.condition(namespace, name)
+            return seen.get("reason", "").endswith(reason)
+
+        try:
+            until(shown, f"the condition {reason} of {namespace}/{name}", every=0.05)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}; it is {seen}") from None
+        return seen
+
+    def available(self, namespace: str, name: str) -> int:
+        """Waits until it is; the target port."""
+        self.wait_condition(namespace, name, "ConfigurationSuccessful")
+        return self.target_port(name)
+
+    def service_of(self, namespace: str, name: str) -> dict | None:
+        try:
+            return self.kube.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+        except ApiError as error:
+            assert error.reason == "NotFound", error
+            return None
+
+    def target_port(self, name: str) -> int:
+        return self.service_of(HOME, name)["spec"]["ports"][0]["targetPort"]
+
+    def events(self, namespace: str) -> list[dict]:
+        return self.kube.items(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
+
+    def ours(self) -> list[str]:
+        """Names of all objects that carry our labels."""
+        found = self.kube.items(f"/api/v1/services?{OURS}")
+        path = f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies"
+        found += self.kube.items(f"{path}?{OURS}")
+        return sorted(
+            f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Resource versions of all that tproxy writes: Services, policies, CRs, configuration."""
+        found = self.kube.items("/api/v1/services")
+        found += self.kube.items("/apis/networking.k8s.io/v1/networkpolicies")
+        found += self.kube.items(f"{CRS}/destinations") + self.kube.items(PROXIES)
+        return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in found}
+
+
+def list_and_fetch(port: int) -> list[bytes]:
+    """All messages of the mailbox behind a target, byte for byte, without any login."""
+    messages = []
+    with RawClient(port) as client:
+        assert client.command(b"LIST").startswith(b"+OK")
+        for line in client.lines():
+            number = line.split()[0]
+            assert client.command(b"RETR " + number).startswith(b"+OK")
+            lines = [part[1:] if part.startswith(b".") else part for part in client.lines()]
+            messages.append(b"".join(part + b"\r\n" for part in lines))
+        assert client.command(b"QUIT").startswith(b"+OK")
+    return messages
