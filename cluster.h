@@ -1,5 +1,5 @@
-/* A cluster of objects as the controller sees it: kinds that are followed, objects that are written.
- * An interface and nothing else; the Kubernetes API fills it, and a directory of files.
+/* A cluster of objects as the controller sees it: kinds that are followed, objects that are
+ * written. An interface and nothing else; the Kubernetes API fills it, and a directory of files.
  *
  * Objects are JSON as the Kubernetes API has it. Times, names and verbs are the API's. */
 #ifndef TPROXY_CLUSTER_H
@@ -64,8 +64,9 @@ struct cluster_watch;
 enum cluster_verb {
     CLUSTER_GET,
     CLUSTER_CREATE,       /* POST: never touches an object that is there */
-    CLUSTER_APPLY,        /* server-side apply of an object that is there: body carries its uid in
-                             metadata.uid, so that no other one of that name is changed */
+    CLUSTER_APPLY,        /* merge patch (RFC 7396) of an object that is there, arrays as a whole:
+                             body carries its uid in metadata.uid, so that no other one of that name
+                             is changed */
     CLUSTER_PATCH_STATUS, /* merge patch of the subresource status */
     CLUSTER_DELETE,       /* only the object with `uid` */
 };

@@ -1,5 +1,6 @@
-/* The Kubernetes API over HTTP/1.1: credentials, list and watch, create, apply, patch, delete. Knows
- * no kind by name (kubernetes.io, "Kubernetes API Concepts"). */
+/* The Kubernetes API over HTTP/1.1: credentials, list and watch, create, change, delete. Knows no
+ * kind by name (kubernetes.io, "Kubernetes API Concepts"). Everything that is followed is also
+ * listed anew once an hour. */
 #ifndef TPROXY_K8S_H
 #define TPROXY_K8S_H
 

@@ -1,0 +1,335 @@
+/* The API server as a whole: where it is, whether it can be reached, what was asked of it. */
+#include "k8s.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/http_proto.h"
+#include "k8s_private.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/sys.h"
+#include "lib/text.h"
+#include "lib/tls.h"
+
+enum {
+    STREAMS_MAX = 512, /* watches at a time */
+    REQUESTS_MAX = 4,  /* others at a time */
+};
+
+#define CONNECT_TIME SECONDS(10)
+#define ANSWER_TIME SECONDS(60) /* that is how long a request may take in the API server */
+
+/* Waiting after failures. */
+#define DELAY_FIRST MILLIS(800)
+#define DELAY_MAX SECONDS(30)
+
+/* ---- where it is ---- */
+
+int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
+             const char *namespace, const char *name, const char *subresource)
+{
+    int res = kind->group[0] ? buf_fmt(out, "%s/apis/%s/%s", k8s->base, kind->group, kind->version)
+                             : buf_fmt(out, "%s/api/%s", k8s->base, kind->version);
+    if (res == OK && namespace) {
+        res = buf_fmt(out, "/namespaces/");
+        res = res == OK ? http_encode_segment(out, str_of(namespace)) : res;
+    }
+    if (res == OK) {
+        res = buf_fmt(out, "/%s", kind->plural);
+    }
+    if (res == OK && name) {
+        res = buf_fmt(out, "/");
+        res = res == OK ? http_encode_segment(out, str_of(name)) : res;
+    }
+    if (res == OK && subresource) {
+        res = buf_fmt(out, "/%s", subresource);
+    }
+    return res;
+}
+
+/* The URL of what a pod finds in its environment, to be freed. */
+static char *url_of_environment(struct error *err)
+{
+    const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
+    if (!host || !host[0] || !port || !port[0]) {
+        error_set(err, FAIL_CONFIG,
+                  "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, so this is no "
+                  "pod of a cluster; name the API server with --kube-url URL, or a directory with "
+                  "--local DIR");
+        return NULL;
+    }
+    size_t size = strlen(host) + strlen(port) + sizeof("https://[]:");
+    char *url = mem_alloc(size);
+    text_fmt(url, size, strchr(host, ':') ? "https://[%s]:%s" : "https://%s:%s", host, port);
+    return url;
+}
+
+/* ---- requests ---- */
+
+int64_t k8s_chance(int64_t n)
+{
+    uint64_t r;
+    sys->random(&r, sizeof(r));
+    return n > 0 ? (int64_t)(r % (uint64_t)n) : 0;
+}
+
+/* Half of it is left to chance: many that failed together do not come back together. */
+int64_t k8s_delay(unsigned failures, int64_t retry_after)
+{
+    int64_t delay = DELAY_FIRST;
+    for (unsigned i = 0; i < failures && delay < DELAY_MAX; i++) {
+        delay *= 2;
+    }
+    delay = delay < DELAY_MAX ? delay : DELAY_MAX;
+    delay = delay / 2 + k8s_chance(delay / 2);
+    return delay > retry_after ? delay : retry_after;
+}
+
+static void put_headers(struct k8s *k8s, struct buf *out, const char *content_type)
+{
+    int res = buf_fmt(out, "Accept: application/json\r\n");
+    if (res == OK && content_type) {
+        res = buf_fmt(out, "Content-Type: %s\r\n", content_type);
+    }
+    if (res == OK && k8s->credentials) {
+        const struct secret *token = k8s_token(k8s->credentials, loop_now(k8s->loop));
+        res = buf_fmt(out, "Authorization: Bearer %s\r\n", token->p);
+    }
+    assert(res == OK); /* there is no maximum */
+    (void)res;
+}
+
+struct http_call *k8s_send(struct k8s *k8s, const struct k8s_request *request,
+                           struct http_handler handler)
+{
+    if (k8s->credentials && k8s_ca_changed(k8s->credentials)) {
+        http_set_tls(k8s->streams, k8s_tls(k8s->credentials));
+        http_set_tls(k8s->requests, k8s_tls(k8s->credentials));
+    }
+    struct buf headers;
+    buf_init(&headers, SIZE_MAX);
+    put_headers(k8s, &headers, request->content_type);
+    struct http_message message = {
+        .method = request->method,
+        .target = str_of(request->target),
+        .headers = buf_str(&headers),
+        .body = request->body,
+        .has_body = request->content_type,
+        .answer_timeout = ANSWER_TIME,
+        .silence_timeout = request->silence,
+        .body_max = JSON_MAX_SIZE / 4,
+    };
+    struct http *pool = request->verb == K8S_WATCH ? k8s->streams : k8s->requests;
+    struct http_call *call = http_start(pool, &message, handler);
+    buf_wipe(&headers);
+    return call;
+}
+
+/* ---- what comes of them ---- */
+
+static void note_answer(struct k8s *k8s)
+{
+    if (k8s->troubles) {
+        log_line(LOG_INFO, "k8s", "%s answers again", k8s->url);
+        k8s->troubles = 0;
+        k8s_hurry_watches(k8s);
+    }
+}
+
+/* Each reason is said once, until it can be reached again. */
+static void note_failure(struct k8s *k8s, enum k8s_failure failure, const struct error *err)
+{
+    bool away = failure == K8S_UNREACHED || err->fail == FAIL_TIMEOUT;
+    unsigned bit = 1U << err->fail;
+    if (away && !(k8s->troubles & bit)) {
+        log_line(LOG_WARN, "k8s", "the API server cannot be reached: %s", err->text);
+        k8s->troubles |= bit;
+    }
+}
+
+bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
+                   const struct http_answer *answer, const struct error *err,
+                   struct k8s_refusal *refusal)
+{
+    bool ok = answer && answer->head->status / 100 == 2;
+    if (verb != K8S_WATCH) {
+        metric_observe(&k8s->latency, loop_now(k8s->loop) - since);
+    }
+    if (ok) {
+        k8s->ok[verb]++;
+        note_answer(k8s);
+        return true;
+    }
+    if (answer) {
+        k8s_refusal_of_answer(refusal, answer->head->status, answer->body);
+        int64_t retry_after = http_retry_after(answer->head);
+        if (retry_after) {
+            refusal->retry_after =
+                retry_after < K8S_RETRY_AFTER_MAX ? retry_after : K8S_RETRY_AFTER_MAX;
+        }
+        note_answer(k8s);
+    } else {
+        k8s_refusal_of_error(refusal, err);
+        note_failure(k8s, refusal->failure, err);
+    }
+    if (refusal->failure == K8S_UNAUTHORIZED && k8s->credentials) {
+        k8s_token_refused(k8s->credentials);
+    }
+    k8s->failed[verb][refusal->failure]++;
+    return false;
+}
+
+/* ---- figures ---- */
+
+struct k8s_kind_figures *k8s_figures(struct k8s *k8s, const struct cluster_kind *kind)
+{
+    size_t i = 0;
+    while (i < K8S_KINDS_MAX - 1 && k8s->kinds[i].kind && k8s->kinds[i].kind != kind) {
+        i++;
+    }
+    k8s->kinds[i].kind = kind;
+    return &k8s->kinds[i];
+}
+
+void k8s_metrics(const struct k8s *k8s, struct buf *out)
+{
+    static const char *const verbs[] = {"get",    "create", "apply", "patch_status",
+                                        "delete", "list",   "watch"};
+    static_assert(ARRAY_LEN(verbs) == K8S_VERBS, "every verb has a name");
+    const char *name = "tproxy_kube_requests_total";
+    metric_head(out, name, METRIC_COUNTER, "Requests to the Kubernetes API, by verb and result.");
+    for (size_t i = 0; i < K8S_VERBS; i++) {
+        struct metric_label labels[] = {{"verb", verbs[i]}, {"result", "ok"}, {0}};
+        metric_count(out, name, labels, k8s->ok[i]);
+        for (enum k8s_failure f = 0; f < K8S_FAILURES; f++) {
+            labels[1].value = k8s_failure_name(f);
+            if (k8s->failed[i][f]) {
+                metric_count(out, name, labels, k8s->failed[i][f]);
+            }
+        }
+    }
+    name = "tproxy_kube_watch_restarts_total";
+    metric_head(out, name, METRIC_COUNTER, "Watches that did not end as agreed, by kind.");
+    for (size_t i = 0; i < K8S_KINDS_MAX && k8s->kinds[i].kind; i++) {
+        bool rest = i == K8S_KINDS_MAX - 1;
+        struct metric_label labels[] = {{"kind", rest ? "other" : k8s->kinds[i].kind->plural}, {0}};
+        metric_count(out, name, labels, k8s->kinds[i].restarts);
+    }
+    name = "tproxy_kube_request_seconds";
+    metric_head(out, name, METRIC_HISTOGRAM,
+                "Time of a request to the Kubernetes API but watches.");
+    metric_histogram(out, name, NULL, &k8s->latency);
+}
+
+/* ---- the whole ---- */
+
+static void open_pools(struct k8s *k8s, struct dns *dns, const char *host,
+                       const struct http_url *url)
+{
+    char *authority = mem_strndup(url->authority.p, url->authority.n);
+    struct http_settings settings = {
+        .host = host,
+        .port = url->port,
+        .authority = authority,
+        .tls = url->https ? k8s_tls(k8s->credentials) : NULL,
+        .max_connections = STREAMS_MAX,
+        .connect_timeout = CONNECT_TIME,
+    };
+    k8s->streams = http_new(k8s->loop, dns, &settings);
+    settings.max_connections = REQUESTS_MAX;
+    k8s->requests = http_new(k8s->loop, dns, &settings);
+    free(authority);
+}
+
+/* Takes k8s->url apart, without a slash at its end. */
+static int parse_url(struct k8s *k8s, struct http_url *url, struct error *err)
+{
+    const char *wrong = NULL;
+    for (size_t n = strlen(k8s->url); n > 0 && k8s->url[n - 1] == '/'; n--) {
+        k8s->url[n - 1] = '\0';
+    }
+    int res = http_parse_url(str_of(k8s->url), url, &wrong);
+    if (res == OK && url->query.n) {
+        res = ERR;
+        wrong = "has a query";
+    }
+    if (res == ERR) {
+        return error_set(err, FAIL_CONFIG, "the API server's URL \"%s\" %s; check --kube-url",
+                         k8s->url, wrong);
+    }
+    k8s->base = mem_strndup(url->path.p, str_eq(url->path, "/") ? 0 : url->path.n);
+    return OK;
+}
+
+static int begin(struct k8s *k8s, struct dns *dns, const char *credentials, struct error *err)
+{
+    struct http_url url;
+    if (parse_url(k8s, &url, err) == ERR) {
+        return ERR;
+    }
+    if (url.https && !credentials) {
+        return error_set(err, FAIL_CONFIG,
+                         "%s needs the directory of a service account; name it with "
+                         "--kube-credentials DIR",
+                         k8s->url);
+    }
+    char *host = mem_strndup(url.host.p, url.host.n);
+    if (credentials) {
+        k8s->credentials =
+            k8s_credentials_new(credentials, url.https ? host : NULL, loop_now(k8s->loop), err);
+    }
+    bool ok = k8s->credentials || !credentials;
+    if (ok) {
+        open_pools(k8s, dns, host, &url);
+    }
+    free(host);
+    return ok ? OK : ERR;
+}
+
+struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_settings *settings,
+                    struct error *err)
+{
+    char *url = settings->url ? mem_strdup(settings->url) : url_of_environment(err);
+    if (!url) {
+        return NULL;
+    }
+    struct k8s *k8s = mem_zalloc(sizeof(*k8s));
+    k8s->cluster = (struct cluster){
+        .watch = k8s_watch, .unwatch = k8s_unwatch, .call = k8s_call, .cancel = k8s_cancel};
+    k8s->loop = loop;
+    k8s->url = url;
+    list_init(&k8s->watches);
+    list_init(&k8s->calls);
+    if (begin(k8s, dns, settings->credentials, err) == ERR) {
+        k8s_free(k8s);
+        return NULL;
+    }
+    return k8s;
+}
+
+void k8s_free(struct k8s *k8s)
+{
+    if (!k8s) {
+        return;
+    }
+    assert(list_empty(&k8s->watches) && list_empty(&k8s->calls));
+    http_free(k8s->streams);
+    http_free(k8s->requests);
+    k8s_credentials_free(k8s->credentials);
+    free(k8s->base);
+    free(k8s->url);
+    free(k8s);
+}
+
+struct cluster *k8s_cluster(struct k8s *k8s)
+{
+    return &k8s->cluster;
+}
+
+const char *k8s_namespace(const struct k8s *k8s)
+{
+    return k8s->credentials ? k8s_credentials_namespace(k8s->credentials) : NULL;
+}

@@ -1,0 +1,227 @@
+/* One request.
+ *
+ *     call --> ASK --answer--> done
+ *               ^  |
+ *               |  '-- 401: the token is read again, and it is sent once more
+ *               '--waits-- not reached, 429, 503: at most REPEATS_MAX times */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "k8s.h"
+#include "k8s_private.h"
+#include "lib/loop.h"
+
+enum { REPEATS_MAX = 4 };
+
+#define SILENCE SECONDS(30)
+
+struct cluster_call {
+    struct list link;
+    struct k8s *k8s;
+    struct cluster_handler handler;
+    enum cluster_verb verb;
+    char *what; /* "PATCH services mail/mail-a": for people */
+    struct buf target, body;
+    struct http_call *call; /* under way, or else */
+    struct timer timer;     /* until it is sent */
+    int64_t since;
+    unsigned repeats;
+    bool renewed; /* sent again with another token */
+};
+
+/* Changes are merge patches, which replace arrays as a whole. Server-side apply would merge them,
+ * and takes away only what an apply has brought: what comes from POST stays beside it for ever. */
+static const struct {
+    const char *method, *content_type, *subresource, *query;
+    enum k8s_verb counted;
+} verbs[] = {
+    [CLUSTER_GET] = {"GET", NULL, NULL, "", K8S_GET},
+    [CLUSTER_CREATE] = {"POST", "application/json", NULL, "?fieldManager=" CLUSTER_FIELD_MANAGER,
+                        K8S_CREATE},
+    [CLUSTER_APPLY] = {"PATCH", "application/merge-patch+json", NULL,
+                       "?fieldManager=" CLUSTER_FIELD_MANAGER, K8S_APPLY},
+    [CLUSTER_PATCH_STATUS] = {"PATCH", "application/merge-patch+json", "status",
+                              "?fieldManager=" CLUSTER_FIELD_MANAGER, K8S_PATCH_STATUS},
+    [CLUSTER_DELETE] = {"DELETE", "application/json", NULL, "", K8S_DELETE},
+};
+
+static void free_call(struct cluster_call *c)
+{
+    timer_cancel(c->k8s->loop, &c->timer);
+    list_remove(&c->link);
+    buf_free(&c->target);
+    buf_free(&c->body);
+    free(c->what);
+    free(c);
+}
+
+/* `why` is what went wrong, without the name of the request. */
+static void finish(struct cluster_call *c, struct cluster_answer *answer, const struct error *why)
+{
+    struct cluster_handler handler = c->handler;
+    if (answer->result != CLUSTER_DONE) {
+        error_set(&answer->err, why->fail, "%s: %s", c->what, why->text);
+    }
+    free_call(c);
+    handler.done(answer, handler.arg);
+}
+
+/* ---- answers ---- */
+
+static enum cluster_result result_of(enum k8s_failure failure)
+{
+    switch (failure) {
+    case K8S_EXISTS:
+        return CLUSTER_EXISTS;
+    case K8S_CONFLICT:
+        return CLUSTER_CONFLICT;
+    case K8S_ABSENT:
+        return CLUSTER_ABSENT;
+    case K8S_FORBIDDEN:
+    case K8S_INVALID:
+        return CLUSTER_REFUSED;
+    case K8S_UNREACHED:
+    case K8S_CUT:
+    case K8S_EXPIRED:
+    case K8S_UNAUTHORIZED:
+    case K8S_BUSY:
+    case K8S_BROKEN:
+    case K8S_FAILURES:
+        break;
+    }
+    return CLUSTER_LATER;
+}
+
+static void succeed(struct cluster_call *c, struct str body)
+{
+    struct cluster_answer answer = {.result = CLUSTER_DONE};
+    struct error err = {.fail = FAIL_NONE};
+    struct json *doc = NULL;
+    if (c->verb != CLUSTER_DELETE && body.n) {
+        doc = json_parse(body, &err);
+        answer.result = doc ? CLUSTER_DONE : CLUSTER_LATER;
+        answer.object = doc ? json_root(doc) : answer.object;
+    }
+    finish(c, &answer, &err);
+    json_free(doc);
+}
+
+static void ask(struct cluster_call *c);
+
+static void on_timer(struct timer *t)
+{
+    ask(container_of(t, struct cluster_call, timer));
+}
+
+static void on_answer(const struct http_answer *http_answer, const struct error *err, void *arg)
+{
+    struct cluster_call *c = arg;
+    struct k8s_refusal refusal;
+    c->call = NULL;
+    if (k8s_succeeded(c->k8s, verbs[c->verb].counted, c->since, http_answer, err, &refusal)) {
+        succeed(c, http_answer->body);
+        return;
+    }
+    bool passing = refusal.failure == K8S_UNREACHED || refusal.failure == K8S_BUSY;
+    if (refusal.failure == K8S_UNAUTHORIZED && !c->renewed) {
+        c->renewed = true;
+        ask(c);
+    } else if (passing && c->repeats < REPEATS_MAX) {
+        int64_t delay = k8s_delay(c->repeats++, refusal.retry_after);
+        timer_set(c->k8s->loop, &c->timer, loop_now(c->k8s->loop) + delay, on_timer);
+    } else {
+        finish(c, &(struct cluster_answer){.result = result_of(refusal.failure)}, &refusal.err);
+    }
+}
+
+static void ask(struct cluster_call *c)
+{
+    struct k8s_request request = {
+        .verb = verbs[c->verb].counted,
+        .method = verbs[c->verb].method,
+        .target = buf_str(&c->target).p,
+        .content_type = verbs[c->verb].content_type,
+        .body = buf_str(&c->body),
+        .silence = SILENCE,
+    };
+    c->since = loop_now(c->k8s->loop);
+    c->call = k8s_send(c->k8s, &request, (struct http_handler){.done = on_answer, .arg = c});
+}
+
+/* ---- asking ---- */
+
+static void on_bad_name(struct timer *t)
+{
+    struct cluster_call *c = container_of(t, struct cluster_call, timer);
+    struct error err;
+    error_set(&err, FAIL_CONFIG, "no object can be called that");
+    finish(c, &(struct cluster_answer){.result = CLUSTER_REFUSED}, &err);
+}
+
+static char *describe(const struct cluster_request *r)
+{
+    char text[512];
+    const char *subresource = verbs[r->verb].subresource;
+    size_t n = text_fmt(text, sizeof(text), "%s %s%s%s %s%s%s", verbs[r->verb].method,
+                        r->kind->plural, subresource ? "/" : "", subresource ? subresource : "",
+                        r->namespace ? r->namespace : "", r->namespace ? "/" : "", r->name);
+    return mem_strndup(text, n);
+}
+
+/* ERR: namespace or name can be none. */
+static int put_target(struct cluster_call *c, const struct cluster_request *r)
+{
+    const char *name = r->verb == CLUSTER_CREATE ? NULL : r->name;
+    if (k8s_path(c->k8s, &c->target, r->kind, r->namespace, name, verbs[r->verb].subresource) ==
+        ERR) {
+        return ERR;
+    }
+    const char *query = verbs[r->verb].query;
+    return buf_add(&c->target, query, strlen(query) + 1);
+}
+
+static void put_body(struct cluster_call *c, const struct cluster_request *r)
+{
+    int res;
+    if (r->verb == CLUSTER_DELETE) {
+        assert(r->uid);
+        res = json_fmt(&c->body, "{'preconditions':{'uid':%s},'propagationPolicy':'Background'}",
+                       r->uid);
+    } else {
+        res = buf_add(&c->body, r->body.p, r->body.n);
+    }
+    assert(res == OK); /* there is no maximum */
+    (void)res;
+}
+
+struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_request *request,
+                              struct cluster_handler handler)
+{
+    struct k8s *k8s = container_of(cluster, struct k8s, cluster);
+    struct cluster_call *c = mem_zalloc(sizeof(*c));
+    c->k8s = k8s;
+    c->handler = handler;
+    c->verb = request->verb;
+    c->what = describe(request);
+    list_init(&c->link);
+    list_append(&k8s->calls, &c->link);
+    buf_init(&c->target, SIZE_MAX);
+    buf_init(&c->body, SIZE_MAX);
+    if (put_target(c, request) == ERR) {
+        timer_set(k8s->loop, &c->timer, loop_now(k8s->loop), on_bad_name);
+        return c;
+    }
+    put_body(c, request);
+    ask(c);
+    return c;
+}
+
+void k8s_cancel(struct cluster *cluster, struct cluster_call *call)
+{
+    (void)cluster;
+    if (call) {
+        http_cancel(call->call);
+        free_call(call);
+    }
+}

@@ -1,0 +1,128 @@
+/* What the files of the module k8s share: the API server as a whole (k8s.c), credentials
+ * (k8s_credentials.c), list and watch (k8s_watch.c), single requests (k8s_call.c). */
+#ifndef TPROXY_K8S_PRIVATE_H
+#define TPROXY_K8S_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cluster.h"
+#include "core/k8s_proto.h"
+#include "http.h"
+#include "lib/list.h"
+#include "lib/mem.h"
+#include "lib/metric.h"
+
+struct k8s_credentials;
+struct tls_client;
+
+/* What is asked of the API server, for metrics. */
+enum k8s_verb {
+    K8S_GET,
+    K8S_CREATE,
+    K8S_APPLY,
+    K8S_PATCH_STATUS,
+    K8S_DELETE,
+    K8S_LIST,
+    K8S_WATCH,
+    K8S_VERBS
+};
+
+/* Kinds whose figures are kept apart. */
+enum { K8S_KINDS_MAX = 16 };
+
+struct k8s_kind_figures {
+    const struct cluster_kind *kind; /* NULL: not in use */
+    uint64_t restarts;
+};
+
+struct k8s {
+    struct cluster cluster;
+    struct loop *loop;
+    char *url;                           /* of the API server, without a slash at its end */
+    char *base;                          /* the path in it: "" */
+    struct k8s_credentials *credentials; /* NULL: none */
+    struct http *streams;                /* for watches: each keeps its connection */
+    struct http *requests;               /* for all others */
+    struct list watches, calls;
+    unsigned troubles; /* bits of enum fail: why it cannot be reached, as was logged */
+
+    uint64_t ok[K8S_VERBS], failed[K8S_VERBS][K8S_FAILURES];
+    struct metric_histogram latency; /* of all but watches */
+    struct k8s_kind_figures kinds[K8S_KINDS_MAX];
+};
+
+/* ---- the API server (k8s.c) ---- */
+
+/* Appends the path of a collection, or of an object when `name` is given, or of its subresource.
+ * ERR: namespace or name can be none. */
+int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
+             const char *namespace, const char *name, const char *subresource) warn_unused;
+
+struct k8s_request {
+    enum k8s_verb verb;
+    const char *method, *target;
+    const char *content_type; /* NULL: there is no body */
+    struct str body;
+    int64_t silence; /* allowed in the answer's body, microseconds */
+};
+
+/* http_start with credentials, over the connections that are right for the verb. */
+struct http_call *k8s_send(struct k8s *k8s, const struct k8s_request *request,
+                           struct http_handler handler);
+
+/* What http_handler's `done` brought for a request that was sent at `since`: counted, and looked at
+ * for what it says about the API server and our credentials. False: *refusal is why it did not
+ * succeed. After K8S_UNAUTHORIZED the token is read again. */
+bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
+                   const struct http_answer *answer, const struct error *err,
+                   struct k8s_refusal *refusal);
+
+/* How long to wait after so many failures before this one, and after what the server asks for. */
+int64_t k8s_delay(unsigned failures, int64_t retry_after);
+
+/* From 0 to n - 1, at least. */
+int64_t k8s_chance(int64_t n);
+
+/* Figures of a kind; of all others when there are too many. */
+struct k8s_kind_figures *k8s_figures(struct k8s *k8s, const struct cluster_kind *kind);
+
+/* ---- the rest of struct cluster ---- */
+
+struct cluster_watch *k8s_watch(struct cluster *cluster, const struct cluster_selection *selection,
+                                struct cluster_watch_handler handler);
+void k8s_unwatch(struct cluster *cluster, struct cluster_watch *watch);
+
+/* The API server can be reached again: those that wait because it could not be ask now. */
+void k8s_hurry_watches(struct k8s *k8s);
+
+struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_request *request,
+                              struct cluster_handler handler);
+void k8s_cancel(struct cluster *cluster, struct cluster_call *call);
+
+/* ---- credentials (k8s_credentials.c) ---- */
+
+/* Reads the files of `dir`. host: the API server's, for TLS; NULL: there is none, and no ca.crt.
+ * NULL and *err (FAIL_CONFIG) when one of them is missing or makes no sense. */
+struct k8s_credentials *k8s_credentials_new(const char *dir, const char *host, int64_t now,
+                                            struct error *err);
+
+/* NULL is allowed. */
+void k8s_credentials_free(struct k8s_credentials *c);
+
+/* One line of visible ASCII; valid until the next call. The file is read again when a minute has
+ * passed, or after k8s_token_refused. */
+const struct secret *k8s_token(struct k8s_credentials *c, int64_t now);
+void k8s_token_refused(struct k8s_credentials *c);
+
+/* Valid until k8s_ca_changed. */
+struct tls_client *k8s_tls(const struct k8s_credentials *c);
+
+/* Looks at ca.crt. True: it has changed, and k8s_tls is another one. */
+bool k8s_ca_changed(struct k8s_credentials *c);
+
+/* NULL: none. */
+const char *k8s_credentials_namespace(const struct k8s_credentials *c);
+
+#endif

@@ -1,0 +1,651 @@
+/* List and watch.
+ *
+ *                      .-------- the next page --------.
+ *                      |                               |
+ *     watch --> LIST_DUE --its time--> LISTING --------+--the last page: listed--> WATCHING
+ *                 ^  ^                   |                                         |  ^  |
+ *                 |  '------ wait -------'                          ends as agreed |  |  |
+ *                 |          404 and 403: told as what they are,                   '--'  |
+ *                 |          but of a kind that was there only when seen twice           |
+ *                 |                                                                      |
+ *                 |                                          .--- wait --- cut, 429, 5xx-|
+ *                 |                                          v                           |
+ *                 |                                      WATCH_DUE --its time--> WATCHING|
+ *                 |                                                                      |
+ *                 '-- the version expired (410, as status or as event), 404, 403, 400, --'
+ *                     nothing but errors, or the last list is old
+ *
+ * A watch goes on from the version of the last event that came as a whole, so nothing is missed and
+ * nothing needs to be listed again. Only what a list found, or an event, is ever told. */
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/http_proto.h"
+#include "k8s.h"
+#include "k8s_private.h"
+#include "lib/json_cutter.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+
+enum { PAGE = 500 };
+
+/* How long the server is asked to keep a watch, and how long it may be silent: a connection that
+ * has died looks like a kind that does not change. */
+#define WATCH_TIME_MIN SECONDS(300)
+#define WATCH_TIME_MAX SECONDS(600)
+#define WATCH_SILENCE SECONDS(30) /* beyond that time */
+#define LIST_SILENCE SECONDS(30)
+
+/* Everything is listed again after such a time, at the end of a watch: a server whose versions went
+ * backwards (restored from a backup) answers a watch with silence. Together at most an hour. */
+#define LIST_AGE_MIN SECONDS(30 * 60)
+#define LIST_AGE_MAX SECONDS(50 * 60)
+
+/* Who stood that long is healthy: its failures are forgotten. */
+#define HEALTHY SECONDS(60)
+#define TOO_SHORT SECONDS(1) /* a watch that ended as agreed */
+enum { BROKEN_MAX = 3 };     /* watches in a row that brought nothing but an error */
+
+/* A server that starts may not yet know a kind, or whom it is for. */
+#define LOOK_TWICE_AFTER SECONDS(3)
+
+/* After the server has come back, those that waited for it spread over such a time. */
+#define HURRY_TIME SECONDS(1)
+
+enum state { LIST_DUE, LISTING, WATCH_DUE, WATCHING, CLOSED, STATES };
+
+static const char *const state_names[] = {
+    [LIST_DUE] = "list due", [LISTING] = "listing", [WATCH_DUE] = "watch due",
+    [WATCHING] = "watching", [CLOSED] = "closed",
+};
+static_assert(ARRAY_LEN(state_names) == STATES, "every state has a name");
+
+struct cluster_watch {
+    struct list link;
+    struct k8s *k8s;
+    struct task grave;
+    struct cluster_watch_handler handler;
+    const struct cluster_kind *kind;
+    char *path;      /* NULL: no object can be there */
+    char *selectors; /* of the query, with a '&' behind each */
+    char *what;      /* "services in mail": for people */
+
+    enum state state;
+    struct timer timer;     /* of a state that waits */
+    struct http_call *call; /* of one that asks */
+    int64_t since;          /* when it asked */
+    struct json_cutter cutter;
+
+    char version[K8S_VERSION_SIZE]; /* where a watch goes on */
+    char *next;                     /* page of the list; NULL: the first */
+    bool in_one_page;               /* pages have expired */
+    int64_t list_again;
+
+    bool listing_due; /* the handler is not told yet that a list begins */
+    bool open;        /* it was, and not that it has ended */
+    bool told;        /* it knows of `presence` */
+    enum cluster_presence presence;
+    bool doubted; /* the kind seemed to have gone */
+
+    unsigned failures; /* in a row */
+    unsigned broken;   /* watches in a row, see BROKEN_MAX */
+    bool unreached;    /* the last failure was for want of an answer */
+    bool renewed;      /* asked again with another token */
+};
+
+static void start_list(struct cluster_watch *w);
+static void start_watch(struct cluster_watch *w);
+
+/* ---- states ---- */
+
+static void watch_log(const struct cluster_watch *w, enum log_level level, const char *fmt, ...)
+    printf_like(3, 4);
+
+static void watch_log(const struct cluster_watch *w, enum log_level level, const char *fmt, ...)
+{
+    char text[FAIL_TEXT_MAX + 128];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    log_line(level, "k8s", "%s: %s", w->what, text);
+}
+
+static void set_state(struct cluster_watch *w, enum state state)
+{
+    watch_log(w, LOG_TRACE, "%s -> %s", state_names[w->state], state_names[state]);
+    w->state = state;
+}
+
+static void on_timer(struct timer *t)
+{
+    struct cluster_watch *w = container_of(t, struct cluster_watch, timer);
+    if (w->state == LIST_DUE) {
+        start_list(w);
+    } else {
+        start_watch(w);
+    }
+}
+
+static void ask_later(struct cluster_watch *w, enum state state, int64_t delay)
+{
+    json_cutter_free(&w->cutter); /* what came of an object */
+    set_state(w, state);
+    timer_set(w->k8s->loop, &w->timer, loop_now(w->k8s->loop) + delay, on_timer);
+}
+
+static void retry_after(struct cluster_watch *w, enum state state, const struct k8s_refusal *why,
+                        int64_t delay)
+{
+    /* The others are said elsewhere: once for all, or when they are told. */
+    bool news = w->failures == 0 && why->failure != K8S_UNREACHED && why->failure != K8S_ABSENT &&
+                why->failure != K8S_FORBIDDEN;
+    watch_log(w, news ? LOG_WARN : LOG_DEBUG, "%s; %s in %.1f s", why->err.text,
+              state == LIST_DUE ? "listing again" : "watching again", (double)delay / 1e6);
+    w->failures++;
+    w->unreached = why->failure == K8S_UNREACHED || why->failure == K8S_CUT;
+    ask_later(w, state, delay);
+}
+
+/* Longer and longer. */
+static void retry(struct cluster_watch *w, enum state state, const struct k8s_refusal *why)
+{
+    retry_after(w, state, why, k8s_delay(w->failures, why->retry_after));
+}
+
+/* At once, unless this is not the first failure. */
+static void retry_soon(struct cluster_watch *w, enum state state, const struct k8s_refusal *why)
+{
+    retry_after(w, state, why,
+                w->failures ? k8s_delay(w->failures, why->retry_after) : why->retry_after);
+}
+
+void k8s_hurry_watches(struct k8s *k8s)
+{
+    LIST_EACH (it, &k8s->watches) {
+        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
+        int64_t due = loop_now(k8s->loop) + k8s_chance(HURRY_TIME);
+        bool waits = w->state == LIST_DUE || w->state == WATCH_DUE;
+        if (waits && w->unreached && due < w->timer.due) {
+            w->failures = 0;
+            timer_set(k8s->loop, &w->timer, due, on_timer);
+        }
+    }
+}
+
+static void ask(struct cluster_watch *w, enum state state, const struct buf *target,
+                int64_t silence, struct http_handler handler)
+{
+    struct k8s_request request = {
+        .verb = state == LISTING ? K8S_LIST : K8S_WATCH,
+        .method = "GET",
+        .target = buf_str(target).p,
+        .silence = silence,
+    };
+    json_cutter_free(&w->cutter);
+    json_cutter_init(&w->cutter, state == LISTING ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM);
+    set_state(w, state);
+    w->since = loop_now(w->k8s->loop);
+    w->call = k8s_send(w->k8s, &request, handler);
+}
+
+/* Path and query with a NUL. The last parameter is encoded; without a value it is left out. */
+static void put_target(const struct cluster_watch *w, struct buf *out, const char *query,
+                       const char *last, const char *value)
+{
+    int res = buf_fmt(out, "%s?%s%s", w->path, w->selectors, query);
+    if (res == OK && value) {
+        res = buf_fmt(out, "&%s=", last);
+        res = res == OK ? http_encode_form(out, str_of(value)) : res;
+    }
+    res = res == OK ? buf_add(out, "", 1) : res;
+    assert(res == OK); /* there is no maximum */
+    (void)res;
+}
+
+/* What came makes no sense: of the rest nothing is looked at. */
+static void break_off(struct cluster_watch *w, struct k8s_refusal *why, const struct error *err)
+{
+    http_cancel(w->call);
+    w->call = NULL;
+    *why = (struct k8s_refusal){.failure = K8S_BROKEN, .err = *err};
+}
+
+/* ---- telling ---- */
+
+static void tell_listing(struct cluster_watch *w)
+{
+    if (w->listing_due) {
+        w->listing_due = false;
+        w->open = true;
+        w->handler.listing(w->handler.arg);
+    }
+}
+
+static void tell_listed(struct cluster_watch *w, enum cluster_presence presence)
+{
+    w->open = false;
+    w->told = true;
+    w->presence = presence;
+    w->handler.listed(presence, w->handler.arg);
+}
+
+/* AGAIN: it is JSON, but beyond what we read: as if it were not there. */
+static int parse(const struct cluster_watch *w, struct str text, struct json **doc,
+                 struct error *err)
+{
+    *doc = json_parse(text, err);
+    if (!*doc && err->fail == FAIL_LIMIT) {
+        watch_log(w, LOG_WARN, "an object cannot be read and is left out: %s", err->text);
+        return AGAIN;
+    }
+    return *doc ? OK : ERR;
+}
+
+/* ---- list ---- */
+
+/* The kind is not there, or not for us. */
+static void missing(struct cluster_watch *w, enum cluster_presence presence,
+                    const struct k8s_refusal *why)
+{
+    if (w->told && w->presence == CLUSTER_PRESENT && !w->doubted) {
+        w->doubted = true;
+        retry_after(w, LIST_DUE, why, LOOK_TWICE_AFTER);
+        return;
+    }
+    if (!w->told || w->presence != presence || w->open) {
+        watch_log(w, LOG_INFO, "%s: %s",
+                  presence == CLUSTER_UNKNOWN ? "the API server does not know this kind"
+                                              : "we may not read this kind",
+                  why->err.text);
+        w->listing_due = true;
+        tell_listing(w);
+        if (w->state != CLOSED) {
+            tell_listed(w, presence);
+        }
+    }
+    if (w->state != CLOSED) {
+        retry(w, LIST_DUE, why);
+    }
+}
+
+static void begin_again(struct cluster_watch *w)
+{
+    free(w->next);
+    w->next = NULL;
+}
+
+static void list_failed(struct cluster_watch *w, const struct k8s_refusal *why)
+{
+    switch (why->failure) {
+    case K8S_ABSENT:
+    case K8S_FORBIDDEN:
+        begin_again(w);
+        missing(w, why->failure == K8S_ABSENT ? CLUSTER_UNKNOWN : CLUSTER_FORBIDDEN, why);
+        break;
+    case K8S_EXPIRED:
+        w->in_one_page = true;
+        begin_again(w);
+        retry_soon(w, LIST_DUE, why);
+        break;
+    case K8S_UNAUTHORIZED:
+        if (w->renewed) {
+            retry(w, LIST_DUE, why);
+        } else {
+            w->renewed = true;
+            start_list(w);
+        }
+        break;
+    case K8S_INVALID:
+        begin_again(w);
+        retry(w, LIST_DUE, why);
+        break;
+    case K8S_UNREACHED:
+    case K8S_CUT:
+    case K8S_EXISTS:
+    case K8S_CONFLICT:
+    case K8S_BUSY:
+    case K8S_BROKEN:
+    case K8S_FAILURES:
+        retry(w, LIST_DUE, why); /* the same page: what it told before it tells again */
+        break;
+    }
+}
+
+static int take_item(struct cluster_watch *w, struct str text, struct error *err)
+{
+    struct json *doc;
+    int res = parse(w, text, &doc, err);
+    if (res == OK) {
+        w->handler.object(json_root(doc), w->handler.arg);
+        json_free(doc);
+    }
+    return res == ERR ? ERR : OK;
+}
+
+static void on_list_data(struct str piece, void *arg)
+{
+    struct cluster_watch *w = arg;
+    struct k8s_refusal why;
+    struct str text;
+    struct error err;
+    int res = OK;
+    tell_listing(w);
+    while (w->state == LISTING && res == OK) {
+        res = json_cutter_next(&w->cutter, &piece, &text, &err);
+        if (res == OK) {
+            res = take_item(w, text, &err);
+        }
+    }
+    if (res == ERR && w->state == LISTING) {
+        break_off(w, &why, &err);
+        list_failed(w, &why);
+    }
+}
+
+static void list_complete(struct cluster_watch *w)
+{
+    w->in_one_page = w->doubted = w->renewed = false;
+    w->broken = 0;
+    w->list_again = loop_now(w->k8s->loop) + LIST_AGE_MIN + k8s_chance(LIST_AGE_MAX - LIST_AGE_MIN);
+    tell_listing(w);
+    if (w->state != CLOSED) {
+        tell_listed(w, CLUSTER_PRESENT);
+    }
+    if (w->state != CLOSED && w->path) {
+        start_watch(w);
+    }
+}
+
+static void on_list_done(const struct http_answer *answer, const struct error *err, void *arg)
+{
+    struct cluster_watch *w = arg;
+    struct k8s_refusal why = {.failure = K8S_CUT};
+    struct k8s_page page;
+    w->call = NULL;
+    if (!k8s_succeeded(w->k8s, K8S_LIST, w->since, answer, err, &why)) {
+        list_failed(w, &why);
+        return;
+    }
+    if (!json_cutter_done(&w->cutter)) {
+        error_set(&why.err, FAIL_REMOTE, "the list ended in the middle");
+        list_failed(w, &why);
+        return;
+    }
+    if (k8s_page_parse(&page, json_cutter_metadata(&w->cutter), &why.err) == ERR) {
+        why.failure = K8S_BROKEN;
+        list_failed(w, &why);
+        return;
+    }
+    if (!w->next) {
+        memcpy(w->version, page.version, sizeof(w->version));
+    }
+    free(w->next);
+    w->next = page.next;
+    if (w->next) {
+        start_list(w);
+    } else {
+        list_complete(w);
+    }
+}
+
+/* Begins it, or goes on with the next page. */
+static void start_list(struct cluster_watch *w)
+{
+    struct buf target;
+    char query[32];
+    if (!w->path) {
+        w->listing_due = true;
+        list_complete(w);
+        return;
+    }
+    w->listing_due = !w->next;
+    text_fmt(query, sizeof(query), "limit=%d", w->in_one_page ? 0 : PAGE);
+    buf_init(&target, SIZE_MAX);
+    put_target(w, &target, query, "continue", w->next);
+    ask(w, LISTING, &target, LIST_SILENCE,
+        (struct http_handler){.data = on_list_data, .done = on_list_done, .arg = w});
+    buf_free(&target);
+}
+
+/* ---- watch ---- */
+
+static void note_end(struct cluster_watch *w)
+{
+    if (loop_now(w->k8s->loop) - w->since >= HEALTHY) {
+        w->failures = 0;
+    }
+}
+
+static void watch_failed(struct cluster_watch *w, const struct k8s_refusal *why)
+{
+    note_end(w);
+    k8s_figures(w->k8s, w->kind)->restarts++;
+    switch (why->failure) {
+    case K8S_EXPIRED:
+    case K8S_ABSENT:
+    case K8S_FORBIDDEN:
+        retry_soon(w, LIST_DUE, why);
+        break;
+    case K8S_UNAUTHORIZED:
+        if (w->renewed) {
+            retry(w, WATCH_DUE, why);
+        } else {
+            w->renewed = true;
+            start_watch(w);
+        }
+        break;
+    case K8S_INVALID:
+        retry(w, LIST_DUE, why);
+        break;
+    case K8S_BROKEN:
+        w->broken++;
+        retry(w, w->broken < BROKEN_MAX ? WATCH_DUE : LIST_DUE, why);
+        break;
+    case K8S_UNREACHED:
+    case K8S_CUT:
+    case K8S_EXISTS:
+    case K8S_CONFLICT:
+    case K8S_BUSY:
+    case K8S_FAILURES:
+        retry(w, WATCH_DUE, why);
+        break;
+    }
+}
+
+static void take_event(struct cluster_watch *w, const struct k8s_event *event)
+{
+    struct k8s_refusal why;
+    if (event->type == K8S_EVENT_ERROR) {
+        http_cancel(w->call);
+        w->call = NULL;
+        k8s_refusal_of_status(&why, event->object);
+        watch_failed(w, &why);
+        return;
+    }
+    memcpy(w->version, event->version, sizeof(w->version));
+    w->broken = 0;
+    if (event->type == K8S_EVENT_OBJECT) {
+        w->handler.object(event->object, w->handler.arg);
+    } else if (event->type == K8S_EVENT_GONE) {
+        w->handler.gone(event->object, w->handler.arg);
+    }
+}
+
+static int take_text(struct cluster_watch *w, struct str text, struct error *err)
+{
+    struct json *doc;
+    struct k8s_event event;
+    int res = parse(w, text, &doc, err);
+    if (res != OK) {
+        return res == ERR ? ERR : OK;
+    }
+    res = k8s_event_parse(&event, json_root(doc), err);
+    if (res == OK) {
+        take_event(w, &event);
+    }
+    json_free(doc);
+    return res;
+}
+
+static void on_watch_data(struct str piece, void *arg)
+{
+    struct cluster_watch *w = arg;
+    struct k8s_refusal why;
+    struct str text;
+    struct error err;
+    int res = OK;
+    w->renewed = false;
+    while (w->state == WATCHING && res == OK) {
+        res = json_cutter_next(&w->cutter, &piece, &text, &err);
+        if (res == OK) {
+            res = take_text(w, text, &err);
+        }
+    }
+    if (res == ERR && w->state == WATCHING) {
+        break_off(w, &why, &err);
+        watch_failed(w, &why);
+    }
+}
+
+static void on_watch_done(const struct http_answer *answer, const struct error *err, void *arg)
+{
+    struct cluster_watch *w = arg;
+    struct k8s_refusal why = {.failure = K8S_CUT};
+    w->call = NULL;
+    if (!k8s_succeeded(w->k8s, K8S_WATCH, w->since, answer, err, &why)) {
+        watch_failed(w, &why);
+    } else if (!json_cutter_done(&w->cutter)) {
+        error_set(&why.err, FAIL_REMOTE, "the watch ended in the middle of an event");
+        watch_failed(w, &why);
+    } else if (loop_now(w->k8s->loop) - w->since < TOO_SHORT) {
+        error_set(&why.err, FAIL_REMOTE, "the watch ended as soon as it began");
+        watch_failed(w, &why);
+    } else {
+        note_end(w);
+        start_watch(w);
+    }
+}
+
+static void start_watch(struct cluster_watch *w)
+{
+    struct buf target;
+    char query[80];
+    if (loop_now(w->k8s->loop) >= w->list_again) {
+        start_list(w);
+        return;
+    }
+    int64_t time = WATCH_TIME_MIN + k8s_chance(WATCH_TIME_MAX - WATCH_TIME_MIN);
+    text_fmt(query, sizeof(query), "watch=1&allowWatchBookmarks=true&timeoutSeconds=%lld",
+             (long long)(time / SECONDS(1)));
+    buf_init(&target, SIZE_MAX);
+    put_target(w, &target, query, "resourceVersion", w->version);
+    ask(w, WATCHING, &target, time + WATCH_SILENCE,
+        (struct http_handler){.data = on_watch_data, .done = on_watch_done, .arg = w});
+    buf_free(&target);
+}
+
+/* ---- life ---- */
+
+/* A value of a field selector: what means something in it is escaped (fields.EscapeValue of
+ * k8s.io/apimachinery). */
+static int escape_field(struct buf *out, const char *value)
+{
+    int res = OK;
+    for (; *value && res == OK; value++) {
+        res = strchr("\\,=", *value) ? buf_add(out, "\\", 1) : OK;
+        res = res == OK ? buf_add(out, value, 1) : res;
+    }
+    return res;
+}
+
+static char *make_selectors(const struct cluster_selection *s)
+{
+    struct buf out, field;
+    int res = OK;
+    buf_init(&out, SIZE_MAX);
+    buf_init(&field, SIZE_MAX);
+    if (s->labels) {
+        res = buf_fmt(&out, "labelSelector=");
+        res = res == OK ? http_encode_form(&out, str_of(s->labels)) : res;
+        res = res == OK ? buf_add(&out, "&", 1) : res;
+    }
+    if (s->name && res == OK) {
+        res = buf_fmt(&out, "fieldSelector=metadata.name%%3D");
+        res = res == OK ? escape_field(&field, s->name) : res;
+        res = res == OK ? http_encode_form(&out, buf_str(&field)) : res;
+        res = res == OK ? buf_add(&out, "&", 1) : res;
+    }
+    assert(res == OK); /* there is no maximum */
+    char *text = mem_strndup(buf_str(&out).p, buf_len(&out));
+    buf_free(&out);
+    buf_free(&field);
+    return text;
+}
+
+/* NULL: the namespace can be none. */
+static char *make_path(const struct k8s *k8s, const struct cluster_selection *s)
+{
+    struct buf out;
+    buf_init(&out, SIZE_MAX);
+    int res = k8s_path(k8s, &out, s->kind, s->namespace, NULL, NULL);
+    char *path = res == OK ? mem_strndup(buf_str(&out).p, buf_len(&out)) : NULL;
+    buf_free(&out);
+    return path;
+}
+
+static char *describe(const struct cluster_selection *s)
+{
+    char text[256];
+    size_t n = text_fmt(text, sizeof(text), "%s%s%s%s%s", s->kind->plural, s->name ? " " : "",
+                        s->name ? s->name : "", s->namespace ? " in " : "",
+                        s->namespace ? s->namespace : "");
+    return mem_strndup(text, n);
+}
+
+struct cluster_watch *k8s_watch(struct cluster *cluster, const struct cluster_selection *selection,
+                                struct cluster_watch_handler handler)
+{
+    struct k8s *k8s = container_of(cluster, struct k8s, cluster);
+    struct cluster_watch *w = mem_zalloc(sizeof(*w));
+    w->k8s = k8s;
+    w->handler = handler;
+    w->kind = selection->kind;
+    w->path = make_path(k8s, selection);
+    w->selectors = make_selectors(selection);
+    w->what = describe(selection);
+    task_init(&w->grave);
+    json_cutter_init(&w->cutter, JSON_CUTTER_LIST);
+    list_init(&w->link);
+    list_append(&k8s->watches, &w->link);
+    ask_later(w, LIST_DUE, 0);
+    return w;
+}
+
+static void free_watch(struct task *t)
+{
+    struct cluster_watch *w = container_of(t, struct cluster_watch, grave);
+    json_cutter_free(&w->cutter);
+    free(w->next);
+    free(w->path);
+    free(w->selectors);
+    free(w->what);
+    free(w);
+}
+
+/* The memory stays until the end of the turn: it may be a handler that calls. */
+void k8s_unwatch(struct cluster *cluster, struct cluster_watch *watch)
+{
+    (void)cluster;
+    if (watch) {
+        http_cancel(watch->call);
+        watch->call = NULL;
+        timer_cancel(watch->k8s->loop, &watch->timer);
+        list_remove(&watch->link);
+        set_state(watch, CLOSED);
+        loop_bury(watch->k8s->loop, &watch->grave, free_watch);
+    }
+}
