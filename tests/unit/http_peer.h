@@ -104,14 +104,27 @@ static inline bool peer_receive(struct http_peer *peer, size_t i, bool *end)
     return any;
 }
 
+static inline bool peer_accept(struct http_peer *peer)
+{
+    int fd = accept4(peer->listener, NULL, NULL, SOCK_NONBLOCK);
+    for (size_t i = 0; i < PEER_CONNECTIONS && fd >= 0; i++) {
+        if (peer->fds[i] < 0) {
+            peer->fds[i] = fd;
+            return true;
+        }
+    }
+    assert_true(fd < 0);
+    return false;
+}
+
 /* Takes connections and answers what has come completely. True when there was anything to do. */
 static inline bool peer_run(struct http_peer *peer)
 {
     bool busy = false, end;
-    for (size_t i = 0; i < PEER_CONNECTIONS && peer->listener >= 0; i++) {
-        if (peer->fds[i] < 0) {
-            peer->fds[i] = accept4(peer->listener, NULL, NULL, SOCK_NONBLOCK);
-        }
+    while (peer->listener >= 0 && peer_accept(peer)) {
+        busy = true;
+    }
+    for (size_t i = 0; i < PEER_CONNECTIONS; i++) {
         if (peer->fds[i] < 0) {
             continue;
         }

@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "oauth.h"
 #include "tests/unit/http_peer.h"
+#include "tests/unit/tls_peer.h"
 
 #define SECRET "s3cret-of-the-instance"
 #define PASSWORD "wonderland"
@@ -133,22 +134,24 @@ static void no_chance(void *out, size_t n)
     memset(out, 0, n);
 }
 
-/* `path`: behind the address of the service. */
-static void set_instance(const char *name, const char *id, const char *secret, const char *path)
+/* uri: of the service; NULL: where it is. */
+static void set_key(const char *instance, const char *id, const char *secret, const char *uri)
 {
-    char text[512];
+    static char text[8192];
+    char usual[64];
     struct error err;
+    text_fmt(usual, sizeof(usual), "http://127.0.0.1:%d", service.port);
     text_fmt(text, sizeof(text),
              "{\"stringData\":{\"clientid\":\"%s\",\"clientsecret\":\"%s\","
-             "\"url\":\"http://127.0.0.1:%d\",\"uri\":\"http://127.0.0.1:%d%s\"}}",
-             id, secret, auth.port, service.port, path);
+             "\"url\":\"http://127.0.0.1:%d\",\"uri\":\"%s\"}}",
+             id, secret, auth.port, uri ? uri : usual);
     struct json *doc = json_parse(str_of(text), &err);
     assert_non_null(doc);
     const struct service_key *key = service_key_from_secret(json_root(doc), NULL, &err);
     if (!key) {
         fail_msg("%s", err.text);
     }
-    dest_set_instance(dest, name, key);
+    dest_set_instance(dest, instance, key);
     service_key_unref(key);
     json_free(doc);
 }
@@ -175,7 +178,7 @@ static int setup(void **state)
     tokens = 0;
     auth_status = 200;
     serve(200, BASIC);
-    set_instance("prod", "client", SECRET, "");
+    set_key("prod", "client", SECRET, NULL);
     return 0;
 }
 
@@ -291,16 +294,15 @@ static void ask(struct asker *a, enum dest_purpose purpose)
     ask_for(a, "prod", "inbox", purpose);
 }
 
-static bool is_answered(void *arg)
-{
-    struct asker *a = arg;
-    run_peers();
-    return a->answers > 0;
-}
-
 static void await_answer(struct asker *a)
 {
-    turn_until(loop, is_answered, a);
+    int64_t until = sys_real.now() + SECONDS(5);
+    while (!a->answers) {
+        settle();
+        if (sys_real.now() > until) {
+            fail_msg("no answer");
+        }
+    }
     assert_int_equal(a->answers, 1);
 }
 
@@ -351,7 +353,9 @@ static void the_request(void **state)
     assert_string_equal(target,
                         "/destination-configuration/v1/destinations/a%20b%2Fc%3Fd%3D%C3%A4%25");
 
-    set_instance("prod", "client", SECRET, "/behind/a/gateway");
+    char uri[64];
+    text_fmt(uri, sizeof(uri), "http://127.0.0.1:%d/behind/a/gateway", service.port);
+    set_key("prod", "client", SECRET, uri);
     expect_port(DEST_TO_LOG_IN, 995);
     assert_string_equal(target,
                         "/behind/a/gateway/destination-configuration/v1/destinations/inbox");
@@ -750,7 +754,7 @@ static void unknown_instances(void **state)
         assert_int_equal(a.answers, 0);
     }
     dest_set_instance(dest, "test", NULL);
-    set_instance("test", "client", SECRET, "");
+    set_key("test", "client", SECRET, NULL);
     ask_for(&a, "test", "inbox", DEST_TO_LOG_IN);
     await_answer(&a);
     assert_int_equal(a.port, 995);
@@ -760,7 +764,7 @@ static void instances_are_apart(void **state)
 {
     (void)state;
     struct asker a;
-    set_instance("test", "another", SECRET, "");
+    set_key("test", "another", SECRET, NULL);
     expect_port(DEST_TO_LOG_IN, 995);
     serve(200, MOVED);
     ask_for(&a, "test", "inbox", DEST_TO_LOG_IN);
@@ -775,17 +779,17 @@ static void another_key(void **state)
 {
     (void)state;
     expect_port(DEST_TO_LOG_IN, 995);
-    set_instance("prod", "client", SECRET, "");
+    set_key("prod", "client", SECRET, NULL);
     serve(200, MOVED);
     expect_port(DEST_TO_LOG_IN, 995);
     assert_int_equal(service.requests, 1);
 
-    set_instance("prod", "another", SECRET, "");
+    set_key("prod", "another", SECRET, NULL);
     expect_port(DEST_TO_LOG_IN, 9950);
     assert_string_equal(client, "client_id=another");
 
     /* What was known under the old key does not stand in either. */
-    set_instance("prod", "third", SECRET, "");
+    set_key("prod", "third", SECRET, NULL);
     serve(503, "");
     expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_REMOTE, down);
 
@@ -813,11 +817,47 @@ static void a_key_that_does_not_work(void **state)
 
     /* Another secret is used at once; a corrected server is found soon. */
     auth_status = 200;
-    set_instance("prod", "client", "corrected", "");
+    set_key("prod", "client", "corrected", NULL);
     expect_port(DEST_TO_CHECK, 995);
-    set_instance("prod", "client", SECRET, "");
+    set_key("prod", "client", SECRET, NULL);
     pass(SECONDS(10));
     expect_port(DEST_TO_CHECK, 995);
+}
+
+static void impossible_addresses(void **state)
+{
+    (void)state;
+    char uri[4090];
+    size_t n = text_fmt(uri, sizeof(uri), "http://127.0.0.1:%d/", service.port);
+    memset(uri + n, 'x', sizeof(uri) - n - 1);
+    uri[sizeof(uri) - 1] = '\0';
+    set_key("prod", "client", SECRET, uri);
+    expect_refusal(
+        DEST_TO_CHECK, VERDICT_INSTANCE_NOT_CONFIGURED, FAIL_CONFIG,
+        "the service key of Destination service instance \"prod\" does not work: its uri "
+        "is too long");
+    set_key("prod", "client", SECRET, "http://224.0.0.1");
+    struct asker a;
+    ask(&a, DEST_TO_CHECK);
+    await_answer(&a);
+    assert_int_equal(a.verdict, VERDICT_INSTANCE_NOT_CONFIGURED);
+    assert_int_equal(a.err.fail, FAIL_CONFIG);
+}
+
+/* Who has no good certificate is not the service, and says nothing about a destination. */
+static void not_trusted(void **state)
+{
+    (void)state;
+    char uri[64];
+    test_sys.random = sys_real.random; /* TLS needs some */
+    text_fmt(uri, sizeof(uri), "https://127.0.0.1:%d", tls_peer_port("any"));
+    set_key("prod", "client", SECRET, uri);
+    struct asker a;
+    ask(&a, DEST_TO_CHECK);
+    await_answer(&a);
+    assert_int_equal(a.verdict, VERDICT_UNREADABLE);
+    assert_int_equal(a.err.fail, FAIL_TLS);
+    assert_non_null(strstr(a.err.text, "certificate"));
 }
 
 static void no_access_token(void **state)
@@ -894,6 +934,18 @@ static void metrics(void **state)
     buf_free(&out);
 }
 
+static int start_tls(void **state)
+{
+    (void)state;
+    return tls_peer_start();
+}
+
+static int stop_tls(void **state)
+{
+    (void)state;
+    return tls_peer_stop();
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -916,10 +968,12 @@ int main(void)
         TEST(instances_are_apart),
         TEST(another_key),
         TEST(a_key_that_does_not_work),
+        TEST(impossible_addresses),
+        TEST(not_trusted),
         TEST(no_access_token),
         TEST(cancelled),
         TEST(freed_in_every_state),
         TEST(metrics),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, start_tls, stop_tls);
 }
