@@ -79,7 +79,7 @@ struct instance {
     char *name;
     const struct service_key *key;
     uint64_t generation; /* another one for each new key */
-    bool troubled;       /* the last lookup failed */
+    bool troubled;       /* it is not served now */
 };
 
 /* A question to the source. */
@@ -355,6 +355,23 @@ static void renew_token(struct lookup *l)
     ask_token(l);
 }
 
+/* NULL and read->err when the token for the mail server is none. */
+static struct found *found_new(const struct lookup *l, struct dest_found *read)
+{
+    struct token *token = NULL;
+    if (read->token.n) {
+        int64_t lifetime = read->token_lifetime ? read->token_lifetime : TOKEN_LIFETIME;
+        token = token_new((struct str){read->token.p, read->token.n},
+                          loop_now(l->dest->loop) + lifetime, &read->err);
+        if (!token) {
+            return NULL;
+        }
+    }
+    struct found *found = mem_zalloc(sizeof(*found));
+    *found = (struct found){.refs = 1, .dest = destination_ref(read->dest), .token = token};
+    return found;
+}
+
 static void read_answer(struct lookup *l, const struct http_answer *answer)
 {
     const struct dest_question question = {
@@ -364,28 +381,18 @@ static void read_answer(struct lookup *l, const struct http_answer *answer)
         .allow_loopback = l->dest->allow_loopback,
     };
     struct dest_found read;
-    struct token *token = NULL;
     dest_answer_read(&question, answer->head->status, answer->body, &read);
-    if (read.token.n) {
-        int64_t lifetime = read.token_lifetime ? read.token_lifetime : TOKEN_LIFETIME;
-        token = token_new((struct str){read.token.p, read.token.n},
-                          loop_now(l->dest->loop) + lifetime, &read.err);
-    }
-    bool found = read.dest && (token || !read.token.n);
-    note_result(l, found ? FAIL_NONE : read.err.fail);
-    if (found) {
-        struct found *f = mem_zalloc(sizeof(*f));
-        *f = (struct found){.refs = 1, .dest = destination_ref(read.dest), .token = token};
-        note_trouble(l, NULL);
-        answered(l, f);
-    } else if (!fail_may_pass(read.err.fail)) {
-        note_trouble(l, NULL);
-        answered(l, refusal_new(read.verdict, read.err.text));
-    } else {
-        if (read.err.fail == FAIL_REMOTE) {
+    struct found *found = read.dest ? found_new(l, &read) : NULL;
+    enum fail result = found ? FAIL_NONE : read.err.fail;
+    note_result(l, result);
+    if (fail_may_pass(result)) {
+        if (result == FAIL_REMOTE) {
             note_trouble(l, &read.err);
         }
         failed(l, &read.err, http_retry_after(answer->head));
+    } else {
+        note_trouble(l, NULL);
+        answered(l, found ? found : refusal_new(read.verdict, read.err.text));
     }
     dest_found_clear(&read);
 }
@@ -418,12 +425,10 @@ static int find_target(const struct lookup *l, const struct http_url *url, struc
 static void show_token(const struct lookup *l, struct buf *headers)
 {
     const struct secret *token = &l->token->value;
-    int rc = buf_fmt(headers, "Accept: application/json\r\nAuthorization: Bearer ") == OK &&
-                     buf_add(headers, token->p, token->n) == OK && buf_add(headers, "\r\n", 2) == OK
-                 ? OK
-                 : ERR;
-    assert(rc == OK);
-    (void)rc;
+    bool fits = buf_fmt(headers, "Accept: application/json\r\nAuthorization: Bearer ") == OK &&
+                buf_add(headers, token->p, token->n) == OK && buf_add(headers, "\r\n", 2) == OK;
+    assert(fits);
+    (void)fits;
 }
 
 static void ask_service(struct lookup *l)

@@ -139,16 +139,17 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
         return;
     }
     struct str secret = {job->secret.p, job->secret.n};
-    if (token_answer_read(answer->head->status, answer->body, secret, &read, &sentence) == OK) {
+    int rc = token_answer_read(answer->head->status, answer->body, secret, &read, &sentence);
+    if (rc == OK) {
         struct str value = {read.access_token.p, read.access_token.n};
-        token = token_new(value, loop_now(job->oauth->loop) + read.lifetime, &why);
-    } else {
-        error_set(&why, sentence.fail, "authorization server %s %s", job->host, sentence.text);
+        token = token_new(value, loop_now(job->oauth->loop) + read.lifetime, &sentence);
     }
     secret_clear(&read.access_token);
     if (token) {
         fetched(job, token, read.lifetime);
     } else {
+        error_set(&why, sentence.fail, "authorization server %s%s %s", job->host,
+                  rc == OK ? ":" : "", sentence.text);
         failed(job, &why, http_retry_after(answer->head));
     }
 }

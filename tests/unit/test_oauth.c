@@ -405,10 +405,12 @@ static void nonsense(void **state)
          "authorization server 127.0.0.1 gives no token: line 1, column 1: expected a value, found "
          "'<'"},
         {"{\"access_token\":\"a\\r\\nX: y\"}", FAIL_TOKEN,
-         "the access token has characters that no token may have"},
+         "authorization server 127.0.0.1: the access token has characters that no token may have"},
         {"{\"access_token\":\"a\\u0000\"}", FAIL_TOKEN,
-         "the access token has characters that no token may have"},
-        {huge, FAIL_TOKEN, "the access token has 16385 octets; 1 to 16384 are possible"},
+         "authorization server 127.0.0.1: the access token has characters that no token may have"},
+        {huge, FAIL_TOKEN,
+         "authorization server 127.0.0.1: the access token has 16385 octets; 1 to 16384 are "
+         "possible"},
         {larger, FAIL_LIMIT, "authorization server %s: the answer is larger than 65536 bytes"},
     };
     text_fmt(huge, sizeof(huge), "{\"access_token\":\"%0*d\"}", TOKEN_MAX + 1, 0);
