@@ -83,6 +83,9 @@ static void test_success(void **state)
     assert_string_equal(c.reason, "ConfigurationSuccessful");
     assert_string_equal(c.message, "Technical connectivity is configured. Kubernetes service with "
                                    "name mail-a is created.");
+    plan_success(&c, NULL);
+    assert_true(c.available);
+    assert_string_equal(c.message, "Technical connectivity is configured.");
 }
 
 static void test_failure(void **state)
@@ -198,6 +201,15 @@ static void test_status(void **state)
                       "'reason':'ConfigurationSuccessful','message':'Technical connectivity is "
                       "configured. Kubernetes service with name mail is created.',"
                       "'lastUpdateTime':'2025-11-03T08:00:00Z'}]}}");
+    buf_free(&out);
+
+    /* Available is withdrawn, what others say stays. */
+    assert_int_equal(plan_status(&out, &cr, NULL, ""), OK);
+    assert_says(&out, "{'status':{'conditions':[]}}");
+    buf_free(&out);
+    cr.other_conditions = (char *)"{\"type\":\"A\"}";
+    assert_int_equal(plan_status(&out, &cr, NULL, ""), OK);
+    assert_says(&out, "{'status':{'conditions':[{'type':'A'}]}}");
     buf_free(&out);
 }
 
