@@ -235,10 +235,10 @@ static void set_instances(struct configuration *cf)
 static struct proxy_object *chosen(const struct control *c)
 {
     struct proxy_object *oldest = NULL;
-    LIST_EACH (it, &c->proxies) {
-        struct proxy_object *p = container_of(it, struct proxy_object, link);
+    LIST_EACH (it, &c->proxies.all) {
+        struct proxy_object *p = container_of(it, struct proxy_object, stored.link);
         int order = oldest ? strcmp(p->created, oldest->created) : -1;
-        if (order < 0 || (order == 0 && strcmp(p->name, oldest->name) < 0)) {
+        if (order < 0 || (order == 0 && strcmp(p->stored.name, oldest->stored.name) < 0)) {
             oldest = p;
         }
     }
@@ -386,13 +386,13 @@ static void write_status(struct configuration *cf, const struct proxy_object *p,
     struct json *doc = json_parse(str_of(p->text), NULL);
     buf_init(&body, STATUS_MAX);
     int rc = p == first ? status_of(cf, json_root(doc), &body, now)
-                        : status_of_other(first->name, json_root(doc), &body, now);
+                        : status_of_other(first->stored.name, json_root(doc), &body, now);
     json_free(doc);
     if (rc == OK) {
         struct cluster_request request = {.verb = CLUSTER_PATCH_STATUS,
                                           .kind = &kind_proxy,
                                           .namespace = cf->control->settings.home,
-                                          .name = p->name,
+                                          .name = p->stored.name,
                                           .body = buf_str(&body)};
         struct cluster_handler handler = {.done = on_written, .arg = cf};
         cf->call = cluster_call(cf->control->parts.cluster, &request, handler);
@@ -409,9 +409,9 @@ static void write_statuses(struct configuration *cf)
         return;
     }
     control_stamp(now, sizeof(now), false);
-    LIST_EACH (it, &cf->control->proxies) {
+    LIST_EACH (it, &cf->control->proxies.all) {
         if (!cf->call) {
-            write_status(cf, container_of(it, struct proxy_object, link), first, now);
+            write_status(cf, container_of(it, struct proxy_object, stored.link), first, now);
         }
     }
 }

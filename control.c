@@ -190,12 +190,11 @@ bool resource_managed(const struct resource *r)
     if (!config || !config->labelled_namespaces) {
         return true;
     }
-    struct map_entry *e = map_find(&c->namespaces, r->namespace);
-    return e && container_of(e, struct namespace, entry)->labelled;
+    const struct stored *s = store_find(&c->spaces, r->namespace);
+    return s && container_of(s, struct space, stored)->labelled;
 }
 
-/* CRs of this name in other namespaces want the same Service: what happens to one concerns all. */
-static void wake_namesakes(struct resource *r)
+void resource_wake_namesakes(struct resource *r)
 {
     for (struct map_entry *e = map_find(&r->control->by_name, r->name); e; e = map_find_next(e)) {
         resource_wake(container_of(e, struct resource, by_name));
@@ -248,7 +247,7 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     if (same) {
         resource_wake(r);
     } else {
-        wake_namesakes(r);
+        resource_wake_namesakes(r);
         policies_look(c->policies);
     }
     return r;
@@ -257,7 +256,7 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
 static void resource_gone(struct resource *r)
 {
     set_present(r, false);
-    wake_namesakes(r);
+    resource_wake_namesakes(r);
 }
 
 /* ---- Services ---- */
@@ -293,7 +292,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     }
 }
 
-static struct held_service *find_held(const struct resource *r, const char *namespace,
+struct held_service *resource_service(const struct resource *r, const char *namespace,
                                       const char *name)
 {
     LIST_EACH (it, &r->services) {
@@ -317,7 +316,7 @@ struct held_service *control_take_service(struct control *c, struct json_value o
         return NULL;
     }
     struct resource *r = get_resource(c, service.cr_namespace, service.cr_name);
-    struct held_service *held = find_held(r, service.namespace, service.name);
+    struct held_service *held = resource_service(r, service.namespace, service.name);
     if (!held) {
         held = mem_zalloc(sizeof(*held));
         held->round = c->followers[FOLLOW_SERVICES].round;
@@ -436,7 +435,7 @@ static void on_service_gone(struct json_value object, void *arg)
     }
     struct resource *r =
         service.cr_name ? find_resource(c, service.cr_namespace, service.cr_name) : NULL;
-    struct held_service *held = r ? find_held(r, service.namespace, service.name) : NULL;
+    struct held_service *held = r ? resource_service(r, service.namespace, service.name) : NULL;
     if (held && strcmp(held->service.uid, service.uid) == 0) {
         resource_drop_service(r, held);
         resource_wake(r);
@@ -462,209 +461,92 @@ static void on_services_listed(enum cluster_presence presence, void *arg)
     control_wake_all(c);
 }
 
-static struct namespace *find_namespace(struct control *c, const char *name)
+/* ---- what is kept by name ---- */
+
+static void on_stored(struct json_value object, void *arg)
 {
-    struct map_entry *e = map_find(&c->namespaces, name);
-    return e ? container_of(e, struct namespace, entry) : NULL;
+    struct follower *f = arg;
+    struct stored *stored = store_take(f->store, object, f->round);
+    if (stored) {
+        f->take(f->control, stored, object);
+    }
 }
 
-static void namespace_free(struct control *c, struct namespace *n)
+static void on_stored_gone(struct json_value object, void *arg)
 {
-    map_remove(&c->namespaces, &n->entry);
-    list_remove(&n->link);
-    free(n->name);
-    free(n);
+    struct follower *f = arg;
+    if (store_drop(f->store, object)) {
+        f->changed(f->control);
+    }
 }
 
-static void wake_namespace(struct control *c, const char *name)
+static void on_stored_listed(enum cluster_presence presence, void *arg)
 {
+    struct follower *f = arg;
+    if (note_listed(f, presence)) {
+        store_sweep(f->store, f->round);
+    }
+    f->changed(f->control);
+    control_wake_all(f->control);
+}
+
+static void take_space(struct control *c, struct stored *stored, struct json_value object)
+{
+    struct space *space = container_of(stored, struct space, stored);
+    struct json_value labels = json_get(json_get(object, "metadata"), "labels");
+    bool labelled = json_is(json_get(labels, NAMESPACE_LABEL), c->settings.home);
+    if (space->labelled == labelled) {
+        return;
+    }
+    space->labelled = labelled;
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
-        if (strcmp(r->namespace, name) == 0) {
+        if (strcmp(r->namespace, stored->name) == 0) {
             resource_wake(r);
         }
     }
 }
 
-static void on_namespace(struct json_value object, void *arg)
+static void take_proxy(struct control *c, struct stored *stored, struct json_value object)
 {
-    struct follower *f = arg;
-    struct control *c = f->control;
-    char *name = text_of(object, "name");
-    struct json_value labels = json_get(json_get(object, "metadata"), "labels");
-    bool labelled = json_is(json_get(labels, NAMESPACE_LABEL), c->settings.home);
-    struct namespace *n = find_namespace(c, name);
-    if (!n) {
-        n = mem_zalloc(sizeof(*n));
-        n->name = mem_strdup(name);
-        map_add(&c->namespaces, &n->entry, n->name);
-        list_append(&c->namespace_list, &n->link);
-    }
-    n->round = f->round;
-    if (n->labelled != labelled) {
-        n->labelled = labelled;
-        wake_namespace(c, name);
-    }
-    free(name);
-}
-
-static void on_namespace_gone(struct json_value object, void *arg)
-{
-    struct follower *f = arg;
-    char *name = text_of(object, "name");
-    struct namespace *n = find_namespace(f->control, name);
-    if (n) {
-        namespace_free(f->control, n);
-    }
-    free(name);
-}
-
-static void on_namespaces_listed(enum cluster_presence presence, void *arg)
-{
-    struct follower *f = arg;
-    struct control *c = f->control;
-    if (note_listed(f, presence)) {
-        LIST_EACH (it, &c->namespace_list) {
-            struct namespace *n = container_of(it, struct namespace, link);
-            if (n->round != f->round) {
-                namespace_free(c, n);
-            }
-        }
-    }
-    control_wake_all(c);
-}
-
-static struct proxy_object *find_proxy(struct control *c, const char *name)
-{
-    LIST_EACH (it, &c->proxies) {
-        struct proxy_object *p = container_of(it, struct proxy_object, link);
-        if (strcmp(p->name, name) == 0) {
-            return p;
-        }
-    }
-    return NULL;
-}
-
-static void proxy_free(struct proxy_object *p)
-{
-    list_remove(&p->link);
-    free(p->name);
-    free(p->created);
-    free(p->text);
-    free(p);
-}
-
-static void on_proxy(struct json_value object, void *arg)
-{
-    struct follower *f = arg;
-    struct control *c = f->control;
-    char *name = text_of(object, "name");
+    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
     struct str text = json_text(object);
-    struct proxy_object *p = find_proxy(c, name);
-    if (!p) {
-        p = mem_zalloc(sizeof(*p));
-        p->name = mem_strdup(name);
-        list_append(&c->proxies, &p->link);
-    }
     free(p->created);
     free(p->text);
     p->created = text_of(object, "creationTimestamp");
     p->text = mem_strndup(text.p, text.n);
-    p->round = f->round;
-    free(name);
     configuration_look(c->configuration);
 }
 
-static void on_proxy_gone(struct json_value object, void *arg)
+static void release_proxy(struct stored *stored)
 {
-    struct follower *f = arg;
-    char *name = text_of(object, "name");
-    struct proxy_object *p = find_proxy(f->control, name);
-    if (p) {
-        proxy_free(p);
-        configuration_look(f->control->configuration);
-    }
-    free(name);
+    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
+    free(p->created);
+    free(p->text);
 }
 
-static void on_proxies_listed(enum cluster_presence presence, void *arg)
+static void proxies_changed(struct control *c)
 {
-    struct follower *f = arg;
-    struct control *c = f->control;
-    if (note_listed(f, presence)) {
-        LIST_EACH (it, &c->proxies) {
-            struct proxy_object *p = container_of(it, struct proxy_object, link);
-            if (p->round != f->round) {
-                proxy_free(p);
-            }
-        }
-    }
     configuration_look(c->configuration);
 }
 
-static struct held_policy *find_policy(struct control *c, const char *name)
+static void take_policy(struct control *c, struct stored *stored, struct json_value object)
 {
-    LIST_EACH (it, &c->held_policies) {
-        struct held_policy *p = container_of(it, struct held_policy, link);
-        if (strcmp(p->name, name) == 0) {
-            return p;
-        }
-    }
-    return NULL;
-}
-
-static void policy_free(struct held_policy *p)
-{
-    list_remove(&p->link);
-    free(p->name);
-    free(p->uid);
-    free(p);
-}
-
-static void on_policy(struct json_value object, void *arg)
-{
-    struct follower *f = arg;
-    struct control *c = f->control;
-    char *name = text_of(object, "name");
-    struct held_policy *p = find_policy(c, name);
-    if (!p) {
-        p = mem_zalloc(sizeof(*p));
-        p->name = mem_strdup(name);
-        list_append(&c->held_policies, &p->link);
-    }
+    struct held_policy *p = container_of(stored, struct held_policy, stored);
     free(p->uid);
     p->uid = text_of(object, "uid");
     p->digest = plan_policy_digest(object);
-    p->round = f->round;
-    free(name);
     policies_look(c->policies);
 }
 
-static void on_policy_gone(struct json_value object, void *arg)
+static void release_policy(struct stored *stored)
 {
-    struct follower *f = arg;
-    char *name = text_of(object, "name");
-    struct held_policy *p = find_policy(f->control, name);
-    if (p) {
-        policy_free(p);
-        policies_look(f->control->policies);
-    }
-    free(name);
+    free(container_of(stored, struct held_policy, stored)->uid);
 }
 
-static void on_policies_listed(enum cluster_presence presence, void *arg)
+static void policies_changed(struct control *c)
 {
-    struct follower *f = arg;
-    struct control *c = f->control;
-    if (note_listed(f, presence)) {
-        LIST_EACH (it, &c->held_policies) {
-            struct held_policy *p = container_of(it, struct held_policy, link);
-            if (p->round != f->round) {
-                policy_free(p);
-            }
-        }
-    }
-    control_wake_all(c);
+    policies_look(c->policies);
 }
 
 /* ---- life ---- */
@@ -679,30 +561,45 @@ static void follow(struct control *c, enum follow what, const struct cluster_sel
     f->watch = cluster_watch(c->parts.cluster, selection, handler);
 }
 
+/* The same for a kind that is kept by name. */
+static void follow_stored(struct control *c, enum follow what,
+                          const struct cluster_selection *selection, struct store *store,
+                          void (*take)(struct control *, struct stored *, struct json_value),
+                          void (*changed)(struct control *))
+{
+    struct follower *f = &c->followers[what];
+    f->store = store;
+    f->take = take;
+    f->changed = changed;
+    follow(c, what, selection,
+           (struct cluster_watch_handler){
+               .object = on_stored, .gone = on_stored_gone, .listed = on_stored_listed});
+}
+
 static void follow_all(struct control *c)
 {
     char ours[256];
     const char *home = c->settings.home;
-    text_fmt(ours, sizeof(ours), PLAN_LABEL_MANAGED "=tproxy," PLAN_LABEL_HOME "=%s", home);
-    follow(c, FOLLOW_PROXIES, &(struct cluster_selection){.kind = &kind_proxy, .namespace = home},
-           (struct cluster_watch_handler){
-               .object = on_proxy, .gone = on_proxy_gone, .listed = on_proxies_listed});
+    text_fmt(ours, sizeof(ours), PLAN_LABEL_MANAGED "=" PLAN_MANAGER "," PLAN_LABEL_HOME "=%s",
+             home);
+    follow_stored(c, FOLLOW_PROXIES,
+                  &(struct cluster_selection){.kind = &kind_proxy, .namespace = home}, &c->proxies,
+                  take_proxy, proxies_changed);
     follow(c, FOLLOW_RESOURCES, &(struct cluster_selection){.kind = &kind_destination},
            (struct cluster_watch_handler){
                .object = on_resource, .gone = on_resource_gone, .listed = on_resources_listed});
     if (!c->settings.in_cluster) {
         return;
     }
-    follow(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
-           (struct cluster_watch_handler){
-               .object = on_namespace, .gone = on_namespace_gone, .listed = on_namespaces_listed});
+    follow_stored(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
+                  &c->spaces, take_space, control_wake_all);
     follow(c, FOLLOW_SERVICES, &(struct cluster_selection){.kind = &kind_service, .labels = ours},
            (struct cluster_watch_handler){
                .object = on_service, .gone = on_service_gone, .listed = on_services_listed});
-    follow(c, FOLLOW_POLICIES,
-           &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
-           (struct cluster_watch_handler){
-               .object = on_policy, .gone = on_policy_gone, .listed = on_policies_listed});
+    follow_stored(
+        c, FOLLOW_POLICIES,
+        &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
+        &c->policies_held, take_policy, policies_changed);
 }
 
 struct control *control_new(struct loop *loop, const struct control_parts *parts,
@@ -720,12 +617,11 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->settings.domain = mem_strdup(settings->domain);
     c->settings.instance = mem_strdup(settings->instance);
     c->handler = handler;
-    list_init(&c->proxies);
-    list_init(&c->namespace_list);
-    list_init(&c->held_policies);
+    store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);
+    store_init(&c->spaces, sizeof(struct space), NULL);
+    store_init(&c->policies_held, sizeof(struct held_policy), release_policy);
     list_init(&c->resources);
     list_init(&c->queue);
-    map_init(&c->namespaces);
     map_init(&c->by_key);
     map_init(&c->by_name);
     task_init(&c->pump);
@@ -766,16 +662,9 @@ void control_free(struct control *c)
     LIST_EACH (it, &c->resources) {
         resource_free(container_of(it, struct resource, link));
     }
-    LIST_EACH (it, &c->namespace_list) {
-        namespace_free(c, container_of(it, struct namespace, link));
-    }
-    LIST_EACH (it, &c->proxies) {
-        proxy_free(container_of(it, struct proxy_object, link));
-    }
-    LIST_EACH (it, &c->held_policies) {
-        policy_free(container_of(it, struct held_policy, link));
-    }
-    map_free(&c->namespaces);
+    store_clear(&c->proxies);
+    store_clear(&c->spaces);
+    store_clear(&c->policies_held);
     map_free(&c->by_key);
     map_free(&c->by_name);
     ports_free(c->ports);

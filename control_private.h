@@ -15,6 +15,7 @@
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/map.h"
+#include "store.h"
 
 struct ports;
 
@@ -38,15 +39,17 @@ struct follower {
     bool listed;                 /* once at least */
     enum cluster_presence presence;
     uint64_t round; /* number of the list that came last: who was not in it is gone */
+
+    /* Of those kinds that are kept by name. */
+    struct store *store;
+    void (*take)(struct control *control, struct stored *stored, struct json_value object);
+    void (*changed)(struct control *control);
 };
 
-struct namespace
-{
-    struct map_entry entry;
-    struct list link;
-    uint64_t round;
+/* A namespace. */
+struct space {
+    struct stored stored;
     bool labelled; /* as managed by this installation */
-    char *name;
 };
 
 /* A Service of ours that is there. */
@@ -58,17 +61,15 @@ struct held_service {
 
 /* A NetworkPolicy of ours that is there. */
 struct held_policy {
-    struct list link;
-    uint64_t round;
+    struct stored stored;
     uint64_t digest;
-    char *name, *uid;
+    char *uid;
 };
 
 /* A TransparentProxy object. */
 struct proxy_object {
-    struct list link;
-    uint64_t round;
-    char *name, *created;
+    struct stored stored;
+    char *created;
     char *text; /* the object, JSON */
 };
 
@@ -150,10 +151,7 @@ struct control {
     bool stopped;
 
     struct follower followers[FOLLOW_COUNT];
-    struct list proxies;
-    struct map namespaces;
-    struct list namespace_list;
-    struct list held_policies;
+    struct store proxies, spaces, policies_held;
 
     struct map by_key, by_name;
     struct list resources;
@@ -196,6 +194,13 @@ void resource_free(struct resource *r);
 /* Is its namespace managed by this installation? */
 bool resource_managed(const struct resource *r);
 
+/* Of what is on its list; NULL: none. */
+struct held_service *resource_service(const struct resource *r, const char *namespace,
+                                      const char *name);
+
+/* CRs of its name in other namespaces want the same Service: what happens to one concerns all. */
+void resource_wake_namesakes(struct resource *r);
+
 /* Take in an object that is there. NULL: it is not ours, or no such object. */
 struct held_service *control_take_service(struct control *control, struct json_value object);
 struct resource *control_take_resource(struct control *control, struct json_value object);
@@ -203,8 +208,8 @@ void resource_drop_service(struct resource *r, struct held_service *held);
 
 /* ---- reconcile.c ---- */
 
-/* Does what is to be done next for a resource: once it returns, either r->operation is under way, or
- * the resource is as it should be until something happens, or it has been freed. */
+/* Does what is to be done next for a resource: once it returns, either r->operation is under way,
+ * or the resource is as it should be until something happens, or it has been freed. */
 void reconcile(struct resource *r);
 
 /* Cancels what is under way and forgets the target; for the end. */

@@ -1,6 +1,6 @@
-/* Local mode: a directory of JSON files, followed while the program runs. Each is a plain destination
- * as exported from the BTP cockpit, known by its property "Name", or a Kubernetes object. File names
- * only serve complaints.
+/* Local mode: a directory of JSON files, followed while the program runs. Each is a plain
+ * destination as exported from the BTP cockpit, known by its property "Name", or a Kubernetes
+ * object. File names only serve complaints.
  *
  * Read are the files called *.json; hidden files, editors' temporaries and everything else are
  * passed over. Files may be written in place, renamed over others, deleted, or swapped as

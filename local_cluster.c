@@ -1,7 +1,7 @@
 /* A cluster in memory. What is written into it, but for a status, nobody reads: there are no
  * Services on a laptop, and no Events.
  *
- *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files change
+ *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files do
  */
 #include "local_cluster.h"
 

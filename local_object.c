@@ -1,4 +1,4 @@
-/* Kubernetes objects of local mode. The API server would add what a file leaves out: a namespace. */
+/* Kubernetes objects of local mode. The API server would add what files leave out: a namespace. */
 #include "local_object.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-/* A Kubernetes object out of a file of local mode: a Destination CR, a TransparentProxy object, or a
- * Secret, in the form that the API server would give it. */
+/* A Kubernetes object out of a file of local mode: a Destination CR, a TransparentProxy object, or
+ * a Secret, in the form that the API server would give it. */
 #ifndef TPROXY_LOCAL_OBJECT_H
 #define TPROXY_LOCAL_OBJECT_H
 
@@ -29,8 +29,8 @@ struct local_object {
 /* Does the document mean to be a Kubernetes object? */
 bool local_object_is(struct json_value root);
 
-/* Of a file's document, which may be freed afterwards. NULL and *err (FAIL_CONFIG), naming the field
- * and the remedy. */
+/* Of a file's document, which may be freed afterwards. NULL and *err (FAIL_CONFIG), naming the
+ * field and the remedy. */
 const struct local_object *local_object_new(struct json_value root, struct error *err);
 
 /* The CR for a plain destination: of its name, in LOCAL_NAMESPACE. */

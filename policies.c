@@ -128,24 +128,15 @@ static void start(struct policies *p, enum cluster_verb verb, const char *name, 
     p->call = cluster_call(p->control->parts.cluster, &request, handler);
 }
 
-static struct held_policy *find_held(const struct control *c, const char *name)
-{
-    LIST_EACH (it, &c->held_policies) {
-        struct held_policy *held = container_of(it, struct held_policy, link);
-        if (strcmp(held->name, name) == 0) {
-            return held;
-        }
-    }
-    return NULL;
-}
-
 /* True: there was nothing to write. */
 static bool put_policy(struct policies *p, const char *from, const uint16_t *ports, size_t n)
 {
     char name[POLICY_NAME_MAX];
     const char *of = from[0] ? from : NULL;
     plan_policy_name(name, sizeof(name), of);
-    const struct held_policy *held = find_held(p->control, name);
+    const struct stored *stored = store_find(&p->control->policies_held, name);
+    const struct held_policy *held =
+        stored ? container_of(stored, struct held_policy, stored) : NULL;
     struct plan_policy plan = {.home = p->control->settings.home,
                                .from = of,
                                .uid = held ? held->uid : NULL,
@@ -202,10 +193,10 @@ static bool is_wanted(const struct opening *list, size_t n, const char *policy)
  * others. */
 static void remove_policy(struct policies *p, const struct opening *list, size_t n)
 {
-    LIST_EACH (it, &p->control->held_policies) {
-        const struct held_policy *held = container_of(it, struct held_policy, link);
-        if (!is_wanted(list, n, held->name)) {
-            start(p, CLUSTER_DELETE, held->name, held->uid, (struct str){0});
+    LIST_EACH (it, &p->control->policies_held.all) {
+        const struct held_policy *held = container_of(it, struct held_policy, stored.link);
+        if (!is_wanted(list, n, held->stored.name)) {
+            start(p, CLUSTER_DELETE, held->stored.name, held->uid, (struct str){0});
             return;
         }
     }

@@ -49,14 +49,14 @@ struct pop3_target {
     const struct destination *dest; /* what it is at present; NULL: not known */
 };
 
-/* Opens a listener at an address (port 0: any). NULL and *err when it cannot listen: FAIL_LIMIT when
- * the port is taken, FAIL_CONFIG when the address is not ours. */
+/* Opens a listener at an address (port 0: any). NULL and *err when it cannot listen: FAIL_LIMIT
+ * when the port is taken, FAIL_CONFIG when the address is not ours. */
 struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, const union addr *at,
                          struct error *err);
 
 /* The destination is another one, or has changed: new sessions use the new one, and what was
- * remembered of the old one (capabilities, TLS session, refused credentials) is forgotten. With dest
- * NULL they learn from the source what is wrong. */
+ * remembered of the old one (capabilities, TLS session, refused credentials) is forgotten. With
+ * dest NULL they learn from the source what is wrong. */
 void pop3_change(struct target *target, const struct dest_ref *ref, const struct destination *dest);
 
 /* Closes the listener at once; sessions may go on for 60 s and are then cut, without QUIT. */

@@ -34,7 +34,8 @@ bool ports_taken(const struct ports *ports, uint16_t port);
 /* It rests from now on. */
 void ports_release(struct ports *ports, uint16_t port);
 
-/* One that was picked and is another process's: it is not picked again for some seconds at least. */
+/* One that was picked and is another process's: it is not picked again for some seconds at least.
+ */
 void ports_avoid(struct ports *ports, uint16_t port);
 
 #endif

@@ -26,8 +26,8 @@
 #include "pop3.h"
 #include "ports.h"
 
-/* A destination that could not be read, or is wrong, is read again after UNREAD_FIRST, doubled up to
- * the configured interval. */
+/* A destination that could not be read, or is wrong, is read again after UNREAD_FIRST, doubled up
+ * to the configured interval. */
 #define UNREAD_FIRST SECONDS(5)
 #define RETRY_FIRST SECONDS(1)
 #define RETRY_MOST SECONDS(60)
@@ -185,14 +185,6 @@ static void plan_next_reading(struct resource *r)
     r->read_due = now_of(r) + pause;
 }
 
-/* Namesakes wait to learn whether the older one wants the name. */
-static void wake_namesakes(struct resource *r)
-{
-    for (struct map_entry *e = map_find(&r->control->by_name, r->name); e; e = map_find_next(e)) {
-        resource_wake(container_of(e, struct resource, by_name));
-    }
-}
-
 static void set_destination(struct resource *r, const struct dest_answer *answer)
 {
     const struct destination *before = r->dest;
@@ -206,7 +198,7 @@ static void set_destination(struct resource *r, const struct dest_answer *answer
         }
     }
     if (!r->read || r->verdict != answer->verdict) {
-        wake_namesakes(r);
+        resource_wake_namesakes(r); /* they wait to learn who wants the name */
     }
     r->dest = answer->dest ? destination_ref(answer->dest) : NULL;
     destination_unref(before);
@@ -329,22 +321,9 @@ static void close_target(struct resource *r)
     }
 }
 
-static struct held_service *find_service(const struct resource *r, const char *namespace,
-                                         const char *name)
-{
-    LIST_EACH (it, &r->services) {
-        struct held_service *held = container_of(it, struct held_service, link);
-        if (strcmp(held->service.namespace, namespace) == 0 &&
-            strcmp(held->service.name, name) == 0) {
-            return held;
-        }
-    }
-    return NULL;
-}
-
 static struct held_service *home_service(const struct resource *r)
 {
-    return find_service(r, r->control->settings.home, r->name);
+    return resource_service(r, r->control->settings.home, r->name);
 }
 
 static struct resource *holder_of(const struct control *c, uint16_t port)
@@ -365,8 +344,8 @@ static bool service_is_older(const struct resource *a, const struct resource *b)
     return order ? order < 0 : strcmp(a->key, b->key) < 0;
 }
 
-/* Our memory of ports is the cluster: the port in the Service that is there is the resource's. Where
- * two Services carry one port, the younger gets another. */
+/* Our memory of ports is the cluster: the port in the Service that is there is the resource's.
+ * Where two Services carry one port, the younger gets another. */
 static void recall_port(struct resource *r)
 {
     struct control *c = r->control;
@@ -458,7 +437,7 @@ static int put_service(struct resource *r, bool alias)
 {
     struct control *c = r->control;
     const char *namespace = alias ? r->namespace : c->settings.home;
-    struct held_service *held = find_service(r, namespace, r->name);
+    struct held_service *held = resource_service(r, namespace, r->name);
     struct plan_service plan = {.home = c->settings.home,
                                 .domain = c->settings.domain,
                                 .cr = &r->cr,
@@ -491,8 +470,8 @@ static bool is_wanted(const struct resource *r, const struct service *s)
                                              strcmp(s->namespace, r->namespace) == 0);
 }
 
-/* Deletes a Service that is there, of all or of those that are not wanted. OK: there is none. AGAIN:
- * one is being deleted. */
+/* Deletes a Service that is there, of all or of those that are not wanted. OK: there is none.
+ * AGAIN: one is being deleted. */
 static int remove_services(struct resource *r, bool all)
 {
     LIST_EACH (it, &r->services) {
@@ -846,7 +825,7 @@ static void looked_at(struct resource *r, struct json_value object)
 {
     struct control *c = r->control;
     control_take_service(c, object);
-    if (find_service(r, r->operand_namespace, r->operand_name)) {
+    if (resource_service(r, r->operand_namespace, r->operand_name)) {
         return;
     }
     if (!r->cr.adopt || !service_is_alias(object)) {
@@ -867,7 +846,7 @@ static void looked_at(struct resource *r, struct json_value object)
 
 static void service_went(struct resource *r)
 {
-    struct held_service *held = find_service(r, r->operand_namespace, r->operand_name);
+    struct held_service *held = resource_service(r, r->operand_namespace, r->operand_name);
     if (held) {
         resource_drop_service(r, held);
     }
