@@ -44,13 +44,13 @@ class DestinationService(HttpServer):
         self._secrets = secrets
         self._trust = trust
 
-    def service_key(self) -> dict[str, str]:
-        """A new one, as the service broker hands it out."""
+    def service_key(self, **options) -> dict[str, str]:
+        """A new one, as the service broker hands it out. options: those of OAuthServer.client."""
         claims = {
             "zid": self.subaccount,
             "ext_attr": {"zdn": "provider-subdomain", "subaccountid": self.subaccount},
         }
-        client = self._oauth.client(AUDIENCE, claims)
+        client = self._oauth.client(AUDIENCE, claims, **options)
         return {
             "clientid": client.id,
             "clientsecret": client.secret,

@@ -1,0 +1,125 @@
+"""Many sessions that start at once: what they need is asked for once."""
+
+import contextlib
+import signal
+import threading
+
+import pytest
+
+from harness.clients import RawClient
+from harness.http_server import after, where
+from harness.installation import ClusterTproxy, destination_cr
+from harness.tproxy import destination
+from harness.util import until
+
+SESSIONS = 200
+
+# Tokens with less time left than this are not kept for the next session: mail tokens, and those of
+# the Destination service.
+MAIL_TOKEN_MARGIN = 10
+ACCESS_TOKEN_MARGIN = 5
+
+
+class Storm:
+    """Sessions of some targets that all start before any of them can go on."""
+
+    def __init__(self, proxy: ClusterTproxy, server, holds):
+        """server answers the requests that `holds` once all sessions wait."""
+        self._proxy = proxy
+        self._server = server
+        self._release = threading.Event()
+        server.behaviour = where(holds, after(self._release))
+
+    def run(self, *ports: int) -> None:
+        """Each session lists the mailbox, says goodbye and must succeed."""
+        with contextlib.ExitStack() as stack:
+            before = self._waiting()
+            clients = []
+            for number in range(SESSIONS):
+                client = RawClient(ports[number % len(ports)])
+                clients.append(stack.enter_context(client))
+                client.send(b"LIST\r\nQUIT\r\n")
+            until(lambda: self._waiting() >= before + SESSIONS, "all sessions to wait")
+            self._release.set()
+            for client in clients:
+                assert client.line().startswith(b"+OK")
+                assert len(client.lines()) > 0
+                assert client.line().startswith(b"+OK")
+
+    def _waiting(self) -> int:
+        return self._proxy.metric("tproxy_destination_cache_total", result="misses")
+
+
+@pytest.fixture
+def mailbox(oauth, oauth_dovecot, messages):
+    """Makes destinations of OAuth2ClientCredentials for one mailbox."""
+    mail = oauth_dovecot.mailbox(messages)
+
+    def make(name: str, **options) -> tuple[dict, str]:
+        """Its properties, and the client whose tokens it needs."""
+        client = oauth.mail_client(mail.user, **options)
+        properties = oauth.properties(client) | {"mail.user": mail.user, "mail.password": None}
+        return destination(name, oauth_dovecot.host, oauth_dovecot.pop3, **properties), client.id
+
+    return make
+
+
+def is_listening(port: int) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), RawClient(port):
+        return True
+    return False
+
+
+def test_cold_start(installation, make_cluster_tproxy, oauth, mailbox):
+    """Clients that come back to a program that has been started again: their listener is there, and
+    nothing else is known."""
+    properties, mail_client = mailbox("mail")
+    service = installation.service
+    service.destinations["mail"] = properties
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    namespace = installation.kube.namespace()
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    first = make_cluster_tproxy(installation)
+    port = installation.available(namespace, "mail-a")
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 0
+
+    access_client = installation.key["clientid"]
+    tokens, checks = len(oauth.requests_of(access_client)), len(service.finds("mail", False))
+    assert (tokens, checks) == (1, 1)
+    assert not service.finds("mail", True)
+    second = make_cluster_tproxy(installation)
+    storm = Storm(second, oauth, lambda request: True)
+    until(lambda: is_listening(port), "the listener")
+    storm.run(port)
+    assert len(service.finds("mail", True)) == 1
+    assert len(oauth.requests_of(mail_client)) == 1, "tproxy has not asked for a mail token itself"
+    second.ready()
+    # One access token serves the controller and the sessions.
+    assert len(oauth.requests_of(access_client)) == tokens + 1
+    assert len(service.finds("mail", False)) == checks + 1
+
+
+def test_nothing_is_kept(installation, make_cluster_tproxy, oauth, mailbox):
+    """All that was fetched once has expired when the sessions start, and again when more of them
+    do. Two destinations are two questions, for which one access token does."""
+    service = installation.service
+    installation.key = service.service_key(lifetime=ACCESS_TOKEN_MARGIN)
+    access_client = installation.key["clientid"]
+    for name in ("one", "two"):
+        service.destinations[name], _ = mailbox(name, lifetime=MAIL_TOKEN_MARGIN)
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    namespace = installation.kube.namespace()
+    proxy = make_cluster_tproxy(installation)
+    ports = []
+    for name in ("one", "two"):
+        installation.kube.apply(destination_cr(name, namespace, name))
+        ports.append(installation.available(namespace, name))
+    for _ in range(2):
+        tokens = len(oauth.requests_of(access_client))
+        finds = [len(service.finds(name, True)) for name in ("one", "two")]
+        storm = Storm(proxy, oauth, lambda request: request.form()["client_id"] == access_client)
+        storm.run(*ports)
+        assert len(oauth.requests_of(access_client)) == tokens + 1
+        for name, before in zip(("one", "two"), finds, strict=True):
+            assert len(service.finds(name, True)) == before + 1
