@@ -99,9 +99,9 @@ static struct http_origin *origin_new(struct http_origins *origins, const struct
         }
     } else {
         log_line(LOG_WARN, "http",
-                 "%s is asked in clear text: what it is shown and what it answers "
-                 "can be read on the way",
-                 host);
+                 "%.*s is asked in clear text: what it is shown and what it answers can be read on "
+                 "the way",
+                 STR_ARG(url->authority));
     }
     char *authority = mem_strndup(url->authority.p, url->authority.n);
     struct http_settings settings = {
