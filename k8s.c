@@ -17,6 +17,7 @@
 enum {
     STREAMS_MAX = 512, /* watches at a time */
     REQUESTS_MAX = 4,  /* others at a time */
+    ANSWER_MAX = 4 * 1024 * 1024,
 };
 
 #define CONNECT_TIME SECONDS(10)
@@ -120,7 +121,7 @@ struct http_call *k8s_send(struct k8s *k8s, const struct k8s_request *request,
         .has_body = request->content_type,
         .answer_timeout = ANSWER_TIME,
         .silence_timeout = request->silence,
-        .body_max = JSON_MAX_SIZE / 4,
+        .body_max = ANSWER_MAX,
     };
     struct http *pool = request->verb == K8S_WATCH ? k8s->streams : k8s->requests;
     struct http_call *call = http_start(pool, &message, handler);
@@ -212,7 +213,7 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
         }
     }
     name = "tproxy_kube_watch_restarts_total";
-    metric_head(out, name, METRIC_COUNTER, "Watches that did not end as agreed, by kind.");
+    metric_head(out, name, METRIC_COUNTER, "Watches that were cut, refused or expired, by kind.");
     for (size_t i = 0; i < K8S_KINDS_MAX && k8s->kinds[i].kind; i++) {
         bool rest = i == K8S_KINDS_MAX - 1;
         struct metric_label labels[] = {{"kind", rest ? "other" : k8s->kinds[i].kind->plural}, {0}};
@@ -220,7 +221,7 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
     }
     name = "tproxy_kube_request_seconds";
     metric_head(out, name, METRIC_HISTOGRAM,
-                "Time of a request to the Kubernetes API but watches.");
+                "Time of a request to the Kubernetes API, watches not counted.");
     metric_histogram(out, name, NULL, &k8s->latency);
 }
 

@@ -82,7 +82,7 @@ bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
 /* How long to wait after so many failures before this one, and after what the server asks for. */
 int64_t k8s_delay(unsigned failures, int64_t retry_after);
 
-/* From 0 to n - 1, at least. */
+/* A random number from 0 to n - 1; 0 when n is not above it. */
 int64_t k8s_chance(int64_t n);
 
 /* Figures of a kind; of all others when there are too many. */

@@ -1,19 +1,20 @@
 /* List and watch.
  *
- *                      .-------- the next page --------.
- *                      |                               |
- *     watch --> LIST_DUE --its time--> LISTING --------+--the last page: listed--> WATCHING
- *                 ^  ^                   |                                         |  ^  |
- *                 |  '------ wait -------'                          ends as agreed |  |  |
- *                 |          404 and 403: told as what they are,                   '--'  |
- *                 |          but of a kind that was there only when seen twice           |
- *                 |                                                                      |
- *                 |                                          .--- wait --- cut, 429, 5xx-|
- *                 |                                          v                           |
- *                 |                                      WATCH_DUE --its time--> WATCHING|
- *                 |                                                                      |
- *                 '-- the version expired (410, as status or as event), 404, 403, 400, --'
- *                     nothing but errors, or the last list is old
+ *     watch()                  the next page
+ *        |                       .------.
+ *        v                       |      v
+ *     LIST_DUE --its time-----> LISTING --the last page: listed--> WATCHING --ends as agreed--.
+ *      ^    ^                      |                               ^  |  ^                    |
+ *      |    '------ it failed -----'                               |  |  '--------------------'
+ *      |                                                           |  |
+ *      |                              WATCH_DUE --its time---------'  |
+ *      |                                  ^                           |
+ *      |                                  '------- cut, 429, 5xx -----|
+ *      |                                                              |
+ *      '--- the version expired (410, as status or as event), --------'
+ *           404, 403, 400, errors and nothing else
+ *
+ * Where a watch would begin but the last list is old, another list begins.
  *
  * A watch goes on from the version of the last event that came as a whole, so nothing is missed and
  * nothing needs to be listed again. Only what a list found, or an event, is ever told. */
@@ -263,6 +264,7 @@ static void missing(struct cluster_watch *w, enum cluster_presence presence,
                   why->err.text);
         w->listing_due = true;
         tell_listing(w);
+        w->failures = 0;
         if (w->state != CLOSED) {
             tell_listed(w, presence);
         }
@@ -329,18 +331,19 @@ static int take_item(struct cluster_watch *w, struct str text, struct error *err
 static void on_list_data(struct str piece, void *arg)
 {
     struct cluster_watch *w = arg;
+    const struct http_call *call = w->call; /* another one, or none: this is over */
     struct k8s_refusal why;
     struct str text;
     struct error err;
     int res = OK;
     tell_listing(w);
-    while (w->state == LISTING && res == OK) {
+    while (w->call == call && res == OK) {
         res = json_cutter_next(&w->cutter, &piece, &text, &err);
         if (res == OK) {
             res = take_item(w, text, &err);
         }
     }
-    if (res == ERR && w->state == LISTING) {
+    if (res == ERR) {
         break_off(w, &why, &err);
         list_failed(w, &why);
     }
@@ -350,6 +353,9 @@ static void list_complete(struct cluster_watch *w)
 {
     w->in_one_page = w->doubted = w->renewed = false;
     w->broken = 0;
+    if (w->told && w->presence != CLUSTER_PRESENT) {
+        w->failures = 0; /* that it was not there yet is no fault of the server's */
+    }
     w->list_again = loop_now(w->k8s->loop) + LIST_AGE_MIN + k8s_chance(LIST_AGE_MAX - LIST_AGE_MIN);
     tell_listing(w);
     if (w->state != CLOSED) {
@@ -467,6 +473,7 @@ static void take_event(struct cluster_watch *w, const struct k8s_event *event)
         return;
     }
     memcpy(w->version, event->version, sizeof(w->version));
+    w->renewed = false;
     w->broken = 0;
     if (event->type == K8S_EVENT_OBJECT) {
         w->handler.object(event->object, w->handler.arg);
@@ -494,18 +501,18 @@ static int take_text(struct cluster_watch *w, struct str text, struct error *err
 static void on_watch_data(struct str piece, void *arg)
 {
     struct cluster_watch *w = arg;
+    const struct http_call *call = w->call;
     struct k8s_refusal why;
     struct str text;
     struct error err;
     int res = OK;
-    w->renewed = false;
-    while (w->state == WATCHING && res == OK) {
+    while (w->call == call && res == OK) {
         res = json_cutter_next(&w->cutter, &piece, &text, &err);
         if (res == OK) {
             res = take_text(w, text, &err);
         }
     }
-    if (res == ERR && w->state == WATCHING) {
+    if (res == ERR) {
         break_off(w, &why, &err);
         watch_failed(w, &why);
     }
@@ -525,6 +532,7 @@ static void on_watch_done(const struct http_answer *answer, const struct error *
         error_set(&why.err, FAIL_REMOTE, "the watch ended as soon as it began");
         watch_failed(w, &why);
     } else {
+        w->renewed = false;
         note_end(w);
         start_watch(w);
     }

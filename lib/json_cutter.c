@@ -49,7 +49,7 @@ void json_cutter_init(struct json_cutter *c, enum json_cutter_form form)
 
 void json_cutter_free(struct json_cutter *c)
 {
-    buf_free(&c->object);
+    buf_wipe(&c->object); /* it may have been a Secret */
     buf_free(&c->metadata);
 }
 
@@ -236,7 +236,7 @@ int json_cutter_next(struct json_cutter *c, struct str *in, struct str *object, 
 {
     int res = AGAIN;
     if (c->state != VALUE) {
-        buf_free(&c->object); /* what was cut out last */
+        buf_wipe(&c->object); /* what was cut out last */
     }
     while (in->n && res == AGAIN) {
         if (c->state == VALUE) {

@@ -621,6 +621,24 @@ static void watch_brings_errors(void **state)
     forget();
 }
 
+/* What comes behind an error is not looked at, though another watch begins at once. */
+static void watch_brings_more_than_an_error(void **state)
+{
+    (void)state;
+    struct peer *peer = have_watch();
+    begin_stream(peer);
+    send_chunk(peer, EVENT("ERROR", "{\"kind\":\"Status\",\"code\":401}") ADDED("b", "8"));
+    peer = expect("GET", MAILS "?" WATCH "7");
+    begin_stream(peer);
+    send_chunk(peer, EVENT("ERROR", "{\"kind\":\"Status\",\"code\":401}") ADDED("b", "8"));
+    turn_quietly(loop);
+    expect_nothing();
+    advance(FIRST_DELAY);
+    expect("GET", MAILS "?" WATCH "7");
+    expect_told("");
+    forget();
+}
+
 /* What gets on is not listed again. */
 static void watch_brings_errors_and_news(void **state)
 {
@@ -784,7 +802,7 @@ static void token_rotates(void **state)
     expect_nothing();
     write_credential("token", "t3");
     advance(FIRST_DELAY);
-    peer = expect("GET", MAILS "?" WATCH "7");
+    expect("GET", MAILS "?" WATCH "7");
     assert_str(header("Authorization"), "Bearer t3");
     forget();
 
@@ -960,6 +978,7 @@ int main(void)
         WATCH_TEST(watch_expires),
         WATCH_TEST(watch_expires_as_status),
         WATCH_TEST(watch_brings_errors),
+        WATCH_TEST(watch_brings_more_than_an_error),
         WATCH_TEST(watch_brings_errors_and_news),
         WATCH_TEST(watch_brings_nonsense),
         WATCH_TEST(watch_refused),
