@@ -37,11 +37,11 @@ enum { ANSWERS_MAX = 16 * 1024 };
 #define RETRY_MAX SECONDS(30)
 
 /* How long an answer serves: to log in (SPEC: 2 minutes), to check (many custom resources may share
- * one destination), and a refusal. */
+ * one destination), and a refusal, which somebody may be about to put right. */
 #define LOG_IN_FRESH SECONDS(100)
 #define LOG_IN_VALID SECONDS(120)
 #define CHECK_VALID SECONDS(10)
-#define REFUSAL_VALID SECONDS(10)
+#define REFUSAL_VALID SECONDS(3)
 
 /* And how long while the service does not answer: longer than any outage. */
 #define SPARE SECONDS((int64_t)7 * 24 * 60 * 60)

@@ -512,7 +512,7 @@ static void not_found_heals(void **state)
     expect_refusal(DEST_TO_CHECK, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
     expect_refusal(DEST_TO_LOG_IN, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
     serve(200, BASIC);
-    pass(SECONDS(10) - 1);
+    pass(SECONDS(3) - 1);
     expect_refusal(DEST_TO_CHECK, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
     assert_int_equal(service.requests, 2);
     pass(1);
