@@ -164,9 +164,9 @@ static void instance_free(struct instance *in)
     free(in);
 }
 
-static struct instance *find_instance(const struct configuration *cf, const char *name)
+static struct instance *find_instance(const struct configuration *conf, const char *name)
 {
-    LIST_EACH (it, &cf->instances) {
+    LIST_EACH (it, &conf->instances) {
         struct instance *in = container_of(it, struct instance, link);
         if (strcmp(in->name, name) == 0) {
             return in;
@@ -181,15 +181,15 @@ static bool same_secret(const struct config_secret *a, const struct config_secre
            strcmp(a->key, b->key) == 0;
 }
 
-static void add_instance(struct configuration *cf, const struct config_instance *wanted)
+static void add_instance(struct configuration *conf, const struct config_instance *wanted)
 {
     struct instance *in = mem_zalloc(sizeof(*in));
-    in->configuration = cf;
+    in->configuration = conf;
     in->name = mem_strdup(wanted->name);
     in->secret = (struct config_secret){.namespace = mem_strdup(wanted->credentials.namespace),
                                         .name = mem_strdup(wanted->credentials.name),
                                         .key = mem_strdup(wanted->credentials.key)};
-    list_append(&cf->instances, &in->link);
+    list_append(&conf->instances, &in->link);
     struct cluster_selection selection = {
         .kind = &kind_secret, .namespace = in->secret.namespace, .name = in->secret.name};
     struct cluster_watch_handler handler = {.listing = on_secret_listing,
@@ -197,7 +197,7 @@ static void add_instance(struct configuration *cf, const struct config_instance 
                                             .gone = on_secret_gone,
                                             .listed = on_secret_listed,
                                             .arg = in};
-    in->watch = cluster_watch(cf->control->parts.cluster, &selection, handler);
+    in->watch = cluster_watch(conf->control->parts.cluster, &selection, handler);
 }
 
 static const struct config_instance *wanted_instance(const struct config *config, const char *name)
@@ -211,20 +211,20 @@ static const struct config_instance *wanted_instance(const struct config *config
 }
 
 /* Those that stay as they are keep their watch and their key. */
-static void set_instances(struct configuration *cf)
+static void set_instances(struct configuration *conf)
 {
-    const struct config *config = cf->config;
-    LIST_EACH (it, &cf->instances) {
+    const struct config *config = conf->config;
+    LIST_EACH (it, &conf->instances) {
         struct instance *in = container_of(it, struct instance, link);
         const struct config_instance *wanted = wanted_instance(config, in->name);
         if (!wanted || !same_secret(&wanted->credentials, &in->secret)) {
-            dest_set_instance(cf->control->parts.dest, in->name, NULL);
+            dest_set_instance(conf->control->parts.dest, in->name, NULL);
             instance_free(in);
         }
     }
     for (size_t i = 0; i < config->n_instances; i++) {
-        if (!find_instance(cf, config->instances[i].name)) {
-            add_instance(cf, &config->instances[i]);
+        if (!find_instance(conf, config->instances[i].name)) {
+            add_instance(conf, &config->instances[i]);
         }
     }
 }
@@ -245,14 +245,14 @@ static struct proxy_object *chosen(const struct control *c)
     return oldest;
 }
 
-static void adopt(struct configuration *cf, struct config *config)
+static void adopt(struct configuration *conf, struct config *config)
 {
-    struct control *c = cf->control;
-    config_free(cf->config);
-    cf->config = config;
+    struct control *c = conf->control;
+    config_free(conf->config);
+    conf->config = config;
     dest_set_timeouts(c->parts.dest, config->connect_timeout, config->read_timeout);
     oauth_set_timeouts(c->parts.oauth, config->connect_timeout, config->read_timeout);
-    set_instances(cf);
+    set_instances(conf);
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
         resource_read_again(container_of(it, struct resource, link));
@@ -260,23 +260,23 @@ static void adopt(struct configuration *cf, struct config *config)
     policies_look(c->policies);
 }
 
-static void read_object(struct configuration *cf, struct json_value object)
+static void read_object(struct configuration *conf, struct json_value object)
 {
     uint64_t digest = json_digest(json_get(object, "spec"));
-    if (cf->config && digest == cf->digest) {
+    if (conf->config && digest == conf->digest) {
         return;
     }
-    struct config *config = config_new(object, cf->control->settings.home, &cf->remarks);
-    cf->digest = digest;
-    for (size_t i = 0; i < cf->remarks.n_complaints; i++) {
-        log_line(LOG_WARN, "control", "TransparentProxy: %s", cf->remarks.complaints[i]);
+    struct config *config = config_new(object, conf->control->settings.home, &conf->remarks);
+    conf->digest = digest;
+    for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
+        log_line(LOG_WARN, "control", "TransparentProxy: %s", conf->remarks.complaints[i]);
     }
-    if (!config && !cf->config) {
+    if (!config && !conf->config) {
         struct config_remarks none;
-        config = config_new((struct json_value){0}, cf->control->settings.home, &none);
+        config = config_new((struct json_value){0}, conf->control->settings.home, &none);
     }
     if (config) {
-        adopt(cf, config);
+        adopt(conf, config);
     }
 }
 
@@ -289,44 +289,44 @@ static void add_sentence(struct buf *out, const char *sentence)
     (void)rc;
 }
 
-static void complaints_of(const struct configuration *cf, struct buf *out)
+static void complaints_of(const struct configuration *conf, struct buf *out)
 {
-    for (size_t i = 0; i < cf->remarks.n_complaints; i++) {
-        add_sentence(out, cf->remarks.complaints[i]);
+    for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
+        add_sentence(out, conf->remarks.complaints[i]);
     }
 }
 
-static void secret_problems_of(const struct configuration *cf, struct buf *out)
+static void secret_problems_of(const struct configuration *conf, struct buf *out)
 {
-    LIST_EACH (it, &cf->instances) {
+    LIST_EACH (it, &conf->instances) {
         const struct instance *in = container_of(it, struct instance, link);
         if (in->problem) {
             add_sentence(out, in->problem);
         }
     }
-    if (list_empty(&cf->instances)) {
+    if (list_empty(&conf->instances)) {
         add_sentence(out, "Provide at least one Destination service instance in "
                           "config.integration.destinationService.instances.");
     }
 }
 
-static void set_warning(struct configuration *cf, const char *text)
+static void set_warning(struct configuration *conf, const char *text)
 {
-    free(cf->warning);
-    cf->warning = text && text[0] ? mem_strdup(text) : NULL;
+    free(conf->warning);
+    conf->warning = text && text[0] ? mem_strdup(text) : NULL;
 }
 
 /* Appends the status of the object in force. */
-static int status_of(struct configuration *cf, struct json_value object, struct buf *out,
+static int status_of(struct configuration *conf, struct json_value object, struct buf *out,
                      const char *now)
 {
     char wrong[MESSAGE_MAX], secrets[MESSAGE_MAX], ignored[MESSAGE_MAX];
     struct buf w = BUF_ON(wrong), s = BUF_ON(secrets), i = BUF_ON(ignored);
     w.max = s.max = i.max = MESSAGE_MAX - 1;
-    complaints_of(cf, &w);
-    secret_problems_of(cf, &s);
-    for (size_t n = 0; n < cf->remarks.n_ignored; n++) {
-        add_sentence(&i, cf->remarks.ignored[n]);
+    complaints_of(conf, &w);
+    secret_problems_of(conf, &s);
+    for (size_t n = 0; n < conf->remarks.n_ignored; n++) {
+        add_sentence(&i, conf->remarks.ignored[n]);
     }
     wrong[buf_len(&w)] = secrets[buf_len(&s)] = ignored[buf_len(&i)] = '\0';
     struct config_condition conditions[] = {
@@ -343,8 +343,8 @@ static int status_of(struct configuration *cf, struct json_value object, struct 
          .reason = ignored[0] ? "NoEffect" : "AllHonoured",
          .message = ignored[0] ? ignored : "Every key that is set has its effect."},
     };
-    bool warning = wrong[0] || secrets[0] || cf->remarks.ignored_is_warning;
-    set_warning(cf, wrong[0] ? wrong : secrets[0] ? secrets : NULL);
+    bool warning = wrong[0] || secrets[0] || conf->remarks.ignored_is_warning;
+    set_warning(conf, wrong[0] ? wrong : secrets[0] ? secrets : NULL);
     return config_status(out, object, warning ? CONFIG_WARNING : CONFIG_READY, conditions,
                          ARRAY_LEN(conditions), now);
 }
@@ -360,7 +360,7 @@ static int status_of_other(const char *first, struct json_value object, struct b
     return config_status(out, object, CONFIG_ERROR, &condition, 1, now);
 }
 
-static void write_statuses(struct configuration *cf);
+static void write_statuses(struct configuration *conf);
 
 static void on_retry(struct timer *t)
 {
@@ -370,48 +370,48 @@ static void on_retry(struct timer *t)
 /* What was written comes back as an event; then there is nothing to change any more. */
 static void on_written(const struct cluster_answer *answer, void *arg)
 {
-    struct configuration *cf = arg;
-    cf->call = NULL;
+    struct configuration *conf = arg;
+    conf->call = NULL;
     if (answer->result != CLUSTER_DONE) {
         log_line(LOG_WARN, "control", "%s", answer->err.text);
-        timer_set(cf->control->loop, &cf->retry, loop_now(cf->control->loop) + STATUS_RETRY,
+        timer_set(conf->control->loop, &conf->retry, loop_now(conf->control->loop) + STATUS_RETRY,
                   on_retry);
     }
 }
 
-static void write_status(struct configuration *cf, const struct proxy_object *p,
+static void write_status(struct configuration *conf, const struct proxy_object *p,
                          const struct proxy_object *first, const char *now)
 {
     struct buf body;
     struct json *doc = json_parse(str_of(p->text), NULL);
     buf_init(&body, STATUS_MAX);
-    int rc = p == first ? status_of(cf, json_root(doc), &body, now)
+    int rc = p == first ? status_of(conf, json_root(doc), &body, now)
                         : status_of_other(first->stored.name, json_root(doc), &body, now);
     json_free(doc);
     if (rc == OK) {
         struct cluster_request request = {.verb = CLUSTER_PATCH_STATUS,
                                           .kind = &kind_proxy,
-                                          .namespace = cf->control->settings.home,
+                                          .namespace = conf->control->settings.home,
                                           .name = p->stored.name,
                                           .body = buf_str(&body)};
-        struct cluster_handler handler = {.done = on_written, .arg = cf};
-        cf->call = cluster_call(cf->control->parts.cluster, &request, handler);
+        struct cluster_handler handler = {.done = on_written, .arg = conf};
+        conf->call = cluster_call(conf->control->parts.cluster, &request, handler);
     }
     buf_free(&body);
 }
 
-static void write_statuses(struct configuration *cf)
+static void write_statuses(struct configuration *conf)
 {
-    const struct proxy_object *first = chosen(cf->control);
+    const struct proxy_object *first = chosen(conf->control);
     const char *why;
     char now[CONTROL_STAMP_MAX];
-    if (!first || !configuration_listed(cf, &why)) {
+    if (!first || !configuration_listed(conf, &why)) {
         return;
     }
     control_stamp(now, sizeof(now), false);
-    LIST_EACH (it, &cf->control->proxies.all) {
-        if (!cf->call) {
-            write_status(cf, container_of(it, struct proxy_object, stored.link), first, now);
+    LIST_EACH (it, &conf->control->proxies.all) {
+        if (!conf->call) {
+            write_status(conf, container_of(it, struct proxy_object, stored.link), first, now);
         }
     }
 }
@@ -420,34 +420,34 @@ static void write_statuses(struct configuration *cf)
 
 static void look(struct task *t)
 {
-    struct configuration *cf = container_of(t, struct configuration, look);
-    if (!cf->control->followers[FOLLOW_PROXIES].listed) {
+    struct configuration *conf = container_of(t, struct configuration, look);
+    if (!conf->control->followers[FOLLOW_PROXIES].listed) {
         return;
     }
-    const struct proxy_object *p = chosen(cf->control);
+    const struct proxy_object *p = chosen(conf->control);
     struct json *doc = p ? json_parse(str_of(p->text), NULL) : NULL;
-    read_object(cf, doc ? json_root(doc) : (struct json_value){0});
+    read_object(conf, doc ? json_root(doc) : (struct json_value){0});
     json_free(doc);
-    write_statuses(cf);
+    write_statuses(conf);
 }
 
-void configuration_look(struct configuration *cf)
+void configuration_look(struct configuration *conf)
 {
-    loop_soon(cf->control->loop, &cf->look, look);
+    loop_soon(conf->control->loop, &conf->look, look);
 }
 
-const struct config *configuration_config(const struct configuration *cf)
+const struct config *configuration_config(const struct configuration *conf)
 {
-    return cf->config;
+    return conf->config;
 }
 
-bool configuration_listed(const struct configuration *cf, const char **why)
+bool configuration_listed(const struct configuration *conf, const char **why)
 {
     *why = "the configuration";
-    if (!cf->config) {
+    if (!conf->config) {
         return false;
     }
-    LIST_EACH (it, &cf->instances) {
+    LIST_EACH (it, &conf->instances) {
         if (!container_of(it, struct instance, link)->listed) {
             *why = "Secrets";
             return false;
@@ -456,46 +456,46 @@ bool configuration_listed(const struct configuration *cf, const char **why)
     return true;
 }
 
-const char *configuration_instance_problem(const struct configuration *cf, const char *name)
+const char *configuration_instance_problem(const struct configuration *conf, const char *name)
 {
-    const struct instance *in = name ? find_instance(cf, name) : NULL;
+    const struct instance *in = name ? find_instance(conf, name) : NULL;
     return in ? in->problem : NULL;
 }
 
-const char *configuration_warning(const struct configuration *cf)
+const char *configuration_warning(const struct configuration *conf)
 {
-    return cf->warning;
+    return conf->warning;
 }
 
 struct configuration *configuration_new(struct control *control)
 {
-    struct configuration *cf = mem_zalloc(sizeof(*cf));
-    cf->control = control;
-    task_init(&cf->look);
-    list_init(&cf->instances);
-    return cf;
+    struct configuration *conf = mem_zalloc(sizeof(*conf));
+    conf->control = control;
+    task_init(&conf->look);
+    list_init(&conf->instances);
+    return conf;
 }
 
-void configuration_stop(struct configuration *cf)
+void configuration_stop(struct configuration *conf)
 {
-    struct control *c = cf->control;
-    task_cancel(&cf->look);
-    timer_cancel(c->loop, &cf->retry);
-    cluster_cancel(c->parts.cluster, cf->call);
-    cf->call = NULL;
-    LIST_EACH (it, &cf->instances) {
+    struct control *c = conf->control;
+    task_cancel(&conf->look);
+    timer_cancel(c->loop, &conf->retry);
+    cluster_cancel(c->parts.cluster, conf->call);
+    conf->call = NULL;
+    LIST_EACH (it, &conf->instances) {
         struct instance *in = container_of(it, struct instance, link);
         cluster_unwatch(c->parts.cluster, in->watch);
         in->watch = NULL;
     }
 }
 
-void configuration_free(struct configuration *cf)
+void configuration_free(struct configuration *conf)
 {
-    LIST_EACH (it, &cf->instances) {
+    LIST_EACH (it, &conf->instances) {
         instance_free(container_of(it, struct instance, link));
     }
-    config_free(cf->config);
-    free(cf->warning);
-    free(cf);
+    config_free(conf->config);
+    free(conf->warning);
+    free(conf);
 }

@@ -141,6 +141,7 @@ static bool content_equal(const struct content *a, const struct content *b)
     if (a->dest) {
         return destination_equal(a->dest, b->dest);
     }
+    assert(a->object && b->object); /* of equal keys, so of one sort */
     return a->object->digest == b->object->digest;
 }
 
