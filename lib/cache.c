@@ -47,7 +47,7 @@ struct cache_entry {
 
     unsigned failures; /* in a row */
     int64_t retry_at;
-    struct error err; /* of the last failure */
+    struct error *err; /* of the last failure; NULL: none since the last success */
 
     size_t key_length;
     char key[];
@@ -126,6 +126,7 @@ static void entry_free(struct cache_entry *e)
     list_remove(&e->age);
     cache->stats.entries--;
     mem_wipe(e->key, e->key_length);
+    free(e->err);
     free(e);
 }
 
@@ -216,11 +217,11 @@ static void answer(struct cache_wait *w, void *value, const struct error *err)
     loop_soon(w->cache->loop, &w->task, on_answer);
 }
 
-/* The value that makes up for the failure, or NULL. */
+/* The value that makes up for the last failure, or NULL. */
 static void *spare_value(const struct cache_entry *e)
 {
     int64_t now = loop_now(e->cache->loop);
-    bool usable = now < e->valid_until || (now < e->spare_until && fail_may_pass(e->err.fail));
+    bool usable = now < e->valid_until || (now < e->spare_until && fail_may_pass(e->err->fail));
     return usable ? e->value : NULL;
 }
 
@@ -245,13 +246,13 @@ static void ask(struct cache_entry *e, const void *request, struct cache_wait *w
     }
     if (valid) {
         cache->stats.hits++;
-        answer(w, e->value, &e->err);
+        answer(w, e->value, NULL);
     } else if (e->fetching) {
         cache->stats.misses++;
         list_append(&e->waits, &w->link);
     } else {
         cache->stats.hits++;
-        answer(w, spare_value(e), &e->err);
+        answer(w, spare_value(e), e->err);
     }
 }
 
@@ -294,7 +295,7 @@ static void conclude(struct cache_entry *e, void *value)
     e->fetching = false;
     e->job = NULL;
     LIST_EACH (it, &e->waits) {
-        answer(container_of(it, struct cache_wait, link), value, &e->err);
+        answer(container_of(it, struct cache_wait, link), value, e->err);
     }
     arm_forget(e);
 }
@@ -309,6 +310,8 @@ void cache_fetched(struct cache_entry *entry, void *value, struct cache_life lif
     entry->spare_until = now + (life.spare > life.valid ? life.spare : life.valid);
     entry->failures = 0;
     entry->retry_at = 0;
+    free(entry->err);
+    entry->err = NULL;
     conclude(entry, value);
 }
 
@@ -331,7 +334,8 @@ void cache_failed(struct cache_entry *entry, const struct error *err, int64_t re
 {
     entry->retry_at = loop_now(entry->cache->loop) + retry_delay(entry, retry_after);
     entry->failures++;
-    entry->err = *err;
+    entry->err = entry->err ? entry->err : mem_alloc(sizeof(*entry->err));
+    *entry->err = *err;
     conclude(entry, spare_value(entry));
 }
 
