@@ -456,9 +456,9 @@ bool configuration_listed(const struct configuration *conf, const char **why)
     return true;
 }
 
-const char *configuration_instance_problem(const struct configuration *conf, const char *name)
+const char *configuration_instance_problem(const struct configuration *conf, const char *instance)
 {
-    const struct instance *in = name ? find_instance(conf, name) : NULL;
+    const struct instance *in = instance ? find_instance(conf, instance) : NULL;
     return in ? in->problem : NULL;
 }
 
