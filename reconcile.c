@@ -444,7 +444,8 @@ static int put_service(struct resource *r, bool alias)
                                 .name = r->name,
                                 .port = service_port(r),
                                 .target_port = r->port,
-                                .uid = held ? held->service.uid : NULL};
+                                .uid = held ? held->service.uid : NULL,
+                                .strangers = held ? held->service.strangers : NULL};
     struct service wanted = {0};
     struct buf body;
     buf_init(&body, PLAN_OBJECT_MAX);
@@ -452,7 +453,7 @@ static int put_service(struct resource *r, bool alias)
     struct json *doc = rc == OK ? json_parse(buf_str(&body), NULL) : NULL;
     rc = doc ? service_parse(&wanted, json_root(doc), c->settings.home) : ERR;
     assert(rc == OK); /* names and numbers have been checked: it is our own text */
-    bool same = held && held->service.digest == wanted.digest;
+    bool same = held && held->service.digest == wanted.digest && !held->service.strangers;
     json_free(doc);
     service_clear(&wanted);
     if (!same) {

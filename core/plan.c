@@ -15,6 +15,9 @@
  * process that reports it. */
 enum { LABEL_MAX = 63, NOTE_MAX = 1024, INSTANCE_MAX = 128 };
 
+/* Of what others have put into a selector; what is beyond comes next time. */
+enum { STRANGERS_MAX = 16 * 1024 };
+
 #define POD_LABEL_INSTANCE "app.kubernetes.io/instance"
 #define POD_LABEL_NAME "app.kubernetes.io/name"
 
@@ -199,7 +202,8 @@ int plan_home_service(struct buf *out, const struct plan_service *s)
 {
     if (put_metadata(out, s, s->home) < 0 ||
         json_fmt(out, "},'spec':{'type':'ClusterIP','ipFamilyPolicy':'PreferDualStack',"
-                      "'selector':" PLAN_POD_SELECTOR ",") < 0) {
+                      "'selector':{" PLAN_POD_LABELS) < 0 ||
+        (s->strangers && buf_fmt(out, ",%s", s->strangers) < 0) || buf_fmt(out, "},") < 0) {
         return ERR;
     }
     return put_port(out, s->port, s->target_port);
@@ -316,6 +320,22 @@ static uint64_t service_digest(struct json_value object)
     return digest_of(parts, ARRAY_LEN(parts));
 }
 
+static char *strangers_of(struct json_value selector)
+{
+    struct buf out;
+    buf_init(&out, STRANGERS_MAX);
+    for (struct json_value m = json_first(selector); json_exists(m); m = json_next(m)) {
+        struct json_value key = json_key(m);
+        if (json_given(m) && !json_is(key, POD_LABEL_INSTANCE) && !json_is(key, POD_LABEL_NAME) &&
+            buf_fmt(&out, "%s%.*s:null", buf_len(&out) ? "," : "", STR_ARG(json_text(key))) < 0) {
+            break;
+        }
+    }
+    char *strangers = buf_len(&out) ? mem_strndup(buf_str(&out).p, buf_len(&out)) : NULL;
+    buf_free(&out);
+    return strangers;
+}
+
 static uint16_t port_of(struct json_value v)
 {
     int64_t port = 0;
@@ -348,6 +368,7 @@ int service_parse(struct service *service, struct json_value object, const char 
     }
     if (!json_is(json_get(spec, "type"), "ExternalName")) {
         struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
+        service->strangers = strangers_of(json_get(spec, "selector"));
         service->port = port_of(json_get(port, "port"));
         service->target_port = port_of(json_get(port, "targetPort"));
     }
@@ -362,6 +383,7 @@ void service_clear(struct service *service)
     free(service->created);
     free(service->cr_namespace);
     free(service->cr_name);
+    free(service->strangers);
     *service = (struct service){0};
 }
 
@@ -421,7 +443,7 @@ int plan_policy(struct buf *out, const struct plan_policy *p)
                  "'" PLAN_LABEL_HOME "':%s}",
                  name, p->home, p->home) < 0 ||
         (p->uid && json_fmt(out, ",'uid':%s", p->uid) < 0) ||
-        json_fmt(out, "},'spec':{'podSelector':{'matchLabels':" PLAN_POD_SELECTOR "},"
+        json_fmt(out, "},'spec':{'podSelector':{'matchLabels':{" PLAN_POD_LABELS "}},"
                       "'policyTypes':['Ingress'],'ingress':[{'from':[{'namespaceSelector':{") < 0 ||
         (p->from &&
          json_fmt(out, "'matchLabels':{'kubernetes.io/metadata.name':%s}", p->from) < 0) ||

@@ -22,9 +22,9 @@
 
 #define PLAN_MANAGER "tproxy"
 
-/* The pods of an installation. */
-#define PLAN_POD_SELECTOR                                                                          \
-    "{\"app.kubernetes.io/instance\":\"tproxy\",\"app.kubernetes.io/name\":\"tproxy\"}"
+/* By which the pods of an installation are selected: members of a JSON object. */
+#define PLAN_POD_LABELS                                                                            \
+    "\"app.kubernetes.io/instance\":\"tproxy\",\"app.kubernetes.io/name\":\"tproxy\""
 
 /* Bound of each of the objects below, octets: enough for a policy of 10,000 ports none of which is
  * the next of another. What appends one gives ERR when it does not fit; what it has appended by
@@ -77,9 +77,10 @@ struct plan_service {
     const char *domain; /* "cluster.local" */
     const struct cr *cr;
     const char *name;
-    uint16_t port;        /* that clients use */
-    uint16_t target_port; /* of our pods */
-    const char *uid;      /* of the Service that is there and is to be changed; NULL: a new one */
+    uint16_t port;         /* that clients use */
+    uint16_t target_port;  /* of our pods */
+    const char *uid;       /* of the Service that is there and is to be changed; NULL: a new one */
+    const char *strangers; /* in that one's selector; NULL: there are none */
 };
 
 /* Append the ClusterIP Service of the home namespace, and the ExternalName Service of the CR's. */
@@ -95,7 +96,10 @@ struct service {
         target_port; /* of our entry in `ports`; 0 for an ExternalName Service, or without
                                    such an entry */
     uint64_t digest; /* of all that we write into one: two that are equal here need no
-                                   write. What the API server and others add does not count */
+                                   write, unless there are strangers. What else the API server and
+                                   others add does not count */
+    char *strangers; /* what the selector asks of pods besides our labels, so that it finds none;
+                        NULL: nothing. As a merge patch takes it away: "\"app\":null" */
 };
 
 /* Fills *service from an object, also from one of the two above. ERR when it is none; *service is

@@ -130,8 +130,8 @@ def test_selectors(objects, deployment):
     assert len(services) == 2
     assert all(wanted == selector for wanted in [*services, policy["podSelector"]["matchLabels"]])
     source = (ROOT / "core/plan.h").read_text()
-    text = re.search(r"define PLAN_POD_SELECTOR[\s\\]+\"(.*)\"$", source, re.MULTILINE).group(1)
-    assert json.loads(text.replace('\\"', '"')) == selector
+    text = re.search(r"define PLAN_POD_LABELS[\s\\]+\"(.*)\"$", source, re.MULTILINE).group(1)
+    assert json.loads("{" + text.replace('\\"', '"') + "}") == selector
 
 
 def test_names_of_the_runbooks(objects, deployment):

@@ -397,6 +397,36 @@ static void test_services(void **state)
     }
 }
 
+/* What somebody has added to the selector is taken out; our labels are none of that. */
+static void test_strangers(void **state)
+{
+    (void)state;
+    struct service s;
+    struct buf out;
+    struct object o =
+        object_of("{'metadata':{'name':'mail','namespace':'home'},'spec':{'selector':{"
+                  "'a\\n\\u0062':'','app.kubernetes.io/name':'other','app':'x','gone':null}}}");
+    assert_int_equal(service_parse(&s, o.root, "home"), OK);
+    object_free(&o);
+    assert_string_equal(s.strangers, "\"a\\n\\u0062\":null,\"app\":null");
+
+    buf_init(&out, PLAN_OBJECT_MAX);
+    plan_a_service("mail");
+    service_plan.strangers = s.strangers;
+    assert_int_equal(put_home(&out), OK);
+    o = body_of(&out);
+    struct json_value selector = json_get(json_get(o.root, "spec"), "selector");
+    assert_true(json_is(json_get(selector, "app.kubernetes.io/name"), "tproxy"));
+    assert_int_equal(json_type(json_get(selector, "a\nb")), JSON_NULL);
+    assert_int_equal(json_type(json_get(selector, "app")), JSON_NULL);
+    service_clear(&s);
+    assert_int_equal(service_parse(&s, o.root, "home"), OK);
+    assert_null(s.strangers);
+    service_clear(&s);
+    object_free(&o);
+    buf_free(&out);
+}
+
 static struct service parse_service(int (*put)(struct buf *))
 {
     struct service s;
