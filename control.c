@@ -29,6 +29,9 @@
 
 enum { RUNNING_MAX = 64, STEPS_A_RUN = 16, ALL_PORTS = 65536 };
 
+/* "namespace/name" */
+enum { KEY_MAX = 2 * (CR_NAME_MAX + 1) };
+
 /* With this label on a namespace somebody hands it to the installation of that name. */
 #define NAMESPACE_LABEL "transparent-proxy.connectivity.api.sap/namespace"
 
@@ -128,12 +131,17 @@ void resource_read_again(struct resource *r)
 
 /* ---- resources ---- */
 
+static const char *key_of(char key[KEY_MAX], const char *namespace, const char *name)
+{
+    text_fmt(key, KEY_MAX, "%s/%s", namespace, name);
+    return key;
+}
+
 static struct resource *find_resource(const struct control *c, const char *namespace,
                                       const char *name)
 {
-    char key[2 * 256];
-    text_fmt(key, sizeof(key), "%s/%s", namespace, name);
-    struct map_entry *e = map_find(&c->by_key, key);
+    char key[KEY_MAX];
+    struct map_entry *e = map_find(&c->by_key, key_of(key, namespace, name));
     return e ? container_of(e, struct resource, by_key) : NULL;
 }
 
@@ -143,11 +151,10 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     if (r) {
         return r;
     }
-    size_t n = strlen(namespace) + 1 + strlen(name) + 1;
+    char key[KEY_MAX];
     r = mem_zalloc(sizeof(*r));
     r->control = c;
-    r->key = mem_alloc(n);
-    text_fmt(r->key, n, "%s/%s", namespace, name);
+    r->key = mem_strdup(key_of(key, namespace, name));
     r->namespace = mem_strdup(namespace);
     r->name = mem_strdup(name);
     list_init(&r->queued);
@@ -284,44 +291,54 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     struct control *c = r->control;
     uint16_t port = held->service.target_port;
     count_port(c, &held->service, -1);
+    map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
     service_clear(&held->service);
+    free(held->key);
     free(held);
     if (port && c->port_services[port]) {
         wake_port(c, port);
     }
 }
 
+static struct held_service *find_service(const struct control *c, const char *namespace,
+                                         const char *name)
+{
+    char key[KEY_MAX];
+    struct map_entry *e = map_find(&c->services, key_of(key, namespace, name));
+    return e ? container_of(e, struct held_service, by_key) : NULL;
+}
+
 struct held_service *resource_service(const struct resource *r, const char *namespace,
                                       const char *name)
 {
-    LIST_EACH (it, &r->services) {
-        struct held_service *held = container_of(it, struct held_service, link);
-        if (strcmp(held->service.namespace, namespace) == 0 &&
-            strcmp(held->service.name, name) == 0) {
-            return held;
-        }
-    }
-    return NULL;
+    struct held_service *held = find_service(r->control, namespace, name);
+    return held && held->resource == r ? held : NULL;
 }
 
-struct held_service *control_take_service(struct control *c, struct json_value object)
+static struct held_service *add_service(struct resource *r, const struct service *service)
 {
-    struct service service;
-    if (service_parse(&service, object, c->settings.home) != OK) {
-        return NULL;
+    struct control *c = r->control;
+    char key[KEY_MAX];
+    struct held_service *held = mem_zalloc(sizeof(*held));
+    held->resource = r;
+    held->key = mem_strdup(key_of(key, service->namespace, service->name));
+    held->round = c->followers[FOLLOW_SERVICES].round;
+    map_add(&c->services, &held->by_key, held->key);
+    list_append(&r->services, &held->link);
+    return held;
+}
+
+struct held_service *resource_hold_service(struct resource *r, struct service service)
+{
+    struct control *c = r->control;
+    struct held_service *held = find_service(c, service.namespace, service.name);
+    if (held && held->resource != r) { /* its labels were changed */
+        resource_wake(held->resource);
+        resource_drop_service(held->resource, held);
+        held = NULL;
     }
-    if (!service.cr_name) {
-        service_clear(&service);
-        return NULL;
-    }
-    struct resource *r = get_resource(c, service.cr_namespace, service.cr_name);
-    struct held_service *held = resource_service(r, service.namespace, service.name);
-    if (!held) {
-        held = mem_zalloc(sizeof(*held));
-        held->round = c->followers[FOLLOW_SERVICES].round;
-        list_append(&r->services, &held->link);
-    }
+    held = held ? held : add_service(r, &service);
     uint16_t port = held->service.target_port;
     count_port(c, &held->service, -1);
     service_clear(&held->service);
@@ -335,6 +352,19 @@ struct held_service *control_take_service(struct control *c, struct json_value o
     }
     resource_wake(r);
     return held;
+}
+
+struct held_service *control_take_service(struct control *c, struct json_value object)
+{
+    struct service service;
+    if (service_parse(&service, object, c->settings.home) != OK) {
+        return NULL;
+    }
+    if (!service.cr_name) {
+        service_clear(&service);
+        return NULL;
+    }
+    return resource_hold_service(get_resource(c, service.cr_namespace, service.cr_name), service);
 }
 
 /* ---- what the watches tell ---- */
@@ -433,12 +463,10 @@ static void on_service_gone(struct json_value object, void *arg)
     if (service_parse(&service, object, c->settings.home) != OK) {
         return;
     }
-    struct resource *r =
-        service.cr_name ? find_resource(c, service.cr_namespace, service.cr_name) : NULL;
-    struct held_service *held = r ? resource_service(r, service.namespace, service.name) : NULL;
+    struct held_service *held = find_service(c, service.namespace, service.name);
     if (held && strcmp(held->service.uid, service.uid) == 0) {
-        resource_drop_service(r, held);
-        resource_wake(r);
+        resource_wake(held->resource);
+        resource_drop_service(held->resource, held);
     }
     service_clear(&service);
 }
@@ -624,6 +652,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     list_init(&c->queue);
     map_init(&c->by_key);
     map_init(&c->by_name);
+    map_init(&c->services);
     task_init(&c->pump);
     c->ports = ports_new(loop, &ports);
     c->port_services = mem_zalloc(ALL_PORTS * sizeof(c->port_services[0]));
@@ -667,6 +696,7 @@ void control_free(struct control *c)
     store_clear(&c->policies_held);
     map_free(&c->by_key);
     map_free(&c->by_name);
+    map_free(&c->services);
     ports_free(c->ports);
     free(c->port_services);
     free((char *)c->settings.home);

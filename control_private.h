@@ -54,7 +54,10 @@ struct space {
 
 /* A Service of ours that is there. */
 struct held_service {
-    struct list link; /* on its resource's list */
+    struct map_entry by_key; /* "namespace/name" */
+    struct list link;        /* on its resource's list */
+    struct resource *resource;
+    char *key;
     uint64_t round;
     struct service service;
 };
@@ -155,6 +158,7 @@ struct control {
 
     struct map by_key, by_name;
     struct list resources;
+    struct map services; /* of all resources */
     struct list queue;
     size_t running;
     size_t unsettled; /* present resources that have not settled yet */
@@ -204,6 +208,10 @@ void resource_wake_namesakes(struct resource *r);
 /* Take in an object that is there. NULL: it is not ours, or no such object. */
 struct held_service *control_take_service(struct control *control, struct json_value object);
 struct resource *control_take_resource(struct control *control, struct json_value object);
+
+/* Puts a Service on its list, in the place of what was known under that name, of another resource
+ * too. What is in it changes hands. */
+struct held_service *resource_hold_service(struct resource *r, struct service service);
 void resource_drop_service(struct resource *r, struct held_service *held);
 
 /* ---- reconcile.c ---- */

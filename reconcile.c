@@ -833,16 +833,12 @@ static void looked_at(struct resource *r, struct json_value object)
         taken(r, object);
         return;
     }
-    struct json_value uid = json_get(json_get(object, "metadata"), "uid");
-    char *text = json_strdup(uid, NULL);
-    log_line(LOG_INFO, "control", "%s: the Service %s/%s is taken over", r->key,
-             r->operand_namespace, r->operand_name);
-    struct held_service *held = mem_zalloc(sizeof(*held));
-    held->round = c->followers[FOLLOW_SERVICES].round;
-    held->service.namespace = mem_strdup(r->operand_namespace);
-    held->service.name = mem_strdup(r->operand_name);
-    held->service.uid = text ? text : mem_strdup("");
-    list_append(&r->services, &held->link);
+    struct service service;
+    if (service_parse(&service, object, c->settings.home) == OK) {
+        log_line(LOG_INFO, "control", "%s: the Service %s/%s is taken over", r->key,
+                 service.namespace, service.name);
+        resource_hold_service(r, service);
+    }
 }
 
 static void service_went(struct resource *r)
