@@ -11,8 +11,10 @@ struct token;
 /* Which destination. Only read during the call. */
 struct dest_ref {
     const char *name;
-    const char *instance; /* of the Destination service; NULL: none is named and there is no
-                             default */
+    const char *instance;    /* of the Destination service; NULL: none is named and there is no
+                                default */
+    const char *unsupported; /* a field of the CR that no source honours: without it the mailbox may
+                                be another one, so sessions are refused. NULL: there is none */
 };
 
 /* What for. */

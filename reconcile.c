@@ -165,6 +165,7 @@ static struct dest_ref ref_of(const struct resource *r)
     return (struct dest_ref){
         .name = r->cr.destination,
         .instance = r->cr.instance ? r->cr.instance : config_of(r)->default_instance,
+        .unsupported = r->cr.unsupported,
     };
 }
 

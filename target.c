@@ -60,6 +60,7 @@ void target_refer(struct target *target, const struct dest_ref *ref)
     struct dest_ref copy = {
         .name = mem_strdup(ref->name),
         .instance = ref->instance ? mem_strdup(ref->instance) : NULL,
+        .unsupported = ref->unsupported,
     };
     drop_ref(target);
     target->ref = copy;
