@@ -14,14 +14,14 @@ import pytest
 from harness.backend import Backend, Pop3
 from harness.certs import Certificates
 from harness.destination_service import DestinationService
-from harness.dovecot import Dovecot
+from harness.dovecot import Dovecot, Mailbox
 from harness.image import Image
 from harness.installation import ClusterTproxy, Installation
 from harness.kube import Kube
 from harness.messages import varied_messages
 from harness.oauth import OAuthServer, Provider
 from harness.secret_registry import Secrets
-from harness.tproxy import ROOT, Program, Tproxy
+from harness.tproxy import ROOT, Program, Tproxy, destination
 from harness.util import work_directory
 
 BUILDS = {
@@ -197,6 +197,28 @@ def installation(kube, destination_service) -> Installation:
     """tproxy's manifests in an empty cluster, without a configuration."""
     kube.reset()
     return Installation(kube, destination_service)
+
+
+@pytest.fixture
+def namespace(installation) -> str:
+    """That of an application."""
+    return installation.kube.namespace()
+
+
+@pytest.fixture
+def add_destination(installation, oauth_dovecot):
+    """Makes destinations, each with a mailbox of its own. Unless there are messages it holds one,
+    which names it."""
+
+    def add(name: str, messages: list[bytes] = (), **properties: object) -> Mailbox:
+        mail = oauth_dovecot.mailbox(messages or [f"Subject: {name}\r\n\r\n".encode()])
+        own = {"mail__user": mail.user, "mail__password": mail.password, **properties}
+        installation.service.destinations[name] = destination(
+            name, oauth_dovecot.host, oauth_dovecot.pop3, **own
+        )
+        return mail
+
+    return add
 
 
 @pytest.fixture

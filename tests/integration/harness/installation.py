@@ -27,12 +27,15 @@ def destination_cr(name: str, namespace: str, destination: str, **spec: object) 
     }
 
 
-def transparent_proxy(*instances: str, name: str = "transparent-proxy", **config: object) -> dict:
-    """With a Secret of its name for each instance; the first one is the default."""
+def transparent_proxy(
+    *instances: str, name: str = "transparent-proxy", key: str | None = "key", **config: object
+) -> dict:
+    """With a Secret of its name for each instance; the first one is the default. key: the entry of
+    the Secrets; None: one for each field."""
     service = {
         "defaultInstanceName": instances[0] if instances else None,
         "instances": [
-            {"name": instance, "serviceCredentials": {"secretName": instance, "secretKey": "key"}}
+            {"name": instance, "serviceCredentials": {"secretName": instance, "secretKey": key}}
             for instance in instances
         ],
     }
@@ -68,11 +71,11 @@ class Installation:
         self.key = service.service_key()
         kube.kubectl("apply", "-k", str(MANIFESTS))
 
-    def configure(self, **config: object) -> None:
-        """One instance, and its key."""
+    def configure(self, key: str | None = "key", **config: object) -> None:
+        """One instance, and its service key. key: as in transparent_proxy."""
         self.kube.apply(
-            key_secret(INSTANCE, HOME, self.key, "key"),
-            transparent_proxy(INSTANCE, **config),
+            key_secret(INSTANCE, HOME, self.key, key),
+            transparent_proxy(INSTANCE, key=key, **config),
         )
 
     def mode(self, directory: Path, url: str = "") -> dict[str, str]:
@@ -125,14 +128,17 @@ class Installation:
     def target_port(self, name: str) -> int:
         return self.service_of(HOME, name)["spec"]["ports"][0]["targetPort"]
 
+    def policies(self) -> dict[str, dict]:
+        """Our NetworkPolicies by name."""
+        path = f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies?{OURS}"
+        return {item["metadata"]["name"]: item for item in self.kube.items(path)}
+
     def events(self, namespace: str) -> list[dict]:
         return self.kube.items(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
 
     def ours(self) -> list[str]:
         """Names of all objects that carry our labels."""
-        found = self.kube.items(f"/api/v1/services?{OURS}")
-        path = f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies"
-        found += self.kube.items(f"{path}?{OURS}")
+        found = self.kube.items(f"/api/v1/services?{OURS}") + list(self.policies().values())
         return sorted(
             f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found
         )

@@ -85,10 +85,10 @@ class Program:
 
 class Tproxy:
     """One running proxy, here on a directory of destinations. An argument that is "" is left out, so
-    that a flag can do without. On leaving the context it is told to stop
-    and must end with exit code 0, without a word from a sanitizer."""
+    that a flag can do without; with None the flag itself is. On leaving the context it is told to
+    stop and must end with exit code 0, without a word from a sanitizer."""
 
-    def __init__(self, program: Program, directory: Path, *arguments: str):
+    def __init__(self, program: Program, directory: Path, *arguments: str | None):
         self.program = program
         self.directory = directory / "destinations"
         self.directory.mkdir()
@@ -101,6 +101,7 @@ class Tproxy:
         self._format = "json"
         self._arguments = arguments
         self._process: subprocess.Popen | None = None
+        self._expected_code = 0
         self._readers: list[threading.Thread] = []
         self._reading = threading.Event()
         self._reading.set()
@@ -125,7 +126,8 @@ class Tproxy:
         given = dict(zip(self._arguments[::2], self._arguments[1::2], strict=True))
         options = {**defaults, **given}
         self._format = options["--log-format"]
-        words = [word for option in options.items() for word in option if word]
+        kept = [option for option in options.items() if option[1] is not None]
+        words = [word for option in kept for word in option if word]
         self._process = self.program.spawn(*words)
         for stream, take in (
             (self._process.stdout, self._take_printed),
@@ -155,9 +157,9 @@ class Tproxy:
         self._process.stderr.close()
         complaints = "\n".join(self.unparsed)
         if kind is None:
-            assert code == 0, f"exit code {code}\n{complaints}\n{self.tail()}"
+            assert code == self._expected_code, f"exit code {code}\n{complaints}\n{self.tail()}"
             assert not complaints, f"not JSON on stderr:\n{complaints}"
-        elif code != 0 or complaints:
+        elif code != self._expected_code or complaints:
             print(f"tproxy: exit code {code}\n{complaints}")
 
     def running(self) -> bool:
@@ -168,6 +170,12 @@ class Tproxy:
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self.signal(signal.SIGKILL)
+        self._expected_code = -signal.SIGKILL
+        self._process.wait(PATIENCE)
 
     @property
     def pid(self) -> int:
@@ -249,8 +257,10 @@ class Tproxy:
     def wait_log(self, message: str, count: int = 1, start: int = 0, **fields) -> dict:
         """The count-th log line with this msg and these fields."""
         return self.logs.wait(
-            lambda line: line.get("msg") == message
-            and all(line.get(key) == value for key, value in fields.items()),
+            lambda line: (
+                line.get("msg") == message
+                and all(line.get(key) == value for key, value in fields.items())
+            ),
             f"the log line {message!r} with {fields}",
             count=count,
             start=start,
