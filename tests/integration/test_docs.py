@@ -3,6 +3,7 @@ error texts are those of the sources, and the commands in them work."""
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -13,9 +14,11 @@ import pytest
 from harness.backend import Pop3
 from harness.clients import RawClient
 from harness.documents import BLOCK, blocks, section, stand_in, text_of
+from harness.installation import MANIFESTS
 from harness.messages import on_the_wire
-from harness.tproxy import ROOT, TARGET_LINE
-from harness.util import PATIENCE, Feed
+from harness.samples import HOME
+from harness.tproxy import ROOT, TARGET_LINE, destination
+from harness.util import NOBODY, PATIENCE, Feed, is_root, until
 
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FOLDERS = (".", "core", "lib")
@@ -26,10 +29,18 @@ def code_spans(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
 
 
+def rows(text: str) -> list[list[str]]:
+    """The cells of all tables, without headings."""
+    lines = re.findall(r"^\|(.*)\|$", text, re.MULTILINE)
+    table = [[cell.strip() for cell in line.split("|")] for line in lines]
+    rules = {i for i, row in enumerate(table) if row[0] == "---"}
+    return [row for i, row in enumerate(table) if not {i, i + 1} & rules]
+
+
 def first_cells(text: str) -> list[str]:
     """The code in the first column of the tables."""
-    rows = re.findall(r"^\| (`[^|]*?) \|", text, re.MULTILINE)
-    return [span for row in rows for span in re.findall(r"`([^`]+)`", row)]
+    found = re.findall(r"^\| (`[^|]*?) \|", text, re.MULTILINE)
+    return [span for row in found for span in re.findall(r"`([^`]+)`", row)]
 
 
 # --- sources ---
@@ -152,6 +163,83 @@ def test_targets_of_make():
             if re.fullmatch(r"[a-z][a-z-]*", word)
         }
     assert said == there
+    table = first_cells(section("README.md", "Building and testing"))
+    assert {cell.removeprefix("make ") for cell in table} - {"make"} == there
+
+
+# --- what the controller says and writes ---
+
+
+def test_reasons():
+    """Every reason of the condition Available has its remedy."""
+    source = text_of("core/destination.c")
+    verdicts = source[source.index("reasons[][2]") : source.index("verdict_reason")]
+    there = set(re.findall(r'\[VERDICT_\w+\] =\s+\{"([\w-]+)"', verdicts))
+    controller = text_of("reconcile.c")
+    prefix = re.search(r'define REASON_PREFIX "(.*)"', controller).group(1)
+    for call in re.findall(r'plan_failure\([^,]+,\s+([^,]+),', controller):
+        there.add(call.replace("REASON_PREFIX", f'"{prefix}"').replace('" "', "").strip('"'))
+    assert len(there) > 12, "the sources are no longer understood"
+    said = first_cells(section("docs/troubleshooting.md", "The condition Available"))
+    assert sorted(said) == sorted(there)
+
+
+def test_status_of_the_configuration():
+    """Its states, and the conditions with their reasons."""
+    config, configure = text_of("core/config.c"), text_of("configure.c")
+    names = re.findall(r'\[(CONFIG_\w+)\] = "(\w+)"', config)
+    states = {name for constant, name in names if re.search(rf"\b{constant}\b", configure)}
+    reasons = {
+        reason
+        for line in re.findall(r"\.reason = (.*)", configure)
+        for reason in re.findall(r'"(\w+)"', line)
+    }
+    types = set(re.findall(r'\.type = "(\w+)"', configure))
+    text = section("docs/troubleshooting.md", "The TransparentProxy object")
+    said = [re.findall(r"`(\w+)`", cell) for row in rows(text) for cell in row[:2]]
+    assert {word for words in said for word in words} == states | reasons | types
+
+
+def test_keys_without_effect():
+    """The document has them, with the values that need no remark, and knows which are to come."""
+    source = text_of("core/config.c")
+    for name, value in re.findall(r'#define (\w+) ("config[\w.]+")', source):
+        source = source.replace(f'{name} "', value[:-1])
+    there = {
+        key: (json.loads(f'"{same}"') if same else "", what == "later")
+        for key, same, what in re.findall(
+            r'\{"([\w.-]+)", (?:NULL|"((?:[^"\\]|\\.)*)"), (never|later)\}', source
+        )
+    }
+    for key in re.findall(r'ignore\(r, place, "([\w.]+)", NULL, later\)', source):
+        there[f"config.integration.destinationService.instances[].{key}"] = ("", True)
+    assert re.search(r"ignore\(r, &r->spec, mode, NULL, later\)", source)
+    there["config.tenantMode"] = ("dedicated", True)
+    said = {
+        key: (same.strip("`"), "not yet" in why)
+        for keys, same, why in rows(section("docs/configuration.md", "Keys without effect"))
+        for key in re.findall(r"`([^`]+)`", keys)
+    }
+    assert said == there
+
+
+def test_labels_of_what_is_written():
+    there = set(re.findall(r'#define PLAN_LABEL_\w+ "(.*?)"', text_of("core/plan.h")))
+    assert there <= set(code_spans(section("docs/operations.md", "What it writes")))
+
+
+def test_pages_of_the_admin_port():
+    there = re.findall(r'\{"(/\w+)", \w+\}', text_of("admin.c"))
+    assert first_cells(section("docs/operations.md", "Admin port")) == there
+
+
+def test_what_the_pod_waits_for():
+    """The texts of /readyz."""
+    kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("control.c"))
+    others = re.findall(r'\*why = "(.*?)"', text_of("configure.c"))
+    others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("report.c"))
+    there = {f"waiting for {what}" for what in kinds + others} | {"shutting down"}
+    assert set(first_cells(section("docs/troubleshooting.md", "The pod is not ready"))) == there
 
 
 # --- the running program ---
@@ -190,6 +278,16 @@ def test_metrics(tproxy):
     )
     assert {name for name, _ in rows} == there
     assert dict(rows) == kinds
+
+
+@pytest.mark.one_build
+def test_metrics_of_the_kubernetes_api(installation, cluster_tproxy):
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    until(lambda: cluster_tproxy.http("/metrics")[0] == 200, "the metrics to be served")
+    _, page = cluster_tproxy.http("/metrics")
+    there = dict(re.findall(r"^# TYPE (tproxy_kube\w+) (\w+)$", page, re.MULTILINE))
+    text = section("docs/operations.md", "Metrics of the Kubernetes API")
+    assert {name.strip("`"): kind for name, kind, _ in rows(text)} == there
 
 
 @pytest.mark.one_build
@@ -234,7 +332,8 @@ NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL")
 CONVERSION = re.compile(r"%(?:\.\*|0?\.?\d+)?[lz]*[dugsX]|%%")
 # What stands for something in the document; numbers may be computed, and dots are for more.
 PLACEHOLDER = re.compile(
-    r"\b(?:HOST|DIR|NAMES?|ADDRESS|ISSUER|FILE|DATE|REASON|WHAT|PORT|CODE|TEXT|N)\b"
+    r"\b(?:HOST|DIR|NAMES?|NAMESPACE|ADDRESS|ISSUER|FILE|DATE|REASON|WHAT|PORT|CODE|TEXT|N)\b"
+    r"|\b(?:FIELD|KEY)\b"
     r"|\.\.\.|\d+|\"\+OK\"|\(SERVFAIL\)|\bit\b|TLS handshake|a loopback address"
 )
 
@@ -276,7 +375,10 @@ def test_every_error_is_explained():
     assert not missing
 
 
-def test_every_explained_error_exists():
+@pytest.mark.parametrize(
+    "name, heading", [("docs/pop3.md", "Every error"), ("docs/troubleshooting.md", "The Secret")]
+)
+def test_every_explained_error_exists(name, heading):
     paths = [p for where in FOLDERS for p in (ROOT / where).glob("*.c")]
     # Conversions away, adjacent literals together.
     sources = " ".join(
@@ -286,7 +388,7 @@ def test_every_explained_error_exists():
     )
     flat = " ".join(CONVERSION.sub(" ", sources).split())
     missing = []
-    for cell in first_cells(section("docs/pop3.md", "Every error")):
+    for cell in first_cells(section(name, heading)):
         parts = PLACEHOLDER.split(cell)
         for part in (part.strip(' ":;,()') for part in parts):
             if len(part) > 3 and " ".join(part.split()) not in flat:
@@ -346,7 +448,7 @@ def test_commands_of_operations(tproxy, directory):
     stand_in(directory, "bin/tproxy", f'exec {tproxy.program.path} "$@" --control {tproxy.control}')
     address = f'"$(echo "$2" | sed s/:9494/:{tproxy.admin_port()}/)"'
     stand_in(directory, "bin/curl", f'PATH=${{PATH#*:}}; exec curl "$1" -f {address}')
-    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if is_root() else {}
     for commands in blocks("docs/operations.md", "sh"):
         done = subprocess.run(
             ["bash", "-euc", commands],
@@ -386,3 +488,85 @@ def test_dialogues(tproxy, backend, number, dialogue):
                 assert client.line().startswith(b"+OK"), line
             else:
                 assert client.line().decode().rstrip() == text
+
+
+# Here are no nodes: what kubectl would ask of the pod is asked of the program.
+KUBECTL = """
+case $1 in
+logs) exec cat {log} ;;
+exec) while [ "$1" != -- ]; do shift; done; shift 2; exec {tproxy} "$@" --control {control} ;;
+get) [ "$2" = --raw ] && exec curl -fsS "http://127.0.0.1:{port}/${{3##*/}}" ;;
+esac
+exec {kubectl} "$@"
+"""
+
+
+@pytest.fixture
+def orders(installation, cluster_tproxy) -> str:
+    """The namespace of the documents, with the sample of a Destination resource."""
+    name = "example-dest-pop3"
+    installation.service.destinations[name] = destination(name, "127.0.0.1", 110)
+    installation.kube.kubectl("create", "namespace", "orders")
+    sample = MANIFESTS / "samples/destination.yaml"
+    installation.kube.kubectl("apply", "-n", "orders", "-f", str(sample))
+    installation.available("orders", name)
+    return "orders"
+
+
+def run_commands(installation, directory: Path, commands: str) -> str:
+    """In the directory of the repository."""
+    done = subprocess.run(
+        ["bash", "-euc", commands],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "HOME": str(directory),
+            "KUBECONFIG": str(installation.kube.kubeconfig),
+            "PATH": f"{directory}/bin:{installation.kube.programs}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, f"{commands}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.one_build
+def test_commands_of_troubleshooting(installation, cluster_tproxy, orders, directory):
+    log = directory / "log"
+    log.write_bytes(cluster_tproxy.everything_said())
+    user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups " if is_root() else ""
+    script = KUBECTL.format(
+        log=log,
+        tproxy=user + str(cluster_tproxy.program.path),
+        control=cluster_tproxy.control,
+        port=cluster_tproxy.admin_port(),
+        kubectl=installation.kube.programs / "kubectl",
+    )
+    stand_in(directory, "bin/kubectl", script)
+    for commands in blocks("docs/troubleshooting.md", "sh"):
+        output = run_commands(installation, directory, commands)
+        assert "ConfigurationSuccessful" in output or "describe" not in commands
+
+
+def test_uninstalling(installation, cluster_tproxy, orders, directory):
+    """Everything of ours goes, while tproxy runs and when it does not, and nothing of others."""
+    other = {"name": "other", "labels": {"app.kubernetes.io/managed-by": "somebody"}}
+    installation.kube.create(
+        f"/api/v1/namespaces/{HOME}/services", {"metadata": other, "spec": {"ports": [{"port": 80}]}}
+    )
+    text = section("docs/install.md", "Uninstall")
+    take_back, uninstall = [body for word, body in BLOCK.findall(text) if word == "sh"][:2]
+    run_commands(installation, directory, take_back)
+    until(lambda: not installation.ours(), "everything to be taken back")
+    until(lambda: not installation.condition(orders, "example-dest-pop3"), "the condition to go")
+
+    installation.configure(managedNamespacesMode="all")
+    installation.available(orders, "example-dest-pop3")
+    cluster_tproxy.__exit__(None)
+    assert installation.ours()
+    (command,) = re.findall(r"^kubectl delete services(?:.*\\\n)*.*\n", uninstall, re.MULTILINE)
+    run_commands(installation, directory, command)
+    assert not installation.ours()
+    assert installation.service_of(HOME, "other")

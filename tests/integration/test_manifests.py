@@ -480,31 +480,40 @@ def test_status_of_the_configuration(installed, configured):
             installed.patch(f"{CONFIGURATION}/status", {"status": {**status, **wrong}})
 
 
+def leaves(schema: dict, path: str = "") -> dict[str, str]:
+    """The descriptions of all that is neither an object nor an array."""
+    if schema["type"] == "array":
+        return leaves(schema["items"], path + "[]")
+    if not schema.get("properties"):
+        return {path.removeprefix("."): schema.get("description", "")}
+    found = {}
+    for key, each in schema["properties"].items():
+        found |= leaves(each, f"{path}.{key}")
+    return found
+
+
+def spec_of(objects: list[dict], crd: str) -> dict:
+    (version,) = only(objects, "CustomResourceDefinition", crd)["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
 def test_documented_keys_are_those_of_the_schema(objects):
-    """`kubectl explain` and docs/install.md say the same, defaults included."""
-
-    def leaves(schema: dict, path: str) -> dict[str, str]:
-        if schema["type"] == "array":
-            return leaves(schema["items"], path + "[]")
-        if schema["type"] != "object":
-            return {path.removeprefix("."): schema.get("description", "")}
-        found = {}
-        for key, each in schema["properties"].items():
-            found |= leaves(each, f"{path}.{key}")
-        return found
-
-    crd = only(objects, "CustomResourceDefinition", "transparentproxies.operator.kyma-project.io")
-    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    described = leaves(schema["properties"]["config"], "")
-    rows = dict(
-        re.findall(
-            r"^\| `(.*?)` \| (.*?) \|", section("docs/install.md", "Configure"), re.MULTILINE
-        )
-    )
+    """`kubectl explain` and docs/configuration.md say the same, defaults included."""
+    spec = spec_of(objects, "transparentproxies.operator.kyma-project.io")
+    described = leaves(spec["properties"]["config"])
+    text = section("docs/configuration.md", "Keys that have an effect")
+    rows = dict(re.findall(r"^\| `(.*?)` \| (.*?) \|", text, re.MULTILINE))
     assert rows.keys() == described.keys()
     for key, default in rows.items():
         if default not in ("none", "required", "the home namespace"):
             assert default.strip("`") in described[key], key
+
+
+def test_documented_fields_are_those_of_the_schema(objects):
+    there = leaves(spec_of(objects, "destinations.destination.connectivity.api.sap"), "spec")
+    text = section("docs/destinations.md", "A Destination resource")
+    said = {name for name in re.findall(r"`(spec\.[\w.]+)`", text)}
+    assert said == {re.sub(r"\[\].*", "", field) for field in there}
 
 
 # --- samples ---
