@@ -691,6 +691,9 @@ static int compare_key(const void *key, const void *element)
 static const struct destination *find_destination(const struct local *l, const char *name)
 {
     char key[DESTINATION_NAME_MAX + 2];
+    if (strlen(name) > DESTINATION_NAME_MAX) {
+        return NULL; /* a CR may name what no destination can be called */
+    }
     text_fmt(key, sizeof(key), "/%s", name);
     const struct content *found =
         l->n_table ? bsearch(key, l->table, l->n_table, sizeof(l->table[0]), compare_key) : NULL;

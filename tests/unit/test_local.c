@@ -588,6 +588,23 @@ static void test_source(void **state)
     assert_non_null(two);
 }
 
+/* A CR may name a destination with more octets than a destination's name can have. */
+static void test_source_long_name(void **state)
+{
+    char name[DESTINATION_NAME_MAX + 2];
+    (void)state;
+    memset(name, 'n', sizeof(name) - 1);
+    name[DESTINATION_NAME_MAX] = '\0';
+    write_dest("a.json", name, "a.example");
+    start();
+    expect("+n");
+    assert_true(local_has(local, name));
+
+    name[DESTINATION_NAME_MAX] = 'n';
+    name[DESTINATION_NAME_MAX + 1] = '\0';
+    assert_false(local_has(local, name));
+}
+
 #define SECRET                                                                                     \
     "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"key\"%s},"          \
     " \"stringData\": {\"clientsecret\": \"%s\"}}"
@@ -648,6 +665,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_source_long_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
