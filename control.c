@@ -296,6 +296,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     service_clear(&held->service);
     free(held->key);
     free(held);
+    resource_wake_namesakes(r);
     if (port && c->port_services[port]) {
         wake_port(c, port);
     }
@@ -314,6 +315,12 @@ struct held_service *resource_service(const struct resource *r, const char *name
 {
     struct held_service *held = find_service(r->control, namespace, name);
     return held && held->resource == r ? held : NULL;
+}
+
+struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name)
+{
+    struct held_service *held = find_service(r->control, namespace, name);
+    return held && held->resource != r ? held->resource : NULL;
 }
 
 static struct held_service *add_service(struct resource *r, const struct service *service)
@@ -530,7 +537,7 @@ static void take_space(struct control *c, struct stored *stored, struct json_val
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
         if (strcmp(r->namespace, stored->name) == 0) {
-            resource_wake(r);
+            resource_wake_namesakes(r);
         }
     }
 }

@@ -202,6 +202,9 @@ bool resource_managed(const struct resource *r);
 struct held_service *resource_service(const struct resource *r, const char *namespace,
                                       const char *name);
 
+/* Another resource that has the Service of this name; NULL: none. */
+struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name);
+
 /* CRs of its name in other namespaces want the same Service: what happens to one concerns all. */
 void resource_wake_namesakes(struct resource *r);
 

@@ -611,6 +611,7 @@ static enum decision decide_name(struct resource *r, struct condition *c)
 {
     const struct resource *older = NULL;
     const char *objection = plan_name_objection(r->name);
+    struct resource *rival = resource_rival(r, r->control->settings.home, r->name);
     if (!r->control->settings.in_cluster) {
         return DECISION_SERVE;
     }
@@ -632,6 +633,10 @@ static enum decision decide_name(struct resource *r, struct condition *c)
                      "one",
                      r->name, older->namespace);
         return DECISION_REFUSE;
+    }
+    if (rival) { /* it has lost the name, and gives up its Service: that wakes us */
+        resource_wake(rival);
+        return DECISION_WAIT;
     }
     return DECISION_SERVE;
 }
@@ -828,6 +833,10 @@ static void looked_at(struct resource *r, struct json_value object)
     struct control *c = r->control;
     control_take_service(c, object);
     if (resource_service(r, r->operand_namespace, r->operand_name)) {
+        return;
+    }
+    if (resource_rival(r, r->operand_namespace, r->operand_name)) {
+        try_later(r);
         return;
     }
     if (!r->cr.adopt || !service_is_alias(object)) {

@@ -1,0 +1,164 @@
+"""Whose a name is, and whose a port: Services of one name can be wanted by two, or be impossible."""
+
+import contextlib
+import time
+
+import pytest
+
+from harness.clients import RawClient
+from harness.installation import CRS, Installation, destination_cr, list_and_fetch
+from harness.samples import HOME
+from harness.util import until
+
+DUPLICATE = "ConfigurationError-DuplicateDestinationCustomResource"
+
+
+def next_second() -> None:
+    """The API tells the age of objects in whole seconds."""
+    now = int(time.time())
+    until(lambda: int(time.time()) > now, "the next second")
+
+
+def told(installation: Installation, namespace: str) -> set[str]:
+    """The reasons of all Events."""
+    return {event["reason"] for event in installation.events(namespace)}
+
+
+# --- one name in two namespaces ---
+
+
+@pytest.fixture
+def rivals(installation, add_destination):
+    """Two CRs "mail-a": makes the older one and then the younger; their namespaces and mailboxes.
+    That of the older one comes last in the alphabet."""
+    mails = {name: add_destination(name) for name in ("older", "younger")}
+    younger, older = sorted(installation.kube.namespace() for _ in mails)
+
+    def make() -> tuple[str, str, dict]:
+        installation.kube.apply(destination_cr("mail-a", older, "older"))
+        next_second()
+        installation.kube.apply(destination_cr("mail-a", younger, "younger"))
+        return older, younger, mails
+
+    return make
+
+
+def test_older_one_keeps_the_name(installation, cluster_tproxy, rivals):
+    older, younger, mails = rivals()
+    port = installation.available(older, "mail-a")
+    condition = installation.wait_condition(younger, "mail-a", DUPLICATE)
+    assert condition["status"] == "False"
+    assert f'"{older}"' in condition["message"]
+    assert installation.service_of(younger, "mail-a") is None
+    assert list_and_fetch(port) == mails["older"].files()
+
+    installation.kube.delete(f"{CRS}/namespaces/{older}/destinations/mail-a")
+    port = installation.available(younger, "mail-a")
+    assert list_and_fetch(port) == mails["younger"].files()
+    assert installation.service_of(older, "mail-a") is None
+    assert told(installation, younger) == {DUPLICATE, "ConfigurationSuccessful"}
+
+
+def test_older_one_was_there_before_the_program(installation, make_cluster_tproxy, rivals):
+    installation.configure()
+    older, younger, mails = rivals()
+    make_cluster_tproxy(installation).ready()
+    assert list_and_fetch(installation.target_port("mail-a")) == mails["older"].files()
+    assert installation.condition(older, "mail-a")["status"] == "True"
+    assert installation.condition(younger, "mail-a")["reason"] == DUPLICATE
+
+
+def test_older_one_is_not_for_us(installation, cluster_tproxy, rivals):
+    """It is another proxy's business, and does not make a Service of ours."""
+    installation.service.destinations["older"] = {"Type": "HTTP", "URL": "http://localhost"}
+    older, younger, mails = rivals()
+    assert list_and_fetch(installation.available(younger, "mail-a")) == mails["younger"].files()
+    assert not installation.condition(older, "mail-a")
+
+
+def test_older_one_becomes_ours_and_ceases_to_be(installation, make_cluster_tproxy, rivals):
+    """By the label on its namespace. The name goes to it, and back."""
+    label = "transparent-proxy.connectivity.api.sap/namespace"
+    installation.configure(managedNamespacesMode="labelSelector")
+    make_cluster_tproxy(installation).ready()
+    older, younger, mails = rivals()
+
+    def set_label(namespace: str, value: str | None) -> None:
+        path = f"/api/v1/namespaces/{namespace}"
+        installation.kube.patch(path, {"metadata": {"labels": {label: value}}})
+
+    set_label(younger, HOME)
+    assert list_and_fetch(installation.available(younger, "mail-a")) == mails["younger"].files()
+    set_label(older, HOME)
+    assert list_and_fetch(installation.available(older, "mail-a")) == mails["older"].files()
+    installation.wait_condition(younger, "mail-a", DUPLICATE)
+    set_label(older, None)
+    assert list_and_fetch(installation.available(younger, "mail-a")) == mails["younger"].files()
+    until(lambda: not installation.condition(older, "mail-a"), "the condition to be withdrawn")
+    assert told(installation, older) == {"ConfigurationSuccessful"}
+    assert told(installation, younger) == {DUPLICATE, "ConfigurationSuccessful"}
+
+
+# --- names of Services ---
+
+
+@pytest.mark.parametrize(
+    "name, objection",
+    [
+        ("1abc", "it does not begin with a letter"),
+        ("mail.a", "it contains a dot"),
+        ("a" * 64, "it is longer than 63 characters"),
+    ],
+)
+@pytest.mark.one_build
+def test_name_that_is_none_of_a_service(
+    installation, cluster_tproxy, add_destination, namespace, name, objection
+):
+    add_destination("mail")
+    installation.kube.apply(destination_cr(name, namespace, "mail"))
+    condition = installation.wait_condition(namespace, name, "ServiceCreationFailed")
+    assert condition["status"] == "False"
+    assert f'"{name}"' in condition["message"]
+    assert condition["message"].endswith(objection)
+    assert not installation.ours()
+
+
+@pytest.mark.one_build
+def test_longest_name(installation, cluster_tproxy, add_destination, namespace):
+    mail = add_destination("mail")
+    name = "a" * 63
+    installation.kube.apply(destination_cr(name, namespace, "mail"))
+    assert list_and_fetch(installation.available(namespace, name)) == mail.files()
+
+
+# --- one port of two Services ---
+
+
+def test_shared_port(installation, make_cluster_tproxy, add_destination, namespace):
+    """Two Services carry one target port when the program starts. The older one keeps it; nobody is
+    led to the wrong mailbox, not even for a moment."""
+    kube = installation.kube
+    mails = {name: add_destination(name) for name in ("older", "another")}
+    installation.configure()
+    first = make_cluster_tproxy(installation).ready()
+    for name in mails:
+        kube.apply(destination_cr(name, namespace, name))
+        port = installation.available(namespace, name)
+        next_second()
+    first.kill()
+    older = f"/api/v1/namespaces/{HOME}/services/older"
+    ports = kube.get(older)["spec"]["ports"]
+    kube.patch(older, {"spec": {"ports": [{**ports[0], "targetPort": port}]}})
+
+    make_cluster_tproxy(installation)
+
+    def has_another() -> bool:
+        with contextlib.suppress(ConnectionRefusedError), RawClient(port) as client:
+            assert client.command(b"STAT").startswith(b"+OK")
+            assert client.retr(1) == mails["older"].files()[0]
+        return installation.target_port("another") != port
+
+    until(has_another, "another port for the younger one")
+    assert installation.target_port("older") == port
+    for name, mail in mails.items():
+        assert list_and_fetch(installation.available(namespace, name)) == mail.files()
