@@ -1,0 +1,224 @@
+/* Ports: which one is picked, which ones are not, and for how long. */
+#include "ports.h"
+
+#include "tests/unit/streams.h"
+
+#define FIRST 20000
+#define REST SECONDS(900)
+
+static struct loop *loop;
+static struct ports *ports;
+static uint32_t dice; /* what chance gives next; then it is one more */
+
+static void fake_random(void *out, size_t n)
+{
+    assert_int_equal(n, sizeof(dice));
+    memcpy(out, &dice, n);
+    dice++;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    test_sys_init();
+    test_sys.random = fake_random;
+    dice = 0;
+    loop = loop_new(NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    ports_free(ports);
+    ports = NULL;
+    loop_free(loop);
+    sys = &sys_real;
+    return 0;
+}
+
+/* A range of n ports. */
+static void make(uint16_t n, bool at_random, int64_t rest)
+{
+    struct ports_settings settings = {
+        .first = FIRST, .last = (uint16_t)(FIRST + n - 1), .at_random = at_random, .rest = rest};
+    ports = ports_new(loop, &settings);
+}
+
+static void pass(int64_t time)
+{
+    test_now += time;
+    loop_turn(loop, false);
+}
+
+static void expect_pick(int expected)
+{
+    uint16_t port;
+    assert_int_equal(ports_pick(ports, &port), OK);
+    assert_int_equal(port, expected);
+}
+
+static void expect_none(void)
+{
+    uint16_t port;
+    assert_int_equal(ports_pick(ports, &port), ERR);
+}
+
+static void lowest_first(void **state)
+{
+    (void)state;
+    make(3, false, 0);
+    expect_pick(FIRST);
+    expect_pick(FIRST); /* picked is not taken */
+    ports_take(ports, FIRST);
+    ports_take(ports, FIRST + 1);
+    expect_pick(FIRST + 2);
+    ports_take(ports, FIRST + 2);
+    expect_none();
+    ports_release(ports, FIRST + 1);
+    expect_pick(FIRST + 1);
+}
+
+static void whichever_is_free(void **state)
+{
+    (void)state;
+    struct ports_settings settings = {.rest = REST};
+    ports = ports_new(loop, &settings);
+    expect_pick(0);
+    ports_take(ports, 40000);
+    assert_true(ports_taken(ports, 40000));
+    assert_false(ports_taken(ports, 40001));
+    expect_pick(0);
+}
+
+static void at_random(void **state)
+{
+    (void)state;
+    make(10, true, 0);
+    dice = 17;
+    expect_pick(FIRST + 7);
+    ports_take(ports, FIRST + 8);
+    expect_pick(FIRST + 9); /* another throw */
+    dice = UINT32_MAX;
+    expect_pick(FIRST + 5);
+}
+
+/* However few are free, one of them is found; and what is not free is never picked. */
+static void nearly_full(void **state)
+{
+    (void)state;
+    enum { PORTS = 1000 };
+    make(PORTS, true, 0);
+    for (int left = PORTS; left > 0; left--) {
+        uint16_t port;
+        assert_int_equal(ports_pick(ports, &port), OK);
+        assert_in_range(port, FIRST, FIRST + PORTS - 1);
+        assert_false(ports_taken(ports, port));
+        ports_take(ports, port);
+        dice = dice * 7;
+    }
+    expect_none();
+}
+
+static void rests(void **state)
+{
+    (void)state;
+    make(2, false, REST);
+    ports_take(ports, FIRST);
+    ports_take(ports, FIRST + 1);
+    ports_release(ports, FIRST);
+    expect_none();
+    pass(SECONDS(300));
+    ports_release(ports, FIRST + 1);
+    pass(REST - SECONDS(300) - 1);
+    expect_none();
+    pass(1);
+    expect_pick(FIRST);
+    ports_take(ports, FIRST);
+    expect_none();
+    pass(SECONDS(300));
+    expect_pick(FIRST + 1);
+}
+
+/* Who has had a port gets it back while it rests, and its next rest is a whole one. */
+static void comes_back(void **state)
+{
+    (void)state;
+    make(1, false, REST);
+    ports_take(ports, FIRST);
+    ports_release(ports, FIRST);
+    pass(REST / 2);
+    ports_take(ports, FIRST);
+    ports_release(ports, FIRST);
+    pass(REST / 2);
+    expect_none();
+    pass(REST / 2);
+    expect_pick(FIRST);
+}
+
+/* A port that is another process's is passed over for some seconds, or for as long as others rest.
+ */
+static void avoids(void **state)
+{
+    (void)state;
+    make(2, false, 0);
+    ports_avoid(ports, FIRST);
+    expect_pick(FIRST + 1);
+    pass(SECONDS(5) - 1);
+    expect_pick(FIRST + 1);
+    pass(1);
+    expect_pick(FIRST);
+    ports_free(ports);
+
+    make(1, false, REST);
+    ports_take(ports, FIRST);
+    ports_release(ports, FIRST);
+    pass(SECONDS(1));
+    ports_avoid(ports, FIRST);
+    pass(REST - 1);
+    expect_none();
+    pass(1);
+    expect_pick(FIRST);
+}
+
+/* Long lives of many ports: each one that rests does so, and all of them are free in the end. */
+static void many_rests(void **state)
+{
+    (void)state;
+    enum { PORTS = 50, ROUNDS = 5000 };
+    int64_t free_at[PORTS] = {0};
+    make(PORTS, true, REST);
+    for (int i = 0; i < ROUNDS; i++) {
+        uint16_t port;
+        dice = (uint32_t)i * 2654435761u;
+        if (ports_pick(ports, &port) == OK) {
+            int64_t *at = &free_at[port - FIRST];
+            assert_true(*at <= test_now);
+            ports_take(ports, port);
+            ports_release(ports, port);
+            *at = test_now + REST;
+        } else {
+            for (int p = 0; p < PORTS; p++) {
+                assert_true(free_at[p] > test_now);
+            }
+        }
+        pass(SECONDS(i % 60));
+    }
+    pass(REST);
+    for (int i = 0; i < PORTS; i++) {
+        uint16_t port;
+        assert_int_equal(ports_pick(ports, &port), OK);
+        ports_take(ports, port);
+    }
+    expect_none();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(lowest_first), TEST(whichever_is_free), TEST(at_random), TEST(nearly_full),
+        TEST(rests),        TEST(comes_back),        TEST(avoids),    TEST(many_rests),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
