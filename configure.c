@@ -255,9 +255,10 @@ static void adopt(struct configuration *conf, struct config *config)
     set_instances(conf);
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
-        resource_read_again(container_of(it, struct resource, link));
+        struct resource *r = container_of(it, struct resource, link);
+        resource_read_again(r);
+        policies_look(c->policies, r);
     }
-    policies_look(c->policies);
 }
 
 static void read_object(struct configuration *conf, struct json_value object)

@@ -117,7 +117,7 @@ void resource_wake(struct resource *r)
 
 void control_wake_all(struct control *c)
 {
-    policies_look(c->policies);
+    policies_look_at_all(c->policies);
     LIST_EACH (it, &c->resources) {
         resource_wake(container_of(it, struct resource, link));
     }
@@ -159,6 +159,7 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     r->name = mem_strdup(name);
     list_init(&r->queued);
     list_init(&r->services);
+    list_init(&r->opening.link);
     map_add(&c->by_key, &r->by_key, r->key);
     map_add(&c->by_name, &r->by_name, r->name);
     list_append(&c->resources, &r->link);
@@ -175,6 +176,7 @@ void resource_free(struct resource *r)
     c->unsettled -= r->present && !r->settled;
     timer_cancel(c->loop, &r->timer);
     list_remove(&r->queued);
+    list_remove(&r->opening.link);
     list_remove(&r->link);
     map_remove(&c->by_key, &r->by_key);
     map_remove(&c->by_name, &r->by_name);
@@ -255,7 +257,7 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
         resource_wake(r);
     } else {
         resource_wake_namesakes(r);
-        policies_look(c->policies);
+        policies_look(c->policies, r);
     }
     return r;
 }
@@ -571,7 +573,7 @@ static void take_policy(struct control *c, struct stored *stored, struct json_va
     free(p->uid);
     p->uid = text_of(object, "uid");
     p->digest = plan_policy_digest(object);
-    policies_look(c->policies);
+    policies_look_at(c->policies, stored->name);
 }
 
 static void release_policy(struct stored *stored)
@@ -581,7 +583,7 @@ static void release_policy(struct stored *stored)
 
 static void policies_changed(struct control *c)
 {
-    policies_look(c->policies);
+    policies_look_at_all(c->policies);
 }
 
 /* ---- life ---- */
@@ -693,11 +695,11 @@ void control_free(struct control *c)
         return;
     }
     control_stop(c);
-    policies_free(c->policies);
-    configuration_free(c->configuration);
     LIST_EACH (it, &c->resources) {
         resource_free(container_of(it, struct resource, link));
     }
+    policies_free(c->policies);
+    configuration_free(c->configuration);
     store_clear(&c->proxies);
     store_clear(&c->spaces);
     store_clear(&c->policies_held);

@@ -1,5 +1,5 @@
 /* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * configure.c and policies.c only. */
+ * configure.c, policies.c and report.c only. */
 #ifndef TPROXY_CONTROL_PRIVATE_H
 #define TPROXY_CONTROL_PRIVATE_H
 
@@ -78,6 +78,13 @@ struct proxy_object {
 
 /* ---- a CR and all that belongs to it ---- */
 
+/* The port of a resource in the NetworkPolicy that admits to it; policies.c's. */
+struct opening {
+    struct list link;
+    struct policy *policy; /* NULL: in none */
+    uint16_t port;
+};
+
 /* What a resource waits for. */
 enum operation {
     OPERATION_NONE,
@@ -118,6 +125,7 @@ struct resource {
 
     /* Its target. */
     struct target *target;
+    struct opening opening;
     uint16_t port; /* taken for it; 0: none */
     struct list services;
 
@@ -255,13 +263,19 @@ const char *configuration_warning(const struct configuration *configuration);
 
 /* ---- policies.c ---- */
 
+/* All resources have been freed. */
+
 struct policies *policies_new(struct control *control);
 
 /* Writes nothing any more. */
 void policies_stop(struct policies *policies);
 void policies_free(struct policies *policies);
 
-/* Ports or policies have changed: compare, soon. */
-void policies_look(struct policies *policies);
+/* The presence of the CR, its port or its scope may have changed. */
+void policies_look(struct policies *policies, struct resource *r);
+
+/* A policy of ours has come, gone or changed; or all may have. */
+void policies_look_at(struct policies *policies, const char *name);
+void policies_look_at_all(struct policies *policies);
 
 #endif

@@ -1,10 +1,10 @@
-/* NetworkPolicies of the home namespace: which pods may reach which target port. Compared as a
- * whole, a moment after something has changed, and written one at a time.
+/* NetworkPolicies of the home namespace: which pods may reach which target port. One policy admits
+ * the pods of a namespace to the ports of its CRs, another one those of all namespaces to the ports of
+ * the CRs that are clusterWide. What has changed is compared a moment later, and written one at a
+ * time.
  *
- *   looked at --> (a moment later) --> wanted: one policy a namespace, one for all of clusterWide
- *                                         | first difference to what is there
- *                                         v
- *                                      create | apply | delete --> done --> looked at again */
+ *   port or scope of a CR, a policy that is there --> changed --> (a moment later) compare
+ *      --> create | apply | delete --> done --> the next one that has changed */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,59 +14,77 @@
 #include "lib/mem.h"
 
 #define QUIET MILLIS(50)
+#define NEXT_TURN MILLIS(1)
 #define RETRY SECONDS(5)
 
-enum { POLICY_NAME_MAX = 254 };
-
-/* One port that pods of `from` may reach; "": those of all namespaces. */
-struct opening {
-    const char *from;
-    uint16_t port;
+/* One that is wanted, or was. */
+struct policy {
+    struct map_entry by_name;
+    struct list link;
+    struct list changed;  /* on policies->changed, if it is to be compared */
+    struct list openings; /* of the resources to whose ports it admits */
+    char *name;
 };
 
 struct policies {
     struct control *control;
+    struct map by_name;
+    struct list all, changed;
     struct timer timer;
     struct cluster_call *call;
-    bool again;
+    struct policy *written; /* by the call */
 };
+
+/* ---- what is to be compared ---- */
 
 static void compare(struct policies *p);
 
 static void on_timer(struct timer *t)
 {
-    struct policies *p = container_of(t, struct policies, timer);
     t->due = 0;
-    if (!p->call) {
-        compare(p);
-    }
+    compare(container_of(t, struct policies, timer));
 }
 
 static void look_in(struct policies *p, int64_t pause)
 {
-    if (!p->timer.due) {
-        timer_set(p->control->loop, &p->timer, loop_now(p->control->loop) + pause, on_timer);
+    int64_t due = loop_now(p->control->loop) + pause;
+    if (!p->timer.due || due < p->timer.due) {
+        timer_set(p->control->loop, &p->timer, due, on_timer);
     }
 }
 
-void policies_look(struct policies *p)
+static void changed(struct policies *p, struct policy *policy)
 {
-    p->again = true;
-    if (p->control->settings.in_cluster) {
-        look_in(p, QUIET);
+    if (list_empty(&policy->changed)) {
+        list_append(&p->changed, &policy->changed);
     }
 }
 
-/* ---- what is wanted ---- */
-
-static int compare_openings(const void *a, const void *b)
+static struct policy *get_policy(struct policies *p, const char *name)
 {
-    const struct opening *x = a, *y = b;
-    int order = strcmp(x->from, y->from);
-    return order ? order : x->port - y->port;
+    struct map_entry *e = map_find(&p->by_name, name);
+    if (e) {
+        return container_of(e, struct policy, by_name);
+    }
+    struct policy *policy = mem_zalloc(sizeof(*policy));
+    policy->name = mem_strdup(name);
+    list_init(&policy->changed);
+    list_init(&policy->openings);
+    map_add(&p->by_name, &policy->by_name, policy->name);
+    list_append(&p->all, &policy->link);
+    return policy;
 }
 
-static bool is_cluster_wide(const struct resource *r, const struct config *config)
+static void policy_free(struct policies *p, struct policy *policy)
+{
+    map_remove(&p->by_name, &policy->by_name);
+    list_remove(&policy->link);
+    list_remove(&policy->changed);
+    free(policy->name);
+    free(policy);
+}
+
+static bool is_cluster_wide(const struct resource *r)
 {
     switch (r->cr.scope) {
     case CR_SCOPE_NAMESPACED:
@@ -76,152 +94,182 @@ static bool is_cluster_wide(const struct resource *r, const struct config *confi
     case CR_SCOPE_DEFAULT:
         break;
     }
-    return config->cluster_wide;
+    return configuration_config(r->control->configuration)->cluster_wide;
 }
 
-/* Sorted; the caller frees. */
-static struct opening *list_openings(const struct control *c, size_t *n)
+/* The namespace whose pods are admitted to its port; NULL: all. */
+static const char *from_of(const struct resource *r)
 {
-    const struct config *config = configuration_config(c->configuration);
-    size_t cap = c->by_key.n;
-    struct opening *list = mem_alloc((cap + 1) * sizeof(*list));
-    *n = 0;
-    LIST_EACH (it, &c->resources) {
-        const struct resource *r = container_of(it, struct resource, link);
-        if (r->port && r->present) {
-            list[(*n)++] =
-                (struct opening){is_cluster_wide(r, config) ? "" : r->namespace, r->port};
-        }
+    return is_cluster_wide(r) ? NULL : r->namespace;
+}
+
+static struct policy *policy_of(struct policies *p, const struct resource *r)
+{
+    char name[PLAN_POLICY_NAME_SIZE];
+    plan_policy_name(name, sizeof(name), from_of(r));
+    return get_policy(p, name);
+}
+
+void policies_look(struct policies *p, struct resource *r)
+{
+    bool open = p->control->settings.in_cluster && r->port && r->present;
+    struct policy *wanted = open ? policy_of(p, r) : NULL;
+    struct opening *o = &r->opening;
+    if (o->policy == wanted && o->port == r->port) {
+        return;
     }
-    qsort(list, *n, sizeof(*list), compare_openings);
-    return list;
+    if (o->policy) {
+        changed(p, o->policy);
+    }
+    list_remove(&o->link);
+    o->policy = wanted;
+    o->port = r->port;
+    if (wanted) {
+        list_append(&wanted->openings, &o->link);
+        changed(p, wanted);
+    }
+    look_in(p, QUIET);
+}
+
+void policies_look_at(struct policies *p, const char *name)
+{
+    changed(p, get_policy(p, name));
+    look_in(p, QUIET);
+}
+
+void policies_look_at_all(struct policies *p)
+{
+    LIST_EACH (it, &p->control->policies_held.all) {
+        get_policy(p, container_of(it, struct stored, link)->name);
+    }
+    LIST_EACH (it, &p->all) {
+        changed(p, container_of(it, struct policy, link));
+    }
+    look_in(p, QUIET);
 }
 
 /* ---- writing ---- */
 
+/* Where it was created a moment ago, the watch has yet to tell of it. */
 static void on_written(const struct cluster_answer *answer, void *arg)
 {
     struct policies *p = arg;
     p->call = NULL;
-    if (answer->result == CLUSTER_DONE && !p->again) {
-        return; /* the watch tells of it, and then the next difference is looked for */
-    }
     if (answer->result != CLUSTER_DONE) {
         log_line(LOG_WARN, "control", "%s", answer->err.text);
         p->control->stats.errors++;
-        p->again = true;
+        changed(p, p->written);
     }
     look_in(p, answer->result == CLUSTER_DONE ? QUIET : RETRY);
 }
 
-static void start(struct policies *p, enum cluster_verb verb, const char *name, const char *uid,
-                  struct str body)
+static void start(struct policies *p, struct policy *policy, enum cluster_verb verb,
+                  const char *uid, struct str body)
 {
     struct cluster_request request = {.verb = verb,
                                       .kind = &kind_policy,
                                       .namespace = p->control->settings.home,
-                                      .name = name,
+                                      .name = policy->name,
                                       .uid = uid,
                                       .body = body};
     struct cluster_handler handler = {.done = on_written, .arg = p};
     p->control->stats.writes++;
+    p->written = policy;
     p->call = cluster_call(p->control->parts.cluster, &request, handler);
 }
 
-/* True: there was nothing to write. */
-static bool put_policy(struct policies *p, const char *from, const uint16_t *ports, size_t n)
+static int compare_ports(const void *a, const void *b)
 {
-    char name[POLICY_NAME_MAX];
-    const char *of = from[0] ? from : NULL;
-    plan_policy_name(name, sizeof(name), of);
-    const struct stored *stored = store_find(&p->control->policies_held, name);
-    const struct held_policy *held =
-        stored ? container_of(stored, struct held_policy, stored) : NULL;
+    return *(const uint16_t *)a - *(const uint16_t *)b;
+}
+
+/* Sorted; the caller frees. */
+static uint16_t *list_ports(const struct policy *policy, size_t *n)
+{
+    *n = 0;
+    LIST_EACH (it, &policy->openings) {
+        ++*n;
+    }
+    uint16_t *ports = mem_alloc(*n * sizeof(*ports)), *next = ports;
+    LIST_EACH (it, &policy->openings) {
+        *next++ = container_of(it, struct opening, link)->port;
+    }
+    qsort(ports, *n, sizeof(*ports), compare_ports);
+    return ports;
+}
+
+static const struct held_policy *find_held(const struct policies *p, const struct policy *policy)
+{
+    const struct stored *stored = store_find(&p->control->policies_held, policy->name);
+    return stored ? container_of(stored, struct held_policy, stored) : NULL;
+}
+
+/* Writes it unless it is there as it should be. */
+static void put_policy(struct policies *p, struct policy *policy)
+{
+    const struct opening *first = container_of(policy->openings.next, struct opening, link);
+    const struct held_policy *held = find_held(p, policy);
     struct plan_policy plan = {.home = p->control->settings.home,
-                               .from = of,
-                               .uid = held ? held->uid : NULL,
-                               .ports = ports,
-                               .n_ports = n};
+                               .from = from_of(container_of(first, struct resource, opening)),
+                               .uid = held ? held->uid : NULL};
+    uint16_t *ports = list_ports(policy, &plan.n_ports);
     struct buf body;
     buf_init(&body, PLAN_OBJECT_MAX);
+    plan.ports = ports;
     if (plan_policy(&body, &plan) != OK) {
         log_line(LOG_ERROR, "control", "NetworkPolicy %s: %zu ports are more than fit into one",
-                 name, n);
-        buf_free(&body);
-        return true;
-    }
-    struct json *doc = json_parse(buf_str(&body), NULL);
-    bool same = held && doc && plan_policy_digest(json_root(doc)) == held->digest;
-    json_free(doc);
-    if (!same) {
-        start(p, held ? CLUSTER_APPLY : CLUSTER_CREATE, name, NULL, buf_str(&body));
+                 policy->name, plan.n_ports);
+    } else {
+        struct json *doc = json_parse(buf_str(&body), NULL);
+        bool same = held && doc && plan_policy_digest(json_root(doc)) == held->digest;
+        json_free(doc);
+        if (!same) {
+            start(p, policy, held ? CLUSTER_APPLY : CLUSTER_CREATE, NULL, buf_str(&body));
+        }
     }
     buf_free(&body);
-    return same;
-}
-
-/* Writes the first policy that is not as wanted. True: there was none. */
-static bool put_policies(struct policies *p, const struct opening *list, size_t n)
-{
-    uint16_t *ports = mem_alloc((n + 1) * sizeof(*ports));
-    bool same = true;
-    for (size_t i = 0, end; i < n && same; i = end) {
-        for (end = i; end < n && strcmp(list[end].from, list[i].from) == 0; end++) {
-            ports[end - i] = list[end].port;
-        }
-        same = put_policy(p, list[i].from, ports, end - i);
-    }
     free(ports);
-    return same;
-}
-
-static bool is_wanted(const struct opening *list, size_t n, const char *policy)
-{
-    char name[POLICY_NAME_MAX];
-    for (size_t i = 0; i < n; i++) {
-        if (i == 0 || strcmp(list[i].from, list[i - 1].from) != 0) {
-            plan_policy_name(name, sizeof(name), list[i].from[0] ? list[i].from : NULL);
-            if (strcmp(name, policy) == 0) {
-                return true;
-            }
-        }
-    }
-    return false;
 }
 
 /* As with Services: what no port asks for any more is removed, once it is known that there are no
  * others. */
-static void remove_policy(struct policies *p, const struct opening *list, size_t n)
+static void remove_policy(struct policies *p, struct policy *policy)
 {
-    LIST_EACH (it, &p->control->policies_held.all) {
-        const struct held_policy *held = container_of(it, struct held_policy, stored.link);
-        if (!is_wanted(list, n, held->stored.name)) {
-            start(p, CLUSTER_DELETE, held->stored.name, held->uid, (struct str){0});
-            return;
-        }
+    const struct held_policy *held = find_held(p, policy);
+    if (held && p->control->unsettled == 0) {
+        start(p, policy, CLUSTER_DELETE, held->uid, (struct str){0});
+    } else {
+        policy_free(p, policy);
     }
 }
 
 static void compare(struct policies *p)
 {
-    struct control *c = p->control;
     const char *why;
-    size_t n;
-    if (!p->again || !control_may_act(c, &why)) {
+    if (p->call || list_empty(&p->changed) || !control_may_act(p->control, &why)) {
         return;
     }
-    p->again = false;
-    struct opening *list = list_openings(c, &n);
-    if (put_policies(p, list, n) && c->unsettled == 0) {
-        remove_policy(p, list, n);
+    struct policy *policy = container_of(p->changed.next, struct policy, changed);
+    list_remove(&policy->changed);
+    if (list_empty(&policy->openings)) {
+        remove_policy(p, policy);
+    } else {
+        put_policy(p, policy);
     }
-    free(list);
+    if (!p->call && !list_empty(&p->changed)) {
+        look_in(p, NEXT_TURN);
+    }
 }
+
+/* ---- life ---- */
 
 struct policies *policies_new(struct control *control)
 {
     struct policies *p = mem_zalloc(sizeof(*p));
     p->control = control;
+    map_init(&p->by_name);
+    list_init(&p->all);
+    list_init(&p->changed);
     return p;
 }
 
@@ -234,5 +282,9 @@ void policies_stop(struct policies *p)
 
 void policies_free(struct policies *p)
 {
+    LIST_EACH (it, &p->all) {
+        policy_free(p, container_of(it, struct policy, link));
+    }
+    map_free(&p->by_name);
     free(p);
 }

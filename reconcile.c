@@ -310,7 +310,7 @@ static void give_up_port(struct resource *r)
     if (r->port) {
         ports_release(r->control->ports, r->port);
         r->port = 0;
-        policies_look(r->control->policies);
+        policies_look(r->control->policies, r);
     }
 }
 
@@ -352,6 +352,7 @@ static void recall_port(struct resource *r)
     struct control *c = r->control;
     const struct held_service *held = home_service(r);
     uint16_t port = held ? held->service.target_port : 0;
+        policies_look(c->policies, other);
     if (r->port || !port) {
         return;
     }
@@ -366,7 +367,7 @@ static void recall_port(struct resource *r)
     }
     ports_take(c->ports, port);
     r->port = port;
-    policies_look(c->policies);
+    policies_look(c->policies, r);
 }
 
 /* Two Services that carry one port would bring clients of the one to the mailbox of the other. */
@@ -413,7 +414,7 @@ static int open_target(struct resource *r, struct error *err)
     if (!r->port) {
         r->port = pop3_port(r->target);
         ports_take(c->ports, r->port);
-        policies_look(c->policies);
+        policies_look(c->policies, r);
     }
     return OK;
 }
@@ -540,7 +541,7 @@ static void settled(struct resource *r)
     if (r->present && !r->settled) {
         r->settled = true;
         if (--c->unsettled == 0) {
-            policies_look(c->policies); /* now it is known which ones nobody needs */
+            policies_look_at_all(c->policies); /* now it is known which ones nobody needs */
         }
     }
 }
