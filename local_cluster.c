@@ -28,7 +28,8 @@ struct cluster_watch {
     struct task task;
     const struct cluster_kind *kind;
     char *namespace, *name; /* NULL: any */
-    bool listed;
+    bool listed, closed;
+    bool due; /* to be told of a change */
     struct cluster_watch_handler handler;
 };
 
@@ -83,14 +84,28 @@ static bool is_selected(const struct cluster_watch *w, const struct local_object
            (!w->name || strcmp(w->name, object->name) == 0);
 }
 
+static struct cluster_watch *first_due(struct local_cluster *lc)
+{
+    LIST_EACH (it, &lc->watches) {
+        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
+        if (w->due) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
+/* One after the other from the top: a handler may end the watch of another. */
 static void tell(struct local_cluster *lc, const struct local_object *object, bool gone)
 {
     struct json_value root = json_root(object->doc);
+    struct cluster_watch *w;
     LIST_EACH (it, &lc->watches) {
-        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
-        if (!w->listed || !is_selected(w, object)) {
-            continue;
-        }
+        w = container_of(it, struct cluster_watch, link);
+        w->due = w->listed && is_selected(w, object);
+    }
+    while ((w = first_due(lc)) != NULL) {
+        w->due = false;
         if (gone) {
             w->handler.gone(root, w->handler.arg);
         } else {
@@ -163,12 +178,14 @@ static void list_all(struct task *t)
     w->handler.listing(w->handler.arg);
     LIST_EACH (it, &w->lc->entries) {
         const struct entry *e = container_of(it, struct entry, link);
-        if (is_selected(w, e->object) && !is_hidden(w->lc, e)) {
+        if (!w->closed && is_selected(w, e->object) && !is_hidden(w->lc, e)) {
             w->handler.object(json_root(e->object->doc), w->handler.arg);
         }
     }
-    w->listed = true;
-    w->handler.listed(CLUSTER_PRESENT, w->handler.arg);
+    if (!w->closed) {
+        w->listed = true;
+        w->handler.listed(CLUSTER_PRESENT, w->handler.arg);
+    }
 }
 
 static char *copy(const char *s)
@@ -207,7 +224,7 @@ static void unwatch(struct cluster *cluster, struct cluster_watch *w)
 {
     struct local_cluster *lc = container_of(cluster, struct local_cluster, face);
     if (w) {
-        w->listed = false;
+        w->closed = true;
         list_remove(&w->link);
         task_cancel(&w->task);
         loop_bury(lc->loop, &w->task, free_watch); /* a handler of its own may have asked for it */
