@@ -700,11 +700,6 @@ static const struct destination *find_destination(const struct local *l, const c
     return found ? found->dest : NULL;
 }
 
-bool local_has(const struct local *l, const char *name)
-{
-    return find_destination(l, name) != NULL;
-}
-
 static void request_free(struct dest_request *request)
 {
     list_remove(&request->link);

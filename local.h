@@ -9,8 +9,6 @@
 #ifndef TPROXY_LOCAL_H
 #define TPROXY_LOCAL_H
 
-#include <stdbool.h>
-
 #include "lib/base.h"
 #include "lib/fail.h"
 
@@ -60,8 +58,5 @@ struct dest_source *local_source(struct local *local);
 /* Whom its source asks for a destination that no file describes, if the reference names an
  * instance. It stays the caller's. */
 void local_set_service(struct local *local, struct dest_source *service);
-
-/* Is there a destination of that name? */
-bool local_has(const struct local *local, const char *name);
 
 #endif

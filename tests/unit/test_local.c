@@ -598,11 +598,15 @@ static void test_source_long_name(void **state)
     write_dest("a.json", name, "a.example");
     start();
     expect("+n");
-    assert_true(local_has(local, name));
+    assert_non_null(ask(name));
+    loop_turn(loop, false);
+    assert_string_equal(answer, "a.example");
 
     name[DESTINATION_NAME_MAX] = 'n';
     name[DESTINATION_NAME_MAX + 1] = '\0';
-    assert_false(local_has(local, name));
+    assert_non_null(ask(name));
+    loop_turn(loop, false);
+    assert_non_null(strstr(answer, "describes the destination nnn"));
 }
 
 #define SECRET                                                                                     \
