@@ -1,5 +1,5 @@
 /* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * configure.c, policies.c and report.c only. */
+ * configure.c and policies.c only. */
 #ifndef TPROXY_CONTROL_PRIVATE_H
 #define TPROXY_CONTROL_PRIVATE_H
 
@@ -125,8 +125,8 @@ struct resource {
 
     /* Its target. */
     struct target *target;
-    struct opening opening;
     uint16_t port; /* taken for it; 0: none */
+    struct opening opening;
     struct list services;
 
     /* What the API server refused, or a name that is not to be had: shown until it is tried
@@ -263,12 +263,12 @@ const char *configuration_warning(const struct configuration *configuration);
 
 /* ---- policies.c ---- */
 
-/* All resources have been freed. */
-
 struct policies *policies_new(struct control *control);
 
 /* Writes nothing any more. */
 void policies_stop(struct policies *policies);
+
+/* All resources have been freed. */
 void policies_free(struct policies *policies);
 
 /* The presence of the CR, its port or its scope may have changed. */

@@ -352,7 +352,6 @@ static void recall_port(struct resource *r)
     struct control *c = r->control;
     const struct held_service *held = home_service(r);
     uint16_t port = held ? held->service.target_port : 0;
-        policies_look(c->policies, other);
     if (r->port || !port) {
         return;
     }
@@ -363,6 +362,7 @@ static void recall_port(struct resource *r)
     if (other) {
         close_target(other);
         other->port = 0; /* passes on without a rest */
+        policies_look(c->policies, other);
         resource_wake(other);
     }
     ports_take(c->ports, port);
