@@ -90,6 +90,7 @@ struct process {
     struct admin *admin;
     struct admin_socket *control_socket;
     bool metrics; /* are to be served */
+    enum log_level configured_level; /* that of the configuration in force */
     enum phase phase;
     struct timer timer;
     struct timer log_timer;
@@ -173,13 +174,15 @@ static void on_status(const char *kind, const char *name, struct json_value stat
 
 /* ---- the controller's word ---- */
 
+/* The level that somebody has set at run time stays until that of the configuration changes. */
 static void on_configured(const struct config *config, void *arg)
 {
     struct process *p = arg;
-    enum log_level level;
+    enum log_level level = LOG_INFO;
     p->metrics = p->local || config->metrics;
-    if (!p->options.log_level_given && config->log_level &&
-        log_level_parse(str_of(config->log_level), &level) == OK && level != log_get_level()) {
+    int rc = config->log_level ? log_level_parse(str_of(config->log_level), &level) : OK;
+    if (!p->options.log_level_given && rc == OK && level != p->configured_level) {
+        p->configured_level = level;
         log_set_level(level);
         log_line(LOG_INFO, "tproxy", "log level %s", log_level_name(level));
     }
@@ -551,6 +554,7 @@ static int start(struct process *p, struct error *err)
                                                                   : o->pop3.max_sessions);
     choose_listen(o);
     p->metrics = o->local_dir != NULL;
+    p->configured_level = o->log_level;
     p->loop = loop_new(err);
     if (!p->loop) {
         return ERR;

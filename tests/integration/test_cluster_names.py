@@ -1,4 +1,4 @@
-"""Whose a name is, and whose a port: Services of one name can be wanted by two, or be impossible."""
+"""Whose a name is, and whose a port."""
 
 import contextlib
 import time

@@ -1,0 +1,227 @@
+"""The TransparentProxy object: what it says is followed while the program runs."""
+
+import json
+
+import pytest
+
+from harness.destination_service import DestinationService, key_secret
+from harness.installation import (
+    INSTANCE,
+    PROXIES,
+    Installation,
+    destination_cr,
+    list_and_fetch,
+    transparent_proxy,
+)
+from harness.samples import HOME
+from harness.tproxy import destination
+from harness.util import until
+
+LABEL = "transparent-proxy.connectivity.api.sap/namespace"
+
+
+def status(installation: Installation, name: str = "transparent-proxy") -> dict:
+    return installation.kube.get(f"{PROXIES}/{name}").get("status", {})
+
+
+def condition(installation: Installation, kind: str, name: str = "transparent-proxy") -> dict:
+    conditions = status(installation, name).get("conditions", [])
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def wait_state(installation: Installation, state: str, name: str = "transparent-proxy") -> None:
+    until(lambda: status(installation, name).get("state") == state, f"the state {state}")
+
+
+@pytest.fixture
+def port(installation, cluster_tproxy, add_destination, namespace) -> int:
+    """The target port of a CR "mail-a"."""
+    add_destination("mail")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    return installation.available(namespace, "mail-a")
+
+
+# --- single keys ---
+
+
+@pytest.mark.one_build
+def test_log_level(installation, make_cluster_tproxy):
+    installation.configure(logging={"level": "DEBUG"})
+    proxy = make_cluster_tproxy(installation, "--log-level", None).ready()
+
+    def level(*wanted: str) -> str:
+        return proxy.program.run("log-level", *wanted, "--control", proxy.control).stdout.strip()
+
+    assert level() == "debug"
+    installation.configure(logging={"level": "warn"})
+    until(lambda: level() == "warn", "the new level")
+    level("trace")
+    installation.configure(logging={"level": "warn"}, metrics={"prometheus": {"enabled": True}})
+    until(lambda: proxy.http("/metrics")[0] == 200, "the next configuration")
+    assert level() == "trace", "what a person has set stays until the level itself changes"
+    installation.configure()
+    until(lambda: level() == "info", "the default")
+
+
+@pytest.mark.one_build
+def test_metrics(installation, cluster_tproxy):
+    def served() -> bool:
+        return cluster_tproxy.http("/metrics")[0] == 200
+
+    assert not served()
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    until(served, "metrics")
+    assert cluster_tproxy.metric("tp_destination_crs") == 0
+    installation.configure(metrics={"prometheus": {"enabled": False}})
+    until(lambda: not served(), "no metrics")
+
+
+def test_default_instance(
+    installation, make_cluster_tproxy, oauth, secrets, oauth_dovecot, namespace
+):
+    """Both have a destination of this name."""
+    mails = {name: oauth_dovecot.mailbox([f"Subject: {name}\r\n".encode()]) for name in "ab"}
+    with DestinationService(oauth, secrets) as another:
+        for service, (name, mail) in zip(
+            (installation.service, another), mails.items(), strict=True
+        ):
+            own = {"mail__user": mail.user, "mail__password": mail.password}
+            properties = destination("mail", oauth_dovecot.host, oauth_dovecot.pop3, **own)
+            service.destinations["mail"] = properties
+            installation.kube.apply(key_secret(name, HOME, service.service_key(), "key"))
+        installation.kube.apply(transparent_proxy("a", "b"))
+        make_cluster_tproxy(installation).ready()
+        installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+        port = installation.available(namespace, "mail-a")
+        assert list_and_fetch(port) == mails["a"].files()
+        installation.kube.apply(transparent_proxy("b", "a"))
+        until(lambda: list_and_fetch(port) == mails["b"].files(), "the other instance's mailbox")
+
+
+@pytest.mark.one_build
+def test_default_scope(installation, port, namespace):
+    def policies() -> set[str]:
+        return set(installation.policies())
+
+    until(lambda: policies() == {f"tproxy-namespace-{namespace}"}, "the policy of the namespace")
+    scope = {"accessControl": {"destinations": {"defaultScope": "clusterWide"}}}
+    installation.configure(security=scope)
+    until(lambda: policies() == {"tproxy-clusterwide"}, "the policy for everybody")
+
+
+def test_labelled_namespaces(installation, cluster_tproxy, port, namespace):
+    """What belongs to a namespace that is not labelled is withdrawn, its status too."""
+    path = f"/api/v1/namespaces/{namespace}"
+
+    def withdrawn() -> bool:
+        return not installation.ours() and not installation.condition(namespace, "mail-a")
+
+    installation.configure(managedNamespacesMode="labelSelector")
+    until(withdrawn, "everything to be withdrawn")
+    installation.kube.patch(path, {"metadata": {"labels": {LABEL: "somebody-else"}}})
+    installation.kube.patch(path, {"metadata": {"labels": {LABEL: HOME}}})
+    list_and_fetch(installation.available(namespace, "mail-a"))
+    installation.kube.patch(path, {"metadata": {"labels": {LABEL: None}}})
+    until(withdrawn, "everything to be withdrawn")
+    assert json.loads(cluster_tproxy.http("/destinationCRs")[1])["CustomResources"] == []
+    installation.configure(managedNamespacesMode="all")
+    list_and_fetch(installation.available(namespace, "mail-a"))
+
+
+@pytest.mark.one_build
+def test_shared_mode(installation, port, namespace):
+    """Not yet: the CR says it. Its Service stays."""
+    installation.configure(tenantMode="shared")
+    shown = installation.wait_condition(namespace, "mail-a", "ProxyTenantModeMismatch")
+    assert shown["status"] == "False"
+    assert "config.tenantMode" in shown["message"]
+    assert installation.target_port("mail-a") == port
+    installation.configure(tenantMode="dedicated")
+    assert installation.available(namespace, "mail-a") == port
+
+
+# --- the object as a whole ---
+
+
+@pytest.mark.one_build
+def test_ready(installation, cluster_tproxy):
+    wait_state(installation, "Ready")
+    shown = {c["type"]: (c["status"], c["reason"]) for c in status(installation)["conditions"]}
+    assert shown == {
+        "Configured": ("True", "ConfigurationApplied"),
+        "CredentialsAvailable": ("True", "SecretsRead"),
+        "SomeKeysIgnored": ("False", "AllHonoured"),
+    }
+
+
+@pytest.mark.one_build
+def test_second_object(installation, cluster_tproxy):
+    """The older one counts. When it goes the other one takes its place."""
+    wait_state(installation, "Ready")
+    metrics = {"metrics": {"prometheus": {"enabled": True}}}
+    installation.kube.apply(transparent_proxy(INSTANCE, name="z-second", **metrics))
+    wait_state(installation, "Error", "z-second")
+    message = 'Custom Resource with name "transparent-proxy" already exists in this namespace.'
+    assert condition(installation, "Configured", "z-second")["message"] == message
+    assert status(installation)["state"] == "Ready"
+    assert cluster_tproxy.http("/metrics")[0] == 404
+    installation.kube.delete(f"{PROXIES}/transparent-proxy")
+    wait_state(installation, "Ready", "z-second")
+    assert cluster_tproxy.http("/metrics")[0] == 200
+
+
+def test_misconfiguration(installation, cluster_tproxy, port, namespace):
+    """The last good configuration stays in force."""
+    wait_state(installation, "Ready")
+    wrong = {
+        "metrics": {"prometheus": {"enabled": True}},
+        "manager": {"executionIntervalMinutes": 0},
+    }
+    installation.configure(**wrong, logging={"level": "loud"})
+    wait_state(installation, "Warning")
+    said = condition(installation, "Configured")
+    assert (said["status"], said["reason"]) == ("False", "InvalidConfiguration")
+    assert "spec.config.manager.executionIntervalMinutes is 0;" in said["message"]
+    assert 'spec.config.logging.level is "loud";' in said["message"]
+    assert cluster_tproxy.http("/metrics")[0] == 404, "nothing of it is taken over"
+    list_and_fetch(port)
+    installation.kube.apply(destination_cr("mail-b", namespace, "mail"))
+    list_and_fetch(installation.available(namespace, "mail-b"))
+    installation.configure()
+    wait_state(installation, "Ready")
+    assert condition(installation, "Configured")["status"] == "True"
+
+
+@pytest.mark.one_build
+def test_misconfiguration_from_the_start(
+    installation, make_cluster_tproxy, add_destination, namespace
+):
+    add_destination("mail")
+    installation.configure(tenantMode="some")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    make_cluster_tproxy(installation)
+    installation.wait_condition(namespace, "mail-a", "DestinationServiceInstance-NotConfigured")
+    wait_state(installation, "Warning")
+    installation.configure()
+    list_and_fetch(installation.available(namespace, "mail-a"))
+
+
+@pytest.mark.one_build
+def test_ignored_keys(installation, cluster_tproxy):
+    proxy = transparent_proxy(INSTANCE, metering={"enabled": True}, unheard={"of": "it"})
+    proxy["spec"]["deployment"] = {"replicas": {"tcp": 3}}
+    installation.kube.apply(proxy)
+    said = until(
+        lambda: (found := condition(installation, "SomeKeysIgnored"))["status"] == "True" and found,
+        "the condition",
+    )
+    assert "spec.config.metering.enabled: true has no effect here." in said["message"]
+    assert "spec.deployment.replicas.tcp: 3 has no effect here." in said["message"]
+    assert status(installation)["state"] == "Ready"
+    proxy["spec"]["compliance"] = {"fipsModeEnabled": True}
+    installation.kube.apply(proxy)
+    wait_state(installation, "Warning")
+    assert (
+        "spec.compliance.fipsModeEnabled: true"
+        in (condition(installation, "SomeKeysIgnored")["message"])
+    )
