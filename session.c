@@ -228,7 +228,8 @@ static void remember_refusal(struct session *s)
     m->refusals++;
     m->refused_until =
         loop_now(s->target->pop3->loop) + (pause < REFUSED_MOST ? pause : REFUSED_MOST);
-    m->refused = s->attempt->login.err;
+    free(m->refusal);
+    m->refusal = mem_strdup(s->attempt->login.err.text);
     token_unref(m->refused_token);
     m->refused_token = s->attempt->token ? token_ref(s->attempt->token) : NULL;
 }
@@ -241,7 +242,7 @@ static bool refuse_at_once(struct session *s)
         return false;
     }
     struct error err;
-    error_set(&err, FAIL_AUTH, "%s (it is not asked again for %lld s)", s->mailbox->refused.text,
+    error_set(&err, FAIL_AUTH, "%s (it is not asked again for %lld s)", s->mailbox->refusal,
               (long long)(left + SECONDS(1) - 1) / SECONDS(1));
     pop3->stats.fast_refusals++;
     backend_failed(s, &err);

@@ -51,6 +51,7 @@ void mailbox_unref(struct mailbox *mailbox)
         destination_unref(mailbox->dest);
         tls_client_unref(mailbox->tls);
         token_unref(mailbox->refused_token);
+        free(mailbox->refusal);
         free(mailbox);
     }
 }

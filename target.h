@@ -53,7 +53,7 @@ struct mailbox {
     int64_t refused_until;  /* credentials that were refused are not shown to the server before */
     struct token *refused_token; /* which; NULL: the password */
     unsigned refusals;
-    struct error refused;
+    char *refusal; /* in words; NULL: there was none */
 };
 
 struct mailbox *mailbox_ref(struct mailbox *mailbox);

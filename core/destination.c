@@ -126,6 +126,7 @@ static void warn(struct reader *r, const char *fmt, ...)
         va_end(ap);
     }
     text_sanitize(text);
+    d->warnings = mem_realloc(d->warnings, (d->n_warnings + 1) * sizeof(d->warnings[0]));
     d->warnings[d->n_warnings++] = mem_strdup(text);
 }
 
@@ -930,6 +931,7 @@ void destination_unref(const struct destination *dest)
     for (size_t i = 0; i < d->n_warnings; i++) {
         free(d->warnings[i]);
     }
+    free(d->warnings);
     free(d);
 }
 

@@ -88,8 +88,8 @@ struct destination {
     int64_t answer_timeout;  /* the server's answer to one step: TLS, a command; microseconds */
 
     /* Sentences for the administrator, without secrets. */
-    char *warnings[DESTINATION_WARNINGS_MAX];
-    size_t n_warnings;
+    char **warnings;
+    size_t n_warnings; /* at most DESTINATION_WARNINGS_MAX */
 };
 
 /* What keeps a destination from being used: the reasons of the condition Available which concern a
