@@ -369,7 +369,9 @@ static void take_body(struct connection *c)
             return;
         }
         if (res == AGAIN) {
-            set_deadline(c, call->silence_timeout);
+            if (call->handed_on) {
+                set_deadline(c, call->silence_timeout);
+            }
             return;
         }
         if (piece.n == 0) {
@@ -390,9 +392,9 @@ static const char *awaited(const struct connection *c)
 
 static void silent(struct connection *c)
 {
-    int64_t time = c->phase == PHASE_TLS    ? c->http->connect_timeout
-                   : c->phase == PHASE_HEAD ? c->call->answer_timeout
-                                            : c->call->silence_timeout;
+    int64_t time = c->phase == PHASE_TLS ? c->http->connect_timeout
+                   : c->call->handed_on  ? c->call->silence_timeout
+                                         : c->call->answer_timeout;
     fail(c->call, FAIL_TIMEOUT, "the server kept us waiting for %s for %.3g s", awaited(c),
          (double)time / 1e6);
 }

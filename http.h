@@ -57,9 +57,10 @@ struct http_message {
      * connection before any octet of an answer is sent again, once, over a new one. */
     bool once;
 
-    int64_t answer_timeout;  /* from the last octet sent to the whole head, microseconds; while a
-                                large body is sent, from one piece of it to the next */
-    int64_t silence_timeout; /* between two pieces of the answer's body */
+    int64_t answer_timeout;  /* from the last octet sent to the whole answer, of a body that is
+                                handed on to its begin, microseconds; while a large body is sent,
+                                from one piece of it to the next */
+    int64_t silence_timeout; /* between two pieces of a body that is handed on */
     size_t body_max;         /* of a body that is gathered, also that of a refusal */
 };
 

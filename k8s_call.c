@@ -14,8 +14,6 @@
 
 enum { REPEATS_MAX = 4 };
 
-#define SILENCE SECONDS(30)
-
 struct cluster_call {
     struct list link;
     struct k8s *k8s;
@@ -143,7 +141,6 @@ static void ask(struct cluster_call *c)
         .target = buf_str(&c->target).p,
         .content_type = verbs[c->verb].content_type,
         .body = buf_str(&c->body),
-        .silence = SILENCE,
     };
     c->since = loop_now(c->k8s->loop);
     c->call = k8s_send(c->k8s, &request, (struct http_handler){.done = on_answer, .arg = c});

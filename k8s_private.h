@@ -65,7 +65,7 @@ struct k8s_request {
     const char *method, *target;
     const char *content_type; /* NULL: there is no body */
     struct str body;
-    int64_t silence; /* allowed in the answer's body, microseconds */
+    int64_t silence; /* allowed in what a list or a watch answers, microseconds */
 };
 
 /* http_start with credentials, over the connections that are right for the verb. */

@@ -210,7 +210,6 @@ static int start(struct job *job, const struct oauth_grant *grant)
             .body = buf_str(&form),
             .has_body = true,
             .answer_timeout = oauth->answer_timeout,
-            .silence_timeout = oauth->answer_timeout,
             .body_max = TOKEN_ANSWER_MAX,
         };
         struct http_handler handler = {.done = on_answer, .arg = job};

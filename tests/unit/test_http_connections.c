@@ -385,6 +385,20 @@ static void timeouts(void **state)
     expect_get(fd, "/");
     send_text(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
     turn_quietly(loop);
+    advance(ANSWER_TIMEOUT - SECONDS(10));
+    send_text(fd, "l"); /* nor for a body that comes in drops */
+    turn_quietly(loop);
+    time_passes(SECONDS(10), o,
+                "api.test: the server kept us waiting for the rest of the answer for 30 s");
+    expect_end(fd);
+
+    struct http_message message = get("/watch");
+    reset(o);
+    start(o, &message, true);
+    fd = accept_one();
+    expect_get(fd, "/watch");
+    send_text(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    turn_quietly(loop);
     advance(SILENCE_TIMEOUT - 1);
     send_text(fd, "l");
     turn_quietly(loop);
