@@ -183,6 +183,7 @@ void resource_free(struct resource *r)
     destination_unref(r->dest);
     cr_clear(&r->cr);
     free(r->trouble);
+    free(r->shown);
     free(r->verdict_text);
     free(r->operand_namespace);
     free(r->operand_name);

@@ -145,7 +145,8 @@ struct resource {
     struct dest_request *request;
     char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
-    struct condition shown; /* the condition that the Event will tell of */
+    struct condition *shown; /* that is being written; NULL: none, or none any more */
+    const char *told;        /* the reason that the last Event told of; static storage */
     struct timer timer;
 };
 

@@ -100,10 +100,20 @@ static void set_operation(struct resource *r, enum operation operation)
     r->operation = operation;
 }
 
+static void set_shown(struct resource *r, const struct condition *condition)
+{
+    free(r->shown);
+    r->shown = condition ? mem_alloc(sizeof(*condition)) : NULL;
+    if (condition) {
+        *r->shown = *condition;
+    }
+}
+
 static void operation_over(struct resource *r)
 {
     r->call = NULL;
     r->request = NULL;
+    set_shown(r, NULL);
     r->again = false;
     set_operation(r, OPERATION_NONE);
     resource_wake(r);
@@ -514,10 +524,9 @@ static void patch_status(struct resource *r, const struct condition *condition)
     buf_free(&body);
 }
 
-static void send_event(struct resource *r)
+static void send_event(struct resource *r, const struct condition *s)
 {
     struct control *c = r->control;
-    const struct condition *s = &r->shown;
     struct buf body;
     char now[CONTROL_STAMP_MAX], name[320];
     struct cluster_request request = {
@@ -531,6 +540,7 @@ static void send_event(struct resource *r)
                         s->message, now);
     assert(rc == OK);
     request.body = buf_str(&body);
+    r->told = s->reason;
     start_call(r, OPERATION_EVENT, &request);
     buf_free(&body);
 }
@@ -553,7 +563,7 @@ static void show(struct resource *r, const struct condition *condition)
     if (is_shown(r, condition)) {
         return;
     }
-    r->shown = *condition;
+    set_shown(r, condition);
     patch_status(r, condition);
 }
 
@@ -572,7 +582,6 @@ static void leave(struct resource *r)
 {
     settled(r);
     if (withdraw(r) == OK && r->cr.status_owner == CR_STATUS_OURS && r->cr.available.status) {
-        r->shown = (struct condition){0};
         patch_status(r, NULL);
     }
 }
@@ -822,9 +831,8 @@ static void taken(struct resource *r, struct json_value object)
                          ": \"true\" to have it taken over"
                        : ", or rename the Destination CR");
     set_trouble(r, &condition, silent);
-    if (silent && (!r->shown.reason || strcmp(r->shown.reason, condition.reason) != 0)) {
-        r->shown = condition;
-        send_event(r);
+    if (silent && (!r->told || strcmp(r->told, condition.reason) != 0)) {
+        send_event(r, &condition);
     }
 }
 
@@ -866,17 +874,17 @@ static void status_written(struct resource *r, const struct cluster_answer *answ
     struct control *c = r->control;
     if (json_exists(answer->object) && r->present) {
         control_take_resource(c, answer->object);
-    } else if (r->shown.reason) {
+    } else if (r->shown) {
         struct cr_condition *a = &r->cr.available;
         free(a->status);
         free(a->reason);
         free(a->message);
-        a->status = mem_strdup(r->shown.available ? "True" : "False");
-        a->reason = mem_strdup(r->shown.reason);
-        a->message = mem_strdup(r->shown.message);
+        a->status = mem_strdup(r->shown->available ? "True" : "False");
+        a->reason = mem_strdup(r->shown->reason);
+        a->message = mem_strdup(r->shown->message);
     }
-    if (r->shown.reason) {
-        c->handler.changed(r->namespace, r->name, &r->shown, r->target ? r->port : 0,
+    if (r->shown) {
+        c->handler.changed(r->namespace, r->name, r->shown, r->target ? r->port : 0,
                            c->handler.arg);
     }
 }
@@ -920,8 +928,8 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
     switch (answer->result) {
     case CLUSTER_DONE:
         status_written(r, answer);
-        if (r->present && r->control->settings.in_cluster && r->shown.reason) {
-            send_event(r);
+        if (r->present && r->control->settings.in_cluster && r->shown) {
+            send_event(r, r->shown);
         }
         break;
     case CLUSTER_EXISTS:
