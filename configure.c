@@ -47,6 +47,7 @@ struct configuration {
     char *warning; /* for /status */
 
     struct cluster_call *call; /* a status that is being written */
+    bool again;                /* there was more to write meanwhile */
     struct timer retry;
 };
 
@@ -71,7 +72,7 @@ static void say_problem(struct instance *in, const char *fmt, ...)
 static void instance_changed(struct instance *in)
 {
     struct control *c = in->configuration->control;
-    dest_set_instance(c->parts.dest, in->name, in->key);
+    dest_set_instance(c->parts.dest, in->name, in->key, in->problem);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
         const char *named =
@@ -218,7 +219,7 @@ static void set_instances(struct configuration *conf)
         struct instance *in = container_of(it, struct instance, link);
         const struct config_instance *wanted = wanted_instance(config, in->name);
         if (!wanted || !same_secret(&wanted->credentials, &in->secret)) {
-            dest_set_instance(conf->control->parts.dest, in->name, NULL);
+            dest_set_instance(conf->control->parts.dest, in->name, NULL, NULL);
             instance_free(in);
         }
     }
@@ -286,7 +287,8 @@ static void read_object(struct configuration *conf, struct json_value object)
 static void add_sentence(struct buf *out, const char *sentence)
 {
     /* What does not fit is left out: the first ones matter most. */
-    int rc = buf_fmt(out, "%s%s", buf_len(out) ? " " : "", sentence);
+    bool ends = sentence[strlen(sentence) - 1] == '.';
+    int rc = buf_fmt(out, "%s%s%s", buf_len(out) ? " " : "", sentence, ends ? "" : ".");
     (void)rc;
 }
 
@@ -377,6 +379,8 @@ static void on_written(const struct cluster_answer *answer, void *arg)
         log_line(LOG_WARN, "control", "%s", answer->err.text);
         timer_set(conf->control->loop, &conf->retry, loop_now(conf->control->loop) + STATUS_RETRY,
                   on_retry);
+    } else if (conf->again) {
+        configuration_look(conf);
     }
 }
 
@@ -409,6 +413,7 @@ static void write_statuses(struct configuration *conf)
     if (!first || !configuration_listed(conf, &why)) {
         return;
     }
+    conf->again = conf->call != NULL;
     control_stamp(now, sizeof(now), false);
     LIST_EACH (it, &conf->control->proxies.all) {
         if (!conf->call) {
@@ -455,12 +460,6 @@ bool configuration_listed(const struct configuration *conf, const char **why)
         }
     }
     return true;
-}
-
-const char *configuration_instance_problem(const struct configuration *conf, const char *instance)
-{
-    const struct instance *in = instance ? find_instance(conf, instance) : NULL;
-    return in ? in->problem : NULL;
 }
 
 const char *configuration_warning(const struct configuration *conf)

@@ -255,10 +255,6 @@ const struct config *configuration_config(const struct configuration *configurat
 /* Have all Secrets that it names been listed? *why: which has not. */
 bool configuration_listed(const struct configuration *configuration, const char **why);
 
-/* Why an instance is of no use, beyond being unknown: its Secret. NULL: nothing is known. */
-const char *configuration_instance_problem(const struct configuration *configuration,
-                                           const char *instance);
-
 /* Is there something that the status calls a warning? NULL, or a sentence. */
 const char *configuration_warning(const struct configuration *configuration);
 

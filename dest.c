@@ -77,7 +77,8 @@ struct dest {
 struct instance {
     struct list link;
     char *name;
-    const struct service_key *key;
+    const struct service_key *key; /* NULL: there is a problem */
+    char *problem;
     uint64_t generation; /* another one for each new key */
     bool troubled;       /* it is not served now */
 };
@@ -199,23 +200,26 @@ static void instance_free(struct instance *i)
 {
     list_remove(&i->link);
     service_key_unref(i->key);
+    free(i->problem);
     free(i->name);
     free(i);
 }
 
-void dest_set_instance(struct dest *dest, const char *name, const struct service_key *key)
+void dest_set_instance(struct dest *dest, const char *name, const struct service_key *key,
+                       const char *problem)
 {
     struct instance *i = find_instance(dest, name);
-    if (i && key && service_key_equal(i->key, key)) {
+    if (i && i->key && key && service_key_equal(i->key, key)) {
         return;
     }
     if (i) {
         instance_free(i);
     }
-    if (key) {
+    if (key || problem) {
         i = mem_zalloc(sizeof(*i));
         i->name = mem_strdup(name);
-        i->key = service_key_ref(key);
+        i->key = key ? service_key_ref(key) : NULL;
+        i->problem = key ? NULL : mem_strdup(problem);
         i->generation = ++dest->generations;
         list_init(&i->link);
         list_append(&dest->instances, &i->link);
@@ -575,6 +579,8 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
     task_init(&request->task);
     if (!instance) {
         request->refusal = no_instance(ref->instance);
+    } else if (!instance->key) {
+        request->refusal = refusal_new(VERDICT_INSTANCE_NOT_CONFIGURED, instance->problem);
     } else if (http_encode_segment(&segment, str_of(ref->name)) == ERR) {
         request->refusal = refusal_new(VERDICT_NOT_FOUND, "no destination can have this name");
     } else {

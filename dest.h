@@ -31,10 +31,12 @@ void dest_free(struct dest *dest);
 /* For requests from now on, microseconds. */
 void dest_set_timeouts(struct dest *dest, int64_t connect, int64_t answer);
 
-/* Makes the instance of that name one with this service key (referenced); NULL: there is none any
- * more. With another key than before, what was cached under the old one is not used any more; the
- * same key changes nothing. */
-void dest_set_instance(struct dest *dest, const char *name, const struct service_key *key);
+/* Makes the instance of that name one with this service key (referenced). With another key than
+ * before, what was cached under the old one is not used any more; the same key changes nothing.
+ * NULL: it has none, and `problem`, a sentence, is what questions to it are answered; without a
+ * problem there is no such instance any more. */
+void dest_set_instance(struct dest *dest, const char *name, const struct service_key *key,
+                       const char *problem);
 
 /* Questions to it name an instance. Valid until dest_free. */
 struct dest_source *dest_service(struct dest *dest);

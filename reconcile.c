@@ -199,7 +199,6 @@ static void plan_next_reading(struct resource *r)
 static void set_destination(struct resource *r, const struct dest_answer *answer)
 {
     const struct destination *before = r->dest;
-    const char *text = answer->err.text;
     if (answer->dest && (!before || !destination_equal(before, answer->dest))) {
         if (before) {
             log_line(LOG_INFO, "control", "%s: changed", r->key);
@@ -214,13 +213,8 @@ static void set_destination(struct resource *r, const struct dest_answer *answer
     r->dest = answer->dest ? destination_ref(answer->dest) : NULL;
     destination_unref(before);
     r->verdict = answer->verdict;
-    if (r->verdict == VERDICT_INSTANCE_NOT_CONFIGURED) {
-        const char *problem =
-            configuration_instance_problem(r->control->configuration, ref_of(r).instance);
-        text = problem ? problem : text;
-    }
     free(r->verdict_text);
-    r->verdict_text = answer->dest ? NULL : mem_strdup(text);
+    r->verdict_text = answer->dest ? NULL : mem_strdup(answer->err.text);
     r->read = true;
     plan_next_reading(r);
     if (r->target) {

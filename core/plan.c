@@ -61,14 +61,10 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
                      cr->destination, cr->name);
         return;
     case VERDICT_INSTANCE_NOT_CONFIGURED:
-        /* A blank: a comment of SAP's samples that became a part of the name. */
         plan_failure(c, reason,
                      NOT_CONFIGURED "The Destination service instance name in the Destination CR "
-                                    "'%s' is not configured as expected. %s%s",
-                     cr->name, text,
-                     cr->instance && strchr(cr->instance, ' ')
-                         ? " (The name contains a blank: in YAML a comment begins with '#'.)"
-                         : "");
+                                    "'%s' is not configured as expected. %s",
+                     cr->name, text);
         return;
     case VERDICT_UNREADABLE:
         plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be read: %s", cr->destination,

@@ -151,7 +151,7 @@ static void set_key(const char *instance, const char *id, const char *secret, co
     if (!key) {
         fail_msg("%s", err.text);
     }
-    dest_set_instance(dest, instance, key);
+    dest_set_instance(dest, instance, key, "is not told beside a key");
     service_key_unref(key);
     json_free(doc);
 }
@@ -753,7 +753,12 @@ static void unknown_instances(void **state)
         settle();
         assert_int_equal(a.answers, 0);
     }
-    dest_set_instance(dest, "test", NULL);
+    dest_set_instance(dest, "test", NULL, "Its Secret is not there.");
+    ask_for(&a, "test", "inbox", DEST_TO_LOG_IN);
+    settle();
+    assert_int_equal(a.verdict, VERDICT_INSTANCE_NOT_CONFIGURED);
+    assert_int_equal(a.err.fail, FAIL_CONFIG);
+    assert_string_equal(a.err.text, "Its Secret is not there.");
     set_key("test", "client", SECRET, NULL);
     ask_for(&a, "test", "inbox", DEST_TO_LOG_IN);
     await_answer(&a);
@@ -798,7 +803,7 @@ static void another_key(void **state)
     serve(200, BASIC);
     pass(SECONDS(1));
     ask(&a, DEST_TO_LOG_IN);
-    dest_set_instance(dest, "prod", NULL);
+    dest_set_instance(dest, "prod", NULL, NULL);
     await_answer(&a);
     assert_int_equal(a.port, 995);
     expect_refusal(DEST_TO_LOG_IN, VERDICT_INSTANCE_NOT_CONFIGURED, FAIL_CONFIG,

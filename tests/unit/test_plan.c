@@ -146,14 +146,6 @@ static void test_verdicts(void **state)
         assert_memory_equal(c.message, NOT_CONFIGURED, strlen(NOT_CONFIGURED));
         assert_string_equal(c.message + strlen(NOT_CONFIGURED), rows[i].message);
     }
-
-    struct condition c;
-    cr.instance = (char *)"dest-service-instance // can be ommited";
-    plan_verdict(&c, &cr, VERDICT_INSTANCE_NOT_CONFIGURED, "a sentence");
-    assert_non_null(strstr(c.message, "The name contains a blank"));
-    cr.instance = (char *)"dest-service-instance";
-    plan_verdict(&c, &cr, VERDICT_INSTANCE_NOT_CONFIGURED, "a sentence");
-    assert_null(strstr(c.message, "The name contains a blank"));
 }
 
 /* With the longest of names the sentence still says what is wrong. */
