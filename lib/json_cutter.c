@@ -2,14 +2,13 @@
  *
  *   stream    BETWEEN --{--> VALUE --its end: cut out--> BETWEEN
  *
- *   list      START --{--> FIRST_NAME --"--> NAME --"--> COLON --:--> MEMBER
- *                             |               ^                         |
- *                             }               "                         |-- metadata, others
- *                             v               |                         v
- *                            END         NEXT_NAME <--,-- AFTER <-- VALUE or SCALAR
- *                             ^                             ^
- *                             '--------------}--------------|
- *                                                           ]
+ *   list      START --{--> NEXT_NAME --"--> NAME --"--> COLON --:--> MEMBER
+ *                             ^                                        |
+ *                             ,                                        |-- metadata, others
+ *                             |                                        v
+ *                 END <--}-- AFTER <----------------------------- VALUE or SCALAR
+ *                             ^
+ *                             ]
  *             items: MEMBER --[--> FIRST_ITEM --{--> VALUE --> AFTER_ITEM --,--> ITEM --{--> VALUE
  *
  * Octets of a VALUE are only counted: its depth says where it ends. Every other octet is a step. */
@@ -20,7 +19,6 @@
 enum state {
     BETWEEN,
     START,
-    FIRST_NAME,
     NEXT_NAME,
     NAME,
     COLON,
@@ -133,6 +131,12 @@ static enum state begin_member(struct json_cutter *c, char o)
     return o == '{' || o == '[' || o == '"' ? VALUE : begin_scalar(c, o);
 }
 
+/* What names no items has not said that there are none. */
+static enum state end_list(const struct json_cutter *c, char o)
+{
+    return c->seen & ITEMS ? expect(o, '}', END) : BAD;
+}
+
 /* The state after an octet that is in no value. */
 static enum state step(struct json_cutter *c, char o)
 {
@@ -145,9 +149,7 @@ static enum state step(struct json_cutter *c, char o)
     case ITEM:
         return expect(o, '{', VALUE);
     case START:
-        return expect(o, '{', FIRST_NAME);
-    case FIRST_NAME:
-        return o == '}' ? END : begin_name(c, o);
+        return expect(o, '{', NEXT_NAME);
     case NEXT_NAME:
         return begin_name(c, o);
     case NAME:
@@ -159,7 +161,7 @@ static enum state step(struct json_cutter *c, char o)
     case SCALAR:
         return step_scalar(c, o);
     case AFTER:
-        return o == ',' ? NEXT_NAME : expect(o, '}', END);
+        return o == ',' ? NEXT_NAME : end_list(c, o);
     case FIRST_ITEM:
         return o == ']' ? AFTER : expect(o, '{', VALUE);
     case AFTER_ITEM:

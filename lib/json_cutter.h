@@ -17,9 +17,9 @@ enum { JSON_CUTTER_MAX = 4 * 1024 * 1024 };
 
 enum json_cutter_form {
     JSON_CUTTER_STREAM, /* objects one after the other, blanks and line ends between them */
-    JSON_CUTTER_LIST,   /* one object, whose member `items` is an array of objects, or null; the
-                           text of its member `metadata`, an object, is kept, all others are
-                           dropped */
+    JSON_CUTTER_LIST,   /* one object, whose member `items` must be there and is an array of
+                           objects, or null; the text of its member `metadata`, an object, is kept,
+                           all others are dropped */
 };
 
 /* Position in the text. It owns memory while an object has come in part. */

@@ -78,6 +78,7 @@ static bool find(struct outcome *o, enum json_cutter_form form, struct json_valu
     if (form == JSON_CUTTER_STREAM) {
         add(&o->objects, json_text(root));
         o->n = 1;
+        items = plain;
         root = (struct json_value){0};
     }
     for (struct json_value m = json_first(root); plain && json_exists(m); m = json_next(m)) {
@@ -97,7 +98,7 @@ static bool find(struct outcome *o, enum json_cutter_form form, struct json_valu
         }
     }
     add(&o->metadata, metadata);
-    return plain && once;
+    return plain && items && once;
 }
 
 static void compare_with_parser(const struct outcome *o, enum json_cutter_form form, struct str in)
