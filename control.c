@@ -225,14 +225,6 @@ static void set_present(struct resource *r, bool present)
     }
 }
 
-/* In local mode the status is with us and not in the object. */
-static void keep_status(struct cr *next, struct cr *last)
-{
-    struct cr_condition condition = next->available;
-    next->available = last->available;
-    last->available = condition;
-}
-
 struct resource *control_take_resource(struct control *c, struct json_value object)
 {
     struct cr cr;
@@ -243,9 +235,6 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     }
     struct resource *r = get_resource(c, cr.namespace, cr.name);
     bool same = r->present && strcmp(r->cr.uid, cr.uid) == 0 && cr_same_spec(&r->cr, &cr);
-    if (!c->settings.in_cluster && r->present) {
-        keep_status(&cr, &r->cr);
-    }
     if (!same) {
         /* Another wish: what stood in the way of the last one need not stand in its way. */
         r->read_again = true;

@@ -32,9 +32,8 @@ struct control_settings {
     union addr listen;              /* of the targets; its port does not count */
     uint16_t first_port, last_port; /* theirs; 0, 0: whichever is free */
     bool claim_all;                 /* give every CR a condition, not only those of POP3 mail */
-    bool in_cluster; /* there are Services, policies, Events; the status stays in the object. Else
-                        the ports are the lowest that are free, and names need not be those of
-                        Services */
+    bool in_cluster; /* there are Services, policies, Events. Else the ports are the lowest that are
+                        free, and names need not be those of Services */
 };
 
 /* What it works with; all of it stays the caller's. */

@@ -1,5 +1,5 @@
-/* A cluster in memory. What is written into it, but for a status, nobody reads: there are no
- * Services on a laptop, and no Events.
+/* A cluster in memory. Of what is written into it, a status is kept; the rest nobody reads: there are
+ * no Services on a laptop, and no Events.
  *
  *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files do
  */
@@ -19,7 +19,10 @@
 struct entry {
     struct list link;
     const struct local_object *object;
-    bool made; /* for a plain destination */
+    bool made;        /* for a plain destination */
+    char *status;     /* JSON; NULL: none was written */
+    char *text;       /* the object with its status; NULL without one */
+    struct json *doc; /* of the text */
 };
 
 struct cluster_watch {
@@ -40,7 +43,7 @@ struct cluster_call {
     struct cluster_handler handler;
     enum cluster_verb verb;
     const char *kind;
-    char *name, *body;
+    char *namespace, *name, *body;
 };
 
 struct local_cluster {
@@ -53,7 +56,7 @@ struct local_cluster {
 
 /* ---- entries ---- */
 
-static bool same_place(const struct local_object *a, const struct local_object *b)
+static bool is_at(const struct local_object *a, const struct local_object *b)
 {
     return strcmp(a->kind, b->kind) == 0 && strcmp(a->namespace, b->namespace) == 0 &&
            strcmp(a->name, b->name) == 0;
@@ -64,17 +67,70 @@ static struct entry *find_entry(struct local_cluster *lc, const struct local_obj
 {
     LIST_EACH (it, &lc->entries) {
         struct entry *e = container_of(it, struct entry, link);
-        if (e->made == made && same_place(e->object, object)) {
+        if (e->made == made && is_at(e->object, object)) {
             return e;
         }
     }
     return NULL;
 }
 
-/* A CR that was made for a destination gives way to one that somebody wrote. */
+/* A CR that was made for a destination gives way to one of its name that somebody wrote, whatever
+ * the namespace: it is names that people see. */
 static bool is_hidden(struct local_cluster *lc, const struct entry *e)
 {
-    return e->made && find_entry(lc, e->object, false);
+    LIST_EACH (it, &lc->entries) {
+        const struct entry *other = container_of(it, struct entry, link);
+        if (e->made && !other->made && strcmp(other->object->kind, e->object->kind) == 0 &&
+            strcmp(other->object->name, e->object->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The CR that was made for a destination called like the CR `object`, if nothing hides it. */
+static struct entry *find_shown(struct local_cluster *lc, const struct local_object *object)
+{
+    LIST_EACH (it, &lc->entries) {
+        struct entry *e = container_of(it, struct entry, link);
+        if (e->made && strcmp(e->object->kind, object->kind) == 0 &&
+            strcmp(e->object->name, object->name) == 0 && !is_hidden(lc, e)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+static struct json_value root_of(const struct entry *e)
+{
+    return json_root(e->doc ? e->doc : e->object->doc);
+}
+
+static void set_status(struct entry *e, struct str status)
+{
+    struct buf text;
+    struct str object = str_of(e->object->text);
+    char *kept = mem_strndup(status.p, status.n);
+    buf_init(&text, SIZE_MAX);
+    int rc = buf_fmt(&text, "%.*s,\"status\":%s}", (int)object.n - 1, object.p, kept);
+    assert(rc == OK); /* there is no maximum */
+    free(e->status);
+    json_free(e->doc);
+    free(e->text);
+    e->status = kept;
+    e->text = mem_strndup(buf_str(&text).p, buf_len(&text));
+    e->doc = json_parse(str_of(e->text), NULL);
+    buf_free(&text);
+}
+
+static void entry_free(struct entry *e)
+{
+    list_remove(&e->link);
+    local_object_unref(e->object);
+    free(e->status);
+    json_free(e->doc);
+    free(e->text);
+    free(e);
 }
 
 static bool is_selected(const struct cluster_watch *w, const struct local_object *object)
@@ -96,27 +152,26 @@ static struct cluster_watch *first_due(struct local_cluster *lc)
 }
 
 /* One after the other from the top: a handler may end the watch of another. */
-static void tell(struct local_cluster *lc, const struct local_object *object, bool gone)
+static void tell(struct local_cluster *lc, const struct entry *e, bool gone)
 {
-    struct json_value root = json_root(object->doc);
     struct cluster_watch *w;
     LIST_EACH (it, &lc->watches) {
         w = container_of(it, struct cluster_watch, link);
-        w->due = w->listed && is_selected(w, object);
+        w->due = w->listed && is_selected(w, e->object);
     }
     while ((w = first_due(lc)) != NULL) {
         w->due = false;
         if (gone) {
-            w->handler.gone(root, w->handler.arg);
+            w->handler.gone(root_of(e), w->handler.arg);
         } else {
-            w->handler.object(root, w->handler.arg);
+            w->handler.object(root_of(e), w->handler.arg);
         }
     }
 }
 
-static void put(struct local_cluster *lc, const struct local_object *object, bool made)
+static void put(struct local_cluster *lc, struct entry *e, const struct local_object *object,
+                bool made)
 {
-    struct entry *e = find_entry(lc, object, made);
     if (!e) {
         e = mem_zalloc(sizeof(*e));
         e->made = made;
@@ -124,49 +179,58 @@ static void put(struct local_cluster *lc, const struct local_object *object, boo
     }
     local_object_unref(e->object);
     e->object = local_object_ref(object);
+    if (e->status) {
+        set_status(e, str_of(e->status)); /* it stays */
+    }
     if (!is_hidden(lc, e)) {
-        tell(lc, object, false);
+        tell(lc, e, false);
     }
-}
-
-/* What was hidden by it comes to light. */
-static void drop(struct local_cluster *lc, const struct local_object *object, bool made)
-{
-    struct entry *e = find_entry(lc, object, made);
-    if (!e) {
-        return;
-    }
-    bool hidden = is_hidden(lc, e);
-    const struct entry *other = find_entry(lc, object, !made);
-    list_remove(&e->link);
-    if (!hidden) {
-        tell(lc, other ? other->object : e->object, !other);
-    }
-    local_object_unref(e->object);
-    free(e);
 }
 
 void local_cluster_put(struct local_cluster *lc, const struct local_object *object)
 {
-    put(lc, object, false);
+    struct entry *hides = find_shown(lc, object);
+    if (hides && !is_at(object, hides->object)) {
+        tell(lc, hides, true);
+    }
+    put(lc, find_entry(lc, object, false), object, false);
 }
 
+/* What was hidden by it comes to light. */
 void local_cluster_drop(struct local_cluster *lc, const struct local_object *object)
 {
-    drop(lc, object, false);
+    struct entry *e = find_entry(lc, object, false);
+    if (!e) {
+        return;
+    }
+    list_remove(&e->link);
+    struct entry *shows = find_shown(lc, object);
+    if (!shows || !is_at(object, shows->object)) {
+        tell(lc, e, true);
+    }
+    if (shows) {
+        tell(lc, shows, false);
+    }
+    entry_free(e);
 }
 
 void local_cluster_put_destination(struct local_cluster *lc, const char *name)
 {
     const struct local_object *object = local_object_of_destination(name);
-    put(lc, object, true);
+    put(lc, find_entry(lc, object, true), object, true);
     local_object_unref(object);
 }
 
 void local_cluster_drop_destination(struct local_cluster *lc, const char *name)
 {
     const struct local_object *object = local_object_of_destination(name);
-    drop(lc, object, true);
+    struct entry *e = find_entry(lc, object, true);
+    if (e && !is_hidden(lc, e)) {
+        tell(lc, e, true);
+    }
+    if (e) {
+        entry_free(e);
+    }
     local_object_unref(object);
 }
 
@@ -179,7 +243,7 @@ static void list_all(struct task *t)
     LIST_EACH (it, &w->lc->entries) {
         const struct entry *e = container_of(it, struct entry, link);
         if (!w->closed && is_selected(w, e->object) && !is_hidden(w->lc, e)) {
-            w->handler.object(json_root(e->object->doc), w->handler.arg);
+            w->handler.object(root_of(e), w->handler.arg);
         }
     }
     if (!w->closed) {
@@ -249,17 +313,34 @@ static void call_free(struct cluster_call *call)
 {
     list_remove(&call->link);
     task_cancel(&call->task);
+    free(call->namespace);
     free(call->name);
     free(call->body);
     free(call);
 }
 
-static void tell_status(const struct cluster_call *call)
+static struct entry *find_named(const struct cluster_call *call)
 {
-    const struct local_cluster_handler *h = &call->lc->handler;
+    LIST_EACH (it, &call->lc->entries) {
+        struct entry *e = container_of(it, struct entry, link);
+        if (strcmp(e->object->kind, call->kind) == 0 && strcmp(e->object->name, call->name) == 0 &&
+            strcmp(e->object->namespace, call->namespace) == 0 && !is_hidden(call->lc, e)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+/* A patch of ours carries the whole status. */
+static void keep_status(const struct cluster_call *call, struct entry *e)
+{
+    struct local_cluster *lc = call->lc;
     struct json *doc = json_parse(str_of(call->body), NULL);
-    if (doc) {
-        h->status(call->kind, call->name, json_get(json_root(doc), "status"), h->arg);
+    struct json_value status = json_get(json_root(doc), "status");
+    if (!e->status || !str_eq(json_text(status), e->status)) {
+        set_status(e, json_text(status));
+        lc->handler.status(call->kind, call->name, status, lc->handler.arg);
+        tell(lc, e, false);
     }
     json_free(doc);
 }
@@ -269,12 +350,15 @@ static void on_call(struct task *t)
     struct cluster_call *call = container_of(t, struct cluster_call, task);
     struct cluster_handler handler = call->handler;
     struct cluster_answer answer = {.result = CLUSTER_DONE};
-    if (call->verb == CLUSTER_PATCH_STATUS) {
-        tell_status(call);
-    } else if (call->verb == CLUSTER_GET) {
+    struct entry *e = find_named(call);
+    if (!e && (call->verb == CLUSTER_GET || call->verb == CLUSTER_PATCH_STATUS)) {
         answer.result = CLUSTER_ABSENT;
-        error_set(&answer.err, FAIL_CONFIG, "GET %s %s: not in local mode", call->kind, call->name);
+        error_set(&answer.err, FAIL_CONFIG, "%s %s: there is none in the directory", call->kind,
+                  call->name);
+    } else if (call->verb == CLUSTER_PATCH_STATUS) {
+        keep_status(call, e);
     }
+    answer.object = e ? root_of(e) : (struct json_value){0};
     call_free(call);
     handler.done(&answer, handler.arg);
 }
@@ -288,6 +372,7 @@ static struct cluster_call *call(struct cluster *cluster, const struct cluster_r
     c->handler = handler;
     c->verb = request->verb;
     c->kind = request->kind->kind;
+    c->namespace = mem_strdup(request->namespace ? request->namespace : "");
     c->name = mem_strdup(request->name);
     c->body = mem_strndup(request->body.p ? request->body.p : "", request->body.n);
     task_init(&c->task);
@@ -325,10 +410,7 @@ void local_cluster_free(struct local_cluster *lc)
     }
     assert(list_empty(&lc->watches) && list_empty(&lc->calls));
     LIST_EACH (it, &lc->entries) {
-        struct entry *e = container_of(it, struct entry, link);
-        list_remove(&e->link);
-        local_object_unref(e->object);
-        free(e);
+        entry_free(container_of(it, struct entry, link));
     }
     free(lc);
 }

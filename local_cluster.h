@@ -11,7 +11,7 @@ struct local_cluster;
 struct local_object;
 struct loop;
 
-/* A status was written, which nothing keeps: for the terminal. Called from the loop. */
+/* A status was written that is another one than before: for the terminal. Called from the loop. */
 struct local_cluster_handler {
     void (*status)(const char *kind, const char *name, struct json_value status, void *arg);
     void *arg;
@@ -25,8 +25,8 @@ void local_cluster_free(struct local_cluster *lc);
 /* Valid until local_cluster_free. */
 struct cluster *local_cluster_face(struct local_cluster *lc);
 
-/* What the directory holds. An object of a file takes the place of the CR of a destination that has
- * its name. */
+/* What the directory holds. A CR of a file takes the place of that of a destination which has its
+ * name. */
 void local_cluster_put(struct local_cluster *lc, const struct local_object *object);
 void local_cluster_drop(struct local_cluster *lc, const struct local_object *object);
 void local_cluster_put_destination(struct local_cluster *lc, const char *name);

@@ -862,20 +862,12 @@ static void service_went(struct resource *r)
     }
 }
 
-/* In a cluster the answer is the CR as it is now; elsewhere the status is with us alone. */
+/* The answer is the CR as it is now. */
 static void status_written(struct resource *r, const struct cluster_answer *answer)
 {
     struct control *c = r->control;
-    if (json_exists(answer->object) && r->present) {
+    if (r->present) {
         control_take_resource(c, answer->object);
-    } else if (r->shown) {
-        struct cr_condition *a = &r->cr.available;
-        free(a->status);
-        free(a->reason);
-        free(a->message);
-        a->status = mem_strdup(r->shown->available ? "True" : "False");
-        a->reason = mem_strdup(r->shown->reason);
-        a->message = mem_strdup(r->shown->message);
     }
     if (r->shown) {
         c->handler.changed(r->namespace, r->name, r->shown, r->target ? r->port : 0,

@@ -2,7 +2,13 @@
 #ifndef TPROXY_TESTS_OBJECTS_H
 #define TPROXY_TESTS_OBJECTS_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 #include "lib/json.h"
 #include "lib/mem.h"
