@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #ifndef TPROXY_VERSION
@@ -212,7 +213,6 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
         if (addr_parse(str_of(value), &o->listen) != OK) {
             die("--listen %s: an IP address is needed", value);
         }
-        o->listen_given = true;
         break;
     case FLAG_TARGET_PORTS:
         parse_ports(o, value);
@@ -268,25 +268,41 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
     }
 }
 
+/* Reads the flags beforehand, as getopt does: a name may be shortened, and a value may look like a
+ * flag. */
 static bool is_local(int argc, char **argv)
 {
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--local") == 0 || strncmp(argv[i], "--local=", 8) == 0) {
-            return true;
-        }
+    bool local = false;
+    int flag;
+    opterr = 0;
+    while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
+        local = local || flag == FLAG_LOCAL;
     }
-    return false;
+    opterr = 1;
+    optind = 0; /* begins anew */
+    return local;
+}
+
+/* Without IPv6 in the kernel "::" cannot be listened on. */
+static bool has_ipv6(void)
+{
+    int fd = sys->socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+        sys->close(fd);
+    }
+    return fd >= 0;
 }
 
 /* A laptop is not a pod: nobody else reaches it, ports are typed by people, and nobody waits for
  * endpoints to be withdrawn. */
 static void set_mode(struct options *o, bool local)
 {
-    int rc = addr_parse(str_of(local ? "127.0.0.1" : "::"), &o->listen);
+    bool v6 = has_ipv6();
+    int rc = addr_parse(str_of(local ? "127.0.0.1" : v6 ? "::" : "0.0.0.0"), &o->listen);
     (void)rc; /* a literal */
     o->first_port = local ? 1110 : 16384;
     o->last_port = local ? 2109 : 32767;
-    o->admin = local ? "127.0.0.1:9494" : "[::]:9494";
+    o->admin = local ? "127.0.0.1:9494" : v6 ? "[::]:9494" : "0.0.0.0:9494";
     o->control = options_control;
     o->drain_delay = local ? 0 : SECONDS(5);
     o->pop3.allow_local = local;

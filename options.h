@@ -19,7 +19,6 @@ struct options {
     const char *domain;      /* of the cluster; NULL: the resolver's search list tells */
     bool claim_all;
     union addr listen;
-    bool listen_given;
     uint16_t first_port, last_port; /* 0, 0: any */
     const char *admin;              /* NULL: none */
     const char *control;            /* NULL: none */

@@ -431,18 +431,6 @@ static void find_domain(const struct options *o, char *out, size_t cap)
     }
 }
 
-/* Without IPv6 in the kernel "::" cannot be listened on. */
-static void choose_listen(struct options *o)
-{
-    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        close(fd);
-    } else if (!o->listen_given && o->listen.sa.sa_family == AF_INET6) {
-        int rc = addr_parse(str_of("0.0.0.0"), &o->listen);
-        (void)rc; /* a literal */
-    }
-}
-
 static struct cluster *open_cluster(struct process *p, struct error *err)
 {
     const struct options *o = &p->options;
@@ -552,7 +540,6 @@ static int start(struct process *p, struct error *err)
     }
     conn_set_lingering_max(o->pop3.max_sessions < LINGERING_LEAST ? LINGERING_LEAST
                                                                   : o->pop3.max_sessions);
-    choose_listen(o);
     p->metrics = o->local_dir != NULL;
     p->configured_level = o->log_level;
     p->loop = loop_new(err);
