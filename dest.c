@@ -465,7 +465,6 @@ static void ask_service(struct lookup *l)
         .target = buf_str(&target),
         .headers = buf_str(&headers),
         .answer_timeout = dest->answer_timeout,
-        .silence_timeout = dest->answer_timeout,
         .body_max = DEST_ANSWER_MAX,
     };
     l->asked = loop_now(dest->loop);
