@@ -75,9 +75,10 @@ void control_free(struct control *control);
  * that refer to one of that name read it again. */
 void control_look_again(struct control *control, const char *destination);
 
-/* Has everything that it follows been listed, and every CR been given its target or its condition
- * once? If not, *why says in words what is missing. */
-bool control_ready(const struct control *control, const char **why);
+/* Has everything that it follows been listed once, and every CR of then been given its target or
+ * its condition? If not, *why says in words what is missing. Once true it stays so: whatever goes
+ * away later, the targets serve. */
+bool control_ready(struct control *control, const char **why);
 
 /* SAP's /destinationCRs: {"Status":"ok","CustomResources":[...]}. ERR when it does not fit. */
 int control_resources_json(const struct control *control, struct buf *out) warn_unused;

@@ -1,5 +1,5 @@
 /* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * configure.c and policies.c only. */
+ * configure.c, policies.c and report.c only. */
 #ifndef TPROXY_CONTROL_PRIVATE_H
 #define TPROXY_CONTROL_PRIVATE_H
 
@@ -96,7 +96,6 @@ enum operation {
     OPERATION_STATUS,
     OPERATION_EVENT,
     OPERATION_CONFIRM, /* did the CR go, or its CRD? */
-    OPERATION_COUNT
 };
 
 /* Also one without its CR, as long as a Service says that it was there. */
@@ -161,6 +160,7 @@ struct control {
     struct control_settings settings;
     struct control_handler handler;
     bool stopped;
+    bool ready; /* has been */
 
     struct follower followers[FOLLOW_COUNT];
     struct store proxies, spaces, policies_held;

@@ -48,7 +48,7 @@ static const char *const operation_names[] = {
     [OPERATION_STATUS] = "status",      [OPERATION_EVENT] = "event",
     [OPERATION_CONFIRM] = "confirming",
 };
-_Static_assert(ARRAY_LEN(operation_names) == OPERATION_COUNT, "every operation has its name");
+static_assert(ARRAY_LEN(operation_names) == OPERATION_CONFIRM + 1, "every operation has its name");
 
 static void on_answer(const struct cluster_answer *answer, void *arg);
 
@@ -186,14 +186,10 @@ static bool is_gateway(const struct resource *r)
 
 static void plan_next_reading(struct resource *r)
 {
-    int64_t interval = config_of(r)->interval, pause = interval;
-    if (r->verdict == VERDICT_OK) {
-        r->unread = 0;
-        pause = backoff(0, interval, interval);
-    } else {
-        pause = backoff(r->unread++, UNREAD_FIRST, interval);
-    }
-    r->read_due = now_of(r) + pause;
+    int64_t interval = config_of(r)->interval;
+    r->unread = r->verdict == VERDICT_OK ? 0 : r->unread + 1;
+    r->read_due = now_of(r) + (r->unread ? backoff(r->unread - 1, UNREAD_FIRST, interval)
+                                         : backoff(0, interval, interval));
 }
 
 static void set_destination(struct resource *r, const struct dest_answer *answer)
@@ -964,7 +960,6 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
     case OPERATION_EVENT: /* Events are a courtesy: one that does not arrive is missed by nobody */
     case OPERATION_NONE:
     case OPERATION_READ:
-    case OPERATION_COUNT:
         break;
     }
     if (!r->call) {

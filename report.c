@@ -3,13 +3,13 @@
 #include "core/config.h"
 #include "lib/metric.h"
 
-bool control_ready(const struct control *c, const char **why)
+bool control_ready(struct control *c, const char **why)
 {
-    if (!control_may_act(c, why)) {
-        return false;
+    if (!c->ready && control_may_act(c, why)) {
+        *why = "targets";
+        c->ready = c->unsettled == 0;
     }
-    *why = c->unsettled ? "targets" : NULL;
-    return c->unsettled == 0;
+    return c->ready;
 }
 
 static bool is_available(const struct resource *r)
