@@ -724,7 +724,8 @@ void session_start(struct target *target, int fd, const union addr *client)
     list_append(&target->members, &s->link);
     target->sessions++;
     pop3->sessions++;
-    pop3_client_init(&s->dialogue, login_kind(target->mailbox ? target->mailbox->dest : NULL));
+    pop3_client_init(&s->dialogue, login_kind(target->mailbox ? target->mailbox->dest : NULL),
+                     NULL);
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 
     char space[POP3_REPLY_MAX];

@@ -8,7 +8,9 @@
  *      AUTH PLAIN, |                         |
  *   XOAUTH2, LOGIN |                         v
  *     with a user  '--------------------> SASL_LAST --> COMMAND (the last answer, or "*")
- */
+ *
+ * Where the client's credentials count (POP3_TOKEN_LOGIN) they are read at once, and nobody else is
+ * asked before they are complete. */
 #include "core/pop3_proto.h"
 
 #include <assert.h>
@@ -40,9 +42,6 @@ static const struct {
     {"TOP", COMMAND_MAILBOX},      {"UIDL", COMMAND_MAILBOX}, {"LAST", COMMAND_MAILBOX},
 };
 
-/* SASL mechanisms whose credentials we accept, and drop. */
-static const char *const mechanisms[] = {"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"};
-
 static const char capabilities_any[] = "+OK capabilities follow\r\n"
                                        "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"
                                        "SASL PLAIN LOGIN XOAUTH2\r\n.\r\n";
@@ -52,6 +51,11 @@ static const char capabilities_any[] = "+OK capabilities follow\r\n"
 static const char capabilities_own[] =
     "+OK capabilities follow\r\n"
     "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n";
+
+/* With tokens, the mechanisms that are made for them come first. */
+static const char capabilities_token[] = "+OK capabilities follow\r\n"
+                                         "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"
+                                         "SASL XOAUTH2 OAUTHBEARER PLAIN LOGIN\r\n.\r\n";
 
 /* base64 of "Username:" and "Password:", the prompts that clients of AUTH LOGIN know. */
 static const char prompt_user[] = "+ VXNlcm5hbWU6\r\n";
@@ -64,9 +68,10 @@ static void say(struct buf *reply, const char *text)
     (void)rc;
 }
 
-void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind)
+void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind,
+                      struct sasl_credentials *credentials)
 {
-    *c = (struct pop3_client){.kind = kind};
+    *c = (struct pop3_client){.kind = kind, .credentials = credentials};
 }
 
 size_t pop3_client_line_max(const struct pop3_client *c, struct str input)
@@ -115,53 +120,158 @@ static enum pop3_ask bad_command(struct pop3_client *c, struct buf *reply, const
     return POP3_ASK_NOTHING;
 }
 
-static enum pop3_ask on_auth(struct pop3_client *c, struct str args, struct buf *reply)
+/* ---- logins whose credentials count ---- */
+
+/* A login that makes no sense, and what would. */
+static enum pop3_ask bad_login(struct pop3_client *c, struct buf *reply, const char *wrong)
 {
-    struct str mechanism = str_word(&args);
-    if (mechanism.n == 0 && c->kind == POP3_OWN_LOGIN) {
-        return bad_command(c, reply, "-ERR the mechanisms are not known before the login\r\n");
+    char line[POP3_REPLY_MAX];
+    text_fmt(line, sizeof(line), "-ERR [AUTH] %s\r\n", wrong);
+    sasl_wipe(c->credentials);
+    return bad_command(c, reply, line);
+}
+
+static enum pop3_ask log_in_first(struct pop3_client *c, struct buf *reply)
+{
+    return bad_command(
+        c, reply,
+        "-ERR log in first: AUTH XOAUTH2 <base64 of user=<mail user>^Aauth=Bearer "
+        "<refresh token or code>^A^A>, where ^A is one byte of value 1; or USER with "
+        "the mail user and PASS with the refresh token or code\r\n");
+}
+
+static enum pop3_ask token_user(struct pop3_client *c, struct str user, struct buf *reply)
+{
+    const char *wrong;
+    sasl_wipe(c->credentials);
+    if (sasl_set_user(c->credentials, user, false, &wrong) != OK) {
+        return bad_login(c, reply, wrong);
     }
-    if (mechanism.n == 0) {
-        /* The listing of before CAPA, which some clients still ask for. */
-        say(reply, "+OK mechanisms follow\r\nPLAIN\r\nLOGIN\r\nXOAUTH2\r\n.\r\n");
+    say(reply, "+OK\r\n");
+    return POP3_ASK_NOTHING;
+}
+
+static enum pop3_ask token_pass(struct pop3_client *c, struct str secret, struct buf *reply)
+{
+    const char *wrong;
+    if (!c->credentials->user[0]) {
+        return bad_command(c, reply, "-ERR USER comes first\r\n");
+    }
+    if (sasl_set_secret(c->credentials, secret, false, &wrong) != OK) {
+        return bad_login(c, reply, wrong);
+    }
+    return POP3_ASK_LOGIN;
+}
+
+/* The answer to a prompt, or what came on the line of AUTH. */
+static enum pop3_ask token_response(struct pop3_client *c, enum pop3_expect expected,
+                                    struct str response, struct buf *reply)
+{
+    const char *wrong;
+    int rc;
+    if (c->mechanism != SASL_LOGIN) {
+        rc = sasl_read(c->credentials, c->mechanism, response, &wrong);
+    } else if (expected == POP3_EXPECT_SASL_USER) {
+        rc = sasl_set_user(c->credentials, response, true, &wrong);
+    } else {
+        rc = sasl_set_secret(c->credentials, response, true, &wrong);
+    }
+    if (rc != OK) {
+        return bad_login(c, reply, wrong);
+    }
+    if (expected == POP3_EXPECT_SASL_USER) {
+        c->expect = POP3_EXPECT_SASL_LAST;
+        say(reply, prompt_password);
         return POP3_ASK_NOTHING;
     }
-    size_t i = 0;
-    while (i < ARRAY_LEN(mechanisms) && !str_ieq(mechanism, mechanisms[i])) {
-        i++;
+    return POP3_ASK_LOGIN;
+}
+
+/* ---- AUTH ---- */
+
+static enum pop3_ask list_mechanisms(struct pop3_client *c, struct buf *reply)
+{
+    switch (c->kind) {
+    case POP3_OWN_LOGIN:
+        return bad_command(c, reply, "-ERR the mechanisms are not known before the login\r\n");
+    case POP3_ANY_LOGIN:
+        say(reply, "+OK mechanisms follow\r\nPLAIN\r\nLOGIN\r\nXOAUTH2\r\n.\r\n");
+        break;
+    case POP3_TOKEN_LOGIN:
+        say(reply, "+OK mechanisms follow\r\nXOAUTH2\r\nOAUTHBEARER\r\nPLAIN\r\nLOGIN\r\n.\r\n");
+        break;
     }
-    if (i == ARRAY_LEN(mechanisms)) {
+    return POP3_ASK_NOTHING;
+}
+
+/* What is to come: the response, or first the user and then the password of LOGIN. */
+static void prompt(struct pop3_client *c, struct buf *reply)
+{
+    bool login = c->mechanism == SASL_LOGIN;
+    c->expect = login ? POP3_EXPECT_SASL_USER : POP3_EXPECT_SASL_LAST;
+    say(reply, login ? prompt_user : "+ \r\n");
+}
+
+static enum pop3_ask on_auth(struct pop3_client *c, struct str args, struct buf *reply)
+{
+    struct str name = str_word(&args);
+    enum sasl_mechanism mechanism;
+    bool token = c->kind == POP3_TOKEN_LOGIN;
+    if (name.n == 0) {
+        return list_mechanisms(c, reply); /* of before CAPA; some clients still ask so */
+    }
+    if (sasl_find(name, &mechanism) != OK) {
         return bad_command(c, reply,
                            "-ERR mechanism not supported: use PLAIN, LOGIN or XOAUTH2\r\n");
     }
-    bool login = str_ieq(mechanism, "LOGIN");
-    if (args.n && !login) {
-        return POP3_ASK_LOGIN; /* came with its initial response */
+    c->mechanism = mechanism;
+    if (token) {
+        sasl_wipe(c->credentials);
     }
-    if (!login) {
-        c->expect = POP3_EXPECT_SASL_LAST;
-        say(reply, "+ \r\n");
-    } else if (args.n) {
-        c->expect = POP3_EXPECT_SASL_LAST;
-        say(reply, prompt_password);
-    } else {
-        c->expect = POP3_EXPECT_SASL_USER;
-        say(reply, prompt_user);
+    if (args.n == 0) {
+        prompt(c, reply);
+        return token ? POP3_ASK_NOTHING : POP3_ASK_BACKEND;
     }
+    /* With its initial response; that of LOGIN is the user. */
+    enum pop3_expect expected =
+        mechanism == SASL_LOGIN ? POP3_EXPECT_SASL_USER : POP3_EXPECT_SASL_LAST;
+    if (token) {
+        return token_response(c, expected, args, reply);
+    }
+    if (expected == POP3_EXPECT_SASL_LAST) {
+        return POP3_ASK_LOGIN;
+    }
+    c->expect = POP3_EXPECT_SASL_LAST;
+    say(reply, prompt_password);
     return POP3_ASK_BACKEND;
+}
+
+/* ---- commands ---- */
+
+static const char *capabilities(const struct pop3_client *c)
+{
+    switch (c->kind) {
+    case POP3_ANY_LOGIN:
+        return capabilities_any;
+    case POP3_OWN_LOGIN:
+        return capabilities_own;
+    case POP3_TOKEN_LOGIN:
+        break;
+    }
+    return capabilities_token;
 }
 
 static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct buf *reply)
 {
     struct str args = line;
     enum command command = find_command(str_word(&args));
-    bool own = c->kind == POP3_OWN_LOGIN;
+    bool own = c->kind == POP3_OWN_LOGIN, token = c->kind == POP3_TOKEN_LOGIN;
     switch (command) {
     case COMMAND_QUIT:
         say(reply, "+OK bye\r\n");
         return POP3_ASK_QUIT;
     case COMMAND_CAPA:
-        say(reply, own ? capabilities_own : capabilities_any);
+        say(reply, capabilities(c));
         return POP3_ASK_NOTHING;
     case COMMAND_NOOP:
         say(reply, "+OK\r\n");
@@ -170,10 +280,20 @@ static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct b
         if (own) {
             return POP3_ASK_MAILBOX;
         }
+        if (token) {
+            return token_user(c, args, reply);
+        }
         say(reply, "+OK\r\n");
         return POP3_ASK_BACKEND;
     case COMMAND_PASS:
+        if (token) {
+            return token_pass(c, args, reply);
+        }
+        return own ? POP3_ASK_MAILBOX : POP3_ASK_LOGIN;
     case COMMAND_APOP:
+        if (token) {
+            return log_in_first(c, reply);
+        }
         return own ? POP3_ASK_MAILBOX : POP3_ASK_LOGIN;
     case COMMAND_AUTH:
         if (own && args.n) {
@@ -188,7 +308,7 @@ static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct b
     case COMMAND_UNKNOWN:
         return bad_command(c, reply, "-ERR unknown command\r\n");
     case COMMAND_MAILBOX:
-        return POP3_ASK_MAILBOX;
+        return token ? log_in_first(c, reply) : POP3_ASK_MAILBOX;
     }
     return POP3_ASK_CLOSE;
 }
@@ -203,6 +323,9 @@ enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct bu
     if (str_eq(line, "*")) {
         say(reply, "-ERR authentication cancelled\r\n");
         return POP3_ASK_NOTHING;
+    }
+    if (c->kind == POP3_TOKEN_LOGIN) {
+        return token_response(c, expected, line, reply);
     }
     if (expected == POP3_EXPECT_SASL_USER) {
         c->expect = POP3_EXPECT_SASL_LAST;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/sasl.h"
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"
@@ -22,8 +23,9 @@ enum {
 
 /* How a target's clients log in. */
 enum pop3_login_kind {
-    POP3_ANY_LOGIN, /* any login is accepted and dropped: tproxy has the credentials */
-    POP3_OWN_LOGIN, /* the client logs in at the backend itself; its commands are relayed */
+    POP3_ANY_LOGIN,   /* any login is accepted and dropped: tproxy has the credentials */
+    POP3_OWN_LOGIN,   /* the client logs in at the backend itself; its commands are relayed */
+    POP3_TOKEN_LOGIN, /* the client says who it is, with a refresh token or an authorization code */
 };
 
 /* What the next line is: a command, or one of the answers to a SASL prompt. */
@@ -33,10 +35,14 @@ enum pop3_expect { POP3_EXPECT_COMMAND, POP3_EXPECT_SASL_USER, POP3_EXPECT_SASL_
 struct pop3_client {
     enum pop3_login_kind kind : 8;
     enum pop3_expect expect : 8;
+    enum sasl_mechanism mechanism : 8; /* whose answer is expected */
     unsigned char bad_commands;
+    struct sasl_credentials *credentials; /* the caller's; what the client said, complete when
+                                             POP3_ASK_LOGIN is returned. POP3_TOKEN_LOGIN only */
 };
 
-void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind);
+void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind,
+                      struct sasl_credentials *credentials);
 
 /* What a line asks of the session. "Answered" means that `reply` holds the answer. */
 enum pop3_ask {

@@ -43,7 +43,10 @@ static enum pop3_ask take_line(struct pop3_client *c, struct str line)
     check_reply(buf_str(&reply));
     bool answered = ask != POP3_ASK_LOGIN && ask != POP3_ASK_MAILBOX;
     require(answered == (buf_len(&reply) > 0));
-    require(c->kind == POP3_ANY_LOGIN || (ask != POP3_ASK_LOGIN && ask != POP3_ASK_BACKEND));
+    require(c->kind == POP3_ANY_LOGIN || ask != POP3_ASK_BACKEND);
+    require(c->kind != POP3_OWN_LOGIN || ask != POP3_ASK_LOGIN);
+    require(c->kind != POP3_TOKEN_LOGIN || ask != POP3_ASK_LOGIN ||
+            (c->credentials->user[0] && c->credentials->secret.n));
     require(!sasl || ask == POP3_ASK_NOTHING || ask == POP3_ASK_LOGIN);
     buf_free(&reply);
     return ask;
@@ -79,7 +82,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_reply(buf_str(&reply));
     }
     buf_free(&reply);
-    pop3_client_init(&c, data[0] % 2 ? POP3_OWN_LOGIN : POP3_ANY_LOGIN);
+    struct sasl_credentials credentials = {0};
+    pop3_client_init(&c, (enum pop3_login_kind)(data[0] % 3), &credentials);
     while (rest.n) {
         size_t max = pop3_client_line_max(&c, rest);
         require(max == POP3_COMMAND_MAX || max == POP3_LONG_MAX);
@@ -90,5 +94,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(c.bad_commands >= bad && c.bad_commands < POP3_BAD_COMMANDS);
         bad = c.bad_commands;
     }
+    sasl_wipe(&credentials);
     return 0;
 }

@@ -99,10 +99,10 @@ static void check_answer(const char *text, const char *expected)
 static void check_first_line(const char *text, const struct row *row)
 {
     struct pop3_client c;
-    pop3_client_init(&c, POP3_ANY_LOGIN);
+    pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
     assert_int_equal(line(&c, text), row->any);
     check_answer(text, row->any_answer);
-    pop3_client_init(&c, POP3_OWN_LOGIN);
+    pop3_client_init(&c, POP3_OWN_LOGIN, NULL);
     assert_int_equal(line(&c, text), row->own);
     check_answer(text, row->own_answer);
 }
@@ -172,7 +172,7 @@ static void test_exchanges(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct pop3_client c;
-        pop3_client_init(&c, POP3_ANY_LOGIN);
+        pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
         for (size_t k = 0; k < ARRAY_LEN(rows[i].steps) && rows[i].steps[k].line; k++) {
             assert_int_equal(line(&c, rows[i].steps[k].line), rows[i].steps[k].ask);
             check_answer(rows[i].steps[k].line, rows[i].steps[k].answer);
@@ -185,7 +185,7 @@ static void test_bad_commands(void **state)
     (void)state;
     static const char *const bad[] = {"XYZ", "STLS", "UTF8", "AUTH NTLM", ""};
     struct pop3_client c;
-    pop3_client_init(&c, POP3_ANY_LOGIN);
+    pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
     for (size_t i = 1; i < POP3_BAD_COMMANDS; i++) {
         assert_int_equal(line(&c, bad[i % ARRAY_LEN(bad)]), POP3_ASK_NOTHING);
         assert_int_equal(line(&c, "NOOP"), POP3_ASK_NOTHING); /* does not make it good */
@@ -214,7 +214,7 @@ static void test_line_max(void **state)
         {"pass word", POP3_LONG_MAX},
     };
     struct pop3_client c;
-    pop3_client_init(&c, POP3_ANY_LOGIN);
+    pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_int_equal(pop3_client_line_max(&c, str_of(rows[i].input)), rows[i].max);
     }
@@ -389,6 +389,58 @@ static int clean_up(void **state)
     return 0;
 }
 
+/* Where the client's credentials count: what it sends, and who it then is ("" where it is nobody).
+ */
+static void test_token_login(void **state)
+{
+    (void)state;
+    /* base64 of "user=a@b.c^Aauth=Bearer tok^A^A"; of the same with the four characters \x01 */
+    static const char xoauth2[] = "dXNlcj1hQGIuYwFhdXRoPUJlYXJlciB0b2sBAQ==";
+    static const char typed[] = "dXNlcj1hQGIuY1x4MDFhdXRoPUJlYXJlciB0b2tceDAxXHgwMQ==";
+    const struct {
+        const char *lines[4];
+        enum pop3_ask ask; /* of the last one */
+        const char *user, *secret;
+        const char *answer; /* what the last one's answer contains */
+    } rows[] = {
+        {{"AUTH XOAUTH2", xoauth2}, POP3_ASK_LOGIN, "a@b.c", "tok", ""},
+        {{"AUTH XOAUTH2", typed}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH] the four characters"},
+        {{"AUTH XOAUTH2", "=="}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH] the response is no"},
+        {{"AUTH XOAUTH2", "*"}, POP3_ASK_NOTHING, "", NULL, "-ERR authentication cancelled"},
+        {{"AUTH PLAIN AGEAYg=="}, POP3_ASK_LOGIN, "a", "b", ""},
+        {{"AUTH LOGIN", "YQ==", "Yg=="}, POP3_ASK_LOGIN, "a", "b", ""},
+        {{"AUTH LOGIN YQ==", "Yg=="}, POP3_ASK_LOGIN, "a", "b", ""},
+        {{"AUTH LOGIN", "Y"}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH] the response is no"},
+        {{"USER a@b.c", "PASS tok en"}, POP3_ASK_LOGIN, "a@b.c", "tok en", ""},
+        {{"USER a", "AUTH XOAUTH2", xoauth2}, POP3_ASK_LOGIN, "a@b.c", "tok", ""},
+        {{"USER a", "AUTH PLAIN", "PASS b"}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH]"},
+        {{"PASS tok"}, POP3_ASK_NOTHING, "", NULL, "-ERR USER comes first"},
+        {{"USER"}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH] the mail user is missing"},
+        {{"APOP a b"}, POP3_ASK_NOTHING, "", NULL, "-ERR log in first: AUTH XOAUTH2"},
+        {{"LIST"}, POP3_ASK_NOTHING, "", NULL, "-ERR log in first: AUTH XOAUTH2"},
+        {{"CAPA"}, POP3_ASK_NOTHING, "", NULL, "SASL XOAUTH2 OAUTHBEARER PLAIN LOGIN\r\n"},
+        {{"AUTH"}, POP3_ASK_NOTHING, "", NULL, "XOAUTH2\r\nOAUTHBEARER\r\nPLAIN\r\nLOGIN\r\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct sasl_credentials credentials = {0};
+        struct pop3_client c;
+        enum pop3_ask ask = POP3_ASK_NOTHING;
+        pop3_client_init(&c, POP3_TOKEN_LOGIN, &credentials);
+        for (size_t k = 0; k < ARRAY_LEN(rows[i].lines) && rows[i].lines[k]; k++) {
+            assert_int_equal(ask, POP3_ASK_NOTHING);
+            ask = line(&c, rows[i].lines[k]);
+        }
+        char said[POP3_REPLY_MAX + 1];
+        text_fmt(said, sizeof(said), "%.*s", STR_ARG(buf_str(&reply)));
+        assert_int_equal(ask, rows[i].ask);
+        assert_non_null(strstr(said, rows[i].answer));
+        assert_string_equal(credentials.user, rows[i].user);
+        assert_string_equal(credentials.secret.p ? credentials.secret.p : "",
+                            rows[i].secret ? rows[i].secret : "");
+        sasl_wipe(&credentials);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,7 +449,7 @@ int main(void)
         cmocka_unit_test(test_line_max),        cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_greeting),        cmocka_unit_test(test_response_codes),
         cmocka_unit_test(test_failure_classes), cmocka_unit_test(test_failure_verbatim),
-        cmocka_unit_test(test_failure_bound),
+        cmocka_unit_test(test_failure_bound),   cmocka_unit_test(test_token_login),
     };
     return cmocka_run_group_tests(tests, NULL, clean_up);
 }
