@@ -110,6 +110,18 @@ static void metrics(struct admin *a, struct http_reply *reply)
     process_metrics(a, &reply->body);
 }
 
+/* rc: of what has written the body. */
+static void show_json(struct http_reply *reply, int rc)
+{
+    if (rc == OK) {
+        reply->status = 200;
+        reply->content_type = "application/json";
+    } else {
+        buf_free(&reply->body);
+        say(reply, 500, "the answer is too large");
+    }
+}
+
 static void status(struct admin *a, struct http_reply *reply)
 {
     static const char *const levels[] = {
@@ -121,15 +133,12 @@ static void status(struct admin *a, struct http_reply *reply)
                       "'sap-transp-proxy-tcp':{'Status':%s,'Message':%s}}}",
                       levels[h.proxy > h.manager ? h.proxy : h.manager], levels[h.manager],
                       h.manager_message, levels[h.proxy], h.proxy_message);
-    reply->content_type = "application/json";
-    reply->status = rc == OK ? 200 : 500;
+    show_json(reply, rc);
 }
 
 static void resources(struct admin *a, struct http_reply *reply)
 {
-    int rc = a->sources.resources(&reply->body, a->sources.arg);
-    reply->content_type = "application/json";
-    reply->status = rc == OK ? 200 : 500;
+    show_json(reply, a->sources.resources(&reply->body, a->sources.arg));
 }
 
 static void serve(const struct http_request *request, struct http_reply *reply, void *arg)

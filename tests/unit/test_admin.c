@@ -23,6 +23,7 @@ static struct admin *admin;
 static const char *missing;
 static bool metrics_on;
 static enum admin_level manager;
+static bool too_large;
 static char page[65536];
 
 static bool ready(const char **why, void *arg)
@@ -55,7 +56,8 @@ static struct admin_health health_of(void *arg)
 static int resources(struct buf *out, void *arg)
 {
     assert_ptr_equal(arg, &missing);
-    return buf_fmt(out, "{\"Status\":\"ok\",\"CustomResources\":[]}");
+    int rc = buf_fmt(out, "{\"Status\":\"ok\",\"CustomResources\":[%s", too_large ? "" : "]}");
+    return too_large ? ERR : rc;
 }
 
 static int setup(void **state)
@@ -65,6 +67,7 @@ static int setup(void **state)
     missing = NULL;
     loop = loop_new(&err);
     metrics_on = true;
+    too_large = false;
     manager = ADMIN_OK;
     struct admin_sources sources = {.ready = ready,
                                     .metrics = metrics,
@@ -204,6 +207,10 @@ static void resources_page(void **state)
     get("/destinationCRs");
     expect("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
            "{\"Status\":\"ok\",\"CustomResources\":[]}");
+    too_large = true;
+    get("/destinationCRs");
+    expect("HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n",
+           "the answer is too large\n");
 }
 
 /* The percentage is that of the time since the scrape before. */
