@@ -6,6 +6,10 @@
  *                       ^              |
  *                       `--------------+--> 250 ms without an answer: the next starts beside it
  *
+ * Through a proxy this is the way to the proxy, and in place of handing it over
+ *
+ *               first CONNECTED --> TUNNEL: the dialogue of lib/socks5 --> handed over
+ *
  *   all have failed, or the time for everything is over: the failure that tells most */
 #include "lib/dial.h"
 
@@ -17,6 +21,7 @@
 #include "lib/dns.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/socks5.h"
 
 #define HEAD_START MILLIS(250)
 
@@ -26,18 +31,28 @@ struct attempt {
     union addr addr;
 };
 
+struct tunnel {
+    char *target; /* "mail.corp:995" */
+    struct socks5 socks;
+    struct str hello;
+    struct conn *conn; /* NULL: the proxy is not yet reached */
+    int64_t timeout;   /* of everything */
+};
+
+/* `host` and `port` are whom we connect to: with a tunnel the proxy. */
 struct dial {
     struct loop *loop;
     struct dial_handler handler;
     uint16_t port;
     bool allow_local;
-    int64_t timeout;
+    int64_t started_at, timeout;
+    struct tunnel *tunnel;   /* NULL: straight */
     struct dns_query *query; /* while resolving */
     struct attempt attempts[DNS_MAX_ADDRS];
     size_t count, started, over;
     struct timer head_start, deadline;
-    struct task grave;
-    int told; /* how much `err` tells, see failures[] */
+    struct task task; /* the refusal of what cannot be dialled, the grave */
+    int told;         /* how much `err` tells, see failures[] */
     struct error err;
     char host[];
 };
@@ -67,7 +82,13 @@ static void close_attempts(struct dial *d)
 
 static void free_dial(struct task *t)
 {
-    free(container_of(t, struct dial, grave));
+    struct dial *d = container_of(t, struct dial, task);
+    if (d->tunnel) {
+        socks5_clear(&d->tunnel->socks);
+        free(d->tunnel->target);
+        free(d->tunnel);
+    }
+    free(d);
 }
 
 void dial_cancel(struct dial *d)
@@ -78,14 +99,23 @@ void dial_cancel(struct dial *d)
     dns_cancel(d->query);
     d->query = NULL;
     close_attempts(d);
+    if (d->tunnel) {
+        conn_close(d->tunnel->conn);
+    }
     timer_cancel(d->loop, &d->head_start);
     timer_cancel(d->loop, &d->deadline);
-    loop_bury(d->loop, &d->grave, free_dial);
+    loop_bury(d->loop, &d->task, free_dial);
 }
 
 static void finish(struct dial *d, struct conn *conn, const struct error *err)
 {
     struct dial_handler handler = d->handler;
+    struct error named;
+    if (err && d->tunnel) {
+        error_set(&named, err->fail, "no tunnel to %.80s through %.80s:%u: %s", d->tunnel->target,
+                  d->host, d->port, err->text);
+        err = &named;
+    }
     dial_cancel(d);
     handler.done(conn, err, handler.arg);
 }
@@ -131,6 +161,12 @@ static void on_deadline(struct timer *t)
     text_fmt(
         within, sizeof(within), d->timeout % SECONDS(1) ? "%lld ms" : "%lld s",
         (long long)(d->timeout % SECONDS(1) ? d->timeout / MILLIS(1) : d->timeout / SECONDS(1)));
+    if (d->tunnel && d->tunnel->conn) {
+        error_set(&err, FAIL_TIMEOUT, "the proxy did not answer within %s (%s)", within,
+                  socks5_state_name(d->tunnel->socks.state));
+        finish(d, NULL, &err);
+        return;
+    }
     if (d->query) {
         error_set(&err, FAIL_DNS, "host \"%s\" could not be resolved within %s", d->host, within);
         finish(d, NULL, &err);
@@ -143,6 +179,91 @@ static void on_deadline(struct timer *t)
     error_set(&err, FAIL_TIMEOUT, "no answer from %s within %s", addr_text(&d->attempts[i].addr).s,
               within);
     fail(d, &err);
+}
+
+static void set_timeout(struct dial *d, int64_t timeout)
+{
+    d->timeout = timeout;
+    timer_set(d->loop, &d->deadline, d->started_at + timeout, on_deadline);
+}
+
+/* ---- the tunnel ---- */
+
+static void listen_to_proxy(struct dial *d)
+{
+    struct tunnel *t = d->tunnel;
+    struct conn *c = t->conn;
+    struct error err;
+    struct str say;
+    size_t taken;
+    int rc;
+    do {
+        rc = socks5_next(&t->socks, conn_data(c), &taken, &say, &err);
+        conn_consume(c, taken);
+        conn_write(c, say.p, say.n);
+    } while (rc == AGAIN && taken);
+    if (rc == OK) {
+        t->conn = NULL; /* so that it is not closed */
+        finish(d, c, NULL);
+    } else if (rc == ERR) {
+        finish(d, NULL, &err);
+    }
+}
+
+static void on_proxy_event(struct conn *c, enum conn_event event, void *arg)
+{
+    struct dial *d = arg;
+    struct error err;
+    switch (event) {
+    case CONN_DATA:
+        listen_to_proxy(d);
+        break;
+    case CONN_EOF:
+    case CONN_FAILED:
+        error_set(&err, FAIL_SOCKS, "the proxy closed the connection (%s)%s%s",
+                  socks5_state_name(d->tunnel->socks.state), event == CONN_FAILED ? ": " : "",
+                  conn_error(c)->text);
+        finish(d, NULL, &err);
+        break;
+    case CONN_CONNECTED:
+    case CONN_DRAINED:
+    case CONN_TIMEOUT:
+        break;
+    }
+}
+
+static void enter_tunnel(struct dial *d, struct conn *c)
+{
+    struct tunnel *t = d->tunnel;
+    close_attempts(d);
+    timer_cancel(d->loop, &d->head_start);
+    t->conn = c;
+    set_timeout(d, t->timeout);
+    conn_set_handler(c, (struct conn_handler){on_proxy_event, d});
+    conn_write(c, t->hello.p, t->hello.n);
+}
+
+/* ERR and d->err: not with such settings. */
+static int prepare_tunnel(struct dial *d, const struct dial_to *to)
+{
+    struct socks5_settings settings = {
+        .host = to->host,
+        .port = to->port,
+        .token = to->via->token,
+        .location = to->via->location,
+    };
+    char target[300];
+    text_fmt(target, sizeof(target), "%s:%u", to->host, to->port);
+    d->tunnel = mem_zalloc(sizeof(*d->tunnel));
+    d->tunnel->target = mem_strdup(target);
+    d->tunnel->timeout = to->timeout;
+    return socks5_start(&d->tunnel->socks, &settings, &d->tunnel->hello, &d->err);
+}
+
+static void on_refused(struct task *t)
+{
+    struct dial *d = container_of(t, struct dial, task);
+    finish(d, NULL, &d->err);
 }
 
 /* ---- attempts ---- */
@@ -160,7 +281,11 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
     switch (event) {
     case CONN_CONNECTED:
         a->conn = NULL; /* so that it is not closed with the others */
-        finish(a->dial, c, NULL);
+        if (a->dial->tunnel) {
+            enter_tunnel(a->dial, c);
+        } else {
+            finish(a->dial, c, NULL);
+        }
         break;
     case CONN_FAILED:
         note_failure(a, conn_error(c));
@@ -235,17 +360,23 @@ static void on_resolved(const struct dns_result *result, void *arg)
 struct dial *dial_start(struct loop *loop, struct dns *dns, const struct dial_to *to,
                         struct dial_handler handler)
 {
-    size_t size = strlen(to->host) + 1;
+    const struct dial_via *via = to->via;
+    const char *host = via ? via->host : to->host;
+    size_t size = strlen(host) + 1;
     struct dial *d = mem_zalloc(sizeof(*d) + size);
     struct dns_handler resolved = {.done = on_resolved, .arg = d};
     d->loop = loop;
     d->handler = handler;
-    d->port = to->port;
-    d->allow_local = to->allow_local;
-    d->timeout = to->timeout;
-    memcpy(d->host, to->host, size);
-    task_init(&d->grave);
-    timer_set(loop, &d->deadline, loop_now(loop) + to->timeout, on_deadline);
-    d->query = dns_resolve(dns, to->host, resolved);
+    d->port = via ? via->port : to->port;
+    d->allow_local = via || to->allow_local;
+    d->started_at = loop_now(loop);
+    memcpy(d->host, host, size);
+    task_init(&d->task);
+    if (via && prepare_tunnel(d, to) != OK) {
+        loop_soon(loop, &d->task, on_refused);
+        return d;
+    }
+    set_timeout(d, via && via->timeout < to->timeout ? via->timeout : to->timeout);
+    d->query = dns_resolve(dns, host, resolved);
     return d;
 }

@@ -16,9 +16,10 @@
 #include "lib/conn.h"
 #include "lib/dns.h"
 #include "lib/loop.h"
+#include "lib/mem.h"
 #include "lib/sys.h"
 
-enum { PATIENCE_MS = 10000, PORT = 110, FD_MAX = 1024 };
+enum { PATIENCE_MS = 10000, PORT = 110, PROXY_PORT = 20004, FD_MAX = 1024 };
 
 static struct sys test_sys;
 static int64_t clock_now;
@@ -73,7 +74,8 @@ static int fake_connect(int fd, const struct sockaddr *to, socklen_t n)
     union addr addr = {0};
     memcpy(&addr, to, n);
     size_t used = strlen(tried);
-    if (addr.sa.sa_family == AF_INET && ntohs(addr.v4.sin_port) == PORT) {
+    uint16_t port = addr_port(&addr);
+    if (addr.sa.sa_family == AF_INET && (port == PORT || port == PROXY_PORT)) {
         text_fmt(tried + used, sizeof(tried) - used, "%s%s", used ? ", " : "", addr_text(&addr).s);
     }
     if (addr.sa.sa_family != AF_INET) {
@@ -183,6 +185,7 @@ static int setup(void **state)
                            "169.254.169.254 metadata.test half.test\n"
                            "::ffff:127.0.0.1 mapped.test half.test\n"
                            "10.0.0.6 half.test\n"
+                           "10.0.0.9 proxy.test\n"
                            "239.0.0.1 group.test\n");
     dns = dns_new(loop, conf_path, hosts_path);
     return 0;
@@ -213,6 +216,7 @@ struct outcome {
     struct conn *conn;
     struct error err;
     char data[16];
+    bool ended;
 };
 
 static struct outcome last;
@@ -221,9 +225,11 @@ static void on_conn_event(struct conn *c, enum conn_event event, void *arg)
 {
     struct outcome *o = arg;
     if (event == CONN_DATA) {
-        text_fmt(o->data, sizeof(o->data), "%.*s", STR_ARG(conn_data(c)));
+        size_t n = strlen(o->data);
+        text_fmt(o->data + n, sizeof(o->data) - n, "%.*s", STR_ARG(conn_data(c)));
         conn_consume(c, conn_data(c).n);
     }
+    o->ended |= event == CONN_EOF;
 }
 
 static void on_done(struct conn *conn, const struct error *err, void *arg)
@@ -242,7 +248,8 @@ static void on_done(struct conn *conn, const struct error *err, void *arg)
 static void start(const char *host, bool allow_local)
 {
     char copy[64];
-    struct dial_to to = {copy, PORT, allow_local, SECONDS(5)};
+    struct dial_to to = {
+        .host = copy, .port = PORT, .allow_local = allow_local, .timeout = SECONDS(5)};
     text_fmt(copy, sizeof(copy), "%s", host);
     memset(&last, 0, sizeof(last));
     last.dial = dial_start(loop, dns, &to, (struct dial_handler){on_done, &last});
@@ -400,7 +407,8 @@ static void policy(void **state)
     until_done();
     assert_int_equal(last.err.fail, FAIL_CONFIG);
 
-    struct dial_to local = {"127.0.0.1", listener_port, true, SECONDS(5)};
+    struct dial_to local = {
+        .host = "127.0.0.1", .port = listener_port, .allow_local = true, .timeout = SECONDS(5)};
     memset(&last, 0, sizeof(last));
     last.dial = dial_start(loop, dns, &local, (struct dial_handler){on_done, &last});
     until_done();
@@ -440,14 +448,327 @@ static void cancelled(void **state)
     }
 }
 
+/* ---- through a proxy ---- */
+
+#define BYTES(text) ((struct str){(text), sizeof(text) - 1})
+#define OPEN "\5\0\0\1\0\0\0\0\0\0"
+#define NO_TUNNEL "no tunnel to mail.corp:995 through proxy.test:20004: "
+
+static char token_text[] = "e30.e30.c2ln";
+static const struct secret token = {token_text, sizeof(token_text) - 1};
+static const struct dial_via plain = {
+    .host = "proxy.test", .port = PROXY_PORT, .timeout = SECONDS(1)};
+static const struct dial_via with_token = {.host = "proxy.test",
+                                           .port = PROXY_PORT,
+                                           .timeout = SECONDS(1),
+                                           .token = &token,
+                                           .location = "plant"};
+
+/* What of all this dial_start keeps it has to copy. */
+static void start_via(const struct dial_via *settings, const char *host, int64_t timeout)
+{
+    char proxy[64], target[64], text[64] = "", location[64] = "";
+    struct secret secret = {text, 0};
+    struct dial_via via = *settings;
+    struct dial_to to = {.host = target, .port = 995, .timeout = timeout, .via = &via};
+    text_fmt(proxy, sizeof(proxy), "%s", via.host);
+    text_fmt(target, sizeof(target), "%s", host);
+    via.host = proxy;
+    if (via.token) {
+        secret.n = text_fmt(text, sizeof(text), "%s", via.token->p);
+        via.token = &secret;
+        text_fmt(location, sizeof(location), "%s", via.location);
+        via.location = location;
+    }
+    tried[0] = '\0';
+    memset(&last, 0, sizeof(last));
+    last.dial = dial_start(loop, dns, &to, (struct dial_handler){on_done, &last});
+    memset(proxy, 'x', sizeof(proxy));
+    memset(target, 'x', sizeof(target));
+    memset(text, 'x', sizeof(text));
+    memset(location, 'x', sizeof(location));
+    assert_int_equal(last.calls, 0);
+}
+
+/* The proxy is told exactly this next. */
+static void expect_told(int proxy, struct str text)
+{
+    char told[128];
+    size_t n = 0;
+    while (n < text.n) {
+        ssize_t got = recv(proxy, told + n, sizeof(told) - n, MSG_DONTWAIT);
+        if (got < 0) {
+            loop_turn(loop, true);
+        } else {
+            assert_true(got > 0);
+            n += (size_t)got;
+        }
+    }
+    assert_int_equal(n, text.n);
+    assert_memory_equal(told, text.p, n);
+}
+
+static void answer(int proxy, struct str text)
+{
+    assert_int_equal(send(proxy, text.p, text.n, MSG_NOSIGNAL), text.n);
+}
+
+/* A proxy that has been told the method. */
+static int proxy_of(const struct dial_via *via, int64_t timeout)
+{
+    start_via(via, "mail.corp", timeout);
+    while (!tried[0]) {
+        loop_turn(loop, true);
+    }
+    int proxy = accept(listener, NULL, NULL);
+    expect_told(proxy, via->token ? BYTES("\5\1\x80") : BYTES("\5\1\0"));
+    return proxy;
+}
+
+static void expect_greeting(const char *text)
+{
+    while (strlen(last.data) < strlen(text)) {
+        loop_turn(loop, true);
+    }
+    assert_string_equal(last.data, text);
+}
+
+static void tunnel(void **state)
+{
+    (void)state;
+    int proxy = proxy_of(&plain, SECONDS(5));
+    assert_string_equal(tried, "10.0.0.9:20004");
+    answer(proxy, BYTES("\5\0"));
+    expect_told(proxy, BYTES("\5\1\0\3\x9mail.corp\x03\xE3"));
+    answer(proxy, BYTES(OPEN));
+    until_done();
+    answer(proxy, BYTES("+OK\r\n"));
+    expect_greeting("+OK\r\n");
+    close(proxy);
+    expect_success();
+}
+
+static void tunnel_with_token(void **state)
+{
+    (void)state;
+    int proxy = proxy_of(&with_token, SECONDS(5));
+    answer(proxy, BYTES("\5\x80"));
+    expect_told(proxy, BYTES("\1\0\0\0\x0C"
+                             "e30.e30.c2ln\x08"
+                             "cGxhbnQ="));
+    answer(proxy, BYTES("\1\0"));
+    expect_told(proxy, BYTES("\5\1\0\3\x9mail.corp\x03\xE3"));
+    answer(proxy, BYTES(OPEN));
+    until_done();
+    close(proxy);
+    expect_success();
+}
+
+/* The greeting comes together with the proxy's answer, whole or cut, and the end behind it. */
+static void greeting_behind_the_answer(void **state)
+{
+    (void)state;
+    struct str all = BYTES(OPEN "+OK\r\n");
+    for (size_t cut = 0; cut <= all.n; cut++) {
+        int proxy = proxy_of(&plain, SECONDS(5));
+        answer(proxy, BYTES("\5\0"));
+        expect_told(proxy, BYTES("\5\1\0\3\x9mail.corp\x03\xE3"));
+        answer(proxy, (struct str){all.p, cut});
+        turn();
+        answer(proxy, (struct str){all.p + cut, all.n - cut});
+        close(proxy);
+        until_done();
+        expect_greeting("+OK\r\n");
+        while (!last.ended) {
+            loop_turn(loop, true);
+        }
+        expect_success();
+    }
+}
+
+static void tunnel_refused(void **state)
+{
+    (void)state;
+    int proxy = proxy_of(&plain, SECONDS(5));
+    answer(proxy, BYTES("\5\0\5\3\0\1\0\0\0\0\0\0"));
+    until_done();
+    expect_failure(FAIL_SOCKS, NO_TUNNEL "the Cloud Connector is not connected, or its location ID "
+                                         "is unknown (SOCKS5 reply 3)");
+    close(proxy);
+    proxy = proxy_of(&with_token, SECONDS(5));
+    answer(proxy, BYTES("\5\x80\1\1"));
+    until_done();
+    expect_failure(FAIL_TOKEN, NO_TUNNEL "the proxy refuses the access token (status 1)");
+    close(proxy);
+    proxy = proxy_of(&plain, SECONDS(5));
+    answer(proxy, BYTES("\5\0"));
+    close(proxy);
+    until_done();
+    assert_int_equal(last.err.fail, FAIL_SOCKS);
+    assert_non_null(
+        strstr(last.err.text, NO_TUNNEL "the proxy closed the connection (connection)"));
+    proxy = proxy_of(&plain, SECONDS(5));
+    shutdown(proxy, SHUT_WR);
+    until_done();
+    expect_failure(FAIL_SOCKS, NO_TUNNEL "the proxy closed the connection (choice of a method)");
+    close(proxy);
+}
+
+static void tunnel_silence(void **state)
+{
+    (void)state;
+    struct dial_via hole = plain;
+    hole.host = "hole.test";
+    start_via(&hole, "mail.corp", SECONDS(5));
+    turn();
+    advance(SECONDS(1) - 1);
+    assert_int_equal(last.calls, 0);
+    advance(1);
+    expect_failure(FAIL_TIMEOUT, "no tunnel to mail.corp:995 through hole.test:20004: no answer "
+                                 "from 10.0.0.1:20004 within 1 s");
+    start_via(&hole, "mail.corp", MILLIS(500));
+    turn();
+    advance(MILLIS(500));
+    expect_failure(FAIL_TIMEOUT, "no tunnel to mail.corp:995 through hole.test:20004: no answer "
+                                 "from 10.0.0.1:20004 within 500 ms");
+
+    int proxy = proxy_of(&plain, SECONDS(5));
+    advance(SECONDS(5) - 1);
+    assert_int_equal(last.calls, 0);
+    advance(1);
+    expect_failure(FAIL_TIMEOUT,
+                   NO_TUNNEL "the proxy did not answer within 5 s (choice of a method)");
+    close(proxy);
+    proxy = proxy_of(&plain, SECONDS(5));
+    answer(proxy, BYTES("\5\0\5\0"));
+    expect_told(proxy, BYTES("\5\1\0\3\x9mail.corp\x03\xE3"));
+    advance(SECONDS(5));
+    expect_failure(FAIL_TIMEOUT, NO_TUNNEL "the proxy did not answer within 5 s (connection)");
+    close(proxy);
+}
+
+/* The proxy has a head start for each of its addresses, too. */
+static void slow_proxy(void **state)
+{
+    (void)state;
+    struct dial_via slow = plain;
+    slow.host = "slow.test";
+    start_via(&slow, "mail.corp", SECONDS(5));
+    turn();
+    advance(MILLIS(250));
+    assert_string_equal(tried, "10.0.0.1:20004, 10.0.0.5:20004");
+    while (conn_count() > 1) {
+        loop_turn(loop, true);
+    }
+    int proxy = accept(listener, NULL, NULL);
+    expect_told(proxy, BYTES("\5\1\0"));
+    answer(proxy, BYTES("\5\0" OPEN));
+    until_done();
+    close(proxy);
+    expect_success();
+}
+
+static void no_way_to_the_proxy(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *proxy;
+        enum fail fail;
+        const char *text;
+    } table[] = {
+        {"refused.test", FAIL_CONNECT, "10.0.0.3:20004 refused the connection"},
+        {"mixed.test", FAIL_CONNECT, "10.0.0.3:20004 refused the connection (3 addresses tried)"},
+        {"no name", FAIL_CONFIG, "\"no name\" is neither a host name nor an IP address"},
+        {"group.test", FAIL_CONFIG,
+         "host \"group.test\" is 239.0.0.1, a multicast address, which is not allowed"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        char text[200];
+        struct dial_via via = plain;
+        via.host = table[i].proxy;
+        start_via(&via, "mail.corp", SECONDS(5));
+        until_done();
+        text_fmt(text, sizeof(text), "no tunnel to mail.corp:995 through %s:20004: %s",
+                 table[i].proxy, table[i].text);
+        expect_failure(table[i].fail, text);
+    }
+    struct dial_via lost = plain;
+    lost.host = "unknown.test";
+    start_via(&lost, "mail.corp", SECONDS(5));
+    turn();
+    advance(SECONDS(1));
+    expect_failure(FAIL_DNS, "no tunnel to mail.corp:995 through unknown.test:20004: host "
+                             "\"unknown.test\" could not be resolved within 1 s");
+}
+
+/* The host behind the proxy may have any name; the proxy may be at any address. */
+static void addresses_of_a_tunnel(void **state)
+{
+    (void)state;
+    struct dial_via local = {.host = "127.0.0.1", .port = listener_port, .timeout = SECONDS(1)};
+    start_via(&local, "localhost", SECONDS(5));
+    while (conn_count() == 0) {
+        loop_turn(loop, true);
+    }
+    int proxy = accept(listener, NULL, NULL);
+    expect_told(proxy, BYTES("\5\1\0"));
+    answer(proxy, BYTES("\5\0"));
+    expect_told(proxy, BYTES("\5\1\0\3\x9localhost\x03\xE3"));
+    answer(proxy, BYTES(OPEN));
+    until_done();
+    close(proxy);
+    expect_success();
+
+    start_via(&plain, "::1", SECONDS(5));
+    until_done();
+    expect_failure(FAIL_CONFIG, "no tunnel to ::1:995 through proxy.test:20004: the host is an "
+                                "IPv6 address, which no SOCKS5 proxy of SAP takes");
+    assert_string_equal(tried, "");
+    start_via(&plain, "::1", SECONDS(5));
+    dial_cancel(last.dial);
+    advance(SECONDS(60));
+    assert_int_equal(last.calls, 0);
+}
+
+static void tunnel_cancelled(void **state)
+{
+    (void)state;
+    static const struct str answers[] = {{"", 0}, {"\5", 1}, {"\5\0", 2}, {"\5\0\5", 3}};
+    for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+        int proxy = proxy_of(&plain, SECONDS(5));
+        answer(proxy, answers[i]);
+        turn();
+        dial_cancel(last.dial);
+        advance(SECONDS(60));
+        assert_int_equal(last.calls, 0);
+        assert_int_equal(conn_count(), 0);
+        close(proxy);
+    }
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(handed_over), TEST(refused), TEST(next_at_once_when_refused),
-        TEST(head_start),  TEST(silence), TEST(no_route),
-        TEST(policy),      TEST(names),   TEST(cancelled),
+        TEST(handed_over),
+        TEST(refused),
+        TEST(next_at_once_when_refused),
+        TEST(head_start),
+        TEST(silence),
+        TEST(no_route),
+        TEST(policy),
+        TEST(names),
+        TEST(cancelled),
+        TEST(tunnel),
+        TEST(tunnel_with_token),
+        TEST(greeting_behind_the_answer),
+        TEST(tunnel_refused),
+        TEST(tunnel_silence),
+        TEST(slow_proxy),
+        TEST(no_way_to_the_proxy),
+        TEST(addresses_of_a_tunnel),
+        TEST(tunnel_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
