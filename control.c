@@ -4,10 +4,12 @@
  *                  |
  *                  |  what an event concerns is woken
  *                  v
- *               queue --> pump: nothing happens before everything has been listed once;
- *                           |   at most RUNNING_MAX resources wait for something at a time
+ *               queue --> pump: nothing happens before everything has been listed once
  *                           v
  *                     reconcile(resource) --> one step, one operation --> done --> woken again
+ *                           |    ^                                         |
+ *                           v    |                                         |
+ *                          waiting: RUNNING_MAX operations are under way <-'
  *
  * A list that is complete sweeps its store: what it did not name is gone. While the CRD of the CRs
  * is not known to the API server nothing is known of CRs, and nothing is written or removed. */
@@ -27,7 +29,7 @@
 #include "pop3.h"
 #include "ports.h"
 
-enum { RUNNING_MAX = 64, STEPS_A_RUN = 16, ALL_PORTS = 65536 };
+enum { STEPS_A_RUN = 16, ALL_PORTS = 65536 };
 
 /* "namespace/name" */
 enum { KEY_MAX = 2 * (CR_NAME_MAX + 1) };
@@ -86,15 +88,25 @@ bool control_may_act(const struct control *c, const char **why)
     return configuration_listed(c->configuration, why);
 }
 
+/* Who has been woken comes before those that wait: what has begun is finished. */
+static struct list *first_due(struct control *c)
+{
+    if (!list_empty(&c->queue)) {
+        return c->queue.next;
+    }
+    return c->running < RUNNING_MAX && !list_empty(&c->waiting) ? c->waiting.next : NULL;
+}
+
 static void pump(struct task *t)
 {
     struct control *c = container_of(t, struct control, pump);
     const char *why;
     for (int i = 0; i < STEPS_A_RUN; i++) {
-        if (list_empty(&c->queue) || c->running == RUNNING_MAX || !control_may_act(c, &why)) {
+        struct list *first = first_due(c);
+        if (!first || !control_may_act(c, &why)) {
             return;
         }
-        struct resource *r = container_of(c->queue.next, struct resource, queued);
+        struct resource *r = container_of(first, struct resource, queued);
         list_remove(&r->queued);
         c->stats.reconciles++;
         reconcile(r);
@@ -113,6 +125,11 @@ void resource_wake(struct resource *r)
     if (!c->stopped) {
         loop_soon(c->loop, &c->pump, pump);
     }
+}
+
+void resource_wait(struct resource *r)
+{
+    list_append(&r->control->waiting, &r->queued);
 }
 
 void control_wake_all(struct control *c)
@@ -288,6 +305,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     service_clear(&held->service);
     free(held->key);
     free(held);
+    policies_look(c->policies, r);
     resource_wake_namesakes(r);
     if (port && c->port_services[port]) {
         wake_port(c, port);
@@ -349,6 +367,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     if (service.target_port && c->port_services[service.target_port] > 1) {
         wake_port(c, service.target_port);
     }
+    policies_look(c->policies, r);
     resource_wake(r);
     return held;
 }
@@ -649,6 +668,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     store_init(&c->policies_held, sizeof(struct held_policy), release_policy);
     list_init(&c->resources);
     list_init(&c->queue);
+    list_init(&c->waiting);
     map_init(&c->by_key);
     map_init(&c->by_name);
     map_init(&c->services);

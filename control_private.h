@@ -19,6 +19,9 @@
 
 struct ports;
 
+/* So many operations are under way at a time. */
+enum { RUNNING_MAX = 64 };
+
 extern const struct cluster_kind kind_destination, kind_proxy, kind_service, kind_policy,
     kind_event;
 
@@ -104,7 +107,7 @@ struct resource {
     struct map_entry by_key;  /* "namespace/name" */
     struct map_entry by_name; /* CRs of one name in several namespaces want one Service */
     struct list link;         /* on control->resources */
-    struct list queued;
+    struct list queued;       /* on control->queue or waiting */
     char *key, *namespace, *name;
 
     bool present; /* the CR is there */
@@ -169,8 +172,9 @@ struct control {
     struct list resources;
     struct map services; /* of all resources */
     struct list queue;
-    size_t running;
-    size_t unsettled; /* present resources that have not settled yet */
+    struct list waiting; /* until an operation of another resource is over */
+    size_t running;      /* operations */
+    size_t unsettled;    /* present resources that have not settled yet */
     struct task pump;
 
     struct ports *ports;
@@ -197,6 +201,9 @@ void control_stamp(char *out, size_t cap, bool fraction);
 
 /* Has the resource looked at, once now and once more if it is being worked on. */
 void resource_wake(struct resource *r);
+
+/* Has it looked at again when fewer operations are under way. */
+void resource_wait(struct resource *r);
 
 /* Its destination is read afresh when it is looked at next. */
 void resource_read_again(struct resource *r);
@@ -268,7 +275,7 @@ void policies_stop(struct policies *policies);
 /* All resources have been freed. */
 void policies_free(struct policies *policies);
 
-/* The presence of the CR, its port or its scope may have changed. */
+/* The port of a resource, that in its Service, or its scope may have changed. */
 void policies_look(struct policies *policies, struct resource *r);
 
 /* A policy of ours has come, gone or changed; or all may have. */

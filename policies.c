@@ -1,7 +1,7 @@
 /* NetworkPolicies of the home namespace: which pods may reach which target port. One policy admits
- * the pods of a namespace to the ports of its CRs, another one those of all namespaces to the ports of
- * the CRs that are clusterWide. What has changed is compared a moment later, and written one at a
- * time.
+ * the pods of a namespace to the ports of its CRs, another one those of all namespaces to the ports
+ * of the CRs that are clusterWide. What has changed is compared a moment later, and written one at
+ * a time.
  *
  *   port or scope of a CR, a policy that is there --> changed --> (a moment later) compare
  *      --> create | apply | delete --> done --> the next one that has changed */
@@ -110,12 +110,24 @@ static struct policy *policy_of(struct policies *p, const struct resource *r)
     return get_policy(p, name);
 }
 
+/* The port in a Service that is there stays open until another one has taken its place: who reads
+ * its destination for the first time is not to be cut off meanwhile. */
+static uint16_t open_port(const struct resource *r)
+{
+    const struct held_service *held = resource_service(r, r->control->settings.home, r->name);
+    return r->port ? r->port : held ? held->service.target_port : 0;
+}
+
 void policies_look(struct policies *p, struct resource *r)
 {
-    bool open = p->control->settings.in_cluster && r->port && r->present;
-    struct policy *wanted = open ? policy_of(p, r) : NULL;
+    const struct control *c = p->control;
+    if (!c->settings.in_cluster || c->stopped || !configuration_config(c->configuration)) {
+        return; /* with the first configuration all are looked at */
+    }
+    uint16_t port = open_port(r);
+    struct policy *wanted = port ? policy_of(p, r) : NULL;
     struct opening *o = &r->opening;
-    if (o->policy == wanted && o->port == r->port) {
+    if (o->policy == wanted && o->port == port) {
         return;
     }
     if (o->policy) {
@@ -123,7 +135,7 @@ void policies_look(struct policies *p, struct resource *r)
     }
     list_remove(&o->link);
     o->policy = wanted;
-    o->port = r->port;
+    o->port = port;
     if (wanted) {
         list_append(&wanted->openings, &o->link);
         changed(p, wanted);
@@ -183,18 +195,24 @@ static int compare_ports(const void *a, const void *b)
     return *(const uint16_t *)a - *(const uint16_t *)b;
 }
 
-/* Sorted; the caller frees. */
+/* Sorted, each one once, though for a moment two resources may have it; the caller frees. */
 static uint16_t *list_ports(const struct policy *policy, size_t *n)
 {
-    *n = 0;
+    size_t all = 0;
     LIST_EACH (it, &policy->openings) {
-        ++*n;
+        all++;
     }
-    uint16_t *ports = mem_alloc(*n * sizeof(*ports)), *next = ports;
+    uint16_t *ports = mem_alloc(all * sizeof(*ports)), *next = ports;
     LIST_EACH (it, &policy->openings) {
         *next++ = container_of(it, struct opening, link)->port;
     }
-    qsort(ports, *n, sizeof(*ports), compare_ports);
+    qsort(ports, all, sizeof(*ports), compare_ports);
+    *n = 0;
+    for (size_t i = 0; i < all; i++) {
+        if (*n == 0 || ports[*n - 1] != ports[i]) {
+            ports[(*n)++] = ports[i];
+        }
+    }
     return ports;
 }
 

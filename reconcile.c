@@ -770,6 +770,10 @@ void reconcile(struct resource *r)
         wake_at(r, r->retry_at);
         return;
     }
+    if (r->control->running == RUNNING_MAX) {
+        resource_wait(r);
+        return;
+    }
     if (!wanted) {
         withdraw_gone(r);
         return;

@@ -1,0 +1,608 @@
+/* A controller in a world that a test plays: the cluster (fake_cluster.h), the destinations, the
+ * clock, and which ports other processes have. Behind it are the real POP3 proxy, the real list of
+ * instances, and listeners on loopback: each is bound to a free port and stands for the one that it
+ * was asked for. */
+#ifndef TPROXY_TESTS_CONTROL_WORLD_H
+#define TPROXY_TESTS_CONTROL_WORLD_H
+
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "control.h"
+#include "core/config.h"
+#include "core/destination.h"
+#include "core/plan.h"
+#include "core/properties.h"
+#include "dest.h"
+#include "dest_source.h"
+#include "lib/dns.h"
+#include "lib/log.h"
+#include "oauth.h"
+#include "pop3.h"
+#include "tests/unit/fake_cluster.h"
+#include "tests/unit/streams.h"
+
+/* Turns and deeds after which a world that has not come to rest is taken for a busy loop. */
+enum { WORLD_DEEDS_MAX = 20000, WORLD_QUIET = 3, WORLD_DESTINATIONS = 64 };
+enum { FIRST_PORT = 20000, LAST_PORT = 20099, ALL_PORTS = 65536 };
+
+/* Descriptors from here on are only pretended, for tests that need more than there may be. */
+enum { PRETENDED = 8192, DESCRIPTORS = 16384 };
+
+#define HOME "home"
+
+/* A destination as the source knows it. */
+struct known {
+    char name[64];
+    const struct destination *dest; /* NULL: see verdict */
+    enum verdict verdict;
+};
+
+struct dest_request {
+    struct list link;
+    char *name, *instance;
+    struct dest_handler handler;
+};
+
+static struct world {
+    struct loop *loop;
+    struct dns *dns;
+    struct oauth *oauth;
+    struct dest *dest;
+    struct pop3 *pop3;
+    struct control *control; /* NULL: not started */
+    struct control_settings settings;
+    bool shuffled; /* what can be done next is done in any order */
+    uint64_t deeds_max;
+    int nowhere; /* where the log goes */
+
+    struct dest_source source;
+    struct list requests;
+    struct known known[WORLD_DESTINATIONS];
+    const struct destination *any; /* what every other one is; NULL: not found */
+    bool source_mute;
+    unsigned finds;
+
+    int listeners[ALL_PORTS];    /* the descriptor that stands for a port; 0: none */
+    uint16_t bound[DESCRIPTORS]; /* which port it stands for */
+    int refuses[ALL_PORTS];      /* errno of bind; EADDRINUSE: another process has the port */
+    int next_pretended;          /* descriptor; 0: listeners are real */
+    uint64_t chance;             /* state of the generator */
+
+    unsigned configured, changed, gone;
+    size_t instances; /* of the configuration that came last */
+    char last[256];   /* "namespace/name reason port" of the condition that changed last */
+} world;
+
+/* ---- chance, ports ---- */
+
+static inline uint64_t world_random(void)
+{
+    world.chance ^= world.chance << 13;
+    world.chance ^= world.chance >> 7;
+    world.chance ^= world.chance << 17;
+    return world.chance;
+}
+
+static inline size_t world_rand(size_t n)
+{
+    return (size_t)(world_random() >> 16) % n;
+}
+
+static inline void fake_random(void *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        ((unsigned char *)out)[i] = (unsigned char)(world_random() >> 24);
+    }
+}
+
+static inline uint16_t *port_in(const struct sockaddr *addr)
+{
+    return &((struct sockaddr_in *)(void *)addr)->sin_port;
+}
+
+static inline int fake_socket(int domain, int type, int protocol)
+{
+    if (world.next_pretended && domain == AF_INET) {
+        return world.next_pretended++;
+    }
+    return socket(domain, type, protocol);
+}
+
+static inline bool is_pretended(int fd)
+{
+    return fd >= PRETENDED;
+}
+
+static inline int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
+{
+    return is_pretended(fd) ? 0 : setsockopt(fd, level, name, value, n);
+}
+
+static inline int fake_bind(int fd, const struct sockaddr *addr, socklen_t n)
+{
+    struct sockaddr_in free_one = {.sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    uint16_t port = ntohs(*port_in(addr));
+    assert_int_equal(addr->sa_family, AF_INET);
+    if (world.refuses[port] || world.listeners[port]) {
+        errno = world.refuses[port] ? world.refuses[port] : EADDRINUSE;
+        return -1;
+    }
+    world.listeners[port] = fd;
+    world.bound[fd] = port;
+    return is_pretended(fd) ? 0 : bind(fd, (struct sockaddr *)&free_one, n);
+}
+
+static inline int fake_listen(int fd, int backlog)
+{
+    return is_pretended(fd) ? 0 : listen(fd, backlog);
+}
+
+static inline int fake_getsockname(int fd, struct sockaddr *addr, socklen_t *n)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(world.bound[fd])};
+    if (!world.bound[fd]) {
+        return getsockname(fd, addr, n);
+    }
+    memcpy(addr, &at, sizeof(at));
+    return 0;
+}
+
+static inline int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    return is_pretended(fd) ? 0 : epoll_ctl(epfd, op, fd, event);
+}
+
+static inline int fake_close(int fd)
+{
+    world.listeners[world.bound[fd]] = 0;
+    world.bound[fd] = 0;
+    return is_pretended(fd) ? 0 : close(fd);
+}
+
+static inline size_t count_listeners(void)
+{
+    size_t n = 0;
+    for (unsigned port = 0; port < ALL_PORTS; port++) {
+        n += world.listeners[port] != 0;
+    }
+    return n;
+}
+
+/* Connects to what stands for the port. */
+static inline int dial_port(uint16_t port)
+{
+    struct sockaddr_in at;
+    socklen_t n = sizeof(at);
+    assert_int_not_equal(world.listeners[port], 0);
+    assert_int_equal(getsockname(world.listeners[port], (struct sockaddr *)&at, &n), 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, n), 0);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+/* ---- destinations ---- */
+
+static inline struct known *find_known(const char *name)
+{
+    for (size_t i = 0; i < WORLD_DESTINATIONS; i++) {
+        if (strcmp(world.known[i].name, name) == 0) {
+            return &world.known[i];
+        }
+    }
+    return NULL;
+}
+
+static inline struct known *know(const char *name)
+{
+    struct known *k = find_known(name);
+    k = k ? k : find_known("");
+    assert_non_null(k);
+    text_fmt(k->name, sizeof(k->name), "%s", name);
+    destination_unref(k->dest);
+    k->dest = NULL;
+    k->verdict = VERDICT_NOT_FOUND;
+    return k;
+}
+
+static inline const struct destination *make_destination(const char *name, const char *protocol,
+                                                         const char *host)
+{
+    char text[512];
+    struct destination_problem problem;
+    text_fmt(text, sizeof(text),
+             "{'Name':'%s','Type':'MAIL','ProxyType':'Internet','mail.user':'u',"
+             "'mail.password':'p','mail.transport.protocol':'%s','mail.%s.host':'%s'}",
+             name, protocol, protocol, host);
+    struct object o = object_of(text);
+    struct properties *properties = properties_from_json(o.root, NULL);
+    const struct destination *dest = destination_new(properties, true, &problem);
+    assert_non_null(dest);
+    properties_free(properties);
+    object_free(&o);
+    return dest;
+}
+
+/* There is a destination of that name, with this protocol and host. */
+static inline void serve_at(const char *name, const char *protocol, const char *host)
+{
+    struct known *k = know(name);
+    k->dest = make_destination(name, protocol, host);
+    k->verdict = VERDICT_OK;
+}
+
+static inline void serve(const char *name)
+{
+    serve_at(name, "pop3", "mail.example.com");
+}
+
+static inline void refuse(const char *name, enum verdict verdict)
+{
+    know(name)->verdict = verdict;
+}
+
+static inline struct dest_request *fake_dest_find(struct dest_source *source,
+                                                  const struct dest_ref *ref,
+                                                  enum dest_purpose purpose,
+                                                  struct dest_handler handler)
+{
+    struct dest_request *r = mem_zalloc(sizeof(*r));
+    assert_ptr_equal(source, &world.source);
+    world.finds += purpose == DEST_TO_CHECK;
+    r->name = mem_strdup(ref->name);
+    r->instance = ref->instance ? mem_strdup(ref->instance) : NULL;
+    r->handler = handler;
+    list_append(&world.requests, &r->link);
+    return r;
+}
+
+static inline void free_request(struct dest_request *r)
+{
+    list_remove(&r->link);
+    free(r->name);
+    free(r->instance);
+    free(r);
+}
+
+static inline void fake_dest_cancel(struct dest_source *source, struct dest_request *r)
+{
+    assert_ptr_equal(source, &world.source);
+    if (r) {
+        free_request(r);
+    }
+}
+
+static inline void answer_request(struct dest_request *r)
+{
+    struct dest_handler handler = r->handler;
+    const struct known *k = find_known(r->name);
+    struct dest_answer answer = {.dest = k ? k->dest : world.any,
+                                 .verdict = k           ? k->verdict
+                                            : world.any ? VERDICT_OK
+                                                        : VERDICT_NOT_FOUND};
+    if (!answer.dest) {
+        error_set(&answer.err, FAIL_CONFIG, "the test says no");
+    }
+    free_request(r);
+    handler.done(&answer, handler.arg);
+}
+
+/* ---- the world goes on ---- */
+
+static inline size_t world_choices(void)
+{
+    size_t n = fake_choices();
+    LIST_EACH (it, &world.requests) {
+        n += !world.source_mute;
+    }
+    return n;
+}
+
+/* One deed: the first that is possible, or any. False: there is none. */
+static inline bool world_deed(void)
+{
+    size_t n = 0;
+    if (world.shuffled) {
+        size_t choices = world_choices();
+        n = choices ? world_rand(choices) : 0;
+    }
+    size_t of_cluster = world.shuffled ? fake_choices() : 0;
+    if (fake_pick(n)) {
+        return true;
+    }
+    n -= of_cluster;
+    LIST_EACH (it, &world.requests) {
+        if (!world.source_mute && n-- == 0) {
+            answer_request(container_of(it, struct dest_request, link));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Until nothing happens any more while time stands still. */
+static inline void settle(void)
+{
+    uint64_t deeds = 0;
+    for (int quiet = 0; quiet < WORLD_QUIET; quiet++) {
+        loop_turn(world.loop, false);
+        for (bool more = world_deed(); more; more = !world.shuffled && world_deed()) {
+            quiet = 0;
+            if (++deeds > world.deeds_max) {
+                fail_msg("it does not come to rest; the last calls:\n%.400s",
+                         buf_str(&fake.journal).p + buf_len(&fake.journal) -
+                             (buf_len(&fake.journal) < 400 ? buf_len(&fake.journal) : 400));
+            }
+        }
+    }
+}
+
+/* What is to happen now happens, then time goes on. */
+static inline void pass(int64_t time)
+{
+    settle();
+    test_now += time;
+    settle();
+}
+
+/* In steps, so that what is due again and again comes as often as it does. */
+static inline void pass_slowly(int64_t time, int64_t step)
+{
+    for (int64_t t = 0; t < time; t += step) {
+        pass(step);
+    }
+}
+
+/* ---- the controller ---- */
+
+static inline void on_configured(const struct config *config, void *arg)
+{
+    assert_ptr_equal(arg, &world);
+    world.configured++;
+    world.instances = config->n_instances;
+}
+
+static inline void on_changed(const char *namespace, const char *name,
+                              const struct condition *condition, uint16_t port, void *arg)
+{
+    assert_ptr_equal(arg, &world);
+    world.changed++;
+    text_fmt(world.last, sizeof(world.last), "%s/%s %s %d", namespace, name, condition->reason,
+             port);
+}
+
+static inline void on_gone(const char *namespace, const char *name, void *arg)
+{
+    assert_ptr_equal(arg, &world);
+    world.gone++;
+    text_fmt(world.last, sizeof(world.last), "%s/%s gone", namespace, name);
+}
+
+static inline void start_control(void)
+{
+    struct control_parts parts = {.cluster = &fake.face,
+                                  .source = &world.source,
+                                  .dest = world.dest,
+                                  .oauth = world.oauth,
+                                  .pop3 = world.pop3};
+    struct control_handler handler = {
+        .configured = on_configured, .changed = on_changed, .gone = on_gone, .arg = &world};
+    assert_null(world.control);
+    world.control = control_new(world.loop, &parts, &world.settings, handler);
+}
+
+static inline void stop_control(void)
+{
+    control_stop(world.control);
+    assert_true(list_empty(&fake.watches) && list_empty(&fake.calls));
+    assert_true(list_empty(&world.requests));
+    control_free(world.control);
+    world.control = NULL;
+    pop3_abort(world.pop3);
+    settle();
+    assert_int_equal(count_listeners(), 0);
+}
+
+/* A controller that knows nothing, as after kill -9. */
+static inline void restart_control(void)
+{
+    stop_control();
+    start_control();
+}
+
+static inline void world_forget_journal(void)
+{
+    buf_drop(&fake.journal, buf_len(&fake.journal));
+    memset(fake.calls_made, 0, sizeof(fake.calls_made));
+}
+
+/* Exactly these calls have been made since it was asked last. */
+#define expect_calls(lines) check_calls(lines, __FILE__, __LINE__)
+
+static inline void check_calls(const char *lines, const char *file, int line)
+{
+    struct str got = buf_str(&fake.journal);
+    if (!str_eq(got, lines)) {
+        print_error("these calls have been made:\n%.*sand not:\n%s", STR_ARG(got), lines);
+        _fail(file, line);
+    }
+    world_forget_journal();
+}
+
+static inline unsigned calls_made(void)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < FAKE_VERBS; i++) {
+        n += fake.calls_made[i];
+    }
+    return n;
+}
+
+/* ---- objects ---- */
+
+#define CRD "CustomResourceDefinition", "", "destinations.destination.connectivity.api.sap"
+
+static inline void put_namespace(const char *name)
+{
+    fake_put("Namespace", "", name, "{}");
+}
+
+/* A CR of that name for a destination; more: of its spec, beginning with a comma. */
+static inline void put_cr(const char *namespace, const char *name, const char *destination,
+                          const char *more)
+{
+    char text[1024];
+    text_fmt(text, sizeof(text), "{'spec':{'destinationRef':{'name':'%s'}%s}}", destination, more);
+    fake_put("Destination", namespace, name, text);
+}
+
+/* The configuration, of its spec without braces. */
+static inline void configure(const char *spec)
+{
+    char text[4096];
+    text_fmt(text, sizeof(text), "{'spec':{%s}}", spec);
+    if (fake_find("TransparentProxy", HOME, "transparent-proxy")) {
+        fake_put("TransparentProxy", HOME, "transparent-proxy", "{'spec':null}");
+    }
+    fake_put("TransparentProxy", HOME, "transparent-proxy", text);
+}
+
+/* A text of an object that has to be there; valid until the next call. */
+static inline const char *text_at(const char *kind, const char *namespace, const char *name,
+                                  const char *path)
+{
+    static char text[2048];
+    const struct item *i = fake_find(kind, namespace, name);
+    if (!i) {
+        fail_msg("there is no %s %s/%s", kind, namespace, name);
+        return NULL;
+    }
+    char *got = fake_get(i->text, path);
+    text_fmt(text, sizeof(text), "%s", got);
+    free(got);
+    return text;
+}
+
+static inline bool exists(const char *kind, const char *namespace, const char *name)
+{
+    return fake_find(kind, namespace, name) != NULL;
+}
+
+/* A member of the condition Available, "" when there is none. */
+static inline const char *condition_of(const char *namespace, const char *name, const char *member)
+{
+    static char text[2048];
+    struct json *doc =
+        json_parse(str_of(text_at("Destination", namespace, name, "status.conditions")), NULL);
+    text[0] = '\0';
+    for (struct json_value c = doc ? json_first(json_root(doc)) : (struct json_value){0};
+         json_exists(c); c = json_next(c)) {
+        char *got = json_strdup(json_get(c, member), NULL);
+        if (got && json_is(json_get(c, "type"), "Available")) {
+            text_fmt(text, sizeof(text), "%s", got);
+        }
+        free(got);
+    }
+    json_free(doc);
+    return text;
+}
+
+#define expect_reason(namespace, name, reason)                                                     \
+    assert_string_equal(condition_of(namespace, name, "reason"), reason)
+
+/* A number of the first port of a Service. */
+static inline uint16_t port_of(const char *namespace, const char *name, const char *member)
+{
+    int64_t port = 0;
+    struct json *doc = json_parse(str_of(text_at("Service", namespace, name, "spec.ports")), NULL);
+    int rc = json_int64(json_get(json_first(json_root(doc)), member), &port);
+    assert_int_equal(rc, OK);
+    json_free(doc);
+    return (uint16_t)port;
+}
+
+static inline uint16_t target_port(const char *name)
+{
+    return port_of(HOME, name, "targetPort");
+}
+
+/* ---- life ---- */
+
+static inline void start_world(bool in_cluster)
+{
+    struct error err;
+    struct pop3_config config = {.login_timeout = SECONDS(60),
+                                 .answer_timeout = SECONDS(30),
+                                 .idle_timeout = SECONDS(600),
+                                 .max_sessions = 100,
+                                 .allow_local = true};
+    world = (struct world){.chance = 88172645463325252u, .deeds_max = WORLD_DEEDS_MAX};
+    world.nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    world.source = (struct dest_source){.find = fake_dest_find, .cancel = fake_dest_cancel};
+    world.settings = (struct control_settings){.home = HOME,
+                                               .domain = "cluster.local",
+                                               .instance = "tproxy-0",
+                                               .first_port = FIRST_PORT,
+                                               .last_port = LAST_PORT,
+                                               .in_cluster = in_cluster};
+    assert_int_equal(addr_parse(str_of("127.0.0.1"), &world.settings.listen), OK);
+    test_sys_init();
+    test_sys.random = fake_random;
+    test_sys.socket = fake_socket;
+    test_sys.setsockopt = fake_setsockopt;
+    test_sys.bind = fake_bind;
+    test_sys.listen = fake_listen;
+    test_sys.getsockname = fake_getsockname;
+    test_sys.epoll_ctl = fake_epoll_ctl;
+    test_sys.close = fake_close;
+    log_open(world.nowhere, LOG_FORMAT_TEXT);
+    fake_start();
+    list_init(&world.requests);
+    world.loop = loop_new(&err);
+    world.dns = dns_new(world.loop, "/nonexistent", "/nonexistent");
+    world.oauth = oauth_new(world.loop, world.dns, NULL);
+    world.dest = dest_new(world.loop, world.dns, world.oauth, NULL, true);
+    world.pop3 = pop3_new(world.loop, world.dns, NULL, &config, &err);
+    assert_non_null(world.pop3);
+}
+
+/* An installation that is configured, a namespace "apps", and a destination "inbox". */
+static inline int setup(void **state)
+{
+    (void)state;
+    start_world(true);
+    fake_put(CRD, "{}");
+    put_namespace(HOME);
+    put_namespace("apps");
+    configure("");
+    serve("inbox");
+    return 0;
+}
+
+static inline int teardown(void **state)
+{
+    (void)state;
+    if (world.control) {
+        stop_control();
+    }
+    for (size_t i = 0; i < WORLD_DESTINATIONS; i++) {
+        destination_unref(world.known[i].dest);
+    }
+    destination_unref(world.any);
+    dest_free(world.dest);
+    oauth_free(world.oauth);
+    dns_free(world.dns);
+    loop_turn(world.loop, false);
+    pop3_free(world.pop3);
+    loop_free(world.loop);
+    fake_stop();
+    log_flush();
+    log_open(2, LOG_FORMAT_TEXT);
+    close(world.nowhere);
+    sys = &sys_real;
+    return 0;
+}
+
+#endif

@@ -1,0 +1,682 @@
+/* A cluster that a test plays: an object store that answers as the API server does, with uids,
+ * versions, label selectors and finalizers. What it has to tell and to answer waits until
+ * fake_run() or fake_pick(): the order is the test's. Objects are JSON in which apostrophes stand
+ * for quotation marks. */
+#ifndef TPROXY_TESTS_FAKE_CLUSTER_H
+#define TPROXY_TESTS_FAKE_CLUSTER_H
+
+#include "cluster.h"
+#include "lib/list.h"
+#include "lib/map.h"
+#include "lib/mem.h"
+#include "tests/unit/check.h"
+#include "tests/unit/objects.h"
+
+enum { FAKE_TEXT_MAX = 1 << 20, FAKE_KINDS = 8, FAKE_VERBS = CLUSTER_DELETE + 1 };
+
+/* An object that is there. */
+struct item {
+    struct list link;
+    struct map_entry entry;
+    char *key;                     /* "kind namespace name" */
+    char *kind, *namespace, *name; /* "" without a namespace */
+    char *text;
+};
+
+/* What a watch is about to tell. */
+struct tiding {
+    struct list link;
+    bool gone;
+    char *text;
+};
+
+struct cluster_watch {
+    struct list link;
+    const struct cluster_kind *kind;
+    char *namespace, *name, *labels; /* NULL: all */
+    struct cluster_watch_handler handler;
+    bool list_due;
+    struct list tidings;
+};
+
+struct cluster_call {
+    struct list link;
+    const struct cluster_kind *kind;
+    enum cluster_verb verb;
+    char *namespace, *name, *uid, *body;
+    struct cluster_handler handler;
+    bool carried_out;
+    enum cluster_result result;
+    char *object; /* NULL: none */
+};
+
+/* How the API server is with a kind. */
+struct kind_state {
+    const char *kind;
+    enum cluster_presence presence;
+    bool mute; /* its watches tell nothing for the time being */
+};
+
+static struct fake {
+    struct cluster face;
+    struct list items, watches, calls;
+    struct map by_key;
+    struct kind_state kinds[FAKE_KINDS];
+    uint64_t version, uids, created;
+    bool answers_first; /* an answer overtakes what the watches tell of it */
+    /* What becomes of a call: CLUSTER_DONE: it is carried out. NULL: every one is. */
+    enum cluster_result (*fate)(const struct cluster_call *call);
+    bool (*loses)(void); /* the answer to a call that was carried out; NULL: none */
+
+    struct buf journal; /* a line for each call */
+    unsigned calls_made[FAKE_VERBS];
+    uint64_t changes; /* of objects, by calls */
+    size_t most_calls;
+} fake;
+
+/* ---- JSON ---- */
+
+static inline void fake_add(struct buf *out, struct str s)
+{
+    assert_int_equal(buf_add(out, s.p, s.n), OK);
+}
+
+/* Appends the merge patch `p` applied to `t` (RFC 7396). */
+static inline void fake_merge(struct buf *out, struct json_value t, struct json_value p)
+{
+    const char *comma = "";
+    if (json_type(p) != JSON_OBJECT) {
+        fake_add(out, json_text(p));
+        return;
+    }
+    fake_add(out, str_of("{"));
+    for (struct json_value m = json_first(t); json_exists(m); m = json_next(m)) {
+        char *key = json_strdup(json_key(m), NULL);
+        if (key && !json_exists(json_get(p, key))) {
+            assert_int_equal(json_fmt(out, comma[0] ? ",%s:" : "%s:", key), OK);
+            fake_add(out, json_text(m));
+            comma = ",";
+        }
+        free(key);
+    }
+    for (struct json_value m = json_first(p); json_exists(m); m = json_next(m)) {
+        char *key = json_strdup(json_key(m), NULL);
+        if (json_given(m)) {
+            assert_int_equal(json_fmt(out, comma[0] ? ",%s:" : "%s:", key), OK);
+            fake_merge(out, json_type(t) == JSON_OBJECT ? json_get(t, key) : (struct json_value){0},
+                       m);
+            comma = ",";
+        }
+        free(key);
+    }
+    fake_add(out, str_of("}"));
+}
+
+/* The caller frees it. */
+static inline char *fake_merged(const char *text, const char *patch)
+{
+    struct error err;
+    struct buf out;
+    struct json *t = json_parse(str_of(text), &err), *p = json_parse(str_of(patch), &err);
+    if (!t || !p) {
+        fail_msg("%s: %s", err.text, t ? patch : text);
+    }
+    buf_init(&out, FAKE_TEXT_MAX);
+    fake_merge(&out, json_root(t), json_root(p));
+    char *merged = mem_strndup(buf_str(&out).p, buf_len(&out));
+    buf_free(&out);
+    json_free(t);
+    json_free(p);
+    return merged;
+}
+
+/* The text at a path "metadata.uid"; the caller frees it. */
+static inline char *fake_get(const char *text, const char *path)
+{
+    char part[64];
+    struct json *doc = json_parse(str_of(text), NULL);
+    struct json_value v = json_root(doc);
+    for (struct str rest = str_of(path); rest.n;) {
+        struct str key = str_cut(&rest, '.');
+        text_fmt(part, sizeof(part), "%.*s", STR_ARG(key));
+        v = json_get(v, part);
+    }
+    char *got = json_strdup(v, NULL);
+    if (!got) {
+        struct str raw = json_text(v);
+        got = mem_strndup(raw.p ? raw.p : "", raw.n);
+    }
+    json_free(doc);
+    return got;
+}
+
+static inline bool fake_says(const char *text, const char *path, const char *value)
+{
+    char *got = fake_get(text, path);
+    bool same = strcmp(got, value) == 0;
+    free(got);
+    return same;
+}
+
+static inline uint64_t fake_digest(const char *text)
+{
+    char *bare =
+        fake_merged(text, "{\"metadata\":{\"resourceVersion\":null,\"managedFields\":null}}");
+    struct json *doc = json_parse(str_of(bare), NULL);
+    uint64_t digest = json_digest(json_root(doc));
+    json_free(doc);
+    free(bare);
+    return digest;
+}
+
+/* ---- the store ---- */
+
+static inline struct kind_state *fake_kind(const char *kind)
+{
+    for (size_t i = 0; i < FAKE_KINDS; i++) {
+        if (!fake.kinds[i].kind || strcmp(fake.kinds[i].kind, kind) == 0) {
+            fake.kinds[i].kind = kind;
+            return &fake.kinds[i];
+        }
+    }
+    fail_msg("too many kinds");
+    return NULL;
+}
+
+static inline struct item *fake_find(const char *kind, const char *namespace, const char *name)
+{
+    char key[1024];
+    text_fmt(key, sizeof(key), "%s %s %s", kind, namespace, name);
+    struct map_entry *e = map_find(&fake.by_key, key);
+    return e ? container_of(e, struct item, entry) : NULL;
+}
+
+static inline bool fake_labelled(const char *text, const char *selector)
+{
+    char label[256], value[256];
+    struct json *doc = json_parse(str_of(text), NULL);
+    struct json_value labels = json_get(json_get(json_root(doc), "metadata"), "labels");
+    bool all = true;
+    for (struct str rest = str_of(selector ? selector : ""); rest.n;) {
+        struct str term = str_cut(&rest, ',');
+        struct str key = str_cut(&term, '=');
+        text_fmt(label, sizeof(label), "%.*s", STR_ARG(key));
+        text_fmt(value, sizeof(value), "%.*s", STR_ARG(term));
+        all = all && json_is(json_get(labels, label), value);
+    }
+    json_free(doc);
+    return all;
+}
+
+static inline bool fake_selects(const struct cluster_watch *w, const struct item *i,
+                                const char *text)
+{
+    return strcmp(w->kind->kind, i->kind) == 0 &&
+           (!w->namespace || strcmp(w->namespace, i->namespace) == 0) &&
+           (!w->name || strcmp(w->name, i->name) == 0) && fake_labelled(text, w->labels);
+}
+
+static inline void fake_note(struct cluster_watch *w, bool gone, const char *text)
+{
+    struct tiding *t = mem_zalloc(sizeof(*t));
+    t->gone = gone;
+    t->text = mem_strdup(text);
+    list_append(&w->tidings, &t->link);
+}
+
+static inline void fake_forget(struct cluster_watch *w)
+{
+    LIST_EACH (it, &w->tidings) {
+        struct tiding *t = container_of(it, struct tiding, link);
+        list_remove(&t->link);
+        free(t->text);
+        free(t);
+    }
+}
+
+/* Tells of a change; NULL: it was not there before, or is no more. */
+static inline void fake_tell(const struct item *i, const char *before, const char *after)
+{
+    LIST_EACH (it, &fake.watches) {
+        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
+        bool was = before && fake_selects(w, i, before), is = after && fake_selects(w, i, after);
+        if (w->list_due || fake_kind(w->kind->kind)->presence != CLUSTER_PRESENT) {
+            continue;
+        }
+        if (is) {
+            fake_note(w, false, after);
+        } else if (was) {
+            char patch[64];
+            text_fmt(patch, sizeof(patch), "{\"metadata\":{\"resourceVersion\":\"%llu\"}}",
+                     (unsigned long long)fake.version);
+            char *last = fake_merged(before, patch);
+            fake_note(w, true, last);
+            free(last);
+        }
+    }
+}
+
+static inline void fake_remove(struct item *i)
+{
+    fake.version++;
+    fake_tell(i, i->text, NULL);
+    list_remove(&i->link);
+    map_remove(&fake.by_key, &i->entry);
+    free(i->key);
+    free(i->kind);
+    free(i->namespace);
+    free(i->name);
+    free(i->text);
+    free(i);
+}
+
+/* The object becomes `text`, with a version of its own; gone, if that was all it waited for. Takes
+ * `text`. False: nothing has changed. */
+static inline bool fake_store(struct item *i, char *text)
+{
+    char patch[64];
+    if (i->text && fake_digest(i->text) == fake_digest(text)) {
+        free(text);
+        return false;
+    }
+    text_fmt(patch, sizeof(patch), "{\"metadata\":{\"resourceVersion\":\"%llu\"}}",
+             (unsigned long long)++fake.version);
+    char *before = i->text;
+    i->text = fake_merged(text, patch);
+    fake_tell(i, before, i->text);
+    free(before);
+    free(text);
+    if (fake_says(i->text, "metadata.finalizers", "") &&
+        !fake_says(i->text, "metadata.deletionTimestamp", "")) {
+        fake_remove(i);
+    }
+    return true;
+}
+
+static inline struct item *fake_create(const char *kind, const char *namespace, const char *name,
+                                       const char *text)
+{
+    char patch[1024];
+    struct item *i = mem_zalloc(sizeof(*i));
+    text_fmt(patch, sizeof(patch), "%s %s %s", kind, namespace, name);
+    i->key = mem_strdup(patch);
+    i->kind = mem_strdup(kind);
+    i->namespace = mem_strdup(namespace);
+    i->name = mem_strdup(name);
+    list_append(&fake.items, &i->link);
+    map_add(&fake.by_key, &i->entry, i->key);
+    unsigned long long second = fake.created++;
+    text_fmt(patch, sizeof(patch),
+             "{\"kind\":\"%s\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\","
+             "\"uid\":\"u%llu\","
+             "\"creationTimestamp\":\"2026-01-%02lluT%02llu:%02llu:%02lluZ\"}}",
+             kind, name, namespace, (unsigned long long)++fake.uids, 1 + second / 86400,
+             second / 3600 % 24, second / 60 % 60, second % 60);
+    fake_store(i, fake_merged(text, patch));
+    return i;
+}
+
+static inline void fake_delete(struct item *i)
+{
+    if (fake_says(i->text, "metadata.finalizers", "")) {
+        fake_remove(i);
+    } else {
+        fake_store(i, fake_merged(i->text, "{\"metadata\":{\"deletionTimestamp\":\"2026-02-01T00:"
+                                           "00:00Z\"}}"));
+    }
+}
+
+/* Somebody else writes: creates the object, or merges a patch into it. */
+static inline void fake_put(const char *kind, const char *namespace, const char *name,
+                            const char *patch)
+{
+    struct object o = object_of(patch);
+    struct item *i = fake_find(kind, namespace, name);
+    if (i) {
+        fake_store(i, fake_merged(i->text, o.text));
+    } else {
+        fake_create(kind, namespace, name, o.text);
+    }
+    object_free(&o);
+}
+
+static inline void fake_drop(const char *kind, const char *namespace, const char *name)
+{
+    struct item *i = fake_find(kind, namespace, name);
+    assert_non_null(i);
+    fake_delete(i);
+}
+
+/* Everything of a kind is to be listed anew. */
+static inline void fake_relist(const char *kind)
+{
+    LIST_EACH (it, &fake.watches) {
+        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
+        if (strcmp(w->kind->kind, kind) == 0) {
+            w->list_due = true;
+            fake_forget(w);
+        }
+    }
+}
+
+static inline void fake_set_presence(const char *kind, enum cluster_presence presence)
+{
+    fake_kind(kind)->presence = presence;
+    fake_relist(kind);
+}
+
+/* ---- watches ---- */
+
+static inline char *fake_copy(const char *s)
+{
+    return s ? mem_strdup(s) : NULL;
+}
+
+static inline struct cluster_watch *fake_watch(struct cluster *cluster,
+                                               const struct cluster_selection *selection,
+                                               struct cluster_watch_handler handler)
+{
+    struct cluster_watch *w = mem_zalloc(sizeof(*w));
+    assert_ptr_equal(cluster, &fake.face);
+    w->kind = selection->kind;
+    w->namespace = fake_copy(selection->namespace);
+    w->name = fake_copy(selection->name);
+    w->labels = fake_copy(selection->labels);
+    w->handler = handler;
+    w->list_due = true;
+    list_init(&w->tidings);
+    list_append(&fake.watches, &w->link);
+    return w;
+}
+
+static inline void fake_unwatch(struct cluster *cluster, struct cluster_watch *w)
+{
+    assert_ptr_equal(cluster, &fake.face);
+    if (w) {
+        fake_forget(w);
+        list_remove(&w->link);
+        free(w->namespace);
+        free(w->name);
+        free(w->labels);
+        free(w);
+    }
+}
+
+static inline bool fake_has_news(const struct cluster_watch *w)
+{
+    return !fake_kind(w->kind->kind)->mute && (w->list_due || !list_empty(&w->tidings));
+}
+
+static inline void fake_list(struct cluster_watch *w)
+{
+    enum cluster_presence presence = fake_kind(w->kind->kind)->presence;
+    struct cluster_watch_handler handler = w->handler;
+    w->list_due = false;
+    fake_forget(w);
+    handler.listing(handler.arg);
+    LIST_EACH (it, &fake.items) {
+        struct item *i = container_of(it, struct item, link);
+        if (presence == CLUSTER_PRESENT && fake_selects(w, i, i->text)) {
+            struct json *doc = json_parse(str_of(i->text), NULL);
+            handler.object(json_root(doc), handler.arg);
+            json_free(doc);
+        }
+    }
+    handler.listed(presence, handler.arg);
+}
+
+static inline void fake_tell_next(struct cluster_watch *w)
+{
+    if (w->list_due) {
+        fake_list(w);
+        return;
+    }
+    struct tiding *t = container_of(w->tidings.next, struct tiding, link);
+    struct json *doc = json_parse(str_of(t->text), NULL);
+    list_remove(&t->link);
+    (t->gone ? w->handler.gone : w->handler.object)(json_root(doc), w->handler.arg);
+    json_free(doc);
+    free(t->text);
+    free(t);
+}
+
+/* ---- calls ---- */
+
+static inline const char *fake_verb(enum cluster_verb verb)
+{
+    static const char *const names[] = {"get", "create", "apply", "status", "delete"};
+    return names[verb];
+}
+
+/* A line of the journal: the verb and the object; of a status and an Event also the reason. */
+static inline void fake_record(const struct cluster_call *call)
+{
+    char reason[100] = "";
+    struct json *doc = json_parse(str_of(call->body), NULL);
+    struct json_value root = json_root(doc), v = json_get(root, "reason");
+    struct json_value conditions = json_get(json_get(root, "status"), "conditions");
+    for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
+        v = json_get(c, "reason");
+    }
+    if (json_exists(v)) {
+        text_fmt(reason, sizeof(reason), " %.*s", (int)json_text(v).n - 2, json_text(v).p + 1);
+    }
+    bool event = strcmp(call->kind->kind, "Event") == 0;
+    int rc = buf_fmt(&fake.journal, "%s %s %s/%s%s\n", fake_verb(call->verb), call->kind->kind,
+                     call->namespace, event ? "" : call->name, reason);
+    assert_int_equal(rc, OK);
+    json_free(doc);
+    fake.calls_made[call->verb]++;
+}
+
+static inline struct cluster_call *fake_call(struct cluster *cluster,
+                                             const struct cluster_request *request,
+                                             struct cluster_handler handler)
+{
+    struct cluster_call *call = mem_zalloc(sizeof(*call));
+    size_t n = 1;
+    assert_ptr_equal(cluster, &fake.face);
+    call->kind = request->kind;
+    call->verb = request->verb;
+    call->namespace = mem_strdup(request->namespace ? request->namespace : "");
+    call->name = mem_strdup(request->name);
+    call->uid = mem_strdup(request->uid ? request->uid : "");
+    call->body = request->body.n ? mem_strndup(request->body.p, request->body.n) : mem_strdup("{}");
+    call->handler = handler;
+    fake_record(call);
+    LIST_EACH (it, &fake.calls) {
+        n++;
+    }
+    fake.most_calls = n > fake.most_calls ? n : fake.most_calls;
+    list_append(&fake.calls, &call->link);
+    return call;
+}
+
+static inline void fake_free_call(struct cluster_call *call)
+{
+    list_remove(&call->link);
+    free(call->namespace);
+    free(call->name);
+    free(call->uid);
+    free(call->body);
+    free(call->object);
+    free(call);
+}
+
+static inline void fake_cancel(struct cluster *cluster, struct cluster_call *call)
+{
+    assert_ptr_equal(cluster, &fake.face);
+    if (call) {
+        fake_free_call(call);
+    }
+}
+
+/* The conditions are ours from now on. */
+static inline char *fake_with_status(const char *text, const char *body)
+{
+    char *merged = fake_merged(text, body);
+    char *owned = fake_merged(merged, "{\"metadata\":{\"managedFields\":[{\"manager\":\"tproxy\","
+                                      "\"fieldsV1\":{\"f:status\":{\"f:conditions\":{}}}}]}}");
+    free(merged);
+    return owned;
+}
+
+static inline enum cluster_result fake_change(const struct cluster_call *call, struct item *i)
+{
+    const char *meant = call->verb == CLUSTER_DELETE ? call->uid : NULL;
+    char *named = call->verb == CLUSTER_APPLY ? fake_get(call->body, "metadata.uid") : NULL;
+    bool same = !(meant || named) || fake_says(i->text, "metadata.uid", meant ? meant : named);
+    free(named);
+    if (!same) {
+        return CLUSTER_CONFLICT;
+    }
+    if (call->verb == CLUSTER_DELETE) {
+        fake_delete(i);
+        fake.changes++;
+    } else if (call->verb == CLUSTER_APPLY) {
+        fake.changes += fake_store(i, fake_merged(i->text, call->body));
+    } else if (call->verb == CLUSTER_PATCH_STATUS) {
+        fake.changes += fake_store(i, fake_with_status(i->text, call->body));
+    }
+    return CLUSTER_DONE;
+}
+
+static inline enum cluster_result fake_carry_out(struct cluster_call *call)
+{
+    const char *kind = call->kind->kind;
+    struct item *i = fake_find(kind, call->namespace, call->name);
+    enum cluster_result result = fake.fate ? fake.fate(call) : CLUSTER_DONE;
+    if (result != CLUSTER_DONE) {
+        return result;
+    }
+    if (fake_kind(kind)->presence != CLUSTER_PRESENT) {
+        return fake_kind(kind)->presence == CLUSTER_UNKNOWN ? CLUSTER_ABSENT : CLUSTER_REFUSED;
+    }
+    if (strcmp(kind, "Event") == 0) {
+        return CLUSTER_DONE; /* nobody looks at them */
+    }
+    if (call->verb == CLUSTER_CREATE) {
+        if (i) {
+            return CLUSTER_EXISTS;
+        }
+        i = fake_create(kind, call->namespace, call->name, call->body);
+        fake.changes++;
+    } else if (!i) {
+        return CLUSTER_ABSENT;
+    } else {
+        result = fake_change(call, i);
+    }
+    if (result == CLUSTER_DONE && call->verb != CLUSTER_DELETE) {
+        call->object = mem_strdup(i->text);
+    }
+    return result;
+}
+
+static inline void fake_answer(struct cluster_call *call)
+{
+    struct cluster_handler handler = call->handler;
+    struct cluster_answer answer = {.result = call->result};
+    char *object = call->object;
+    struct json *doc = NULL;
+    if (answer.result == CLUSTER_DONE && fake.loses && fake.loses()) {
+        answer.result = CLUSTER_LATER;
+    }
+    if (answer.result == CLUSTER_DONE) {
+        doc = object ? json_parse(str_of(object), NULL) : NULL;
+        answer.object = doc ? json_root(doc) : (struct json_value){0};
+    } else {
+        error_set(&answer.err, FAIL_REMOTE, "%s %s %s: result %d", fake_verb(call->verb),
+                  call->kind->kind, call->name, answer.result);
+    }
+    call->object = NULL;
+    fake_free_call(call);
+    handler.done(&answer, handler.arg);
+    json_free(doc);
+    free(object);
+}
+
+/* ---- the world goes on ---- */
+
+/* Carries a call out, or answers it. */
+static inline void fake_advance(struct cluster_call *call)
+{
+    if (!call->carried_out) {
+        call->carried_out = true;
+        call->result = fake_carry_out(call);
+    } else {
+        fake_answer(call);
+    }
+}
+
+static inline bool fake_pick_watch(size_t *n)
+{
+    LIST_EACH (it, &fake.watches) {
+        struct cluster_watch *w = container_of(it, struct cluster_watch, link);
+        if (fake_has_news(w) && (*n)-- == 0) {
+            fake_tell_next(w);
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline bool fake_pick_call(size_t *n)
+{
+    LIST_EACH (it, &fake.calls) {
+        struct cluster_call *call = container_of(it, struct cluster_call, link);
+        if ((*n)-- == 0) {
+            fake_advance(call);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Does the n-th of what can be done now: something is told, carried out, or answered. False: there
+ * is no n-th. */
+static inline bool fake_pick(size_t n)
+{
+    if (fake.answers_first) {
+        return fake_pick_call(&n) || fake_pick_watch(&n);
+    }
+    return fake_pick_watch(&n) || fake_pick_call(&n);
+}
+
+/* How much of it there is. */
+static inline size_t fake_choices(void)
+{
+    size_t n = 0;
+    LIST_EACH (it, &fake.watches) {
+        n += fake_has_news(container_of(it, struct cluster_watch, link));
+    }
+    LIST_EACH (it, &fake.calls) {
+        n++;
+    }
+    return n;
+}
+
+static inline void fake_start(void)
+{
+    fake = (struct fake){.face = {.watch = fake_watch,
+                                  .unwatch = fake_unwatch,
+                                  .call = fake_call,
+                                  .cancel = fake_cancel}};
+    list_init(&fake.items);
+    list_init(&fake.watches);
+    list_init(&fake.calls);
+    map_init(&fake.by_key);
+    buf_init(&fake.journal, SIZE_MAX);
+}
+
+/* Everybody has left. */
+static inline void fake_stop(void)
+{
+    assert_true(list_empty(&fake.watches) && list_empty(&fake.calls));
+    LIST_EACH (it, &fake.items) {
+        fake_remove(container_of(it, struct item, link));
+    }
+    map_free(&fake.by_key);
+    buf_free(&fake.journal);
+}
+
+#endif

@@ -1,0 +1,357 @@
+/* The life of CRs: what becomes of them in a cluster where all goes well, and what belongs to whom.
+ */
+#include "tests/unit/control_world.h"
+
+#define CREATE                                                                                     \
+    "create Service home/inbox\n"                                                                  \
+    "create Service apps/inbox\n"                                                                  \
+    "status Destination apps/inbox ConfigurationSuccessful\n"                                      \
+    "create Event apps/ ConfigurationSuccessful\n"
+
+static bool ready(void)
+{
+    const char *why;
+    return control_ready(world.control, &why);
+}
+
+/* A mailbox that is served. */
+static void serve_inbox(void)
+{
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    assert_true(ready());
+    world_forget_journal();
+}
+
+/* ---- the way of a CR ---- */
+
+static void comes(void **state)
+{
+    (void)state;
+    start_control();
+    settle();
+    expect_calls("status TransparentProxy home/transparent-proxy AllHonoured\n");
+    put_cr("apps", "inbox", "inbox", "");
+    settle();
+    expect_calls(CREATE);
+    assert_int_equal(port_of(HOME, "inbox", "port"), 110);
+    assert_int_equal(count_listeners(), 1);
+    assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+    assert_string_equal(text_at("Service", "apps", "inbox", "spec.externalName"),
+                        "inbox.home.svc.cluster.local");
+    char expected[128];
+    text_fmt(expected, sizeof(expected), "apps/inbox ConfigurationSuccessful %d",
+             target_port("inbox"));
+    assert_string_equal(world.last, expected);
+    assert_int_equal(world.finds, 1);
+
+    /* The policy follows a moment later. */
+    pass(MILLIS(50));
+    expect_calls("create NetworkPolicy home/tproxy-namespace-apps\n");
+}
+
+static const char *first_line(uint16_t port)
+{
+    static char line[512];
+    int fd = dial_port(port);
+    ssize_t n = 0;
+    for (int i = 0; i < 1000 && n <= 0; i++) {
+        loop_turn(world.loop, true);
+        n = recv(fd, line, sizeof(line) - 1, 0);
+    }
+    line[n > 0 ? n : 0] = '\0';
+    close(fd);
+    turn_quietly(world.loop);
+    return line;
+}
+
+/* Whoever connects to the target port is greeted. */
+static void clients_are_greeted(void **state)
+{
+    (void)state;
+    serve_inbox();
+    assert_memory_equal(first_line(target_port("inbox")), "+OK ", 4);
+}
+
+static void goes(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake_drop("Destination", "apps", "inbox");
+    settle();
+    expect_calls("get CustomResourceDefinition "
+                 "/destinations.destination.connectivity.api.sap\n"
+                 "delete Service home/inbox\n"
+                 "delete Service apps/inbox\n");
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_false(exists("Service", "apps", "inbox"));
+    assert_int_equal(count_listeners(), 0);
+    assert_string_equal(world.last, "apps/inbox gone");
+    pass(SECONDS(1));
+    expect_calls("delete NetworkPolicy home/tproxy-namespace-apps\n");
+    pass_slowly(SECONDS(600), SECONDS(10));
+    expect_calls("");
+}
+
+/* An answer that overtakes what the watch tells of it changes nothing. */
+static void answers_first(void **state)
+{
+    (void)state;
+    fake.answers_first = true;
+    start_control();
+    settle();
+    world_forget_journal();
+    put_cr("apps", "inbox", "inbox", "");
+    settle();
+    expect_calls(CREATE);
+    fake_drop("Destination", "apps", "inbox");
+    pass(SECONDS(1));
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_false(exists("Service", "apps", "inbox"));
+    assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
+}
+
+/* In the home namespace there is no alias. */
+static void at_home(void **state)
+{
+    (void)state;
+    put_cr(HOME, "inbox", "inbox", "");
+    start_control();
+    settle();
+    expect_calls("status TransparentProxy home/transparent-proxy AllHonoured\n"
+                 "create Service home/inbox\n"
+                 "status Destination home/inbox ConfigurationSuccessful\n"
+                 "create Event home/ ConfigurationSuccessful\n");
+}
+
+/* With a finalizer of somebody's the CR stays for a while; its Services do not. */
+static void lingers(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake_put("Destination", "apps", "inbox", "{'metadata':{'finalizers':['somebody/else']}}");
+    fake_drop("Destination", "apps", "inbox");
+    pass(SECONDS(1));
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_int_equal(count_listeners(), 0);
+    assert_int_equal(world.gone, 0);
+    fake_put("Destination", "apps", "inbox", "{'metadata':{'finalizers':null}}");
+    settle();
+    assert_int_equal(world.gone, 1);
+}
+
+/* ---- what is there already ---- */
+
+static void restart_writes_nothing(void **state)
+{
+    (void)state;
+    serve_inbox();
+    uint16_t port = target_port("inbox");
+    for (int i = 0; i < 2; i++) {
+        fake.answers_first = i == 1;
+        restart_control();
+        pass_slowly(SECONDS(600), SECONDS(10));
+        expect_calls("");
+        assert_int_not_equal(world.listeners[port], 0);
+        assert_true(ready());
+    }
+}
+
+/* Listeners of Services that are there, and the policies that admit to them, do not wait for
+ * destinations, however many there are. */
+static void old_services_listen_at_once(void **state)
+{
+    (void)state;
+    enum { MANY = 90 };
+    serve_inbox();
+    for (int i = 1; i < MANY; i++) {
+        char name[16];
+        text_fmt(name, sizeof(name), "inbox-%d", i);
+        put_cr("apps", name, "inbox", "");
+    }
+    pass(SECONDS(1));
+    assert_int_equal(count_listeners(), MANY);
+    world.source_mute = true;
+    restart_control();
+    world_forget_journal();
+    pass_slowly(SECONDS(10), SECONDS(1));
+    assert_int_equal(count_listeners(), MANY);
+    assert_int_not_equal(world.listeners[target_port("inbox-89")], 0);
+    assert_false(ready());
+    world.source_mute = false;
+    pass(SECONDS(1));
+    assert_true(ready());
+    expect_calls("");
+}
+
+/* Nothing is decided before everything has been listed once. */
+static void waits_for_all_lists(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"TransparentProxy", "Destination", "Namespace", "Service",
+                                        "NetworkPolicy"};
+    serve_inbox();
+    fake_put("Service", HOME, "inbox", "{'metadata':{'labels':{'tproxy/home':null}}}");
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        fake_kind(kinds[i])->mute = true;
+        restart_control();
+        pass(SECONDS(10));
+        assert_int_equal(world.finds, 1);
+        assert_false(ready());
+        expect_calls("");
+        fake_kind(kinds[i])->mute = false;
+    }
+}
+
+struct drift {
+    const char *kind, *namespace, *name, *patch; /* NULL: it is deleted */
+    const char *calls;
+};
+
+static void drift_is_repaired(void **state)
+{
+    (void)state;
+    static const struct drift cases[] = {
+        {"Service", HOME, "inbox", NULL, "create Service home/inbox\n"},
+        {"Service", "apps", "inbox", NULL, "create Service apps/inbox\n"},
+        {"Service", HOME, "inbox", "{'spec':{'selector':{'app.kubernetes.io/name':'x'}}}",
+         "apply Service home/inbox\n"},
+        {"Service", HOME, "inbox",
+         "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
+         "'targetPort':80}]}}",
+         "apply Service home/inbox\n"},
+        {"Service", "apps", "inbox", "{'spec':{'externalName':'evil.example.com'}}",
+         "apply Service apps/inbox\n"},
+        {"Service", "apps", "inbox", "{'metadata':{'annotations':{'a':'b'}}}", ""},
+        {"NetworkPolicy", HOME, "tproxy-namespace-apps", NULL,
+         "create NetworkPolicy home/tproxy-namespace-apps\n"},
+        {"NetworkPolicy", HOME, "tproxy-namespace-apps", "{'spec':{'ingress':null}}",
+         "apply NetworkPolicy home/tproxy-namespace-apps\n"},
+    };
+    serve_inbox();
+    uint16_t port = target_port("inbox");
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct drift *c = &cases[i];
+        if (c->patch) {
+            fake_put(c->kind, c->namespace, c->name, c->patch);
+        } else {
+            fake_drop(c->kind, c->namespace, c->name);
+        }
+        pass(SECONDS(1));
+        expect_calls(c->calls);
+        assert_int_equal(target_port("inbox"), port);
+        assert_int_not_equal(world.listeners[port], 0);
+    }
+}
+
+/* A condition that somebody has taken away. */
+static void status_is_repaired(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake_put("Destination", "apps", "inbox", "{'status':null}");
+    settle();
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+}
+
+/* Conditions of others stay as they are. */
+static void other_conditions_stay(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake_put("Destination", "apps", "inbox",
+             "{'status':{'conditions':[{'type':'Other','status':'True','reason':'Theirs',"
+             "'message':'m'}]}}");
+    settle();
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    assert_non_null(strstr(text_at("Destination", "apps", "inbox", "status.conditions"), "Theirs"));
+}
+
+/* ---- ghosts: objects of ours whose CR is not there ---- */
+
+static void ghosts_go(void **state)
+{
+    (void)state;
+    serve_inbox();
+    stop_control();
+    fake_drop("Destination", "apps", "inbox");
+    start_control();
+    pass(SECONDS(1));
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_false(exists("Service", "apps", "inbox"));
+    assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
+    assert_int_equal(count_listeners(), 0);
+}
+
+static void ghosts_stay_without_the_crd(void **state)
+{
+    (void)state;
+    serve_inbox();
+    stop_control();
+    fake_drop("Destination", "apps", "inbox");
+    fake_drop(CRD);
+    start_control();
+    pass_slowly(SECONDS(60), SECONDS(1));
+    assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
+    fake_put(CRD, "{}");
+    put_cr("apps", "inbox", "inbox", "");
+    uint16_t port = target_port("inbox");
+    pass(SECONDS(10));
+    assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
+    assert_int_equal(target_port("inbox"), port);
+}
+
+/* Deleting the CRD deletes the CRs; that is not meant for their mailboxes. */
+static void crd_goes_and_comes(void **state)
+{
+    (void)state;
+    serve_inbox();
+    uint16_t port = target_port("inbox");
+    fake_put(CRD, "{'metadata':{'finalizers':['x']}}");
+    fake_drop(CRD);
+    fake_drop("Destination", "apps", "inbox");
+    pass_slowly(SECONDS(10), SECONDS(1));
+    fake_put(CRD, "{'metadata':{'finalizers':null}}");
+    fake_set_presence("Destination", CLUSTER_UNKNOWN);
+    world_forget_journal();
+    pass_slowly(SECONDS(600), SECONDS(1));
+    expect_calls("");
+    assert_int_not_equal(world.listeners[port], 0);
+    assert_true(ready());
+
+    fake_put(CRD, "{}");
+    put_cr("apps", "inbox", "inbox", "");
+    fake_set_presence("Destination", CLUSTER_PRESENT);
+    pass(SECONDS(10));
+    assert_int_equal(fake.calls_made[CLUSTER_DELETE] + fake.calls_made[CLUSTER_CREATE], 1);
+    assert_int_equal(target_port("inbox"), port);
+    char uid[32];
+    text_fmt(uid, sizeof(uid), "\"%s\"", text_at("Destination", "apps", "inbox", "metadata.uid"));
+    assert_non_null(strstr(text_at("Service", "apps", "inbox", "metadata.ownerReferences"), uid));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(comes),
+        TEST(clients_are_greeted),
+        TEST(goes),
+        TEST(answers_first),
+        TEST(at_home),
+        TEST(lingers),
+        TEST(restart_writes_nothing),
+        TEST(old_services_listen_at_once),
+        TEST(waits_for_all_lists),
+        TEST(drift_is_repaired),
+        TEST(status_is_repaired),
+        TEST(other_conditions_stay),
+        TEST(ghosts_go),
+        TEST(ghosts_stay_without_the_crd),
+        TEST(crd_goes_and_comes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
