@@ -98,7 +98,6 @@ static bool push(struct client *c)
     }
     if (is_replying(c)) {
         conn_pause(c->conn);
-        set_deadline(c, REQUEST_TIME);
         return false;
     }
     buf_free(&c->out);
@@ -112,6 +111,7 @@ static bool push(struct client *c)
 static void put_reply(struct client *c, const struct http_reply *reply, bool head_only)
 {
     struct str body = buf_str(&reply->body);
+    set_deadline(c, REQUEST_TIME); /* to take all of it */
     int res = buf_fmt(&c->out,
                       "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
                       "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s%s\r\n",

@@ -390,6 +390,37 @@ static void reader_sleeps(void **state)
     close(fd);
 }
 
+static int accept_with_little_room(int fd, struct sockaddr *addr, socklen_t *n, int flags)
+{
+    int accepted = sys_real.accept4(fd, addr, n, flags), size = 65536;
+    setsockopt(accepted, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    return accepted;
+}
+
+/* Who takes some of it now and then has no more time than the others. */
+static void reader_dawdles(void **state)
+{
+    enum { PART = 1 << 20 };
+    (void)state;
+    table.accept4 = accept_with_little_room;
+    big_size = HTTP_REPLY_MAX;
+    int fd = dial(), size = 65536;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    say(fd, "GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    turns(5);
+    ahead += SECONDS(6);
+    for (size_t taken = 0; taken < PART;) {
+        ssize_t n = recv(fd, received, PART - taken, 0);
+        taken += n > 0 ? (size_t)n : 0;
+        turns(1);
+    }
+    assert_int_equal(conn_count(), 1);
+    ahead += SECONDS(5);
+    turns(3);
+    assert_int_equal(conn_count(), 0);
+    close(fd);
+}
+
 /* ---- many connections ---- */
 
 static void idle_give_way(void **state)
@@ -535,25 +566,16 @@ int main(void)
     log_set_level(LOG_FATAL);
 #define WITH_SERVER(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        WITH_SERVER(get_keeps_alive),
-        WITH_SERVER(head_request),
-        WITH_SERVER(pipelined),
-        WITH_SERVER(in_pieces),
-        WITH_SERVER(not_found),
-        WITH_SERVER(refused),
-        WITH_SERVER(close_wanted),
-        WITH_SERVER(half_closed_client),
-        WITH_SERVER(large_reply),
-        WITH_SERVER(client_vanishes),
-        WITH_SERVER(slow_request),
-        WITH_SERVER(idle_connection),
-        WITH_SERVER(reader_sleeps),
-        WITH_SERVER(idle_give_way),
-        WITH_SERVER(all_busy),
-        WITH_SERVER(out_of_descriptors),
-        WITH_SERVER(addresses),
-        WITH_SERVER(any_address),
-        WITH_SERVER(freed_with_connections),
+        WITH_SERVER(get_keeps_alive),    WITH_SERVER(head_request),
+        WITH_SERVER(pipelined),          WITH_SERVER(in_pieces),
+        WITH_SERVER(not_found),          WITH_SERVER(refused),
+        WITH_SERVER(close_wanted),       WITH_SERVER(half_closed_client),
+        WITH_SERVER(large_reply),        WITH_SERVER(client_vanishes),
+        WITH_SERVER(slow_request),       WITH_SERVER(idle_connection),
+        WITH_SERVER(reader_sleeps),      WITH_SERVER(reader_dawdles),
+        WITH_SERVER(idle_give_way),      WITH_SERVER(all_busy),
+        WITH_SERVER(out_of_descriptors), WITH_SERVER(addresses),
+        WITH_SERVER(any_address),        WITH_SERVER(freed_with_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
