@@ -567,10 +567,12 @@ static struct found *no_instance(const char *name)
 }
 
 static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
-                                 enum dest_purpose purpose, struct dest_handler handler)
+                                 enum dest_purpose purpose, const struct dest_user *user,
+                                 struct dest_handler handler)
 {
     struct dest *dest = container_of(source, struct dest, source);
     const struct instance *instance = ref->instance ? find_instance(dest, ref->instance) : NULL;
+    (void)user; /* no destination is served yet whose clients bring tokens */
     char space[SEGMENT_MAX];
     struct buf segment = BUF_ON(space);
     struct dest_request *request = mem_zalloc(sizeof(*request));
@@ -607,6 +609,25 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     }
 }
 
+/* The next one who asks gets another. Does nothing when that has happened already. */
+static void refused(struct dest_source *source, const struct dest_ref *ref,
+                    const struct dest_user *user, const struct token *token)
+{
+    struct dest *dest = container_of(source, struct dest, source);
+    const struct instance *instance = ref->instance ? find_instance(dest, ref->instance) : NULL;
+    (void)user;
+    char space[SEGMENT_MAX];
+    struct buf segment = BUF_ON(space);
+    if (!instance || http_encode_segment(&segment, str_of(ref->name)) == ERR) {
+        return;
+    }
+    struct answer_key key = key_of(DEST_TO_LOG_IN, instance->generation, buf_str(&segment));
+    const struct found *found = cache_peek(dest->cache, key_str(&key));
+    if (found && found->token == token) {
+        cache_drop(dest->cache, key_str(&key), found);
+    }
+}
+
 struct dest_source *dest_service(struct dest *dest)
 {
     return &dest->source;
@@ -632,7 +653,7 @@ struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
     dest->oauth = oauth;
     dest->origins = http_origins_new(loop, dns, roots);
     dest->cache = cache_new(loop, &settings);
-    dest->source = (struct dest_source){.find = find, .cancel = cancel};
+    dest->source = (struct dest_source){.find = find, .cancel = cancel, .refused = refused};
     dest->allow_loopback = allow_loopback;
     list_init(&dest->instances);
     dest_set_timeouts(dest, SECONDS(5), SECONDS(10));

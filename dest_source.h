@@ -4,18 +4,11 @@
 #define TPROXY_DEST_SOURCE_H
 
 #include "core/destination.h"
+#include "dest_ref.h"
 #include "lib/fail.h"
 
+struct secret;
 struct token;
-
-/* Which destination. Only read during the call. */
-struct dest_ref {
-    const char *name;
-    const char *instance;    /* of the Destination service; NULL: none is named and there is no
-                                default */
-    const char *unsupported; /* a field of the CR that no source honours: without it the mailbox may
-                                be another one, so sessions are refused. NULL: there is none */
-};
 
 /* What for. */
 enum dest_purpose {
@@ -23,11 +16,27 @@ enum dest_purpose {
     DEST_TO_LOG_IN, /* with the token for the mail server, if it takes one */
 };
 
+/* Who logs in, where clients say so themselves: a mail user, and a refresh token or an
+ * authorization code. Only read during the call. */
+struct dest_user {
+    const char *name;
+    const struct secret *secret;
+};
+
+/* The way to a server that only a Connectivity Proxy reaches. Valid as long as the answer. */
+struct dest_route {
+    const char *host; /* of the proxy */
+    uint16_t port;
+    int64_t timeout;     /* to connect to it, microseconds */
+    struct token *token; /* to be shown to it; NULL: it wants none */
+};
+
 /* The answer; valid during the call. */
 struct dest_answer {
     const struct destination *dest; /* destination_ref keeps it; NULL: see `err` */
     struct token *token;            /* token_ref keeps it; NULL unless dest->auth needs one and it
                                        was asked for to log in */
+    const struct dest_route *route; /* NULL: straight to dest->host */
     enum verdict verdict;           /* VERDICT_OK; or what is wrong with the destination */
     struct error err;               /* without dest: one sentence, which names field and remedy */
 };
@@ -44,18 +53,32 @@ struct dest_handler {
 /* Embedded in who fills it. */
 struct dest_source {
     /* Asks for a destination. `done` is called exactly once, never from inside find; until then, or
-     * until cancel, the request is valid. Never NULL. */
+     * until cancel, the request is valid. Never NULL. `user` is given to log in where
+     * dest->auth takes one; NULL: nobody yet. */
     struct dest_request *(*find)(struct dest_source *source, const struct dest_ref *ref,
-                                 enum dest_purpose purpose, struct dest_handler handler);
+                                 enum dest_purpose purpose, const struct dest_user *user,
+                                 struct dest_handler handler);
+
+    /* The mail server refused this token: it is not handed out again. */
+    void (*refused)(struct dest_source *source, const struct dest_ref *ref,
+                    const struct dest_user *user, const struct token *token);
 
     /* Silence: done will not be called, the request is gone. NULL is allowed. */
     void (*cancel)(struct dest_source *source, struct dest_request *request);
 };
 
 static inline struct dest_request *dest_find(struct dest_source *source, const struct dest_ref *ref,
-                                             enum dest_purpose purpose, struct dest_handler handler)
+                                             enum dest_purpose purpose,
+                                             const struct dest_user *user,
+                                             struct dest_handler handler)
 {
-    return source->find(source, ref, purpose, handler);
+    return source->find(source, ref, purpose, user, handler);
+}
+
+static inline void dest_refused(struct dest_source *source, const struct dest_ref *ref,
+                                const struct dest_user *user, const struct token *token)
+{
+    source->refused(source, ref, user, token);
 }
 
 static inline void dest_cancel(struct dest_source *source, struct dest_request *request)

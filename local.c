@@ -739,7 +739,8 @@ static void on_forwarded(const struct dest_answer *answer, void *arg)
 
 /* Files come first. */
 static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
-                                 enum dest_purpose purpose, struct dest_handler handler)
+                                 enum dest_purpose purpose, const struct dest_user *user,
+                                 struct dest_handler handler)
 {
     struct local *l = container_of(source, struct local, source);
     struct dest_request *request = mem_zalloc(sizeof(*request));
@@ -750,7 +751,7 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
     list_append(&l->requests, &request->link);
     if (l->service && ref->instance && !find_destination(l, ref->name)) {
         struct dest_handler forward = {.done = on_forwarded, .arg = request};
-        request->forwarded = dest_find(l->service, ref, purpose, forward);
+        request->forwarded = dest_find(l->service, ref, purpose, user, forward);
     } else {
         loop_soon(l->loop, &request->task, on_answer);
     }
@@ -769,6 +770,16 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     request_free(request);
 }
 
+/* No file holds a token. */
+static void refused(struct dest_source *source, const struct dest_ref *ref,
+                    const struct dest_user *user, const struct token *token)
+{
+    const struct local *l = container_of(source, struct local, source);
+    if (l->service) {
+        dest_refused(l->service, ref, user, token);
+    }
+}
+
 struct dest_source *local_source(struct local *local)
 {
     return &local->source;
@@ -785,7 +796,7 @@ struct local *local_new(struct loop *loop, const char *dir, struct local_handler
                         struct error *err)
 {
     struct local *l = mem_zalloc(sizeof(*l));
-    l->source = (struct dest_source){.find = find, .cancel = cancel};
+    l->source = (struct dest_source){.find = find, .cancel = cancel, .refused = refused};
     l->loop = loop;
     l->dir = mem_strdup(dir);
     for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--) {

@@ -239,7 +239,7 @@ static void read_destination(struct resource *r)
     struct dest_handler handler = {.done = on_read, .arg = r};
     r->read_again = false;
     set_operation(r, OPERATION_READ);
-    r->request = dest_find(r->control->parts.source, &ref, DEST_TO_CHECK, handler);
+    r->request = dest_find(r->control->parts.source, &ref, DEST_TO_CHECK, NULL, handler);
 }
 
 /* ---- whose is it? ---- */

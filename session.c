@@ -509,7 +509,8 @@ static void start_attempt(struct session *s)
     s->attempt->started = loop_now(s->target->pop3->loop);
     set_state(s, BACKEND_BUSY);
     struct dest_handler handler = {.done = on_found, .arg = s};
-    s->attempt->request = dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN, handler);
+    s->attempt->request =
+        dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN, NULL, handler);
 }
 
 /* ---- client ---- */

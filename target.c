@@ -15,17 +15,11 @@ struct target *target_ref(struct target *target)
     return target;
 }
 
-static void drop_ref(struct target *target)
-{
-    free((char *)target->ref.name);
-    free((char *)target->ref.instance);
-}
-
 static void free_target(struct task *t)
 {
     struct target *target = container_of(t, struct target, task);
     mailbox_unref(target->mailbox);
-    drop_ref(target);
+    dest_ref_clear(&target->ref);
     free(target->name);
     free(target);
 }
@@ -58,12 +52,8 @@ void mailbox_unref(struct mailbox *mailbox)
 
 void target_refer(struct target *target, const struct dest_ref *ref)
 {
-    struct dest_ref copy = {
-        .name = mem_strdup(ref->name),
-        .instance = ref->instance ? mem_strdup(ref->instance) : NULL,
-        .unsupported = ref->unsupported,
-    };
-    drop_ref(target);
+    struct dest_ref copy = dest_ref_copy(ref); /* it may be of what it replaces */
+    dest_ref_clear(&target->ref);
     target->ref = copy;
 }
 

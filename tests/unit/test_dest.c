@@ -284,7 +284,7 @@ static void ask_for(struct asker *a, const char *instance, const char *name,
 {
     struct dest_ref ref = {.name = name, .instance = instance};
     *a = (struct asker){0};
-    a->request = dest_find(source, &ref, purpose, (struct dest_handler){on_found, a});
+    a->request = dest_find(source, &ref, purpose, NULL, (struct dest_handler){on_found, a});
     assert_non_null(a->request);
     assert_int_equal(a->answers, 0);
 }

@@ -552,7 +552,8 @@ static void on_found(const struct dest_answer *found, void *arg)
 static struct dest_request *ask(const char *name)
 {
     const struct dest_handler on = {.done = on_found, .arg = &answers};
-    return dest_find(local_source(local), &(struct dest_ref){.name = name}, DEST_TO_LOG_IN, on);
+    return dest_find(local_source(local), &(struct dest_ref){.name = name}, DEST_TO_LOG_IN, NULL,
+                     on);
 }
 
 static void test_source(void **state)

@@ -428,11 +428,13 @@ static void found(struct task *t)
 }
 
 static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
-                                 enum dest_purpose purpose, struct dest_handler handler)
+                                 enum dest_purpose purpose, const struct dest_user *user,
+                                 struct dest_handler handler)
 {
     (void)source;
     (void)ref;
     (void)purpose;
+    (void)user;
     struct dest_request *request = mem_zalloc(sizeof(*request));
     request->handler = handler;
     task_init(&request->task);

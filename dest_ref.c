@@ -1,0 +1,81 @@
+/* References: copied, and told apart. */
+#include "dest_ref.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/mem.h"
+
+static const char *copy(const char *text)
+{
+    return text ? mem_strdup(text) : NULL;
+}
+
+struct dest_ref dest_ref_copy(const struct dest_ref *ref)
+{
+    struct dest_ref c = *ref;
+    c.name = copy(ref->name);
+    c.level = copy(ref->level);
+    c.fragment = copy(ref->fragment);
+    c.fragment_level = copy(ref->fragment_level);
+    c.chain = copy(ref->chain);
+    c.instance = copy(ref->instance);
+    c.tenant = copy(ref->tenant);
+    if (ref->n_variables) {
+        struct dest_variable *list = mem_alloc(ref->n_variables * sizeof(*list));
+        for (size_t i = 0; i < ref->n_variables; i++) {
+            list[i].name = copy(ref->variables[i].name);
+            list[i].value = copy(ref->variables[i].value);
+        }
+        c.variables = list;
+    }
+    return c;
+}
+
+void dest_ref_clear(struct dest_ref *ref)
+{
+    for (size_t i = 0; i < ref->n_variables; i++) {
+        free((char *)ref->variables[i].name);
+        free((char *)ref->variables[i].value);
+    }
+    free((struct dest_variable *)ref->variables);
+    free((char *)ref->name);
+    free((char *)ref->level);
+    free((char *)ref->fragment);
+    free((char *)ref->fragment_level);
+    free((char *)ref->chain);
+    free((char *)ref->instance);
+    free((char *)ref->tenant);
+    *ref = (struct dest_ref){0};
+}
+
+/* A text with its NUL; one that is not given is none, which no text is. */
+static int add(struct buf *out, const char *text)
+{
+    return text ? buf_add(out, text, strlen(text) + 1) : buf_add(out, "\001", 2);
+}
+
+int dest_ref_key(struct buf *out, const struct dest_ref *ref)
+{
+    const char *const texts[] = {
+        ref->name,
+        ref->level,
+        ref->fragment,
+        ref->fragment_level,
+        ref->fragment_optional ? "?" : "",
+        ref->chain,
+        ref->instance,
+        ref->tenant,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (add(out, texts[i]) < 0) {
+            return ERR;
+        }
+    }
+    for (size_t i = 0; i < ref->n_variables; i++) {
+        if (add(out, ref->variables[i].name) < 0 || add(out, ref->variables[i].value) < 0) {
+            return ERR;
+        }
+    }
+    return OK;
+}
