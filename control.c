@@ -72,6 +72,13 @@ void control_stamp(char *out, size_t cap, bool fraction)
 
 /* ---- the queue ---- */
 
+/* Are there namespaces that are not ours to manage? */
+static bool selects_namespaces(const struct control *c)
+{
+    const struct config *config = configuration_config(c->configuration);
+    return c->settings.in_cluster && config && config->labelled_namespaces;
+}
+
 bool control_may_act(const struct control *c, const char **why)
 {
     for (size_t i = 0; i < FOLLOW_COUNT; i++) {
@@ -85,7 +92,11 @@ bool control_may_act(const struct control *c, const char **why)
         *why = follow_names[FOLLOW_RESOURCES];
         return false;
     }
-    return configuration_listed(c->configuration, why);
+    if (!configuration_listed(c->configuration, why)) {
+        return false;
+    }
+    *why = follow_names[FOLLOW_NAMESPACES]; /* which ones are ours is not to be guessed */
+    return c->followers[FOLLOW_NAMESPACES].known || !selects_namespaces(c);
 }
 
 /* Who has been woken comes before those that wait: what has begun is finished. */
@@ -190,7 +201,6 @@ void resource_free(struct resource *r)
     LIST_EACH (it, &r->services) {
         resource_drop_service(r, container_of(it, struct held_service, link));
     }
-    c->unsettled -= r->present && !r->settled;
     timer_cancel(c->loop, &r->timer);
     list_remove(&r->queued);
     list_remove(&r->opening.link);
@@ -212,19 +222,23 @@ void resource_free(struct resource *r)
 
 bool resource_managed(const struct resource *r)
 {
-    const struct control *c = r->control;
-    const struct config *config = configuration_config(c->configuration);
-    if (!config || !config->labelled_namespaces) {
-        return true;
-    }
-    const struct stored *s = store_find(&c->spaces, r->namespace);
-    return s && container_of(s, struct space, stored)->labelled;
+    const struct stored *s = store_find(&r->control->spaces, r->namespace);
+    return !selects_namespaces(r->control) ||
+           (s && container_of(s, struct space, stored)->labelled);
 }
 
 void resource_wake_namesakes(struct resource *r)
 {
     for (struct map_entry *e = map_find(&r->control->by_name, r->name); e; e = map_find_next(e)) {
         resource_wake(container_of(e, struct resource, by_name));
+    }
+}
+
+void control_count_unsettled(struct control *c, int change)
+{
+    c->unsettled += (size_t)change;
+    if (c->unsettled == 0) {
+        policies_look_at_all(c->policies); /* now it is known which ones nobody needs */
     }
 }
 
@@ -235,10 +249,8 @@ static void set_present(struct resource *r, bool present)
     }
     r->present = present;
     r->gone_confirmed = false;
-    if (present) {
-        r->control->unsettled += !r->settled;
-    } else {
-        r->control->unsettled -= !r->settled;
+    if (!r->settled) {
+        control_count_unsettled(r->control, present ? 1 : -1);
     }
 }
 
@@ -260,10 +272,8 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     cr_clear(&r->cr);
     r->cr = cr;
     set_present(r, true);
-    if (same) {
-        resource_wake(r);
-    } else {
-        resource_wake_namesakes(r);
+    resource_wake_namesakes(r);
+    if (!same) {
         policies_look(c->policies, r);
     }
     return r;
@@ -393,10 +403,36 @@ static char *text_of(struct json_value object, const char *member)
     return text ? text : mem_strdup("");
 }
 
+/* As numbers: versions of one API server have an order (KEP-5504). 0: there is none, as in local
+ * mode. */
+static uint64_t version_of(struct json_value object)
+{
+    char *text = text_of(object, "resourceVersion");
+    uint64_t version = 0;
+    int rc = text_number(str_of(text), UINT64_MAX, &version);
+    free(text);
+    return rc == OK ? version : 0;
+}
+
+bool control_is_news(const struct control *c, enum follow what, struct json_value object)
+{
+    uint64_t version = version_of(object);
+    return version == 0 || version > c->followers[what].version;
+}
+
+static struct follower *heard(void *arg, struct json_value object)
+{
+    struct follower *f = arg;
+    uint64_t version = version_of(object);
+    f->version = version > f->version ? version : f->version;
+    return f;
+}
+
 static void on_listing(void *arg)
 {
     struct follower *f = arg;
     f->round++;
+    f->version = 0; /* they are lower where a backup was restored */
 }
 
 static void tell_presence(const struct follower *f, const char *name)
@@ -422,16 +458,27 @@ static bool note_listed(struct follower *f, enum cluster_presence presence)
     bool news = !f->listed || f->presence != presence;
     f->listed = true;
     f->presence = presence;
+    f->known |= presence == CLUSTER_PRESENT;
     if (news) {
         tell_presence(f, follow_names[f - f->control->followers]);
     }
     return presence == CLUSTER_PRESENT;
 }
 
+static struct resource *named_resource(const struct control *c, struct json_value object)
+{
+    char *namespace = text_of(object, "namespace"), *name = text_of(object, "name");
+    struct resource *r = find_resource(c, namespace, name);
+    free(namespace);
+    free(name);
+    return r;
+}
+
 static void on_resource(struct json_value object, void *arg)
 {
-    struct follower *f = arg;
+    struct follower *f = heard(arg, object);
     struct resource *r = control_take_resource(f->control, object);
+    r = r ? r : named_resource(f->control, object); /* that makes no sense any more */
     if (r) {
         r->round = f->round;
     }
@@ -439,14 +486,11 @@ static void on_resource(struct json_value object, void *arg)
 
 static void on_resource_gone(struct json_value object, void *arg)
 {
-    struct follower *f = arg;
-    char *namespace = text_of(object, "namespace"), *name = text_of(object, "name");
-    struct resource *r = find_resource(f->control, namespace, name);
+    struct follower *f = heard(arg, object);
+    struct resource *r = named_resource(f->control, object);
     if (r && r->present) {
         resource_gone(r);
     }
-    free(namespace);
-    free(name);
 }
 
 static void on_resources_listed(enum cluster_presence presence, void *arg)
@@ -466,7 +510,7 @@ static void on_resources_listed(enum cluster_presence presence, void *arg)
 
 static void on_service(struct json_value object, void *arg)
 {
-    struct follower *f = arg;
+    struct follower *f = heard(arg, object);
     struct held_service *held = control_take_service(f->control, object);
     if (held) {
         held->round = f->round;
@@ -475,7 +519,7 @@ static void on_service(struct json_value object, void *arg)
 
 static void on_service_gone(struct json_value object, void *arg)
 {
-    struct follower *f = arg;
+    struct follower *f = heard(arg, object);
     struct control *c = f->control;
     struct service service;
     if (service_parse(&service, object, c->settings.home) != OK) {
@@ -511,7 +555,7 @@ static void on_services_listed(enum cluster_presence presence, void *arg)
 
 static void on_stored(struct json_value object, void *arg)
 {
-    struct follower *f = arg;
+    struct follower *f = heard(arg, object);
     struct stored *stored = store_take(f->store, object, f->round);
     if (stored) {
         f->take(f->control, stored, object);
@@ -520,7 +564,7 @@ static void on_stored(struct json_value object, void *arg)
 
 static void on_stored_gone(struct json_value object, void *arg)
 {
-    struct follower *f = arg;
+    struct follower *f = heard(arg, object);
     if (store_drop(f->store, object)) {
         f->changed(f->control);
     }

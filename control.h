@@ -54,7 +54,7 @@ struct control_handler {
     void (*changed)(const char *namespace, const char *name, const struct condition *condition,
                     uint16_t port, void *arg);
 
-    /* A CR that was told of is no more. */
+    /* A CR that was there is no more. */
     void (*gone)(const char *namespace, const char *name, void *arg);
 
     void *arg;

@@ -41,7 +41,9 @@ struct follower {
     struct cluster_watch *watch; /* NULL: not followed */
     bool listed;                 /* once at least */
     enum cluster_presence presence;
-    uint64_t round; /* number of the list that came last: who was not in it is gone */
+    uint64_t round;   /* number of the list that came last: who was not in it is gone */
+    uint64_t version; /* the newest that it has told of */
+    bool known;       /* a list has found the kind, once at least */
 
     /* Of those kinds that are kept by name. */
     struct store *store;
@@ -138,8 +140,9 @@ struct resource {
     int64_t trouble_until;
     unsigned troubles; /* in a row */
 
+    unsigned calls;   /* since it was at rest, or had a pause */
     int64_t retry_at; /* the API server did not answer: not before */
-    unsigned retries; /* in a row */
+    unsigned retries; /* since it was at rest */
 
     enum operation operation;
     bool again; /* something happened meanwhile */
@@ -211,6 +214,9 @@ void resource_read_again(struct resource *r);
 /* Frees a resource that is not being worked on. */
 void resource_free(struct resource *r);
 
+/* So many more CRs that are present have not settled. */
+void control_count_unsettled(struct control *control, int change);
+
 /* Is its namespace managed by this installation? */
 bool resource_managed(const struct resource *r);
 
@@ -227,6 +233,10 @@ void resource_wake_namesakes(struct resource *r);
 /* Take in an object that is there. NULL: it is not ours, or no such object. */
 struct held_service *control_take_service(struct control *control, struct json_value object);
 struct resource *control_take_resource(struct control *control, struct json_value object);
+
+/* Is an object that an answer brings newer than all that the watch of its kind has told? If not,
+ * the watch has told of it already, and perhaps of what came after it. */
+bool control_is_news(const struct control *control, enum follow what, struct json_value object);
 
 /* Puts a Service on its list, in the place of what was known under that name, of another resource
  * too. What is in it changes hands. */

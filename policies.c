@@ -15,7 +15,8 @@
 
 #define QUIET MILLIS(50)
 #define NEXT_TURN MILLIS(1)
-#define RETRY SECONDS(5)
+#define RETRY_FIRST SECONDS(5)
+#define RETRY_MOST SECONDS(60)
 
 /* One that is wanted, or was. */
 struct policy {
@@ -33,6 +34,7 @@ struct policies {
     struct timer timer;
     struct cluster_call *call;
     struct policy *written; /* by the call */
+    int64_t retry;          /* the pause after the next failure */
 };
 
 /* ---- what is to be compared ---- */
@@ -171,8 +173,12 @@ static void on_written(const struct cluster_answer *answer, void *arg)
         log_line(LOG_WARN, "control", "%s", answer->err.text);
         p->control->stats.errors++;
         changed(p, p->written);
+        look_in(p, p->retry);
+        p->retry = 2 * p->retry < RETRY_MOST ? 2 * p->retry : RETRY_MOST;
+    } else {
+        look_in(p, QUIET);
+        p->retry = RETRY_FIRST;
     }
-    look_in(p, answer->result == CLUSTER_DONE ? QUIET : RETRY);
 }
 
 static void start(struct policies *p, struct policy *policy, enum cluster_verb verb,
@@ -285,6 +291,7 @@ struct policies *policies_new(struct control *control)
 {
     struct policies *p = mem_zalloc(sizeof(*p));
     p->control = control;
+    p->retry = RETRY_FIRST;
     map_init(&p->by_name);
     list_init(&p->all);
     list_init(&p->changed);

@@ -32,6 +32,10 @@
 #define RETRY_FIRST SECONDS(1)
 #define RETRY_MOST SECONDS(60)
 
+/* A resource that has not come to rest after so many calls in a row has a pause: the API server may
+ * keep something else than is written to it, or somebody writes the opposite. */
+enum { CALLS_MAX = 16 };
+
 /* While its CRD is away, a CR that went is looked at again as often. */
 #define CONFIRM_AGAIN SECONDS(2)
 
@@ -123,6 +127,7 @@ static void start_call(struct resource *r, enum operation operation,
                        const struct cluster_request *request)
 {
     struct cluster_handler handler = {.done = on_answer, .arg = r};
+    r->calls += operation != OPERATION_CONFIRM; /* which has a pace of its own */
     set_operation(r, operation);
     r->control->stats.writes += operation != OPERATION_LOOK && operation != OPERATION_CONFIRM;
     r->call = cluster_call(r->control->parts.cluster, request, handler);
@@ -150,6 +155,7 @@ static void start_service_call(struct resource *r, enum operation operation, enu
 /* The API server is away, or busy: nothing is tried for a while. */
 static void try_later(struct resource *r)
 {
+    r->calls = 0;
     r->retry_at = now_of(r) + backoff(r->retries++, RETRY_FIRST, RETRY_MOST);
 }
 
@@ -290,7 +296,8 @@ static enum rank rank_of(const struct resource *r, const struct resource **older
     enum rank rank = RANK_FIRST;
     for (struct map_entry *e = map_find(&r->control->by_name, r->name); e; e = map_find_next(e)) {
         const struct resource *other = container_of(e, struct resource, by_name);
-        if (other == r || !other->present || !resource_managed(other) || !is_older(other, r)) {
+        if (other == r || !other->present || other->cr.deleting || !resource_managed(other) ||
+            !is_older(other, r)) {
             continue;
         }
         if (!other->read && !is_gateway(other)) {
@@ -477,17 +484,19 @@ static bool is_wanted(const struct resource *r, const struct service *s)
  * AGAIN: one is being deleted. */
 static int remove_services(struct resource *r, bool all)
 {
+    int rc = OK;
     LIST_EACH (it, &r->services) {
         struct held_service *held = container_of(it, struct held_service, link);
         if (all || !is_wanted(r, &held->service)) {
+            rc = AGAIN; /* of one that is being deleted the watch will tell */
             if (!held->service.deleting) {
                 start_service_call(r, OPERATION_DELETE, CLUSTER_DELETE, held->service.namespace,
                                    held->service.name, held->service.uid, (struct str){0});
+                break;
             }
-            return AGAIN; /* of one that is being deleted the watch will tell */
         }
     }
-    return OK;
+    return rc;
 }
 
 /* ---- conditions and Events ---- */
@@ -540,9 +549,7 @@ static void settled(struct resource *r)
     struct control *c = r->control;
     if (r->present && !r->settled) {
         r->settled = true;
-        if (--c->unsettled == 0) {
-            policies_look_at_all(c->policies); /* now it is known which ones nobody needs */
-        }
+        control_count_unsettled(c, -1);
     }
 }
 
@@ -592,7 +599,9 @@ static void withdraw_gone(struct resource *r)
     if (c->settings.in_cluster && !r->gone_confirmed) {
         confirm_gone(r);
     } else if (withdraw(r) == OK && !r->present) {
-        c->handler.gone(r->namespace, r->name, c->handler.arg);
+        if (r->settled) { /* else it never was there */
+            c->handler.gone(r->namespace, r->name, c->handler.arg);
+        }
         resource_free(r);
     }
 }
@@ -696,6 +705,9 @@ static int serve(struct resource *r)
     struct condition condition;
     struct error err;
     bool away = strcmp(r->namespace, c->settings.home) != 0;
+    if (remove_services(r, false) != OK) {
+        return AGAIN; /* before anything else: one of them may have our port */
+    }
     if (port_is_shared(r)) {
         return AGAIN; /* the younger Service is about to get another port: that will wake us */
     }
@@ -705,11 +717,8 @@ static int serve(struct resource *r)
         resource_wake(r);
         return AGAIN;
     }
-    if (!c->settings.in_cluster) {
-        return OK;
-    }
-    if (remove_services(r, false) != OK || put_service(r, false) != OK ||
-        (away && put_service(r, true) != OK)) {
+    if (c->settings.in_cluster &&
+        (put_service(r, false) != OK || (away && put_service(r, true) != OK))) {
         return AGAIN;
     }
     r->troubles = 0;
@@ -766,6 +775,10 @@ void reconcile(struct resource *r)
     if (wanted) {
         hold(r);
     }
+    if (r->calls >= CALLS_MAX) {
+        log_line(LOG_WARN, "control", "%s: does not come to rest; tried again later", r->key);
+        try_later(r);
+    }
     if (r->retry_at > now_of(r)) {
         wake_at(r, r->retry_at);
         return;
@@ -780,16 +793,17 @@ void reconcile(struct resource *r)
     }
     if (!resource_managed(r)) {
         leave(r);
-        return;
-    }
-    if (must_read(r)) {
+    } else if (must_read(r)) {
         read_destination(r);
-        return;
+    } else {
+        if (!is_gateway(r)) {
+            wake_at(r, r->read_due);
+        }
+        act(r, decide(r, &condition), &condition);
     }
-    if (!is_gateway(r)) {
-        wake_at(r, r->read_due);
+    if (r->operation == OPERATION_NONE) { /* at rest */
+        r->calls = r->retries = 0;
     }
-    act(r, decide(r, &condition), &condition);
 }
 
 /* ---- answers ---- */
@@ -862,11 +876,13 @@ static void service_went(struct resource *r)
     }
 }
 
-/* The answer is the CR as it is now. */
+/* The answer is the CR as it was then: by now it may be gone, or another one. */
 static void status_written(struct resource *r, const struct cluster_answer *answer)
 {
     struct control *c = r->control;
-    if (r->present) {
+    struct json_value uid = json_get(json_get(answer->object, "metadata"), "uid");
+    bool same = json_is(uid, r->cr.uid) || !c->settings.in_cluster;
+    if (r->present && same && control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
         control_take_resource(c, answer->object);
     }
     if (r->shown) {
@@ -885,7 +901,7 @@ static void on_service_answer(struct resource *r, enum operation operation,
             looked_at(r, answer->object);
         } else if (operation == OPERATION_DELETE) {
             service_went(r);
-        } else {
+        } else if (control_is_news(r->control, FOLLOW_SERVICES, answer->object)) {
             control_take_service(r->control, answer->object);
         }
         break;
@@ -901,7 +917,11 @@ static void on_service_answer(struct resource *r, enum operation operation,
         }
         break;
     case CLUSTER_REFUSED:
-        refused(r, answer);
+        if (operation == OPERATION_DELETE) {
+            failed(r, answer); /* there may be no CR any more whose condition could say so */
+        } else {
+            refused(r, answer);
+        }
         break;
     case CLUSTER_LATER:
         failed(r, answer);
@@ -945,9 +965,6 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
     struct resource *r = arg;
     enum operation operation = r->operation;
     r->call = NULL;
-    if (answer->result != CLUSTER_LATER) {
-        r->retries = 0;
-    }
     switch (operation) {
     case OPERATION_CREATE:
     case OPERATION_LOOK:

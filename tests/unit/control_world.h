@@ -246,10 +246,12 @@ static inline void refuse(const char *name, enum verdict verdict)
 static inline struct dest_request *fake_dest_find(struct dest_source *source,
                                                   const struct dest_ref *ref,
                                                   enum dest_purpose purpose,
+                                                  const struct dest_user *user,
                                                   struct dest_handler handler)
 {
     struct dest_request *r = mem_zalloc(sizeof(*r));
     assert_ptr_equal(source, &world.source);
+    assert_null(user);
     world.finds += purpose == DEST_TO_CHECK;
     r->name = mem_strdup(ref->name);
     r->instance = ref->instance ? mem_strdup(ref->instance) : NULL;

@@ -50,7 +50,7 @@ struct cluster_call {
     char *object; /* NULL: none */
 };
 
-/* How the API server is with a kind. */
+/* How the API server is with a kind: what it says to who lists. */
 struct kind_state {
     const char *kind;
     enum cluster_presence presence;
@@ -66,7 +66,8 @@ static struct fake {
     bool answers_first; /* an answer overtakes what the watches tell of it */
     /* What becomes of a call: CLUSTER_DONE: it is carried out. NULL: every one is. */
     enum cluster_result (*fate)(const struct cluster_call *call);
-    bool (*loses)(void); /* the answer to a call that was carried out; NULL: none */
+    bool (*loses)(const struct cluster_call *call); /* its answer; NULL: none */
+    const char *prunes;  /* a patch of what calls have written: an API server that knows better */
 
     struct buf journal; /* a line for each call */
     unsigned calls_made[FAKE_VERBS];
@@ -268,6 +269,17 @@ static inline void fake_remove(struct item *i)
     free(i->name);
     free(i->text);
     free(i);
+}
+
+/* What becomes of what a call wants to be there. Takes `text`. */
+static inline char *fake_pruned(char *text)
+{
+    if (!fake.prunes) {
+        return text;
+    }
+    char *pruned = fake_merged(text, fake.prunes);
+    free(text);
+    return pruned;
 }
 
 /* The object becomes `text`, with a version of its own; gone, if that was all it waited for. Takes
@@ -534,9 +546,9 @@ static inline enum cluster_result fake_change(const struct cluster_call *call, s
         fake_delete(i);
         fake.changes++;
     } else if (call->verb == CLUSTER_APPLY) {
-        fake.changes += fake_store(i, fake_merged(i->text, call->body));
+        fake.changes += fake_store(i, fake_pruned(fake_merged(i->text, call->body)));
     } else if (call->verb == CLUSTER_PATCH_STATUS) {
-        fake.changes += fake_store(i, fake_with_status(i->text, call->body));
+        fake.changes += fake_store(i, fake_pruned(fake_with_status(i->text, call->body)));
     }
     return CLUSTER_DONE;
 }
@@ -549,8 +561,8 @@ static inline enum cluster_result fake_carry_out(struct cluster_call *call)
     if (result != CLUSTER_DONE) {
         return result;
     }
-    if (fake_kind(kind)->presence != CLUSTER_PRESENT) {
-        return fake_kind(kind)->presence == CLUSTER_UNKNOWN ? CLUSTER_ABSENT : CLUSTER_REFUSED;
+    if (fake_kind(kind)->presence == CLUSTER_UNKNOWN) {
+        return CLUSTER_ABSENT;
     }
     if (strcmp(kind, "Event") == 0) {
         return CLUSTER_DONE; /* nobody looks at them */
@@ -559,7 +571,9 @@ static inline enum cluster_result fake_carry_out(struct cluster_call *call)
         if (i) {
             return CLUSTER_EXISTS;
         }
-        i = fake_create(kind, call->namespace, call->name, call->body);
+        char *text = fake_pruned(mem_strdup(call->body));
+        i = fake_create(kind, call->namespace, call->name, text);
+        free(text);
         fake.changes++;
     } else if (!i) {
         return CLUSTER_ABSENT;
@@ -578,7 +592,7 @@ static inline void fake_answer(struct cluster_call *call)
     struct cluster_answer answer = {.result = call->result};
     char *object = call->object;
     struct json *doc = NULL;
-    if (answer.result == CLUSTER_DONE && fake.loses && fake.loses()) {
+    if (answer.result == CLUSTER_DONE && fake.loses && fake.loses(call)) {
         answer.result = CLUSTER_LATER;
     }
     if (answer.result == CLUSTER_DONE) {

@@ -1,0 +1,390 @@
+/* What the controller does when the API server refuses, does not answer, or says something else
+ * than it said before: it comes to rest, shows what is wrong, tries again, and converges. */
+#include "tests/unit/control_world.h"
+
+/* What calls meet: those of this verb and kind get this result. kind NULL: all. */
+static struct {
+    enum cluster_verb verb;
+    const char *kind;
+    enum cluster_result result;
+} fault;
+
+static enum cluster_result fault_fate(const struct cluster_call *call)
+{
+    bool meant =
+        !fault.kind || (call->verb == fault.verb && strcmp(call->kind->kind, fault.kind) == 0);
+    return meant ? fault.result : CLUSTER_DONE;
+}
+
+static void meet(enum cluster_verb verb, const char *kind, enum cluster_result result)
+{
+    fault.verb = verb;
+    fault.kind = kind;
+    fault.result = result;
+    fake.fate = fault_fate;
+}
+
+static void heal(void)
+{
+    fake.fate = NULL;
+}
+
+/* How many calls are made in ten minutes, looked at every second. */
+static unsigned calls_in_ten_minutes(void)
+{
+    world_forget_journal();
+    pass_slowly(SECONDS(600), SECONDS(1));
+    return calls_made();
+}
+
+static void serve_inbox(void)
+{
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    world_forget_journal();
+}
+
+/* As it should be, and nothing more to do about it. */
+static void expect_served(const char *namespace, const char *name)
+{
+    char lead[128];
+    pass_slowly(SECONDS(65), SECONDS(5));
+    expect_reason(namespace, name, "ConfigurationSuccessful");
+    assert_int_not_equal(world.listeners[target_port(name)], 0);
+    if (strcmp(namespace, HOME) != 0) {
+        text_fmt(lead, sizeof(lead), "%s.home.svc.cluster.local", name);
+        assert_string_equal(text_at("Service", namespace, name, "spec.externalName"), lead);
+    }
+    world_forget_journal();
+    pass_slowly(SECONDS(120), SECONDS(5));
+    expect_calls("");
+}
+
+/* ---- no answer ---- */
+
+static void api_server_away(void **state)
+{
+    (void)state;
+    start_control();
+    settle();
+    meet(0, NULL, CLUSTER_LATER);
+    put_cr("apps", "inbox", "inbox", "");
+    assert_in_range(calls_in_ten_minutes(), 8, 40);
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_int_equal(count_listeners(), 1);
+    heal();
+    expect_served("apps", "inbox");
+}
+
+/* A wish that is new does not wait for the next try of the old one. */
+static void a_change_is_tried_at_once(void **state)
+{
+    (void)state;
+    start_control();
+    meet(0, NULL, CLUSTER_LATER);
+    put_cr("apps", "inbox", "inbox", "");
+    pass_slowly(SECONDS(120), SECONDS(1));
+    heal();
+    put_cr("apps", "inbox", "inbox", ",'service':{'port':2110}");
+    settle();
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    assert_int_equal(port_of(HOME, "inbox", "port"), 2110);
+}
+
+static bool loses_writes(const struct cluster_call *call)
+{
+    return call->verb != CLUSTER_GET;
+}
+
+/* What was carried out without our knowing is not done again. */
+static void answers_are_lost(void **state)
+{
+    (void)state;
+    start_control();
+    fake.loses = loses_writes;
+    put_cr("apps", "inbox", "inbox", "");
+    pass_slowly(SECONDS(120), SECONDS(1));
+    assert_int_equal(fake.calls_made[CLUSTER_CREATE], 3); /* two Services, a policy */
+    fake.loses = NULL;
+    expect_served("apps", "inbox");
+    fake.loses = loses_writes;
+    fake_drop("Destination", "apps", "inbox");
+    pass_slowly(SECONDS(120), SECONDS(1));
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_false(exists("Service", "apps", "inbox"));
+    fake.loses = NULL;
+    pass_slowly(SECONDS(120), SECONDS(1));
+    assert_int_equal(world.gone, 1);
+}
+
+/* ---- refusals ---- */
+
+static void refused_creation(void **state)
+{
+    (void)state;
+    start_control();
+    meet(CLUSTER_CREATE, "Service", CLUSTER_REFUSED);
+    put_cr("apps", "inbox", "inbox", "");
+    settle();
+    expect_reason("apps", "inbox", "ServiceCreationFailed");
+    assert_string_equal(condition_of("apps", "inbox", "message"), "create Service inbox: result 4");
+    assert_in_range(calls_in_ten_minutes(), 8, 40);
+    heal();
+    expect_served("apps", "inbox");
+}
+
+static void refused_change(void **state)
+{
+    (void)state;
+    serve_inbox();
+    meet(CLUSTER_APPLY, "Service", CLUSTER_REFUSED);
+    put_cr("apps", "inbox", "inbox", ",'service':{'port':2110}");
+    settle();
+    expect_reason("apps", "inbox", "ServiceCreationFailed");
+    assert_in_range(calls_in_ten_minutes(), 8, 40);
+    assert_int_equal(count_listeners(), 1);
+    heal();
+    expect_served("apps", "inbox");
+    assert_int_equal(port_of(HOME, "inbox", "port"), 2110);
+}
+
+static void refused_deletion(void **state)
+{
+    (void)state;
+    serve_inbox();
+    meet(CLUSTER_DELETE, "Service", CLUSTER_REFUSED);
+    fake_drop("Destination", "apps", "inbox");
+    assert_in_range(calls_in_ten_minutes(), 8, 40);
+    assert_int_equal(count_listeners(), 0);
+    heal();
+    pass_slowly(SECONDS(65), SECONDS(5));
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_false(exists("Service", "apps", "inbox"));
+    assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
+    assert_int_equal(world.gone, 1);
+}
+
+static void refused_status(void **state)
+{
+    (void)state;
+    static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_ABSENT, CLUSTER_CONFLICT,
+                                                  CLUSTER_LATER};
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+        meet(CLUSTER_PATCH_STATUS, "Destination", results[i]);
+        fake_put("Destination", "apps", "inbox", "{'status':null}");
+        assert_in_range(calls_in_ten_minutes(), 8, 40);
+        heal();
+        expect_served("apps", "inbox");
+    }
+}
+
+static void refused_event(void **state)
+{
+    (void)state;
+    start_control();
+    meet(CLUSTER_CREATE, "Event", CLUSTER_REFUSED);
+    put_cr("apps", "inbox", "inbox", "");
+    expect_served("apps", "inbox");
+}
+
+/* One policy that cannot be written keeps no other one from being written. */
+static enum cluster_result no_policy_for_apps(const struct cluster_call *call)
+{
+    return strcmp(call->name, "tproxy-namespace-apps") == 0 ? CLUSTER_EXISTS : CLUSTER_DONE;
+}
+
+static void refused_policy(void **state)
+{
+    (void)state;
+    fake.fate = no_policy_for_apps;
+    put_namespace("beta");
+    start_control();
+    settle();
+    put_cr("apps", "inbox", "inbox", "");
+    put_cr("beta", "inbox-b", "inbox", "");
+    pass_slowly(SECONDS(10), MILLIS(500));
+    assert_true(exists("NetworkPolicy", HOME, "tproxy-namespace-beta"));
+    fake_drop("Destination", "beta", "inbox-b");
+    pass_slowly(SECONDS(20), MILLIS(500));
+    assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-beta"));
+    assert_in_range(calls_in_ten_minutes(), 8, 130);
+    heal();
+    expect_served("apps", "inbox");
+    assert_true(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
+}
+
+/* ---- other objects than were meant ---- */
+
+static void conflicts(void **state)
+{
+    (void)state;
+    static const enum cluster_result results[] = {CLUSTER_CONFLICT, CLUSTER_ABSENT};
+    serve_inbox();
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+        meet(CLUSTER_APPLY, "Service", results[i]);
+        put_cr("apps", "inbox", "inbox", i ? ",'service':{'port':1}" : ",'service':{'port':2}");
+        settle();
+        assert_in_range(calls_in_ten_minutes(), 4, 400);
+        heal();
+        expect_served("apps", "inbox");
+    }
+}
+
+/* The Service was replaced by another one of ours, of which nobody has told yet. */
+static void replaced_service(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake_kind("Service")->mute = true;
+    char *text = strdup(text_at("Service", HOME, "inbox", "metadata"));
+    uint16_t port = target_port("inbox");
+    char *whole = strdup(fake_find("Service", HOME, "inbox")->text);
+    fake_drop("Service", HOME, "inbox");
+    fake_create("Service", HOME, "inbox", whole);
+    put_cr("apps", "inbox", "inbox", ",'service':{'port':2110}");
+    settle();
+    expect_calls("apply Service home/inbox\n"
+                 "create Service home/inbox\n"
+                 "get Service home/inbox\n"
+                 "apply Service home/inbox\n"
+                 "apply Service apps/inbox\n");
+    fake_kind("Service")->mute = false;
+    expect_served("apps", "inbox");
+    assert_int_equal(target_port("inbox"), port);
+    free(text);
+    free(whole);
+}
+
+/* An API server that keeps something else than is written to it is not asked without end. */
+static void stubborn_status(void **state)
+{
+    (void)state;
+    start_control();
+    fake.prunes = "{\"status\":{\"conditions\":null}}";
+    put_cr("apps", "inbox", "inbox", "");
+    assert_in_range(calls_in_ten_minutes(), 4, 400);
+    fake.prunes = NULL;
+    expect_served("apps", "inbox");
+}
+
+static void stubborn_service(void **state)
+{
+    (void)state;
+    start_control();
+    fake.prunes = "{\"spec\":{\"selector\":{\"app.kubernetes.io/name\":\"other\"}}}";
+    put_cr("apps", "inbox", "inbox", "");
+    assert_in_range(calls_in_ten_minutes(), 4, 400);
+    fake.prunes = NULL;
+    expect_served("apps", "inbox");
+}
+
+/* ---- foreign objects ---- */
+
+#define FOREIGN "{'metadata':{'labels':{'app':'theirs'}},'spec':{'type':'ClusterIP'}}"
+#define LEFT_BEHIND "{'spec':{'type':'ExternalName','externalName':'inbox.sap.svc.cluster.local'}}"
+#define PRESENT "ConfigurationError-K8sResourceWithNameAlreadyPresent"
+
+static void foreign_home_service(void **state)
+{
+    (void)state;
+    fake_put("Service", HOME, "inbox", FOREIGN);
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    settle();
+    expect_reason("apps", "inbox", PRESENT);
+    assert_string_equal(condition_of("apps", "inbox", "message"),
+                        "Technical connectivity is not configured. The Service \"inbox\" in the "
+                        "namespace \"home\" is there already and is not tproxy's. Delete it "
+                        "(kubectl delete service -n home inbox), or rename the Destination CR");
+    assert_string_equal(text_at("Service", HOME, "inbox", "metadata.labels.app"), "theirs");
+    assert_in_range(calls_in_ten_minutes(), 8, 60);
+    assert_string_equal(text_at("Service", HOME, "inbox", "metadata.resourceVersion"), "5");
+    fake_drop("Service", HOME, "inbox");
+    expect_served("apps", "inbox");
+}
+
+static void foreign_alias(void **state)
+{
+    (void)state;
+    fake_put("Service", "apps", "inbox", LEFT_BEHIND);
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    settle();
+    expect_reason("apps", "inbox", PRESENT);
+    assert_non_null(strstr(condition_of("apps", "inbox", "message"),
+                           "or annotate the Destination CR with tproxy/adopt: \"true\""));
+    /* It is not taken over before somebody says so. */
+    pass_slowly(SECONDS(120), SECONDS(5));
+    assert_string_equal(text_at("Service", "apps", "inbox", "spec.externalName"),
+                        "inbox.sap.svc.cluster.local");
+    fake_put("Destination", "apps", "inbox",
+             "{'metadata':{'annotations':{'tproxy/adopt':'true'}}}");
+    settle();
+    expect_served("apps", "inbox");
+}
+
+/* Where another proxy has spoken, an Event says it, once, and the status stays as it is. */
+static void foreign_alias_and_status(void **state)
+{
+    (void)state;
+    fake_put("Service", "apps", "inbox", LEFT_BEHIND);
+    put_cr("apps", "inbox", "inbox", "");
+    fake_put("Destination", "apps", "inbox",
+             "{'metadata':{'managedFields':[{'manager':'theirs','fieldsV1':{'f:status':"
+             "{'f:conditions':{}}}}]},'status':{'conditions':[{'type':'Available','status':'True',"
+             "'reason':'Theirs','message':'m'}]}}");
+    start_control();
+    pass_slowly(SECONDS(300), SECONDS(1));
+    expect_reason("apps", "inbox", "Theirs");
+    assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], 1); /* of the TransparentProxy */
+    const char *events = buf_str(&fake.journal).p, *first = strstr(events, "create Event");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "create Event"));
+}
+
+/* ---- kinds that may not be read ---- */
+
+static void forbidden_kinds(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"Namespace", "NetworkPolicy", "Service",
+                                        "TransparentProxy"};
+    serve_inbox();
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        fake_set_presence(kinds[i], CLUSTER_FORBIDDEN);
+        restart_control();
+        world_forget_journal();
+        pass_slowly(SECONDS(60), SECONDS(1));
+        assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
+        expect_reason("apps", "inbox", "ConfigurationSuccessful");
+        fake_set_presence(kinds[i], CLUSTER_PRESENT);
+        expect_served("apps", "inbox");
+    }
+    fake_set_presence("Destination", CLUSTER_FORBIDDEN);
+    restart_control();
+    world_forget_journal();
+    pass_slowly(SECONDS(60), SECONDS(1));
+    expect_calls("");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(api_server_away),  TEST(a_change_is_tried_at_once),
+        TEST(answers_are_lost), TEST(refused_creation),
+        TEST(refused_change),   TEST(refused_deletion),
+        TEST(refused_status),   TEST(refused_event),
+        TEST(refused_policy),   TEST(conflicts),
+        TEST(replaced_service), TEST(stubborn_status),
+        TEST(stubborn_service), TEST(foreign_home_service),
+        TEST(foreign_alias),    TEST(foreign_alias_and_status),
+        TEST(forbidden_kinds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
