@@ -13,6 +13,7 @@ import pytest
 
 from harness.backend import Backend, Pop3
 from harness.certs import Certificates
+from harness.connectivity_proxy import ConnectivityProxy
 from harness.destination_service import DestinationService
 from harness.dovecot import Dovecot, Mailbox
 from harness.image import Image
@@ -108,16 +109,23 @@ def secrets() -> Secrets:
 
 
 @pytest.fixture
-def oauth(oauth_provider, secrets):
+def oauth(oauth_provider, secrets, certificates):
     """The OAuth server as this test alone sees it: with clients and requests of its own."""
-    with OAuthServer(oauth_provider, secrets) as server:
+    with OAuthServer(oauth_provider, secrets, certificates=certificates) as server:
         yield server
 
 
 @pytest.fixture
-def destination_service(oauth, secrets):
-    with DestinationService(oauth, secrets) as service:
+def destination_service(oauth, secrets, certificates):
+    with DestinationService(oauth, secrets, certificates=certificates) as service:
         yield service
+
+
+@pytest.fixture
+def connectivity_proxy(oauth):
+    """For one tenant, whose clients it does not trust."""
+    with ConnectivityProxy(oauth) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

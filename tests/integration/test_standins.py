@@ -5,21 +5,28 @@ import base64
 import concurrent.futures
 import http.client
 import json
-import os
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import urllib.parse
-from pathlib import Path
 
 import pytest
 
+from harness.btp_client import (
+    access_token,
+    ask_token,
+    find,
+    found_by_sap,
+    in_environment,
+    mounted,
+    post,
+    run_sap,
+)
 from harness.clients import RawClient, with_poplib, xoauth2
-from harness.destination_service import AUDIENCE, FIND, DestinationService, key_secret
+from harness.destination_service import AUDIENCE, FIND
+from harness.http_client import fetch
 from harness.http_server import (
-    HttpServer,
     after,
     close,
     cut_json,
@@ -34,7 +41,7 @@ from harness.http_server import (
     success,
     where,
 )
-from harness.oauth import TOKEN_PATH, Client, OAuthServer, SigningKey, node_command
+from harness.oauth import TOKEN_PATH, Client, OAuthServer, SigningKey
 from harness.secret_registry import Secrets
 from harness.tproxy import destination
 from harness.util import PATIENCE
@@ -42,40 +49,8 @@ from harness.util import PATIENCE
 MESSAGES = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\n.dots\r\n..\r\n"]
 
 
-class Answer:
-    def __init__(self, answer: http.client.HTTPResponse):
-        self.status = answer.status
-        self.headers = answer.headers
-        self.body = answer.read()
-
-    def json(self) -> dict:
-        return json.loads(self.body)
-
-
-def ask(server: HttpServer, method: str, path: str, body=None, headers=None, tls=None) -> Answer:
-    url = urllib.parse.urlsplit(server.url)
-    kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
-    options = {"context": tls} if tls else {}
-    connection = kind(url.hostname, url.port, timeout=PATIENCE, **options)
-    try:
-        connection.request(method, path, body, headers or {})
-        return Answer(connection.getresponse())
-    finally:
-        connection.close()
-
-
-def ask_token(oauth: OAuthServer, id: str, secret: str, **more: str) -> Answer:
-    form = {"grant_type": "client_credentials", "client_id": id, "client_secret": secret, **more}
-    return post(oauth, {name: value for name, value in form.items() if value})
-
-
-def post(oauth: OAuthServer, form: dict[str, str], tls=None, **headers: str) -> Answer:
-    headers["Content-Type"] = "application/x-www-form-urlencoded"
-    return ask(oauth, "POST", TOKEN_PATH, urllib.parse.urlencode(form), headers, tls)
-
-
 def token_of(oauth: OAuthServer, client: Client) -> str:
-    return ask_token(oauth, client.id, client.secret).json()["access_token"]
+    return ask_token(oauth.url, client).json()["access_token"]
 
 
 # --- the OAuth server ---
@@ -83,7 +58,7 @@ def token_of(oauth: OAuthServer, client: Client) -> str:
 
 def test_token(oauth, secrets):
     client = oauth.client("urn:a", {"zid": "z", "nested": {"x": 1}}, lifetime=1234)
-    answer = ask_token(oauth, client.id, client.secret)
+    answer = ask_token(oauth.url, client)
     assert answer.status == 200
     assert answer.json()["token_type"].lower() == "bearer"
     assert answer.json()["expires_in"] == 1234
@@ -103,19 +78,19 @@ def test_credentials_in_the_header(oauth):
     pair = ":".join(map(urllib.parse.quote_plus, (client.id, client.secret)))
     form = {"grant_type": "client_credentials", "scope": "mail"}
     header = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    answer = post(oauth, form, Authorization=header)
+    answer = post(oauth.url + TOKEN_PATH, form, Authorization=header)
     assert (answer.status, answer.json()["scope"]) == (200, "mail")
     assert len(oauth.requests_of(client.id)) == 1
 
 
 def test_refusals(oauth):
     client, other = oauth.client("urn:a", {}), oauth.client("urn:a", {})
-    for id, secret, grant, code, error in (
-        (client.id, other.secret, "client_credentials", 401, "invalid_client"),
-        ("nobody", client.secret, "client_credentials", 401, "invalid_client"),
-        (client.id, client.secret, "password", 400, "unsupported_grant_type"),
+    for wrong, grant, code, error in (
+        (Client(client.id, other.secret), "client_credentials", 401, "invalid_client"),
+        (Client("nobody", client.secret), "client_credentials", 401, "invalid_client"),
+        (client, "password", 400, "unsupported_grant_type"),
     ):
-        answer = ask_token(oauth, id, secret, grant_type=grant)
+        answer = ask_token(oauth.url, wrong, grant_type=grant)
         assert (answer.status, answer.json()["error"]) == (code, error)
 
 
@@ -123,12 +98,10 @@ def test_https(oauth_provider, secrets, certificates):
     context = certificates.server_context(certificates.good)
     with OAuthServer(oauth_provider, secrets, context) as oauth:
         client = oauth.client("urn:a", {})
-        form = {"client_id": client.id, "client_secret": client.secret}
-        form["grant_type"] = "client_credentials"
-        answer = post(oauth, form, tls=certificates.client_context())
+        answer = ask_token(oauth.url, client, certificates.client_context())
         oauth.key.verify(answer.json()["access_token"], "urn:a")
         with pytest.raises(ssl.SSLError):
-            post(oauth, form, tls=ssl.create_default_context())
+            ask_token(oauth.url, client, ssl.create_default_context())
 
 
 # --- Dovecot and its tokens ---
@@ -229,16 +202,6 @@ def with_tokens(oauth: OAuthServer, client: Client, **properties: str) -> dict:
     return destination("mail", "127.0.0.1", 110, mail__password=None, **more)
 
 
-def access_token(oauth: OAuthServer, service: DestinationService) -> str:
-    key = service.service_key()
-    return ask_token(oauth, key["clientid"], key["clientsecret"]).json()["access_token"]
-
-
-def find(service: DestinationService, token: str, name: str = "mail", query: str = "") -> Answer:
-    path = FIND + urllib.parse.quote(name, safe="") + query
-    return ask(service, "GET", path, headers={"Authorization": f"Bearer {token}"})
-
-
 def test_find(oauth, destination_service, secrets):
     service = destination_service
     service.destinations["a b/ü"] = basic("a b/ü")
@@ -284,7 +247,7 @@ def test_service_wants_a_token_of_its_own(oauth, destination_service):
         oauth.key.sign({**good, "aud": "urn:mail"}),
     ):
         assert find(service, bad).status == 401
-    assert ask(service, "GET", FIND + "mail").status == 401
+    assert fetch(service.url + FIND + "mail").status == 401
 
 
 @pytest.mark.parametrize("in_body", [True, False])
@@ -335,53 +298,26 @@ def test_service_says_why_there_is_no_token(oauth, destination_service):
 # --- SAP's own client ---
 
 
-def sap_client(directory: Path, key: dict, binding: str, name: str) -> subprocess.CompletedProcess:
-    """binding: how the client gets to know the service key."""
-    if binding == "environment":
-        service = {"name": "dest", "label": "destination", "tags": [], "credentials": key}
-        environment = {"VCAP_SERVICES": json.dumps({"destination": [service]})}
-    else:
-        secret_key = "credentials" if binding == "secret, whole" else None
-        mount(key_secret("dest", "default", key, secret_key), directory / "dest")
-        environment = {"SERVICE_BINDING_ROOT": str(directory)}
-    return subprocess.run(
-        node_command("sap_client.mjs", name),
-        env={"PATH": os.environ.get("PATH", ""), **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 2,
-    )
-
-
-def mount(secret: dict, directory: Path) -> None:
-    """As a volume of a pod shows it."""
-    directory.mkdir()
-    for name, value in secret["data"].items():
-        (directory / name).write_bytes(base64.b64decode(value))
-
-
-def found_by_sap(*arguments) -> dict | None:
-    done = sap_client(*arguments)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.mark.parametrize("binding", ["environment", "secret, whole", "secret, one key per field"])
 def test_sap_client_finds_a_destination(oauth, destination_service, directory, binding):
     destination_service.destinations["mail"] = basic()
     key = destination_service.service_key()
-    found = found_by_sap(directory, key, binding, "mail")
+    if binding == "environment":
+        keys = in_environment(destination=key)
+    else:
+        keys = mounted(directory, key, "credentials" if binding == "secret, whole" else None)
+    found = found_by_sap(keys, "mail")
     assert (found["name"], found["type"]) == ("mail", "MAIL")
     assert found["authentication"] == "BasicAuthentication"
     assert found["originalProperties"] == basic()
     assert [request.status for request in oauth.requests_of(key["clientid"])] == [200]
 
 
-def test_sap_client_gets_a_token(oauth, destination_service, directory):
+def test_sap_client_gets_a_token(oauth, destination_service):
     client = oauth.mail_client("user1")
     destination_service.instance_destinations["mail"] = with_tokens(oauth, client)
     key = destination_service.service_key()
-    found = found_by_sap(directory, key, "environment", "mail")
+    found = found_by_sap(in_environment(destination=key), "mail")
     assert found["originalProperties"]["owner"]["InstanceId"] == key["instanceid"]
     (element,) = found["authTokens"]
     assert element["error"] is None
@@ -390,17 +326,18 @@ def test_sap_client_gets_a_token(oauth, destination_service, directory):
     assert oauth.key.verify(element["value"], "urn:mail")["email"] == "user1"
 
 
-def test_sap_client_finds_nothing(destination_service, directory):
+def test_sap_client_finds_nothing(destination_service):
     key = destination_service.service_key()
-    assert found_by_sap(directory, key, "environment", "absent") is None
+    assert found_by_sap(in_environment(destination=key), "absent") is None
 
 
-def test_sap_client_is_told_what_is_wrong(oauth, destination_service, directory):
+def test_sap_client_is_told_what_is_wrong(oauth, destination_service):
     destination_service.destinations["mail"] = with_tokens(oauth, Client("nobody", "wrong-secret"))
     key = destination_service.service_key()
-    (element,) = found_by_sap(directory, key, "environment", "mail")["authTokens"]
+    (element,) = found_by_sap(in_environment(destination=key), "mail")["authTokens"]
     assert "invalid_client" in element["error"]
-    done = sap_client(directory, {**key, "clientsecret": "wrong"}, "environment", "mail")
+    wrong = in_environment(destination={**key, "clientsecret": "wrong"})
+    done = run_sap("sap_client.mjs", wrong, "mail")
     assert done.returncode != 0
     assert "401" in done.stderr
 
@@ -413,7 +350,7 @@ def server(request, oauth, destination_service):
     """A server, and a call that it answers properly."""
     if request.param == "oauth":
         client = oauth.client("urn:a", {})
-        return oauth, lambda: ask_token(oauth, client.id, client.secret)
+        return oauth, lambda: ask_token(oauth.url, client)
     destination_service.destinations["mail"] = basic()
     token = access_token(oauth, destination_service)
     return destination_service, lambda: find(destination_service, token)

@@ -4,23 +4,49 @@
 //     node oauth_server.mjs CONFIG
 //
 // CONFIG is a JSON file:
-//     issuer    the "iss" of every token
+//     issuer    its own name
 //     jwks      the private key, as a JSON Web Key Set
 //     clients   a list of
-//         client_id, client_secret, token_endpoint_auth_method (client_secret_post by default)
+//         client_id, client_secret, token_endpoint_auth_method (client_secret_post by default);
+//         for tls_client_auth instead of a secret tls_client_auth_subject_dn, a line of the
+//         certificate's subject, and tls_client_certificate_bound_access_tokens
 //         audience    the "aud" of its tokens, a URI
 //         lifetime    of its tokens, in seconds
-//         claims      what its tokens say besides
+//         age         how many of these have passed when a token is issued; 0 by default
+//         rotates     does a refresh token work only once? No by default
 // Clients are read from the file for each request, so they may change while the server runs.
 //
 // Prints the free port of 127.0.0.1 on which it listens, and ends with its standard input.
+//
+// It has no pages on which people log in. Instead each line of the input is a JSON object that says
+// what to issue to one of them, and the value is printed:
+//     model       RefreshToken or AuthorizationCode
+//     value       what the client is going to send
+//     client_id, tenant, user
+//     lifetime    in seconds
+//     scope
+//     redirectUri, codeChallenge    what a code is bound to, if anything
+//
+// What stands before the server says in headers of a request for a token
+//     x-tenant               whose server it is
+//     x-issuer               the "iss" of the token
+//     x-claims               what the token says besides, as JSON
+//     x-client-certificate   which the TLS client has shown, and which has been verified; base64
 
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createInterface } from 'node:readline';
 import Provider from 'oidc-provider';
-import MemoryAdapter from 'oidc-provider/lib/adapters/memory_adapter.js';
+import MemoryAdapter, { setStorage } from 'oidc-provider/lib/adapters/memory_adapter.js';
+
+const CALLBACK = 'https://client.test/callback'; // of a code that is bound to no other
+
+console.info = () => {}; // by which the provider advises on its configuration
 
 const readConfig = () => JSON.parse(readFileSync(process.argv[2], 'utf8'));
+
+setStorage(new Map()); // the usual one forgets what is old
 
 class Adapter extends MemoryAdapter {
   async find(id) {
@@ -28,13 +54,22 @@ class Adapter extends MemoryAdapter {
     const client = readConfig().clients.find((candidate) => candidate.client_id === id);
     return client && {
       token_endpoint_auth_method: 'client_secret_post',
-      grant_types: ['client_credentials'],
-      response_types: [],
-      redirect_uris: [],
+      grant_types: ['client_credentials', 'refresh_token', 'authorization_code'],
+      response_types: ['code'],
+      redirect_uris: [CALLBACK],
       ...client,
     };
   }
 }
+
+const certificate = (ctx) => {
+  const shown = ctx.get('x-client-certificate');
+  return shown && new X509Certificate(Buffer.from(shown, 'base64'));
+};
+
+// Users are of one tenant: elsewhere what was issued for them is worth nothing.
+const account = (tenant, user) => `${tenant}/${user}`;
+const userOf = (accountId) => accountId.slice(accountId.indexOf('/') + 1);
 
 const { issuer, jwks } = readConfig();
 const provider = new Provider(issuer, {
@@ -42,19 +77,41 @@ const provider = new Provider(issuer, {
   jwks,
   cookies: { keys: ['nobody gets a cookie'] },
   routes: { token: '/oauth/token', jwks: '/token_keys' },
-  clientAuthMethods: ['client_secret_post', 'client_secret_basic'],
-  extraClientMetadata: { properties: ['audience', 'lifetime', 'claims'] },
-  extraTokenClaims: (ctx) => ctx.oidc.client.claims,
+  clientAuthMethods: ['client_secret_post', 'client_secret_basic', 'tls_client_auth'],
+  extraClientMetadata: { properties: ['audience', 'lifetime', 'age', 'rotates'] },
+  allowOmittingSingleRegisteredRedirectUri: true,
+  rotateRefreshToken: (ctx) => ctx.oidc.client.rotates,
+  findAccount: (ctx, accountId) =>
+    accountId === account(ctx.get('x-tenant'), userOf(accountId))
+      ? { accountId, claims: () => ({ sub: accountId }) }
+      : undefined,
+  extraTokenClaims: (ctx, token) => ({
+    ...JSON.parse(ctx.get('x-claims')),
+    ...(token.accountId && { email: userOf(token.accountId) }),
+  }),
   formats: {
     customizers: {
       jwt(ctx, token, jwt) {
         jwt.header = { typ: 'JWT' }; // as in XSUAA's tokens; Dovecot takes no other type
+        jwt.payload.iss = ctx.get('x-issuer');
+        const { age = 0 } = ctx.oidc.client;
+        jwt.payload.iat -= age;
+        jwt.payload.exp -= age;
       },
     },
   },
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
+    mTLS: {
+      enabled: true,
+      tlsClientAuth: true,
+      certificateBoundAccessTokens: true,
+      getCertificate: certificate,
+      certificateAuthorized: () => true,
+      certificateSubjectMatches: (ctx, property, expected) =>
+        certificate(ctx).subject.split('\n').includes(expected),
+    },
     resourceIndicators: {
       enabled: true,
       defaultResource: (ctx, client) => client.audience,
@@ -70,6 +127,29 @@ const provider = new Provider(issuer, {
 });
 provider.on('server_error', (ctx, error) => console.error(error));
 
+async function issue({ model, value, client_id, tenant, user, lifetime, scope, ...bound }) {
+  const client = await provider.Client.find(client_id);
+  const accountId = account(tenant, user);
+  const grant = new provider.Grant({ accountId, clientId: client.clientId });
+  grant.addResourceScope(client.audience, scope);
+  const issued = new provider[model]({
+    jti: value,
+    accountId,
+    client,
+    grantId: await grant.save(),
+    gty: 'authorization_code',
+    resource: client.audience,
+    scope,
+    expiresIn: lifetime,
+    ...(model === 'AuthorizationCode' && { redirectUri: CALLBACK }),
+    ...bound,
+    ...(bound.codeChallenge && { codeChallengeMethod: 'S256' }),
+  });
+  return issued.save();
+}
+
 const server = createServer(provider.callback());
 server.listen(0, '127.0.0.1', () => console.log(server.address().port));
-process.stdin.on('end', () => process.exit()).resume();
+createInterface({ input: process.stdin })
+  .on('line', async (line) => console.log(await issue(JSON.parse(line))))
+  .on('close', () => process.exit());

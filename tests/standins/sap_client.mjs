@@ -1,17 +1,20 @@
 // Asks the Destination service for a destination, by SAP's own client.
 //
-//     node sap_client.mjs NAME
+//     node sap_client.mjs NAME OPTIONS
 //
+// OPTIONS are what getDestination() takes besides the name, as JSON.
 // The client finds the service key as in an application: in VCAP_SERVICES, or in a mounted Secret
 // below SERVICE_BINDING_ROOT. Prints, as JSON, what it made of the answer: null if there is no such
 // destination.
 
 import { getDestination } from '@sap-cloud-sdk/connectivity';
 import { setGlobalLogLevel } from '@sap-cloud-sdk/util';
+import './test_names.mjs';
 
 setGlobalLogLevel('error');
+const [destinationName, options] = process.argv.slice(2);
 try {
-  const destination = await getDestination({ destinationName: process.argv[2] });
+  const destination = await getDestination({ destinationName, ...JSON.parse(options) });
   console.log(JSON.stringify(destination));
 } catch (error) {
   console.error(error);

@@ -2,11 +2,25 @@
 
 import datetime
 import ssl
+import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trustme
 
 GOOD_NAMES = ("localhost", "127.0.0.1", "pop.test")
+
+# Those of the OAuth server's tenants, with and without certificates of clients, and of the others.
+SERVICE_NAMES = ("*.auth.test", "*.auth.cert.test", "*.accounts.ondemand.com", "*.services.test")
+
+
+@dataclass
+class ClientCertificate:
+    """What a client shows who has no secret."""
+
+    name: str  # a line of its subject
+    chain: str = field(repr=False)  # PEM: its own, then those between it and the root
+    key: str = field(repr=False)  # PEM
 
 
 class Certificates:
@@ -15,9 +29,12 @@ class Certificates:
     def __init__(self, directory: Path):
         self._directory = directory
         self._ca = trustme.CA(organization_name="tproxy tests")
+        self._clients = trustme.CA(organization_name="a root for clients")
+        self._broker = self._clients.create_child_ca()
         stranger = trustme.CA(organization_name="a stranger")
         self.ca_file = self._write("ca", self._ca.cert_pem.bytes())
         self.good = self._issue("good", self._ca, GOOD_NAMES)
+        self.services = self._issue("services", self._ca, SERVICE_NAMES)
         self.good_rsa = self._issue("good-rsa", self._ca, GOOD_NAMES, key_type=trustme.KeyType.RSA)
         self.wrong_name = self._issue("wrong-name", self._ca, ("imap.test", "127.0.0.2"))
         self.untrusted = self._issue("untrusted", stranger, GOOD_NAMES)
@@ -39,6 +56,24 @@ class Certificates:
             name, authority.issue_cert(*names, **options).private_key_and_cert_chain_pem.bytes()
         )
 
+    def client(self) -> ClientCertificate:
+        """A new one, like those that a service broker makes."""
+        name = str(uuid.uuid4())
+        issued = self._broker.issue_cert(
+            "client.test", common_name=name, key_type=trustme.KeyType.RSA
+        )
+        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        return ClientCertificate(
+            f"CN={name}", chain.decode(), issued.private_key_pem.bytes().decode()
+        )
+
+    def mutual_context(self) -> ssl.SSLContext:
+        """That of a server which asks for a client's certificate, and looks at what comes."""
+        context = self.server_context(self.services)
+        self._clients.configure_trust(context)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
     @staticmethod
     def server_context(certificate: Path, version=None) -> ssl.SSLContext:
         """version: the only ssl.TLSVersion that the server speaks."""
@@ -48,5 +83,9 @@ class Certificates:
             context.minimum_version = context.maximum_version = version
         return context
 
-    def client_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.ca_file))
+    def client_context(self, shown: ClientCertificate | None = None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        if shown:
+            path = self._write(f"client-{uuid.uuid4()}", f"{shown.key}{shown.chain}".encode())
+            context.load_cert_chain(path)
+        return context

@@ -2,30 +2,67 @@
 client, in test_standins.py."""
 
 import base64
-import http.client
+import hashlib
 import json
 import ssl
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
+from dataclasses import dataclass, field
 
 import jwt
 
+from harness.certs import Certificates
 from harness.http_server import HttpServer, Request, Response
-from harness.oauth import OAuthServer
+from harness.oauth import PROVIDER, OAuthServer
 from harness.secret_registry import Secrets
-from harness.util import PATIENCE
+from harness.token_retrieval import GRANTS, Properties, Retriever, Route, failure
 
 FIND = "/destination-configuration/v1/destinations/"
+CONSUME = "/destination-configuration/v2/destinations/"
+HOST = "destination.services.test"  # for clients that show a certificate
 AUDIENCE = "urn:destination-configuration"
 SECRET_PROPERTIES = ("mail.password", "Password", "clientSecret", "tokenServicePassword")
-MAX_ANSWER = 1 << 16  # of a token service
+
+
+@dataclass
+class Level:
+    """A place where things lie under their names. They may change at any time."""
+
+    subaccount: str
+    instance: str | None = None
+    destinations: dict[str, Properties] = field(default_factory=dict)
+    fragments: dict[str, Properties] = field(default_factory=dict)
+
+    def owner(self) -> dict[str, str | None]:
+        return {"SubaccountId": self.subaccount, "InstanceId": self.instance}
+
+
+class Subaccount:
+    """What a tenant has in the service: in its subaccount, and in the instance."""
+
+    def __init__(self, id: str, instance: str):
+        self.subaccount = Level(id)
+        self.instance = Level(id, instance)
+
+    @property
+    def destinations(self) -> dict[str, Properties]:
+        return self.subaccount.destinations
+
+    @property
+    def fragments(self) -> dict[str, Properties]:
+        return self.subaccount.fragments
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
 
 
 class DestinationService(HttpServer):
-    """destinations (of the subaccount) and instance_destinations hold the properties of each one
-    under its name, and may change at any time."""
+    """destinations, instance_destinations and fragments are those of the provider, tenant() has the
+    others'. chains holds the variables that each chain needs. token_error, if any, is what the
+    service says instead of getting tokens; route is for its way to token services on premise."""
 
     def __init__(
         self,
@@ -33,38 +70,63 @@ class DestinationService(HttpServer):
         secrets: Secrets,
         tls: ssl.SSLContext | None = None,
         trust: ssl.SSLContext | None = None,
+        certificates: Certificates | None = None,
     ):
-        """trust: for token services with https."""
-        super().__init__(tls)
-        self.destinations: dict[str, dict[str, str]] = {}
-        self.instance_destinations: dict[str, dict[str, str]] = {}
-        self.subaccount = str(uuid.uuid4())
+        """trust: for token services with https. certificates: for clients of IAS."""
+        super().__init__(tls, certificates.mutual_context() if certificates else None)
         self.instance = str(uuid.uuid4())
+        self.chains: dict[str, tuple[str, ...]] = {}
+        self.token_error = ""
+        self.route: Route = lambda host, port: None
         self._oauth = oauth
         self._secrets = secrets
         self._trust = trust
+        self._subaccounts: dict[str, Subaccount] = {}  # by their subdomains
+        provider = self.tenant(PROVIDER)
+        self.subaccount = provider.subaccount.subaccount
+        self.destinations = provider.destinations
+        self.fragments = provider.fragments
+        self.instance_destinations = provider.instance.destinations
 
-    def service_key(self, **options) -> dict[str, str]:
-        """A new one, as the service broker hands it out. options: those of OAuthServer.client."""
-        claims = {
-            "zid": self.subaccount,
-            "ext_attr": {"zdn": "provider-subdomain", "subaccountid": self.subaccount},
-        }
-        client = self._oauth.client(AUDIENCE, claims, **options)
+    def tenant(self, subdomain: str) -> Subaccount:
+        """A new one, if it has none yet."""
+        id = self._oauth.tenant(subdomain).id
+        return self._subaccounts.setdefault(subdomain, Subaccount(id, self.instance))
+
+    # --- service keys ---
+
+    def service_key(
+        self, kind: str = "binding-secret", by_name: bool = False, **options
+    ) -> dict[str, str]:
+        """A new one, as the service broker hands it out. kind: or "x509", or "ias". by_name: see
+        OAuthServer.credentials; those with certificates always are. options: those of the client."""
+        if kind == "binding-secret":
+            client = self._oauth.client(AUDIENCE, **options)
+        else:
+            client = self._oauth.certified_client(AUDIENCE, bound=kind == "ias", **options)
+        return self._key(client.id, kind, by_name or kind != "binding-secret")
+
+    def renewed(self, key: dict[str, str]) -> dict[str, str]:
+        """The same with another secret or certificate. The one that it had is refused from now on."""
+        client = self._oauth.renew(self._oauth.clients[key["clientid"]])
+        fields = self._oauth.credentials(client)
+        return {**key, **{name: fields[name] for name in ROTATED if name in key}}
+
+    def _key(self, client_id: str, kind: str, by_name: bool) -> dict[str, str]:
+        fields = self._oauth.credentials(self._oauth.clients[client_id], by_name)
+        if kind != "ias":
+            return {**fields, "uri": self.url, "instanceid": self.instance}
+        kept = {name: fields[name] for name in ("clientid", "certificate", "key")}
         return {
-            "clientid": client.id,
-            "clientsecret": client.secret,
-            "url": self._oauth.url,
-            "uri": self.url,
-            "uaadomain": "authentication.test",
-            "identityzone": "provider-subdomain",
-            "tenantid": self.subaccount,
-            "tenantmode": "dedicated",
+            **kept,
+            "url": self._oauth.ias_url,
+            "app_tid": fields["tenantid"],
+            "credential-type": "X509_GENERATED",
+            "uri": f"https://{HOST}:{self.mutual_port}",
             "instanceid": self.instance,
-            "xsappname": client.id.removeprefix("sb-"),
-            "verificationkey": self._oauth.key.public_pem(),
-            "credential-type": "binding-secret",
         }
+
+    # --- what was asked ---
 
     def finds(self, name: str, with_tokens: bool) -> list[Request]:
         """The requests for this destination until now: those that let the service get tokens for
@@ -76,34 +138,122 @@ class DestinationService(HttpServer):
             and _wants_tokens(request) == with_tokens
         ]
 
+    # --- answers ---
+
     def answer(self, request: Request) -> Response:
-        if request.method != "GET" or not request.path.startswith(FIND):
+        if request.method != "GET" or not request.path.startswith((FIND, CONSUME)):
             return Response(404)
         try:
-            self._oauth.key.verify(_bearer(request), AUDIENCE)
+            claims = self._oauth.key.verify(_bearer(request), AUDIENCE)
+            _check_binding(claims, request)
         except jwt.InvalidTokenError as error:
             return Response(401, str(error).encode(), {"WWW-Authenticate": "Bearer"})
-        return self._find(request, urllib.parse.unquote(request.path.removeprefix(FIND)))
+        tenant = self._tenant_of(claims)
+        try:
+            if request.path.startswith(CONSUME):
+                if _is_ias(claims):
+                    raise Refusal(403, "Tokens of IAS are not supported")
+                return self._consume(request, tenant)
+            return self._find(request, tenant)
+        except Refusal as refusal:
+            return Response.json(refusal.status, {"ErrorMessage": str(refusal)})
 
-    def _find(self, request: Request, name: str) -> Response:
+    def _tenant_of(self, claims: dict) -> str:
+        """Its subdomain; the provider's if the token does not tell."""
+        id = claims.get("zid", claims.get("app_tid", self.subaccount))
+        subdomain = self._oauth.tenant_with(id).subdomain
+        self.tenant(subdomain)
+        return subdomain
+
+    def _find(self, request: Request, tenant: str) -> Response:
         """The instance's own destination hides one of the subaccount."""
-        if name in self.instance_destinations:
-            instance, properties = self.instance, self.instance_destinations[name]
-        elif name in self.destinations:
-            instance, properties = None, self.destinations[name]
-        else:
-            message = "Configuration with the specified name was not found"
-            return Response.json(404, {"ErrorMessage": message})
+        name = urllib.parse.unquote(request.path.removeprefix(FIND))
+        own = self._subaccounts[tenant]
+        place = own.instance if name in own.instance.destinations else own.subaccount
+        fragments = [(fragment, place) for fragment in _fragment_names(request)]
+        found = self._found(request, tenant, name, place, fragments)
+        return Response.json(200, {"owner": place.owner(), **found})
+
+    def _consume(self, request: Request, tenant: str) -> Response:
+        name, level = _at_level(urllib.parse.unquote(request.path.removeprefix(CONSUME)))
+        place = self._place(tenant, level)
+        fragments = []
+        for each in _fragment_names(request):
+            fragment, other = _at_level(each)
+            other = other or level
+            if tenant != PROVIDER and level != other and "subaccount" in (level, other):
+                raise Refusal(403, f"A subscriber must not mix {level} and {other}")
+            fragments.append((fragment, self._place(tenant, other)))
+        found = self._found(request, tenant, name, place, fragments)
+        if request.query.get("includeMetadata") == "owner":
+            found["destinationConfiguration"]["$metadata"] = {
+                "owner": {
+                    "destinations": [{"Name": name, **place.owner()}],
+                    "certificates": [],
+                    "fragments": [{"FragmentName": f, **at.owner()} for f, at in fragments],
+                }
+            }
+        return Response.json(200, found)
+
+    def _place(self, tenant: str, level: str) -> Level:
+        places = {"": self._subaccounts[tenant], "provider_": self._subaccounts[PROVIDER]}
+        for prefix, of in places.items():
+            if level == f"{prefix}subaccount":
+                return of.subaccount
+            if level == f"{prefix}instance":
+                return of.instance
+        raise Refusal(400, f'"{level}" is no level')
+
+    def _found(
+        self,
+        request: Request,
+        tenant: str,
+        name: str,
+        place: Level,
+        fragments: list[tuple[str, Level]],
+    ) -> dict:
+        if name not in place.destinations:
+            raise Refusal(404, "Configuration with the specified name was not found")
+        properties = {"Name": name, **place.destinations[name]}
+        applied = []
+        for fragment, at in fragments:
+            if fragment in at.fragments:
+                properties |= at.fragments[fragment]
+                applied.append(fragment)
+            elif len(fragments) > 1 or request.headers.get("X-Fragment-Optional") != "true":
+                raise Refusal(404, "Destination fragment with the specified name was not found")
+        if applied:
+            properties["FragmentName"] = ",".join(applied)
         for secret in SECRET_PROPERTIES:
             if properties.get(secret):
                 self._secrets.add(properties[secret])
-        found = {
-            "owner": {"SubaccountId": self.subaccount, "InstanceId": instance},
-            "destinationConfiguration": {"Name": name, **properties},
-        }
+        self._check_chain(request)
+        found = {"destinationConfiguration": properties}
         if properties.get("Authentication") in GRANTS and _wants_tokens(request):
-            found["authTokens"] = [_ask(properties, self._trust)]
-        return Response.json(200, found)
+            found["authTokens"] = [self._token(request, tenant, properties)]
+        return found
+
+    def _check_chain(self, request: Request) -> None:
+        chain = request.headers.get("X-chain-name")
+        if chain is None:
+            return
+        if chain not in self.chains:
+            raise Refusal(400, f'There is no chain "{chain}"')
+        for variable in self.chains[chain]:
+            if f"X-chain-var-{variable}" not in request.headers:
+                raise Refusal(400, f"X-chain-var-{variable} is missing")
+
+    def _token(self, request: Request, tenant: str, properties: Properties) -> dict[str, object]:
+        required = GRANTS[properties["Authentication"]].required
+        if required and required not in request.headers:
+            raise Refusal(400, f"{required} is missing")
+        if self.token_error:
+            return failure(self.token_error)
+        tenant = request.headers.get("X-tenant", tenant)
+        return Retriever(request, tenant, self._trust, self.route).retrieve(properties)
+
+
+ROTATED = ("clientsecret", "certificate", "key")
 
 
 def _bearer(request: Request) -> str:
@@ -115,73 +265,27 @@ def _wants_tokens(request: Request) -> bool:
     return request.query.get("$skipTokenRetrieval", "false") != "true"
 
 
-# --- tokens for the destination's own server ---
+def _is_ias(claims: dict) -> bool:
+    return "app_tid" in claims
 
 
-class RetrievalError(Exception):
-    """Why there is no token, as the answer says it."""
+def _check_binding(claims: dict, request: Request) -> None:
+    """Who has a token of IAS has to show the certificate that it was issued to."""
+    if _is_ias(claims):
+        digest = hashlib.sha256(request.certificate or b"").digest()
+        if claims["cnf"]["x5t#S256"] != base64.urlsafe_b64encode(digest).decode().rstrip("="):
+            raise jwt.InvalidTokenError("this is not the certificate of the token")
 
 
-def _client_credentials(properties: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The form and the headers of the request for a token."""
-    client_id, client_secret = properties["clientId"], properties["clientSecret"]
-    form = {"grant_type": "client_credentials"}
-    if properties.get("scope"):
-        form["scope"] = properties["scope"]
-    if properties.get("tokenService.addClientCredentialsInBody", "true") == "true":
-        return form | {"client_id": client_id, "client_secret": client_secret}, {}
-    pair = f"{urllib.parse.quote_plus(client_id)}:{urllib.parse.quote_plus(client_secret)}"
-    return form, {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+def _fragment_names(request: Request) -> list[str]:
+    names = request.headers.get("X-Fragment-Name", "")
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
-# How to ask for the token of a destination, by its Authentication.
-GRANTS = {"OAuth2ClientCredentials": _client_credentials}
-
-
-def _ask(properties: dict[str, str], trust: ssl.SSLContext | None) -> dict[str, object]:
-    """An element of authTokens. What went wrong stands in it too: the answer as a whole is always
-    a success."""
-    try:
-        form, headers = GRANTS[properties["Authentication"]](properties)
-        answer = _post(properties["tokenServiceURL"], form, headers, trust)
-        kind, token = answer["token_type"], answer["access_token"]
-        return {
-            "type": kind,
-            "value": token,
-            "http_header": {"key": "Authorization", "value": f"{kind} {token}"},
-            "expires_in": str(answer["expires_in"]),
-            **({"scope": answer["scope"]} if "scope" in answer else {}),
-        }
-    except RetrievalError as error:
-        reason = str(error)
-    except KeyError as missing:
-        reason = f"{missing} is missing"
-    failure = f"Retrieval of OAuthToken failed due to: {reason}"
-    return {"type": "", "value": "", "expires_in": "0", "error": failure}
-
-
-def _post(
-    url: str, form: dict[str, str], headers: dict[str, str], trust: ssl.SSLContext | None
-) -> dict:
-    # Whatever proxy this machine has is not for this.
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
-    )
-    body = urllib.parse.urlencode(form).encode()
-    request = urllib.request.Request(url, body, {"Accept": "application/json", **headers})
-    try:
-        with opener.open(request, timeout=PATIENCE) as answer:
-            found = json.loads(answer.read(MAX_ANSWER))
-    except urllib.error.HTTPError as error:
-        raise RetrievalError(
-            "Unable to fetch token from the specified token service URL. Response was: "
-            f"{error.code} {error.read().decode(errors='replace')}"
-        ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise RetrievalError(str(error)) from error
-    if not isinstance(found, dict):
-        raise RetrievalError("the answer is not a JSON object")
-    return found
+def _at_level(text: str) -> tuple[str, str]:
+    """NAME@LEVEL; the level is "" if there is none."""
+    name, _, level = text.rpartition("@")
+    return (name, level) if name else (text, "")
 
 
 # --- the Secret that holds a service key ---
@@ -197,21 +301,44 @@ INSTANCE_INFO = {
 
 
 def key_secret(
-    name: str, namespace: str, key: dict[str, str], secret_key: str | None = None
+    name: str,
+    namespace: str,
+    key: dict[str, object],
+    secret_key: str | None = None,
+    root_key: str | None = None,
 ) -> dict:
     """A Secret as SAP's BTP service operator writes it: an entry for each field of the service key,
-    or the whole key as JSON under secret_key."""
+    or the whole key as JSON under secret_key, or that and what the operator adds, with strings for
+    all values, under root_key."""
+    fields = {field: _text(value) for field, value in key.items()}
+    if root_key:
+        return _secret(name, namespace, {root_key: json.dumps({**fields, **INSTANCE_INFO})})
     if secret_key:
         entries = {secret_key: json.dumps(key)}
         credentials = [{"name": secret_key, "format": "json", "container": True}]
     else:
-        entries = key
-        credentials = [{"name": field, "format": "text"} for field in key]
+        entries = fields
+        credentials = [
+            {"name": field, "format": "text" if isinstance(value, str) else "json"}
+            for field, value in key.items()
+        ]
     metadata = {
         "metaDataProperties": [{"name": field, "format": "text"} for field in INSTANCE_INFO],
         "credentialProperties": credentials,
     }
-    data = {**entries, **INSTANCE_INFO, ".metadata": json.dumps(metadata)}
+    return _secret(name, namespace, {**entries, **INSTANCE_INFO, ".metadata": json.dumps(metadata)})
+
+
+def private_key_secret(name: str, namespace: str, private_key: str, entry: str = "pk.pem") -> dict:
+    """A Secret with nothing but the key that belongs to a certificate."""
+    return _secret(name, namespace, {entry: private_key})
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _secret(name: str, namespace: str, entries: dict[str, str]) -> dict:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -221,5 +348,7 @@ def key_secret(
             "namespace": namespace,
             "labels": {"services.cloud.sap.com/managed-by-sap-btp-operator": "true"},
         },
-        "data": {entry: base64.b64encode(value.encode()).decode() for entry, value in data.items()},
+        "data": {
+            entry: base64.b64encode(value.encode()).decode() for entry, value in entries.items()
+        },
     }

@@ -190,3 +190,11 @@ def resolv_conf(directory: Path, *ports: int, extra: str = "") -> Path:
     path = directory / "resolv.conf"
     path.write_text("\n".join([*lines, extra or "options timeout:1 attempts:2"]) + "\n")
     return path
+
+
+def hosts_file(directory: Path, *names: str) -> Path:
+    """An /etc/hosts in which these names are this machine's."""
+    path = directory / "hosts"
+    path.write_text("".join(f"127.0.0.1 {name}\n" for name in names))
+    path.chmod(0o644)
+    return path

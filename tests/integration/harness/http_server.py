@@ -1,13 +1,10 @@
 """An HTTP server that answers properly until a test tells it otherwise, and remembers what it was
 asked."""
 
-import contextlib
 import email.message
 import json
 import socket
-import socketserver
 import ssl
-import sys
 import threading
 import time
 import urllib.parse
@@ -15,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
+from harness.server import Server
 from harness.util import PATIENCE, Feed
 
 
@@ -29,6 +27,7 @@ class Request:
     body: bytes = field(repr=False)
     time: float = field(repr=False)  # monotonic, when all of it was there
     peer: socket.socket = field(repr=False)
+    certificate: bytes | None = field(repr=False)  # of the client, in DER
     status: int | None = None  # of the answer, once there is one
 
     def form(self) -> dict[str, str]:
@@ -138,6 +137,18 @@ def success(value: object) -> Behaviour:
     return lambda exchange: exchange.reply(Response.json(200, value))
 
 
+def changed(change: Callable[[dict], object]) -> Behaviour:
+    """The proper answer, after change() has been at its JSON."""
+
+    def otherwise(exchange: Exchange) -> None:
+        whole = exchange.proper()
+        value = json.loads(whole.body)
+        change(value)
+        exchange.reply(Response.json(whole.status, value))
+
+    return otherwise
+
+
 def html(exchange: Exchange) -> None:
     body = b"<!DOCTYPE html><title>Welcome</title><p>Please sign in.\n"
     exchange.reply(Response(200, body, {"Content-Type": "text/html"}))
@@ -184,20 +195,16 @@ def close(exchange: Exchange) -> None:
 # --- the server ---
 
 
-class HttpServer:
-    """Derive from it and define answer(). Its port is its own even while it is stopped. With tls it
-    is https://localhost."""
+class HttpServer(Server):
+    """Derive from it and define answer(). With tls it is https://localhost. With mutual_tls, whose
+    context asks for a certificate, it has a second port for https."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None):
+    def __init__(self, tls: ssl.SSLContext | None = None, mutual_tls: ssl.SSLContext | None = None):
+        super().__init__(_Handler, tls, *([mutual_tls] if mutual_tls else []))
         self.behaviour: Behaviour = proper
         self.requests = Feed()
-        self.failures: list[BaseException] = []
+        self.port, self.mutual_port = [*self.ports, 0][:2]
         self._tls = tls
-        self._listener: _Listener | None = None
-        self._reservation = socket.socket()
-        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reservation.bind(("127.0.0.1", 0))
-        self.port = self._reservation.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -205,63 +212,6 @@ class HttpServer:
 
     def answer(self, request: Request) -> Response:
         raise NotImplementedError
-
-    def start(self) -> None:
-        self._listener = _Listener(self, self._tls)
-
-    def stop(self) -> None:
-        """Connections are refused, and those that are open end."""
-        if self._listener:
-            self._listener.stop()
-            self._listener = None
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, kind, *rest) -> None:
-        self.stop()
-        self._reservation.close()
-        if kind is None and self.failures:
-            raise self.failures[0]
-
-
-class _Listener(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 512
-
-    def __init__(self, owner: HttpServer, tls: ssl.SSLContext | None):
-        super().__init__(("127.0.0.1", owner.port), _Handler)
-        self.owner = owner
-        self._open: set[socket.socket] = set()
-        if tls:
-            # The handshake is left to the first read, which is done by the connection's own thread.
-            self.socket = tls.wrap_socket(
-                self.socket, server_side=True, do_handshake_on_connect=False
-            )
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
-        for sock in list(self._open):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def process_request(self, request, client_address) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request, client_address) -> None:
-        """Called where an exception is being handled."""
-        failure = sys.exception()
-        if not isinstance(failure, OSError):  # which only says that the peer has gone
-            self.owner.failures.append(failure)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -278,6 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
             body=self.rfile.read(int(self.headers.get("Content-Length", 0))),
             time=time.monotonic(),
             peer=self.connection,
+            certificate=_certificate(self.connection),
         )
         owner = self.server.owner
         owner.requests.add(request)
@@ -287,3 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments) -> None:
         pass
+
+
+def _certificate(connection: socket.socket) -> bytes | None:
+    is_tls = isinstance(connection, ssl.SSLSocket)
+    return connection.getpeercert(binary_form=True) if is_tls else None

@@ -1,15 +1,21 @@
-"""A real OAuth server (oidc-provider) behind a front that counts its requests and can fail."""
+"""A real OAuth server (oidc-provider) behind a front that counts its requests and can fail.
+
+Each tenant has a host of its own there, as with SAP's XSUAA: http://TENANT.auth.test and, for clients
+that show a certificate, https://TENANT.auth.cert.test. Without any of these names one speaks with the
+provider's tenant. At IAS_HOST it is a server of SAP's Cloud Identity Services (IAS)."""
 
 import base64
-import http.client
+import hashlib
 import json
 import os
+import secrets as random
 import shutil
 import ssl
 import subprocess
+import threading
 import urllib.parse
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jwt
@@ -17,12 +23,22 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
+from harness.certs import Certificates, ClientCertificate
+from harness.http_client import fetch
 from harness.http_server import HttpServer, Request, Response
 from harness.secret_registry import Secrets
 from harness.tproxy import ROOT
 from harness.util import PATIENCE
 
 TOKEN_PATH = "/oauth/token"
+IAS_TOKEN_PATH = "/oauth2/token"
+IAS_HOST = "tproxy-tests.accounts.ondemand.com"
+COMMON_HOST = "auth.test"  # the tenant goes before it
+CERTIFICATE_HOST = "auth.cert.test"
+PROVIDER = "provider-subdomain"
+PASSED_ON = ("accept", "authorization", "content-type")
+UNKNOWN_TENANT = b"<!doctype html><html><title>HTTP Status 404</title><h1>Not Found</h1></html>"
+NOT_SUBSCRIBED = {"error": "unauthorized", "error_description": "Bad credentials"}
 STANDINS = Path(os.environ.get("TPROXY_STANDINS", ROOT / "build/standins"))
 
 
@@ -63,14 +79,13 @@ class SigningKey:
 class Provider:
     """The process, which serves the fronts of all tests."""
 
-    issuer = "http://oauth.test"
-
     def __init__(self, directory: Path):
         self.key = SigningKey()
         self.port = 0
         self._config = directory / "oauth.json"
-        self._clients: list[dict] = []
+        self._clients: dict[str, dict] = {}
         self._process: subprocess.Popen | None = None
+        self._talking = threading.Lock()
 
     def __enter__(self) -> "Provider":
         self._write()
@@ -78,25 +93,40 @@ class Provider:
             node_command("oauth_server.mjs", str(self._config)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            text=True,
         )
-        line = self._process.stdout.readline()
-        assert line, "the OAuth server does not start"
-        self.port = int(line)
+        self.port = int(self._line())
         return self
 
     def __exit__(self, *exception) -> None:
         self._process.communicate(timeout=PATIENCE)
 
     def add(self, client: dict) -> None:
-        """See tests/standins/oauth_server.mjs."""
-        self._clients.append(client)
+        """See tests/standins/oauth_server.mjs; also in place of one that is there."""
+        self._clients[client["client_id"]] = client
         self._write()
+
+    def remove(self, client_id: str) -> None:
+        del self._clients[client_id]
+        self._write()
+
+    def issue(self, what: dict) -> None:
+        """See tests/standins/oauth_server.mjs."""
+        with self._talking:
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
+            assert self._line() == what["value"]
+
+    def _line(self) -> str:
+        line = self._process.stdout.readline()
+        assert line, "the OAuth server has died"
+        return line.strip()
 
     def _write(self) -> None:
         config = {
-            "issuer": self.issuer,
+            "issuer": "http://oauth.test",
             "jwks": {"keys": [self.key.private_jwk()]},
-            "clients": self._clients,
+            "clients": list(self._clients.values()),
         }
         new = self._config.with_suffix(".new")
         new.write_text(json.dumps(config))
@@ -104,71 +134,285 @@ class Provider:
 
 
 @dataclass
+class Tenant:
+    subdomain: str
+    id: str
+    subscribed: bool = True  # to the provider's application; else no client is known there
+
+
+@dataclass
 class Client:
-    """Who may ask for tokens."""
+    """Who may ask for tokens, with a secret or a certificate."""
 
     id: str
-    secret: str
+    secret: str = ""
+    certificate: ClientCertificate | None = None
+    claims: dict = field(default_factory=dict)  # what its tokens say besides
+    in_tenant: dict[str, dict] = field(default_factory=dict)  # and of those in each tenant
+    metadata: dict = field(default_factory=dict)  # see Provider.add
 
 
 class OAuthServer(HttpServer):
-    def __init__(self, provider: Provider, secrets: Secrets, tls: ssl.SSLContext | None = None):
-        super().__init__(tls)
+    def __init__(
+        self,
+        provider: Provider,
+        secrets: Secrets,
+        tls: ssl.SSLContext | None = None,
+        certificates: Certificates | None = None,
+    ):
+        """certificates: for the hosts that ask clients for theirs."""
+        super().__init__(tls, certificates.mutual_context() if certificates else None)
         self.key = provider.key
         self._provider = provider
         self._secrets = secrets
+        self._certificates = certificates
+        self.clients: dict[str, Client] = {}  # by their ids
+        self._tenants: dict[str, Tenant] = {}
+        self.tenant(PROVIDER)
+
+    # --- tenants ---
+
+    def tenant(self, subdomain: str) -> Tenant:
+        """A new one, if there is none of that name."""
+        return self._tenants.setdefault(subdomain, Tenant(subdomain, str(uuid.uuid4())))
+
+    def tenant_with(self, id: str) -> Tenant | None:
+        return next((tenant for tenant in self._tenants.values() if tenant.id == id), None)
+
+    def url_of(self, tenant: str, certificate: bool = False) -> str:
+        """certificate: where clients show theirs."""
+        if certificate:
+            return f"https://{tenant}.{CERTIFICATE_HOST}:{self.mutual_port}"
+        return f"{self._scheme()}://{tenant}.{COMMON_HOST}:{self.port}"
+
+    @property
+    def common_url(self) -> str:
+        """Nobody's, until a tenant goes before its host."""
+        return f"{self._scheme()}://{COMMON_HOST}:{self.port}"
+
+    @property
+    def ias_url(self) -> str:
+        return f"https://{IAS_HOST}:{self.mutual_port}"
+
+    def host_names(self, *more: str) -> list[str]:
+        """All that the URLs contain. more: tenants that do not exist."""
+        tenants = [*self._tenants, *more]
+        hosts = (COMMON_HOST, CERTIFICATE_HOST)
+        return [IAS_HOST, *(f"{tenant}.{host}" for tenant in tenants for host in hosts)]
+
+    # --- clients ---
 
     def client(
-        self, audience: str, claims: dict, lifetime: int = 3600, in_body: bool = True
+        self,
+        audience: str,
+        claims: dict | None = None,
+        lifetime: int = 3600,
+        in_body: bool = True,
+        age: int = 0,
+        rotates: bool = False,
+        in_tenant: dict[str, dict] | None = None,
     ) -> Client:
-        """A new one. in_body: where it has to put its secret, which else is for Basic."""
-        client = Client(f"sb-clone{uuid.uuid4()}!b21283|tests!b404", self._secrets.new())
+        """A new one. in_body: where it has to put its secret, which else is for Basic. age: of its
+        tokens, when it gets them. rotates: a refresh token is good for one use. The others: see
+        Client."""
+        client = self._new_client(audience, lifetime, claims, in_tenant)
         method = "client_secret_post" if in_body else "client_secret_basic"
-        self._provider.add(
-            {
-                "client_id": client.id,
-                "client_secret": client.secret,
-                "token_endpoint_auth_method": method,
-                "audience": audience,
-                "lifetime": lifetime,
-                "claims": claims,
-            }
-        )
+        client.metadata |= {"token_endpoint_auth_method": method, "age": age, "rotates": rotates}
+        return self.renew(client)
+
+    def certified_client(
+        self, audience: str, claims: dict | None = None, lifetime: int = 3600, bound: bool = False
+    ) -> Client:
+        """A new one that shows a certificate. bound: whoever has its tokens must show it, too."""
+        client = self._new_client(audience, lifetime, claims)
+        client.metadata |= {
+            "token_endpoint_auth_method": "tls_client_auth",
+            "tls_client_certificate_bound_access_tokens": bound,
+        }
+        client.certificate = self._certificates.client()
+        return self.renew(client)
+
+    def renew(self, client: Client) -> Client:
+        """Gives it another secret or certificate. The one that it had is refused from now on."""
+        if client.certificate:
+            client.certificate = self._certificates.client()
+            self._secrets.add(client.certificate.key.splitlines()[1])
+            client.metadata["tls_client_auth_subject_dn"] = client.certificate.name
+        else:
+            client.secret = self._secrets.new()
+            client.metadata["client_secret"] = client.secret
+        self._provider.add(client.metadata)
         return client
 
-    def mail_client(self, user: str, **options) -> Client:
-        """One whose tokens open the mailbox of this user."""
-        return self.client("urn:mail", {"email": user}, **options)
+    def revoke(self, client: Client) -> None:
+        """The server does not know it any longer."""
+        self._provider.remove(client.id)
 
-    def properties(self, client: Client) -> dict[str, str]:
-        """Those of a destination that gets its tokens here."""
+    def credentials(self, client: Client, by_name: bool = False) -> dict[str, str]:
+        """What a service key says about it and this server. by_name: the URL is that of the
+        provider's tenant."""
+        fields = {
+            "clientid": client.id,
+            "url": self.url_of(PROVIDER) if by_name else self.url,
+            "uaadomain": COMMON_HOST,
+            "identityzone": PROVIDER,
+            "tenantid": self.tenant(PROVIDER).id,
+            "tenantmode": "dedicated",
+            "xsappname": client.id.removeprefix("sb-"),
+            "verificationkey": self.key.public_pem(),
+        }
+        if not client.certificate:
+            return fields | {"clientsecret": client.secret, "credential-type": "binding-secret"}
+        return fields | {
+            "certurl": self.url_of(PROVIDER, certificate=True),
+            "certificate": client.certificate.chain,
+            "key": client.certificate.key,
+            "credential-type": "x509",
+        }
+
+    def mail_client(self, user: str, in_tenant: dict[str, str] | None = None, **options) -> Client:
+        """One whose tokens open the mailbox of this user. in_tenant: of those users in these
+        tenants. options: those of client."""
+        users = {tenant: {"email": other} for tenant, other in (in_tenant or {}).items()}
+        return self.client("urn:mail", {"email": user}, in_tenant=users, **options)
+
+    def properties(
+        self, client: Client, authentication: str = "OAuth2ClientCredentials", common: bool = False
+    ) -> dict[str, str]:
+        """Those of a destination that gets its tokens here. common: from the tenant's host."""
         return {
-            "Authentication": "OAuth2ClientCredentials",
-            "tokenServiceURL": self.url + TOKEN_PATH,
-            "tokenServiceURLType": "Dedicated",
+            "Authentication": authentication,
+            "tokenServiceURL": (self.common_url if common else self.url) + TOKEN_PATH,
+            "tokenServiceURLType": "Common" if common else "Dedicated",
             "clientId": client.id,
             "clientSecret": client.secret,
         }
+
+    # --- what people get who have logged in ---
+
+    def refresh_token(
+        self,
+        client: Client,
+        user: str,
+        tenant: str = PROVIDER,
+        lifetime: int = 86400,
+        scope: str = "",
+        size: int = 48,
+    ) -> str:
+        """The client gets tokens with it which open the mailbox of this user."""
+        value = f"1//{random.token_urlsafe(size)}"
+        return self._issue("RefreshToken", value, client, user, tenant, lifetime, scope)
+
+    def code(
+        self,
+        client: Client,
+        user: str,
+        redirect_uri: str | None = None,
+        verifier: str | None = None,
+        tenant: str = PROVIDER,
+        lifetime: int = 600,
+        scope: str = "",
+    ) -> str:
+        """The same, once. redirect_uri, verifier: the client has to name them, too."""
+        bound = {}
+        if redirect_uri:
+            bound["redirectUri"] = redirect_uri
+        if verifier:
+            digest = hashlib.sha256(verifier.encode()).digest()
+            bound["codeChallenge"] = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        value = f"4/{random.token_urlsafe(48)}"
+        return self._issue(
+            "AuthorizationCode", value, client, user, tenant, lifetime, scope, **bound
+        )
 
     def requests_of(self, client_id: str) -> list[Request]:
         """The requests for tokens that a client has made until now."""
         return [request for request in self.requests.all() if _client_id(request) == client_id]
 
+    # --- inside ---
+
     def answer(self, request: Request) -> Response:
-        connection = http.client.HTTPConnection("127.0.0.1", self._provider.port, timeout=PATIENCE)
-        try:
-            connection.request(
-                request.method, request.path, request.body or None, dict(request.headers)
-            )
-            answer = connection.getresponse()
-            body = answer.read()
-        finally:
-            connection.close()
-        if answer.status == 200 and request.path == TOKEN_PATH:
-            self._secrets.add(json.loads(body)["access_token"])
+        tenant = self._tenant_asked(request)
+        if not tenant:
+            return Response(404, UNKNOWN_TENANT, {"Content-Type": "text/html;charset=utf-8"})
+        client = self.clients.get(_client_id(request))
+        if client and not tenant.subscribed:
+            return Response.json(401, NOT_SUBSCRIBED)
+        ias = _host(request) == IAS_HOST
+        path = TOKEN_PATH if ias and request.path == IAS_TOKEN_PATH else request.path
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() in PASSED_ON
+        }
+        headers["x-tenant"] = tenant.subdomain
+        headers["x-issuer"] = f"https://{IAS_HOST}" if ias else self.url_of(tenant.subdomain)
+        headers["x-claims"] = json.dumps(_claims(tenant, client, ias))
+        if request.certificate:
+            headers["x-client-certificate"] = base64.b64encode(request.certificate).decode()
+        answer = fetch(
+            f"http://127.0.0.1:{self._provider.port}{path}",
+            request.method,
+            request.body or None,
+            headers,
+        )
+        if answer.status == 200 and path == TOKEN_PATH:
+            found = answer.json()
+            for name in ("access_token", "refresh_token"):
+                if name in found:
+                    self._secrets.add(found[name])
         kept = ("Content-Type", "Cache-Control", "WWW-Authenticate")
         headers = {name: answer.headers[name] for name in kept if name in answer.headers}
-        return Response(answer.status, body, headers)
+        return Response(answer.status, answer.body, headers)
+
+    def _tenant_asked(self, request: Request) -> Tenant | None:
+        host = _host(request)
+        tenant, _, domain = host.partition(".")
+        if domain in (COMMON_HOST, CERTIFICATE_HOST):
+            return self._tenants.get(tenant)
+        if host in (COMMON_HOST, CERTIFICATE_HOST):
+            return None
+        return self.tenant_with(request.headers.get("X-zid", self.tenant(PROVIDER).id))
+
+    def _scheme(self) -> str:
+        return "https" if self._tls else "http"
+
+    def _new_client(
+        self, audience: str, lifetime: int, claims: dict | None, in_tenant: dict | None = None
+    ) -> Client:
+        client = Client(f"sb-clone{uuid.uuid4()}!b21283|tests!b404")
+        client.claims, client.in_tenant = claims or {}, in_tenant or {}
+        client.metadata |= {"client_id": client.id, "audience": audience, "lifetime": lifetime}
+        self.clients[client.id] = client
+        return client
+
+    def _issue(self, model, value, client, user, tenant, lifetime, scope, **bound) -> str:
+        self._provider.issue(
+            {
+                "model": model,
+                "value": value,
+                "client_id": client.id,
+                "tenant": tenant,
+                "user": user,
+                "lifetime": lifetime,
+                "scope": scope,
+                **bound,
+            }
+        )
+        return self._secrets.add(value)
+
+
+def _claims(tenant: Tenant, client: Client | None, ias: bool) -> dict:
+    if ias:
+        claims = {"app_tid": tenant.id}
+    else:
+        attributes = {"zdn": tenant.subdomain, "subaccountid": tenant.id}
+        claims = {"zid": tenant.id, "ext_attr": attributes}
+    if client:
+        claims |= {**client.claims, **client.in_tenant.get(tenant.subdomain, {})}
+    return claims
+
+
+def _host(request: Request) -> str:
+    return request.headers.get("Host", "").partition(":")[0].lower()
 
 
 def _client_id(request: Request) -> str:
