@@ -77,8 +77,8 @@ struct cache_life {
 void cache_fetched(struct cache_entry *entry, void *value, struct cache_life life);
 void cache_failed(struct cache_entry *entry, const struct error *err, int64_t retry_after);
 
-/* The value that is known of the key, of whatever age; NULL when there is none. Valid until the next
- * call. Nothing is fetched. */
+/* The value that is known of the key, of whatever age; NULL when there is none. Valid until the
+ * next call. Nothing is fetched. */
 void *cache_peek(struct cache *cache, struct str key);
 
 /* Forgets what is known of the key, a failure included, but only if its value still is `value`;
