@@ -12,9 +12,6 @@
 #include "lib/json.h"
 #include "lib/text.h"
 
-/* Names us as a writer in metadata.managedFields. */
-#define CLUSTER_FIELD_MANAGER "tproxy"
-
 /* Where a kind is found: group ("" for the core group), version and plural make its path. Static
  * storage, all of it. */
 struct cluster_kind {
@@ -107,6 +104,10 @@ struct cluster_call;
 
 /* Embedded in who fills it. */
 struct cluster {
+    /* Names who writes in metadata.managedFields, by which one knows one's own. Whoever uses the
+     * cluster sets it before the first call. */
+    const char *writer;
+
     /* Follows a selection until unwatch. Never NULL. */
     struct cluster_watch *(*watch)(struct cluster *cluster,
                                    const struct cluster_selection *selection,

@@ -258,7 +258,7 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
 {
     struct cr cr;
     struct error err;
-    if (cr_parse(&cr, object, CLUSTER_FIELD_MANAGER, &err) != OK) {
+    if (cr_parse(&cr, object, c->writer, &err) != OK) {
         log_line(LOG_WARN, "control", "%s", err.text);
         return NULL;
     }
@@ -706,6 +706,8 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->settings.home = mem_strdup(settings->home);
     c->settings.domain = mem_strdup(settings->domain);
     c->settings.instance = mem_strdup(settings->instance);
+    text_fmt(c->writer, sizeof(c->writer), PLAN_MANAGER "-%s", settings->home);
+    c->parts.cluster->writer = c->writer;
     c->handler = handler;
     store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);
     store_init(&c->spaces, sizeof(struct space), NULL);

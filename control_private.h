@@ -164,6 +164,7 @@ struct control {
     struct loop *loop;
     struct control_parts parts;
     struct control_settings settings;
+    char writer[sizeof(PLAN_MANAGER) + 1 + CR_NAMESPACE_MAX]; /* another one each installation */
     struct control_handler handler;
     bool stopped;
     bool ready; /* has been */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/http_proto.h"
 #include "k8s.h"
 #include "k8s_private.h"
 #include "lib/loop.h"
@@ -31,17 +32,16 @@ struct cluster_call {
 /* Changes are merge patches, which replace arrays as a whole. Server-side apply would merge them,
  * and takes away only what an apply has brought: what comes from POST stays beside it for ever. */
 static const struct {
-    const char *method, *content_type, *subresource, *query;
+    const char *method, *content_type, *subresource;
+    bool writes; /* fields */
     enum k8s_verb counted;
 } verbs[] = {
-    [CLUSTER_GET] = {"GET", NULL, NULL, "", K8S_GET},
-    [CLUSTER_CREATE] = {"POST", "application/json", NULL, "?fieldManager=" CLUSTER_FIELD_MANAGER,
-                        K8S_CREATE},
-    [CLUSTER_APPLY] = {"PATCH", "application/merge-patch+json", NULL,
-                       "?fieldManager=" CLUSTER_FIELD_MANAGER, K8S_APPLY},
-    [CLUSTER_PATCH_STATUS] = {"PATCH", "application/merge-patch+json", "status",
-                              "?fieldManager=" CLUSTER_FIELD_MANAGER, K8S_PATCH_STATUS},
-    [CLUSTER_DELETE] = {"DELETE", "application/json", NULL, "", K8S_DELETE},
+    [CLUSTER_GET] = {"GET", NULL, NULL, false, K8S_GET},
+    [CLUSTER_CREATE] = {"POST", "application/json", NULL, true, K8S_CREATE},
+    [CLUSTER_APPLY] = {"PATCH", "application/merge-patch+json", NULL, true, K8S_APPLY},
+    [CLUSTER_PATCH_STATUS] = {"PATCH", "application/merge-patch+json", "status", true,
+                              K8S_PATCH_STATUS},
+    [CLUSTER_DELETE] = {"DELETE", "application/json", NULL, false, K8S_DELETE},
 };
 
 static void free_call(struct cluster_call *c)
@@ -170,12 +170,16 @@ static char *describe(const struct cluster_request *r)
 static int put_target(struct cluster_call *c, const struct cluster_request *r)
 {
     const char *name = r->verb == CLUSTER_CREATE ? NULL : r->name;
+    const char *writer = c->k8s->cluster.writer;
     if (k8s_path(c->k8s, &c->target, r->kind, r->namespace, name, verbs[r->verb].subresource) ==
         ERR) {
         return ERR;
     }
-    const char *query = verbs[r->verb].query;
-    return buf_add(&c->target, query, strlen(query) + 1);
+    if (verbs[r->verb].writes && (buf_fmt(&c->target, "?fieldManager=") == ERR ||
+                                  http_encode_segment(&c->target, str_of(writer)) == ERR)) {
+        return ERR;
+    }
+    return buf_add(&c->target, "", 1);
 }
 
 static void put_body(struct cluster_call *c, const struct cluster_request *r)

@@ -526,9 +526,13 @@ static inline void fake_cancel(struct cluster *cluster, struct cluster_call *cal
 /* The conditions are ours from now on. */
 static inline char *fake_with_status(const char *text, const char *body)
 {
+    char owner[256];
+    text_fmt(owner, sizeof(owner),
+             "{\"metadata\":{\"managedFields\":[{\"manager\":\"%s\","
+             "\"fieldsV1\":{\"f:status\":{\"f:conditions\":{}}}}]}}",
+             fake.face.writer);
     char *merged = fake_merged(text, body);
-    char *owned = fake_merged(merged, "{\"metadata\":{\"managedFields\":[{\"manager\":\"tproxy\","
-                                      "\"fieldsV1\":{\"f:status\":{\"f:conditions\":{}}}}]}}");
+    char *owned = fake_merged(merged, owner);
     free(merged);
     return owned;
 }

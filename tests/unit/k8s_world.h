@@ -93,6 +93,7 @@ static inline int k8s_setup(void **state)
     text_fmt(url, sizeof(url), "http://127.0.0.1:%d", port);
     k8s = open_k8s(url, directory);
     cluster = k8s_cluster(k8s);
+    cluster->writer = "tproxy";
     return 0;
 }
 

@@ -391,6 +391,7 @@ static void reopen(const char *url, const char *credentials)
     k8s_free(k8s);
     k8s = open_k8s(url, credentials);
     cluster = k8s_cluster(k8s);
+    cluster->writer = "tproxy";
 }
 
 /* As against `kubectl proxy`. */
