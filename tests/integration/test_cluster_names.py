@@ -6,11 +6,17 @@ import time
 import pytest
 
 from harness.clients import RawClient
+from harness.destination_service import DestinationService
 from harness.installation import CRS, Installation, destination_cr, list_and_fetch
 from harness.samples import HOME
+from harness.tproxy import destination
 from harness.util import until
 
 DUPLICATE = "ConfigurationError-DuplicateDestinationCustomResource"
+TAKEN = "ConfigurationError-K8sResourceWithNameAlreadyPresent"
+
+# On a namespace: whose it is.
+MANAGED_BY = "transparent-proxy.connectivity.api.sap/namespace"
 
 
 def next_second() -> None:
@@ -78,14 +84,13 @@ def test_older_one_is_not_for_us(installation, cluster_tproxy, rivals):
 
 def test_older_one_becomes_ours_and_ceases_to_be(installation, make_cluster_tproxy, rivals):
     """By the label on its namespace. The name goes to it, and back."""
-    label = "transparent-proxy.connectivity.api.sap/namespace"
     installation.configure(managedNamespacesMode="labelSelector")
     make_cluster_tproxy(installation).ready()
     older, younger, mails = rivals()
 
     def set_label(namespace: str, value: str | None) -> None:
         path = f"/api/v1/namespaces/{namespace}"
-        installation.kube.patch(path, {"metadata": {"labels": {label: value}}})
+        installation.kube.patch(path, {"metadata": {"labels": {MANAGED_BY: value}}})
 
     set_label(younger, HOME)
     assert list_and_fetch(installation.available(younger, "mail-a")) == mails["younger"].files()
@@ -162,3 +167,77 @@ def test_shared_port(installation, make_cluster_tproxy, add_destination, namespa
     assert installation.target_port("older") == port
     for name, mail in mails.items():
         assert list_and_fetch(installation.available(namespace, name)) == mail.files()
+
+
+# --- several installations ---
+
+
+def labels(home: str, namespace: str, name: str) -> dict:
+    return {
+        "app.kubernetes.io/managed-by": "tproxy",
+        "tproxy/home": home,
+        "tproxy/destination-namespace": namespace,
+        "tproxy/destination-name": name,
+    }
+
+
+def test_objects_of_another_installation(
+    installation, make_cluster_tproxy, add_destination, namespace
+):
+    """They are neither what is left of a CR that is gone, nor Services of one that is there."""
+    kube = installation.kube
+    spec = {"type": "ExternalName", "externalName": "mail.second.svc.cluster.local"}
+    for name in ("gone", "mail-a"):
+        metadata = {"name": name, "labels": labels("second", namespace, name)}
+        kube.create(
+            f"/api/v1/namespaces/{namespace}/services", {"metadata": metadata, "spec": spec}
+        )
+    policies = f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies"
+    metadata = {"name": "theirs", "labels": labels("second", namespace, "gone")}
+    kube.create(policies, {"metadata": metadata, "spec": {"podSelector": {}}})
+    theirs = installation.versions()
+
+    mail = add_destination("mail")
+    installation.configure()
+    make_cluster_tproxy(installation).ready()
+    kube.apply(destination_cr("mail-a", namespace, "mail"))
+    installation.wait_condition(namespace, "mail-a", TAKEN)
+    kube.apply(destination_cr("mail-b", namespace, "mail"))
+    assert list_and_fetch(installation.available(namespace, "mail-b")) == mail.files()
+    for name in ("mail-a", "mail-b"):
+        kube.delete(f"{CRS}/namespaces/{namespace}/destinations/{name}")
+    until(lambda: not installation.ours(), "ours to be gone")
+    assert theirs.items() <= installation.versions().items()
+
+
+def test_two_installations(
+    installation, make_cluster_tproxy, add_destination, oauth, secrets, oauth_dovecot
+):
+    """Side by side, each with the namespaces that are labelled for it. Names are no matter between
+    them."""
+    kube = installation.kube
+    with DestinationService(oauth, secrets) as service:
+        second = Installation(kube, service, "second")
+        mail = add_destination("mail")
+        other = oauth_dovecot.mailbox([b"Subject: second\r\n"])
+        own = {"mail__user": other.user, "mail__password": other.password}
+        service.destinations["mail"] = destination(
+            "mail", oauth_dovecot.host, oauth_dovecot.pop3, **own
+        )
+        spaces = {
+            each.home: kube.namespace(**{MANAGED_BY: each.home}) for each in (installation, second)
+        }
+        for each in (installation, second):
+            each.configure(managedNamespacesMode="labelSelector")
+            make_cluster_tproxy(each).ready()
+        for each in (installation, second):
+            kube.apply(destination_cr("mail-a", spaces[each.home], "mail"))
+        for each, box in ((installation, mail), (second, other)):
+            port = each.available(spaces[each.home], "mail-a")
+            assert list_and_fetch(port) == box.files()
+            assert told(each, spaces[each.home]) == {"ConfigurationSuccessful"}
+
+        kube.delete(f"{CRS}/namespaces/{spaces[HOME]}/destinations/mail-a")
+        until(lambda: not installation.ours(), "those of the first to be gone")
+        assert len(second.ours()) == 3
+        assert list_and_fetch(port) == other.files()

@@ -1,6 +1,8 @@
 """tproxy installed in a cluster: the manifests on a real API server, the program beside it with the
 credentials of its ServiceAccount, and what its users apply."""
 
+import json
+import os
 from pathlib import Path
 
 from harness.clients import RawClient
@@ -13,7 +15,6 @@ from harness.util import until
 MANIFESTS = ROOT / "manifests"
 CRS = "/apis/destination.connectivity.api.sap/v1"
 PROXIES = f"/apis/operator.kyma-project.io/v1alpha1/namespaces/{HOME}/transparentproxies"
-OURS = f"labelSelector=app.kubernetes.io/managed-by=tproxy,tproxy/home={HOME}"
 
 INSTANCE = "dest-service-instance"
 
@@ -28,7 +29,11 @@ def destination_cr(name: str, namespace: str, destination: str, **spec: object) 
 
 
 def transparent_proxy(
-    *instances: str, name: str = "transparent-proxy", key: str | None = "key", **config: object
+    *instances: str,
+    name: str = "transparent-proxy",
+    home: str = HOME,
+    key: str | None = "key",
+    **config: object,
 ) -> dict:
     """With a Secret of its name for each instance; the first one is the default. key: the entry of
     the Secrets; None: one for each field."""
@@ -42,7 +47,7 @@ def transparent_proxy(
     return {
         "apiVersion": "operator.kyma-project.io/v1alpha1",
         "kind": "TransparentProxy",
-        "metadata": {"name": name, "namespace": HOME},
+        "metadata": {"name": name, "namespace": home},
         "spec": {"config": {"integration": {"destinationService": service}, **config}},
     }
 
@@ -63,24 +68,28 @@ class ClusterTproxy(Tproxy):
 
 
 class Installation:
-    """The home namespace with everything in it; `clients` namespaces are made by the test."""
+    """The home namespace with everything in it. Another home is that of a further installation."""
 
-    def __init__(self, kube: Kube, service: DestinationService):
+    def __init__(self, kube: Kube, service: DestinationService, home: str = HOME):
         self.kube = kube
         self.service = service
+        self.home = home
         self.key = service.service_key()
-        kube.kubectl("apply", "-k", str(MANIFESTS))
+        self._suffix = "" if home == HOME else f"-{home}"
+        kube.kubectl("apply", "-k", str(MANIFESTS if home == HOME else self._kustomization()))
+        until(self._served, "the custom resources to be served")
 
     def configure(self, key: str | None = "key", **config: object) -> None:
         """One instance, and its service key. key: as in transparent_proxy."""
         self.kube.apply(
-            key_secret(INSTANCE, HOME, self.key, key),
-            transparent_proxy(INSTANCE, key=key, **config),
+            key_secret(INSTANCE, self.home, self.key, key),
+            transparent_proxy(INSTANCE, home=self.home, key=key, **config),
         )
 
     def mode(self, directory: Path, url: str = "") -> dict[str, str]:
         """Flags for the program. url: of something between it and the API server."""
-        credentials = self.kube.credentials(directory / "credentials", HOME, "tproxy")
+        account = f"tproxy{self._suffix}"
+        credentials = self.kube.credentials(directory / "credentials", self.home, account)
         return {
             "--kube-url": url or self.kube.url,
             "--kube-credentials": str(credentials),
@@ -126,19 +135,19 @@ class Installation:
             return None
 
     def target_port(self, name: str) -> int:
-        return self.service_of(HOME, name)["spec"]["ports"][0]["targetPort"]
+        return self.service_of(self.home, name)["spec"]["ports"][0]["targetPort"]
 
     def policies(self) -> dict[str, dict]:
         """Our NetworkPolicies by name."""
-        path = f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies?{OURS}"
-        return {item["metadata"]["name"]: item for item in self.kube.items(path)}
+        path = f"/apis/networking.k8s.io/v1/namespaces/{self.home}/networkpolicies"
+        return {item["metadata"]["name"]: item for item in self._labelled(path)}
 
     def events(self, namespace: str) -> list[dict]:
         return self.kube.items(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
 
     def ours(self) -> list[str]:
         """Names of all objects that carry our labels."""
-        found = self.kube.items(f"/api/v1/services?{OURS}") + list(self.policies().values())
+        found = self._labelled("/api/v1/services") + list(self.policies().values())
         return sorted(
             f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found
         )
@@ -149,6 +158,33 @@ class Installation:
         found += self.kube.items("/apis/networking.k8s.io/v1/networkpolicies")
         found += self.kube.items(f"{CRS}/destinations") + self.kube.items(PROXIES)
         return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in found}
+
+    # --- inside ---
+
+    def _served(self) -> bool:
+        try:
+            self.kube.items(f"{CRS}/destinations")
+            self.kube.items(PROXIES)
+        except ApiError as error:
+            assert error.code in (404, 429), error
+            return False
+        return True
+
+    def _labelled(self, path: str) -> list[dict]:
+        labels = f"app.kubernetes.io/managed-by=tproxy,tproxy/home={self.home}"
+        return self.kube.items(f"{path}?labelSelector={labels}")
+
+    def _kustomization(self) -> Path:
+        """As docs/install.md writes it: the CRDs are there already."""
+        directory = self.kube.directory / self.home
+        directory.mkdir(exist_ok=True)
+        base = {
+            "namespace": self.home,
+            "nameSuffix": self._suffix,
+            "resources": [os.path.relpath(MANIFESTS / "base", directory)],
+        }
+        (directory / "kustomization.yaml").write_text(json.dumps(base))
+        return directory
 
 
 def list_and_fetch(port: int) -> list[bytes]:
