@@ -47,6 +47,7 @@ struct tls_client {
     unsigned refs;
     struct tls_roots *roots;
     struct tls_identity identity;
+    struct tls_credentials *own; /* NULL: none */
     bool trust_any, check_host, may_1_3;
     bool no_sessions; /* servers behind this name have no version in common: offer none */
     mbedtls_ssl_config config;
@@ -77,7 +78,7 @@ struct tls {
 /* How many clients there are: mbedTLS's crypto core lives as long as any. */
 static size_t client_count;
 
-static int random_bytes(void *arg, unsigned char *out, size_t n)
+int tls_random(void *arg, unsigned char *out, size_t n)
 {
     (void)arg;
     sys->random(out, n);
@@ -201,7 +202,7 @@ static int configure(struct tls_client *client, const struct tls_settings *setti
     client->may_1_3 = max == MBEDTLS_SSL_VERSION_TLS1_3;
     mbedtls_ssl_conf_min_tls_version(config, min);
     mbedtls_ssl_conf_max_tls_version(config, max);
-    mbedtls_ssl_conf_rng(config, random_bytes, NULL);
+    mbedtls_ssl_conf_rng(config, tls_random, NULL);
     mbedtls_ssl_conf_groups(config, groups);
     mbedtls_ssl_conf_ca_cb(config, tls_roots_find, client->roots);
     /* OPTIONAL: mbedTLS does not mind the purpose of the certificate either; a wrong name is still
@@ -211,6 +212,21 @@ static int configure(struct tls_client *client, const struct tls_settings *setti
     mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
         config, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
     return min <= max ? OK : ERR;
+}
+
+static int set_own(struct tls_client *client, const struct tls_settings *settings,
+                   struct error *err)
+{
+    if (!settings->certificate && !settings->key) {
+        return OK;
+    }
+    client->own = tls_credentials_new(settings->certificate, settings->key, err);
+    if (!client->own) {
+        return ERR;
+    }
+    bool bad =
+        mbedtls_ssl_conf_own_cert(&client->config, &client->own->chain, &client->own->key) != 0;
+    return bad ? error_set(err, FAIL_INTERNAL, "no memory for the client certificate") : OK;
 }
 
 struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_settings *settings,
@@ -231,7 +247,7 @@ struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_sett
         error_set(err, FAIL_CONFIG, "there is no host name to compare with the certificate");
     } else if (configure(client, settings) != OK) {
         error_set(err, FAIL_CONFIG, "the allowed TLS versions leave none");
-    } else {
+    } else if (set_own(client, settings, err) == OK) {
         return client;
     }
     tls_client_unref(client);
@@ -251,6 +267,7 @@ void tls_client_unref(struct tls_client *client)
     }
     forget_sessions(client);
     mbedtls_ssl_config_free(&client->config);
+    tls_credentials_free(client->own);
     free(client->identity.host);
     tls_roots_unref(client->roots);
     free(client);
@@ -362,6 +379,14 @@ static const char *alert_name(int alert)
         return "handshake failure: nothing in common";
     case MBEDTLS_SSL_ALERT_MSG_BAD_CERT:
         return "bad certificate";
+    case MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT:
+        return "unsupported certificate";
+    case MBEDTLS_SSL_ALERT_MSG_CERT_REVOKED:
+        return "certificate revoked";
+    case MBEDTLS_SSL_ALERT_MSG_CERT_EXPIRED:
+        return "certificate expired";
+    case MBEDTLS_SSL_ALERT_MSG_UNKNOWN_CA:
+        return "unknown CA: it does not trust our certificate";
     case MBEDTLS_SSL_ALERT_MSG_CERT_UNKNOWN:
         return "certificate unknown";
     case MBEDTLS_SSL_ALERT_MSG_ILLEGAL_PARAMETER:

@@ -8,6 +8,9 @@
 
 #include "lib/base.h"
 #include "lib/fail.h"
+#include "lib/text.h"
+
+struct secret;
 
 /* Certificates that are trusted: read once, shared, reference-counted. */
 struct tls_roots;
@@ -17,10 +20,17 @@ struct tls_roots;
  * nothing in it is usable; single unusable certificates are skipped. A server's own certificate in
  * the file is trusted as such, be it signed by whomever. */
 struct tls_roots *tls_roots_load(const char *path, struct error *err);
+
+/* New roots: those of `base` (NULL: none) and the certificates in a PEM text. `source` is what
+ * people call that text. NULL and *err (FAIL_CONFIG, naming the source and which of them) when any
+ * is unusable or there is none. */
+struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source, struct str pem,
+                                struct error *err);
+
 struct tls_roots *tls_roots_ref(struct tls_roots *roots);
 void tls_roots_unref(struct tls_roots *roots);
 
-/* The file that they come from, and how many they are. */
+/* The file that they come from, and the sources of those added, and how many they are. */
 const char *tls_roots_path(const struct tls_roots *roots);
 size_t tls_roots_count(const struct tls_roots *roots);
 
@@ -38,10 +48,16 @@ struct tls_settings {
     bool check_host;  /* compare name or address with the subject alternative names (RFC 6125); the
                          common name does not count (RFC 9525) */
     enum tls_version min, max; /* ANY: 1.2 and 1.3 */
+
+    /* For a server that asks who we are; both or neither. PEM: our certificate, then those above
+     * it (roots are not sent); its key, RSA or EC, in PKCS #1, SEC 1 or PKCS #8, not encrypted. */
+    const char *certificate;
+    const struct secret *key;
 };
 
-/* Takes a reference on roots; NULL: no certificate is trusted, which leaves trust_any. NULL and
- * *err (FAIL_CONFIG) when the settings make no sense. */
+/* Takes a reference on roots; NULL: no certificate is trusted, which leaves trust_any. Nothing of
+ * the settings is needed afterwards; the copy of the key is wiped. NULL and *err (FAIL_CONFIG) when
+ * they make no sense. */
 struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_settings *settings,
                                   struct error *err);
 struct tls_client *tls_client_ref(struct tls_client *client);

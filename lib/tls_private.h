@@ -1,5 +1,5 @@
-/* What lib/tls.c and lib/tls_roots.c share: trusted certificates and the judgement of a server's.
- */
+/* What lib/tls.c, lib/tls_roots.c and lib/tls_credentials.c share: trusted certificates, the
+ * judgement of a server's, and our own. */
 #ifndef TPROXY_LIB_TLS_PRIVATE_H
 #define TPROXY_LIB_TLS_PRIVATE_H
 
@@ -7,8 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <mbedtls/pk.h>
 #include <mbedtls/x509_crt.h>
 
+#include "lib/text.h"
 #include "lib/tls.h"
 
 /* Who the server has to be. */
@@ -40,5 +42,26 @@ int tls_judge_certificate(void *arg, mbedtls_x509_crt *crt, int depth, uint32_t 
 
 /* Adds a complaint: clauses are joined by "; ". */
 void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...) printf_like(2, 3);
+
+/* Takes the next certificate off PEM text and decodes it into out. OK; AGAIN when it is damaged or
+ * larger than cap; ERR when there is none left. */
+int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n) warn_unused;
+
+/* Our own certificate and the ones above it, and its key. */
+struct tls_credentials {
+    mbedtls_x509_crt chain;
+    mbedtls_pk_context key;
+};
+
+/* From what struct tls_settings has. NULL and *err (FAIL_CONFIG), which says what is wrong with
+ * which of the two, or that one is missing, and repeats nothing of either. */
+struct tls_credentials *tls_credentials_new(const char *certificate, const struct secret *key,
+                                            struct error *err);
+
+/* Wipes the key. NULL is allowed. */
+void tls_credentials_free(struct tls_credentials *own);
+
+/* Chance for mbedTLS, which it asks for as f_rng. */
+int tls_random(void *arg, unsigned char *out, size_t n);
 
 #endif

@@ -29,8 +29,9 @@ struct tls_roots {
     unsigned refs;
     char *path;
     unsigned char *der;
+    size_t der_len;
     struct root *list;
-    size_t n;
+    size_t n, cap;
 };
 
 enum { BUNDLE_MAX = 16 * 1024 * 1024 };
@@ -59,9 +60,7 @@ static uint32_t name_key(const mbedtls_x509_name *name)
     return key;
 }
 
-/* Takes the next PEM block off *text and decodes it into out, which has room for it. OK, AGAIN when
- * it is damaged, ERR when there is none left. */
-static int next_block(struct str *text, unsigned char *out, size_t cap, size_t *n)
+int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n)
 {
     static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
     const char *from = text->n ? memmem(text->p, text->n, begin, sizeof(begin) - 1) : NULL;
@@ -72,32 +71,60 @@ static int next_block(struct str *text, unsigned char *out, size_t cap, size_t *
     struct str rest = {from, (size_t)(text->p + text->n - from)};
     const char *to = memmem(rest.p, rest.n, end, sizeof(end) - 1);
     if (!to) {
-        return ERR;
+        *text = str_of("");
+        return AGAIN;
     }
     *text = (struct str){to, rest.n - (size_t)(to - from)};
     int bad = mbedtls_base64_decode(out, cap, n, (const unsigned char *)from, (size_t)(to - from));
     return bad ? AGAIN : OK;
 }
 
-/* Fills the index. Certificates that mbedTLS cannot read are left out. */
-static void index_bundle(struct tls_roots *roots, struct str text)
+/* Those of base, if any, and room for more from this source. */
+static struct tls_roots *new_roots(const struct tls_roots *base, const char *source)
 {
-    size_t used = 0, cap = 0, n, room = text.n; /* base64 only shrinks */
-    roots->der = mem_alloc(room);
-    for (int found; (found = next_block(&text, roots->der + used, room - used, &n)) != ERR;) {
+    struct tls_roots *roots = mem_zalloc(sizeof(*roots));
+    size_t size = (base ? strlen(base->path) + strlen(", ") : 0) + strlen(source) + 1;
+    roots->refs = 1;
+    roots->path = mem_alloc(size);
+    text_fmt(roots->path, size, "%s%s%s", base ? base->path : "", base ? ", " : "", source);
+    if (base) {
+        roots->der = mem_alloc(base->der_len);
+        memcpy(roots->der, base->der, base->der_len);
+        roots->der_len = base->der_len;
+        roots->list = mem_alloc(base->n * sizeof(*base->list));
+        memcpy(roots->list, base->list, base->n * sizeof(*base->list));
+        roots->n = roots->cap = base->n;
+    }
+    return roots;
+}
+
+/* Adds the certificates of a bundle. Those that mbedTLS cannot read are left out. Returns the
+ * place, counted from 1, of the first of these; 0: all can be read. */
+static size_t add_bundle(struct tls_roots *roots, struct str text)
+{
+    size_t n, place = 0, unusable = 0;
+    size_t room = roots->der_len + text.n; /* base64 only shrinks */
+    roots->der = mem_realloc(roots->der, room);
+    for (int found; (found = tls_next_certificate(&text, roots->der + roots->der_len,
+                                                  room - roots->der_len, &n)) != ERR;) {
         mbedtls_x509_crt crt;
         mbedtls_x509_crt_init(&crt);
-        if (found == OK && mbedtls_x509_crt_parse_der_nocopy(&crt, roots->der + used, n) == 0) {
-            if (roots->n == cap) {
-                cap = cap ? 2 * cap : 16;
-                roots->list = mem_realloc(roots->list, cap * sizeof(*roots->list));
+        place++;
+        if (found == OK &&
+            mbedtls_x509_crt_parse_der_nocopy(&crt, roots->der + roots->der_len, n) == 0) {
+            if (roots->n == roots->cap) {
+                roots->cap = roots->cap ? 2 * roots->cap : 16;
+                roots->list = mem_realloc(roots->list, roots->cap * sizeof(*roots->list));
             }
-            roots->list[roots->n++] = (struct root){used, n, name_key(&crt.subject)};
-            used += n;
+            roots->list[roots->n++] = (struct root){roots->der_len, n, name_key(&crt.subject)};
+            roots->der_len += n;
+        } else if (!unusable) {
+            unusable = place;
         }
         mbedtls_x509_crt_free(&crt);
     }
-    roots->der = mem_realloc(roots->der, used);
+    roots->der = mem_realloc(roots->der, roots->der_len);
+    return unusable;
 }
 
 /* The whole file, or NULL and errno. */
@@ -130,10 +157,8 @@ static char *read_file(const char *path, size_t *n)
 
 static struct tls_roots *load(const char *path, char *text, size_t n, struct error *err)
 {
-    struct tls_roots *roots = mem_zalloc(sizeof(*roots));
-    roots->refs = 1;
-    roots->path = mem_strdup(path);
-    index_bundle(roots, (struct str){text, n});
+    struct tls_roots *roots = new_roots(NULL, path);
+    add_bundle(roots, (struct str){text, n});
     free(text);
     if (roots->n == 0) {
         error_set(err, FAIL_CONFIG, "%s: no usable CA certificate (PEM) in it", path);
@@ -166,6 +191,23 @@ struct tls_roots *tls_roots_load(const char *path, struct error *err)
               "no CA certificates found: %s and the other usual places are missing; name a PEM "
               "file with SSL_CERT_FILE or --ca-file",
               usual_places[0]);
+    return NULL;
+}
+
+struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source, struct str pem,
+                                struct error *err)
+{
+    struct tls_roots *roots = new_roots(base, source);
+    size_t before = roots->n, unusable = add_bundle(roots, pem);
+    if (unusable) {
+        error_set(err, FAIL_CONFIG, "%s: certificate %zu in it is no usable CA certificate", source,
+                  unusable);
+    } else if (roots->n == before) {
+        error_set(err, FAIL_CONFIG, "%s: no usable CA certificate (PEM) in it", source);
+    } else {
+        return roots;
+    }
+    tls_roots_unref(roots);
     return NULL;
 }
 

@@ -1,23 +1,13 @@
 /* lib/tls against OpenSSL: tls_peer.py makes certificates and serves, we are the client. */
 #include "lib/tls.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <arpa/inet.h>
-#include <cmocka.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include "lib/mem.h"
 #include "lib/text.h"
-#include "tests/unit/tls_peer.h"
+#include "tests/unit/tls_link.h"
 
 static struct tls_roots *roots;
 
@@ -38,139 +28,6 @@ static int stop_peer(void **state)
     (void)state;
     tls_roots_unref(roots);
     return tls_peer_stop();
-}
-
-/* A connection with a socket under it, or a string. */
-struct link {
-    int fd; /* -1: the server says `script` and then ends */
-    const char *script;
-    size_t chunk; /* recv gives at most so much, then says AGAIN once; 0: no bound */
-    bool hungry;  /* with chunk: it is AGAIN's turn */
-    bool send_fails, recv_fails;
-    size_t sends;
-    bool truncated;
-    struct tls *tls;
-    struct error err;
-};
-
-static int link_send(void *arg, const unsigned char *p, size_t n)
-{
-    struct link *l = arg;
-    l->sends++;
-    assert_true(n > 0);
-    if (l->send_fails) {
-        return ERR;
-    }
-    for (ssize_t sent; l->fd >= 0 && n; p += sent, n -= (size_t)sent) {
-        sent = send(l->fd, p, n, MSG_NOSIGNAL);
-        if (sent < 0) {
-            return ERR;
-        }
-    }
-    return OK;
-}
-
-static int link_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
-{
-    struct link *l = arg;
-    if (l->recv_fails) {
-        return ERR;
-    }
-    if (l->fd < 0) {
-        *got = strnlen(l->script, cap);
-        memcpy(p, l->script, *got);
-        l->script += *got;
-        return OK;
-    }
-    l->hungry = l->chunk && !l->hungry;
-    if (l->hungry) {
-        return AGAIN;
-    }
-    ssize_t n = recv(l->fd, p, l->chunk && l->chunk < cap ? l->chunk : cap, MSG_DONTWAIT);
-    if (n < 0) {
-        return AGAIN;
-    }
-    *got = (size_t)n;
-    return OK;
-}
-
-static void wait_readable(struct link *l)
-{
-    struct pollfd p = {.fd = l->fd, .events = POLLIN};
-    assert_int_equal(1, poll(&p, 1, 20000));
-}
-
-static void link_open(struct link *l, struct tls_client *client)
-{
-    l->tls = tls_new(client, (struct tls_wire){link_send, link_recv, l}, &l->err);
-    assert_non_null(l->tls);
-}
-
-static int link_handshake(struct link *l)
-{
-    bool more = false;
-    for (int steps = 0; steps < 100000; steps++) {
-        int result = tls_handshake(l->tls, &more, &l->err);
-        if (result != AGAIN) {
-            return result;
-        }
-        if (!more) {
-            wait_readable(l);
-        }
-    }
-    fail_msg("the handshake does not end");
-    return ERR;
-}
-
-static int dial_server(const char *server)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons(tls_peer_port(server)),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(0, connect(fd, (struct sockaddr *)&to, sizeof(to)));
-    return fd;
-}
-
-static void link_connect(struct link *l, const char *server, struct tls_client *client)
-{
-    l->fd = dial_server(server);
-    link_open(l, client);
-}
-
-static void link_close(struct link *l)
-{
-    tls_free(l->tls);
-    if (l->fd >= 0) {
-        close(l->fd);
-    }
-}
-
-/* Reads up to the end, or n bytes. Returns what came. */
-static size_t link_read(struct link *l, char *p, size_t n)
-{
-    size_t all = 0, got;
-    while (all < n) {
-        int result = tls_read(l->tls, p + all, n - all, &got, &l->truncated, &l->err);
-        if (result == AGAIN) {
-            wait_readable(l);
-            continue;
-        }
-        if (result != OK) {
-            print_message("%s\n", l->err.text);
-        }
-        assert_int_equal(OK, result);
-        if (got == 0) {
-            break;
-        }
-        all += got;
-    }
-    return all;
-}
-
-static void link_say(struct link *l, const char *text)
-{
-    assert_int_equal(OK, tls_write(l->tls, text, strlen(text), &l->err));
 }
 
 static struct tls_client *client_for(const struct tls_settings *settings)
@@ -503,6 +360,82 @@ static void test_roots(void **state)
     unsetenv("SSL_CERT_FILE");
 }
 
+static struct str text_of(const char *file)
+{
+    static char text[32768];
+    char path[64];
+    tls_peer_path(path, sizeof(path), file);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof(text), f);
+    fclose(f);
+    return (struct str){text, n};
+}
+
+/* New roots trust what both did; those they were made from stay as they are. */
+static void test_roots_added(void **state)
+{
+    (void)state;
+    char path[64];
+    struct error err;
+    struct tls_settings settings = {.host = "mail.test", .check_host = true};
+    struct tls_roots *saved = roots;
+    struct tls_roots *more = tls_roots_add(roots, "additionalCAs", text_of("other.crt"), &err);
+    assert_non_null(more);
+    assert_int_equal(tls_roots_count(more), 2);
+    assert_int_equal(tls_roots_count(roots), 1);
+    tls_peer_path(path, sizeof(path), "ca.crt, additionalCAs");
+    assert_string_equal(tls_roots_path(more), path);
+    refused(&settings, "unknown", FAIL_CERT, "it is not trusted: issuer Other CA is not among");
+    roots = more;
+    accepted(&settings, "unknown");
+    accepted(&settings, "any");
+    refused(&settings, "self", FAIL_CERT, "ca.crt, additionalCAs");
+
+    struct tls_roots *most = tls_roots_add(more, "Secret \"ca\"", text_of("self.crt"), &err);
+    tls_roots_unref(more);
+    assert_int_equal(tls_roots_count(most), 3);
+    roots = most;
+    accepted(&settings, "self");
+    accepted(&settings, "unknown");
+    tls_roots_unref(most);
+
+    roots = tls_roots_add(NULL, "additionalCAs", text_of("ca.crt"), &err);
+    assert_string_equal(tls_roots_path(roots), "additionalCAs");
+    accepted(&settings, "any");
+    tls_roots_unref(roots);
+    roots = saved;
+}
+
+static void test_unusable_roots_added(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *text;
+    } table[] = {
+        {"empty.pem", "additionalCAs: no usable CA certificate (PEM) in it"},
+        {"good.key", "additionalCAs: no usable CA certificate (PEM) in it"},
+        {"junk.pem", "additionalCAs: certificate 1 in it is no usable CA certificate"},
+        {"edclient.crt", "additionalCAs: certificate 1 in it is no usable CA certificate"},
+    };
+    struct error err;
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        assert_null(tls_roots_add(roots, "additionalCAs", text_of(table[i].file), &err));
+        assert_string_equal(err.text, table[i].text);
+        assert_int_equal(err.fail, FAIL_CONFIG);
+    }
+    enum { BEGIN = 27, END = 26 }; /* the lines around a certificate, line end included */
+    size_t first = text_of("chain.crt").n;
+    struct str both = text_of("chain.whole");
+    for (size_t n = BEGIN; n < both.n - END; n += n == first - END ? END + BEGIN : 1) {
+        assert_null(tls_roots_add(roots, "x", (struct str){both.p, n}, &err));
+        assert_string_equal(err.text, n < first
+                                          ? "x: certificate 1 in it is no usable CA certificate"
+                                          : "x: certificate 2 in it is no usable CA certificate");
+    }
+    assert_int_equal(tls_roots_count(roots), 1);
+}
+
 static void test_without_roots(void **state)
 {
     (void)state;
@@ -774,6 +707,8 @@ int main(void)
         cmocka_unit_test(test_chains),
         cmocka_unit_test(test_own_certificate_in_bundle),
         cmocka_unit_test(test_roots),
+        cmocka_unit_test(test_roots_added),
+        cmocka_unit_test(test_unusable_roots_added),
         cmocka_unit_test(test_without_roots),
         cmocka_unit_test(test_bad_settings),
         cmocka_unit_test(test_ends),

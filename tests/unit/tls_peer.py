@@ -1,8 +1,9 @@
 """TLS servers for unit tests: makes certificates in DIR, then serves until its input ends.
 
 Prints one line "NAME PORT" per server and "ready". A client says with its first line what it wants:
-ECHO n, SEND n, CLOSE (after one byte, with close_notify), DROP (after one byte, without), INFO, or
-GET, the first of many HTTP requests; each is told how many there have been.
+ECHO n, SEND n, CLOSE (after one byte, with close_notify), DROP (after one byte, without), INFO, WHO
+(its own common name), or GET, the first of many HTTP requests; each is told how many there have
+been.
 """
 
 import contextlib
@@ -30,14 +31,17 @@ def make_ca(directory: Path, name: str, subject: str) -> None:
             "-subj", subject, "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
 
 
-def make_cert(directory: Path, name: str, extensions: str, ca: str = "ca", key: str = "ec",
+def make_cert(directory: Path, name: str, extensions: str, ca: str = "ca", key: str = "P-256",
               subject: str = "/CN=mail.test", dates: tuple[str, str] = ("", "")) -> None:  # fmt: skip
-    """A certificate signed by `ca`; dates are YYYYMMDD000000Z, empty: valid now."""
+    """A certificate signed by `ca`.
+
+    key: a curve, the bits of RSA, or another kind; dates are YYYYMMDD000000Z, empty: valid now.
+    """
     if "basicConstraints" not in extensions:
         extensions += "\nbasicConstraints=CA:FALSE"
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    if key != "ec":
-        kind = ["-newkey", f"rsa:{key}"]
+    kind = ["-newkey", f"rsa:{key}" if key.isdecimal() else key]
+    if key.startswith("P-"):
+        kind = ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{key}"]
     openssl(directory, "req", "-new", *kind, "-nodes", "-keyout", f"{name}.key",
             "-out", f"{name}.csr", "-subj", subject)  # fmt: skip
     (directory / f"{name}.ext").write_text(f"{extensions}\n")
@@ -51,6 +55,23 @@ def make_cert(directory: Path, name: str, extensions: str, ca: str = "ca", key: 
             "-out", f"{name}.crt", "-cert", f"{ca}.crt", "-keyfile", f"{ca}.key",
             "-extfile", f"{name}.ext", *(["-startdate", start] if start else []),
             *(["-enddate", end] if end else ["-days", "20"]))  # fmt: skip
+
+
+def make_clients(directory: Path) -> None:
+    """Certificates that clients show, and their keys in every notation."""
+    for name, key in ("ec", "P-256"), ("ec384", "P-384"), ("rsa", "2048"), ("ed", "ed25519"):
+        make_cert(directory, f"{name}client", "", key=key, subject=f"/CN={name} client")
+    make_cert(directory, "stranger", "", ca="other", subject="/CN=stranger")
+    make_cert(directory, "deepclient", "", ca="middle", subject="/CN=deep client")
+    files = ("deepclient.crt", "middle.crt", "ca.crt")
+    whole = "".join((directory / name).read_text() for name in files)
+    (directory / "deepclient.whole").write_text(whole)
+    openssl(directory, "ec", "-in", "ecclient.key", "-out", "ecclient.sec1")
+    openssl(directory, "rsa", "-in", "rsaclient.key", "-traditional", "-out", "rsaclient.pkcs1")
+    openssl(directory, "pkcs8", "-topk8", "-in", "ecclient.key", "-passout", "pass:x",
+            "-out", "ecclient.locked")  # fmt: skip
+    openssl(directory, "rsa", "-in", "rsaclient.key", "-traditional", "-aes128",
+            "-passout", "pass:x", "-out", "rsaclient.locked")  # fmt: skip
 
 
 def make_all(directory: Path) -> None:
@@ -70,6 +91,7 @@ def make_all(directory: Path) -> None:
     make_cert(directory, "chain", GOOD, ca="middle")
     make_cert(directory, "old", between, subject="/CN=Old CA", dates=OLD)
     make_cert(directory, "oldchain", GOOD, ca="old")
+    make_clients(directory)
     for name, issuer in ("chain", "middle"), ("oldchain", "old"):
         alone, above = directory / f"{name}.crt", directory / f"{issuer}.crt"
         (directory / f"{name}.whole").write_text(alone.read_text() + above.read_text())
@@ -107,6 +129,9 @@ def serve(connection: ssl.SSLSocket) -> None:
             stream.write(random.Random(int(argument)).randbytes(int(argument)))
         case "INFO":
             stream.write(f"{connection.version()} {int(connection.session_reused)}\n".encode())
+        case "WHO":
+            names = dict(part[0] for part in connection.getpeercert()["subject"])
+            stream.write(f"{names['commonName']}\n".encode())
         case "GET":
             serve_http(stream)
         case "CLOSE" | "DROP":
@@ -148,6 +173,7 @@ def start(directory: Path, name: str, cert: str, low: ssl.TLSVersion, high: ssl.
             context.set_ecdh_curve(curve)
     if want_client:
         context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(directory / "ca.crt")
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=accept_all, args=(context, listener), daemon=True).start()
     print(name, listener.getsockname()[1], flush=True)
