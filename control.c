@@ -227,11 +227,16 @@ bool resource_managed(const struct resource *r)
            (s && container_of(s, struct space, stored)->labelled);
 }
 
-void resource_wake_namesakes(struct resource *r)
+static void wake_named(struct control *c, const char *name)
 {
-    for (struct map_entry *e = map_find(&r->control->by_name, r->name); e; e = map_find_next(e)) {
+    for (struct map_entry *e = map_find(&c->by_name, name); e; e = map_find_next(e)) {
         resource_wake(container_of(e, struct resource, by_name));
     }
+}
+
+void resource_wake_namesakes(struct resource *r)
+{
+    wake_named(r->control, r->name);
 }
 
 void control_count_unsettled(struct control *c, int change)
@@ -312,11 +317,11 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     count_port(c, &held->service, -1);
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
+    wake_named(c, held->service.name); /* who waits for it */
     service_clear(&held->service);
     free(held->key);
     free(held);
     policies_look(c->policies, r);
-    resource_wake_namesakes(r);
     if (port && c->port_services[port]) {
         wake_port(c, port);
     }

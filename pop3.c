@@ -249,7 +249,8 @@ static int open_listener(const union addr *at, struct error *err)
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (sys->bind(fd, &at->sa, addr_len(at)) < 0 || sys->listen(fd, BACKLOG) < 0) {
-        error_set(err, errno == EADDRINUSE ? FAIL_LIMIT : FAIL_CONFIG, "%s: %s", addr_text(at).s,
+        bool of_port = errno == EADDRINUSE || errno == EACCES;
+        error_set(err, of_port ? FAIL_LIMIT : FAIL_CONFIG, "%s: %s", addr_text(at).s,
                   strerror(errno));
         sys->close(fd);
         return ERR;

@@ -50,7 +50,7 @@ struct pop3_target {
 };
 
 /* Opens a listener at an address (port 0: any). NULL and *err when it cannot listen: FAIL_LIMIT
- * when the port is taken, FAIL_CONFIG when the address is not ours. */
+ * when the port is taken, or not for us; FAIL_CONFIG when the address is not ours. */
 struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, const union addr *at,
                          struct error *err);
 
