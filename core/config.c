@@ -72,7 +72,8 @@ static bool is_container(struct json_value v)
     return json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY;
 }
 
-/* A value as JSON has it, or what it is. */
+/* A value as JSON has it, or what it is. Not for what stands where an object belongs, or is too
+ * long: it may be a key that somebody pasted. */
 static const char *show(struct reader *r, struct json_value v)
 {
     return is_container(v) ? json_type_name(json_type(v))
@@ -92,7 +93,7 @@ static struct json_value at(struct reader *r, const struct place *place, const c
         if (json_given(v) && json_type(v) != JSON_OBJECT) {
             int before = part.p > path ? (int)(part.p - path) - 1 : 0;
             complain(r, "%s%s%.*s is %s; it must be an object", place->name, before ? "." : "",
-                     before, path, show(r, v));
+                     before, path, json_type_name(json_type(v)));
             return (struct json_value){0};
         }
         text_fmt(name, sizeof(name), "%.*s", STR_ARG(part));
@@ -116,8 +117,8 @@ static char *string_at(struct reader *r, const struct place *place, const char *
     if (!text) {
         complain(r, "%s.%s is %s; it must be a string", place->name, path, show(r, v));
     } else if (n > 0) {
-        complain(r, "%s.%s is %s; it must be one line of at most %d octets", place->name, path,
-                 show(r, v), CONFIG_NAME_MAX);
+        complain(r, "%s.%s has %zu octets; it must be one line of at most %d", place->name, path, n,
+                 CONFIG_NAME_MAX);
     }
     free(text);
     return NULL;
@@ -319,7 +320,7 @@ static void read_instances(struct reader *r, const char *home)
         struct place place = {.value = v};
         text_fmt(place.name, sizeof(place.name), "spec.%s[%zu]", path, n);
         if (json_type(v) != JSON_OBJECT) {
-            complain(r, "%s is %s; it must be an object", place.name, show(r, v));
+            complain(r, "%s is %s; it must be an object", place.name, json_type_name(json_type(v)));
         } else if (n < CONFIG_INSTANCES_MAX) {
             read_instance(r, &place, home);
         }

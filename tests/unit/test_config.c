@@ -276,7 +276,7 @@ static void test_complaints(void **state)
 {
     (void)state;
     static const char *const rows[][2] = {
-        {"'config':7", "spec.config is 7; it must be an object."},
+        {"'config':7", "spec.config is a number; it must be an object."},
         {"'config':{'integration':[]}",
          "spec.config.integration is an array; it must be an object."},
         {"'config':{'tenantMode':'Shared'}",
@@ -314,7 +314,7 @@ static void test_complaints(void **state)
         {"'compliance':{'fipsModeEnabled':1}",
          "spec.compliance.fipsModeEnabled is 1; it must be true or false."},
         {INSTANCES("{}"), SERVICE ".instances is an object; it must be an array."},
-        {INSTANCES("[7]"), SERVICE ".instances[0] is 7; it must be an object."},
+        {INSTANCES("[7]"), SERVICE ".instances[0] is a number; it must be an object."},
         {INSTANCES("[{}]"),
          SERVICE ".instances[0]: Destination service instance name should be provided."},
         {INSTANCES("[{'name':'','serviceCredentials':{}}]"),
@@ -322,7 +322,7 @@ static void test_complaints(void **state)
         {INSTANCES("[{'name':7,'serviceCredentials':{}}]"),
          SERVICE ".instances[0].name is 7; it must be a string."},
         {INSTANCES("[{'name':'a\\nb','serviceCredentials':{}}]"),
-         SERVICE ".instances[0].name is \"a\\nb\"; it must be one line of at most 253 octets."},
+         SERVICE ".instances[0].name has 3 octets; it must be one line of at most 253."},
         {INSTANCES("[{'name':'a'}]"),
          SERVICE ".instances[0]: secretName should be provided for destination service instance: "
                  "\"a\"."},
@@ -330,7 +330,7 @@ static void test_complaints(void **state)
          SERVICE ".instances[0]: secretName should be provided for destination service instance: "
                  "\"a\"."},
         {INSTANCES("[{'name':'a','serviceCredentials':'s'}]"),
-         SERVICE ".instances[0].serviceCredentials is \"s\"; it must be an object."},
+         SERVICE ".instances[0].serviceCredentials is a string; it must be an object."},
         {INSTANCES("[{'name':'a','serviceCredentials':{'secretName':'A,b'}}]"),
          SERVICE ".instances[0].serviceCredentials.secretName is \"A,b\"; it must be a name of "
                  "lower-case letters, digits, '-' and '.'."},
@@ -360,7 +360,7 @@ static void test_complaints(void **state)
     assert_null(parse("7"));
     assert_string_equal(remarks.complaints[0], "it is 7; a TransparentProxy is an object.");
     assert_null(parse("{'spec':'x'}"));
-    assert_string_equal(remarks.complaints[0], "spec is \"x\"; it must be an object.");
+    assert_string_equal(remarks.complaints[0], "spec is a string; it must be an object.");
     if (remarks.n_complaints != 1) {
         fail_msg("%s", remarks.complaints[1]);
     }
@@ -423,7 +423,7 @@ static void test_long_values(void **state)
 
     text_fmt(spec, sizeof(spec), INSTANCES("[{'name':'%.254s'}]"), name);
     assert_null(from_spec(spec));
-    assert_non_null(strstr(remarks.complaints[0], "one line of at most 253 octets."));
+    assert_non_null(strstr(remarks.complaints[0], "one line of at most 253."));
     text_fmt(spec, sizeof(spec), INSTANCES("[{'name':'%.253s','serviceCredentials':{}}]"), name);
     config_free(good(spec));
 }
