@@ -312,6 +312,10 @@ void pop3_metrics(const struct pop3 *pop3, struct buf *out)
                    "Logins refused without asking the mail server, which had just refused the same "
                    "credentials.",
                    stats->fast_refusals);
+    metric_counter(out, "tproxy_mail_token_renewals_total",
+                   "Access tokens that a mail server refused and that were renewed for one more "
+                   "login.",
+                   stats->renewals);
     metric_head(out, "tproxy_login_seconds", METRIC_HISTOGRAM,
                 "Time from the client's first need to the mail server's +OK.");
     metric_histogram(out, "tproxy_login_seconds", NULL, &stats->latency);

@@ -6,12 +6,17 @@
  *      |          core/pop3_proto           |  a login or a mailbox command
  *      |                                    v
  *      |  login complete                 BACKEND_BUSY: find -> dial -> TLS -> core/pop3_login
- *      |------------> WAIT_LOGIN ---.       |                                     |
+ *      |------------> WAIT_LOGIN ---.       |      ^                        |     |
+ *      |                            |       |      '-- a cached token is ---'     |
+ *      |                            |       |          refused, the first time    |
  *      |  mailbox command           |       v                                     v
  *      '------------> WAIT_MAILBOX -+--> BACKEND_READY                     BACKEND_FAILED
  *                                   |       |                                     |
  *                                   |       v                                     v
  *                                   '--> relay until one side ends     -ERR, then WAIT_NOTHING
+ *
+ * Where clients say who they are (POP3_TOKEN_LOGIN) the backend's side begins with the complete
+ * login.
  *
  * Callbacks note what has happened and call step(), which alone decides. */
 #include "session.h"
@@ -36,11 +41,6 @@
 #include "lib/tls.h"
 #include "target.h"
 
-/* How long refused credentials are not shown to the backend again: doubles from one refusal to the
- * next. */
-#define REFUSED_FIRST SECONDS(5)
-#define REFUSED_MOST SECONDS(60)
-
 /* Lines of a client that are answered at a time. */
 enum { LINES_MOST = 16 };
 
@@ -60,11 +60,14 @@ static_assert(ARRAY_LEN(backend_names) == BACKEND_FAILED + 1, "every state has i
 struct attempt {
     struct dest_request *request;
     struct token *token; /* to log in with; NULL: the destination's password */
+    struct credential shown;
     struct dial *dial;
     struct pop3_login login;
     int64_t started;
     bool login_started;
-    bool refused; /* by the backend's last reply */
+    bool refused;            /* by the backend's last reply */
+    bool renewed;            /* the token is the second one */
+    unsigned refused_before; /* how often the first one has been */
     struct error err;
 };
 
@@ -80,6 +83,7 @@ struct session {
     union addr peer;
     int64_t started;
     struct pop3_client dialogue;
+    struct sasl_credentials *credentials; /* NULL: the client's do not count, or no longer */
     enum wait wait : 8;
     enum backend_state state : 8;
     unsigned char failures;
@@ -150,6 +154,15 @@ static void free_session(struct task *t)
     free(s);
 }
 
+static void drop_credentials(struct session *s)
+{
+    if (s->credentials) {
+        sasl_wipe(s->credentials);
+        free(s->credentials);
+        s->credentials = NULL;
+    }
+}
+
 static void drop_attempt(struct session *s)
 {
     if (!s->attempt) {
@@ -186,6 +199,7 @@ static void session_end(struct session *s, const char *result)
         relay_free(s->relay);
     }
     drop_backend(s);
+    drop_credentials(s);
     conn_linger(s->client);
     list_remove(&s->link);
     target->sessions--;
@@ -219,31 +233,79 @@ static void backend_failed(struct session *s, const struct error *err)
     set_state(s, BACKEND_FAILED);
 }
 
-/* The backend has refused the credentials: the next sessions are told so without asking it again,
- * for accounts get locked. */
-static void remember_refusal(struct session *s)
+static void find_destination(struct session *s);
+
+/* May another token take the place of a refused one? Of one that was just made for this login there
+ * is no better one, and a code gives only one. */
+static bool may_renew(const struct session *s)
 {
-    struct mailbox *m = s->mailbox;
-    int64_t pause = REFUSED_FIRST << (m->refusals < 4 ? m->refusals : 4);
-    m->refusals++;
-    m->refused_until =
-        loop_now(s->target->pop3->loop) + (pause < REFUSED_MOST ? pause : REFUSED_MOST);
-    free(m->refusal);
-    m->refusal = mem_strdup(s->attempt->login.err.text);
-    token_unref(m->refused_token);
-    m->refused_token = s->attempt->token ? token_ref(s->attempt->token) : NULL;
+    const struct attempt *a = s->attempt;
+    enum mail_auth auth = s->mailbox->dest->auth;
+    return (auth == AUTH_CLIENT_CREDENTIALS || auth == AUTH_REFRESH_TOKEN) && a->token &&
+           !a->renewed && a->token->received < a->started;
 }
 
+static struct dest_user client_user(const struct session *s)
+{
+    return (struct dest_user){s->credentials->user, &s->credentials->secret};
+}
+
+/* One more login, on a new connection, with a token that is not from a cache. */
+static void renew(struct session *s, unsigned refused_before)
+{
+    struct attempt *a = s->attempt;
+    struct dest_user user;
+    session_log(s, LOG_INFO, "the mail server refuses the token: another one is asked for");
+    s->target->pop3->stats.renewals++;
+    if (s->credentials) {
+        user = client_user(s);
+    }
+    dest_refused(s->target->source, &s->target->ref, s->credentials ? &user : NULL, a->token);
+    conn_close(s->backend);
+    s->backend = NULL;
+    token_unref(a->token);
+    a->token = NULL;
+    pop3_login_wipe(&a->login);
+    a->login = (struct pop3_login){0};
+    a->login_started = false;
+    a->renewed = true;
+    a->refused_before = refused_before;
+    find_destination(s);
+}
+
+/* The backend has refused the credentials: the next sessions are told so without asking it again,
+ * for accounts get locked. */
+static void credentials_refused(struct session *s)
+{
+    struct attempt *a = s->attempt;
+    bool final = !may_renew(s);
+    unsigned count = refusals_add(&s->mailbox->refusals, &a->shown, a->refused_before, final,
+                                  loop_now(s->target->pop3->loop), a->login.err.text);
+    if (final) {
+        a->refused = true;
+        backend_failed(s, &a->login.err);
+    } else {
+        renew(s, count);
+    }
+}
+
+/* False: the backend is to be asked. */
 static bool refuse_at_once(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
-    int64_t left = s->mailbox->refused_until - loop_now(pop3->loop);
-    if (left <= 0 || s->mailbox->refused_token != s->attempt->token) {
+    int64_t now = loop_now(pop3->loop);
+    struct refusal *r = refusals_find(&s->mailbox->refusals, &s->attempt->shown, now);
+    if (!r) {
         return false;
     }
+    if (!r->final && may_renew(s)) {
+        renew(s, r->count);
+        return true;
+    }
+    r->final = true; /* also when the new token is the old one again */
     struct error err;
-    error_set(&err, FAIL_AUTH, "%s (it is not asked again for %lld s)", s->mailbox->refusal,
-              (long long)(left + SECONDS(1) - 1) / SECONDS(1));
+    error_set(&err, FAIL_AUTH, "%s (it is not asked again for %lld s)", r->text,
+              (long long)(r->until - now + SECONDS(1) - 1) / SECONDS(1));
     pop3->stats.fast_refusals++;
     backend_failed(s, &err);
     return true;
@@ -296,7 +358,7 @@ static void logged_in(struct session *s)
     struct pop3_stats *stats = &target->pop3->stats;
     int64_t took = loop_now(target->pop3->loop) - s->attempt->started;
     s->mailbox->memory = s->attempt->login.memory;
-    s->mailbox->refusals = 0;
+    refusals_drop(&s->mailbox->refusals, &s->attempt->shown);
     if (s->attempt->login.stls_refused) {
         session_log(s, LOG_WARN,
                     "the mail server does not do STLS: going on in clear text "
@@ -324,11 +386,12 @@ static void follow(struct session *s, enum pop3_login_next next)
         logged_in(s);
         break;
     case POP3_NEXT_FAIL:
-        s->attempt->refused = true;
         if (login->err.fail == FAIL_AUTH) {
-            remember_refusal(s);
+            credentials_refused(s);
+        } else {
+            s->attempt->refused = true;
+            backend_failed(s, &login->err);
         }
-        backend_failed(s, &login->err);
         break;
     }
 }
@@ -337,7 +400,8 @@ static void backend_lines(struct session *s)
 {
     struct str line;
     size_t octets;
-    while (s->state == BACKEND_BUSY && s->attempt->login.state != POP3_LOGIN_HANDSHAKE) {
+    while (s->state == BACKEND_BUSY && s->backend &&
+           s->attempt->login.state != POP3_LOGIN_HANDSHAKE) {
         int rc = conn_line(s->backend, POP3_BACKEND_LINE_MAX, &line, &octets);
         if (rc == AGAIN) {
             return;
@@ -362,8 +426,9 @@ static void start_login(struct session *s)
         return; /* another session's login was refused while we dialled */
     }
     a->login_started = true;
-    pop3_login_init(&a->login, s->mailbox->dest, a->token ? &a->token->value : NULL,
-                    &s->mailbox->memory, s->target->pop3->installation_id, conn_is_tls(s->backend));
+    pop3_login_init(&a->login, s->mailbox->dest, s->credentials ? s->credentials->user : NULL,
+                    a->token ? &a->token->value : NULL, &s->mailbox->memory,
+                    s->target->pop3->installation_id, conn_is_tls(s->backend));
     expect_answer(s);
     backend_lines(s);
 }
@@ -463,10 +528,40 @@ static void dial_backend(struct session *s)
     s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
 }
 
-/* NULL: not known yet. */
 static enum pop3_login_kind login_kind(const struct destination *dest)
 {
-    return dest && dest->auth == AUTH_NONE ? POP3_OWN_LOGIN : POP3_ANY_LOGIN;
+    switch (dest->auth) {
+    case AUTH_NONE:
+        return POP3_OWN_LOGIN;
+    case AUTH_REFRESH_TOKEN:
+    case AUTH_AUTHORIZATION_CODE:
+        return POP3_TOKEN_LOGIN;
+    case AUTH_BASIC:
+    case AUTH_CLIENT_CREDENTIALS:
+        break;
+    }
+    return POP3_ANY_LOGIN;
+}
+
+static void note_user(struct session *s)
+{
+    char ours[128], theirs[128];
+    const char *user = s->mailbox->dest->user;
+    if (s->credentials && user[0] && strcmp(user, s->credentials->user) != 0) {
+        session_log(s, LOG_INFO, "the client logs in as %s, though mail.user is %s",
+                    text_printable(theirs, sizeof(theirs), str_of(s->credentials->user)),
+                    text_printable(ours, sizeof(ours), str_of(user)));
+    }
+}
+
+/* What will be shown to the mail server. */
+static struct credential credential(const struct session *s)
+{
+    const struct destination *dest = s->mailbox->dest;
+    const struct token *token = s->attempt->token;
+    const struct secret *secret = token ? &token->value : &dest->password;
+    return credential_of(s->credentials ? s->credentials->user : dest->user,
+                         (struct str){secret->p, secret->n});
 }
 
 static void on_found(const struct dest_answer *answer, void *arg)
@@ -488,6 +583,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
         backend_failed(s, &more);
     } else if (login_kind(dest) != s->dialogue.kind) {
         struct error changed;
+        target_adopt(s->target, dest);
         error_set(&changed, FAIL_REMOTE, "its Authentication has just changed: connect again");
         backend_failed(s, &changed);
     } else {
@@ -495,11 +591,24 @@ static void on_found(const struct dest_answer *answer, void *arg)
         mailbox_unref(s->mailbox);
         s->mailbox = mailbox_ref(s->target->mailbox);
         s->attempt->token = answer->token ? token_ref(answer->token) : NULL;
+        s->attempt->shown = credential(s);
+        note_user(s);
         if (!refuse_at_once(s)) {
             dial_backend(s);
         }
     }
     step(s);
+}
+
+static void find_destination(struct session *s)
+{
+    struct dest_handler handler = {.done = on_found, .arg = s};
+    struct dest_user user;
+    if (s->credentials) {
+        user = client_user(s);
+    }
+    s->attempt->request = dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN,
+                                    s->credentials ? &user : NULL, handler);
 }
 
 static void start_attempt(struct session *s)
@@ -508,9 +617,7 @@ static void start_attempt(struct session *s)
     s->attempt = mem_zalloc(sizeof(*s->attempt));
     s->attempt->started = loop_now(s->target->pop3->loop);
     set_state(s, BACKEND_BUSY);
-    struct dest_handler handler = {.done = on_found, .arg = s};
-    s->attempt->request =
-        dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN, NULL, handler);
+    find_destination(s);
 }
 
 /* ---- client ---- */
@@ -594,6 +701,9 @@ static void tell_failure(struct session *s)
     s->wait = WAIT_NOTHING;
     s->failed = s->attempt->err.fail;
     drop_backend(s);
+    if (s->credentials) {
+        sasl_wipe(s->credentials);
+    }
     set_state(s, BACKEND_NONE);
     if (++s->failures == POP3_LOGIN_FAILURES) {
         session_end(s, fail_name(s->failed));
@@ -625,6 +735,7 @@ static void start_relay(struct session *s)
         conn_write(s->client, reply, n);
     }
     drop_attempt(s);
+    drop_credentials(s);
     struct relay_handler handler = {.ended = on_relay_end, .arg = s};
     s->relay = relay_start(pop3->loop, s->client, s->backend, pop3->config.idle_timeout, handler);
 }
@@ -725,8 +836,12 @@ void session_start(struct target *target, int fd, const union addr *client)
     list_append(&target->members, &s->link);
     target->sessions++;
     pop3->sessions++;
-    pop3_client_init(&s->dialogue, login_kind(target->mailbox ? target->mailbox->dest : NULL),
-                     NULL);
+    enum pop3_login_kind kind =
+        target->mailbox ? login_kind(target->mailbox->dest) : POP3_ANY_LOGIN;
+    if (kind == POP3_TOKEN_LOGIN) {
+        s->credentials = mem_zalloc(sizeof(*s->credentials));
+    }
+    pop3_client_init(&s->dialogue, kind, s->credentials);
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 
     char space[POP3_REPLY_MAX];

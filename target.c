@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "core/destination.h"
-#include "core/token.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
 
@@ -44,8 +43,7 @@ void mailbox_unref(struct mailbox *mailbox)
     if (mailbox && --mailbox->refs == 0) {
         destination_unref(mailbox->dest);
         tls_client_unref(mailbox->tls);
-        token_unref(mailbox->refused_token);
-        free(mailbox->refusal);
+        refusals_clear(&mailbox->refusals);
         free(mailbox);
     }
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/pop3_login.h"
+#include "core/refusals.h"
 #include "dest_source.h"
 #include "lib/fail.h"
 #include "lib/list.h"
@@ -23,6 +24,7 @@ struct pop3_stats {
     uint64_t accepted, refused;
     uint64_t logins[FAIL_COUNT];    /* by result; FAIL_NONE: logged in */
     uint64_t fast_refusals;         /* logins refused without asking the backend again */
+    uint64_t renewals;              /* tokens that were refused, for which another was asked */
     uint64_t foreign;               /* clients that spoke something else than POP3 */
     uint64_t to_client, to_backend; /* bytes of ended sessions */
     uint64_t tls_full, tls_resumed;
@@ -50,10 +52,7 @@ struct mailbox {
     const struct destination *dest;
     struct pop3_memory memory;
     struct tls_client *tls; /* made when first needed */
-    int64_t refused_until;  /* credentials that were refused are not shown to the server before */
-    struct token *refused_token; /* which; NULL: the password */
-    unsigned refusals;
-    char *refusal; /* in words; NULL: there was none */
+    struct refusals refusals;
 };
 
 struct mailbox *mailbox_ref(struct mailbox *mailbox);

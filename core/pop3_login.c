@@ -56,12 +56,16 @@ const char *pop3_login_awaited(const struct pop3_login *login)
     return awaited[login->state];
 }
 
-void pop3_login_init(struct pop3_login *login, const struct destination *dest,
+void pop3_login_init(struct pop3_login *login, const struct destination *dest, const char *user,
                      const struct secret *token, const struct pop3_memory *memory,
                      const char *own_id, bool secure)
 {
-    *login = (struct pop3_login){
-        .dest = dest, .token = token, .own_id = own_id, .memory = *memory, .secure = secure};
+    *login = (struct pop3_login){.dest = dest,
+                                 .user = user ? user : dest->user,
+                                 .token = token,
+                                 .own_id = own_id,
+                                 .memory = *memory,
+                                 .secure = secure};
     buf_init(&login->out, OUT_MAX);
 }
 
@@ -125,7 +129,7 @@ static enum pop3_login_next start_apop(struct pop3_login *login)
     char line[DESTINATION_USER_MAX + 40];
     char digest[DIGEST_MD5_HEX_SIZE];
     digest_md5_hex(digest, parts, ARRAY_LEN(parts));
-    text_fmt(line, sizeof(line), "%s %s", login->dest->user, digest);
+    text_fmt(line, sizeof(line), "%s %s", login->user, digest);
     return send_parts(login, POP3_LOGIN_APOP, "APOP ", line);
 }
 
@@ -135,9 +139,9 @@ static enum pop3_login_next send_plain(struct pop3_login *login, bool message_on
     const struct destination *dest = login->dest;
     char message[DESTINATION_USER_MAX + DESTINATION_PASSWORD_MAX + 3];
     char base64[TEXT_BASE64_SIZE(sizeof(message))];
-    size_t user = strlen(dest->user), n = 0;
+    size_t user = strlen(login->user), n = 0;
     message[n++] = '\0'; /* no authorization id: some backends refuse even an equal one */
-    memcpy(message + n, dest->user, user);
+    memcpy(message + n, login->user, user);
     n += user;
     message[n++] = '\0';
     memcpy(message + n, dest->password.p, dest->password.n);
@@ -157,11 +161,11 @@ static enum pop3_login_next send_plain(struct pop3_login *login, bool message_on
 }
 
 /* The message of XOAUTH2: user=U ^A auth=Bearer T ^A ^A. */
-static char *xoauth2_message(const struct destination *dest, const struct secret *token, size_t *n)
+static char *xoauth2_message(const char *user, const struct secret *token, size_t *n)
 {
-    size_t cap = strlen(dest->user) + token->n + sizeof("user=\1auth=Bearer \1\1");
+    size_t cap = strlen(user) + token->n + sizeof("user=\1auth=Bearer \1\1");
     char *message = mem_alloc(cap);
-    size_t length = text_fmt(message, cap, "user=%s\1auth=Bearer %s\1\1", dest->user, token->p);
+    size_t length = text_fmt(message, cap, "user=%s\1auth=Bearer %s\1\1", user, token->p);
     char *base64 = mem_alloc(TEXT_BASE64_SIZE(length));
     *n = text_base64(base64, message, length);
     mem_wipe(message, cap);
@@ -172,7 +176,7 @@ static char *xoauth2_message(const struct destination *dest, const struct secret
 static enum pop3_login_next send_xoauth2(struct pop3_login *login, bool message_only)
 {
     size_t n;
-    char *base64 = xoauth2_message(login->dest, login->token, &n);
+    char *base64 = xoauth2_message(login->user, login->token, &n);
     bool one_line =
         !login->dest->xoauth2_two_lines && strlen("AUTH XOAUTH2 \r\n") + n <= POP3_COMMAND_MAX;
     enum pop3_login_next next;
@@ -209,7 +213,7 @@ static enum pop3_login_next authenticate(struct pop3_login *login)
     for (size_t i = 0; i < login->dest->n_mechanisms; i++) {
         switch (login->dest->mechanisms[i]) {
         case MECH_USER_PASS:
-            return send_parts(login, POP3_LOGIN_USER, "USER ", login->dest->user);
+            return send_parts(login, POP3_LOGIN_USER, "USER ", login->user);
         case MECH_APOP:
             if (login->timestamp[0]) {
                 return start_apop(login);
@@ -270,48 +274,25 @@ enum pop3_login_next pop3_login_secured(struct pop3_login *login)
 
 /* ---- replies ---- */
 
+/* From this length on a word that we sent is base64, unless it is a name. */
+enum { CODED_LEAST = 12 };
+
 /* A server that repeats what it was sent must not make us show it to clients or write it to the
- * log. Shorter secrets than this are part of ordinary words. */
-enum { SECRET_LEAST = 4, CODED_LEAST = 12 };
-
-static void hide(char *text, const struct secret *secret)
-{
-    if (!secret || secret->n < SECRET_LEAST) {
-        return;
-    }
-    char *at;
-    while ((at = memmem(text, strlen(text), secret->p, secret->n))) {
-        memset(at, '*', secret->n);
-        text = at + secret->n;
-    }
-}
-
-/* Masks every word that begins like `coded`: a server may repeat a part of a long one, and what it
- * repeats may have been cut. */
-static void hide_word(char *text, struct str coded)
-{
-    if (coded.n < CODED_LEAST) {
-        return;
-    }
-    while ((text = memmem(text, strlen(text), coded.p, CODED_LEAST))) {
-        while (*text && *text != ' ') {
-            *text++ = '*';
-        }
-    }
-}
-
+ * log. */
 static void hide_secrets(const struct pop3_login *login, char *text)
 {
-    hide(text, &login->dest->password);
-    hide(text, login->token);
-    if (login->token && login->token->p) {
-        hide_word(text, (struct str){login->token->p, login->token->n});
+    const struct secret *password = &login->dest->password, *token = login->token;
+    text_conceal(text, (struct str){password->p, password->n});
+    if (token) {
+        text_conceal(text, (struct str){token->p, token->n});
     }
-    /* A long word that we sent is base64, unless it is a name. */
     bool name = login->state == POP3_LOGIN_USER || login->state == POP3_LOGIN_APOP;
     struct str sent = buf_str(&login->out);
     while (!name && sent.n) {
-        hide_word(text, str_word(&sent));
+        struct str word = str_word(&sent);
+        if (word.n >= CODED_LEAST) {
+            text_conceal(text, word);
+        }
     }
 }
 

@@ -61,6 +61,7 @@ enum pop3_login_next {
 /* One login. Wipe it with pop3_login_wipe. */
 struct pop3_login {
     const struct destination *dest; /* the caller's */
+    const char *user;               /* the caller's, or the destination's */
     const struct secret *token;     /* the caller's; for XOAUTH2 */
     const char *own_id;             /* the caller's; a greeting that carries it is our own */
     struct pop3_memory memory;      /* with what this login has learned */
@@ -76,8 +77,9 @@ struct pop3_login {
     struct error err;
 };
 
-/* Starts with the wait for the greeting. secure: TLS stands already (pop3s). */
-void pop3_login_init(struct pop3_login *login, const struct destination *dest,
+/* Starts with the wait for the greeting. user: who logs in; NULL: the destination's. secure: TLS
+ * stands already (pop3s). */
+void pop3_login_init(struct pop3_login *login, const struct destination *dest, const char *user,
                      const struct secret *token, const struct pop3_memory *memory,
                      const char *own_id, bool secure);
 

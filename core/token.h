@@ -16,7 +16,8 @@ enum { TOKEN_MAX = 16 * 1024 };
 struct token {
     unsigned refs;
     struct secret value; /* one line of printable ASCII */
-    int64_t expires;     /* on the monotonic clock, counted from its receipt */
+    int64_t received;    /* when, on the monotonic clock; set by who received it */
+    int64_t expires;     /* likewise, counted from its receipt */
 };
 
 /* A copy of the text with one reference; NULL and *err (FAIL_TOKEN) when it is empty, too long, or

@@ -33,6 +33,7 @@ struct world {
     char properties[PROPERTIES][2][VALUE_MAX];
     size_t n_properties;
     const struct destination *dest;
+    const char *user; /* who logs in, if not the destination's */
     struct secret token;
     struct pop3_memory memory;
     char own_id[64];
@@ -83,7 +84,7 @@ static void start(struct world *w)
     }
     properties_free(properties);
     json_free(doc);
-    pop3_login_init(&w->login, w->dest, &w->token, &w->memory, w->own_id,
+    pop3_login_init(&w->login, w->dest, w->user, &w->token, &w->memory, w->own_id,
                     w->dest->tls == TLS_IMPLICIT);
     w->next = POP3_NEXT_LINE;
 }
@@ -474,7 +475,7 @@ static void test_largest_credentials(void **state)
                                    .n_mechanisms = 1};
         struct pop3_memory memory = {.clear = {.known = true, .plain = true}};
         struct pop3_login login;
-        pop3_login_init(&login, &dest, NULL, &memory, "", false);
+        pop3_login_init(&login, &dest, NULL, NULL, &memory, "", false);
         assert_int_equal(pop3_login_line(&login, str_of("+OK <1@x>")), POP3_NEXT_LINE);
         if (mechanisms[i] != MECH_APOP) {
             struct str go_on = str_of(mechanisms[i] == MECH_PLAIN ? "+" : "+OK");
@@ -484,6 +485,26 @@ static void test_largest_credentials(void **state)
         assert_int_equal(pop3_login_line(&login, str_of("+OK")), POP3_NEXT_DONE);
         pop3_login_wipe(&login);
     }
+}
+
+/* Whoever the client says it is logs in, whatever the destination says. */
+static void test_user_of_the_client(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    set_property(&w, "Authentication", "OAuth2RefreshToken");
+    set_property(&w, "mail.pop3.disablecapa", "true");
+    w.user = "bob";
+    start(&w);
+    assert_int_equal(server(&w, "+OK hi"), POP3_NEXT_LINE);
+    assert_int_equal(server(&w, "+ "), POP3_NEXT_LINE);
+    static const char message[] = "user=bob\1auth=Bearer ya29.token\1\1";
+    char base64[TEXT_BASE64_SIZE(sizeof(message))];
+    text_base64(base64, message, strlen(message));
+    struct str out = buf_str(&w.login.out);
+    assert_true(memmem(out.p, out.n, base64, strlen(base64)) != NULL);
+    finish(&w);
 }
 
 static void test_token_too_long(void **state)
@@ -562,8 +583,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_reply),         cmocka_unit_test(test_one_line_bound),
-        cmocka_unit_test(test_largest_credentials), cmocka_unit_test(test_token_too_long),
-        cmocka_unit_test(test_capa_without_end),    cmocka_unit_test(test_wild_lines),
+        cmocka_unit_test(test_largest_credentials), cmocka_unit_test(test_user_of_the_client),
+        cmocka_unit_test(test_token_too_long),      cmocka_unit_test(test_capa_without_end),
+        cmocka_unit_test(test_wild_lines),
     };
     struct CMUnitTest transcripts[TRANSCRIPTS] = {0};
     struct dirent **entries;
