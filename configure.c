@@ -53,9 +53,10 @@ struct configuration {
 
 /* ---- instances ---- */
 
-static void say_problem(struct instance *in, const char *fmt, ...) printf_like(2, 3);
+/* False: it is known already. */
+static bool set_problem(struct instance *in, const char *fmt, ...) printf_like(2, 3);
 
-static void say_problem(struct instance *in, const char *fmt, ...)
+static bool set_problem(struct instance *in, const char *fmt, ...)
 {
     char text[FAIL_TEXT_MAX + 512];
     va_list ap;
@@ -63,9 +64,13 @@ static void say_problem(struct instance *in, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     text_sanitize(text);
+    if (in->problem && strcmp(in->problem, text) == 0) {
+        return false;
+    }
     free(in->problem);
     in->problem = mem_strdup(text);
     log_line(LOG_WARN, "control", "instance %s: %s", in->name, text);
+    return true;
 }
 
 /* Its key has changed, or what is wrong with it. */
@@ -98,9 +103,10 @@ static void on_secret(struct json_value object, void *arg)
     const struct service_key *key = service_key_from_secret(object, in->secret.key, &err);
     in->seen = true;
     if (!key) {
-        say_problem(in, "Secret \"%s\" in namespace \"%s\": %s", in->secret.name,
-                    in->secret.namespace, err.text);
-        instance_changed(in);
+        if (set_problem(in, "Secret \"%s\" in namespace \"%s\": %s", in->secret.name,
+                        in->secret.namespace, err.text)) {
+            instance_changed(in);
+        }
         return;
     }
     bool news = in->problem || !in->key || !service_key_equal(in->key, key);
@@ -116,20 +122,17 @@ static void on_secret(struct json_value object, void *arg)
     }
 }
 
-static void drop_key(struct instance *in)
-{
-    service_key_unref(in->key);
-    in->key = NULL;
-    instance_changed(in);
-}
-
 static void on_secret_gone(struct json_value object, void *arg)
 {
     struct instance *in = arg;
     (void)object;
-    say_problem(in, "Secret with name \"%s\" not found in namespace: \"%s\".", in->secret.name,
-                in->secret.namespace);
-    drop_key(in);
+    bool news = set_problem(in, "Secret with name \"%s\" not found in namespace: \"%s\".",
+                            in->secret.name, in->secret.namespace);
+    service_key_unref(in->key);
+    in->key = NULL;
+    if (news) {
+        instance_changed(in);
+    }
 }
 
 static void on_secret_listed(enum cluster_presence presence, void *arg)
@@ -138,11 +141,12 @@ static void on_secret_listed(enum cluster_presence presence, void *arg)
     bool first = !in->listed;
     in->listed = true;
     if (presence == CLUSTER_FORBIDDEN) {
-        say_problem(in,
-                    "Secret \"%s\" in namespace \"%s\" may not be read: a Role in that namespace "
-                    "has to grant get, list and watch on it (docs/install.md)",
-                    in->secret.name, in->secret.namespace);
-        instance_changed(in);
+        if (set_problem(in,
+                        "Secret \"%s\" in namespace \"%s\" may not be read: a Role in that "
+                        "namespace has to grant get, list and watch on it (docs/install.md)",
+                        in->secret.name, in->secret.namespace)) {
+            instance_changed(in);
+        }
     } else if (presence == CLUSTER_PRESENT && !in->seen) {
         on_secret_gone((struct json_value){0}, in);
     }
@@ -152,15 +156,20 @@ static void on_secret_listed(enum cluster_presence presence, void *arg)
     }
 }
 
-static void instance_free(struct instance *in)
+static void unfollow_secret(struct instance *in)
 {
     cluster_unwatch(in->configuration->control->parts.cluster, in->watch);
-    list_remove(&in->link);
-    service_key_unref(in->key);
-    free(in->name);
     free(in->secret.namespace);
     free(in->secret.name);
     free(in->secret.key);
+}
+
+static void instance_free(struct instance *in)
+{
+    unfollow_secret(in);
+    list_remove(&in->link);
+    service_key_unref(in->key);
+    free(in->name);
     free(in->problem);
     free(in);
 }
@@ -182,15 +191,12 @@ static bool same_secret(const struct config_secret *a, const struct config_secre
            strcmp(a->key, b->key) == 0;
 }
 
-static void add_instance(struct configuration *conf, const struct config_instance *wanted)
+static void follow_secret(struct instance *in, const struct config_secret *secret)
 {
-    struct instance *in = mem_zalloc(sizeof(*in));
-    in->configuration = conf;
-    in->name = mem_strdup(wanted->name);
-    in->secret = (struct config_secret){.namespace = mem_strdup(wanted->credentials.namespace),
-                                        .name = mem_strdup(wanted->credentials.name),
-                                        .key = mem_strdup(wanted->credentials.key)};
-    list_append(&conf->instances, &in->link);
+    in->secret = (struct config_secret){.namespace = mem_strdup(secret->namespace),
+                                        .name = mem_strdup(secret->name),
+                                        .key = mem_strdup(secret->key)};
+    in->listed = false;
     struct cluster_selection selection = {
         .kind = &kind_secret, .namespace = in->secret.namespace, .name = in->secret.name};
     struct cluster_watch_handler handler = {.listing = on_secret_listing,
@@ -198,7 +204,16 @@ static void add_instance(struct configuration *conf, const struct config_instanc
                                             .gone = on_secret_gone,
                                             .listed = on_secret_listed,
                                             .arg = in};
-    in->watch = cluster_watch(conf->control->parts.cluster, &selection, handler);
+    in->watch = cluster_watch(in->configuration->control->parts.cluster, &selection, handler);
+}
+
+static void add_instance(struct configuration *conf, const struct config_instance *wanted)
+{
+    struct instance *in = mem_zalloc(sizeof(*in));
+    in->configuration = conf;
+    in->name = mem_strdup(wanted->name);
+    list_append(&conf->instances, &in->link);
+    follow_secret(in, &wanted->credentials);
 }
 
 static const struct config_instance *wanted_instance(const struct config *config, const char *name)
@@ -211,16 +226,19 @@ static const struct config_instance *wanted_instance(const struct config *config
     return NULL;
 }
 
-/* Those that stay as they are keep their watch and their key. */
+/* Those that stay keep their key, at least until another Secret of theirs has been read. */
 static void set_instances(struct configuration *conf)
 {
     const struct config *config = conf->config;
     LIST_EACH (it, &conf->instances) {
         struct instance *in = container_of(it, struct instance, link);
         const struct config_instance *wanted = wanted_instance(config, in->name);
-        if (!wanted || !same_secret(&wanted->credentials, &in->secret)) {
+        if (!wanted) {
             dest_set_instance(conf->control->parts.dest, in->name, NULL, NULL);
             instance_free(in);
+        } else if (!same_secret(&wanted->credentials, &in->secret)) {
+            unfollow_secret(in);
+            follow_secret(in, &wanted->credentials);
         }
     }
     for (size_t i = 0; i < config->n_instances; i++) {
