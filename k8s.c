@@ -151,6 +151,15 @@ static void note_failure(struct k8s *k8s, enum k8s_failure failure, const struct
     }
 }
 
+/* Not even the API server gets our token into the log, or into a condition. */
+void k8s_conceal(struct k8s *k8s, struct k8s_refusal *refusal)
+{
+    if (k8s->credentials) {
+        const struct secret *token = k8s_token(k8s->credentials, loop_now(k8s->loop));
+        text_conceal(refusal->err.text, (struct str){token->p, token->n});
+    }
+}
+
 bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
                    const struct http_answer *answer, const struct error *err,
                    struct k8s_refusal *refusal)
@@ -166,6 +175,7 @@ bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
     }
     if (answer) {
         k8s_refusal_of_answer(refusal, answer->head->status, answer->body);
+        k8s_conceal(k8s, refusal);
         int64_t retry_after = http_retry_after(answer->head);
         if (retry_after) {
             refusal->retry_after =

@@ -79,6 +79,9 @@ bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
                    const struct http_answer *answer, const struct error *err,
                    struct k8s_refusal *refusal);
 
+/* Masks our token where the server's words repeat it. k8s_succeeded does so. */
+void k8s_conceal(struct k8s *k8s, struct k8s_refusal *refusal);
+
 /* How long to wait after so many failures before this one, and after what the server asks for. */
 int64_t k8s_delay(unsigned failures, int64_t retry_after);
 

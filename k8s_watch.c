@@ -469,6 +469,7 @@ static void take_event(struct cluster_watch *w, const struct k8s_event *event)
         http_cancel(w->call);
         w->call = NULL;
         k8s_refusal_of_status(&why, event->object);
+        k8s_conceal(w->k8s, &why);
         watch_failed(w, &why);
         return;
     }

@@ -181,6 +181,20 @@ void text_sanitize(char *s)
 static const char base64_digits[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+void text_conceal(char *text, struct str secret)
+{
+    enum { LEAST = 4, PART = 12 };
+    size_t n = strlen(text), part = secret.n < PART ? secret.n : PART, end = 0;
+    for (size_t i = 0; i < n && secret.n >= LEAST; i++) {
+        if (i + part <= n && memmem(secret.p, secret.n, text + i, part)) {
+            end = i + part;
+        }
+        if (i < end) {
+            text[i] = '*';
+        }
+    }
+}
+
 size_t text_base64(char *out, const void *in, size_t n)
 {
     const unsigned char *p = in;

@@ -65,6 +65,11 @@ bool text_has_control(struct str s);
 /* Replaces control bytes by spaces, in place. */
 void text_sanitize(char *s);
 
+/* Masks, for somebody else's words that may repeat what they were told, whatever the text has in
+ * common with a secret: all of a short one, every part of a dozen octets of a long one. One of less
+ * than 4 octets could be a part of any word and is left. */
+void text_conceal(char *text, struct str secret);
+
 /* Bytes needed for the base64 form of n bytes, with padding and NUL (RFC 4648 section 4). */
 #define TEXT_BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
 

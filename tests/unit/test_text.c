@@ -240,6 +240,39 @@ static void test_base64(void **state)
     }
 }
 
+static void test_conceal(void **state)
+{
+    (void)state;
+    static const char secret[] = "0123456789abcdefghij";
+    static const struct {
+        size_t secret; /* so many octets of it */
+        const char *text, *shown;
+    } rows[] = {
+        {20, "", ""},
+        {20, "0123456789abcdefghij", "********************"},
+        {20, "<0123456789abcdefghij>0123456789abcdefghij",
+         "<********************>********************"},
+        {20, "cut 0123456789abcd...", "cut **************..."},
+        {20, "end 89abcdefghij", "end ************"},
+        {20, "middle 56789abcdefghi!", "middle **************!"},
+        {20, "0123456789a 9abcdefghij", "0123456789a 9abcdefghij"}, /* eleven of each */
+        {20, "0123456789ab456789abcdef", "************************"},
+        {11, "0123456789a", "***********"},
+        {11, "0123456789 123456789a", "0123456789 123456789a"},
+        {4, "01230123 012 3", "******** 012 3"},
+        {3, "012", "012"},
+        {0, "text", "text"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[64];
+        struct str part = exact_copy(secret, rows[i].secret);
+        text_fmt(text, sizeof(text), "%s", rows[i].text);
+        text_conceal(text, part);
+        assert_string_equal(text, rows[i].shown);
+        free((char *)part.p);
+    }
+}
+
 static void test_unbase64_refuses(void **state)
 {
     (void)state;
@@ -290,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_printable),
         cmocka_unit_test(test_control),
         cmocka_unit_test(test_sanitize),
+        cmocka_unit_test(test_conceal),
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_unbase64_refuses),
         cmocka_unit_test(test_base64_round_trips),
