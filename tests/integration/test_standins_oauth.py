@@ -1,4 +1,4 @@
-"""The OAuth server has what the tests ask of one: users' refresh tokens and codes, tenants with hosts
+"""The OAuth server has what tests ask of one: users' refresh tokens and codes, tenants with hosts
 of their own, and clients that show certificates."""
 
 import base64
@@ -211,8 +211,8 @@ def test_users_are_of_one_tenant(oauth):
 def test_hosts_file(oauth, directory):
     oauth.tenant("acme")
     lines = hosts_file(directory, *oauth.host_names("nobody")).read_text().splitlines()
-    assert "127.0.0.1 acme.auth.test" in lines
-    assert "127.0.0.1 nobody.auth.cert.test" in lines
+    assert "127.0.0.1 acme.authentication.test" in lines
+    assert "127.0.0.1 nobody.authentication.cert.test" in lines
 
 
 # --- certificates ---

@@ -11,7 +11,12 @@ import trustme
 GOOD_NAMES = ("localhost", "127.0.0.1", "pop.test")
 
 # Those of the OAuth server's tenants, with and without certificates of clients, and of the others.
-SERVICE_NAMES = ("*.auth.test", "*.auth.cert.test", "*.accounts.ondemand.com", "*.services.test")
+SERVICE_NAMES = (
+    "*.authentication.test",
+    "*.authentication.cert.test",
+    "*.accounts.ondemand.com",
+    "*.services.test",
+)
 
 
 @dataclass

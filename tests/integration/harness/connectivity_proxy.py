@@ -98,7 +98,7 @@ class ConnectivityProxy(Server):
     def expose(
         self, host: str, port: int, address: Address, tenant: str = PROVIDER, location: str = ""
     ) -> None:
-        """Lets the Cloud Connector of the tenant at this location show a server as a virtual host."""
+        """Lets the tenant's Cloud Connector at this location show a server as a virtual host."""
         self._exposed.setdefault((tenant, location), {})[host.lower(), port] = address
 
     def where(self, tenant: str, location: str, host: str, port: int) -> Address | int:
@@ -200,7 +200,6 @@ class _Dialogue(socketserver.BaseRequestHandler):
                 self.tunnel.tenant = PROVIDER
             backend = self._connect()
         except _Over:
-            self.owner.tunnels.add(self.tunnel)
             self._finish()
             return
         with backend:
@@ -254,7 +253,6 @@ class _Dialogue(socketserver.BaseRequestHandler):
             self._refuse(UNREACHABLE)
         tunnel.reply = OPEN
         greeting = backend.recv(65536) if self.owner.with_greeting else b""
-        self.owner.tunnels.add(tunnel)
         self._say("connect", reply(OPEN, self.owner.bound) + greeting, True)
         return backend
 
@@ -273,12 +271,16 @@ class _Dialogue(socketserver.BaseRequestHandler):
         while len(data) < length:
             more = self.request.recv(length - len(data))
             if not more:
+                self.owner.tunnels.add(self.tunnel)
                 raise _Over
             data += more
         return data
 
     def _say(self, step: str, proper: bytes, goes_on: bool) -> None:
         said = self.owner.replies.get(step, proper)
+        goes_on = goes_on and step not in self.owner.replies
+        if step == "connect" or not goes_on:
+            self.owner.tunnels.add(self.tunnel)
         if callable(said):
             said(self)
         elif self.owner.in_pieces:
@@ -286,7 +288,7 @@ class _Dialogue(socketserver.BaseRequestHandler):
                 self.request.sendall(bytes([byte]))
         else:
             self.request.sendall(said)
-        if step in self.owner.replies or not goes_on:
+        if not goes_on:
             raise _Over
 
     def _finish(self) -> None:

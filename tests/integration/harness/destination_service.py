@@ -28,13 +28,13 @@ SECRET_PROPERTIES = ("mail.password", "Password", "clientSecret", "tokenServiceP
 class Level:
     """A place where things lie under their names. They may change at any time."""
 
-    subaccount: str
-    instance: str | None = None
+    subaccount_id: str
+    instance_id: str | None = None
     destinations: dict[str, Properties] = field(default_factory=dict)
     fragments: dict[str, Properties] = field(default_factory=dict)
 
     def owner(self) -> dict[str, str | None]:
-        return {"SubaccountId": self.subaccount, "InstanceId": self.instance}
+        return {"SubaccountId": self.subaccount_id, "InstanceId": self.instance_id}
 
 
 class Subaccount:
@@ -83,7 +83,7 @@ class DestinationService(HttpServer):
         self._trust = trust
         self._subaccounts: dict[str, Subaccount] = {}  # by their subdomains
         provider = self.tenant(PROVIDER)
-        self.subaccount = provider.subaccount.subaccount
+        self.subaccount = provider.subaccount.subaccount_id
         self.destinations = provider.destinations
         self.fragments = provider.fragments
         self.instance_destinations = provider.instance.destinations
@@ -98,33 +98,29 @@ class DestinationService(HttpServer):
     def service_key(
         self, kind: str = "binding-secret", by_name: bool = False, **options
     ) -> dict[str, str]:
-        """A new one, as the service broker hands it out. kind: or "x509", or "ias". by_name: see
-        OAuthServer.credentials; those with certificates always are. options: those of the client."""
+        """A new one, as the service broker hands it out. kind: or "x509" or "ias". by_name: see
+        OAuthServer.credentials; with certificates it always is. options: those of the client."""
         if kind == "binding-secret":
             client = self._oauth.client(AUDIENCE, **options)
         else:
             client = self._oauth.certified_client(AUDIENCE, bound=kind == "ias", **options)
-        return self._key(client.id, kind, by_name or kind != "binding-secret")
-
-    def renewed(self, key: dict[str, str]) -> dict[str, str]:
-        """The same with another secret or certificate. The one that it had is refused from now on."""
-        client = self._oauth.renew(self._oauth.clients[key["clientid"]])
-        fields = self._oauth.credentials(client)
-        return {**key, **{name: fields[name] for name in ROTATED if name in key}}
-
-    def _key(self, client_id: str, kind: str, by_name: bool) -> dict[str, str]:
-        fields = self._oauth.credentials(self._oauth.clients[client_id], by_name)
+        fields = self._oauth.credentials(client, by_name or kind != "binding-secret")
         if kind != "ias":
             return {**fields, "uri": self.url, "instanceid": self.instance}
-        kept = {name: fields[name] for name in ("clientid", "certificate", "key")}
         return {
-            **kept,
+            **{name: fields[name] for name in ("clientid", "certificate", "key")},
             "url": self._oauth.ias_url,
             "app_tid": fields["tenantid"],
             "credential-type": "X509_GENERATED",
             "uri": f"https://{HOST}:{self.mutual_port}",
             "instanceid": self.instance,
         }
+
+    def renewed(self, key: dict[str, str]) -> dict[str, str]:
+        """The same with another secret or certificate. The one in it is refused from now on."""
+        client = self._oauth.renew(self._oauth.clients[key["clientid"]])
+        fields = self._oauth.credentials(client)
+        return {**key, **{name: fields[name] for name in ROTATED if name in key}}
 
     # --- what was asked ---
 
@@ -134,8 +130,7 @@ class DestinationService(HttpServer):
         return [
             request
             for request in self.requests.all()
-            if urllib.parse.unquote(request.path) == FIND + name
-            and _wants_tokens(request) == with_tokens
+            if _asked_for(request)[0] == name and _wants_tokens(request) == with_tokens
         ]
 
     # --- answers ---
@@ -167,7 +162,7 @@ class DestinationService(HttpServer):
 
     def _find(self, request: Request, tenant: str) -> Response:
         """The instance's own destination hides one of the subaccount."""
-        name = urllib.parse.unquote(request.path.removeprefix(FIND))
+        name, _ = _asked_for(request)
         own = self._subaccounts[tenant]
         place = own.instance if name in own.instance.destinations else own.subaccount
         fragments = [(fragment, place) for fragment in _fragment_names(request)]
@@ -175,7 +170,7 @@ class DestinationService(HttpServer):
         return Response.json(200, {"owner": place.owner(), **found})
 
     def _consume(self, request: Request, tenant: str) -> Response:
-        name, level = _at_level(urllib.parse.unquote(request.path.removeprefix(CONSUME)))
+        name, level = _asked_for(request)
         place = self._place(tenant, level)
         fragments = []
         for each in _fragment_names(request):
@@ -275,6 +270,14 @@ def _check_binding(claims: dict, request: Request) -> None:
         digest = hashlib.sha256(request.certificate or b"").digest()
         if claims["cnf"]["x5t#S256"] != base64.urlsafe_b64encode(digest).decode().rstrip("="):
             raise jwt.InvalidTokenError("this is not the certificate of the token")
+
+
+def _asked_for(request: Request) -> tuple[str, str]:
+    """The name and, if the request has to say it, the level of a destination."""
+    path = urllib.parse.unquote(request.path)
+    if path.startswith(CONSUME):
+        return _at_level(path.removeprefix(CONSUME))
+    return path.removeprefix(FIND), ""
 
 
 def _fragment_names(request: Request) -> list[str]:

@@ -31,8 +31,8 @@ def fetch(
     limit: int | None = None,
     address: tuple[str, int] | None = None,
 ) -> Answer:
-    """Without any proxy that this machine may have. Names of stand-ins are its own; address: another
-    place for the host. tls: instead of what this machine trusts."""
+    """Without any proxy that this machine may have. Names of stand-ins are its own. address: where
+    the host really is. tls: instead of what this machine trusts."""
     url = urllib.parse.urlsplit(url)
     port = url.port or {"http": 80, "https": 443}[url.scheme]
     connection = http.client.HTTPConnection(url.hostname, port)

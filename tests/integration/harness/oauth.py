@@ -1,8 +1,8 @@
 """A real OAuth server (oidc-provider) behind a front that counts its requests and can fail.
 
-Each tenant has a host of its own there, as with SAP's XSUAA: http://TENANT.auth.test and, for clients
-that show a certificate, https://TENANT.auth.cert.test. Without any of these names one speaks with the
-provider's tenant. At IAS_HOST it is a server of SAP's Cloud Identity Services (IAS)."""
+Each tenant has a host of its own there, as with SAP's XSUAA: http://TENANT.authentication.test and,
+for clients that show a certificate, https://TENANT.authentication.cert.test. By any other name it
+is the provider's, and at IAS_HOST one of SAP's Cloud Identity Services (IAS)."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
 from harness.certs import Certificates, ClientCertificate
-from harness.http_client import fetch
+from harness.http_client import Answer, fetch
 from harness.http_server import HttpServer, Request, Response
 from harness.secret_registry import Secrets
 from harness.tproxy import ROOT
@@ -33,10 +33,9 @@ from harness.util import PATIENCE
 TOKEN_PATH = "/oauth/token"
 IAS_TOKEN_PATH = "/oauth2/token"
 IAS_HOST = "tproxy-tests.accounts.ondemand.com"
-COMMON_HOST = "auth.test"  # the tenant goes before it
-CERTIFICATE_HOST = "auth.cert.test"
+COMMON_HOST = "authentication.test"  # the tenant goes before it
+CERTIFICATE_HOST = "authentication.cert.test"
 PROVIDER = "provider-subdomain"
-PASSED_ON = ("accept", "authorization", "content-type")
 UNKNOWN_TENANT = b"<!doctype html><html><title>HTTP Status 404</title><h1>Not Found</h1></html>"
 NOT_SUBSCRIBED = {"error": "unauthorized", "error_description": "Bad credentials"}
 STANDINS = Path(os.environ.get("TPROXY_STANDINS", ROOT / "build/standins"))
@@ -176,7 +175,7 @@ class OAuthServer(HttpServer):
         """A new one, if there is none of that name."""
         return self._tenants.setdefault(subdomain, Tenant(subdomain, str(uuid.uuid4())))
 
-    def tenant_with(self, id: str) -> Tenant | None:
+    def tenant_with(self, id: str | None) -> Tenant | None:
         return next((tenant for tenant in self._tenants.values() if tenant.id == id), None)
 
     def url_of(self, tenant: str, certificate: bool = False) -> str:
@@ -229,12 +228,11 @@ class OAuthServer(HttpServer):
             "token_endpoint_auth_method": "tls_client_auth",
             "tls_client_certificate_bound_access_tokens": bound,
         }
-        client.certificate = self._certificates.client()
         return self.renew(client)
 
     def renew(self, client: Client) -> Client:
         """Gives it another secret or certificate. The one that it had is refused from now on."""
-        if client.certificate:
+        if client.metadata["token_endpoint_auth_method"] == "tls_client_auth":
             client.certificate = self._certificates.client()
             self._secrets.add(client.certificate.key.splitlines()[1])
             client.metadata["tls_client_auth_subject_dn"] = client.certificate.name
@@ -254,7 +252,7 @@ class OAuthServer(HttpServer):
         fields = {
             "clientid": client.id,
             "url": self.url_of(PROVIDER) if by_name else self.url,
-            "uaadomain": COMMON_HOST,
+            "uaadomain": f"{COMMON_HOST}:{self.port}",
             "identityzone": PROVIDER,
             "tenantid": self.tenant(PROVIDER).id,
             "tenantmode": "dedicated",
@@ -338,39 +336,38 @@ class OAuthServer(HttpServer):
         client = self.clients.get(_client_id(request))
         if client and not tenant.subscribed:
             return Response.json(401, NOT_SUBSCRIBED)
-        ias = _host(request) == IAS_HOST
-        path = TOKEN_PATH if ias and request.path == IAS_TOKEN_PATH else request.path
-        headers = {
-            name: value for name, value in request.headers.items() if name.lower() in PASSED_ON
-        }
-        headers["x-tenant"] = tenant.subdomain
-        headers["x-issuer"] = f"https://{IAS_HOST}" if ias else self.url_of(tenant.subdomain)
-        headers["x-claims"] = json.dumps(_claims(tenant, client, ias))
-        if request.certificate:
-            headers["x-client-certificate"] = base64.b64encode(request.certificate).decode()
-        answer = fetch(
-            f"http://127.0.0.1:{self._provider.port}{path}",
-            request.method,
-            request.body or None,
-            headers,
-        )
-        if answer.status == 200 and path == TOKEN_PATH:
-            found = answer.json()
-            for name in ("access_token", "refresh_token"):
-                if name in found:
-                    self._secrets.add(found[name])
+        answer = self._ask_provider(request, tenant, client)
+        if answer.status == 200 and request.method == "POST":
+            for name, value in answer.json().items():
+                if name in ("access_token", "refresh_token"):
+                    self._secrets.add(value)
         kept = ("Content-Type", "Cache-Control", "WWW-Authenticate")
         headers = {name: answer.headers[name] for name in kept if name in answer.headers}
         return Response(answer.status, answer.body, headers)
+
+    def _ask_provider(self, request: Request, tenant: Tenant, client: Client | None) -> Answer:
+        """See tests/standins/oauth_server.mjs."""
+        ias = _host(request) == IAS_HOST
+        path = TOKEN_PATH if ias and request.path == IAS_TOKEN_PATH else request.path
+        url = f"http://127.0.0.1:{self._provider.port}{path}"
+        passed_on = ("accept", "authorization", "content-type")
+        headers = {
+            **{name: value for name, value in request.headers.items() if name.lower() in passed_on},
+            "x-tenant": tenant.subdomain,
+            "x-issuer": f"https://{IAS_HOST}" if ias else self.url_of(tenant.subdomain),
+            "x-claims": json.dumps(_claims(tenant, client, ias)),
+        }
+        if request.certificate:
+            headers["x-client-certificate"] = base64.b64encode(request.certificate).decode()
+        return fetch(url, request.method, request.body or None, headers)
 
     def _tenant_asked(self, request: Request) -> Tenant | None:
         host = _host(request)
         tenant, _, domain = host.partition(".")
         if domain in (COMMON_HOST, CERTIFICATE_HOST):
             return self._tenants.get(tenant)
-        if host in (COMMON_HOST, CERTIFICATE_HOST):
-            return None
-        return self.tenant_with(request.headers.get("X-zid", self.tenant(PROVIDER).id))
+        zone = None if host in (COMMON_HOST, CERTIFICATE_HOST) else self.tenant(PROVIDER).id
+        return self.tenant_with(request.headers.get("X-zid", zone))
 
     def _scheme(self) -> str:
         return "https" if self._tls else "http"
