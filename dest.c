@@ -453,7 +453,8 @@ static void ask_service(struct lookup *l)
         not_asked(l, &err);
         return;
     }
-    l->origin = http_origin_use(dest->origins, &url, dest->connect_timeout, &err);
+    const struct http_way way = {.connect_timeout = dest->connect_timeout};
+    l->origin = http_origin_use(dest->origins, &url, &way, &err);
     if (!l->origin) {
         not_asked(l, &err);
         return;

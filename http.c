@@ -40,6 +40,7 @@ struct http {
     struct loop *loop;
     struct dns *dns;
     struct tls_client *tls;
+    struct dial_via *via; /* NULL: straight */
     char *host, *authority;
     uint16_t port;
     int64_t connect_timeout;
@@ -207,7 +208,8 @@ static void dial(struct connection *c)
     struct dial_to to = {.host = http->host,
                          .port = http->port,
                          .allow_local = true,
-                         .timeout = http->connect_timeout};
+                         .timeout = http->connect_timeout,
+                         .via = http->via};
     c->phase = PHASE_DIAL;
     c->due = loop_now(http->loop) + http->connect_timeout;
     c->dial = dial_start(http->loop, http->dns, &to, (struct dial_handler){on_dialled, c});
@@ -535,6 +537,7 @@ struct http *http_new(struct loop *loop, struct dns *dns, const struct http_sett
     http->loop = loop;
     http->dns = dns;
     http->tls = settings->tls ? tls_client_ref(settings->tls) : NULL;
+    http->via = settings->via ? dial_via_copy(settings->via) : NULL;
     http->host = mem_strdup(settings->host);
     http->authority = mem_strdup(settings->authority);
     http->port = settings->port;
@@ -560,6 +563,7 @@ void http_free(struct http *http)
     drop_idle(http);
     assert(http->connection_count == 0 && http->waiting_count == 0);
     tls_client_unref(http->tls);
+    dial_via_free(http->via);
     free(http->host);
     free(http->authority);
     free(http);

@@ -14,6 +14,7 @@
 #include "lib/fail.h"
 #include "lib/text.h"
 
+struct dial_via;
 struct dns;
 struct http;
 struct http_call;
@@ -27,10 +28,11 @@ enum { HTTP_WAITING_MAX = 4096 };
 struct http_settings {
     const char *host; /* name or address, IPv6 without brackets; loopback too */
     uint16_t port;
-    const char *authority;   /* what the field Host says; names the server in errors */
-    struct tls_client *tls;  /* NULL: clear text */
-    size_t max_connections;  /* at a time, at least 1; calls beyond wait their turn */
-    int64_t connect_timeout; /* name, TCP and TLS together, microseconds */
+    const char *authority;      /* what the field Host says; names the server in errors */
+    struct tls_client *tls;     /* NULL: clear text */
+    size_t max_connections;     /* at a time, at least 1; calls beyond wait their turn */
+    int64_t connect_timeout;    /* name, TCP and TLS together, microseconds */
+    const struct dial_via *via; /* NULL: straight */
 };
 
 /* Loop and resolver stay the caller's. */

@@ -5,8 +5,11 @@
 #include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "http.h"
+#include "lib/dial.h"
+#include "lib/digest.h"
 #include "lib/list.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -22,7 +25,8 @@ struct http_origin {
     bool https;
     char *host;
     uint16_t port;
-    int64_t connect_timeout;
+    unsigned char way[DIGEST_SHA256_SIZE]; /* it holds secrets */
+    bool stale;                            /* made for roots that are not trusted any more */
 };
 
 struct http_origins {
@@ -72,26 +76,68 @@ static void on_trim(struct task *t)
     struct http_origins *origins = container_of(t, struct http_origins, trim);
     LIST_EACH (it, &origins->oldest_first) {
         struct http_origin *o = container_of(it, struct http_origin, link);
-        if (origins->count > HTTP_ORIGINS_MAX && o->users == 0) {
+        if ((o->stale || origins->count > HTTP_ORIGINS_MAX) && o->users == 0) {
             origin_free(o);
         }
     }
 }
 
-static bool is_origin(const struct http_origin *o, const struct http_url *url,
-                      int64_t connect_timeout)
+void http_origins_set_roots(struct http_origins *origins, struct tls_roots *roots)
 {
-    return o->https == url->https && o->port == url->port && str_ieq(url->host, o->host) &&
-           o->connect_timeout == connect_timeout;
+    struct tls_roots *old = origins->roots;
+    origins->roots = roots ? tls_roots_ref(roots) : NULL;
+    tls_roots_unref(old);
+    LIST_EACH (it, &origins->oldest_first) {
+        container_of(it, struct http_origin, link)->stale = true;
+    }
+    loop_soon(origins->loop, &origins->trim, on_trim);
+}
+
+static struct str part_of(const char *text)
+{
+    return str_of(text ? text : "");
+}
+
+static struct str part_of_secret(const struct secret *secret)
+{
+    return secret && secret->p ? (struct str){secret->p, secret->n} : str_of("");
+}
+
+static void way_digest(unsigned char digest[DIGEST_SHA256_SIZE], const struct http_way *way)
+{
+    static const struct dial_via straight;
+    const struct dial_via *via = way->via ? way->via : &straight;
+    char head[200];
+    struct str parts[] = {
+        {head, 0},
+        part_of(via->host),
+        part_of(via->location),
+        part_of_secret(via->token),
+        part_of(way->certificate),
+        part_of_secret(way->key),
+    };
+    /* The lengths say where each part ends. */
+    parts[0].n = text_fmt(head, sizeof(head), "%lld %u %lld %d %zu %zu %zu %zu ",
+                          (long long)way->connect_timeout, via->port, (long long)via->timeout,
+                          via->token != NULL, parts[1].n, parts[2].n, parts[3].n, parts[4].n);
+    digest_sha256(digest, parts, ARRAY_LEN(parts));
+}
+
+static bool is_origin(const struct http_origin *o, const struct http_url *url,
+                      const unsigned char way[DIGEST_SHA256_SIZE])
+{
+    return !o->stale && o->https == url->https && o->port == url->port &&
+           str_ieq(url->host, o->host) && memcmp(o->way, way, DIGEST_SHA256_SIZE) == 0;
 }
 
 static struct http_origin *origin_new(struct http_origins *origins, const struct http_url *url,
-                                      int64_t connect_timeout, struct error *err)
+                                      const struct http_way *way, struct error *err)
 {
     struct tls_client *tls = NULL;
     char *host = mem_strndup(url->host.p, url->host.n);
     if (url->https) {
-        struct tls_settings settings = {.host = host, .check_host = true};
+        struct tls_settings settings = {
+            .host = host, .check_host = true, .certificate = way->certificate, .key = way->key};
         tls = tls_client_new(origins->roots, &settings, err);
         if (!tls) {
             free(host);
@@ -110,7 +156,8 @@ static struct http_origin *origin_new(struct http_origins *origins, const struct
         .authority = authority,
         .tls = tls,
         .max_connections = HTTP_ORIGIN_CONNECTIONS,
-        .connect_timeout = connect_timeout,
+        .connect_timeout = way->connect_timeout,
+        .via = way->via,
     };
     struct http_origin *o = mem_zalloc(sizeof(*o));
     *o = (struct http_origin){
@@ -119,8 +166,8 @@ static struct http_origin *origin_new(struct http_origins *origins, const struct
         .https = url->https,
         .host = host,
         .port = url->port,
-        .connect_timeout = connect_timeout,
     };
+    way_digest(o->way, way);
     list_init(&o->link);
     tls_client_unref(tls);
     free(authority);
@@ -131,18 +178,20 @@ static struct http_origin *origin_new(struct http_origins *origins, const struct
 }
 
 struct http_origin *http_origin_use(struct http_origins *origins, const struct http_url *url,
-                                    int64_t connect_timeout, struct error *err)
+                                    const struct http_way *way, struct error *err)
 {
     struct http_origin *o = NULL;
+    unsigned char digest[DIGEST_SHA256_SIZE];
+    way_digest(digest, way);
     LIST_EACH (it, &origins->oldest_first) {
         struct http_origin *other = container_of(it, struct http_origin, link);
-        if (is_origin(other, url, connect_timeout)) {
+        if (is_origin(other, url, digest)) {
             o = other;
             break;
         }
     }
     if (!o) {
-        o = origin_new(origins, url, connect_timeout, err);
+        o = origin_new(origins, url, way, err);
     }
     if (o) {
         o->users++;
@@ -162,5 +211,8 @@ void http_origin_release(struct http_origin *origin)
     if (origin) {
         assert(origin->users > 0);
         origin->users--;
+        if (origin->stale) {
+            loop_soon(origin->origins->loop, &origin->origins->trim, on_trim);
+        }
     }
 }

@@ -1,6 +1,6 @@
-/* HTTP clients for servers that URLs name: one for each origin (scheme, host and port, RFC 6454),
- * made when it is first needed and kept for the next request. Origins beyond a maximum that nobody
- * uses are dropped, the one that has been idle longest first. */
+/* HTTP clients for servers that URLs name: one for each origin (scheme, host and port, RFC 6454)
+ * and each way to reach it, made when it is first needed and kept for the next request. Beyond a
+ * maximum those that nobody uses are dropped, the one that has been idle longest first. */
 #ifndef TPROXY_HTTP_ORIGINS_H
 #define TPROXY_HTTP_ORIGINS_H
 
@@ -11,11 +11,13 @@
 #include "lib/base.h"
 #include "lib/fail.h"
 
+struct dial_via;
 struct dns;
 struct http;
 struct http_origin;
 struct http_origins;
 struct loop;
+struct secret;
 struct tls_roots;
 
 /* How many origins are kept, and how many connections each has at a time. */
@@ -27,10 +29,24 @@ struct http_origins *http_origins_new(struct loop *loop, struct dns *dns, struct
 /* Nobody uses an origin any more. NULL is allowed. */
 void http_origins_free(struct http_origins *origins);
 
-/* The origin of a URL, in use until http_origin_release. connect_timeout: of its connections,
- * microseconds. NULL and *err (FAIL_CONFIG) when no TLS is possible with such a host. */
+/* How, and as whom, a server is reached. Requests that differ in anything of it share no
+ * connection: what one tenant's token or key has opened serves nobody else. */
+struct http_way {
+    int64_t connect_timeout;    /* of a connection, microseconds */
+    const struct dial_via *via; /* NULL: straight */
+
+    /* Client certificate, as in struct tls_settings, both or neither; without https unused. */
+    const char *certificate;
+    const struct secret *key;
+};
+
+/* Trusts other certificates from now on: what is in use stays until it is released. */
+void http_origins_set_roots(struct http_origins *origins, struct tls_roots *roots);
+
+/* The origin of a URL, in use until http_origin_release. NULL and *err (FAIL_CONFIG) when no TLS is
+ * possible with such a host, or with such a certificate or key. */
 struct http_origin *http_origin_use(struct http_origins *origins, const struct http_url *url,
-                                    int64_t connect_timeout, struct error *err);
+                                    const struct http_way *way, struct error *err);
 
 /* To start requests with; valid while the origin is in use. */
 struct http *http_origin_client(const struct http_origin *origin);

@@ -188,7 +188,8 @@ static int start(struct job *job, const struct oauth_grant *grant)
         return error_set(&job->err, FAIL_CONFIG, "the URL of the authorization server %s", wrong);
     }
     text_fmt(job->host, sizeof(job->host), "%.*s", STR_ARG(url.host));
-    job->origin = http_origin_use(oauth->origins, &url, oauth->connect_timeout, &job->err);
+    const struct http_way way = {.connect_timeout = oauth->connect_timeout};
+    job->origin = http_origin_use(oauth->origins, &url, &way, &job->err);
     if (!job->origin) {
         return ERR;
     }

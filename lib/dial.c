@@ -31,6 +31,12 @@ struct attempt {
     union addr addr;
 };
 
+/* A copy of a struct dial_via, and what it points to. */
+struct via_copy {
+    struct dial_via via;
+    struct secret token;
+};
+
 struct tunnel {
     char *target; /* "mail.corp:995" */
     struct socks5 socks;
@@ -379,4 +385,28 @@ struct dial *dial_start(struct loop *loop, struct dns *dns, const struct dial_to
     set_timeout(d, via && via->timeout < to->timeout ? via->timeout : to->timeout);
     d->query = dns_resolve(dns, host, resolved);
     return d;
+}
+
+struct dial_via *dial_via_copy(const struct dial_via *via)
+{
+    struct via_copy *copy = mem_zalloc(sizeof(*copy));
+    copy->via = *via;
+    copy->via.host = mem_strdup(via->host);
+    copy->via.location = mem_strdup(via->location ? via->location : "");
+    if (via->token) {
+        secret_set(&copy->token, via->token->p ? via->token->p : "", via->token->n);
+        copy->via.token = &copy->token;
+    }
+    return &copy->via;
+}
+
+void dial_via_free(struct dial_via *via)
+{
+    if (via) {
+        struct via_copy *copy = container_of(via, struct via_copy, via);
+        secret_clear(&copy->token);
+        free((char *)via->host);
+        free((char *)via->location);
+        free(copy);
+    }
 }

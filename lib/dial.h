@@ -24,6 +24,10 @@ struct dial_via {
     const char *location;       /* location ID of the Cloud Connector; NULL or "": none */
 };
 
+/* A copy of it and of all that it points to. dial_via_free wipes the token; NULL is allowed. */
+struct dial_via *dial_via_copy(const struct dial_via *via);
+void dial_via_free(struct dial_via *via);
+
 /* Only read during dial_start. */
 struct dial_to {
     const char *host; /* name or literal */
