@@ -31,7 +31,7 @@ struct http_settings {
     const char *authority;      /* what the field Host says; names the server in errors */
     struct tls_client *tls;     /* NULL: clear text */
     size_t max_connections;     /* at a time, at least 1; calls beyond wait their turn */
-    int64_t connect_timeout;    /* name, TCP and TLS together, microseconds */
+    int64_t connect_timeout;    /* name, TCP, tunnel and TLS together, microseconds */
     const struct dial_via *via; /* NULL: straight */
 };
 
