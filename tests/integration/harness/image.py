@@ -83,10 +83,13 @@ class Image:
 class Container(Program):
     """The program of an image, or another one in it, in place of the binary that was built."""
 
-    def __init__(self, image: Image, mounts: dict[str, Path], path: str = ""):
+    def __init__(
+        self, image: Image, mounts: dict[str, Path], path: str = "", **environment: str
+    ):
         self.path = Path(path or image.config["Entrypoint"][0])
         self.wrapper = tuple(image.command(mounts))
+        self._environment = environment
 
     def spawn(self, *arguments: str, uid: int | None = None, **options) -> subprocess.Popen:
         """The image says as whom it runs."""
-        return super().spawn(*arguments, uid=0, **options)
+        return super().spawn(*arguments, uid=0, env=self._environment, **options)

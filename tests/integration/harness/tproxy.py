@@ -125,7 +125,7 @@ class Tproxy:
         }
         given = dict(zip(self._arguments[::2], self._arguments[1::2], strict=True))
         options = {**defaults, **given}
-        self._format = options["--log-format"]
+        self._format = options["--log-format"] or "json"
         kept = [option for option in options.items() if option[1] is not None]
         words = [word for option in kept for word in option if word]
         self._process = self.program.spawn(*words)
