@@ -36,8 +36,10 @@
  * keep something else than is written to it, or somebody writes the opposite. */
 enum { CALLS_MAX = 16 };
 
-/* While its CRD is away, a CR that went is looked at again as often. */
+/* While its CRD is away, a CR that went is looked at again as often. Once there is another CRD, its
+ * CRs are about to be applied again. */
 #define CONFIRM_AGAIN SECONDS(2)
+#define CRD_GRACE SECONDS(120)
 
 #define REASON_PREFIX "ConfigurationError-"
 
@@ -948,13 +950,29 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
     }
 }
 
+/* Is the CRD younger than the CR that went, or, of one that was never seen, than its Service? */
+static bool is_renewed(const struct resource *r, struct json_value crd)
+{
+    const struct held_service *held = home_service(r);
+    const char *before = r->cr.created ? r->cr.created : held ? held->service.created : NULL;
+    char *created = json_strdup(json_get(json_get(crd, "metadata"), "creationTimestamp"), NULL);
+    bool renewed = before && created && strcmp(before, created) < 0;
+    free(created);
+    return renewed;
+}
+
 /* No right to read CRDs: what went was the CR then. */
 static void on_confirm_answer(struct resource *r, const struct cluster_answer *answer)
 {
     struct json_value deleting =
         json_get(json_get(answer->object, "metadata"), "deletionTimestamp");
-    r->gone_confirmed = (answer->result == CLUSTER_DONE && !json_exists(deleting)) ||
-                        answer->result == CLUSTER_REFUSED;
+    bool there = answer->result == CLUSTER_DONE && !json_exists(deleting);
+    if (there && !r->crd_renewed && is_renewed(r, answer->object)) {
+        r->crd_renewed = true;
+        r->retry_at = now_of(r) + CRD_GRACE;
+        return;
+    }
+    r->gone_confirmed = there || answer->result == CLUSTER_REFUSED;
     if (!r->gone_confirmed) {
         r->retry_at = now_of(r) + CONFIRM_AGAIN;
     }

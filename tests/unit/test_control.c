@@ -322,8 +322,10 @@ static void crd_goes_and_comes(void **state)
     assert_true(ready());
 
     fake_put(CRD, "{}");
-    put_cr("apps", "inbox", "inbox", "");
     fake_set_presence("Destination", CLUSTER_PRESENT);
+    pass_slowly(SECONDS(110), SECONDS(1));
+    expect_calls("get CustomResourceDefinition /destinations.destination.connectivity.api.sap\n");
+    put_cr("apps", "inbox", "inbox", "");
     pass(SECONDS(10));
     assert_int_equal(fake.calls_made[CLUSTER_DELETE] + fake.calls_made[CLUSTER_CREATE], 1);
     assert_int_equal(target_port("inbox"), port);
@@ -331,6 +333,28 @@ static void crd_goes_and_comes(void **state)
     text_fmt(uid, sizeof(uid), "\"%s\"", text_at("Destination", "apps", "inbox", "metadata.uid"));
     assert_non_null(strstr(text_at("Service", "apps", "inbox", "metadata.ownerReferences"), uid));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
+
+    /* This one belongs to the CRD that is there. */
+    fake_drop("Destination", "apps", "inbox");
+    pass(SECONDS(1));
+    assert_false(exists("Service", HOME, "inbox"));
+}
+
+/* Those that nobody applies again go after a while, also if all of it happened behind our back. */
+static void crd_comes_alone(void **state)
+{
+    (void)state;
+    serve_inbox();
+    stop_control();
+    fake_drop("Destination", "apps", "inbox");
+    fake_drop(CRD);
+    fake_put(CRD, "{}");
+    start_control();
+    pass_slowly(SECONDS(119), SECONDS(1));
+    assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
+    pass(SECONDS(2));
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_int_equal(count_listeners(), 0);
 }
 
 int main(void)
@@ -352,6 +376,7 @@ int main(void)
         TEST(ghosts_go),
         TEST(ghosts_stay_without_the_crd),
         TEST(crd_goes_and_comes),
+        TEST(crd_comes_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
