@@ -60,6 +60,11 @@ class Client:
             data += more
         return data
 
+    def segments(self) -> int:
+        """With data, that have come until now: tcpi_data_segs_in of Linux."""
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        return struct.unpack_from("I", info, 152)[0]
+
     def method(self, *offered: int) -> bytes:
         self.sock.sendall(bytes([5, len(offered), *offered]))
         return self.read(2)
@@ -341,7 +346,9 @@ def test_silence(make_proxy, step):
 def test_replies_in_pieces(ready, bound):
     client, proxy = ready
     proxy.in_pieces, proxy.bound = True, bound
+    before = client.segments()
     assert client.connect("virtual.sap", 110) == OPEN
+    assert client.segments() - before > 2  # with the backend's greeting
     assert client.read(len(GREETING)) == GREETING
 
 

@@ -1,5 +1,5 @@
-// Connects to the POP3 server of an on-premise destination, by the part of SAP's own mail client that
-// speaks with the Connectivity Proxy.
+// Connects to the POP3 server of an on-premise destination, by the part of SAP's own mail client
+// that speaks with the Connectivity Proxy.
 //
 //     node sap_mail_client.mjs NAME OPTIONS
 //
