@@ -16,6 +16,7 @@ from harness.certs import Certificates
 from harness.connectivity_proxy import ConnectivityProxy
 from harness.destination_service import DestinationService
 from harness.dovecot import Dovecot, Mailbox
+from harness.fault_proxy import FaultProxy
 from harness.image import Image
 from harness.installation import ClusterTproxy, Installation
 from harness.kube import Kube
@@ -205,6 +206,13 @@ def installation(kube, destination_service) -> Installation:
     """tproxy's manifests in an empty cluster, without a configuration."""
     kube.reset()
     return Installation(kube, destination_service)
+
+
+@pytest.fixture
+def api(installation):
+    """What a test puts between the program and the API server."""
+    with FaultProxy(installation.kube) as proxy:
+        yield proxy
 
 
 @pytest.fixture

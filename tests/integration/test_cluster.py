@@ -9,9 +9,16 @@ import time
 import pytest
 
 from harness.backend import Pop3
-from harness.clients import RawClient, with_poplib
-from harness.fault_proxy import FaultProxy, list_of
-from harness.installation import CRS, INSTANCE, Installation, destination_cr, list_and_fetch
+from harness.clients import RawClient, is_closed, with_poplib
+from harness.fault_proxy import list_of
+from harness.installation import (
+    CRS,
+    INSTANCE,
+    TARGET_PORTS,
+    Installation,
+    destination_cr,
+    list_and_fetch,
+)
 from harness.samples import HOME
 from harness.tproxy import destination
 from harness.util import until
@@ -21,19 +28,9 @@ NAME = "example-dest-pop3"
 # The pods of the installation, as its Deployment labels them.
 PODS = {"app.kubernetes.io/instance": "tproxy", "app.kubernetes.io/name": "tproxy"}
 
-# As in production: outside of the ports that the system gives to connections.
-TARGET_PORTS = ("--target-ports", "16384-32767")
-
 
 def mail_a(namespace: str, **spec: object) -> dict:
     return destination_cr("mail-a", namespace, NAME, **spec)
-
-
-@pytest.fixture
-def api(installation):
-    """Between the program and the API server."""
-    with FaultProxy(installation.kube) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -47,12 +44,6 @@ def port(installation, cluster_tproxy, mail, namespace) -> int:
     """The target port of a CR "mail-a" for it."""
     installation.kube.apply(mail_a(namespace))
     return installation.available(namespace, "mail-a")
-
-
-def is_closed(port: int) -> bool:
-    with contextlib.suppress(ConnectionRefusedError), RawClient(port, greet=False):
-        return False
-    return True
 
 
 # --- mail ---

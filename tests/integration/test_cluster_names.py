@@ -1,13 +1,20 @@
 """Whose a name is, and whose a port."""
 
-import contextlib
 import time
 
 import pytest
 
-from harness.clients import RawClient
+from harness.clients import is_closed
 from harness.destination_service import DestinationService
-from harness.installation import CRS, Installation, destination_cr, list_and_fetch
+from harness.fault_proxy import is_write
+from harness.http_server import Request
+from harness.installation import (
+    CRS,
+    TARGET_PORTS,
+    Installation,
+    destination_cr,
+    list_and_fetch,
+)
 from harness.samples import HOME
 from harness.tproxy import destination
 from harness.util import until
@@ -139,13 +146,13 @@ def test_longest_name(installation, cluster_tproxy, add_destination, namespace):
 # --- one port of two Services ---
 
 
-def test_shared_port(installation, make_cluster_tproxy, add_destination, namespace):
-    """Two Services carry one target port when the program starts. The older one keeps it; nobody is
-    led to the wrong mailbox, not even for a moment."""
+def test_shared_port(installation, api, make_cluster_tproxy, add_destination, namespace):
+    """Two Services carry one target port when the program starts. The older one keeps it, but as
+    long as the other one has no other, nobody is led anywhere."""
     kube = installation.kube
     mails = {name: add_destination(name) for name in ("older", "another")}
     installation.configure()
-    first = make_cluster_tproxy(installation).ready()
+    first = make_cluster_tproxy(installation, *TARGET_PORTS).ready()
     for name in mails:
         kube.apply(destination_cr(name, namespace, name))
         port = installation.available(namespace, name)
@@ -155,18 +162,18 @@ def test_shared_port(installation, make_cluster_tproxy, add_destination, namespa
     ports = kube.get(older)["spec"]["ports"]
     kube.patch(older, {"spec": {"ports": [{**ports[0], "targetPort": port}]}})
 
-    make_cluster_tproxy(installation)
+    def changes(request: Request) -> bool:
+        return is_write(request) and request.path.endswith("/services/another")
 
-    def has_another() -> bool:
-        with contextlib.suppress(ConnectionRefusedError), RawClient(port) as client:
-            assert client.command(b"STAT").startswith(b"+OK")
-            assert client.retr(1) == mails["older"].files()[0]
-        return installation.target_port("another") != port
-
-    until(has_another, "another port for the younger one")
-    assert installation.target_port("older") == port
+    with api.stalled(changes):
+        make_cluster_tproxy(installation, *TARGET_PORTS, url=api.url)
+        api.requests.wait(changes, "the change of the younger Service")
+        assert is_closed(port)
     for name, mail in mails.items():
-        assert list_and_fetch(installation.available(namespace, name)) == mail.files()
+        until(lambda: installation.target_port("another") != port, "another port")
+        until(lambda name=name: not is_closed(installation.target_port(name)), "the listener")
+        assert list_and_fetch(installation.target_port(name)) == mail.files()
+    assert installation.target_port("older") == port
 
 
 # --- several installations ---

@@ -106,6 +106,13 @@ class RawClient:
         return found + 5 if found >= 0 else 0
 
 
+def is_closed(port: int) -> bool:
+    """Does nobody listen there?"""
+    with contextlib.suppress(ConnectionRefusedError), RawClient(port, greet=False):
+        return False
+    return True
+
+
 def plain(user: str = "anyone", password: str = "anything", authzid: str = "") -> bytes:
     """The SASL PLAIN message, in base64."""
     return base64.b64encode(f"{authzid}\0{user}\0{password}".encode())

@@ -18,6 +18,10 @@ PROXIES = f"/apis/operator.kyma-project.io/v1alpha1/namespaces/{HOME}/transparen
 
 INSTANCE = "dest-service-instance"
 
+# As in production: outside of the ports that the system gives to connections. For tests in which a
+# port is free for a while.
+TARGET_PORTS = ("--target-ports", "16384-32767")
+
 
 def destination_cr(name: str, namespace: str, destination: str, **spec: object) -> dict:
     return {
@@ -189,13 +193,8 @@ class Installation:
 
 def list_and_fetch(port: int) -> list[bytes]:
     """All messages of the mailbox behind a target, byte for byte, without any login."""
-    messages = []
     with RawClient(port) as client:
-        assert client.command(b"LIST").startswith(b"+OK")
-        for line in client.lines():
-            number = line.split()[0]
-            assert client.command(b"RETR " + number).startswith(b"+OK")
-            lines = [part[1:] if part.startswith(b".") else part for part in client.lines()]
-            messages.append(b"".join(part + b"\r\n" for part in lines))
+        numbers = [int(line.split()[0]) for line in client.multi(b"LIST")]
+        messages = [client.retr(number) for number in numbers]
         assert client.command(b"QUIT").startswith(b"+OK")
     return messages
