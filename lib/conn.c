@@ -208,9 +208,10 @@ static size_t sent(struct conn *c, ssize_t result, size_t wanted)
     if (result < 0) {
         c->io.ready &= ~(unsigned)IO_WRITE;
         if (errno != EAGAIN) {
-            /* What the peer said before it went is still to be read: step() fails the conn after
-             * that. */
+            /* What the peer said before it went is still to be read, whether or not an event has
+             * told of it: step() fails the conn after that. */
             c->send_broken = true;
+            c->io.ready |= IO_READ;
             loop_soon(c->loop, &c->task, on_task);
             return wanted;
         }

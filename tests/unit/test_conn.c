@@ -375,6 +375,27 @@ static void test_last_words(void **state)
     assert_true(a.count[CONN_EOF] || a.count[CONN_FAILED]);
 }
 
+static void answer_to_the_gone(struct seen *s, enum conn_event event)
+{
+    if (event == CONN_DATA && peer >= 0) {
+        peer_send(peer, "-ERR go away\r\n", 14);
+        peer_close();
+        conn_write(s->conn, "LIST\r\n", 6);
+    }
+}
+
+/* The same before any event could have told of them. */
+static void test_last_words_unannounced(void **state)
+{
+    (void)state;
+    a.also = answer_to_the_gone;
+    peer_send(peer, "+OK\r\n", 5);
+    await_event(loop, &a, CONN_DATA);
+    turn_quietly(loop);
+    assert_str(buf_str(&a.data), "+OK\r\n-ERR go away\r\n");
+    assert_int_equal(a.count[CONN_FAILED], 1);
+}
+
 static void test_connect(void **state)
 {
     (void)state;
@@ -812,6 +833,7 @@ int main(void)
         with_conns(test_eof_leftover),
         with_conns(test_reset),
         with_conns(test_last_words),
+        with_conns(test_last_words_unannounced),
         with_conns(test_connect),
         with_conns(test_deadline),
         with_conns(test_drained),
