@@ -168,7 +168,8 @@ def test_in_the_home_namespace(installation, cluster_tproxy, mail):
     installation.kube.apply(mail_a(HOME))
     port = installation.available(HOME, "mail-a")
     assert installation.service_of(HOME, "mail-a")["spec"]["type"] == "ClusterIP"
-    assert installation.ours() == [f"{HOME}/mail-a", f"{HOME}/tproxy-namespace-{HOME}"]
+    both = [f"{HOME}/mail-a", f"{HOME}/tproxy-namespace-{HOME}"]
+    until(lambda: installation.ours() == both, "one Service and one policy")
     assert list_and_fetch(port) == mail.files()
 
 
@@ -505,7 +506,7 @@ def test_status_pages(installation, make_cluster_tproxy, add_destination, namesp
     proxy = make_cluster_tproxy(installation).ready()
     manager, tcp = "sap-transp-proxy-manager", "sap-transp-proxy-tcp"
 
-    def components() -> dict[str, tuple[str, str]]:
+    def components() -> dict[str, str]:
         status, text = proxy.http("/status")
         assert status == 200
         page = json.loads(text)
@@ -519,10 +520,12 @@ def test_status_pages(installation, make_cluster_tproxy, add_destination, namesp
     add_destination("one")
     installation.kube.apply(destination_cr("good", namespace, "one"))
     installation.available(namespace, "good")
-    assert components() == {"": "ok", manager: "ok", tcp: "ok"}
+    well = {"": "ok", manager: "ok", tcp: "ok"}
+    until(lambda: components() == well, f"the status {well}")
     installation.kube.apply(destination_cr("bad", namespace, "not-there"))
     installation.wait_condition(namespace, "bad", "NotFound")
-    assert components() == {"": "warning", manager: "warning", tcp: "ok"}
+    so_so = {"": "warning", manager: "warning", tcp: "ok"}
+    until(lambda: components() == so_so, f"the status {so_so}")
 
     status, text = proxy.http("/destinationCRs")
     assert status == 200

@@ -246,5 +246,5 @@ def test_two_installations(
 
         kube.delete(f"{CRS}/namespaces/{spaces[HOME]}/destinations/mail-a")
         until(lambda: not installation.ours(), "those of the first to be gone")
-        assert len(second.ours()) == 3
+        until(lambda: len(second.ours()) == 3, "both Services and the policy of the second")
         assert list_and_fetch(port) == other.files()
