@@ -5,8 +5,14 @@
  *                  |                     '-- 401, the first time -------'                      |
  *                  |                         the access token is renewed                       |
  *                  |                                                                           |
+ *                  |             OWN: mail_token_get, when the service has no token for it  <--|
+ *                  |                                     |                                     |
  *                  |<-- cache_fetched: a destination, or a refusal that counts ----------------|
  *                  '<-- cache_failed: what may pass; what is known stays in use ---------------'
+ *
+ * A question for somebody who brings a refresh token or a code is two: for the destination alone,
+ * which says what is to be shown to the service, then for the token. The token is kept as long as it
+ * is valid; it belongs to the destination as that was.
  *
  * A refusal that counts (the destination is not there, cannot be used, ...) is a value like a
  * destination, so that it takes the place of what was known before. */
@@ -23,11 +29,14 @@
 #include "http.h"
 #include "http_origins.h"
 #include "lib/cache.h"
+#include "lib/digest.h"
 #include "lib/list.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
+#include "mail_token.h"
 #include "oauth.h"
+#include "rotations.h"
 
 /* Of 10,000 destinations that are checked in rounds some thousands are in use. */
 enum { ANSWERS_MAX = 16 * 1024 };
@@ -57,7 +66,16 @@ enum { ANSWERS_MAX = 16 * 1024 };
 enum {
     SEGMENT_MAX = 3 * DESTINATION_NAME_MAX,
     TARGET_MAX = 4096,
-    HEADERS_MAX = TOKEN_MAX + 256,
+    HEADERS_MAX = TOKEN_MAX + 24 * 1024,
+    REF_KEY_MAX = 64 * 1024,
+};
+
+/* Kinds of answers that the cache holds. */
+enum kind {
+    KIND_CHECK,  /* the destination alone: for DEST_TO_CHECK, */
+    KIND_CONFIG, /* and for those who bring a token */
+    KIND_LOG_IN, /* with the token, if it needs none of a client */
+    KIND_USER,   /* with the token for what a client has sent */
 };
 
 struct dest {
@@ -65,6 +83,7 @@ struct dest {
     struct oauth *oauth;
     struct http_origins *origins;
     struct cache *cache;
+    struct rotations *rotations;
     struct dest_source source;
     bool allow_loopback;
     int64_t connect_timeout, answer_timeout;
@@ -89,13 +108,23 @@ struct dest_request {
     struct cache_wait *wait;
     struct found *refusal; /* instead of a wait: nobody needs to be asked */
     struct task task;
+
+    /* For a user token. */
+    struct dest *dest;
+    struct dest_ref ref;
+    char *user; /* NULL: for none */
+    struct secret user_token;
+    struct found *config; /* NULL: not known yet */
+    int64_t asked;        /* for the token */
+    bool again;           /* what was known was a token of another destination */
 };
 
 /* What the cache is asked. */
 struct question {
     const struct instance *instance;
     struct str segment; /* the name as it stands in the path */
-    enum dest_purpose purpose;
+    enum kind kind;
+    const struct dest_request *user; /* KIND_USER */
 };
 
 /* What the cache holds: an answer of the service. */
@@ -103,6 +132,7 @@ struct found {
     unsigned refs;
     const struct destination *dest; /* NULL: refused */
     struct token *token;
+    int64_t received;
     enum verdict verdict;
     char *refusal; /* FAIL_CONFIG, in words */
 };
@@ -119,9 +149,18 @@ struct lookup {
 
     const struct service_key *key;
     uint64_t generation;
-    enum dest_purpose purpose;
+    enum kind kind;
     char *instance;
     char *segment;
+
+    /* KIND_USER */
+    const struct destination *config;
+    struct secret user_token;                  /* that is sent */
+    unsigned char sent_by[DIGEST_SHA256_SIZE]; /* where what the client sent counts */
+
+    struct oauth_wait *own;        /* OWN */
+    const struct destination *its; /* which it is for */
+    struct error why;              /* the service has none */
 };
 
 static void ask_token(struct lookup *l);
@@ -163,19 +202,42 @@ static bool same(const struct found *a, const struct found *b)
 
 /* ---- keys of the cache ---- */
 
-struct answer_key {
-    size_t n;
-    char bytes[1 + sizeof(uint64_t) + SEGMENT_MAX];
+/* Who brings what, as a digest; zero: nobody. */
+struct user_digest {
+    unsigned char bytes[DIGEST_SHA256_SIZE];
 };
 
-static struct answer_key key_of(enum dest_purpose purpose, uint64_t generation, struct str segment)
+struct answer_key {
+    size_t n;
+    char bytes[1 + sizeof(uint64_t) + sizeof(struct user_digest) + SEGMENT_MAX];
+};
+
+static struct user_digest digest_of(const char *user, const struct secret *token)
 {
-    struct answer_key key = {.n = 1 + sizeof(generation) + segment.n};
+    struct user_digest digest;
+    const struct str parts[] = {{user, strlen(user) + 1}, {token->p, token->n}};
+    digest_sha256(digest.bytes, parts, ARRAY_LEN(parts));
+    return digest;
+}
+
+static struct answer_key user_key(enum kind kind, uint64_t generation, struct str segment,
+                                  struct user_digest user)
+{
+    struct answer_key key = {.n = 1};
     assert(segment.n <= SEGMENT_MAX);
-    key.bytes[0] = (char)purpose;
-    memcpy(key.bytes + 1, &generation, sizeof(generation));
-    memcpy(key.bytes + 1 + sizeof(generation), segment.p, segment.n);
+    key.bytes[0] = (char)kind;
+    memcpy(key.bytes + key.n, &generation, sizeof(generation));
+    key.n += sizeof(generation);
+    memcpy(key.bytes + key.n, user.bytes, sizeof(user.bytes));
+    key.n += sizeof(user.bytes);
+    memcpy(key.bytes + key.n, segment.p, segment.n);
+    key.n += segment.n;
     return key;
+}
+
+static struct answer_key key_of(enum kind kind, uint64_t generation, struct str segment)
+{
+    return user_key(kind, generation, segment, (struct user_digest){0});
 }
 
 static struct str key_str(const struct answer_key *key)
@@ -247,12 +309,16 @@ static void note_trouble(const struct lookup *l, const struct error *err)
 static void lookup_free(struct lookup *l)
 {
     oauth_cancel(l->wait);
+    oauth_cancel(l->own);
     http_cancel(l->call);
     http_origin_release(l->origin);
     token_unref(l->token);
     service_key_unref(l->key);
     free(l->instance);
     free(l->segment);
+    destination_unref(l->config);
+    destination_unref(l->its);
+    secret_clear(&l->user_token);
     free(l);
 }
 
@@ -268,11 +334,16 @@ static struct cache_life life_of(const struct lookup *l, const struct found *fou
     if (!found->dest) {
         return (struct cache_life){REFUSAL_VALID, REFUSAL_VALID, REFUSAL_VALID};
     }
-    if (l->purpose == DEST_TO_CHECK) {
+    if (l->kind == KIND_CHECK) {
         return (struct cache_life){CHECK_VALID, CHECK_VALID, SPARE};
     }
     if (found->token) {
         int64_t left = found->token->expires - TOKEN_MARGIN - loop_now(l->dest->loop);
+        if (l->kind == KIND_USER) {
+            /* A code would be redeemed a second time. */
+            bool renewable = found->dest->auth == AUTH_REFRESH_TOKEN;
+            return (struct cache_life){renewable ? left / 6 * 5 : left, left, left};
+        }
         life.spare = left;
         life.valid = left < LOG_IN_VALID ? left : LOG_IN_VALID;
         life.fresh = life.valid / 6 * 5;
@@ -283,10 +354,13 @@ static struct cache_life life_of(const struct lookup *l, const struct found *fou
 /* What a check has found out holds for sessions too, at once. */
 static void forget_old(const struct lookup *l, const struct found *news)
 {
-    struct answer_key key = key_of(DEST_TO_LOG_IN, l->generation, str_of(l->segment));
-    const struct found *old = cache_peek(l->dest->cache, key_str(&key));
-    if (old && !same(old, news)) {
-        cache_drop(l->dest->cache, key_str(&key), old);
+    static const enum kind kinds[] = {KIND_LOG_IN, KIND_CONFIG};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct answer_key key = key_of(kinds[i], l->generation, str_of(l->segment));
+        const struct found *old = cache_peek(l->dest->cache, key_str(&key));
+        if (old && !same(old, news)) {
+            cache_drop(l->dest->cache, key_str(&key), old);
+        }
     }
 }
 
@@ -297,7 +371,8 @@ static void answered(struct lookup *l, struct found *found)
     struct cache_life life = life_of(l, found);
     log_line(LOG_DEBUG, "dest", "destination %s of instance \"%s\": %s", l->segment, l->instance,
              found->dest ? "found" : found->refusal);
-    if (l->purpose == DEST_TO_CHECK) {
+    found->received = loop_now(l->dest->loop);
+    if (l->kind == KIND_CHECK) {
         forget_old(l, found);
     }
     lookup_free(l);
@@ -359,21 +434,86 @@ static void renew_token(struct lookup *l)
     ask_token(l);
 }
 
+/* Takes over the reference to the token. */
+static struct found *found_new(const struct destination *dest, struct token *token)
+{
+    struct found *found = mem_zalloc(sizeof(*found));
+    *found = (struct found){.refs = 1, .dest = destination_ref(dest), .token = token};
+    return found;
+}
+
 /* NULL and read->err when the token for the mail server is none. */
-static struct found *found_new(const struct lookup *l, struct dest_found *read)
+static struct found *take_answer(const struct lookup *l, struct dest_found *read)
 {
     struct token *token = NULL;
     if (read->token.n) {
+        int64_t now = loop_now(l->dest->loop);
         int64_t lifetime = read->token_lifetime ? read->token_lifetime : TOKEN_LIFETIME;
-        token = token_new((struct str){read->token.p, read->token.n},
-                          loop_now(l->dest->loop) + lifetime, &read->err);
+        token = token_new((struct str){read->token.p, read->token.n}, now + lifetime, &read->err);
         if (!token) {
             return NULL;
         }
+        token->received = now;
     }
-    struct found *found = mem_zalloc(sizeof(*found));
-    *found = (struct found){.refs = 1, .dest = destination_ref(read->dest), .token = token};
-    return found;
+    return found_new(read->dest, token);
+}
+
+/* ---- tokens that the service has not ---- */
+
+/* Tenants of token services with a host for each of them. */
+static struct mail_token_of token_of(const struct service_key *key, const struct destination *dest)
+{
+    return (struct mail_token_of){
+        .dest = dest,
+        .tenant = key->identity_zone[0] ? key->identity_zone : NULL,
+    };
+}
+
+static void no_own_token(struct lookup *l, const struct error *err)
+{
+    struct error both;
+    error_set(&both, err->fail, "%.140s; asked directly: %s", l->why.text, err->text);
+    failed(l, &both, 0);
+}
+
+static void on_own_token(struct token *token, const struct error *err, void *arg)
+{
+    struct lookup *l = arg;
+    l->own = NULL;
+    if (token) {
+        answered(l, found_new(l->its, token_ref(token)));
+    } else {
+        no_own_token(l, err);
+    }
+}
+
+static void ask_own_token(struct lookup *l, const struct dest_found *read)
+{
+    struct error err;
+    struct mail_token_of of = token_of(l->key, read->dest);
+    l->its = destination_ref(read->dest);
+    l->why = read->err;
+    log_line(LOG_DEBUG, "dest", "destination %s of instance \"%s\": %s", l->segment, l->instance,
+             l->why.text);
+    l->own = mail_token_get(l->dest->oauth, &of, (struct oauth_handler){on_own_token, l}, &err);
+    if (!l->own) {
+        no_own_token(l, &err);
+    }
+}
+
+/* ---- answers ---- */
+
+/* A new refresh token takes the place of what the client sends; one that is refused is forgotten. */
+static void note_rotation(const struct lookup *l, const struct dest_found *read, enum fail result)
+{
+    if (l->kind != KIND_USER || l->config->auth != AUTH_REFRESH_TOKEN) {
+        return;
+    }
+    if (read->refresh_token.n) {
+        rotations_keep(l->dest->rotations, l->sent_by, &read->refresh_token);
+    } else if (result == FAIL_AUTH) {
+        rotations_drop(l->dest->rotations, l->sent_by);
+    }
 }
 
 static void read_answer(struct lookup *l, const struct http_answer *answer)
@@ -381,15 +521,22 @@ static void read_answer(struct lookup *l, const struct http_answer *answer)
     const struct dest_question question = {
         .instance = l->instance,
         .access_token = {l->token->value.p, l->token->value.n},
-        .with_token = l->purpose == DEST_TO_LOG_IN,
+        .with_token = l->kind == KIND_LOG_IN || l->kind == KIND_USER,
+        .user_token = {l->user_token.p, l->user_token.n},
         .allow_loopback = l->dest->allow_loopback,
     };
     struct dest_found read;
     dest_answer_read(&question, answer->head->status, answer->body, &read);
-    struct found *found = read.dest ? found_new(l, &read) : NULL;
+    struct found *found = read.dest ? take_answer(l, &read) : NULL;
     enum fail result = found ? FAIL_NONE : read.err.fail;
     note_result(l, result);
-    if (fail_may_pass(result)) {
+    note_rotation(l, &read, result);
+    if (found && !found->token && l->kind == KIND_LOG_IN &&
+        found->dest->auth == AUTH_CLIENT_CREDENTIALS) {
+        note_trouble(l, NULL);
+        unref_found(found);
+        ask_own_token(l, &read);
+    } else if (fail_may_pass(result) || result == FAIL_AUTH) {
         if (result == FAIL_REMOTE) {
             note_trouble(l, &read.err);
         }
@@ -401,6 +548,24 @@ static void read_answer(struct lookup *l, const struct http_answer *answer)
     dest_found_clear(&read);
 }
 
+static bool shows_code(const struct lookup *l)
+{
+    return l->kind == KIND_USER && l->config->auth == AUTH_AUTHORIZATION_CODE;
+}
+
+/* Nobody knows whether the code is still good: only its owner may send it again. */
+static void code_not_taken(struct lookup *l)
+{
+    struct error err;
+    struct oauth_grant grant = grant_of(l->key);
+    oauth_refused(l->dest->oauth, &grant, l->token);
+    error_set(&err, FAIL_REMOTE,
+              "Destination service instance \"%.100s\": the service has refused its access token "
+              "(401); log in again, with a new code",
+              l->instance);
+    failed(l, &err, 0);
+}
+
 static void on_answer(const struct http_answer *answer, const struct error *err, void *arg)
 {
     struct lookup *l = arg;
@@ -410,6 +575,9 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
     if (!answer) {
         note_result(l, err->fail);
         not_asked(l, err);
+    } else if (answer->head->status == 401 && shows_code(l)) {
+        note_result(l, FAIL_AUTH);
+        code_not_taken(l);
     } else if (answer->head->status == 401 && !l->renewed) {
         note_result(l, FAIL_AUTH);
         renew_token(l);
@@ -423,16 +591,40 @@ static int find_target(const struct lookup *l, const struct http_url *url, struc
 {
     struct str prefix = str_eq(url->path, "/") ? str_of("") : url->path;
     return buf_fmt(target, "%.*s" FIND_PATH "%s%s", STR_ARG(prefix), l->segment,
-                   l->purpose == DEST_TO_CHECK ? "?$skipTokenRetrieval=true" : "");
+                   l->kind == KIND_CHECK || l->kind == KIND_CONFIG ? "?$skipTokenRetrieval=true"
+                                                                   : "");
 }
 
-static void show_token(const struct lookup *l, struct buf *headers)
+/* A line; nothing when there is no value. */
+static int add_header(struct buf *headers, const char *name, const struct secret *value)
 {
-    const struct secret *token = &l->token->value;
-    bool fits = buf_fmt(headers, "Accept: application/json\r\nAuthorization: Bearer ") == OK &&
-                buf_add(headers, token->p, token->n) == OK && buf_add(headers, "\r\n", 2) == OK;
-    assert(fits);
-    (void)fits;
+    if (value->n == 0) {
+        return OK;
+    }
+    bool fits = buf_fmt(headers, "%s", name) == OK && buf_add(headers, value->p, value->n) == OK &&
+                buf_add(headers, "\r\n", 2) == OK;
+    return fits ? OK : ERR;
+}
+
+static int write_headers(const struct lookup *l, struct buf *headers)
+{
+    if (buf_fmt(headers, "Accept: application/json\r\n") == ERR ||
+        add_header(headers, "Authorization: Bearer ", &l->token->value) == ERR) {
+        return ERR;
+    }
+    if (l->kind != KIND_USER) {
+        return OK;
+    }
+    if (!shows_code(l)) {
+        return add_header(headers, "X-refresh-token: ", &l->user_token);
+    }
+    const struct token_service *tokens = l->config->tokens;
+    if (add_header(headers, "X-code: ", &l->user_token) == ERR ||
+        add_header(headers, "X-redirect-uri: ", &tokens->redirect_uri) == ERR ||
+        add_header(headers, "X-code-verifier: ", &tokens->code_verifier) == ERR) {
+        return ERR;
+    }
+    return OK;
 }
 
 static void ask_service(struct lookup *l)
@@ -460,11 +652,18 @@ static void ask_service(struct lookup *l)
         return;
     }
     buf_init(&headers, HEADERS_MAX);
-    show_token(l, &headers);
+    if (write_headers(l, &headers) == ERR) {
+        buf_wipe(&headers);
+        error_set(&err, FAIL_LIMIT, "what is to be shown to it has more than %d octets",
+                  HEADERS_MAX);
+        not_asked(l, &err);
+        return;
+    }
     const struct http_message message = {
         .method = "GET",
         .target = buf_str(&target),
         .headers = buf_str(&headers),
+        .once = shows_code(l),
         .answer_timeout = dest->answer_timeout,
         .body_max = DEST_ANSWER_MAX,
     };
@@ -492,6 +691,25 @@ static void ask_token(struct lookup *l)
     l->wait = oauth_get(l->dest->oauth, &grant, (struct oauth_handler){on_token, l});
 }
 
+/* A refresh token is the client's whatever user it names, of all that a reference says. */
+static void set_user(struct lookup *l, const struct dest_request *request)
+{
+    struct buf key;
+    buf_init(&key, REF_KEY_MAX);
+    if (dest_ref_key(&key, &request->ref) == ERR) {
+        buf_drop(&key, buf_len(&key)); /* no more than a segment of a path in the API server */
+    }
+    const struct str parts[] = {buf_str(&key), {request->user_token.p, request->user_token.n}};
+    digest_sha256(l->sent_by, parts, ARRAY_LEN(parts));
+    buf_free(&key);
+    l->config = destination_ref(request->config->dest);
+    const struct secret *newer = l->config->auth == AUTH_REFRESH_TOKEN
+                                     ? rotations_find(l->dest->rotations, l->sent_by)
+                                     : NULL;
+    const struct secret *token = newer ? newer : &request->user_token;
+    secret_set(&l->user_token, token->p, token->n);
+}
+
 static void *fetch(struct cache_entry *entry, struct str key, const void *request, void *arg)
 {
     (void)key;
@@ -502,20 +720,41 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
         .entry = entry,
         .key = service_key_ref(question->instance->key),
         .generation = question->instance->generation,
-        .purpose = question->purpose,
+        .kind = question->kind,
         .instance = mem_strdup(question->instance->name),
         .segment = mem_strndup(question->segment.p, question->segment.n),
     };
+    if (l->kind == KIND_USER) {
+        set_user(l, question->user);
+    }
     ask_token(l);
     return l;
 }
 
 /* ---- as a source of destinations ---- */
 
+static void request_free(struct dest_request *request)
+{
+    cache_cancel(request->wait);
+    task_cancel(&request->task);
+    if (request->refusal) {
+        unref_found(request->refusal);
+    }
+    if (request->config) {
+        unref_found(request->config);
+    }
+    if (request->user) {
+        dest_ref_clear(&request->ref);
+        free(request->user);
+        secret_clear(&request->user_token);
+    }
+    free(request);
+}
+
 static void tell(struct dest_request *request, const struct dest_answer *answer)
 {
     struct dest_handler handler = request->handler;
-    free(request);
+    request_free(request);
     handler.done(answer, handler.arg);
 }
 
@@ -532,11 +771,29 @@ static void tell_found(struct dest_request *request, const struct found *found)
     tell(request, &answer);
 }
 
+static bool takes_user(const struct destination *dest)
+{
+    return dest && (dest->auth == AUTH_REFRESH_TOKEN || dest->auth == AUTH_AUTHORIZATION_CODE);
+}
+
+static void ask_for_user(struct dest_request *request);
+static bool is_outdated(const struct dest_request *request, const struct found *found);
+static void forget(struct dest *dest, const struct dest_ref *ref, const struct dest_user *user,
+                   const struct found *found, const struct token *token);
+
 static void on_cached(void *value, const struct error *err, void *arg)
 {
     struct dest_request *request = arg;
-    if (value) {
-        tell_found(request, value);
+    struct found *found = value;
+    request->wait = NULL;
+    if (found && request->user && !request->config && takes_user(found->dest)) {
+        request->config = ref_found(found);
+        ask_for_user(request);
+    } else if (found && is_outdated(request, found)) {
+        request->again = true;
+        ask_for_user(request);
+    } else if (found) {
+        tell_found(request, found);
     } else {
         struct dest_answer answer = {.verdict = VERDICT_UNREADABLE, .err = *err};
         tell(request, &answer);
@@ -547,6 +804,7 @@ static void on_refused(struct task *t)
 {
     struct dest_request *request = container_of(t, struct dest_request, task);
     struct found *refusal = request->refusal;
+    request->refusal = NULL;
     tell_found(request, refusal);
     unref_found(refusal);
 }
@@ -567,18 +825,12 @@ static struct found *no_instance(const char *name)
     return refusal_new(VERDICT_INSTANCE_NOT_CONFIGURED, words);
 }
 
-static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
-                                 enum dest_purpose purpose, const struct dest_user *user,
-                                 struct dest_handler handler)
+static void ask(struct dest_request *request, const struct dest_ref *ref, enum kind kind)
 {
-    struct dest *dest = container_of(source, struct dest, source);
+    struct dest *dest = request->dest;
     const struct instance *instance = ref->instance ? find_instance(dest, ref->instance) : NULL;
-    (void)user; /* no destination is served yet whose clients bring tokens */
     char space[SEGMENT_MAX];
     struct buf segment = BUF_ON(space);
-    struct dest_request *request = mem_zalloc(sizeof(*request));
-    request->handler = handler;
-    task_init(&request->task);
     if (!instance) {
         request->refusal = no_instance(ref->instance);
     } else if (!instance->key) {
@@ -586,13 +838,55 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
     } else if (http_encode_segment(&segment, str_of(ref->name)) == ERR) {
         request->refusal = refusal_new(VERDICT_NOT_FOUND, "no destination can have this name");
     } else {
-        struct question question = {instance, buf_str(&segment), purpose};
-        struct answer_key key = key_of(purpose, instance->generation, question.segment);
+        struct question question = {instance, buf_str(&segment), kind, request};
+        struct user_digest user = {0};
+        if (kind == KIND_USER) {
+            user = digest_of(request->user, &request->user_token);
+        }
+        struct answer_key key = user_key(kind, instance->generation, question.segment, user);
         request->wait = cache_get(dest->cache, key_str(&key), &question,
                                   (struct cache_handler){on_cached, request});
     }
     if (request->refusal) {
         loop_soon(dest->loop, &request->task, on_refused);
+    }
+}
+
+static void ask_for_user(struct dest_request *request)
+{
+    request->asked = loop_now(request->dest->loop);
+    ask(request, &request->ref, KIND_USER);
+}
+
+/* Is this the token of a destination that has changed since? Then it is forgotten. */
+static bool is_outdated(const struct dest_request *request, const struct found *found)
+{
+    const struct dest_user user = {request->user, &request->user_token};
+    if (!request->config || request->again || !found->dest || found->received >= request->asked ||
+        destination_equal(found->dest, request->config->dest)) {
+        return false;
+    }
+    forget(request->dest, &request->ref, &user, found, NULL);
+    return true;
+}
+
+static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
+                                 enum dest_purpose purpose, const struct dest_user *user,
+                                 struct dest_handler handler)
+{
+    struct dest_request *request = mem_zalloc(sizeof(*request));
+    request->dest = container_of(source, struct dest, source);
+    request->handler = handler;
+    task_init(&request->task);
+    if (purpose == DEST_TO_CHECK) {
+        ask(request, ref, KIND_CHECK);
+    } else if (user) {
+        request->ref = dest_ref_copy(ref);
+        request->user = mem_strdup(user->name);
+        secret_set(&request->user_token, user->secret->p, user->secret->n);
+        ask(request, ref, KIND_CONFIG);
+    } else {
+        ask(request, ref, KIND_LOG_IN);
     }
     return request;
 }
@@ -601,32 +895,41 @@ static void cancel(struct dest_source *source, struct dest_request *request)
 {
     (void)source;
     if (request) {
-        cache_cancel(request->wait);
-        task_cancel(&request->task);
-        if (request->refusal) {
-            unref_found(request->refusal);
-        }
-        free(request);
+        request_free(request);
     }
+}
+
+/* What is known of the token for this user (NULL: for none), if it is `found`, or its token is
+ * `token`. */
+static void forget(struct dest *dest, const struct dest_ref *ref, const struct dest_user *user,
+                   const struct found *found, const struct token *token)
+{
+    const struct instance *instance = ref->instance ? find_instance(dest, ref->instance) : NULL;
+    char space[SEGMENT_MAX];
+    struct buf segment = BUF_ON(space);
+    if (!instance || !instance->key || http_encode_segment(&segment, str_of(ref->name)) == ERR) {
+        return;
+    }
+    struct answer_key key = user ? user_key(KIND_USER, instance->generation, buf_str(&segment),
+                                            digest_of(user->name, user->secret))
+                                 : key_of(KIND_LOG_IN, instance->generation, buf_str(&segment));
+    const struct found *known = cache_peek(dest->cache, key_str(&key));
+    if (!known || (known != found && (!token || known->token != token))) {
+        return;
+    }
+    if (token && known->dest->auth == AUTH_CLIENT_CREDENTIALS) {
+        /* It may be one that we have got ourselves. */
+        struct mail_token_of of = token_of(instance->key, known->dest);
+        mail_token_refused(dest->oauth, &of, token);
+    }
+    cache_drop(dest->cache, key_str(&key), known);
 }
 
 /* The next one who asks gets another. Does nothing when that has happened already. */
 static void refused(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token)
 {
-    struct dest *dest = container_of(source, struct dest, source);
-    const struct instance *instance = ref->instance ? find_instance(dest, ref->instance) : NULL;
-    (void)user;
-    char space[SEGMENT_MAX];
-    struct buf segment = BUF_ON(space);
-    if (!instance || http_encode_segment(&segment, str_of(ref->name)) == ERR) {
-        return;
-    }
-    struct answer_key key = key_of(DEST_TO_LOG_IN, instance->generation, buf_str(&segment));
-    const struct found *found = cache_peek(dest->cache, key_str(&key));
-    if (found && found->token == token) {
-        cache_drop(dest->cache, key_str(&key), found);
-    }
+    forget(container_of(source, struct dest, source), ref, user, NULL, token);
 }
 
 struct dest_source *dest_service(struct dest *dest)
@@ -654,6 +957,7 @@ struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
     dest->oauth = oauth;
     dest->origins = http_origins_new(loop, dns, roots);
     dest->cache = cache_new(loop, &settings);
+    dest->rotations = rotations_new();
     dest->source = (struct dest_source){.find = find, .cancel = cancel, .refused = refused};
     dest->allow_loopback = allow_loopback;
     list_init(&dest->instances);
@@ -665,6 +969,7 @@ void dest_free(struct dest *dest)
 {
     if (dest) {
         cache_free(dest->cache);
+        rotations_free(dest->rotations);
         http_origins_free(dest->origins);
         LIST_EACH (it, &dest->instances) {
             instance_free(container_of(it, struct instance, link));

@@ -26,6 +26,7 @@
 
 #include "core/destination.h"
 #include "core/properties.h"
+#include "core/token.h"
 #include "dest_source.h"
 #include "lib/json.h"
 #include "lib/list.h"
@@ -33,6 +34,7 @@
 #include "lib/mem.h"
 #include "lib/text.h"
 #include "local_object.h"
+#include "mail_token.h"
 
 /* Changes are looked at when none has followed for QUIET, at the latest MOST after the first. */
 #define QUIET MILLIS(30)
@@ -64,6 +66,7 @@ struct file {
 struct local {
     struct dest_source source;
     struct dest_source *service; /* for what no file describes; NULL: none */
+    struct oauth *oauth;         /* for tokens of destinations in files */
     struct loop *loop;
     char *dir;
     struct local_handler handler;
@@ -678,8 +681,12 @@ struct dest_request {
     struct task task;
     struct local *local;
     struct dest_handler handler;
+    enum dest_purpose purpose;
     char *name;
-    struct dest_request *forwarded; /* to the service; NULL: `task` answers */
+    struct secret user_token;       /* what the client sent; empty: nothing */
+    struct dest_request *forwarded; /* to the service; NULL: `task` answers, or asks for a token */
+    const struct destination *dest; /* that the token is for */
+    struct oauth_wait *wait;
 };
 
 static int compare_key(const void *key, const void *element)
@@ -704,37 +711,92 @@ static void request_free(struct dest_request *request)
 {
     list_remove(&request->link);
     task_cancel(&request->task);
+    oauth_cancel(request->wait);
+    destination_unref(request->dest);
+    secret_clear(&request->user_token);
     free(request->name);
     free(request);
+}
+
+static void answer(struct dest_request *request, const struct dest_answer *answer)
+{
+    struct dest_handler handler = request->handler;
+    const struct destination *dest = request->dest;
+    request->dest = NULL; /* it may be the answer's */
+    request_free(request);
+    handler.done(answer, handler.arg);
+    destination_unref(dest);
+}
+
+static void refuse(struct dest_request *request, enum verdict verdict, const struct error *err)
+{
+    const struct dest_answer refusal = {.verdict = verdict, .err = *err};
+    answer(request, &refusal);
+}
+
+static void on_token(struct token *token, const struct error *err, void *arg)
+{
+    struct dest_request *request = arg;
+    request->wait = NULL;
+    if (token) {
+        const struct dest_answer found = {.dest = request->dest, .token = token};
+        answer(request, &found);
+    } else {
+        refuse(request, VERDICT_UNREADABLE, err);
+    }
+}
+
+static struct mail_token_of token_of(const struct destination *dest,
+                                     const struct secret *user_token)
+{
+    return (struct mail_token_of){.dest = dest, .user_token = user_token};
+}
+
+static void ask_token(struct dest_request *request)
+{
+    struct error err;
+    struct mail_token_of of =
+        token_of(request->dest, request->user_token.n ? &request->user_token : NULL);
+    struct oauth_handler handler = {.done = on_token, .arg = request};
+    request->wait = mail_token_get(request->local->oauth, &of, handler, &err);
+    if (!request->wait) {
+        refuse(request, VERDICT_CONFIGURATION_FAILED, &err);
+    }
+}
+
+/* Without what the client sends there is no user token. */
+static bool wants_token(const struct dest_request *request, const struct destination *dest)
+{
+    return request->purpose == DEST_TO_LOG_IN && dest->tokens &&
+           (dest->auth == AUTH_CLIENT_CREDENTIALS || request->user_token.n);
 }
 
 static void on_answer(struct task *t)
 {
     struct dest_request *request = container_of(t, struct dest_request, task);
     struct local *l = request->local;
-    struct dest_handler handler = request->handler;
-    struct dest_answer answer = {.verdict = VERDICT_OK};
     struct destination_problem problem;
-    answer.dest = find_destination(l, request->name);
-    if (answer.dest && destination_served(answer.dest, false, &problem) != OK) {
-        answer.dest = NULL;
-        answer.verdict = problem.verdict;
-        error_set(&answer.err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
-    } else if (!answer.dest) {
-        answer.verdict = VERDICT_NOT_FOUND;
-        error_set(&answer.err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
+    struct error err;
+    const struct destination *dest = find_destination(l, request->name);
+    if (!dest) {
+        error_set(&err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
                   request->name);
+        refuse(request, VERDICT_NOT_FOUND, &err);
+    } else if (destination_served(dest, &problem) != OK) {
+        error_set(&err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
+        refuse(request, problem.verdict, &err);
+    } else if (wants_token(request, dest)) {
+        request->dest = destination_ref(dest);
+        ask_token(request);
+    } else {
+        const struct dest_answer found = {.dest = dest};
+        answer(request, &found);
     }
-    request_free(request);
-    handler.done(&answer, handler.arg);
 }
 
-static void on_forwarded(const struct dest_answer *answer, void *arg)
+static void on_forwarded(const struct dest_answer *found, void *arg)
 {
-    struct dest_request *request = arg;
-    struct dest_handler handler = request->handler;
-    request_free(request);
-    handler.done(answer, handler.arg);
+    answer(arg, found);
 }
 
 /* Files come first. */
@@ -746,7 +808,11 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
     struct dest_request *request = mem_zalloc(sizeof(*request));
     request->local = l;
     request->handler = handler;
+    request->purpose = purpose;
     request->name = mem_strdup(ref->name);
+    if (user) {
+        secret_set(&request->user_token, user->secret->p, user->secret->n);
+    }
     task_init(&request->task);
     list_append(&l->requests, &request->link);
     if (l->service && ref->instance && !find_destination(l, ref->name)) {
@@ -770,12 +836,15 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     request_free(request);
 }
 
-/* No file holds a token. */
 static void refused(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token)
 {
     const struct local *l = container_of(source, struct local, source);
-    if (l->service) {
+    const struct destination *dest = find_destination(l, ref->name);
+    if (dest && dest->tokens) {
+        struct mail_token_of of = token_of(dest, user ? user->secret : NULL);
+        mail_token_refused(l->oauth, &of, token);
+    } else if (!dest && l->service) {
         dest_refused(l->service, ref, user, token);
     }
 }
@@ -783,6 +852,11 @@ static void refused(struct dest_source *source, const struct dest_ref *ref,
 struct dest_source *local_source(struct local *local)
 {
     return &local->source;
+}
+
+void local_set_oauth(struct local *local, struct oauth *oauth)
+{
+    local->oauth = oauth;
 }
 
 void local_set_service(struct local *local, struct dest_source *service)

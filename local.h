@@ -17,6 +17,7 @@ struct destination;
 struct local;
 struct local_object;
 struct loop;
+struct oauth;
 
 /* Bounds: files that are looked at, bytes of one. */
 enum { LOCAL_FILES_MAX = 1024, LOCAL_FILE_SIZE_MAX = 1024 * 1024 };
@@ -54,6 +55,9 @@ void local_free(struct local *local);
 
 /* Its destinations by name, whatever instance a reference names. Valid until local_free. */
 struct dest_source *local_source(struct local *local);
+
+/* Whom its source asks for tokens of destinations in files. It stays the caller's. */
+void local_set_oauth(struct local *local, struct oauth *oauth);
 
 /* Whom its source asks for a destination that no file describes, if the reference names an
  * instance. It stays the caller's. */

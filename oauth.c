@@ -19,8 +19,12 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
+#include "rotations.h"
 
-enum { TOKENS_MAX = 1024, FORM_MAX = 64 * 1024 };
+enum { TOKENS_MAX = 4096, FORM_MAX = 64 * 1024, CREDENTIALS_MAX = 32 * 1024 };
+
+/* Between what is digested of a grant. */
+static const struct str separator = {"", 1};
 
 /* How long a failure is remembered. */
 #define RETRY_MIN SECONDS(1)
@@ -36,6 +40,7 @@ struct oauth {
     struct loop *loop;
     struct http_origins *origins;
     struct cache *cache;
+    struct rotations *rotations; /* by the key of the grant */
     int64_t connect_timeout, answer_timeout;
     uint64_t results[FAIL_COUNT];
     struct metric_histogram latency;
@@ -46,6 +51,11 @@ struct oauth_wait {
     struct oauth_handler handler;
 };
 
+/* A grant by its digest. */
+struct grant_key {
+    unsigned char digest[DIGEST_SHA256_SIZE];
+};
+
 /* A request under way. */
 struct job {
     struct oauth *oauth;
@@ -53,8 +63,10 @@ struct job {
     struct http_origin *origin;
     struct http_call *call;
     int64_t started;
-    char host[128];       /* of the server, for messages */
-    struct secret secret; /* that was sent, for no message */
+    struct grant_key key;
+    enum oauth_grant_type type;
+    char host[128];                   /* of the server, for messages */
+    struct secret secret, user_token; /* that were sent, for no message */
 
     struct error err; /* without a call: why it could not be started */
     struct task task; /* which tells */
@@ -80,6 +92,7 @@ static void job_free(struct job *job)
     http_cancel(job->call);
     http_origin_release(job->origin);
     secret_clear(&job->secret);
+    secret_clear(&job->user_token);
     free(job);
 }
 
@@ -121,9 +134,26 @@ static void fetched(struct job *job, struct token *token, int64_t lifetime)
         .valid = lifetime - LAST_SECONDS,
         .spare = lifetime - LAST_SECONDS,
     };
+    if (job->type == OAUTH_AUTHORIZATION_CODE) {
+        life.fresh = life.valid; /* it would be redeemed a second time */
+    }
     note(job, NULL);
     job_free(job);
     cache_fetched(entry, token, life);
+}
+
+/* A new refresh token is kept also when its access token is of no use: the old one may be worth
+ * nothing any more. */
+static void note_rotation(struct job *job, const struct token_answer *read, enum fail result)
+{
+    if (job->type != OAUTH_REFRESH_TOKEN) {
+        return;
+    }
+    if (read->refresh_token.n) {
+        rotations_keep(job->oauth->rotations, job->key.digest, &read->refresh_token);
+    } else if (result == FAIL_AUTH) {
+        rotations_drop(job->oauth->rotations, job->key.digest);
+    }
 }
 
 static void on_answer(const struct http_answer *answer, const struct error *err, void *arg)
@@ -138,13 +168,20 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
         failed(job, &why, 0);
         return;
     }
-    struct str secret = {job->secret.p, job->secret.n};
-    int rc = token_answer_read(answer->head->status, answer->body, secret, &read, &sentence);
+    const struct str known[] = {{job->secret.p, job->secret.n},
+                                {job->user_token.p, job->user_token.n}};
+    int rc = token_answer_read(answer->head->status, answer->body, known, ARRAY_LEN(known), &read,
+                               &sentence);
     if (rc == OK) {
         struct str value = {read.access_token.p, read.access_token.n};
-        token = token_new(value, loop_now(job->oauth->loop) + read.lifetime, &sentence);
+        int64_t now = loop_now(job->oauth->loop);
+        token = token_new(value, now + read.lifetime, &sentence);
+        if (token) {
+            token->received = now;
+        }
     }
-    secret_clear(&read.access_token);
+    note_rotation(job, &read, rc == OK ? FAIL_NONE : sentence.fail);
+    token_answer_clear(&read);
     if (token) {
         fetched(job, token, read.lifetime);
     } else {
@@ -169,13 +206,68 @@ static int add_field(struct buf *form, const char *name, struct str value)
     return http_encode_form(form, value);
 }
 
-static int client_credentials(struct buf *form, const struct oauth_grant *grant)
+/* What the client brings, besides its own credentials. */
+static int add_grant(struct buf *form, const struct job *job)
+{
+    struct str token = {job->user_token.p, job->user_token.n};
+    switch (job->type) {
+    case OAUTH_CLIENT_CREDENTIALS:
+        return add_field(form, "grant_type", str_of("client_credentials"));
+    case OAUTH_REFRESH_TOKEN:
+        return add_field(form, "grant_type", str_of("refresh_token")) == OK
+                   ? add_field(form, "refresh_token", token)
+                   : ERR;
+    case OAUTH_AUTHORIZATION_CODE:
+        return add_field(form, "grant_type", str_of("authorization_code")) == OK
+                   ? add_field(form, "code", token)
+                   : ERR;
+    }
+    return ERR;
+}
+
+static int write_form(struct buf *form, const struct job *job, const struct oauth_grant *grant)
+{
+    struct str secret = {job->secret.p, job->secret.n};
+    bool fits = add_grant(form, job) == OK;
+    if (fits && !grant->basic) {
+        fits = add_field(form, "client_id", str_of(grant->client_id)) == OK &&
+               add_field(form, "client_secret", secret) == OK;
+    }
+    if (fits && grant->form.n) {
+        fits = buf_add(form, "&", 1) == OK && buf_add(form, grant->form.p, grant->form.n) == OK;
+    }
+    return fits ? OK : ERR;
+}
+
+/* RFC 6749 section 2.3.1: both are encoded as in a form, then joined. SAP's servers (UAA) take them
+ * for encoded only when they are told so. */
+static int add_basic(struct buf *headers, const struct oauth_grant *grant)
 {
     struct str secret = {grant->client_secret->p, grant->client_secret->n};
-    bool fits = add_field(form, "grant_type", str_of("client_credentials")) == OK &&
-                add_field(form, "client_id", str_of(grant->client_id)) == OK &&
-                add_field(form, "client_secret", secret) == OK;
+    struct buf pair;
+    buf_init(&pair, CREDENTIALS_MAX);
+    bool fits = http_encode_form(&pair, str_of(grant->client_id)) == OK &&
+                buf_add(&pair, ":", 1) == OK && http_encode_form(&pair, secret) == OK;
+    size_t n = TEXT_BASE64_SIZE(buf_len(&pair));
+    char *base64 = mem_alloc(n);
+    text_base64(base64, buf_str(&pair).p, buf_len(&pair));
+    fits = fits && buf_fmt(headers, "X-CF-ENCODED-CREDENTIALS: true\r\nAuthorization: Basic %s\r\n",
+                           base64) == OK;
+    mem_wipe(base64, n);
+    free(base64);
+    buf_wipe(&pair);
     return fits ? OK : ERR;
+}
+
+static int write_headers(struct buf *headers, const struct oauth_grant *grant)
+{
+    static const char usual[] = "Accept: application/json\r\n"
+                                "Content-Type: application/x-www-form-urlencoded\r\n";
+    if (buf_add(headers, usual, strlen(usual)) == ERR ||
+        (grant->headers.n && buf_add(headers, grant->headers.p, grant->headers.n) == ERR)) {
+        return ERR;
+    }
+    return grant->basic ? add_basic(headers, grant) : OK;
 }
 
 /* ERR: job->err says why. */
@@ -188,16 +280,19 @@ static int start(struct job *job, const struct oauth_grant *grant)
         return error_set(&job->err, FAIL_CONFIG, "the URL of the authorization server %s", wrong);
     }
     text_fmt(job->host, sizeof(job->host), "%.*s", STR_ARG(url.host));
-    const struct http_way way = {.connect_timeout = oauth->connect_timeout};
+    const struct http_way way = {
+        .connect_timeout = grant->connect_timeout ? grant->connect_timeout : oauth->connect_timeout,
+    };
     job->origin = http_origin_use(oauth->origins, &url, &way, &job->err);
     if (!job->origin) {
         return ERR;
     }
-    struct buf form, target;
+    struct buf form, target, headers;
     buf_init(&form, FORM_MAX);
     buf_init(&target, FORM_MAX);
+    buf_init(&headers, FORM_MAX);
     int rc = OK;
-    if (client_credentials(&form, grant) == ERR ||
+    if (write_form(&form, job, grant) == ERR || write_headers(&headers, grant) == ERR ||
         buf_fmt(&target, "%.*s%.*s", STR_ARG(url.path), STR_ARG(url.query)) == ERR) {
         rc = error_set(&job->err, FAIL_CONFIG,
                        "URL or credentials of authorization server %s are longer than %d octets",
@@ -206,30 +301,37 @@ static int start(struct job *job, const struct oauth_grant *grant)
         const struct http_message message = {
             .method = "POST",
             .target = buf_str(&target),
-            .headers = str_of("Accept: application/json\r\n"
-                              "Content-Type: application/x-www-form-urlencoded\r\n"),
+            .headers = buf_str(&headers),
             .body = buf_str(&form),
             .has_body = true,
-            .answer_timeout = oauth->answer_timeout,
+            .once = job->type == OAUTH_AUTHORIZATION_CODE,
+            .answer_timeout = grant->answer_timeout ? grant->answer_timeout : oauth->answer_timeout,
             .body_max = TOKEN_ANSWER_MAX,
         };
         struct http_handler handler = {.done = on_answer, .arg = job};
         job->call = http_start(http_origin_client(job->origin), &message, handler);
     }
     buf_wipe(&form);
-    buf_free(&target);
+    buf_wipe(&target);
+    buf_wipe(&headers);
     return rc;
 }
 
 static void *fetch(struct cache_entry *entry, struct str key, const void *request, void *arg)
 {
-    (void)key;
     const struct oauth_grant *grant = request;
     struct job *job = mem_zalloc(sizeof(*job));
     job->oauth = arg;
     job->entry = entry;
     job->started = loop_now(job->oauth->loop);
+    job->type = grant->type;
+    memcpy(job->key.digest, key.p, sizeof(job->key.digest));
     secret_set(&job->secret, grant->client_secret->p, grant->client_secret->n);
+    if (grant->user_token) {
+        const struct secret *newer = rotations_find(job->oauth->rotations, job->key.digest);
+        const struct secret *token = newer ? newer : grant->user_token;
+        secret_set(&job->user_token, token->p, token->n);
+    }
     task_init(&job->task);
     if (start(job, grant) == ERR) {
         loop_soon(job->oauth->loop, &job->task, on_not_started);
@@ -239,18 +341,26 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
 
 /* ---- asking ---- */
 
-/* A grant by its digest. Neither a URL nor a client's id has a NUL in it. */
-struct grant_key {
-    unsigned char digest[DIGEST_SHA256_SIZE];
-};
-
+/* No part has a NUL in it. Timeouts make no other token. */
 static struct grant_key key_of(const struct oauth_grant *grant)
 {
     struct grant_key key;
+    const struct secret none = {0};
+    const struct secret *user = grant->user_token ? grant->user_token : &none;
+    const char kind[] = {(char)('0' + grant->type), grant->basic ? 'b' : 'f'};
     const struct str parts[] = {
-        {grant->url, strlen(grant->url) + 1},
-        {grant->client_id, strlen(grant->client_id) + 1},
+        {kind, sizeof(kind)},
+        str_of(grant->url),
+        separator,
+        str_of(grant->client_id),
+        separator,
         {grant->client_secret->p, grant->client_secret->n},
+        separator,
+        {user->p, user->n},
+        separator,
+        grant->headers,
+        separator,
+        grant->form,
     };
     digest_sha256(key.digest, parts, ARRAY_LEN(parts));
     return key;
@@ -312,6 +422,7 @@ struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *ro
     oauth->loop = loop;
     oauth->origins = http_origins_new(loop, dns, roots);
     oauth->cache = cache_new(loop, &settings);
+    oauth->rotations = rotations_new();
     oauth_set_timeouts(oauth, SECONDS(5), SECONDS(10));
     return oauth;
 }
@@ -320,6 +431,7 @@ void oauth_free(struct oauth *oauth)
 {
     if (oauth) {
         cache_free(oauth->cache);
+        rotations_free(oauth->rotations);
         http_origins_free(oauth->origins);
         free(oauth);
     }

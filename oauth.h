@@ -6,11 +6,13 @@
 #ifndef TPROXY_OAUTH_H
 #define TPROXY_OAUTH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"
+#include "lib/text.h"
 
 struct dns;
 struct loop;
@@ -29,17 +31,33 @@ void oauth_free(struct oauth *oauth);
 /* For requests from now on, microseconds. */
 void oauth_set_timeouts(struct oauth *oauth, int64_t connect, int64_t answer);
 
-/* Client credentials (RFC 6749 section 4.4) in the body of the request, as SAP's clients send them.
- * Only read during the call. */
+enum oauth_grant_type {
+    OAUTH_CLIENT_CREDENTIALS, /* RFC 6749 section 4.4 */
+    OAUTH_REFRESH_TOKEN,      /* section 6. When the server answers with a new one, that is sent the
+                                 next time, whatever the grant says */
+    OAUTH_AUTHORIZATION_CODE, /* section 4.1.3. It is sent once, over a connection of its own; what
+                                 comes of it is not refreshed */
+};
+
+/* Only read during the call. */
 struct oauth_grant {
     const char *url; /* of the token endpoint, complete */
     const char *client_id;
     const struct secret *client_secret;
+
+    /* The rest is for others than SAP's own servers. */
+    enum oauth_grant_type type;
+    const struct secret *user_token; /* the refresh token or code */
+    bool basic;                      /* the client's credentials go into a header field (section
+                                        2.3.1), else into the form */
+    struct str headers;              /* more lines, each with its CRLF */
+    struct str form;                 /* more fields, encoded */
+    int64_t connect_timeout, answer_timeout; /* microseconds; 0: the usual ones */
 };
 
 /* Called exactly once, never from inside oauth_get; the wait is gone by then. Either a token (take
  * a reference to keep it), or NULL and *err: FAIL_AUTH: the server refuses the client (401, 403, or
- * 400 with "invalid_client" and the like), or knows no such tenant (404); FAIL_CONFIG: the URL is
+ * 400 with "invalid_client" and the like) or its refresh token or code, or knows no such tenant (404); FAIL_CONFIG: the URL is
  * none; FAIL_CERT; else what may pass. The text names the server and carries its error_description,
  * sanitised. */
 struct oauth_handler {

@@ -460,6 +460,7 @@ static int open_local(struct process *p, struct error *err)
     if (!p->local) {
         return ERR;
     }
+    local_set_oauth(p->local, p->oauth);
     local_set_service(p->local, dest_service(p->dest));
     return OK;
 }

@@ -18,20 +18,35 @@ static const char *const secret_properties[] = {
     "mail.password",
 };
 
-static int no_token(struct json_value why, const struct properties *props, struct error *err)
+static int no_token(const struct dest_question *q, struct json_value why,
+                    const struct properties *props, struct error *err)
 {
-    struct str known[ARRAY_LEN(secret_properties)] = {0};
+    struct str known[ARRAY_LEN(secret_properties) + 1] = {0};
     char said[170];
-    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(secret_properties); i++) {
         known[i].p = properties_get(props, secret_properties[i], &known[i].n);
     }
+    known[ARRAY_LEN(secret_properties)] = q->user_token;
     token_said(said, sizeof(said), why, known, ARRAY_LEN(known));
+    if (q->user_token.n) {
+        return error_set(err, FAIL_AUTH,
+                         "the Destination service gets no access token with the refresh token or "
+                         "code that was sent%s",
+                         said);
+    }
     return error_set(err, FAIL_TOKEN, "the Destination service has no access token for it%s", said);
 }
 
+static void take_refresh_token(struct json_value value, struct dest_found *found)
+{
+    if (json_type(value) == JSON_STRING && !json_is(value, "")) {
+        found->refresh_token.p = json_strdup(value, &found->refresh_token.n);
+    }
+}
+
 /* The first of the tokens that can be used. The status is 200 also when there is none. */
-static int take_token(struct json_value tokens, const struct properties *props,
-                      struct dest_found *found)
+static int take_token(const struct dest_question *q, struct json_value tokens,
+                      const struct properties *props, struct dest_found *found)
 {
     struct json_value why = {0};
     for (struct json_value t = json_first(tokens); json_exists(t); t = json_next(t)) {
@@ -43,25 +58,32 @@ static int take_token(struct json_value tokens, const struct properties *props,
             int64_t lifetime = token_lifetime(json_get(t, "expires_in"));
             found->token_lifetime = lifetime > 0 ? lifetime : 0;
             found->token.p = json_strdup(value, &found->token.n);
+            take_refresh_token(json_get(t, "refresh_token"), found);
             return OK;
         }
     }
-    return no_token(why, props, &found->err);
+    return no_token(q, why, props, &found->err);
 }
 
 /* ---- the destination ---- */
+
+static bool wants_token(const struct dest_question *q, enum mail_auth auth)
+{
+    bool user_token = auth == AUTH_REFRESH_TOKEN || auth == AUTH_AUTHORIZATION_CODE;
+    return q->with_token && (q->user_token.n ? user_token : auth == AUTH_CLIENT_CREDENTIALS);
+}
 
 static void take(const struct dest_question *q, const struct properties *props,
                  struct json_value tokens, struct dest_found *found)
 {
     struct destination_problem problem;
     const struct destination *dest = destination_new(props, q->allow_loopback, &problem);
-    if (!dest || destination_served(dest, true, &problem) != OK) {
+    if (!dest || destination_served(dest, &problem) != OK) {
         found->verdict = problem.verdict;
         error_set(&found->err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
         destination_unref(dest);
-    } else if (q->with_token && dest->auth == AUTH_CLIENT_CREDENTIALS &&
-               take_token(tokens, props, found) == ERR) {
+    } else if (wants_token(q, dest->auth) && take_token(q, tokens, props, found) == ERR &&
+               q->user_token.n) {
         destination_unref(dest);
     } else {
         found->verdict = VERDICT_OK;
@@ -100,7 +122,9 @@ static void read_refusal(const struct dest_question *q, int status, const struct
                          struct dest_found *found)
 {
     char said[170];
-    token_said(said, sizeof(said), json_get(json_root(doc), "ErrorMessage"), &q->access_token, 1);
+    const struct str known[] = {q->access_token, q->user_token};
+    token_said(said, sizeof(said), json_get(json_root(doc), "ErrorMessage"), known,
+               ARRAY_LEN(known));
 
     struct error *err = &found->err;
     if (status == 404 && doc) {
@@ -121,6 +145,11 @@ static void read_refusal(const struct dest_question *q, int status, const struct
     } else if (status == 403) {
         error_set(err, FAIL_CONFIG,
                   "Destination service instance \"%.100s\" is not allowed to read it (403%s)",
+                  q->instance, said);
+    } else if (status == 400 && q->user_token.n) {
+        error_set(err, FAIL_AUTH,
+                  "Destination service instance \"%.100s\" does not take the refresh token or code "
+                  "that was sent (400%s)",
                   q->instance, said);
     } else {
         error_set(err, FAIL_REMOTE, "Destination service instance \"%.100s\" does not serve (%d%s)",
@@ -149,4 +178,5 @@ void dest_found_clear(struct dest_found *found)
     destination_unref(found->dest);
     found->dest = NULL;
     secret_clear(&found->token);
+    secret_clear(&found->refresh_token);
 }

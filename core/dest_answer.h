@@ -20,6 +20,8 @@ struct dest_question {
     const char *instance;    /* of the Destination service; for messages */
     struct str access_token; /* that was shown to it; for no message */
     bool with_token;         /* for the mail server, if the destination takes one */
+    struct str user_token;   /* the client's refresh token or code, for which it was asked; empty:
+                                none; for no message */
     bool allow_loopback;     /* as for destination_new */
 };
 
@@ -27,17 +29,20 @@ struct dest_question {
 struct dest_found {
     const struct destination *dest; /* with one reference; NULL: see verdict and err */
     enum verdict verdict;           /* VERDICT_OK with dest */
-    struct error err;               /* without dest. fail_may_pass tells an answer that counts (what
-                                       was known of the destination holds no more) from none */
-    struct secret token;            /* for AUTH_CLIENT_CREDENTIALS when it was asked for; not empty
-                                       then; as it came */
+    struct error err;               /* without dest, or without a token that was asked for.
+                                       fail_may_pass tells an answer that counts (what was known of
+                                       the destination holds no more) from none */
+    struct secret token;            /* that was asked for; as it came. Empty for
+                                       AUTH_CLIENT_CREDENTIALS when the service has none: FAIL_TOKEN */
     int64_t token_lifetime;         /* from its receipt, microseconds; 0: not said */
+    struct secret refresh_token;    /* takes the place of the client's; empty: none does */
 };
 
 /* Reads an answer of that HTTP status; any body may come with any status. The verdict is
  * destination_new's, or NOT_FOUND (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service
  * refuses the instance (401, 403), FAIL_REMOTE for other statuses, FAIL_PROTOCOL when the answer
- * makes no sense, FAIL_TOKEN when it lacks the token. Cleared by the caller. */
+ * makes no sense, FAIL_AUTH when the service has no token for what the client sent. Cleared by the
+ * caller. */
 void dest_answer_read(const struct dest_question *question, int status, struct str body,
                       struct dest_found *found);
 

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/properties.h"
-#include "lib/text.h"
+#include "core/destination_private.h"
 
 /* Defaults and bounds of connectiontimeout and timeout. */
 #define CONNECT_TIMEOUT SECONDS(15)
@@ -82,23 +81,9 @@ const char *mail_protocol_name(enum mail_protocol protocol)
 
 /* ---- reading ---- */
 
-/* The work of one destination_new. */
-struct reader {
-    const struct properties *props;
-    struct destination *dest;
-    struct destination_problem *problem;
-    bool allow_loopback;
-    bool host_is_local; /* the host is this machine: what is said to it is not overheard */
-    char shown[96];     /* the last value that went into a message */
-};
-
 enum { FIELD_MAX = sizeof(((struct destination_problem *)0)->field) };
 
-static int refuse(struct reader *r, enum verdict verdict, const char *field, const char *fmt, ...)
-    printf_like(4, 5);
-static void warn(struct reader *r, const char *fmt, ...) printf_like(2, 3);
-
-static int refuse(struct reader *r, enum verdict verdict, const char *field, const char *fmt, ...)
+int reader_refuse(struct reader *r, enum verdict verdict, const char *field, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -110,7 +95,7 @@ static int refuse(struct reader *r, enum verdict verdict, const char *field, con
     return ERR;
 }
 
-static void warn(struct reader *r, const char *fmt, ...)
+void reader_warn(struct reader *r, const char *fmt, ...)
 {
     struct destination *d = r->dest;
     char text[FAIL_TEXT_MAX];
@@ -130,8 +115,7 @@ static void warn(struct reader *r, const char *fmt, ...)
     d->warnings[d->n_warnings++] = mem_strdup(text);
 }
 
-/* A value for a message; valid until the next call. Never for secrets. */
-static const char *show(struct reader *r, struct str value)
+const char *reader_show(struct reader *r, struct str value)
 {
     return text_printable(r->shown, sizeof(r->shown), value);
 }
@@ -148,13 +132,12 @@ static const char *state(struct reader *r, struct str value)
     return r->shown;
 }
 
-static bool has(const struct reader *r, const char *name)
+bool reader_has(const struct reader *r, const char *name)
 {
     return properties_get(r->props, name, NULL) != NULL;
 }
 
-/* The value without blanks around it; empty when there is no such property. */
-static struct str value_of(const struct reader *r, const char *name)
+struct str reader_value(const struct reader *r, const char *name)
 {
     struct str v = {"", 0};
     const char *p = properties_get(r->props, name, &v.n);
@@ -171,8 +154,7 @@ static const char *mail_name(const struct reader *r, char out[static FIELD_MAX],
     return out;
 }
 
-/* A value that goes onto a wire: as it is, blanks included. */
-static int wire_value(struct reader *r, const char *name, size_t max, struct str *value)
+int reader_wire_value(struct reader *r, const char *name, size_t max, struct str *value)
 {
     *value = (struct str){"", 0};
     const char *p = properties_get(r->props, name, &value->n);
@@ -182,28 +164,27 @@ static int wire_value(struct reader *r, const char *name, size_t max, struct str
     value->p = p;
     for (size_t i = 0; i < value->n; i++) {
         if (p[i] == '\r' || p[i] == '\n' || p[i] == '\0') {
-            return refuse(r, VERDICT_CONFIGURATION_FAILED, name,
-                          "contains a line break or a NUL character (at position %zu); remove it",
-                          i + 1);
+            return reader_refuse(
+                r, VERDICT_CONFIGURATION_FAILED, name,
+                "contains a line break or a NUL character (at position %zu); remove it", i + 1);
         }
     }
     if (value->n > max) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, name, "is longer than %zu bytes", max);
+        return reader_refuse(r, VERDICT_CONFIGURATION_FAILED, name, "is longer than %zu bytes",
+                             max);
     }
     return OK;
 }
 
-/* As Jakarta Mail reads booleans: what is not the opposite of the default, in any case, is the
- * default. */
-static bool flag(struct reader *r, const char *name, bool otherwise)
+bool reader_flag(struct reader *r, const char *name, bool otherwise)
 {
-    struct str v = value_of(r, name);
-    if (!has(r, name)) {
+    struct str v = reader_value(r, name);
+    if (!reader_has(r, name)) {
         return otherwise;
     }
     if (!str_ieq(v, "true") && !str_ieq(v, "false")) {
-        warn(r, "%s: \"%s\" is neither true nor false and counts as %s", name, show(r, v),
-             otherwise ? "true" : "false");
+        reader_warn(r, "%s: \"%s\" is neither true nor false and counts as %s", name,
+                    reader_show(r, v), otherwise ? "true" : "false");
         return otherwise;
     }
     return str_ieq(v, "true");
@@ -212,33 +193,34 @@ static bool flag(struct reader *r, const char *name, bool otherwise)
 static bool mail_flag(struct reader *r, const char *suffix, bool otherwise)
 {
     char name[FIELD_MAX];
-    return flag(r, mail_name(r, name, suffix), otherwise);
+    return reader_flag(r, mail_name(r, name, suffix), otherwise);
 }
 
 /* ---- what it is ---- */
 
 static int read_type(struct reader *r)
 {
-    struct str type = value_of(r, "Type");
+    struct str type = reader_value(r, "Type");
     if (!str_ieq(type, "MAIL")) {
-        return refuse(r, VERDICT_TYPE_NOT_SUPPORTED, "Type",
-                      "%s; destinations of type MAIL are served", state(r, type));
+        return reader_refuse(r, VERDICT_TYPE_NOT_SUPPORTED, "Type",
+                             "%s; destinations of type MAIL are served", state(r, type));
     }
-    struct str protocol = value_of(r, "mail.transport.protocol");
+    struct str protocol = reader_value(r, "mail.transport.protocol");
     if (str_ieq(protocol, "pop3") || str_ieq(protocol, "pop3s")) {
         r->dest->protocol = protocol.n == strlen("pop3s") ? MAIL_POP3S : MAIL_POP3;
         return OK;
     }
     if (protocol.n) {
-        return refuse(r, VERDICT_TYPE_NOT_SUPPORTED, "mail.transport.protocol",
-                      "is \"%s\"; pop3 and pop3s are served", show(r, protocol));
+        return reader_refuse(r, VERDICT_TYPE_NOT_SUPPORTED, "mail.transport.protocol",
+                             "is \"%s\"; pop3 and pop3s are served", reader_show(r, protocol));
     }
-    bool pop3 = has(r, "mail.pop3.host"), pop3s = has(r, "mail.pop3s.host");
+    bool pop3 = reader_has(r, "mail.pop3.host"), pop3s = reader_has(r, "mail.pop3s.host");
     if (pop3 == pop3s) {
-        return refuse(r, VERDICT_TYPE_NOT_SUPPORTED, "mail.transport.protocol",
-                      "is missing, and %s of mail.pop3.host and mail.pop3s.host is there to tell; "
-                      "set it to pop3 or pop3s",
-                      pop3 ? "each" : "none");
+        return reader_refuse(
+            r, VERDICT_TYPE_NOT_SUPPORTED, "mail.transport.protocol",
+            "is missing, and %s of mail.pop3.host and mail.pop3s.host is there to tell; "
+            "set it to pop3 or pop3s",
+            pop3 ? "each" : "none");
     }
     r->dest->protocol = pop3s ? MAIL_POP3S : MAIL_POP3;
     return OK;
@@ -247,12 +229,12 @@ static int read_type(struct reader *r)
 static int read_name(struct reader *r)
 {
     struct str name;
-    if (wire_value(r, "Name", DESTINATION_NAME_MAX, &name) < 0) {
+    if (reader_wire_value(r, "Name", DESTINATION_NAME_MAX, &name) < 0) {
         return ERR;
     }
     name = str_trim(name);
     if (name.n == 0) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, "Name", "is missing; give one");
+        return reader_refuse(r, VERDICT_CONFIGURATION_FAILED, "Name", "is missing; give one");
     }
     r->dest->name = mem_strndup(name.p, name.n);
     return OK;
@@ -262,18 +244,18 @@ static int read_name(struct reader *r)
 
 static int read_proxy_type(struct reader *r)
 {
-    struct str type = value_of(r, "ProxyType");
+    struct str type = reader_value(r, "ProxyType");
     if (str_ieq(type, "Internet")) {
         r->dest->proxy = PROXY_INTERNET;
     } else if (str_ieq(type, "OnPremise")) {
         r->dest->proxy = PROXY_ON_PREMISE;
     } else {
-        return refuse(r, VERDICT_PROXY_TYPE_NOT_SUPPORTED, "ProxyType",
-                      "%s; set it to Internet or OnPremise", state(r, type));
+        return reader_refuse(r, VERDICT_PROXY_TYPE_NOT_SUPPORTED, "ProxyType",
+                             "%s; set it to Internet or OnPremise", state(r, type));
     }
 
     struct str location;
-    if (wire_value(r, "CloudConnectorLocationId", LOCATION_ID_MAX, &location) < 0) {
+    if (reader_wire_value(r, "CloudConnectorLocationId", LOCATION_ID_MAX, &location) < 0) {
         return ERR;
     }
     bool used = r->dest->proxy == PROXY_ON_PREMISE;
@@ -328,8 +310,9 @@ static bool name_syntax(struct str name)
 
 static int refuse_loopback(struct reader *r, const char *field)
 {
-    return refuse(r, VERDICT_LOOPBACK_URL_NOT_SUPPORTED, field,
-                  "is an address of the machine that the proxy runs on; give the mail server's");
+    return reader_refuse(
+        r, VERDICT_LOOPBACK_URL_NOT_SUPPORTED, field,
+        "is an address of the machine that the proxy runs on; give the mail server's");
 }
 
 /* An address as sixteen bytes or as text that every libc of old read as one: 127.1, 0x7f.1,
@@ -341,9 +324,9 @@ static int check_address(struct reader *r, const char *field, const char *host, 
     if (inet_pton(AF_INET6, host, ip6) == 1) {
         r->host_is_local = local_ip6(ip6);
         if (r->dest->proxy == PROXY_ON_PREMISE) {
-            return refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
-                          "is an IPv6 address, which the Connectivity Proxy cannot reach; "
-                          "give the virtual host");
+            return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
+                                 "is an IPv6 address, which the Connectivity Proxy cannot reach; "
+                                 "give the virtual host");
         }
     } else if (inet_pton(AF_INET, host, ip4) == 1) {
         r->host_is_local = local_ip4(ip4);
@@ -352,9 +335,9 @@ static int check_address(struct reader *r, const char *field, const char *host, 
         if (local_ip4(ip4) && !r->allow_loopback) {
             return refuse_loopback(r, field);
         }
-        return refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
-                      "is an unusual spelling of an IPv4 address; write %u.%u.%u.%u", ip4[0],
-                      ip4[1], ip4[2], ip4[3]);
+        return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
+                             "is an unusual spelling of an IPv4 address; write %u.%u.%u.%u", ip4[0],
+                             ip4[1], ip4[2], ip4[3]);
     } else {
         return AGAIN;
     }
@@ -372,19 +355,20 @@ static int check_host(struct reader *r, const char *field)
         return address;
     }
     if (strstr(host, "://")) {
-        return refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
-                      "is a URL; give the name of the mail server alone");
+        return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
+                             "is a URL; give the name of the mail server alone");
     }
     if (strchr(host, ':')) {
-        return refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
-                      "contains a colon; give the name alone here, and the port as mail.%s.port",
-                      mail_protocol_name(r->dest->protocol));
+        return reader_refuse(
+            r, VERDICT_URL_NOT_SUPPORTED, field,
+            "contains a colon; give the name alone here, and the port as mail.%s.port",
+            mail_protocol_name(r->dest->protocol));
     }
     if (!name_syntax(str_of(bare))) {
-        return refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
-                      "\"%s\" is no host name: letters, digits, '-' and '.' (names in other "
-                      "scripts in their xn-- form)",
-                      show(r, str_of(host)));
+        return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
+                             "\"%s\" is no host name: letters, digits, '-' and '.' (names in other "
+                             "scripts in their xn-- form)",
+                             reader_show(r, str_of(host)));
     }
     r->host_is_local = r->dest->proxy == PROXY_INTERNET && local_name(str_of(bare));
     return r->host_is_local && !r->allow_loopback ? refuse_loopback(r, field) : OK;
@@ -394,11 +378,11 @@ static int read_host(struct reader *r)
 {
     char name[FIELD_MAX];
     const char *field = mail_name(r, name, "host");
-    if (!has(r, field) && has(r, "mail.host")) {
+    if (!reader_has(r, field) && reader_has(r, "mail.host")) {
         field = "mail.host";
     }
     struct str host;
-    if (wire_value(r, field, SIZE_MAX, &host) < 0) {
+    if (reader_wire_value(r, field, SIZE_MAX, &host) < 0) {
         return ERR;
     }
     host = str_trim(host);
@@ -406,13 +390,13 @@ static int read_host(struct reader *r)
         host = (struct str){host.p + 1, host.n - 2};
     }
     if (host.n == 0) {
-        return refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
-                      "is missing; give the name of the mail server");
+        return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
+                             "is missing; give the name of the mail server");
     }
     bool dot = host.n > 1 && host.p[host.n - 1] == '.';
     if (host.n - dot > DESTINATION_HOST_MAX) {
-        return refuse(r, VERDICT_URL_NOT_SUPPORTED, field, "is longer than %d bytes",
-                      DESTINATION_HOST_MAX);
+        return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, field, "is longer than %d bytes",
+                             DESTINATION_HOST_MAX);
     }
     r->dest->host = mem_strndup(host.p, host.n);
     r->dest->tls_name = mem_strndup(host.p, host.n - dot);
@@ -422,11 +406,12 @@ static int read_host(struct reader *r)
 static int read_port(struct reader *r)
 {
     char name[FIELD_MAX];
-    struct str v = value_of(r, mail_name(r, name, "port"));
+    struct str v = reader_value(r, mail_name(r, name, "port"));
     uint64_t port = r->dest->tls == TLS_IMPLICIT ? 995 : 110;
-    if (has(r, name) && (text_number(v, 65535, &port) < 0 || port == 0)) {
-        return refuse(r, VERDICT_URL_NOT_SUPPORTED, name,
-                      "\"%s\" is no port number; give one from 1 to 65535", show(r, v));
+    if (reader_has(r, name) && (text_number(v, 65535, &port) < 0 || port == 0)) {
+        return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, name,
+                             "\"%s\" is no port number; give one from 1 to 65535",
+                             reader_show(r, v));
     }
     r->dest->port = (uint16_t)port;
     return OK;
@@ -452,7 +437,7 @@ static struct str next_word(struct str *list)
 static int read_tls_versions(struct reader *r)
 {
     char name[FIELD_MAX];
-    struct str list = value_of(r, mail_name(r, name, "ssl.protocols"));
+    struct str list = reader_value(r, mail_name(r, name, "ssl.protocols"));
     bool v12 = false, v13 = false;
     if (list.n == 0) {
         v12 = v13 = true;
@@ -463,12 +448,13 @@ static int read_tls_versions(struct reader *r)
         } else if (str_ieq(word, "TLSv1.3")) {
             v13 = true;
         } else {
-            warn(r, "%s: \"%s\" is not supported; TLSv1.2 and TLSv1.3 are", name, show(r, word));
+            reader_warn(r, "%s: \"%s\" is not supported; TLSv1.2 and TLSv1.3 are", name,
+                        reader_show(r, word));
         }
     }
     if (!v12 && !v13) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, name,
-                      "names neither TLSv1.2 nor TLSv1.3; add one of them");
+        return reader_refuse(r, VERDICT_CONFIGURATION_FAILED, name,
+                             "names neither TLSv1.2 nor TLSv1.3; add one of them");
     }
     r->dest->tls_min = v12 ? MAIL_TLS_1_2 : MAIL_TLS_1_3;
     r->dest->tls_max = v13 ? MAIL_TLS_1_3 : MAIL_TLS_1_2;
@@ -483,41 +469,44 @@ static void read_tls_mode(struct reader *r)
     bool wanted = mail_flag(r, "starttls.enable", false);
     bool required = mail_flag(r, "starttls.required", false);
     if (pop3s && !ssl) {
-        warn(r, "mail.pop3s.ssl.enable is ignored: pop3s is always TLS");
+        reader_warn(r, "mail.pop3s.ssl.enable is ignored: pop3s is always TLS");
     }
     if (pop3s || ssl) {
         r->dest->tls = TLS_IMPLICIT;
         if (wanted || required) {
-            warn(r, "mail.%s.starttls.* is ignored: the connection is TLS from its first byte", p);
+            reader_warn(
+                r, "mail.%s.starttls.* is ignored: the connection is TLS from its first byte", p);
         }
     } else if (required) {
         r->dest->tls = TLS_STLS_REQUIRED;
     } else if (wanted) {
         r->dest->tls = TLS_STLS_WANTED;
-        warn(r,
-             "mail.%s.starttls.enable without mail.%s.starttls.required falls back to clear text "
-             "when the server does not offer STLS",
-             p, p);
+        reader_warn(
+            r,
+            "mail.%s.starttls.enable without mail.%s.starttls.required falls back to clear text "
+            "when the server does not offer STLS",
+            p, p);
     }
 }
 
 static void read_tls_trust(struct reader *r)
 {
     char name[FIELD_MAX];
-    struct str list = value_of(r, mail_name(r, name, "ssl.trust"));
+    struct str list = reader_value(r, mail_name(r, name, "ssl.trust"));
     for (struct str word = next_word(&list); word.n; word = next_word(&list)) {
         if (str_eq(word, "*") || str_ieq(word, r->dest->host) || str_ieq(word, r->dest->tls_name)) {
             r->dest->tls_trust_any = true;
         }
     }
     if (r->dest->tls_trust_any) {
-        warn(r, "%s: any certificate is accepted from %s, so anybody on the way can read along",
-             name, r->dest->tls_name);
+        reader_warn(r,
+                    "%s: any certificate is accepted from %s, so anybody on the way can read along",
+                    name, r->dest->tls_name);
     }
     r->dest->tls_check_host = mail_flag(r, "ssl.checkserveridentity", true);
     if (!r->dest->tls_check_host) {
-        warn(r, "%s is false: a certificate for any other name is accepted from %s",
-             mail_name(r, name, "ssl.checkserveridentity"), r->dest->tls_name);
+        reader_warn(r, "%s is false: a certificate for any other name is accepted from %s",
+                    mail_name(r, name, "ssl.checkserveridentity"), r->dest->tls_name);
     }
 }
 
@@ -525,7 +514,7 @@ static void read_tls_trust(struct reader *r)
 
 static int read_auth(struct reader *r)
 {
-    struct str v = value_of(r, "Authentication");
+    struct str v = reader_value(r, "Authentication");
     bool known = v.n == 0;
     r->dest->auth = AUTH_BASIC;
     for (size_t i = 0; i < ARRAY_LEN(auth_names); i++) {
@@ -535,16 +524,17 @@ static int read_auth(struct reader *r)
         }
     }
     if (!known) {
-        return refuse(r, VERDICT_AUTHENTICATION_NOT_SUPPORTED, "Authentication",
-                      "is \"%s\"; supported are BasicAuthentication, OAuth2ClientCredentials, "
-                      "OAuth2RefreshToken, OAuth2AuthorizationCode and NoAuthentication",
-                      show(r, v));
+        return reader_refuse(
+            r, VERDICT_AUTHENTICATION_NOT_SUPPORTED, "Authentication",
+            "is \"%s\"; supported are BasicAuthentication, OAuth2ClientCredentials, "
+            "OAuth2RefreshToken, OAuth2AuthorizationCode and NoAuthentication",
+            reader_show(r, v));
     }
     if (!mail_flag(r, "auth", true)) {
         if (v.n && r->dest->auth != AUTH_NONE) {
-            warn(r,
-                 "Authentication=%s is ignored: mail.%s.auth is false, clients log in themselves",
-                 auth_names[r->dest->auth], mail_protocol_name(r->dest->protocol));
+            reader_warn(
+                r, "Authentication=%s is ignored: mail.%s.auth is false, clients log in themselves",
+                auth_names[r->dest->auth], mail_protocol_name(r->dest->protocol));
         }
         r->dest->auth = AUTH_NONE;
     }
@@ -561,21 +551,23 @@ static int read_user(struct reader *r)
 {
     char name[FIELD_MAX];
     const char *field = mail_name(r, name, "user");
-    if (!has(r, field)) {
-        field = !has(r, "mail.user") && has(r, "User") ? "User" : "mail.user";
+    if (!reader_has(r, field)) {
+        field = !reader_has(r, "mail.user") && reader_has(r, "User") ? "User" : "mail.user";
     }
     struct str user = {"", 0};
-    if (r->dest->auth != AUTH_NONE && wire_value(r, field, DESTINATION_USER_MAX, &user) < 0) {
+    if (r->dest->auth != AUTH_NONE &&
+        reader_wire_value(r, field, DESTINATION_USER_MAX, &user) < 0) {
         return ERR;
     }
     if (is_oauth(r->dest->auth) && user.n && memchr(user.p, '\1', user.n)) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, field,
-                      "contains the character U+0001, which XOAUTH2 cannot carry; remove it");
+        return reader_refuse(
+            r, VERDICT_CONFIGURATION_FAILED, field,
+            "contains the character U+0001, which XOAUTH2 cannot carry; remove it");
     }
     bool ours = r->dest->auth == AUTH_BASIC || r->dest->auth == AUTH_CLIENT_CREDENTIALS;
     if (ours && user.n == 0) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, field,
-                      "is missing; give the user name at the mail server");
+        return reader_refuse(r, VERDICT_CONFIGURATION_FAILED, field,
+                             "is missing; give the user name at the mail server");
     }
     r->dest->user = mem_strndup(user.p, user.n);
     return OK;
@@ -584,20 +576,20 @@ static int read_user(struct reader *r)
 static int read_password(struct reader *r)
 {
     const char *field =
-        !has(r, "mail.password") && has(r, "Password") ? "Password" : "mail.password";
+        !reader_has(r, "mail.password") && reader_has(r, "Password") ? "Password" : "mail.password";
     struct str password;
     if (r->dest->auth != AUTH_BASIC) {
-        if (is_oauth(r->dest->auth) && has(r, field)) {
-            warn(r, "%s is ignored beside %s", field, auth_names[r->dest->auth]);
+        if (is_oauth(r->dest->auth) && reader_has(r, field)) {
+            reader_warn(r, "%s is ignored beside %s", field, auth_names[r->dest->auth]);
         }
         return OK;
     }
-    if (wire_value(r, field, DESTINATION_PASSWORD_MAX, &password) < 0) {
+    if (reader_wire_value(r, field, DESTINATION_PASSWORD_MAX, &password) < 0) {
         return ERR;
     }
     if (password.n == 0) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, field,
-                      "is missing; add it (an export from the cockpit leaves secrets out)");
+        return reader_refuse(r, VERDICT_CONFIGURATION_FAILED, field,
+                             "is missing; add it (an export from the cockpit leaves secrets out)");
     }
     secret_set(&r->dest->password, password.p, password.n);
     return OK;
@@ -632,8 +624,8 @@ static void read_basic_list(struct reader *r, const char *name, struct str list,
         } else if (str_ieq(word, "APOP")) {
             add_mechanism(r->dest, MECH_APOP);
         } else {
-            warn(r, "%s: %s cannot be used with a password here and is skipped", name,
-                 show(r, word));
+            reader_warn(r, "%s: %s cannot be used with a password here and is skipped", name,
+                        reader_show(r, word));
         }
     }
 }
@@ -642,7 +634,7 @@ static int read_mechanisms(struct reader *r)
 {
     char name[FIELD_MAX];
     struct destination *d = r->dest;
-    struct str list = value_of(r, mail_name(r, name, "auth.mechanisms"));
+    struct str list = reader_value(r, mail_name(r, name, "auth.mechanisms"));
     bool apop = mail_flag(r, "apop.enable", false);
     bool plain = !mail_flag(r, "auth.plain.disable", false);
     bool login = !mail_flag(r, "auth.login.disable", false);
@@ -656,8 +648,9 @@ static int read_mechanisms(struct reader *r)
             listed = listed || str_ieq(word, "XOAUTH2");
         }
         if (!listed || mail_flag(r, "auth.xoauth2.disable", false)) {
-            warn(r, "%s: XOAUTH2 is used all the same, for the token of %s",
-                 listed ? mail_name(r, name, "auth.xoauth2.disable") : name, auth_names[d->auth]);
+            reader_warn(r, "%s: XOAUTH2 is used all the same, for the token of %s",
+                        listed ? mail_name(r, name, "auth.xoauth2.disable") : name,
+                        auth_names[d->auth]);
         }
         add_mechanism(d, MECH_XOAUTH2);
         return OK;
@@ -676,78 +669,10 @@ static int read_mechanisms(struct reader *r)
         }
     }
     if (d->n_mechanisms == 0) {
-        return refuse(r, VERDICT_AUTHENTICATION_NOT_SUPPORTED, name,
-                      "leaves no way to log in with a password; name PLAIN, LOGIN (USER and PASS) "
-                      "or APOP, or remove it and auth.*.disable");
-    }
-    return OK;
-}
-
-/* ---- the token service ---- */
-
-/* http(s)://host with anything behind it; a host may hold the placeholder {tenant}. */
-static bool url_syntax(struct str url)
-{
-    size_t scheme = str_istarts(url, "https://") ? 8 : str_istarts(url, "http://") ? 7 : 0;
-    for (size_t i = 0; i < url.n; i++) {
-        if ((unsigned char)url.p[i] <= ' ' || (unsigned char)url.p[i] >= 0x7F) {
-            return false;
-        }
-    }
-    return scheme && url.n > scheme && !strchr("/:?#@", url.p[scheme]);
-}
-
-static int require(struct reader *r, const char *field, size_t max, struct str *value)
-{
-    if (wire_value(r, field, max, value) < 0) {
-        return ERR;
-    }
-    if (value->n == 0) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, field,
-                      "is missing; %s needs it (an export from the cockpit leaves secrets out)",
-                      auth_names[r->dest->auth]);
-    }
-    return OK;
-}
-
-static int refuse_token_properties(struct reader *r)
-{
-    if (value_of(r, "tokenService.KeyStoreLocation").n) {
-        return refuse(r, VERDICT_KEY_STORE_INVALID, "tokenService.KeyStoreLocation",
-                      "is not supported; use clientSecret");
-    }
-    for (size_t i = 0; i < r->props->n; i++) {
-        const char *name = r->props->list[i].name;
-        if (str_istarts(str_of(name), "clientAssertion.")) {
-            return refuse(r, VERDICT_CONFIGURATION_FAILED, name,
-                          "is not supported; use clientSecret");
-        }
-    }
-    return OK;
-}
-
-static int read_token_service(struct reader *r)
-{
-    struct str v;
-    if (!is_oauth(r->dest->auth)) {
-        return OK;
-    }
-    if (refuse_token_properties(r) < 0 || require(r, "tokenServiceURL", 2048, &v) < 0) {
-        return ERR;
-    }
-    if (!url_syntax(str_trim(v))) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, "tokenServiceURL",
-                      "is no URL; give https://... of the authorization server");
-    }
-    v = value_of(r, "tokenServiceURLType");
-    if (v.n && !str_ieq(v, "Dedicated") && !str_ieq(v, "Common")) {
-        return refuse(r, VERDICT_CONFIGURATION_FAILED, "tokenServiceURLType",
-                      "is \"%s\"; set it to Dedicated or Common", show(r, v));
-    }
-    const char *secret = has(r, "tokenServiceUser") ? "tokenServicePassword" : "clientSecret";
-    if (wire_value(r, "scope", 4096, &v) < 0 || wire_value(r, "tokenServiceUser", 2048, &v) < 0 ||
-        require(r, "clientId", 2048, &v) < 0 || require(r, secret, 4096, &v) < 0) {
-        return ERR;
+        return reader_refuse(
+            r, VERDICT_AUTHENTICATION_NOT_SUPPORTED, name,
+            "leaves no way to log in with a password; name PLAIN, LOGIN (USER and PASS) "
+            "or APOP, or remove it and auth.*.disable");
     }
     return OK;
 }
@@ -757,19 +682,19 @@ static int read_token_service(struct reader *r)
 static int64_t read_timeout(struct reader *r, const char *suffix, int64_t otherwise)
 {
     char name[FIELD_MAX];
-    struct str v = value_of(r, mail_name(r, name, suffix));
+    struct str v = reader_value(r, mail_name(r, name, suffix));
     struct str digits = v;
     uint64_t ms = 0;
     bool negative = v.n && v.p[0] == '-';
     if (negative) {
         digits = (struct str){v.p + 1, v.n - 1};
     }
-    if (!has(r, name)) {
+    if (!reader_has(r, name)) {
         return otherwise;
     }
     if (text_number(digits, INT32_MAX, &ms) < 0) {
-        warn(r, "%s: \"%s\" is no number of milliseconds; %lld is used", name, show(r, v),
-             (long long)(otherwise / MILLIS(1)));
+        reader_warn(r, "%s: \"%s\" is no number of milliseconds; %lld is used", name,
+                    reader_show(r, v), (long long)(otherwise / MILLIS(1)));
         return otherwise;
     }
     /* Jakarta Mail: 0 and less mean no limit. */
@@ -816,18 +741,18 @@ static void warn_of_ignored(struct reader *r)
         const char *name = r->props->list[i].name;
         if (strncmp(name, ours_prefix, strlen(ours_prefix)) == 0) {
             if (!known_suffix(name + strlen(ours_prefix))) {
-                warn(r, "%s is ignored: it is not supported", show(r, str_of(name)));
+                reader_warn(r, "%s is ignored: it is not supported", reader_show(r, str_of(name)));
             }
         } else if (strncmp(name, other_prefix, strlen(other_prefix)) == 0) {
             others = true;
         } else if (strcmp(name, "TrustStoreLocation") == 0 ||
                    strcmp(name, "KeyStoreLocation") == 0) {
-            warn(r, "%s is ignored: it is not supported", name);
+            reader_warn(r, "%s is ignored: it is not supported", name);
         }
     }
     if (others) {
-        warn(r, "%s* is ignored: the protocol in use is %s", other_prefix,
-             mail_protocol_name(r->dest->protocol));
+        reader_warn(r, "%s* is ignored: the protocol in use is %s", other_prefix,
+                    mail_protocol_name(r->dest->protocol));
     }
 }
 
@@ -839,10 +764,10 @@ static void read_rest(struct reader *r)
     d->ask_capa = !mail_flag(r, "disablecapa", false);
     if (d->auth == AUTH_BASIC && d->tls == TLS_NONE && d->proxy == PROXY_INTERNET &&
         !r->host_is_local) {
-        warn(r,
-             "user and password go to %s in clear text: set mail.%s.starttls.required, or "
-             "use pop3s",
-             d->tls_name, mail_protocol_name(d->protocol));
+        reader_warn(r,
+                    "user and password go to %s in clear text: set mail.%s.starttls.required, or "
+                    "use pop3s",
+                    d->tls_name, mail_protocol_name(d->protocol));
     }
     warn_of_ignored(r);
 }
@@ -856,7 +781,7 @@ static int read_all(struct reader *r)
     read_tls_mode(r);
     read_tls_trust(r);
     if (read_tls_versions(r) < 0 || read_port(r) < 0 || read_user(r) < 0 || read_password(r) < 0 ||
-        read_mechanisms(r) < 0 || read_token_service(r) < 0) {
+        read_mechanisms(r) < 0 || destination_read_tokens(r) < 0) {
         return ERR;
     }
     read_rest(r);
@@ -881,31 +806,17 @@ const struct destination *destination_new(const struct properties *props, bool a
     return r.dest;
 }
 
-static int not_served(struct destination_problem *problem, enum verdict verdict, const char *field,
-                      const char *value, const char *remedy)
+int destination_served(const struct destination *dest, struct destination_problem *problem)
 {
-    *problem = (struct destination_problem){.verdict = verdict};
-    text_fmt(problem->field, sizeof(problem->field), "%s", field);
-    text_fmt(problem->text, sizeof(problem->text), "%s %s", value, remedy);
-    return ERR;
-}
-
-int destination_served(const struct destination *dest, bool has_tokens,
-                       struct destination_problem *problem)
-{
-    if (dest->proxy == PROXY_ON_PREMISE) {
-        return not_served(problem, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "ProxyType",
-                          "OnPremise",
-                          "needs a Connectivity Proxy, which this version does not reach; use "
-                          "Internet");
-    }
-    if (dest->auth == AUTH_NONE || dest->auth == AUTH_BASIC ||
-        (dest->auth == AUTH_CLIENT_CREDENTIALS && has_tokens)) {
+    if (dest->proxy != PROXY_ON_PREMISE) {
         return OK;
     }
-    return not_served(problem, VERDICT_AUTHENTICATION_NOT_SUPPORTED, "Authentication",
-                      mail_auth_name(dest->auth),
-                      "is not served yet; use BasicAuthentication or NoAuthentication");
+    *problem = (struct destination_problem){.verdict = VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED};
+    text_fmt(problem->field, sizeof(problem->field), "ProxyType");
+    text_fmt(problem->text, sizeof(problem->text),
+             "OnPremise needs a Connectivity Proxy, which this version does not reach; use "
+             "Internet");
+    return ERR;
 }
 
 /* ---- the snapshot ---- */
@@ -928,6 +839,7 @@ void destination_unref(const struct destination *dest)
     free(d->location_id);
     free(d->user);
     secret_clear(&d->password);
+    token_service_free(d->tokens);
     for (size_t i = 0; i < d->n_warnings; i++) {
         free(d->warnings[i]);
     }
@@ -942,9 +854,8 @@ bool destination_equal(const struct destination *a, const struct destination *b)
            strcmp(a->location_id, b->location_id) == 0 && a->tls == b->tls &&
            a->tls_trust_any == b->tls_trust_any && a->tls_check_host == b->tls_check_host &&
            a->tls_min == b->tls_min && a->tls_max == b->tls_max && a->auth == b->auth &&
-           strcmp(a->user, b->user) == 0 && a->password.n == b->password.n &&
-           mem_compare_secret(a->password.p, b->password.p, a->password.n) == 0 &&
-           a->n_mechanisms == b->n_mechanisms &&
+           strcmp(a->user, b->user) == 0 && secret_equal(&a->password, &b->password) &&
+           token_service_equal(a->tokens, b->tokens) && a->n_mechanisms == b->n_mechanisms &&
            memcmp(a->mechanisms, b->mechanisms, a->n_mechanisms * sizeof(a->mechanisms[0])) == 0 &&
            a->xoauth2_two_lines == b->xoauth2_two_lines && a->ask_capa == b->ask_capa &&
            a->connect_timeout == b->connect_timeout && a->answer_timeout == b->answer_timeout;

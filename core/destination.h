@@ -23,6 +23,7 @@
 #include "lib/fail.h"
 #include "lib/mem.h"
 
+struct buf;
 struct properties;
 
 /* Bounds of what a destination takes from its properties, bytes without NUL. */
@@ -57,6 +58,21 @@ enum mail_auth {
  * PLAIN and XOAUTH2 when the capability SASL lists them; USER_PASS always. */
 enum mechanism { MECH_PLAIN, MECH_USER_PASS, MECH_APOP, MECH_XOAUTH2, MECH_COUNT };
 
+/* How tokens for the mail server are asked of the authorization server that the destination names
+ * (RFC 6749 section 3.2): pieces of the request. */
+struct token_service {
+    struct secret url; /* with the queries; see token_service_url */
+    bool common;       /* each tenant has its own URL */
+    bool on_premise;   /* only the Connectivity Proxy reaches it */
+    char *client_id;   /* or tokenServiceUser, with its password: */
+    struct secret client_secret;
+    bool basic;            /* these two go into a header field, else into the form */
+    struct secret headers; /* more lines, each with its CRLF */
+    struct secret form;    /* more fields, encoded; scope is one of them */
+    struct secret redirect_uri, code_verifier; /* of the code; the form has them too */
+    int64_t connect_timeout, answer_timeout;   /* microseconds; 0: not said */
+};
+
 /* An immutable snapshot, shared by reference count. No text in it contains CR, LF or NUL. */
 struct destination {
     unsigned refs;
@@ -77,6 +93,7 @@ struct destination {
     enum mail_auth auth;
     char *user;             /* "" for NONE; for the two kinds of user token the client's counts */
     struct secret password; /* BASIC only */
+    struct token_service *tokens; /* NULL for NONE and BASIC */
     /* In order of preference. The first one that is usable counts: none is tried after a refusal.
      * Empty for AUTH_NONE. */
     enum mechanism mechanisms[MECH_COUNT];
@@ -129,18 +146,23 @@ const char *verdict_reason(enum verdict verdict, bool with_fragment);
 const struct destination *destination_new(const struct properties *props, bool allow_loopback,
                                           struct destination_problem *problem);
 
-/* Can sessions be served with it? ERR and *problem: this version cannot reach its server, or cannot
- * log in as it wants. has_tokens: who asks gets a token for OAuth2ClientCredentials. */
-int destination_served(const struct destination *dest, bool has_tokens,
+/* Can sessions be served with it? ERR and *problem: this version cannot reach its server. */
+int destination_served(const struct destination *dest,
                        struct destination_problem *problem) warn_unused;
 
-/* Counts references; the last unref wipes the password and frees. unref takes NULL. */
+/* Counts references; the last unref wipes the secrets and frees. unref takes NULL. */
 const struct destination *destination_ref(const struct destination *dest);
 void destination_unref(const struct destination *dest);
 
 /* Do both describe the same mailbox reached and logged in to in the same way? Warnings do not
  * count. */
 bool destination_equal(const struct destination *a, const struct destination *b);
+
+/* Appends the URL for a tenant: with type Common it takes the place of "{tenant}", or else becomes
+ * the first label of the host. ERR when it does not fit, or the type is Common and there is no
+ * tenant (NULL), or none that is one label of a host name. */
+int token_service_url(const struct token_service *service, const char *tenant,
+                      struct buf *out) warn_unused;
 
 /* "BasicAuthentication", ... as the property Authentication spells it; "pop3", "pop3s". */
 const char *mail_auth_name(enum mail_auth auth);

@@ -110,6 +110,10 @@ static int take_token(struct json_value root, struct token_answer *answer, struc
         answer->lifetime = DEFAULT_LIFETIME;
     }
     answer->access_token.p = json_strdup(token, &answer->access_token.n);
+    struct json_value refresh = json_get(root, "refresh_token");
+    if (json_type(refresh) == JSON_STRING && !json_is(refresh, "")) {
+        answer->refresh_token.p = json_strdup(refresh, &answer->refresh_token.n);
+    }
     return OK;
 }
 
@@ -122,17 +126,20 @@ static bool blames_client(struct json_value code)
            json_is(code, "unauthorized");
 }
 
-static int refusal(int status, struct json_value root, struct str client_secret, struct error *err)
+static int refusal(int status, struct json_value root, const struct str *known, size_t n,
+                   struct error *err)
 {
     char error[48], description[160];
     struct json_value code = json_get(root, "error");
-    token_said(error, sizeof(error), code, &client_secret, 1);
-    token_said(description, sizeof(description), json_get(root, "error_description"),
-               &client_secret, 1);
+    token_said(error, sizeof(error), code, known, n);
+    token_said(description, sizeof(description), json_get(root, "error_description"), known, n);
 
     enum fail fail = FAIL_TOKEN;
     const char *what = "gives no token";
-    if (status == 401 || status == 403 || (status == 400 && blames_client(code))) {
+    if (json_is(code, "invalid_grant")) {
+        fail = FAIL_AUTH;
+        what = "refuses the refresh token or code";
+    } else if (status == 401 || status == 403 || (status == 400 && blames_client(code))) {
         fail = FAIL_AUTH;
         what = "refuses the client";
     } else if (status == 404) {
@@ -144,7 +151,7 @@ static int refusal(int status, struct json_value root, struct str client_secret,
     return error_set(err, fail, "%s (%d%s%s)", what, status, error, description);
 }
 
-int token_answer_read(int status, struct str body, struct str client_secret,
+int token_answer_read(int status, struct str body, const struct str *known, size_t n,
                       struct token_answer *answer, struct error *err)
 {
     struct error malformed;
@@ -152,7 +159,7 @@ int token_answer_read(int status, struct str body, struct str client_secret,
     int rc;
     *answer = (struct token_answer){0};
     if (status != 200) {
-        rc = refusal(status, json_root(doc), client_secret, err);
+        rc = refusal(status, json_root(doc), known, n, err);
     } else if (!doc) {
         rc = error_set(err, FAIL_TOKEN, "gives no token: %s", malformed.text);
     } else {
@@ -160,4 +167,10 @@ int token_answer_read(int status, struct str body, struct str client_secret,
     }
     json_free(doc);
     return rc;
+}
+
+void token_answer_clear(struct token_answer *answer)
+{
+    secret_clear(&answer->access_token);
+    secret_clear(&answer->refresh_token);
 }

@@ -16,17 +16,21 @@
 enum { TOKEN_ANSWER_MAX = 64 * 1024 };
 
 struct token_answer {
-    struct secret access_token; /* not empty; as it came */
-    int64_t lifetime;           /* from its receipt, microseconds; 5 minutes when it is not said */
+    struct secret access_token;  /* not empty; as it came */
+    int64_t lifetime;            /* from its receipt, microseconds; 5 minutes when it is not said */
+    struct secret refresh_token; /* takes the place of the one that was sent; empty: none does */
 };
 
-/* Reads an answer of that HTTP status; client_secret is what the request carried. OK: the caller
- * clears the token. ERR and *err: FAIL_AUTH when the server refuses the client (401, 403, 400 with
- * such a code) or knows no such tenant (404); FAIL_REMOTE when it cannot serve (408, 429, 5xx);
+/* Reads an answer of that HTTP status; `known` are the n secrets that the request carried. OK: the
+ * caller clears the answer. ERR and *err: FAIL_AUTH when the server refuses the client (401, 403,
+ * 400 with such a code) or what it brings (invalid_grant), or knows no such tenant (404); FAIL_REMOTE when it cannot serve (408, 429, 5xx);
  * FAIL_TOKEN for all else. The text lacks its subject, the server: "refuses the client (401:
  * invalid_client: Bad credentials)". */
-int token_answer_read(int status, struct str body, struct str client_secret,
+int token_answer_read(int status, struct str body, const struct str *known, size_t n,
                       struct token_answer *answer, struct error *err) warn_unused;
+
+/* Idempotent. */
+void token_answer_clear(struct token_answer *answer);
 
 /* A lifetime in seconds, as a JSON number or string: in microseconds, at most a day. -1 when it is
  * none. */

@@ -69,6 +69,11 @@ void secret_set(struct secret *s, const char *p, size_t n)
     s->n = n;
 }
 
+bool secret_equal(const struct secret *a, const struct secret *b)
+{
+    return a->n == b->n && mem_compare_secret(a->p, b->p, a->n) == 0;
+}
+
 void secret_clear(struct secret *s)
 {
     mem_wipe(s->p, s->n);

@@ -2,6 +2,7 @@
 #ifndef TPROXY_LIB_MEM_H
 #define TPROXY_LIB_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "lib/base.h"
@@ -30,6 +31,9 @@ struct secret {
 
 /* Takes a copy of n bytes; what *s held before is wiped. */
 void secret_set(struct secret *s, const char *p, size_t n);
+
+/* In a time that depends on their lengths only. */
+bool secret_equal(const struct secret *a, const struct secret *b);
 
 /* Wipes and frees; *s is empty afterwards. Idempotent. */
 void secret_clear(struct secret *s);

@@ -18,34 +18,39 @@ static void must(bool ok)
 static void check(const struct dest_question *q, int status, const struct dest_found *found)
 {
     if (found->dest) {
-        bool wanted = q->with_token && found->dest->auth == AUTH_CLIENT_CREDENTIALS;
+        enum mail_auth auth = found->dest->auth;
+        bool user = auth == AUTH_REFRESH_TOKEN || auth == AUTH_AUTHORIZATION_CODE;
+        bool wanted = q->with_token && (q->user_token.n ? user : auth == AUTH_CLIENT_CREDENTIALS);
         must(status == 200 && found->verdict == VERDICT_OK);
-        must(wanted == (found->token.n > 0));
+        must(found->token.n == 0 || wanted);
+        must(!wanted || found->token.n > 0 || (!user && found->err.fail == FAIL_TOKEN));
         must(found->token_lifetime >= 0 && found->token_lifetime <= SECONDS(24 * 60 * 60));
     } else {
         must(found->verdict != VERDICT_OK && found->err.fail != FAIL_NONE);
         must(found->verdict == VERDICT_UNREADABLE || !fail_may_pass(found->err.fail));
+        must(found->err.fail != FAIL_AUTH || q->user_token.n);
         must(found->err.text[0]);
         must(strcspn(found->err.text, "\r\n") == strlen(found->err.text));
         must(status == 200 || !strstr(found->err.text, q->access_token.p));
-        must(!found->token.p);
+        must(!found->token.p && !found->refresh_token.p);
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const int statuses[] = {200, 401, 403, 404, 503};
+    static const int statuses[] = {200, 400, 401, 403, 404, 503};
     struct str body = {(const char *)data, size};
-    for (size_t i = 0; i < 2 * ARRAY_LEN(statuses); i++) {
+    for (size_t i = 0; i < 3 * ARRAY_LEN(statuses); i++) {
         const struct dest_question question = {
             .instance = "an instance",
             .access_token = str_of("access-token"),
-            .with_token = i % 2,
+            .with_token = i % 3 > 0,
+            .user_token = str_of(i % 3 == 2 ? "refresh-token" : ""),
             .allow_loopback = size && data[size - 1] == '\n',
         };
         struct dest_found found;
-        dest_answer_read(&question, statuses[i / 2], body, &found);
-        check(&question, statuses[i / 2], &found);
+        dest_answer_read(&question, statuses[i / 3], body, &found);
+        check(&question, statuses[i / 3], &found);
         dest_found_clear(&found);
     }
     return 0;

@@ -26,10 +26,6 @@
 #define MOVED                                                                                      \
     "{\"destinationConfiguration\":{" MAIL ",\"mail.pop3s.port\":\"9950\","                        \
     "\"mail.password\":\"" PASSWORD "\"}}"
-#define OAUTH                                                                                      \
-    "{\"destinationConfiguration\":{" MAIL                                                         \
-    ",\"Authentication\":\"OAuth2ClientCredentials\",\"clientId\":\"c\","                          \
-    "\"clientSecret\":\"sw0rdfish\",\"tokenServiceURL\":\"https://auth.example.com/\"}"
 #define NOT_FOUND "{\"ErrorMessage\":\"Configuration with the specified name was not found\"}"
 
 enum { ASKERS = 200 };
@@ -50,6 +46,13 @@ static int refuse_tokens; /* so many requests get a 401 */
 static unsigned tokens;   /* given */
 static char target[1024]; /* of the last request to the service */
 static char client[64];   /* the last client at the authorization server */
+static char shown[256];   /* the user token in the last request, and what goes with it */
+static unsigned with_user;
+
+/* What the authorization server answers to the client of a destination. */
+static int own_status;
+static const char *own_body;
+static unsigned own_requests;
 
 /* What one who asked has got. */
 struct asker {
@@ -59,6 +62,7 @@ struct asker {
     uint16_t port; /* of the destination; 0: there is none */
     enum mail_auth auth;
     char token[64];
+    struct token *last; /* valid as long as the cache has it */
     int64_t expires;
     struct error err;
 };
@@ -72,6 +76,10 @@ static const char *auth_answer(struct http_peer *p, const struct http_head *head
     (void)head;
     str_cut(&sent, '&');
     struct str id = str_cut(&sent, '&');
+    if (str_eq(id, "client_id=c")) {
+        own_requests++;
+        return peer_answer(own_status, "", own_body);
+    }
     text_fmt(client, sizeof(client), "%.*s", STR_ARG(id));
     if (auth_silent) {
         return NULL;
@@ -83,6 +91,21 @@ static const char *auth_answer(struct http_peer *p, const struct http_head *head
     text_fmt(text, sizeof(text), "{\"access_token\":\"" TOKEN "-%u\",\"expires_in\":\"43199\"}",
              tokens);
     return peer_answer(200, "", text);
+}
+
+static void note_user(const struct http_head *head)
+{
+    static const char *const names[] = {"X-refresh-token", "X-code", "X-redirect-uri",
+                                        "X-code-verifier"};
+    struct str value;
+    shown[0] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (http_find_header(head, names[i], &value)) {
+            size_t n = strlen(shown);
+            text_fmt(shown + n, sizeof(shown) - n, "%s=%.*s ", names[i], STR_ARG(value));
+        }
+    }
+    with_user += shown[0] != '\0';
 }
 
 static const char *service_answer(struct http_peer *p, const struct http_head *head,
@@ -99,6 +122,7 @@ static const char *service_answer(struct http_peer *p, const struct http_head *h
     text_fmt(wanted, sizeof(wanted), "Bearer " TOKEN "-%u", tokens);
     assert_str(bearer, wanted);
     text_fmt(target, sizeof(target), "%.*s", STR_ARG(head->target));
+    note_user(head);
     if (silent) {
         return NULL;
     }
@@ -116,15 +140,35 @@ static void serve(int with, const char *text)
     body = text;
 }
 
+/* A destination with a token service at the authorization server. `tokens`: what authTokens is, if
+ * it is there. */
+static const char *oauth_body(const char *kind, const char *more, const char *auth_tokens)
+{
+    static char text[2048];
+    text_fmt(text, sizeof(text),
+             "{\"destinationConfiguration\":{" MAIL ",\"Authentication\":\"OAuth2%s\","
+             "\"clientId\":\"c\",\"clientSecret\":\"sw0rdfish\","
+             "\"tokenServiceURL\":\"http://127.0.0.1:%d/token\"%s}%s%s}",
+             kind, auth.port, more, auth_tokens ? ",\"authTokens\":" : "",
+             auth_tokens ? auth_tokens : "");
+    return text;
+}
+
 /* An answer with a token for the mail server. */
+static const char *token_body(const char *kind, const char *more, const char *token,
+                              const char *expires_in, const char *refresh_token)
+{
+    char list[256];
+    text_fmt(list, sizeof(list),
+             "[{\"type\":\"bearer\",\"value\":\"%s\",\"expires_in\":\"%s\","
+             "\"refresh_token\":\"%s\"}]",
+             token, expires_in, refresh_token);
+    return oauth_body(kind, more, list);
+}
+
 static const char *with_token(const char *token, const char *expires_in)
 {
-    static char text[1024];
-    text_fmt(text, sizeof(text),
-             OAUTH
-             ",\"authTokens\":[{\"type\":\"bearer\",\"value\":\"%s\",\"expires_in\":\"%s\"}]}",
-             token, expires_in);
-    return text;
+    return token_body("ClientCredentials", "", token, expires_in, "");
 }
 
 /* ---- the world ---- */
@@ -177,6 +221,9 @@ static int setup(void **state)
     refuse_tokens = 0;
     tokens = 0;
     auth_status = 200;
+    own_status = 401;
+    own_body = "{\"error\":\"invalid_client\"}";
+    own_requests = with_user = 0;
     serve(200, BASIC);
     set_key("prod", "client", SECRET, NULL);
     return 0;
@@ -205,7 +252,8 @@ static int logged(const char *what)
 
 static void expect_no_secret(const char *text)
 {
-    static const char *const secrets[] = {SECRET, PASSWORD, TOKEN, MAIL_TOKEN, "sw0rdfish"};
+    static const char *const secrets[] = {SECRET,      PASSWORD,        TOKEN,   MAIL_TOKEN,
+                                          "sw0rdfish", "1//what-alice", "4/code"};
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
         if (strstr(text, secrets[i])) {
             fail_msg("%s in: %s", secrets[i], text);
@@ -237,6 +285,12 @@ static bool run_peers(void)
 {
     bool busy = peer_run(&auth);
     return peer_run(&service) || busy;
+}
+
+static void settle_once(void)
+{
+    loop_turn(loop, false);
+    run_peers();
 }
 
 static void settle(void)
@@ -276,6 +330,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
     if (answer->token) {
         text_fmt(a->token, sizeof(a->token), "%s", answer->token->value.p);
         a->expires = answer->token->expires;
+        a->last = answer->token;
     }
 }
 
@@ -472,18 +527,22 @@ static void mail_tokens(void **state)
     assert_string_equal(a.token, "");
 }
 
+#define REFUSED_TOO                                                                                \
+    "; asked directly: authorization server 127.0.0.1 refuses the client (401: invalid_client)"
+
 static void no_mail_token(void **state)
 {
     (void)state;
-    serve(200, OAUTH ",\"authTokens\":[{\"type\":\"\",\"value\":\"\",\"error\":\"Unable to fetch "
-                     "it: 401 sw0rdfish\"}]}");
-    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_TOKEN,
+    serve(200, oauth_body("ClientCredentials", "",
+                          "[{\"type\":\"\",\"value\":\"\",\"error\":\"Unable to fetch it: 401 "
+                          "sw0rdfish\"}]"));
+    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_AUTH,
                    "the Destination service has no access token for it: (not shown: a secret is in "
-                   "it)");
-    serve(200, OAUTH "}");
+                   "it)" REFUSED_TOO);
+    serve(200, oauth_body("ClientCredentials", "", NULL));
     pass(SECONDS(1));
-    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_TOKEN,
-                   "the Destination service has no access token for it");
+    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_AUTH,
+                   "the Destination service has no access token for it" REFUSED_TOO);
     expect_port(DEST_TO_CHECK, 995);
     serve(200, with_token("a\\nb", "60"));
     pass(SECONDS(2));
@@ -494,12 +553,12 @@ static void no_mail_token(void **state)
     expect_port(DEST_TO_LOG_IN, 995);
 
     /* One that is valid serves on. */
-    serve(200, OAUTH "}");
+    serve(200, oauth_body("ClientCredentials", "", NULL));
     pass(SECONDS(49));
     expect_port(DEST_TO_LOG_IN, 995);
     pass(SECONDS(1));
-    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_TOKEN,
-                   "the Destination service has no access token for it");
+    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_AUTH,
+                   "the Destination service has no access token for it" REFUSED_TOO);
     assert_int_equal(logged("stays in use"), 0);
 }
 
@@ -951,6 +1010,235 @@ static int stop_tls(void **state)
     return tls_peer_stop();
 }
 
+/* ---- tokens that we get ourselves ---- */
+
+static void own_retrieval(void **state)
+{
+    (void)state;
+    struct asker a, b;
+    struct dest_ref ref = {.name = "inbox", .instance = "prod"};
+    serve(200, oauth_body("ClientCredentials", "", NULL));
+    own_status = 200;
+    own_body = "{\"access_token\":\"" MAIL_TOKEN "\",\"expires_in\":3600}";
+    ask(&a, DEST_TO_LOG_IN);
+    await_answer(&a);
+    assert_string_equal(a.token, MAIL_TOKEN);
+    assert_int_equal(own_requests, 1);
+
+    /* The destination is read again, the token is known. */
+    pass(SECONDS(130));
+    ask(&a, DEST_TO_LOG_IN);
+    await_answer(&a);
+    assert_string_equal(a.token, MAIL_TOKEN);
+    assert_int_equal(own_requests, 1);
+
+    /* Refused at the mail server: another one, for all who had it. */
+    own_body = "{\"access_token\":\"another\",\"expires_in\":3600}";
+    struct token *old = token_ref(a.last);
+    dest_refused(source, &ref, NULL, old);
+    dest_refused(source, &ref, NULL, old);
+    ask(&a, DEST_TO_LOG_IN);
+    await_answer(&a);
+    dest_refused(source, &ref, NULL, old);
+    ask(&b, DEST_TO_LOG_IN);
+    await_answer(&b);
+    assert_string_equal(a.token, "another");
+    assert_string_equal(b.token, "another");
+    assert_int_equal(own_requests, 2);
+    token_unref(old);
+}
+
+/* ---- tokens of users ---- */
+
+#define USER_TOKEN "1//what-alice-has-sent"
+
+/* Asks for a user who has sent this. */
+static void ask_as(struct asker *a, const char *user, const char *token)
+{
+    struct dest_ref ref = {.name = "inbox", .instance = "prod"};
+    struct secret secret = {(char *)token, strlen(token)};
+    const struct dest_user who = {user, &secret};
+    *a = (struct asker){0};
+    a->request = dest_find(source, &ref, DEST_TO_LOG_IN, &who, (struct dest_handler){on_found, a});
+    assert_int_equal(a->answers, 0);
+}
+
+static void expect_token_for(const char *user, const char *user_token, const char *token)
+{
+    struct asker a;
+    ask_as(&a, user, user_token);
+    await_answer(&a);
+    if (!a.token[0]) {
+        fail_msg("%s", a.err.text);
+    }
+    assert_string_equal(a.token, token);
+}
+
+static void expect_auth_failure(const char *user, const char *user_token)
+{
+    struct asker a;
+    ask_as(&a, user, user_token);
+    await_answer(&a);
+    assert_string_equal(a.token, "");
+    assert_int_equal(a.err.fail, FAIL_AUTH);
+    assert_non_null(strstr(a.err.text, "with the refresh token or code that was sent: "));
+    assert_null(strstr(a.err.text, user_token));
+}
+
+static void refresh_tokens(void **state)
+{
+    (void)state;
+    static struct asker askers[ASKERS];
+    serve(200, token_body("RefreshToken", "", MAIL_TOKEN, "3600", ""));
+    for (size_t i = 0; i < ASKERS; i++) {
+        ask_as(&askers[i], "alice", USER_TOKEN);
+    }
+    for (size_t i = 0; i < ASKERS; i++) {
+        await_answer(&askers[i]);
+        assert_string_equal(askers[i].token, MAIL_TOKEN);
+    }
+    /* One question for the destination, one for the token. */
+    assert_int_equal(service.requests, 2);
+    assert_int_equal(with_user, 1);
+    assert_string_equal(shown, "X-refresh-token=" USER_TOKEN " ");
+    assert_null(strstr(target, "skipTokenRetrieval"));
+
+    /* Nobody else gets it: neither who names another user nor who brings another token. */
+    serve(200, token_body("RefreshToken", "", "of-bob", "3600", ""));
+    expect_token_for("bob", USER_TOKEN, "of-bob");
+    expect_token_for("alice", "other", "of-bob");
+    expect_token_for("alice", USER_TOKEN, MAIL_TOKEN);
+    assert_int_equal(with_user, 3);
+}
+
+static void a_wrong_user_token_harms_its_owner_alone(void **state)
+{
+    (void)state;
+    serve(200, oauth_body("RefreshToken", "", "[{\"error\":\"400 invalid_grant\"}]"));
+    expect_auth_failure("alice", "wrong");
+    expect_auth_failure("alice", "wrong");
+    assert_int_equal(with_user, 1); /* the service is not asked again at once */
+    serve(200, token_body("RefreshToken", "", MAIL_TOKEN, "3600", ""));
+    expect_token_for("alice", USER_TOKEN, MAIL_TOKEN);
+    expect_token_for("bob", USER_TOKEN, MAIL_TOKEN);
+    expect_auth_failure("alice", "wrong");
+    assert_int_equal(own_requests, 0);
+}
+
+static void rotated_refresh_tokens(void **state)
+{
+    (void)state;
+    serve(200, token_body("RefreshToken", "", MAIL_TOKEN, "60", "1//second"));
+    expect_token_for("alice", USER_TOKEN, MAIL_TOKEN);
+    pass(SECONDS(60));
+    serve(200, token_body("RefreshToken", "", "next", "60", "1//third"));
+    expect_token_for("alice", USER_TOKEN, "next");
+    assert_string_equal(shown, "X-refresh-token=1//second ");
+    pass(SECONDS(60));
+    serve(200, token_body("RefreshToken", "", "next", "60", ""));
+    expect_token_for("alice", USER_TOKEN, "next");
+    assert_string_equal(shown, "X-refresh-token=1//third ");
+
+    /* Refused, it is forgotten. */
+    pass(SECONDS(60));
+    serve(200, oauth_body("RefreshToken", "", "[{\"error\":\"400 invalid_grant\"}]"));
+    expect_auth_failure("alice", USER_TOKEN);
+    pass(SECONDS(5));
+    serve(200, token_body("RefreshToken", "", "new", "60", ""));
+    expect_token_for("alice", USER_TOKEN, "new");
+    assert_string_equal(shown, "X-refresh-token=" USER_TOKEN " ");
+}
+
+static void a_refused_user_token_is_replaced(void **state)
+{
+    (void)state;
+    struct asker a;
+    struct dest_ref ref = {.name = "inbox", .instance = "prod"};
+    struct secret secret = {(char *)USER_TOKEN, strlen(USER_TOKEN)};
+    const struct dest_user alice = {"alice", &secret};
+    serve(200, token_body("RefreshToken", "", MAIL_TOKEN, "3600", ""));
+    ask_as(&a, "alice", USER_TOKEN);
+    await_answer(&a);
+    expect_token_for("bob", USER_TOKEN, MAIL_TOKEN);
+    serve(200, token_body("RefreshToken", "", "newer", "3600", ""));
+    dest_refused(source, &ref, &alice, a.last);
+    expect_token_for("alice", USER_TOKEN, "newer");
+    expect_token_for("bob", USER_TOKEN, MAIL_TOKEN);
+}
+
+#define CODE_MORE                                                                                  \
+    ",\"X-redirect-uri\":\"https://app.example.com/cb\",\"mail.X-code-verifier\":\"verifier\""
+
+static void a_code_is_redeemed_once(void **state)
+{
+    (void)state;
+    serve(200, token_body("AuthorizationCode", CODE_MORE, MAIL_TOKEN, "300", ""));
+    for (int i = 0; i < 28; i++) {
+        expect_token_for("alice", "4/code", MAIL_TOKEN);
+        pass(SECONDS(10));
+    }
+    assert_string_equal(shown, "");
+    assert_int_equal(with_user, 1);
+    serve(200, oauth_body("AuthorizationCode", CODE_MORE, "[{\"error\":\"400 used\"}]"));
+    pass(SECONDS(20));
+    expect_auth_failure("alice", "4/code");
+    assert_int_equal(with_user, 2);
+    assert_string_equal(shown, "X-code=4/code X-redirect-uri=https://app.example.com/cb "
+                               "X-code-verifier=verifier ");
+}
+
+static void a_code_is_not_sent_twice(void **state)
+{
+    (void)state;
+    struct asker a;
+    serve(200, token_body("AuthorizationCode", "", MAIL_TOKEN, "300", ""));
+    ask_as(&a, "alice", "4/code");
+    while (service.requests == 0 && !a.answers) {
+        settle_once();
+    }
+    refuse_tokens = 1;
+    await_answer(&a);
+    assert_int_equal(with_user, 1);
+    assert_int_equal(a.err.fail, FAIL_REMOTE);
+    assert_non_null(strstr(a.err.text, "log in again, with a new code"));
+
+    /* The access token has been renewed for whoever comes next. */
+    expect_token_for("bob", "4/other", MAIL_TOKEN);
+    assert_int_equal(tokens, 2);
+}
+
+static void a_changed_destination_takes_another_token(void **state)
+{
+    (void)state;
+    serve(200, token_body("RefreshToken", "", MAIL_TOKEN, "3600", ""));
+    expect_token_for("alice", USER_TOKEN, MAIL_TOKEN);
+    pass(1);
+    serve(200, token_body("RefreshToken", ",\"scope\":\"more\"", "of-more", "3600", ""));
+    expect_port(DEST_TO_CHECK, 995);
+    expect_token_for("alice", USER_TOKEN, "of-more");
+    expect_token_for("alice", USER_TOKEN, "of-more");
+    assert_int_equal(with_user, 2);
+
+    /* Seen first in the answer for a user. */
+    serve(200, token_body("RefreshToken", ",\"scope\":\"less\"", "of-less", "3600", ""));
+    expect_token_for("bob", USER_TOKEN, "of-less");
+    assert_int_equal(with_user, 3);
+}
+
+static void other_kinds_need_nothing_of_a_client(void **state)
+{
+    (void)state;
+    struct asker a;
+    ask_as(&a, "alice", USER_TOKEN);
+    await_answer(&a);
+    assert_int_equal(a.auth, AUTH_BASIC);
+    assert_int_equal(with_user, 0);
+    ask_as(&a, "alice", USER_TOKEN);
+    dest_cancel(source, a.request);
+    settle();
+    assert_int_equal(a.answers, 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -978,6 +1266,15 @@ int main(void)
         TEST(no_access_token),
         TEST(cancelled),
         TEST(freed_in_every_state),
+        TEST(own_retrieval),
+        TEST(refresh_tokens),
+        TEST(a_wrong_user_token_harms_its_owner_alone),
+        TEST(rotated_refresh_tokens),
+        TEST(a_refused_user_token_is_replaced),
+        TEST(a_code_is_redeemed_once),
+        TEST(a_code_is_not_sent_twice),
+        TEST(a_changed_destination_takes_another_token),
+        TEST(other_kinds_need_nothing_of_a_client),
         TEST(metrics),
     };
     return cmocka_run_group_tests(tests, start_tls, stop_tls);

@@ -146,7 +146,11 @@ static void expect_no_token(const char *tokens, const char *text)
 {
     char body[2048];
     snprintf(body, sizeof(body), "{" OAUTH "%s%s}", tokens[0] ? ",\"authTokens\":" : "", tokens);
-    expect_refusal(200, body, VERDICT_UNREADABLE, FAIL_TOKEN, text);
+    expect_destination(body); /* whose token service may be asked directly */
+    assert_null(found.token.p);
+    assert_string_equal(found.err.text, text);
+    assert_int_equal(found.err.fail, FAIL_TOKEN);
+    dest_found_clear(&found);
 }
 
 static void no_tokens(void **state)
@@ -180,6 +184,45 @@ static void no_tokens(void **state)
     expect_no_token("[{\"type\":\"bearer\",\"value\":\"abc\",\"error\":\"a\\r\\nb\"},"
                     "{\"error\":\"c\"}]",
                     "the Destination service has no access token for it: a??b");
+}
+
+#define USER_TOKEN "1//what-the-client-has-sent"
+#define REFRESH                                                                                    \
+    "\"destinationConfiguration\":{" MAIL                                                          \
+    ",\"Authentication\":\"OAuth2RefreshToken\",\"clientId\":\"c\","                               \
+    "\"clientSecret\":\"sw0rdfish\",\"tokenServiceURL\":\"https://auth.example.com/token\"}"
+
+static void user_tokens(void **state)
+{
+    (void)state;
+    static const char none[] =
+        "the Destination service gets no access token with the refresh token "
+        "or code that was sent";
+    question.user_token = str_of(USER_TOKEN);
+    expect_destination("{" REFRESH ",\"authTokens\":[{\"type\":\"bearer\",\"value\":\"abc\","
+                       "\"expires_in\":\"60\",\"refresh_token\":\"1//next\"}]}");
+    assert_string_equal(found.token.p, "abc");
+    assert_string_equal(found.refresh_token.p, "1//next");
+    dest_found_clear(&found);
+    assert_null(found.refresh_token.p);
+
+    expect_refusal(200, "{" REFRESH "}", VERDICT_UNREADABLE, FAIL_AUTH, none);
+    answer_read(200, "{" REFRESH ",\"authTokens\":[{\"error\":\"400 invalid_grant\"}]}");
+    assert_int_equal(found.err.fail, FAIL_AUTH);
+    assert_non_null(strstr(found.err.text, ": 400 invalid_grant"));
+    answer_read(200, "{" REFRESH ",\"authTokens\":[{\"error\":\"" USER_TOKEN " is old\"}]}");
+    assert_null(strstr(found.err.text, USER_TOKEN));
+    expect_refusal(400, "{\"ErrorMessage\":\"no such header\"}", VERDICT_UNREADABLE, FAIL_AUTH,
+                   "Destination service instance \"prod\" does not take the refresh token or code "
+                   "that was sent (400: no such header)");
+
+    /* Who is of another kind needs none of a client. */
+    expect_destination("{" BASIC "}");
+    dest_found_clear(&found);
+    question.user_token = (struct str){0};
+    expect_destination("{" REFRESH "}");
+    assert_null(found.token.p);
+    dest_found_clear(&found);
 }
 
 static void secrets_are_not_repeated(void **state)
@@ -290,6 +333,7 @@ int main(void)
         cmocka_unit_test_setup(unusable_destinations, setup),
         cmocka_unit_test_setup(tokens, setup),
         cmocka_unit_test_setup(no_tokens, setup),
+        cmocka_unit_test_setup(user_tokens, setup),
         cmocka_unit_test_setup(secrets_are_not_repeated, setup),
         cmocka_unit_test_setup(refusals, setup),
         cmocka_unit_test_setup(nonsense, setup),

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/properties.h"
+#include "lib/buf.h"
 #include "lib/json.h"
 
 static struct destination_problem problem;
@@ -809,19 +810,173 @@ static void test_equal(void **state)
     destination_unref(NULL);
 }
 
+/* ---- the token service ---- */
+
+static void expect_url(const struct destination *d, const char *tenant, const char *url)
+{
+    struct buf out;
+    buf_init(&out, 8192);
+    int rc = token_service_url(d->tokens, tenant, &out);
+    assert_int_equal(rc, url ? OK : ERR);
+    if (url) {
+        assert_int_equal(buf_len(&out), strlen(url));
+        assert_memory_equal(buf_str(&out).p, url, strlen(url));
+    }
+    buf_free(&out);
+}
+
+#define TOKENS(more) OAUTH "," TOKEN_URL "," CLIENT more
+
+static void test_token_requests(void **state)
+{
+    (void)state;
+    const struct destination *d = good(NULL, TOKENS(""));
+    const struct token_service *t = d->tokens;
+    assert_string_equal(t->client_secret.p, "s");
+    assert_false(t->basic || t->common || t->on_premise);
+    assert_int_equal(t->form.n + t->headers.n, 0);
+    assert_int_equal(t->connect_timeout + t->answer_timeout, 0);
+    expect_url(d, NULL, "https://t.example/token");
+    expect_url(d, "tenant", "https://t.example/token");
+    destination_unref(d);
+
+    d = good(NULL,
+             TOKENS(", \"scope\": \"a b\", \"tokenService.addClientCredentialsInBody\": false,"
+                    " \"tokenServiceURL.headers.X-A\": \"1\","
+                    " \"tokenServiceURL.queries.q\": \"&2\","
+                    " \"tokenService.body.resource\": \"a/b\","
+                    " \"tokenServiceURL.ConnectionTimeoutInSeconds\": 7,"
+                    " \"tokenServiceURL.SocketReadTimeoutInSeconds\": \"900\""));
+    t = d->tokens;
+    assert_true(t->basic);
+    assert_string_equal(t->headers.p, "X-A: 1\r\n");
+    assert_string_equal(t->form.p, "scope=a+b&resource=a%2Fb");
+    expect_url(d, NULL, "https://t.example/token?q=%262");
+    assert_int_equal(t->connect_timeout, SECONDS(7));
+    assert_int_equal(t->answer_timeout, SECONDS(60));
+    destination_unref(d);
+
+    /* What the body says wins over scope, and user and password over the client's. */
+    d = good(NULL, TOKENS(", \"scope\": \"a\", \"tokenService.body.scope\": \"b\","
+                          " \"tokenServiceUser\": \"u\", \"tokenServicePassword\": \"p\","
+                          " \"tokenService.body.grant_type\": \"x\","
+                          " \"tokenServiceURL.headers.host\": \"x\""));
+    t = d->tokens;
+    assert_string_equal(t->form.p, "scope=b");
+    assert_true(t->basic);
+    assert_string_equal(t->client_id, "u");
+    assert_string_equal(t->client_secret.p, "p");
+    assert_int_equal(t->headers.n, 0);
+    assert_true(warned(d, "tokenService.body.grant_type is ignored"));
+    assert_true(warned(d, "tokenServiceURL.headers.host is ignored"));
+    destination_unref(d);
+
+    d = good(NULL, "\"Authentication\": \"OAuth2AuthorizationCode\"," TOKEN_URL "," CLIENT
+                   ", \"X-redirect-uri\": \"https://a/\", \"mail.X-code-verifier\": \"v\"");
+    assert_string_equal(d->tokens->redirect_uri.p, "https://a/");
+    assert_string_equal(d->tokens->code_verifier.p, "v");
+    assert_string_equal(d->tokens->form.p, "redirect_uri=https%3A%2F%2Fa%2F&code_verifier=v");
+    destination_unref(d);
+    d = good(NULL, NULL);
+    assert_null(d->tokens);
+    destination_unref(d);
+}
+
+static void test_token_request_refused(void **state)
+{
+    (void)state;
+    static const char *const more[] = {
+        ", \"tokenServiceURL.headers.X A\": \"1\"",
+        ", \"tokenServiceURL.headers.X-A\": \"1\\r\\nX-B: 2\"",
+        ", \"tokenServiceURL.headers.\": \"1\"",
+        ", \"tokenService.body.\": \"1\"",
+        ", \"tokenService.body.a\": \"1\\u0000\"",
+        ", \"clientAssertion.destinationName\": \"x\"",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(more); i++) {
+        char with[1024];
+        text_fmt(with, sizeof(with), "%s%s", TOKENS(""), more[i]);
+        assert_null(from_text(variant(NULL, with), false));
+        assert_int_equal(problem.verdict, VERDICT_CONFIGURATION_FAILED);
+        assert_non_null(strstr(more[i], problem.field));
+    }
+}
+
+static void test_token_service_of_tenants(void **state)
+{
+    (void)state;
+    const struct destination *d =
+        good(NULL, OAUTH "," CLIENT ", \"tokenServiceURLType\": \"common\","
+                         " \"tokenServiceURL\": \"https://t.example/a\"");
+    expect_url(d, "abc", "https://abc.t.example/a");
+    static const char *const wrong[] = {"", "a.b", "a/b", "-a", "a-", "a@", "evil.example/", "a b"};
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        expect_url(d, wrong[i], NULL);
+    }
+    expect_url(d, NULL, NULL);
+    destination_unref(d);
+
+    d = good(NULL, OAUTH "," CLIENT ", \"tokenServiceURLType\": \"Common\","
+                         " \"tokenServiceURL\": \"https://{tenant}.t.example/{tenant}/b?c\"");
+    expect_url(d, "abc", "https://abc.t.example/abc/b?c");
+    destination_unref(d);
+}
+
+/* Every part counts. */
+static void test_token_services_are_apart(void **state)
+{
+    (void)state;
+    static const char *const more[] = {
+        "",
+        ", \"scope\": \"x\"",
+        ", \"tokenServiceURLType\": \"Common\"",
+        ", \"tokenService.addClientCredentialsInBody\": \"false\"",
+        ", \"tokenServiceURL.headers.X-A\": \"1\"",
+        ", \"tokenServiceURL.headers.X-A\": \"2\"",
+        ", \"tokenServiceURL.queries.a\": \"1\"",
+        ", \"tokenServiceUser\": \"i\", \"tokenServicePassword\": \"t\"",
+        ", \"tokenServiceURL.SocketReadTimeoutInSeconds\": 3",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(more); i++) {
+        for (size_t k = 0; k < ARRAY_LEN(more); k++) {
+            char with[2][1024];
+            text_fmt(with[0], sizeof(with[0]), "%s%s", TOKENS(""), more[i]);
+            text_fmt(with[1], sizeof(with[1]), "%s%s", TOKENS(""), more[k]);
+            const struct destination *a = good(NULL, with[0]), *b = good(NULL, with[1]);
+            assert_int_equal(destination_equal(a, b), i == k);
+            destination_unref(a);
+            destination_unref(b);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basic),          cmocka_unit_test(test_documented_forms),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_loopback),       cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_protocol),       cmocka_unit_test(test_tls),
-        cmocka_unit_test(test_trust),          cmocka_unit_test(test_tls_versions),
-        cmocka_unit_test(test_users),          cmocka_unit_test(test_no_authentication),
-        cmocka_unit_test(test_mechanisms),     cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_ignored),        cmocka_unit_test(test_wrapped),
-        cmocka_unit_test(test_bad_properties), cmocka_unit_test(test_property_values),
-        cmocka_unit_test(test_reasons),        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_token_requests),
+        cmocka_unit_test(test_token_request_refused),
+        cmocka_unit_test(test_token_service_of_tenants),
+        cmocka_unit_test(test_token_services_are_apart),
+        cmocka_unit_test(test_basic),
+        cmocka_unit_test(test_documented_forms),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_loopback),
+        cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_protocol),
+        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_trust),
+        cmocka_unit_test(test_tls_versions),
+        cmocka_unit_test(test_users),
+        cmocka_unit_test(test_no_authentication),
+        cmocka_unit_test(test_mechanisms),
+        cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_wrapped),
+        cmocka_unit_test(test_bad_properties),
+        cmocka_unit_test(test_property_values),
+        cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_equal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,8 @@ static FILE *log_file;
 static int status;
 static const char *headers, *body;
 static bool silent;
-static char seen[2048]; /* the last request */
+static char seen[2048];         /* the last request */
+static char authorization[256]; /* of that, if it has one */
 
 /* What one who asked has got. */
 struct asker {
@@ -43,13 +44,15 @@ static struct oauth_grant grant;
 
 static const char *answer(struct http_peer *p, const struct http_head *head, struct str sent)
 {
-    struct str authority = {NULL, 0}, accept = authority, type = authority;
+    struct str authority = {NULL, 0}, accept = authority, type = authority, basic = authority;
     (void)p;
     http_find_header(head, "Host", &authority);
     http_find_header(head, "Accept", &accept);
     http_find_header(head, "Content-Type", &type);
     assert_str(accept, "application/json");
     assert_str(type, "application/x-www-form-urlencoded");
+    http_find_header(head, "Authorization", &basic);
+    text_fmt(authorization, sizeof(authorization), "%.*s", STR_ARG(basic));
     text_fmt(seen, sizeof(seen), "%.*s %.*s %.*s\n%.*s", STR_ARG(head->method),
              STR_ARG(head->target), STR_ARG(authority), STR_ARG(sent));
     return silent ? NULL : peer_answer(status, headers, body);
@@ -619,6 +622,111 @@ static void metrics(void **state)
     buf_free(&out);
 }
 
+/* ---- what others than SAP's servers want ---- */
+
+#define REFRESH "1//refresh-token-of-the-client"
+#define NEWER "1//what-takes-its-place"
+
+static struct secret user_token;
+
+static void use_user_token(enum oauth_grant_type type, const char *text)
+{
+    secret_set(&user_token, text, strlen(text));
+    grant.type = type;
+    grant.user_token = &user_token;
+}
+
+static bool was_sent(const char *part)
+{
+    return strstr(seen, part) != NULL;
+}
+
+static void credentials_in_a_header_field(void **state)
+{
+    (void)state;
+    grant.basic = true;
+    grant.form = str_of("scope=a%20b");
+    grant.headers = str_of("X-More: yes\r\n");
+    expect_token(TOKEN);
+    /* Both are encoded before they are joined: "sb-clone%21b21283%7C..." */
+    assert_string_equal(authorization, "Basic c2ItY2xvbmUlMjFiMjEyODMlN0NkZXN0JTIxYjQwNDpzM2Ny"
+                                       "ZXQtJTI0MSUyQjIlM0QlMjZ4");
+    assert_true(was_sent("\ngrant_type=client_credentials&scope=a%20b"));
+    assert_false(was_sent("client_id"));
+    assert_false(was_sent("client_secret"));
+}
+
+static void refresh_tokens(void **state)
+{
+    (void)state;
+    struct asker other;
+    use_user_token(OAUTH_REFRESH_TOKEN, REFRESH);
+    expect_token(TOKEN);
+    assert_true(was_sent("grant_type=refresh_token&refresh_token=1%2F%2Frefresh-token-of-the-"));
+    assert_true(was_sent("&client_secret="));
+    assert_int_equal(peer.requests, 1);
+    expect_token(TOKEN);
+    assert_int_equal(peer.requests, 1);
+
+    /* Another's is another token, and a wrong one harms nobody else. */
+    use_user_token(OAUTH_REFRESH_TOKEN, "wrong");
+    refuse(400, "", "{\"error\":\"invalid_grant\",\"error_description\":\"no wrong here\"}");
+    ask(&other);
+    await_answer(&other);
+    assert_int_equal(other.err.fail, FAIL_AUTH);
+    assert_non_null(strstr(other.err.text, "(not shown: a secret is in it)"));
+    assert_int_equal(peer.requests, 2);
+    use_user_token(OAUTH_REFRESH_TOKEN, REFRESH);
+    expect_token(TOKEN);
+    assert_int_equal(peer.requests, 2);
+    secret_clear(&user_token);
+}
+
+static void rotated_refresh_tokens(void **state)
+{
+    (void)state;
+    struct asker a;
+    use_user_token(OAUTH_REFRESH_TOKEN, REFRESH);
+    body = "{\"access_token\":\"" TOKEN "\",\"expires_in\":60,\"refresh_token\":\"" NEWER "\"}";
+    expect_token(TOKEN);
+    pass(SECONDS(70));
+    give_token("next", 60);
+    expect_token("next");
+    assert_true(was_sent("&refresh_token=1%2F%2Fwhat-takes-its-place&"));
+
+    /* When that one is refused it is forgotten: what the client sends counts again. */
+    pass(SECONDS(70));
+    refuse(400, "", "{\"error\":\"invalid_grant\"}");
+    ask(&a);
+    await_answer(&a);
+    assert_int_equal(a.err.fail, FAIL_AUTH);
+    pass(SECONDS(10));
+    give_token("again", 60);
+    expect_token("again");
+    assert_true(was_sent("&refresh_token=1%2F%2Frefresh-token-of-the-client&"));
+    secret_clear(&user_token);
+}
+
+static void a_code_is_redeemed_once(void **state)
+{
+    (void)state;
+    struct asker a;
+    use_user_token(OAUTH_AUTHORIZATION_CODE, "4/the-code");
+    give_token(TOKEN, 60);
+    for (int i = 0; i < 50; i++) {
+        expect_token(TOKEN);
+        pass(SECONDS(1));
+    }
+    assert_true(was_sent("grant_type=authorization_code&code=4%2Fthe-code&"));
+    assert_int_equal(peer.requests, 1);
+    pass(SECONDS(20));
+    refuse(400, "", "{\"error\":\"invalid_grant\"}");
+    ask(&a);
+    await_answer(&a);
+    assert_int_equal(a.err.fail, FAIL_AUTH);
+    secret_clear(&user_token);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -639,6 +747,10 @@ int main(void)
         TEST(cancelled),
         TEST(the_end),
         TEST(few_origins),
+        TEST(credentials_in_a_header_field),
+        TEST(refresh_tokens),
+        TEST(rotated_refresh_tokens),
+        TEST(a_code_is_redeemed_once),
         TEST(metrics),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

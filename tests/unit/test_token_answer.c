@@ -14,7 +14,8 @@ static int answer_read(int status, const char *body)
 {
     struct str copy = exact_copy(body, strlen(body));
     err = (struct error){0};
-    int rc = token_answer_read(status, copy, str_of(SECRET), &answer, &err);
+    struct str known = str_of(SECRET);
+    int rc = token_answer_read(status, copy, &known, 1, &answer, &err);
     free((char *)copy.p);
     return rc;
 }
@@ -26,7 +27,7 @@ static void expect_token(const char *body, const char *token, int64_t lifetime)
     }
     assert_str(((struct str){answer.access_token.p, answer.access_token.n}), token);
     assert_int_equal(answer.lifetime, lifetime);
-    secret_clear(&answer.access_token);
+    token_answer_clear(&answer);
 }
 
 static void expect_error(int status, const char *body, enum fail fail, const char *text)
@@ -48,6 +49,20 @@ static void tokens(void **state)
     expect_token(" {\"token_type\":\"BEARER\",\"access_token\":\"a\\u002eb\"} ", "a.b",
                  SECONDS(300));
     expect_token("{\"access_token\":\"abc\"}", "abc", SECONDS(300));
+}
+
+static void rotated_refresh_tokens(void **state)
+{
+    (void)state;
+    assert_int_equal(answer_read(200, "{\"access_token\":\"abc\",\"refresh_token\":\"1//x\"}"), OK);
+    assert_string_equal(answer.refresh_token.p, "1//x");
+    token_answer_clear(&answer);
+    assert_int_equal(answer_read(200, "{\"access_token\":\"abc\",\"refresh_token\":\"\"}"), OK);
+    assert_null(answer.refresh_token.p);
+    token_answer_clear(&answer);
+    expect_error(400, "{\"error\":\"invalid_grant\",\"error_description\":\"it has expired\"}",
+                 FAIL_AUTH,
+                 "refuses the refresh token or code (400: invalid_grant: it has expired)");
 }
 
 static void lifetimes(void **state)
@@ -229,9 +244,13 @@ static void any_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tokens),     cmocka_unit_test(lifetimes),
-        cmocka_unit_test(no_tokens),  cmocka_unit_test(refusals),
-        cmocka_unit_test(long_words), cmocka_unit_test(secrets_are_not_repeated),
+        cmocka_unit_test(tokens),
+        cmocka_unit_test(rotated_refresh_tokens),
+        cmocka_unit_test(lifetimes),
+        cmocka_unit_test(no_tokens),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(long_words),
+        cmocka_unit_test(secrets_are_not_repeated),
         cmocka_unit_test(any_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
