@@ -72,12 +72,6 @@ def services(installation: Installation, *places: tuple[str, str]) -> list[dict 
 
 # --- the destination ---
 
-USER_TOKEN = {
-    "tokenServiceURL": "https://auth.test/oauth/token",
-    "clientId": "mail-client",
-    "clientSecret": "mail-secret",
-}
-
 # What is wrong with it (None: it is not there), the reason, and what is said of it.
 DESTINATIONS = {
     "missing": (None, f"{REFERENCED}NotFound", "does not have it"),
@@ -95,16 +89,6 @@ DESTINATIONS = {
         {"Authentication": "SAMLAssertion"},
         f"{REFERENCED}AuthenticationNotSupported",
         'Authentication: is "SAMLAssertion"',
-    ),
-    "refresh-token": (
-        {"Authentication": "OAuth2RefreshToken", **USER_TOKEN},
-        f"{REFERENCED}AuthenticationNotSupported",
-        "Authentication: OAuth2RefreshToken is not served yet",
-    ),
-    "code": (
-        {"Authentication": "OAuth2AuthorizationCode", **USER_TOKEN},
-        f"{REFERENCED}AuthenticationNotSupported",
-        "Authentication: OAuth2AuthorizationCode is not served yet",
     ),
     "no-host": (
         {"mail.pop3.host": None},
@@ -157,6 +141,25 @@ def test_destinations(installation, cluster_tproxy, namespace, good, messages):
         assert installation.service_of(HOME, f"old-{name}") == before[name]
         assert list_and_fetch(ports[name]) == messages
         assert list_and_fetch(installation.available(namespace, f"new-{name}")) == messages
+
+
+USER_TOKEN = {
+    "tokenServiceURL": "https://auth.test/oauth/token",
+    "clientId": "mail-client",
+    "clientSecret": "mail-secret",
+}
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("kind", ["OAuth2RefreshToken", "OAuth2AuthorizationCode"])
+def test_user_tokens(installation, cluster_tproxy, namespace, good, messages, kind):
+    """Which are not served yet."""
+    installation.service.destinations[MAIL] = {**good, "Authentication": kind, **USER_TOKEN}
+    installation.kube.apply(destination_cr("mail-a", namespace, MAIL))
+    message = refused(installation, namespace, "mail-a", f"{REFERENCED}AuthenticationNotSupported")
+    assert f"cannot be used: Authentication: {kind} is not served yet" in message
+    installation.service.destinations[MAIL] = good
+    assert list_and_fetch(installation.available(namespace, "mail-a")) == messages
 
 
 TYPES = {
