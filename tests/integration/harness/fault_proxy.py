@@ -103,7 +103,8 @@ class FaultProxy(HttpServer):
         with self._changed:
             assert self._changed.wait_for(lambda: self._open(matches), PATIENCE), "no such watch"
             for upstream in self._open(matches):
-                upstream.sock.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    upstream.sock.shutdown(socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def stalled(self, matches: Matches = anything) -> Iterator[None]:
