@@ -112,12 +112,16 @@ static struct policy *policy_of(struct policies *p, const struct resource *r)
     return get_policy(p, name);
 }
 
-/* The port in a Service that is there stays open until another one has taken its place: who reads
- * its destination for the first time is not to be cut off meanwhile. */
+/* The port of a CR whose Service is there: that in the Service until another one takes its place,
+ * so that nobody is cut off while its destination is read for the first time. */
 static uint16_t open_port(const struct resource *r)
 {
     const struct held_service *held = resource_service(r, r->control->settings.home, r->name);
-    return r->port ? r->port : held ? held->service.target_port : 0;
+    uint16_t port = r->port;
+    if (held && !port) {
+        port = held->service.target_port;
+    }
+    return held ? port : 0;
 }
 
 void policies_look(struct policies *p, struct resource *r)

@@ -757,7 +757,7 @@ static void act(struct resource *r, enum decision decision, struct condition *co
         }
         break;
     case DECISION_HOLD:
-        if (!home_service(r) || (!in_trouble(r) && serve(r) == OK)) {
+        if (home_service(r) ? !in_trouble(r) && serve(r) == OK : remove_services(r, false) == OK) {
             show(r, condition);
         }
         break;
@@ -912,8 +912,7 @@ static void on_service_answer(struct resource *r, enum operation operation,
                            NULL, (struct str){0});
         break;
     case CLUSTER_ABSENT:
-    case CLUSTER_CONFLICT:
-        service_went(r); /* if another one has its place, creating ours will show it */
+        service_went(r);
         if (operation == OPERATION_CREATE) {
             refused(r, answer); /* its namespace is going, say */
         }
@@ -925,6 +924,7 @@ static void on_service_answer(struct resource *r, enum operation operation,
             refused(r, answer);
         }
         break;
+    case CLUSTER_CONFLICT: /* another one has its place: the watch will tell of it */
     case CLUSTER_LATER:
         failed(r, answer);
         break;

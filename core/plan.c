@@ -294,7 +294,8 @@ static uint64_t service_digest(struct json_value object)
     struct json_value labels = json_get(metadata, "labels");
     struct json_value annotations = json_get(metadata, "annotations");
     struct json_value owner = element(json_get(metadata, "ownerReferences"), "kind", CR_KIND);
-    struct json_value selector = json_get(spec, "selector");
+    struct json_value none = {0};
+    struct json_value selector = alias ? none : json_get(spec, "selector");
     struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
     const struct json_value parts[] = {
         json_get(labels, PLAN_LABEL_MANAGED),
@@ -305,7 +306,7 @@ static uint64_t service_digest(struct json_value object)
         json_get(annotations, PLAN_LABEL_CR_NAME),
         json_get(owner, "uid"),
         json_get(spec, "type"),
-        alias ? json_get(spec, "externalName") : (struct json_value){0},
+        alias ? json_get(spec, "externalName") : none,
         json_get(selector, POD_LABEL_INSTANCE),
         json_get(selector, POD_LABEL_NAME),
         json_get(port, "protocol"),

@@ -27,7 +27,7 @@ enum { WORLD_DEEDS_MAX = 20000, WORLD_QUIET = 3, WORLD_DESTINATIONS = 64 };
 enum { FIRST_PORT = 20000, LAST_PORT = 20099, ALL_PORTS = 65536 };
 
 /* Descriptors from here on are only pretended, for tests that need more than there may be. */
-enum { PRETENDED = 8192, DESCRIPTORS = 16384 };
+enum { PRETENDED = 8192, DESCRIPTORS = 32768 };
 
 #define HOME "home"
 
@@ -62,6 +62,7 @@ static struct world {
     const struct destination *any; /* what every other one is; NULL: not found */
     bool source_mute;
     unsigned finds;
+    size_t waiting, most_waiting; /* questions */
 
     int listeners[ALL_PORTS];    /* the descriptor that stands for a port; 0: none */
     uint16_t bound[DESCRIPTORS]; /* which port it stands for */
@@ -243,11 +244,9 @@ static inline void refuse(const char *name, enum verdict verdict)
     know(name)->verdict = verdict;
 }
 
-static inline struct dest_request *fake_dest_find(struct dest_source *source,
-                                                  const struct dest_ref *ref,
-                                                  enum dest_purpose purpose,
-                                                  const struct dest_user *user,
-                                                  struct dest_handler handler)
+static inline struct dest_request *
+fake_dest_find(struct dest_source *source, const struct dest_ref *ref, enum dest_purpose purpose,
+               const struct dest_user *user, struct dest_handler handler)
 {
     struct dest_request *r = mem_zalloc(sizeof(*r));
     assert_ptr_equal(source, &world.source);
@@ -257,12 +256,15 @@ static inline struct dest_request *fake_dest_find(struct dest_source *source,
     r->instance = ref->instance ? mem_strdup(ref->instance) : NULL;
     r->handler = handler;
     list_append(&world.requests, &r->link);
+    world.waiting++;
+    world.most_waiting = world.waiting > world.most_waiting ? world.waiting : world.most_waiting;
     return r;
 }
 
 static inline void free_request(struct dest_request *r)
 {
     list_remove(&r->link);
+    world.waiting--;
     free(r->name);
     free(r->instance);
     free(r);
@@ -295,11 +297,7 @@ static inline void answer_request(struct dest_request *r)
 
 static inline size_t world_choices(void)
 {
-    size_t n = fake_choices();
-    LIST_EACH (it, &world.requests) {
-        n += !world.source_mute;
-    }
-    return n;
+    return fake_choices() + (world.source_mute ? 0 : world.waiting);
 }
 
 /* One deed: the first that is possible, or any. False: there is none. */

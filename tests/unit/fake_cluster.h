@@ -67,12 +67,12 @@ static struct fake {
     /* What becomes of a call: CLUSTER_DONE: it is carried out. NULL: every one is. */
     enum cluster_result (*fate)(const struct cluster_call *call);
     bool (*loses)(const struct cluster_call *call); /* its answer; NULL: none */
-    const char *prunes;  /* a patch of what calls have written: an API server that knows better */
+    const char *prunes; /* a patch of what calls have written: an API server that knows better */
 
     struct buf journal; /* a line for each call */
     unsigned calls_made[FAKE_VERBS];
-    uint64_t changes; /* of objects, by calls */
-    size_t most_calls;
+    uint64_t changes;             /* of objects, by calls */
+    size_t waiting, most_waiting; /* calls */
 } fake;
 
 /* ---- JSON ---- */
@@ -198,7 +198,7 @@ static inline bool fake_labelled(const char *text, const char *selector)
     struct json *doc = json_parse(str_of(text), NULL);
     struct json_value labels = json_get(json_get(json_root(doc), "metadata"), "labels");
     bool all = true;
-    for (struct str rest = str_of(selector ? selector : ""); rest.n;) {
+    for (struct str rest = str_of(selector); rest.n;) {
         struct str term = str_cut(&rest, ',');
         struct str key = str_cut(&term, '=');
         text_fmt(label, sizeof(label), "%.*s", STR_ARG(key));
@@ -214,7 +214,8 @@ static inline bool fake_selects(const struct cluster_watch *w, const struct item
 {
     return strcmp(w->kind->kind, i->kind) == 0 &&
            (!w->namespace || strcmp(w->namespace, i->namespace) == 0) &&
-           (!w->name || strcmp(w->name, i->name) == 0) && fake_labelled(text, w->labels);
+           (!w->name || strcmp(w->name, i->name) == 0) &&
+           (!w->labels || fake_labelled(text, w->labels));
 }
 
 static inline void fake_note(struct cluster_watch *w, bool gone, const char *text)
@@ -298,8 +299,7 @@ static inline bool fake_store(struct item *i, char *text)
     fake_tell(i, before, i->text);
     free(before);
     free(text);
-    if (fake_says(i->text, "metadata.finalizers", "") &&
-        !fake_says(i->text, "metadata.deletionTimestamp", "")) {
+    if (strstr(i->text, "\"deletionTimestamp\"") && fake_says(i->text, "metadata.finalizers", "")) {
         fake_remove(i);
     }
     return true;
@@ -324,7 +324,9 @@ static inline struct item *fake_create(const char *kind, const char *namespace, 
              "\"creationTimestamp\":\"2026-01-%02lluT%02llu:%02llu:%02lluZ\"}}",
              kind, name, namespace, (unsigned long long)++fake.uids, 1 + second / 86400,
              second / 3600 % 24, second / 60 % 60, second % 60);
-    fake_store(i, fake_merged(text, patch));
+    char *bare = fake_merged("{}", text); /* without nulls */
+    fake_store(i, fake_merged(bare, patch));
+    free(bare);
     return i;
 }
 
@@ -486,7 +488,6 @@ static inline struct cluster_call *fake_call(struct cluster *cluster,
                                              struct cluster_handler handler)
 {
     struct cluster_call *call = mem_zalloc(sizeof(*call));
-    size_t n = 1;
     assert_ptr_equal(cluster, &fake.face);
     call->kind = request->kind;
     call->verb = request->verb;
@@ -496,10 +497,8 @@ static inline struct cluster_call *fake_call(struct cluster *cluster,
     call->body = request->body.n ? mem_strndup(request->body.p, request->body.n) : mem_strdup("{}");
     call->handler = handler;
     fake_record(call);
-    LIST_EACH (it, &fake.calls) {
-        n++;
-    }
-    fake.most_calls = n > fake.most_calls ? n : fake.most_calls;
+    fake.waiting++;
+    fake.most_waiting = fake.waiting > fake.most_waiting ? fake.waiting : fake.most_waiting;
     list_append(&fake.calls, &call->link);
     return call;
 }
@@ -507,6 +506,7 @@ static inline struct cluster_call *fake_call(struct cluster *cluster,
 static inline void fake_free_call(struct cluster_call *call)
 {
     list_remove(&call->link);
+    fake.waiting--;
     free(call->namespace);
     free(call->name);
     free(call->uid);
@@ -667,10 +667,7 @@ static inline size_t fake_choices(void)
     LIST_EACH (it, &fake.watches) {
         n += fake_has_news(container_of(it, struct cluster_watch, link));
     }
-    LIST_EACH (it, &fake.calls) {
-        n++;
-    }
-    return n;
+    return n + fake.waiting;
 }
 
 static inline void fake_start(void)

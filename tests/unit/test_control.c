@@ -225,6 +225,8 @@ static void drift_is_repaired(void **state)
         {"Service", "apps", "inbox", "{'spec':{'externalName':'evil.example.com'}}",
          "apply Service apps/inbox\n"},
         {"Service", "apps", "inbox", "{'metadata':{'annotations':{'a':'b'}}}", ""},
+        {"Service", "apps", "inbox",
+         "{'spec':{'selector':{'app.kubernetes.io/name':'without meaning'}}}", ""},
         {"NetworkPolicy", HOME, "tproxy-namespace-apps", NULL,
          "create NetworkPolicy home/tproxy-namespace-apps\n"},
         {"NetworkPolicy", HOME, "tproxy-namespace-apps", "{'spec':{'ingress':null}}",
@@ -357,6 +359,75 @@ static void crd_comes_alone(void **state)
     assert_int_equal(count_listeners(), 0);
 }
 
+/* ---- many ---- */
+
+static uint64_t reconciles(void)
+{
+    static const char name[] = "\ntproxy_reconciles_total ";
+    uint64_t n = 0;
+    struct buf out;
+    buf_init(&out, SIZE_MAX);
+    control_metrics(world.control, &out);
+    assert_int_equal(buf_add(&out, "", 1), OK);
+    const char *line = strstr(buf_str(&out).p, name);
+    assert_non_null(line);
+    assert_int_equal(
+        text_number((struct str){line + strlen(name), strcspn(line + strlen(name), "\n")},
+                    UINT64_MAX, &n),
+        OK);
+    buf_free(&out);
+    return n;
+}
+
+/* The work grows with the number of CRs and no faster, and of what takes time little is under way.
+ */
+static void many(void **state)
+{
+    (void)state;
+    enum { MANY = 5000, UNDER_WAY = 64 };
+    world.any = make_destination("any", "pop3", "mail.example.com");
+    world.next_pretended = PRETENDED;
+    world.settings.first_port = 16384;
+    world.settings.last_port = 32767;
+    world.deeds_max = 100 * MANY;
+    start_control();
+    settle();
+    for (int i = 0; i < MANY; i++) {
+        char name[16];
+        text_fmt(name, sizeof(name), "mail-%d", i);
+        put_cr("apps", name, name, "");
+    }
+    world_forget_journal();
+    pass(SECONDS(1));
+    assert_true(ready());
+    assert_int_equal(fake.calls_made[CLUSTER_CREATE], 3 * MANY + 1);
+    assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], MANY);
+    assert_int_equal(fake.calls_made[CLUSTER_APPLY], 0);
+    assert_int_equal(count_listeners(), MANY);
+    assert_int_equal(control_health(world.control).resources, MANY);
+    assert_int_equal(control_health(world.control).not_available, 0);
+    assert_in_range(reconciles(), 5 * MANY, 20 * MANY);
+    assert_in_range(world.most_waiting, 1, UNDER_WAY);
+    assert_in_range(fake.most_waiting, 1, UNDER_WAY + 2); /* a policy, a status of the object */
+
+    restart_control();
+    world_forget_journal();
+    pass(SECONDS(1));
+    expect_calls("");
+    assert_true(ready());
+    assert_in_range(reconciles(), 2 * MANY, 6 * MANY);
+
+    for (int i = 0; i < MANY; i++) {
+        char name[16];
+        text_fmt(name, sizeof(name), "mail-%d", i);
+        fake_drop("Destination", "apps", name);
+    }
+    pass(SECONDS(1));
+    assert_int_equal(count_listeners(), 0);
+    assert_int_equal(fake.calls_made[CLUSTER_DELETE], 2 * MANY + 1);
+    assert_int_equal(world.gone, MANY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +448,7 @@ int main(void)
         TEST(ghosts_stay_without_the_crd),
         TEST(crd_goes_and_comes),
         TEST(crd_comes_alone),
+        TEST(many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

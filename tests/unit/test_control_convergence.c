@@ -1,0 +1,330 @@
+/* Whatever happens, in whatever order, with whatever failures: once it is quiet, all is as a
+ * controller would make it that has seen nothing of that.
+ *
+ * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
+#include "tests/unit/control_world.h"
+
+enum { SEEDS = 300, STEPS = 60, NAMES = 5 };
+
+/* ---- whatever happens ---- */
+
+static const char *const namespaces[] = {"apps", "beta", HOME};
+
+static const char *any_namespace(void)
+{
+    return namespaces[world_rand(ARRAY_LEN(namespaces))];
+}
+
+static const char *any_name(void)
+{
+    static const char *const names[NAMES] = {"inbox", "outbox", "letters", "no.name", "gateway"};
+    return names[world_rand(NAMES)];
+}
+
+static const char *any_destination(void)
+{
+    static const char *const names[] = {"inbox", "second", "web", "lost", "*"};
+    return names[world_rand(ARRAY_LEN(names))];
+}
+
+/* Is it there? */
+static struct item *any_item(const char *kind)
+{
+    struct item *found = NULL;
+    size_t n = 0;
+    LIST_EACH (it, &fake.items) {
+        struct item *i = container_of(it, struct item, link);
+        if (strcmp(i->kind, kind) == 0 && world_rand(++n) == 0) {
+            found = i;
+        }
+    }
+    return found;
+}
+
+static void patch_item(const char *kind, const char *patch)
+{
+    struct item *i = any_item(kind);
+    if (i) {
+        struct object o = object_of(patch);
+        fake_store(i, fake_merged(i->text, o.text));
+        object_free(&o);
+    }
+}
+
+static void drop_item(const char *kind)
+{
+    struct item *i = any_item(kind);
+    if (i) {
+        fake_delete(i);
+    }
+}
+
+static enum cluster_result any_fate(const struct cluster_call *call)
+{
+    static const enum cluster_result bad[] = {CLUSTER_LATER, CLUSTER_REFUSED, CLUSTER_CONFLICT,
+                                              CLUSTER_LATER};
+    bool events = strcmp(call->kind->kind, "Event") == 0;
+    return world_rand(100) < 15 && !events ? bad[world_rand(ARRAY_LEN(bad))] : CLUSTER_DONE;
+}
+
+static bool loses_some(const struct cluster_call *call)
+{
+    (void)call;
+    return world_rand(100) < 10;
+}
+
+static void change_cr(void)
+{
+    static const char *const more[] = {"", ",'service':{'port':2110}",
+                                       ",'accessControl':{'scope':'clusterWide'}",
+                                       ",'fragmentRef':{'name':'f'}"};
+    const char *namespace = any_namespace(), *name = any_name();
+    if (fake_find("Destination", namespace, name)) {
+        fake_put("Destination", namespace, name, "{'spec':null}");
+    }
+    put_cr(namespace, name, any_destination(), more[world_rand(ARRAY_LEN(more))]);
+}
+
+static void change_destination(void)
+{
+    static const char *const names[] = {"inbox", "second"};
+    static const enum verdict verdicts[] = {VERDICT_NOT_FOUND, VERDICT_UNREADABLE,
+                                            VERDICT_TYPE_NOT_SUPPORTED};
+    const char *name = names[world_rand(ARRAY_LEN(names))];
+    if (world_rand(2)) {
+        serve_at(name, world_rand(2) ? "pop3" : "pop3s", "mail.example.com");
+    } else {
+        refuse(name, verdicts[world_rand(ARRAY_LEN(verdicts))]);
+    }
+}
+
+static void change_configuration(void)
+{
+    static const char *const specs[] = {
+        "",
+        "'config':{'managedNamespacesMode':'labelSelector'}",
+        "'config':{'tenantMode':'bad'}",
+        "'config':{'tenantMode':'shared'}",
+        "'config':{'security':{'accessControl':{'destinations':{'defaultScope':'clusterWide'}}}}",
+        "'config':{'integration':{'destinationService':{'instances':[{'name':'one',"
+        "'serviceCredentials':{'secretName':'key'}}]}}}"};
+    configure(specs[world_rand(ARRAY_LEN(specs))]);
+}
+
+static void change_namespace(void)
+{
+    static const char *const patches[] = {
+        "{'metadata':{'labels':{'transparent-proxy.connectivity.api.sap/namespace':'home'}}}",
+        "{'metadata':{'labels':null}}"};
+    fake_put("Namespace", "", any_namespace(), patches[world_rand(ARRAY_LEN(patches))]);
+}
+
+/* Somebody meddles with a Service: ours, or one of that name. */
+static void change_service(void)
+{
+    static const char *const patches[] = {
+        "{'spec':{'selector':{'app.kubernetes.io/name':'x'}}}",
+        "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
+        "'targetPort':20001}]}}",
+        "{'metadata':{'labels':null}}",
+        "{'metadata':{'labels':{'tproxy/destination-name':'outbox'},'annotations':null}}",
+        "{'metadata':{'finalizers':['x']}}",
+        "{'metadata':{'finalizers':null}}",
+        "{'spec':{'type':'ExternalName','externalName':'inbox.sap.svc.cluster.local'}}"};
+    const char *patch = patches[world_rand(ARRAY_LEN(patches))];
+    if (world_rand(4)) {
+        patch_item("Service", patch);
+    } else {
+        fake_put("Service", any_namespace(), any_name(), patch);
+    }
+}
+
+static void change_crd(void)
+{
+    if (exists(CRD) && world_rand(3) == 0) {
+        while (any_item("Destination")) {
+            fake_remove(any_item("Destination"));
+        }
+        fake_drop(CRD);
+        fake_set_presence("Destination", CLUSTER_UNKNOWN);
+    } else if (!exists(CRD)) {
+        fake_put(CRD, "{}");
+        fake_set_presence("Destination", CLUSTER_PRESENT);
+    }
+}
+
+static void change_port(void)
+{
+    world.refuses[FIRST_PORT + world_rand(10)] = world_rand(2) ? EADDRINUSE : 0;
+}
+
+static void change_watch(void)
+{
+    static const char *const kinds[] = {"Destination", "Service",          "NetworkPolicy",
+                                        "Namespace",   "TransparentProxy", "Secret"};
+    const char *kind = kinds[world_rand(ARRAY_LEN(kinds))];
+    if (world_rand(2)) {
+        fake_kind(kind)->mute = !fake_kind(kind)->mute;
+    } else {
+        fake_relist(kind);
+    }
+}
+
+static void happen(void)
+{
+    switch (world_rand(16)) {
+    case 0 ... 3:
+        change_cr();
+        break;
+    case 4:
+        drop_item("Destination");
+        break;
+    case 5:
+        patch_item("Destination", world_rand(2) ? "{'metadata':{'annotations':{'tproxy/adopt':"
+                                                  "'true'}}}"
+                                                : "{'status':null}");
+        break;
+    case 6:
+        change_destination();
+        break;
+    case 7:
+        change_configuration();
+        break;
+    case 8:
+        change_namespace();
+        break;
+    case 9:
+        change_service();
+        break;
+    case 10:
+        drop_item(world_rand(2) ? "Service" : "NetworkPolicy");
+        break;
+    case 11:
+        change_crd();
+        break;
+    case 12:
+        change_port();
+        break;
+    case 13:
+        change_watch();
+        break;
+    case 14:
+        fake_put("Secret", HOME, "key", "{'stringData':{'clientid':'x'}}");
+        break;
+    case 15:
+        restart_control();
+        break;
+    }
+}
+
+/* No failures any more: what was held back comes, what stands in the way of an end goes. The
+ * configuration is a good one, for the last good one a new controller could not know. */
+static void calm_down(void)
+{
+    while (text_at("TransparentProxy", HOME, "transparent-proxy", "spec.config.tenantMode")[0] ==
+           'b') {
+        change_configuration();
+    }
+    fake.fate = NULL;
+    fake.loses = NULL;
+    world.shuffled = false;
+    world.source_mute = false;
+    for (size_t i = 0; i < FAKE_KINDS; i++) {
+        fake.kinds[i].mute = false;
+    }
+    if (!exists(CRD)) {
+        fake_put(CRD, "{}");
+        fake_set_presence("Destination", CLUSTER_PRESENT);
+    }
+    memset(world.refuses, 0, sizeof(world.refuses));
+    for (int i = 0; i < 100; i++) {
+        patch_item("Service", "{'metadata':{'finalizers':null}}");
+    }
+    LIST_EACH (it, &fake.items) {
+        struct item *i = container_of(it, struct item, link);
+        if (!fake_says(i->text, "metadata.finalizers", "")) {
+            fake_store(i, fake_merged(i->text, "{\"metadata\":{\"finalizers\":null}}"));
+        }
+    }
+    pass_slowly(SECONDS(1500), SECONDS(20));
+}
+
+/* Every Service of ours has its listener. Other listeners are those of CRs whose Service cannot be
+ * had. */
+static void check_ports(void)
+{
+    size_t services = 0, others = 0;
+    LIST_EACH (it, &fake.items) {
+        const struct item *i = container_of(it, struct item, link);
+        if (strcmp(i->kind, "Service") == 0 && strcmp(i->namespace, HOME) == 0 &&
+            fake_says(i->text, "metadata.labels.tproxy/home", HOME)) {
+            if (!world.listeners[target_port(i->name)]) {
+                fail_msg("nobody listens for %s", i->text);
+            }
+            services++;
+        } else if (strcmp(i->kind, "Destination") == 0) {
+            others += strcmp(condition_of(i->namespace, i->name, "status"), "False") == 0;
+        }
+    }
+    assert_in_range(count_listeners(), services, services + others);
+}
+
+static void play(uint64_t seed)
+{
+    world.chance = seed * 0x9E3779B97F4A7C15u + 1;
+    world.shuffled = true;
+    fake.fate = any_fate;
+    fake.loses = loses_some;
+    serve("second");
+    refuse("web", VERDICT_TYPE_NOT_SUPPORTED);
+    put_namespace("beta");
+    start_control();
+    for (int i = 0; i < STEPS; i++) {
+        happen();
+        for (size_t turns = world_rand(20); turns > 0; turns--) {
+            world_deed();
+            loop_turn(world.loop, false);
+        }
+        test_now += world_rand(2) ? MILLIS(world_rand(100)) : SECONDS(world_rand(100));
+    }
+    calm_down();
+    check_ports();
+    const char *why;
+    assert_true(control_ready(world.control, &why));
+
+    /* One that knows nothing finds nothing to change. */
+    world_forget_journal();
+    restart_control();
+    uint64_t changes = fake.changes;
+    pass_slowly(SECONDS(300), SECONDS(20));
+    if (fake.changes != changes) {
+        fail_msg("another controller makes it otherwise:\n%.*s", STR_ARG(buf_str(&fake.journal)));
+    }
+    check_ports();
+}
+
+static uint64_t number_in(const char *variable, uint64_t otherwise)
+{
+    const char *text = getenv(variable);
+    return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+static void whatever_happens(void **state)
+{
+    uint64_t first = number_in("SIM_SEED", 0);
+    uint64_t last = getenv("SIM_SEED") ? first : number_in("SIM_COUNT", SEEDS) - 1;
+    for (uint64_t seed = first; seed <= last; seed++) {
+        print_message("seed %llu\r", (unsigned long long)seed);
+        setup(state);
+        play(seed);
+        teardown(state);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whatever_happens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
