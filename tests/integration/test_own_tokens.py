@@ -1,0 +1,348 @@
+"""Tokens that tproxy gets itself, from the token service that a destination of a file names: a real
+OAuth server, whose tokens a real Dovecot verifies."""
+
+import base64
+import threading
+
+import pytest
+
+from harness.backend import Pop3
+from harness.clients import RawClient
+from harness.http_server import status
+from harness.installation import list_and_fetch
+from harness.tproxy import destination
+from harness.user_logins import LOGINS, fetch, log_in, usual
+
+NAME = "mail"
+MAILS = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\nsecond\r\n"]
+
+
+@pytest.fixture
+def proxy(make_tproxy, secrets):
+    """One that says all it can say; none of it is a secret."""
+    proxy = make_tproxy("--log-level", "trace")
+    yield proxy
+    assert not secrets.shown_in(proxy.everything_said())
+
+
+@pytest.fixture
+def mail(oauth_dovecot):
+    return oauth_dovecot.mailbox(MAILS)
+
+
+@pytest.fixture
+def add(proxy, oauth, oauth_dovecot, mail):
+    """Puts a destination into the directory."""
+
+    def add(client, authentication: str = "OAuth2ClientCredentials", **more: object) -> int:
+        properties = {**oauth.properties(client, authentication), "mail.user": mail.user, **more}
+        return proxy.add(
+            NAME, oauth_dovecot.host, oauth_dovecot.pop3, mail__password=None, **properties
+        )
+
+    return add
+
+
+class TokenServer(Pop3):
+    """A mail server that takes the tokens for which `good` says so, and remembers all it has seen."""
+
+    def __init__(self, good):
+        super().__init__(capabilities=("TOP", "UIDL", "SASL XOAUTH2"))
+        self.good = good
+        self.seen: list[str] = []
+
+    def _auth(self, session, argument: bytes) -> bytes:
+        assert argument == b"XOAUTH2"
+        session.send(b"+ \r\n")
+        message = base64.b64decode(session.read_line()).decode()
+        token = message.split("Bearer ")[1].rstrip("\x01")
+        self.seen.append(token)
+        if self.good(token):
+            return b"+OK logged in\r\n"
+        session.send(b"+ " + base64.b64encode(b'{"status":"400"}') + b"\r\n")
+        assert session.read_line() == b""
+        return b"-ERR [AUTH] token refused\r\n"
+
+
+# --- client credentials ---
+
+
+def test_client_credentials(add, oauth, mail):
+    client = oauth.mail_client(mail.user)
+    port = add(client)
+    for _ in range(3):
+        assert list_and_fetch(port) == MAILS
+    (request,) = oauth.requests_of(client.id)
+    assert request.form()["grant_type"] == "client_credentials"
+
+
+@pytest.mark.one_build
+def test_credentials_in_a_header_field(add, oauth, mail):
+    client = oauth.mail_client(mail.user, in_body=False)
+    port = add(client, **{"tokenService.addClientCredentialsInBody": "false"})
+    assert list_and_fetch(port) == MAILS
+    (request,) = oauth.requests_of(client.id)
+    assert "client_secret" not in request.form()
+
+
+@pytest.mark.one_build
+def test_user_and_password_of_the_token_service(add, oauth, mail):
+    client = oauth.mail_client(mail.user, in_body=False)
+    own = {"tokenServiceUser": client.id, "tokenServicePassword": client.secret}
+    port = add(client, **own, clientId="another", clientSecret=None)
+    assert list_and_fetch(port) == MAILS
+
+
+@pytest.mark.one_build
+def test_all_that_a_request_may_say(add, oauth, mail):
+    client = oauth.mail_client(mail.user)
+    more = {
+        "scope": "read mail",
+        "tokenServiceURL.headers.X-Api-Key": "from the header",
+        "tokenServiceURL.queries.tenant": "a&b",
+        "tokenService.body.response_type": "token",
+        "tokenServiceURL.ConnectionTimeoutInSeconds": "3",
+        "tokenServiceURL.SocketReadTimeoutInSeconds": "3",
+    }
+    assert list_and_fetch(add(client, **more)) == MAILS
+    (request,) = oauth.requests_of(client.id)
+    assert request.form()["scope"] == "read mail"
+    assert request.form()["response_type"] == "token"
+    assert request.headers["X-Api-Key"] == "from the header"
+    assert request.query["tenant"] == "a&b"
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(
+    "property", ["tokenService.KeyStoreLocation", "clientAssertion.destinationName"]
+)
+def test_what_is_refused_by_name(proxy, oauth, mail, property):
+    client = oauth.mail_client(mail.user)
+    fields = {"Name": NAME, "Type": "MAIL", "ProxyType": "Internet", "mail.pop3.host": "localhost"}
+    fields |= {**oauth.properties(client), "mail.user": mail.user, property: "x"}
+    proxy.write(fields)
+    line = proxy.printed.wait(lambda line: NAME in line, "a word about the file")
+    assert property in line
+
+
+@pytest.mark.one_build
+def test_a_tenant_is_needed_for_a_common_token_service(add, oauth, mail):
+    port = add(oauth.mail_client(mail.user), tokenServiceURLType="Common")
+    with RawClient(port) as client:
+        assert client.command(b"LIST").startswith(
+            b'-ERR [SYS/PERM] destination "mail": tokenServiceURLType: Common needs a tenant'
+        )
+
+
+def test_a_client_that_is_refused(add, oauth, mail):
+    client = oauth.mail_client(mail.user)
+    port = add(client)
+    oauth.revoke(client)
+    for _ in range(3):
+        with RawClient(port) as session:
+            answer = session.command(b"LIST")
+            assert answer.startswith(b'-ERR [AUTH] destination "mail": authorization server ')
+            assert b"invalid_client" in answer
+    assert len(oauth.requests_of(client.id)) == 1, "it is not asked again at once"
+
+
+@pytest.mark.one_build
+def test_the_token_service_is_away(add, oauth, mail):
+    client = oauth.mail_client(mail.user)
+    port = add(client)
+    oauth.behaviour = status(503)
+    with RawClient(port) as session:
+        assert session.command(b"LIST").startswith(b'-ERR [SYS/TEMP] destination "mail": ')
+
+
+# --- what users send ---
+
+
+@pytest.mark.parametrize("how", LOGINS.values(), ids=LOGINS.keys())
+@pytest.mark.parametrize("kind", ["OAuth2RefreshToken", "OAuth2AuthorizationCode"])
+def test_logins(add, oauth, mail, kind, how):
+    client = oauth.mail_client("nobody")
+    port = add(client, kind)
+    make = oauth.refresh_token if kind == "OAuth2RefreshToken" else oauth.code
+    token = make(client, mail.user)
+    assert fetch(port, mail.user, token, how) == MAILS
+    assert fetch(port, mail.user, token) == MAILS
+    assert len(oauth.requests_of(client.id)) == 1
+
+
+@pytest.mark.one_build
+def test_a_token_of_several_kilobytes(add, oauth, mail):
+    client = oauth.mail_client("nobody")
+    port = add(client, "OAuth2RefreshToken")
+    token = oauth.refresh_token(client, mail.user, size=6000)
+    assert len(token) > 8000
+    for how in LOGINS.values():
+        assert fetch(port, mail.user, token, how) == MAILS
+
+
+@pytest.mark.one_build
+def test_the_user_is_the_clients(add, oauth, oauth_dovecot, proxy, mail):
+    other = oauth_dovecot.mailbox([b"Subject: other\r\n\r\n"])
+    client = oauth.mail_client("nobody")
+    port = add(client, "OAuth2RefreshToken")
+    token = oauth.refresh_token(client, other.user)
+    assert fetch(port, other.user, token) == [b"Subject: other\r\n\r\n"]
+    proxy.wait_log(f"the client logs in as {other.user}, though mail.user is {mail.user}")
+    # Nobody comes into another's mailbox with what is his own.
+    assert log_in(port, mail.user, token).startswith(b"-ERR ")
+
+
+@pytest.mark.one_build
+def test_nothing_goes_on_without_a_login(add, oauth, oauth_dovecot):
+    port = add(oauth.mail_client("nobody"), "OAuth2RefreshToken")
+    with RawClient(port) as client:
+        for command in (b"LIST", b"STAT", b"APOP a b"):
+            assert client.command(command).startswith(b"-ERR log in first: AUTH XOAUTH2 ")
+        assert b"SASL XOAUTH2 OAUTHBEARER PLAIN LOGIN" in client.multi(b"CAPA")
+        assert client.command(b"AUTH XOAUTH2") == b"+ "
+        assert client.command(b"*").startswith(b"-ERR authentication cancelled")
+        assert client.command(b"AUTH XOAUTH2 ****").startswith(b"-ERR [AUTH] the response is no b")
+        typed = base64.b64encode(rb"user=a\x01auth=Bearer b\x01\x01")
+        assert b"\\x01 were sent" in client.command(b"AUTH XOAUTH2 " + typed)
+        assert client.command(b"QUIT").startswith(b"+OK")
+    assert not oauth.requests.all()
+
+
+def test_one_bad_token_locks_nobody_out(add, oauth, mail):
+    client = oauth.mail_client("nobody")
+    port = add(client, "OAuth2RefreshToken")
+    good = oauth.refresh_token(client, mail.user)
+    for _ in range(3):
+        answer = log_in(port, mail.user, "1//no-such-refresh-token-0123456789")
+        assert answer.startswith(b'-ERR [AUTH] destination "mail": authorization server ')
+        assert b"refuses the refresh token or code (400: invalid_grant" in answer
+        assert fetch(port, mail.user, good) == MAILS
+    assert len(oauth.requests_of(client.id)) == 2
+
+
+@pytest.mark.one_build
+def test_a_code_works_once(add, oauth, mail):
+    client = oauth.mail_client("nobody", lifetime=12)
+    port = add(client, "OAuth2AuthorizationCode")
+    code = oauth.code(client, mail.user)
+    assert fetch(port, mail.user, code) == MAILS
+    assert fetch(port, mail.user, code) == MAILS
+    assert len(oauth.requests_of(client.id)) == 1
+    other = oauth.mail_client("nobody")
+    answer = log_in(port, mail.user, oauth.code(other, mail.user))
+    assert answer.startswith(b"-ERR [AUTH] "), "a code of another client"
+
+
+@pytest.mark.one_build
+def test_a_code_that_is_bound(add, oauth, mail):
+    client = oauth.mail_client("nobody")
+    bound = {"X-redirect-uri": "https://client.test/callback", "X-code-verifier": "v" * 43}
+    port = add(client, "OAuth2AuthorizationCode", **bound)
+    code = oauth.code(client, mail.user, bound["X-redirect-uri"], bound["X-code-verifier"])
+    assert fetch(port, mail.user, code) == MAILS
+
+
+@pytest.mark.one_build
+def test_refresh_tokens_that_rotate(add, oauth, mail):
+    """The client goes on sending the first one."""
+    client = oauth.mail_client("nobody", lifetime=7, rotates=True)
+    port = add(client, "OAuth2RefreshToken")
+    token = oauth.refresh_token(client, mail.user)
+    while len(oauth.requests_of(client.id)) < 3:
+        assert fetch(port, mail.user, token) == MAILS
+    sent = [request.form()["refresh_token"] for request in oauth.requests_of(client.id)]
+    assert len(set(sent)) == len(sent)
+
+
+def test_many_logins_take_one_token(add, oauth, mail):
+    client = oauth.mail_client("nobody")
+    port = add(client, "OAuth2RefreshToken")
+    token = oauth.refresh_token(client, mail.user)
+    answers = []
+
+    def once():
+        answers.append(log_in(port, mail.user, token))
+
+    threads = [threading.Thread(target=once) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(answer.startswith(b"+OK") for answer in answers)
+    assert len(answers) == 200
+    assert len(oauth.requests_of(client.id)) == 1
+
+
+# --- tokens that the mail server refuses ---
+
+
+@pytest.mark.parametrize("kind", ["OAuth2ClientCredentials", "OAuth2RefreshToken"])
+def test_one_renewal_and_no_more(proxy, oauth, backends, kind):
+    good = set()
+    server = TokenServer(lambda token: not good or token in good)
+    backend = backends(server)
+    client = oauth.mail_client("robot")
+    port = proxy.add(NAME, backend.host, backend.port, **oauth.properties(client, kind))
+    token = oauth.refresh_token(client, "robot")
+
+    def log_in_once() -> bytes:
+        if kind == "OAuth2RefreshToken":
+            return log_in(port, "robot", token)
+        return log_in(port, "robot", "anything")
+
+    assert log_in_once().startswith(b"+OK")
+    first = server.seen.pop()
+
+    # The token is revoked: another one takes its place, in the same login.
+    server.good = lambda token: token != first
+    assert log_in_once().startswith(b"+OK")
+    assert len(server.seen) == 2 and server.seen[0] == first != server.seen[1]
+    assert log_in_once().startswith(b"+OK")
+    assert proxy.metric("tproxy_mail_token_renewals_total") == 1
+
+    # None is good enough: one renewal, then nobody asks the mail server for a while.
+    server.good = lambda token: False
+    server.seen.clear()
+    assert log_in_once() == b"-ERR [AUTH] token refused"
+    assert len(server.seen) == 2 and len(set(server.seen)) == 2
+    for _ in range(3):
+        answer = log_in_once()
+        assert answer.startswith(b"-ERR [AUTH] ") and b"not asked again for" in answer
+    assert len(server.seen) == 2
+
+
+@pytest.mark.one_build
+def test_one_users_refused_token_locks_nobody_out(proxy, oauth, backends):
+    server = TokenServer(lambda token: True)
+    backend = backends(server)
+    client = oauth.mail_client("robot")
+    port = proxy.add(
+        NAME, backend.host, backend.port, **oauth.properties(client, "OAuth2RefreshToken")
+    )
+    tokens = {user: oauth.refresh_token(client, user) for user in ("alice", "bob")}
+    assert log_in(port, "alice", tokens["alice"]).startswith(b"+OK")
+    alices = server.seen[0]
+    assert log_in(port, "bob", tokens["bob"]).startswith(b"+OK")
+    bobs = set(server.seen[1:])
+    server.good = lambda token: token in bobs
+    assert log_in(port, "alice", tokens["alice"]).startswith(b"-ERR [AUTH]")
+    assert alices in server.seen
+    for _ in range(2):
+        assert log_in(port, "bob", tokens["bob"]).startswith(b"+OK")
+        assert b"not asked again" in log_in(port, "alice", tokens["alice"])
+
+
+@pytest.mark.one_build
+def test_a_changed_file_ends_the_pause(proxy, oauth, backends):
+    server = TokenServer(lambda token: False)
+    backend = backends(server)
+    client = oauth.mail_client("robot")
+    properties = oauth.properties(client)
+    port = proxy.add(NAME, backend.host, backend.port, **properties)
+    assert log_in(port, "a", "b").startswith(b"-ERR [AUTH]")
+    assert b"not asked again" in log_in(port, "a", "b")
+    server.good = lambda token: True
+    proxy.write(destination(NAME, backend.host, backend.port, **properties, scope="more"))
+    proxy.wait_log(f"default/{NAME}: changed")
+    with RawClient(port) as session:
+        assert usual(session, "a", "b").startswith(b"+OK")
