@@ -210,6 +210,7 @@ static void answer(struct cache_wait *w, void *value, const struct error *err)
     if (value) {
         w->value = w->cache->set.ref(value);
     } else {
+        assert(err);
         w->err = *err;
     }
     list_remove(&w->link);
