@@ -291,11 +291,12 @@ static bool is_older(const struct resource *a, const struct resource *b)
 
 enum rank { RANK_FIRST, RANK_UNKNOWN, RANK_SECOND };
 
-/* Is there an older CR of this name? Of one that has not been read it is not known whether it wants
- * the Service. */
+/* Is there an older CR of this name? *older: the oldest. Of one that has not been read it is not
+ * known whether it wants the Service. */
 static enum rank rank_of(const struct resource *r, const struct resource **older)
 {
-    enum rank rank = RANK_FIRST;
+    bool unknown = false;
+    *older = NULL;
     for (struct map_entry *e = map_find(&r->control->by_name, r->name); e; e = map_find_next(e)) {
         const struct resource *other = container_of(e, struct resource, by_name);
         if (other == r || !other->present || other->cr.deleting || !resource_managed(other) ||
@@ -303,13 +304,12 @@ static enum rank rank_of(const struct resource *r, const struct resource **older
             continue;
         }
         if (!other->read && !is_gateway(other)) {
-            rank = RANK_UNKNOWN;
-        } else if (resource_claimed(other)) {
+            unknown = true;
+        } else if (resource_claimed(other) && (!*older || is_older(other, *older))) {
             *older = other;
-            return RANK_SECOND;
         }
     }
-    return rank;
+    return unknown ? RANK_UNKNOWN : *older ? RANK_SECOND : RANK_FIRST;
 }
 
 /* ---- the listener and its port ---- */
@@ -620,7 +620,7 @@ enum decision {
 
 static enum decision decide_name(struct resource *r, struct condition *c)
 {
-    const struct resource *older = NULL;
+    const struct resource *older;
     const char *objection = plan_name_objection(r->name);
     struct resource *rival = resource_rival(r, r->control->settings.home, r->name);
     if (!r->control->settings.in_cluster) {

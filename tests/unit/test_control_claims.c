@@ -29,16 +29,18 @@ static bool journal_says(const char *text)
 
 /* ---- names ---- */
 
-/* The older of two CRs has the name, whoever is told of first. */
+/* The oldest of several CRs has the name, whoever is told of first. */
 static void the_older_one_has_the_name(void **state)
 {
     (void)state;
     put_namespace("beta");
     put_cr("beta", "inbox", "inbox", "");
+    put_cr(HOME, "inbox", "inbox", "");
     put_cr("apps", "inbox", "inbox", "");
     for (int i = 0; i < 2; i++) {
         start();
         expect_reason("beta", "inbox", SUCCESS);
+        expect_reason(HOME, "inbox", DUPLICATE);
         expect_reason("apps", "inbox", DUPLICATE);
         assert_string_equal(condition_of("apps", "inbox", "message"),
                             "Technical connectivity is not configured. A Destination CR named "
