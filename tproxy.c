@@ -89,7 +89,7 @@ struct process {
     struct control *control;
     struct admin *admin;
     struct admin_socket *control_socket;
-    bool metrics; /* are to be served */
+    bool metrics;                    /* are to be served */
     enum log_level configured_level; /* that of the configuration in force */
     enum phase phase;
     struct timer timer;

@@ -866,12 +866,12 @@ int main(void)
         cmocka_unit_test(test_status),          cmocka_unit_test(test_shown),
         cmocka_unit_test(test_event),           cmocka_unit_test(test_event_bounds),
         cmocka_unit_test(test_name_objection),  cmocka_unit_test(test_services),
-        cmocka_unit_test(test_service_answers), cmocka_unit_test(test_service_digests),
-        cmocka_unit_test(test_service_changed), cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_service_owner),   cmocka_unit_test(test_odd_services),
-        cmocka_unit_test(test_alias),           cmocka_unit_test(test_policies),
-        cmocka_unit_test(test_policy_digests),  cmocka_unit_test(test_policy_names),
-        cmocka_unit_test(test_many_ports),
+        cmocka_unit_test(test_strangers),       cmocka_unit_test(test_service_answers),
+        cmocka_unit_test(test_service_digests), cmocka_unit_test(test_service_changed),
+        cmocka_unit_test(test_long_names),      cmocka_unit_test(test_service_owner),
+        cmocka_unit_test(test_odd_services),    cmocka_unit_test(test_alias),
+        cmocka_unit_test(test_policies),        cmocka_unit_test(test_policy_digests),
+        cmocka_unit_test(test_policy_names),    cmocka_unit_test(test_many_ports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
