@@ -2,6 +2,7 @@
 OAuth server, whose tokens a real Dovecot verifies."""
 
 import base64
+import json
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from harness.backend import Pop3
 from harness.clients import RawClient
 from harness.http_server import status
 from harness.installation import list_and_fetch
-from harness.tproxy import destination
+from harness.tproxy import ROOT, destination
 from harness.user_logins import LOGINS, fetch, log_in, usual
 
 NAME = "mail"
@@ -138,12 +139,12 @@ def test_a_client_that_is_refused(add, oauth, mail):
     client = oauth.mail_client(mail.user)
     port = add(client)
     oauth.revoke(client)
-    for _ in range(3):
+    for _ in range(5):
         with RawClient(port) as session:
             answer = session.command(b"LIST")
             assert answer.startswith(b'-ERR [AUTH] destination "mail": authorization server ')
             assert b"invalid_client" in answer
-    assert len(oauth.requests_of(client.id)) == 1, "it is not asked again at once"
+    assert len(oauth.requests_of(client.id)) < 5, "it is not asked again each time"
 
 
 @pytest.mark.one_build
@@ -153,6 +154,14 @@ def test_the_token_service_is_away(add, oauth, mail):
     oauth.behaviour = status(503)
     with RawClient(port) as session:
         assert session.command(b"LIST").startswith(b'-ERR [SYS/TEMP] destination "mail": ')
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*/*.json")), ids=lambda p: p.stem)
+def test_examples(proxy, path):
+    example = json.loads(path.read_text())
+    proxy.write(example)
+    assert proxy.port(example["Name"])
 
 
 # --- what users send ---
@@ -212,12 +221,13 @@ def test_one_bad_token_locks_nobody_out(add, oauth, mail):
     client = oauth.mail_client("nobody")
     port = add(client, "OAuth2RefreshToken")
     good = oauth.refresh_token(client, mail.user)
-    for _ in range(3):
+    for _ in range(5):
         answer = log_in(port, mail.user, "1//no-such-refresh-token-0123456789")
         assert answer.startswith(b'-ERR [AUTH] destination "mail": authorization server ')
         assert b"refuses the refresh token or code (400: invalid_grant" in answer
         assert fetch(port, mail.user, good) == MAILS
-    assert len(oauth.requests_of(client.id)) == 2
+    requests = oauth.requests_of(client.id)
+    assert 2 <= len(requests) < 6, "the server is not asked about a wrong one each time"
 
 
 @pytest.mark.one_build

@@ -12,12 +12,13 @@ from harness.user_logins import LOGINS, fetch, log_in
 
 NAME = "user-mail"
 CR = "mail-u"
+MAILS = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\nsecond\r\n"]
 KINDS = ("OAuth2RefreshToken", "OAuth2AuthorizationCode")
 
 
 @pytest.fixture
-def mail(add_destination, messages):
-    return add_destination(NAME, messages, mail__password=None)
+def mail(add_destination):
+    return add_destination(NAME, MAILS, mail__password=None)
 
 
 @pytest.fixture
@@ -43,25 +44,25 @@ def no_secret_in_the_log(cluster_tproxy, secrets):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_logins(serve, destination_service, oauth, mail, messages, kind):
+def test_logins(serve, destination_service, oauth, mail, kind):
     client = oauth.mail_client("nobody")
     port = serve(client, kind)
     assert not oauth.requests_of(client.id), "to check a destination takes no token"
     for how in LOGINS.values():
         token = issue(oauth, client, kind, mail.user)
-        assert fetch(port, mail.user, token, how) == messages
-        assert fetch(port, mail.user, token) == messages
+        assert fetch(port, mail.user, token, how) == MAILS
+        assert fetch(port, mail.user, token) == MAILS
     assert len(oauth.requests_of(client.id)) == len(LOGINS)
     assert len(destination_service.finds(NAME, with_tokens=True)) == len(LOGINS)
 
 
 @pytest.mark.one_build
-def test_what_goes_with_a_code(serve, oauth, destination_service, mail, messages):
+def test_what_goes_with_a_code(serve, oauth, destination_service, mail):
     client = oauth.mail_client("nobody")
     bound = {"X-redirect-uri": "https://client.test/callback", "X-code-verifier": "v" * 43}
     port = serve(client, KINDS[1], **bound)
     code = oauth.code(client, mail.user, bound["X-redirect-uri"], bound["X-code-verifier"])
-    assert fetch(port, mail.user, code) == messages
+    assert fetch(port, mail.user, code) == MAILS
     (find,) = destination_service.finds(NAME, with_tokens=True)
     assert {name: find.headers[name] for name in bound} == bound
 
@@ -89,17 +90,18 @@ def test_a_code_is_redeemed_once(serve, oauth, destination_service, mail):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_wrong_ones(serve, oauth, destination_service, mail, messages, kind):
+def test_wrong_ones(serve, oauth, destination_service, mail, kind):
     client = oauth.mail_client("nobody")
     port = serve(client, kind)
     good = issue(oauth, client, kind, mail.user)
-    for _ in range(3):
+    for _ in range(5):
         answer = log_in(port, mail.user, "4/no-such-thing-0123456789-abcdef")
         assert answer.startswith(b'-ERR [AUTH] destination "%b": ' % NAME.encode())
         assert b"with the refresh token or code that was sent: " in answer
         assert b"no-such-thing" not in answer
-        assert fetch(port, mail.user, good) == messages
-    assert len(destination_service.finds(NAME, with_tokens=True)) == 2
+        assert fetch(port, mail.user, good) == MAILS
+    finds = destination_service.finds(NAME, with_tokens=True)
+    assert 2 <= len(finds) < 6, "the service is not asked about a wrong one each time"
 
 
 @pytest.mark.one_build
@@ -115,12 +117,12 @@ def test_expired_and_revoked(serve, oauth, mail):
 
 
 @pytest.mark.one_build
-def test_refresh_tokens_that_rotate(serve, oauth, destination_service, mail, messages):
+def test_refresh_tokens_that_rotate(serve, oauth, destination_service, mail):
     client = oauth.mail_client("nobody", lifetime=13, rotates=True)
     port = serve(client, KINDS[0])
     token = oauth.refresh_token(client, mail.user)
     while len(oauth.requests_of(client.id)) < 3:
-        assert fetch(port, mail.user, token) == messages
+        assert fetch(port, mail.user, token) == MAILS
     finds = destination_service.finds(NAME, with_tokens=True)
     sent = [find.headers["X-refresh-token"] for find in finds]
     assert sent[0] == token and len(set(sent)) == len(sent)
@@ -145,13 +147,13 @@ def test_many_logins_take_one_token(serve, oauth, destination_service, mail):
 
 
 @pytest.mark.one_build
-def test_the_service_away_while_a_token_is_valid(serve, oauth, destination_service, mail, messages):
+def test_the_service_away_while_a_token_is_valid(serve, oauth, destination_service, mail):
     client = oauth.mail_client("nobody")
     port = serve(client, KINDS[0])
     token = oauth.refresh_token(client, mail.user)
-    assert fetch(port, mail.user, token) == messages
+    assert fetch(port, mail.user, token) == MAILS
     destination_service.behaviour = status(503)
-    assert fetch(port, mail.user, token) == messages
+    assert fetch(port, mail.user, token) == MAILS
     other = oauth.refresh_token(client, mail.user)
     assert log_in(port, mail.user, other).startswith(b"-ERR [SYS/TEMP] ")
 
