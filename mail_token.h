@@ -1,5 +1,5 @@
-/* Tokens for mail servers, from the authorization servers that destinations name: what a destination
- * says of its token service becomes a grant. */
+/* Tokens for mail servers, from the authorization servers that destinations name: what a
+ * destination says of its token service becomes a grant. */
 #ifndef TPROXY_MAIL_TOKEN_H
 #define TPROXY_MAIL_TOKEN_H
 
@@ -11,8 +11,8 @@ struct destination;
 struct secret;
 struct token;
 
-/* Whose token: for which destination (one with `tokens`), of which tenant (NULL: there is none), and
- * for user tokens what the client sent (else NULL). Only read during the call. */
+/* Whose token: for which destination (one with `tokens`), of which tenant (NULL: there is none),
+ * and for user tokens what the client sent (else NULL). Only read during the call. */
 struct mail_token_of {
     const struct destination *dest;
     const char *tenant;

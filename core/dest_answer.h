@@ -32,8 +32,8 @@ struct dest_found {
     struct error err;               /* without dest, or without a token that was asked for.
                                        fail_may_pass tells an answer that counts (what was known of
                                        the destination holds no more) from none */
-    struct secret token;            /* that was asked for; as it came. Empty for
-                                       AUTH_CLIENT_CREDENTIALS when the service has none: FAIL_TOKEN */
+    struct secret token;            /* that was asked for; as it came. Of AUTH_CLIENT_CREDENTIALS
+                                       the service may have none: FAIL_TOKEN */
     int64_t token_lifetime;         /* from its receipt, microseconds; 0: not said */
     struct secret refresh_token;    /* takes the place of the client's; empty: none does */
 };

@@ -98,7 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str rest = {(const char *)data + CHOICES, size - CHOICES};
     struct pop3_login login;
     enum pop3_login_next next = POP3_NEXT_LINE;
-    pop3_login_init(&login, &dest, NULL, &token, &memory, "0123456789abcdef", dest.tls == TLS_IMPLICIT);
+    pop3_login_init(&login, &dest, NULL, &token, &memory, "0123456789abcdef",
+                    dest.tls == TLS_IMPLICIT);
     for (unsigned lines = 0; rest.n && next != POP3_NEXT_DONE && next != POP3_NEXT_FAIL; lines++) {
         struct str line = str_cut(&rest, '\n');
         line.n = line.n < POP3_BACKEND_LINE_MAX ? line.n : POP3_BACKEND_LINE_MAX;
