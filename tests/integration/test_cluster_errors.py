@@ -143,25 +143,6 @@ def test_destinations(installation, cluster_tproxy, namespace, good, messages):
         assert list_and_fetch(installation.available(namespace, f"new-{name}")) == messages
 
 
-USER_TOKEN = {
-    "tokenServiceURL": "https://auth.test/oauth/token",
-    "clientId": "mail-client",
-    "clientSecret": "mail-secret",
-}
-
-
-@pytest.mark.one_build
-@pytest.mark.parametrize("kind", ["OAuth2RefreshToken", "OAuth2AuthorizationCode"])
-def test_user_tokens(installation, cluster_tproxy, namespace, good, messages, kind):
-    """Which are not served yet."""
-    installation.service.destinations[MAIL] = {**good, "Authentication": kind, **USER_TOKEN}
-    installation.kube.apply(destination_cr("mail-a", namespace, MAIL))
-    message = refused(installation, namespace, "mail-a", f"{REFERENCED}AuthenticationNotSupported")
-    assert f"cannot be used: Authentication: {kind} is not served yet" in message
-    installation.service.destinations[MAIL] = good
-    assert list_and_fetch(installation.available(namespace, "mail-a")) == messages
-
-
 TYPES = {
     "http": ({"Type": "HTTP"}, 'Type: is "HTTP"'),
     "imap": ({"mail.transport.protocol": "imap"}, 'mail.transport.protocol: is "imap"'),
