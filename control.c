@@ -366,7 +366,6 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     struct control *c = r->control;
     struct held_service *held = find_service(c, service.namespace, service.name);
     if (held && held->resource != r) { /* its labels were changed */
-        resource_wake(held->resource);
         resource_drop_service(held->resource, held);
         held = NULL;
     }
@@ -532,7 +531,6 @@ static void on_service_gone(struct json_value object, void *arg)
     }
     struct held_service *held = find_service(c, service.namespace, service.name);
     if (held && strcmp(held->service.uid, service.uid) == 0) {
-        resource_wake(held->resource);
         resource_drop_service(held->resource, held);
     }
     service_clear(&service);

@@ -243,6 +243,8 @@ bool control_is_news(const struct control *control, enum follow what, struct jso
 /* Puts a Service on its list, in the place of what was known under that name, of another resource
  * too. What is in it changes hands. */
 struct held_service *resource_hold_service(struct resource *r, struct service service);
+
+/* It is not there any more. Wakes all who want its name. */
 void resource_drop_service(struct resource *r, struct held_service *held);
 
 /* ---- reconcile.c ---- */
