@@ -861,11 +861,12 @@ static void ask_for_user(struct dest_request *request)
 /* Is this the token of a destination that has changed since? Then it is forgotten. */
 static bool is_outdated(const struct dest_request *request, const struct found *found)
 {
-    const struct dest_user user = {request->user, &request->user_token};
-    if (!request->config || request->again || !found->dest || found->received >= request->asked ||
+    if (!request->user || !request->config || request->again || !found->dest ||
+        found->received >= request->asked ||
         destination_equal(found->dest, request->config->dest)) {
         return false;
     }
+    const struct dest_user user = {request->user, &request->user_token};
     forget(request->dest, &request->ref, &user, found, NULL);
     return true;
 }
