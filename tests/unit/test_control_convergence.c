@@ -96,19 +96,26 @@ static void change_destination(void)
     } else {
         refuse(name, verdicts[world_rand(ARRAY_LEN(verdicts))]);
     }
+    if (world.control) {
+        control_look_again(world.control, name);
+    }
 }
 
 static void change_configuration(void)
 {
-    static const char *const specs[] = {
-        "",
-        "'config':{'managedNamespacesMode':'labelSelector'}",
-        "'config':{'tenantMode':'bad'}",
-        "'config':{'tenantMode':'shared'}",
-        "'config':{'security':{'accessControl':{'destinations':{'defaultScope':'clusterWide'}}}}",
-        "'config':{'integration':{'destinationService':{'instances':[{'name':'one',"
-        "'serviceCredentials':{'secretName':'key'}}]}}}"};
-    configure(specs[world_rand(ARRAY_LEN(specs))]);
+    static const char *const keys[] = {
+        "'tenantMode':'dedicated'",
+        "'managedNamespacesMode':'labelSelector'",
+        "'tenantMode':'bad'",
+        "'tenantMode':'shared'",
+        "'security':{'accessControl':{'destinations':{'defaultScope':'clusterWide'}}}",
+        "'integration':{'destinationService':{'instances':[{'name':'one',"
+        "'serviceCredentials':{'secretName':'key'}}]}}"};
+    char spec[512];
+    /* Who is not woken when something happens is to sleep for ever. */
+    text_fmt(spec, sizeof(spec), "'config':{'manager':{'executionIntervalMinutes':10080},%s}",
+             keys[world_rand(ARRAY_LEN(keys))]);
+    configure(spec);
 }
 
 static void change_namespace(void)
@@ -237,9 +244,6 @@ static void calm_down(void)
         fake_set_presence("Destination", CLUSTER_PRESENT);
     }
     memset(world.refuses, 0, sizeof(world.refuses));
-    for (int i = 0; i < 100; i++) {
-        patch_item("Service", "{'metadata':{'finalizers':null}}");
-    }
     LIST_EACH (it, &fake.items) {
         struct item *i = container_of(it, struct item, link);
         if (!fake_says(i->text, "metadata.finalizers", "")) {
@@ -278,6 +282,7 @@ static void play(uint64_t seed)
     serve("second");
     refuse("web", VERDICT_TYPE_NOT_SUPPORTED);
     put_namespace("beta");
+    change_configuration();
     start_control();
     for (int i = 0; i < STEPS; i++) {
         happen();
