@@ -11,8 +11,8 @@
  *                  '<-- cache_failed: what may pass; what is known stays in use ---------------'
  *
  * A question for somebody who brings a refresh token or a code is two: for the destination alone,
- * which says what is to be shown to the service, then for the token. The token is kept as long as it
- * is valid; it belongs to the destination as that was.
+ * which says what is to be shown to the service, then for the token. The token is kept as long as
+ * it is valid; it belongs to the destination as that was.
  *
  * A refusal that counts (the destination is not there, cannot be used, ...) is a value like a
  * destination, so that it takes the place of what was known before. */
@@ -503,7 +503,8 @@ static void ask_own_token(struct lookup *l, const struct dest_found *read)
 
 /* ---- answers ---- */
 
-/* A new refresh token takes the place of what the client sends; one that is refused is forgotten. */
+/* A new refresh token takes the place of what the client sends; one that is refused is forgotten.
+ */
 static void note_rotation(const struct lookup *l, const struct dest_found *read, enum fail result)
 {
     if (l->kind != KIND_USER || l->config->auth != AUTH_REFRESH_TOKEN) {

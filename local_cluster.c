@@ -1,5 +1,5 @@
-/* A cluster in memory. Of what is written into it, a status is kept; the rest nobody reads: there are
- * no Services on a laptop, and no Events.
+/* A cluster in memory. Of what is written into it, a status is kept; the rest nobody reads: there
+ * are no Services on a laptop, and no Events.
  *
  *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files do
  */

@@ -266,8 +266,8 @@ bool resource_claimed(const struct resource *r)
     case VERDICT_NOT_FOUND:
     case VERDICT_INSTANCE_NOT_CONFIGURED:
     case VERDICT_UNREADABLE:
-        /* It may be another proxy's: only where nobody else has spoken. */
-        return r->cr.status_owner != CR_STATUS_FOREIGN;
+        /* It may be another proxy's: only where nobody else has spoken, or we have served it. */
+        return r->cr.status_owner != CR_STATUS_FOREIGN || !list_empty(&r->services);
     case VERDICT_OK:
     case VERDICT_PROXY_TYPE_NOT_SUPPORTED:
     case VERDICT_AUTHENTICATION_NOT_SUPPORTED:

@@ -109,8 +109,8 @@ static void change_configuration(void)
         "'tenantMode':'bad'",
         "'tenantMode':'shared'",
         "'security':{'accessControl':{'destinations':{'defaultScope':'clusterWide'}}}",
-        "'integration':{'destinationService':{'instances':[{'name':'one',"
-        "'serviceCredentials':{'secretName':'key'}}]}}"};
+        ("'integration':{'destinationService':{'instances':[{'name':'one',"
+         "'serviceCredentials':{'secretName':'key'}}]}}")};
     char spec[512];
     /* Who is not woken when something happens is to sleep for ever. */
     text_fmt(spec, sizeof(spec), "'config':{'manager':{'executionIntervalMinutes':10080},%s}",
@@ -131,8 +131,8 @@ static void change_service(void)
 {
     static const char *const patches[] = {
         "{'spec':{'selector':{'app.kubernetes.io/name':'x'}}}",
-        "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
-        "'targetPort':20001}]}}",
+        ("{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
+         "'targetPort':20001}]}}"),
         "{'metadata':{'labels':null}}",
         "{'metadata':{'labels':{'tproxy/destination-name':'outbox'},'annotations':null}}",
         "{'metadata':{'finalizers':['x']}}",

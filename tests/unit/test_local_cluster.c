@@ -17,8 +17,8 @@ static struct loop *loop;
 static struct local_cluster *lc;
 static struct cluster *cluster;
 
-/* What one watch was told: "[" a list begins, "+namespace/name destination reason", "-namespace/name",
- * "]" it ends. */
+/* What one watch was told: "[" a list begins, "+namespace/name destination reason",
+ * "-namespace/name", "]" it ends. */
 struct follower {
     struct cluster_watch *watch;
     char told[2048];
