@@ -106,6 +106,15 @@ static struct json_value root_of(const struct entry *e)
     return json_root(e->doc ? e->doc : e->object->doc);
 }
 
+static void clear_status(struct entry *e)
+{
+    free(e->status);
+    json_free(e->doc);
+    free(e->text);
+    e->status = e->text = NULL;
+    e->doc = NULL;
+}
+
 static void set_status(struct entry *e, struct str status)
 {
     struct buf text;
@@ -114,9 +123,7 @@ static void set_status(struct entry *e, struct str status)
     buf_init(&text, SIZE_MAX);
     int rc = buf_fmt(&text, "%.*s,\"status\":%s}", (int)object.n - 1, object.p, kept);
     assert(rc == OK); /* there is no maximum */
-    free(e->status);
-    json_free(e->doc);
-    free(e->text);
+    clear_status(e);
     e->status = kept;
     e->text = mem_strndup(buf_str(&text).p, buf_len(&text));
     e->doc = json_parse(str_of(e->text), NULL);
@@ -127,9 +134,7 @@ static void entry_free(struct entry *e)
 {
     list_remove(&e->link);
     local_object_unref(e->object);
-    free(e->status);
-    json_free(e->doc);
-    free(e->text);
+    clear_status(e);
     free(e);
 }
 
@@ -192,6 +197,9 @@ void local_cluster_put(struct local_cluster *lc, const struct local_object *obje
     struct entry *hides = find_shown(lc, object);
     if (hides && !is_at(object, hides->object)) {
         tell(lc, hides, true);
+    }
+    if (hides) {
+        clear_status(hides); /* it comes back as a new one */
     }
     put(lc, find_entry(lc, object, false), object, false);
 }

@@ -383,7 +383,8 @@ def test_help_names_every_flag(program):
         *["--local", "--listen", "--target-ports", "--admin", "--log-level", "--log-format"],
         *["--ca-file", "--resolv-conf", "--hosts", "--control", "--drain-delay", "--grace"],
         *["--login-timeout", "--answer-timeout", "--idle-timeout", "--max-sessions"],
-        *["--version", "--help", "log-level"],
+        *["--kube-url", "--kube-credentials", "--namespace", "--cluster-domain", "--claim"],
+        *["--allow-loopback", "--version", "--help", "log-level"],
     ):
         assert flag in run.stdout, flag
     assert all(len(line) <= 100 for line in run.stdout.splitlines())
@@ -409,6 +410,12 @@ BAD_FLAGS = {
     "seconds": (["--local", "/tmp", "--idle-timeout", "soon"], "soon"),
     "negative": (["--local", "/tmp", "--grace", "-1"], "-1"),
     "sessions": (["--local", "/tmp", "--max-sessions", "0"], "--max-sessions"),
+    "claim": (["--local", "/tmp", "--claim", "some"], "some"),
+    "two modes": (["--local", "/tmp", "--kube-url", "http://127.0.0.1:1"], "--kube-url"),
+    "credentials": (
+        ["--kube-url", "http://127.0.0.1:1", "--kube-credentials", "/no/such/directory"],
+        "/no/such/directory",
+    ),
     "directory": (["--local", "/no/such/directory"], "/no/such/directory"),
     "file as directory": (["--local", "/etc/passwd"], "/etc/passwd"),
     "CA file": (["--local", "/tmp", "--ca-file", "/no/such/ca.pem"], "/no/such/ca.pem"),
@@ -430,10 +437,12 @@ def test_bad_command_line(program, case):
 
 
 def test_no_arguments(program):
+    """That is cluster mode; outside of a pod the ways to run are named."""
     run = program.run()
-    assert run.returncode > 0
-    assert "--local" in run.stderr and "--help" in run.stderr
-    assert run.stdout == ""
+    assert run.returncode == 2
+    assert "this is no pod of a cluster" in run.stderr
+    assert "--kube-url URL" in run.stderr and "--local DIR" in run.stderr
+    assert run.stdout == "" and run.stderr.count("\n") == 1
 
 
 def test_admin_port_in_use(program, directory):

@@ -399,6 +399,13 @@ static void keeps_statuses(void **state)
     drop_cr("apps", "a");
     put_cr("apps", "a", "y");
     expect_told(&follower, "-apps/a=y:Bad +apps/a=y ");
+
+    /* One that was hidden comes back as a new one. */
+    local_cluster_put_destination(lc, "b");
+    write_status("default", "b", "Good");
+    put_cr("default", "b", "x");
+    drop_cr("default", "b");
+    expect_told(&follower, "+default/b=b +default/b=b:Good +default/b=x +default/b=b ");
 }
 
 static void statuses_of_what_is_not_there(void **state)
