@@ -319,7 +319,7 @@ static void whatever_happens(void **state)
     uint64_t first = number_in("SIM_SEED", 0);
     uint64_t last = getenv("SIM_SEED") ? first : number_in("SIM_COUNT", SEEDS) - 1;
     for (uint64_t seed = first; seed <= last; seed++) {
-        print_message("seed %llu\r", (unsigned long long)seed);
+        fprintf(stderr, "\rseed %llu ", (unsigned long long)seed);
         setup(state);
         play(seed);
         teardown(state);
