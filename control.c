@@ -120,6 +120,7 @@ static void pump(struct task *t)
         struct resource *r = container_of(first, struct resource, queued);
         list_remove(&r->queued);
         c->stats.reconciles++;
+        resource_count(r);
         reconcile(r);
     }
     loop_soon(c->loop, &c->pump, pump);
@@ -191,6 +192,7 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     map_add(&c->by_key, &r->by_key, r->key);
     map_add(&c->by_name, &r->by_name, r->name);
     list_append(&c->resources, &r->link);
+    c->counts[r->counted]++;
     return r;
 }
 
@@ -201,6 +203,7 @@ void resource_free(struct resource *r)
     LIST_EACH (it, &r->services) {
         resource_drop_service(r, container_of(it, struct held_service, link));
     }
+    c->counts[r->counted]--;
     timer_cancel(c->loop, &r->timer);
     list_remove(&r->queued);
     list_remove(&r->opening.link);
@@ -222,9 +225,11 @@ void resource_free(struct resource *r)
 
 bool resource_managed(const struct resource *r)
 {
+    if (!selects_namespaces(r->control)) {
+        return true;
+    }
     const struct stored *s = store_find(&r->control->spaces, r->namespace);
-    return !selects_namespaces(r->control) ||
-           (s && container_of(s, struct space, stored)->labelled);
+    return s && container_of(s, struct space, stored)->labelled;
 }
 
 static void wake_named(struct control *c, const char *name)

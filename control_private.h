@@ -103,6 +103,9 @@ enum operation {
     OPERATION_CONFIRM, /* did the CR go, or its CRD? */
 };
 
+/* As what a resource is counted: only CRs that are ours are, by their condition. */
+enum counted { COUNTED_NOT, COUNTED_UNAVAILABLE, COUNTED_AVAILABLE, COUNTED_KINDS };
+
 /* Also one without its CR, as long as a Service says that it was there. */
 struct resource {
     struct control *control;
@@ -118,6 +121,7 @@ struct resource {
     bool gone_confirmed; /* it is the CR that went, and not its CRD */
     bool crd_renewed;    /* it went with its CRD, of which there is another one */
     bool settled;        /* it has been given its target or its condition once */
+    enum counted counted;
 
     /* Its destination, as read last. */
     bool read;
@@ -180,6 +184,7 @@ struct control {
     struct list waiting; /* until an operation of another resource is over */
     size_t running;      /* operations */
     size_t unsettled;    /* present resources that have not settled yet */
+    size_t counts[COUNTED_KINDS];
     struct task pump;
 
     struct ports *ports;
@@ -218,6 +223,9 @@ void resource_free(struct resource *r);
 
 /* So many more CRs that are present have not settled. */
 void control_count_unsettled(struct control *control, int change);
+
+/* Counts it as what it is by now. */
+void resource_count(struct resource *r);
 
 /* Is its namespace managed by this installation? */
 bool resource_managed(const struct resource *r);

@@ -551,6 +551,7 @@ static void settled(struct resource *r)
     struct control *c = r->control;
     if (r->present && !r->settled) {
         r->settled = true;
+        resource_count(r);
         control_count_unsettled(c, -1);
     }
 }

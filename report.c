@@ -22,6 +22,16 @@ static bool is_shown(const struct resource *r)
     return r->present && r->settled && resource_managed(r) && resource_claimed(r);
 }
 
+void resource_count(struct resource *r)
+{
+    size_t *counts = r->control->counts;
+    counts[r->counted]--;
+    r->counted = !is_shown(r)      ? COUNTED_NOT
+                 : is_available(r) ? COUNTED_AVAILABLE
+                                   : COUNTED_UNAVAILABLE;
+    counts[r->counted]++;
+}
+
 static int resource_json(const struct resource *r, struct buf *out)
 {
     const struct cr_condition *a = &r->cr.available;
@@ -49,18 +59,13 @@ int control_resources_json(const struct control *c, struct buf *out)
 
 struct control_health control_health(const struct control *c)
 {
-    struct control_health h = {0};
-    const char *why;
-    h.listed = control_may_act(c, &why);
-    const char *warning = configuration_warning(c->configuration);
-    h.configured = !warning;
-    LIST_EACH (it, &c->resources) {
-        const struct resource *r = container_of(it, struct resource, link);
-        if (is_shown(r)) {
-            h.resources++;
-            h.not_available += !is_available(r);
-        }
-    }
+    const char *why, *warning = configuration_warning(c->configuration);
+    struct control_health h = {
+        .listed = control_may_act(c, &why),
+        .configured = !warning,
+        .resources = c->counts[COUNTED_AVAILABLE] + c->counts[COUNTED_UNAVAILABLE],
+        .not_available = c->counts[COUNTED_UNAVAILABLE],
+    };
     h.message = !h.listed         ? "Not everything that is followed has been listed."
                 : warning         ? warning
                 : h.not_available ? "Some destinations are not available."
