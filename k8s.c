@@ -59,7 +59,7 @@ static char *url_of_environment(struct error *err)
         error_set(err, FAIL_CONFIG,
                   "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, so this is no "
                   "pod of a cluster; name the API server with --kube-url URL, or a directory with "
-                  "--local DIR");
+                  "--local DIR (--help tells more)");
         return NULL;
     }
     size_t size = strlen(host) + strlen(port) + sizeof("https://[]:");
