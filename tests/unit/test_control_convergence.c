@@ -324,6 +324,7 @@ static void whatever_happens(void **state)
         play(seed);
         teardown(state);
     }
+    fputc('\n', stderr);
 }
 
 int main(void)
