@@ -251,12 +251,15 @@ $(B)/tproxy-image.tar: $(B)/tproxy Containerfile scripts/build-image.sh | $(B)/r
 	$(call say,IMAGE)scripts/build-image.sh $< '$(VERSION)' $@
 
 ##@ Running
-.PHONY: demo bench
+.PHONY: demo bench bench-cluster
 demo: $(B)/ready/demo $(B)/tproxy ## a mailbox, tproxy in front of it, and a telnet session
 	B=$(B) scripts/demo.sh
 
 bench: $(B)/ready/bench $(B)/tproxy ## compare with HAProxy, nginx, Dovecot, Perdition (ARGS=...)
 	B=$(B) CC=$(CC) python3 bench/run.py --build $(B) $(ARGS)
+
+bench-cluster: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/tproxy ## tproxy in a cluster with 10,000 custom resources (ARGS=...)
+	TPROXY_STANDINS=$(abspath $(B)/standins) $(B)/venv/bin/python bench/cluster.py --build $(B) $(ARGS)
 
 ##@ The rest
 .PHONY: deps install clean help mbedtls-update

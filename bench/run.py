@@ -650,8 +650,15 @@ def version_of(argv: list[str], pattern: str) -> str:
     return match.group(0) if match else ""
 
 
-def environment(machine: p.Machine) -> str:
+def this_machine() -> str:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} × {model.group(1) if model else '?'}, "
+        f"Linux {platform.release().split('-')[0]}"
+    )
+
+
+def environment(machine: p.Machine) -> str:
     versions = [
         version_of(["haproxy", "-v"], r"HAProxy version [\d.]+"),
         version_of(["nginx", "-v"], r"nginx/[\d.]+"),
@@ -662,20 +669,20 @@ def environment(machine: p.Machine) -> str:
         versions[2] = "Dovecot " + versions[2]
     pinned = "proxies on one CPU, load and backend on the other" if machine.pinned else "not pinned"
     return (
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} × {model.group(1) if model else '?'}, "
-        f"Linux {platform.release().split('-')[0]}, {pinned}; load average at the start "
-        f"{os.getloadavg()[0]:.1f}; {', '.join(v for v in versions if v)}"
+        f"{this_machine()}, {pinned}; load average at the start {os.getloadavg()[0]:.1f}; "
+        f"{', '.join(v for v in versions if v)}"
     )
 
 
-def document(report: Report) -> None:
-    """Replaces everything below the heading "Results" by the tables of this run."""
+def document(report: Report, heading: str) -> None:
+    """Replaces everything below this heading, up to the next of its rank, by the tables of this
+    run."""
     path = TOP / "docs" / "performance.md"
-    heading = "\n# Results\n"
-    head, found, _ = path.read_text().partition(heading)
+    before, found, rest = path.read_text().partition(f"\n# {heading}\n")
     if not found:
-        raise RuntimeError(f"{path} has no heading 'Results'")
-    path.write_text(head + heading + "\n" + "\n\n".join(report.parts) + "\n")
+        raise RuntimeError(f"{path} has no heading '{heading}'")
+    _, next_one, behind = rest.partition("\n# ")
+    path.write_text(before + found + "\n" + "\n\n".join(report.parts) + "\n" + next_one + behind)
 
 
 def main() -> int:
@@ -728,7 +735,7 @@ def main() -> int:
     report.say(f"The run took {time.monotonic() - begin:.0f} s.")
     (args.build / "bench.md").write_text("\n\n".join(report.parts) + "\n")
     if args.document:
-        document(report)
+        document(report, "Results")
     (args.build / "bench.json").write_text(json.dumps(report.raw, indent=1) + "\n")
     print(f"written: {args.build}/bench.md, {args.build}/bench.json")
     return 0
