@@ -87,6 +87,7 @@ struct process {
     struct local *local;                 /* in local mode */
     struct local_cluster *local_objects; /* likewise */
     struct control *control;
+    const char *home; /* namespace of the installation */
     struct admin *admin;
     struct admin_socket *control_socket;
     bool metrics;                    /* are to be served */
@@ -136,6 +137,11 @@ static void on_object_changed(const struct local_object *object, void *arg)
 {
     struct process *p = arg;
     local_cluster_put(p->local_objects, object);
+    if (strcmp(object->kind, "TransparentProxy") == 0 && strcmp(object->namespace, p->home) != 0) {
+        tell("TransparentProxy %s: its namespace is \"%s\", but that of this installation is "
+             "\"%s\"; change metadata.namespace, or give --namespace",
+             object->name, object->namespace, p->home);
+    }
 }
 
 static void on_object_gone(const struct local_object *object, void *arg)
@@ -469,19 +475,22 @@ static int start_control(struct process *p, struct error *err)
 {
     const struct options *o = &p->options;
     char domain[256], host[256] = "tproxy";
-    const char *home = o->namespace;
     struct control_parts parts = {
         .cluster = open_cluster(p, err), .dest = p->dest, .oauth = p->oauth, .pop3 = p->pop3};
     if (!parts.cluster || (o->local_dir && open_local(p, err) != OK)) {
         return ERR;
     }
-    if (!home && p->k8s) {
-        home = k8s_namespace(p->k8s);
+    p->home = o->namespace;
+    if (!p->home && p->k8s) {
+        p->home = k8s_namespace(p->k8s);
+    }
+    if (!p->home) {
+        p->home = LOCAL_HOME;
     }
     find_domain(o, domain, sizeof(domain));
     gethostname(host, sizeof(host) - 1);
     parts.source = p->local ? local_source(p->local) : dest_service(p->dest);
-    struct control_settings settings = {.home = home ? home : LOCAL_HOME,
+    struct control_settings settings = {.home = p->home,
                                         .domain = domain,
                                         .instance = host,
                                         .listen = o->listen,

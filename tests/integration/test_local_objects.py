@@ -9,7 +9,7 @@ from harness.clients import RawClient
 from harness.destination_service import key_secret
 from harness.installation import INSTANCE, destination_cr, list_and_fetch, transparent_proxy
 from harness.samples import HOME
-from harness.tproxy import TARGET_LINE, Tproxy, destination
+from harness.tproxy import ROOT, TARGET_LINE, Tproxy, destination
 from harness.util import until
 
 NAME = "example-dest-pop3"
@@ -256,6 +256,18 @@ def test_second_configuration(objects, key, mail):
     assert list_and_fetch(objects.proxy.port("mail")) == mail.files()
 
 
+def test_configuration_of_another_namespace(objects, make_tproxy, key, mail):
+    """It is not that of this installation, which is said; a flag says otherwise."""
+    for proxy, heard in ((objects.proxy, True), (make_tproxy("--namespace", "mail"), False)):
+        place = Objects(proxy)
+        place.apply(transparent_proxy(INSTANCE, home="mail"), destination_cr("mail", "apps", NAME))
+        place.apply(key_secret(INSTANCE, "mail", key, "key"))
+        if heard:
+            said(proxy, 'TransparentProxy transparent-proxy: its namespace is "mail"')
+        else:
+            assert list_and_fetch(proxy.port("mail")) == mail.files()
+
+
 def test_what_the_admin_port_says(objects, key, mail):
     objects.apply(transparent_proxy(INSTANCE), key_secret(INSTANCE, HOME, key, "key"))
     objects.apply(destination_cr("mail", "apps", NAME), destination_cr("lost", "apps", "lost"))
@@ -272,6 +284,21 @@ def test_what_the_admin_port_says(objects, key, mail):
         ("apps", "lost"): ("False", "ConfigurationError-ReferencedDestination-NotFound"),
     }
     assert objects.proxy.metric("tp_destination_crs", Available="True") == 1
+
+
+def test_example(objects, key, mail):
+    """The one that is delivered, as it is and filled in."""
+    proxy, place = objects.proxy, ROOT / "examples/destination-service"
+    files = {path.name: path.read_text() for path in place.glob("*.json")}
+    for name, text in files.items():
+        proxy.write_text(text, name)
+    said(proxy, 'TransparentProxy transparent-proxy: Secret "destination-service-key" in namespace')
+    secret = json.loads(files["service-key.json"])
+    assert set(secret["stringData"]) <= set(key)
+    secret["stringData"] = {field: key[field] for field in secret["stringData"]}
+    start = len(proxy.printed)
+    proxy.write_text(json.dumps(secret), "service-key.json")
+    assert list_and_fetch(proxy.port("example-dest-pop3", start)) == mail.files()
 
 
 def test_no_secret_gets_out(objects, key, mail, secrets):
