@@ -207,13 +207,14 @@ class OAuthServer(HttpServer):
         claims: dict | None = None,
         lifetime: int = 3600,
         in_body: bool = True,
-        age: int = 0,
+        age: int = 1,
         rotates: bool = False,
         in_tenant: dict[str, dict] | None = None,
     ) -> Client:
         """A new one. in_body: where it has to put its secret, which else is for Basic. age: of its
-        tokens, when it gets them. rotates: a refresh token is good for one use. The others: see
-        Client."""
+        tokens, when it gets them, in seconds (time(2) may lag some milliseconds behind the clock
+        that they were made by, and a server refuses what comes from the future). rotates: a
+        refresh token is good for one use. The others: see Client."""
         client = self._new_client(audience, lifetime, claims, in_tenant)
         method = "client_secret_post" if in_body else "client_secret_basic"
         client.metadata |= {"token_endpoint_auth_method": method, "age": age, "rotates": rotates}
