@@ -951,13 +951,14 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
     }
 }
 
-/* Is the CRD younger than the CR that went, or, of one that was never seen, than its Service? */
+/* Is the CRD younger than the CR that went, or, of one that was never seen, than its Service? Times
+ * are in seconds: in the same one it may be. */
 static bool is_renewed(const struct resource *r, struct json_value crd)
 {
     const struct held_service *held = home_service(r);
     const char *before = r->cr.created ? r->cr.created : held ? held->service.created : NULL;
     char *created = json_strdup(json_get(json_get(crd, "metadata"), "creationTimestamp"), NULL);
-    bool renewed = before && created && strcmp(before, created) < 0;
+    bool renewed = before && created && strcmp(before, created) <= 0;
     free(created);
     return renewed;
 }
