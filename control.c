@@ -258,7 +258,7 @@ static void set_present(struct resource *r, bool present)
         return;
     }
     r->present = present;
-    r->gone_confirmed = r->crd_renewed = false;
+    r->gone_confirmed = r->crd_went = r->crd_renewed = false;
     if (!r->settled) {
         control_count_unsettled(r->control, present ? 1 : -1);
     }

@@ -119,6 +119,7 @@ struct resource {
     uint64_t round;
     struct cr cr;
     bool gone_confirmed; /* it is the CR that went, and not its CRD */
+    bool crd_went;       /* its CRD was seen to go, too */
     bool crd_renewed;    /* it went with its CRD, of which there is another one */
     bool settled;        /* it has been given its target or its condition once */
     enum counted counted;

@@ -969,7 +969,8 @@ static void on_confirm_answer(struct resource *r, const struct cluster_answer *a
     struct json_value deleting =
         json_get(json_get(answer->object, "metadata"), "deletionTimestamp");
     bool there = answer->result == CLUSTER_DONE && !json_exists(deleting);
-    if (there && !r->crd_renewed && is_renewed(r, answer->object)) {
+    r->crd_went |= json_exists(deleting) || answer->result == CLUSTER_ABSENT;
+    if (there && !r->crd_renewed && (r->crd_went || is_renewed(r, answer->object))) {
         r->crd_renewed = true;
         r->retry_at = now_of(r) + CRD_GRACE;
         return;

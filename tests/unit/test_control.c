@@ -342,6 +342,24 @@ static void crd_goes_and_comes(void **state)
     assert_false(exists("Service", HOME, "inbox"));
 }
 
+/* However fast: within one second, in which the creation times of both lie, as well. */
+static void crd_goes_and_comes_at_once(void **state)
+{
+    (void)state;
+    serve_inbox();
+    uint16_t port = target_port("inbox");
+    fake_drop(CRD);
+    fake_drop("Destination", "apps", "inbox");
+    settle();
+    fake_put(CRD, "{}");
+    fake_put(CRD, "{'metadata':{'creationTimestamp':'2026-01-01T00:00:00Z'}}");
+    pass_slowly(SECONDS(20), SECONDS(1));
+    put_cr("apps", "inbox", "inbox", "");
+    pass_slowly(SECONDS(200), SECONDS(10));
+    assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
+    assert_int_equal(target_port("inbox"), port);
+}
+
 /* Those that nobody applies again go after a while, also if all of it happened behind our back. */
 static void crd_comes_alone(void **state)
 {
@@ -447,6 +465,7 @@ int main(void)
         TEST(ghosts_go),
         TEST(ghosts_stay_without_the_crd),
         TEST(crd_goes_and_comes),
+        TEST(crd_goes_and_comes_at_once),
         TEST(crd_comes_alone),
         TEST(many),
     };
