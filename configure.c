@@ -213,7 +213,7 @@ static void add_instance(struct configuration *conf, const struct config_instanc
     in->configuration = conf;
     in->name = mem_strdup(wanted->name);
     list_append(&conf->instances, &in->link);
-    follow_secret(in, &wanted->credentials);
+    follow_secret(in, &wanted->credentials.service_key);
 }
 
 static const struct config_instance *wanted_instance(const struct config *config, const char *name)
@@ -236,9 +236,9 @@ static void set_instances(struct configuration *conf)
         if (!wanted) {
             dest_set_instance(conf->control->parts.dest, in->name, NULL, NULL);
             instance_free(in);
-        } else if (!same_secret(&wanted->credentials, &in->secret)) {
+        } else if (!same_secret(&wanted->credentials.service_key, &in->secret)) {
             unfollow_secret(in);
-            follow_secret(in, &wanted->credentials);
+            follow_secret(in, &wanted->credentials.service_key);
         }
     }
     for (size_t i = 0; i < config->n_instances; i++) {

@@ -59,7 +59,8 @@ struct dest_source {
                                  enum dest_purpose purpose, const struct dest_user *user,
                                  struct dest_handler handler);
 
-    /* The mail server refused this token: it is not handed out again. */
+    /* The mail server refused this token, or the Connectivity Proxy that of the route: it is not
+     * handed out again. */
     void (*refused)(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token);
 

@@ -14,6 +14,7 @@
 #include "lib/fail.h"
 #include "lib/text.h"
 
+struct dial_via;
 struct dns;
 struct loop;
 struct oauth;
@@ -27,6 +28,9 @@ struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *ro
 
 /* No wait is under way any more. NULL is allowed. */
 void oauth_free(struct oauth *oauth);
+
+/* For requests from now on: other certificates are trusted (referenced). */
+void oauth_set_roots(struct oauth *oauth, struct tls_roots *roots);
 
 /* For requests from now on, microseconds. */
 void oauth_set_timeouts(struct oauth *oauth, int64_t connect, int64_t answer);
@@ -43,7 +47,14 @@ enum oauth_grant_type {
 struct oauth_grant {
     const char *url; /* of the token endpoint, complete */
     const char *client_id;
-    const struct secret *client_secret;
+    const struct secret *client_secret; /* NULL: the certificate says who asks */
+    const char *certificate;            /* and its key, PEM, both or neither: mutual TLS (RFC 8705
+                                           section 2) */
+    const struct secret *key;
+    const char *tenant;         /* on whose behalf; NULL: the provider's. Tokens of two tenants are
+                                   kept apart, whatever else is equal */
+    const struct dial_via *via; /* how the server is reached; NULL: straight. Not part of what tells
+                                   grants apart */
 
     /* The rest is for others than SAP's own servers. */
     enum oauth_grant_type type;

@@ -264,6 +264,7 @@ bool resource_claimed(const struct resource *r)
     case VERDICT_TYPE_NOT_SUPPORTED:
         return false;
     case VERDICT_NOT_FOUND:
+    case VERDICT_FRAGMENT_NOT_FOUND:
     case VERDICT_INSTANCE_NOT_CONFIGURED:
     case VERDICT_UNREADABLE:
         /* It may be another proxy's: only where nobody else has spoken, or we have served it. */
@@ -276,6 +277,7 @@ bool resource_claimed(const struct resource *r)
     case VERDICT_KEY_STORE_INVALID:
     case VERDICT_CONFIGURATION_FAILED:
     case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
+    case VERDICT_TENANT_MODE_MISMATCH:
     case VERDICT_COUNT:
         break;
     }

@@ -262,9 +262,9 @@ static struct config_instance *find_instance(struct config *config, const char *
 static void instance_clear(struct config_instance *instance)
 {
     free(instance->name);
-    free(instance->credentials.namespace);
-    free(instance->credentials.name);
-    free(instance->credentials.key);
+    free(instance->credentials.service_key.namespace);
+    free(instance->credentials.service_key.name);
+    free(instance->credentials.service_key.key);
 }
 
 static char *or_default(char *text, const char *otherwise)
@@ -294,7 +294,7 @@ static void read_instance(struct reader *r, const struct place *place, const cha
         complain(r, "%s.name is \"%.100s\", as is the name of another instance; give it another",
                  place->name, i.name);
     }
-    i.credentials = (struct config_secret){
+    i.credentials.service_key = (struct config_secret){
         .name = or_default(object_name_at(r, place, "serviceCredentials.secretName"),
                            CONFIG_DEFAULT_SECRET),
         .namespace =

@@ -30,9 +30,25 @@ struct config_secret {
     char *key; /* "": one entry a field */
 };
 
+/* A service key, and the key of its certificate where that is kept apart. */
+struct config_credentials {
+    struct config_secret service_key, private_key; /* private_key: always filled, with SAP's
+                                                      defaults; counts for an X.509 service key that
+                                                      has none itself */
+};
+
 struct config_instance {
     char *name;
-    struct config_secret credentials;
+    struct config_credentials credentials;
+};
+
+/* The Connectivity Proxy. */
+struct config_connectivity {
+    char *service, *namespace; /* of its Service; service NULL: not said, namespace NULL: home */
+    uint16_t port;             /* SOCKS5 */
+    bool port_given;           /* else the proxy's own configuration may say another one */
+    int64_t timeout;           /* to connect to it, microseconds */
+    struct config_credentials *credentials; /* NULL: not said */
 };
 
 /* Immutable once made. */
@@ -47,6 +63,8 @@ struct config {
     bool cluster_wide;                     /* CRs that name no scope are open to all namespaces */
     const char *log_level;                 /* one of lib/log's names; NULL: not said */
     bool metrics;                          /* /metrics is served */
+    struct config_connectivity connectivity;
+    struct config_secret *additional_cas; /* PEM certificates; NULL: none */
 };
 
 /* What a person has to be told about the object: complaints are misconfigurations (the state is

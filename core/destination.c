@@ -47,6 +47,10 @@ static const char *const reasons[][2] = {
     [VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED] =
         {"ConfigurationError-ConnectivityProxy-NotConfigured",
          "ConfigurationError-ConnectivityProxy-NotConfigured"},
+    [VERDICT_TENANT_MODE_MISMATCH] = {"ConfigurationError-ProxyTenantModeMismatch",
+                                      "ConfigurationError-ProxyTenantModeMismatch"},
+    [VERDICT_FRAGMENT_NOT_FOUND] = {"ConfigurationError-ReferencedFragment-NotFound",
+                                    "ConfigurationError-ReferencedFragment-NotFound"},
     [VERDICT_NOT_FOUND] = {"ConfigurationError-ReferencedDestination-NotFound",
                            "ConfigurationError-ReferencedDestination-NotFound"},
     [VERDICT_INSTANCE_NOT_CONFIGURED] =

@@ -78,6 +78,8 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
     case VERDICT_KEY_STORE_INVALID:
     case VERDICT_CONFIGURATION_FAILED:
     case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
+    case VERDICT_TENANT_MODE_MISMATCH:
+    case VERDICT_FRAGMENT_NOT_FOUND:
         plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be used: %s", cr->destination,
                      cr->name, text);
         return;

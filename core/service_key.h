@@ -10,13 +10,24 @@
 #include "lib/json.h"
 #include "lib/mem.h"
 
+/* What a key opens, and so which fields it must have. */
+enum service_key_use {
+    SERVICE_KEY_DESTINATION,  /* the Destination service: `uri`, and `url` of the authorization
+                                 server */
+    SERVICE_KEY_CONNECTIVITY, /* the Connectivity Proxy: `token_service_url`, or `url` */
+};
+
 /* An immutable snapshot, shared by reference count. No text in it contains CR, LF or NUL. */
 struct service_key {
     unsigned refs;
     char *client_id;
-    struct secret client_secret;
+    struct secret client_secret; /* empty with a certificate */
+    char *certificate;           /* X.509: the chain, PEM; NULL: there is none */
+    struct secret private_key;   /* its key, PEM */
+    bool ias;            /* of Cloud Identity Services: the service wants mutual TLS, too, and has
+                            no v2 */
     char *token_url;     /* of the token endpoint, complete: "https://.../oauth/token" */
-    char *uri;           /* of the service, without a slash at its end */
+    char *uri;           /* of the service, without a slash at its end; "" for CONNECTIVITY */
     char *identity_zone; /* the provider's subdomain; "" when the key does not say */
 };
 

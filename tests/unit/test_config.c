@@ -103,9 +103,9 @@ static void assert_instance(const struct config_instance *i, const char *name, c
                             const char *namespace, const char *key)
 {
     assert_string_equal(i->name, name);
-    assert_string_equal(i->credentials.name, secret);
-    assert_string_equal(i->credentials.namespace, namespace);
-    assert_string_equal(i->credentials.key, key);
+    assert_string_equal(i->credentials.service_key.name, secret);
+    assert_string_equal(i->credentials.service_key.namespace, namespace);
+    assert_string_equal(i->credentials.service_key.key, key);
 }
 
 /* The object of SAP's repository, with names put in, and as its script changes it. */

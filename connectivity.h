@@ -1,0 +1,78 @@
+/* The way to on-premise systems: SAP's Connectivity Proxy, a SOCKS5 proxy in the cluster, and the
+ * access token that it may ask for (help.sap.com, "Using the Connectivity Proxy", SOCKS5).
+ *
+ *     struct dest_source *source = connectivity_source(connectivity, below);
+ *
+ * is a source of destinations that asks the one below and adds to its answers how the mail server
+ * of an on-premise destination is reached. */
+#ifndef TPROXY_CONNECTIVITY_H
+#define TPROXY_CONNECTIVITY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/destination.h"
+#include "dest_source.h"
+#include "lib/base.h"
+#include "lib/fail.h"
+
+struct connectivity;
+struct connectivity_wait;
+struct loop;
+struct oauth;
+struct service_key;
+struct token;
+
+struct connectivity *connectivity_new(struct loop *loop, struct oauth *oauth);
+
+/* No request, and no wait, is under way any more. NULL is allowed. */
+void connectivity_free(struct connectivity *connectivity);
+
+/* How it is at this time; copied, the key is referenced. */
+struct connectivity_settings {
+    const char *host; /* of the proxy: name or literal */
+    uint16_t port;
+    int64_t timeout;               /* to connect to it, microseconds */
+    const struct service_key *key; /* whose token is shown to it; NULL: it wants none */
+    enum verdict verdict; /* else than VERDICT_OK: there is no way, and nothing of the above counts,
+                             because: */
+    const char *problem;  /* a sentence */
+};
+
+/* For questions from now on. Before the first call there is no way: the Connectivity Proxy is not
+ * configured. */
+void connectivity_set(struct connectivity *connectivity,
+                      const struct connectivity_settings *settings);
+
+/* Is there a way at all? OK; or ERR, *verdict and *err (FAIL_CONFIG). Asks nobody. */
+int connectivity_check(const struct connectivity *connectivity, enum verdict *verdict,
+                       struct error *err) warn_unused;
+
+/* Called exactly once, never from inside connectivity_get; the wait is gone by then. The route is
+ * valid during the call (its token: token_ref keeps it). NULL: *err, FAIL_CONFIG when there is no
+ * way, FAIL_AUTH when the authorization server refuses the key or the tenant, else what may pass;
+ * *verdict says the same for a condition (VERDICT_UNREADABLE for what may pass). */
+struct connectivity_handler {
+    void (*done)(const struct dest_route *route, enum verdict verdict, const struct error *err,
+                 void *arg);
+    void *arg;
+};
+
+/* The way for a tenant (NULL: the provider's own). Never NULL. */
+struct connectivity_wait *connectivity_get(struct connectivity *connectivity, const char *tenant,
+                                           struct connectivity_handler handler);
+
+/* Silence. NULL is allowed. */
+void connectivity_cancel(struct connectivity_wait *wait);
+
+/* The proxy refused this token: it is not handed out again. Does nothing with a token that is not
+ * from here. */
+void connectivity_refused(struct connectivity *connectivity, const char *tenant,
+                          const struct token *token);
+
+/* The source described above; valid until connectivity_free. `below` stays the caller's. Once
+ * only. */
+struct dest_source *connectivity_source(struct connectivity *connectivity,
+                                        struct dest_source *below);
+
+#endif
