@@ -122,10 +122,10 @@ enum verdict {
     VERDICT_CONFIGURATION_FAILED,         /* anything else, e.g. a required property is missing */
     /* Not by destination_new, but by who should have had it read: */
     VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, /* OnPremise, and no way there */
-    VERDICT_TENANT_MODE_MISMATCH, /* OnPremise, and the way there knows one tenant where we have
+    VERDICT_TENANT_MODE_MISMATCH,    /* OnPremise, and the way there knows one tenant where we have
                                      many, or the other way round */
-    VERDICT_NOT_FOUND,                         /* the Destination service does not have it */
-    VERDICT_FRAGMENT_NOT_FOUND,                /* nor the fragment that goes into it */
+    VERDICT_NOT_FOUND,               /* the Destination service does not have it */
+    VERDICT_FRAGMENT_NOT_FOUND,      /* nor the fragment that goes into it */
     VERDICT_INSTANCE_NOT_CONFIGURED, /* its instance is unknown, or has no usable service key */
     VERDICT_UNREADABLE,              /* the service could not be asked, or made no sense */
     VERDICT_COUNT

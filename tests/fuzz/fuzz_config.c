@@ -35,9 +35,9 @@ static void check(const struct config *c)
     for (size_t i = 0; i < c->n_instances; i++) {
         const struct config_instance *in = &c->instances[i];
         one_line(in->name, CONFIG_NAME_MAX);
-        one_line(in->credentials.name, CONFIG_NAME_MAX);
-        one_line(in->credentials.namespace, CONFIG_NAME_MAX);
-        must(strlen(in->credentials.key) <= CONFIG_NAME_MAX);
+        one_line(in->credentials.service_key.name, CONFIG_NAME_MAX);
+        one_line(in->credentials.service_key.namespace, CONFIG_NAME_MAX);
+        must(strlen(in->credentials.service_key.key) <= CONFIG_NAME_MAX);
         known = known || strcmp(in->name, c->default_instance) == 0;
     }
     must(known);
