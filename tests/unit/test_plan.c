@@ -127,6 +127,10 @@ static void test_verdicts(void **state)
         {VERDICT_CONFIGURATION_FAILED, "ConfigurationFailed", CANNOT "used: a sentence"},
         {VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
          "ConfigurationError-ConnectivityProxy-NotConfigured", CANNOT "used: a sentence"},
+        {VERDICT_TENANT_MODE_MISMATCH, "ConfigurationError-ProxyTenantModeMismatch",
+         CANNOT "used: a sentence"},
+        {VERDICT_FRAGMENT_NOT_FOUND, "ConfigurationError-ReferencedFragment-NotFound",
+         CANNOT "used: a sentence"},
         {VERDICT_NOT_FOUND, "ConfigurationError-ReferencedDestination-NotFound",
          "Destination 'example-dest' referred in Destination CR 'mail' is not found. Inspect the "
          "Destination CR or contact the Destination Administrator."},
