@@ -15,7 +15,7 @@ from harness.backend import Backend, Pop3
 from harness.certs import Certificates
 from harness.connectivity_proxy import ConnectivityProxy
 from harness.destination_service import DestinationService
-from harness.dovecot import Dovecot, Mailbox
+from harness.dovecot import PASSWORD_MARK, Dovecot, Mailbox
 from harness.fault_proxy import FaultProxy
 from harness.image import Image
 from harness.installation import ClusterTproxy, Installation
@@ -181,16 +181,27 @@ def directory():
         yield path
 
 
+def start_judged(stack: contextlib.ExitStack, secrets: Secrets, proxy: Tproxy) -> Tproxy:
+    """At the end it is stopped and judged, and what it has said is searched for secrets."""
+
+    def search() -> None:
+        secrets.add(PASSWORD_MARK)
+        assert not secrets.shown_in(proxy.everything_said()), "secrets of the test are in the log"
+
+    stack.callback(search)
+    return stack.enter_context(proxy)
+
+
 @pytest.fixture
-def make_tproxy(program, directory, certificates):
-    """Starts proxies with extra arguments; all of them are stopped and judged at the end."""
+def make_tproxy(program, directory, certificates, secrets):
+    """Starts proxies with extra arguments."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str) -> Tproxy:
             place = Path(tempfile.mkdtemp(prefix="proxy", dir=directory))
             place.chmod(0o755)
             trust = () if "--ca-file" in arguments else ("--ca-file", str(certificates.ca_file))
-            return stack.enter_context(Tproxy(program, place, *trust, *arguments))
+            return start_judged(stack, secrets, Tproxy(program, place, *trust, *arguments))
 
         yield start
 
@@ -238,7 +249,7 @@ def add_destination(installation, oauth_dovecot):
 
 
 @pytest.fixture
-def make_cluster_tproxy(program, directory, certificates):
+def make_cluster_tproxy(program, directory, certificates, secrets):
     """Starts the program beside an installation."""
     with contextlib.ExitStack() as stack:
 
@@ -246,7 +257,8 @@ def make_cluster_tproxy(program, directory, certificates):
             place = Path(tempfile.mkdtemp(prefix="proxy", dir=directory))
             place.chmod(0o755)
             mode = {**installation.mode(place, url), "--ca-file": str(certificates.ca_file)}
-            return stack.enter_context(ClusterTproxy(program, place, mode, *arguments))
+            proxy = ClusterTproxy(program, place, mode, *arguments)
+            return start_judged(stack, secrets, proxy)
 
         yield start
 

@@ -90,6 +90,10 @@ username_attribute = email
 """
 
 
+# Begins the passwords of all mailboxes.
+PASSWORD_MARK = "S3cret-"
+
+
 class Mailbox:
     """One user of the server, with a password that appears nowhere else."""
 
@@ -116,7 +120,7 @@ class Dovecot:
         self._token_key = token_key
         self._process: subprocess.Popen | None = None
         self._numbers = itertools.count(1)
-        self._secret = f"S3cret-{os.urandom(6).hex()}"
+        self._secret = PASSWORD_MARK + os.urandom(6).hex()
         self._owner = NOBODY if is_root() else os.getuid()
         self._group = NOBODY if is_root() else os.getgid()
 
