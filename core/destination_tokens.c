@@ -6,6 +6,7 @@
 
 #include "core/destination_private.h"
 #include "core/http_proto.h"
+#include "core/tenant.h"
 #include "lib/buf.h"
 
 enum { URL_MAX = 8192, PIECE_MAX = 32 * 1024, ID_MAX = 2048, SECRET_MAX = 4096 };
@@ -303,22 +304,6 @@ bool token_service_equal(const struct token_service *a, const struct token_servi
            secret_equal(&a->code_verifier, &b->code_verifier);
 }
 
-/* One label of a host name (RFC 1035 section 2.3.4): what is more could lead the client's secret to
- * another host. */
-static bool is_label(const char *tenant)
-{
-    size_t n = strlen(tenant);
-    for (size_t i = 0; i < n; i++) {
-        char c = tenant[i];
-        bool alphanumeric =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!alphanumeric && (c != '-' || i == 0 || i + 1 == n)) {
-            return false;
-        }
-    }
-    return n >= 1 && n <= 63;
-}
-
 int token_service_url(const struct token_service *service, const char *tenant, struct buf *out)
 {
     static const char placeholder[] = "{tenant}";
@@ -326,7 +311,7 @@ int token_service_url(const struct token_service *service, const char *tenant, s
     if (!service->common) {
         return buf_add(out, url.p, url.n);
     }
-    if (!tenant || !is_label(tenant)) {
+    if (!tenant || !tenant_is_valid(tenant)) {
         return ERR;
     }
     const char *host = memmem(url.p, url.n, "://", 3), *at;
