@@ -229,9 +229,11 @@ static int write_form(struct buf *form, const struct job *job, const struct oaut
 {
     struct str secret = {job->secret.p, job->secret.n};
     bool fits = add_grant(form, job) == OK;
-    if (fits && !grant->basic) {
-        fits = add_field(form, "client_id", str_of(grant->client_id)) == OK &&
-               add_field(form, "client_secret", secret) == OK;
+    if (fits && !(grant->basic && grant->client_secret)) {
+        fits = add_field(form, "client_id", str_of(grant->client_id)) == OK;
+    }
+    if (fits && !grant->basic && grant->client_secret) {
+        fits = add_field(form, "client_secret", secret) == OK;
     }
     if (fits && grant->form.n) {
         fits = buf_add(form, "&", 1) == OK && buf_add(form, grant->form.p, grant->form.n) == OK;
@@ -267,7 +269,7 @@ static int write_headers(struct buf *headers, const struct oauth_grant *grant)
         (grant->headers.n && buf_add(headers, grant->headers.p, grant->headers.n) == ERR)) {
         return ERR;
     }
-    return grant->basic ? add_basic(headers, grant) : OK;
+    return grant->basic && grant->client_secret ? add_basic(headers, grant) : OK;
 }
 
 /* ERR: job->err says why. */
@@ -282,6 +284,9 @@ static int start(struct job *job, const struct oauth_grant *grant)
     text_fmt(job->host, sizeof(job->host), "%.*s", STR_ARG(url.host));
     const struct http_way way = {
         .connect_timeout = grant->connect_timeout ? grant->connect_timeout : oauth->connect_timeout,
+        .via = grant->via,
+        .certificate = grant->certificate,
+        .key = grant->key,
     };
     job->origin = http_origin_use(oauth->origins, &url, &way, &job->err);
     if (!job->origin) {
@@ -326,7 +331,9 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     job->started = loop_now(job->oauth->loop);
     job->type = grant->type;
     memcpy(job->key.digest, key.p, sizeof(job->key.digest));
-    secret_set(&job->secret, grant->client_secret->p, grant->client_secret->n);
+    if (grant->client_secret) {
+        secret_set(&job->secret, grant->client_secret->p, grant->client_secret->n);
+    }
     if (grant->user_token) {
         const struct secret *newer = rotations_find(job->oauth->rotations, job->key.digest);
         const struct secret *token = newer ? newer : grant->user_token;
@@ -341,22 +348,37 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
 
 /* ---- asking ---- */
 
-/* No part has a NUL in it. Timeouts make no other token. */
+static struct str part_of(const char *text)
+{
+    return str_of(text ? text : "");
+}
+
+static struct str part_of_secret(const struct secret *secret)
+{
+    return secret && secret->p ? (struct str){secret->p, secret->n} : str_of("");
+}
+
+/* No part has a NUL in it. Timeouts and ways make no other token. */
 static struct grant_key key_of(const struct oauth_grant *grant)
 {
     struct grant_key key;
-    const struct secret none = {0};
-    const struct secret *user = grant->user_token ? grant->user_token : &none;
-    const char kind[] = {(char)('0' + grant->type), grant->basic ? 'b' : 'f'};
+    const char kind[] = {(char)('0' + grant->type), grant->basic ? 'b' : 'f',
+                         grant->client_secret ? 's' : 'c', grant->tenant ? 't' : 'p'};
     const struct str parts[] = {
         {kind, sizeof(kind)},
         str_of(grant->url),
         separator,
         str_of(grant->client_id),
         separator,
-        {grant->client_secret->p, grant->client_secret->n},
+        part_of_secret(grant->client_secret),
         separator,
-        {user->p, user->n},
+        part_of(grant->certificate),
+        separator,
+        part_of_secret(grant->key),
+        separator,
+        part_of(grant->tenant),
+        separator,
+        part_of_secret(grant->user_token),
         separator,
         grant->headers,
         separator,
@@ -435,6 +457,11 @@ void oauth_free(struct oauth *oauth)
         http_origins_free(oauth->origins);
         free(oauth);
     }
+}
+
+void oauth_set_roots(struct oauth *oauth, struct tls_roots *roots)
+{
+    http_origins_set_roots(oauth->origins, roots);
 }
 
 void oauth_set_timeouts(struct oauth *oauth, int64_t connect, int64_t answer)

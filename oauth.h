@@ -69,7 +69,8 @@ struct oauth_grant {
 /* Called exactly once, never from inside oauth_get; the wait is gone by then. Either a token (take
  * a reference to keep it), or NULL and *err: FAIL_AUTH: the server refuses the client (401, 403, or
  * 400 with "invalid_client" and the like) or its refresh token or code, or knows no such tenant
- * (404); FAIL_CONFIG: the URL is none; FAIL_CERT; else what may pass. The text names the server and
+ * (404); FAIL_CONFIG: the URL is none, or certificate or key are; FAIL_TOKEN: there is no token in
+ * its answer, or the proxy of `via` refuses its own; FAIL_CERT; else what may pass. The text names the server and
  * carries its error_description, sanitised. */
 struct oauth_handler {
     void (*done)(struct token *token, const struct error *err, void *arg);
@@ -83,7 +84,7 @@ struct oauth_wait *oauth_get(struct oauth *oauth, const struct oauth_grant *gran
 void oauth_cancel(struct oauth_wait *wait);
 
 /* The token was refused by who it is for: it is not handed out again. Does nothing if another one
- * has taken its place already. */
+ * has taken its place already. NULL: whatever is known of the grant, a failure too. */
 void oauth_refused(struct oauth *oauth, const struct oauth_grant *grant, const struct token *token);
 
 void oauth_metrics(const struct oauth *oauth, struct buf *out);

@@ -6,9 +6,11 @@
 #include <stdio.h>
 
 #include "http_origins.h"
+#include "lib/dial.h"
 #include "lib/dns.h"
 #include "lib/log.h"
 #include "tests/unit/http_peer.h"
+#include "tests/unit/socks_peer.h"
 
 #define CLIENT "sb-clone!b21283|dest!b404"
 #define SECRET "s3cret-$1+2=&x"
@@ -272,6 +274,26 @@ static void grants_are_apart(void **state)
     text_fmt(url, sizeof(url), "http://127.0.0.1:%d/token", peer.port);
     expect_token("for-another-url");
     assert_int_equal(peer.requests, 4);
+}
+
+/* Also when all that is sent is the same. */
+static void tenants_are_apart(void **state)
+{
+    (void)state;
+    static const char *const tenants[] = {NULL, "", "one", "other"};
+    char token[16];
+    for (size_t i = 0; i < ARRAY_LEN(tenants); i++) {
+        text_fmt(token, sizeof(token), "token-%zu", i);
+        give_token(token, 3600);
+        grant.tenant = tenants[i];
+        expect_token(token);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(tenants); i++) {
+        text_fmt(token, sizeof(token), "token-%zu", i);
+        grant.tenant = tenants[i];
+        expect_token(token);
+    }
+    assert_int_equal(peer.requests, ARRAY_LEN(tenants));
 }
 
 static void renewed_ahead(void **state)
@@ -656,6 +678,102 @@ static void credentials_in_a_header_field(void **state)
     assert_false(was_sent("client_secret"));
 }
 
+/* Who asks is said by the certificate: there is no secret to send, and none is looked for. */
+static void no_secret(void **state)
+{
+    (void)state;
+    expect_token(TOKEN);
+    grant.client_secret = NULL;
+    give_token("another", 3600);
+    expect_token("another");
+    assert_true(
+        was_sent("\ngrant_type=client_credentials&client_id=sb-clone%21b21283%7Cdest%21b404"));
+    assert_false(was_sent("client_secret"));
+
+    grant.basic = true;
+    give_token("third", 3600);
+    expect_token("third");
+    assert_string_equal(authorization, "");
+    assert_true(was_sent("&client_id="));
+}
+
+static void certificates(void **state)
+{
+    (void)state;
+    char text[] = "no key";
+    struct secret key = {text, strlen(text)};
+    text_fmt(url, sizeof(url), "https://127.0.0.1:%d/oauth/token", peer.port);
+    grant.client_secret = NULL;
+    grant.certificate = "nonsense";
+    grant.key = &key;
+    struct asker a;
+    ask(&a);
+    await_answer(&a);
+    assert_int_equal(a.err.fail, FAIL_CONFIG);
+    assert_non_null(strstr(a.err.text, "the client certificate is not PEM"));
+
+    /* Another certificate is another question, not the one whose failure is remembered. */
+    grant.certificate = NULL;
+    grant.key = NULL;
+    ask(&a);
+    await_answer(&a);
+    assert_int_equal(a.err.fail, FAIL_TLS);
+}
+
+/* ---- through a tunnel ---- */
+
+static void through_a_tunnel(void **state)
+{
+    (void)state;
+    struct socks_peer proxy;
+    char text[] = "the-jwt";
+    struct secret jwt = {text, strlen(text)};
+    socks_peer_open(&proxy);
+    struct dial_via via = {.host = "127.0.0.1",
+                           .port = proxy.port,
+                           .timeout = SECONDS(1),
+                           .token = &jwt,
+                           .location = "loc"};
+    struct asker a;
+    text_fmt(url, sizeof(url), "http://auth.corp/oauth/token");
+    grant.via = &via;
+    proxy.refuses_token = 1;
+    ask(&a);
+    while (!a.answers) {
+        settle();
+        socks_peer_run(&proxy);
+    }
+    assert_int_equal(a.err.fail, FAIL_TOKEN);
+    assert_non_null(strstr(a.err.text, "authorization server "));
+    assert_null(strstr(a.err.text, text));
+
+    /* Remembered until it is said that something has changed. */
+    proxy.refuses_token = 0;
+    give_token(TOKEN, 60);
+    proxy.answer = peer_answer(status, headers, body);
+    ask(&a);
+    settle();
+    assert_int_equal(a.answers, 1);
+    assert_int_equal(proxy.connections, 1);
+    oauth_refused(oauth, &grant, NULL);
+    ask(&a);
+    while (!a.answers) {
+        settle();
+        socks_peer_run(&proxy);
+    }
+    assert_string_equal(a.token, TOKEN);
+    assert_string_equal(proxy.token, text);
+    assert_string_equal(proxy.location, "bG9j");
+    assert_string_equal(proxy.host, "auth.corp");
+    assert_int_equal(proxy.requests, 1);
+
+    /* The way is no part of the question. */
+    grant.via = NULL;
+    expect_token(TOKEN);
+    assert_int_equal(peer.requests, 0);
+    socks_peer_close(&proxy);
+}
+
 static void refresh_tokens(void **state)
 {
     (void)state;
@@ -734,6 +852,7 @@ int main(void)
         TEST(the_request),
         TEST(one_request_for_all),
         TEST(grants_are_apart),
+        TEST(tenants_are_apart),
         TEST(renewed_ahead),
         TEST(until_its_last_seconds),
         TEST(short_lives),
@@ -748,6 +867,9 @@ int main(void)
         TEST(the_end),
         TEST(few_origins),
         TEST(credentials_in_a_header_field),
+        TEST(no_secret),
+        TEST(certificates),
+        TEST(through_a_tunnel),
         TEST(refresh_tokens),
         TEST(rotated_refresh_tokens),
         TEST(a_code_is_redeemed_once),
