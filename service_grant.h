@@ -1,0 +1,18 @@
+/* Access tokens for SAP's services: what a service key says becomes a grant. */
+#ifndef TPROXY_SERVICE_GRANT_H
+#define TPROXY_SERVICE_GRANT_H
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/fail.h"
+#include "oauth.h"
+
+struct service_key;
+
+/* For a tenant; NULL: for the provider itself. `url` becomes the URL's, to be freed in any case;
+ * the grant is valid as long as it, the key and the tenant's name are. ERR and *err (FAIL_CONFIG)
+ * when the authorization server has no place for a tenant in its URL. */
+int service_grant(const struct service_key *key, const char *tenant, struct buf *url,
+                  struct oauth_grant *grant, struct error *err) warn_unused;
+
+#endif
