@@ -1,5 +1,5 @@
 /* What the Destination service answers to "find destination" (help.sap.com, "Destination Service
- * REST API", v1). Pure. */
+ * REST API", v1 and v2). Pure. */
 #ifndef TPROXY_CORE_DEST_ANSWER_H
 #define TPROXY_CORE_DEST_ANSWER_H
 
@@ -18,6 +18,7 @@ enum { DEST_ANSWER_MAX = 1024 * 1024 };
 /* What was asked. */
 struct dest_question {
     const char *instance;    /* of the Destination service; for messages */
+    const char *fragment;    /* that was to go into the destination; NULL: none */
     struct str access_token; /* that was shown to it; for no message */
     bool with_token;         /* for the mail server, if the destination takes one */
     struct str user_token;   /* the client's refresh token or code, for which it was asked; empty:
@@ -39,7 +40,7 @@ struct dest_found {
 };
 
 /* Reads an answer of that HTTP status; any body may come with any status. The verdict is
- * destination_new's, or NOT_FOUND (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service
+ * destination_new's, or NOT_FOUND or FRAGMENT_NOT_FOUND (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service
  * refuses the instance (401, 403), FAIL_REMOTE for other statuses, FAIL_PROTOCOL when the answer
  * makes no sense, FAIL_AUTH when the service has no token for what the client sent. Cleared by the
  * caller. */

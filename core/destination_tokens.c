@@ -75,16 +75,11 @@ static int add_field(struct buf *text, struct str name, struct str value)
     return fits ? OK : ERR;
 }
 
-/* A header line. ERR also when such a name can be none (RFC 9110 section 5.6.2). */
+/* A header line. ERR also when such a name can be none. */
 static int add_header(struct buf *text, struct str name, struct str value)
 {
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        bool alphanumeric =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!alphanumeric && !(c && strchr("!#$%&'*+-.^_`|~", c))) {
-            return ERR;
-        }
+    if (!http_is_token(name)) {
+        return ERR;
     }
     return buf_fmt(text, "%.*s: %.*s\r\n", STR_ARG(name), STR_ARG(value));
 }

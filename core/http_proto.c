@@ -29,7 +29,7 @@ static bool is_token_char(char c)
     return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
-static bool is_token(struct str s)
+bool http_is_token(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         if (!is_token_char(s.p[i])) {
@@ -149,7 +149,7 @@ static int parse_header(struct str line, struct http_head *head)
     h->value = line;
     h->name = str_cut(&h->value, ':');
     h->value = str_trim(h->value);
-    if (!is_token(h->name)) {
+    if (!http_is_token(h->name)) {
         return refuse(head, 400, "a malformed header name");
     }
     if (!is_field_text(h->value)) {
@@ -233,7 +233,7 @@ int http_parse_request(struct str in, size_t max, struct http_head *head)
     } while (res == OK && line.n == 0);
     head->method = str_cut(&line, ' ');
     head->target = str_cut(&line, ' ');
-    if (!is_token(head->method) || head->target.n == 0 || !is_visible(head->target)) {
+    if (!http_is_token(head->method) || head->target.n == 0 || !is_visible(head->target)) {
         return refuse(head, 400, "a malformed request line");
     }
     if (parse_version(line, head) == ERR || parse_headers(rest, head) == ERR ||

@@ -59,6 +59,9 @@ bool http_find_header(const struct http_head *head, const char *name, struct str
 /* Is `token` (any case) an element of the comma-separated lists in the fields of that name? */
 bool http_header_has(const struct http_head *head, const char *name, const char *token);
 
+/* Can it be the name of a field, or part of one (RFC 9110 section 5.6.2)? */
+bool http_is_token(struct str s);
+
 /* "Not Found"; "" for a status that this program does not know. */
 const char *http_reason(int status);
 

@@ -1,0 +1,505 @@
+/* One question to the Destination service:
+ *
+ *     start --> TOKEN: oauth_get --> ASK: GET .../destinations/NAME --> an answer that counts ----.
+ *                 ^                              |         |                                      |
+ *                 '-- 401, the first time -------'         |  no token for the mail server        |
+ *                     the access token is renewed          v                                      |
+ *                                                        OWN: mail_token_get --> a token ---------|
+ *                                                                                                 v
+ *     what may pass, from any of the three ----------------------------------------------------> done
+ *
+ * Whether an answer counts: see dest.c. An authorization code is shown to the service once. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/dest_answer.h"
+#include "core/http_proto.h"
+#include "core/service_key.h"
+#include "core/token.h"
+#include "dest_private.h"
+#include "http.h"
+#include "http_origins.h"
+#include "lib/digest.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "mail_token.h"
+#include "oauth.h"
+#include "rotations.h"
+#include "service_grant.h"
+
+/* Of a token for the mail server whose lifetime is not said. */
+#define TOKEN_LIFETIME SECONDS(120)
+
+/* Octets of a request's target, and of its header lines. */
+enum { TARGET_MAX = 4096, HEADERS_MAX = TOKEN_MAX + 40 * 1024 };
+
+struct dest_lookup {
+    struct dest_lookups *with;
+    struct dest_lookup_handler handler;
+    enum dest_kind kind;
+    char *instance;
+    const struct service_key *key;
+    struct dest_ref ref;
+    char *shown; /* what is looked for, in words */
+
+    struct buf url;           /* of the token endpoint, for: */
+    struct oauth_grant grant; /* of the access token */
+    struct oauth_wait *wait;  /* TOKEN */
+    struct token *token;      /* which was shown to the service */
+    bool renewed;
+
+    struct http_call *call; /* ASK */
+    struct http_origin *origin;
+    int64_t asked;
+
+    /* DEST_KIND_USER */
+    const struct destination *config;
+    struct secret user_token;                  /* that is sent */
+    unsigned char sent_by[DIGEST_SHA256_SIZE]; /* where what the client sent counts */
+
+    struct oauth_wait *own;        /* OWN */
+    const struct destination *its; /* which it is for */
+    struct error why;              /* the service has none */
+};
+
+static void ask_token(struct dest_lookup *l);
+
+/* ---- results ---- */
+
+struct dest_result *dest_result_ref(struct dest_result *result)
+{
+    result->refs++;
+    return result;
+}
+
+void dest_result_unref(struct dest_result *result)
+{
+    if (result && --result->refs == 0) {
+        destination_unref(result->dest);
+        token_unref(result->token);
+        free(result->refusal);
+        free(result);
+    }
+}
+
+struct dest_result *dest_refusal(enum verdict verdict, const char *words)
+{
+    struct dest_result *result = mem_zalloc(sizeof(*result));
+    *result = (struct dest_result){.refs = 1, .verdict = verdict, .refusal = mem_strdup(words)};
+    return result;
+}
+
+/* Takes over the reference to the token. */
+static struct dest_result *result_new(const struct destination *dest, struct token *token)
+{
+    struct dest_result *result = mem_zalloc(sizeof(*result));
+    *result = (struct dest_result){.refs = 1, .dest = destination_ref(dest), .token = token};
+    return result;
+}
+
+/* ---- the end ---- */
+
+void dest_lookup_cancel(struct dest_lookup *l)
+{
+    if (!l) {
+        return;
+    }
+    oauth_cancel(l->wait);
+    oauth_cancel(l->own);
+    http_cancel(l->call);
+    http_origin_release(l->origin);
+    token_unref(l->token);
+    service_key_unref(l->key);
+    buf_free(&l->url);
+    dest_ref_clear(&l->ref);
+    free(l->instance);
+    free(l->shown);
+    destination_unref(l->config);
+    destination_unref(l->its);
+    secret_clear(&l->user_token);
+    free(l);
+}
+
+/* The reference is the handler's. */
+static void answered(struct dest_lookup *l, struct dest_result *result,
+                     enum dest_service_state service)
+{
+    const struct dest_lookup_end end = {.result = result, .service = service};
+    struct dest_lookup_handler handler = l->handler;
+    log_line(LOG_DEBUG, "dest", "%s: %s", l->shown, result->dest ? "found" : result->refusal);
+    result->received = loop_now(l->with->loop);
+    dest_lookup_cancel(l);
+    handler.done(&end, handler.arg);
+}
+
+/* What may pass. */
+static void failed(struct dest_lookup *l, const struct error *err, int64_t retry_after,
+                   enum dest_service_state service)
+{
+    const struct dest_lookup_end end = {
+        .err = *err, .retry_after = retry_after, .service = service};
+    struct dest_lookup_handler handler = l->handler;
+    log_line(LOG_DEBUG, "dest", "%s: %s", l->shown, err->text);
+    dest_lookup_cancel(l);
+    handler.done(&end, handler.arg);
+}
+
+/* The service, or the authorization server before it, could not be asked. */
+static void not_asked(struct dest_lookup *l, const struct error *err)
+{
+    struct error why;
+    if (err->fail == FAIL_AUTH && l->ref.tenant) {
+        /* Others may be welcome with the same key. */
+        error_set(&why, FAIL_CONFIG, "Destination service instance \"%.100s\": %s", l->instance,
+                  err->text);
+        answered(l, dest_refusal(VERDICT_CONFIGURATION_FAILED, why.text), DEST_SERVICE_UNKNOWN);
+        return;
+    }
+    if (err->fail == FAIL_AUTH || err->fail == FAIL_CONFIG) {
+        error_set(&why, FAIL_CONFIG,
+                  "the service key of Destination service instance \"%.100s\" does not work: %s",
+                  l->instance, err->text);
+        answered(l, dest_refusal(VERDICT_INSTANCE_NOT_CONFIGURED, why.text), DEST_SERVICE_UNKNOWN);
+        return;
+    }
+    /* Who cannot prove to be the service has not said anything about a destination. */
+    error_set(&why, err->fail == FAIL_CERT ? FAIL_TLS : err->fail,
+              "Destination service instance \"%.100s\": %s", l->instance, err->text);
+    failed(l, &why, 0, DEST_SERVICE_FAILS);
+}
+
+static void note_result(struct dest_lookup *l, enum fail result)
+{
+    l->with->results[result]++;
+    metric_observe(&l->with->latency, loop_now(l->with->loop) - l->asked);
+}
+
+/* ---- tokens that the service has not ---- */
+
+static struct mail_token_of token_of(const struct dest_ref *ref, const struct service_key *key,
+                                     const struct destination *dest)
+{
+    return (struct mail_token_of){.dest = dest, .tenant = dest_wire_tenant(ref, key)};
+}
+
+static void no_own_token(struct dest_lookup *l, const struct error *err)
+{
+    struct error both;
+    error_set(&both, err->fail, "%.140s; asked directly: %s", l->why.text, err->text);
+    failed(l, &both, 0, DEST_SERVICE_SERVES);
+}
+
+static void on_own_token(struct token *token, const struct error *err, void *arg)
+{
+    struct dest_lookup *l = arg;
+    l->own = NULL;
+    if (token) {
+        answered(l, result_new(l->its, token_ref(token)), DEST_SERVICE_SERVES);
+    } else {
+        no_own_token(l, err);
+    }
+}
+
+static void ask_own_token(struct dest_lookup *l, const struct dest_found *read)
+{
+    struct error err;
+    struct mail_token_of of = token_of(&l->ref, l->key, read->dest);
+    l->its = destination_ref(read->dest);
+    l->why = read->err;
+    log_line(LOG_DEBUG, "dest", "%s: %s", l->shown, l->why.text);
+    l->own = mail_token_get(l->with->oauth, &of, (struct oauth_handler){on_own_token, l}, &err);
+    if (!l->own) {
+        no_own_token(l, &err);
+    }
+}
+
+void dest_lookup_refused(struct dest_lookups *lookups, const struct service_key *key,
+                         const struct dest_ref *ref, const struct destination *dest,
+                         const struct token *token)
+{
+    if (dest->auth == AUTH_CLIENT_CREDENTIALS) {
+        struct mail_token_of of = token_of(ref, key, dest);
+        mail_token_refused(lookups->oauth, &of, token);
+    }
+}
+
+/* ---- answers ---- */
+
+/* NULL and read->err when the token for the mail server is none. */
+static struct dest_result *take_answer(const struct dest_lookup *l, struct dest_found *read)
+{
+    struct token *token = NULL;
+    if (read->token.n) {
+        int64_t now = loop_now(l->with->loop);
+        int64_t lifetime = read->token_lifetime ? read->token_lifetime : TOKEN_LIFETIME;
+        token = token_new((struct str){read->token.p, read->token.n}, now + lifetime, &read->err);
+        if (!token) {
+            return NULL;
+        }
+        token->received = now;
+    }
+    return result_new(read->dest, token);
+}
+
+/* A new refresh token takes the place of what the client sends; one that is refused is forgotten.
+ */
+static void note_rotation(const struct dest_lookup *l, const struct dest_found *read,
+                          enum fail result)
+{
+    if (l->kind != DEST_KIND_USER || l->config->auth != AUTH_REFRESH_TOKEN) {
+        return;
+    }
+    if (read->refresh_token.n) {
+        rotations_keep(l->with->rotations, l->sent_by, &read->refresh_token);
+    } else if (result == FAIL_AUTH) {
+        rotations_drop(l->with->rotations, l->sent_by);
+    }
+}
+
+static bool with_tokens(enum dest_kind kind)
+{
+    return kind == DEST_KIND_LOG_IN || kind == DEST_KIND_USER;
+}
+
+static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
+{
+    const struct dest_question question = {
+        .instance = l->instance,
+        .fragment = l->ref.fragment,
+        .access_token = {l->token->value.p, l->token->value.n},
+        .with_token = with_tokens(l->kind),
+        .user_token = {l->user_token.p, l->user_token.n},
+        .allow_loopback = l->with->allow_loopback,
+    };
+    struct dest_found read;
+    dest_answer_read(&question, answer->head->status, answer->body, &read);
+    struct dest_result *result = read.dest ? take_answer(l, &read) : NULL;
+    enum fail fail = result ? FAIL_NONE : read.err.fail;
+    note_result(l, fail);
+    note_rotation(l, &read, fail);
+    if (result && !result->token && l->kind == DEST_KIND_LOG_IN &&
+        result->dest->auth == AUTH_CLIENT_CREDENTIALS) {
+        dest_result_unref(result);
+        ask_own_token(l, &read);
+    } else if (fail_may_pass(fail) || fail == FAIL_AUTH) {
+        failed(l, &read.err, http_retry_after(answer->head),
+               fail == FAIL_REMOTE ? DEST_SERVICE_FAILS : DEST_SERVICE_UNKNOWN);
+    } else {
+        answered(l, result ? result : dest_refusal(read.verdict, read.err.text),
+                 DEST_SERVICE_SERVES);
+    }
+    dest_found_clear(&read);
+}
+
+static bool shows_code(const struct dest_lookup *l)
+{
+    return l->kind == DEST_KIND_USER && l->config->auth == AUTH_AUTHORIZATION_CODE;
+}
+
+/* Nobody knows whether the code is still good: only its owner may send it again. */
+static void code_not_taken(struct dest_lookup *l)
+{
+    struct error err;
+    oauth_refused(l->with->oauth, &l->grant, l->token);
+    error_set(&err, FAIL_REMOTE,
+              "Destination service instance \"%.100s\": the service has refused its access token "
+              "(401); log in again, with a new code",
+              l->instance);
+    failed(l, &err, 0, DEST_SERVICE_UNKNOWN);
+}
+
+static void renew_token(struct dest_lookup *l)
+{
+    oauth_refused(l->with->oauth, &l->grant, l->token);
+    token_unref(l->token);
+    l->token = NULL;
+    l->renewed = true;
+    ask_token(l);
+}
+
+static void on_answer(const struct http_answer *answer, const struct error *err, void *arg)
+{
+    struct dest_lookup *l = arg;
+    l->call = NULL;
+    http_origin_release(l->origin);
+    l->origin = NULL;
+    if (!answer) {
+        note_result(l, err->fail);
+        not_asked(l, err);
+    } else if (answer->head->status == 401 && shows_code(l)) {
+        note_result(l, FAIL_AUTH);
+        code_not_taken(l);
+    } else if (answer->head->status == 401 && !l->renewed) {
+        note_result(l, FAIL_AUTH);
+        renew_token(l);
+    } else {
+        read_answer(l, answer);
+    }
+}
+
+/* ---- the request ---- */
+
+/* A line; nothing when there is no value. */
+static int add_header(struct buf *headers, const char *name, const struct secret *value)
+{
+    if (value->n == 0) {
+        return OK;
+    }
+    bool fits = buf_fmt(headers, "%s", name) == OK && buf_add(headers, value->p, value->n) == OK &&
+                buf_add(headers, "\r\n", 2) == OK;
+    return fits ? OK : ERR;
+}
+
+static int write_headers(const struct dest_lookup *l, struct buf *headers)
+{
+    if (buf_fmt(headers, "Accept: application/json\r\n") == ERR ||
+        add_header(headers, "Authorization: Bearer ", &l->token->value) == ERR ||
+        dest_wire_headers(headers, &l->ref, dest_wire_tenant(&l->ref, l->key)) == ERR) {
+        return ERR;
+    }
+    if (l->kind != DEST_KIND_USER) {
+        return OK;
+    }
+    if (!shows_code(l)) {
+        return add_header(headers, "X-refresh-token: ", &l->user_token);
+    }
+    const struct token_service *tokens = l->config->tokens;
+    if (add_header(headers, "X-code: ", &l->user_token) == ERR ||
+        add_header(headers, "X-redirect-uri: ", &tokens->redirect_uri) == ERR ||
+        add_header(headers, "X-code-verifier: ", &tokens->code_verifier) == ERR) {
+        return ERR;
+    }
+    return OK;
+}
+
+/* With keys of Cloud Identity Services the token is bound to the certificate. */
+static struct http_way way_of(const struct dest_lookup *l)
+{
+    return (struct http_way){
+        .connect_timeout = l->with->connect_timeout,
+        .certificate = l->key->ias ? l->key->certificate : NULL,
+        .key = l->key->ias ? &l->key->private_key : NULL,
+    };
+}
+
+static int write_target(const struct dest_lookup *l, const struct http_url *url, struct buf *target)
+{
+    struct str base = str_eq(url->path, "/") ? str_of("") : url->path;
+    return dest_wire_target(target, base, &l->ref, with_tokens(l->kind));
+}
+
+static void ask_service(struct dest_lookup *l)
+{
+    struct http_url url;
+    char space[TARGET_MAX];
+    struct buf target = BUF_ON(space), headers;
+    const char *wrong;
+    struct error err;
+    int rc = http_parse_url(str_of(l->key->uri), &url, &wrong);
+    if (rc == OK && write_target(l, &url, &target) == ERR) {
+        wrong = "is too long";
+        rc = ERR;
+    }
+    if (rc == ERR) {
+        error_set(&err, FAIL_CONFIG, "its uri %s", wrong);
+        not_asked(l, &err);
+        return;
+    }
+    const struct http_way way = way_of(l);
+    l->origin = http_origin_use(l->with->origins, &url, &way, &err);
+    if (!l->origin) {
+        not_asked(l, &err);
+        return;
+    }
+    buf_init(&headers, HEADERS_MAX);
+    if (write_headers(l, &headers) == ERR) {
+        buf_wipe(&headers);
+        error_set(&err, FAIL_LIMIT, "what is to be shown to it has more than %d octets",
+                  HEADERS_MAX);
+        not_asked(l, &err);
+        return;
+    }
+    const struct http_message message = {
+        .method = "GET",
+        .target = buf_str(&target),
+        .headers = buf_str(&headers),
+        .once = shows_code(l),
+        .answer_timeout = l->with->answer_timeout,
+        .body_max = DEST_ANSWER_MAX,
+    };
+    l->asked = loop_now(l->with->loop);
+    l->call = http_start(http_origin_client(l->origin), &message,
+                         (struct http_handler){.done = on_answer, .arg = l});
+    buf_wipe(&headers);
+}
+
+static void on_token(struct token *token, const struct error *err, void *arg)
+{
+    struct dest_lookup *l = arg;
+    l->wait = NULL;
+    if (token) {
+        l->token = token_ref(token);
+        ask_service(l);
+    } else {
+        not_asked(l, err);
+    }
+}
+
+static void ask_token(struct dest_lookup *l)
+{
+    l->wait = oauth_get(l->with->oauth, &l->grant, (struct oauth_handler){on_token, l});
+}
+
+/* ---- the start ---- */
+
+/* A refresh token is the client's whatever user it names, of all that a reference says. */
+static void set_user(struct dest_lookup *l, const struct dest_wanted *wanted)
+{
+    const struct secret *sent = wanted->user_token;
+    const struct str parts[] = {wanted->ref_key, {sent->p, sent->n}};
+    digest_sha256(l->sent_by, parts, ARRAY_LEN(parts));
+    l->config = destination_ref(wanted->config);
+    const struct secret *newer = l->config->auth == AUTH_REFRESH_TOKEN
+                                     ? rotations_find(l->with->rotations, l->sent_by)
+                                     : NULL;
+    const struct secret *token = newer ? newer : sent;
+    secret_set(&l->user_token, token->p, token->n);
+}
+
+/* "destination inbox@subaccount of instance "prod" for tenant "a"" */
+static char *describe(const struct dest_wanted *wanted)
+{
+    const struct dest_ref *ref = wanted->ref;
+    char name[120], text[400];
+    text_printable(name, sizeof(name), str_of(ref->name));
+    text_fmt(text, sizeof(text), "destination %s%s%s of instance \"%.100s\"%s%s%s", name,
+             ref->level ? "@" : "", ref->level ? ref->level : "", wanted->instance,
+             ref->tenant ? " for tenant \"" : "", ref->tenant ? ref->tenant : "",
+             ref->tenant ? "\"" : "");
+    return mem_strdup(text);
+}
+
+struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
+                                      const struct dest_wanted *wanted,
+                                      struct dest_lookup_handler handler)
+{
+    struct dest_lookup *l = mem_zalloc(sizeof(*l));
+    *l = (struct dest_lookup){
+        .with = lookups,
+        .handler = handler,
+        .kind = wanted->kind,
+        .instance = mem_strdup(wanted->instance),
+        .key = service_key_ref(wanted->key),
+        .ref = dest_ref_copy(wanted->ref),
+        .shown = describe(wanted),
+    };
+    if (service_grant(l->key, l->ref.tenant, &l->url, &l->grant, NULL) == ERR) {
+        assert(false); /* dest_wire_check has tried */
+    }
+    if (l->kind == DEST_KIND_USER) {
+        set_user(l, wanted);
+    }
+    ask_token(l);
+    return l;
+}
