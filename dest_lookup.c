@@ -266,7 +266,9 @@ static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
 {
     const struct dest_question question = {
         .instance = l->instance,
+        .level = l->ref.level,
         .fragment = l->ref.fragment,
+        .chain = l->ref.chain,
         .access_token = {l->token->value.p, l->token->value.n},
         .with_token = with_tokens(l->kind),
         .user_token = {l->user_token.p, l->user_token.n},

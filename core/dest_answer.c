@@ -118,19 +118,43 @@ static void read_destination(const struct dest_question *q, struct json_value ro
 
 /* ---- a refusal ---- */
 
+/* No code tells which of the two is not there: only the words do. */
+static bool is_about_fragment(struct json_value message)
+{
+    size_t n;
+    char *words = json_type(message) == JSON_STRING ? json_strdup(message, &n) : NULL;
+    bool yes = words && strcasestr(words, "fragment");
+    free(words);
+    return yes;
+}
+
+static void not_found(const struct dest_question *q, struct json_value message, const char *said,
+                      struct dest_found *found)
+{
+    if (q->fragment && is_about_fragment(message)) {
+        found->verdict = VERDICT_FRAGMENT_NOT_FOUND;
+        error_set(&found->err, FAIL_CONFIG,
+                  "Destination service instance \"%.100s\" does not have the fragment \"%.60s\"%s",
+                  q->instance, q->fragment, said);
+    } else {
+        found->verdict = VERDICT_NOT_FOUND;
+        error_set(&found->err, FAIL_CONFIG,
+                  "Destination service instance \"%.100s\" does not have it%s%s%s", q->instance,
+                  q->level ? " at level " : "", q->level ? q->level : "", said);
+    }
+}
+
 static void read_refusal(const struct dest_question *q, int status, const struct json *doc,
                          struct dest_found *found)
 {
     char said[170];
     const struct str known[] = {q->access_token, q->user_token};
-    token_said(said, sizeof(said), json_get(json_root(doc), "ErrorMessage"), known,
-               ARRAY_LEN(known));
+    struct json_value message = json_get(json_root(doc), "ErrorMessage");
+    token_said(said, sizeof(said), message, known, ARRAY_LEN(known));
 
     struct error *err = &found->err;
     if (status == 404 && doc) {
-        found->verdict = VERDICT_NOT_FOUND;
-        error_set(err, FAIL_CONFIG, "Destination service instance \"%.100s\" does not have it%s",
-                  q->instance, said);
+        not_found(q, message, said, found);
     } else if (status == 404) {
         /* Of whoever stands before the service, or under a wrong address. */
         error_set(err, FAIL_REMOTE,
@@ -150,6 +174,11 @@ static void read_refusal(const struct dest_question *q, int status, const struct
         error_set(err, FAIL_AUTH,
                   "Destination service instance \"%.100s\" does not take the refresh token or code "
                   "that was sent (400%s)",
+                  q->instance, said);
+    } else if (status == 400 && q->chain && said[0]) {
+        found->verdict = VERDICT_CONFIGURATION_FAILED;
+        error_set(err, FAIL_CONFIG,
+                  "Destination service instance \"%.100s\" does not take spec.chainRef (400%s)",
                   q->instance, said);
     } else {
         error_set(err, FAIL_REMOTE, "Destination service instance \"%.100s\" does not serve (%d%s)",

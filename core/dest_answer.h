@@ -17,13 +17,13 @@ enum { DEST_ANSWER_MAX = 1024 * 1024 };
 
 /* What was asked. */
 struct dest_question {
-    const char *instance;    /* of the Destination service; for messages */
-    const char *fragment;    /* that was to go into the destination; NULL: none */
-    struct str access_token; /* that was shown to it; for no message */
-    bool with_token;         /* for the mail server, if the destination takes one */
-    struct str user_token;   /* the client's refresh token or code, for which it was asked; empty:
+    const char *instance;                 /* of the Destination service; for messages */
+    const char *level, *fragment, *chain; /* as in struct dest_ref */
+    struct str access_token;              /* that was shown to it; for no message */
+    bool with_token;                      /* for the mail server, if the destination takes one */
+    struct str user_token; /* the client's refresh token or code, for which it was asked; empty:
                                 none; for no message */
-    bool allow_loopback;     /* as for destination_new */
+    bool allow_loopback;   /* as for destination_new */
 };
 
 /* What came of it. */

@@ -309,6 +309,62 @@ static void nonsense(void **state)
     }
 }
 
+static const char no_name[] = "{\"ErrorMessage\":\"Configuration with the specified name was not "
+                              "found\"}";
+static const char no_fragment[] =
+    "{\"ErrorMessage\":\"Destination Fragment with the specified name was not found\"}";
+
+static void levels(void **state)
+{
+    (void)state;
+    question.level = "subaccount";
+    /* As v2 answers: nobody is said to own it, unless that is asked for. */
+    expect_destination("{" BASIC "}");
+    dest_found_clear(&found);
+    expect_destination("{\"destinationConfiguration\":{" MAIL ",\"mail.password\":\"wonderland\","
+                       "\"FragmentName\":\"a,b\",\"$metadata\":{\"owner\":{\"destinations\":["
+                       "{\"Name\":\"inbox\",\"SubaccountId\":\"9acf4877\",\"InstanceId\":null}],"
+                       "\"certificates\":[],\"fragments\":[]}}}}");
+    assert_string_equal(found.dest->password.p, "wonderland");
+    dest_found_clear(&found);
+    expect_refusal(404, no_name, VERDICT_NOT_FOUND, FAIL_CONFIG,
+                   "Destination service instance \"prod\" does not have it at level subaccount: "
+                   "Configuration with the specified name was not found");
+}
+
+static void fragments(void **state)
+{
+    (void)state;
+    question.fragment = "extra";
+    expect_refusal(404, no_fragment, VERDICT_FRAGMENT_NOT_FOUND, FAIL_CONFIG,
+                   "Destination service instance \"prod\" does not have the fragment \"extra\": "
+                   "Destination Fragment with the specified name was not found");
+    answer_read(404, no_name);
+    assert_int_equal(found.verdict, VERDICT_NOT_FOUND);
+    answer_read(404, "{\"ErrorMessage\":[\"fragment\"]}");
+    assert_int_equal(found.verdict, VERDICT_NOT_FOUND);
+
+    /* It cannot be one that was not asked for. */
+    question.fragment = NULL;
+    answer_read(404, no_fragment);
+    assert_int_equal(found.verdict, VERDICT_NOT_FOUND);
+}
+
+static void chains(void **state)
+{
+    (void)state;
+    static const char missing[] = "{\"ErrorMessage\":\"X-chain-var-a is missing\"}";
+    question.chain = "c";
+    expect_refusal(400, missing, VERDICT_CONFIGURATION_FAILED, FAIL_CONFIG,
+                   "Destination service instance \"prod\" does not take spec.chainRef (400: "
+                   "X-chain-var-a is missing)");
+    answer_read(400, "<html>Bad Request</html>");
+    assert_int_equal(found.err.fail, FAIL_REMOTE);
+    question.chain = NULL;
+    answer_read(400, missing);
+    assert_int_equal(found.err.fail, FAIL_REMOTE);
+}
+
 /* Every beginning of a good answer is none. */
 static void cut(void **state)
 {
@@ -336,6 +392,9 @@ int main(void)
         cmocka_unit_test_setup(user_tokens, setup),
         cmocka_unit_test_setup(secrets_are_not_repeated, setup),
         cmocka_unit_test_setup(refusals, setup),
+        cmocka_unit_test_setup(levels, setup),
+        cmocka_unit_test_setup(fragments, setup),
+        cmocka_unit_test_setup(chains, setup),
         cmocka_unit_test_setup(nonsense, setup),
         cmocka_unit_test_setup(cut, setup),
     };
