@@ -548,7 +548,8 @@ struct dest_source *dest_service(struct dest *dest)
 /* ---- the whole ---- */
 
 struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
-                      struct tls_roots *roots, bool allow_loopback)
+                      struct connectivity *connectivity, struct tls_roots *roots,
+                      bool allow_loopback)
 {
     struct dest *dest = mem_zalloc(sizeof(*dest));
     const struct cache_settings settings = {
@@ -564,6 +565,7 @@ struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
     dest->lookups = (struct dest_lookups){
         .loop = loop,
         .oauth = oauth,
+        .connectivity = connectivity,
         .origins = http_origins_new(loop, dns, roots),
         .rotations = rotations_new(),
         .allow_loopback = allow_loopback,

@@ -12,6 +12,7 @@
 #include "lib/base.h"
 #include "lib/buf.h"
 
+struct connectivity;
 struct dest;
 struct dest_source;
 struct dns;
@@ -23,7 +24,8 @@ struct tls_roots;
 /* What it works with stays the caller's; roots are referenced. allow_loopback: destinations may
  * name hosts that are this machine. */
 struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
-                      struct tls_roots *roots, bool allow_loopback);
+                      struct connectivity *connectivity, struct tls_roots *roots,
+                      bool allow_loopback);
 
 /* No request to its source is under way any more. NULL is allowed. */
 void dest_free(struct dest *dest);

@@ -58,7 +58,7 @@ struct dest_lookup {
     struct secret user_token;                  /* that is sent */
     unsigned char sent_by[DIGEST_SHA256_SIZE]; /* where what the client sent counts */
 
-    struct oauth_wait *own;        /* OWN */
+    struct mail_token_wait *own;   /* OWN */
     const struct destination *its; /* which it is for */
     struct error why;              /* the service has none */
 };
@@ -106,7 +106,7 @@ void dest_lookup_cancel(struct dest_lookup *l)
         return;
     }
     oauth_cancel(l->wait);
-    oauth_cancel(l->own);
+    mail_token_cancel(l->own);
     http_cancel(l->call);
     http_origin_release(l->origin);
     token_unref(l->token);
@@ -180,7 +180,8 @@ static void note_result(struct dest_lookup *l, enum fail result)
 static struct mail_token_of token_of(const struct dest_ref *ref, const struct service_key *key,
                                      const struct destination *dest)
 {
-    return (struct mail_token_of){.dest = dest, .tenant = dest_wire_tenant(ref, key)};
+    return (struct mail_token_of){
+        .dest = dest, .tenant = dest_wire_tenant(ref, key), .subscriber = ref->tenant};
 }
 
 static void no_own_token(struct dest_lookup *l, const struct error *err)
@@ -208,7 +209,8 @@ static void ask_own_token(struct dest_lookup *l, const struct dest_found *read)
     l->its = destination_ref(read->dest);
     l->why = read->err;
     log_line(LOG_DEBUG, "dest", "%s: %s", l->shown, l->why.text);
-    l->own = mail_token_get(l->with->oauth, &of, (struct oauth_handler){on_own_token, l}, &err);
+    l->own = mail_token_get(l->with->oauth, l->with->connectivity, &of,
+                            (struct oauth_handler){on_own_token, l}, &err);
     if (!l->own) {
         no_own_token(l, &err);
     }

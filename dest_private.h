@@ -12,6 +12,7 @@
 #include "lib/mem.h"
 #include "lib/metric.h"
 
+struct connectivity;
 struct dest_lookup;
 struct http_origins;
 struct loop;
@@ -51,6 +52,7 @@ void dest_result_unref(struct dest_result *result); /* takes NULL */
 struct dest_lookups {
     struct loop *loop;
     struct oauth *oauth;
+    struct connectivity *connectivity; /* token servers may be behind it */
     struct http_origins *origins;
     struct rotations *rotations;
     bool allow_loopback;

@@ -65,8 +65,9 @@ struct file {
 
 struct local {
     struct dest_source source;
-    struct dest_source *service; /* for what no file describes; NULL: none */
-    struct oauth *oauth;         /* for tokens of destinations in files */
+    struct dest_source *service;       /* for what no file describes; NULL: none */
+    struct oauth *oauth;               /* for tokens of destinations in files */
+    struct connectivity *connectivity; /* likewise */
     struct loop *loop;
     char *dir;
     struct local_handler handler;
@@ -686,7 +687,7 @@ struct dest_request {
     struct secret user_token;       /* what the client sent; empty: nothing */
     struct dest_request *forwarded; /* to the service; NULL: `task` answers, or asks for a token */
     const struct destination *dest; /* that the token is for */
-    struct oauth_wait *wait;
+    struct mail_token_wait *wait;
 };
 
 static int compare_key(const void *key, const void *element)
@@ -711,7 +712,7 @@ static void request_free(struct dest_request *request)
 {
     list_remove(&request->link);
     task_cancel(&request->task);
-    oauth_cancel(request->wait);
+    mail_token_cancel(request->wait);
     destination_unref(request->dest);
     secret_clear(&request->user_token);
     free(request->name);
@@ -758,7 +759,8 @@ static void ask_token(struct dest_request *request)
     struct mail_token_of of =
         token_of(request->dest, request->user_token.n ? &request->user_token : NULL);
     struct oauth_handler handler = {.done = on_token, .arg = request};
-    request->wait = mail_token_get(request->local->oauth, &of, handler, &err);
+    request->wait =
+        mail_token_get(request->local->oauth, request->local->connectivity, &of, handler, &err);
     if (!request->wait) {
         refuse(request, VERDICT_CONFIGURATION_FAILED, &err);
     }
@@ -775,16 +777,12 @@ static void on_answer(struct task *t)
 {
     struct dest_request *request = container_of(t, struct dest_request, task);
     struct local *l = request->local;
-    struct destination_problem problem;
     struct error err;
     const struct destination *dest = find_destination(l, request->name);
     if (!dest) {
         error_set(&err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
                   request->name);
         refuse(request, VERDICT_NOT_FOUND, &err);
-    } else if (destination_served(dest, &problem) != OK) {
-        error_set(&err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
-        refuse(request, problem.verdict, &err);
     } else if (wants_token(request, dest)) {
         request->dest = destination_ref(dest);
         ask_token(request);
@@ -854,9 +852,10 @@ struct dest_source *local_source(struct local *local)
     return &local->source;
 }
 
-void local_set_oauth(struct local *local, struct oauth *oauth)
+void local_set_oauth(struct local *local, struct oauth *oauth, struct connectivity *connectivity)
 {
     local->oauth = oauth;
+    local->connectivity = connectivity;
 }
 
 void local_set_service(struct local *local, struct dest_source *service)

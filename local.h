@@ -12,6 +12,7 @@
 #include "lib/base.h"
 #include "lib/fail.h"
 
+struct connectivity;
 struct dest_source;
 struct destination;
 struct local;
@@ -56,8 +57,9 @@ void local_free(struct local *local);
 /* Its destinations by name, whatever instance a reference names. Valid until local_free. */
 struct dest_source *local_source(struct local *local);
 
-/* Whom its source asks for tokens of destinations in files. It stays the caller's. */
-void local_set_oauth(struct local *local, struct oauth *oauth);
+/* Whom its source asks for tokens of destinations in files, and for the way to token servers. They
+ * stay the caller's. */
+void local_set_oauth(struct local *local, struct oauth *oauth, struct connectivity *connectivity);
 
 /* Whom its source asks for a destination that no file describes, if the reference names an
  * instance. It stays the caller's. */

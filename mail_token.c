@@ -1,11 +1,42 @@
-/* From a destination to a grant. */
+/* From a destination to a grant, and to the server that it is for.
+ *
+ *     mail_token_get --> on-premise? -- yes --> WAY: connectivity_get --.
+ *                              |                      ^                 |
+ *                              |                      '- the proxy -.   |
+ *                              '------ no ------.        refuses    |   |
+ *                                               v        its token, |   |
+ *                                             TOKEN: oauth_get      |   |
+ *                                               |   ^  '- once -----'   |
+ *                                               v   '-------------------'
+ *                                             the end
+ */
 #include "mail_token.h"
 
+#include <assert.h>
+#include <stdlib.h>
+
+#include "connectivity.h"
 #include "core/destination.h"
+#include "core/token.h"
 #include "lib/buf.h"
+#include "lib/dial.h"
 #include "lib/mem.h"
 
 enum { URL_MAX = 48 * 1024 };
+
+struct mail_token_wait {
+    struct oauth *oauth;
+    struct connectivity *connectivity;
+    struct oauth_handler handler;
+    struct connectivity_wait *way; /* WAY */
+    struct oauth_wait *token;      /* TOKEN */
+    struct token *shown;           /* to the proxy */
+    bool again;                    /* it is the second one */
+
+    const struct destination *dest;
+    char *tenant, *subscriber;
+    struct secret *user_token;
+};
 
 static struct str text_of(const struct secret *secret)
 {
@@ -46,25 +77,156 @@ static int make_grant(const struct mail_token_of *of, struct buf *url, struct oa
         .form = text_of(&service->form),
         .connect_timeout = service->connect_timeout,
         .answer_timeout = service->answer_timeout,
+        .tenant = of->tenant,
     };
     return OK;
 }
 
-struct oauth_wait *mail_token_get(struct oauth *oauth, const struct mail_token_of *of,
-                                  struct oauth_handler handler, struct error *err)
+/* ---- the two steps ---- */
+
+static struct mail_token_of of_wait(const struct mail_token_wait *wait)
 {
+    return (struct mail_token_of){.dest = wait->dest,
+                                  .tenant = wait->tenant,
+                                  .subscriber = wait->subscriber,
+                                  .user_token = wait->user_token};
+}
+
+static void wait_free(struct mail_token_wait *wait)
+{
+    connectivity_cancel(wait->way);
+    oauth_cancel(wait->token);
+    token_unref(wait->shown);
+    destination_unref(wait->dest);
+    free(wait->tenant);
+    free(wait->subscriber);
+    if (wait->user_token) {
+        secret_clear(wait->user_token);
+        free(wait->user_token);
+    }
+    free(wait);
+}
+
+static void end(struct mail_token_wait *wait, struct token *token, const struct error *err)
+{
+    struct oauth_handler handler = wait->handler;
+    wait_free(wait);
+    handler.done(token, err, handler.arg);
+}
+
+static void ask_way(struct mail_token_wait *wait);
+
+/* A code may have been redeemed: whether it was the proxy that refused is not certain. */
+static bool may_try_again(const struct mail_token_wait *wait, const struct error *err)
+{
+    return err->fail == FAIL_TOKEN && wait->shown && !wait->again &&
+           wait->dest->auth != AUTH_AUTHORIZATION_CODE;
+}
+
+static void on_token(struct token *token, const struct error *err, void *arg)
+{
+    struct mail_token_wait *wait = arg;
+    wait->token = NULL;
+    if (token || !may_try_again(wait, err)) {
+        end(wait, token, err);
+        return;
+    }
+    struct mail_token_of of = of_wait(wait);
+    connectivity_refused(wait->connectivity, wait->subscriber, wait->shown);
+    mail_token_refused(wait->oauth, &of, NULL);
+    wait->again = true;
+    ask_way(wait);
+}
+
+static int ask_token(struct mail_token_wait *wait, const struct dial_via *via)
+{
+    struct mail_token_of of = of_wait(wait);
     struct oauth_grant grant;
-    struct oauth_wait *wait = NULL;
     struct buf url;
-    if (make_grant(of, &url, &grant) == OK) {
-        wait = oauth_get(oauth, &grant, handler);
-    } else {
+    int rc = make_grant(&of, &url, &grant);
+    if (rc == OK) {
+        grant.via = via;
+        wait->token = oauth_get(wait->oauth, &grant, (struct oauth_handler){on_token, wait});
+    }
+    buf_wipe(&url);
+    return rc;
+}
+
+static void on_way(const struct dest_route *route, enum verdict verdict, const struct error *err,
+                   void *arg)
+{
+    struct mail_token_wait *wait = arg;
+    (void)verdict;
+    wait->way = NULL;
+    if (!route) {
+        end(wait, NULL, err);
+        return;
+    }
+    const struct dial_via via = {.host = route->host,
+                                 .port = route->port,
+                                 .timeout = route->timeout,
+                                 .token = route->token ? &route->token->value : NULL,
+                                 .location = wait->dest->location_id};
+    token_unref(wait->shown);
+    wait->shown = route->token ? token_ref(route->token) : NULL;
+    int rc = ask_token(wait, &via);
+    assert(rc == OK); /* as it was when it began */
+    (void)rc;
+}
+
+static void ask_way(struct mail_token_wait *wait)
+{
+    wait->way = connectivity_get(wait->connectivity, wait->subscriber,
+                                 (struct connectivity_handler){on_way, wait});
+}
+
+/* ---- the face ---- */
+
+static struct mail_token_wait *wait_new(const struct mail_token_of *of)
+{
+    struct mail_token_wait *wait = mem_zalloc(sizeof(*wait));
+    wait->dest = destination_ref(of->dest);
+    wait->tenant = of->tenant ? mem_strdup(of->tenant) : NULL;
+    wait->subscriber = of->subscriber ? mem_strdup(of->subscriber) : NULL;
+    if (of->user_token) {
+        wait->user_token = mem_zalloc(sizeof(*wait->user_token));
+        secret_set(wait->user_token, of->user_token->p, of->user_token->n);
+    }
+    return wait;
+}
+
+struct mail_token_wait *mail_token_get(struct oauth *oauth, struct connectivity *connectivity,
+                                       const struct mail_token_of *of, struct oauth_handler handler,
+                                       struct error *err)
+{
+    struct buf url;
+    struct oauth_grant grant;
+    int rc = make_grant(of, &url, &grant);
+    buf_wipe(&url);
+    if (rc == ERR) {
         error_set(err, FAIL_CONFIG,
                   "tokenServiceURLType: Common needs a tenant, which becomes a part of the host of "
                   "tokenServiceURL, and there is none; use Dedicated");
+        return NULL;
     }
-    buf_wipe(&url);
+    struct mail_token_wait *wait = wait_new(of);
+    wait->oauth = oauth;
+    wait->connectivity = connectivity;
+    wait->handler = handler;
+    if (of->dest->tokens->on_premise) {
+        ask_way(wait);
+    } else {
+        rc = ask_token(wait, NULL);
+        assert(rc == OK);
+    }
     return wait;
+}
+
+void mail_token_cancel(struct mail_token_wait *wait)
+{
+    if (wait) {
+        wait_free(wait);
+    }
 }
 
 void mail_token_refused(struct oauth *oauth, const struct mail_token_of *of,

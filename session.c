@@ -6,9 +6,10 @@
  *      |          core/pop3_proto           |  a login or a mailbox command
  *      |                                    v
  *      |  login complete                 BACKEND_BUSY: find -> dial -> TLS -> core/pop3_login
- *      |------------> WAIT_LOGIN ---.       |      ^                        |     |
- *      |                            |       |      '-- a cached token is ---'     |
- *      |                            |       |          refused, the first time    |
+ *      |------------> WAIT_LOGIN ---.       |      ^         |              |     |
+ *      |                            |       |      '---------'--------------'     |
+ *      |                            |       |      a cached token is refused,    |
+ *      |                            |       |      the first time                |
  *      |  mailbox command           |       v                                     v
  *      '------------> WAIT_MAILBOX -+--> BACKEND_READY                     BACKEND_FAILED
  *                                   |       |                                     |
@@ -60,6 +61,7 @@ static_assert(ARRAY_LEN(backend_names) == BACKEND_FAILED + 1, "every state has i
 struct attempt {
     struct dest_request *request;
     struct token *token; /* to log in with; NULL: the destination's password */
+    struct token *way;   /* shown to the Connectivity Proxy; NULL: nothing is */
     struct credential shown;
     struct dial *dial;
     struct pop3_login login;
@@ -67,6 +69,7 @@ struct attempt {
     bool login_started;
     bool refused;            /* by the backend's last reply */
     bool renewed;            /* the token is the second one */
+    bool way_renewed;        /* likewise */
     unsigned refused_before; /* how often the first one has been */
     struct error err;
 };
@@ -172,6 +175,7 @@ static void drop_attempt(struct session *s)
     dial_cancel(s->attempt->dial);
     pop3_login_wipe(&s->attempt->login);
     token_unref(s->attempt->token);
+    token_unref(s->attempt->way);
     free(s->attempt);
     s->attempt = NULL;
 }
@@ -250,27 +254,48 @@ static struct dest_user client_user(const struct session *s)
     return (struct dest_user){s->credentials->user, &s->credentials->secret};
 }
 
-/* One more login, on a new connection, with a token that is not from a cache. */
-static void renew(struct session *s, unsigned refused_before)
+/* One more login, on a new connection, with another token than the one that was refused. */
+static void start_again(struct session *s, const struct token *refused)
 {
     struct attempt *a = s->attempt;
     struct dest_user user;
-    session_log(s, LOG_INFO, "the mail server refuses the token: another one is asked for");
-    s->target->pop3->stats.renewals++;
     if (s->credentials) {
         user = client_user(s);
     }
-    dest_refused(s->target->source, &s->target->ref, s->credentials ? &user : NULL, a->token);
+    dest_refused(s->target->source, &s->target->ref, s->credentials ? &user : NULL, refused);
     conn_close(s->backend);
     s->backend = NULL;
     token_unref(a->token);
-    a->token = NULL;
+    token_unref(a->way);
+    a->token = a->way = NULL;
     pop3_login_wipe(&a->login);
     a->login = (struct pop3_login){0};
     a->login_started = false;
-    a->renewed = true;
-    a->refused_before = refused_before;
     find_destination(s);
+}
+
+static void renew(struct session *s, unsigned refused_before)
+{
+    session_log(s, LOG_INFO, "the mail server refuses the token: another one is asked for");
+    s->target->pop3->stats.renewals++;
+    s->attempt->renewed = true;
+    s->attempt->refused_before = refused_before;
+    start_again(s, s->attempt->token);
+}
+
+/* As may_renew, for the one that the Connectivity Proxy has refused. */
+static bool may_renew_way(const struct session *s)
+{
+    const struct attempt *a = s->attempt;
+    return a->way && !a->way_renewed && a->way->received < a->started;
+}
+
+static void renew_way(struct session *s)
+{
+    session_log(s, LOG_INFO,
+                "the Connectivity Proxy refuses the access token: another one is asked for");
+    s->attempt->way_renewed = true;
+    start_again(s, s->attempt->way);
 }
 
 /* The backend has refused the credentials: the next sessions are told so without asking it again,
@@ -501,7 +526,9 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
 {
     struct session *s = arg;
     s->attempt->dial = NULL;
-    if (!conn) {
+    if (!conn && err->fail == FAIL_TOKEN && may_renew_way(s)) {
+        renew_way(s);
+    } else if (!conn) {
         backend_failed(s, err);
     } else {
         s->backend = conn;
@@ -515,15 +542,26 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
     step(s);
 }
 
-static void dial_backend(struct session *s)
+static void dial_backend(struct session *s, const struct dest_route *route)
 {
     struct pop3 *pop3 = s->target->pop3;
+    const struct destination *dest = s->mailbox->dest;
     struct dial_to to = {
-        .host = s->mailbox->dest->host,
-        .port = s->mailbox->dest->port,
+        .host = dest->host,
+        .port = dest->port,
         .allow_local = pop3->config.allow_local,
-        .timeout = s->mailbox->dest->connect_timeout,
+        .timeout = dest->connect_timeout,
     };
+    struct dial_via via = {.location = dest->location_id};
+    assert((route != NULL) == (dest->proxy == PROXY_ON_PREMISE));
+    if (route) {
+        via.host = route->host;
+        via.port = route->port;
+        via.timeout = route->timeout;
+        via.token = route->token ? &route->token->value : NULL;
+        to.via = &via;
+        s->attempt->way = route->token ? token_ref(route->token) : NULL;
+    }
     struct dial_handler handler = {.done = on_dialled, .arg = s};
     s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
 }
@@ -594,7 +632,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
         s->attempt->shown = credential(s);
         note_user(s);
         if (!refuse_at_once(s)) {
-            dial_backend(s);
+            dial_backend(s, answer->route);
         }
     }
     step(s);

@@ -13,6 +13,7 @@
 #include "admin.h"
 #include "admin_socket.h"
 #include "cluster.h"
+#include "connectivity.h"
 #include "control.h"
 #include "core/config.h"
 #include "core/destination.h"
@@ -81,6 +82,7 @@ struct process {
     struct dns *dns;
     struct tls_roots *roots;
     struct oauth *oauth;
+    struct connectivity *connectivity;
     struct dest *dest;
     struct pop3 *pop3;
     struct k8s *k8s;                     /* in a cluster */
@@ -466,7 +468,7 @@ static int open_local(struct process *p, struct error *err)
     if (!p->local) {
         return ERR;
     }
-    local_set_oauth(p->local, p->oauth);
+    local_set_oauth(p->local, p->oauth, p->connectivity);
     local_set_service(p->local, dest_service(p->dest));
     return OK;
 }
@@ -489,7 +491,8 @@ static int start_control(struct process *p, struct error *err)
     }
     find_domain(o, domain, sizeof(domain));
     gethostname(host, sizeof(host) - 1);
-    parts.source = p->local ? local_source(p->local) : dest_service(p->dest);
+    parts.source = connectivity_source(p->connectivity,
+                                       p->local ? local_source(p->local) : dest_service(p->dest));
     struct control_settings settings = {.home = p->home,
                                         .domain = domain,
                                         .instance = host,
@@ -563,7 +566,8 @@ static int start(struct process *p, struct error *err)
         return ERR;
     }
     p->oauth = oauth_new(p->loop, p->dns, p->roots);
-    p->dest = dest_new(p->loop, p->dns, p->oauth, p->roots, o->pop3.allow_local);
+    p->connectivity = connectivity_new(p->loop, p->oauth);
+    p->dest = dest_new(p->loop, p->dns, p->oauth, p->connectivity, p->roots, o->pop3.allow_local);
     p->pop3 = pop3_new(p->loop, p->dns, p->roots, &o->pop3, err);
     if (!p->pop3) {
         return ERR;
@@ -585,6 +589,7 @@ static void stop(struct process *p)
     local_cluster_free(p->local_objects);
     k8s_free(p->k8s);
     dest_free(p->dest);
+    connectivity_free(p->connectivity);
     oauth_free(p->oauth);
     admin_socket_free(p->control_socket);
     admin_free(p->admin);

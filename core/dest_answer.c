@@ -78,10 +78,9 @@ static void take(const struct dest_question *q, const struct properties *props,
 {
     struct destination_problem problem;
     const struct destination *dest = destination_new(props, q->allow_loopback, &problem);
-    if (!dest || destination_served(dest, &problem) != OK) {
+    if (!dest) {
         found->verdict = problem.verdict;
         error_set(&found->err, FAIL_CONFIG, "%s: %s", problem.field, problem.text);
-        destination_unref(dest);
     } else if (wants_token(q, dest->auth) && take_token(q, tokens, props, found) == ERR &&
                q->user_token.n) {
         destination_unref(dest);

@@ -810,19 +810,6 @@ const struct destination *destination_new(const struct properties *props, bool a
     return r.dest;
 }
 
-int destination_served(const struct destination *dest, struct destination_problem *problem)
-{
-    if (dest->proxy != PROXY_ON_PREMISE) {
-        return OK;
-    }
-    *problem = (struct destination_problem){.verdict = VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED};
-    text_fmt(problem->field, sizeof(problem->field), "ProxyType");
-    text_fmt(problem->text, sizeof(problem->text),
-             "OnPremise needs a Connectivity Proxy, which this version does not reach; use "
-             "Internet");
-    return ERR;
-}
-
 /* ---- the snapshot ---- */
 
 const struct destination *destination_ref(const struct destination *dest)

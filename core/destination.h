@@ -149,10 +149,6 @@ const char *verdict_reason(enum verdict verdict, bool with_fragment);
 const struct destination *destination_new(const struct properties *props, bool allow_loopback,
                                           struct destination_problem *problem);
 
-/* Can sessions be served with it? ERR and *problem: this version cannot reach its server. */
-int destination_served(const struct destination *dest,
-                       struct destination_problem *problem) warn_unused;
-
 /* Counts references; the last unref wipes the secrets and frees. unref takes NULL. */
 const struct destination *destination_ref(const struct destination *dest);
 void destination_unref(const struct destination *dest);

@@ -10,6 +10,7 @@
 
 #include "control.h"
 #include "core/config.h"
+#include "connectivity.h"
 #include "core/destination.h"
 #include "core/plan.h"
 #include "core/properties.h"
@@ -48,6 +49,7 @@ static struct world {
     struct loop *loop;
     struct dns *dns;
     struct oauth *oauth;
+    struct connectivity *connectivity;
     struct dest *dest;
     struct pop3 *pop3;
     struct control *control; /* NULL: not started */
@@ -563,7 +565,8 @@ static inline void start_world(bool in_cluster)
     world.loop = loop_new(&err);
     world.dns = dns_new(world.loop, "/nonexistent", "/nonexistent");
     world.oauth = oauth_new(world.loop, world.dns, NULL);
-    world.dest = dest_new(world.loop, world.dns, world.oauth, NULL, true);
+    world.connectivity = connectivity_new(world.loop, world.oauth);
+    world.dest = dest_new(world.loop, world.dns, world.oauth, world.connectivity, NULL, true);
     world.pop3 = pop3_new(world.loop, world.dns, NULL, &config, &err);
     assert_non_null(world.pop3);
 }
@@ -592,6 +595,7 @@ static inline int teardown(void **state)
     }
     destination_unref(world.any);
     dest_free(world.dest);
+    connectivity_free(world.connectivity);
     oauth_free(world.oauth);
     dns_free(world.dns);
     loop_turn(world.loop, false);

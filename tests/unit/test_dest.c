@@ -211,7 +211,7 @@ static int setup(void **state)
     loop = loop_new(NULL);
     dns = dns_new(loop, "/nonexistent", "/nonexistent");
     oauth = oauth_new(loop, dns, NULL);
-    dest = dest_new(loop, dns, oauth, NULL, false);
+    dest = dest_new(loop, dns, oauth, NULL, NULL, false);
     source = dest_service(dest);
     auth = (struct http_peer){.answer = auth_answer};
     service = (struct http_peer){.answer = service_answer};

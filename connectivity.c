@@ -1,0 +1,297 @@
+/* The way to on-premise systems.
+ *
+ *     connectivity_get --> key? -- yes --> oauth_get --> route with the token
+ *                            '---- no ----------------> route
+ *
+ *     source: find --> below --> on-premise, and to log in? -- yes --> connectivity_get --> answer
+ *                                            '-- no --> answer
+ */
+#include "connectivity.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "core/service_key.h"
+#include "core/token.h"
+#include "lib/buf.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "oauth.h"
+#include "service_grant.h"
+
+struct connectivity {
+    struct loop *loop;
+    struct oauth *oauth;
+    char *host;
+    uint16_t port;
+    int64_t timeout;
+    const struct service_key *key;
+    enum verdict verdict;
+    char *problem;
+    struct dest_source source, *below;
+};
+
+struct connectivity_wait {
+    struct connectivity *connectivity;
+    struct connectivity_handler handler;
+    struct oauth_wait *token;
+    struct task task; /* instead: nobody needs to be asked */
+    enum verdict verdict;
+    struct error err; /* unless that is VERDICT_OK */
+};
+
+/* ---- how it is ---- */
+
+static void forget_settings(struct connectivity *c)
+{
+    free(c->host);
+    service_key_unref(c->key);
+    free(c->problem);
+}
+
+void connectivity_set(struct connectivity *c, const struct connectivity_settings *settings)
+{
+    const struct service_key *key = settings->key ? service_key_ref(settings->key) : NULL;
+    char *host = settings->host ? mem_strdup(settings->host) : NULL;
+    char *problem = settings->problem ? mem_strdup(settings->problem) : NULL;
+    assert(settings->verdict == VERDICT_OK ? host != NULL : problem != NULL);
+    forget_settings(c);
+    c->host = host;
+    c->port = settings->port;
+    c->timeout = settings->timeout;
+    c->key = key;
+    c->verdict = settings->verdict;
+    c->problem = problem;
+}
+
+int connectivity_check(const struct connectivity *c, enum verdict *verdict, struct error *err)
+{
+    *verdict = c->verdict;
+    return c->verdict == VERDICT_OK ? OK : error_set(err, FAIL_CONFIG, "%s", c->problem);
+}
+
+struct connectivity *connectivity_new(struct loop *loop, struct oauth *oauth)
+{
+    struct connectivity *c = mem_zalloc(sizeof(*c));
+    const struct connectivity_settings none = {
+        .verdict = VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+        .problem =
+            "ProxyType OnPremise needs a Connectivity Proxy: name its Service in "
+            "config.integration.connectivityProxy.serviceName of the TransparentProxy object",
+    };
+    c->loop = loop;
+    c->oauth = oauth;
+    connectivity_set(c, &none);
+    return c;
+}
+
+void connectivity_free(struct connectivity *c)
+{
+    if (c) {
+        forget_settings(c);
+        free(c);
+    }
+}
+
+/* ---- the way ---- */
+
+static void wait_free(struct connectivity_wait *wait)
+{
+    oauth_cancel(wait->token);
+    task_cancel(&wait->task);
+    free(wait);
+}
+
+/* The settings may have changed meanwhile: those of now count. */
+static void end(struct connectivity_wait *wait, struct token *token)
+{
+    const struct connectivity *c = wait->connectivity;
+    struct connectivity_handler handler = wait->handler;
+    struct error err = wait->err;
+    enum verdict verdict = wait->verdict;
+    if (verdict == VERDICT_OK && connectivity_check(c, &verdict, &err) == OK) {
+        struct dest_route route = {
+            .host = c->host, .port = c->port, .timeout = c->timeout, .token = token};
+        wait_free(wait);
+        handler.done(&route, VERDICT_OK, NULL, handler.arg);
+    } else {
+        wait_free(wait);
+        handler.done(NULL, verdict, &err, handler.arg);
+    }
+}
+
+static void on_token(struct token *token, const struct error *err, void *arg)
+{
+    struct connectivity_wait *wait = arg;
+    wait->token = NULL;
+    if (!token) {
+        wait->verdict = fail_may_pass(err->fail) ? VERDICT_UNREADABLE
+                                                 : VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED;
+        error_set(&wait->err, err->fail, "no access token for the Connectivity Proxy: %s",
+                  err->text);
+    }
+    end(wait, token);
+}
+
+static void on_soon(struct task *t)
+{
+    end(container_of(t, struct connectivity_wait, task), NULL);
+}
+
+struct connectivity_wait *connectivity_get(struct connectivity *c, const char *tenant,
+                                           struct connectivity_handler handler)
+{
+    struct connectivity_wait *wait = mem_zalloc(sizeof(*wait));
+    struct oauth_grant grant;
+    struct buf url;
+    wait->connectivity = c;
+    wait->handler = handler;
+    task_init(&wait->task);
+    buf_init(&url, 0);
+    if (connectivity_check(c, &wait->verdict, &wait->err) == OK && c->key) {
+        if (service_grant(c->key, tenant, &url, &grant, &wait->err) == OK) {
+            wait->token = oauth_get(c->oauth, &grant, (struct oauth_handler){on_token, wait});
+        } else {
+            wait->verdict = VERDICT_CONFIGURATION_FAILED;
+        }
+    }
+    if (!wait->token) {
+        loop_soon(c->loop, &wait->task, on_soon);
+    }
+    buf_free(&url);
+    return wait;
+}
+
+void connectivity_cancel(struct connectivity_wait *wait)
+{
+    if (wait) {
+        wait_free(wait);
+    }
+}
+
+void connectivity_refused(struct connectivity *c, const char *tenant, const struct token *token)
+{
+    struct oauth_grant grant;
+    struct buf url;
+    struct error ignored;
+    if (c->key) {
+        if (service_grant(c->key, tenant, &url, &grant, &ignored) == OK) {
+            oauth_refused(c->oauth, &grant, token);
+        }
+        buf_free(&url);
+    }
+}
+
+/* ---- as a source of destinations ---- */
+
+struct dest_request {
+    struct connectivity *connectivity;
+    struct dest_handler handler;
+    enum dest_purpose purpose;
+    char *tenant;
+    struct dest_request *below;
+    struct connectivity_wait *way;
+
+    /* What was answered below, while the way is asked for. */
+    const struct destination *dest;
+    struct token *token;
+};
+
+static void request_free(struct dest_request *request)
+{
+    struct connectivity *c = request->connectivity;
+    dest_cancel(c->below, request->below);
+    connectivity_cancel(request->way);
+    destination_unref(request->dest);
+    token_unref(request->token);
+    free(request->tenant);
+    free(request);
+}
+
+static void tell(struct dest_request *request, const struct dest_answer *answer)
+{
+    struct dest_handler handler = request->handler;
+    const struct destination *dest = request->dest;
+    struct token *token = request->token;
+    request->dest = NULL; /* both may be the answer's */
+    request->token = NULL;
+    request_free(request);
+    handler.done(answer, handler.arg);
+    destination_unref(dest);
+    token_unref(token);
+}
+
+static void on_route(const struct dest_route *route, enum verdict verdict, const struct error *err,
+                     void *arg)
+{
+    struct dest_request *request = arg;
+    struct dest_answer answer = {.verdict = verdict};
+    request->way = NULL;
+    if (route) {
+        answer.dest = request->dest;
+        answer.token = request->token;
+        answer.route = route;
+    } else {
+        answer.err = *err;
+    }
+    tell(request, &answer);
+}
+
+static void on_below(const struct dest_answer *found, void *arg)
+{
+    struct dest_request *request = arg;
+    struct connectivity *c = request->connectivity;
+    struct dest_answer refusal = {0};
+    request->below = NULL;
+    if (!found->dest || found->dest->proxy != PROXY_ON_PREMISE) {
+        tell(request, found);
+    } else if (connectivity_check(c, &refusal.verdict, &refusal.err) == ERR) {
+        tell(request, &refusal);
+    } else if (request->purpose == DEST_TO_CHECK) {
+        tell(request, found);
+    } else {
+        request->dest = destination_ref(found->dest);
+        request->token = found->token ? token_ref(found->token) : NULL;
+        request->way =
+            connectivity_get(c, request->tenant, (struct connectivity_handler){on_route, request});
+    }
+}
+
+static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
+                                 enum dest_purpose purpose, const struct dest_user *user,
+                                 struct dest_handler handler)
+{
+    struct dest_request *request = mem_zalloc(sizeof(*request));
+    request->connectivity = container_of(source, struct connectivity, source);
+    request->handler = handler;
+    request->purpose = purpose;
+    request->tenant = ref->tenant ? mem_strdup(ref->tenant) : NULL;
+    request->below = dest_find(request->connectivity->below, ref, purpose, user,
+                               (struct dest_handler){on_below, request});
+    return request;
+}
+
+static void cancel(struct dest_source *source, struct dest_request *request)
+{
+    (void)source;
+    if (request) {
+        request_free(request);
+    }
+}
+
+/* Whose token it is, that of the way or that for the mail server, both find out. */
+static void refused(struct dest_source *source, const struct dest_ref *ref,
+                    const struct dest_user *user, const struct token *token)
+{
+    struct connectivity *c = container_of(source, struct connectivity, source);
+    connectivity_refused(c, ref->tenant, token);
+    dest_refused(c->below, ref, user, token);
+}
+
+struct dest_source *connectivity_source(struct connectivity *c, struct dest_source *below)
+{
+    assert(!c->below);
+    c->below = below;
+    c->source = (struct dest_source){.find = find, .refused = refused, .cancel = cancel};
+    return &c->source;
+}
