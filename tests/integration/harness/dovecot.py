@@ -7,6 +7,7 @@ import itertools
 import os
 import poplib
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -154,6 +155,26 @@ class Dovecot:
     def log(self) -> str:
         path = self._base / "dovecot.log"
         return path.read_text(errors="replace") if path.exists() else "(no log)"
+
+    def logins(self, user: str, count: int) -> list[tuple[str, bool]]:
+        """Waits for so many of them: each one's mechanism, and whether there was TLS."""
+        line = re.compile(rf"Login: user=<{user}>, method=(\S+),.* (TLS|secured),")
+
+        def found():
+            logins = line.findall(self.log())
+            return logins if len(logins) >= count else None
+
+        return [(mechanism, how == "TLS") for mechanism, how in until(found, f"logins of {user}")]
+
+    def refusals(self, user: str) -> int:
+        """How often the user was refused until now: one of our own marks the end."""
+        mark = f"nobody{next(self._numbers)}"
+        with contextlib.closing(poplib.POP3(self.host, self.pop3)) as client:
+            client.user(mark)
+            with contextlib.suppress(poplib.error_proto):
+                client.pass_("wrong")
+        until(lambda: f"({mark}," in self.log(), "our own refusal")
+        return len(re.findall(rf" auth: Info: \w+\({user},", self.log()))
 
     def mailbox(self, messages: list[bytes] = ()) -> Mailbox:
         """A new user whose mailbox holds these messages (bytes with CRLF line ends)."""

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from harness.clients import RawClient
+from harness.connectivity_proxy import ConnectivityProxy
 from harness.destination_service import DestinationService, key_secret
 from harness.kube import ApiError, Kube
 from harness.samples import HOME
@@ -17,6 +18,12 @@ CRS = "/apis/destination.connectivity.api.sap/v1"
 PROXIES = f"/apis/operator.kyma-project.io/v1alpha1/namespaces/{HOME}/transparentproxies"
 
 INSTANCE = "dest-service-instance"
+
+# Of the Connectivity Proxy: where it is, its Service there, and its host names for the program.
+CONNECTIVITY = ("cp-ns", "connectivity-proxy")
+CONNECTIVITY_HOSTS = [
+    f"connectivity-proxy.cp-ns{domain}" for domain in ("", ".svc", ".svc.cluster.local")
+]
 
 # As in production: outside of the ports that the system gives to connections. For tests in which a
 # port is free for a while.
@@ -83,12 +90,29 @@ class Installation:
         kube.kubectl("apply", "-k", str(MANIFESTS if home == HOME else self._kustomization()))
         until(self._served, "the custom resources to be served")
 
-    def configure(self, key: str | None = "key", **config: object) -> None:
-        """One instance, and its service key. key: as in transparent_proxy."""
-        self.kube.apply(
-            key_secret(INSTANCE, self.home, self.key, key),
-            transparent_proxy(INSTANCE, home=self.home, key=key, **config),
-        )
+    def configure(
+        self,
+        key: str | None = "key",
+        connectivity: ConnectivityProxy | None = None,
+        **config: object,
+    ) -> None:
+        """One instance, and its service key. key: as in transparent_proxy. connectivity: the way to
+        on-premise systems; it gets a service key of its own."""
+        proxy = transparent_proxy(INSTANCE, home=self.home, key=key, **config)
+        objects = [key_secret(INSTANCE, self.home, self.key, key), proxy]
+        if connectivity:
+            namespace, service = CONNECTIVITY
+            proxy["spec"]["config"]["integration"]["connectivityProxy"] = {
+                "serviceName": f"{service}.{namespace}",
+                "tcpPort": connectivity.port,
+                "serviceCredentials": {"secretName": service, "secretKey": "key"},
+            }
+            objects += [
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+                connectivity.config_map(namespace),
+                key_secret(service, self.home, connectivity.service_key(by_name=True), "key"),
+            ]
+        self.kube.apply(*objects)
 
     def mode(self, directory: Path, url: str = "") -> dict[str, str]:
         """Flags for the program. url: of something between it and the API server."""
