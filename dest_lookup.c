@@ -145,28 +145,39 @@ static void failed(struct dest_lookup *l, const struct error *err, int64_t retry
     handler.done(&end, handler.arg);
 }
 
+static void refused(struct dest_lookup *l, enum verdict verdict, const char *words)
+{
+    answered(l, dest_refusal(verdict, words), DEST_SERVICE_UNKNOWN);
+}
+
 /* The service, or the authorization server before it, could not be asked. */
 static void not_asked(struct dest_lookup *l, const struct error *err)
 {
     struct error why;
-    if (err->fail == FAIL_AUTH && l->ref.tenant) {
-        /* Others may be welcome with the same key. */
-        error_set(&why, FAIL_CONFIG, "Destination service instance \"%.100s\": %s", l->instance,
-                  err->text);
-        answered(l, dest_refusal(VERDICT_CONFIGURATION_FAILED, why.text), DEST_SERVICE_UNKNOWN);
-        return;
-    }
     if (err->fail == FAIL_AUTH || err->fail == FAIL_CONFIG) {
         error_set(&why, FAIL_CONFIG,
                   "the service key of Destination service instance \"%.100s\" does not work: %s",
                   l->instance, err->text);
-        answered(l, dest_refusal(VERDICT_INSTANCE_NOT_CONFIGURED, why.text), DEST_SERVICE_UNKNOWN);
+        refused(l, VERDICT_INSTANCE_NOT_CONFIGURED, why.text);
         return;
     }
     /* Who cannot prove to be the service has not said anything about a destination. */
     error_set(&why, err->fail == FAIL_CERT ? FAIL_TLS : err->fail,
               "Destination service instance \"%.100s\": %s", l->instance, err->text);
     failed(l, &why, 0, DEST_SERVICE_FAILS);
+}
+
+/* The authorization server refuses a tenant. Others may be welcome with the same key. */
+static void tenant_refused(struct dest_lookup *l, const struct error *err)
+{
+    struct error why;
+    const char *what = err->fail == FAIL_CONFIG
+                           ? "could not be determined as valid tenant for"
+                           : "is not subscribed to respective provider application using";
+    error_set(&why, FAIL_CONFIG,
+              "Tenant subdomain \"%s\" %s Destination service instance with name \"%.60s\": %s",
+              l->ref.tenant, what, l->instance, err->text);
+    refused(l, VERDICT_CONFIGURATION_FAILED, why.text);
 }
 
 static void note_result(struct dest_lookup *l, enum fail result)
@@ -445,6 +456,8 @@ static void on_token(struct token *token, const struct error *err, void *arg)
     if (token) {
         l->token = token_ref(token);
         ask_service(l);
+    } else if (l->ref.tenant && (err->fail == FAIL_CONFIG || err->fail == FAIL_AUTH)) {
+        tenant_refused(l, err);
     } else {
         not_asked(l, err);
     }

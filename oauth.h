@@ -68,10 +68,10 @@ struct oauth_grant {
 
 /* Called exactly once, never from inside oauth_get; the wait is gone by then. Either a token (take
  * a reference to keep it), or NULL and *err: FAIL_AUTH: the server refuses the client (401, 403, or
- * 400 with "invalid_client" and the like) or its refresh token or code, or knows no such tenant
- * (404); FAIL_CONFIG: the URL is none, or certificate or key are; FAIL_TOKEN: there is no token in
- * its answer, or the proxy of `via` refuses its own; FAIL_CERT; else what may pass. The text names the server and
- * carries its error_description, sanitised. */
+ * 400 with "invalid_client" and the like) or its refresh token or code; FAIL_CONFIG: nobody is at
+ * this URL, or no such tenant (404), or it is none, or certificate or key are; FAIL_TOKEN: there is
+ * no token in its answer, or the proxy of `via` refuses its own; FAIL_CERT; else what may pass. The
+ * text names the server and carries its error_description, sanitised. */
 struct oauth_handler {
     void (*done)(struct token *token, const struct error *err, void *arg);
     void *arg;

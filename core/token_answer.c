@@ -143,7 +143,7 @@ static int refusal(int status, struct json_value root, const struct str *known, 
         fail = FAIL_AUTH;
         what = "refuses the client";
     } else if (status == 404) {
-        fail = FAIL_AUTH;
+        fail = FAIL_CONFIG;
         what = "knows no such tenant";
     } else if (status == 408 || status == 429 || status >= 500) {
         fail = FAIL_REMOTE;

@@ -391,7 +391,7 @@ static void refusals_are_remembered(void **state)
 
     grant.client_id = "nobody";
     refuse(404, "", "<html>");
-    expect_failure(FAIL_AUTH, "authorization server 127.0.0.1 knows no such tenant (404)");
+    expect_failure(FAIL_CONFIG, "authorization server 127.0.0.1 knows no such tenant (404)");
 }
 
 static void trouble_backs_off(void **state)
