@@ -100,7 +100,8 @@ static void on_secret(struct json_value object, void *arg)
 {
     struct instance *in = arg;
     struct error err;
-    const struct service_key *key = service_key_from_secret(object, in->secret.key, &err);
+    const struct service_key *key =
+        service_key_from_secret(object, in->secret.key, SERVICE_KEY_DESTINATION, &err);
     in->seen = true;
     if (!key) {
         if (set_problem(in, "Secret \"%s\" in namespace \"%s\": %s", in->secret.name,

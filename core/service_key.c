@@ -1,84 +1,47 @@
 /* From a Secret to a service key. Every value is a secret until it is known to be none, and none
- * gets into a message. */
+ * gets into a message.
+ *
+ *   kind             says who asks                asks at
+ *   client secret    clientsecret                 url, or token_service_url   /oauth/token
+ *   X.509            certificate, key             certurl                     /oauth/token
+ *   IAS              certificate, key             url                         /oauth2/token */
 #include "core/service_key.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/http_proto.h"
+#include "core/secret_entry.h"
 #include "lib/text.h"
 
-/* Bounds, octets: of an entry of the Secret, of a field that is used. */
-enum { ENTRY_MAX = 64 * 1024, FIELD_MAX = 4096 };
+/* Bounds, octets: of an entry of the Secret, of a field that is used, of one in PEM. */
+enum { ENTRY_MAX = 64 * 1024, FIELD_MAX = 4096, PEM_MAX = 32 * 1024 };
 
-static const char token_path[] = "/oauth/token";
+enum kind { KIND_SECRET, KIND_X509, KIND_IAS };
 
 /* The work of one service_key_from_secret. */
 struct reader {
     struct json_value secret;
     const char *json_key;    /* NULL: one entry a field */
     struct json_value whole; /* what its entry says */
+    enum service_key_use use;
     struct error *err;
 };
 
 /* ---- entries and fields ---- */
 
-static int refuse_entry(const struct reader *r, const char *name, const char *wrong)
-{
-    char shown[80];
-    return error_set(r->err, FAIL_CONFIG, "the entry \"%s\" %s",
-                     text_printable(shown, sizeof(shown), str_of(name)), wrong);
-}
-
 static int refuse_field(const struct reader *r, const char *name, const char *wrong)
 {
     char shown[80];
     if (!r->json_key) {
-        return refuse_entry(r, name, wrong);
+        return secret_entry_refuse(r->err, name, wrong);
     }
     return error_set(r->err, FAIL_CONFIG, "the field \"%s\" in the entry \"%s\" %s", name,
                      text_printable(shown, sizeof(shown), str_of(r->json_key)), wrong);
 }
 
-/* Base64, in place. */
-static int decode(struct secret *value)
-{
-    size_t n;
-    if (text_unbase64(value->p, value->n, (struct str){value->p, value->n}, &n) < 0) {
-        return ERR;
-    }
-    mem_wipe(value->p + n, value->n - n);
-    value->n = n;
-    return OK;
-}
-
-static struct json_value find_entry(const struct reader *r, const char *name, bool *coded)
-{
-    struct json_value plain = json_get(json_get(r->secret, "stringData"), name);
-    *coded = !json_given(plain);
-    return *coded ? json_get(json_get(r->secret, "data"), name) : plain;
-}
-
-/* What the Secret holds under `name`; empty when it holds nothing. */
-static int read_entry(const struct reader *r, const char *name, struct secret *value)
-{
-    bool coded;
-    struct json_value v = find_entry(r, name, &coded);
-    if (!json_given(v)) {
-        return OK;
-    }
-    if (json_type(v) != JSON_STRING) {
-        return refuse_entry(r, name, "is no string");
-    }
-    value->p = json_strdup(v, &value->n);
-    if (coded && decode(value) < 0) {
-        return refuse_entry(r, name, "is no base64");
-    }
-    return value->n > ENTRY_MAX ? refuse_entry(r, name, "is longer than 65536 octets") : OK;
-}
-
-/* A field of the key, one line of text; empty when there is none. */
-static int read_field(const struct reader *r, const char *name, struct secret *value)
+/* What a field holds, without line breaks at its end; empty when there is none. */
+static int read_value(const struct reader *r, const char *name, struct secret *value)
 {
     if (r->json_key) {
         struct json_value v = json_get(r->whole, name);
@@ -86,11 +49,20 @@ static int read_field(const struct reader *r, const char *name, struct secret *v
             return refuse_field(r, name, "is no string");
         }
         value->p = json_strdup(v, &value->n);
-    } else if (read_entry(r, name, value) < 0) {
+    } else if (secret_entry_read(r->secret, name, ENTRY_MAX, value, r->err) < 0) {
         return ERR;
     }
     while (value->n > 0 && (value->p[value->n - 1] == '\n' || value->p[value->n - 1] == '\r')) {
         value->p[--value->n] = '\0';
+    }
+    return OK;
+}
+
+/* A field that is one line of text. */
+static int read_field(const struct reader *r, const char *name, struct secret *value)
+{
+    if (read_value(r, name, value) < 0) {
+        return ERR;
     }
     if (text_has_control((struct str){value->p, value->n})) {
         return refuse_field(r, name, "contains a control character; it must be one line of text");
@@ -98,7 +70,7 @@ static int read_field(const struct reader *r, const char *name, struct secret *v
     return value->n > FIELD_MAX ? refuse_field(r, name, "is longer than 4096 octets") : OK;
 }
 
-/* The same for a field that is no secret. */
+/* The same for one that is no secret. */
 static int read_text(const struct reader *r, const char *name, char **text)
 {
     struct secret value = {0};
@@ -112,11 +84,8 @@ static int read_text(const struct reader *r, const char *name, char **text)
 
 static bool has_field(const struct reader *r, const char *name)
 {
-    bool coded;
-    return json_given(r->json_key ? json_get(r->whole, name) : find_entry(r, name, &coded));
+    return r->json_key ? json_given(json_get(r->whole, name)) : secret_entry_given(r->secret, name);
 }
-
-/* ---- the key ---- */
 
 static int missing(const struct reader *r, const char *name)
 {
@@ -126,13 +95,58 @@ static int missing(const struct reader *r, const char *name)
                                       "JSON needs the name of its entry as secretKey");
 }
 
-static int refuse_kind(const struct reader *r, const char *kind)
+/* ---- PEM ---- */
+
+/* What is kept in PEM, and how it begins. */
+struct pem_kind {
+    const char *label, *no_pem;
+};
+
+static const struct pem_kind pem_certificate = {
+    "CERTIFICATE-----", "is no PEM: it must have the lines \"-----BEGIN CERTIFICATE-----\" and "
+                        "\"-----END CERTIFICATE-----\""};
+static const struct pem_kind pem_private_key = {
+    "PRIVATE KEY-----", "is no PEM: it must have the lines \"-----BEGIN PRIVATE KEY-----\" and "
+                        "\"-----END PRIVATE KEY-----\", perhaps with RSA or EC in them"};
+
+/* What is wrong with the shape of a text (RFC 7468); NULL: nothing. Whether it can be used is for
+ * TLS to say. */
+static const char *pem_fault(const struct secret *text, const struct pem_kind *kind)
 {
-    return error_set(r->err, FAIL_CONFIG,
-                     "the service key is %s; create one with a client secret (credential-type "
-                     "binding-secret)",
-                     kind);
+    const char *begin = strstr(text->p, "-----BEGIN ");
+    const char *label = begin ? strstr(begin, kind->label) : NULL;
+    const char *end = label ? strstr(label, "-----END ") : NULL;
+    if (text->n > PEM_MAX) {
+        return "is longer than 32768 octets";
+    }
+    for (size_t i = 0; i < text->n; i++) {
+        char c = text->p[i];
+        if (c != '\n' && c != '\r' && text_has_control((struct str){&c, 1})) {
+            return "is no PEM: it contains a control character";
+        }
+    }
+    if (!end) {
+        return kind->no_pem;
+    }
+    if (!memchr(label, '\n', (size_t)(end - label))) {
+        return "is no PEM: its lines have become one; copy it with its line breaks";
+    }
+    bool encrypted = kind == &pem_private_key && strstr(begin, "ENCRYPTED");
+    return encrypted ? "is encrypted; it can only be used without a passphrase" : NULL;
 }
+
+/* A field in PEM; empty when there is none. */
+static int read_pem(const struct reader *r, const char *name, const struct pem_kind *kind,
+                    struct secret *value)
+{
+    if (read_value(r, name, value) < 0) {
+        return ERR;
+    }
+    const char *fault = value->n ? pem_fault(value, kind) : NULL;
+    return fault ? refuse_field(r, name, fault) : OK;
+}
+
+/* ---- the key ---- */
 
 static bool ends_with(struct str s, const char *suffix)
 {
@@ -147,23 +161,25 @@ static bool is_ias(struct str host)
            ends_with(host, ".accounts400.ondemand.com") || ends_with(host, ".accounts.cloud.sap");
 }
 
-static int check_kind(const struct reader *r)
+static int read_kind(const struct reader *r, enum kind *kind)
 {
     char *type = NULL, *url = NULL;
     struct http_url parsed;
     const char *wrong;
     int result = OK;
+    *kind = KIND_SECRET;
     if (read_text(r, "credential-type", &type) < 0 || read_text(r, "url", &url) < 0) {
         result = ERR;
     } else if (text_ieq(type, "x509_attested")) {
-        result = refuse_kind(r, "of credential-type x509_attested, which is not supported");
+        result = error_set(r->err, FAIL_CONFIG,
+                           "the service key is of credential-type x509_attested, which is not "
+                           "supported; create one of binding-secret or x509");
     } else if (http_parse_url(str_of(url), &parsed, &wrong) == OK && is_ias(parsed.host)) {
-        result = refuse_kind(r, "one of Cloud Identity Services (IAS), of whatever credential-type,"
-                                " which is not supported yet");
+        *kind = KIND_IAS;
     } else if (str_istarts(str_of(type), "x509") ||
                (!has_field(r, "clientsecret") &&
                 (has_field(r, "certurl") || has_field(r, "certificate")))) {
-        result = refuse_kind(r, "of credential-type x509, which is not supported yet");
+        *kind = KIND_X509;
     }
     free(type);
     free(url);
@@ -201,48 +217,90 @@ static int read_url(const struct reader *r, const char *name, const char *path, 
     return result;
 }
 
+static int read_certificate(const struct reader *r, struct service_key *key)
+{
+    struct secret chain = {0};
+    int result = read_pem(r, "certificate", &pem_certificate, &chain);
+    if (result >= 0) {
+        result = chain.n ? OK : missing(r, "certificate");
+        key->certificate = mem_strndup(chain.n ? chain.p : "", chain.n);
+    }
+    secret_clear(&chain);
+    return result < 0 ? ERR : read_pem(r, "key", &pem_private_key, &key->private_key);
+}
+
+static int read_client_secret(const struct reader *r, struct service_key *key)
+{
+    if (read_field(r, "clientsecret", &key->client_secret) < 0) {
+        return ERR;
+    }
+    return key->client_secret.n ? OK : missing(r, "clientsecret");
+}
+
+static int read_token_url(const struct reader *r, enum kind kind, struct service_key *key)
+{
+    switch (kind) {
+    case KIND_IAS:
+        return read_url(r, "url", "/oauth2/token", &key->token_url);
+    case KIND_X509:
+        return read_url(r, "certurl", "/oauth/token", &key->token_url);
+    case KIND_SECRET:
+        break;
+    }
+    bool own = r->use == SERVICE_KEY_CONNECTIVITY && has_field(r, "token_service_url");
+    return read_url(r, own ? "token_service_url" : "url", "/oauth/token", &key->token_url);
+}
+
 static int read_key(const struct reader *r, struct service_key *key)
 {
-    if (check_kind(r) < 0 || read_text(r, "clientid", &key->client_id) < 0 ||
-        read_field(r, "clientsecret", &key->client_secret) < 0 ||
+    enum kind kind;
+    if (read_kind(r, &kind) < 0 || read_text(r, "clientid", &key->client_id) < 0 ||
         read_text(r, "identityzone", &key->identity_zone) < 0) {
         return ERR;
     }
     if (!key->client_id[0]) {
         return missing(r, "clientid");
     }
-    if (key->client_secret.n == 0) {
-        return missing(r, "clientsecret");
+    key->ias = kind == KIND_IAS;
+    if ((kind == KIND_SECRET ? read_client_secret(r, key) : read_certificate(r, key)) < 0 ||
+        read_token_url(r, kind, key) < 0) {
+        return ERR;
     }
-    return read_url(r, "url", token_path, &key->token_url) < 0 ? ERR
-                                                               : read_url(r, "uri", "", &key->uri);
+    if (r->use == SERVICE_KEY_DESTINATION) {
+        return read_url(r, "uri", "", &key->uri);
+    }
+    key->uri = mem_strdup("");
+    return OK;
 }
 
 /* The document that is the whole key. */
 static int read_whole(struct reader *r, struct secret *text, struct json **doc)
 {
-    if (read_entry(r, r->json_key, text) < 0) {
+    if (secret_entry_read(r->secret, r->json_key, ENTRY_MAX, text, r->err) < 0) {
         return ERR;
     }
     if (text->n == 0) {
-        return refuse_entry(r, r->json_key,
-                            "is missing; secretKey must be the entry that holds the service key "
-                            "as JSON, or be left out if there is one entry a field");
+        return secret_entry_refuse(
+            r->err, r->json_key,
+            "is missing; secretKey must be the entry that holds the service key "
+            "as JSON, or be left out if there is one entry a field");
     }
     /* What the parser has to say may quote a character. */
     *doc = json_parse((struct str){text->p, text->n}, NULL);
     r->whole = json_root(*doc);
     return json_type(r->whole) == JSON_OBJECT
                ? OK
-               : refuse_entry(r, r->json_key,
-                              "is no JSON object; it must be the whole service key");
+               : secret_entry_refuse(r->err, r->json_key,
+                                     "is no JSON object; it must be the whole service key");
 }
 
 const struct service_key *service_key_from_secret(struct json_value secret, const char *json_key,
-                                                  struct error *err)
+                                                  enum service_key_use use, struct error *err)
 {
-    struct reader r = {
-        .secret = secret, .json_key = json_key && json_key[0] ? json_key : NULL, .err = err};
+    struct reader r = {.secret = secret,
+                       .json_key = json_key && json_key[0] ? json_key : NULL,
+                       .use = use,
+                       .err = err};
     struct service_key *key = mem_zalloc(sizeof(*key));
     struct secret text = {0};
     struct json *doc = NULL;
@@ -254,6 +312,36 @@ const struct service_key *service_key_from_secret(struct json_value secret, cons
     json_free(doc);
     secret_clear(&text);
     return key;
+}
+
+bool service_key_complete(const struct service_key *key)
+{
+    return !key->certificate || key->private_key.n > 0;
+}
+
+const struct service_key *service_key_with_private_key(const struct service_key *key,
+                                                       struct json_value secret, const char *entry,
+                                                       struct error *err)
+{
+    struct reader r = {.secret = secret, .err = err};
+    struct secret pem = {0};
+    if (read_pem(&r, entry, &pem_private_key, &pem) < 0 ||
+        (!pem.n && secret_entry_refuse(err, entry,
+                                       "is missing; it must hold the private key, as PEM, or "
+                                       "secretInternalKey name another one") < 0)) {
+        secret_clear(&pem);
+        return NULL;
+    }
+    struct service_key *whole = mem_zalloc(sizeof(*whole));
+    *whole = (struct service_key){.refs = 1,
+                                  .client_id = mem_strdup(key->client_id),
+                                  .certificate = mem_strdup(key->certificate),
+                                  .private_key = pem,
+                                  .ias = key->ias,
+                                  .token_url = mem_strdup(key->token_url),
+                                  .uri = mem_strdup(key->uri),
+                                  .identity_zone = mem_strdup(key->identity_zone)};
+    return whole;
 }
 
 /* ---- the snapshot ---- */
@@ -272,16 +360,24 @@ void service_key_unref(const struct service_key *key)
     }
     free(k->client_id);
     secret_clear(&k->client_secret);
+    free(k->certificate);
+    secret_clear(&k->private_key);
     free(k->token_url);
     free(k->uri);
     free(k->identity_zone);
     free(k);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
 bool service_key_equal(const struct service_key *a, const struct service_key *b)
 {
-    return strcmp(a->client_id, b->client_id) == 0 && strcmp(a->token_url, b->token_url) == 0 &&
-           strcmp(a->uri, b->uri) == 0 && strcmp(a->identity_zone, b->identity_zone) == 0 &&
-           a->client_secret.n == b->client_secret.n &&
-           mem_compare_secret(a->client_secret.p, b->client_secret.p, a->client_secret.n) == 0;
+    return same_text(a->client_id, b->client_id) && same_text(a->token_url, b->token_url) &&
+           same_text(a->uri, b->uri) && same_text(a->identity_zone, b->identity_zone) &&
+           same_text(a->certificate, b->certificate) && a->ias == b->ias &&
+           secret_equal(&a->client_secret, &b->client_secret) &&
+           secret_equal(&a->private_key, &b->private_key);
 }

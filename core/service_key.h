@@ -17,13 +17,14 @@ enum service_key_use {
     SERVICE_KEY_CONNECTIVITY, /* the Connectivity Proxy: `token_service_url`, or `url` */
 };
 
-/* An immutable snapshot, shared by reference count. No text in it contains CR, LF or NUL. */
+/* An immutable snapshot, shared by reference count. No text in it contains NUL; certificate and
+ * private key may have CR and LF, no other does. */
 struct service_key {
     unsigned refs;
     char *client_id;
     struct secret client_secret; /* empty with a certificate */
     char *certificate;           /* X.509: the chain, PEM; NULL: there is none */
-    struct secret private_key;   /* its key, PEM */
+    struct secret private_key;   /* its key, PEM; empty: see service_key_complete */
     bool ias;            /* of Cloud Identity Services: the service wants mutual TLS, too, and has
                             no v2 */
     char *token_url;     /* of the token endpoint, complete: "https://.../oauth/token" */
@@ -31,16 +32,23 @@ struct service_key {
     char *identity_zone; /* the provider's subdomain; "" when the key does not say */
 };
 
-/* Of a Secret as the Kubernetes API has it (`data` in base64; `stringData`, as files have it,
- * wins). json_key: the entry that holds the whole key as JSON; NULL or "": one entry a field. Line
- * breaks at the end of a value are dropped. NULL and *err (FAIL_CONFIG) as a clause that names the
- * entry or the field and what it should be ("the entry \"clientid\" is missing; ..."), never its
- * value; the Secret itself is for the caller to name. What is not supported yet (X.509, IAS) is
- * said by name. */
+/* Of a Secret. json_key: the entry that holds the whole key as JSON; NULL or "": one entry a field.
+ * Line breaks at the end of a value are dropped. NULL and *err (FAIL_CONFIG) as a clause that names
+ * the entry or the field and what it should be ("the entry \"clientid\" is missing; ..."), never
+ * its value; the Secret itself is for the caller to name. */
 const struct service_key *service_key_from_secret(struct json_value secret, const char *json_key,
-                                                  struct error *err);
+                                                  enum service_key_use use, struct error *err);
 
-/* Counts references; the last unref wipes the secret. unref takes NULL. */
+/* Has it all that a client needs? Else it has a certificate whose key is kept apart. */
+bool service_key_complete(const struct service_key *key);
+
+/* A new one, complete: `key` with the private key (PEM) out of an entry of another Secret. NULL and
+ * *err as above. */
+const struct service_key *service_key_with_private_key(const struct service_key *key,
+                                                       struct json_value secret, const char *entry,
+                                                       struct error *err);
+
+/* Counts references; the last unref wipes the secrets. unref takes NULL. */
 const struct service_key *service_key_ref(const struct service_key *key);
 void service_key_unref(const struct service_key *key);
 

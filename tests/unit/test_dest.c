@@ -191,7 +191,8 @@ static void set_key(const char *instance, const char *id, const char *secret, co
              id, secret, auth.port, uri ? uri : usual);
     struct json *doc = json_parse(str_of(text), &err);
     assert_non_null(doc);
-    const struct service_key *key = service_key_from_secret(json_root(doc), NULL, &err);
+    const struct service_key *key =
+        service_key_from_secret(json_root(doc), NULL, SERVICE_KEY_DESTINATION, &err);
     if (!key) {
         fail_msg("%s", err.text);
     }

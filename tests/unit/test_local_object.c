@@ -150,7 +150,7 @@ static void secrets(void **state)
         struct error err;
         const struct local_object *o = good(cases[i].text);
         const struct service_key *key =
-            service_key_from_secret(json_root(o->doc), cases[i].key, &err);
+            service_key_from_secret(json_root(o->doc), cases[i].key, SERVICE_KEY_DESTINATION, &err);
         if (!key) {
             fail_msg("%s", err.text);
         }

@@ -20,6 +20,7 @@
 #define SERVICE_URL "https://destination-configuration.cfapps.eu10.hana.ondemand.com"
 
 static struct error err;
+static enum service_key_use use = SERVICE_KEY_DESTINATION;
 
 /* A field and its value. */
 struct field {
@@ -46,7 +47,7 @@ static void put_fields(struct buf *out, const struct field *fields, bool base64)
 {
     assert_int_equal(buf_add(out, "{", 1), OK);
     for (size_t i = 0; i < FIELDS_MAX && fields[i].name; i++) {
-        char coded[8192];
+        static char coded[65536];
         text_base64(coded, fields[i].value, strlen(fields[i].value));
         assert_int_equal(buf_add(out, ",", i > 0), OK);
         assert_int_equal(json_fmt(out, "%s:%s", fields[i].name, base64 ? coded : fields[i].value),
@@ -61,8 +62,8 @@ enum layout { ENTRIES, ENTRIES_PLAIN, WHOLE, WHOLE_PLAIN, LAYOUTS };
 static const struct service_key *read_key(const struct field *fields, enum layout layout)
 {
     struct buf text, out;
-    buf_init(&text, 16384);
-    buf_init(&out, 65536);
+    buf_init(&text, 65536);
+    buf_init(&out, 131072);
     bool base64 = layout == ENTRIES || layout == WHOLE, whole = layout >= WHOLE;
     assert_int_equal(buf_fmt(&out, "{\"kind\":\"Secret\",\"%s\":", base64 ? "data" : "stringData"),
                      OK);
@@ -81,7 +82,7 @@ static const struct service_key *read_key(const struct field *fields, enum layou
                                                             whole               ? "the key"
                                                             : layout == ENTRIES ? NULL
                                                                                 : "",
-                                                            &err);
+                                                            use, &err);
     assert_int_equal(key == NULL, err.text[0] != '\0');
     assert_int_equal(err.fail, key ? FAIL_NONE : FAIL_CONFIG);
     object_free(&o);
@@ -225,14 +226,7 @@ static void test_refused_fields(void **state)
         {"url", "https://h h/", "it has a blank"},
         {"uri", "ftp://h1dd3n", " is no URL to build on: it does not begin with https:// or"},
         {"uri", "https://h:h1dd3n", "it has a malformed port"},
-        {"credential-type", "x509", "of credential-type x509, which is not supported yet"},
-        {"credential-type", "X509_GENERATED",
-         "of credential-type x509, which is not supported yet"},
-        {"credential-type", "X509_PROVIDED", "of credential-type x509, which is not supported yet"},
         {"credential-type", "X509_ATTESTED", "x509_attested, which is not supported;"},
-        {"url", "https://t.accounts.ondemand.com", "Cloud Identity Services (IAS)"},
-        {"url", "https://t.accounts400.ondemand.com/", "Cloud Identity Services (IAS)"},
-        {"url", "https://t.accounts.cloud.sap", "Cloud Identity Services (IAS)"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         for (enum layout l = 0; l < LAYOUTS; l++) {
@@ -255,21 +249,210 @@ static void test_refused_fields(void **state)
     }
 }
 
-/* X.509 keys say so by what they have, too. */
+/* ---- certificates ---- */
+
+#define PEM(label, body) "-----BEGIN " label "-----\n" body "\n-----END " label "-----"
+#define CHAIN PEM("CERTIFICATE", "bGVhZg==") "\n" PEM("CERTIFICATE", "Y2E=")
+#define PRIVATE_KEY PEM("RSA PRIVATE KEY", "a2V5")
+#define CERT_URL "https://provider.authentication.cert.eu10.hana.ondemand.com"
+
+static const struct field x509[FIELDS_MAX] = {
+    {"clientid", CLIENT_ID}, {"credential-type", "x509"},  {"certurl", CERT_URL},
+    {"certificate", CHAIN},  {"key", PRIVATE_KEY},         {"url", TOKEN_URL},
+    {"uri", SERVICE_URL},    {"identityzone", "provider"},
+};
+
+/* The fields of an X.509 key with one changed: NULL leaves it out. */
+static const struct service_key *read_x509(const char *name, const char *value, enum layout layout)
+{
+    struct field fields[FIELDS_MAX] = {{0}};
+    size_t n = 0;
+    for (size_t i = 0; x509[i].name; i++) {
+        if (strcmp(x509[i].name, name) != 0) {
+            fields[n++] = x509[i];
+        }
+    }
+    if (value) {
+        fields[n++] = (struct field){name, value};
+    }
+    return read_key(fields, layout);
+}
+
+static const struct service_key *good_x509(const char *name, const char *value, enum layout layout)
+{
+    const struct service_key *key = read_x509(name, value, layout);
+    if (!key) {
+        fail_msg("%s=%s: %s", name, value ? value : "", err.text);
+    }
+    return key;
+}
+
 static void test_certificates(void **state)
 {
     (void)state;
-    static const char *const names[] = {"certurl", "certificate"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        const struct field fields[FIELDS_MAX] = {{"clientid", CLIENT_ID},
-                                                 {"url", TOKEN_URL},
-                                                 {"uri", SERVICE_URL},
-                                                 {names[i], "-----BEGIN\nh1dd3n\n-----END\n"}};
-        for (enum layout l = 0; l < LAYOUTS; l++) {
-            assert_null(read_key(fields, l));
-            assert_non_null(strstr(err.text, "of credential-type x509, which is not supported"));
+    static const struct field same[] = {
+        {"credential-type", "X509_GENERATED"},
+        {"credential-type", "X509_PROVIDED"},
+        {"credential-type", NULL},
+        {"clientsecret", "is of no account"},
+        {"certurl", CERT_URL "/"},
+        {"certificate", CHAIN "\n"},
+        {"key", PRIVATE_KEY "\r\n"},
+    };
+    for (enum layout l = 0; l < LAYOUTS; l++) {
+        const struct service_key *key = good_x509("", NULL, l);
+        assert_string_equal(key->token_url, CERT_URL "/oauth/token");
+        assert_string_equal(key->certificate, CHAIN);
+        assert_string_equal(key->private_key.p, PRIVATE_KEY);
+        assert_null(key->client_secret.p);
+        assert_false(key->ias);
+        assert_true(service_key_complete(key));
+        for (size_t i = 0; i < ARRAY_LEN(same); i++) {
+            const struct service_key *other = good_x509(same[i].name, same[i].value, l);
+            assert_true(service_key_equal(key, other));
+            service_key_unref(other);
+        }
+        service_key_unref(key);
+    }
+    const struct service_key *key = good_x509("certificate", "Bag\r\n" CHAIN, WHOLE);
+    const struct service_key *other = good_x509("key", PEM("PRIVATE KEY", "a2V5"), WHOLE);
+    const struct service_key *secret = read_key(good, WHOLE);
+    assert_string_equal(key->certificate, "Bag\r\n" CHAIN);
+    assert_false(service_key_equal(key, other));
+    assert_false(service_key_equal(key, secret));
+    assert_true(service_key_complete(secret));
+    service_key_unref(key);
+    service_key_unref(other);
+    service_key_unref(secret);
+}
+
+static void test_refused_certificates(void **state)
+{
+    (void)state;
+    static char longest[40 * 1024];
+    memset(longest, 'x', sizeof(longest) - 1);
+    static const struct {
+        const char *name, *value, *complaint;
+    } rows[] = {
+        {"certurl", NULL, "\"certurl\""},
+        {"certurl", "h1dd3n", "\"certurl\""},
+        {"certificate", NULL, " is missing"},
+        {"certificate", "h1dd3n", " is no PEM: it must have the lines"},
+        {"certificate", PRIVATE_KEY, " is no PEM: it must have the lines \"-----BEGIN CERT"},
+        {"certificate", "-----BEGIN CERTIFICATE-----\nh1dd3n", " is no PEM: it must have"},
+        {"certificate", "-----BEGIN CERTIFICATE-----h1dd3n-----END CERTIFICATE-----",
+         " is no PEM: its lines have become one; copy it with its line breaks"},
+        {"certificate", PEM("CERTIFICATE", "h1dd3n\t"), " is no PEM: it contains a control"},
+        {"key", "h1dd3n", " is no PEM: it must have the lines \"-----BEGIN PRIVATE KEY-----\""},
+        {"key", CHAIN, " is no PEM: it must have the lines \"-----BEGIN PRIVATE KEY-----\""},
+        {"key", longest, " is longer than 32768 octets"},
+        {"key", PEM("ENCRYPTED PRIVATE KEY", "h1dd3n"), " is encrypted; it can only be used"},
+        {"key", PEM("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\n\nh1dd3n"), " is encrypted;"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (enum layout l = ENTRIES_PLAIN; l < LAYOUTS; l += WHOLE_PLAIN - ENTRIES_PLAIN) {
+            if (read_x509(rows[i].name, rows[i].value, l)) {
+                fail_msg("accepted: %s=%s", rows[i].name, rows[i].value);
+            }
+            if (!strstr(err.text, rows[i].complaint) || !strstr(err.text, rows[i].name)) {
+                fail_msg("\"%s\" is not in \"%s\"", rows[i].complaint, err.text);
+            }
+            assert_null(strstr(err.text, "h1dd3n"));
         }
     }
+}
+
+/* The private key may come from a Secret of its own. */
+static void test_private_key(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *secret, *complaint;
+    } rows[] = {
+        {"{}", "the entry \"pk.pem\" is missing; it must hold the private key, as PEM, or "
+               "secretInternalKey name another one"},
+        {"{'stringData':{'pk.pem':''}}", "the entry \"pk.pem\" is missing"},
+        {"{'stringData':{'pk.pem':'h1dd3n'}}", "the entry \"pk.pem\" is no PEM"},
+        {"{'data':{'pk.pem':'h1dd3n'}}", "the entry \"pk.pem\" is no base64"},
+        {"{'data':{'pk.pem':7}}", "the entry \"pk.pem\" is no string"},
+    };
+    const struct service_key *key = good_x509("key", NULL, ENTRIES);
+    assert_false(service_key_complete(key));
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct object o = object_of(rows[i].secret);
+        assert_null(service_key_with_private_key(key, o.root, "pk.pem", &err));
+        assert_int_equal(err.fail, FAIL_CONFIG);
+        if (!strstr(err.text, rows[i].complaint)) {
+            fail_msg("\"%s\" is not in \"%s\"", rows[i].complaint, err.text);
+        }
+        assert_null(strstr(err.text, "h1dd3n"));
+        object_free(&o);
+    }
+    struct object o = object_of("{'stringData':{'pk.pem':'-----BEGIN RSA PRIVATE KEY-----\\na2V5\\n"
+                                "-----END RSA PRIVATE KEY-----\\n'}}");
+    const struct service_key *whole = service_key_with_private_key(key, o.root, "pk.pem", &err);
+    const struct service_key *same = good_x509("", NULL, WHOLE);
+    assert_non_null(whole);
+    assert_true(service_key_complete(whole));
+    assert_true(service_key_equal(whole, same));
+    service_key_unref(whole);
+    service_key_unref(same);
+    service_key_unref(key);
+    object_free(&o);
+}
+
+/* Keys of Cloud Identity Services are known by the host of their url, whatever else they say. */
+static void test_ias(void **state)
+{
+    (void)state;
+    static const char *const urls[][2] = {
+        {"https://t.accounts.ondemand.com", "https://t.accounts.ondemand.com/oauth2/token"},
+        {"https://t.accounts400.ondemand.com/", "https://t.accounts400.ondemand.com/oauth2/token"},
+        {"https://t.accounts.cloud.sap/oauth2/token", "https://t.accounts.cloud.sap/oauth2/token"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
+        const struct service_key *key = good_x509("url", urls[i][0], WHOLE);
+        assert_true(key->ias);
+        assert_string_equal(key->token_url, urls[i][1]);
+        assert_string_equal(key->uri, SERVICE_URL);
+        const struct service_key *x = good_x509("", NULL, WHOLE);
+        assert_false(service_key_equal(key, x));
+        service_key_unref(x);
+        service_key_unref(key);
+        struct field fields[FIELDS_MAX];
+        change(fields, "url", urls[i][0]); /* with a secret: the service wants a certificate */
+        assert_null(read_key(fields, WHOLE));
+        assert_non_null(strstr(err.text, "the field \"certificate\""));
+    }
+}
+
+/* The Connectivity Proxy's need no uri, and have a URL of their own for tokens. */
+static void test_connectivity(void **state)
+{
+    (void)state;
+    static const struct {
+        struct field more;
+        const char *token_url;
+    } rows[] = {
+        {{"uri", NULL}, TOKEN_URL "/oauth/token"},
+        {{"token_service_url", "https://t.example.com"}, "https://t.example.com/oauth/token"},
+        {{"token_service_url", "https://t.example.com/oauth/token"},
+         "https://t.example.com/oauth/token"},
+    };
+    use = SERVICE_KEY_CONNECTIVITY;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct field fields[FIELDS_MAX];
+        change(fields, rows[i].more.name, rows[i].more.value);
+        const struct service_key *key = read_key(fields, WHOLE);
+        assert_non_null(key);
+        assert_string_equal(key->token_url, rows[i].token_url);
+        assert_string_equal(key->uri, "");
+        service_key_unref(key);
+    }
+    const struct service_key *key = good_x509("uri", NULL, WHOLE);
+    assert_string_equal(key->token_url, CERT_URL "/oauth/token");
+    service_key_unref(key);
+    use = SERVICE_KEY_DESTINATION;
 }
 
 /* Secrets as they should not be. */
@@ -308,7 +491,7 @@ static void test_refused_secrets(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct object o = object_of(rows[i].secret);
-        assert_null(service_key_from_secret(o.root, rows[i].json_key, &err));
+        assert_null(service_key_from_secret(o.root, rows[i].json_key, use, &err));
         assert_int_equal(err.fail, FAIL_CONFIG);
         if (!strstr(err.text, rows[i].complaint)) {
             fail_msg("\"%s\" is not in \"%s\"", rows[i].complaint, err.text);
@@ -325,7 +508,7 @@ static void test_string_data_wins(void **state)
     struct object o =
         object_of("{'data':{'clientid':'aWQ=','clientsecret':'b2xk','url':'aHR0cHM6Ly91',"
                   "'uri':'aHR0cHM6Ly92'},'stringData':{'clientsecret':'new','uri':null}}");
-    const struct service_key *key = service_key_from_secret(o.root, NULL, &err);
+    const struct service_key *key = service_key_from_secret(o.root, NULL, use, &err);
     assert_non_null(key);
     assert_string_equal(key->client_id, "id");
     assert_string_equal(key->client_secret.p, "new");
@@ -351,7 +534,7 @@ static void test_entry_bound(void **state)
         text_fmt(text, sizeof(text), "{'stringData':{'k':'%s%.*s'}}", object,
                  (int)(BOUND - decoded + more), spaces);
         struct object o = object_of(text);
-        const struct service_key *key = service_key_from_secret(o.root, "k", &err);
+        const struct service_key *key = service_key_from_secret(o.root, "k", use, &err);
         assert_int_equal(key != NULL, more == 0);
         service_key_unref(key);
         object_free(&o);
@@ -364,7 +547,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layouts),          cmocka_unit_test(test_equal),
         cmocka_unit_test(test_values),           cmocka_unit_test(test_refused_fields),
-        cmocka_unit_test(test_certificates),     cmocka_unit_test(test_refused_secrets),
+        cmocka_unit_test(test_certificates),     cmocka_unit_test(test_refused_certificates),
+        cmocka_unit_test(test_private_key),      cmocka_unit_test(test_ias),
+        cmocka_unit_test(test_connectivity),     cmocka_unit_test(test_refused_secrets),
         cmocka_unit_test(test_string_data_wins), cmocka_unit_test(test_entry_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
