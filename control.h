@@ -14,6 +14,7 @@
 struct cluster;
 struct condition;
 struct config;
+struct connectivity;
 struct control;
 struct dest;
 struct dest_source;
@@ -39,9 +40,10 @@ struct control_settings {
 /* What it works with; all of it stays the caller's. */
 struct control_parts {
     struct cluster *cluster;
-    struct dest_source *source; /* whom the controller and sessions ask */
-    struct dest *dest;          /* is told of instances and timeouts */
-    struct oauth *oauth;        /* of timeouts */
+    struct dest_source *source;        /* whom the controller and sessions ask */
+    struct dest *dest;                 /* is told of instances and timeouts */
+    struct oauth *oauth;               /* of timeouts */
+    struct connectivity *connectivity; /* of the Connectivity Proxy */
     struct pop3 *pop3;
 };
 

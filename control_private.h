@@ -1,5 +1,5 @@
 /* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * configure.c, policies.c and report.c only. */
+ * configure.c, onpremise.c, policies.c and report.c only. */
 #ifndef TPROXY_CONTROL_PRIVATE_H
 #define TPROXY_CONTROL_PRIVATE_H
 
@@ -164,6 +164,7 @@ struct resource {
 /* ---- the controller ---- */
 
 struct configuration; /* configure.c */
+struct onpremise;     /* onpremise.c */
 struct policies;      /* policies.c */
 
 struct control {
@@ -287,6 +288,24 @@ bool configuration_listed(const struct configuration *configuration, const char 
 
 /* Is there something that the status calls a warning? NULL, or a sentence. */
 const char *configuration_warning(const struct configuration *configuration);
+
+/* ---- onpremise.c ---- */
+
+struct onpremise *onpremise_new(struct control *control);
+
+/* Follows nothing any more. */
+void onpremise_stop(struct onpremise *onpremise);
+void onpremise_free(struct onpremise *onpremise);
+
+/* Another configuration is in force; valid until the next one. */
+void onpremise_configure(struct onpremise *onpremise, const struct config *config);
+
+/* Has all been listed that tells of the Connectivity Proxy? *why: what has not. */
+bool onpremise_listed(const struct onpremise *onpremise, const char **why);
+
+/* What keeps on-premise systems from being reached through the Connectivity Proxy that there is, or
+ * from being reached as its ConfigMap now says; NULL, or a sentence. */
+const char *onpremise_problem(const struct onpremise *onpremise);
 
 /* ---- policies.c ---- */
 

@@ -477,8 +477,11 @@ static int start_control(struct process *p, struct error *err)
 {
     const struct options *o = &p->options;
     char domain[256], host[256] = "tproxy";
-    struct control_parts parts = {
-        .cluster = open_cluster(p, err), .dest = p->dest, .oauth = p->oauth, .pop3 = p->pop3};
+    struct control_parts parts = {.cluster = open_cluster(p, err),
+                                  .dest = p->dest,
+                                  .oauth = p->oauth,
+                                  .connectivity = p->connectivity,
+                                  .pop3 = p->pop3};
     if (!parts.cluster || (o->local_dir && open_local(p, err) != OK)) {
         return ERR;
     }

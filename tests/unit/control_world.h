@@ -388,6 +388,7 @@ static inline void start_control(void)
                                   .source = &world.source,
                                   .dest = world.dest,
                                   .oauth = world.oauth,
+                                  .connectivity = world.connectivity,
                                   .pop3 = world.pop3};
     struct control_handler handler = {
         .configured = on_configured, .changed = on_changed, .gone = on_gone, .arg = &world};

@@ -1,0 +1,448 @@
+/* Which Connectivity Proxy there is, and what it wants: of the configuration, of ConfigMaps in its
+ * namespace, and of the Secret with the key whose tokens are shown to it.
+ *
+ *   configuration --.
+ *   ConfigMaps -----+--> decide (a task) --> connectivity_set; CRs are read again
+ *   Secrets --------'
+ *
+ * The ConfigMap `connectivity-proxy` tells how it behaves. Where no Service is configured Kyma's
+ * `connectivity-proxy-info` may tell that there is one. In local mode there are no ConfigMaps: the
+ * configuration says everything. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectivity.h"
+#include "control_private.h"
+#include "core/config.h"
+#include "core/connectivity_config.h"
+#include "credentials.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+
+#define KYMA_NAMESPACE "kyma-system"
+#define CONFIG_KEY "config.integration.connectivityProxy"
+
+enum { SENTENCE_MAX = 600, HOST_MAX = 800 };
+
+static const struct cluster_kind kind_config_map = {"", "v1", "configmaps", "ConfigMap"};
+
+/* A ConfigMap that is followed. */
+struct config_map {
+    struct onpremise *onpremise;
+    const char *name;
+    char *namespace; /* NULL: it is not followed */
+    struct cluster_watch *watch;
+    bool listed, seen; /* seen: in the list that is coming in */
+    bool absent;       /* it is not there; else, while there is a problem, it makes no sense */
+    bool known;        /* it made sense once, and has not gone since */
+    char *problem;     /* NULL: all is well */
+    int (*read)(struct json_value map, struct onpremise *onpremise, struct error *err);
+};
+
+struct onpremise {
+    struct control *control;
+    const struct config *config; /* NULL: not known yet */
+    struct config_map behaviour, kyma;
+    struct connectivity_config says;     /* the last of `behaviour` that made sense */
+    struct connectivity_address address; /* likewise, of `kyma` */
+    struct credentials *credentials;
+    struct task decide;
+
+    /* What has been decided. */
+    char *host;
+    uint16_t port;
+    int64_t timeout;
+    const struct service_key *key;
+    enum verdict verdict;
+    char *problem;
+};
+
+/* What is being decided; texts are the decider's. */
+struct decision {
+    struct connectivity_settings way;
+    char host[HOST_MAX], problem[SENTENCE_MAX];
+};
+
+static void look(struct onpremise *o);
+
+/* ---- ConfigMaps ---- */
+
+static void set_problem(struct config_map *map, const char *fmt, ...) printf_like(2, 3);
+
+static void set_problem(struct config_map *map, const char *fmt, ...)
+{
+    char text[SENTENCE_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    free(map->problem);
+    map->problem = mem_strdup(text);
+    look(map->onpremise);
+}
+
+static void on_listing(void *arg)
+{
+    struct config_map *map = arg;
+    map->seen = false;
+}
+
+/* One that makes no sense leaves the last good one in force. */
+static void on_map(struct json_value object, void *arg)
+{
+    struct config_map *map = arg;
+    struct error err;
+    map->seen = true;
+    map->absent = false;
+    if (map->read(object, map->onpremise, &err) == OK) {
+        free(map->problem);
+        map->problem = NULL;
+        map->known = true;
+        look(map->onpremise);
+    } else {
+        set_problem(map, "ConfigMap \"%s\" in namespace \"%s\": %s", map->name, map->namespace,
+                    err.text);
+    }
+}
+
+static void on_map_gone(struct json_value object, void *arg)
+{
+    struct config_map *map = arg;
+    (void)object;
+    map->known = false;
+    map->absent = true;
+    set_problem(map, "ConfigMap with name \"%s\" not found in namespace: \"%s\".", map->name,
+                map->namespace);
+}
+
+static void on_map_listed(enum cluster_presence presence, void *arg)
+{
+    struct config_map *map = arg;
+    bool first = !map->listed;
+    map->listed = true;
+    if (presence == CLUSTER_FORBIDDEN) {
+        set_problem(map,
+                    "ConfigMap \"%s\" in namespace \"%s\" may not be read: a Role in that "
+                    "namespace has to grant get, list and watch on it (docs/install.md)",
+                    map->name, map->namespace);
+    } else if (!map->seen) {
+        on_map_gone((struct json_value){0}, map);
+    }
+    if (first) {
+        look(map->onpremise);
+    }
+}
+
+static void unfollow(struct config_map *map)
+{
+    cluster_unwatch(map->onpremise->control->parts.cluster, map->watch);
+    map->watch = NULL;
+    free(map->namespace);
+    map->namespace = NULL;
+    free(map->problem);
+    map->problem = NULL;
+    map->known = map->listed = false;
+}
+
+/* namespace NULL: it is not followed any more. */
+static void follow(struct config_map *map, const char *namespace)
+{
+    if (namespace && map->namespace && strcmp(namespace, map->namespace) == 0) {
+        return;
+    }
+    unfollow(map);
+    if (namespace) {
+        map->namespace = mem_strdup(namespace);
+        struct cluster_selection selection = {
+            .kind = &kind_config_map, .namespace = map->namespace, .name = map->name};
+        struct cluster_watch_handler handler = {.listing = on_listing,
+                                                .object = on_map,
+                                                .gone = on_map_gone,
+                                                .listed = on_map_listed,
+                                                .arg = map};
+        map->watch = cluster_watch(map->onpremise->control->parts.cluster, &selection, handler);
+    }
+}
+
+static int read_behaviour(struct json_value map, struct onpremise *o, struct error *err)
+{
+    struct connectivity_config says;
+    int rc = connectivity_config_of_map(map, &says, err);
+    if (rc == OK) {
+        o->says = says;
+    }
+    return rc;
+}
+
+static int read_kyma(struct json_value map, struct onpremise *o, struct error *err)
+{
+    struct connectivity_address address;
+    int rc = connectivity_address_of_map(map, &address, err);
+    if (rc == OK) {
+        o->address = address;
+    }
+    return rc;
+}
+
+/* ---- deciding ---- */
+
+static void no_way(struct decision *d, enum verdict verdict, const char *fmt, ...)
+    printf_like(3, 4);
+
+static void no_way(struct decision *d, enum verdict verdict, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(d->problem, sizeof(d->problem), fmt, ap);
+    va_end(ap);
+    d->way = (struct connectivity_settings){.verdict = verdict, .problem = d->problem};
+}
+
+/* ERR: there is none, and that has been said. */
+static int find_proxy(const struct onpremise *o, struct decision *d)
+{
+    const struct config_connectivity *c = &o->config->connectivity;
+    const struct control_settings *settings = &o->control->settings;
+    uint16_t port = o->behaviour.known ? o->says.port : 0;
+    if (c->service && settings->in_cluster) {
+        text_fmt(d->host, sizeof(d->host), "%s.%s.svc.%s", c->service,
+                 c->namespace ? c->namespace : settings->home, settings->domain);
+    } else if (c->service) {
+        text_fmt(d->host, sizeof(d->host), "%s%s%s", c->service, c->namespace ? "." : "",
+                 c->namespace ? c->namespace : "");
+    } else if (o->kyma.known) {
+        text_fmt(d->host, sizeof(d->host), "%s", o->address.host);
+        port = port ? port : o->address.port;
+    } else if (o->kyma.problem && !o->kyma.absent) {
+        no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "%s", o->kyma.problem);
+        return ERR;
+    } else {
+        no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+               "ProxyType OnPremise needs a Connectivity Proxy: name its Service in " CONFIG_KEY
+               ".serviceName of the TransparentProxy object");
+        return ERR;
+    }
+    d->way.host = d->host;
+    d->way.port = c->port_given || !port ? c->port : port;
+    d->way.timeout = c->timeout;
+    return OK;
+}
+
+/* Does the proxy want a token? ERR: that is not known, or it serves others than we do. */
+static int find_method(const struct onpremise *o, struct decision *d, bool *token)
+{
+    static const char *const modes[] = {"dedicated", "shared"};
+    bool shared = o->config->tenant_mode == TENANTS_SHARED;
+    const struct config_map *map = &o->behaviour;
+    /* What Kyma's does unless it says otherwise: it trusts everybody, for one tenant. */
+    bool kyma = !o->config->connectivity.service && map->absent;
+    *token = shared || o->config->connectivity.credentials;
+    if (!map->known && !kyma) {
+        if (map->namespace && !*token) {
+            no_way(
+                d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+                "%s It tells whether the Connectivity Proxy wants access tokens; or set " CONFIG_KEY
+                ".serviceCredentials",
+                map->problem ? map->problem : "The ConfigMap has not been read yet.");
+            return ERR;
+        }
+        return OK;
+    }
+    bool its = map->known && o->says.shared;
+    if (its != shared) {
+        no_way(d, VERDICT_TENANT_MODE_MISMATCH,
+               "tenantMode of the Connectivity Proxy is %s, and config.tenantMode of the "
+               "TransparentProxy object is %s: they have to be the same",
+               modes[its], modes[shared]);
+        return ERR;
+    }
+    *token = *token || (map->known && o->says.authorization);
+    return OK;
+}
+
+static void find_key(const struct onpremise *o, struct decision *d)
+{
+    const char *problem = o->credentials ? credentials_problem(o->credentials) : NULL;
+    if (o->credentials) {
+        d->way.key = credentials_key(o->credentials);
+        if (!d->way.key) {
+            no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "%s",
+                   problem ? problem : "The key for the Connectivity Proxy has not been read yet");
+        }
+    } else if (o->config->tenant_mode == TENANTS_SHARED) {
+        no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+               "secretName should be provided for Connectivity Proxy service instance in shared "
+               "mode: set " CONFIG_KEY ".serviceCredentials of the TransparentProxy object");
+    } else {
+        no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+               "the Connectivity Proxy wants access tokens: set " CONFIG_KEY
+               ".serviceCredentials of the TransparentProxy object");
+    }
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_key(const struct service_key *a, const struct service_key *b)
+{
+    return a && b ? service_key_equal(a, b) : a == b;
+}
+
+static void forget_decision(struct onpremise *o)
+{
+    free(o->host);
+    free(o->problem);
+    service_key_unref(o->key);
+}
+
+/* False: it is what has been decided before. */
+static bool take(struct onpremise *o, const struct connectivity_settings *way)
+{
+    if (o->verdict == way->verdict && o->port == way->port && o->timeout == way->timeout &&
+        same_text(o->host, way->host) && same_text(o->problem, way->problem) &&
+        same_key(o->key, way->key)) {
+        return false;
+    }
+    forget_decision(o);
+    o->verdict = way->verdict;
+    o->port = way->port;
+    o->timeout = way->timeout;
+    o->host = way->host ? mem_strdup(way->host) : NULL;
+    o->problem = way->problem ? mem_strdup(way->problem) : NULL;
+    o->key = way->key ? service_key_ref(way->key) : NULL;
+    return true;
+}
+
+/* Most installations have no Connectivity Proxy, and need none. */
+static bool is_meant(const struct onpremise *o)
+{
+    return o->config->connectivity.service || o->kyma.known;
+}
+
+static void decide(struct task *t)
+{
+    struct onpremise *o = container_of(t, struct onpremise, decide);
+    struct decision d = {.way.verdict = VERDICT_OK};
+    const char *ignored;
+    bool token = false;
+    if (!onpremise_listed(o, &ignored)) {
+        return;
+    }
+    if (find_proxy(o, &d) == OK && find_method(o, &d, &token) == OK && token) {
+        find_key(o, &d);
+    }
+    if (!take(o, &d.way)) {
+        return;
+    }
+    if (d.way.verdict == VERDICT_OK) {
+        log_line(LOG_INFO, "control",
+                 "on-premise systems are reached through the Connectivity Proxy %s:%u, %s", d.host,
+                 d.way.port, d.way.key ? "with access tokens" : "which trusts us");
+    } else {
+        log_line(is_meant(o) ? LOG_WARN : LOG_DEBUG, "control", "on-premise: %s", d.problem);
+    }
+    connectivity_set(o->control->parts.connectivity, &d.way);
+    LIST_EACH (it, &o->control->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        if (r->present) {
+            resource_read_again(r);
+        }
+    }
+    configuration_look(o->control->configuration);
+    control_wake_all(o->control);
+}
+
+static void look(struct onpremise *o)
+{
+    loop_soon(o->control->loop, &o->decide, decide);
+}
+
+/* ---- the face ---- */
+
+static void on_credentials(void *arg)
+{
+    look(arg);
+}
+
+static void follow_credentials(struct onpremise *o, const struct config_credentials *wanted)
+{
+    if (o->credentials && wanted && credentials_follow(o->credentials, wanted)) {
+        return;
+    }
+    credentials_free(o->credentials);
+    o->credentials = NULL;
+    if (wanted) {
+        struct credentials_handler handler = {.changed = on_credentials, .arg = o};
+        o->credentials =
+            credentials_new(o->control->parts.cluster, wanted, SERVICE_KEY_CONNECTIVITY,
+                            "the Connectivity Proxy", handler);
+    }
+}
+
+void onpremise_configure(struct onpremise *o, const struct config *config)
+{
+    const struct config_connectivity *c = &config->connectivity;
+    const char *home = o->control->settings.home;
+    const char *namespace = c->namespace ? c->namespace : home;
+    o->config = config;
+    if (o->control->settings.in_cluster) {
+        follow(&o->behaviour, c->service ? namespace : KYMA_NAMESPACE);
+        follow(&o->kyma, c->service ? NULL : KYMA_NAMESPACE);
+    }
+    follow_credentials(o, c->credentials);
+    look(o);
+}
+
+bool onpremise_listed(const struct onpremise *o, const char **why)
+{
+    *why = "the ConfigMaps of the Connectivity Proxy";
+    if (!o->config || (o->behaviour.namespace && !o->behaviour.listed) ||
+        (o->kyma.namespace && !o->kyma.listed)) {
+        return false;
+    }
+    *why = "Secrets";
+    return !o->credentials || credentials_listed(o->credentials);
+}
+
+const char *onpremise_problem(const struct onpremise *o)
+{
+    if (!o->config || !is_meant(o)) {
+        return NULL;
+    }
+    const char *of_key = o->credentials ? credentials_problem(o->credentials) : NULL;
+    return o->problem           ? o->problem
+           : of_key             ? of_key
+           : o->behaviour.known ? o->behaviour.problem
+                                : NULL;
+}
+
+struct onpremise *onpremise_new(struct control *control)
+{
+    struct onpremise *o = mem_zalloc(sizeof(*o));
+    o->control = control;
+    o->behaviour =
+        (struct config_map){.onpremise = o, .name = "connectivity-proxy", .read = read_behaviour};
+    o->kyma =
+        (struct config_map){.onpremise = o, .name = "connectivity-proxy-info", .read = read_kyma};
+    task_init(&o->decide);
+    return o;
+}
+
+void onpremise_stop(struct onpremise *o)
+{
+    task_cancel(&o->decide);
+    unfollow(&o->behaviour);
+    unfollow(&o->kyma);
+    credentials_free(o->credentials);
+    o->credentials = NULL;
+}
+
+void onpremise_free(struct onpremise *o)
+{
+    forget_decision(o);
+    free(o);
+}
