@@ -590,6 +590,11 @@ void dest_free(struct dest *dest)
     }
 }
 
+void dest_set_roots(struct dest *dest, struct tls_roots *roots)
+{
+    http_origins_set_roots(dest->lookups.origins, roots);
+}
+
 void dest_set_timeouts(struct dest *dest, int64_t connect, int64_t answer)
 {
     dest->lookups.connect_timeout = connect;

@@ -30,6 +30,9 @@ struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
 /* No request to its source is under way any more. NULL is allowed. */
 void dest_free(struct dest *dest);
 
+/* For requests from now on: other certificates are trusted (referenced). */
+void dest_set_roots(struct dest *dest, struct tls_roots *roots);
+
 /* For requests from now on, microseconds. */
 void dest_set_timeouts(struct dest *dest, int64_t connect, int64_t answer);
 

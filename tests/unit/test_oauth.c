@@ -3,14 +3,10 @@
 #include "core/token.h"
 #include "oauth.h"
 
-#include <stdio.h>
-
 #include "http_origins.h"
 #include "lib/dial.h"
-#include "lib/dns.h"
-#include "lib/log.h"
-#include "tests/unit/http_peer.h"
 #include "tests/unit/socks_peer.h"
+#include "tests/unit/token_world.h"
 
 #define CLIENT "sb-clone!b21283|dest!b404"
 #define SECRET "s3cret-$1+2=&x"
@@ -18,11 +14,8 @@
 
 enum { ASKERS = 200 };
 
-static struct loop *loop;
-static struct dns *dns;
-static struct oauth *oauth;
+static const char *const secrets[] = {TOKEN, SECRET, NULL};
 static struct http_peer peer;
-static FILE *log_file;
 
 /* What the server answers. */
 static int status;
@@ -84,25 +77,12 @@ static void use_port(uint16_t port)
     text_fmt(url, sizeof(url), "http://127.0.0.1:%d/oauth/token", port);
 }
 
-/* The shortest waits: no chance adds to them. */
-static void no_chance(void *out, size_t n)
-{
-    memset(out, 0, n);
-}
-
 static int setup(void **state)
 {
     (void)state;
-    test_sys_init();
-    test_sys.random = no_chance;
-    log_file = tmpfile();
-    log_open(fileno(log_file), LOG_FORMAT_JSON);
-    log_set_level(LOG_TRACE);
-    loop = loop_new(NULL);
-    dns = dns_new(loop, "/nonexistent", "/nonexistent");
-    oauth = oauth_new(loop, dns, NULL);
+    world_open(secrets, "/nonexistent");
     peer = (struct http_peer){.answer = answer};
-    peer_open(&peer, 0);
+    world_add(&peer);
     use_port(peer.port);
     secret_set(&secret, SECRET, strlen(SECRET));
     grant = (struct oauth_grant){.url = url, .client_id = CLIENT, .client_secret = &secret};
@@ -110,32 +90,11 @@ static int setup(void **state)
     return 0;
 }
 
-/* Nothing secret in the log, at its most talkative. */
-static void check_log(void)
-{
-    static char text[1 << 20];
-    log_flush_wait();
-    rewind(log_file);
-    size_t n = fread(text, 1, sizeof(text) - 1, log_file);
-    text[n] = '\0';
-    assert_null(strstr(text, TOKEN));
-    assert_null(strstr(text, SECRET));
-    log_open(2, LOG_FORMAT_TEXT);
-    fclose(log_file);
-}
-
 static int teardown(void **state)
 {
     (void)state;
-    oauth_free(oauth);
-    dns_free(dns);
-    peer_close(&peer);
-    turn_quietly(loop);
-    assert_int_equal(conn_count(), 0);
-    loop_free(loop);
+    world_close();
     secret_clear(&secret);
-    check_log();
-    sys = &sys_real;
     return 0;
 }
 
@@ -153,8 +112,7 @@ static void on_token(struct token *token, const struct error *err, void *arg)
         a->expires = token->expires;
     } else {
         a->err = *err;
-        assert_null(strstr(err->text, SECRET));
-        assert_null(strstr(err->text, TOKEN));
+        expect_no_secret(err->text);
     }
 }
 
@@ -165,39 +123,11 @@ static void ask(struct asker *a)
     assert_int_equal(a->answers, 0);
 }
 
-static void settle(void)
-{
-    for (int quiet = 0; quiet < 20; quiet++) {
-        loop_turn(loop, false);
-        if (peer_run(&peer)) {
-            quiet = 0;
-        }
-    }
-}
-
-static void await_answer(struct asker *a)
-{
-    int64_t until = sys_real.now() + SECONDS(5);
-    while (!a->answers) {
-        settle();
-        if (sys_real.now() > until) {
-            fail_msg("no answer");
-        }
-    }
-    assert_int_equal(a->answers, 1);
-}
-
-static void pass(int64_t time)
-{
-    test_now += time;
-    settle();
-}
-
 static void expect_token(const char *token)
 {
     struct asker a;
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     if (!a.token[0]) {
         fail_msg("%s", a.err.text);
     }
@@ -214,7 +144,7 @@ static void expect_failure(enum fail fail, const char *text)
     text_fmt(whole, sizeof(whole), "%.*s%s%s", mark ? (int)(mark - text) : 0, text,
              mark ? server : "", mark ? mark + 2 : text);
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     assert_string_equal(a.token, "");
     assert_string_equal(a.err.text, whole);
     assert_int_equal(a.err.fail, fail);
@@ -228,7 +158,7 @@ static void the_request(void **state)
     struct asker a;
     char wanted[256];
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     text_fmt(
         wanted, sizeof(wanted),
         "POST /oauth/token 127.0.0.1:%d\ngrant_type=client_credentials"
@@ -461,7 +391,7 @@ static void unreachable(void **state)
     ask(&a);
     settle();
     pass(SECONDS(10));
-    await_answer(&a);
+    await(&a.answers);
     assert_int_equal(a.err.fail, FAIL_TIMEOUT);
     pass(SECONDS(1));
 
@@ -470,7 +400,7 @@ static void unreachable(void **state)
     ask(&a);
     settle();
     pass(SECONDS(3));
-    await_answer(&a);
+    await(&a.answers);
     assert_int_equal(a.err.fail, FAIL_TIMEOUT);
 
     pass(SECONDS(60));
@@ -484,7 +414,7 @@ static void unreachable(void **state)
     /* Its certificate cannot be checked against nothing, and it speaks no TLS at all. */
     text_fmt(url, sizeof(url), "https://127.0.0.1:%d/oauth/token", peer.port);
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     assert_int_equal(a.err.fail, FAIL_TLS);
 }
 
@@ -593,8 +523,7 @@ static void the_end(void **state)
     for (int turns = 0; turns < 12; turns++) {
         ask(&a);
         for (int i = 0; i < turns; i++) {
-            loop_turn(loop, false);
-            peer_run(&peer);
+            settle_once();
         }
         if (!a.wait) {
             assert_int_equal(a.answers, 1);
@@ -708,7 +637,7 @@ static void certificates(void **state)
     grant.key = &key;
     struct asker a;
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     assert_int_equal(a.err.fail, FAIL_CONFIG);
     assert_non_null(strstr(a.err.text, "the client certificate is not PEM"));
 
@@ -716,7 +645,7 @@ static void certificates(void **state)
     grant.certificate = NULL;
     grant.key = NULL;
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     assert_int_equal(a.err.fail, FAIL_TLS);
 }
 
@@ -790,7 +719,7 @@ static void refresh_tokens(void **state)
     use_user_token(OAUTH_REFRESH_TOKEN, "wrong");
     refuse(400, "", "{\"error\":\"invalid_grant\",\"error_description\":\"no wrong here\"}");
     ask(&other);
-    await_answer(&other);
+    await(&other.answers);
     assert_int_equal(other.err.fail, FAIL_AUTH);
     assert_non_null(strstr(other.err.text, "(not shown: a secret is in it)"));
     assert_int_equal(peer.requests, 2);
@@ -816,7 +745,7 @@ static void rotated_refresh_tokens(void **state)
     pass(SECONDS(70));
     refuse(400, "", "{\"error\":\"invalid_grant\"}");
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     assert_int_equal(a.err.fail, FAIL_AUTH);
     pass(SECONDS(10));
     give_token("again", 60);
@@ -840,7 +769,7 @@ static void a_code_is_redeemed_once(void **state)
     pass(SECONDS(20));
     refuse(400, "", "{\"error\":\"invalid_grant\"}");
     ask(&a);
-    await_answer(&a);
+    await(&a.answers);
     assert_int_equal(a.err.fail, FAIL_AUTH);
     secret_clear(&user_token);
 }

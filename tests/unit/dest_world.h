@@ -1,0 +1,303 @@
+/* Destinations from a Destination service and an authorization server that the test plays. */
+#ifndef TPROXY_TESTS_DEST_WORLD_H
+#define TPROXY_TESTS_DEST_WORLD_H
+
+#include "core/service_key.h"
+#include "core/token.h"
+#include "dest.h"
+#include "dest_source.h"
+#include "tests/unit/token_world.h"
+
+#define SECRET "s3cret-of-the-instance"
+#define PASSWORD "wonderland"
+#define TOKEN "access-token-of-the-instance"
+#define MAIL_TOKEN "access-token-for-the-mail-server"
+
+#define MAIL                                                                                       \
+    "\"Name\":\"inbox\",\"Type\":\"MAIL\",\"ProxyType\":\"Internet\","                             \
+    "\"mail.transport.protocol\":\"pop3s\",\"mail.pop3s.host\":\"mail.example.com\","              \
+    "\"mail.user\":\"alice\""
+#define BASIC "{\"destinationConfiguration\":{" MAIL ",\"mail.password\":\"" PASSWORD "\"}}"
+#define MOVED                                                                                      \
+    "{\"destinationConfiguration\":{" MAIL ",\"mail.pop3s.port\":\"9950\","                        \
+    "\"mail.password\":\"" PASSWORD "\"}}"
+#define NOT_FOUND "{\"ErrorMessage\":\"Configuration with the specified name was not found\"}"
+
+static struct dest *dest;
+static struct dest_source *source;
+static struct http_peer auth, service;
+
+/* What the two answer. */
+static int status, auth_status;
+static const char *headers, *body;
+static bool silent, auth_silent;
+static int refuse_tokens;  /* so many requests get a 401 */
+static unsigned tokens;    /* given */
+static char bearer[256];   /* in the last request to the service */
+static char target[1024];  /* of that */
+static char client[64];    /* the last one at the authorization server */
+static char authority[64]; /* whom it has asked there, without the port */
+static bool with_secret;   /* that client has shown one */
+static char shown[1024];   /* the fields "X-..." of that */
+static unsigned with_user;
+
+/* What the authorization server answers to the client of a destination. */
+static int own_status;
+static const char *own_body;
+static unsigned own_requests;
+static char own_authority[64];
+
+/* What one who asked has got. */
+struct asker {
+    struct dest_request *request;
+    int answers;
+    enum verdict verdict;
+    uint16_t port; /* of the destination; 0: there is none */
+    enum mail_auth auth;
+    char token[64];
+    struct token *last; /* valid as long as the cache has it */
+    int64_t expires;
+    struct error err;
+};
+
+/* ---- the servers ---- */
+
+static inline const char *auth_answer(struct http_peer *p, const struct http_head *head,
+                                      struct str sent)
+{
+    static char text[128];
+    struct str host = {NULL, 0};
+    (void)p;
+    assert_true(http_find_header(head, "Host", &host));
+    host = str_cut(&host, ':');
+    str_cut(&sent, '&');
+    struct str id = str_cut(&sent, '&');
+    if (str_eq(id, "client_id=c")) {
+        own_requests++;
+        text_fmt(own_authority, sizeof(own_authority), "%.*s", STR_ARG(host));
+        return peer_answer(own_status, "", own_body);
+    }
+    text_fmt(client, sizeof(client), "%.*s", STR_ARG(id));
+    text_fmt(authority, sizeof(authority), "%.*s", STR_ARG(host));
+    with_secret = str_istarts(sent, "client_secret=");
+    if (auth_silent) {
+        return NULL;
+    }
+    if (auth_status != 200) {
+        return peer_answer(auth_status, "", "{\"error\":\"unauthorized\"}");
+    }
+    tokens++;
+    text_fmt(text, sizeof(text), "{\"access_token\":\"" TOKEN "-%u\",\"expires_in\":\"43199\"}",
+             tokens);
+    return peer_answer(200, "", text);
+}
+
+/* All fields of ours, as they came. */
+static inline void note_fields(const struct http_head *head)
+{
+    size_t n = 0;
+    shown[0] = '\0';
+    for (size_t i = 0; i < head->header_count; i++) {
+        const struct http_header *h = &head->headers[i];
+        if (str_istarts(h->name, "X-")) {
+            n += text_fmt(shown + n, sizeof(shown) - n, "%.*s=%.*s ", STR_ARG(h->name),
+                          STR_ARG(h->value));
+        }
+    }
+    with_user += strstr(shown, "X-refresh-token=") || strstr(shown, "X-code=");
+}
+
+static inline const char *service_answer(struct http_peer *p, const struct http_head *head,
+                                         struct str sent)
+{
+    struct str shown_token = {NULL, 0}, accept = {NULL, 0};
+    (void)p;
+    assert_str(head->method, "GET");
+    assert_int_equal(sent.n, 0);
+    assert_true(http_find_header(head, "Authorization", &shown_token));
+    assert_true(http_find_header(head, "Accept", &accept));
+    assert_str(accept, "application/json");
+    text_fmt(bearer, sizeof(bearer), "%.*s", STR_ARG(shown_token));
+    text_fmt(target, sizeof(target), "%.*s", STR_ARG(head->target));
+    note_fields(head);
+    if (silent) {
+        return NULL;
+    }
+    if (refuse_tokens) {
+        refuse_tokens--;
+        return peer_answer(401, "", "");
+    }
+    return peer_answer(status, headers, body);
+}
+
+static inline void serve(int with, const char *text)
+{
+    status = with;
+    headers = "";
+    body = text;
+}
+
+/* A destination with a token service at the authorization server. `tokens`: what authTokens is, if
+ * it is there. */
+static inline const char *oauth_body(const char *kind, const char *more, const char *auth_tokens)
+{
+    static char text[2048];
+    text_fmt(text, sizeof(text),
+             "{\"destinationConfiguration\":{" MAIL ",\"Authentication\":\"OAuth2%s\","
+             "\"clientId\":\"c\",\"clientSecret\":\"sw0rdfish\","
+             "\"tokenServiceURL\":\"http://127.0.0.1:%d/token\"%s}%s%s}",
+             kind, auth.port, more, auth_tokens ? ",\"authTokens\":" : "",
+             auth_tokens ? auth_tokens : "");
+    return text;
+}
+
+/* An answer with a token for the mail server. */
+static inline const char *token_body(const char *kind, const char *more, const char *token,
+                                     const char *expires_in, const char *refresh_token)
+{
+    char list[256];
+    text_fmt(list, sizeof(list),
+             "[{\"type\":\"bearer\",\"value\":\"%s\",\"expires_in\":\"%s\","
+             "\"refresh_token\":\"%s\"}]",
+             token, expires_in, refresh_token);
+    return oauth_body(kind, more, list);
+}
+
+static inline const char *with_token(const char *token, const char *expires_in)
+{
+    return token_body("ClientCredentials", "", token, expires_in, "");
+}
+
+/* ---- the world ---- */
+
+static const char *dest_hosts = "/nonexistent";
+
+static const char *const dest_secrets[] = {
+    SECRET, PASSWORD, TOKEN, MAIL_TOKEN, "sw0rdfish", "1//what-alice", "4/code", NULL,
+};
+
+/* uri: of the service; NULL: where it is. */
+static inline void set_key(const char *instance, const char *id, const char *secret,
+                           const char *uri)
+{
+    static char text[8192];
+    char usual[64];
+    struct error err;
+    text_fmt(usual, sizeof(usual), "http://127.0.0.1:%d", service.port);
+    text_fmt(text, sizeof(text),
+             "{\"stringData\":{\"clientid\":\"%s\",\"clientsecret\":\"%s\","
+             "\"url\":\"http://127.0.0.1:%d\",\"uri\":\"%s\"}}",
+             id, secret, auth.port, uri ? uri : usual);
+    struct json *doc = json_parse(str_of(text), &err);
+    assert_non_null(doc);
+    const struct service_key *key =
+        service_key_from_secret(json_root(doc), NULL, SERVICE_KEY_DESTINATION, &err);
+    if (!key) {
+        fail_msg("%s", err.text);
+    }
+    dest_set_instance(dest, instance, key, "is not told beside a key");
+    service_key_unref(key);
+    json_free(doc);
+}
+
+static inline int setup(void **state)
+{
+    (void)state;
+    world_open(dest_secrets, dest_hosts);
+    dest = dest_new(loop, dns, oauth, NULL, NULL, false);
+    source = dest_service(dest);
+    auth = (struct http_peer){.answer = auth_answer};
+    service = (struct http_peer){.answer = service_answer};
+    world_add(&auth);
+    world_add(&service);
+    silent = auth_silent = false;
+    refuse_tokens = 0;
+    tokens = 0;
+    auth_status = 200;
+    own_status = 401;
+    own_body = "{\"error\":\"invalid_client\"}";
+    own_requests = with_user = 0;
+    serve(200, BASIC);
+    set_key("prod", "client", SECRET, NULL);
+    return 0;
+}
+
+static inline int teardown(void **state)
+{
+    (void)state;
+    dest_free(dest);
+    world_close();
+    return 0;
+}
+
+/* ---- asking ---- */
+
+static inline void on_found(const struct dest_answer *answer, void *arg)
+{
+    struct asker *a = arg;
+    a->request = NULL;
+    a->answers++;
+    a->verdict = answer->verdict;
+    assert_true((answer->dest != NULL) == (answer->verdict == VERDICT_OK));
+    if (answer->dest) {
+        a->port = answer->dest->port;
+        a->auth = answer->dest->auth;
+    } else {
+        a->err = answer->err;
+        assert_null(answer->token);
+        assert_true(a->err.text[0]);
+        expect_no_secret(a->err.text);
+    }
+    if (answer->token) {
+        text_fmt(a->token, sizeof(a->token), "%s", answer->token->value.p);
+        a->expires = answer->token->expires;
+        a->last = answer->token;
+    }
+}
+
+static inline void ask_ref(struct asker *a, const struct dest_ref *ref, enum dest_purpose purpose,
+                           const struct dest_user *user)
+{
+    *a = (struct asker){0};
+    a->request = dest_find(source, ref, purpose, user, (struct dest_handler){on_found, a});
+    assert_non_null(a->request);
+    assert_int_equal(a->answers, 0);
+}
+
+static inline void ask_for(struct asker *a, const char *instance, const char *name,
+                           enum dest_purpose purpose)
+{
+    struct dest_ref ref = {.name = name, .instance = instance};
+    ask_ref(a, &ref, purpose, NULL);
+}
+
+static inline void ask(struct asker *a, enum dest_purpose purpose)
+{
+    ask_for(a, "prod", "inbox", purpose);
+}
+
+/* The destination is found at this port. */
+static inline void expect_port(enum dest_purpose purpose, uint16_t port)
+{
+    struct asker a;
+    ask(&a, purpose);
+    await(&a.answers);
+    if (a.port != port) {
+        fail_msg("port %d: %s", a.port, a.err.text);
+    }
+    settle();
+}
+
+static inline void expect_refusal(enum dest_purpose purpose, enum verdict verdict, enum fail fail,
+                                  const char *text)
+{
+    struct asker a;
+    ask(&a, purpose);
+    await(&a.answers);
+    assert_string_equal(a.err.text, text);
+    assert_int_equal(a.verdict, verdict);
+    assert_int_equal(a.err.fail, fail);
+    settle();
+}
+
+#endif
