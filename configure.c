@@ -81,7 +81,7 @@ static void instance_changed(struct instance *in)
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
         const char *named =
-            r->cr.instance ? r->cr.instance : in->configuration->config->default_instance;
+            r->cr.ref.instance ? r->cr.ref.instance : in->configuration->config->default_instance;
         if (r->present && named && strcmp(named, in->name) == 0) {
             resource_read_again(r);
         }

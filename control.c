@@ -782,7 +782,7 @@ void control_look_again(struct control *c, const char *destination)
 {
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
-        if (r->present && strcmp(r->cr.destination, destination) == 0) {
+        if (r->present && strcmp(r->cr.ref.name, destination) == 0) {
             resource_read_again(r);
         }
     }

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "core/destination.h"
-#include "dest_ref.h"
+#include "core/dest_ref.h"
 #include "lib/fail.h"
 #include "lib/mem.h"
 #include "lib/metric.h"

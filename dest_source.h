@@ -4,7 +4,7 @@
 #define TPROXY_DEST_SOURCE_H
 
 #include "core/destination.h"
-#include "dest_ref.h"
+#include "core/dest_ref.h"
 #include "lib/fail.h"
 
 struct secret;

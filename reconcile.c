@@ -180,16 +180,14 @@ static const struct config *config_of(const struct resource *r)
 
 static struct dest_ref ref_of(const struct resource *r)
 {
-    return (struct dest_ref){
-        .name = r->cr.destination,
-        .instance = r->cr.instance ? r->cr.instance : config_of(r)->default_instance,
-        .unsupported = r->cr.unsupported,
-    };
+    struct dest_ref ref = r->cr.ref;
+    ref.instance = ref.instance ? ref.instance : config_of(r)->default_instance;
+    return ref;
 }
 
 static bool is_gateway(const struct resource *r)
 {
-    return strcmp(r->cr.destination, "*") == 0;
+    return strcmp(r->cr.ref.name, "*") == 0;
 }
 
 static void plan_next_reading(struct resource *r)
@@ -678,12 +676,6 @@ static enum decision decide(struct resource *r, struct condition *c)
     }
     if (r->verdict != VERDICT_OK) {
         plan_verdict(c, &r->cr, r->verdict, r->verdict_text);
-        return DECISION_HOLD;
-    }
-    if (r->cr.unsupported) {
-        plan_failure(c, "ConfigurationFailed",
-                     "Technical connectivity is not configured. %s is not supported yet; remove it",
-                     r->cr.unsupported);
         return DECISION_HOLD;
     }
     return DECISION_SERVE;

@@ -38,7 +38,7 @@ static int resource_json(const struct resource *r, struct buf *out)
     return json_fmt(out,
                     "{'Name':%s,'Namespace':%s,'DestinationRef':{'name':%s},"
                     "'CreationTimestamp':%s,'Available':%s,'Message':%s,'Reason':%s}",
-                    r->name, r->namespace, r->cr.destination, r->cr.created,
+                    r->name, r->namespace, r->cr.ref.name, r->cr.created,
                     a->status ? a->status : "Unknown", a->message ? a->message : "",
                     a->reason ? a->reason : "");
 }

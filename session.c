@@ -614,11 +614,6 @@ static void on_found(const struct dest_answer *answer, void *arg)
         struct error gone;
         error_set(&gone, FAIL_CONFIG, "it is not served here any more");
         backend_failed(s, &gone);
-    } else if (s->target->ref.unsupported) {
-        struct error more;
-        error_set(&more, FAIL_CONFIG, "%s is not supported yet; remove it",
-                  s->target->ref.unsupported);
-        backend_failed(s, &more);
     } else if (login_kind(dest) != s->dialogue.kind) {
         struct error changed;
         target_adopt(s->target, dest);

@@ -2,11 +2,13 @@
  * perhaps an older one; files of local mode have met no CRD at all. */
 #include "core/custom_resource.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/tenant.h"
 #include "lib/mem.h"
 #include "lib/text.h"
 
@@ -43,7 +45,7 @@ static const char *show(struct reader *r, struct json_value v)
 
 /* A text of at most `max` octets. NULL when it is absent, null or empty. */
 static int read_text(const struct reader *r, struct json_value v, const char *field, size_t max,
-                     char **out)
+                     const char **out)
 {
     if (!json_given(v)) {
         return OK;
@@ -62,6 +64,105 @@ static int read_text(const struct reader *r, struct json_value v, const char *fi
         return refuse(r, field, "is longer than %zu octets", max);
     }
     return n == 0 ? OK : refuse(r, field, "contains a control character; remove it");
+}
+
+/* ---- the annotation tenant-subdomains ---- */
+
+static void clear_tenants(struct cr *cr)
+{
+    for (size_t i = 0; i < cr->n_tenants; i++) {
+        free(cr->tenants[i]);
+    }
+    free(cr->tenants);
+    free(cr->tenants_wrong);
+    cr->tenants = NULL;
+    cr->tenants_wrong = NULL;
+    cr->n_tenants = 0;
+}
+
+static void tenants_wrong(struct cr *cr, const char *fmt, ...) printf_like(2, 3);
+
+static void tenants_wrong(struct cr *cr, const char *fmt, ...)
+{
+    char text[FAIL_TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    clear_tenants(cr);
+    cr->tenants_wrong = mem_strdup(text);
+}
+
+static int add_tenant(struct cr *cr, struct json_value v)
+{
+    char *tenant = json_strdup(v, NULL), shown[80];
+    if (!tenant || !tenant_is_valid(tenant)) {
+        free(tenant);
+        tenants_wrong(cr,
+                      "%s in it is no tenant: one label, of letters, digits and '-', 63 at most",
+                      text_printable(shown, sizeof(shown), json_text(v)));
+        return ERR;
+    }
+    if (cr->n_tenants == CR_TENANTS_MAX) {
+        free(tenant);
+        tenants_wrong(cr, "it names more than %d tenants", CR_TENANTS_MAX);
+        return ERR;
+    }
+    cr->tenants = mem_realloc(cr->tenants, (cr->n_tenants + 1) * sizeof(*cr->tenants));
+    for (char *c = tenant; *c; c++) {
+        *c = (char)tolower((unsigned char)*c);
+    }
+    cr->tenants[cr->n_tenants++] = tenant;
+    return OK;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void list_tenants(struct cr *cr, struct json_value list)
+{
+    struct json_value first = json_first(list);
+    if (json_type(list) != JSON_ARRAY || !json_exists(first)) {
+        tenants_wrong(cr, "it is %s; it must be an array of strings, [\"tenant-subdomain\"]",
+                      json_type(list) == JSON_ARRAY ? "empty" : json_type_name(json_type(list)));
+        return;
+    }
+    for (struct json_value v = first; json_exists(v); v = json_next(v)) {
+        if (add_tenant(cr, v) < 0) {
+            return;
+        }
+    }
+    qsort(cr->tenants, cr->n_tenants, sizeof(*cr->tenants), compare_texts);
+    for (size_t i = 1; i < cr->n_tenants; i++) {
+        if (strcmp(cr->tenants[i - 1], cr->tenants[i]) == 0) {
+            tenants_wrong(cr, "\"%s\" is in it twice (capitals do not count)", cr->tenants[i]);
+            return;
+        }
+    }
+}
+
+static void read_tenants(struct cr *cr, struct json_value annotation)
+{
+    struct error err;
+    size_t n = 0;
+    char *text = json_strdup(annotation, &n);
+    if (!json_given(annotation)) {
+        return;
+    }
+    if (!text) {
+        tenants_wrong(cr, "it is %s; it must be a string", json_type_name(json_type(annotation)));
+        return;
+    }
+    struct json *doc = json_parse((struct str){text, n}, &err);
+    if (doc) {
+        list_tenants(cr, json_root(doc));
+    } else {
+        tenants_wrong(cr, "it is no JSON: %s", err.text);
+    }
+    json_free(doc);
+    free(text);
 }
 
 /* ---- metadata ---- */
@@ -93,7 +194,7 @@ static int read_metadata(const struct reader *r, struct json_value metadata)
     cr->deleting = json_type(json_get(metadata, "deletionTimestamp")) == JSON_STRING;
     struct json_value annotations = json_get(metadata, "annotations");
     cr->adopt = json_is(json_get(annotations, CR_ANNOTATION_ADOPT), "true");
-    cr->has_tenants = json_type(json_get(annotations, CR_ANNOTATION_TENANTS)) == JSON_STRING;
+    read_tenants(cr, json_get(annotations, CR_ANNOTATION_TENANTS));
     return OK;
 }
 
@@ -126,24 +227,63 @@ static int read_scope(struct reader *r, struct json_value v)
     return OK;
 }
 
-/* Fields that take another request to the Destination service than the plain one. */
-static const char *find_unsupported(struct json_value spec)
+static int read_fragment(const struct reader *r, struct json_value v)
 {
-    static const struct {
-        const char *ref, *member, *field;
-    } rows[] = {
-        {"destinationRef", "level", "spec.destinationRef.level"},
-        {"fragmentRef", "name", "spec.fragmentRef.name"},
-        {"fragmentRef", "level", "spec.fragmentRef.level"},
-        {"chainRef", "name", "spec.chainRef.name"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct json_value v = json_get(json_get(spec, rows[i].ref), rows[i].member);
-        if (json_given(v) && !json_is(v, "")) {
-            return rows[i].field;
+    struct dest_ref *ref = &r->cr->ref;
+    struct json_value optional = json_get(v, "optional");
+    if (read_text(r, json_get(v, "name"), "spec.fragmentRef.name", CR_NAME_MAX, &ref->fragment) <
+            0 ||
+        read_text(r, json_get(v, "level"), "spec.fragmentRef.level", CR_NAME_MAX,
+                  &ref->fragment_level) < 0) {
+        return ERR;
+    }
+    if (json_given(optional) && json_bool(optional, &ref->fragment_optional) < 0) {
+        return refuse(r, "spec.fragmentRef.optional", "is %s; it must be true or false",
+                      json_type_name(json_type(optional)));
+    }
+    if (ref->fragment_level && !ref->fragment) {
+        return refuse(r, "spec.fragmentRef.level",
+                      "means nothing without spec.fragmentRef.name; give both or neither");
+    }
+    return OK;
+}
+
+static int read_variable(const struct reader *r, struct json_value v,
+                         struct dest_variable *variable)
+{
+    if (read_text(r, json_get(v, "name"), "spec.chainRef.variables[].name", CR_NAME_MAX,
+                  &variable->name) < 0 ||
+        read_text(r, json_get(v, "value"), "spec.chainRef.variables[].value", CR_VALUE_MAX,
+                  &variable->value) < 0) {
+        return ERR;
+    }
+    variable->value = variable->value ? variable->value : mem_strdup("");
+    return variable->name ? OK
+                          : refuse(r, "spec.chainRef.variables[].name", "is missing; give one");
+}
+
+static int read_chain(const struct reader *r, struct json_value v)
+{
+    struct dest_ref *ref = &r->cr->ref;
+    struct json_value variables = json_get(v, "variables");
+    if (read_text(r, json_get(v, "name"), "spec.chainRef.name", CR_NAME_MAX, &ref->chain) < 0) {
+        return ERR;
+    }
+    if (!json_exists(json_first(variables))) {
+        return OK;
+    }
+    struct dest_variable *list = mem_zalloc(CR_VARIABLES_MAX * sizeof(*list));
+    ref->variables = list;
+    for (v = json_first(variables); json_exists(v); v = json_next(v)) {
+        if (ref->n_variables == CR_VARIABLES_MAX) {
+            return refuse(r, "spec.chainRef.variables", "has more than %d entries",
+                          CR_VARIABLES_MAX);
+        }
+        if (read_variable(r, v, &list[ref->n_variables++]) < 0) {
+            return ERR;
         }
     }
-    return NULL;
+    return OK;
 }
 
 static int read_spec(struct reader *r, struct json_value spec)
@@ -153,16 +293,20 @@ static int read_spec(struct reader *r, struct json_value spec)
         return refuse(r, "spec", "is %s; it must be an object",
                       json_exists(spec) ? json_type_name(json_type(spec)) : "missing");
     }
-    if (read_text(r, json_get(json_get(spec, "destinationRef"), "name"), "spec.destinationRef.name",
-                  CR_NAME_MAX, &cr->destination) < 0 ||
+    struct json_value destination = json_get(spec, "destinationRef");
+    if (read_text(r, json_get(destination, "name"), "spec.destinationRef.name", CR_NAME_MAX,
+                  &cr->ref.name) < 0 ||
+        read_text(r, json_get(destination, "level"), "spec.destinationRef.level", CR_NAME_MAX,
+                  &cr->ref.level) < 0 ||
+        read_fragment(r, json_get(spec, "fragmentRef")) < 0 ||
+        read_chain(r, json_get(spec, "chainRef")) < 0 ||
         read_text(r, json_get(spec, "destinationServiceInstanceName"),
-                  "spec.destinationServiceInstanceName", CR_NAME_MAX, &cr->instance) < 0 ||
+                  "spec.destinationServiceInstanceName", CR_NAME_MAX, &cr->ref.instance) < 0 ||
         read_port(r, json_get(json_get(spec, "service"), "port")) < 0 ||
         read_scope(r, json_get(json_get(spec, "accessControl"), "scope")) < 0) {
         return ERR;
     }
-    cr->unsupported = find_unsupported(spec);
-    if (!cr->destination) {
+    if (!cr->ref.name) {
         return refuse(r, "spec.destinationRef.name", "is missing; give the name of a destination");
     }
     return OK;
@@ -221,6 +365,25 @@ static int read_conditions(const struct reader *r, struct json_value conditions)
     return OK;
 }
 
+/* "?" stands for what is no tenant of ours, so that it differs from all that we write. */
+static char *read_shown_tenants(struct json_value tenants)
+{
+    struct buf names;
+    buf_init(&names, CR_TENANTS_MAX * (CR_NAMESPACE_MAX + 1));
+    for (struct json_value v = json_first(tenants); json_exists(v); v = json_next(v)) {
+        char *name = json_strdup(json_get(v, "tenantSubdomain"), NULL);
+        int rc = buf_fmt(&names, "%s%s", buf_len(&names) ? "," : "",
+                         name && tenant_is_valid(name) ? name : "?");
+        free(name);
+        if (rc < 0) {
+            break;
+        }
+    }
+    char *shown = json_given(tenants) ? mem_strndup(buf_str(&names).p, buf_len(&names)) : NULL;
+    buf_free(&names);
+    return shown;
+}
+
 /* The CRD declares conditions as a list that is written whole: its last writer owns it. */
 static bool written_by_another(struct json_value managed_fields, const char *field_manager)
 {
@@ -238,12 +401,13 @@ int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
 {
     *cr = (struct cr){0};
     struct reader r = {.cr = cr, .err = err};
-    struct json_value metadata = json_get(object, "metadata");
+    struct json_value metadata = json_get(object, "metadata"), status = json_get(object, "status");
     if (read_metadata(&r, metadata) < 0 || read_spec(&r, json_get(object, "spec")) < 0 ||
-        read_conditions(&r, json_get(json_get(object, "status"), "conditions")) < 0) {
+        read_conditions(&r, json_get(status, "conditions")) < 0) {
         cr_clear(cr);
         return ERR;
     }
+    cr->shown_tenants = read_shown_tenants(json_get(status, "tenants"));
     if (cr->available.status || cr->other_conditions) {
         bool foreign = written_by_another(json_get(metadata, "managedFields"), field_manager);
         cr->status_owner = foreign ? CR_STATUS_FOREIGN : CR_STATUS_OURS;
@@ -253,14 +417,15 @@ int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
 
 void cr_clear(struct cr *cr)
 {
-    free(cr->namespace);
-    free(cr->name);
-    free(cr->uid);
-    free(cr->created);
-    free(cr->destination);
-    free(cr->instance);
+    free((char *)cr->namespace);
+    free((char *)cr->name);
+    free((char *)cr->uid);
+    free((char *)cr->created);
+    dest_ref_clear(&cr->ref);
+    clear_tenants(cr);
     clear_condition(&cr->available);
     free(cr->other_conditions);
+    free(cr->shown_tenants);
     *cr = (struct cr){0};
 }
 
@@ -270,9 +435,21 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool same_tenants(const struct cr *a, const struct cr *b)
+{
+    if (a->n_tenants != b->n_tenants || !same_text(a->tenants_wrong, b->tenants_wrong)) {
+        return false;
+    }
+    for (size_t i = 0; i < a->n_tenants; i++) {
+        if (strcmp(a->tenants[i], b->tenants[i]) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool cr_same_spec(const struct cr *a, const struct cr *b)
 {
-    return same_text(a->destination, b->destination) && same_text(a->instance, b->instance) &&
-           a->port == b->port && a->scope == b->scope && a->adopt == b->adopt &&
-           a->has_tenants == b->has_tenants && same_text(a->unsupported, b->unsupported);
+    return dest_ref_equal(&a->ref, &b->ref) && a->port == b->port && a->scope == b->scope &&
+           a->adopt == b->adopt && same_tenants(a, b);
 }

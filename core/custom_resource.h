@@ -4,8 +4,10 @@
 #define TPROXY_CORE_CUSTOM_RESOURCE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "core/dest_ref.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 #include "lib/json.h"
@@ -16,9 +18,16 @@
 #define CR_ANNOTATION_TENANTS "transparent-proxy.connectivity.api.sap/tenant-subdomains"
 #define CR_ANNOTATION_ADOPT "tproxy/adopt"
 
-/* Bounds, octets: of a namespace, which is a DNS label; of every other name; of the conditions that
- * are not ours. */
-enum { CR_NAMESPACE_MAX = 63, CR_NAME_MAX = 253, CR_CONDITIONS_MAX = 16 * 1024 };
+/* Bounds, octets: of a namespace, which is a DNS label; of every other name; of a chain's variable;
+ * of the conditions that are not ours. And numbers: of a chain's variables; of tenants. */
+enum {
+    CR_NAMESPACE_MAX = 63,
+    CR_NAME_MAX = 253,
+    CR_VALUE_MAX = 4096,
+    CR_CONDITIONS_MAX = 16 * 1024,
+    CR_VARIABLES_MAX = 64,
+    CR_TENANTS_MAX = 1000,
+};
 
 enum cr_scope { CR_SCOPE_DEFAULT, CR_SCOPE_NAMESPACED, CR_SCOPE_CLUSTER_WIDE };
 
@@ -33,21 +42,25 @@ struct cr_condition {
 
 /* No text in it contains control characters, but for `message` and `other_conditions`. */
 struct cr {
-    char *namespace, *name, *uid; /* uid: "" in local mode */
-    char *created;     /* creationTimestamp: RFC 3339, in UTC, so that text order is time order; ""
-                          when the object does not say */
-    bool deleting;     /* deletionTimestamp is set */
-    char *destination; /* spec.destinationRef.name */
-    char *instance;    /* spec.destinationServiceInstanceName; NULL: the default one */
-    uint16_t port;     /* spec.service.port; 0: the protocol's */
+    const char *namespace, *name, *uid; /* uid: "" in local mode */
+    const char *created; /* creationTimestamp: RFC 3339, in UTC, so that text order is time order;
+                            "" when the object does not say */
+    bool deleting;       /* deletionTimestamp is set */
+    struct dest_ref ref; /* without a tenant; without an instance: the default one */
+    uint16_t port;       /* spec.service.port; 0: the protocol's */
     enum cr_scope scope;
-    bool adopt;              /* the annotation tproxy/adopt is "true" */
-    bool has_tenants;        /* the annotation tenant-subdomains is there */
-    const char *unsupported; /* the first field that is set and not supported,
-                                "spec.fragmentRef.name"; NULL: none; static storage */
+    bool adopt; /* the annotation tproxy/adopt is "true" */
+
+    /* The annotation tenant-subdomains: labels in lower case, in alphabetical order, each one once.
+     * None, and nothing wrong: there is no such annotation. */
+    char **tenants;
+    size_t n_tenants;
+    char *tenants_wrong; /* what is wrong with it: "it names no tenant"; NULL: nothing */
+
     enum cr_status_owner status_owner;
     struct cr_condition available;
     char *other_conditions; /* JSON, comma-separated: conditions of other types; NULL: none */
+    char *shown_tenants;    /* status.tenants, "a,b"; NULL: there are none */
 };
 
 /* Fills *cr from an object. ERR and *err (FAIL_CONFIG), naming object and field, when it is not

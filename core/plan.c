@@ -58,7 +58,7 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
         plan_failure(c, reason,
                      NOT_CONFIGURED REFERRED "is not found. Inspect the Destination CR or contact "
                                              "the Destination Administrator.",
-                     cr->destination, cr->name);
+                     cr->ref.name, cr->name);
         return;
     case VERDICT_INSTANCE_NOT_CONFIGURED:
         plan_failure(c, reason,
@@ -67,7 +67,7 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
                      cr->name, text);
         return;
     case VERDICT_UNREADABLE:
-        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be read: %s", cr->destination,
+        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be read: %s", cr->ref.name,
                      cr->name, text);
         return;
     case VERDICT_TYPE_NOT_SUPPORTED:
@@ -80,7 +80,7 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
     case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
     case VERDICT_TENANT_MODE_MISMATCH:
     case VERDICT_FRAGMENT_NOT_FOUND:
-        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be used: %s", cr->destination,
+        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be used: %s", cr->ref.name,
                      cr->name, text);
         return;
     case VERDICT_OK:

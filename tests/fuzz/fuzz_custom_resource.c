@@ -7,6 +7,7 @@
 
 #include "core/custom_resource.h"
 #include "core/plan.h"
+#include "core/tenant.h"
 #include "lib/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -39,7 +40,7 @@ static void check_status(const struct cr *cr, const struct condition *c)
     must(json_fmt(&out,
                   "{'metadata':{'name':%s,'namespace':%s},'spec':{'destinationRef':{"
                   "'name':%s}},",
-                  cr->name, cr->namespace, cr->destination) == OK);
+                  cr->name, cr->namespace, cr->ref.name) == OK);
     size_t brace = buf_len(&out);
     must(plan_status(&out, cr, c, "2025-11-03T08:00:00Z") == OK);
     out.data[out.start + brace] = ' ';
@@ -94,11 +95,21 @@ static void check(const struct cr *cr)
     one_line(cr->name, CR_NAME_MAX);
     one_line(cr->uid, CR_NAME_MAX);
     one_line(cr->created, CR_NAME_MAX);
-    one_line(cr->destination, CR_NAME_MAX);
-    must(cr->namespace[0] && cr->name[0] && cr->destination[0]);
-    if (cr->instance) {
-        one_line(cr->instance, CR_NAME_MAX);
-        must(cr->instance[0] != '\0');
+    one_line(cr->ref.name, CR_NAME_MAX);
+    must(cr->namespace[0] && cr->name[0] && cr->ref.name[0]);
+    if (cr->ref.instance) {
+        one_line(cr->ref.instance, CR_NAME_MAX);
+        must(cr->ref.instance[0] != '\0');
+    }
+    for (size_t i = 0; i < cr->ref.n_variables; i++) {
+        one_line(cr->ref.variables[i].name, CR_NAME_MAX);
+        one_line(cr->ref.variables[i].value, CR_VALUE_MAX);
+    }
+    must(!cr->ref.fragment_level || cr->ref.fragment);
+    must(cr->n_tenants <= CR_TENANTS_MAX && (!cr->tenants_wrong || cr->n_tenants == 0));
+    for (size_t i = 0; i < cr->n_tenants; i++) {
+        must(tenant_is_valid(cr->tenants[i]));
+        must(i == 0 || strcmp(cr->tenants[i - 1], cr->tenants[i]) < 0);
     }
     bool conditions = cr->available.status || cr->other_conditions;
     must(conditions == (cr->status_owner != CR_STATUS_NONE));
@@ -108,7 +119,7 @@ static void check(const struct cr *cr)
     plan_success(&c, cr->name);
     check_status(cr, &c);
     for (int v = VERDICT_OK + 1; v < VERDICT_COUNT; v++) {
-        plan_verdict(&c, cr, (enum verdict)v, cr->destination);
+        plan_verdict(&c, cr, (enum verdict)v, cr->ref.name);
         one_line(c.message, PLAN_MESSAGE_MAX - 1);
     }
     check_status(cr, &c);

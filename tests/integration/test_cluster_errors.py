@@ -222,47 +222,6 @@ def test_loopback(installation, make_cluster_tproxy, namespace, good, directory)
         installation.available(namespace, name)
 
 
-# --- the CR ---
-
-FIELDS = {
-    "level": {"destinationRef": {"name": MAIL, "level": "subaccount"}},
-    "fragment": {"fragmentRef": {"name": "other-user"}},
-    "chain": {"chainRef": {"name": "a-chain"}},
-}
-SET = {
-    "level": "spec.destinationRef.level",
-    "fragment": "spec.fragmentRef.name",
-    "chain": "spec.chainRef.name",
-}
-
-
-def test_unsupported_fields(installation, cluster_tproxy, namespace, good, messages):
-    """Without them it would perhaps be somebody else's mailbox."""
-    plain = [destination_cr(f"old-{name}", namespace, MAIL) for name in FIELDS]
-    installation.kube.apply(*plain)
-    ports = {name: installation.available(namespace, f"old-{name}") for name in FIELDS}
-    installation.kube.apply(
-        *[
-            destination_cr(f"{age}-{name}", namespace, MAIL, **fields)
-            for age in ("old", "new")
-            for name, fields in FIELDS.items()
-        ]
-    )
-    for name in FIELDS:
-        words = f"{SET[name]} is not supported yet; remove it"
-        for cr in (f"old-{name}", f"new-{name}"):
-            assert refused(installation, namespace, cr, "ConfigurationFailed") == words
-        assert answer(ports[name]) == f'-ERR [SYS/PERM] destination "{MAIL}": {words}'
-        assert installation.service_of(HOME, f"new-{name}") is None
-    installation.kube.apply(
-        *plain, *[destination_cr(f"new-{name}", namespace, MAIL) for name in FIELDS]
-    )
-    for name in FIELDS:
-        assert installation.available(namespace, f"old-{name}") == ports[name]
-        assert list_and_fetch(ports[name]) == messages
-        assert list_and_fetch(installation.available(namespace, f"new-{name}")) == messages
-
-
 # --- the instance and its service key ---
 
 

@@ -55,70 +55,113 @@ static void bad(const char *text, const char *complaint)
     "{" HEAD "'metadata':{'name':'mail','namespace':'default'" metadata                            \
     "},'spec':{'destinationRef':{'name':'d'}},'status':{" status "}}"
 
+static const struct dest_variable two[] = {{"key1", "value1"}, {"key2", "value2"}};
+static const struct dest_variable saml[] = {
+    {"samlProviderDestinationName", "samlAssertionProviderDest"}, {"none", ""}};
+
 /* The samples of SAP's documentation. */
 static void test_samples(void **state)
 {
     (void)state;
     static const struct {
-        const char *spec, *destination, *instance;
-        const char *unsupported;
+        const char *spec;
+        struct dest_ref ref;
         enum cr_scope scope;
         uint16_t port;
     } rows[] = {
         {"'destinationRef':{'name':'example-dest-pop3'},"
          "'destinationServiceInstanceName':'dest-service-instance'",
-         "example-dest-pop3", "dest-service-instance", NULL, CR_SCOPE_DEFAULT, 0},
+         {.name = "example-dest-pop3", .instance = "dest-service-instance"},
+         CR_SCOPE_DEFAULT,
+         0},
         {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'clusterWide'}",
-         "example-dest-pop3", NULL, NULL, CR_SCOPE_CLUSTER_WIDE, 0},
+         {.name = "example-dest-pop3"},
+         CR_SCOPE_CLUSTER_WIDE,
+         0},
         {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'namespaced'}",
-         "example-dest-pop3", NULL, NULL, CR_SCOPE_NAMESPACED, 0},
+         {.name = "example-dest-pop3"},
+         CR_SCOPE_NAMESPACED,
+         0},
         {"'destinationRef':{'name':'example-dest-pop3'},'fragmentRef':{'name':'example-fragment'},"
          "'destinationServiceInstanceName':'dest-service-instance'",
-         "example-dest-pop3", "dest-service-instance", "spec.fragmentRef.name", CR_SCOPE_DEFAULT,
+         {.name = "example-dest-pop3",
+          .fragment = "example-fragment",
+          .instance = "dest-service-instance"},
+         CR_SCOPE_DEFAULT,
          0},
         {"'destinationRef':{'name':'example-dest-pop3'},"
          "'fragmentRef':{'name':'example-fragment','optional':true}",
-         "example-dest-pop3", NULL, "spec.fragmentRef.name", CR_SCOPE_DEFAULT, 0},
+         {.name = "example-dest-pop3", .fragment = "example-fragment", .fragment_optional = true},
+         CR_SCOPE_DEFAULT,
+         0},
         {"'destinationRef':{'name':'example-dest-pop3','level':'provider_subaccount'},"
          "'fragmentRef':{'name':'example-fragment','level':'provider_instance'}",
-         "example-dest-pop3", NULL, "spec.destinationRef.level", CR_SCOPE_DEFAULT, 0},
+         {.name = "example-dest-pop3",
+          .level = "provider_subaccount",
+          .fragment = "example-fragment",
+          .fragment_level = "provider_instance"},
+         CR_SCOPE_DEFAULT,
+         0},
         {"'destinationRef':{'name':'example-dest-pop3'},'chainRef':{'name':'chain-name',"
          "'variables':[{'name':'key1','value':'value1'},{'name':'key2','value':'value2'}]}",
-         "example-dest-pop3", NULL, "spec.chainRef.name", CR_SCOPE_DEFAULT, 0},
+         {.name = "example-dest-pop3", .chain = "chain-name", .variables = two, .n_variables = 2},
+         CR_SCOPE_DEFAULT,
+         0},
         {"'destinationRef':{'name':'example-dest-pop3'},"
          "'destinationServiceInstanceName':'dest-service-instance','service':{'port':1110}",
-         "example-dest-pop3", "dest-service-instance", NULL, CR_SCOPE_DEFAULT, 1110},
+         {.name = "example-dest-pop3", .instance = "dest-service-instance"},
+         CR_SCOPE_DEFAULT,
+         1110},
         {"'destinationRef':{'name':'*'},'destinationServiceInstanceName':'dest-service-instance'",
-         "*", "dest-service-instance", NULL, CR_SCOPE_DEFAULT, 0},
+         {.name = "*", .instance = "dest-service-instance"},
+         CR_SCOPE_DEFAULT,
+         0},
         {"'destinationRef':{'name':'samlAssertionConsumerDest'},"
          "'destinationServiceInstanceName':'dest-service-instance',"
-         "'chainRef':{'name':'com.sap.iasGeneratedOAuth2SamlBearerAssertion','variables':[]}",
-         "samlAssertionConsumerDest", "dest-service-instance", "spec.chainRef.name",
-         CR_SCOPE_DEFAULT, 0},
+         "'chainRef':{'name':'com.sap.iasGeneratedOAuth2SamlBearerAssertion','variables':["
+         "{'name':'samlProviderDestinationName','value':'samlAssertionProviderDest'},"
+         "{'name':'none'}]}",
+         {.name = "samlAssertionConsumerDest",
+          .instance = "dest-service-instance",
+          .chain = "com.sap.iasGeneratedOAuth2SamlBearerAssertion",
+          .variables = saml,
+          .n_variables = 2},
+         CR_SCOPE_DEFAULT,
+         0},
         {"'destinationRef':{'name':'http'},'actions':[{'name':'OAuth2JWTBearer','secretRef':"
          "{'name':'jwtbearer-credentials','key':'credentials'},'triggers':[{'name':'exactMatch',"
          "'matches':[{'destinationProperty':'HTML5.ForwardAuthToken','value':'true'}]},{'name':"
          "'exist','destinationProperties':['tokenService.body.resource']}]}]",
-         "http", NULL, NULL, CR_SCOPE_DEFAULT, 0},
+         {.name = "http"},
+         CR_SCOPE_DEFAULT,
+         0},
         {"'destinationRef':{'name':'onpremise-http'},'actions':[{'name':"
          "'OAuth2TechnicalUserPropagation','secretRef':{'name':'tup-credentials',"
          "'key':'credentials'}}]",
-         "onpremise-http", NULL, NULL, CR_SCOPE_DEFAULT, 0},
+         {.name = "onpremise-http"},
+         CR_SCOPE_DEFAULT,
+         0},
         /* pasted from the documentation, comment included */
         {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'inst // can be ommited'",
-         "d", "inst // can be ommited", NULL, CR_SCOPE_DEFAULT, 0},
-        /* only a level: what it should mean nobody says */
-        {"'destinationRef':{'name':'d'},'fragmentRef':{'level':'instance','optional':false}", "d",
-         NULL, "spec.fragmentRef.level", CR_SCOPE_DEFAULT, 0},
+         {.name = "d", .instance = "inst // can be ommited"},
+         CR_SCOPE_DEFAULT,
+         0},
         /* null and empty are absent */
-        {"'destinationRef':{'name':'d','level':null},'fragmentRef':{'name':''},'chainRef':null,"
-         "'destinationServiceInstanceName':null,'service':{'port':null},'accessControl':"
-         "{'scope':null}",
-         "d", NULL, NULL, CR_SCOPE_DEFAULT, 0},
-        {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'','service':{}", "d",
-         NULL, NULL, CR_SCOPE_DEFAULT, 0},
-        {"'destinationRef':{'name':'d'},'service':{'port':65535}", "d", NULL, NULL,
-         CR_SCOPE_DEFAULT, 65535},
+        {"'destinationRef':{'name':'d','level':null},'fragmentRef':{'name':'','optional':null},"
+         "'chainRef':null,'destinationServiceInstanceName':null,'service':{'port':null},"
+         "'accessControl':{'scope':null}",
+         {.name = "d"},
+         CR_SCOPE_DEFAULT,
+         0},
+        {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'','service':{},"
+         "'chainRef':{'variables':[]}",
+         {.name = "d"},
+         CR_SCOPE_DEFAULT,
+         0},
+        {"'destinationRef':{'name':'d'},'service':{'port':65535}",
+         {.name = "d"},
+         CR_SCOPE_DEFAULT,
+         65535},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char text[2048];
@@ -129,18 +172,18 @@ static void test_samples(void **state)
         assert_string_equal(cr.uid, "");
         assert_string_equal(cr.created, "");
         assert_false(cr.deleting);
-        assert_string_equal(cr.destination, rows[i].destination);
-        assert_int_equal(cr.instance != NULL, rows[i].instance != NULL);
-        assert_string_equal(cr.instance ? cr.instance : "",
-                            rows[i].instance ? rows[i].instance : "");
-        assert_string_equal(cr.unsupported ? cr.unsupported : "",
-                            rows[i].unsupported ? rows[i].unsupported : "");
+        if (!dest_ref_equal(&cr.ref, &rows[i].ref)) {
+            fail_msg("another reference: %s", text);
+        }
         assert_int_equal(cr.scope, rows[i].scope);
         assert_int_equal(cr.port, rows[i].port);
-        assert_false(cr.adopt || cr.has_tenants);
+        assert_false(cr.adopt);
+        assert_int_equal(cr.n_tenants, 0);
+        assert_null(cr.tenants_wrong);
         assert_int_equal(cr.status_owner, CR_STATUS_NONE);
         assert_null(cr.available.status);
         assert_null(cr.other_conditions);
+        assert_null(cr.shown_tenants);
         cr_clear(&cr);
         cr_clear(&cr);
     }
@@ -160,13 +203,76 @@ static void test_metadata(void **state)
     assert_string_equal(cr.created, "2025-11-03T08:00:00Z");
     assert_true(cr.deleting);
     assert_true(cr.adopt);
-    assert_true(cr.has_tenants);
+    assert_int_equal(cr.n_tenants, 1);
+    assert_string_equal(cr.tenants[0], "tenant-subdomain");
     cr_clear(&cr);
 
     cr = good("{" HEAD "'metadata':{'name':'mail','namespace':'a','deletionTimestamp':null,"
               "'annotations':{'tproxy/adopt':'yes'}},'spec':{'destinationRef':{'name':'d'}}}");
-    assert_false(cr.deleting || cr.adopt || cr.has_tenants);
+    assert_false(cr.deleting || cr.adopt || cr.n_tenants || cr.tenants_wrong);
     cr_clear(&cr);
+}
+
+/* With this annotation, JSON in JSON: the names, comma-separated, or what is wrong. */
+static void with_tenants(const char *annotation, const char *names, const char *wrong)
+{
+    char text[2048], got[1024] = "";
+    text_fmt(text, sizeof(text),
+             "{" HEAD "'metadata':{'name':'mail','namespace':'a','annotations':{"
+             "'transparent-proxy.connectivity.api.sap/tenant-subdomains':%s}},"
+             "'spec':{'destinationRef':{'name':'d'}}}",
+             annotation);
+    struct cr cr = good(text);
+    for (size_t i = 0, n = 0; i < cr.n_tenants; i++) {
+        n += text_fmt(got + n, sizeof(got) - n, "%s%s", i ? "," : "", cr.tenants[i]);
+    }
+    assert_string_equal(got, names);
+    if (!strstr(cr.tenants_wrong ? cr.tenants_wrong : "nothing", wrong)) {
+        fail_msg("\"%s\" is not in \"%s\"", wrong, cr.tenants_wrong);
+    }
+    cr_clear(&cr);
+}
+
+static void test_tenants(void **state)
+{
+    (void)state;
+    with_tenants("null", "", "nothing");
+    with_tenants("'[\\'b\\',\\'a\\',\\'a-b\\']'", "a,a-b,b", "nothing");
+    with_tenants("' [ \\'Some-Tenant\\' , \\'0\\' ] '", "0,some-tenant", "nothing");
+    with_tenants("''", "", "it is no JSON: line 1");
+    with_tenants("'a, b'", "", "it is no JSON: line 1");
+    with_tenants("'[\\'a\\'] x'", "", "it is no JSON: line 1");
+    with_tenants("['a']", "", "it is an array; it must be a string");
+    with_tenants("'[]'", "", "it is empty; it must be an array of strings");
+    with_tenants("'{}'", "", "it is an object; it must be an array of strings");
+    with_tenants("'\\'a\\''", "", "it is a string; it must be an array of strings");
+    with_tenants("'[\\'a\\',7]'", "", "7 in it is no tenant");
+    with_tenants("'[\\'a\\',null]'", "", "null in it is no tenant");
+    with_tenants("'[\\'a.b\\']'", "", "\"a.b\" in it is no tenant: one label");
+    with_tenants("'[\\'\\']'", "", "\"\" in it is no tenant");
+    with_tenants("'[\\'-a\\']'", "", "\"-a\" in it is no tenant");
+    with_tenants("'[\\'a\\\\u0000\\']'", "", "in it is no tenant");
+    with_tenants("'[\\'a\\',\\'b\\',\\'A\\']'", "", "\"a\" is in it twice");
+}
+
+static void test_many_tenants(void **state)
+{
+    (void)state;
+    static char text[32 * CR_TENANTS_MAX];
+    for (int more = 0; more < 2; more++) {
+        size_t n = text_fmt(text, sizeof(text),
+                            "{'metadata':{'name':'m','namespace':'n','annotations':{"
+                            "'transparent-proxy.connectivity.api.sap/tenant-subdomains':'[");
+        for (int i = 0; i < CR_TENANTS_MAX + more; i++) {
+            n += text_fmt(text + n, sizeof(text) - n, "%s\\'t%d\\'", i ? "," : "", i);
+        }
+        text_fmt(text + n, sizeof(text) - n, "]'}},'spec':{'destinationRef':{'name':'d'}}}");
+        struct cr cr = good(text);
+        assert_int_equal(cr.n_tenants, more ? 0 : CR_TENANTS_MAX);
+        assert_string_equal(cr.tenants_wrong ? cr.tenants_wrong : "",
+                            more ? "it names more than 1000 tenants" : "");
+        cr_clear(&cr);
+    }
 }
 
 /* A name of n letters. */
@@ -216,6 +322,27 @@ static void test_refused(void **state)
          "spec.accessControl.scope is \"clusterwide\"; it must be \"namespaced\" or"},
         {WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':''}"), "is \"\";"},
         {WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':1}"), "is 1;"},
+        {WITH_SPEC("'destinationRef':{'name':'d','level':1}"),
+         "spec.destinationRef.level is a number; it must be a string"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'name':1}"),
+         "spec.fragmentRef.name is a number"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'name':'f','level':1}"),
+         "spec.fragmentRef.level is a number"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'name':'f','optional':'true'}"),
+         "spec.fragmentRef.optional is a string; it must be true or false"},
+        /* only a level: what it should mean nobody says */
+        {WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'level':'instance'}"),
+         "spec.fragmentRef.level means nothing without spec.fragmentRef.name; give both"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':1}"),
+         "spec.chainRef.name is a number"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':'c','variables':[{}]}"),
+         "spec.chainRef.variables[].name is missing; give one"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':'c','variables':["
+                   "{'name':'a','value':'b'},{'name':'a','value':7}]}"),
+         "spec.chainRef.variables[].value is a number"},
+        {WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':'c','variables':["
+                   "{'name':'a','value':'b\\r\\nc'}]}"),
+         "spec.chainRef.variables[].value contains a control character"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         bad(rows[i][0], rows[i][1]);
@@ -229,7 +356,7 @@ static void test_bounds(void **state)
     text_fmt(text, sizeof(text), "{" NAMED("m") "'spec':{'destinationRef':{'name':'%s'}}}",
              letters(CR_NAME_MAX));
     struct cr cr = good(text);
-    assert_int_equal(strlen(cr.destination), CR_NAME_MAX);
+    assert_int_equal(strlen(cr.ref.name), CR_NAME_MAX);
     cr_clear(&cr);
     text_fmt(text, sizeof(text), "{" NAMED("m") "'spec':{'destinationRef':{'name':'%s'}}}",
              letters(CR_NAME_MAX + 1));
@@ -238,6 +365,24 @@ static void test_bounds(void **state)
     text_fmt(text, sizeof(text), "{'metadata':{'name':'m','namespace':'%s'},'spec':7}",
              letters(CR_NAMESPACE_MAX + 1));
     bad(text, "metadata.namespace is longer than 63 octets");
+
+    for (int more = 0; more < 2; more++) {
+        char list[1024];
+        size_t n = 0;
+        for (int i = 0; i < CR_VARIABLES_MAX + more; i++) {
+            n += text_fmt(list + n, sizeof(list) - n, "%s{'name':'v'}", i ? "," : "");
+        }
+        char spec[2048];
+        text_fmt(spec, sizeof(spec),
+                 WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'variables':[%s]}"), list);
+        if (more) {
+            bad(spec, "spec.chainRef.variables has more than 64 entries");
+        } else {
+            cr = good(spec);
+            assert_int_equal(cr.ref.n_variables, CR_VARIABLES_MAX);
+            cr_clear(&cr);
+        }
+    }
 
     /* However long the name is, the message says what is wrong. */
     text_fmt(text, sizeof(text), "{'metadata':{'name':'%s','namespace':'%.63s'},'spec':7}",
@@ -316,6 +461,27 @@ static void test_conditions(void **state)
     cr_clear(&cr);
 }
 
+static void test_shown_tenants(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        {"'tenants':[{'tenantSubdomain':'a'},{'tenantSubdomain':'b'}]", "a,b"},
+        {"'tenants':[]", ""},
+        {"'tenants':7", ""},
+        {"'tenants':[{'tenantSubdomain':'a,b'},7,{}]", "?,?,?"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[512];
+        text_fmt(text, sizeof(text), WITH_STATUS("", "%s"), rows[i][0]);
+        struct cr cr = good(text);
+        assert_string_equal(cr.shown_tenants, rows[i][1]);
+        cr_clear(&cr);
+    }
+    struct cr cr = good(WITH_STATUS("", "'tenants':null"));
+    assert_null(cr.shown_tenants);
+    cr_clear(&cr);
+}
+
 static void test_large_conditions(void **state)
 {
     (void)state;
@@ -350,11 +516,21 @@ static void test_same_spec(void **state)
         WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':'namespaced'}"),
         WITH_SPEC("'destinationRef':{'name':'d'},'accessControl':{'scope':'clusterWide'}"),
         WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'name':'f'}"),
+        WITH_SPEC("'destinationRef':{'name':'d','level':'instance'}"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'name':'f','optional':true}"),
         WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':'f'}"),
+        WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':'f','variables':["
+                  "{'name':'a','value':'b'}]}"),
         "{'metadata':{'name':'m','namespace':'n','annotations':{'tproxy/adopt':'true'}},"
         "'spec':{'destinationRef':{'name':'d'}}}",
         "{'metadata':{'name':'m','namespace':'n','annotations':{"
         "'transparent-proxy.connectivity.api.sap/tenant-subdomains':''}},"
+        "'spec':{'destinationRef':{'name':'d'}}}",
+        "{'metadata':{'name':'m','namespace':'n','annotations':{"
+        "'transparent-proxy.connectivity.api.sap/tenant-subdomains':'[\\'a\\']'}},"
+        "'spec':{'destinationRef':{'name':'d'}}}",
+        "{'metadata':{'name':'m','namespace':'n','annotations':{"
+        "'transparent-proxy.connectivity.api.sap/tenant-subdomains':'[\\'b\\']'}},"
         "'spec':{'destinationRef':{'name':'d'}}}",
     };
     for (size_t i = 0; i < ARRAY_LEN(different); i++) {
@@ -378,10 +554,12 @@ static void test_same_spec(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_samples),          cmocka_unit_test(test_metadata),
-        cmocka_unit_test(test_refused),          cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_status_owner),     cmocka_unit_test(test_conditions),
-        cmocka_unit_test(test_large_conditions), cmocka_unit_test(test_same_spec),
+        cmocka_unit_test(test_samples),       cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_tenants),       cmocka_unit_test(test_many_tenants),
+        cmocka_unit_test(test_shown_tenants), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bounds),        cmocka_unit_test(test_status_owner),
+        cmocka_unit_test(test_conditions),    cmocka_unit_test(test_large_conditions),
+        cmocka_unit_test(test_same_spec),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

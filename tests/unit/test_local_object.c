@@ -116,7 +116,7 @@ static void keeps_what_counts(void **state)
     struct cr cr;
     struct error err;
     assert_int_equal(cr_parse(&cr, json_root(o->doc), "tproxy", &err), OK);
-    assert_string_equal(cr.destination, "d\xC3\xA4");
+    assert_string_equal(cr.ref.name, "d\xC3\xA4");
     assert_int_equal(cr.port, 1);
     assert_true(cr.adopt);
     assert_false(cr.deleting);
@@ -264,8 +264,8 @@ static void for_plain_destinations(void **state)
         assert_string_equal(o->name, names[i]);
         assert_string_equal(o->namespace, LOCAL_NAMESPACE);
         assert_int_equal(cr_parse(&cr, json_root(o->doc), "tproxy", &err), OK);
-        assert_string_equal(cr.destination, names[i]);
-        assert_null(cr.instance);
+        assert_string_equal(cr.ref.name, names[i]);
+        assert_null(cr.ref.instance);
         cr_clear(&cr);
         local_object_unref(o);
     }

@@ -20,11 +20,11 @@
 /* A CR whose texts belong to nobody. */
 static struct cr cr_named(const char *namespace, const char *name)
 {
-    return (struct cr){.namespace = (char *)namespace,
-                       .name = (char *)name,
-                       .uid = (char *)UID,
-                       .created = (char *)"",
-                       .destination = (char *)"example-dest"};
+    return (struct cr){.namespace = namespace,
+                       .name = name,
+                       .uid = UID,
+                       .created = "",
+                       .ref = {.name = "example-dest"}};
 }
 
 static const char *letters(size_t n)
@@ -161,7 +161,7 @@ static void test_long_verdicts(void **state)
     memset(text, 'x', sizeof(text));
     text_fmt(text + sizeof(text) - 10, 10, "the end");
     struct cr cr = cr_named("default", name);
-    cr.destination = name;
+    cr.ref.name = name;
     struct condition c;
     plan_verdict(&c, &cr, VERDICT_URL_NOT_SUPPORTED, text);
     assert_non_null(strstr(c.message, "the end"));

@@ -1,6 +1,6 @@
-/* Which destination, as a Destination CR says it. */
-#ifndef TPROXY_DEST_REF_H
-#define TPROXY_DEST_REF_H
+/* Which destination, as a Destination CR says it. Pure. */
+#ifndef TPROXY_CORE_DEST_REF_H
+#define TPROXY_CORE_DEST_REF_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,18 +21,19 @@ struct dest_ref {
     const char *chain;
     const struct dest_variable *variables; /* of the chain */
     size_t n_variables;
-    const char *instance;    /* of the Destination service; NULL: there is no default one */
-    const char *tenant;      /* subdomain of the subscriber whose destination it is; NULL: the
+    const char *instance; /* of the Destination service; NULL: there is no default one */
+    const char *tenant;   /* subdomain of the subscriber whose destination it is; NULL: the
                              provider's own */
-    const char *unsupported; /* a field of the CR that no source honours: without it the mailbox may
-                                be another one, so sessions are refused */
 };
 
-/* A copy whose texts are its own, but for `unsupported`, which is static storage. */
+/* A copy whose texts are its own. */
 struct dest_ref dest_ref_copy(const struct dest_ref *ref);
 
 /* Of a copy. Idempotent. */
 void dest_ref_clear(struct dest_ref *ref);
+
+/* Do they say the same? */
+bool dest_ref_equal(const struct dest_ref *a, const struct dest_ref *b);
 
 /* Appends what tells two references apart: equal exactly when all they say is equal. ERR when it
  * does not fit. */

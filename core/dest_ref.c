@@ -1,5 +1,5 @@
 /* References: copied, and told apart. */
-#include "dest_ref.h"
+#include "core/dest_ref.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +47,29 @@ void dest_ref_clear(struct dest_ref *ref)
     free((char *)ref->instance);
     free((char *)ref->tenant);
     *ref = (struct dest_ref){0};
+}
+
+static bool same(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool dest_ref_equal(const struct dest_ref *a, const struct dest_ref *b)
+{
+    if (!same(a->name, b->name) || !same(a->level, b->level) || !same(a->fragment, b->fragment) ||
+        !same(a->fragment_level, b->fragment_level) ||
+        a->fragment_optional != b->fragment_optional || !same(a->chain, b->chain) ||
+        a->n_variables != b->n_variables || !same(a->instance, b->instance) ||
+        !same(a->tenant, b->tenant)) {
+        return false;
+    }
+    for (size_t i = 0; i < a->n_variables; i++) {
+        if (!same(a->variables[i].name, b->variables[i].name) ||
+            !same(a->variables[i].value, b->variables[i].value)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* A text with its NUL; one that is not given is none, which no text is. */
