@@ -17,13 +17,14 @@
 /* Where members are read from, and how a message calls it: the spec, or an instance. */
 struct place {
     struct json_value value;
-    char name[96];
+    char name[128];
 };
 
 /* The work of one config_new. */
 struct reader {
     struct config *config;
     struct config_remarks *remarks;
+    const char *home;
     size_t complaints, ignored; /* lines, also those for which there was no room */
     struct place spec;
     char shown[100]; /* a value in a message */
@@ -190,11 +191,8 @@ static const char *log_level_at(struct reader *r, const char *path)
 
 /* ---- what has no effect ---- */
 
-static const char never[] = "has no effect here", later[] = "is not supported yet";
-
 /* Remarks a value that is there, unless it says what is so anyway (`same`, JSON). */
-static void ignore(struct reader *r, const struct place *place, const char *path, const char *same,
-                   const char *what)
+static void ignore(struct reader *r, const struct place *place, const char *path, const char *same)
 {
     char line[CONFIG_COMPLAINT_SIZE];
     struct json_value v = at(r, place, path);
@@ -203,8 +201,8 @@ static void ignore(struct reader *r, const struct place *place, const char *path
     if (empty || (same && str_eq(json_text(v), same))) {
         return;
     }
-    text_fmt(line, sizeof(line), "%s.%s%s%s %s", place->name, path, container ? "" : ": ",
-             container ? "" : show(r, v), what);
+    text_fmt(line, sizeof(line), "%s.%s%s%s has no effect here", place->name, path,
+             container ? "" : ": ", container ? "" : show(r, v));
     add_line(r->remarks->ignored, &r->remarks->n_ignored, &r->ignored, line);
 }
 
@@ -213,38 +211,113 @@ static void read_ignored(struct reader *r)
     static const struct {
         const char *path;
         const char *same; /* what is so anyway, or SAP's default of what is not ours */
-        const char *what;
     } rows[] = {
-        {"compliance.fipsModeEnabled", "false", never},
-        {"config.http.retry", NULL, never},
-        {"config.metering.enabled", "false", never},
-        {"config.security.communication.internal.encryptionEnabled", "false", never},
-        {"config.security.communication.internal.certManager", NULL, never},
-        {"config.integration.serviceMesh.istio.istio-injection", "\"disabled\"", never},
-        {"config.integration.ztis.socketPath", NULL, never},
-        {CONNECTIVITY_PROXY ".httpPort", "20003", never},
-        {CONNECTIVITY_PROXY ".servicePort", "20003", never},
-        {CONNECTIVITY_PROXY ".type", NULL, never},
-        {CONNECTIVITY_PROXY ".serviceName", NULL, later},
-        {CONNECTIVITY_PROXY ".tcpPort", "20004", later},
-        {CONNECTIVITY_PROXY ".tcp.port", "20004", later},
-        {CONNECTIVITY_PROXY ".connectionTimeoutSeconds", "1", later},
-        {CONNECTIVITY_PROXY ".serviceCredentials", NULL, later},
-        {"additionalCAs", NULL, later},
-        {"deployment.autoscaling.http.horizontal.enabled", "false", never},
-        {"deployment.autoscaling.http.vertical.enabled", "false", never},
-        {"deployment.autoscaling.tcp.horizontal.enabled", "false", never},
-        {"deployment.autoscaling.tcp.vertical.enabled", "false", never},
-        {"deployment.image", NULL, never},
-        {"deployment.priority.value", "0", never},
-        {"deployment.replicas.http", "1", never},
-        {"deployment.replicas.tcp", "1", never},
-        {"deployment.resources", NULL, never},
+        {"compliance.fipsModeEnabled", "false"},
+        {"config.http.retry", NULL},
+        {"config.metering.enabled", "false"},
+        {"config.security.communication.internal.encryptionEnabled", "false"},
+        {"config.security.communication.internal.certManager", NULL},
+        {"config.integration.serviceMesh.istio.istio-injection", "\"disabled\""},
+        {"config.integration.ztis.socketPath", NULL},
+        {CONNECTIVITY_PROXY ".httpPort", "20003"},
+        {CONNECTIVITY_PROXY ".servicePort", "20003"},
+        {CONNECTIVITY_PROXY ".type", NULL},
+        {"deployment.autoscaling.http.horizontal.enabled", "false"},
+        {"deployment.autoscaling.http.vertical.enabled", "false"},
+        {"deployment.autoscaling.tcp.horizontal.enabled", "false"},
+        {"deployment.autoscaling.tcp.vertical.enabled", "false"},
+        {"deployment.image", NULL},
+        {"deployment.priority.value", "0"},
+        {"deployment.replicas.http", "1"},
+        {"deployment.replicas.tcp", "1"},
+        {"deployment.resources", NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        ignore(r, &r->spec, rows[i].path, rows[i].same, rows[i].what);
+        ignore(r, &r->spec, rows[i].path, rows[i].same);
     }
     r->remarks->ignored_is_warning = flag_at(r, "compliance.fipsModeEnabled", false);
+}
+
+/* ---- Secrets ---- */
+
+static char *or_default(char *text, const char *otherwise)
+{
+    return text ? text : mem_strdup(otherwise);
+}
+
+/* The members secretName, secretNamespace and `entry` of the object at `path`. */
+static struct config_secret read_secret(struct reader *r, const struct place *place,
+                                        const char *path, const char *entry,
+                                        const struct config_secret *defaults)
+{
+    struct place secret = {.value = at(r, place, path)};
+    text_fmt(secret.name, sizeof(secret.name), "%s.%s", place->name, path);
+    return (struct config_secret){
+        .name = or_default(object_name_at(r, &secret, "secretName"), defaults->name),
+        .namespace = or_default(object_name_at(r, &secret, "secretNamespace"), r->home),
+        .key = or_default(string_at(r, &secret, entry), defaults->key),
+    };
+}
+
+/* Of the member serviceCredentials; its secretName has been seen to. */
+static struct config_credentials read_credentials(struct reader *r, const struct place *place)
+{
+    static const struct config_secret service_key = {.name = CONFIG_DEFAULT_SECRET, .key = ""};
+    static const struct config_secret private_key = {.name = CONFIG_PRIVATE_KEY_SECRET,
+                                                     .key = CONFIG_PRIVATE_KEY_ENTRY};
+    static const char path[] = "serviceCredentials", inner[] = "serviceCredentials.privateKey";
+    return (struct config_credentials){
+        .service_key = read_secret(r, place, path, "secretKey", &service_key),
+        .private_key = read_secret(r, place, inner, "secretInternalKey", &private_key),
+    };
+}
+
+/* Is there a text at this path? One that is none is complained of where it is read. */
+static bool said(struct reader *r, const struct place *place, const char *path)
+{
+    struct json_value v = at(r, place, path);
+    return json_exists(v) && !json_is(v, "");
+}
+
+struct config_secret config_secret_copy(const struct config_secret *secret)
+{
+    return (struct config_secret){.namespace = mem_strdup(secret->namespace),
+                                  .name = mem_strdup(secret->name),
+                                  .key = mem_strdup(secret->key)};
+}
+
+void config_secret_clear(struct config_secret *secret)
+{
+    free(secret->namespace);
+    free(secret->name);
+    free(secret->key);
+}
+
+bool config_secret_equal(const struct config_secret *a, const struct config_secret *b)
+{
+    return strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
+           strcmp(a->key, b->key) == 0;
+}
+
+struct config_credentials config_credentials_copy(const struct config_credentials *credentials)
+{
+    return (struct config_credentials){
+        .service_key = config_secret_copy(&credentials->service_key),
+        .private_key = config_secret_copy(&credentials->private_key),
+    };
+}
+
+void config_credentials_clear(struct config_credentials *credentials)
+{
+    config_secret_clear(&credentials->service_key);
+    config_secret_clear(&credentials->private_key);
+}
+
+bool config_credentials_equal(const struct config_credentials *a,
+                              const struct config_credentials *b)
+{
+    return config_secret_equal(&a->service_key, &b->service_key) &&
+           config_secret_equal(&a->private_key, &b->private_key);
 }
 
 /* ---- the instances of the Destination service ---- */
@@ -259,20 +332,7 @@ static struct config_instance *find_instance(struct config *config, const char *
     return NULL;
 }
 
-static void instance_clear(struct config_instance *instance)
-{
-    free(instance->name);
-    free(instance->credentials.service_key.namespace);
-    free(instance->credentials.service_key.name);
-    free(instance->credentials.service_key.key);
-}
-
-static char *or_default(char *text, const char *otherwise)
-{
-    return text ? text : mem_strdup(otherwise);
-}
-
-static void read_instance(struct reader *r, const struct place *place, const char *home)
+static void read_instance(struct reader *r, const struct place *place)
 {
     struct config *config = r->config;
     struct config_instance i = {.name = string_at(r, place, "name")};
@@ -294,21 +354,14 @@ static void read_instance(struct reader *r, const struct place *place, const cha
         complain(r, "%s.name is \"%.100s\", as is the name of another instance; give it another",
                  place->name, i.name);
     }
-    i.credentials.service_key = (struct config_secret){
-        .name = or_default(object_name_at(r, place, "serviceCredentials.secretName"),
-                           CONFIG_DEFAULT_SECRET),
-        .namespace =
-            or_default(object_name_at(r, place, "serviceCredentials.secretNamespace"), home),
-        .key = or_default(string_at(r, place, "serviceCredentials.secretKey"), ""),
-    };
-    ignore(r, place, "serviceCredentials.privateKey", NULL, later);
-    ignore(r, place, "associateWith", NULL, later);
+    i.credentials = read_credentials(r, place);
+    ignore(r, place, "associateWith.connectivityProxy.locallyConfiguredRegionId", NULL);
     config->instances =
         mem_realloc(config->instances, (config->n_instances + 1) * sizeof(*config->instances));
     config->instances[config->n_instances++] = i;
 }
 
-static void read_instances(struct reader *r, const char *home)
+static void read_instances(struct reader *r)
 {
     static const char path[] = DESTINATION_SERVICE ".instances";
     struct json_value list = at(r, &r->spec, path);
@@ -322,7 +375,7 @@ static void read_instances(struct reader *r, const char *home)
         if (json_type(v) != JSON_OBJECT) {
             complain(r, "%s is %s; it must be an object", place.name, json_type_name(json_type(v)));
         } else if (n < CONFIG_INSTANCES_MAX) {
-            read_instance(r, &place, home);
+            read_instance(r, &place);
         }
     }
     if (n > CONFIG_INSTANCES_MAX) {
@@ -345,15 +398,94 @@ static void read_default_instance(struct reader *r)
     }
 }
 
+/* ---- the Connectivity Proxy ---- */
+
+/* "name", or "name.namespace". */
+static void read_proxy_name(struct reader *r, struct config_connectivity *c)
+{
+    static const char path[] = CONNECTIVITY_PROXY ".serviceName";
+    char *text = object_name_at(r, &r->spec, path);
+    struct str namespace = str_of(text ? text : "");
+    struct str name = str_cut(&namespace, '.');
+    if (text &&
+        (name.n == 0 || memchr(namespace.p, '.', namespace.n) || text[strlen(text) - 1] == '.')) {
+        complain(r, "spec.%s is \"%.100s\"; it must be the name of a Service, or name.namespace",
+                 path, text);
+    }
+    c->service = text ? mem_strndup(name.p, name.n) : NULL;
+    c->namespace = namespace.n ? mem_strndup(namespace.p, namespace.n) : NULL;
+    free(text);
+}
+
+/* Helm charts spell the port another way; tcpPort wins. */
+static void read_proxy_port(struct reader *r, struct config_connectivity *c)
+{
+    static const char *const paths[] = {CONNECTIVITY_PROXY ".tcp.port",
+                                        CONNECTIVITY_PROXY ".tcpPort"};
+    c->port = 20004;
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        c->port = (uint16_t)number_at(r, paths[i], 1, UINT16_MAX, c->port);
+        c->port_given |= json_exists(at(r, &r->spec, paths[i]));
+    }
+}
+
+static void read_connectivity(struct reader *r)
+{
+    struct config_connectivity *c = &r->config->connectivity;
+    bool shared = r->config->tenant_mode == TENANTS_SHARED;
+    struct place place = {.value = at(r, &r->spec, CONNECTIVITY_PROXY),
+                          .name = "spec." CONNECTIVITY_PROXY};
+    read_proxy_name(r, c);
+    read_proxy_port(r, c);
+    c->timeout = SECONDS(number_at(r, CONNECTIVITY_PROXY ".connectionTimeoutSeconds", 1, 60, 1));
+    if (said(r, &place, "serviceCredentials.secretName")) {
+        c->credentials = mem_alloc(sizeof(*c->credentials));
+        *c->credentials = read_credentials(r, &place);
+    } else if (shared && (c->service || json_exists(at(r, &place, "serviceCredentials")))) {
+        complain(r, "secretName should be provided for Connectivity Proxy service instance in "
+                    "shared mode.");
+    } else if (json_exists(json_first(at(r, &place, "serviceCredentials")))) {
+        complain(r,
+                 "%s.serviceCredentials has no secretName; say which Secret holds the service "
+                 "key of the Connectivity Proxy",
+                 place.name);
+    }
+}
+
+/* ---- certificates ---- */
+
+static void read_additional_cas(struct reader *r)
+{
+    static const struct config_secret none = {.name = "", .key = ""};
+    static const char path[] = "additionalCAs";
+    struct json_value v = at(r, &r->spec, path);
+    if (json_exists(v) && json_type(v) != JSON_OBJECT) {
+        complain(r, "spec.%s is %s; it must be an object", path, show(r, v));
+        return;
+    }
+    if (!json_exists(json_first(v))) {
+        return;
+    }
+    if (!said(r, &r->spec, "additionalCAs.secretName") ||
+        !said(r, &r->spec, "additionalCAs.secretKey")) {
+        complain(r,
+                 "spec.%s must have a secretName and a secretKey: the Secret that holds the "
+                 "certificates, and its entry",
+                 path);
+    }
+    r->config->additional_cas = mem_alloc(sizeof(*r->config->additional_cas));
+    *r->config->additional_cas = read_secret(r, &r->spec, path, "secretKey", &none);
+}
+
 /* ---- the whole ---- */
 
-static void read_spec(struct reader *r, const char *home)
+static void read_spec(struct reader *r)
 {
     struct config *config = r->config;
     static const char mode[] = "config.tenantMode";
     config->tenant_mode =
         choice_at(r, mode, "dedicated", "shared") ? TENANTS_SHARED : TENANTS_DEDICATED;
-    read_instances(r, home);
+    read_instances(r);
     read_default_instance(r);
     config->connect_timeout =
         SECONDS(number_at(r, DESTINATION_SERVICE ".connectionTimeoutSeconds", 1, 60, 5));
@@ -367,9 +499,8 @@ static void read_spec(struct reader *r, const char *home)
                                      "namespaced", "clusterWide");
     config->log_level = log_level_at(r, "config.logging.level");
     config->metrics = flag_at(r, "config.metrics.prometheus.enabled", false);
-    if (config->tenant_mode == TENANTS_SHARED) {
-        ignore(r, &r->spec, mode, NULL, later);
-    }
+    read_connectivity(r);
+    read_additional_cas(r);
     read_ignored(r);
 }
 
@@ -379,13 +510,14 @@ struct config *config_new(struct json_value object, const char *home,
     struct reader r = {
         .config = mem_zalloc(sizeof(*r.config)),
         .remarks = remarks,
+        .home = home,
         .spec = {.value = json_get(object, "spec"), .name = "spec"},
     };
     memset(remarks, 0, sizeof(*remarks));
     if (json_exists(object) && json_type(object) != JSON_OBJECT) {
         complain(&r, "it is %s; a TransparentProxy is an object", show(&r, object));
     }
-    read_spec(&r, home);
+    read_spec(&r);
     if (remarks->n_complaints) {
         config_free(r.config);
         return NULL;
@@ -399,8 +531,19 @@ void config_free(struct config *config)
         return;
     }
     for (size_t i = 0; i < config->n_instances; i++) {
-        instance_clear(&config->instances[i]);
+        free(config->instances[i].name);
+        config_credentials_clear(&config->instances[i].credentials);
     }
+    if (config->connectivity.credentials) {
+        config_credentials_clear(config->connectivity.credentials);
+    }
+    if (config->additional_cas) {
+        config_secret_clear(config->additional_cas);
+    }
+    free(config->connectivity.credentials);
+    free(config->connectivity.service);
+    free(config->connectivity.namespace);
+    free(config->additional_cas);
     free(config->instances);
     free(config->default_instance);
     free(config);

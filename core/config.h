@@ -17,6 +17,10 @@
 #define CONFIG_DEFAULT_INSTANCE "sap-transp-proxy-default"
 #define CONFIG_DEFAULT_SECRET "destination-service-key"
 
+/* Where SAP's product keeps the private key of a service key that has none itself. */
+#define CONFIG_PRIVATE_KEY_SECRET "x509-svc-key-private-key"
+#define CONFIG_PRIVATE_KEY_ENTRY "pk.pem"
+
 enum { CONFIG_INSTANCES_MAX = 256, CONFIG_COMPLAINTS_MAX = 32, CONFIG_COMPLAINT_SIZE = 400 };
 
 /* Longest name of an instance, a Secret, its namespace or its entry, octets. */
@@ -86,6 +90,15 @@ struct config *config_new(struct json_value object, const char *home,
 
 /* NULL is allowed. */
 void config_free(struct config *config);
+
+/* What says where Secrets are, by value: copies are to be cleared. */
+struct config_secret config_secret_copy(const struct config_secret *secret);
+void config_secret_clear(struct config_secret *secret);
+bool config_secret_equal(const struct config_secret *a, const struct config_secret *b);
+struct config_credentials config_credentials_copy(const struct config_credentials *credentials);
+void config_credentials_clear(struct config_credentials *credentials);
+bool config_credentials_equal(const struct config_credentials *a,
+                              const struct config_credentials *b);
 
 /* ---- the status of the object ---- */
 

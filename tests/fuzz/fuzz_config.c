@@ -25,6 +25,37 @@ static void one_line(const char *text, size_t max)
     must(s.n > 0 && s.n <= max && !text_has_control(s));
 }
 
+static void check_secret(const struct config_secret *s)
+{
+    one_line(s->name, CONFIG_NAME_MAX);
+    one_line(s->namespace, CONFIG_NAME_MAX);
+    must(strlen(s->key) <= CONFIG_NAME_MAX);
+}
+
+static void check_credentials(const struct config_credentials *c)
+{
+    struct config_credentials copy = config_credentials_copy(c);
+    check_secret(&c->service_key);
+    check_secret(&c->private_key);
+    must(c->private_key.key[0] && config_credentials_equal(c, &copy));
+    config_credentials_clear(&copy);
+}
+
+static void check_connectivity(const struct config_connectivity *c)
+{
+    must(c->port > 0 && c->timeout >= SECONDS(1) && c->timeout <= SECONDS(60));
+    must(c->service || !c->namespace);
+    if (c->service) {
+        one_line(c->service, CONFIG_NAME_MAX);
+    }
+    if (c->namespace) {
+        one_line(c->namespace, CONFIG_NAME_MAX);
+    }
+    if (c->credentials) {
+        check_credentials(c->credentials);
+    }
+}
+
 static void check(const struct config *c)
 {
     bool known = c->default_instance == NULL;
@@ -35,12 +66,15 @@ static void check(const struct config *c)
     for (size_t i = 0; i < c->n_instances; i++) {
         const struct config_instance *in = &c->instances[i];
         one_line(in->name, CONFIG_NAME_MAX);
-        one_line(in->credentials.service_key.name, CONFIG_NAME_MAX);
-        one_line(in->credentials.service_key.namespace, CONFIG_NAME_MAX);
-        must(strlen(in->credentials.service_key.key) <= CONFIG_NAME_MAX);
+        check_credentials(&in->credentials);
         known = known || strcmp(in->name, c->default_instance) == 0;
     }
     must(known);
+    check_connectivity(&c->connectivity);
+    if (c->additional_cas) {
+        check_secret(c->additional_cas);
+        must(c->additional_cas->key[0]);
+    }
 }
 
 static void check_status(struct json_value observed)

@@ -67,6 +67,13 @@ static void assert_defaults(const struct config *c)
     assert_false(c->cluster_wide);
     assert_null(c->log_level);
     assert_false(c->metrics);
+    assert_null(c->connectivity.service);
+    assert_null(c->connectivity.namespace);
+    assert_null(c->connectivity.credentials);
+    assert_int_equal(c->connectivity.port, 20004);
+    assert_false(c->connectivity.port_given);
+    assert_int_equal(c->connectivity.timeout, SECONDS(1));
+    assert_null(c->additional_cas);
     assert_int_equal(remarks.n_ignored, 0);
     assert_false(remarks.ignored_is_warning);
 }
@@ -99,13 +106,19 @@ static void test_defaults(void **state)
     config_free(NULL);
 }
 
+static void assert_secret(const struct config_secret *s, const char *name, const char *namespace,
+                          const char *key)
+{
+    assert_string_equal(s->name, name);
+    assert_string_equal(s->namespace, namespace);
+    assert_string_equal(s->key, key);
+}
+
 static void assert_instance(const struct config_instance *i, const char *name, const char *secret,
                             const char *namespace, const char *key)
 {
     assert_string_equal(i->name, name);
-    assert_string_equal(i->credentials.service_key.name, secret);
-    assert_string_equal(i->credentials.service_key.namespace, namespace);
-    assert_string_equal(i->credentials.service_key.key, key);
+    assert_secret(&i->credentials.service_key, secret, namespace, key);
 }
 
 /* The object of SAP's repository, with names put in, and as its script changes it. */
@@ -171,11 +184,14 @@ static void test_fragments(void **state)
     assert_instance(&c->instances[1], "second", "t", "home", "");
     assert_instance(&c->instances[2], "third // a comment", "destination-service-key", "home", "");
     assert_null(c->default_instance);
-    assert_int_equal(remarks.n_ignored, 2);
-    assert_true(ignored("spec.config.integration.destinationService.instances[1]."
-                        "serviceCredentials.privateKey is not supported yet."));
-    assert_true(ignored("spec.config.integration.destinationService.instances[1].associateWith is "
-                        "not supported yet."));
+    assert_secret(&c->instances[0].credentials.private_key, "x509-svc-key-private-key", "home",
+                  "pk.pem");
+    assert_secret(&c->instances[1].credentials.private_key, "x509-svc-key-secret-name", "home",
+                  "key");
+    assert_int_equal(remarks.n_ignored, 1);
+    assert_true(ignored("spec.config.integration.destinationService.instances[1].associateWith."
+                        "connectivityProxy.locallyConfiguredRegionId: \"region1\" has no effect "
+                        "here."));
     config_free(c);
 
     c = good("'config':{'integration':{'destinationService':{'instances':[{'name':'a',"
@@ -197,8 +213,7 @@ static void test_values(void **state)
     assert_true(c->cluster_wide);
     assert_int_equal(c->interval, SECONDS(60));
     assert_string_equal(c->log_level, "debug");
-    assert_int_equal(remarks.n_ignored, 1);
-    assert_true(ignored("spec.config.tenantMode: \"shared\" is not supported yet."));
+    assert_int_equal(remarks.n_ignored, 0);
     config_free(c);
 
     for (enum log_level level = LOG_TRACE; level <= LOG_FATAL; level++) {
@@ -208,6 +223,89 @@ static void test_values(void **state)
         assert_string_equal(c->log_level, log_level_name(level));
         config_free(c);
     }
+}
+
+#define PROXY(members) "'config':{'integration':{'connectivityProxy':{" members "}}}"
+
+static void test_connectivity(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec, *service, *namespace;
+        uint16_t port;
+        bool port_given;
+        int seconds;
+    } rows[] = {
+        {PROXY(""), NULL, NULL, 20004, false, 1},
+        {PROXY("'serviceName':null,'tcpPort':null,'serviceCredentials':{}"), NULL, NULL, 20004,
+         false, 1},
+        {PROXY("'serviceName':''"), NULL, NULL, 20004, false, 1},
+        {PROXY("'serviceName':'cp'"), "cp", NULL, 20004, false, 1},
+        {PROXY("'serviceName':'connectivity-proxy.cp-ns','connectionTimeoutSeconds':60"),
+         "connectivity-proxy", "cp-ns", 20004, false, 60},
+        {PROXY("'tcpPort':20004"), NULL, NULL, 20004, true, 1},
+        {PROXY("'tcp':{'port':1}"), NULL, NULL, 1, true, 1},
+        {PROXY("'tcp':{'port':1},'tcpPort':65535"), NULL, NULL, 65535, true, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct config *c = good(rows[i].spec);
+        const struct config_connectivity *p = &c->connectivity;
+        assert_int_equal(p->service != NULL, rows[i].service != NULL);
+        assert_int_equal(p->namespace != NULL, rows[i].namespace != NULL);
+        assert_string_equal(p->service ? p->service : "", rows[i].service ? rows[i].service : "");
+        assert_string_equal(p->namespace ? p->namespace : "",
+                            rows[i].namespace ? rows[i].namespace : "");
+        assert_int_equal(p->port, rows[i].port);
+        assert_int_equal(p->port_given, rows[i].port_given);
+        assert_int_equal(p->timeout, SECONDS(rows[i].seconds));
+        assert_null(p->credentials);
+        assert_int_equal(remarks.n_ignored, 0);
+        config_free(c);
+    }
+    struct config *c = good(PROXY("'serviceCredentials':{'secretName':'s','secretKey':'k',"
+                                  "'secretNamespace':'n','privateKey':{'secretNamespace':'m'}}"));
+    assert_secret(&c->connectivity.credentials->service_key, "s", "n", "k");
+    assert_secret(&c->connectivity.credentials->private_key, "x509-svc-key-private-key", "m",
+                  "pk.pem");
+    config_free(c);
+    c = good("'config':{'tenantMode':'shared','integration':{'connectivityProxy':{"
+             "'serviceName':'cp','serviceCredentials':{'secretName':'s'}}}}");
+    assert_secret(&c->connectivity.credentials->service_key, "s", "home", "");
+    config_free(c);
+}
+
+static void test_additional_cas(void **state)
+{
+    (void)state;
+    struct config *c = good("'additionalCAs':{'secretName':'s','secretKey':'k'}");
+    assert_secret(c->additional_cas, "s", "home", "k");
+    config_free(c);
+    c = good("'additionalCAs':{'secretName':'s','secretKey':'k','secretNamespace':'n'}");
+    assert_secret(c->additional_cas, "s", "n", "k");
+    config_free(c);
+    c = good("'additionalCAs':{}");
+    assert_null(c->additional_cas);
+    config_free(c);
+}
+
+static void test_secrets(void **state)
+{
+    (void)state;
+    struct config *c =
+        good("'config':{'integration':{'destinationService':{'instances':["
+             "{'name':'a','serviceCredentials':{}},{'name':'b','serviceCredentials':{}},"
+             "{'name':'c','serviceCredentials':{'secretName':'other'}},"
+             "{'name':'d','serviceCredentials':{'secretKey':'other'}},"
+             "{'name':'e','serviceCredentials':{'secretNamespace':'other'}},"
+             "{'name':'f','serviceCredentials':{'privateKey':{'secretName':'other'}}}]}}}");
+    for (size_t i = 0; i < c->n_instances; i++) {
+        const struct config_credentials *a = &c->instances[0].credentials;
+        struct config_credentials copy = config_credentials_copy(&c->instances[i].credentials);
+        assert_true(config_credentials_equal(&copy, &c->instances[i].credentials));
+        assert_int_equal(config_credentials_equal(&copy, a), i < 2);
+        config_credentials_clear(&copy);
+    }
+    config_free(c);
 }
 
 static void test_ignored(void **state)
@@ -231,22 +329,13 @@ static void test_ignored(void **state)
         {"'config':{'integration':{'serviceMesh':{'istio':{'istio-injection':'disabled'}}}}", NULL},
         {"'config':{'integration':{'ztis':{'socketPath':'/run/x'}}}",
          "spec.config.integration.ztis.socketPath: \"/run/x\" has no effect here."},
-        {"'config':{'integration':{'connectivityProxy':{'serviceName':'cp.ns'}}}",
-         "spec.config.integration.connectivityProxy.serviceName: \"cp.ns\" is not supported yet."},
-        {"'config':{'integration':{'connectivityProxy':{'connectionTimeoutSeconds':2}}}",
-         "spec.config.integration.connectivityProxy.connectionTimeoutSeconds: 2 is not supported "
-         "yet."},
-        {"'config':{'integration':{'connectivityProxy':{'connectionTimeoutSeconds':1,"
-         "'tcpPort':20004,'httpPort':20003,'serviceName':''}}}",
+        {"'config':{'integration':{'connectivityProxy':{'servicePort':1}}}",
+         "spec.config.integration.connectivityProxy.servicePort: 1 has no effect here."},
+        {"'config':{'integration':{'connectivityProxy':{'type':'x'}}}",
+         "spec.config.integration.connectivityProxy.type: \"x\" has no effect here."},
+        {"'config':{'integration':{'connectivityProxy':{'connectionTimeoutSeconds':2,"
+         "'tcpPort':20005,'httpPort':20003,'serviceName':'cp.ns'}}}",
          NULL},
-        {"'config':{'integration':{'connectivityProxy':{'tcpPort':1}}}",
-         "spec.config.integration.connectivityProxy.tcpPort: 1 is not supported yet."},
-        {"'config':{'integration':{'connectivityProxy':{'tcp':{'port':1}}}}",
-         "spec.config.integration.connectivityProxy.tcp.port: 1 is not supported yet."},
-        {"'config':{'integration':{'connectivityProxy':{'serviceCredentials':{'secretName':'s'}}}}",
-         "spec.config.integration.connectivityProxy.serviceCredentials is not supported yet."},
-        {"'additionalCAs':{'secretName':'s','secretKey':'k'}",
-         "spec.additionalCAs is not supported yet."},
         {"'deployment':{'image':{'tag':'1'}}", "spec.deployment.image has no effect here."},
         {"'deployment':{'replicas':{'tcp':2}}",
          "spec.deployment.replicas.tcp: 2 has no effect here."},
@@ -313,6 +402,46 @@ static void test_complaints(void **state)
          "spec.config.metrics.prometheus.enabled is \"true\"; it must be true or false."},
         {"'compliance':{'fipsModeEnabled':1}",
          "spec.compliance.fipsModeEnabled is 1; it must be true or false."},
+        {PROXY("'serviceName':7"),
+         "spec.config.integration.connectivityProxy.serviceName is 7; it must be a string."},
+        {PROXY("'serviceName':'a.b.c'"),
+         "spec.config.integration.connectivityProxy.serviceName is \"a.b.c\"; it must be the name "
+         "of a Service, or name.namespace."},
+        {PROXY("'serviceName':'a.'"),
+         "spec.config.integration.connectivityProxy.serviceName is \"a.\"; it must be the name of "
+         "a Service, or name.namespace."},
+        {PROXY("'serviceName':'.b'"),
+         "spec.config.integration.connectivityProxy.serviceName is \".b\"; it must be the name of "
+         "a Service, or name.namespace."},
+        {PROXY("'tcpPort':0"), "spec.config.integration.connectivityProxy.tcpPort is 0; it must be "
+                               "a number from 1 to 65535."},
+        {PROXY("'tcp':{'port':65536}"),
+         "spec.config.integration.connectivityProxy.tcp.port is 65536; it must be a number from 1 "
+         "to 65535."},
+        {PROXY("'connectionTimeoutSeconds':61"),
+         "spec.config.integration.connectivityProxy.connectionTimeoutSeconds is 61; it must be a "
+         "number from 1 to 60."},
+        {PROXY("'serviceCredentials':{'secretKey':'k'}"),
+         "spec.config.integration.connectivityProxy.serviceCredentials has no secretName; say "
+         "which Secret holds the service key of the Connectivity Proxy."},
+        {"'config':{'tenantMode':'shared','integration':{'connectivityProxy':{"
+         "'serviceName':'cp'}}}",
+         "secretName should be provided for Connectivity Proxy service instance in shared mode."},
+        {"'config':{'tenantMode':'shared','integration':{'connectivityProxy':{"
+         "'serviceCredentials':{'secretName':''}}}}",
+         "secretName should be provided for Connectivity Proxy service instance in shared mode."},
+        {"'additionalCAs':[]", "spec.additionalCAs is an array; it must be an object."},
+        {"'additionalCAs':{'secretName':'s'}",
+         "spec.additionalCAs must have a secretName and a secretKey: the Secret that holds the "
+         "certificates, and its entry."},
+        {"'additionalCAs':{'secretName':'','secretKey':'k'}",
+         "spec.additionalCAs must have a secretName and a secretKey: the Secret that holds the "
+         "certificates, and its entry."},
+        {"'additionalCAs':{'secretName':'S','secretKey':'k'}",
+         "spec.additionalCAs.secretName is \"S\"; it must be a name of lower-case letters, digits, "
+         "'-' and '.'."},
+        {INSTANCES("[{'name':'a','serviceCredentials':{'privateKey':7}}]"),
+         SERVICE ".instances[0].serviceCredentials.privateKey is a number; it must be an object."},
         {INSTANCES("{}"), SERVICE ".instances is an object; it must be an array."},
         {INSTANCES("[7]"), SERVICE ".instances[0] is a number; it must be an object."},
         {INSTANCES("[{}]"),
@@ -387,7 +516,8 @@ static void test_many(void **state)
             assert_int_equal(buf_add(&out, ",", i > 0), OK);
             assert_int_equal(
                 good_ones ? json_fmt(&out,
-                                     "{'name':%s,'associateWith':{'x':1},"
+                                     "{'name':%s,'associateWith':{'connectivityProxy':{"
+                                     "'locallyConfiguredRegionId':'r'}},"
                                      "'serviceCredentials':{}}",
                                      (char[]){(char)('0' + i / 100), (char)('0' + i / 10 % 10),
                                               (char)('0' + i % 10), '\0'})
@@ -525,11 +655,13 @@ static void test_status_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_sample),
-        cmocka_unit_test(test_fragments), cmocka_unit_test(test_values),
-        cmocka_unit_test(test_ignored),   cmocka_unit_test(test_complaints),
-        cmocka_unit_test(test_many),      cmocka_unit_test(test_long_values),
-        cmocka_unit_test(test_status),    cmocka_unit_test(test_status_bound),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_fragments),      cmocka_unit_test(test_values),
+        cmocka_unit_test(test_ignored),        cmocka_unit_test(test_complaints),
+        cmocka_unit_test(test_secrets),        cmocka_unit_test(test_connectivity),
+        cmocka_unit_test(test_additional_cas), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_long_values),    cmocka_unit_test(test_status),
+        cmocka_unit_test(test_status_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
