@@ -44,6 +44,7 @@ struct configuration {
     uint64_t digest;               /* of the spec that it was made of */
     struct config_remarks remarks; /* about the last object that was looked at */
     struct list instances;
+    struct onpremise *onpremise;
     char *warning; /* for /status */
 
     struct cluster_call *call; /* a status that is being written */
@@ -273,6 +274,7 @@ static void adopt(struct configuration *conf, struct config *config)
     dest_set_timeouts(c->parts.dest, config->connect_timeout, config->read_timeout);
     oauth_set_timeouts(c->parts.oauth, config->connect_timeout, config->read_timeout);
     set_instances(conf);
+    onpremise_configure(conf->onpremise, config);
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
@@ -364,11 +366,18 @@ static int status_of(struct configuration *conf, struct json_value object, struc
          .status = ignored[0],
          .reason = ignored[0] ? "NoEffect" : "AllHonoured",
          .message = ignored[0] ? ignored : "Every key that is set has its effect."},
+        /* Last, for it is only shown when there is a problem. */
+        {.type = "ConnectivityProxyUsable", .status = false, .reason = "NotUsable"},
     };
-    bool warning = wrong[0] || secrets[0] || conf->remarks.ignored_is_warning;
-    set_warning(conf, wrong[0] ? wrong : secrets[0] ? secrets : NULL);
+    const char *onpremise = onpremise_problem(conf->onpremise);
+    size_t n_conditions = ARRAY_LEN(conditions) - !onpremise;
+    if (onpremise) {
+        conditions[n_conditions - 1].message = onpremise;
+    }
+    bool warning = wrong[0] || secrets[0] || onpremise || conf->remarks.ignored_is_warning;
+    set_warning(conf, wrong[0] ? wrong : secrets[0] ? secrets : onpremise);
     return config_status(out, object, warning ? CONFIG_WARNING : CONFIG_READY, conditions,
-                         ARRAY_LEN(conditions), now);
+                         n_conditions, now);
 }
 
 static int status_of_other(const char *first, struct json_value object, struct buf *out,
@@ -478,7 +487,7 @@ bool configuration_listed(const struct configuration *conf, const char **why)
             return false;
         }
     }
-    return true;
+    return onpremise_listed(conf->onpremise, why);
 }
 
 const char *configuration_warning(const struct configuration *conf)
@@ -490,6 +499,7 @@ struct configuration *configuration_new(struct control *control)
 {
     struct configuration *conf = mem_zalloc(sizeof(*conf));
     conf->control = control;
+    conf->onpremise = onpremise_new(control);
     task_init(&conf->look);
     list_init(&conf->instances);
     return conf;
@@ -499,6 +509,7 @@ void configuration_stop(struct configuration *conf)
 {
     struct control *c = conf->control;
     task_cancel(&conf->look);
+    onpremise_stop(conf->onpremise);
     timer_cancel(c->loop, &conf->retry);
     cluster_cancel(c->parts.cluster, conf->call);
     conf->call = NULL;
@@ -514,6 +525,7 @@ void configuration_free(struct configuration *conf)
     LIST_EACH (it, &conf->instances) {
         instance_free(container_of(it, struct instance, link));
     }
+    onpremise_free(conf->onpremise);
     config_free(conf->config);
     free(conf->warning);
     free(conf);
