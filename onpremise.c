@@ -335,6 +335,7 @@ static void decide(struct task *t)
     if (find_proxy(o, &d) == OK && find_method(o, &d, &token) == OK && token) {
         find_key(o, &d);
     }
+    configuration_look(o->control->configuration); /* there may be a problem that decides nothing */
     if (!take(o, &d.way)) {
         return;
     }
@@ -352,7 +353,6 @@ static void decide(struct task *t)
             resource_read_again(r);
         }
     }
-    configuration_look(o->control->configuration);
     control_wake_all(o->control);
 }
 

@@ -12,7 +12,7 @@
 #include "tests/unit/check.h"
 #include "tests/unit/objects.h"
 
-enum { FAKE_TEXT_MAX = 1 << 20, FAKE_KINDS = 8, FAKE_VERBS = CLUSTER_DELETE + 1 };
+enum { FAKE_TEXT_MAX = 1 << 20, FAKE_KINDS = 16, FAKE_VERBS = CLUSTER_DELETE + 1 };
 
 /* An object that is there. */
 struct item {
