@@ -24,8 +24,9 @@ struct token_answer {
 /* Reads an answer of that HTTP status; `known` are the n secrets that the request carried. OK: the
  * caller clears the answer. ERR and *err: FAIL_AUTH when the server refuses the client (401, 403,
  * 400 with such a code) or what it brings (invalid_grant); FAIL_CONFIG when nobody is there, or no
- * such tenant (404); FAIL_REMOTE when it cannot serve (408, 429, 5xx); FAIL_TOKEN for all else. The text lacks its
- * subject, the server: "refuses the client (401: invalid_client: Bad credentials)". */
+ * such tenant (404); FAIL_REMOTE when it cannot serve (408, 429, 5xx); FAIL_TOKEN for all else. The
+ * text lacks its subject, the server: "refuses the client (401: invalid_client: Bad credentials)".
+ */
 int token_answer_read(int status, struct str body, const struct str *known, size_t n,
                       struct token_answer *answer, struct error *err) warn_unused;
 

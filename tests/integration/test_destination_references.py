@@ -84,7 +84,7 @@ def test_levels(proxy, apply, configured, destination_service, mailbox, not_serv
     above, mail_above = mailbox("subaccount")
     destination_service.destinations[NAME] = above
     apply(reference("low", "instance"))
-    not_served("low", "does not have it at level instance")
+    not_served("low", f"'{NAME}' referred in Destination CR 'low' is not found")
     destination_service.instance_destinations[NAME] = below
     apply(
         reference("any"),
