@@ -2,39 +2,36 @@
  * that it names, and the status that says what came of it.
  *
  *   objects --> look (a task) --> config_new --> complaints: the last good one stays in force
- *                                    |
- *                                    '--> adopt: timeouts, instances; CRs are read again
- *   instance --> watch of its Secret --> service key --> dest_set_instance; its CRs are read again
+ *                 |                  |
+ *   discovery ----'                  '--> adopt: timeouts, certificates
+ *                 '--> instances, configured and discovered; CRs are read again
+ *   instance --> credentials --> service key --> dest_set_instance; its CRs are read again
+ *   additionalCAs --> roots for whoever talks TLS; CRs are read again
  *   afterwards --> status of each object, one call at a time */
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "additional_cas.h"
 #include "control_private.h"
 #include "core/config.h"
-#include "core/service_key.h"
+#include "credentials.h"
 #include "dest.h"
+#include "discovery.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "oauth.h"
+#include "pop3.h"
 
 #define STATUS_RETRY SECONDS(5)
 
 enum { STATUS_MAX = 256 * 1024, MESSAGE_MAX = 8 * 1024 };
 
-static const struct cluster_kind kind_secret = {"", "v1", "secrets", "Secret"};
-
-/* A Destination service instance and the Secret with its service key. */
+/* A Destination service instance. */
 struct instance {
     struct list link;
     struct configuration *configuration;
     char *name;
-    struct config_secret secret;
-    struct cluster_watch *watch;
-    bool listed, seen;             /* seen: in the list that is coming in */
-    const struct service_key *key; /* the last good one; NULL: none */
-    char *problem;                 /* NULL: all is well */
+    struct credentials *credentials; /* NULL: not followed any more */
 };
 
 struct configuration {
@@ -44,8 +41,11 @@ struct configuration {
     uint64_t digest;               /* of the spec that it was made of */
     struct config_remarks remarks; /* about the last object that was looked at */
     struct list instances;
+    struct discovery *discovery;           /* NULL: there is none in local mode */
+    struct additional_cas *additional_cas; /* NULL: none are configured */
     struct onpremise *onpremise;
-    char *warning; /* for /status */
+    bool no_default; /* the default instance is none of them: it has been logged */
+    char *warning;   /* for /status */
 
     struct cluster_call *call; /* a status that is being written */
     bool again;                /* there was more to write meanwhile */
@@ -53,128 +53,6 @@ struct configuration {
 };
 
 /* ---- instances ---- */
-
-/* False: it is known already. */
-static bool set_problem(struct instance *in, const char *fmt, ...) printf_like(2, 3);
-
-static bool set_problem(struct instance *in, const char *fmt, ...)
-{
-    char text[FAIL_TEXT_MAX + 512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    text_sanitize(text);
-    if (in->problem && strcmp(in->problem, text) == 0) {
-        return false;
-    }
-    free(in->problem);
-    in->problem = mem_strdup(text);
-    log_line(LOG_WARN, "control", "instance %s: %s", in->name, text);
-    return true;
-}
-
-/* Its key has changed, or what is wrong with it. */
-static void instance_changed(struct instance *in)
-{
-    struct control *c = in->configuration->control;
-    dest_set_instance(c->parts.dest, in->name, in->key, in->problem);
-    LIST_EACH (it, &c->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        const char *named =
-            r->cr.ref.instance ? r->cr.ref.instance : in->configuration->config->default_instance;
-        if (r->present && named && strcmp(named, in->name) == 0) {
-            resource_read_again(r);
-        }
-    }
-    configuration_look(in->configuration);
-}
-
-static void on_secret_listing(void *arg)
-{
-    struct instance *in = arg;
-    in->seen = false;
-}
-
-/* A key that makes no sense does not take the last one out of force. */
-static void on_secret(struct json_value object, void *arg)
-{
-    struct instance *in = arg;
-    struct error err;
-    const struct service_key *key =
-        service_key_from_secret(object, in->secret.key, SERVICE_KEY_DESTINATION, &err);
-    in->seen = true;
-    if (!key) {
-        if (set_problem(in, "Secret \"%s\" in namespace \"%s\": %s", in->secret.name,
-                        in->secret.namespace, err.text)) {
-            instance_changed(in);
-        }
-        return;
-    }
-    bool news = in->problem || !in->key || !service_key_equal(in->key, key);
-    if (in->key && news) {
-        log_line(LOG_INFO, "control", "instance %s: its service key has changed", in->name);
-    }
-    service_key_unref(in->key);
-    in->key = key;
-    free(in->problem);
-    in->problem = NULL;
-    if (news) {
-        instance_changed(in);
-    }
-}
-
-static void on_secret_gone(struct json_value object, void *arg)
-{
-    struct instance *in = arg;
-    (void)object;
-    bool news = set_problem(in, "Secret with name \"%s\" not found in namespace: \"%s\".",
-                            in->secret.name, in->secret.namespace);
-    service_key_unref(in->key);
-    in->key = NULL;
-    if (news) {
-        instance_changed(in);
-    }
-}
-
-static void on_secret_listed(enum cluster_presence presence, void *arg)
-{
-    struct instance *in = arg;
-    bool first = !in->listed;
-    in->listed = true;
-    if (presence == CLUSTER_FORBIDDEN) {
-        if (set_problem(in,
-                        "Secret \"%s\" in namespace \"%s\" may not be read: a Role in that "
-                        "namespace has to grant get, list and watch on it (docs/install.md)",
-                        in->secret.name, in->secret.namespace)) {
-            instance_changed(in);
-        }
-    } else if (presence == CLUSTER_PRESENT && !in->seen) {
-        on_secret_gone((struct json_value){0}, in);
-    }
-    if (first) {
-        configuration_look(in->configuration);
-        control_wake_all(in->configuration->control);
-    }
-}
-
-static void unfollow_secret(struct instance *in)
-{
-    cluster_unwatch(in->configuration->control->parts.cluster, in->watch);
-    free(in->secret.namespace);
-    free(in->secret.name);
-    free(in->secret.key);
-}
-
-static void instance_free(struct instance *in)
-{
-    unfollow_secret(in);
-    list_remove(&in->link);
-    service_key_unref(in->key);
-    free(in->name);
-    free(in->problem);
-    free(in);
-}
 
 static struct instance *find_instance(const struct configuration *conf, const char *name)
 {
@@ -187,26 +65,48 @@ static struct instance *find_instance(const struct configuration *conf, const ch
     return NULL;
 }
 
-static bool same_secret(const struct config_secret *a, const struct config_secret *b)
+const char *configuration_default_instance(const struct configuration *conf)
 {
-    return strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
-           strcmp(a->key, b->key) == 0;
+    const char *said = conf->config->default_instance;
+    const struct instance *usual = said ? NULL : find_instance(conf, CONFIG_DEFAULT_INSTANCE);
+    return usual ? usual->name : said;
 }
 
-static void follow_secret(struct instance *in, const struct config_secret *secret)
+/* Its key has changed, or what is wrong with it. */
+static void on_credentials(void *arg)
 {
-    in->secret = (struct config_secret){.namespace = mem_strdup(secret->namespace),
-                                        .name = mem_strdup(secret->name),
-                                        .key = mem_strdup(secret->key)};
-    in->listed = false;
-    struct cluster_selection selection = {
-        .kind = &kind_secret, .namespace = in->secret.namespace, .name = in->secret.name};
-    struct cluster_watch_handler handler = {.listing = on_secret_listing,
-                                            .object = on_secret,
-                                            .gone = on_secret_gone,
-                                            .listed = on_secret_listed,
-                                            .arg = in};
-    in->watch = cluster_watch(in->configuration->control->parts.cluster, &selection, handler);
+    struct instance *in = arg;
+    struct control *c = in->configuration->control;
+    const char *otherwise = configuration_default_instance(in->configuration);
+    dest_set_instance(c->parts.dest, in->name, credentials_key(in->credentials),
+                      credentials_problem(in->credentials));
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        const char *named = r->cr.ref.instance ? r->cr.ref.instance : otherwise;
+        if (r->present && named && strcmp(named, in->name) == 0) {
+            resource_read_again(r);
+        }
+    }
+    configuration_look(in->configuration);
+    control_wake_all(c); /* they may have waited for it */
+}
+
+static void follow_credentials(struct instance *in, const struct config_credentials *where)
+{
+    char whose[CONFIG_NAME_MAX + 16];
+    struct credentials_handler handler = {.changed = on_credentials, .arg = in};
+    text_fmt(whose, sizeof(whose), "instance %s", in->name);
+    credentials_free(in->credentials);
+    in->credentials = credentials_new(in->configuration->control->parts.cluster, where,
+                                      SERVICE_KEY_DESTINATION, whose, handler);
+}
+
+static void instance_free(struct instance *in)
+{
+    credentials_free(in->credentials);
+    list_remove(&in->link);
+    free(in->name);
+    free(in);
 }
 
 static void add_instance(struct configuration *conf, const struct config_instance *wanted)
@@ -215,38 +115,115 @@ static void add_instance(struct configuration *conf, const struct config_instanc
     in->configuration = conf;
     in->name = mem_strdup(wanted->name);
     list_append(&conf->instances, &in->link);
-    follow_secret(in, &wanted->credentials.service_key);
+    follow_credentials(in, &wanted->credentials);
 }
 
-static const struct config_instance *wanted_instance(const struct config *config, const char *name)
+static const struct config_instance *named(const struct config_instance *instances, size_t n,
+                                           const char *name)
 {
-    for (size_t i = 0; i < config->n_instances; i++) {
-        if (strcmp(config->instances[i].name, name) == 0) {
-            return &config->instances[i];
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(instances[i].name, name) == 0) {
+            return &instances[i];
         }
     }
     return NULL;
 }
 
-/* Those that stay keep their key, at least until another Secret of theirs has been read. */
-static void set_instances(struct configuration *conf)
+/* Adds those that are missing. True: one was. */
+static bool add_instances(struct configuration *conf, const struct config_instance *wanted,
+                          size_t n)
+{
+    bool news = false;
+    for (size_t i = 0; i < n; i++) {
+        if (!find_instance(conf, wanted[i].name)) {
+            add_instance(conf, &wanted[i]);
+            news = true;
+        }
+    }
+    return news;
+}
+
+/* Those that are configured win over those that are discovered. Those that stay keep their key, at
+ * least until another Secret of theirs has been read. True: there are others than before. */
+static bool set_instances(struct configuration *conf)
 {
     const struct config *config = conf->config;
+    const struct config_instance *found = NULL;
+    size_t n_found = 0;
+    bool news = false;
+    if (conf->discovery) {
+        found = discovery_instances(conf->discovery, &n_found);
+    }
     LIST_EACH (it, &conf->instances) {
         struct instance *in = container_of(it, struct instance, link);
-        const struct config_instance *wanted = wanted_instance(config, in->name);
+        const struct config_instance *wanted =
+            named(config->instances, config->n_instances, in->name);
+        wanted = wanted ? wanted : named(found, n_found, in->name);
         if (!wanted) {
             dest_set_instance(conf->control->parts.dest, in->name, NULL, NULL);
             instance_free(in);
-        } else if (!same_secret(&wanted->credentials.service_key, &in->secret)) {
-            unfollow_secret(in);
-            follow_secret(in, &wanted->credentials.service_key);
+            news = true;
+        } else if (!credentials_follow(in->credentials, &wanted->credentials)) {
+            follow_credentials(in, &wanted->credentials);
         }
     }
-    for (size_t i = 0; i < config->n_instances; i++) {
-        if (!find_instance(conf, config->instances[i].name)) {
-            add_instance(conf, &config->instances[i]);
-        }
+    news |= add_instances(conf, config->instances, config->n_instances);
+    news |= add_instances(conf, found, n_found);
+    return news;
+}
+
+static void on_discovery(void *arg)
+{
+    struct configuration *conf = arg;
+    configuration_look(conf);
+    control_wake_all(conf->control); /* they may have waited for the lists */
+}
+
+/* ---- certificates ---- */
+
+static void read_all_again(struct configuration *conf)
+{
+    LIST_EACH (it, &conf->control->resources) {
+        resource_read_again(container_of(it, struct resource, link));
+    }
+}
+
+static void trust(struct configuration *conf, struct tls_roots *roots)
+{
+    struct control_parts *parts = &conf->control->parts;
+    dest_set_roots(parts->dest, roots);
+    oauth_set_roots(parts->oauth, roots);
+    pop3_set_roots(parts->pop3, roots);
+}
+
+static void on_additional_cas(void *arg)
+{
+    struct configuration *conf = arg;
+    struct tls_roots *roots = additional_cas_roots(conf->additional_cas);
+    if (roots) {
+        trust(conf, roots);
+        read_all_again(conf);
+    }
+    configuration_look(conf);
+    control_wake_all(conf->control);
+}
+
+/* Until other certificates have been read the last ones are trusted. */
+static void set_additional_cas(struct configuration *conf)
+{
+    const struct config_secret *where = conf->config->additional_cas;
+    struct control_parts *parts = &conf->control->parts;
+    struct additional_cas *old = conf->additional_cas;
+    if (where && old && additional_cas_follow(old, where)) {
+        return;
+    }
+    additional_cas_free(old);
+    conf->additional_cas = NULL;
+    if (where) {
+        struct additional_cas_handler handler = {.changed = on_additional_cas, .arg = conf};
+        conf->additional_cas = additional_cas_new(parts->cluster, where, parts->roots, handler);
+    } else if (old) {
+        trust(conf, parts->roots);
     }
 }
 
@@ -274,13 +251,13 @@ static void adopt(struct configuration *conf, struct config *config)
     dest_set_timeouts(c->parts.dest, config->connect_timeout, config->read_timeout);
     oauth_set_timeouts(c->parts.oauth, config->connect_timeout, config->read_timeout);
     set_instances(conf);
+    set_additional_cas(conf);
     onpremise_configure(conf->onpremise, config);
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        resource_read_again(r);
-        policies_look(c->policies, r);
+        tenants_update(container_of(it, struct resource, link));
     }
+    read_all_again(conf);
 }
 
 static void read_object(struct configuration *conf, struct json_value object)
@@ -313,24 +290,56 @@ static void add_sentence(struct buf *out, const char *sentence)
     (void)rc;
 }
 
-static void complaints_of(const struct configuration *conf, struct buf *out)
+/* Instances that are discovered come and go: that the default is none of them is found out here. */
+static void judge_default(struct configuration *conf, struct buf *out)
+{
+    const char *name = conf->config->default_instance;
+    char text[CONFIG_NAME_MAX + 256], shown[CONFIG_NAME_MAX + 1];
+    bool missing = name && !find_instance(conf, name);
+    if (missing) {
+        text_fmt(
+            text, sizeof(text),
+            "spec.config.integration.destinationService.defaultInstanceName is \"%s\"; it must "
+            "be the name of one of the instances.",
+            text_printable(shown, sizeof(shown), str_of(name)));
+        add_sentence(out, text);
+        if (!conf->no_default) {
+            log_line(LOG_WARN, "control", "TransparentProxy: %s", text);
+        }
+    }
+    conf->no_default = missing;
+}
+
+static void complaints_of(struct configuration *conf, struct buf *out)
 {
     for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
         add_sentence(out, conf->remarks.complaints[i]);
     }
+    judge_default(conf, out);
 }
 
 static void secret_problems_of(const struct configuration *conf, struct buf *out)
 {
     LIST_EACH (it, &conf->instances) {
-        const struct instance *in = container_of(it, struct instance, link);
-        if (in->problem) {
-            add_sentence(out, in->problem);
+        const char *problem =
+            credentials_problem(container_of(it, struct instance, link)->credentials);
+        if (problem) {
+            add_sentence(out, problem);
         }
     }
+    const char *no_certificates =
+        conf->additional_cas ? additional_cas_problem(conf->additional_cas) : NULL;
+    if (no_certificates) {
+        add_sentence(out, no_certificates);
+    }
     if (list_empty(&conf->instances)) {
-        add_sentence(out, "Provide at least one Destination service instance in "
-                          "config.integration.destinationService.instances.");
+        char text[512];
+        text_fmt(text, sizeof(text),
+                 "Provide at least one Destination service instance in "
+                 "config.integration.destinationService.instances, or create and bind an instance "
+                 "in the %s namespace using the SAP BTP Service Operator.",
+                 conf->control->settings.home);
+        add_sentence(out, text);
     }
 }
 
@@ -462,6 +471,9 @@ static void look(struct task *t)
     struct json *doc = p ? json_parse(str_of(p->text), NULL) : NULL;
     read_object(conf, doc ? json_root(doc) : (struct json_value){0});
     json_free(doc);
+    if (set_instances(conf)) {
+        read_all_again(conf);
+    }
     write_statuses(conf);
 }
 
@@ -481,11 +493,17 @@ bool configuration_listed(const struct configuration *conf, const char **why)
     if (!conf->config) {
         return false;
     }
+    if (conf->discovery && !discovery_listed(conf->discovery, why)) {
+        return false;
+    }
+    *why = "Secrets";
     LIST_EACH (it, &conf->instances) {
-        if (!container_of(it, struct instance, link)->listed) {
-            *why = "Secrets";
+        if (!credentials_listed(container_of(it, struct instance, link)->credentials)) {
             return false;
         }
+    }
+    if (conf->additional_cas && !additional_cas_listed(conf->additional_cas)) {
+        return false;
     }
     return onpremise_listed(conf->onpremise, why);
 }
@@ -502,6 +520,10 @@ struct configuration *configuration_new(struct control *control)
     conf->onpremise = onpremise_new(control);
     task_init(&conf->look);
     list_init(&conf->instances);
+    if (control->settings.in_cluster) {
+        struct discovery_handler handler = {.changed = on_discovery, .arg = conf};
+        conf->discovery = discovery_new(control->parts.cluster, control->settings.home, handler);
+    }
     return conf;
 }
 
@@ -515,9 +537,13 @@ void configuration_stop(struct configuration *conf)
     conf->call = NULL;
     LIST_EACH (it, &conf->instances) {
         struct instance *in = container_of(it, struct instance, link);
-        cluster_unwatch(c->parts.cluster, in->watch);
-        in->watch = NULL;
+        credentials_free(in->credentials);
+        in->credentials = NULL;
     }
+    discovery_free(conf->discovery);
+    conf->discovery = NULL;
+    additional_cas_free(conf->additional_cas);
+    conf->additional_cas = NULL;
 }
 
 void configuration_free(struct configuration *conf)

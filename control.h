@@ -21,6 +21,7 @@ struct dest_source;
 struct loop;
 struct oauth;
 struct pop3;
+struct tls_roots;
 
 /* How long a target port that was given up is not used again. */
 #define CONTROL_PORT_REST SECONDS(15 * 60)
@@ -45,6 +46,8 @@ struct control_parts {
     struct oauth *oauth;               /* of timeouts */
     struct connectivity *connectivity; /* of the Connectivity Proxy */
     struct pop3 *pop3;
+    struct tls_roots *roots; /* the system's certificates, which the three trust that talk TLS until
+                                there are additionalCAs; NULL: none */
 };
 
 /* Who is told, from the loop, never from inside a call of control_*. */

@@ -283,7 +283,10 @@ void configuration_look(struct configuration *configuration);
 /* The configuration in force; NULL: not known yet. */
 const struct config *configuration_config(const struct configuration *configuration);
 
-/* Have all Secrets that it names been listed? *why: which has not. */
+/* The instance of CRs that name none; NULL: there is none. Valid until the next turn. */
+const char *configuration_default_instance(const struct configuration *configuration);
+
+/* Have instances and all Secrets been listed? *why: which have not. */
 bool configuration_listed(const struct configuration *configuration, const char **why);
 
 /* Is there something that the status calls a warning? NULL, or a sentence. */

@@ -49,7 +49,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
     struct pop3 *pop3 = mem_zalloc(sizeof(*pop3));
     pop3->loop = loop;
     pop3->dns = dns;
-    pop3->roots = roots;
+    pop3->roots = roots ? tls_roots_ref(roots) : NULL;
     pop3->config = *config;
     pop3->reserve = reserve;
     list_init(&pop3->targets);
@@ -63,7 +63,22 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
 void pop3_free(struct pop3 *pop3)
 {
     sys->close(pop3->reserve);
+    tls_roots_unref(pop3->roots);
     free(pop3);
+}
+
+void pop3_set_roots(struct pop3 *pop3, struct tls_roots *roots)
+{
+    struct tls_roots *old = pop3->roots;
+    pop3->roots = roots ? tls_roots_ref(roots) : NULL;
+    tls_roots_unref(old);
+    LIST_EACH (it, &pop3->targets) {
+        struct mailbox *mailbox = container_of(it, struct target, link)->mailbox;
+        if (mailbox) {
+            tls_client_unref(mailbox->tls);
+            mailbox->tls = NULL;
+        }
+    }
 }
 
 size_t pop3_sessions(const struct pop3 *pop3)

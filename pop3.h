@@ -33,13 +33,16 @@ struct pop3_config {
     bool allow_local;     /* backends on loopback and link-local addresses */
 };
 
-/* What it works with stays the caller's, and lives longer. NULL and *err when the system refuses.
- */
+/* What it works with stays the caller's, and lives longer; roots are referenced. NULL and *err when
+ * the system refuses. */
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
                       const struct pop3_config *config, struct error *err);
 
 /* Frees it; all targets and sessions are gone before (pop3_abort). */
 void pop3_free(struct pop3 *pop3);
+
+/* For connections from now on: other certificates are trusted (referenced); NULL: none. */
+void pop3_set_roots(struct pop3 *pop3, struct tls_roots *roots);
 
 /* What a target stands for. Copied; `dest` is referenced. */
 struct pop3_target {

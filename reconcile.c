@@ -181,7 +181,8 @@ static const struct config *config_of(const struct resource *r)
 static struct dest_ref ref_of(const struct resource *r)
 {
     struct dest_ref ref = r->cr.ref;
-    ref.instance = ref.instance ? ref.instance : config_of(r)->default_instance;
+    ref.instance = ref.instance ? ref.instance
+                                : configuration_default_instance(r->control->configuration);
     return ref;
 }
 

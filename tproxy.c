@@ -481,7 +481,8 @@ static int start_control(struct process *p, struct error *err)
                                   .dest = p->dest,
                                   .oauth = p->oauth,
                                   .connectivity = p->connectivity,
-                                  .pop3 = p->pop3};
+                                  .pop3 = p->pop3,
+                                  .roots = p->roots};
     if (!parts.cluster || (o->local_dir && open_local(p, err) != OK)) {
         return ERR;
     }

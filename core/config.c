@@ -125,11 +125,17 @@ static char *string_at(struct reader *r, const struct place *place, const char *
     return NULL;
 }
 
-/* The same for the name of an object in the cluster (RFC 1123). */
+bool config_is_object_name(const char *name)
+{
+    return name[0] && strlen(name) <= CONFIG_NAME_MAX &&
+           !name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.")];
+}
+
+/* The same for the name of an object in the cluster. */
 static char *object_name_at(struct reader *r, const struct place *place, const char *path)
 {
     char *text = string_at(r, place, path);
-    if (text && text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.")]) {
+    if (text && !config_is_object_name(text)) {
         complain(r, "%s.%s is %s; it must be a name of lower-case letters, digits, '-' and '.'",
                  place->name, path, show(r, at(r, place, path)));
         free(text);
@@ -307,6 +313,12 @@ struct config_credentials config_credentials_copy(const struct config_credential
     };
 }
 
+void config_instance_clear(struct config_instance *instance)
+{
+    free(instance->name);
+    config_credentials_clear(&instance->credentials);
+}
+
 void config_credentials_clear(struct config_credentials *credentials)
 {
     config_secret_clear(&credentials->service_key);
@@ -380,21 +392,6 @@ static void read_instances(struct reader *r)
     }
     if (n > CONFIG_INSTANCES_MAX) {
         complain(r, "spec.%s has %zu elements; %d is the most", path, n, CONFIG_INSTANCES_MAX);
-    }
-}
-
-static void read_default_instance(struct reader *r)
-{
-    static const char path[] = DESTINATION_SERVICE ".defaultInstanceName";
-    struct config *config = r->config;
-    config->default_instance = string_at(r, &r->spec, path);
-    if (!config->default_instance) {
-        if (find_instance(config, CONFIG_DEFAULT_INSTANCE)) {
-            config->default_instance = mem_strdup(CONFIG_DEFAULT_INSTANCE);
-        }
-    } else if (!find_instance(config, config->default_instance)) {
-        complain(r, "spec.%s is \"%.100s\"; it must be the name of one of the instances", path,
-                 config->default_instance);
     }
 }
 
@@ -486,7 +483,7 @@ static void read_spec(struct reader *r)
     config->tenant_mode =
         choice_at(r, mode, "dedicated", "shared") ? TENANTS_SHARED : TENANTS_DEDICATED;
     read_instances(r);
-    read_default_instance(r);
+    config->default_instance = string_at(r, &r->spec, DESTINATION_SERVICE ".defaultInstanceName");
     config->connect_timeout =
         SECONDS(number_at(r, DESTINATION_SERVICE ".connectionTimeoutSeconds", 1, 60, 5));
     config->read_timeout =
@@ -531,8 +528,7 @@ void config_free(struct config *config)
         return;
     }
     for (size_t i = 0; i < config->n_instances; i++) {
-        free(config->instances[i].name);
-        config_credentials_clear(&config->instances[i].credentials);
+        config_instance_clear(&config->instances[i]);
     }
     if (config->connectivity.credentials) {
         config_credentials_clear(config->connectivity.credentials);

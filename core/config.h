@@ -58,7 +58,7 @@ struct config_connectivity {
 /* Immutable once made. */
 struct config {
     enum tenant_mode tenant_mode;
-    char *default_instance; /* NULL: none */
+    char *default_instance; /* NULL: not said; it need not be one of the instances */
     struct config_instance *instances;
     size_t n_instances;
     int64_t connect_timeout, read_timeout; /* of the Destination service, microseconds */
@@ -99,6 +99,10 @@ struct config_credentials config_credentials_copy(const struct config_credential
 void config_credentials_clear(struct config_credentials *credentials);
 bool config_credentials_equal(const struct config_credentials *a,
                               const struct config_credentials *b);
+void config_instance_clear(struct config_instance *instance);
+
+/* Can it be the name of an object in the cluster, by its length and its characters (RFC 1123)? */
+bool config_is_object_name(const char *name);
 
 /* ---- the status of the object ---- */
 

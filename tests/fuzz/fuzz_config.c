@@ -58,7 +58,6 @@ static void check_connectivity(const struct config_connectivity *c)
 
 static void check(const struct config *c)
 {
-    bool known = c->default_instance == NULL;
     must(c->connect_timeout >= SECONDS(1) && c->connect_timeout <= SECONDS(60));
     must(c->read_timeout >= SECONDS(1) && c->read_timeout <= SECONDS(60));
     must(c->interval >= SECONDS(60) && c->interval <= SECONDS(7 * 24 * 3600));
@@ -67,9 +66,10 @@ static void check(const struct config *c)
         const struct config_instance *in = &c->instances[i];
         one_line(in->name, CONFIG_NAME_MAX);
         check_credentials(&in->credentials);
-        known = known || strcmp(in->name, c->default_instance) == 0;
     }
-    must(known);
+    if (c->default_instance) {
+        one_line(c->default_instance, CONFIG_NAME_MAX);
+    }
     check_connectivity(&c->connectivity);
     if (c->additional_cas) {
         check_secret(c->additional_cas);

@@ -1,0 +1,137 @@
+/* A Secret that is followed becomes roots. Whatever goes wrong, the last good ones stay in force: to
+ * trust less all of a sudden breaks every connection. */
+#include "additional_cas.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/config.h"
+#include "core/secret_entry.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/tls.h"
+#include "secret_watch.h"
+
+struct additional_cas {
+    struct config_secret where;
+    struct tls_roots *system;
+    struct additional_cas_handler handler;
+    struct secret_watch *watch;
+    struct secret pem; /* what the roots were made of */
+    struct tls_roots *roots;
+    char *problem;
+};
+
+static void fail(struct additional_cas *cas, const char *text)
+{
+    if (cas->problem && strcmp(cas->problem, text) == 0) {
+        return;
+    }
+    free(cas->problem);
+    cas->problem = mem_strdup(text);
+    log_line(LOG_WARN, "control", "additionalCAs: %s", text);
+    cas->handler.changed(cas->handler.arg);
+}
+
+/* Takes *pem over in any case. */
+static struct tls_roots *make_roots(struct additional_cas *cas, struct json_value secret,
+                                    struct secret *pem, struct error *err)
+{
+    char source[CONFIG_NAME_MAX + 16];
+    if (secret_entry_read(secret, cas->where.key, SECRET_ENTRY_MAX, pem, err) < 0) {
+        return NULL;
+    }
+    if (!pem->n) {
+        secret_entry_refuse(err, cas->where.key,
+                            "is missing; it must hold certificates, as PEM, or secretKey name "
+                            "another one");
+        return NULL;
+    }
+    text_fmt(source, sizeof(source), "the entry \"%s\"", cas->where.key);
+    return tls_roots_add(cas->system, source, (struct str){pem->p, pem->n}, err);
+}
+
+static void on_there(struct json_value secret, void *arg)
+{
+    struct additional_cas *cas = arg;
+    char text[FAIL_TEXT_MAX + 2 * CONFIG_NAME_MAX + 64];
+    struct secret pem = {0};
+    struct error err;
+    struct tls_roots *roots = make_roots(cas, secret, &pem, &err);
+    if (!roots) {
+        secret_clear(&pem);
+        text_fmt(text, sizeof(text), "Secret \"%s\" in namespace \"%s\": %s", cas->where.name,
+                 cas->where.namespace, err.text);
+        fail(cas, text);
+        return;
+    }
+    bool news = cas->problem || !cas->roots || !secret_equal(&cas->pem, &pem);
+    secret_clear(&cas->pem);
+    cas->pem = pem;
+    if (news) {
+        tls_roots_unref(cas->roots);
+        cas->roots = tls_roots_ref(roots);
+        free(cas->problem);
+        cas->problem = NULL;
+        log_line(LOG_INFO, "control", "additionalCAs: %zu certificates are trusted",
+                 tls_roots_count(roots));
+    }
+    tls_roots_unref(roots);
+    if (news) {
+        cas->handler.changed(cas->handler.arg);
+    }
+}
+
+static void on_absent(enum secret_absence absence, const char *problem, void *arg)
+{
+    (void)absence;
+    fail(arg, problem);
+}
+
+struct additional_cas *additional_cas_new(struct cluster *cluster,
+                                          const struct config_secret *where,
+                                          struct tls_roots *system,
+                                          struct additional_cas_handler handler)
+{
+    struct additional_cas *cas = mem_zalloc(sizeof(*cas));
+    struct secret_watch_handler told = {.there = on_there, .absent = on_absent, .arg = cas};
+    cas->where = config_secret_copy(where);
+    cas->system = system ? tls_roots_ref(system) : NULL;
+    cas->handler = handler;
+    cas->watch = secret_watch_new(cluster, where->namespace, where->name, told);
+    return cas;
+}
+
+void additional_cas_free(struct additional_cas *cas)
+{
+    if (!cas) {
+        return;
+    }
+    secret_watch_free(cas->watch);
+    config_secret_clear(&cas->where);
+    secret_clear(&cas->pem);
+    tls_roots_unref(cas->system);
+    tls_roots_unref(cas->roots);
+    free(cas->problem);
+    free(cas);
+}
+
+bool additional_cas_follow(const struct additional_cas *cas, const struct config_secret *where)
+{
+    return config_secret_equal(&cas->where, where);
+}
+
+struct tls_roots *additional_cas_roots(const struct additional_cas *cas)
+{
+    return cas->roots;
+}
+
+const char *additional_cas_problem(const struct additional_cas *cas)
+{
+    return cas->problem;
+}
+
+bool additional_cas_listed(const struct additional_cas *cas)
+{
+    return secret_watch_listed(cas->watch);
+}
