@@ -5,6 +5,7 @@ or through the Connectivity Proxy; and what is said when it does not come."""
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,7 +31,7 @@ from harness.util import work_directory
 # Whose destinations there are.
 MODES = {"dedicated": [PROVIDER]}
 
-PROXY_TYPES = ("Internet",)
+PROXY_TYPES = ("Internet", "OnPremise")
 TECHNICAL = {"basic": "BasicAuthentication", "credentials": "OAuth2ClientCredentials"}
 USERS = {"refresh": "OAuth2RefreshToken", "code": "OAuth2AuthorizationCode"}
 
@@ -101,6 +102,9 @@ class Site:
             for protocol, port in VIRTUAL_PORTS.items():
                 address = (dovecot.host, getattr(dovecot, protocol))
                 connectivity.expose(VIRTUAL_HOST, port, address, tenant)
+            # The Destination service fetches tokens through the provider's Cloud Connector.
+            host = urlsplit(oauth.url_of(tenant) if self._shared else oauth.url).hostname
+            connectivity.expose(host, oauth.port, ("127.0.0.1", oauth.port))
 
     def add(self, name: str, kind: Kind, user: str = "", **options: object) -> dict:
         """A destination for each tenant, each with a mailbox of its own; the custom resource for
@@ -165,6 +169,7 @@ def site(request, program, kube, certificates, oauth_provider, oauth_dovecot) ->
         kube.reset()
         installation = Installation(kube, service)
         installation.key = service.service_key(by_name=True)
+        service.route = connectivity.route
         site = Site(installation, oauth, connectivity, oauth_dovecot, mode)
         kube.apply(*(site.add(str(kind), kind) for kind in KINDS))
         installation.configure(connectivity=connectivity, tenantMode=mode)
