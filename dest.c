@@ -448,18 +448,19 @@ static void ask(struct dest_request *request, const struct dest_ref *ref, enum d
     struct dest *dest = request->dest;
     struct answer_key key;
     const struct dest_user user = {request->user, &request->user_token};
+    const struct dest_user *who = kind == DEST_KIND_USER ? &user : NULL;
     const struct instance *instance = instance_for(dest, ref, &request->refusal);
-    if (instance &&
-        make_key(&key, kind, instance, ref, kind == DEST_KIND_USER ? &user : NULL) == ERR) {
+    int rc = instance ? make_key(&key, kind, instance, ref, who) : ERR;
+    if (instance && rc == ERR) {
         request->refusal = dest_refusal(VERDICT_CONFIGURATION_FAILED,
                                         "spec.fragmentRef and spec.chainRef are too long: all that "
                                         "a resource says of its destination must fit 8 KiB");
     }
-    if (request->refusal) {
+    if (rc == ERR) {
         loop_soon(dest->lookups.loop, &request->task, on_refused);
         return;
     }
-    struct question question = {instance, ref, kind, request};
+    const struct question question = {instance, ref, kind, request};
     request->wait = cache_get(dest->cache, key_str(&key), &question,
                               (struct cache_handler){on_cached, request});
 }

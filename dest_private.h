@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/destination.h"
 #include "core/dest_ref.h"
+#include "core/destination.h"
 #include "lib/fail.h"
 #include "lib/mem.h"
 #include "lib/metric.h"
