@@ -65,6 +65,7 @@ struct job {
     int64_t started;
     struct grant_key key;
     enum oauth_grant_type type;
+    bool tunnelled;
     char host[128];                   /* of the server, for messages */
     struct secret secret, user_token; /* that were sent, for no message */
 
@@ -164,7 +165,8 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
     struct error why, sentence;
     job->call = NULL;
     if (!answer) {
-        error_set(&why, err->fail, "authorization server %s", err->text);
+        error_set(&why, err->fail, "authorization server%s %s", job->tunnelled ? ":" : "",
+                  err->text);
         failed(job, &why, 0);
         return;
     }
@@ -330,6 +332,7 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     job->entry = entry;
     job->started = loop_now(job->oauth->loop);
     job->type = grant->type;
+    job->tunnelled = grant->via != NULL;
     memcpy(job->key.digest, key.p, sizeof(job->key.digest));
     if (grant->client_secret) {
         secret_set(&job->secret, grant->client_secret->p, grant->client_secret->n);

@@ -83,7 +83,7 @@ DESTINATIONS = {
     "on-premise": (
         {"ProxyType": "OnPremise"},
         f"{ERROR}ConnectivityProxy-NotConfigured",
-        "ProxyType: OnPremise needs a Connectivity Proxy",
+        "ProxyType OnPremise needs a Connectivity Proxy",
     ),
     "assertion": (
         {"Authentication": "SAMLAssertion"},
