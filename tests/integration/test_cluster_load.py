@@ -3,10 +3,11 @@
 import contextlib
 import signal
 import threading
+import time
 
 import pytest
 
-from harness.clients import RawClient
+from harness.clients import RawClient, xoauth2
 from harness.http_server import after, where
 from harness.installation import ClusterTproxy, destination_cr
 from harness.tproxy import destination
@@ -19,6 +20,9 @@ SESSIONS = 200
 MAIL_TOKEN_MARGIN = 10
 ACCESS_TOKEN_MARGIN = 5
 
+# How long answers of the Destination service are kept.
+CACHED = 120
+
 
 class Storm:
     """Sessions of some targets that all start before any of them can go on."""
@@ -30,24 +34,28 @@ class Storm:
         self._release = threading.Event()
         server.behaviour = where(holds, after(self._release))
 
-    def run(self, *ports: int) -> None:
-        """Each session lists the mailbox, says goodbye and must succeed."""
+    def run(self, *ports: int, login: bytes = b"", questions: int = 1) -> None:
+        """Each session lists the mailbox, says goodbye and must succeed. login: what it says before.
+        questions: how many it asks; the last one makes it wait."""
         with contextlib.ExitStack() as stack:
-            before = self._waiting()
+            before = self._questions()
             clients = []
             for number in range(SESSIONS):
                 client = RawClient(ports[number % len(ports)])
                 clients.append(stack.enter_context(client))
-                client.send(b"LIST\r\nQUIT\r\n")
-            until(lambda: self._waiting() >= before + SESSIONS, "all sessions to wait")
+                client.send(login + b"LIST\r\nQUIT\r\n")
+            expected = before + SESSIONS * questions
+            until(lambda: self._questions() >= expected, "all sessions to wait")
             self._release.set()
             for client in clients:
+                if login:
+                    assert client.line().startswith(b"+OK")
                 assert client.line().startswith(b"+OK")
                 assert len(client.lines()) > 0
                 assert client.line().startswith(b"+OK")
 
-    def _waiting(self) -> int:
-        return self._proxy.metric("tproxy_destination_cache_total", result="misses")
+    def _questions(self) -> int:
+        return self._proxy.metric("tproxy_destination_cache_total")
 
 
 @pytest.fixture
@@ -123,3 +131,74 @@ def test_nothing_is_kept(installation, make_cluster_tproxy, oauth, mailbox):
         assert len(oauth.requests_of(access_client)) == tokens + 1
         for name, before in zip(("one", "two"), finds, strict=True):
             assert len(service.finds(name, True)) == before + 1
+
+
+def test_tokens_of_one_user(installation, make_cluster_tproxy, oauth, oauth_dovecot, messages):
+    """Whose programs log in at the same time: with a refresh token that was never seen before, and
+    when the token that was made from it has expired."""
+    service, mail = installation.service, oauth_dovecot.mailbox(messages)
+    client = oauth.mail_client("nobody", lifetime=MAIL_TOKEN_MARGIN)
+    properties = oauth.properties(client, "OAuth2RefreshToken") | {"mail.password": None}
+    service.destinations["mail"] = destination(
+        "mail", oauth_dovecot.host, oauth_dovecot.pop3, **properties
+    )
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    namespace = installation.kube.namespace()
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    proxy = make_cluster_tproxy(installation)
+    port = installation.available(namespace, "mail-a")
+    login = xoauth2(mail.user, oauth.refresh_token(client, mail.user))
+    for finds in (1, 2):
+        storm = Storm(proxy, service, lambda request: "X-refresh-token" in request.headers)
+        # The first question is what the destination is.
+        storm.run(port, login=b"AUTH XOAUTH2 %b\r\n" % login, questions=2)
+        assert len(service.finds("mail", True)) == finds
+        assert len(oauth.requests_of(client.id)) == finds
+    assert len(oauth.requests_of(installation.key["clientid"])) == 1
+    assert len(service.finds("mail", False)) == 2, "the controller's, and one for all sessions"
+
+
+@pytest.mark.slow
+@pytest.mark.one_build
+@pytest.mark.timeout(CACHED + 120)
+def test_the_service_away_for_longer_than_its_cache(
+    installation, make_cluster_tproxy, oauth, oauth_dovecot, mailbox, namespace
+):
+    """Sessions go on as long as their token is valid, or the password is known."""
+    service, mail = installation.service, oauth_dovecot.mailbox([b"Subject: one\r\n\r\n"])
+    basic = {"mail.user": mail.user, "mail.password": mail.password}
+    service.destinations |= {
+        "basic": destination("basic", oauth_dovecot.host, oauth_dovecot.pop3, **basic),
+        "long": mailbox("long")[0],
+        "short": mailbox("short", lifetime=CACHED // 2)[0],
+    }
+    user = oauth.mail_client("nobody")
+    service.destinations["user"] = service.destinations["basic"] | oauth.properties(
+        user, "OAuth2RefreshToken"
+    )
+    login = xoauth2(mail.user, oauth.refresh_token(user, mail.user))
+    installation.configure()
+    installation.kube.apply(*(destination_cr(name, namespace, name) for name in service.destinations))
+    make_cluster_tproxy(installation)
+    ports = {name: installation.available(namespace, name) for name in service.destinations}
+
+    def answer(name: str) -> bytes:
+        with RawClient(ports[name]) as client:
+            if name == "user":
+                assert client.command(b"AUTH XOAUTH2 " + login).startswith(b"+OK")
+            return client.command(b"STAT")
+
+    for name in ports:
+        assert answer(name).startswith(b"+OK")
+    service.stop()
+    end = time.monotonic() + CACHED + 5
+
+    def is_over() -> bool:
+        for name in ("basic", "long", "user"):
+            assert answer(name).startswith(b"+OK")
+        return time.monotonic() > end
+
+    until(is_over, "the end of the cache", CACHED * 2, every=1)
+    assert answer("short").startswith(b'-ERR [SYS/TEMP] destination "short": ')
+    service.start()
+    until(lambda: answer("short").startswith(b"+OK"), "the service to be asked again", 60, every=1)
