@@ -29,6 +29,7 @@ static void check(const struct dest_question *q, int status, const struct dest_f
         must(found->verdict != VERDICT_OK && found->err.fail != FAIL_NONE);
         must(found->verdict == VERDICT_UNREADABLE || !fail_may_pass(found->err.fail));
         must(found->err.fail != FAIL_AUTH || q->user_token.n);
+        must(found->verdict != VERDICT_FRAGMENT_NOT_FOUND || (status == 404 && q->fragment));
         must(found->err.text[0]);
         must(strcspn(found->err.text, "\r\n") == strlen(found->err.text));
         must(status == 200 || !strstr(found->err.text, q->access_token.p));
@@ -43,6 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < 3 * ARRAY_LEN(statuses); i++) {
         const struct dest_question question = {
             .instance = "an instance",
+            .level = i % 3 ? NULL : "subaccount",
+            .fragment = i % 3 == 1 ? NULL : "a fragment",
+            .chain = i % 3 == 2 ? NULL : "a chain",
             .access_token = str_of("access-token"),
             .with_token = i % 3 > 0,
             .user_token = str_of(i % 3 == 2 ? "refresh-token" : ""),
