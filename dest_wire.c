@@ -24,12 +24,6 @@ enum {
 
 /* ---- can it be asked for? ---- */
 
-static int refuse(enum verdict *verdict, struct error *err, const char *words)
-{
-    *verdict = VERDICT_CONFIGURATION_FAILED;
-    return error_set(err, FAIL_CONFIG, "%s", words);
-}
-
 static bool is_level(const char *level)
 {
     static const char *const levels[] = {"subaccount", "instance", "provider_subaccount",
@@ -40,6 +34,41 @@ static bool is_level(const char *level)
         }
     }
     return false;
+}
+
+static int check_level(const char *field, const char *level, struct error *err)
+{
+    char shown[40];
+    if (!level || is_level(level)) {
+        return OK;
+    }
+    return error_set(err, FAIL_CONFIG,
+                     "%s is \"%s\"; set it to subaccount, instance, provider_subaccount or "
+                     "provider_instance",
+                     field, text_printable(shown, sizeof(shown), str_of(level)));
+}
+
+static int check_levels(const struct dest_ref *ref, const char *instance,
+                        const struct service_key *key, struct error *err)
+{
+    if (check_level("spec.destinationRef.level", ref->level, err) == ERR ||
+        check_level("spec.fragmentRef.level", ref->fragment_level, err) == ERR) {
+        return ERR;
+    }
+    if (ref->fragment_level && !ref->level) {
+        return error_set(err, FAIL_CONFIG,
+                         "spec.fragmentRef.level means nothing without spec.destinationRef.level: "
+                         "add that, or remove the level of the fragment");
+    }
+    if (ref->level && key->ias) {
+        return error_set(err, FAIL_CONFIG,
+                         "spec.destinationRef.level cannot be used: the service key of Destination "
+                         "service instance \"%.100s\" is of Cloud Identity Services, for which "
+                         "there are no levels; remove it, or bind the instance with another kind "
+                         "of key",
+                         instance);
+    }
+    return OK;
 }
 
 /* RFC 9110 section 5.5, without what a recipient may change or drop. */
@@ -54,88 +83,48 @@ static bool is_value(const char *text)
     return n == 0 || (text[0] != ' ' && text[n - 1] != ' ');
 }
 
-static int check_level(const char *field, const char *level, enum verdict *verdict,
-                       struct error *err)
+static int check_value(const char *field, const char *text, struct error *err)
 {
-    char words[FAIL_TEXT_MAX], shown[40];
-    if (!level || is_level(level)) {
-        return OK;
-    }
-    text_fmt(words, sizeof(words),
-             "%s is \"%s\"; set it to subaccount, instance, provider_subaccount or "
-             "provider_instance",
-             field, text_printable(shown, sizeof(shown), str_of(level)));
-    return refuse(verdict, err, words);
-}
-
-static int check_levels(const struct dest_ref *ref, const char *instance,
-                        const struct service_key *key, enum verdict *verdict, struct error *err)
-{
-    char words[FAIL_TEXT_MAX];
-    if (check_level("spec.destinationRef.level", ref->level, verdict, err) == ERR ||
-        check_level("spec.fragmentRef.level", ref->fragment_level, verdict, err) == ERR) {
-        return ERR;
-    }
-    if (ref->fragment_level && !ref->level) {
-        return refuse(verdict, err,
-                      "spec.fragmentRef.level means nothing without spec.destinationRef.level: add "
-                      "that, or remove the level of the fragment");
-    }
-    if (ref->level && key->ias) {
-        text_fmt(words, sizeof(words),
-                 "spec.destinationRef.level cannot be used: the service key of Destination service "
-                 "instance \"%.100s\" is of Cloud Identity Services, for which there are no "
-                 "levels; remove it, or bind the instance with another kind of key",
-                 instance);
-        return refuse(verdict, err, words);
-    }
-    return OK;
-}
-
-static int check_value(const char *field, const char *text, enum verdict *verdict,
-                       struct error *err)
-{
-    char words[FAIL_TEXT_MAX];
     if (!text || is_value(text)) {
         return OK;
     }
-    text_fmt(words, sizeof(words),
-             "%s cannot be sent to the Destination service, as a header field carries only "
-             "printable ASCII characters, without blanks around them",
-             field);
-    return refuse(verdict, err, words);
+    return error_set(err, FAIL_CONFIG,
+                     "%s cannot be sent to the Destination service, as a header field carries only "
+                     "printable ASCII characters, without blanks around them",
+                     field);
 }
 
-static int check_chain(const struct dest_ref *ref, enum verdict *verdict, struct error *err)
+static int check_variable(const struct dest_variable *variable, struct error *err)
 {
-    if (check_value("spec.chainRef.name", ref->chain, verdict, err) == ERR) {
-        return ERR;
+    char field[160], shown[80];
+    text_printable(shown, sizeof(shown), str_of(variable->name));
+    if (!http_is_token(str_of(variable->name))) {
+        return error_set(err, FAIL_CONFIG,
+                         "spec.chainRef.variables: \"%s\" can be no part of a header field's name",
+                         shown);
     }
+    text_fmt(field, sizeof(field), "spec.chainRef.variables: the value of \"%s\"", shown);
+    return check_value(field, variable->value, err);
+}
+
+static int check_chain(const struct dest_ref *ref, struct error *err)
+{
     if (ref->n_variables > VARIABLES_MAX) {
-        return refuse(verdict, err, "spec.chainRef.variables has more than 64 entries");
+        return error_set(err, FAIL_CONFIG, "spec.chainRef.variables has more than %d entries",
+                         VARIABLES_MAX);
     }
     for (size_t i = 0; i < ref->n_variables; i++) {
-        const struct dest_variable *variable = &ref->variables[i];
-        char field[160], shown[80];
-        text_printable(shown, sizeof(shown), str_of(variable->name));
-        if (!http_is_token(str_of(variable->name))) {
-            text_fmt(field, sizeof(field),
-                     "spec.chainRef.variables: \"%s\" can be no part of a header field's name",
-                     shown);
-            return refuse(verdict, err, field);
-        }
-        text_fmt(field, sizeof(field), "spec.chainRef.variables: the value of \"%s\"", shown);
-        if (check_value(field, variable->value, verdict, err) == ERR) {
+        if (check_variable(&ref->variables[i], err) == ERR) {
             return ERR;
         }
     }
-    return OK;
+    return check_value("spec.chainRef.name", ref->chain, err);
 }
 
 static int check_tenant(const struct dest_ref *ref, const char *instance,
-                        const struct service_key *key, enum verdict *verdict, struct error *err)
+                        const struct service_key *key, struct error *err)
 {
-    char words[FAIL_TEXT_MAX], shown[80];
+    char shown[80];
     struct oauth_grant grant;
     struct error no_url;
     struct buf url;
@@ -143,27 +132,25 @@ static int check_tenant(const struct dest_ref *ref, const char *instance,
         return OK;
     }
     if (!tenant_is_valid(ref->tenant)) {
-        text_fmt(words, sizeof(words),
-                 "\"%s\" can be no tenant's subdomain, which is one label of a host name: letters, "
-                 "digits and hyphens, at most 63",
-                 text_printable(shown, sizeof(shown), str_of(ref->tenant)));
-        return refuse(verdict, err, words);
+        return error_set(err, FAIL_CONFIG,
+                         "\"%s\" can be no tenant's subdomain, which is one label of a host name: "
+                         "letters, digits and hyphens, at most 63",
+                         text_printable(shown, sizeof(shown), str_of(ref->tenant)));
     }
     if (key->ias) {
-        text_fmt(words, sizeof(words),
-                 "Destination service instance \"%.100s\" cannot serve tenants with its service "
-                 "key, which is of Cloud Identity Services; bind it with another kind of key",
-                 instance);
-        return refuse(verdict, err, words);
+        return error_set(err, FAIL_CONFIG,
+                         "Destination service instance \"%.100s\" cannot serve tenants with its "
+                         "service key, which is of Cloud Identity Services; bind it with another "
+                         "kind of key",
+                         instance);
     }
     int rc = service_grant(key, ref->tenant, &url, &grant, &no_url);
     buf_free(&url);
     if (rc == ERR) {
-        text_fmt(words, sizeof(words), "Destination service instance \"%.100s\": %s", instance,
-                 no_url.text);
-        return refuse(verdict, err, words);
+        error_set(err, FAIL_CONFIG, "Destination service instance \"%.100s\": %s", instance,
+                  no_url.text);
     }
-    return OK;
+    return rc;
 }
 
 int dest_wire_check(const struct dest_ref *ref, const char *instance, const struct service_key *key,
@@ -175,12 +162,13 @@ int dest_wire_check(const struct dest_ref *ref, const char *instance, const stru
         *verdict = VERDICT_NOT_FOUND;
         return error_set(err, FAIL_CONFIG, "no destination can have this name");
     }
-    if (check_levels(ref, instance, key, verdict, err) == ERR ||
-        check_value("spec.fragmentRef.name", ref->fragment, verdict, err) == ERR ||
-        check_chain(ref, verdict, err) == ERR ||
-        check_tenant(ref, instance, key, verdict, err) == ERR) {
+    *verdict = VERDICT_CONFIGURATION_FAILED;
+    if (check_levels(ref, instance, key, err) == ERR ||
+        check_value("spec.fragmentRef.name", ref->fragment, err) == ERR ||
+        check_chain(ref, err) == ERR || check_tenant(ref, instance, key, err) == ERR) {
         return ERR;
     }
+    *verdict = VERDICT_OK;
     return OK;
 }
 
