@@ -303,12 +303,14 @@ static void trouble_backs_off(void **state)
     expect_refusal(DEST_TO_CHECK, VERDICT_UNREADABLE, FAIL_REMOTE, down);
     assert_int_equal(service.requests, 1);
     pass(1);
+    static const char busy[] = "Destination service instance \"prod\" does not serve (429)";
+    serve(429, "");
     headers = "Retry-After: 90\r\n";
-    expect_refusal(DEST_TO_CHECK, VERDICT_UNREADABLE, FAIL_REMOTE, down);
+    expect_refusal(DEST_TO_CHECK, VERDICT_UNREADABLE, FAIL_REMOTE, busy);
     assert_int_equal(service.requests, 2);
     serve(200, BASIC);
     pass(SECONDS(90) - 1);
-    expect_refusal(DEST_TO_CHECK, VERDICT_UNREADABLE, FAIL_REMOTE, down);
+    expect_refusal(DEST_TO_CHECK, VERDICT_UNREADABLE, FAIL_REMOTE, busy);
     assert_int_equal(service.requests, 2);
     pass(1);
     expect_port(DEST_TO_CHECK, 995);
