@@ -1,7 +1,7 @@
 /* The Destination service: instances and their service keys, the client of its REST API, the cache
  * of destinations (SPEC: Find Destination; help.sap.com, "Destination Service REST API").
  *
- * A question goes: reference -> its instance -> access token (oauth) -> GET .../destinations/NAME ->
+ * A question goes: reference -> instance -> access token (oauth) -> GET .../destinations/NAME ->
  * struct destination and, to log in, the token for the mail server. */
 #ifndef TPROXY_DEST_H
 #define TPROXY_DEST_H

@@ -40,7 +40,8 @@ struct dest_found {
 };
 
 /* Reads an answer of that HTTP status; any body may come with any status. The verdict is
- * destination_new's, or NOT_FOUND or FRAGMENT_NOT_FOUND (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service
+ * destination_new's, or NOT_FOUND or FRAGMENT_NOT_FOUND (FAIL_CONFIG), or CONFIGURATION_FAILED when
+ * the service does not take the chain (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service
  * refuses the instance (401, 403), FAIL_REMOTE for other statuses, FAIL_PROTOCOL when the answer
  * makes no sense, FAIL_AUTH when the service has no token for what the client sent. Cleared by the
  * caller. */
