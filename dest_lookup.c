@@ -1,12 +1,12 @@
 /* One question to the Destination service:
  *
- *     start --> TOKEN: oauth_get --> ASK: GET .../destinations/NAME --> an answer that counts ---.
- *                 ^                              |         |                                     |
- *                 '-- 401, the first time -------'         |  no token for the mail server       |
- *                     the access token is renewed          v                                     |
- *                                                        OWN: mail_token_get --> a token --------|
- *                                                                                                v
- *     what may pass, from any of the three ---------------------------------------------------> done
+ *     start --> TOKEN: oauth_get --> ASK: GET .../destinations/NAME --> an answer that counts -.
+ *                 ^                              |         |                                   |
+ *                 '-- 401, the first time -------'         |  no token for the mail server     |
+ *                     the access token is renewed          v                                   |
+ *                                                        OWN: mail_token_get --> a token ------|
+ *                                                                                              v
+ *     what may pass, from any of the three -------------------------------------------------> done
  *
  * Whether an answer counts: see dest.c. An authorization code is shown to the service once. */
 #include <assert.h>
