@@ -199,9 +199,8 @@ static void trust(struct configuration *conf, struct tls_roots *roots)
 static void on_additional_cas(void *arg)
 {
     struct configuration *conf = arg;
-    struct tls_roots *roots = additional_cas_roots(conf->additional_cas);
-    if (roots) {
-        trust(conf, roots);
+    if (!additional_cas_problem(conf->additional_cas)) {
+        trust(conf, additional_cas_roots(conf->additional_cas));
         read_all_again(conf);
     }
     configuration_look(conf);

@@ -201,23 +201,21 @@ def test_status_of_the_configuration():
 
 
 def test_keys_without_effect():
-    """The document has them, with the values that need no remark, and knows which are to come."""
+    """The document has them, with the values that need no remark."""
     source = text_of("core/config.c")
     for name, value in re.findall(r'#define (\w+) ("config[\w.]+")', source):
         source = source.replace(f'{name} "', value[:-1])
     there = {
-        key: (json.loads(f'"{same}"') if same else "", what == "later")
-        for key, same, what in re.findall(
-            r'\{"([\w.-]+)", (?:NULL|"((?:[^"\\]|\\.)*)"), (never|later)\}', source
+        key: json.loads(f'"{same}"') if same else ""
+        for key, same in re.findall(
+            r'\{"([\w.-]+)", (?:NULL|"((?:[^"\\]|\\.)*)")\},', source
         )
     }
-    for key in re.findall(r'ignore\(r, place, "([\w.]+)", NULL, later\)', source):
-        there[f"config.integration.destinationService.instances[].{key}"] = ("", True)
-    assert re.search(r"ignore\(r, &r->spec, mode, NULL, later\)", source)
-    there["config.tenantMode"] = ("dedicated", True)
+    for key in re.findall(r'ignore\(r, place, "([\w.]+)", NULL\)', source):
+        there[f"config.integration.destinationService.instances[].{key}"] = ""
     said = {
-        key: (same.strip("`"), "not yet" in why)
-        for keys, same, why in rows(section("docs/configuration.md", "Keys without effect"))
+        key: same.strip("`")
+        for keys, same, _ in rows(section("docs/configuration.md", "Keys without effect"))
         for key in re.findall(r"`([^`]+)`", keys)
     }
     assert said == there
@@ -236,6 +234,7 @@ def test_pages_of_the_admin_port():
 def test_what_the_pod_waits_for():
     """The texts of /readyz."""
     kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("control.c"))
+    kinds += re.findall(r'\[KIND_\w+\] = "(.*?)"', text_of("discovery.c"))
     others = re.findall(r'\*why = "(.*?)"', text_of("configure.c"))
     others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("report.c"))
     there = {f"waiting for {what}" for what in kinds + others} | {"shutting down"}

@@ -232,6 +232,9 @@ def may(kube: Kube, verb: str, what: str, namespace: str, name: str = "", user: 
         ("create", "networking.k8s.io/networkpolicies", True, False),
         ("create", "events.k8s.io/events", True, True),
         ("list", "/secrets", True, False),
+        ("watch", "services.cloud.sap.com/serviceinstances", True, False),
+        ("watch", "services.cloud.sap.com/servicebindings", True, False),
+        ("patch", "services.cloud.sap.com/servicebindings", False, False),
         ("create", "/secrets", False, False),
         ("list", "/configmaps", False, False),
         ("create", "/pods", False, False),
@@ -500,7 +503,7 @@ def spec_of(objects: list[dict], crd: str) -> dict:
 def test_documented_keys_are_those_of_the_schema(objects):
     """`kubectl explain` and docs/configuration.md say the same, defaults included."""
     spec = spec_of(objects, "transparentproxies.operator.kyma-project.io")
-    described = leaves(spec["properties"]["config"])
+    described = leaves(spec["properties"].pop("config")) | leaves(spec)
     text = section("docs/configuration.md", "Keys that have an effect")
     rows = dict(re.findall(r"^\| `(.*?)` \| (.*?) \|", text, re.MULTILINE))
     assert rows.keys() == described.keys()

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "connectivity.h"
 #include "control.h"
 #include "core/config.h"
-#include "connectivity.h"
 #include "core/destination.h"
 #include "core/plan.h"
 #include "core/properties.h"
@@ -52,6 +52,7 @@ static struct world {
     struct connectivity *connectivity;
     struct dest *dest;
     struct pop3 *pop3;
+    char asked[64];          /* the instance that was asked last; "": none was named */
     struct control *control; /* NULL: not started */
     struct control_settings settings;
     bool shuffled; /* what can be done next is done in any order */
@@ -254,6 +255,7 @@ fake_dest_find(struct dest_source *source, const struct dest_ref *ref, enum dest
     assert_ptr_equal(source, &world.source);
     assert_null(user);
     world.finds += purpose == DEST_TO_CHECK;
+    text_fmt(world.asked, sizeof(world.asked), "%s", ref->instance ? ref->instance : "");
     r->name = mem_strdup(ref->name);
     r->instance = ref->instance ? mem_strdup(ref->instance) : NULL;
     r->handler = handler;

@@ -1,0 +1,101 @@
+/* A controller, TransparentProxy objects and Secrets: what is in force, and what is said about it. */
+#ifndef TPROXY_TESTS_CONFIGURATION_WORLD_H
+#define TPROXY_TESTS_CONFIGURATION_WORLD_H
+
+#include "tests/unit/control_world.h"
+
+#define OBJECT "transparent-proxy"
+#define INSTANCE(name, secret)                                                                     \
+    "{'name':'" name "','serviceCredentials':{'secretName':'" secret "','secretNamespace':'vault'" \
+    "}}"
+#define SERVICE(instances)                                                                         \
+    "'config':{'integration':{'destinationService':{'defaultInstanceName':'one','instances':"      \
+    "[" instances "]}}}"
+
+static inline void put_key(const char *secret, const char *client)
+{
+    char text[512];
+    text_fmt(text, sizeof(text),
+             "{'stringData':{'clientid':'%s','clientsecret':'hush','url':'http://127.0.0.1:1',"
+             "'uri':'http://127.0.0.1:1'}}",
+             client);
+    fake_put("Secret", "vault", secret, text);
+}
+
+/* A condition of the TransparentProxy object: "status reason"; of the message *text. */
+static inline const char *said(const char *object, const char *type, const char **text)
+{
+    static char words[128], message[2048];
+    struct json *doc =
+        json_parse(str_of(text_at("TransparentProxy", HOME, object, "status.conditions")), NULL);
+    words[0] = message[0] = '\0';
+    for (struct json_value c = doc ? json_first(json_root(doc)) : (struct json_value){0};
+         json_exists(c); c = json_next(c)) {
+        char *status = json_strdup(json_get(c, "status"), NULL);
+        char *reason = json_strdup(json_get(c, "reason"), NULL);
+        char *says = json_strdup(json_get(c, "message"), NULL);
+        if (json_is(json_get(c, "type"), type)) {
+            text_fmt(words, sizeof(words), "%s %s", status, reason);
+            text_fmt(message, sizeof(message), "%s", says);
+        }
+        free(status);
+        free(reason);
+        free(says);
+    }
+    json_free(doc);
+    *text = message;
+    return words;
+}
+
+static inline void expect_said(const char *object, const char *state, const char *type,
+                               const char *expected, const char *part)
+{
+    const char *text;
+    assert_string_equal(text_at("TransparentProxy", HOME, object, "status.state"), state);
+    assert_string_equal(said(object, type, &text), expected);
+    if (!strstr(text, part)) {
+        fail_msg("\"%s\" does not say \"%s\"", text, part);
+    }
+}
+
+/* What the real list of instances answers about one. */
+struct answer {
+    bool came;
+    enum verdict verdict;
+    struct error err;
+};
+
+static inline void on_answer(const struct dest_answer *answer, void *arg)
+{
+    struct answer *a = arg;
+    a->came = true;
+    a->verdict = answer->verdict;
+    a->err = answer->err;
+}
+
+static inline bool answer_came(void *arg)
+{
+    return ((struct answer *)arg)->came;
+}
+
+/* Has the instance a key? Nobody listens at the addresses that it names. */
+static inline bool has_key(const char *instance)
+{
+    struct answer a = {.came = false};
+    struct dest_ref ref = {.name = "inbox", .instance = instance};
+    struct dest_source *service = dest_service(world.dest);
+    service->find(service, &ref, DEST_TO_CHECK, NULL, (struct dest_handler){on_answer, &a});
+    turn_until(world.loop, answer_came, &a);
+    turn_quietly(world.loop);
+    assert_true(a.verdict == VERDICT_INSTANCE_NOT_CONFIGURED || a.verdict == VERDICT_UNREADABLE);
+    return a.verdict == VERDICT_UNREADABLE;
+}
+
+static inline void start(void)
+{
+    start_control();
+    pass(SECONDS(1));
+    world_forget_journal();
+}
+
+#endif
