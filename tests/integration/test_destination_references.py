@@ -112,7 +112,7 @@ def test_fragments(proxy, apply, configured, destination_service, mailbox, not_s
     )
     assert list_and_fetch(proxy.port("with")) == other_mail
     assert list_and_fetch(proxy.port("without")) == mail
-    not_served("broken", 'does not have the fragment "missing"')
+    not_served("broken", "with fragment 'missing' referred in Destination CR 'broken' is not found")
 
     # It comes, and the same fragment is found by who had done without.
     destination_service.fragments["missing"] = login(other)
