@@ -35,7 +35,7 @@ class Storm:
         server.behaviour = where(holds, after(self._release))
 
     def run(self, *ports: int, login: bytes = b"", questions: int = 1) -> None:
-        """Each session lists the mailbox, says goodbye and must succeed. login: what it says before.
+        """Each session lists the mailbox, says goodbye and must succeed. login: what it says first.
         questions: how many it asks; the last one makes it wait."""
         with contextlib.ExitStack() as stack:
             before = self._questions()
@@ -178,7 +178,8 @@ def test_the_service_away_for_longer_than_its_cache(
     )
     login = xoauth2(mail.user, oauth.refresh_token(user, mail.user))
     installation.configure()
-    installation.kube.apply(*(destination_cr(name, namespace, name) for name in service.destinations))
+    crs = [destination_cr(name, namespace, name) for name in service.destinations]
+    installation.kube.apply(*crs)
     make_cluster_tproxy(installation)
     ports = {name: installation.available(namespace, name) for name in service.destinations}
 

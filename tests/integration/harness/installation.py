@@ -86,6 +86,7 @@ class Installation:
         self.service = service
         self.home = home
         self.key = service.service_key()
+        self.connectivity_key: dict[str, object] = {}
         self._suffix = "" if home == HOME else f"-{home}"
         kube.kubectl("apply", "-k", str(MANIFESTS if home == HOME else self._kustomization()))
         until(self._served, "the custom resources to be served")
@@ -97,11 +98,12 @@ class Installation:
         **config: object,
     ) -> None:
         """One instance, and its service key. key: as in transparent_proxy. connectivity: the way to
-        on-premise systems; it gets a service key of its own."""
+        on-premise systems, and its service key, a new one if it has none."""
         proxy = transparent_proxy(INSTANCE, home=self.home, key=key, **config)
         objects = [key_secret(INSTANCE, self.home, self.key, key), proxy]
         if connectivity:
             namespace, service = CONNECTIVITY
+            self.connectivity_key = self.connectivity_key or connectivity.service_key(by_name=True)
             proxy["spec"]["config"]["integration"]["connectivityProxy"] = {
                 "serviceName": f"{service}.{namespace}",
                 "tcpPort": connectivity.port,
@@ -110,7 +112,7 @@ class Installation:
             objects += [
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
                 connectivity.config_map(namespace),
-                key_secret(service, self.home, connectivity.service_key(by_name=True), "key"),
+                key_secret(service, self.home, self.connectivity_key, "key"),
             ]
         self.kube.apply(*objects)
 
