@@ -254,7 +254,9 @@ static void adopt(struct configuration *conf, struct config *config)
     onpremise_configure(conf->onpremise, config);
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
-        tenants_update(container_of(it, struct resource, link));
+        struct resource *r = container_of(it, struct resource, link);
+        tenants_update(r);
+        resource_look_at_policies(r);
     }
     read_all_again(conf);
 }

@@ -154,7 +154,9 @@ void control_wake_all(struct control *c)
 
 void resource_read_again(struct resource *r)
 {
-    r->read_again = true;
+    LIST_EACH (it, &r->tenants) {
+        container_of(it, struct tenant, link)->read_again = true;
+    }
     resource_wake(r);
 }
 
@@ -187,10 +189,9 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     r->namespace = mem_strdup(namespace);
     r->name = mem_strdup(name);
     list_init(&r->queued);
+    list_init(&r->tenants);
     list_init(&r->services);
-    list_init(&r->opening.link);
     map_add(&c->by_key, &r->by_key, r->key);
-    map_add(&c->by_name, &r->by_name, r->name);
     list_append(&c->resources, &r->link);
     c->counts[r->counted]++;
     return r;
@@ -199,22 +200,18 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
 void resource_free(struct resource *r)
 {
     struct control *c = r->control;
-    assert(r->operation == OPERATION_NONE && !r->target);
+    assert(r->operation == OPERATION_NONE);
+    tenants_free(r);
     LIST_EACH (it, &r->services) {
         resource_drop_service(r, container_of(it, struct held_service, link));
     }
     c->counts[r->counted]--;
     timer_cancel(c->loop, &r->timer);
     list_remove(&r->queued);
-    list_remove(&r->opening.link);
     list_remove(&r->link);
     map_remove(&c->by_key, &r->by_key);
-    map_remove(&c->by_name, &r->by_name);
-    destination_unref(r->dest);
     cr_clear(&r->cr);
-    free(r->trouble);
     free(r->shown);
-    free(r->verdict_text);
     free(r->operand_namespace);
     free(r->operand_name);
     free(r->key);
@@ -232,16 +229,19 @@ bool resource_managed(const struct resource *r)
     return s && container_of(s, struct space, stored)->labelled;
 }
 
-static void wake_named(struct control *c, const char *name)
+void control_wake_named(struct control *c, const char *service)
 {
-    for (struct map_entry *e = map_find(&c->by_name, name); e; e = map_find_next(e)) {
-        resource_wake(container_of(e, struct resource, by_name));
+    for (struct map_entry *e = map_find(&c->by_service, service); e; e = map_find_next(e)) {
+        resource_wake(container_of(e, struct tenant, by_service)->resource);
     }
 }
 
-void resource_wake_namesakes(struct resource *r)
+void resource_wake_rivals(struct resource *r)
 {
-    wake_named(r->control, r->name);
+    LIST_EACH (it, &r->tenants) {
+        control_wake_named(r->control, container_of(it, struct tenant, link)->service);
+    }
+    resource_wake(r);
 }
 
 void control_count_unsettled(struct control *c, int change)
@@ -264,6 +264,26 @@ static void set_present(struct resource *r, bool present)
     }
 }
 
+void resource_look_at_policies(struct resource *r)
+{
+    LIST_EACH (it, &r->services) {
+        policies_look(r->control->policies, container_of(it, struct held_service, link));
+    }
+}
+
+/* What stood in the way of the last one need not stand in its way. */
+static void new_wish(struct resource *r)
+{
+    r->retry_at = 0;
+    tenants_update(r);
+    LIST_EACH (it, &r->tenants) {
+        struct tenant *t = container_of(it, struct tenant, link);
+        t->read_again = true;
+        t->trouble_until = 0;
+    }
+    resource_look_at_policies(r);
+}
+
 struct resource *control_take_resource(struct control *c, struct json_value object)
 {
     struct cr cr;
@@ -274,25 +294,21 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     }
     struct resource *r = get_resource(c, cr.namespace, cr.name);
     bool same = r->present && strcmp(r->cr.uid, cr.uid) == 0 && cr_same_spec(&r->cr, &cr);
-    if (!same) {
-        /* Another wish: what stood in the way of the last one need not stand in its way. */
-        r->read_again = true;
-        r->retry_at = r->trouble_until = 0;
-    }
+    r->tell_ignored |= !same && (r->present || !cr.available.status);
     cr_clear(&r->cr);
     r->cr = cr;
     set_present(r, true);
-    resource_wake_namesakes(r);
     if (!same) {
-        policies_look(c->policies, r);
+        new_wish(r);
     }
+    resource_wake_rivals(r);
     return r;
 }
 
 static void resource_gone(struct resource *r)
 {
     set_present(r, false);
-    resource_wake_namesakes(r);
+    resource_wake_rivals(r);
 }
 
 /* ---- Services ---- */
@@ -307,11 +323,8 @@ static void count_port(struct control *c, const struct service *s, int change)
 /* A port that two Services carried may have become one's own. */
 static void wake_port(struct control *c, uint16_t port)
 {
-    LIST_EACH (it, &c->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        if (r->port == port) {
-            resource_wake(r);
-        }
+    if (c->port_holders[port]) {
+        resource_wake(c->port_holders[port]->resource);
     }
 }
 
@@ -322,11 +335,12 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     count_port(c, &held->service, -1);
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
-    wake_named(c, held->service.name); /* who waits for it */
+    resource_wake(r);
+    control_wake_named(c, held->service.name); /* who waits for it */
+    policies_forget(c->policies, held);
     service_clear(&held->service);
     free(held->key);
     free(held);
-    policies_look(c->policies, r);
     if (port && c->port_services[port]) {
         wake_port(c, port);
     }
@@ -362,6 +376,7 @@ static struct held_service *add_service(struct resource *r, const struct service
     held->key = mem_strdup(key_of(key, service->namespace, service->name));
     held->round = c->followers[FOLLOW_SERVICES].round;
     map_add(&c->services, &held->by_key, held->key);
+    list_init(&held->opening.link);
     list_append(&r->services, &held->link);
     return held;
 }
@@ -386,7 +401,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     if (service.target_port && c->port_services[service.target_port] > 1) {
         wake_port(c, service.target_port);
     }
-    policies_look(c->policies, r);
+    policies_look(c->policies, held);
     resource_wake(r);
     return held;
 }
@@ -600,7 +615,7 @@ static void take_space(struct control *c, struct stored *stored, struct json_val
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
         if (strcmp(r->namespace, stored->name) == 0) {
-            resource_wake_namesakes(r);
+            resource_wake_rivals(r);
         }
     }
 }
@@ -724,11 +739,12 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     list_init(&c->queue);
     list_init(&c->waiting);
     map_init(&c->by_key);
-    map_init(&c->by_name);
+    map_init(&c->by_service);
     map_init(&c->services);
     task_init(&c->pump);
     c->ports = ports_new(loop, &ports);
     c->port_services = mem_zalloc(ALL_PORTS * sizeof(c->port_services[0]));
+    c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
     c->configuration = configuration_new(c);
     c->policies = policies_new(c);
     follow_all(c);
@@ -768,10 +784,11 @@ void control_free(struct control *c)
     store_clear(&c->spaces);
     store_clear(&c->policies_held);
     map_free(&c->by_key);
-    map_free(&c->by_name);
+    map_free(&c->by_service);
     map_free(&c->services);
     ports_free(c->ports);
     free(c->port_services);
+    free(c->port_holders);
     free((char *)c->settings.home);
     free((char *)c->settings.domain);
     free((char *)c->settings.instance);

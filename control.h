@@ -55,11 +55,13 @@ struct control_handler {
     /* A configuration is in force: the first one, or another. Valid during the call. */
     void (*configured)(const struct config *config, void *arg);
 
-    /* The condition of a CR has changed; `port` listens for it (0: nothing does). */
+    /* The condition of a CR has changed: told for each of its targets, which is named like its
+     * Service ("<cr>", "<cr>-<tenant>"), with what concerns this one; `port` listens for it (0:
+     * nothing does). A CR without any is told of by its own name. */
     void (*changed)(const char *namespace, const char *name, const struct condition *condition,
                     uint16_t port, void *arg);
 
-    /* A CR that was there is no more. */
+    /* A target that was there is no more. */
     void (*gone)(const char *namespace, const char *name, void *arg);
 
     void *arg;

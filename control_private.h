@@ -57,6 +57,13 @@ struct space {
     bool labelled; /* as managed by this installation */
 };
 
+/* The port of a home Service in the NetworkPolicy that admits to it; policies.c's. */
+struct opening {
+    struct list link;
+    struct policy *policy; /* NULL: in none */
+    uint16_t port;
+};
+
 /* A Service of ours that is there. */
 struct held_service {
     struct map_entry by_key; /* "namespace/name" */
@@ -64,6 +71,7 @@ struct held_service {
     struct resource *resource;
     char *key;
     uint64_t round;
+    struct opening opening;
     struct service service;
 };
 
@@ -83,11 +91,34 @@ struct proxy_object {
 
 /* ---- a CR and all that belongs to it ---- */
 
-/* The port of a resource in the NetworkPolicy that admits to it; policies.c's. */
-struct opening {
-    struct list link;
-    struct policy *policy; /* NULL: in none */
-    uint16_t port;
+/* One target of a CR: its only one in dedicated mode, that of a tenant in shared mode. */
+struct tenant {
+    struct resource *resource;
+    struct map_entry by_service; /* several CRs may want one Service */
+    struct list link;            /* on its resource's list */
+    const char *name;            /* of the tenant; NULL in dedicated mode */
+    const char *service;         /* name of its Services: "<cr>", "<cr>-<tenant>" */
+
+    /* Its destination, as read last. */
+    bool read;
+    bool read_again; /* at once */
+    int64_t read_due;
+    unsigned unread;                /* readings in a row that failed and may do better soon */
+    const struct destination *dest; /* NULL: see verdict */
+    enum verdict verdict;
+    char *verdict_text;
+
+    struct target *target;
+    uint16_t port; /* taken for it; 0: none */
+
+    /* What the API server refused, or a name that is not to be had: shown until it is tried
+     * again. */
+    struct condition *trouble;
+    bool trouble_silent; /* an Event says it, the status is left to whose it is */
+    int64_t trouble_until;
+    unsigned troubles; /* in a row */
+
+    struct condition *failure; /* while the status is written: its part of that; NULL: it works */
 };
 
 /* What a resource waits for. */
@@ -109,10 +140,9 @@ enum counted { COUNTED_NOT, COUNTED_UNAVAILABLE, COUNTED_AVAILABLE, COUNTED_KIND
 /* Also one without its CR, as long as a Service says that it was there. */
 struct resource {
     struct control *control;
-    struct map_entry by_key;  /* "namespace/name" */
-    struct map_entry by_name; /* CRs of one name in several namespaces want one Service */
-    struct list link;         /* on control->resources */
-    struct list queued;       /* on control->queue or waiting */
+    struct map_entry by_key; /* "namespace/name" */
+    struct list link;        /* on control->resources */
+    struct list queued;      /* on control->queue or waiting */
     char *key, *namespace, *name;
 
     bool present; /* the CR is there */
@@ -124,27 +154,10 @@ struct resource {
     bool settled;        /* it has been given its target or its condition once */
     enum counted counted;
 
-    /* Its destination, as read last. */
-    bool read;
-    bool read_again; /* at once */
-    int64_t read_due;
-    unsigned unread;                /* readings in a row that failed and may do better soon */
-    const struct destination *dest; /* NULL: see verdict */
-    enum verdict verdict;
-    char *verdict_text;
-
-    /* Its target. */
-    struct target *target;
-    uint16_t port; /* taken for it; 0: none */
-    struct opening opening;
+    struct list tenants; /* as CR and configuration want them since they were seen first */
+    size_t n_tenants;
     struct list services;
-
-    /* What the API server refused, or a name that is not to be had: shown until it is tried
-     * again. */
-    struct condition *trouble;
-    bool trouble_silent; /* an Event says it, the status is left to whose it is */
-    int64_t trouble_until;
-    unsigned troubles; /* in a row */
+    bool tell_ignored; /* an annotation that has no effect has come */
 
     unsigned calls;   /* since it was at rest, or had a pause */
     int64_t retry_at; /* the API server did not answer: not before */
@@ -154,6 +167,7 @@ struct resource {
     bool again; /* something happened meanwhile */
     struct cluster_call *call;
     struct dest_request *request;
+    struct tenant *operand;  /* that is read, or whose Service is written; NULL: it went */
     char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
     struct condition *shown; /* that is being written; NULL: none, or none any more */
@@ -179,9 +193,10 @@ struct control {
     struct follower followers[FOLLOW_COUNT];
     struct store proxies, spaces, policies_held;
 
-    struct map by_key, by_name;
+    struct map by_key; /* resources */
     struct list resources;
-    struct map services; /* of all resources */
+    struct map by_service; /* tenants, by the name of the Services that they want */
+    struct map services;   /* that are there, of all resources */
     struct list queue;
     struct list waiting; /* until an operation of another resource is over */
     size_t running;      /* operations */
@@ -190,7 +205,8 @@ struct control {
     struct task pump;
 
     struct ports *ports;
-    uint16_t *port_services; /* how many home Services carry each target port */
+    uint16_t *port_services;      /* how many home Services carry each target port */
+    struct tenant **port_holders; /* whose it is; NULL: nobody's */
 
     struct configuration *configuration;
     struct policies *policies;
@@ -217,7 +233,7 @@ void resource_wake(struct resource *r);
 /* Has it looked at again when fewer operations are under way. */
 void resource_wait(struct resource *r);
 
-/* Its destination is read afresh when it is looked at next. */
+/* Its destinations are read afresh when it is looked at next. */
 void resource_read_again(struct resource *r);
 
 /* Frees a resource that is not being worked on. */
@@ -236,11 +252,15 @@ bool resource_managed(const struct resource *r);
 struct held_service *resource_service(const struct resource *r, const char *namespace,
                                       const char *name);
 
+/* Its scope, or the configuration, may have changed. */
+void resource_look_at_policies(struct resource *r);
+
 /* Another resource that has the Service of this name; NULL: none. */
 struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name);
 
-/* CRs of its name in other namespaces want the same Service: what happens to one concerns all. */
-void resource_wake_namesakes(struct resource *r);
+/* Other CRs may want the same Services: what happens to one concerns all. */
+void resource_wake_rivals(struct resource *r);
+void control_wake_named(struct control *control, const char *service);
 
 /* Take in an object that is there. NULL: it is not ours, or no such object. */
 struct held_service *control_take_service(struct control *control, struct json_value object);
@@ -263,11 +283,76 @@ void resource_drop_service(struct resource *r, struct held_service *held);
  * or the resource is as it should be until something happens, or it has been freed. */
 void reconcile(struct resource *r);
 
-/* Cancels what is under way and forgets the target; for the end. */
+/* Cancels what is under way and forgets the targets; for the end. */
 void reconcile_stop(struct resource *r);
 
 /* Is the CR one that we give a condition? */
 bool resource_claimed(const struct resource *r);
+
+/* Is it for all destinations, which POP3 knows no way to name? */
+bool resource_is_gateway(const struct resource *r);
+
+/* An operation begins, or is over. */
+void resource_begin(struct resource *r, enum operation operation);
+void resource_over(struct resource *r);
+
+/* One that is a call of the cluster. */
+void resource_call(struct resource *r, enum operation operation,
+                   const struct cluster_request *request);
+
+/* The API server is away, or busy: nothing is tried for a while. The second says so. */
+void resource_try_later(struct resource *r);
+void resource_failed(struct resource *r, const struct cluster_answer *answer);
+
+/* Has it looked at again at `due`, or earlier if that was planned already. */
+void resource_wake_at(struct resource *r, int64_t due);
+
+/* `first`, doubled for each time before, at most `most`; a tenth of chance keeps many apart. */
+int64_t control_backoff(unsigned times, int64_t first, int64_t most);
+
+/* Has an Event tell of it. */
+void resource_send_event(struct resource *r, const struct condition *condition);
+
+/* ---- tenants.c ---- */
+
+/* Tenants come and go as CR and configuration say. Those that go have no listener any more; their
+ * Services are not wanted then. */
+void tenants_update(struct resource *r);
+void tenants_free(struct resource *r);
+
+/* Who wants a Service of this name, of all that the resource has; NULL: nobody. */
+struct tenant *resource_tenant(const struct resource *r, const char *service);
+
+/* The next one whose destination is to be read; NULL: none. Then *due is when there will be one. */
+struct tenant *tenants_unread(const struct resource *r, int64_t *due);
+void tenant_read(struct tenant *t);
+
+/* Has each been read once? */
+bool tenants_known(const struct resource *r);
+
+/* Its Service in the home namespace; NULL: there is none. */
+struct held_service *tenant_service(const struct tenant *t);
+
+/* Opens the listener of a Service that is there. */
+void tenant_hold(struct tenant *t);
+
+/* Listener and Services, as they should be. OK: they are. AGAIN: not yet, or there is trouble. */
+int tenant_serve(struct tenant *t) warn_unused;
+
+/* Takes them back. OK: nothing of it is left. */
+int tenant_withdraw(struct tenant *t) warn_unused;
+
+/* The trouble of the last try, until the next one: NULL: there is none any more. */
+const struct condition *tenant_trouble(struct tenant *t);
+
+/* The same for all of a resource, with Services that nobody wants any more. */
+int tenants_withdraw(struct resource *r) warn_unused;
+
+/* Deletes a Service that no tenant wants. True: one is being deleted by us. */
+bool tenants_clean(struct resource *r);
+
+/* The answer to OPERATION_CREATE, LOOK, APPLY or DELETE. */
+void tenants_answered(struct resource *r, const struct cluster_answer *answer);
 
 /* ---- configure.c ---- */
 
@@ -320,8 +405,11 @@ void policies_stop(struct policies *policies);
 /* All resources have been freed. */
 void policies_free(struct policies *policies);
 
-/* The port of a resource, that in its Service, or its scope may have changed. */
-void policies_look(struct policies *policies, struct resource *r);
+/* The port of a Service, of who wants it, or the scope of its CR may have changed. */
+void policies_look(struct policies *policies, struct held_service *held);
+
+/* It is about to be freed. */
+void policies_forget(struct policies *policies, struct held_service *held);
 
 /* A policy of ours has come, gone or changed; or all may have. */
 void policies_look_at(struct policies *policies, const char *name);

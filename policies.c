@@ -23,7 +23,7 @@ struct policy {
     struct map_entry by_name;
     struct list link;
     struct list changed;  /* on policies->changed, if it is to be compared */
-    struct list openings; /* of the resources to whose ports it admits */
+    struct list openings; /* of the Services to whose ports it admits */
     char *name;
 };
 
@@ -112,27 +112,18 @@ static struct policy *policy_of(struct policies *p, const struct resource *r)
     return get_policy(p, name);
 }
 
-/* The port of a CR whose Service is there: that in the Service until another one takes its place,
- * so that nobody is cut off while its destination is read for the first time. */
-static uint16_t open_port(const struct resource *r)
+/* Until who wants the Service has a port, that in the Service, so that nobody is cut off while its
+ * destination is read for the first time. */
+static uint16_t open_port(const struct held_service *held)
 {
-    const struct held_service *held = resource_service(r, r->control->settings.home, r->name);
-    uint16_t port = r->port;
-    if (held && !port) {
-        port = held->service.target_port;
-    }
-    return held ? port : 0;
+    const struct resource *r = held->resource;
+    const struct tenant *t = resource_tenant(r, held->service.name);
+    bool home = strcmp(held->service.namespace, r->control->settings.home) == 0;
+    return !home ? 0 : t && t->port ? t->port : held->service.target_port;
 }
 
-void policies_look(struct policies *p, struct resource *r)
+static void set_opening(struct policies *p, struct opening *o, struct policy *wanted, uint16_t port)
 {
-    const struct control *c = p->control;
-    if (!c->settings.in_cluster || c->stopped || !configuration_config(c->configuration)) {
-        return; /* with the first configuration all are looked at */
-    }
-    uint16_t port = open_port(r);
-    struct policy *wanted = port ? policy_of(p, r) : NULL;
-    struct opening *o = &r->opening;
     if (o->policy == wanted && o->port == port) {
         return;
     }
@@ -147,6 +138,25 @@ void policies_look(struct policies *p, struct resource *r)
         changed(p, wanted);
     }
     look_in(p, QUIET);
+}
+
+void policies_look(struct policies *p, struct held_service *held)
+{
+    const struct control *c = p->control;
+    if (c->stopped || !configuration_config(c->configuration)) {
+        return; /* with the first configuration all are looked at */
+    }
+    uint16_t port = open_port(held);
+    set_opening(p, &held->opening, port ? policy_of(p, held->resource) : NULL, port);
+}
+
+void policies_forget(struct policies *p, struct held_service *held)
+{
+    if (p->control->stopped) {
+        list_remove(&held->opening.link);
+    } else {
+        set_opening(p, &held->opening, NULL, 0);
+    }
 }
 
 void policies_look_at(struct policies *p, const char *name)
@@ -205,7 +215,7 @@ static int compare_ports(const void *a, const void *b)
     return *(const uint16_t *)a - *(const uint16_t *)b;
 }
 
-/* Sorted, each one once, though for a moment two resources may have it; the caller frees. */
+/* Sorted, each one once, though for a moment two Services may have it; the caller frees. */
 static uint16_t *list_ports(const struct policy *policy, size_t *n)
 {
     size_t all = 0;
@@ -237,9 +247,10 @@ static void put_policy(struct policies *p, struct policy *policy)
 {
     const struct opening *first = container_of(policy->openings.next, struct opening, link);
     const struct held_policy *held = find_held(p, policy);
-    struct plan_policy plan = {.home = p->control->settings.home,
-                               .from = from_of(container_of(first, struct resource, opening)),
-                               .uid = held ? held->uid : NULL};
+    struct plan_policy plan = {
+        .home = p->control->settings.home,
+        .from = from_of(container_of(first, struct held_service, opening)->resource),
+        .uid = held ? held->uid : NULL};
     uint16_t *ports = list_ports(policy, &plan.n_ports);
     struct buf body;
     buf_init(&body, PLAN_OBJECT_MAX);

@@ -48,17 +48,32 @@ void plan_failure(struct condition *c, const char *reason, const char *fmt, ...)
 }
 
 #define NOT_CONFIGURED "Technical connectivity is not configured. "
-#define REFERRED "Destination '%s' referred in Destination CR '%s' "
+#define INSPECT "Inspect the Destination CR or contact the Destination Administrator."
 
-void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict, const char *text)
+/* "Destination 'd' with fragment 'f' referred in Destination CR 'c'" */
+enum { SUBJECT_MAX = 2 * CR_NAME_MAX + 192 };
+
+static const char *subject_of(char out[SUBJECT_MAX], const struct cr *cr, bool fragment)
 {
-    const char *reason = verdict_reason(verdict, false);
+    text_fmt(out, SUBJECT_MAX, "Destination '%s'%s%.80s%s referred in Destination CR '%s'",
+             cr->ref.name, fragment ? " with fragment '" : "", fragment ? cr->ref.fragment : "",
+             fragment ? "'" : "", cr->name);
+    return out;
+}
+
+void plan_verdict(struct condition *c, const struct cr *cr, const char *tenant,
+                  enum verdict verdict, const char *text)
+{
+    char subject[SUBJECT_MAX];
+    bool fragment = cr->ref.fragment != NULL;
+    const char *reason = verdict_reason(verdict, fragment);
     switch (verdict) {
     case VERDICT_NOT_FOUND:
-        plan_failure(c, reason,
-                     NOT_CONFIGURED REFERRED "is not found. Inspect the Destination CR or contact "
-                                             "the Destination Administrator.",
-                     cr->ref.name, cr->name);
+    case VERDICT_FRAGMENT_NOT_FOUND:
+        fragment = fragment && verdict == VERDICT_FRAGMENT_NOT_FOUND;
+        plan_failure(c, reason, NOT_CONFIGURED "%s is not found%s%s%s. " INSPECT,
+                     subject_of(subject, cr, fragment), tenant ? " in tenant '" : "",
+                     tenant ? tenant : "", tenant ? "'" : "");
         return;
     case VERDICT_INSTANCE_NOT_CONFIGURED:
         plan_failure(c, reason,
@@ -67,9 +82,6 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
                      cr->name, text);
         return;
     case VERDICT_UNREADABLE:
-        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be read: %s", cr->ref.name,
-                     cr->name, text);
-        return;
     case VERDICT_TYPE_NOT_SUPPORTED:
     case VERDICT_PROXY_TYPE_NOT_SUPPORTED:
     case VERDICT_AUTHENTICATION_NOT_SUPPORTED:
@@ -79,9 +91,9 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
     case VERDICT_CONFIGURATION_FAILED:
     case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
     case VERDICT_TENANT_MODE_MISMATCH:
-    case VERDICT_FRAGMENT_NOT_FOUND:
-        plan_failure(c, reason, NOT_CONFIGURED REFERRED "cannot be used: %s", cr->ref.name,
-                     cr->name, text);
+        plan_failure(c, reason, NOT_CONFIGURED "%s cannot be %s: %s",
+                     subject_of(subject, cr, fragment),
+                     verdict == VERDICT_UNREADABLE ? "read" : "used", text);
         return;
     case VERDICT_OK:
     case VERDICT_COUNT:
@@ -90,19 +102,123 @@ void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict
     assert(false);
 }
 
+/* ---- several tenants ---- */
+
+/* Of the names in a message, octets; what failed for whom gets the rest. */
+enum { NAMES_MAX = 640 };
+
+void plan_tenants_begin(struct plan_tenants *p)
+{
+    *p = (struct plan_tenants){0};
+    buf_init(&p->served, CR_TENANTS_MAX * (CR_NAMESPACE_MAX + 1) + 1);
+    buf_init(&p->failed, NAMES_MAX);
+    buf_init(&p->services, NAMES_MAX);
+    buf_init(&p->words, PLAN_MESSAGE_MAX);
+}
+
+void plan_tenants_free(struct plan_tenants *p)
+{
+    buf_free(&p->served);
+    buf_free(&p->failed);
+    buf_free(&p->services);
+    buf_free(&p->words);
+}
+
+void plan_tenants_served(struct plan_tenants *p, const char *tenant, const char *service)
+{
+    int rc = buf_fmt(&p->served, "%s%s", p->n_served ? "," : "", tenant);
+    assert(rc == OK); /* there are no more, and no longer ones */
+    if (service && (p->unnamed_services ||
+                    buf_fmt(&p->services, "%s%s", p->n_served ? ", " : "", service) < 0)) {
+        p->unnamed_services++;
+    }
+    p->n_served++;
+}
+
+void plan_tenants_failed(struct plan_tenants *p, const char *tenant, const struct condition *why)
+{
+    const char *words = why->message;
+    if (strncmp(words, NOT_CONFIGURED, strlen(NOT_CONFIGURED)) == 0) {
+        words += strlen(NOT_CONFIGURED);
+    }
+    if (p->unnamed_failed || buf_fmt(&p->failed, "%s\"%s\"", p->n_failed ? ", " : "", tenant) < 0) {
+        p->unnamed_failed++;
+    }
+    /* What does not fit is left out: it would be cut anyway. */
+    int rc = buf_fmt(&p->words, " %s: %s", tenant, words);
+    (void)rc;
+    p->n_failed++;
+}
+
+/* " and 7 more", or nothing. */
+static const char *and_more(char out[32], const char *begin, size_t more)
+{
+    out[0] = '\0';
+    if (more) {
+        text_fmt(out, 32, "%sand %zu more", begin, more);
+    }
+    return out;
+}
+
+const char *plan_tenants_end(struct plan_tenants *p, struct condition *c)
+{
+    char more[32];
+    struct str services = buf_str(&p->services), failed = buf_str(&p->failed);
+    struct str words = buf_str(&p->words);
+    bool several = p->n_served > 1;
+    int rc = buf_add(&p->served, "", 1);
+    assert(rc == OK);
+    if (p->n_failed) {
+        plan_failure(c, "FailedToApplyConfiguration",
+                     "Configuration failed for tenants: [%.*s%s].%.*s", STR_ARG(failed),
+                     and_more(more, ", ", p->unnamed_failed), STR_ARG(words));
+    } else {
+        plan_success(c, NULL);
+        size_t n = strlen(c->message);
+        if (services.n) {
+            text_fmt(c->message + n, sizeof(c->message) - n,
+                     " Kubernetes service%s with name%s %.*s%s %s created.", several ? "s" : "",
+                     several ? "s" : "", STR_ARG(services),
+                     and_more(more, " ", p->unnamed_services), several ? "are" : "is");
+        }
+    }
+    return p->n_served ? buf_str(&p->served).p : NULL;
+}
+
+/* ---- the status ---- */
+
 static const char *status_of(const struct condition *c)
 {
     return c->available ? "True" : "False";
 }
 
-bool plan_condition_shown(const struct cr *cr, const struct condition *c)
+bool plan_condition_shown(const struct cr *cr, const struct condition *c, const char *served)
 {
     const struct cr_condition *shown = &cr->available;
+    bool same_tenants =
+        served ? cr->shown_tenants && strcmp(cr->shown_tenants, served) == 0 : !cr->shown_tenants;
     return shown->status && strcmp(shown->status, status_of(c)) == 0 &&
-           strcmp(shown->reason, c->reason) == 0 && strcmp(shown->message, c->message) == 0;
+           strcmp(shown->reason, c->reason) == 0 && strcmp(shown->message, c->message) == 0 &&
+           same_tenants;
 }
 
-int plan_status(struct buf *out, const struct cr *cr, const struct condition *c, const char *now)
+static int put_tenants(struct buf *out, const char *served)
+{
+    struct str rest = str_of(served);
+    if (json_fmt(out, ",'tenants':[") < 0) {
+        return ERR;
+    }
+    for (const char *comma = ""; rest.n > 0; comma = ",") {
+        struct str name = str_cut(&rest, ',');
+        if (buf_fmt(out, "%s{\"tenantSubdomain\":\"%.*s\"}", comma, STR_ARG(name)) < 0) {
+            return ERR;
+        }
+    }
+    return json_fmt(out, "]");
+}
+
+int plan_status(struct buf *out, const struct cr *cr, const struct condition *c, const char *served,
+                const char *now)
 {
     const char *others = cr->other_conditions;
     if (json_fmt(out, "{'status':{'conditions':[") < 0 ||
@@ -110,10 +226,12 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
         (c && json_fmt(out,
                        "{'type':'Available','status':%s,'reason':%s,'message':%s,"
                        "'lastUpdateTime':%s}",
-                       status_of(c), c->reason, c->message, now) < 0)) {
+                       status_of(c), c->reason, c->message, now) < 0) ||
+        json_fmt(out, "]") < 0 || (served && put_tenants(out, served) < 0) ||
+        (!served && cr->shown_tenants && json_fmt(out, ",'tenants':null") < 0)) {
         return ERR;
     }
-    return json_fmt(out, "]}}");
+    return json_fmt(out, "}}");
 }
 
 int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,

@@ -48,16 +48,39 @@ void plan_success(struct condition *c, const char *service);
 /* A condition that is not met. The message is cut at its bound, and made fit for JSON. */
 void plan_failure(struct condition *c, const char *reason, const char *fmt, ...) printf_like(3, 4);
 
-/* What a verdict about the destination of `cr` means, with SAP's sentence where there is one;
- * `text` is the sentence that came with it. VERDICT_OK does not get here. */
-void plan_verdict(struct condition *c, const struct cr *cr, enum verdict verdict, const char *text);
+/* What a verdict about the destination of `cr` and of a tenant (NULL: there is none) means, with
+ * SAP's sentence where there is one; `text` is the sentence that came with it. VERDICT_OK does not
+ * get here. */
+void plan_verdict(struct condition *c, const struct cr *cr, const char *tenant,
+                  enum verdict verdict, const char *text);
 
-/* Does the CR's status say that already? */
-bool plan_condition_shown(const struct cr *cr, const struct condition *c);
+/* Sums up what became of several tenants, in the order of their names:
+ *     begin; for each tenant: served or failed; end; free */
+struct plan_tenants {
+    struct buf served, failed; /* "a,b"; "\"a\", \"b\"" */
+    struct buf services;       /* of those served: "cr-a, cr-b" */
+    struct buf words;          /* what failed for each: " a: ..." */
+    size_t n_served, n_failed;
+    size_t unnamed_services, unnamed_failed; /* for which no room was left */
+};
 
-/* Appends the merge patch of the CR's status: its other conditions, then Available (NULL: no more).
- * `now`: RFC 3339, seconds. */
-int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
+void plan_tenants_begin(struct plan_tenants *p);
+
+/* `service` is NULL where there are none. */
+void plan_tenants_served(struct plan_tenants *p, const char *tenant, const char *service);
+void plan_tenants_failed(struct plan_tenants *p, const char *tenant, const struct condition *why);
+
+/* The condition: ConfigurationSuccessful if all are served, or else FailedToApplyConfiguration.
+ * Returns which are served ("a,b"; NULL: none), valid until free. */
+const char *plan_tenants_end(struct plan_tenants *p, struct condition *c);
+void plan_tenants_free(struct plan_tenants *p);
+
+/* Does the CR's status say that already, and that these tenants ("a,b"; NULL: none) are served? */
+bool plan_condition_shown(const struct cr *cr, const struct condition *c, const char *served);
+
+/* Appends the merge patch of the CR's status: its other conditions, then Available (NULL: no more),
+ * and the tenants that are served. `now`: RFC 3339, seconds. */
+int plan_status(struct buf *out, const struct cr *cr, const struct condition *c, const char *served,
                 const char *now) warn_unused;
 
 /* Appends an Event (events.k8s.io/v1) about a CR. `now`: RFC 3339 with six digits of a fraction.

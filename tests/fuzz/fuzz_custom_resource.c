@@ -42,12 +42,12 @@ static void check_status(const struct cr *cr, const struct condition *c)
                   "'name':%s}},",
                   cr->name, cr->namespace, cr->ref.name) == OK);
     size_t brace = buf_len(&out);
-    must(plan_status(&out, cr, c, "2025-11-03T08:00:00Z") == OK);
+    must(plan_status(&out, cr, c, NULL, "2025-11-03T08:00:00Z") == OK);
     out.data[out.start + brace] = ' ';
     struct json *doc = parse(&out);
     struct cr again;
     must(cr_parse(&again, json_root(doc), "tproxy", NULL) == OK);
-    must(plan_condition_shown(&again, c));
+    must(plan_condition_shown(&again, c, NULL));
     must((again.other_conditions != NULL) == (cr->other_conditions != NULL));
     must(!cr->other_conditions || strcmp(again.other_conditions, cr->other_conditions) == 0);
     cr_clear(&again);
@@ -119,7 +119,7 @@ static void check(const struct cr *cr)
     plan_success(&c, cr->name);
     check_status(cr, &c);
     for (int v = VERDICT_OK + 1; v < VERDICT_COUNT; v++) {
-        plan_verdict(&c, cr, (enum verdict)v, cr->ref.name);
+        plan_verdict(&c, cr, NULL, (enum verdict)v, cr->ref.name);
         one_line(c.message, PLAN_MESSAGE_MAX - 1);
     }
     check_status(cr, &c);

@@ -100,8 +100,8 @@ static void shared_tenants(void **state)
     start_with_key();
     fake_put("TransparentProxy", HOME, OBJECT, "{'spec':{'config':{'tenantMode':'shared'}}}");
     pass(SECONDS(1));
-    expect_reason("apps", "inbox", "ConfigurationError-ProxyTenantModeMismatch");
-    assert_int_equal(count_listeners(), 1);
+    expect_reason("apps", "inbox", "ConfigurationError-MultitenancyAnnotation-Invalid");
+    assert_int_equal(count_listeners(), 0);
     fake_put("TransparentProxy", HOME, OBJECT, "{'spec':{'config':{'tenantMode':'dedicated'}}}");
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
@@ -130,7 +130,7 @@ static void several_objects(void **state)
     expect_rest();
     fake_drop("TransparentProxy", HOME, OBJECT);
     pass(SECONDS(1));
-    expect_reason("apps", "inbox", "ConfigurationError-ProxyTenantModeMismatch");
+    expect_reason("apps", "inbox", "ConfigurationError-MultitenancyAnnotation-Invalid");
     expect_said("other-0", "Warning", "Configured", "True ConfigurationApplied", "");
     expect_said("other-1", "Error", "Configured", "False AlreadyExists", "\"other-0\"");
     expect_rest();

@@ -130,7 +130,8 @@ static void test_verdicts(void **state)
         {VERDICT_TENANT_MODE_MISMATCH, "ConfigurationError-ProxyTenantModeMismatch",
          CANNOT "used: a sentence"},
         {VERDICT_FRAGMENT_NOT_FOUND, "ConfigurationError-ReferencedFragment-NotFound",
-         CANNOT "used: a sentence"},
+         "Destination 'example-dest' referred in Destination CR 'mail' is not found. Inspect the "
+         "Destination CR or contact the Destination Administrator."},
         {VERDICT_NOT_FOUND, "ConfigurationError-ReferencedDestination-NotFound",
          "Destination 'example-dest' referred in Destination CR 'mail' is not found. Inspect the "
          "Destination CR or contact the Destination Administrator."},
@@ -144,7 +145,7 @@ static void test_verdicts(void **state)
     struct cr cr = cr_named("default", "mail");
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct condition c;
-        plan_verdict(&c, &cr, rows[i].verdict, "a sentence");
+        plan_verdict(&c, &cr, NULL, rows[i].verdict, "a sentence");
         assert_false(c.available);
         assert_string_equal(c.reason, rows[i].reason);
         assert_memory_equal(c.message, NOT_CONFIGURED, strlen(NOT_CONFIGURED));
@@ -163,7 +164,7 @@ static void test_long_verdicts(void **state)
     struct cr cr = cr_named("default", name);
     cr.ref.name = name;
     struct condition c;
-    plan_verdict(&c, &cr, VERDICT_URL_NOT_SUPPORTED, text);
+    plan_verdict(&c, &cr, NULL, VERDICT_URL_NOT_SUPPORTED, text);
     assert_non_null(strstr(c.message, "the end"));
 }
 
@@ -173,7 +174,7 @@ static int put_status(struct buf *out)
 {
     struct cr cr = cr_named("default", "mail");
     cr.other_conditions = (char *)"{\"type\":\"A\"},{\"type\":\"B\"}";
-    return plan_status(out, &cr, &failure, "2025-11-03T08:00:00Z");
+    return plan_status(out, &cr, &failure, NULL, "2025-11-03T08:00:00Z");
 }
 
 static void test_status(void **state)
@@ -192,7 +193,7 @@ static void test_status(void **state)
     struct cr cr = cr_named("default", "mail");
     struct condition c;
     plan_success(&c, "mail");
-    assert_int_equal(plan_status(&out, &cr, &c, "2025-11-03T08:00:00Z"), OK);
+    assert_int_equal(plan_status(&out, &cr, &c, NULL, "2025-11-03T08:00:00Z"), OK);
     assert_says(&out, "{'status':{'conditions':[{'type':'Available','status':'True',"
                       "'reason':'ConfigurationSuccessful','message':'Technical connectivity is "
                       "configured. Kubernetes service with name mail is created.',"
@@ -200,11 +201,11 @@ static void test_status(void **state)
     buf_free(&out);
 
     /* Available is withdrawn, what others say stays. */
-    assert_int_equal(plan_status(&out, &cr, NULL, ""), OK);
+    assert_int_equal(plan_status(&out, &cr, NULL, NULL, ""), OK);
     assert_says(&out, "{'status':{'conditions':[]}}");
     buf_free(&out);
     cr.other_conditions = (char *)"{\"type\":\"A\"}";
-    assert_int_equal(plan_status(&out, &cr, NULL, ""), OK);
+    assert_int_equal(plan_status(&out, &cr, NULL, NULL, ""), OK);
     assert_says(&out, "{'status':{'conditions':[{'type':'A'}]}}");
     buf_free(&out);
 }
@@ -222,25 +223,25 @@ static void test_shown(void **state)
         struct error err;
         buf_init(&out, PLAN_OBJECT_MAX);
         plan_failure(&c, "R", "%s", messages[i]);
-        assert_false(plan_condition_shown(&none, &c));
+        assert_false(plan_condition_shown(&none, &c, NULL));
         assert_int_equal(buf_fmt(&out, "{\"metadata\":{\"name\":\"m\",\"namespace\":\"n\"},"
                                        "\"spec\":{\"destinationRef\":{\"name\":\"d\"}},"),
                          OK);
         size_t start = buf_len(&out);
-        assert_int_equal(plan_status(&out, &none, &c, "2025-11-03T08:00:00Z"), OK);
+        assert_int_equal(plan_status(&out, &none, &c, NULL, "2025-11-03T08:00:00Z"), OK);
         out.data[out.start + start] = ' '; /* the brace of the patch */
         struct object o = body_of(&out);
         struct cr cr;
         assert_int_equal(cr_parse(&cr, o.root, "tproxy", &err), OK);
-        assert_true(plan_condition_shown(&cr, &c));
+        assert_true(plan_condition_shown(&cr, &c, NULL));
         other = c;
         other.available = true;
-        assert_false(plan_condition_shown(&cr, &other));
+        assert_false(plan_condition_shown(&cr, &other, NULL));
         other = c;
         other.reason = "S";
-        assert_false(plan_condition_shown(&cr, &other));
+        assert_false(plan_condition_shown(&cr, &other, NULL));
         plan_failure(&other, "R", "%s.", messages[i]);
-        assert_false(plan_condition_shown(&cr, &other));
+        assert_false(plan_condition_shown(&cr, &other, NULL));
         cr_clear(&cr);
         object_free(&o);
         buf_free(&out);

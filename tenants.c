@@ -1,0 +1,634 @@
+/* One target of a CR: what its destination is, its listener and port, its Services. In shared mode a
+ * CR has one for each tenant, and each fares as it may; in dedicated mode it has one, without a
+ * name.
+ *
+ *   wanted --> read --> decided by reconcile.c: SERVE  listener, home Service, alias
+ *                                               HOLD   as they are, if they are there
+ *                                               REFUSE withdrawn
+ *   not wanted any more --> listener closed --> (freed); its Services are cleaned up */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control_private.h"
+#include "core/config.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "pop3.h"
+#include "ports.h"
+
+/* A destination that could not be read, or is wrong, is read again after UNREAD_FIRST, doubled up
+ * to the configured interval. */
+#define UNREAD_FIRST SECONDS(5)
+
+/* What the API server refuses is tried again after these. */
+#define TROUBLE_FIRST SECONDS(1)
+#define TROUBLE_MOST SECONDS(60)
+
+/* "namespace/cr/tenant", as clients and the log see it */
+enum { TARGET_NAME_MAX = CR_NAMESPACE_MAX + CR_NAME_MAX + CR_NAMESPACE_MAX + 3 };
+
+static int64_t now_of(const struct tenant *t)
+{
+    return loop_now(t->resource->control->loop);
+}
+
+static void forget_trouble(struct tenant *t)
+{
+    free(t->trouble);
+    t->trouble = NULL;
+}
+
+struct held_service *tenant_service(const struct tenant *t)
+{
+    return resource_service(t->resource, t->resource->control->settings.home, t->service);
+}
+
+/* ---- the listener and its port ---- */
+
+static void set_port(struct tenant *t, uint16_t port)
+{
+    struct control *c = t->resource->control;
+    c->port_holders[t->port] = NULL;
+    t->port = port;
+    if (port) {
+        c->port_holders[port] = t;
+    }
+    struct held_service *held = tenant_service(t);
+    if (held) {
+        policies_look(c->policies, held);
+    }
+}
+
+static void give_up_port(struct tenant *t)
+{
+    if (t->port) {
+        ports_release(t->resource->control->ports, t->port);
+        set_port(t, 0);
+    }
+}
+
+static void close_target(struct tenant *t)
+{
+    if (t->target) {
+        pop3_close(t->target);
+        t->target = NULL;
+    }
+}
+
+static bool service_is_older(const struct tenant *a, const struct tenant *b)
+{
+    const struct held_service *x = tenant_service(a), *y = tenant_service(b);
+    int order = x && y ? strcmp(x->service.created, y->service.created) : 0;
+    order = order ? order : strcmp(a->resource->key, b->resource->key);
+    return order ? order < 0 : strcmp(a->service, b->service) < 0;
+}
+
+/* Our memory of ports is the cluster: the port in the Service that is there is the tenant's. Where
+ * two Services carry one port, the younger gets another. */
+static void recall_port(struct tenant *t)
+{
+    struct control *c = t->resource->control;
+    const struct held_service *held = tenant_service(t);
+    uint16_t port = held ? held->service.target_port : 0;
+    if (t->port || !port) {
+        return;
+    }
+    struct tenant *other = c->port_holders[port];
+    if (other && !service_is_older(t, other)) {
+        return;
+    }
+    if (other) {
+        close_target(other);
+        set_port(other, 0); /* passes on without a rest */
+        resource_wake(other->resource);
+    }
+    ports_take(c->ports, port);
+    set_port(t, port);
+}
+
+/* Two Services that carry one port would bring clients of the one to the mailbox of the other. */
+static bool port_is_shared(const struct tenant *t)
+{
+    return t->port && t->resource->control->port_services[t->port] > 1;
+}
+
+static struct dest_ref ref_of(const struct tenant *t)
+{
+    const struct resource *r = t->resource;
+    struct dest_ref ref = r->cr.ref;
+    ref.instance =
+        ref.instance ? ref.instance : configuration_default_instance(r->control->configuration);
+    ref.tenant = t->name;
+    return ref;
+}
+
+static struct target *listen_at(struct tenant *t, uint16_t port, struct error *err)
+{
+    struct control *c = t->resource->control;
+    char name[TARGET_NAME_MAX];
+    struct dest_ref ref = ref_of(t);
+    struct pop3_target what = {
+        .name = name, .source = c->parts.source, .ref = &ref, .dest = t->dest};
+    union addr at = c->settings.listen;
+    text_fmt(name, sizeof(name), "%s%s%s",
+             c->settings.in_cluster ? t->resource->key : t->resource->name, t->name ? "/" : "",
+             t->name ? t->name : "");
+    addr_set_port(&at, port);
+    return pop3_open(c->parts.pop3, &what, &at, err);
+}
+
+/* A port of the tenant's own first; when somebody else on this machine has it, another. ERR: *err
+ * says why there is no listener. */
+static int open_target(struct tenant *t, struct error *err)
+{
+    struct control *c = t->resource->control;
+    uint16_t port = t->port;
+    for (;;) {
+        if (!port && ports_pick(c->ports, &port) != OK) {
+            return error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u",
+                             c->settings.first_port, c->settings.last_port);
+        }
+        t->target = listen_at(t, port, err);
+        if (t->target) {
+            break;
+        }
+        if (err->fail != FAIL_LIMIT || port == 0) {
+            return ERR;
+        }
+        give_up_port(t);
+        ports_avoid(c->ports, port);
+        port = 0;
+    }
+    if (!t->port) {
+        ports_take(c->ports, pop3_port(t->target));
+        set_port(t, pop3_port(t->target));
+    }
+    return OK;
+}
+
+void tenant_hold(struct tenant *t)
+{
+    struct error err;
+    recall_port(t);
+    if (port_is_shared(t)) {
+        close_target(t);
+    } else if (t->port && !t->target && open_target(t, &err) != OK) {
+        log_line(LOG_ERROR, "control", "%s: %s", t->resource->key, err.text);
+    }
+}
+
+/* ---- who there is ---- */
+
+struct tenant *resource_tenant(const struct resource *r, const char *service)
+{
+    struct map_entry *e = map_find(&r->control->by_service, service);
+    while (e && container_of(e, struct tenant, by_service)->resource != r) {
+        e = map_find_next(e);
+    }
+    return e ? container_of(e, struct tenant, by_service) : NULL;
+}
+
+static void add_tenant(struct resource *r, const char *name)
+{
+    char service[CR_NAME_MAX + 1 + CR_NAMESPACE_MAX + 1];
+    struct tenant *t = mem_zalloc(sizeof(*t));
+    text_fmt(service, sizeof(service), "%s%s%s", r->name, name ? "-" : "", name ? name : "");
+    t->resource = r;
+    t->name = name ? mem_strdup(name) : NULL;
+    t->service = mem_strdup(service);
+    list_append(&r->tenants, &t->link);
+    map_add(&r->control->by_service, &t->by_service, t->service);
+    r->n_tenants++;
+}
+
+static void tenant_free(struct tenant *t)
+{
+    struct resource *r = t->resource;
+    struct control *c = r->control;
+    close_target(t);
+    give_up_port(t);
+    list_remove(&t->link);
+    map_remove(&c->by_service, &t->by_service);
+    r->n_tenants--;
+    if (r->operand == t) {
+        r->operand = NULL;
+    }
+    if (!c->stopped) {
+        control_wake_named(c, t->service);
+    }
+    destination_unref(t->dest);
+    forget_trouble(t);
+    free(t->failure);
+    free(t->verdict_text);
+    free((char *)t->service);
+    free((char *)t->name);
+    free(t);
+}
+
+void tenants_free(struct resource *r)
+{
+    LIST_EACH (it, &r->tenants) {
+        tenant_free(container_of(it, struct tenant, link));
+    }
+}
+
+static int compare_name(const void *name, const void *element)
+{
+    return strcmp(name, *(char *const *)element);
+}
+
+static bool is_named(const struct cr *cr, const char *name)
+{
+    return name && cr->n_tenants && /* without any there may be no array */
+           bsearch(name, cr->tenants, cr->n_tenants, sizeof(*cr->tenants), compare_name);
+}
+
+void tenants_update(struct resource *r)
+{
+    struct control *c = r->control;
+    const struct config *config = configuration_config(c->configuration);
+    if (!config || !r->present) {
+        return; /* of one that went, what was made for it stays until that is certain */
+    }
+    bool shared = config->tenant_mode == TENANTS_SHARED;
+    LIST_EACH (it, &r->tenants) {
+        struct tenant *t = container_of(it, struct tenant, link);
+        if (shared ? !is_named(&r->cr, t->name) : t->name != NULL) {
+            r->tell_ignored |= !shared;
+            if (r->settled) {
+                c->handler.gone(r->namespace, t->service, c->handler.arg);
+            }
+            tenant_free(t);
+        }
+    }
+    for (size_t i = 0; shared && i < r->cr.n_tenants; i++) {
+        char service[CR_NAME_MAX + 1 + CR_NAMESPACE_MAX + 1];
+        text_fmt(service, sizeof(service), "%s-%s", r->name, r->cr.tenants[i]);
+        if (!resource_tenant(r, service)) {
+            add_tenant(r, r->cr.tenants[i]);
+        }
+    }
+    if (!shared && list_empty(&r->tenants)) {
+        add_tenant(r, NULL);
+    }
+}
+
+/* ---- reading the destination ---- */
+
+static void plan_next_reading(struct tenant *t)
+{
+    int64_t interval = configuration_config(t->resource->control->configuration)->interval;
+    t->unread = t->verdict == VERDICT_OK ? 0 : t->unread + 1;
+    t->read_due = now_of(t) + (t->unread ? control_backoff(t->unread - 1, UNREAD_FIRST, interval)
+                                         : control_backoff(0, interval, interval));
+}
+
+static void set_destination(struct tenant *t, const struct dest_answer *answer)
+{
+    const struct destination *before = t->dest;
+    const char *key = t->resource->key;
+    if (answer->dest && (!before || !destination_equal(before, answer->dest))) {
+        if (before) {
+            log_line(LOG_INFO, "control", "%s: changed", key);
+        }
+        for (size_t i = 0; i < answer->dest->n_warnings; i++) {
+            log_line(LOG_WARN, "control", "%s: %s", key, answer->dest->warnings[i]);
+        }
+    }
+    if (!t->read || t->verdict != answer->verdict) {
+        resource_wake_rivals(t->resource); /* they wait to learn who wants the name */
+    }
+    t->dest = answer->dest ? destination_ref(answer->dest) : NULL;
+    destination_unref(before);
+    t->verdict = answer->verdict;
+    free(t->verdict_text);
+    t->verdict_text = answer->dest ? NULL : mem_strdup(answer->err.text);
+    t->read = true;
+    plan_next_reading(t);
+    if (t->target) {
+        struct dest_ref ref = ref_of(t);
+        pop3_change(t->target, &ref, t->dest);
+    }
+}
+
+static void on_read(const struct dest_answer *answer, void *arg)
+{
+    struct resource *r = arg;
+    if (r->present && r->operand) {
+        set_destination(r->operand, answer);
+    }
+    resource_over(r);
+}
+
+struct tenant *tenants_unread(const struct resource *r, int64_t *due)
+{
+    *due = INT64_MAX;
+    LIST_EACH (it, &r->tenants) {
+        struct tenant *t = container_of(it, struct tenant, link);
+        if (!t->read || t->read_again || t->read_due <= now_of(t)) {
+            return t;
+        }
+        *due = t->read_due < *due ? t->read_due : *due;
+    }
+    return NULL;
+}
+
+void tenant_read(struct tenant *t)
+{
+    struct resource *r = t->resource;
+    struct dest_ref ref = ref_of(t);
+    struct dest_handler handler = {.done = on_read, .arg = r};
+    t->read_again = false;
+    r->operand = t;
+    resource_begin(r, OPERATION_READ);
+    r->request = dest_find(r->control->parts.source, &ref, DEST_TO_CHECK, NULL, handler);
+}
+
+bool tenants_known(const struct resource *r)
+{
+    LIST_EACH (it, &r->tenants) {
+        if (!container_of(it, struct tenant, link)->read) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- trouble ---- */
+
+static void set_trouble(struct tenant *t, const struct condition *condition, bool silent)
+{
+    forget_trouble(t);
+    t->trouble = mem_alloc(sizeof(*t->trouble));
+    *t->trouble = *condition;
+    t->trouble_silent = silent;
+    t->trouble_until = now_of(t) + control_backoff(t->troubles++, TROUBLE_FIRST, TROUBLE_MOST);
+}
+
+const struct condition *tenant_trouble(struct tenant *t)
+{
+    if (!t->trouble || t->trouble_until <= now_of(t)) {
+        forget_trouble(t);
+        return NULL;
+    }
+    resource_wake_at(t->resource, t->trouble_until);
+    return t->trouble;
+}
+
+static void refused(struct resource *r, const struct cluster_answer *answer)
+{
+    struct condition condition;
+    log_line(LOG_WARN, "control", "%s: %s", r->key, answer->err.text);
+    r->control->stats.errors++;
+    plan_failure(&condition, "ServiceCreationFailed", "%s", answer->err.text);
+    if (r->operand) {
+        set_trouble(r->operand, &condition, false);
+    }
+}
+
+/* ---- Services ---- */
+
+static void call_service(struct resource *r, enum operation operation, enum cluster_verb verb,
+                         const char *namespace, const char *name, const char *uid, struct str body)
+{
+    struct cluster_request request = {.verb = verb,
+                                      .kind = &kind_service,
+                                      .namespace = namespace,
+                                      .name = name,
+                                      .uid = uid,
+                                      .body = body};
+    if (name != r->operand_name) { /* else the same Service once more */
+        free(r->operand_namespace);
+        free(r->operand_name);
+        r->operand_namespace = mem_strdup(namespace);
+        r->operand_name = mem_strdup(name);
+    }
+    r->operand = resource_tenant(r, name);
+    resource_call(r, operation, &request);
+}
+
+/* What clients connect to; by the protocol, unless the CR says. */
+static uint16_t service_port(const struct tenant *t)
+{
+    const struct held_service *held = tenant_service(t);
+    if (t->resource->cr.port) {
+        return t->resource->cr.port;
+    }
+    if (!t->dest && held && held->service.port) {
+        return held->service.port;
+    }
+    return t->dest && t->dest->protocol == MAIL_POP3S ? 995 : 110;
+}
+
+/* Puts the home Service (or the alias) there as it should be. OK: it is. AGAIN: on the way. */
+static int put_service(struct tenant *t, bool alias)
+{
+    struct resource *r = t->resource;
+    struct control *c = r->control;
+    const char *namespace = alias ? r->namespace : c->settings.home;
+    struct held_service *held = resource_service(r, namespace, t->service);
+    struct plan_service plan = {.home = c->settings.home,
+                                .domain = c->settings.domain,
+                                .cr = &r->cr,
+                                .name = t->service,
+                                .port = service_port(t),
+                                .target_port = t->port,
+                                .uid = held ? held->service.uid : NULL,
+                                .strangers = held ? held->service.strangers : NULL};
+    struct service wanted = {0};
+    struct buf body;
+    buf_init(&body, PLAN_OBJECT_MAX);
+    int rc = alias ? plan_alias_service(&body, &plan) : plan_home_service(&body, &plan);
+    struct json *doc = rc == OK ? json_parse(buf_str(&body), NULL) : NULL;
+    rc = doc ? service_parse(&wanted, json_root(doc), c->settings.home) : ERR;
+    assert(rc == OK); /* names and numbers have been checked: it is our own text */
+    bool same = held && held->service.digest == wanted.digest && !held->service.strangers;
+    json_free(doc);
+    service_clear(&wanted);
+    if (!same) {
+        call_service(r, held ? OPERATION_APPLY : OPERATION_CREATE,
+                     held ? CLUSTER_APPLY : CLUSTER_CREATE, namespace, t->service, NULL,
+                     buf_str(&body));
+    }
+    buf_free(&body);
+    return same ? OK : AGAIN;
+}
+
+int tenant_serve(struct tenant *t)
+{
+    struct resource *r = t->resource;
+    struct control *c = r->control;
+    struct condition condition;
+    struct error err;
+    bool away = strcmp(r->namespace, c->settings.home) != 0;
+    if (port_is_shared(t)) {
+        return AGAIN; /* the younger Service is about to get another port: that will wake us */
+    }
+    if (!t->target && open_target(t, &err) != OK) {
+        plan_failure(&condition, "ServiceCreationFailed", "%s", err.text);
+        set_trouble(t, &condition, false);
+        resource_wake(r);
+        return AGAIN;
+    }
+    if (c->settings.in_cluster &&
+        (put_service(t, false) != OK || (away && put_service(t, true) != OK))) {
+        return AGAIN;
+    }
+    t->troubles = 0;
+    return OK;
+}
+
+/* Deletes one unless that is under way; of its end the watch will tell. */
+static void remove_service(struct resource *r, const struct held_service *held)
+{
+    if (!held->service.deleting) {
+        call_service(r, OPERATION_DELETE, CLUSTER_DELETE, held->service.namespace,
+                     held->service.name, held->service.uid, (struct str){0});
+    }
+}
+
+int tenant_withdraw(struct tenant *t)
+{
+    struct resource *r = t->resource;
+    const struct held_service *home = tenant_service(t);
+    const struct held_service *alias = resource_service(r, r->namespace, t->service);
+    close_target(t);
+    give_up_port(t);
+    if (home) {
+        remove_service(r, home);
+    }
+    if (alias && alias != home && r->operation == OPERATION_NONE) {
+        remove_service(r, alias);
+    }
+    return home || alias ? AGAIN : OK;
+}
+
+int tenants_withdraw(struct resource *r)
+{
+    LIST_EACH (it, &r->tenants) {
+        struct tenant *t = container_of(it, struct tenant, link);
+        close_target(t);
+        give_up_port(t);
+    }
+    LIST_EACH (it, &r->services) {
+        remove_service(r, container_of(it, struct held_service, link));
+        if (r->operation != OPERATION_NONE) {
+            break;
+        }
+    }
+    return list_empty(&r->services) ? OK : AGAIN;
+}
+
+static bool is_wanted(const struct resource *r, const struct service *s)
+{
+    return resource_tenant(r, s->name) && (strcmp(s->namespace, r->control->settings.home) == 0 ||
+                                           strcmp(s->namespace, r->namespace) == 0);
+}
+
+bool tenants_clean(struct resource *r)
+{
+    LIST_EACH (it, &r->services) {
+        const struct held_service *held = container_of(it, struct held_service, link);
+        if (!is_wanted(r, &held->service)) {
+            remove_service(r, held);
+        }
+        if (r->operation != OPERATION_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- answers ---- */
+
+/* The Service that has the name of ours is not ours. */
+static void taken(struct resource *r, struct json_value object)
+{
+    struct condition condition;
+    bool alias = service_is_alias(object);
+    bool silent = alias && r->cr.status_owner == CR_STATUS_FOREIGN;
+    plan_failure(&condition, "ConfigurationError-K8sResourceWithNameAlreadyPresent",
+                 "Technical connectivity is not configured. The Service \"%s\" in the namespace "
+                 "\"%s\" is there already and is not tproxy's. Delete it (kubectl delete service "
+                 "-n %s %s)%s",
+                 r->operand_name, r->operand_namespace, r->operand_namespace, r->operand_name,
+                 alias ? ", or annotate the Destination CR with " CR_ANNOTATION_ADOPT
+                         ": \"true\" to have it taken over"
+                       : ", or rename the Destination CR");
+    if (r->operand) {
+        set_trouble(r->operand, &condition, silent);
+    }
+    if (silent && (!r->told || strcmp(r->told, condition.reason) != 0)) {
+        resource_send_event(r, &condition);
+    }
+}
+
+/* The Service whose name is taken: ours after all, one that we may take over, or foreign. */
+static void looked_at(struct resource *r, struct json_value object)
+{
+    struct control *c = r->control;
+    control_take_service(c, object);
+    if (resource_service(r, r->operand_namespace, r->operand_name)) {
+        return;
+    }
+    if (resource_rival(r, r->operand_namespace, r->operand_name)) {
+        resource_try_later(r);
+        return;
+    }
+    if (!r->cr.adopt || !service_is_alias(object)) {
+        taken(r, object);
+        return;
+    }
+    struct service service;
+    if (service_parse(&service, object, c->settings.home) == OK) {
+        log_line(LOG_INFO, "control", "%s: the Service %s/%s is taken over", r->key,
+                 service.namespace, service.name);
+        resource_hold_service(r, service);
+    }
+}
+
+static void service_went(struct resource *r)
+{
+    struct held_service *held = resource_service(r, r->operand_namespace, r->operand_name);
+    if (held) {
+        resource_drop_service(r, held);
+    }
+}
+
+void tenants_answered(struct resource *r, const struct cluster_answer *answer)
+{
+    enum operation operation = r->operation;
+    switch (answer->result) {
+    case CLUSTER_DONE:
+        if (operation == OPERATION_LOOK) {
+            looked_at(r, answer->object);
+        } else if (operation == OPERATION_DELETE) {
+            service_went(r);
+        } else if (control_is_news(r->control, FOLLOW_SERVICES, answer->object)) {
+            control_take_service(r->control, answer->object);
+        }
+        break;
+    case CLUSTER_EXISTS:
+        call_service(r, OPERATION_LOOK, CLUSTER_GET, r->operand_namespace, r->operand_name, NULL,
+                     (struct str){0});
+        break;
+    case CLUSTER_ABSENT:
+        service_went(r);
+        if (operation == OPERATION_CREATE) {
+            refused(r, answer); /* its namespace is going, say */
+        }
+        break;
+    case CLUSTER_REFUSED:
+        if (operation == OPERATION_DELETE) {
+            resource_failed(r, answer); /* there may be no CR any more that could say so */
+        } else {
+            refused(r, answer);
+        }
+        break;
+    case CLUSTER_CONFLICT: /* another one has its place: the watch will tell of it */
+    case CLUSTER_LATER:
+        resource_failed(r, answer);
+        break;
+    }
+}
