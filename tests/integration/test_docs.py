@@ -207,9 +207,7 @@ def test_keys_without_effect():
         source = source.replace(f'{name} "', value[:-1])
     there = {
         key: json.loads(f'"{same}"') if same else ""
-        for key, same in re.findall(
-            r'\{"([\w.-]+)", (?:NULL|"((?:[^"\\]|\\.)*)")\},', source
-        )
+        for key, same in re.findall(r'\{"([\w.-]+)", (?:NULL|"((?:[^"\\]|\\.)*)")\},', source)
     }
     for key in re.findall(r'ignore\(r, place, "([\w.]+)", NULL\)', source):
         there[f"config.integration.destinationService.instances[].{key}"] = ""
