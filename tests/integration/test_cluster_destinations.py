@@ -29,7 +29,7 @@ from harness.user_logins import fetch, log_in
 from harness.util import work_directory
 
 # Whose destinations there are.
-MODES = {"dedicated": [PROVIDER]}
+MODES = {"dedicated": [PROVIDER], "shared": ["acme", "umbrella"]}
 
 PROXY_TYPES = ("Internet", "OnPremise")
 TECHNICAL = {"basic": "BasicAuthentication", "credentials": "OAuth2ClientCredentials"}
