@@ -1,13 +1,30 @@
 """SAP's own samples, applied as they are printed."""
 
+import copy
 import json
 
 import pytest
 
-from harness.destination_service import key_secret
-from harness.installation import CRS, INSTANCE, PROXIES, Installation, list_and_fetch
-from harness.samples import DESTINATIONS, HOME, MISPRINT, TRANSPARENT_PROXIES
+from harness.connectivity_proxy import ConnectivityProxy
+from harness.destination_service import key_secret, private_key_secret
+from harness.dns import hosts_file
+from harness.dovecot import Mailbox
+from harness.installation import (
+    CONNECTIVITY,
+    CONNECTIVITY_HOSTS,
+    CRS,
+    INSTANCE,
+    PROXIES,
+    Installation,
+    list_and_fetch,
+)
+from harness.oauth import PROVIDER
+from harness.samples import DESTINATIONS, HOME, MISPRINT, TRANSPARENT_PROXIES, mailbox
+from harness.tproxy import destination
 from harness.util import until
+
+NAME = "example-dest-pop3"
+VIRTUAL_HOST = "pop.test"
 
 # Of HTTP applications, by the destination that each of them names.
 OTHERS = {
@@ -25,10 +42,13 @@ SECRETS = {
 }
 
 
-def configure(installation: Installation, sample: str = "published") -> None:
+def configure(installation: Installation, sample: str = "published", **config: object) -> None:
+    """config: keys that are not in the sample."""
     name, key = SECRETS[sample]
     secret = key_secret(name, HOME, installation.key, key)
-    installation.kube.apply(secret, TRANSPARENT_PROXIES[sample])
+    proxy = copy.deepcopy(TRANSPARENT_PROXIES[sample])
+    proxy["spec"]["config"] |= config
+    installation.kube.apply(secret, proxy)
 
 
 def apply(installation: Installation, namespace: str, *crs: dict) -> None:
@@ -42,7 +62,28 @@ def name_of(sample: str) -> str:
 
 @pytest.fixture
 def mail(add_destination):
-    return add_destination("example-dest-pop3")
+    return add_destination(NAME)
+
+
+@pytest.fixture
+def start(installation, make_cluster_tproxy, oauth, directory):
+    """Starts the program, which finds all that samples name."""
+
+    def start():
+        hosts = hosts_file(directory, *oauth.host_names(), *CONNECTIVITY_HOSTS)
+        return make_cluster_tproxy(installation, "--hosts", str(hosts)).ready()
+
+    return start
+
+
+def status_of(installation: Installation) -> dict[str, dict]:
+    """That of the TransparentProxy object: its conditions, once it is Ready."""
+
+    def ready() -> dict | None:
+        status = installation.kube.get(f"{PROXIES}/transparent-proxy").get("status", {})
+        return status if status.get("state") == "Ready" else None
+
+    return {c["type"]: c for c in until(ready, "the state Ready")["conditions"]}
 
 
 @pytest.mark.parametrize("sample", SECRETS)
@@ -51,11 +92,7 @@ def test_configuration(installation, make_cluster_tproxy, mail, namespace, sampl
     proxy = make_cluster_tproxy(installation).ready()
     apply(installation, namespace, DESTINATIONS["default instance, for all"])
     assert list_and_fetch(installation.available(namespace, "mail-b")) == mail.files()
-    status = until(
-        lambda: installation.kube.get(f"{PROXIES}/transparent-proxy").get("status"), "the status"
-    )
-    assert status["state"] == "Ready"
-    conditions = {c["type"]: c for c in status["conditions"]}
+    conditions = status_of(installation)
     assert conditions["Configured"]["status"] == "True"
     ignored = conditions["SomeKeysIgnored"]["message"]
     assert "spec.config.security.communication.internal.encryptionEnabled: true" in ignored
@@ -63,6 +100,71 @@ def test_configuration(installation, make_cluster_tproxy, mail, namespace, sampl
         assert "spec.deployment.resources" in ignored
     metrics = "metrics" in TRANSPARENT_PROXIES[sample]["spec"]["config"]
     assert proxy.http("/metrics")[0] == (200 if metrics else 404)
+
+
+# Parts of such objects: the instance that serves then, and what is said to have no effect.
+PARTS = {
+    "timeouts": (INSTANCE, ""),
+    "private key": ("two", ""),
+    "Connectivity Proxy": ("one", "associateWith.connectivityProxy.locallyConfiguredRegionId"),
+    "certificates": (INSTANCE, "communication.internal.certManager"),
+    "mesh": (INSTANCE, "serviceMesh.istio"),
+    "metrics": (INSTANCE, "serviceMesh.istio"),
+}
+
+
+def whole(part: str) -> dict:
+    """A TransparentProxy object with it."""
+    sample = copy.deepcopy(TRANSPARENT_PROXIES[part])
+    config = sample["spec"]["config"]
+    if "destinationService" not in config.get("integration", {}):
+        usual = TRANSPARENT_PROXIES["documented"]["spec"]["config"]["integration"]
+        config["integration"] = {**usual, **config.get("integration", {})}
+    return sample
+
+
+@pytest.fixture
+def keys(installation):
+    """Secrets with the service keys of all the instances that samples name."""
+    service = installation.service
+    certified = service.service_key("x509")
+    installation.kube.apply(
+        key_secret(INSTANCE, HOME, installation.key, "defaultKey"),
+        key_secret("one", HOME, installation.key, "k"),
+        private_key_secret("x509-svc-key-secret-name", HOME, certified.pop("key"), "key"),
+        key_secret("two", HOME, certified, "k"),
+    )
+
+
+@pytest.fixture
+def far_mail(installation, oauth, oauth_dovecot, add_destination):
+    """A mailbox on premise, behind a Connectivity Proxy that trusts everybody in the cluster."""
+    with ConnectivityProxy(oauth, authorization=False) as proxy:
+        proxy.expose(VIRTUAL_HOST, 110, (oauth_dovecot.host, oauth_dovecot.pop3))
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONNECTIVITY[0]}}
+        installation.kube.apply(space, proxy.config_map(CONNECTIVITY[0]))
+        virtual = {"mail.pop3.host": VIRTUAL_HOST, "mail.pop3.port": "110"}
+        yield add_destination("far", ProxyType="OnPremise", **virtual)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("part", PARTS)
+def test_parts(installation, start, keys, mail, far_mail, namespace, part):
+    instance, ignored = PARTS[part]
+    proxy = whole(part)
+    if part == "timeouts":
+        key = key_secret(INSTANCE, HOME, installation.key, "k")
+        installation.kube.apply(key)
+    installation.kube.apply(proxy)
+    tproxy = start()
+    mails = {NAME: mail, "far": far_mail} if part == "Connectivity Proxy" else {NAME: mail}
+    for name, found in mails.items():
+        cr = mailbox(f"mail-{name}", name, destinationServiceInstanceName=instance)
+        apply(installation, namespace, cr)
+        assert list_and_fetch(installation.available(namespace, f"mail-{name}")) == found.files()
+    condition = status_of(installation)["SomeKeysIgnored"]
+    assert ignored in condition["message"] if ignored else condition["status"] == "False"
+    assert tproxy.http("/metrics")[0] == (200 if part == "metrics" else 404)
 
 
 def test_destinations(installation, make_cluster_tproxy, mail, namespace):
@@ -81,6 +183,70 @@ def test_destinations(installation, make_cluster_tproxy, mail, namespace):
     until(lambda: installation.policies().keys() == {own}, "the policy of the namespace alone")
 
 
+def login(mail: Mailbox) -> dict[str, str]:
+    return {"mail.user": mail.user, "mail.password": mail.password}
+
+
+def test_fragments(installation, start, mail, add_destination, namespace):
+    """What they say counts before what the destination says."""
+    provider = installation.service.tenant(PROVIDER)
+    mails = {}
+    for place in ("subaccount", "instance"):
+        mails[place] = add_destination(place)
+        getattr(provider, place).fragments["example-fragment"] = login(mails[place])
+    configure(installation)
+    start()
+    samples = {"fragment": "subaccount", "optional fragment": "subaccount", "levels": "instance"}
+    apply(installation, namespace, *(DESTINATIONS[sample] for sample in samples))
+    for sample, place in samples.items():
+        port = installation.available(namespace, name_of(sample))
+        assert list_and_fetch(port) == mails[place].files()
+
+
+def test_without_the_fragment(installation, start, mail, namespace):
+    configure(installation)
+    start()
+    for sample in ("fragment", "optional fragment", "levels"):
+        apply(installation, namespace, DESTINATIONS[sample])
+    for sample in ("fragment", "levels"):
+        installation.wait_condition(namespace, name_of(sample), "ReferencedFragment-NotFound")
+    port = installation.available(namespace, name_of("optional fragment"))
+    assert list_and_fetch(port) == mail.files()
+
+
+def test_chain(installation, start, mail, namespace):
+    service = installation.service
+    service.chains["chain-name"] = ("key1", "key2")
+    configure(installation)
+    start()
+    apply(installation, namespace, DESTINATIONS["chain"])
+    port = installation.available(namespace, name_of("chain"))
+    assert list_and_fetch(port) == mail.files()
+    for with_tokens in (False, True):
+        (find,) = service.finds(NAME, with_tokens)
+        assert find.headers["X-chain-name"] == "chain-name"
+        assert find.headers["X-chain-var-key1"] == "value1"
+        assert find.headers["X-chain-var-key2"] == "value2"
+
+
+def test_tenants(installation, start, oauth_dovecot, namespace):
+    service, mails = installation.service, {}
+    for tenant in ("tenant-subdomain", "another-tenant-subdomain"):
+        mails[tenant] = oauth_dovecot.mailbox([f"Subject: {tenant}\r\n\r\n".encode()])
+        own = destination(NAME, oauth_dovecot.host, oauth_dovecot.pop3, **login(mails[tenant]))
+        service.tenant(tenant).destinations[NAME] = own
+    installation.key = service.service_key(by_name=True)
+    configure(installation, tenantMode="shared")
+    start()
+    apply(installation, namespace, DESTINATIONS["tenants"])
+    name = name_of("tenants")
+    installation.wait_condition(namespace, name, "ConfigurationSuccessful")
+    for tenant, mail in mails.items():
+        service = installation.service_of(namespace, f"{name}-{tenant}")
+        assert service["spec"]["ports"][0]["port"] == 110
+        assert list_and_fetch(installation.target_port(f"{name}-{tenant}")) == mail.files()
+
+
 def test_misprint(installation, namespace):
     """Refused by kubectl, and by the API server alone."""
     arguments = ["apply", "--namespace", namespace, "-f", "-"]
@@ -96,6 +262,9 @@ def test_misprint(installation, namespace):
 
 
 def add_others(installation: Installation, namespace: str) -> None:
+    chain = DESTINATIONS["chain for SAML"]["spec"]["chainRef"]
+    variables = tuple(variable["name"] for variable in chain["variables"])
+    installation.service.chains[chain["name"]] = variables
     for destination in OTHERS.values():
         installation.service.destinations[destination] = {
             "Type": "HTTP",
