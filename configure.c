@@ -333,7 +333,8 @@ static void secret_problems_of(const struct configuration *conf, struct buf *out
     if (no_certificates) {
         add_sentence(out, no_certificates);
     }
-    if (list_empty(&conf->instances)) {
+    /* In local mode files may hold all destinations there are. */
+    if (list_empty(&conf->instances) && conf->control->settings.in_cluster) {
         char text[512];
         text_fmt(text, sizeof(text),
                  "Provide at least one Destination service instance in "
@@ -506,7 +507,7 @@ bool configuration_listed(const struct configuration *conf, const char **why)
     if (conf->additional_cas && !additional_cas_listed(conf->additional_cas)) {
         return false;
     }
-    return onpremise_listed(conf->onpremise, why);
+    return onpremise_decided(conf->onpremise, why);
 }
 
 const char *configuration_warning(const struct configuration *conf)

@@ -388,8 +388,9 @@ void onpremise_free(struct onpremise *onpremise);
 /* Another configuration is in force; valid until the next one. */
 void onpremise_configure(struct onpremise *onpremise, const struct config *config);
 
-/* Has all been listed that tells of the Connectivity Proxy? *why: what has not. */
-bool onpremise_listed(const struct onpremise *onpremise, const char **why);
+/* Has all been listed that tells of the Connectivity Proxy, and been considered? *why: what has
+ * not. */
+bool onpremise_decided(const struct onpremise *onpremise, const char **why);
 
 /* What keeps on-premise systems from being reached through the Connectivity Proxy that there is, or
  * from being reached as its ConfigMap now says; NULL, or a sentence. */

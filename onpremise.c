@@ -49,6 +49,7 @@ struct onpremise {
     struct connectivity_address address; /* likewise, of `kyma` */
     struct credentials *credentials;
     struct task decide;
+    bool due; /* something has changed since the last decision */
 
     /* What has been decided. */
     char *host;
@@ -323,19 +324,33 @@ static bool is_meant(const struct onpremise *o)
     return o->config->connectivity.service || o->kyma.known;
 }
 
+static bool all_listed(const struct onpremise *o, const char **why)
+{
+    *why = "the ConfigMaps of the Connectivity Proxy";
+    if (!o->config || (o->behaviour.namespace && !o->behaviour.listed) ||
+        (o->kyma.namespace && !o->kyma.listed)) {
+        return false;
+    }
+    *why = "Secrets";
+    return !o->credentials || credentials_listed(o->credentials);
+}
+
 static void decide(struct task *t)
 {
     struct onpremise *o = container_of(t, struct onpremise, decide);
     struct decision d = {.way.verdict = VERDICT_OK};
     const char *ignored;
     bool token = false;
-    if (!onpremise_listed(o, &ignored)) {
+    if (!all_listed(o, &ignored)) {
         return;
     }
+    o->due = false;
     if (find_proxy(o, &d) == OK && find_method(o, &d, &token) == OK && token) {
         find_key(o, &d);
     }
-    configuration_look(o->control->configuration); /* there may be a problem that decides nothing */
+    /* There may be a problem that decides nothing; and all have waited for this. */
+    configuration_look(o->control->configuration);
+    control_wake_all(o->control);
     if (!take(o, &d.way)) {
         return;
     }
@@ -353,11 +368,11 @@ static void decide(struct task *t)
             resource_read_again(r);
         }
     }
-    control_wake_all(o->control);
 }
 
 static void look(struct onpremise *o)
 {
+    o->due = true;
     loop_soon(o->control->loop, &o->decide, decide);
 }
 
@@ -397,15 +412,9 @@ void onpremise_configure(struct onpremise *o, const struct config *config)
     look(o);
 }
 
-bool onpremise_listed(const struct onpremise *o, const char **why)
+bool onpremise_decided(const struct onpremise *o, const char **why)
 {
-    *why = "the ConfigMaps of the Connectivity Proxy";
-    if (!o->config || (o->behaviour.namespace && !o->behaviour.listed) ||
-        (o->kyma.namespace && !o->kyma.listed)) {
-        return false;
-    }
-    *why = "Secrets";
-    return !o->credentials || credentials_listed(o->credentials);
+    return all_listed(o, why) && !o->due;
 }
 
 const char *onpremise_problem(const struct onpremise *o)

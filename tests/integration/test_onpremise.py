@@ -1,6 +1,7 @@
 """On-premise mail servers, reached through the Connectivity Proxy, in local mode: a real Dovecot
 behind it, and scripted servers."""
 
+import json
 import re
 
 import pytest
@@ -26,7 +27,7 @@ from harness.destination_service import key_secret
 from harness.dns import hosts_file
 from harness.installation import list_and_fetch
 from harness.oauth import PROVIDER
-from harness.tproxy import destination
+from harness.tproxy import ROOT, destination
 from harness.util import free_port
 
 HOME = "sap-transp-proxy-system"
@@ -347,7 +348,21 @@ def test_token_service_that_is_not_exposed(add_with_tokens):
     assert "does not expose this host and port" in line
 
 
-# --- no way ---
+# --- no way, and the example ---
+
+
+def test_example(tproxy, oauth, dovecot, mail):
+    """The one that is delivered, with another port and mailbox in it."""
+    place = ROOT / "examples/onpremise"
+    found = json.loads((place / "erp-mail.json").read_text())
+    config = json.loads((place / "transparentproxy.json").read_text())
+    with ConnectivityProxy(oauth, authorization=False) as proxy:
+        proxy.expose(found["mail.pop3.host"], 110, (dovecot.host, dovecot.pop3))
+        config["spec"]["config"]["integration"]["connectivityProxy"]["tcpPort"] = proxy.port
+        tproxy.write(found | {"mail.user": mail.user, "mail.password": mail.password})
+        tproxy.write(config, "transparentproxy.json")
+        assert list_and_fetch(tproxy.port("erp-mail")) == MAILS
+    assert not [line for line in tproxy.printed.all() if line.startswith("TransparentProxy")]
 
 
 def test_without_a_connectivity_proxy(tproxy, oauth, configure, dovecot, mail):
