@@ -13,6 +13,9 @@
  * which says what is to be shown to the service, then for the token. The token is kept as long as
  * it is valid; it belongs to the destination as that was.
  *
+ * A service that fails again and again is left alone, as a circuit is broken: then fetch() fails by
+ * itself, but for one lookup now and then, until one succeeds.
+ *
  * A refusal that counts (the destination is not there, cannot be used, ...) is a value like a
  * destination, so that it takes the place of what was known before. */
 #include "dest.h"
@@ -43,6 +46,11 @@ enum { REF_KEY_MAX = 8 * 1024 };
 #define RETRY_MIN SECONDS(1)
 #define RETRY_MAX SECONDS(30)
 
+/* So many failures of the service in a row, whatever it was asked for, break the circuit of the
+ * instance, and so long lasts a break. */
+enum { FAILURES_MAX = 5 };
+#define BREAK SECONDS(5)
+
 /* How long an answer serves: to log in (SPEC: 2 minutes), to check (many custom resources may share
  * one destination), and a refusal, which somebody may be about to put right. */
 #define LOG_IN_FRESH SECONDS(100)
@@ -71,7 +79,8 @@ struct instance {
     const struct service_key *key; /* NULL: there is a problem */
     char *problem;
     uint64_t generation; /* another one for each new key */
-    bool troubled;       /* it is not served now */
+    unsigned failures;   /* of the service, in a row */
+    int64_t ask_after;   /* the circuit is broken until then; 0: it is not */
 };
 
 /* A question to the source. */
@@ -93,7 +102,7 @@ struct dest_request {
 
 /* What the cache is asked. */
 struct question {
-    const struct instance *instance;
+    struct instance *instance;
     const struct dest_ref *ref;
     enum dest_kind kind;
     const struct dest_request *user; /* DEST_KIND_USER */
@@ -103,7 +112,8 @@ struct question {
 struct fetch {
     struct dest *dest;
     struct cache_entry *entry;
-    struct dest_lookup *lookup;
+    struct dest_lookup *lookup; /* NULL: the circuit is broken, */
+    struct task task;           /* which is told soon */
     enum dest_kind kind;
     char *instance;
     uint64_t generation;
@@ -194,23 +204,56 @@ void dest_set_instance(struct dest *dest, const char *name, const struct service
     }
 }
 
-/* Says when the service ceases to serve an instance, and when it serves again: not for each
- * destination. */
+/* It failed just now, or was too busy and said until when. */
+static void note_failure(const struct dest *dest, struct instance *i,
+                         const struct dest_lookup_end *end)
+{
+    int64_t pause = end->retry_after;
+    if (i->failures++ == 0) { /* not for each destination */
+        log_line(LOG_WARN, "dest", "%s; what is known of its destinations stays in use",
+                 end->err.text);
+    }
+    if (i->failures >= FAILURES_MAX && pause < BREAK) {
+        pause = BREAK;
+    }
+    if (pause) {
+        i->ask_after = loop_now(dest->lookups.loop) + pause;
+    }
+}
+
 static void note_service(const struct fetch *f, const struct dest_lookup_end *end)
 {
     struct instance *i = find_instance(f->dest, f->instance);
-    bool fails = end->service == DEST_SERVICE_FAILS;
-    if (!i || i->generation != f->generation || end->service == DEST_SERVICE_UNKNOWN ||
-        i->troubled == fails) {
+    if (!i || i->generation != f->generation) {
         return;
     }
-    i->troubled = fails;
-    if (fails) {
-        log_line(LOG_WARN, "dest", "%s; what is known of its destinations stays in use",
-                 end->err.text);
-    } else {
-        log_line(LOG_INFO, "dest", "Destination service instance \"%s\" serves again", i->name);
+    switch (end->service) {
+    case DEST_SERVICE_UNKNOWN:
+        break;
+    case DEST_SERVICE_FAILS:
+        note_failure(f->dest, i, end);
+        break;
+    case DEST_SERVICE_SERVES:
+        if (i->failures) {
+            log_line(LOG_INFO, "dest", "Destination service instance \"%s\" serves again", i->name);
+        }
+        i->failures = 0;
+        i->ask_after = 0;
+        break;
     }
+}
+
+/* May it be asked now? After a break one lookup finds out for all. */
+static bool is_broken(const struct dest *dest, struct instance *i)
+{
+    int64_t now = loop_now(dest->lookups.loop);
+    if (now < i->ask_after) {
+        return true;
+    }
+    if (i->ask_after) {
+        i->ask_after = now + dest->lookups.connect_timeout + dest->lookups.answer_timeout;
+    }
+    return false;
 }
 
 /* ---- fetching ---- */
@@ -218,6 +261,7 @@ static void note_service(const struct fetch *f, const struct dest_lookup_end *en
 static void fetch_free(struct fetch *f)
 {
     dest_lookup_cancel(f->lookup);
+    task_cancel(&f->task);
     free(f->instance);
     free(f->key);
     free(f);
@@ -293,10 +337,23 @@ static void on_looked_up(const struct dest_lookup_end *end, void *arg)
     cache_fetched(entry, end->result, life);
 }
 
+static void on_broken(struct task *t)
+{
+    struct fetch *f = container_of(t, struct fetch, task);
+    struct cache_entry *entry = f->entry;
+    struct error err;
+    error_set(&err, FAIL_REMOTE,
+              "Destination service instance \"%.100s\" has failed again and again, or is too busy; "
+              "it is asked again within seconds",
+              f->instance);
+    fetch_free(f);
+    cache_failed(entry, &err, 0);
+}
+
 static void *fetch(struct cache_entry *entry, struct str key, const void *request, void *arg)
 {
     const struct question *question = request;
-    const struct instance *instance = question->instance;
+    struct instance *instance = question->instance;
     struct dest_wanted wanted = {
         .instance = instance->name,
         .key = instance->key,
@@ -319,8 +376,13 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
         .key_n = key.n,
     };
     memcpy(f->key, key.p, key.n);
-    f->lookup = dest_lookup_start(&f->dest->lookups, &wanted,
-                                  (struct dest_lookup_handler){on_looked_up, f});
+    task_init(&f->task);
+    if (is_broken(f->dest, instance)) {
+        loop_soon(f->dest->lookups.loop, &f->task, on_broken);
+    } else {
+        f->lookup = dest_lookup_start(&f->dest->lookups, &wanted,
+                                      (struct dest_lookup_handler){on_looked_up, f});
+    }
     return f;
 }
 
@@ -425,10 +487,10 @@ static struct dest_result *no_instance(const char *name)
 }
 
 /* The instance that can be asked for this. NULL and *refusal: there is none. */
-static const struct instance *instance_for(const struct dest *dest, const struct dest_ref *ref,
-                                           struct dest_result **refusal)
+static struct instance *instance_for(const struct dest *dest, const struct dest_ref *ref,
+                                     struct dest_result **refusal)
 {
-    const struct instance *instance = ref->instance ? find_instance(dest, ref->instance) : NULL;
+    struct instance *instance = ref->instance ? find_instance(dest, ref->instance) : NULL;
     enum verdict verdict;
     struct error err;
     if (!instance) {
@@ -449,7 +511,7 @@ static void ask(struct dest_request *request, const struct dest_ref *ref, enum d
     struct answer_key key;
     const struct dest_user user = {request->user, &request->user_token};
     const struct dest_user *who = kind == DEST_KIND_USER ? &user : NULL;
-    const struct instance *instance = instance_for(dest, ref, &request->refusal);
+    struct instance *instance = instance_for(dest, ref, &request->refusal);
     int rc = instance ? make_key(&key, kind, instance, ref, who) : ERR;
     if (instance && rc == ERR) {
         request->refusal = dest_refusal(VERDICT_CONFIGURATION_FAILED,

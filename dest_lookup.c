@@ -164,7 +164,8 @@ static void not_asked(struct dest_lookup *l, const struct error *err)
     /* Who cannot prove to be the service has not said anything about a destination. */
     error_set(&why, err->fail == FAIL_CERT ? FAIL_TLS : err->fail,
               "Destination service instance \"%.100s\": %s", l->instance, err->text);
-    failed(l, &why, 0, DEST_SERVICE_FAILS);
+    /* The authorization server of a tenant is that tenant's alone. */
+    failed(l, &why, 0, l->ref.tenant && !l->token ? DEST_SERVICE_UNKNOWN : DEST_SERVICE_FAILS);
 }
 
 /* The authorization server refuses a tenant. Others may be welcome with the same key. */
@@ -299,7 +300,9 @@ static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
         ask_own_token(l, &read);
     } else if (fail_may_pass(fail) || fail == FAIL_AUTH) {
         failed(l, &read.err, http_retry_after(answer->head),
-               fail == FAIL_REMOTE ? DEST_SERVICE_FAILS : DEST_SERVICE_UNKNOWN);
+               fail == FAIL_REMOTE ? DEST_SERVICE_FAILS
+               : fail == FAIL_AUTH ? DEST_SERVICE_SERVES
+                                   : DEST_SERVICE_UNKNOWN);
     } else {
         answered(l, result ? result : dest_refusal(read.verdict, read.err.text),
                  DEST_SERVICE_SERVES);
