@@ -141,7 +141,8 @@ void resource_call(struct resource *r, enum operation operation,
                    const struct cluster_request *request)
 {
     struct cluster_handler handler = {.done = on_answer, .arg = r};
-    r->calls += operation != OPERATION_CONFIRM; /* which has a pace of its own */
+    /* The one has a pace of its own, the other an end: what is deleted is there no more. */
+    r->calls += operation != OPERATION_CONFIRM && operation != OPERATION_DELETE;
     resource_begin(r, operation);
     r->control->stats.writes += operation != OPERATION_LOOK && operation != OPERATION_CONFIRM;
     r->call = cluster_call(r->control->parts.cluster, request, handler);

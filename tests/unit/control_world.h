@@ -32,7 +32,7 @@ enum { PRETENDED = 8192, DESCRIPTORS = 32768 };
 
 #define HOME "home"
 
-/* A destination as the source knows it. */
+/* A destination as the source knows it: "name", or for one tenant "name@tenant". */
 struct known {
     char name[64];
     const struct destination *dest; /* NULL: see verdict */
@@ -41,7 +41,7 @@ struct known {
 
 struct dest_request {
     struct list link;
-    char *name, *instance;
+    char *name, *instance, *tenant;
     struct dest_handler handler;
 };
 
@@ -258,6 +258,7 @@ fake_dest_find(struct dest_source *source, const struct dest_ref *ref, enum dest
     text_fmt(world.asked, sizeof(world.asked), "%s", ref->instance ? ref->instance : "");
     r->name = mem_strdup(ref->name);
     r->instance = ref->instance ? mem_strdup(ref->instance) : NULL;
+    r->tenant = ref->tenant ? mem_strdup(ref->tenant) : NULL;
     r->handler = handler;
     list_append(&world.requests, &r->link);
     world.waiting++;
@@ -271,6 +272,7 @@ static inline void free_request(struct dest_request *r)
     world.waiting--;
     free(r->name);
     free(r->instance);
+    free(r->tenant);
     free(r);
 }
 
@@ -282,10 +284,19 @@ static inline void fake_dest_cancel(struct dest_source *source, struct dest_requ
     }
 }
 
+/* What all tenants have, unless something else is known of this one. */
+static inline const struct known *find_of_tenant(const struct dest_request *r)
+{
+    char name[128];
+    text_fmt(name, sizeof(name), "%s@%s", r->name, r->tenant ? r->tenant : "");
+    const struct known *k = find_known(name);
+    return k ? k : find_known(r->name);
+}
+
 static inline void answer_request(struct dest_request *r)
 {
     struct dest_handler handler = r->handler;
-    const struct known *k = find_known(r->name);
+    const struct known *k = find_of_tenant(r);
     struct dest_answer answer = {.dest = k ? k->dest : world.any,
                                  .verdict = k           ? k->verdict
                                             : world.any ? VERDICT_OK
@@ -460,6 +471,17 @@ static inline void put_cr(const char *namespace, const char *name, const char *d
 {
     char text[1024];
     text_fmt(text, sizeof(text), "{'spec':{'destinationRef':{'name':'%s'}%s}}", destination, more);
+    fake_put("Destination", namespace, name, text);
+}
+
+/* The annotation that names a CR's tenants; NULL: none. */
+static inline void put_tenants(const char *namespace, const char *name, const char *annotation)
+{
+    char text[1024];
+    text_fmt(text, sizeof(text),
+             "{'metadata':{'annotations':{'transparent-proxy.connectivity.api.sap/"
+             "tenant-subdomains':%s%s%s}}}",
+             annotation ? "'" : "", annotation ? annotation : "null", annotation ? "'" : "");
     fake_put("Destination", namespace, name, text);
 }
 

@@ -4,7 +4,7 @@
  * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
 #include "tests/unit/control_world.h"
 
-enum { SEEDS = 300, STEPS = 60, NAMES = 5 };
+enum { SEEDS = 300, STEPS = 60, NAMES = 6, TENANTS = 3 };
 
 /* ---- whatever happens ---- */
 
@@ -17,7 +17,8 @@ static const char *any_namespace(void)
 
 static const char *any_name(void)
 {
-    static const char *const names[NAMES] = {"inbox", "outbox", "letters", "no.name", "gateway"};
+    static const char *const names[NAMES] = {"inbox",   "outbox",  "letters",
+                                             "no.name", "gateway", "inbox-a"};
     return names[world_rand(NAMES)];
 }
 
@@ -85,9 +86,21 @@ static void change_cr(void)
     put_cr(namespace, name, any_destination(), more[world_rand(ARRAY_LEN(more))]);
 }
 
+/* With "inbox" and "inbox-a" some of them want one Service. */
+static void change_tenants(void)
+{
+    static const char *const annotations[] = {"[\\'a\\']",           "[\\'a\\',\\'b\\']",
+                                              "[\\'b\\',\\'A-b\\']", "[\\'a-b\\',\\'a\\',\\'b\\']",
+                                              "[\\'a.b\\']",         NULL};
+    const char *namespace = any_namespace(), *name = any_name();
+    if (fake_find("Destination", namespace, name)) {
+        put_tenants(namespace, name, annotations[world_rand(ARRAY_LEN(annotations))]);
+    }
+}
+
 static void change_destination(void)
 {
-    static const char *const names[] = {"inbox", "second"};
+    static const char *const names[] = {"inbox", "second", "inbox@a", "second@b"};
     static const enum verdict verdicts[] = {VERDICT_NOT_FOUND, VERDICT_UNREADABLE,
                                             VERDICT_TYPE_NOT_SUPPORTED};
     const char *name = names[world_rand(ARRAY_LEN(names))];
@@ -97,7 +110,9 @@ static void change_destination(void)
         refuse(name, verdicts[world_rand(ARRAY_LEN(verdicts))]);
     }
     if (world.control) {
-        control_look_again(world.control, name);
+        char known[64];
+        text_fmt(known, sizeof(known), "%.*s", (int)strcspn(name, "@"), name);
+        control_look_again(world.control, known);
     }
 }
 
@@ -108,6 +123,8 @@ static void change_configuration(void)
         "'managedNamespacesMode':'labelSelector'",
         "'tenantMode':'bad'",
         "'tenantMode':'shared'",
+        "'tenantMode':'shared','managedNamespacesMode':'labelSelector'",
+        "'tenantMode':'shared','manager':{'executionIntervalMinutes':10080}",
         "'security':{'accessControl':{'destinations':{'defaultScope':'clusterWide'}}}",
         ("'integration':{'destinationService':{'instances':[{'name':'one',"
          "'serviceCredentials':{'secretName':'key'}}]}}")};
@@ -179,7 +196,7 @@ static void change_watch(void)
 
 static void happen(void)
 {
-    switch (world_rand(16)) {
+    switch (world_rand(18)) {
     case 0 ... 3:
         change_cr();
         break;
@@ -220,6 +237,9 @@ static void happen(void)
         break;
     case 15:
         restart_control();
+        break;
+    case 16 ... 17:
+        change_tenants();
         break;
     }
 }
@@ -267,7 +287,8 @@ static void check_ports(void)
             }
             services++;
         } else if (strcmp(i->kind, "Destination") == 0) {
-            others += strcmp(condition_of(i->namespace, i->name, "status"), "False") == 0;
+            bool failed = strcmp(condition_of(i->namespace, i->name, "status"), "False") == 0;
+            others += failed ? TENANTS : 0;
         }
     }
     assert_in_range(count_listeners(), services, services + others);

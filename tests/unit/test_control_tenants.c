@@ -1,0 +1,520 @@
+/* Shared mode: one target for each tenant of a CR, and none disturbs another. */
+#include "tests/unit/control_world.h"
+
+#define SUCCESS "ConfigurationSuccessful"
+#define FAILED "FailedToApplyConfiguration"
+#define INVALID "ConfigurationError-MultitenancyAnnotation-Invalid"
+#define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
+#define SHARED "'config':{'tenantMode':'shared'}"
+#define ANNOTATION "\"transparent-proxy.connectivity.api.sap/tenant-subdomains\" annotation"
+
+/* As the annotation has it. */
+#define Q "\\'"
+#define A_AND_B "[" Q "a" Q "," Q "b" Q "]"
+
+static void expect_rest(void)
+{
+    world_forget_journal();
+    pass_slowly(SECONDS(120), SECONDS(5));
+    expect_calls("");
+}
+
+/* Is it part of the condition's message? */
+#define expect_words(namespace, name, words)                                                       \
+    if (!strstr(condition_of(namespace, name, "message"), words)) {                                \
+        fail_msg("%s is not in: %s", words, condition_of(namespace, name, "message"));             \
+    }
+
+static void expect_tenants(const char *namespace, const char *name, const char *list)
+{
+    char expected[256];
+    struct object o = object_of(list[0] ? list : "[]");
+    text_fmt(expected, sizeof(expected), "%s", list[0] ? o.text : "");
+    assert_string_equal(text_at("Destination", namespace, name, "status.tenants"), expected);
+    object_free(&o);
+}
+
+static bool journal_says(const char *text)
+{
+    char *copy = mem_strndup(buf_str(&fake.journal).p, buf_len(&fake.journal));
+    bool says = strstr(copy, text) != NULL;
+    free(copy);
+    return says;
+}
+
+static void put_shared_cr(const char *namespace, const char *name, const char *tenants)
+{
+    put_cr(namespace, name, "inbox", "");
+    put_tenants(namespace, name, tenants);
+}
+
+static void start(void)
+{
+    start_control();
+    pass_slowly(SECONDS(2), MILLIS(100));
+    world_forget_journal();
+}
+
+/* The tenants a and b are served. */
+static void serve_two(void)
+{
+    configure(SHARED);
+    put_shared_cr("apps", "mail", A_AND_B);
+    start();
+    expect_reason("apps", "mail", SUCCESS);
+}
+
+/* ---- the way of a tenant ---- */
+
+static void two_tenants(void **state)
+{
+    (void)state;
+    configure(SHARED);
+    start();
+    put_shared_cr("apps", "mail", A_AND_B);
+    settle();
+    expect_calls("create Service home/mail-a\n"
+                 "create Service apps/mail-a\n"
+                 "create Service home/mail-b\n"
+                 "create Service apps/mail-b\n"
+                 "status Destination apps/mail ConfigurationSuccessful\n"
+                 "create Event apps/ ConfigurationSuccessful\n");
+    assert_string_equal(condition_of("apps", "mail", "message"),
+                        "Technical connectivity is configured. Kubernetes services with names "
+                        "mail-a, mail-b are created.");
+    expect_tenants("apps", "mail", "[{'tenantSubdomain':'a'},{'tenantSubdomain':'b'}]");
+    assert_int_equal(world.finds, 2);
+    assert_int_equal(count_listeners(), 2);
+    assert_int_not_equal(target_port("mail-a"), target_port("mail-b"));
+    assert_int_not_equal(world.listeners[target_port("mail-a")], 0);
+    assert_int_not_equal(world.listeners[target_port("mail-b")], 0);
+    assert_string_equal(text_at("Service", "apps", "mail-a", "spec.externalName"),
+                        "mail-a.home.svc.cluster.local");
+    assert_int_equal(world.changed, 2);
+    char expected[128];
+    text_fmt(expected, sizeof(expected), "apps/mail-b ConfigurationSuccessful %d",
+             target_port("mail-b"));
+    assert_string_equal(world.last, expected);
+    pass(MILLIS(50));
+    expect_calls("create NetworkPolicy home/tproxy-namespace-apps\n");
+    const char *why;
+    assert_true(control_ready(world.control, &why));
+    assert_int_equal(control_health(world.control).resources, 1);
+    expect_rest();
+}
+
+static void restart_writes_nothing(void **state)
+{
+    (void)state;
+    serve_two();
+    restart_control();
+    world_forget_journal();
+    pass_slowly(SECONDS(300), SECONDS(10));
+    expect_calls("");
+    assert_int_not_equal(world.listeners[target_port("mail-a")], 0);
+    assert_int_not_equal(world.listeners[target_port("mail-b")], 0);
+}
+
+static void names_are_in_lower_case(void **state)
+{
+    (void)state;
+    configure(SHARED);
+    put_shared_cr(HOME, "mail", "[" Q "Some-Tenant" Q "]");
+    start();
+    assert_string_equal(condition_of(HOME, "mail", "message"),
+                        "Technical connectivity is configured. Kubernetes service with name "
+                        "mail-some-tenant is created.");
+    expect_tenants(HOME, "mail", "[{'tenantSubdomain':'some-tenant'}]");
+    assert_int_equal(count_listeners(), 1);
+}
+
+static void tenants_come_and_go(void **state)
+{
+    (void)state;
+    serve_two();
+    uint16_t a = target_port("mail-a"), b = target_port("mail-b");
+    int listener = world.listeners[b];
+    put_tenants("apps", "mail", "[" Q "b" Q "," Q "c" Q "]");
+    settle();
+    expect_calls("delete Service home/mail-a\n"
+                 "delete Service apps/mail-a\n"
+                 "create Service home/mail-c\n"
+                 "create Service apps/mail-c\n"
+                 "status Destination apps/mail ConfigurationSuccessful\n"
+                 "create Event apps/ ConfigurationSuccessful\n");
+    assert_int_equal(world.gone, 1);
+    assert_int_equal(world.listeners[a], 0);
+    assert_int_equal(world.listeners[b], listener);
+    assert_int_equal(target_port("mail-b"), b);
+    assert_int_not_equal(target_port("mail-c"), a); /* it rests */
+    expect_tenants("apps", "mail", "[{'tenantSubdomain':'b'},{'tenantSubdomain':'c'}]");
+
+    fake_drop("Destination", "apps", "mail");
+    pass(SECONDS(1));
+    assert_int_equal(count_listeners(), 0);
+    assert_int_equal(world.gone, 3);
+    assert_false(exists("Service", HOME, "mail-b") || exists("Service", HOME, "mail-c"));
+    assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
+}
+
+/* Its listener goes at once, whatever else is under way. */
+static void removed_while_it_is_read(void **state)
+{
+    (void)state;
+    serve_two();
+    world.source_mute = true;
+    fake_put("Destination", "apps", "mail", "{'spec':{'destinationRef':{'name':'other'}}}");
+    settle();
+    assert_int_equal(world.waiting, 1);
+    put_tenants("apps", "mail", "[" Q "c" Q "]");
+    settle();
+    assert_int_equal(count_listeners(), 0);
+    world.source_mute = false;
+    serve("other");
+    pass(SECONDS(1));
+    expect_reason("apps", "mail", SUCCESS);
+    expect_tenants("apps", "mail", "[{'tenantSubdomain':'c'}]");
+    assert_int_equal(count_listeners(), 1);
+    expect_rest();
+}
+
+/* ---- the annotation ---- */
+
+static void invalid_annotations(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *annotation, *wrong;
+    } rows[] = {
+        {NULL, ANNOTATION " is invalid: it is missing"},
+        {"x", ANNOTATION " is invalid: it is no JSON: "},
+        {"[" Q "a.b" Q "]", ANNOTATION " is invalid: \"a.b\" in it is no tenant"},
+        {"[" Q "a" Q "," Q "A" Q "]", ANNOTATION " is invalid: \"a\" is in it twice"},
+    };
+    serve_two();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        put_tenants("apps", "mail", rows[i].annotation);
+        pass(SECONDS(1));
+        expect_reason("apps", "mail", INVALID);
+        expect_words("apps", "mail", rows[i].wrong);
+        expect_tenants("apps", "mail", "");
+        assert_false(exists("Service", HOME, "mail-a") || exists("Service", "apps", "mail-a"));
+        assert_int_equal(count_listeners(), 0);
+        expect_rest();
+        put_tenants("apps", "mail", A_AND_B);
+        pass(SECONDS(1));
+        expect_reason("apps", "mail", SUCCESS);
+        assert_int_equal(count_listeners(), 2);
+    }
+}
+
+/* Of a CR whose tenants nobody knows it cannot be said whether it is mail. */
+static void another_proxy_has_spoken(void **state)
+{
+    (void)state;
+    configure(SHARED);
+    put_cr("apps", "web", "web", "");
+    fake_put("Destination", "apps", "web",
+             "{'metadata':{'managedFields':[{'manager':'sap','fieldsV1':{'f:status':{"
+             "'f:conditions':{}}}}]},'status':{'conditions':[{'type':'Available',"
+             "'status':'False','reason':'Theirs'}]}}");
+    start();
+    expect_reason("apps", "web", "Theirs");
+    expect_rest();
+}
+
+static void ignored_in_dedicated_mode(void **state)
+{
+    (void)state;
+    configure("");
+    put_shared_cr("apps", "mail", A_AND_B);
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "mail", SUCCESS);
+    assert_true(exists("Service", HOME, "mail"));
+    assert_int_equal(count_listeners(), 1);
+    expect_tenants("apps", "mail", "");
+    assert_true(journal_says("create Event apps/ ConfigurationSuccessful\n"
+                             "create Event apps/ MultitenancyAnnotation-Ignored\n"));
+    expect_rest();
+
+    put_tenants("apps", "mail", "x");
+    settle();
+    expect_calls("create Event apps/ MultitenancyAnnotation-Ignored\n");
+    put_tenants("apps", "mail", NULL);
+    settle();
+    expect_calls("");
+    put_tenants("apps", "mail", A_AND_B);
+    settle();
+    expect_calls("create Event apps/ MultitenancyAnnotation-Ignored\n");
+    restart_control();
+    expect_rest();
+}
+
+static void modes_are_switched(void **state)
+{
+    (void)state;
+    serve_two();
+    configure("");
+    pass(SECONDS(1));
+    expect_reason("apps", "mail", SUCCESS);
+    expect_tenants("apps", "mail", "");
+    assert_true(exists("Service", HOME, "mail") && exists("Service", "apps", "mail"));
+    assert_false(exists("Service", HOME, "mail-a") || exists("Service", "apps", "mail-b"));
+    assert_int_equal(count_listeners(), 1);
+    assert_true(journal_says("create Event apps/ MultitenancyAnnotation-Ignored\n"));
+    expect_rest();
+    configure(SHARED);
+    pass(SECONDS(1));
+    expect_tenants("apps", "mail", "[{'tenantSubdomain':'a'},{'tenantSubdomain':'b'}]");
+    assert_false(exists("Service", HOME, "mail") || exists("Service", "apps", "mail"));
+    assert_int_equal(count_listeners(), 2);
+    expect_rest();
+}
+
+/* ---- one that fails ---- */
+
+static void one_fails(void **state)
+{
+    (void)state;
+    refuse("inbox@b", VERDICT_NOT_FOUND);
+    configure(SHARED);
+    put_shared_cr("apps", "mail", A_AND_B);
+    start();
+    expect_reason("apps", "mail", FAILED);
+    assert_string_equal(condition_of("apps", "mail", "message"),
+                        "Configuration failed for tenants: [\"b\"]. b: Destination 'inbox' "
+                        "referred in Destination CR 'mail' is not found in tenant 'b'. Inspect the "
+                        "Destination CR or contact the Destination Administrator.");
+    expect_tenants("apps", "mail", "[{'tenantSubdomain':'a'}]");
+    assert_true(exists("Service", "apps", "mail-a"));
+    assert_false(exists("Service", HOME, "mail-b"));
+    assert_string_equal(world.last,
+                        "apps/mail-b ConfigurationError-ReferencedDestination-NotFound 0");
+    const char *why;
+    assert_true(control_ready(world.control, &why));
+    assert_int_equal(control_health(world.control).not_available, 1);
+    world_forget_journal();
+    serve("inbox@b");
+    control_look_again(world.control, "inbox");
+    settle();
+    expect_calls("create Service home/mail-b\n"
+                 "create Service apps/mail-b\n"
+                 "status Destination apps/mail ConfigurationSuccessful\n"
+                 "create Event apps/ ConfigurationSuccessful\n");
+
+    /* Its Service stays, as in dedicated mode. */
+    refuse("inbox@a", VERDICT_UNREADABLE);
+    refuse("inbox@b", VERDICT_TYPE_NOT_SUPPORTED);
+    control_look_again(world.control, "inbox");
+    pass(SECONDS(1));
+    expect_reason("apps", "mail", FAILED);
+    expect_words("apps", "mail", "[\"a\", \"b\"]. a: Destination 'inbox' referred in ");
+    expect_words("apps", "mail", "cannot be read: the test says no b: Destination");
+    expect_tenants("apps", "mail", "");
+    assert_int_equal(count_listeners(), 2);
+}
+
+/* Nobody has one that is POP3 mail: it is another proxy's. */
+static void none_is_mail(void **state)
+{
+    (void)state;
+    refuse("inbox", VERDICT_TYPE_NOT_SUPPORTED);
+    configure(SHARED);
+    put_shared_cr("apps", "mail", A_AND_B);
+    start();
+    assert_string_equal(condition_of("apps", "mail", "reason"), "");
+    assert_int_equal(count_listeners(), 0);
+    expect_rest();
+}
+
+/* Before each has been read nobody knows whose it is. */
+static void waits_for_all(void **state)
+{
+    (void)state;
+    configure(SHARED);
+    put_shared_cr("apps", "mail", A_AND_B);
+    world.source_mute = true;
+    start_control();
+    settle();
+    world.source_mute = false;
+    world_deed();
+    world.source_mute = true;
+    settle();
+    assert_int_equal(world.finds, 2);
+    assert_false(exists("Service", HOME, "mail-a"));
+    const char *why;
+    assert_false(control_ready(world.control, &why));
+    world.source_mute = false;
+    settle();
+    assert_true(exists("Service", HOME, "mail-a"));
+    assert_true(control_ready(world.control, &why));
+}
+
+static void too_long_together(void **state)
+{
+    (void)state;
+    char name[61];
+    memset(name, 'm', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    configure(SHARED);
+    put_shared_cr("apps", name, "[" Q "ab" Q "," Q "abc" Q "]");
+    start();
+    expect_reason("apps", name, FAILED);
+    expect_words("apps", name, "[\"abc\"]. abc: The name of the Destination CR with that of the");
+    expect_words("apps", name, "cannot be that of a Service: it is longer than 63 characters");
+    expect_tenants("apps", name, "[{'tenantSubdomain':'ab'}]");
+    assert_int_equal(count_listeners(), 1);
+    expect_rest();
+}
+
+static void foreign_service(void **state)
+{
+    (void)state;
+    fake_put("Service", "apps", "mail-b", "{'spec':{'type':'ClusterIP'}}");
+    configure(SHARED);
+    put_shared_cr("apps", "mail", A_AND_B);
+    start();
+    expect_reason("apps", "mail", FAILED);
+    expect_words("apps", "mail", "[\"b\"]. b: The Service \"mail-b\" in the namespace \"apps\"");
+    expect_tenants("apps", "mail", "[{'tenantSubdomain':'a'}]");
+    fake_drop("Service", "apps", "mail-b");
+    pass_slowly(SECONDS(70), SECONDS(5));
+    expect_reason("apps", "mail", SUCCESS);
+    expect_rest();
+}
+
+/* ---- names and ports ---- */
+
+/* a-b and c, a and b-c. */
+static void one_name_for_two(void **state)
+{
+    (void)state;
+    put_namespace("beta");
+    configure(SHARED);
+    put_shared_cr("apps", "a-b", "[" Q "c" Q "]");
+    put_shared_cr("beta", "a", "[" Q "b-c" Q "," Q "d" Q "]");
+    for (int i = 0; i < 2; i++) {
+        start();
+        expect_reason("apps", "a-b", SUCCESS);
+        expect_reason("beta", "a", FAILED);
+        expect_words("beta", "a",
+                     "[\"b-c\"]. b-c: A Destination CR named \"a-b\" in the "
+                     "namespace \"apps\" is older");
+        expect_tenants("beta", "a", "[{'tenantSubdomain':'d'}]");
+        expect_rest();
+        stop_control();
+    }
+    start_control();
+    put_tenants("apps", "a-b", "[" Q "e" Q "]");
+    pass_slowly(SECONDS(5), MILLIS(100));
+    expect_reason("beta", "a", SUCCESS);
+    assert_true(exists("Service", "beta", "a-b-c") && !exists("Service", "apps", "a-b-c"));
+    put_tenants("apps", "a-b", "[" Q "c" Q "]");
+    pass_slowly(SECONDS(5), MILLIS(100));
+    expect_reason("apps", "a-b", SUCCESS);
+    expect_reason("beta", "a", FAILED);
+    assert_true(exists("Service", "apps", "a-b-c") && !exists("Service", "beta", "a-b-c"));
+    expect_rest();
+}
+
+/* Two Services of one CR that carry one port: the younger gets another. */
+static void one_port_for_two(void **state)
+{
+    (void)state;
+    serve_two();
+    uint16_t a = target_port("mail-a");
+    char patch[256];
+    text_fmt(patch, sizeof(patch),
+             "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp',"
+             "'port':110,'targetPort':%d}]}}",
+             a);
+    stop_control();
+    fake_put("Service", HOME, "mail-b", patch);
+    start();
+    assert_int_equal(target_port("mail-a"), a);
+    assert_int_not_equal(target_port("mail-b"), a);
+    assert_int_not_equal(world.listeners[target_port("mail-b")], 0);
+    assert_int_equal(count_listeners(), 2);
+    expect_rest();
+}
+
+static void many_tenants(void **state)
+{
+    (void)state;
+    enum { MANY = 60 };
+    char list[1024] = "[";
+    size_t n = 1;
+    for (int i = 0; i < MANY; i++) {
+        n += text_fmt(list + n, sizeof(list) - n, "%s" Q "t%02d" Q, i ? "," : "", i);
+    }
+    text_fmt(list + n, sizeof(list) - n, "]");
+    configure(SHARED);
+    put_shared_cr("apps", "mail", list);
+    start();
+    expect_reason("apps", "mail", SUCCESS);
+    expect_words("apps", "mail", "mail-t00, mail-t01, ");
+    assert_int_equal(count_listeners(), MANY);
+    expect_rest();
+    put_tenants("apps", "mail", "[" Q "t59" Q "]");
+    pass_slowly(SECONDS(10), SECONDS(1));
+    expect_reason("apps", "mail", SUCCESS);
+    assert_int_equal(count_listeners(), 1);
+    expect_rest();
+}
+
+/* ---- local mode ---- */
+
+static int setup_local(void **state)
+{
+    (void)state;
+    start_world(false);
+    world.settings.first_port = 1110;
+    world.settings.last_port = 1209;
+    serve("inbox");
+    return 0;
+}
+
+static void local_mode(void **state)
+{
+    (void)state;
+    configure(SHARED);
+    put_shared_cr("default", "mail", A_AND_B);
+    start_control();
+    settle();
+    assert_int_equal(world.changed, 2);
+    assert_string_equal(world.last, "default/mail-b ConfigurationSuccessful 1111");
+    put_tenants("default", "mail", "[" Q "a" Q "]");
+    settle();
+    assert_int_equal(world.gone, 1);
+    assert_int_equal(count_listeners(), 1);
+    put_tenants("default", "mail", NULL);
+    settle();
+    assert_string_equal(world.last, "default/mail " INVALID " 0");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(two_tenants),
+        TEST(restart_writes_nothing),
+        TEST(names_are_in_lower_case),
+        TEST(tenants_come_and_go),
+        TEST(removed_while_it_is_read),
+        TEST(invalid_annotations),
+        TEST(another_proxy_has_spoken),
+        TEST(ignored_in_dedicated_mode),
+        TEST(modes_are_switched),
+        TEST(one_fails),
+        TEST(none_is_mail),
+        TEST(waits_for_all),
+        TEST(too_long_together),
+        TEST(foreign_service),
+        TEST(one_name_for_two),
+        TEST(one_port_for_two),
+        TEST(many_tenants),
+        cmocka_unit_test_setup_teardown(local_mode, setup_local, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
