@@ -360,6 +360,21 @@ static void test_ignored(void **state)
 #define INSTANCES(list) "'config':{'integration':{'destinationService':{'instances':" list "}}}"
 #define SERVICE "spec.config.integration.destinationService"
 
+/* Each spec has its complaint. */
+static void expect_complaints(const char *const (*rows)[2], size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct config *c = from_spec(rows[i][0]);
+        if (c) {
+            fail_msg("accepted: %s", rows[i][0]);
+        }
+        if (remarks.n_complaints != 1 || strcmp(remarks.complaints[0], rows[i][1]) != 0) {
+            fail_msg("%zu: \"%s\" is not \"%s\"", remarks.n_complaints, remarks.complaints[0],
+                     rows[i][1]);
+        }
+    }
+}
+
 static void test_complaints(void **state)
 {
     (void)state;
@@ -401,6 +416,54 @@ static void test_complaints(void **state)
          "spec.config.metrics.prometheus.enabled is \"true\"; it must be true or false."},
         {"'compliance':{'fipsModeEnabled':1}",
          "spec.compliance.fipsModeEnabled is 1; it must be true or false."},
+        {INSTANCES("[{'name':'a','serviceCredentials':{'privateKey':7}}]"),
+         SERVICE ".instances[0].serviceCredentials.privateKey is a number; it must be an object."},
+        {INSTANCES("{}"), SERVICE ".instances is an object; it must be an array."},
+        {INSTANCES("[7]"), SERVICE ".instances[0] is a number; it must be an object."},
+        {INSTANCES("[{}]"),
+         SERVICE ".instances[0]: Destination service instance name should be provided."},
+        {INSTANCES("[{'name':'','serviceCredentials':{}}]"),
+         SERVICE ".instances[0]: Destination service instance name should be provided."},
+        {INSTANCES("[{'name':7,'serviceCredentials':{}}]"),
+         SERVICE ".instances[0].name is 7; it must be a string."},
+        {INSTANCES("[{'name':'a\\nb','serviceCredentials':{}}]"),
+         SERVICE ".instances[0].name has 3 octets; it must be one line of at most 253."},
+        {INSTANCES("[{'name':'a'}]"),
+         SERVICE ".instances[0]: secretName should be provided for destination service instance: "
+                 "\"a\"."},
+        {INSTANCES("[{'name':'a','serviceCredentials':{'secretName':''}}]"),
+         SERVICE ".instances[0]: secretName should be provided for destination service instance: "
+                 "\"a\"."},
+        {INSTANCES("[{'name':'a','serviceCredentials':'s'}]"),
+         SERVICE ".instances[0].serviceCredentials is a string; it must be an object."},
+        {INSTANCES("[{'name':'a','serviceCredentials':{'secretName':'A,b'}}]"),
+         SERVICE ".instances[0].serviceCredentials.secretName is \"A,b\"; it must be a name of "
+                 "lower-case letters, digits, '-' and '.'."},
+        {INSTANCES("[{'name':'a','serviceCredentials':{'secretNamespace':'A'}}]"),
+         SERVICE ".instances[0].serviceCredentials.secretNamespace is \"A\"; it must be a name of "
+                 "lower-case letters, digits, '-' and '.'."},
+        {INSTANCES("[{'name':'a','serviceCredentials':{'secretKey':true}}]"),
+         SERVICE ".instances[0].serviceCredentials.secretKey is true; it must be a string."},
+        {INSTANCES("[{'name':'a','serviceCredentials':{}},{'name':'a','serviceCredentials':{}}]"),
+         SERVICE ".instances[1].name is \"a\", as is the name of another instance; give it "
+                 "another."},
+        {"'config':{'integration':{'destinationService':{'defaultInstanceName':[]}}}",
+         SERVICE ".defaultInstanceName is an array; it must be a string."},
+    };
+    expect_complaints(rows, ARRAY_LEN(rows));
+    assert_null(parse("7"));
+    assert_string_equal(remarks.complaints[0], "it is 7; a TransparentProxy is an object.");
+    assert_null(parse("{'spec':'x'}"));
+    assert_string_equal(remarks.complaints[0], "spec is a string; it must be an object.");
+    if (remarks.n_complaints != 1) {
+        fail_msg("%s", remarks.complaints[1]);
+    }
+}
+
+static void test_proxy_complaints(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
         {PROXY("'serviceName':7"),
          "spec.config.integration.connectivityProxy.serviceName is 7; it must be a string."},
         {PROXY("'serviceName':'a.b.c'"),
@@ -439,57 +502,8 @@ static void test_complaints(void **state)
         {"'additionalCAs':{'secretName':'S','secretKey':'k'}",
          "spec.additionalCAs.secretName is \"S\"; it must be a name of lower-case letters, digits, "
          "'-' and '.'."},
-        {INSTANCES("[{'name':'a','serviceCredentials':{'privateKey':7}}]"),
-         SERVICE ".instances[0].serviceCredentials.privateKey is a number; it must be an object."},
-        {INSTANCES("{}"), SERVICE ".instances is an object; it must be an array."},
-        {INSTANCES("[7]"), SERVICE ".instances[0] is a number; it must be an object."},
-        {INSTANCES("[{}]"),
-         SERVICE ".instances[0]: Destination service instance name should be provided."},
-        {INSTANCES("[{'name':'','serviceCredentials':{}}]"),
-         SERVICE ".instances[0]: Destination service instance name should be provided."},
-        {INSTANCES("[{'name':7,'serviceCredentials':{}}]"),
-         SERVICE ".instances[0].name is 7; it must be a string."},
-        {INSTANCES("[{'name':'a\\nb','serviceCredentials':{}}]"),
-         SERVICE ".instances[0].name has 3 octets; it must be one line of at most 253."},
-        {INSTANCES("[{'name':'a'}]"),
-         SERVICE ".instances[0]: secretName should be provided for destination service instance: "
-                 "\"a\"."},
-        {INSTANCES("[{'name':'a','serviceCredentials':{'secretName':''}}]"),
-         SERVICE ".instances[0]: secretName should be provided for destination service instance: "
-                 "\"a\"."},
-        {INSTANCES("[{'name':'a','serviceCredentials':'s'}]"),
-         SERVICE ".instances[0].serviceCredentials is a string; it must be an object."},
-        {INSTANCES("[{'name':'a','serviceCredentials':{'secretName':'A,b'}}]"),
-         SERVICE ".instances[0].serviceCredentials.secretName is \"A,b\"; it must be a name of "
-                 "lower-case letters, digits, '-' and '.'."},
-        {INSTANCES("[{'name':'a','serviceCredentials':{'secretNamespace':'A'}}]"),
-         SERVICE ".instances[0].serviceCredentials.secretNamespace is \"A\"; it must be a name of "
-                 "lower-case letters, digits, '-' and '.'."},
-        {INSTANCES("[{'name':'a','serviceCredentials':{'secretKey':true}}]"),
-         SERVICE ".instances[0].serviceCredentials.secretKey is true; it must be a string."},
-        {INSTANCES("[{'name':'a','serviceCredentials':{}},{'name':'a','serviceCredentials':{}}]"),
-         SERVICE ".instances[1].name is \"a\", as is the name of another instance; give it "
-                 "another."},
-        {"'config':{'integration':{'destinationService':{'defaultInstanceName':[]}}}",
-         SERVICE ".defaultInstanceName is an array; it must be a string."},
     };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct config *c = from_spec(rows[i][0]);
-        if (c) {
-            fail_msg("accepted: %s", rows[i][0]);
-        }
-        if (remarks.n_complaints != 1 || strcmp(remarks.complaints[0], rows[i][1]) != 0) {
-            fail_msg("%zu: \"%s\" is not \"%s\"", remarks.n_complaints, remarks.complaints[0],
-                     rows[i][1]);
-        }
-    }
-    assert_null(parse("7"));
-    assert_string_equal(remarks.complaints[0], "it is 7; a TransparentProxy is an object.");
-    assert_null(parse("{'spec':'x'}"));
-    assert_string_equal(remarks.complaints[0], "spec is a string; it must be an object.");
-    if (remarks.n_complaints != 1) {
-        fail_msg("%s", remarks.complaints[1]);
-    }
+    expect_complaints(rows, ARRAY_LEN(rows));
 }
 
 /* Each one is told of, as far as there is room. */
@@ -656,9 +670,9 @@ int main(void)
         cmocka_unit_test(test_fragments),      cmocka_unit_test(test_values),
         cmocka_unit_test(test_ignored),        cmocka_unit_test(test_complaints),
         cmocka_unit_test(test_secrets),        cmocka_unit_test(test_connectivity),
-        cmocka_unit_test(test_additional_cas), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_long_values),    cmocka_unit_test(test_status),
-        cmocka_unit_test(test_status_bound),
+        cmocka_unit_test(test_additional_cas), cmocka_unit_test(test_proxy_complaints),
+        cmocka_unit_test(test_many),           cmocka_unit_test(test_long_values),
+        cmocka_unit_test(test_status),         cmocka_unit_test(test_status_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
