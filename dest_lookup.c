@@ -172,12 +172,17 @@ static void not_asked(struct dest_lookup *l, const struct error *err)
 static void tenant_refused(struct dest_lookup *l, const struct error *err)
 {
     struct error why;
-    const char *what = err->fail == FAIL_CONFIG
-                           ? "could not be determined as valid tenant for"
-                           : "is not subscribed to respective provider application using";
-    error_set(&why, FAIL_CONFIG,
-              "Tenant subdomain \"%s\" %s Destination service instance with name \"%.60s\": %s",
-              l->ref.tenant, what, l->instance, err->text);
+    if (err->fail == FAIL_CONFIG) {
+        error_set(&why, FAIL_CONFIG,
+                  "Tenant subdomain \"%s\" could not be determined as valid tenant for Destination "
+                  "service instance with name \"%.60s\": %s",
+                  l->ref.tenant, l->instance, err->text);
+    } else {
+        error_set(&why, FAIL_CONFIG,
+                  "Tenant subdomain \"%s\" is not subscribed to respective provider application "
+                  "using Destination service instance with name \"%.60s\": %s",
+                  l->ref.tenant, l->instance, err->text);
+    }
     refused(l, VERDICT_CONFIGURATION_FAILED, why.text);
 }
 
