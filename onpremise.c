@@ -240,16 +240,15 @@ static int find_method(const struct onpremise *o, struct decision *d, bool *toke
     /* What Kyma's does unless it says otherwise: it trusts everybody, for one tenant. */
     bool kyma = !o->config->connectivity.service && map->absent;
     *token = shared || o->config->connectivity.credentials;
+    if (!map->known && !kyma && map->namespace && !*token) {
+        no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+               "whether the Connectivity Proxy wants access tokens is not known (or set " CONFIG_KEY
+               ".serviceCredentials): %s",
+               map->problem);
+        return ERR;
+    }
     if (!map->known && !kyma) {
-        if (map->namespace && !*token) {
-            no_way(
-                d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
-                "%s It tells whether the Connectivity Proxy wants access tokens; or set " CONFIG_KEY
-                ".serviceCredentials",
-                map->problem ? map->problem : "The ConfigMap has not been read yet.");
-            return ERR;
-        }
-        return OK;
+        return OK; /* what is to be said to it is known */
     }
     bool its = map->known && o->says.shared;
     if (its != shared) {
