@@ -1,4 +1,4 @@
-/* A controller, TransparentProxy objects and Secrets: what is in force, and what is said about it. */
+/* A controller, TransparentProxy objects and Secrets: what is in force, what is said about it. */
 #ifndef TPROXY_TESTS_CONFIGURATION_WORLD_H
 #define TPROXY_TESTS_CONFIGURATION_WORLD_H
 
