@@ -14,6 +14,7 @@ from harness.connectivity_proxy import ConnectivityProxy
 from harness.destination_service import DestinationService
 from harness.dns import hosts_file
 from harness.dovecot import PASSWORD_MARK, Dovecot, Mailbox
+from harness.http_server import proper, status, where
 from harness.installation import (
     CONNECTIVITY_HOSTS,
     ClusterTproxy,
@@ -21,7 +22,7 @@ from harness.installation import (
     destination_cr,
     list_and_fetch,
 )
-from harness.oauth import PROVIDER, Client, OAuthServer
+from harness.oauth import COMMON_HOST, PROVIDER, UNKNOWN_TENANT, Client, OAuthServer
 from harness.samples import TENANTS
 from harness.secret_registry import Secrets
 from harness.tproxy import destination
@@ -94,7 +95,7 @@ class Site:
         self.dovecot = dovecot
         self.tenants = MODES[mode]
         self._shared = mode == "shared"
-        self._namespace = installation.kube.namespace()
+        self.namespace = installation.kube.namespace()
         self.mails: dict[tuple[str, str], Mailbox] = {}  # by names of destinations, and tenants
         self.users: dict[tuple[str, str], str] = {}  # of tokens
         self.clients: dict[str, Client] = {}
@@ -126,13 +127,13 @@ class Site:
                 tokens = self.oauth.properties(client, kind.authentication, common=self._shared)
                 properties |= tokens
             self.installation.service.tenant(tenant).destinations[name] = properties
-        cr = destination_cr(name, self._namespace, name)
+        cr = destination_cr(name, self.namespace, name)
         if self._shared:
             cr["metadata"]["annotations"] = {TENANTS: json.dumps(self.tenants)}
         return cr
 
     def port(self, name: str, tenant: str) -> int:
-        self.installation.wait_condition(self._namespace, name, "ConfigurationSuccessful")
+        self.installation.wait_condition(self.namespace, name, "ConfigurationSuccessful")
         return self.installation.target_port(f"{name}-{tenant}" if self._shared else name)
 
     def token(self, name: str, kind: Kind, tenant: str, **options: object) -> str:
@@ -175,7 +176,7 @@ def site(request, program, kube, certificates, oauth_provider, oauth_dovecot) ->
         installation.configure(connectivity=connectivity, tenantMode=mode)
         flags = installation.mode(directory) | {
             "--ca-file": str(certificates.ca_file),
-            "--hosts": str(hosts_file(directory, *oauth.host_names(), *CONNECTIVITY_HOSTS)),
+            "--hosts": str(hosts_file(directory, *oauth.host_names("nobody"), *CONNECTIVITY_HOSTS)),
         }
         with ClusterTproxy(program, directory, flags) as proxy:
             yield site
@@ -203,8 +204,9 @@ def test_mail(site, kind):
 OAUTH = ("credentials", *USERS)
 
 
-# It makes no difference how many tenants there are.
-one_mode = pytest.mark.parametrize("site", ["dedicated"], indirect=True)
+# For what makes no difference; and for tenants.
+dedicated = pytest.mark.parametrize("site", ["dedicated"], indirect=True)
+shared = pytest.mark.parametrize("site", ["shared"], indirect=True)
 
 
 def kinds(*logins: str):
@@ -232,19 +234,21 @@ def check_one_try(site: Site, name: str, tenant: str, token: str) -> None:
     assert site.dovecot.refusals(site.mails[name, tenant].user) == 1
 
 
-def check_no_try(site: Site, name: str, tenant: str, token: str, reason: bytes) -> None:
+def check_no_try(
+    site: Site, name: str, tenant: str, token: str, reason: bytes, response: bytes = b"AUTH"
+) -> None:
     """There is no token that could be shown to the mail server, and not for each client it is
     asked for one."""
     for _ in range(5):
         answer = site.answer(name, tenant, token)
-        assert answer.startswith(b'-ERR [AUTH] destination "%b": ' % name.encode())
+        assert answer.startswith(b'-ERR [%b] destination "%b": ' % (response, name.encode()))
         assert reason in answer
     assert len(site.oauth.requests_of(site.clients[name].id)) < 5
     assert site.dovecot.refusals(site.mails[name, tenant].user) == 0
 
 
 @pytest.mark.one_build
-@one_mode
+@dedicated
 @kinds(*OAUTH)
 def test_tokens_that_have_expired(site, kind):
     """When the mail server sees them."""
@@ -254,7 +258,7 @@ def test_tokens_that_have_expired(site, kind):
 
 
 @pytest.mark.one_build
-@one_mode
+@dedicated
 @kinds(*OAUTH)
 def test_tokens_for_another_mailbox(site, kind):
     name = f"another-{kind}"
@@ -263,7 +267,7 @@ def test_tokens_for_another_mailbox(site, kind):
 
 
 @pytest.mark.one_build
-@one_mode
+@dedicated
 @kinds("credentials", "refresh")
 def test_tokens_that_get_too_old(site, kind):
     """One serves until the mail server refuses it; then another one takes its place at once."""
@@ -277,7 +281,7 @@ def test_tokens_that_get_too_old(site, kind):
 
 
 @pytest.mark.one_build
-@one_mode
+@dedicated
 @kinds(*OAUTH)
 def test_clients_that_are_revoked(site, kind):
     name = f"revoked-{kind}"
@@ -288,7 +292,7 @@ def test_clients_that_are_revoked(site, kind):
 
 
 @pytest.mark.one_build
-@one_mode
+@dedicated
 @kinds(*USERS)
 def test_wrong_tokens(site, kind):
     name = f"wrong-{kind}"
@@ -298,3 +302,43 @@ def test_wrong_tokens(site, kind):
     check_no_try(site, name, tenant, outdated, b"invalid_grant")
     good = site.token(name, kind, tenant)
     assert site.fetch(name, tenant, good) == site.mails[name, tenant].files()
+
+
+@pytest.mark.one_build
+@shared
+def test_unknown_tenants(site):
+    """The others are served."""
+    name = "half"
+    cr = site.add(name, Kind("credentials", "Internet"))
+    cr["metadata"]["annotations"][TENANTS] = json.dumps(["nobody", site.tenants[0]])
+    site.installation.kube.apply(cr)
+    seen = site.installation.wait_condition(site.namespace, name, "FailedToApplyConfiguration")
+    assert seen["message"].startswith('Configuration failed for tenants: ["nobody"]')
+    assert "could not be determined as valid tenant" in seen["message"]
+    assert site.installation.service_of(site.namespace, f"{name}-nobody") is None
+    port = site.installation.target_port(f"{name}-{site.tenants[0]}")
+    assert list_and_fetch(port) == site.mails[name, site.tenants[0]].files()
+
+
+@pytest.mark.one_build
+@shared
+@pytest.mark.parametrize(
+    "login, code, response, reason",
+    [
+        ("credentials", 401, b"AUTH", b"refuses the client (401)"),
+        ("credentials", 404, b"SYS/PERM", b"knows no such tenant (404)"),
+        ("refresh", 401, b"AUTH", b"Response was: 401"),
+        ("refresh", 404, b"AUTH", b"Response was: 404"),
+    ],
+)
+def test_tenants_that_have_gone(site, login, code, response, reason):
+    """They have no tokens for the mail server any more; the others have."""
+    name, kind = f"gone-{login}-{code}", Kind(login, "Internet")
+    gone, other = apply(site, name, kind), site.tenants[1]
+    host = f"{gone}.{COMMON_HOST}:{site.oauth.port}"
+    refusal = where(lambda request: request.headers["Host"] == host, status(code, UNKNOWN_TENANT))
+    site.oauth.behaviour = refusal
+    check_no_try(site, name, gone, site.token(name, kind, gone), reason, response)
+    token = site.token(name, kind, other)
+    assert site.fetch(name, other, token) == site.mails[name, other].files()
+    site.oauth.behaviour = proper

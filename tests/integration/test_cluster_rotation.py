@@ -1,5 +1,5 @@
-"""Keys, secrets and destinations change while sessions come and go: what is new takes effect without
-a restart, and no session fails."""
+"""Keys, secrets and destinations change while sessions come and go: what is new takes effect
+without a restart, and no session fails."""
 
 import threading
 from collections import Counter
