@@ -72,9 +72,9 @@ struct config {
 };
 
 /* What a person has to be told about the object: complaints are misconfigurations (the state is
- * Warning, and the whole object is not taken over); ignored keys are honoured by SAP's product, have
- * no effect here, and say something else than what is so anyway. Each is a sentence that names key
- * and value. Lines beyond the maximum are counted in the last one. */
+ * Warning, and the whole object is not taken over); ignored keys are honoured by SAP's product and
+ * have no effect here, and say something else than what is so anyway. Each is a sentence that names
+ * key and value. Lines beyond the maximum are counted in the last one. */
 struct config_remarks {
     char complaints[CONFIG_COMPLAINTS_MAX][CONFIG_COMPLAINT_SIZE];
     size_t n_complaints;
