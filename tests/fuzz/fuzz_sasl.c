@@ -1,5 +1,5 @@
-/* What clients send to log in: credentials within bounds that can go onto a wire, or a sentence that
- * says what to send and repeats nothing of it. */
+/* What clients send to log in: credentials within bounds that can go onto a wire, or a sentence
+ * that says what to send and repeats nothing of it. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
