@@ -189,17 +189,27 @@ struct tenant *resource_tenant(const struct resource *r, const char *service)
     return e ? container_of(e, struct tenant, by_service) : NULL;
 }
 
-static void add_tenant(struct resource *r, const char *name)
+static struct tenant *add_tenant(struct resource *r, const char *name, const char *service)
 {
-    char service[CR_NAME_MAX + 1 + CR_NAMESPACE_MAX + 1];
     struct tenant *t = mem_zalloc(sizeof(*t));
-    text_fmt(service, sizeof(service), "%s%s%s", r->name, name ? "-" : "", name ? name : "");
     t->resource = r;
     t->name = name ? mem_strdup(name) : NULL;
     t->service = mem_strdup(service);
-    list_append(&r->tenants, &t->link);
+    list_init(&t->link);
     map_add(&r->control->by_service, &t->by_service, t->service);
     r->n_tenants++;
+    return t;
+}
+
+/* At the end of the list, whether it was on it or not: so it has the order of the names. */
+static void put_tenant(struct resource *r, const char *name)
+{
+    char service[CR_NAME_MAX + 1 + CR_NAMESPACE_MAX + 1];
+    text_fmt(service, sizeof(service), "%s%s%s", r->name, name ? "-" : "", name ? name : "");
+    struct tenant *t = resource_tenant(r, service);
+    t = t ? t : add_tenant(r, name, service);
+    list_remove(&t->link);
+    list_append(&r->tenants, &t->link);
 }
 
 static void tenant_free(struct tenant *t)
@@ -262,15 +272,11 @@ void tenants_update(struct resource *r)
             tenant_free(t);
         }
     }
-    for (size_t i = 0; shared && i < r->cr.n_tenants; i++) {
-        char service[CR_NAME_MAX + 1 + CR_NAMESPACE_MAX + 1];
-        text_fmt(service, sizeof(service), "%s-%s", r->name, r->cr.tenants[i]);
-        if (!resource_tenant(r, service)) {
-            add_tenant(r, r->cr.tenants[i]);
-        }
+    if (!shared) {
+        put_tenant(r, NULL);
     }
-    if (!shared && list_empty(&r->tenants)) {
-        add_tenant(r, NULL);
+    for (size_t i = 0; shared && i < r->cr.n_tenants; i++) {
+        put_tenant(r, r->cr.tenants[i]);
     }
 }
 
