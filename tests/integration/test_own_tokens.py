@@ -157,7 +157,7 @@ def test_the_token_service_is_away(add, oauth, mail):
 
 
 def plain_examples() -> list[dict]:
-    """Those that need nothing else to be served; the others have tests of their own."""
+    """Those that are a destination and nothing else; the others have tests of their own."""
     paths = sorted((ROOT / "examples").glob("*/*.json"))
     found = [json.loads(path.read_text()) for path in paths]
     return [example for example in found if example.get("ProxyType") == "Internet"]
@@ -165,9 +165,27 @@ def plain_examples() -> list[dict]:
 
 @pytest.mark.one_build
 @pytest.mark.parametrize("example", plain_examples(), ids=lambda example: example["Name"])
-def test_examples(proxy, example):
+def test_examples(proxy, oauth, oauth_dovecot, mail, example):
+    """As they are, and with a mail server, a mailbox and a client filled in."""
     proxy.write(example)
-    assert proxy.port(example["Name"])
+    port = proxy.port(example["Name"])
+    protocol, kind = example["mail.transport.protocol"], example["Authentication"]
+    filled = {
+        "mail.user": mail.user,
+        f"mail.{protocol}.host": "localhost",
+        f"mail.{protocol}.port": str(getattr(oauth_dovecot, protocol)),
+    }
+    client = oauth.mail_client(mail.user)
+    if kind == "BasicAuthentication":
+        filled["mail.password"] = mail.password
+    else:
+        filled |= oauth.properties(client, kind)
+    proxy.write(example | filled)
+    proxy.wait_log(f"default/{example['Name']}: changed")
+    if kind == "OAuth2RefreshToken":
+        assert fetch(port, mail.user, oauth.refresh_token(client, mail.user)) == MAILS
+    else:
+        assert list_and_fetch(port) == MAILS
 
 
 # --- what users send ---
