@@ -177,7 +177,8 @@ def test_reasons():
     there = set(re.findall(r'\[VERDICT_\w+\] =\s+\{"([\w-]+)"', verdicts))
     controller = text_of("reconcile.c")
     prefix = re.search(r'define REASON_PREFIX "(.*)"', controller).group(1)
-    for call in re.findall(r'plan_failure\([^,]+,\s+([^,]+),', controller):
+    writers = controller + text_of("tenants.c") + text_of("core/plan.c")
+    for call in re.findall(r'plan_failure\([^,]+,\s+((?:REASON_PREFIX )?"[^,]+),', writers):
         there.add(call.replace("REASON_PREFIX", f'"{prefix}"').replace('" "', "").strip('"'))
     assert len(there) > 12, "the sources are no longer understood"
     said = first_cells(section("docs/troubleshooting.md", "The condition Available"))

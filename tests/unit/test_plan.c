@@ -153,6 +153,58 @@ static void test_verdicts(void **state)
     }
 }
 
+static void test_fragments_and_tenants(void **state)
+{
+    (void)state;
+    struct cr cr = cr_named("default", "mail");
+    struct condition c;
+    cr.ref.fragment = "f";
+    plan_verdict(&c, &cr, NULL, VERDICT_FRAGMENT_NOT_FOUND, "");
+    assert_string_equal(c.message,
+                        NOT_CONFIGURED "Destination 'example-dest' with fragment 'f' referred in "
+                                       "Destination CR 'mail' is not found. Inspect the "
+                                       "Destination CR or contact the Destination Administrator.");
+    plan_verdict(&c, &cr, "t", VERDICT_NOT_FOUND, "");
+    assert_string_equal(c.message,
+                        NOT_CONFIGURED "Destination 'example-dest' referred in Destination CR "
+                                       "'mail' is not found in tenant 't'. Inspect the "
+                                       "Destination CR or contact the Destination Administrator.");
+    plan_verdict(&c, &cr, "t", VERDICT_URL_NOT_SUPPORTED, "why");
+    assert_string_equal(c.reason,
+                        "ConfigurationError-ReferencedDestinationWithFragment-UrlNotSupported");
+    assert_string_equal(c.message,
+                        NOT_CONFIGURED "Destination 'example-dest' with fragment 'f' referred in "
+                                       "Destination CR 'mail' cannot be used: why");
+}
+
+/* As many as there may be: the message says how many did not fit, the status has all. */
+static void test_many_tenants(void **state)
+{
+    (void)state;
+    for (int failing = 0; failing < 2; failing++) {
+        struct plan_tenants p;
+        struct condition c, why;
+        plan_failure(&why, "R", "%s", NOT_CONFIGURED "why");
+        plan_tenants_begin(&p);
+        for (int i = 0; i < CR_TENANTS_MAX; i++) {
+            char name[CR_NAMESPACE_MAX + 1], service[sizeof(name) + 5];
+            text_fmt(name, sizeof(name), "%063d", i);
+            text_fmt(service, sizeof(service), "mail-%s", name);
+            if (failing) {
+                plan_tenants_failed(&p, name, &why);
+            } else {
+                plan_tenants_served(&p, name, service);
+            }
+        }
+        const char *served = plan_tenants_end(&p, &c);
+        assert_int_equal(c.available, !failing);
+        assert_int_equal(served ? strlen(served) : 0, failing ? 0 : 64 * CR_TENANTS_MAX - 1);
+        assert_non_null(strstr(c.message, " more"));
+        assert_non_null(strstr(c.message, failing ? "more]. 000" : "more are created."));
+        plan_tenants_free(&p);
+    }
+}
+
 /* With the longest of names the sentence still says what is wrong. */
 static void test_long_verdicts(void **state)
 {
@@ -867,7 +919,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_success),         cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_verdicts),        cmocka_unit_test(test_long_verdicts),
+        cmocka_unit_test(test_verdicts),        cmocka_unit_test(test_fragments_and_tenants),
+        cmocka_unit_test(test_many_tenants),    cmocka_unit_test(test_long_verdicts),
         cmocka_unit_test(test_status),          cmocka_unit_test(test_shown),
         cmocka_unit_test(test_event),           cmocka_unit_test(test_event_bounds),
         cmocka_unit_test(test_name_objection),  cmocka_unit_test(test_services),
