@@ -1,6 +1,7 @@
 """Many sessions that start at once: what they need is asked for once."""
 
 import contextlib
+import json
 import signal
 import threading
 import time
@@ -8,8 +9,11 @@ import time
 import pytest
 
 from harness.clients import RawClient, xoauth2
+from harness.dns import hosts_file
 from harness.http_server import after, where
 from harness.installation import ClusterTproxy, destination_cr
+from harness.oauth import PROVIDER
+from harness.samples import TENANTS
 from harness.tproxy import destination
 from harness.util import until
 
@@ -78,34 +82,43 @@ def is_listening(port: int) -> bool:
     return False
 
 
-def test_cold_start(installation, make_cluster_tproxy, oauth, mailbox):
-    """Clients that come back to a program that has been started again: their listener is there, and
-    nothing else is known."""
+@pytest.mark.parametrize("tenants", [[], ["acme", "umbrella"]], ids=["dedicated", "shared"])
+def test_cold_start(
+    installation, make_cluster_tproxy, oauth, mailbox, namespace, directory, tenants
+):
+    """Clients that come back to a program that has been started again: their listeners are there,
+    and nothing else is known. In shared mode there is one for each tenant."""
     properties, mail_client = mailbox("mail")
-    service = installation.service
-    service.destinations["mail"] = properties
-    installation.configure(metrics={"prometheus": {"enabled": True}})
-    namespace = installation.kube.namespace()
-    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
-    first = make_cluster_tproxy(installation)
-    port = installation.available(namespace, "mail-a")
+    service, targets = installation.service, tenants or [PROVIDER]
+    for tenant in targets:
+        service.tenant(tenant).destinations["mail"] = properties
+    installation.key = service.service_key(by_name=True)
+    mode = "shared" if tenants else "dedicated"
+    installation.configure(metrics={"prometheus": {"enabled": True}}, tenantMode=mode)
+    cr = destination_cr("mail-a", namespace, "mail")
+    cr["metadata"]["annotations"] = {TENANTS: json.dumps(tenants)} if tenants else {}
+    installation.kube.apply(cr)
+    hosts = ("--hosts", str(hosts_file(directory, *oauth.host_names())))
+    first = make_cluster_tproxy(installation, *hosts)
+    installation.wait_condition(namespace, "mail-a", "ConfigurationSuccessful")
+    names = [f"mail-a-{tenant}" for tenant in tenants] or ["mail-a"]
+    ports = [installation.target_port(name) for name in names]
     first.signal(signal.SIGTERM)
     assert first.wait() == 0
 
-    access_client = installation.key["clientid"]
-    tokens, checks = len(oauth.requests_of(access_client)), len(service.finds("mail", False))
-    assert (tokens, checks) == (1, 1)
+    access_client, n = installation.key["clientid"], len(targets)
+    assert len(oauth.requests_of(access_client)) == len(service.finds("mail", False)) == n
     assert not service.finds("mail", True)
-    second = make_cluster_tproxy(installation)
+    second = make_cluster_tproxy(installation, *hosts)
     storm = Storm(second, oauth, lambda request: True)
-    until(lambda: is_listening(port), "the listener")
-    storm.run(port)
-    assert len(service.finds("mail", True)) == 1
-    assert len(oauth.requests_of(mail_client)) == 1, "tproxy has not asked for a mail token itself"
+    until(lambda: all(map(is_listening, ports)), "the listeners")
+    storm.run(*ports)
+    assert len(service.finds("mail", True)) == n
+    assert len(oauth.requests_of(mail_client)) == n, "tproxy has not asked for a mail token itself"
     second.ready()
-    # One access token serves the controller and the sessions.
-    assert len(oauth.requests_of(access_client)) == tokens + 1
-    assert len(service.finds("mail", False)) == checks + 1
+    # One access token, for each tenant, serves the controller and the sessions.
+    assert len(oauth.requests_of(access_client)) == 2 * n
+    assert len(service.finds("mail", False)) == 2 * n
 
 
 def test_nothing_is_kept(installation, make_cluster_tproxy, oauth, mailbox):
