@@ -25,7 +25,6 @@
 
 #include "lib/buf.h"
 #include "lib/mem.h"
-#include "lib/sys.h"
 #include "lib/text.h"
 #include "lib/tls_private.h"
 
@@ -77,24 +76,6 @@ struct tls {
 
 /* How many clients there are: mbedTLS's crypto core lives as long as any. */
 static size_t client_count;
-
-int tls_random(void *arg, unsigned char *out, size_t n)
-{
-    (void)arg;
-    sys->random(out, n);
-    return 0;
-}
-
-/* With MBEDTLS_PSA_CRYPTO_EXTERNAL_RNG the crypto core calls this. */
-psa_status_t mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context,
-                                             uint8_t *output, size_t output_size,
-                                             size_t *output_length)
-{
-    (void)context;
-    sys->random(output, output_size);
-    *output_length = output_size;
-    return PSA_SUCCESS;
-}
 
 static void session_free(struct session *session)
 {
