@@ -18,6 +18,7 @@ from harness.installation import (
     Installation,
     list_and_fetch,
 )
+from harness.kube import DISCOVERY
 from harness.oauth import PROVIDER
 from harness.samples import DESTINATIONS, HOME, MISPRINT, TRANSPARENT_PROXIES, mailbox
 from harness.tproxy import destination
@@ -100,6 +101,58 @@ def test_configuration(installation, make_cluster_tproxy, mail, namespace, sampl
         assert "spec.deployment.resources" in ignored
     metrics = "metrics" in TRANSPARENT_PROXIES[sample]["spec"]["config"]
     assert proxy.http("/metrics")[0] == (200 if metrics else 404)
+
+
+# --- an instance that SAP's BTP service operator has bound ---
+
+GROUP = "services.cloud.sap.com"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+BOUND = "sap-transp-proxy-default"
+
+
+@pytest.fixture
+def operators_kinds(kube):
+    """They are gone afterwards: most tests have a cluster without them."""
+    for kind in ("ServiceInstance", "ServiceBinding"):
+        names = {"kind": kind, "plural": f"{kind.lower()}s"}
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        version = {"name": "v1", "served": True, "storage": True}
+        version["schema"] = {"openAPIV3Schema": schema}
+        spec = {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]}
+        kube.create(DEFINITIONS, {"metadata": {"name": f"{names['plural']}.{GROUP}"}, "spec": spec})
+    yield
+    for plural in ("serviceinstances", "servicebindings"):
+        kube.delete(f"{DEFINITIONS}/{plural}.{GROUP}")
+    until(
+        lambda: GROUP not in json.dumps(kube.request("GET", "/apis", accept=DISCOVERY)),
+        "the kinds to be forgotten",
+    )
+
+
+def bound(kind: str, **spec: str) -> dict:
+    metadata = {"name": BOUND, "namespace": HOME}
+    return {"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.one_build
+def test_kyma(installation, start, mail, namespace, operators_kinds):
+    """It names no instance; nor do custom resources, which wait for one."""
+    kube = installation.kube
+    kube.apply(TRANSPARENT_PROXIES["Kyma"])
+    start()
+    apply(installation, namespace, DESTINATIONS["default instance, for its namespace"])
+    installation.wait_condition(namespace, "mail-b", "Instance-NotConfigured")
+    status = kube.get(f"{PROXIES}/transparent-proxy")["status"]
+    assert status["state"] == "Warning"
+    (missing,) = [c["message"] for c in status["conditions"] if c["type"] == "CredentialsAvailable"]
+    assert missing.startswith("Provide at least one Destination service instance in ")
+    kube.apply(
+        key_secret(BOUND, HOME, installation.key),
+        bound("ServiceInstance", serviceOfferingName="destination", servicePlanName="lite"),
+        bound("ServiceBinding", serviceInstanceName=BOUND, secretName=BOUND),
+    )
+    assert list_and_fetch(installation.available(namespace, "mail-b")) == mail.files()
+    status_of(installation)
 
 
 # Parts of such objects: the instance that serves then, and what is said to have no effect.
