@@ -1,5 +1,5 @@
-/* A Secret that is followed becomes roots. Whatever goes wrong, the last good ones stay in force: to
- * trust less all of a sudden breaks every connection. */
+/* A Secret that is followed becomes roots. Whatever goes wrong, the last good ones stay in force:
+ * to trust less all of a sudden breaks every connection. */
 #include "additional_cas.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* Destination service instances that SAP's BTP service operator keeps in a namespace: ServiceInstance
- * objects (services.cloud.sap.com/v1) of the offering "destination" that have a ServiceBinding, whose
- * Secret holds the service key. */
+/* Destination service instances that SAP's BTP service operator keeps in a namespace:
+ * ServiceInstance objects (services.cloud.sap.com/v1) of the offering "destination" that have a
+ * ServiceBinding, whose Secret holds the service key. */
 #ifndef TPROXY_DISCOVERY_H
 #define TPROXY_DISCOVERY_H
 

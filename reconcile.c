@@ -1,6 +1,6 @@
 /* One CR, brought to what it should be: level-based, one operation at a time, from the top each
- * time something has happened. Its targets (tenants.c) are decided about one by one; what becomes of
- * them is summed up in one condition.
+ * time something has happened. Its targets (tenants.c) are decided about one by one; what becomes
+ * of them is summed up in one condition.
  *
  *   Service there, no listener  --> listen: its sessions do not wait for us
  *   CR gone, or not managed     --> confirm that it is not the CRD that went

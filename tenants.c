@@ -1,5 +1,5 @@
-/* One target of a CR: what its destination is, its listener and port, its Services. In shared mode a
- * CR has one for each tenant, and each fares as it may; in dedicated mode it has one, without a
+/* One target of a CR: what its destination is, its listener and port, its Services. In shared mode
+ * a CR has one for each tenant, and each fares as it may; in dedicated mode it has one, without a
  * name.
  *
  *   wanted --> read --> decided by reconcile.c: SERVE  listener, home Service, alias
