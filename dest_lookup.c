@@ -281,8 +281,18 @@ static bool with_tokens(enum dest_kind kind)
     return kind == DEST_KIND_LOG_IN || kind == DEST_KIND_USER;
 }
 
+/* A service that finds fault with one question (400) is there for the others. */
+static enum dest_service_state state_of(int status, enum fail fail)
+{
+    if (fail == FAIL_AUTH || status == 400) {
+        return DEST_SERVICE_SERVES;
+    }
+    return fail == FAIL_REMOTE ? DEST_SERVICE_FAILS : DEST_SERVICE_UNKNOWN;
+}
+
 static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
 {
+    int status = answer->head->status;
     const struct dest_question question = {
         .instance = l->instance,
         .level = l->ref.level,
@@ -294,7 +304,7 @@ static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
         .allow_loopback = l->with->allow_loopback,
     };
     struct dest_found read;
-    dest_answer_read(&question, answer->head->status, answer->body, &read);
+    dest_answer_read(&question, status, answer->body, &read);
     struct dest_result *result = read.dest ? take_answer(l, &read) : NULL;
     enum fail fail = result ? FAIL_NONE : read.err.fail;
     note_result(l, fail);
@@ -304,10 +314,7 @@ static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
         dest_result_unref(result);
         ask_own_token(l, &read);
     } else if (fail_may_pass(fail) || fail == FAIL_AUTH) {
-        failed(l, &read.err, http_retry_after(answer->head),
-               fail == FAIL_REMOTE ? DEST_SERVICE_FAILS
-               : fail == FAIL_AUTH ? DEST_SERVICE_SERVES
-                                   : DEST_SERVICE_UNKNOWN);
+        failed(l, &read.err, http_retry_after(answer->head), state_of(status, fail));
     } else {
         answered(l, result ? result : dest_refusal(read.verdict, read.err.text),
                  DEST_SERVICE_SERVES);

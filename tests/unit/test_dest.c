@@ -362,6 +362,21 @@ static void fails_again_and_again(void **state)
     assert_int_equal(logged("serves again"), 1);
 }
 
+/* The service takes other questions. */
+static void finds_fault_with_questions(void **state)
+{
+    (void)state;
+    char name[] = "a";
+    struct asker a;
+    serve(400, "{\"ErrorMessage\": \"X-refresh-token is missing\"}");
+    for (; name[0] <= 'h'; name[0]++) {
+        ask_for(&a, "prod", name, DEST_TO_LOG_IN);
+        await(&a.answers);
+        assert_non_null(strstr(a.err.text, "does not serve (400: X-refresh-token is missing)"));
+    }
+    assert_int_equal(service.requests, 8);
+}
+
 /* Whatever goes wrong with the service, a destination without a token serves on. */
 static void without_the_service(void **state)
 {
@@ -690,6 +705,7 @@ int main(void)
         TEST(a_check_tells_the_sessions),
         TEST(trouble_backs_off),
         TEST(fails_again_and_again),
+        TEST(finds_fault_with_questions),
         TEST(without_the_service),
         TEST(with_its_token_as_long_as_that_is_valid),
         TEST(unreachable),
