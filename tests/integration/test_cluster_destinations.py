@@ -27,7 +27,7 @@ from harness.samples import TENANTS
 from harness.secret_registry import Secrets
 from harness.tproxy import destination
 from harness.user_logins import fetch, log_in
-from harness.util import work_directory
+from harness.util import until, work_directory
 
 # Whose destinations there are.
 MODES = {"dedicated": [PROVIDER], "shared": ["acme", "umbrella"]}
@@ -268,16 +268,34 @@ def test_tokens_for_another_mailbox(site, kind):
 
 @pytest.mark.one_build
 @dedicated
-@kinds("credentials", "refresh")
-def test_tokens_that_get_too_old(site, kind):
+@pytest.mark.parametrize("login", ["credentials", "refresh"])
+def test_tokens_that_get_too_old(site, login):
     """One serves until the mail server refuses it; then another one takes its place at once."""
-    name = f"old-{kind}"
+    name, kind = f"old-{login}", Kind(login, "Internet")
     tenant = apply(site, name, kind, lifetime=3600, age=3598)
     token, mail = site.token(name, kind, tenant), site.mails[name, tenant]
     while not site.dovecot.refusals(mail.user):
         assert site.fetch(name, tenant, token) == mail.files()
     assert site.dovecot.refusals(mail.user) == 1
     assert len(site.oauth.requests_of(site.clients[name].id)) == 2
+
+
+@pytest.mark.one_build
+@dedicated
+@pytest.mark.parametrize("login", ["credentials", "refresh"])
+def test_tokens_that_cannot_be_renewed(site, login):
+    """The mail server sees an old one once more."""
+    name, kind = f"last-{login}", Kind(login, "Internet")
+    tenant = apply(site, name, kind, lifetime=3600, age=3598)
+    token, mail = site.token(name, kind, tenant), site.mails[name, tenant]
+    assert site.fetch(name, tenant, token) == mail.files()
+    site.oauth.revoke(site.clients[name])
+    until(lambda: site.answer(name, tenant, token).startswith(b"-ERR"), "the refusal")
+    for _ in range(3):
+        answer = site.answer(name, tenant, token)
+        assert answer.startswith(b'-ERR [AUTH] destination "%b": ' % name.encode())
+        assert b"invalid_client" in answer
+    assert site.dovecot.refusals(mail.user) == 1
 
 
 @pytest.mark.one_build
