@@ -3,8 +3,8 @@
 #ifndef TPROXY_DEST_SOURCE_H
 #define TPROXY_DEST_SOURCE_H
 
-#include "core/destination.h"
 #include "core/dest_ref.h"
+#include "core/destination.h"
 #include "lib/fail.h"
 
 struct secret;

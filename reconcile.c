@@ -287,10 +287,10 @@ static void post_event(struct resource *r, bool warning, const char *reason, con
     buf_free(&body);
 }
 
-void resource_send_event(struct resource *r, const struct condition *s)
+void resource_send_event(struct resource *r, const struct condition *condition)
 {
-    r->told = s->reason;
-    post_event(r, !s->available, s->reason, s->message);
+    r->told = condition->reason;
+    post_event(r, !condition->available, condition->reason, condition->message);
 }
 
 /* An annotation without effect is a mistake, or waits for another configuration. */

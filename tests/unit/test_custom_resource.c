@@ -60,123 +60,124 @@ static const struct dest_variable saml[] = {
     {"samlProviderDestinationName", "samlAssertionProviderDest"}, {"none", ""}};
 
 /* The samples of SAP's documentation. */
+static const struct {
+    const char *spec;
+    struct dest_ref ref;
+    enum cr_scope scope;
+    uint16_t port;
+} samples[] = {
+    {"'destinationRef':{'name':'example-dest-pop3'},"
+     "'destinationServiceInstanceName':'dest-service-instance'",
+     {.name = "example-dest-pop3", .instance = "dest-service-instance"},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'clusterWide'}",
+     {.name = "example-dest-pop3"},
+     CR_SCOPE_CLUSTER_WIDE,
+     0},
+    {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'namespaced'}",
+     {.name = "example-dest-pop3"},
+     CR_SCOPE_NAMESPACED,
+     0},
+    {"'destinationRef':{'name':'example-dest-pop3'},'fragmentRef':{'name':'example-fragment'},"
+     "'destinationServiceInstanceName':'dest-service-instance'",
+     {.name = "example-dest-pop3",
+      .fragment = "example-fragment",
+      .instance = "dest-service-instance"},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'example-dest-pop3'},"
+     "'fragmentRef':{'name':'example-fragment','optional':true}",
+     {.name = "example-dest-pop3", .fragment = "example-fragment", .fragment_optional = true},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'example-dest-pop3','level':'provider_subaccount'},"
+     "'fragmentRef':{'name':'example-fragment','level':'provider_instance'}",
+     {.name = "example-dest-pop3",
+      .level = "provider_subaccount",
+      .fragment = "example-fragment",
+      .fragment_level = "provider_instance"},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'example-dest-pop3'},'chainRef':{'name':'chain-name',"
+     "'variables':[{'name':'key1','value':'value1'},{'name':'key2','value':'value2'}]}",
+     {.name = "example-dest-pop3", .chain = "chain-name", .variables = two, .n_variables = 2},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'example-dest-pop3'},"
+     "'destinationServiceInstanceName':'dest-service-instance','service':{'port':1110}",
+     {.name = "example-dest-pop3", .instance = "dest-service-instance"},
+     CR_SCOPE_DEFAULT,
+     1110},
+    {"'destinationRef':{'name':'*'},'destinationServiceInstanceName':'dest-service-instance'",
+     {.name = "*", .instance = "dest-service-instance"},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'samlAssertionConsumerDest'},"
+     "'destinationServiceInstanceName':'dest-service-instance',"
+     "'chainRef':{'name':'com.sap.iasGeneratedOAuth2SamlBearerAssertion','variables':["
+     "{'name':'samlProviderDestinationName','value':'samlAssertionProviderDest'},"
+     "{'name':'none'}]}",
+     {.name = "samlAssertionConsumerDest",
+      .instance = "dest-service-instance",
+      .chain = "com.sap.iasGeneratedOAuth2SamlBearerAssertion",
+      .variables = saml,
+      .n_variables = 2},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'http'},'actions':[{'name':'OAuth2JWTBearer','secretRef':"
+     "{'name':'jwtbearer-credentials','key':'credentials'},'triggers':[{'name':'exactMatch',"
+     "'matches':[{'destinationProperty':'HTML5.ForwardAuthToken','value':'true'}]},{'name':"
+     "'exist','destinationProperties':['tokenService.body.resource']}]}]",
+     {.name = "http"},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'onpremise-http'},'actions':[{'name':"
+     "'OAuth2TechnicalUserPropagation','secretRef':{'name':'tup-credentials',"
+     "'key':'credentials'}}]",
+     {.name = "onpremise-http"},
+     CR_SCOPE_DEFAULT,
+     0},
+    /* pasted from the documentation, comment included */
+    {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'inst // can be ommited'",
+     {.name = "d", .instance = "inst // can be ommited"},
+     CR_SCOPE_DEFAULT,
+     0},
+    /* null and empty are absent */
+    {"'destinationRef':{'name':'d','level':null},'fragmentRef':{'name':'','optional':null},"
+     "'chainRef':null,'destinationServiceInstanceName':null,'service':{'port':null},"
+     "'accessControl':{'scope':null}",
+     {.name = "d"},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'','service':{},"
+     "'chainRef':{'variables':[]}",
+     {.name = "d"},
+     CR_SCOPE_DEFAULT,
+     0},
+    {"'destinationRef':{'name':'d'},'service':{'port':65535}",
+     {.name = "d"},
+     CR_SCOPE_DEFAULT,
+     65535},
+};
+
 static void test_samples(void **state)
 {
     (void)state;
-    static const struct {
-        const char *spec;
-        struct dest_ref ref;
-        enum cr_scope scope;
-        uint16_t port;
-    } rows[] = {
-        {"'destinationRef':{'name':'example-dest-pop3'},"
-         "'destinationServiceInstanceName':'dest-service-instance'",
-         {.name = "example-dest-pop3", .instance = "dest-service-instance"},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'clusterWide'}",
-         {.name = "example-dest-pop3"},
-         CR_SCOPE_CLUSTER_WIDE,
-         0},
-        {"'destinationRef':{'name':'example-dest-pop3'},'accessControl':{'scope':'namespaced'}",
-         {.name = "example-dest-pop3"},
-         CR_SCOPE_NAMESPACED,
-         0},
-        {"'destinationRef':{'name':'example-dest-pop3'},'fragmentRef':{'name':'example-fragment'},"
-         "'destinationServiceInstanceName':'dest-service-instance'",
-         {.name = "example-dest-pop3",
-          .fragment = "example-fragment",
-          .instance = "dest-service-instance"},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'example-dest-pop3'},"
-         "'fragmentRef':{'name':'example-fragment','optional':true}",
-         {.name = "example-dest-pop3", .fragment = "example-fragment", .fragment_optional = true},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'example-dest-pop3','level':'provider_subaccount'},"
-         "'fragmentRef':{'name':'example-fragment','level':'provider_instance'}",
-         {.name = "example-dest-pop3",
-          .level = "provider_subaccount",
-          .fragment = "example-fragment",
-          .fragment_level = "provider_instance"},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'example-dest-pop3'},'chainRef':{'name':'chain-name',"
-         "'variables':[{'name':'key1','value':'value1'},{'name':'key2','value':'value2'}]}",
-         {.name = "example-dest-pop3", .chain = "chain-name", .variables = two, .n_variables = 2},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'example-dest-pop3'},"
-         "'destinationServiceInstanceName':'dest-service-instance','service':{'port':1110}",
-         {.name = "example-dest-pop3", .instance = "dest-service-instance"},
-         CR_SCOPE_DEFAULT,
-         1110},
-        {"'destinationRef':{'name':'*'},'destinationServiceInstanceName':'dest-service-instance'",
-         {.name = "*", .instance = "dest-service-instance"},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'samlAssertionConsumerDest'},"
-         "'destinationServiceInstanceName':'dest-service-instance',"
-         "'chainRef':{'name':'com.sap.iasGeneratedOAuth2SamlBearerAssertion','variables':["
-         "{'name':'samlProviderDestinationName','value':'samlAssertionProviderDest'},"
-         "{'name':'none'}]}",
-         {.name = "samlAssertionConsumerDest",
-          .instance = "dest-service-instance",
-          .chain = "com.sap.iasGeneratedOAuth2SamlBearerAssertion",
-          .variables = saml,
-          .n_variables = 2},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'http'},'actions':[{'name':'OAuth2JWTBearer','secretRef':"
-         "{'name':'jwtbearer-credentials','key':'credentials'},'triggers':[{'name':'exactMatch',"
-         "'matches':[{'destinationProperty':'HTML5.ForwardAuthToken','value':'true'}]},{'name':"
-         "'exist','destinationProperties':['tokenService.body.resource']}]}]",
-         {.name = "http"},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'onpremise-http'},'actions':[{'name':"
-         "'OAuth2TechnicalUserPropagation','secretRef':{'name':'tup-credentials',"
-         "'key':'credentials'}}]",
-         {.name = "onpremise-http"},
-         CR_SCOPE_DEFAULT,
-         0},
-        /* pasted from the documentation, comment included */
-        {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'inst // can be ommited'",
-         {.name = "d", .instance = "inst // can be ommited"},
-         CR_SCOPE_DEFAULT,
-         0},
-        /* null and empty are absent */
-        {"'destinationRef':{'name':'d','level':null},'fragmentRef':{'name':'','optional':null},"
-         "'chainRef':null,'destinationServiceInstanceName':null,'service':{'port':null},"
-         "'accessControl':{'scope':null}",
-         {.name = "d"},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'d'},'destinationServiceInstanceName':'','service':{},"
-         "'chainRef':{'variables':[]}",
-         {.name = "d"},
-         CR_SCOPE_DEFAULT,
-         0},
-        {"'destinationRef':{'name':'d'},'service':{'port':65535}",
-         {.name = "d"},
-         CR_SCOPE_DEFAULT,
-         65535},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
         char text[2048];
-        text_fmt(text, sizeof(text), WITH_SPEC("%s"), rows[i].spec);
+        text_fmt(text, sizeof(text), WITH_SPEC("%s"), samples[i].spec);
         struct cr cr = good(text);
         assert_string_equal(cr.namespace, "default");
         assert_string_equal(cr.name, "mail");
         assert_string_equal(cr.uid, "");
         assert_string_equal(cr.created, "");
         assert_false(cr.deleting);
-        if (!dest_ref_equal(&cr.ref, &rows[i].ref)) {
+        if (!dest_ref_equal(&cr.ref, &samples[i].ref)) {
             fail_msg("another reference: %s", text);
         }
-        assert_int_equal(cr.scope, rows[i].scope);
-        assert_int_equal(cr.port, rows[i].port);
+        assert_int_equal(cr.scope, samples[i].scope);
+        assert_int_equal(cr.port, samples[i].port);
         assert_false(cr.adopt);
         assert_int_equal(cr.n_tenants, 0);
         assert_null(cr.tenants_wrong);
