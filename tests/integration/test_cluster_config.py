@@ -128,18 +128,6 @@ def test_labelled_namespaces(installation, cluster_tproxy, port, namespace):
     list_and_fetch(installation.available(namespace, "mail-a"))
 
 
-@pytest.mark.one_build
-def test_shared_mode(installation, port, namespace):
-    """Not yet: the CR says it. Its Service stays."""
-    installation.configure(tenantMode="shared")
-    shown = installation.wait_condition(namespace, "mail-a", "ProxyTenantModeMismatch")
-    assert shown["status"] == "False"
-    assert "config.tenantMode" in shown["message"]
-    assert installation.target_port("mail-a") == port
-    installation.configure(tenantMode="dedicated")
-    assert installation.available(namespace, "mail-a") == port
-
-
 # --- the object as a whole ---
 
 
