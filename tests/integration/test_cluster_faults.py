@@ -50,7 +50,7 @@ from harness.installation import (
 from harness.kube import ApiError
 from harness.samples import HOME
 from harness.tproxy import Tproxy
-from harness.util import until
+from harness.util import PATIENCE, until
 
 MAIL = "mail"
 
@@ -122,6 +122,7 @@ class World:
             until(
                 lambda namespace=namespace: self.installation.service_of(namespace, "goes") is None,
                 "the Service that nobody needs to go",
+                patience=2 * PATIENCE,  # one list may have met every fault: delays of 25 s
             )
         until(lambda: is_closed(self.ports["goes"]), "its listener to close")
         assert set(self.deleted()) <= {"goes"}
