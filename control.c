@@ -281,6 +281,9 @@ static void new_wish(struct resource *r)
         t->read_again = true;
         t->trouble_until = 0;
     }
+    LIST_EACH (it, &r->services) {
+        container_of(it, struct held_service, link)->checked = false;
+    }
     resource_look_at_policies(r);
 }
 
@@ -394,6 +397,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     count_port(c, &held->service, -1);
     service_clear(&held->service);
     held->service = service;
+    held->checked = false;
     count_port(c, &held->service, 1);
     if (port && port != service.target_port && c->port_services[port]) {
         wake_port(c, port);

@@ -72,6 +72,7 @@ struct held_service {
     char *key;
     uint64_t round;
     struct opening opening;
+    bool checked; /* it is as its tenant wants it, and neither has changed since */
     struct service service;
 };
 

@@ -44,6 +44,19 @@ struct held_service *tenant_service(const struct tenant *t)
     return resource_service(t->resource, t->resource->control->settings.home, t->service);
 }
 
+/* What its Services say may have to be something else. */
+static void check_services(struct tenant *t)
+{
+    struct held_service *home = tenant_service(t);
+    struct held_service *alias = resource_service(t->resource, t->resource->namespace, t->service);
+    if (home) {
+        home->checked = false;
+    }
+    if (alias) {
+        alias->checked = false;
+    }
+}
+
 /* ---- the listener and its port ---- */
 
 static void set_port(struct tenant *t, uint16_t port)
@@ -54,6 +67,7 @@ static void set_port(struct tenant *t, uint16_t port)
     if (port) {
         c->port_holders[port] = t;
     }
+    check_services(t);
     struct held_service *held = tenant_service(t);
     if (held) {
         policies_look(c->policies, held);
@@ -311,6 +325,7 @@ static void set_destination(struct tenant *t, const struct dest_answer *answer)
     free(t->verdict_text);
     t->verdict_text = answer->dest ? NULL : mem_strdup(answer->err.text);
     t->read = true;
+    check_services(t);
     plan_next_reading(t);
     if (t->target) {
         struct dest_ref ref = ref_of(t);
@@ -434,6 +449,9 @@ static int put_service(struct tenant *t, bool alias)
     struct control *c = r->control;
     const char *namespace = alias ? r->namespace : c->settings.home;
     struct held_service *held = resource_service(r, namespace, t->service);
+    if (held && held->checked) {
+        return OK;
+    }
     struct plan_service plan = {.home = c->settings.home,
                                 .domain = c->settings.domain,
                                 .cr = &r->cr,
@@ -452,7 +470,9 @@ static int put_service(struct tenant *t, bool alias)
     bool same = held && held->service.digest == wanted.digest && !held->service.strangers;
     json_free(doc);
     service_clear(&wanted);
-    if (!same) {
+    if (same) {
+        held->checked = true;
+    } else {
         call_service(r, held ? OPERATION_APPLY : OPERATION_CREATE,
                      held ? CLUSTER_APPLY : CLUSTER_CREATE, namespace, t->service, NULL,
                      buf_str(&body));
