@@ -366,7 +366,8 @@ static struct grant_key key_of(const struct oauth_grant *grant)
 {
     struct grant_key key;
     const char kind[] = {(char)('0' + grant->type), grant->basic ? 'b' : 'f',
-                         grant->client_secret ? 's' : 'c', grant->tenant ? 't' : 'p'};
+                         grant->client_secret ? 's' : 'c', grant->tenant ? 't' : 'p',
+                         grant->location ? 'l' : 'i'};
     const struct str parts[] = {
         {kind, sizeof(kind)},
         str_of(grant->url),
@@ -380,6 +381,8 @@ static struct grant_key key_of(const struct oauth_grant *grant)
         part_of_secret(grant->key),
         separator,
         part_of(grant->tenant),
+        separator,
+        part_of(grant->location),
         separator,
         part_of_secret(grant->user_token),
         separator,

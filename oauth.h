@@ -51,8 +51,10 @@ struct oauth_grant {
     const char *certificate;            /* and its key, PEM, both or neither: mutual TLS (RFC 8705
                                            section 2) */
     const struct secret *key;
-    const char *tenant;         /* on whose behalf; NULL: the provider's. Tokens of two tenants are
+    const char *tenant;   /* on whose behalf; NULL: the provider's. Tokens of two tenants are
                                    kept apart, whatever else is equal */
+    const char *location; /* location ID of the Cloud Connector behind which the server is; NULL:
+                                   it is behind none. Likewise */
     const struct dial_via *via; /* how the server is reached; NULL: straight. Not part of what tells
                                    grants apart */
 

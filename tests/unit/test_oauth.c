@@ -207,6 +207,21 @@ static void grants_are_apart(void **state)
 }
 
 /* Also when all that is sent is the same. */
+/* One URL, straight and behind Cloud Connectors: these are other servers. */
+static void locations_are_apart(void **state)
+{
+    (void)state;
+    static const char *const locations[] = {NULL, "", "here", "there"};
+    char token[16];
+    for (size_t i = 0; i < ARRAY_LEN(locations); i++) {
+        text_fmt(token, sizeof(token), "token-%zu", i);
+        give_token(token, 3600);
+        grant.location = locations[i];
+        expect_token(token);
+    }
+    assert_int_equal(peer.requests, ARRAY_LEN(locations));
+}
+
 static void tenants_are_apart(void **state)
 {
     (void)state;
@@ -782,6 +797,7 @@ int main(void)
         TEST(one_request_for_all),
         TEST(grants_are_apart),
         TEST(tenants_are_apart),
+        TEST(locations_are_apart),
         TEST(renewed_ahead),
         TEST(until_its_last_seconds),
         TEST(short_lives),
