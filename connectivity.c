@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/service_key.h"
 #include "core/token.h"
@@ -49,19 +50,43 @@ static void forget_settings(struct connectivity *c)
     free(c->problem);
 }
 
-void connectivity_set(struct connectivity *c, const struct connectivity_settings *settings)
+const struct connectivity_settings connectivity_none = {
+    .verdict = VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
+    .problem = "ProxyType OnPremise needs a Connectivity Proxy: name its Service in "
+               "config.integration.connectivityProxy.serviceName of the TransparentProxy object",
+};
+
+static bool same_text(const char *a, const char *b)
 {
-    const struct service_key *key = settings->key ? service_key_ref(settings->key) : NULL;
-    char *host = settings->host ? mem_strdup(settings->host) : NULL;
-    char *problem = settings->problem ? mem_strdup(settings->problem) : NULL;
-    assert(settings->verdict == VERDICT_OK ? host != NULL : problem != NULL);
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_key(const struct service_key *a, const struct service_key *b)
+{
+    return a && b ? service_key_equal(a, b) : a == b;
+}
+
+bool connectivity_set(struct connectivity *c, const struct connectivity_settings *settings)
+{
+    assert(settings->verdict == VERDICT_OK ? settings->host != NULL : settings->problem != NULL);
+    if (c->verdict == settings->verdict && c->port == settings->port &&
+        c->timeout == settings->timeout && same_text(c->host, settings->host) &&
+        same_text(c->problem, settings->problem) && same_key(c->key, settings->key)) {
+        return false;
+    }
     forget_settings(c);
-    c->host = host;
+    c->host = settings->host ? mem_strdup(settings->host) : NULL;
     c->port = settings->port;
     c->timeout = settings->timeout;
-    c->key = key;
+    c->key = settings->key ? service_key_ref(settings->key) : NULL;
     c->verdict = settings->verdict;
-    c->problem = problem;
+    c->problem = settings->problem ? mem_strdup(settings->problem) : NULL;
+    return true;
+}
+
+const char *connectivity_problem(const struct connectivity *c)
+{
+    return c->problem;
 }
 
 int connectivity_check(const struct connectivity *c, enum verdict *verdict, struct error *err)
@@ -73,15 +98,9 @@ int connectivity_check(const struct connectivity *c, enum verdict *verdict, stru
 struct connectivity *connectivity_new(struct loop *loop, struct oauth *oauth)
 {
     struct connectivity *c = mem_zalloc(sizeof(*c));
-    const struct connectivity_settings none = {
-        .verdict = VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
-        .problem =
-            "ProxyType OnPremise needs a Connectivity Proxy: name its Service in "
-            "config.integration.connectivityProxy.serviceName of the TransparentProxy object",
-    };
     c->loop = loop;
     c->oauth = oauth;
-    connectivity_set(c, &none);
+    connectivity_set(c, &connectivity_none);
     return c;
 }
 

@@ -39,14 +39,19 @@ struct connectivity_settings {
     const char *problem;  /* a sentence */
 };
 
-/* For questions from now on. Before the first call there is no way: the Connectivity Proxy is not
- * configured. */
-void connectivity_set(struct connectivity *connectivity,
+/* There is no way, for the Connectivity Proxy is not configured: so it is before the first call. */
+extern const struct connectivity_settings connectivity_none;
+
+/* For questions from now on. False: nothing is other than before. */
+bool connectivity_set(struct connectivity *connectivity,
                       const struct connectivity_settings *settings);
 
 /* Is there a way at all? OK; or ERR, *verdict and *err (FAIL_CONFIG). Asks nobody. */
 int connectivity_check(const struct connectivity *connectivity, enum verdict *verdict,
                        struct error *err) warn_unused;
+
+/* What keeps it from being one, a sentence; NULL: there is a way. Valid until connectivity_set. */
+const char *connectivity_problem(const struct connectivity *connectivity);
 
 /* Called exactly once, never from inside connectivity_get; the wait is gone by then. The route is
  * valid during the call (its token: token_ref keeps it). NULL: *err, FAIL_CONFIG when there is no

@@ -243,17 +243,17 @@ static void note_service(const struct fetch *f, const struct dest_lookup_end *en
     }
 }
 
-/* May it be asked now? After a break one lookup finds out for all. */
-static bool is_broken(const struct dest *dest, struct instance *i)
+/* May it be asked now? After a break the first one who may finds out for all. */
+static bool take_turn(const struct dest *dest, struct instance *i)
 {
     int64_t now = loop_now(dest->lookups.loop);
     if (now < i->ask_after) {
-        return true;
+        return false;
     }
     if (i->ask_after) {
         i->ask_after = now + dest->lookups.connect_timeout + dest->lookups.answer_timeout;
     }
-    return false;
+    return true;
 }
 
 /* ---- fetching ---- */
@@ -377,11 +377,11 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     };
     memcpy(f->key, key.p, key.n);
     task_init(&f->task);
-    if (is_broken(f->dest, instance)) {
-        loop_soon(f->dest->lookups.loop, &f->task, on_broken);
-    } else {
+    if (take_turn(f->dest, instance)) {
         f->lookup = dest_lookup_start(&f->dest->lookups, &wanted,
                                       (struct dest_lookup_handler){on_looked_up, f});
+    } else {
+        loop_soon(f->dest->lookups.loop, &f->task, on_broken);
     }
     return f;
 }

@@ -78,6 +78,7 @@ static int make_grant(const struct mail_token_of *of, struct buf *url, struct oa
         .connect_timeout = service->connect_timeout,
         .answer_timeout = service->answer_timeout,
         .tenant = of->tenant,
+        .location = service->on_premise ? of->dest->location_id : NULL,
     };
     return OK;
 }
@@ -170,7 +171,7 @@ static void on_way(const struct dest_route *route, enum verdict verdict, const s
     token_unref(wait->shown);
     wait->shown = route->token ? token_ref(route->token) : NULL;
     int rc = ask_token(wait, &via);
-    assert(rc == OK); /* as it was when it began */
+    assert(rc == OK); /* that has been checked */
     (void)rc;
 }
 
@@ -181,6 +182,16 @@ static void ask_way(struct mail_token_wait *wait)
 }
 
 /* ---- the face ---- */
+
+/* Will there be a grant, once the way is known? */
+static int check(const struct mail_token_of *of)
+{
+    struct oauth_grant grant;
+    struct buf url;
+    int rc = make_grant(of, &url, &grant);
+    buf_wipe(&url);
+    return rc;
+}
 
 static struct mail_token_wait *wait_new(const struct mail_token_of *of)
 {
@@ -199,25 +210,20 @@ struct mail_token_wait *mail_token_get(struct oauth *oauth, struct connectivity 
                                        const struct mail_token_of *of, struct oauth_handler handler,
                                        struct error *err)
 {
-    struct buf url;
-    struct oauth_grant grant;
-    int rc = make_grant(of, &url, &grant);
-    buf_wipe(&url);
-    if (rc == ERR) {
+    bool on_premise = of->dest->tokens->on_premise;
+    struct mail_token_wait *wait = wait_new(of);
+    wait->oauth = oauth;
+    wait->connectivity = connectivity;
+    wait->handler = handler;
+    if ((on_premise ? check(of) : ask_token(wait, NULL)) == ERR) {
+        wait_free(wait);
         error_set(err, FAIL_CONFIG,
                   "tokenServiceURLType: Common needs a tenant, which becomes a part of the host of "
                   "tokenServiceURL, and there is none; use Dedicated");
         return NULL;
     }
-    struct mail_token_wait *wait = wait_new(of);
-    wait->oauth = oauth;
-    wait->connectivity = connectivity;
-    wait->handler = handler;
-    if (of->dest->tokens->on_premise) {
+    if (on_premise) {
         ask_way(wait);
-    } else {
-        rc = ask_token(wait, NULL);
-        assert(rc == OK);
     }
     return wait;
 }

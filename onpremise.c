@@ -49,15 +49,8 @@ struct onpremise {
     struct connectivity_address address; /* likewise, of `kyma` */
     struct credentials *credentials;
     struct task decide;
-    bool due; /* something has changed since the last decision */
-
-    /* What has been decided. */
-    char *host;
-    uint16_t port;
-    int64_t timeout;
-    const struct service_key *key;
-    enum verdict verdict;
-    char *problem;
+    bool due;     /* something has changed since the last decision */
+    bool decided; /* once at least: what came of it is the connectivity's */
 };
 
 /* What is being decided; texts are the decider's. */
@@ -220,9 +213,7 @@ static int find_proxy(const struct onpremise *o, struct decision *d)
         no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "%s", o->kyma.problem);
         return ERR;
     } else {
-        no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
-               "ProxyType OnPremise needs a Connectivity Proxy: name its Service in " CONFIG_KEY
-               ".serviceName of the TransparentProxy object");
+        d->way = connectivity_none;
         return ERR;
     }
     d->way.host = d->host;
@@ -282,41 +273,6 @@ static void find_key(const struct onpremise *o, struct decision *d)
     }
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
-static bool same_key(const struct service_key *a, const struct service_key *b)
-{
-    return a && b ? service_key_equal(a, b) : a == b;
-}
-
-static void forget_decision(struct onpremise *o)
-{
-    free(o->host);
-    free(o->problem);
-    service_key_unref(o->key);
-}
-
-/* False: it is what has been decided before. */
-static bool take(struct onpremise *o, const struct connectivity_settings *way)
-{
-    if (o->verdict == way->verdict && o->port == way->port && o->timeout == way->timeout &&
-        same_text(o->host, way->host) && same_text(o->problem, way->problem) &&
-        same_key(o->key, way->key)) {
-        return false;
-    }
-    forget_decision(o);
-    o->verdict = way->verdict;
-    o->port = way->port;
-    o->timeout = way->timeout;
-    o->host = way->host ? mem_strdup(way->host) : NULL;
-    o->problem = way->problem ? mem_strdup(way->problem) : NULL;
-    o->key = way->key ? service_key_ref(way->key) : NULL;
-    return true;
-}
-
 /* Most installations have no Connectivity Proxy, and need none. */
 static bool is_meant(const struct onpremise *o)
 {
@@ -350,7 +306,8 @@ static void decide(struct task *t)
     /* There may be a problem that decides nothing; and all have waited for this. */
     configuration_look(o->control->configuration);
     control_wake_all(o->control);
-    if (!take(o, &d.way)) {
+    o->decided = true;
+    if (!connectivity_set(o->control->parts.connectivity, &d.way)) {
         return;
     }
     if (d.way.verdict == VERDICT_OK) {
@@ -358,9 +315,8 @@ static void decide(struct task *t)
                  "on-premise systems are reached through the Connectivity Proxy %s:%u, %s", d.host,
                  d.way.port, d.way.key ? "with access tokens" : "which trusts us");
     } else {
-        log_line(is_meant(o) ? LOG_WARN : LOG_DEBUG, "control", "on-premise: %s", d.problem);
+        log_line(is_meant(o) ? LOG_WARN : LOG_DEBUG, "control", "on-premise: %s", d.way.problem);
     }
-    connectivity_set(o->control->parts.connectivity, &d.way);
     LIST_EACH (it, &o->control->resources) {
         struct resource *r = container_of(it, struct resource, link);
         if (r->present) {
@@ -421,11 +377,9 @@ const char *onpremise_problem(const struct onpremise *o)
     if (!o->config || !is_meant(o)) {
         return NULL;
     }
+    const char *no_way = o->decided ? connectivity_problem(o->control->parts.connectivity) : NULL;
     const char *of_key = o->credentials ? credentials_problem(o->credentials) : NULL;
-    return o->problem           ? o->problem
-           : of_key             ? of_key
-           : o->behaviour.known ? o->behaviour.problem
-                                : NULL;
+    return no_way ? no_way : of_key ? of_key : o->behaviour.known ? o->behaviour.problem : NULL;
 }
 
 struct onpremise *onpremise_new(struct control *control)
@@ -451,6 +405,5 @@ void onpremise_stop(struct onpremise *o)
 
 void onpremise_free(struct onpremise *o)
 {
-    forget_decision(o);
     free(o);
 }
