@@ -4,7 +4,11 @@
  *   record: name, type, class, TTL, length of data, data
  *
  * Names are compared as `struct name`: labels with their lengths as on the wire, pointers resolved,
- * lower case. A label may hold any byte, so the dotted form would not do. */
+ * lower case. A label may hold any byte, so the dotted form would not do.
+ *
+ * The work for one message is bounded. Its records are walked through once, and the names of those
+ * that do not matter are skipped without following pointers. At most RECORDS_MAX + CNAMES_MAX + 1
+ * names are resolved, each with at most WIRE_NAME_MAX octets and JUMPS_MAX pointers. */
 #include "lib/dns_msg.h"
 
 #include <string.h>
@@ -16,9 +20,10 @@ enum {
     CLASS_IN = 1,
     TYPE_CNAME = 5,
     TYPE_SOA = 6,
-    /* Bounds of the work that one answer may make. */
+    /* Bounds of the work that one answer may make. Servers need one or two pointers a name. */
     RECORDS_MAX = 128,
     CNAMES_MAX = 16,
+    JUMPS_MAX = 32,
 };
 
 enum { FLAG_ANSWER = 0x8000, FLAG_TRUNCATED = 0x0200, FLAG_RECURSE = 0x0100, OPCODE_MASK = 0x7800 };
@@ -35,10 +40,20 @@ struct reader {
 };
 
 struct record {
-    struct name owner;
+    size_t owner; /* where its name is */
     unsigned type, class;
     uint32_t ttl;
     size_t data, data_n; /* where its data is */
+};
+
+/* The answers that matter, aliases and addresses, with the names of their owners. */
+struct answers {
+    const struct reader *msg;
+    size_t n;
+    struct {
+        struct name owner;
+        struct record record;
+    } list[RECORDS_MAX];
 };
 
 /* ---- names ---- */
@@ -134,31 +149,55 @@ static int read_u32(struct reader *r, uint32_t *value)
     return OK;
 }
 
-/* Reads a name, following pointers. Each must point before the piece of the name that it ends, so
- * they cannot go round in circles. */
-static int read_name(struct reader *r, struct name *name)
+static bool is_pointer(unsigned length)
 {
-    size_t at = r->at, piece = at;
-    bool jumped = false;
-    name->n = 0;
+    return length >= 0xC0;
+}
+
+/* Skips a name; what a pointer at its end leads to is not looked at. */
+static int skip_name(struct reader *r)
+{
     for (;;) {
-        if (at >= r->n) {
+        if (r->at >= r->n) {
             return ERR;
         }
+        unsigned length = r->p[r->at];
+        size_t step = is_pointer(length) ? 2 : length + 1;
+        if ((length > LABEL_MAX && !is_pointer(length)) || r->n - r->at < step) {
+            return ERR;
+        }
+        r->at += step;
+        if (length == 0 || is_pointer(length)) {
+            return OK;
+        }
+    }
+}
+
+/* Follows the pointer at *at. It must lead to before `piece`, the piece of the name that it ends,
+ * so pointers cannot go round in circles. */
+static int follow_pointer(const struct reader *r, size_t *at, size_t piece)
+{
+    if (r->n - *at < 2) {
+        return ERR;
+    }
+    size_t to = (size_t)(r->p[*at] & 0x3F) << 8 | r->p[*at + 1];
+    *at = to;
+    return to < piece ? OK : ERR;
+}
+
+/* Resolves the name at `at`. ERR as well when it takes more than JUMPS_MAX pointers. */
+static int name_at(const struct reader *r, size_t at, struct name *name)
+{
+    size_t piece = at;
+    unsigned jumps = 0;
+    name->n = 0;
+    while (at < r->n) {
         unsigned length = r->p[at];
-        if (length >= 0xC0) {
-            if (r->n - at < 2) {
+        if (is_pointer(length)) {
+            if (++jumps > JUMPS_MAX || follow_pointer(r, &at, piece) != OK) {
                 return ERR;
             }
-            size_t to = (size_t)(length & 0x3F) << 8 | r->p[at + 1];
-            if (to >= piece) {
-                return ERR;
-            }
-            if (!jumped) {
-                r->at = at + 2;
-            }
-            jumped = true;
-            at = piece = to;
+            piece = at;
             continue;
         }
         if (length > LABEL_MAX || r->n - at <= length || name->n + length + 1 > WIRE_NAME_MAX) {
@@ -170,18 +209,23 @@ static int read_name(struct reader *r, struct name *name)
         }
         at += length + 1;
         if (length == 0) {
-            if (!jumped) {
-                r->at = at;
-            }
             return OK;
         }
     }
+    return ERR;
+}
+
+static int read_name(struct reader *r, struct name *name)
+{
+    size_t at = r->at;
+    return skip_name(r) == OK ? name_at(r, at, name) : ERR;
 }
 
 static int read_record(struct reader *r, struct record *record)
 {
     unsigned n;
-    if (read_name(r, &record->owner) != OK || read_u16(r, &record->type) != OK ||
+    record->owner = r->at;
+    if (skip_name(r) != OK || read_u16(r, &record->type) != OK ||
         read_u16(r, &record->class) != OK || read_u32(r, &record->ttl) != OK ||
         read_u16(r, &n) != OK || r->n - r->at < n) {
         return ERR;
@@ -239,61 +283,74 @@ static const char *problem_of(unsigned rcode)
     }
 }
 
-/* Finds the alias of `name` among the answers. OK: *record is it. AGAIN: there is none. */
-static int find_cname(struct reader r, size_t count, const struct name *name, struct record *record)
+/* Reads `count` answers and keeps the aliases and the addresses of that type. */
+static int read_answers(struct reader *r, size_t count, enum dns_type type, struct answers *answers)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (read_record(&r, record) != OK) {
-            return ERR;
-        }
-        if (record->type == TYPE_CNAME && record->class == CLASS_IN &&
-            name_equal(&record->owner, name)) {
-            return OK;
-        }
-    }
-    return AGAIN;
-}
-
-/* Goes from alias to alias to the name that the addresses belong to. AGAIN: too many. */
-static int follow_cnames(const struct reader *answers, size_t count, struct name *name,
-                         uint32_t *ttl)
-{
-    for (int i = 0; i < CNAMES_MAX; i++) {
-        struct record record;
-        int rc = find_cname(*answers, count, name, &record);
-        if (rc != OK) {
-            return rc == AGAIN ? OK : ERR;
-        }
-        struct reader target = *answers;
-        target.at = record.data;
-        if (read_name(&target, name) != OK || target.at != record.data + record.data_n) {
-            return ERR;
-        }
-        *ttl = record.ttl < *ttl ? record.ttl : *ttl;
-    }
-    return AGAIN;
-}
-
-static int take_addresses(struct reader *r, size_t count, const struct name *name,
-                          enum dns_type type, struct dns_answer *answer)
-{
-    size_t size = type == DNS_TYPE_A ? 4 : 16;
+    answers->msg = r;
+    answers->n = 0;
     for (size_t i = 0; i < count; i++) {
         struct record record;
         if (read_record(r, &record) != OK) {
             return ERR;
         }
-        if (record.type != (unsigned)type || record.class != CLASS_IN ||
-            !name_equal(&record.owner, name)) {
+        if (record.class != CLASS_IN ||
+            (record.type != TYPE_CNAME && record.type != (unsigned)type)) {
             continue;
         }
-        if (record.data_n != size) {
+        if (name_at(r, record.owner, &answers->list[answers->n].owner) != OK) {
+            return ERR;
+        }
+        answers->list[answers->n++].record = record;
+    }
+    return OK;
+}
+
+/* Returns the alias of `name`; NULL when there is none. */
+static const struct record *find_cname(const struct answers *answers, const struct name *name)
+{
+    for (size_t i = 0; i < answers->n; i++) {
+        if (answers->list[i].record.type == TYPE_CNAME &&
+            name_equal(&answers->list[i].owner, name)) {
+            return &answers->list[i].record;
+        }
+    }
+    return NULL;
+}
+
+/* Goes from alias to alias to the name that the addresses belong to. AGAIN: too many. */
+static int follow_cnames(const struct answers *answers, struct name *name, uint32_t *ttl)
+{
+    for (int i = 0; i < CNAMES_MAX; i++) {
+        const struct record *cname = find_cname(answers, name);
+        if (!cname) {
+            return OK;
+        }
+        struct reader target = *answers->msg;
+        target.at = cname->data;
+        if (read_name(&target, name) != OK || target.at != cname->data + cname->data_n) {
+            return ERR;
+        }
+        *ttl = cname->ttl < *ttl ? cname->ttl : *ttl;
+    }
+    return AGAIN;
+}
+
+static int take_addresses(const struct answers *answers, const struct name *name,
+                          enum dns_type type, struct dns_answer *answer)
+{
+    size_t size = type == DNS_TYPE_A ? 4 : 16;
+    for (size_t i = 0; i < answers->n; i++) {
+        const struct record *record = &answers->list[i].record;
+        if (record->type != (unsigned)type || !name_equal(&answers->list[i].owner, name)) {
+            continue;
+        }
+        if (record->data_n != size) {
             return ERR;
         }
         if (answer->n < DNS_MAX_ADDRS) {
-            const unsigned char *ip = r->p + record.data;
+            const unsigned char *ip = answers->msg->p + record->data;
             answer->addrs[answer->n++] = type == DNS_TYPE_A ? addr_v4(ip) : addr_v6(ip);
-            answer->ttl = record.ttl < answer->ttl ? record.ttl : answer->ttl;
+            answer->ttl = record->ttl < answer->ttl ? record->ttl : answer->ttl;
         }
     }
     return OK;
@@ -360,11 +417,15 @@ int dns_msg_answer(const void *msg, size_t n, uint16_t id, const char *name, enu
         return fail(answer, problem_of(rcode));
     }
     size_t count = counts[1] < RECORDS_MAX ? counts[1] : RECORDS_MAX;
-    int rc = follow_cnames(&r, count, &wanted, &answer->ttl);
+    struct answers answers;
+    int rc = read_answers(&r, count, type, &answers);
+    if (rc == OK) {
+        rc = follow_cnames(&answers, &wanted, &answer->ttl);
+    }
     if (rc != OK) {
         return rc == AGAIN ? fail(answer, "too many aliases") : ERR;
     }
-    if (take_addresses(&r, count, &wanted, type, answer) != OK) {
+    if (take_addresses(&answers, &wanted, type, answer) != OK) {
         return ERR;
     }
     if (rcode == RCODE_NO_NAME) {

@@ -413,6 +413,57 @@ static void hostile_names(void **state)
     }
 }
 
+/* Addresses whose owner is reached by `jumps` pointers, each two octets behind the next one. All
+ * but the first lie in the data of another record. */
+static void chain_of_pointers(unsigned jumps, unsigned owners)
+{
+    head(OK_FLAGS, "a", DNS_TYPE_A, 1 + owners, 0);
+    pointer(12);
+    record(16, 5, 2 * (jumps - 1));
+    unsigned last = 12;
+    for (unsigned i = 1; i < jumps; i++) {
+        unsigned here = (unsigned)msg.n;
+        pointer(last);
+        last = here;
+    }
+    for (unsigned i = 0; i < owners; i++) {
+        pointer(last);
+        a_record(60, 0x0A000001);
+    }
+}
+
+/* What one message may cost is bounded by the pointers of a name, and pointers of records that do
+ * not matter are not followed. */
+static void pointers_are_counted(void **state)
+{
+    (void)state;
+    chain_of_pointers(32, 100);
+    assert_int_equal(read_all("a", DNS_TYPE_A), OK);
+    assert_int_equal(answer.n, DNS_MAX_ADDRS);
+    chain_of_pointers(33, 1);
+    assert_int_equal(read_all("a", DNS_TYPE_A), ERR);
+    chain_of_pointers(8000, 100);
+    assert_int_equal(read_all("a", DNS_TYPE_A), ERR);
+
+    chain_of_pointers(8000, 0);
+    msg.p[7] = 2;
+    pointer((unsigned)msg.n - 2);
+    record(16, 5, 0);
+    assert_int_equal(read_all("a", DNS_TYPE_A), OK);
+    assert_int_equal(answer.outcome, DNS_NO_ADDRESS);
+
+    /* The target of an alias as well. */
+    for (unsigned jumps = 32; jumps <= 33; jumps++) {
+        chain_of_pointers(jumps, 0);
+        unsigned last = (unsigned)msg.n - 2;
+        msg.p[7] = 2;
+        pointer(12);
+        record(CNAME, 5, 2);
+        pointer(last);
+        assert_int_equal(read_all("a", DNS_TYPE_A), jumps == 32 ? OK : ERR);
+    }
+}
+
 /* A label may hold a dot: "a.b" in one label is another name than two labels. */
 static void dot_in_label(void **state)
 {
@@ -459,19 +510,13 @@ static void every_octet_changed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(valid_names),
-        cmocka_unit_test(the_question),
-        cmocka_unit_test(addresses),
-        cmocka_unit_test(more_than_fit),
-        cmocka_unit_test(not_our_question),
-        cmocka_unit_test(other_records_are_skipped),
-        cmocka_unit_test(aliases),
-        cmocka_unit_test(alias_to_nothing),
-        cmocka_unit_test(absence),
-        cmocka_unit_test(failures),
-        cmocka_unit_test(hostile_names),
-        cmocka_unit_test(dot_in_label),
-        cmocka_unit_test(every_octet_changed),
+        cmocka_unit_test(valid_names),      cmocka_unit_test(the_question),
+        cmocka_unit_test(addresses),        cmocka_unit_test(more_than_fit),
+        cmocka_unit_test(not_our_question), cmocka_unit_test(other_records_are_skipped),
+        cmocka_unit_test(aliases),          cmocka_unit_test(alias_to_nothing),
+        cmocka_unit_test(absence),          cmocka_unit_test(failures),
+        cmocka_unit_test(hostile_names),    cmocka_unit_test(pointers_are_counted),
+        cmocka_unit_test(dot_in_label),     cmocka_unit_test(every_octet_changed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
