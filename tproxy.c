@@ -537,6 +537,25 @@ static int start_admin(struct process *p, struct error *err)
     return OK;
 }
 
+/* Follows the signals that end the program. SIGHUP and SIGINT stay ignored if whoever started it
+ * ignores them: nohup, and shells for commands in the background. SIGTERM always counts. */
+static int follow_signals(struct process *p)
+{
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        struct sigaction inherited;
+        if (sigaction(signals[i], NULL, &inherited) < 0) {
+            return ERR;
+        }
+        bool ignored = inherited.sa_handler == SIG_IGN && signals[i] != SIGTERM;
+        if (!ignored && loop_on_signal(p->loop, signals[i], on_terminate, p) != OK) {
+            return ERR;
+        }
+    }
+    signal(SIGPIPE, SIG_IGN);
+    return OK;
+}
+
 static void load_roots(struct process *p, struct error *err)
 {
     p->roots = tls_roots_load(p->options.ca_file, err);
@@ -576,10 +595,7 @@ static int start(struct process *p, struct error *err)
     if (!p->pop3) {
         return ERR;
     }
-    signal(SIGPIPE, SIG_IGN);
-    if (loop_on_signal(p->loop, SIGTERM, on_terminate, p) != OK ||
-        loop_on_signal(p->loop, SIGINT, on_terminate, p) != OK ||
-        loop_on_signal(p->loop, SIGHUP, on_terminate, p) != OK) {
+    if (follow_signals(p) != OK) {
         return error_set(err, FAIL_INTERNAL, "signalfd");
     }
     return start_control(p, err) == OK ? start_admin(p, err) : ERR;

@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -32,6 +33,14 @@ BUILDS = {
     "dynamic": Path(os.environ.get("TPROXY_DYNAMIC_BIN", ROOT / "build/dynamic/tproxy")),
 }
 IMAGE = Path(os.environ.get("TPROXY_IMAGE", ROOT / "build/tproxy-image.tar"))
+
+
+def pytest_configure(config):
+    """The programs under test inherit signals that are ignored; a test run in the background of a
+    shell has some."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_generate_tests(metafunc):

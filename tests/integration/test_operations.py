@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import copy
 import http.client
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 from harness import backend as peer
 from harness.backend import Pop3
 from harness.clients import CURL_LOGINS, RawClient, curl, plain, xoauth2
-from harness.tproxy import Program, destination
+from harness.tproxy import Program, Tproxy, destination
 from harness.util import PATIENCE, free_port, is_root, until
 
 
@@ -520,6 +521,23 @@ def test_end_without_sessions(make_tproxy, backend, number):
     use(tproxy.add("mail", backend.host, backend.port))
     tproxy.signal(number)
     assert tproxy.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_ignored_signal_stays_ignored(program, directory, backend, number):
+    """nohup, and shells for commands in the background, start a program with a signal ignored."""
+    name = number.name.removeprefix("SIG")
+    ignoring = copy.copy(program)
+    ignoring.wrapper = (*program.wrapper, "sh", "-c", f"trap '' {name} TERM; exec \"$@\"", "sh")
+    with Tproxy(ignoring, directory) as tproxy:
+        port = tproxy.add("mail", backend.host, backend.port)
+        tproxy.signal(number)
+        # A signal that was followed would have been seen in the turn that takes the request.
+        assert tproxy.http("/readyz")[0] == 200
+        use(port)
+        tproxy.signal(signal.SIGTERM)  # which always counts
+        assert tproxy.wait() == 0
+    assert any("Terminated" in str(line) for line in tproxy.logs.all())
 
 
 def test_end_during_a_login(make_tproxy, backends):
