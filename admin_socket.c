@@ -13,19 +13,17 @@
 
 #include "lib/conn.h"
 #include "lib/list.h"
+#include "lib/listener.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/sys.h"
 
-enum { CLIENTS_MAX = 8, BACKLOG = 8, PATIENCE_SECONDS = 5 };
-
-#define ACCEPT_PAUSE MILLIS(200)
+enum { CLIENTS_MAX = 8, PATIENCE_SECONDS = 5 };
 
 struct admin_socket {
     struct loop *loop;
-    struct io io;
-    struct timer accept_again;
+    struct listener listener;
     struct list clients;
     size_t client_count;
 };
@@ -133,25 +131,10 @@ static void on_event(struct conn *conn, enum conn_event event, void *arg)
     }
 }
 
-static void accept_again(struct timer *t)
+static void on_accepted(struct listener *l, int fd, const union addr *peer)
 {
-    struct admin_socket *s = container_of(t, struct admin_socket, accept_again);
-    loop_listen_pause(s->loop, &s->io, false);
-}
-
-static void on_listener(struct io *io)
-{
-    struct admin_socket *s = container_of(io, struct admin_socket, io);
-    io->ready = 0;
-    int fd = sys->accept4(io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        /* No descriptor to be had: the waiting connection would wake us at once. */
-        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-            loop_listen_pause(s->loop, io, true);
-            timer_set(s->loop, &s->accept_again, loop_now(s->loop) + ACCEPT_PAUSE, accept_again);
-        }
-        return;
-    }
+    struct admin_socket *s = container_of(l, struct admin_socket, listener);
+    (void)peer;
     if (!peer_is_ours(fd) || s->client_count == CLIENTS_MAX) {
         sys->close(fd);
         return;
@@ -169,6 +152,15 @@ static void on_listener(struct io *io)
     conn_deadline(c->conn, loop_now(s->loop) + SECONDS(PATIENCE_SECONDS));
 }
 
+static bool on_starved(struct listener *l)
+{
+    (void)l;
+    return false;
+}
+
+static const struct listener_handler listener_handler = {.accepted = on_accepted,
+                                                         .starved = on_starved};
+
 struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struct error *err)
 {
     struct sockaddr_un at;
@@ -177,20 +169,13 @@ struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struc
         error_set(err, FAIL_CONFIG, "the control name must have 1 to 100 characters");
         return NULL;
     }
-    int fd = sys->socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        error_set(err, FAIL_INTERNAL, "control socket: %s", strerror(errno));
-        return NULL;
-    }
     struct admin_socket *s = mem_zalloc(sizeof(*s));
     s->loop = loop;
     list_init(&s->clients);
-    if (sys->bind(fd, (struct sockaddr *)&at, n) < 0 || sys->listen(fd, BACKLOG) < 0 ||
-        loop_add(loop, &s->io, fd, IO_KIND_LISTEN, on_listener) == ERR) {
+    if (listener_open(&s->listener, loop, (struct sockaddr *)&at, n, &listener_handler) == ERR) {
         error_set(err, FAIL_CONFIG, "control socket @%s: %s", name,
                   errno == EADDRINUSE ? "another process has this name (see --control)"
                                       : strerror(errno));
-        sys->close(fd);
         free(s);
         return NULL;
     }
@@ -205,10 +190,7 @@ void admin_socket_free(struct admin_socket *s)
     LIST_EACH (it, &s->clients) {
         drop_client(container_of(it, struct client, link));
     }
-    int fd = s->io.fd;
-    timer_cancel(s->loop, &s->accept_again);
-    loop_forget(s->loop, &s->io);
-    sys->close(fd);
+    listener_close(&s->listener);
     free(s);
 }
 

@@ -11,7 +11,6 @@
 #include "http_server.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/list.h"
+#include "lib/listener.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -27,24 +27,19 @@
 
 enum {
     CLIENTS_MAX = 32,
-    ACCEPTS_A_TURN = 16,
-    BACKLOG = 64,
     HEAD_MAX = 8192,
     WRITE_MAX = 65536, /* given to the conn at once */
 };
 
 #define REQUEST_TIME SECONDS(10)
 #define IDLE_TIME SECONDS(75)
-#define ACCEPT_PAUSE MILLIS(200)
 
 struct http_server {
     struct loop *loop;
     struct http_server_handler handler;
-    struct io io;
-    struct timer accept_again;
+    struct listener listener;
     struct list clients; /* the one that has been idle longest comes first */
     size_t client_count;
-    uint16_t port;
 };
 
 struct client {
@@ -255,31 +250,20 @@ static void add_client(struct http_server *server, int fd)
     set_deadline(c, REQUEST_TIME);
 }
 
-static void accept_again(struct timer *t)
+static void on_accepted(struct listener *l, int fd, const union addr *peer)
 {
-    struct http_server *server = container_of(t, struct http_server, accept_again);
-    loop_listen_pause(server->loop, &server->io, false);
+    (void)peer;
+    add_client(container_of(l, struct http_server, listener), fd);
 }
 
-static void on_listener(struct io *io)
+static bool on_starved(struct listener *l)
 {
-    struct http_server *server = container_of(io, struct http_server, io);
-    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int fd = sys->accept4(io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            add_client(server, fd);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            /* No descriptor to be had: the waiting connection would wake us at once. */
-            loop_listen_pause(server->loop, io, true);
-            timer_set(server->loop, &server->accept_again, loop_now(server->loop) + ACCEPT_PAUSE,
-                      accept_again);
-            break;
-        } else if (errno == EAGAIN) {
-            break;
-        }
-    }
-    io->ready = 0;
+    (void)l;
+    return false;
 }
+
+static const struct listener_handler listener_handler = {.accepted = on_accepted,
+                                                         .starved = on_starved};
 
 /* "127.0.0.1:9494" or "[::]:9494" */
 static int parse_address(const char *text, union addr *out)
@@ -297,53 +281,23 @@ static int parse_address(const char *text, union addr *out)
     return OK;
 }
 
-/* The listening descriptor, or ERR with errno. */
-static int open_listener(union addr *at)
-{
-    int on = 1, off = 0;
-    socklen_t n = addr_len(at);
-    int fd = sys->socket(at->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return ERR;
-    }
-    sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (at->sa.sa_family == AF_INET6) {
-        sys->setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    }
-    if (sys->bind(fd, &at->sa, n) < 0 || sys->listen(fd, BACKLOG) < 0 ||
-        sys->getsockname(fd, &at->sa, &n) < 0) {
-        int code = errno;
-        sys->close(fd);
-        errno = code;
-        return ERR;
-    }
-    return fd;
-}
-
 struct http_server *http_server_new(struct loop *loop, const char *address,
                                     struct http_server_handler handler, struct error *err)
 {
     union addr at;
     if (parse_address(address, &at) == ERR) {
-        error_set(err, FAIL_CONFIG, "\"%s\" is no address with a port such as 127.0.0.1:9494",
+        error_set(err, FAIL_CONFIG, "\"%s\" is not an address with a port such as 127.0.0.1:9494",
                   address);
         return NULL;
     }
-    int fd = open_listener(&at);
-    if (fd == ERR) {
-        error_set(err, FAIL_CONFIG, "cannot listen on %s: %s", address, strerror(errno));
-        return NULL;
-    }
     struct http_server *server = mem_zalloc(sizeof(*server));
-    if (loop_add(loop, &server->io, fd, IO_KIND_LISTEN, on_listener) == ERR) {
-        error_set(err, FAIL_INTERNAL, "cannot watch %s: %s", address, strerror(errno));
-        sys->close(fd);
+    if (listener_open(&server->listener, loop, &at.sa, addr_len(&at), &listener_handler) == ERR) {
+        error_set(err, FAIL_CONFIG, "cannot listen on %s: %s", address, strerror(errno));
         free(server);
         return NULL;
     }
     server->loop = loop;
     server->handler = handler;
-    server->port = addr_port(&at);
     list_init(&server->clients);
     return server;
 }
@@ -356,14 +310,11 @@ void http_server_free(struct http_server *server)
     LIST_EACH (it, &server->clients) {
         drop_client(container_of(it, struct client, link));
     }
-    int fd = server->io.fd;
-    timer_cancel(server->loop, &server->accept_again);
-    loop_forget(server->loop, &server->io);
-    sys->close(fd);
+    listener_close(&server->listener);
     free(server);
 }
 
 uint16_t http_server_port(const struct http_server *server)
 {
-    return server->port;
+    return listener_port(&server->listener);
 }

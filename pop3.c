@@ -20,16 +20,11 @@
 #include "target.h"
 
 enum {
-    BACKLOG = 1024,
-    ACCEPT_MOST = 16, /* in one turn */
     KEEPALIVE_S = 60, /* a client that is silent for so long is asked whether it is still there */
 };
 
 /* How long sessions of a target that is gone may go on. */
 #define LAST_SESSIONS SECONDS(60)
-
-/* How long nobody is accepted when the system has no more descriptors. */
-#define ACCEPT_PAUSE MILLIS(500)
 
 static const char too_many[] = "-ERR [SYS/TEMP] too many connections\r\n";
 
@@ -101,16 +96,6 @@ uint16_t pop3_port(const struct target *target)
     return target->port;
 }
 
-static void stop_listening(struct target *target)
-{
-    int fd = target->listener.fd;
-    if (fd >= 0) {
-        loop_forget(target->pop3->loop, &target->listener);
-        sys->close(fd);
-        timer_cancel(target->pop3->loop, &target->timer);
-    }
-}
-
 static void cut_sessions(struct target *target)
 {
     while (!list_empty(&target->members)) {
@@ -129,7 +114,7 @@ static void on_last_call(struct timer *t)
 void pop3_close(struct target *target)
 {
     struct loop *loop = target->pop3->loop;
-    stop_listening(target);
+    listener_close(&target->listener);
     target->closed = true;
     timer_set(loop, &target->timer, loop_now(loop) + LAST_SESSIONS, on_last_call);
     target_unref(target);
@@ -138,7 +123,7 @@ void pop3_close(struct target *target)
 void pop3_drain(struct pop3 *pop3)
 {
     LIST_EACH (it, &pop3->targets) {
-        stop_listening(container_of(it, struct target, link));
+        listener_close(&container_of(it, struct target, link)->listener);
     }
 }
 
@@ -157,36 +142,26 @@ void pop3_abort(struct pop3 *pop3)
 
 /* ---- listener ---- */
 
-static void resume_accept(struct timer *t)
-{
-    struct target *target = container_of(t, struct target, timer);
-    loop_listen_pause(target->pop3->loop, &target->listener, false);
-}
-
-static int accept_client(struct target *target, union addr *peer)
-{
-    socklen_t n = sizeof(*peer);
-    return sys->accept4(target->listener.fd, &peer->sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
-}
-
-/* No descriptor is left: the reserve is given up to tell one client so, then nobody is accepted for
- * a while. */
+/* The reserve is given up to tell one client that no descriptor is left. */
 static void refuse_for_descriptors(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
-    union addr peer;
     log_line(LOG_ERROR, "pop3",
              "too many open files: clients are refused (raise the limit with ulimit -n)");
     sys->close(pop3->reserve);
-    int fd = accept_client(target, &peer);
+    int fd = listener_accept(&target->listener);
     if (fd >= 0) {
         sys->send(fd, too_many, strlen(too_many), MSG_NOSIGNAL);
         sys->close(fd);
         pop3->stats.refused++;
     }
     pop3->reserve = open_reserve();
-    loop_listen_pause(pop3->loop, &target->listener, true);
-    timer_set(pop3->loop, &target->timer, loop_now(pop3->loop) + ACCEPT_PAUSE, resume_accept);
+}
+
+static bool on_starved(struct listener *l)
+{
+    refuse_for_descriptors(container_of(l, struct target, listener));
+    return false;
 }
 
 static void ignore_event(struct conn *c, enum conn_event event, void *arg)
@@ -218,88 +193,55 @@ static void refuse(struct target *target, int fd)
     }
 }
 
-/* Takes one client, and more only while the listener (which is level-triggered) reports turn after
- * turn: so a single client costs no call that finds nobody, and a burst is taken in few turns. */
-static void on_listener(struct io *io)
+static void on_accepted(struct listener *l, int fd, const union addr *peer)
 {
-    struct target *target = container_of(io, struct target, listener);
-    union addr peer;
-    uint64_t turn = loop_stats(target->pop3->loop).turns;
-    bool still = turn == target->accept_turn + 1;
-    target->burst = !still ? 1 : target->burst < ACCEPT_MOST ? target->burst * 2 : ACCEPT_MOST;
-    for (unsigned n = 0; n < target->burst; n++) {
-        int fd = accept_client(target, &peer);
-        if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                refuse_for_descriptors(target);
-            }
-            break;
-        }
-        target->pop3->stats.accepted++;
-        if (full(target)) {
-            refuse(target, fd);
-        } else {
-            session_start(target, fd, &peer);
-        }
+    struct target *target = container_of(l, struct target, listener);
+    target->pop3->stats.accepted++;
+    if (full(target)) {
+        refuse(target, fd);
+    } else {
+        session_start(target, fd, peer);
     }
-    target->accept_turn = turn;
 }
 
-static void set_option(int fd, int level, int name, int value)
-{
-    sys->setsockopt(fd, level, name, &value, sizeof(value));
-}
+/* TCP_USER_TIMEOUT is not among the options: it also breaks the connection of a client that is
+ * alive and does not read for a while; the idle timeout finds the dead. */
+static const struct listener_option options[] = {
+    {SOL_SOCKET, SO_KEEPALIVE, 1},
+    {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S},
+    {IPPROTO_TCP, TCP_NODELAY, 1},
+};
 
-/* What is set on a listener its connections inherit: no calls for each of them. TCP_USER_TIMEOUT is
- * not among it: it also breaks the connection of a client that is alive and does not read for a
- * while; the idle timeout finds the dead. */
-static int open_listener(const union addr *at, struct error *err)
+static const struct listener_handler listener_handler = {
+    .accepted = on_accepted,
+    .starved = on_starved,
+    .options = options,
+    .n_options = ARRAY_LEN(options),
+};
+
+static int open_listener(struct target *target, const union addr *at, struct error *err)
 {
-    int fd = sys->socket(at->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
-    }
-    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (sys->bind(fd, &at->sa, addr_len(at)) < 0 || sys->listen(fd, BACKLOG) < 0) {
+    struct listener *l = &target->listener;
+    if (listener_open(l, target->pop3->loop, &at->sa, addr_len(at), &listener_handler) != OK) {
         bool of_port = errno == EADDRINUSE || errno == EACCES;
-        error_set(err, of_port ? FAIL_LIMIT : FAIL_CONFIG, "%s: %s", addr_text(at).s,
-                  strerror(errno));
-        sys->close(fd);
-        return ERR;
+        return error_set(err, of_port ? FAIL_LIMIT : FAIL_CONFIG, "%s: %s", addr_text(at).s,
+                         strerror(errno));
     }
-    return fd;
-}
-
-static uint16_t bound_port(int fd)
-{
-    union addr at = {0};
-    socklen_t n = sizeof(at);
-    sys->getsockname(fd, &at.sa, &n);
-    return addr_port(&at);
+    target->port = listener_port(l);
+    return OK;
 }
 
 struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, const union addr *at,
                          struct error *err)
 {
-    int fd = open_listener(at, err);
-    if (fd < 0) {
-        return NULL;
-    }
     struct target *target = mem_zalloc(sizeof(*target));
-    if (loop_add(pop3->loop, &target->listener, fd, IO_KIND_LISTEN, on_listener) != OK) {
-        error_set(err, FAIL_INTERNAL, "epoll: %s", strerror(errno));
-        sys->close(fd);
+    target->pop3 = pop3;
+    if (open_listener(target, at, err) != OK) {
         free(target);
         return NULL;
     }
-    target->pop3 = pop3;
     target->refs = 1;
     target->name = mem_strdup(what->name);
-    target->port = bound_port(fd);
-    target->burst = 1;
     target->source = what->source;
     list_init(&target->members);
     task_init(&target->task);

@@ -12,6 +12,7 @@
 #include "dest_source.h"
 #include "lib/fail.h"
 #include "lib/list.h"
+#include "lib/listener.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
 #include "pop3.h"
@@ -66,12 +67,10 @@ struct target {
     char *name;
     struct dest_ref ref; /* its texts are the target's */
     uint16_t port;
-    struct io listener;
+    struct listener listener;
     struct task task;
-    struct timer timer;   /* open: accept again; closed: cut what is left */
-    uint64_t accept_turn; /* when it accepted last */
-    unsigned burst;       /* how many clients it takes in one turn */
-    struct list members;  /* sessions */
+    struct timer timer;  /* when the target is closed: cuts the sessions that are left */
+    struct list members; /* sessions */
     size_t sessions;
     struct dest_source *source;
     struct mailbox *mailbox; /* NULL: not known yet */

@@ -1,0 +1,64 @@
+/* A listening stream socket: options, bursts of connections, and what happens when the process has
+ * no descriptor left stand in this one place. */
+#ifndef TPROXY_LIB_LISTENER_H
+#define TPROXY_LIB_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/addr.h"
+#include "lib/base.h"
+#include "lib/loop.h"
+
+struct listener;
+
+/* As for setsockopt(2). */
+struct listener_option {
+    int level, name, value;
+};
+
+/* What the owner of a listener does. Both functions may close the listener. */
+struct listener_handler {
+    /* A client has connected. `fd` (non-blocking) now belongs to the owner. `peer` is valid during
+     * the call; of a Unix socket it says nothing. */
+    void (*accepted)(struct listener *l, int fd, const union addr *peer);
+
+    /* A client waits, and the system has no descriptor (or no memory) for it. True: the owner has
+     * closed something, and the client is accepted now. False: nobody is accepted for 200 ms. */
+    bool (*starved)(struct listener *l);
+
+    /* Set before it listens. Accepted connections inherit them, which spares a call for each. */
+    const struct listener_option *options;
+    size_t n_options;
+};
+
+/* Embedded in its owner. The fields are private. */
+struct listener {
+    struct loop *loop;
+    struct io io;
+    struct timer again;
+    const struct listener_handler *handler;
+    uint64_t turn;  /* when it accepted last */
+    unsigned burst; /* how many clients it accepts in one turn */
+};
+
+/* Binds and listens. A TCP port that has just been used may be used again; an IPv6 address takes
+ * IPv4 clients too, whatever net.ipv6.bindv6only says. The handler lives as long as the listener.
+ * ERR and errno when the system refuses. */
+int listener_open(struct listener *l, struct loop *loop, const struct sockaddr *at, socklen_t n,
+                  const struct listener_handler *handler) warn_unused;
+
+/* Is it open? False after listener_close. */
+bool listener_is_open(const struct listener *l);
+
+/* The TCP port that it listens on. */
+uint16_t listener_port(const struct listener *l);
+
+/* For `starved`: accepts the client that waits. Its descriptor, or ERR when there is none. */
+int listener_accept(struct listener *l);
+
+/* Does nothing to a listener that is closed already. */
+void listener_close(struct listener *l);
+
+#endif
