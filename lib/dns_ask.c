@@ -1,18 +1,26 @@
 /* One full name asked of the name servers. An ask has two questions, A and AAAA, which go their
- * ways alone:
+ * ways alone. A question is put in attempts:
  *
- *            .------------- the next server, the next round <-----------.
- *            v                                                          |
- *   START -> UDP -- answer ------------------------------> DONE         |
- *             |`--- truncated --> TCP -- answer ---------> DONE         |
- *             |                    `---- refused, silent, garbage ----->|
- *              `-- SERVFAIL ..., unreachable, silent ------------------>|
- *                                                          FAILED <- all rounds over
+ *   question:  START -> ASKING --- an attempt has the answer ------------------> DONE
+ *                          |`--- no attempt is under way and none is left -----> FAILED
+ *                          |
+ *                          '--> a new attempt: at the start, when one fails, and when the servers
+ *                               have been silent for a while
  *
- * Each question to each server has a socket of its own, connected, so that the kernel lets in only
- * what comes from that server, with a port that the kernel draws and an id that we draw. Two
- * sockets rather than one, for address translators are known to lose one of two packets that leave
- * the same port at once.
+ *   attempt:   FREE -> UDP --- answer ------------------------------> FREE, the question is DONE
+ *                       |`--- truncated --> TCP --- answer ---------> FREE, the question is DONE
+ *                       |                    `--- refused, silent, garbage ---> FREE
+ *                        `-- SERVFAIL ..., unreachable, silent ---------------> FREE
+ *
+ * Attempts go to one server after the other, in rounds, as many as resolv.conf allows. A packet may
+ * be lost, so a new attempt starts after a second although the earlier one still waits; the pause
+ * doubles up to the timeout of resolv.conf. The first answer to any attempt counts. Since no pause
+ * is longer than the timeout, all attempts together take no longer than one after the other.
+ *
+ * Each attempt has a socket of its own, connected, so that the kernel lets in only what comes from
+ * that server, with a port that the kernel draws and an id that we draw. The two questions have
+ * separate sockets, too, because some address translators lose one of two packets that leave the
+ * same port at once.
  *
  * When one family has addresses the other has to hurry: see step(). */
 #include "lib/dns_ask.h"
@@ -32,16 +40,36 @@
 #define WAIT_FOR_IPV6 MILLIS(50)
 #define WAIT_FOR_IPV4 SECONDS(1)
 
+/* The pause before the second attempt. */
+#define FIRST_PAUSE SECONDS(1)
+
 /* An answer that lacks one family is not remembered for longer: seconds. */
 enum { INCOMPLETE_TTL = 30 };
 
-/* Datagrams looked at for one event; who floods us is answered by our timeout. */
+/* Datagrams looked at for one event; a server that floods us has to wait for its next turn. */
 enum { DATAGRAMS_MAX = 32 };
+
+/* Attempts of one question under way. With the longest timeout, 30 s, attempts start after 0, 1, 3,
+ * 7 and 15 s, and the first one is over after 30 s. */
+enum { ATTEMPTS_MAX = 5 };
+
+enum attempt_state { ATTEMPT_FREE, ATTEMPT_UDP, ATTEMPT_TCP };
+
+struct attempt {
+    struct question *question;
+    enum attempt_state state;
+    uint16_t id;
+    union addr server;
+    bool was_truncated; /* TCP because of that, and not because of "use-vc" */
+    struct io io;       /* UDP */
+    struct conn *conn;  /* TCP */
+    size_t tcp_length;  /* of the answer, once known */
+    struct timer timer;
+};
 
 enum question_state {
     QUESTION_START,
-    QUESTION_UDP,
-    QUESTION_TCP,
+    QUESTION_ASKING,
     QUESTION_DONE,
     QUESTION_FAILED,
     QUESTION_NOT_ASKED, /* "no-aaaa" */
@@ -51,12 +79,11 @@ struct question {
     struct dns_ask *ask;
     enum question_state state;
     enum dns_type type;
-    uint16_t id;
-    unsigned tries;    /* servers asked so far, all rounds together */
-    struct io io;      /* UDP */
-    struct conn *conn; /* TCP */
-    size_t tcp_length; /* of the answer, once known */
-    struct timer timer;
+    unsigned tries; /* attempts so far */
+    unsigned tries_max;
+    int64_t deadline;  /* of the last attempt, whatever happens */
+    struct timer next; /* starts the next attempt */
+    struct attempt attempts[ATTEMPTS_MAX];
     struct dns_answer answer; /* DONE */
 };
 
@@ -85,70 +112,114 @@ static bool has_addresses(const struct question *q)
     return q->state == QUESTION_DONE && q->answer.outcome == DNS_ADDRESSES;
 }
 
-static const union addr *server_of(const struct question *q)
-{
-    const struct resolv_conf *conf = q->ask->conf;
-    return &conf->servers[(q->ask->first + q->tries - 1) % conf->server_count];
-}
+/* ---- ends ---- */
 
-/* ---- ends of a question ---- */
-
-static void hang_up(struct question *q)
+static void hang_up(struct attempt *a)
 {
-    timer_cancel(q->ask->loop, &q->timer);
-    if (q->io.fd >= 0) {
-        int fd = q->io.fd;
-        loop_forget(q->ask->loop, &q->io);
+    struct loop *loop = a->question->ask->loop;
+    timer_cancel(loop, &a->timer);
+    if (a->io.fd >= 0) {
+        int fd = a->io.fd;
+        loop_forget(loop, &a->io);
         sys->close(fd);
     }
-    conn_close(q->conn);
-    q->conn = NULL;
+    conn_close(a->conn);
+    a->conn = NULL;
+    a->state = ATTEMPT_FREE;
 }
 
-static void failed(struct question *q, const char *how)
+static void end_question(struct question *q, enum question_state state)
 {
-    text_fmt(q->ask->problem, sizeof(q->ask->problem), "name server %s failed (%s)",
-             resolv_server_text(server_of(q)).s, how);
-    try_next(q);
+    timer_cancel(q->ask->loop, &q->next);
+    for (size_t i = 0; i < ARRAY_LEN(q->attempts); i++) {
+        hang_up(&q->attempts[i]);
+    }
+    q->state = state;
 }
 
+static bool is_waiting(const struct question *q)
+{
+    for (size_t i = 0; i < ARRAY_LEN(q->attempts); i++) {
+        if (q->attempts[i].state != ATTEMPT_FREE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *failure_of(const struct attempt *a)
+{
+    if (a->state != ATTEMPT_TCP) {
+        return "failed";
+    }
+    return a->was_truncated ? "failed over TCP, after a truncated answer" : "failed over TCP";
+}
+
+static void set_problem(const struct attempt *a, const char *how)
+{
+    struct dns_ask *ask = a->question->ask;
+    text_fmt(ask->problem, sizeof(ask->problem), "name server %s %s (%s)",
+             resolv_server_text(&a->server).s, failure_of(a), how);
+}
+
+/* Ends an attempt and starts the next one at once. */
+static void failed(struct attempt *a, const char *how)
+{
+    set_problem(a, how);
+    hang_up(a);
+    try_next(a->question);
+}
+
+/* Ends an attempt. The next one, if there is one, has started already or has a timer. */
 static void on_silence(struct timer *t)
 {
-    struct question *q = container_of(t, struct question, timer);
-    try_next(q);
+    struct attempt *a = container_of(t, struct attempt, timer);
+    struct question *q = a->question;
+    if (a->state == ATTEMPT_TCP && a->was_truncated) {
+        set_problem(a, "no answer");
+    }
+    hang_up(a);
+    if (q->tries == q->tries_max && !is_waiting(q)) {
+        end_question(q, QUESTION_FAILED);
+    }
     step(q->ask);
 }
 
-static void arm(struct question *q)
+static void arm(struct attempt *a)
 {
+    const struct question *q = a->question;
     struct loop *loop = q->ask->loop;
-    timer_set(loop, &q->timer, loop_now(loop) + q->ask->conf->timeout, on_silence);
+    int64_t at = loop_now(loop) + q->ask->conf->timeout;
+    timer_set(loop, &a->timer, at < q->deadline ? at : q->deadline, on_silence);
 }
 
-static void start_tcp(struct question *q);
+static void start_tcp(struct attempt *a);
 
-/* A message came from the server. ERR: it is no answer to this question. */
-static int take(struct question *q, const void *msg, size_t n)
+/* A message came from the server. ERR: it does not answer this question. */
+static int take(struct attempt *a, const void *msg, size_t n)
 {
-    if (dns_msg_answer(msg, n, q->id, q->ask->name, q->type, &q->answer) != OK) {
+    struct question *q = a->question;
+    struct dns_answer answer;
+    if (dns_msg_answer(msg, n, a->id, q->ask->name, q->type, &answer) != OK) {
         return ERR;
     }
-    switch (q->answer.outcome) {
+    switch (answer.outcome) {
     case DNS_ADDRESSES:
     case DNS_NO_ADDRESS:
     case DNS_NO_NAME:
-        hang_up(q);
-        q->state = QUESTION_DONE;
+        q->answer = answer;
+        end_question(q, QUESTION_DONE);
         break;
     case DNS_TRUNCATED:
-        if (q->state == QUESTION_UDP) {
-            start_tcp(q);
+        if (a->state == ATTEMPT_UDP) {
+            a->was_truncated = true;
+            start_tcp(a);
         } else {
-            failed(q, "truncated over TCP");
+            failed(a, "truncated again");
         }
         break;
     case DNS_SERVER_FAILED:
-        failed(q, q->answer.problem);
+        failed(a, answer.problem);
         break;
     }
     return OK;
@@ -156,43 +227,44 @@ static int take(struct question *q, const void *msg, size_t n)
 
 /* ---- TCP: each message behind its length (RFC 1035 section 4.2.2) ---- */
 
-static void on_tcp_data(struct question *q)
+static void on_tcp_data(struct attempt *a)
 {
-    struct str data = conn_data(q->conn);
-    if (q->tcp_length == 0) {
+    struct str data = conn_data(a->conn);
+    if (a->tcp_length == 0) {
         if (data.n < 2) {
             return;
         }
         const unsigned char *p = (const unsigned char *)data.p;
-        q->tcp_length = (size_t)p[0] << 8 | p[1];
-        conn_consume(q->conn, 2);
-        data = conn_data(q->conn);
+        a->tcp_length = (size_t)p[0] << 8 | p[1];
+        conn_consume(a->conn, 2);
+        data = conn_data(a->conn);
     }
-    if (data.n >= q->tcp_length && take(q, data.p, q->tcp_length) != OK) {
-        failed(q, "malformed answer");
+    if (data.n >= a->tcp_length && take(a, data.p, a->tcp_length) != OK) {
+        failed(a, "malformed answer");
     }
 }
 
 static void on_tcp_event(struct conn *c, enum conn_event event, void *arg)
 {
-    struct question *q = arg;
+    struct attempt *a = arg;
+    struct question *q = a->question;
     switch (event) {
     case CONN_CONNECTED: {
         unsigned char query[2 + DNS_MSG_QUERY_MAX];
-        size_t n = dns_msg_query(query + 2, q->id, q->ask->name, q->type);
+        size_t n = dns_msg_query(query + 2, a->id, q->ask->name, q->type);
         query[0] = (unsigned char)(n >> 8);
         query[1] = (unsigned char)n;
         conn_write(c, query, n + 2);
         break;
     }
     case CONN_DATA:
-        on_tcp_data(q);
+        on_tcp_data(a);
         break;
     case CONN_EOF:
-        failed(q, "closed the connection");
+        failed(a, "closed the connection");
         break;
     case CONN_FAILED:
-        failed(q, conn_error(c)->text);
+        failed(a, conn_error(c)->text);
         break;
     case CONN_DRAINED:
     case CONN_TIMEOUT:
@@ -201,18 +273,18 @@ static void on_tcp_event(struct conn *c, enum conn_event event, void *arg)
     step(q->ask);
 }
 
-static void start_tcp(struct question *q)
+static void start_tcp(struct attempt *a)
 {
-    const union addr *server = server_of(q);
-    struct conn_handler handler = {.event = on_tcp_event, .arg = q};
+    struct conn_handler handler = {.event = on_tcp_event, .arg = a};
     struct error err;
-    hang_up(q);
-    q->state = QUESTION_TCP;
-    q->tcp_length = 0;
-    arm(q);
-    q->conn = conn_connect(q->ask->loop, &server->sa, addr_len(server), handler, &err);
-    if (!q->conn) {
-        failed(q, err.text);
+    hang_up(a);
+    a->state = ATTEMPT_TCP;
+    a->tcp_length = 0;
+    arm(a);
+    a->conn =
+        conn_connect(a->question->ask->loop, &a->server.sa, addr_len(&a->server), handler, &err);
+    if (!a->conn) {
+        failed(a, err.text);
     }
 }
 
@@ -220,36 +292,37 @@ static void start_tcp(struct question *q)
 
 static void on_datagram(struct io *io)
 {
-    struct question *q = container_of(io, struct question, io);
-    char *p = loop_scratch(q->ask->loop);
-    for (int i = 0; i < DATAGRAMS_MAX && q->state == QUESTION_UDP && io->ready & IO_READ; i++) {
+    struct attempt *a = container_of(io, struct attempt, io);
+    struct dns_ask *ask = a->question->ask;
+    char *p = loop_scratch(ask->loop);
+    for (int i = 0; i < DATAGRAMS_MAX && a->io.fd >= 0 && io->ready & IO_READ; i++) {
         ssize_t n = sys->recv(io->fd, p, LOOP_SCRATCH, 0);
         if (n >= 0) {
-            if (take(q, p, (size_t)n) == OK) {
+            if (take(a, p, (size_t)n) == OK) {
                 break;
             }
         } else if (errno == EAGAIN) {
             io->ready = 0;
         } else if (errno != EINTR) {
-            failed(q, strerror(errno)); /* the server's host refused: nobody listens there */
+            failed(a, strerror(errno)); /* the server's host refused: nobody listens there */
             break;
         }
     }
-    step(q->ask);
+    step(ask);
 }
 
-static int send_udp(struct question *q)
+static int send_udp(struct attempt *a)
 {
-    const union addr *server = server_of(q);
-    struct dns_ask *ask = q->ask;
+    const union addr *server = &a->server;
+    struct dns_ask *ask = a->question->ask;
     unsigned char query[DNS_MSG_QUERY_MAX];
-    size_t n = dns_msg_query(query, q->id, ask->name, q->type);
+    size_t n = dns_msg_query(query, a->id, ask->name, a->question->type);
     int fd = sys->socket(server->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return ERR;
     }
     if (sys->connect(fd, &server->sa, addr_len(server)) < 0 ||
-        loop_add(ask->loop, &q->io, fd, IO_KIND_DATA, on_datagram) != OK) {
+        loop_add(ask->loop, &a->io, fd, IO_KIND_DATA, on_datagram) != OK) {
         sys->close(fd);
         return ERR;
     }
@@ -257,33 +330,85 @@ static int send_udp(struct question *q)
     return sent == (ssize_t)n || (sent < 0 && errno == EAGAIN) ? OK : ERR;
 }
 
-/* ---- the rounds ---- */
-
-static void start_udp(struct question *q)
+static void start_udp(struct attempt *a)
 {
-    q->state = QUESTION_UDP;
-    arm(q);
-    if (send_udp(q) != OK) {
-        failed(q, strerror(errno));
+    a->state = ATTEMPT_UDP;
+    arm(a);
+    if (send_udp(a) != OK) {
+        failed(a, strerror(errno));
     }
 }
 
-/* Asks the next server; recursion through failed() ends with the rounds, of which there are few. */
+/* ---- attempts ---- */
+
+/* The one that has waited longest gives way if all are under way. */
+static struct attempt *take_attempt(struct question *q)
+{
+    struct attempt *oldest = &q->attempts[0];
+    for (size_t i = 0; i < ARRAY_LEN(q->attempts); i++) {
+        struct attempt *a = &q->attempts[i];
+        if (a->state == ATTEMPT_FREE) {
+            return a;
+        }
+        oldest = a->timer.due < oldest->timer.due ? a : oldest;
+    }
+    hang_up(oldest);
+    return oldest;
+}
+
+static void on_next(struct timer *t)
+{
+    struct question *q = container_of(t, struct question, next);
+    try_next(q);
+    step(q->ask);
+}
+
+/* Pauses 1 s, 2 s, 4 s and so on, at most the timeout. */
+static void arm_next(struct question *q)
+{
+    struct loop *loop = q->ask->loop;
+    int64_t pause = FIRST_PAUSE;
+    for (unsigned i = 1; i < q->tries && pause < q->ask->conf->timeout; i++) {
+        pause *= 2;
+    }
+    pause = pause < q->ask->conf->timeout ? pause : q->ask->conf->timeout;
+    timer_set(loop, &q->next, loop_now(loop) + pause, on_next);
+}
+
+/* Starts an attempt with the next server. The recursion through failed() ends with the attempts, of
+ * which there are few. */
 static void try_next(struct question *q)
 {
     const struct resolv_conf *conf = q->ask->conf;
-    hang_up(q);
-    if (q->tries >= conf->attempts * conf->server_count) {
-        q->state = QUESTION_FAILED;
+    timer_cancel(q->ask->loop, &q->next);
+    if (q->tries == q->tries_max) {
+        if (!is_waiting(q)) {
+            end_question(q, QUESTION_FAILED);
+        }
         return;
     }
+    struct attempt *a = take_attempt(q);
+    a->server = conf->servers[(q->ask->first + q->tries) % conf->server_count];
+    a->was_truncated = false;
+    sys->random(&a->id, sizeof(a->id));
     q->tries++;
-    sys->random(&q->id, sizeof(q->id));
-    if (conf->use_tcp) {
-        start_tcp(q);
-    } else {
-        start_udp(q);
+    if (q->tries < q->tries_max) {
+        arm_next(q);
     }
+    if (conf->use_tcp) {
+        start_tcp(a);
+    } else {
+        start_udp(a);
+    }
+}
+
+static void start_question(struct question *q)
+{
+    const struct resolv_conf *conf = q->ask->conf;
+    q->state = QUESTION_ASKING;
+    q->tries_max = conf->attempts * (unsigned)conf->server_count;
+    q->deadline = loop_now(q->ask->loop) + q->tries_max * conf->timeout;
+    try_next(q);
 }
 
 /* ---- both questions together ---- */
@@ -353,10 +478,20 @@ static void on_start(struct task *t)
     struct dns_ask *ask = container_of(t, struct dns_ask, task);
     for (size_t i = 0; i < ARRAY_LEN(ask->questions); i++) {
         if (!over(&ask->questions[i])) {
-            try_next(&ask->questions[i]);
+            start_question(&ask->questions[i]);
         }
     }
     step(ask);
+}
+
+static void question_init(struct question *q, struct dns_ask *ask, enum dns_type type)
+{
+    q->ask = ask;
+    q->type = type;
+    for (size_t i = 0; i < ARRAY_LEN(q->attempts); i++) {
+        q->attempts[i].question = q;
+        q->attempts[i].io.fd = -1;
+    }
 }
 
 struct dns_ask *dns_ask_start(struct loop *loop, const struct resolv_conf *conf, unsigned first,
@@ -370,9 +505,7 @@ struct dns_ask *dns_ask_start(struct loop *loop, const struct resolv_conf *conf,
     ask->handler = handler;
     memcpy(ask->name, name, size);
     for (size_t i = 0; i < ARRAY_LEN(ask->questions); i++) {
-        ask->questions[i].ask = ask;
-        ask->questions[i].type = i == 0 ? DNS_TYPE_AAAA : DNS_TYPE_A;
-        ask->questions[i].io.fd = -1;
+        question_init(&ask->questions[i], ask, i == 0 ? DNS_TYPE_AAAA : DNS_TYPE_A);
     }
     if (conf->no_ipv6) {
         ask->questions[0].state = QUESTION_NOT_ASKED;
@@ -393,7 +526,7 @@ void dns_ask_cancel(struct dns_ask *ask)
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(ask->questions); i++) {
-        hang_up(&ask->questions[i]);
+        end_question(&ask->questions[i], QUESTION_FAILED);
     }
     timer_cancel(ask->loop, &ask->hurry);
     loop_bury(ask->loop, &ask->task, free_ask);

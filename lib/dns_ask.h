@@ -1,5 +1,6 @@
 /* One full name asked of the name servers: A and AAAA at once, over UDP, or over TCP when an answer
- * is truncated; the next server when one fails or is silent. */
+ * is truncated; the next server, or the same one again, at once when one fails and after a second
+ * when it is silent. Takes at most attempts x servers x timeout of resolv.conf. */
 #ifndef TPROXY_LIB_DNS_ASK_H
 #define TPROXY_LIB_DNS_ASK_H
 
@@ -19,7 +20,7 @@ struct dns_asked {
     size_t n;
     union addr addrs[2 * DNS_MAX_ADDRS]; /* IPv6, then IPv4 */
     uint32_t ttl;                        /* seconds */
-    char problem[160]; /* SERVER_FAILED: "name server 10.0.0.1 failed (SERVFAIL)"; empty: nobody
+    char problem[200]; /* SERVER_FAILED: "name server 10.0.0.1 failed (SERVFAIL)"; empty: nobody
                           answered */
 };
 

@@ -86,6 +86,26 @@ def test_silent_name_server_is_followed_by_the_next(make_tproxy, backend, direct
         assert len(first.queries) > 0
 
 
+def test_lost_packet_costs_little(make_tproxy, backend, directory):
+    """The question is repeated long before the timeout of resolv.conf, which no client waits for."""
+    with dns.ScriptedDns(dns.lost_first(dns.addresses("127.0.0.1"))) as server:
+        conf = dns.resolv_conf(directory, server.port, extra="options timeout:30 attempts:2")
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        served(tproxy.add("mail", "pop.test", backend.port))
+        assert server.queries.all().count(("udp", "pop.test", "A")) == 2
+
+
+def test_failure_over_tcp_says_so(make_tproxy, backend, directory):
+    """The name server answers over UDP: without a word about TCP the failure is a riddle."""
+    with dns.ScriptedDns(dns.truncated(dns.garbage)) as server:
+        conf = dns.resolv_conf(directory, server.port)
+        tproxy = make_tproxy("--resolv-conf", str(conf))
+        with RawClient(tproxy.add("mail", "pop.test", backend.port)) as client:
+            answer = client.command(b"STAT")
+        assert answer.startswith(b"-ERR [SYS/TEMP] ")
+        assert b"failed over TCP, after a truncated answer" in answer
+
+
 def test_answer_is_remembered(make_tproxy, backend, directory):
     with dns.ScriptedDns(dns.addresses("127.0.0.1")) as server:
         conf = dns.resolv_conf(directory, server.port)

@@ -84,7 +84,7 @@ static void write_file(const char *path, const char *text)
 
 /* ---- name servers ---- */
 
-enum how { REPLY, SILENT, TRUNCATE, GARBAGE, FALSE_FIRST, SHUT };
+enum how { REPLY, SILENT, TRUNCATE, GARBAGE, FALSE_FIRST, SHUT, LATER };
 
 /* What a server does with a question; the first rule that fits counts. Without one: NXDOMAIN. */
 struct rule {
@@ -103,6 +103,12 @@ struct server {
     const struct rule *rules;
     char asked[4096]; /* "A mail.test, AAAA mail.test, TCP A mail.test" */
     size_t count;
+    unsigned ids[16], ports[16]; /* of the first questions over UDP */
+    struct {
+        struct sockaddr_in to;
+        unsigned char p[1024];
+        size_t n;
+    } later; /* the answer that was kept back last */
 };
 
 static struct server servers[2];
@@ -185,7 +191,7 @@ static void note_question(struct server *s, const unsigned char *p, const char *
 static void on_udp(struct io *io)
 {
     struct server *s = container_of(io, struct server, udp);
-    unsigned char p[1024];
+    unsigned char p[1024] = {0};
     char name[256] = "";
     unsigned type;
     struct sockaddr_in from;
@@ -194,9 +200,19 @@ static void on_udp(struct io *io)
     if (got < 12) {
         return;
     }
+    if (s->count < ARRAY_LEN(s->ids)) {
+        s->ids[s->count] = (unsigned)p[0] << 8 | p[1];
+        s->ports[s->count] = ntohs(from.sin_port);
+    }
     note_question(s, p, "", name, &type);
     const struct rule *r = rule_for(s, name, type);
     if (r->how == SILENT) {
+        return;
+    }
+    if (r->how == LATER) {
+        s->later.to = from;
+        s->later.n = make_answer(p, (size_t)got, r, type, REPLY);
+        memcpy(s->later.p, p, s->later.n);
         return;
     }
     if (r->how == GARBAGE) {
@@ -213,6 +229,12 @@ static void on_udp(struct io *io)
         p[13] ^= 2;
     }
     sendto(io->fd, p, (size_t)got, 0, (struct sockaddr *)&from, from_n);
+}
+
+static void send_later(const struct server *s)
+{
+    sendto(s->udp.fd, s->later.p, s->later.n, 0, (const struct sockaddr *)&s->later.to,
+           sizeof(s->later.to));
 }
 
 static void close_tcp(struct server *s)
@@ -603,7 +625,7 @@ static void next_server(void **state)
         clear(&servers[1]);
         start(&last, silent[i]);
         until_asked(&servers[0], 1);
-        advance(SECONDS(5) - 1);
+        advance(SECONDS(1) - 1);
         assert_int_equal(servers[1].count, 0);
         advance(1);
         until_done(&last);
@@ -616,27 +638,90 @@ static void next_server(void **state)
     start_server(&servers[0]);
 }
 
+/* A packet that is lost costs a second; the same server is asked again if there is no other. */
+static void lost_packet(void **state)
+{
+    static const struct rule mute[] = {{.how = SILENT}, {0}};
+    static const struct rule good[] = {{.addr = "10.0.0.1", .ttl = 60}, {0}};
+    (void)state;
+    servers[0].rules = mute;
+    configure(1, "options no-aaaa");
+    start(&last, "mail.test");
+    until_asked(&servers[0], 1);
+    servers[0].rules = good;
+    advance(SECONDS(1) - 1);
+    assert_int_equal(servers[0].count, 1);
+    advance(1);
+    until_done(&last);
+    expect(&last, "10.0.0.1");
+    assert_int_equal(servers[0].count, 2);
+    assert_int_not_equal(servers[0].ids[0], servers[0].ids[1]);
+    assert_int_not_equal(servers[0].ports[0], servers[0].ports[1]);
+    assert_int_equal(open_sockets, 0);
+}
+
+/* A server that is slow, and is asked again, answers the first question: that counts. */
+static void late_answer(void **state)
+{
+    static const struct rule late[] = {{.addr = "10.0.0.1", .ttl = 60, .how = LATER}, {0}};
+    static const struct rule mute[] = {{.how = SILENT}, {0}};
+    (void)state;
+    servers[0].rules = late;
+    servers[1].rules = mute;
+    configure(2, "options no-aaaa");
+    start(&last, "mail.test");
+    until_asked(&servers[0], 1);
+    advance(SECONDS(1));
+    until_asked(&servers[1], 1);
+    advance(SECONDS(1));
+    assert_int_equal(last.calls, 0);
+    send_later(&servers[0]);
+    until_done(&last);
+    expect(&last, "10.0.0.1");
+    assert_int_equal(open_sockets, 0);
+
+    /* A failure is followed at once, and does not end the wait for the other server. */
+    static const struct rule bad[] = {{.name = "other.test", .rcode = 2}, {0}};
+    servers[1].rules = bad;
+    configure(2, "options no-aaaa timeout:5 attempts:1");
+    start(&last, "other.test");
+    until_asked(&servers[0], 2);
+    advance(SECONDS(1));
+    until_asked(&servers[1], 2);
+    for (int i = 0; i < 3; i++) {
+        turn();
+    }
+    assert_int_equal(last.calls, 0);
+    send_later(&servers[0]);
+    until_done(&last);
+    expect(&last, "10.0.0.1");
+}
+
+/* As many attempts as resolv.conf says, after 0, 1 and 3 s and then with its timeout as pause; the
+ * last one has its timeout as well. */
 static void silence_everywhere(void **state)
 {
     static const struct rule mute[] = {{.how = SILENT}, {0}};
+    static const int64_t pauses[] = {SECONDS(1), SECONDS(2), SECONDS(3), SECONDS(3)};
     char text[200];
     (void)state;
     servers[0].rules = servers[1].rules = mute;
     configure(2, "search a.test\noptions timeout:3 attempts:2");
     start(&last, "mail.test");
-    for (size_t round = 1; round <= 2; round++) {
-        for (size_t s = 0; s < 2; s++) {
-            until_asked(&servers[s], 2 * round);
-            assert_int_equal(last.calls, 0);
-            advance(SECONDS(3));
-        }
+    for (size_t i = 0; i < 4; i++) {
+        until_asked(&servers[i % 2], 2 * (i / 2 + 1));
+        advance(pauses[i] - 1);
+        assert_int_equal(servers[0].count + servers[1].count, 2 * (i + 1));
+        assert_int_equal(last.calls, 0);
+        advance(1);
     }
     until_done(&last);
     text_fmt(text, sizeof(text),
              "no answer from name servers 127.0.0.1:%u, 127.0.0.1:%u for host \"mail.test\" "
-             "within 12 s",
+             "within 9 s",
              servers[0].port, servers[1].port);
     expect(&last, text);
+    assert_int_equal(open_sockets, 0);
 }
 
 /* Whatever resolv.conf says, it is over after 30 s. */
@@ -647,8 +732,14 @@ static void bounded(void **state)
     servers[0].rules = mute;
     configure(1, "options timeout:30 attempts:5");
     start(&last, "mail.test");
-    until_asked(&servers[0], 2);
-    advance(SECONDS(30) - 1);
+    static const int64_t pauses[] = {1, 2, 4, 8};
+    for (size_t i = 0; i < ARRAY_LEN(pauses); i++) {
+        until_asked(&servers[0], 2 * (i + 1));
+        advance(SECONDS(pauses[i]));
+    }
+    until_asked(&servers[0], 2 * 5);
+    assert_int_equal(open_sockets, 2 * 5);
+    advance(SECONDS(15) - 1);
     assert_int_equal(last.calls, 0);
     advance(1);
     until_done(&last);
@@ -722,17 +813,24 @@ static void over_tcp(void **state)
     expect(&last, "10.0.0.1");
     assert_string_equal(servers[0].asked, "A big.test, TCP A big.test");
     resolve("shut.test");
-    expect_failure(&last, "name server ", " failed (closed the connection) for host \"shut.test\"");
+    expect_failure(&last, "name server ",
+                   " failed over TCP, after a truncated answer (closed the connection) for host "
+                   "\"shut.test\"");
     resolve("garbage.test");
-    expect_failure(&last, "name server ", " failed (malformed answer) for host \"garbage.test\"");
+    expect_failure(
+        &last, "name server ",
+        " failed over TCP, after a truncated answer (malformed answer) for host \"garbage.test\"");
     resolve("again.test");
-    expect_failure(&last, "name server ", " failed (truncated over TCP) for host \"again.test\"");
+    expect_failure(
+        &last, "name server ",
+        " failed over TCP, after a truncated answer (truncated again) for host \"again.test\"");
     clear(&servers[0]);
     start(&last, "mute.test");
     until_asked(&servers[0], 2);
     advance(SECONDS(5));
     until_done(&last);
-    expect_failure(&last, "no answer from name server ", " for host \"mute.test\" within 5 s");
+    expect_failure(&last, "name server ",
+                   " failed over TCP, after a truncated answer (no answer) for host \"mute.test\"");
     assert_int_equal(open_sockets, 0);
 
     clear(&servers[0]);
@@ -751,14 +849,16 @@ static void no_connection(void **state)
     loop_forget(loop, &servers[0].listener);
     close(listener);
     resolve("big.test");
-    expect_failure(&last, "name server ", " failed (Connection refused) for host \"big.test\"");
+    expect_failure(&last, "name server ",
+                   " failed over TCP, after a truncated answer (Connection refused) for host "
+                   "\"big.test\"");
     no_sockets = true;
     resolve("mail.test");
     expect_failure(&last, "name server ", " failed (Too many open files) for host \"mail.test\"");
     configure(1, "options use-vc");
     resolve("mail.test");
     expect_failure(&last, "name server ",
-                   " failed (socket: Too many open files) for host \"mail.test\"");
+                   " failed over TCP (socket: Too many open files) for host \"mail.test\"");
 }
 
 static void false_answers_are_ignored(void **state)
@@ -854,9 +954,10 @@ static void changed_configuration(void **state)
     static const struct rule mute[] = {{.how = SILENT}, {0}};
     servers[0].rules = mute;
     clear(&servers[0]);
+    configure(1, "options attempts:5");
     start(&last, "late.test");
     until_asked(&servers[0], 2);
-    configure(1, "# changed again, longer");
+    configure(1, "# changed again, longer\noptions attempts:5");
     struct outcome other;
     start(&other, "10.0.0.1");
     until_done(&other);
@@ -969,6 +1070,8 @@ int main(void)
         TEST(search_list),
         TEST(failures),
         TEST(next_server),
+        TEST(lost_packet),
+        TEST(late_answer),
         TEST(silence_everywhere),
         TEST(bounded),
         TEST(one_family_is_silent),

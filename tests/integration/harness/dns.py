@@ -111,6 +111,20 @@ def truncated(full: Answer) -> Answer:
     return answer
 
 
+def lost_first(full: Answer) -> Answer:
+    """The first packet of each question gets lost."""
+    seen = set()
+
+    def answer(query: dnslib.DNSRecord, transport: str) -> bytes | None:
+        question = (str(query.q.qname), query.q.qtype)
+        if question in seen:
+            return full(query, transport)
+        seen.add(question)
+        return None
+
+    return answer
+
+
 def spoofed(full: Answer, lie: Answer) -> Answer:
     """Before the true answer come false ones, with another id and for another name."""
 
