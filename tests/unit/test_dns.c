@@ -191,10 +191,10 @@ static void note_question(struct server *s, const unsigned char *p, const char *
 static void on_udp(struct io *io)
 {
     struct server *s = container_of(io, struct server, udp);
-    unsigned char p[1024] = {0};
+    unsigned char p[1024];
     char name[256] = "";
     unsigned type;
-    struct sockaddr_in from;
+    struct sockaddr_in from = {0};
     socklen_t from_n = sizeof(from);
     ssize_t got = recvfrom(io->fd, p, sizeof(p), MSG_DONTWAIT, (struct sockaddr *)&from, &from_n);
     if (got < 12) {
