@@ -311,7 +311,34 @@ static void begin_body(struct connection *c, const struct http_head *head)
     c->phase = PHASE_BODY;
 }
 
-/* True when the head is complete. */
+/* Ends the call: this head cannot be read. */
+static void refuse_head(struct connection *c, const struct http_head *head)
+{
+    bool bound = head->status == 431;
+    if (bound && head->size == 0) {
+        fail(c->call, FAIL_LIMIT, "the head of the answer has more than %d octets", HEAD_MAX);
+    } else if (bound) {
+        fail(c->call, FAIL_LIMIT, "the answer has %s", head->wrong);
+    } else {
+        fail(c->call, FAIL_PROTOCOL, "what came is no HTTP/1.1: %s", head->wrong);
+    }
+}
+
+/* Is the call of use for its owner? What a refusal says is in its status, too, so only the body of
+ * a success has to be readable. Otherwise the call has ended. */
+static bool readable(struct connection *c, const struct http_head *head)
+{
+    char name[24];
+    struct str coding;
+    if (head->status / 100 != 2 || !http_find_coding(head, &coding)) {
+        return true;
+    }
+    fail(c->call, FAIL_PROTOCOL, "the answer is coded as %s, which was not asked for",
+         text_printable(name, sizeof(name), coding));
+    return false;
+}
+
+/* True when the head is complete, and its body is to be read. */
 static bool take_head(struct connection *c)
 {
     struct http_head head;
@@ -322,12 +349,13 @@ static bool take_head(struct connection *c)
            head.status < 200) {
         conn_consume(c->conn, head.size); /* RFC 9110 section 15.2 */
     }
-    if (res == OK) {
+    if (res == ERR) {
+        refuse_head(c, &head);
+    } else if (res == OK && readable(c, &head)) {
         begin_body(c, &head);
-    } else if (res == ERR) {
-        fail(c->call, FAIL_PROTOCOL, "what came is no HTTP/1.1: %s", head.wrong);
+        return true;
     }
-    return res == OK;
+    return false;
 }
 
 /* Takes the next piece of the body off *in. OK: *piece is empty when the body is complete. */
@@ -462,8 +490,10 @@ static void on_event(struct conn *conn, enum conn_event event, void *arg)
 
 static void put_message(struct buf *out, const struct http_message *m, const char *authority)
 {
-    int res = buf_fmt(out, "%s %.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tproxy\r\n", m->method,
-                      STR_ARG(m->target), authority);
+    int res = buf_fmt(out,
+                      "%s %.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tproxy\r\n"
+                      "Accept-Encoding: identity\r\n",
+                      m->method, STR_ARG(m->target), authority);
     if (res == OK && m->has_body) {
         res = buf_fmt(out, "Content-Length: %zu\r\n", m->body.n);
     }

@@ -11,6 +11,9 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#define TEXT_OF(number) #number
+#define NUMBER_TEXT(number) TEXT_OF(number)
+
 /* ---- characters ---- */
 
 static bool is_digit(char c)
@@ -140,7 +143,7 @@ static int parse_header(struct str line, struct http_head *head)
         return refuse(head, 400, "a folded header line");
     }
     if (head->header_count == HTTP_HEADERS_MAX) {
-        return refuse(head, 431, "too many header fields");
+        return refuse(head, 431, "more than " NUMBER_TEXT(HTTP_HEADERS_MAX) " header fields");
     }
     if (!memchr(line.p, ':', line.n)) {
         return refuse(head, 400, "a header line without a colon");
@@ -287,6 +290,18 @@ bool http_find_header(const struct http_head *head, const char *name, struct str
     for (size_t i = 0; i < head->header_count; i++) {
         if (str_ieq(head->headers[i].name, name)) {
             *value = head->headers[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool http_find_coding(const struct http_head *head, struct str *coding)
+{
+    for (size_t i = 0; i < head->header_count; i++) {
+        const struct http_header *h = &head->headers[i];
+        if (str_ieq(h->name, "Content-Encoding") && h->value.n && !str_ieq(h->value, "identity")) {
+            *coding = h->value;
             return true;
         }
     }
@@ -572,4 +587,20 @@ int http_encode_segment(struct buf *out, struct str s)
 int http_encode_form(struct buf *out, struct str s)
 {
     return encode(out, s, "*-._", true);
+}
+
+size_t http_decode_form(char *out, struct str s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        bool room = s.p[i] == '%' && i + 2 < s.n;
+        int high = room ? hex_value(s.p[i + 1]) : -1, low = room ? hex_value(s.p[i + 2]) : -1;
+        if (high >= 0 && low >= 0) {
+            out[n++] = (char)(high << 4 | low);
+            i += 2;
+        } else {
+            out[n++] = s.p[i] == '+' ? ' ' : s.p[i];
+        }
+    }
+    return n;
 }

@@ -278,7 +278,9 @@ static inline void expect_text(int fd, const char *text)
 static inline void expect_request(int fd, const char *method, const char *target)
 {
     char text[512];
-    text_fmt(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: api.test\r\nUser-Agent: tproxy\r\n\r\n",
+    text_fmt(text, sizeof(text),
+             "%s %s HTTP/1.1\r\nHost: api.test\r\nUser-Agent: tproxy\r\n"
+             "Accept-Encoding: identity\r\n\r\n",
              method, target);
     expect_text(fd, text);
 }

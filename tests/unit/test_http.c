@@ -199,9 +199,64 @@ static void long_head(void **state)
     start_get(o, "/");
     expect_get(fd, "/");
     send_cut(fd, text, 30000, 30000);
-    expect_failure(o, FAIL_PROTOCOL, "api.test: what came is no HTTP/1.1: the head is too long");
+    expect_failure(o, FAIL_LIMIT, "api.test: the head of the answer has more than 65536 octets");
     expect_end(fd);
     free(text);
+}
+
+static void too_many_fields(void **state)
+{
+    char text[1024];
+    struct outcome *o = &outcomes[0];
+    size_t n = text_fmt(text, sizeof(text), "HTTP/1.1 200 OK\r\n");
+    (void)state;
+    for (int i = 0; i <= HTTP_HEADERS_MAX; i++) {
+        n += text_fmt(text + n, sizeof(text) - n, "A: b\r\n");
+    }
+    text_fmt(text + n, sizeof(text) - n, "\r\n");
+    start_get(o, "/");
+    int fd = accept_one();
+    expect_get(fd, "/");
+    send_text(fd, text);
+    expect_failure(o, FAIL_LIMIT, "api.test: the answer has more than 64 header fields");
+    expect_end(fd);
+}
+
+/* Nobody has asked for it. A refusal counts by its status all the same. */
+static void coded_body(void **state)
+{
+    static const struct {
+        const char *coding;
+        int status;
+        const char *text; /* NULL: it is an answer */
+    } table[] = {
+        {"gzip", 200, "api.test: the answer is coded as gzip, which was not asked for"},
+        {"deflate, br", 201,
+         "api.test: the answer is coded as deflate, br, which was not asked for"},
+        {"identity", 200, NULL},
+        {"", 200, NULL},
+        {"gzip", 401, NULL},
+    };
+    struct outcome *o = &outcomes[0];
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        char text[160];
+        text_fmt(text, sizeof(text),
+                 "HTTP/1.1 %d X\r\nContent-Encoding: %s\r\nContent-Length: 1\r\nConnection: "
+                 "close\r\n\r\nx",
+                 table[i].status, table[i].coding);
+        reset(o);
+        start_get(o, "/");
+        int fd = accept_one();
+        expect_get(fd, "/");
+        send_text(fd, text);
+        if (table[i].text) {
+            expect_failure(o, FAIL_PROTOCOL, table[i].text);
+        } else {
+            expect_answer(o, table[i].status, "x");
+        }
+        expect_end(fd);
+    }
 }
 
 /* An answer whose body is so long. */
@@ -286,7 +341,8 @@ static void request_with_headers_and_body(void **state)
     start(o, &message, false);
     int fd = accept_one();
     expect_text(fd, "POST /token HTTP/1.1\r\nHost: api.test\r\nUser-Agent: tproxy\r\n"
-                    "Content-Length: 3\r\nAccept: text/plain\r\nX-One: 1\r\n\r\na=b");
+                    "Accept-Encoding: identity\r\nContent-Length: 3\r\nAccept: text/plain\r\n"
+                    "X-One: 1\r\n\r\na=b");
     send_text(fd, ok_answer);
     expect_answer(o, 200, "ok");
 
@@ -295,7 +351,7 @@ static void request_with_headers_and_body(void **state)
     reset(o);
     start(o, &message, false);
     expect_text(fd, "POST /token HTTP/1.1\r\nHost: api.test\r\nUser-Agent: tproxy\r\n"
-                    "Content-Length: 0\r\n\r\n");
+                    "Accept-Encoding: identity\r\nContent-Length: 0\r\n\r\n");
     send_text(fd, ok_answer);
     expect_answer(o, 200, "ok");
     close(fd);
@@ -320,7 +376,7 @@ static char *start_large(struct outcome *o)
 static void large_request(void **state)
 {
     static const char head[] = "PUT /large HTTP/1.1\r\nHost: api.test\r\nUser-Agent: tproxy\r\n"
-                               "Content-Length: 4194304\r\n\r\n";
+                               "Accept-Encoding: identity\r\nContent-Length: 4194304\r\n\r\n";
     struct outcome *o = &outcomes[0];
     char *body = start_large(o), *got = malloc(LARGE), begin[sizeof(head)];
     (void)state;
@@ -405,6 +461,8 @@ int main(void)
         TEST(reset_in_the_middle),
         TEST(not_http),
         TEST(long_head),
+        TEST(too_many_fields),
+        TEST(coded_body),
         TEST(body_bound),
         TEST(large_body_handed_on),
         TEST(request_with_headers_and_body),
