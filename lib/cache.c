@@ -218,11 +218,13 @@ static void answer(struct cache_wait *w, void *value, const struct error *err)
     loop_soon(w->cache->loop, &w->task, on_answer);
 }
 
-/* The value that makes up for the last failure, or NULL. */
+/* The value that makes up for the last failure, or NULL. Somebody who refuses us, or is not who he
+ * should be, has been reached; every other failure leaves open what is so now. */
 static void *spare_value(const struct cache_entry *e)
 {
     int64_t now = loop_now(e->cache->loop);
-    bool usable = now < e->valid_until || (now < e->spare_until && fail_may_pass(e->err->fail));
+    bool open = e->err->fail != FAIL_AUTH && e->err->fail != FAIL_CERT;
+    bool usable = now < e->valid_until || (now < e->spare_until && open);
     return usable ? e->value : NULL;
 }
 

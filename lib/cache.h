@@ -66,7 +66,7 @@ void cache_cancel(struct cache_wait *wait);
 
 /* How long a value serves, microseconds from now. Up to `fresh` it is simply handed out; up to
  * `valid` also, while a new one is fetched; up to `spare` (if that is longer) only when fetching a
- * new one fails for a reason that may pass (fail_may_pass). */
+ * new one fails otherwise than with FAIL_AUTH or FAIL_CERT. */
 struct cache_life {
     int64_t fresh, valid, spare;
 };

@@ -379,7 +379,7 @@ static void test_failed_refresh(void **state)
     assert_int_equal(fetches, 3);
     fail_with(FAIL_TIMEOUT, SECONDS(60));
 
-    /* Expired, and the last attempt failed for a reason that may pass: the spare one serves,
+    /* Expired, and the last attempt failed without a word on the value: the spare one serves,
      * without a fetch ... */
     pass(SECONDS(50));
     assert_int_equal(get("key", NULL), 1);
@@ -391,15 +391,15 @@ static void test_failed_refresh(void **state)
     assert_int_equal(fetches, 4);
     pass(0);
     assert_int_equal(a.answers, 0);
-    fail_with(FAIL_REMOTE, 0);
+    fail_with(FAIL_CONFIG, 0);
     pass(0);
     assert_int_equal(a.number, 1);
     /* ... but not when the peer has said no. */
     pass(SECONDS(8));
     assert_int_equal(get("key", NULL), -1);
-    fail_with(FAIL_CONFIG, 0);
+    fail_with(FAIL_AUTH, 0);
     assert_int_equal(get("key", &err), 0);
-    assert_int_equal(err.fail, FAIL_CONFIG);
+    assert_int_equal(err.fail, FAIL_AUTH);
 }
 
 static void test_spare_ends(void **state)
