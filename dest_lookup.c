@@ -287,7 +287,14 @@ static enum dest_service_state state_of(int status, enum fail fail)
     if (fail == FAIL_AUTH || status == 400) {
         return DEST_SERVICE_SERVES;
     }
-    return fail == FAIL_REMOTE ? DEST_SERVICE_FAILS : DEST_SERVICE_UNKNOWN;
+    return fail == FAIL_REMOTE || fail == FAIL_CONFIG ? DEST_SERVICE_FAILS : DEST_SERVICE_UNKNOWN;
+}
+
+/* Does the answer leave open what the destination is now? A redirect does: it needs a person, but
+ * it is not the service that speaks. */
+static bool leaves_open(int status, enum fail fail)
+{
+    return fail_may_pass(fail) || fail == FAIL_AUTH || status / 100 == 3;
 }
 
 static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
@@ -304,7 +311,7 @@ static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
         .allow_loopback = l->with->allow_loopback,
     };
     struct dest_found read;
-    dest_answer_read(&question, status, answer->body, &read);
+    dest_answer_read(&question, answer->head, answer->body, &read);
     struct dest_result *result = read.dest ? take_answer(l, &read) : NULL;
     enum fail fail = result ? FAIL_NONE : read.err.fail;
     note_result(l, fail);
@@ -313,7 +320,7 @@ static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
         result->dest->auth == AUTH_CLIENT_CREDENTIALS) {
         dest_result_unref(result);
         ask_own_token(l, &read);
-    } else if (fail_may_pass(fail) || fail == FAIL_AUTH) {
+    } else if (leaves_open(status, fail)) {
         failed(l, &read.err, http_retry_after(answer->head), state_of(status, fail));
     } else {
         answered(l, result ? result : dest_refusal(read.verdict, read.err.text),

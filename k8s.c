@@ -174,7 +174,7 @@ bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
         return true;
     }
     if (answer) {
-        k8s_refusal_of_answer(refusal, answer->head->status, answer->body);
+        k8s_refusal_of_answer(refusal, answer->head, answer->body);
         k8s_conceal(k8s, refusal);
         int64_t retry_after = http_retry_after(answer->head);
         if (retry_after) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/http_proto.h"
+#include "core/peer_words.h"
 #include "k8s.h"
 #include "k8s_private.h"
 #include "lib/loop.h"
@@ -97,7 +98,7 @@ static void succeed(struct cluster_call *c, struct str body)
     struct error err = {.fail = FAIL_NONE};
     struct json *doc = NULL;
     if (c->verb != CLUSTER_DELETE && body.n) {
-        doc = json_parse(body, &err);
+        doc = json_parse(peer_body(body), &err);
         answer.result = doc ? CLUSTER_DONE : CLUSTER_LATER;
         answer.object = doc ? json_root(doc) : answer.object;
     }

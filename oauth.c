@@ -67,6 +67,7 @@ struct job {
     enum oauth_grant_type type;
     bool tunnelled;
     char host[128];                   /* of the server, for messages */
+    const char *property;             /* that names it */
     struct secret secret, user_token; /* that were sent, for no message */
 
     struct error err; /* without a call: why it could not be started */
@@ -172,8 +173,9 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
     }
     const struct str known[] = {{job->secret.p, job->secret.n},
                                 {job->user_token.p, job->user_token.n}};
-    int rc = token_answer_read(answer->head->status, answer->body, known, ARRAY_LEN(known), &read,
-                               &sentence);
+    const struct token_question question = {.property = job->property,
+                                            .secrets = {known, ARRAY_LEN(known)}};
+    int rc = token_answer_read(&question, answer->head, answer->body, &read, &sentence);
     if (rc == OK) {
         struct str value = {read.access_token.p, read.access_token.n};
         int64_t now = loop_now(job->oauth->loop);
@@ -332,6 +334,7 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     job->entry = entry;
     job->started = loop_now(job->oauth->loop);
     job->type = grant->type;
+    job->property = grant->property;
     job->tunnelled = grant->via != NULL;
     memcpy(job->key.digest, key.p, sizeof(job->key.digest));
     if (grant->client_secret) {

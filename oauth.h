@@ -46,6 +46,8 @@ enum oauth_grant_type {
 /* Only read during the call. */
 struct oauth_grant {
     const char *url; /* of the token endpoint, complete */
+    const char
+        *property; /* where it was written, for messages: "tokenServiceURL"; static storage */
     const char *client_id;
     const struct secret *client_secret; /* NULL: the certificate says who asks */
     const char *certificate;            /* and its key, PEM, both or neither: mutual TLS (RFC 8705
@@ -69,11 +71,10 @@ struct oauth_grant {
 };
 
 /* Called exactly once, never from inside oauth_get; the wait is gone by then. Either a token (take
- * a reference to keep it), or NULL and *err: FAIL_AUTH: the server refuses the client (401, 403, or
- * 400 with "invalid_client" and the like) or its refresh token or code; FAIL_CONFIG: nobody is at
- * this URL, or no such tenant (404), or it is none, or certificate or key are; FAIL_TOKEN: there is
- * no token in its answer, or the proxy of `via` refuses its own; FAIL_CERT; else what may pass. The
- * text names the server and carries its error_description, sanitised. */
+ * a reference to keep it), or NULL and *err: as token_answer_read has it; FAIL_CONFIG also when
+ * the URL is no URL, or certificate or key cannot be used; FAIL_TOKEN also when the proxy of `via`
+ * refuses its own token; FAIL_CERT; else what may pass. The text names the server and carries its
+ * words, sanitised. */
 struct oauth_handler {
     void (*done)(struct token *token, const struct error *err, void *arg);
     void *arg;

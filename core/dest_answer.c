@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/peer_words.h"
 #include "core/properties.h"
 #include "core/token_answer.h"
 #include "lib/json.h"
@@ -18,16 +19,28 @@ static const char *const secret_properties[] = {
     "mail.password",
 };
 
-static int no_token(const struct dest_question *q, struct json_value why,
+/* Why there is no token: an error of the service, or a token of another type; or JSON_NONE. */
+struct lack {
+    struct json_value error, type;
+};
+
+static int no_token(const struct dest_question *q, const struct lack *lack,
                     const struct properties *props, struct error *err)
 {
     struct str known[ARRAY_LEN(secret_properties) + 1] = {0};
+    const struct peer_secrets secrets = {known, ARRAY_LEN(known)};
     char said[170];
     for (size_t i = 0; i < ARRAY_LEN(secret_properties); i++) {
         known[i].p = properties_get(props, secret_properties[i], &known[i].n);
     }
     known[ARRAY_LEN(secret_properties)] = q->user_token;
-    token_said(said, sizeof(said), why, known, ARRAY_LEN(known));
+    if (json_exists(lack->type) && !json_exists(lack->error)) {
+        return error_set(err, FAIL_TOKEN,
+                         "the Destination service has no access token for it that can be used: its "
+                         "type is %s, not Bearer",
+                         token_type_shown(said, sizeof(said), lack->type, secrets));
+    }
+    peer_said(said, sizeof(said), lack->error, secrets);
     if (q->user_token.n) {
         return error_set(err, FAIL_AUTH,
                          "the Destination service gets no access token with the refresh token or "
@@ -48,13 +61,16 @@ static void take_refresh_token(struct json_value value, struct dest_found *found
 static int take_token(const struct dest_question *q, struct json_value tokens,
                       const struct properties *props, struct dest_found *found)
 {
-    struct json_value why = {0};
+    struct lack lack = {0};
     for (struct json_value t = json_first(tokens); json_exists(t); t = json_next(t)) {
         struct json_value error = json_get(t, "error"), value = json_get(t, "value");
         if (json_type(error) == JSON_STRING && !json_is(error, "")) {
-            why = json_exists(why) ? why : error;
-        } else if (token_is_bearer(json_get(t, "type")) && json_type(value) == JSON_STRING &&
-                   !json_is(value, "")) {
+            lack.error = json_exists(lack.error) ? lack.error : error;
+        } else if (json_type(value) != JSON_STRING || json_is(value, "")) {
+            continue;
+        } else if (!token_is_bearer(json_get(t, "type"))) {
+            lack.type = json_exists(lack.type) ? lack.type : json_get(t, "type");
+        } else {
             int64_t lifetime = token_lifetime(json_get(t, "expires_in"));
             found->token_lifetime = lifetime > 0 ? lifetime : 0;
             found->token.p = json_strdup(value, &found->token.n);
@@ -62,7 +78,7 @@ static int take_token(const struct dest_question *q, struct json_value tokens,
             return OK;
         }
     }
-    return no_token(q, why, props, &found->err);
+    return no_token(q, &lack, props, &found->err);
 }
 
 /* ---- the destination ---- */
@@ -143,56 +159,72 @@ static void not_found(const struct dest_question *q, struct json_value message, 
     }
 }
 
-static void read_refusal(const struct dest_question *q, int status, const struct json *doc,
-                         struct dest_found *found)
+static void redirected(const struct dest_question *q, int status, const char *where,
+                       struct error *err)
 {
-    char said[170];
+    error_set(
+        err, FAIL_CONFIG,
+        "Destination service instance \"%.100s\": the service redirects %s (%d), which is not "
+        "followed: uri of the service key has to name that address",
+        q->instance, where, status);
+}
+
+static void read_refusal(const struct dest_question *q, const struct http_head *head,
+                         const struct json *doc, struct dest_found *found)
+{
+    char said[170], coding[48], where[120];
     const struct str known[] = {q->access_token, q->user_token};
+    const struct peer_secrets secrets = {known, ARRAY_LEN(known)};
     struct json_value message = json_get(json_root(doc), "ErrorMessage");
-    token_said(said, sizeof(said), message, known, ARRAY_LEN(known));
+    int status = head->status;
+    peer_said(said, sizeof(said), message, secrets);
+    peer_coding(coding, sizeof(coding), head);
 
     struct error *err = &found->err;
-    if (status == 404 && doc) {
+    if (peer_redirects(head, where, sizeof(where), secrets)) {
+        redirected(q, status, where, err);
+    } else if (status == 404 && doc) {
         not_found(q, message, said, found);
     } else if (status == 404) {
         /* Of whoever stands before the service, or under a wrong address. */
         error_set(err, FAIL_REMOTE,
                   "Destination service instance \"%.100s\": there is no Destination service at "
-                  "the uri of its service key (404)",
-                  q->instance);
+                  "the uri of its service key (404%s)",
+                  q->instance, coding);
     } else if (status == 401) {
         error_set(err, FAIL_CONFIG,
                   "Destination service instance \"%.100s\": the service refuses its access token "
-                  "(401%s)",
-                  q->instance, said);
+                  "(401%s%s)",
+                  q->instance, said, coding);
     } else if (status == 403) {
         error_set(err, FAIL_CONFIG,
-                  "Destination service instance \"%.100s\" is not allowed to read it (403%s)",
-                  q->instance, said);
+                  "Destination service instance \"%.100s\" is not allowed to read it (403%s%s)",
+                  q->instance, said, coding);
     } else if (status == 400 && q->user_token.n) {
         error_set(err, FAIL_AUTH,
                   "Destination service instance \"%.100s\" does not take the refresh token or code "
-                  "that was sent (400%s)",
-                  q->instance, said);
+                  "that was sent (400%s%s)",
+                  q->instance, said, coding);
     } else if (status == 400 && q->chain && said[0]) {
         found->verdict = VERDICT_CONFIGURATION_FAILED;
         error_set(err, FAIL_CONFIG,
                   "Destination service instance \"%.100s\" does not take spec.chainRef (400%s)",
                   q->instance, said);
     } else {
-        error_set(err, FAIL_REMOTE, "Destination service instance \"%.100s\" does not serve (%d%s)",
-                  q->instance, status, said);
+        error_set(err, FAIL_REMOTE,
+                  "Destination service instance \"%.100s\" does not serve (%d%s%s)", q->instance,
+                  status, said, coding);
     }
 }
 
-void dest_answer_read(const struct dest_question *q, int status, struct str body,
+void dest_answer_read(const struct dest_question *q, const struct http_head *head, struct str body,
                       struct dest_found *found)
 {
     struct error malformed;
-    struct json *doc = json_parse(body, &malformed);
+    struct json *doc = json_parse(peer_body(body), &malformed);
     *found = (struct dest_found){.verdict = VERDICT_UNREADABLE};
-    if (status != 200) {
-        read_refusal(q, status, doc, found);
+    if (head->status != 200) {
+        read_refusal(q, head, doc, found);
     } else if (!doc) {
         no_destination(q, malformed.text, &found->err);
     } else {

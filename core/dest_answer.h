@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "core/destination.h"
+#include "core/http_proto.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 #include "lib/mem.h"
@@ -31,22 +32,22 @@ struct dest_found {
     const struct destination *dest; /* with one reference; NULL: see verdict and err */
     enum verdict verdict;           /* VERDICT_OK with dest */
     struct error err;               /* without dest, or without a token that was asked for.
-                                       fail_may_pass tells an answer that counts (what was known of
-                                       the destination holds no more) from none */
+                                       fail_may_pass, and a redirect, tell no answer from one that
+                                       counts (what was known of the destination holds no more) */
     struct secret token;            /* that was asked for; as it came. Of AUTH_CLIENT_CREDENTIALS
                                        the service may have none: FAIL_TOKEN */
     int64_t token_lifetime;         /* from its receipt, microseconds; 0: not said */
     struct secret refresh_token;    /* takes the place of the client's; empty: none does */
 };
 
-/* Reads an answer of that HTTP status; any body may come with any status. The verdict is
- * destination_new's, or NOT_FOUND or FRAGMENT_NOT_FOUND (FAIL_CONFIG), or CONFIGURATION_FAILED when
- * the service does not take the chain (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service
- * refuses the instance (401, 403), FAIL_REMOTE for other statuses, FAIL_PROTOCOL when the answer
- * makes no sense, FAIL_AUTH when the service has no token for what the client sent. Cleared by the
- * caller. */
-void dest_answer_read(const struct dest_question *question, int status, struct str body,
-                      struct dest_found *found);
+/* Reads an answer; any body may come with any status. The verdict is destination_new's, or
+ * NOT_FOUND or FRAGMENT_NOT_FOUND (FAIL_CONFIG), or CONFIGURATION_FAILED when the service does not
+ * take the chain (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service refuses the instance
+ * (401, 403) or redirects, FAIL_REMOTE for other statuses, FAIL_PROTOCOL when the answer makes no
+ * sense, FAIL_AUTH when the service has no token for what the client sent, FAIL_TOKEN when that is
+ * of a type that cannot be used. Cleared by the caller. */
+void dest_answer_read(const struct dest_question *question, const struct http_head *head,
+                      struct str body, struct dest_found *found);
 
 /* Idempotent. */
 void dest_found_clear(struct dest_found *found);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/peer_words.h"
+
 /* ---- requests that did not succeed ---- */
 
 static const char *const failure_names[] = {
@@ -148,15 +150,24 @@ static void refuse_plain(struct k8s_refusal *r, int status, struct str body)
     }
 }
 
-void k8s_refusal_of_answer(struct k8s_refusal *r, int status, struct str body)
+void k8s_refusal_of_answer(struct k8s_refusal *r, const struct http_head *head, struct str body)
 {
-    struct error err;
-    struct json *doc = json_parse(body, &err);
-    struct json_value root = doc ? json_root(doc) : (struct json_value){0};
+    char text[160];
+    const struct peer_secrets none = {0};
+    struct json *doc = json_parse(peer_body(body), NULL);
+    struct json_value root = json_root(doc);
     if (json_is(json_get(root, "kind"), "Status")) {
-        refuse(r, root, status);
+        refuse(r, root, head->status);
     } else {
-        refuse_plain(r, status, body);
+        refuse_plain(r, head->status, body);
+    }
+    if (peer_redirects(head, text, sizeof(text), none)) {
+        error_set(&r->err, r->err.fail,
+                  "status %d: it redirects %s, which is not followed: --kube-url has to name that "
+                  "address",
+                  head->status, text);
+    } else if (peer_coding(text, sizeof(text), head)[0]) {
+        error_set(&r->err, r->err.fail, "status %d%s", head->status, text);
     }
     json_free(doc);
 }

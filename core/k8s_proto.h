@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "core/http_proto.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 #include "lib/json.h"
@@ -42,7 +43,7 @@ struct k8s_refusal {
 
 /* Of an answer with another status than 2xx: by the reason in its Status, else by the status of
  * HTTP. The body may be anything. */
-void k8s_refusal_of_answer(struct k8s_refusal *r, int status, struct str body);
+void k8s_refusal_of_answer(struct k8s_refusal *r, const struct http_head *head, struct str body);
 
 /* Of a Status that came as an event. It may be anything. */
 void k8s_refusal_of_status(struct k8s_refusal *r, struct json_value status);

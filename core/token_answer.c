@@ -10,64 +10,6 @@
 #define DEFAULT_LIFETIME SECONDS(300)
 #define LIFETIME_MAX_S ((uint64_t)24 * 60 * 60)
 
-/* ---- words of a peer ---- */
-
-/* RFC 7235 section 2.1: the characters of a token68. */
-static bool is_token_char(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c && strchr("-._~+/=", c));
-}
-
-/* Long and as if by chance. Host names, paths, UUIDs and class names are not. */
-static bool looks_like_token(struct str run)
-{
-    bool digit = false, upper = false, mark = false;
-    for (size_t i = 0; i < run.n; i++) {
-        char c = run.p[i];
-        digit |= c >= '0' && c <= '9';
-        upper |= c >= 'A' && c <= 'Z';
-        mark |= strchr("-._~+/=", c) != NULL;
-    }
-    return run.n >= 20 && digit && (upper || !mark);
-}
-
-static void printable(char *out, size_t cap, struct str s)
-{
-    size_t used = 0;
-    out[0] = '\0';
-    while (s.n && used + 1 < cap) {
-        bool token = is_token_char(s.p[0]);
-        struct str run = {s.p, 1};
-        while (run.n < s.n && is_token_char(s.p[run.n]) == token) {
-            run.n++;
-        }
-        s.p += run.n;
-        s.n -= run.n;
-        text_printable(out + used, cap - used,
-                       token && looks_like_token(run) ? str_of("***") : run);
-        used += strlen(out + used);
-    }
-}
-
-char *token_said(char *out, size_t cap, struct json_value v, const struct str *known, size_t n)
-{
-    struct str said = {.n = 0};
-    char *words = json_strdup(v, &said.n);
-    bool secret = false;
-    for (size_t i = 0; i < n && said.n; i++) {
-        secret |= known[i].n && memmem(words, said.n, known[i].p, known[i].n);
-    }
-    said.p = words;
-    if (secret) {
-        said = str_of("(not shown: a secret is in it)");
-    }
-    size_t used = text_fmt(out, cap, "%s", said.n ? ": " : "");
-    printable(out + used, cap - used, said);
-    free(words);
-    return out;
-}
-
 /* ---- numbers ---- */
 
 int64_t token_lifetime(struct json_value v)
@@ -91,79 +33,150 @@ bool token_is_bearer(struct json_value type)
 {
     char space[16];
     struct buf text = BUF_ON(space);
-    return !json_exists(type) ||
-           (json_string(type, &text) == OK && str_ieq(buf_str(&text), "bearer"));
+    if (!json_given(type)) {
+        return true;
+    }
+    return json_string(type, &text) == OK &&
+           (str_ieq(buf_str(&text), "bearer") || str_ieq(buf_str(&text), "bearertoken"));
 }
 
-static int take_token(struct json_value root, struct token_answer *answer, struct error *err)
+char *token_type_shown(char *out, size_t cap, struct json_value type, struct peer_secrets secrets)
 {
-    struct json_value token = json_get(root, "access_token");
-    if (json_type(token) != JSON_STRING || json_is(token, "")) {
-        return error_set(err, FAIL_TOKEN, "gives no token: its answer has no access_token");
+    char said[48];
+    peer_said(said, sizeof(said), type, secrets);
+    if (json_type(type) == JSON_STRING) {
+        text_fmt(out, cap, "\"%s\"", said[0] ? said + strlen(": ") : "");
+    } else {
+        text_fmt(out, cap, "%s", json_type_name(json_type(type)));
     }
-    if (!token_is_bearer(json_get(root, "token_type"))) {
-        return error_set(err, FAIL_TOKEN,
-                         "gives no token that can be used: it is not of type Bearer");
-    }
+    return out;
+}
+
+static int unusable(const struct token_question *q, struct json_value type, struct error *err)
+{
+    char shown[60];
+    return error_set(err, FAIL_TOKEN,
+                     "gives no token that can be used: its token_type is %s, not Bearer",
+                     token_type_shown(shown, sizeof(shown), type, q->secrets));
+}
+
+static void take_token(struct json_value root, struct token_answer *answer)
+{
+    struct json_value refresh = json_get(root, "refresh_token");
     answer->lifetime = token_lifetime(json_get(root, "expires_in"));
     if (answer->lifetime < 0) {
         answer->lifetime = DEFAULT_LIFETIME;
     }
-    answer->access_token.p = json_strdup(token, &answer->access_token.n);
-    struct json_value refresh = json_get(root, "refresh_token");
+    answer->access_token.p = json_strdup(json_get(root, "access_token"), &answer->access_token.n);
     if (json_type(refresh) == JSON_STRING && !json_is(refresh, "")) {
         answer->refresh_token.p = json_strdup(refresh, &answer->refresh_token.n);
     }
-    return OK;
 }
 
 /* ---- a refusal ---- */
 
-/* Error codes that blame the client (RFC 6749 section 5.2; "unauthorized" is UAA's). */
-static bool blames_client(struct json_value code)
-{
-    return json_is(code, "invalid_client") || json_is(code, "unauthorized_client") ||
-           json_is(code, "unauthorized");
-}
+static const char no_token[] = "gives no token", no_client[] = "refuses the client",
+                  no_grant[] = "refuses the refresh token or code";
 
-static int refusal(int status, struct json_value root, const struct str *known, size_t n,
-                   struct error *err)
-{
-    char error[48], description[160];
-    struct json_value code = json_get(root, "error");
-    token_said(error, sizeof(error), code, known, n);
-    token_said(description, sizeof(description), json_get(root, "error_description"), known, n);
+/* Codes whose meaning does not depend on the status: RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628
+ * section 3.5, RFC 8707 section 2; UAA says "unauthorized", Entra ID "invalid_resource", GitHub
+ * the last three ("Troubleshooting OAuth app access token request errors"). */
+static const struct meaning {
+    const char *code;
+    enum fail fail;
+    const char *what;
+} meanings[] = {
+    {"invalid_grant", FAIL_AUTH, no_grant},
+    {"invalid_client", FAIL_AUTH, no_client},
+    {"unauthorized_client", FAIL_AUTH, no_client},
+    {"unauthorized", FAIL_AUTH, no_client},
+    {"invalid_request", FAIL_CONFIG, no_token},
+    {"invalid_scope", FAIL_CONFIG, no_token},
+    {"invalid_target", FAIL_CONFIG, no_token},
+    {"invalid_resource", FAIL_CONFIG, no_token},
+    {"unsupported_grant_type", FAIL_CONFIG, no_token},
+    {"unsupported_response_type", FAIL_CONFIG, no_token},
+    {"server_error", FAIL_REMOTE, no_token},
+    {"temporarily_unavailable", FAIL_REMOTE, no_token},
+    {"slow_down", FAIL_REMOTE, no_token},
+    {"bad_verification_code", FAIL_AUTH, no_grant},
+    {"bad_refresh_token", FAIL_AUTH, no_grant},
+    {"incorrect_client_credentials", FAIL_AUTH, no_client},
+};
 
-    enum fail fail = FAIL_TOKEN;
-    const char *what = "gives no token";
-    if (json_is(code, "invalid_grant")) {
-        fail = FAIL_AUTH;
-        what = "refuses the refresh token or code";
-    } else if (status == 401 || status == 403 || (status == 400 && blames_client(code))) {
-        fail = FAIL_AUTH;
-        what = "refuses the client";
-    } else if (status == 404) {
-        fail = FAIL_CONFIG;
-        what = "knows no such tenant";
-    } else if (status == 408 || status == 429 || status >= 500) {
-        fail = FAIL_REMOTE;
+static struct meaning meaning_of(int status, struct json_value code)
+{
+    bool passing = status == 408 || status == 429 || status >= 500, absent = status == 404;
+    for (size_t i = 0; i < ARRAY_LEN(meanings) && !passing && !absent; i++) {
+        if (json_is(code, meanings[i].code)) {
+            return meanings[i];
+        }
     }
-    return error_set(err, fail, "%s (%d%s%s)", what, status, error, description);
+    if (status == 401 || status == 403) {
+        return (struct meaning){NULL, FAIL_AUTH, no_client};
+    }
+    if (absent) {
+        return (struct meaning){NULL, FAIL_CONFIG, "knows no such tenant"};
+    }
+    return (struct meaning){NULL, passing ? FAIL_REMOTE : FAIL_TOKEN, no_token};
 }
 
-int token_answer_read(int status, struct str body, const struct str *known, size_t n,
+/* The error's code, and what it means in words: {"error": CODE, "error_description": WORDS}, or as
+ * Google's and Microsoft's newer services write it {"error": {"status" or "code": CODE, "message":
+ * WORDS}}. */
+static void find_error(struct json_value root, struct json_value *code, struct json_value *words)
+{
+    *code = json_get(root, "error");
+    *words = json_get(root, "error_description");
+    if (json_type(*code) == JSON_OBJECT) {
+        struct json_value object = *code;
+        *words = json_get(object, "message");
+        *code = json_get(object, "status");
+        *code = json_type(*code) == JSON_STRING ? *code : json_get(object, "code");
+    }
+    if (!json_given(*words)) {
+        *words = json_get(root, "message");
+    }
+}
+
+static int refusal(const struct token_question *q, const struct http_head *head,
+                   struct json_value root, struct error *err)
+{
+    char error[48], description[160], coding[48], where[140];
+    struct json_value code, words;
+    if (peer_redirects(head, where, sizeof(where), q->secrets)) {
+        return error_set(err, FAIL_CONFIG,
+                         "redirects %s (%d), which is not followed: %s has to name that address",
+                         where, head->status, q->property);
+    }
+    find_error(root, &code, &words);
+    peer_said(error, sizeof(error), code, q->secrets);
+    peer_said(description, sizeof(description), words, q->secrets);
+    struct meaning meaning = meaning_of(head->status, code);
+    return error_set(err, meaning.fail, "%s (%d%s%s%s)", meaning.what, head->status, error,
+                     description, peer_coding(coding, sizeof(coding), head));
+}
+
+int token_answer_read(const struct token_question *q, const struct http_head *head, struct str body,
                       struct token_answer *answer, struct error *err)
 {
     struct error malformed;
-    struct json *doc = json_parse(body, &malformed);
-    int rc;
+    struct json *doc = json_parse(peer_body(body), &malformed);
+    struct json_value root = json_root(doc), token = json_get(root, "access_token");
+    bool has_token = json_type(token) == JSON_STRING && !json_is(token, "");
+    int rc = ERR;
     *answer = (struct token_answer){0};
-    if (status != 200) {
-        rc = refusal(status, json_root(doc), known, n, err);
+    if (head->status != 200 || (!has_token && json_given(json_get(root, "error")))) {
+        refusal(q, head, root, err);
     } else if (!doc) {
-        rc = error_set(err, FAIL_TOKEN, "gives no token: %s", malformed.text);
+        error_set(err, FAIL_TOKEN, "gives no token: %s", malformed.text);
+    } else if (!has_token) {
+        error_set(err, FAIL_TOKEN, "gives no token: its answer has no access_token");
+    } else if (!token_is_bearer(json_get(root, "token_type"))) {
+        unusable(q, json_get(root, "token_type"), err);
     } else {
-        rc = take_token(json_root(doc), answer, err);
+        take_token(root, answer);
+        rc = OK;
     }
     json_free(doc);
     return rc;

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/http_proto.h"
+#include "core/peer_words.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 #include "lib/json.h"
@@ -21,14 +23,22 @@ struct token_answer {
     struct secret refresh_token; /* takes the place of the one that was sent; empty: none does */
 };
 
-/* Reads an answer of that HTTP status; `known` are the n secrets that the request carried. OK: the
- * caller clears the answer. ERR and *err: FAIL_AUTH when the server refuses the client (401, 403,
- * 400 with such a code) or what it brings (invalid_grant); FAIL_CONFIG when nobody is there, or no
- * such tenant (404); FAIL_REMOTE when it cannot serve (408, 429, 5xx); FAIL_TOKEN for all else. The
- * text lacks its subject, the server: "refuses the client (401: invalid_client: Bad credentials)".
- */
-int token_answer_read(int status, struct str body, const struct str *known, size_t n,
-                      struct token_answer *answer, struct error *err) warn_unused;
+/* What was asked. */
+struct token_question {
+    const char *property;        /* where the server's URL comes from: "tokenServiceURL" */
+    struct peer_secrets secrets; /* that the request carried */
+};
+
+/* Reads an answer; an error may come with status 200, too. OK: the caller clears the answer. ERR
+ * and *err, by the error's code if it is a known one and the status says less, or else by the
+ * status: FAIL_AUTH when the server refuses the client (401, 403, invalid_client) or what it
+ * brings (invalid_grant); FAIL_CONFIG when a person has to change something (invalid_scope,
+ * unsupported_grant_type, invalid_request, a redirect) or nobody, or no such tenant, is there
+ * (404); FAIL_REMOTE when the server cannot serve at present (408, 429, 5xx,
+ * temporarily_unavailable); FAIL_TOKEN for all else. The text lacks its subject, the server:
+ * "refuses the client (401: invalid_client: Bad credentials)". */
+int token_answer_read(const struct token_question *question, const struct http_head *head,
+                      struct str body, struct token_answer *answer, struct error *err) warn_unused;
 
 /* Idempotent. */
 void token_answer_clear(struct token_answer *answer);
@@ -37,12 +47,10 @@ void token_answer_clear(struct token_answer *answer);
  * none. */
 int64_t token_lifetime(struct json_value v);
 
-/* Is it "bearer" (RFC 6750, any case), or nothing? */
+/* Is it a type of bearer tokens (RFC 6750; Apigee says "BearerToken"), in any case, or absent? */
 bool token_is_bearer(struct json_value type);
 
-/* Writes ": " and what the string v says, sanitised as by text_printable; nothing when v is no
- * string or empty. It comes from somebody who deals in secrets: what looks like a token becomes
- * "***", and all is left out when one of the n known secrets is in it. Returns out. */
-char *token_said(char *out, size_t cap, struct json_value v, const struct str *known, size_t n);
+/* Writes another type for people: "mac" with its quotation marks, or "a number". Returns out. */
+char *token_type_shown(char *out, size_t cap, struct json_value type, struct peer_secrets secrets);
 
 #endif

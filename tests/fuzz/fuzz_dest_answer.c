@@ -39,7 +39,7 @@ static void check(const struct dest_question *q, int status, const struct dest_f
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const int statuses[] = {200, 400, 401, 403, 404, 503};
+    static const int statuses[] = {200, 302, 400, 401, 403, 404, 503};
     struct str body = {(const char *)data, size};
     for (size_t i = 0; i < 3 * ARRAY_LEN(statuses); i++) {
         const struct dest_question question = {
@@ -53,7 +53,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             .allow_loopback = size && data[size - 1] == '\n',
         };
         struct dest_found found;
-        dest_answer_read(&question, statuses[i / 3], body, &found);
+        const struct http_head head = {.status = statuses[i / 3]};
+        dest_answer_read(&question, &head, body, &found);
         check(&question, statuses[i / 3], &found);
         dest_found_clear(&found);
     }

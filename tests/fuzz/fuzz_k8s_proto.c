@@ -110,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     default: {
         struct k8s_refusal r;
-        k8s_refusal_of_answer(&r, 300 + data[0], in);
+        k8s_refusal_of_answer(&r, &(struct http_head){.status = 300 + data[0]}, in);
         check_refusal(&r);
     }
     }

@@ -17,14 +17,19 @@ static void must(bool ok)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const int statuses[] = {200, 400, 401, 404, 503};
+    static const int statuses[] = {200, 302, 400, 401, 404, 503};
     static const char secret[] = "client-secret";
     struct str body = {(const char *)data, size};
     for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
         struct token_answer answer;
         struct error err = {0};
         struct str known = str_of(secret);
-        int rc = token_answer_read(statuses[i], body, &known, 1, &answer, &err);
+        /* The body is a Location, too, as far as it may be one. */
+        const struct http_head head = {.status = statuses[i],
+                                       .header_count = memchr(data, '\0', size) ? 0 : 1,
+                                       .headers = {{str_of("Location"), body}}};
+        const struct token_question question = {.property = "a property", .secrets = {&known, 1}};
+        int rc = token_answer_read(&question, &head, body, &answer, &err);
         must((rc == OK) == (answer.access_token.p != NULL));
         if (rc == OK) {
             must(statuses[i] == 200);

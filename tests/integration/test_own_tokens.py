@@ -2,14 +2,16 @@
 OAuth server, whose tokens a real Dovecot verifies."""
 
 import base64
+import gzip
 import json
 import threading
+import urllib.parse
 
 import pytest
 
 from harness.backend import Pop3
 from harness.clients import RawClient
-from harness.http_server import status
+from harness.http_server import Response, changed, status, success
 from harness.installation import list_and_fetch
 from harness.tproxy import ROOT, destination
 from harness.user_logins import LOGINS, fetch, log_in, usual
@@ -154,6 +156,111 @@ def test_the_token_service_is_away(add, oauth, mail):
     oauth.behaviour = status(503)
     with RawClient(port) as session:
         assert session.command(b"LIST").startswith(b'-ERR [SYS/TEMP] destination "mail": ')
+
+
+# --- what the token service says ---
+
+
+SAID = {
+    "an error in an answer of success": (
+        success({"error": "invalid_client", "error_description": "no such client"}),
+        (b"AUTH", b"refuses the client (200: invalid_client: no such client)"),
+    ),
+    "an error as an object, in several lines": (
+        status(403, b'{"error":{"code":403,"message":"Not\\r\\nallowed","status":"DENIED"}}'),
+        (b"AUTH", b"refuses the client (403: DENIED: Not allowed)"),
+    ),
+    "a scope that is unknown": (
+        status(400, b'{"error":"invalid_scope","error_description":"AADSTS70011: no.\\r\\nTrace: 1"}'),
+        (b"SYS/PERM", b"gives no token (400: invalid_scope: AADSTS70011: no. Trace: 1)"),
+    ),
+    "a tenant that is unknown": (
+        status(400, b'{"error":"invalid_request","error_description":"AADSTS90002: Tenant x not found"}'),
+        (b"SYS/PERM", b"gives no token (400: invalid_request: AADSTS90002: Tenant x not found)"),
+    ),
+    "a grant that is unknown": (
+        status(400, b'{"error":"unsupported_grant_type"}'),
+        (b"SYS/PERM", b"gives no token (400: unsupported_grant_type)"),
+    ),
+    "a redirect": (
+        status(308, Location="https://login.example.com/oauth/token?session=1"),
+        (
+            b"SYS/PERM",
+            b"redirects to https://login.example.com/oauth/token (308), which is not followed: "
+            b"tokenServiceURL has to name that address",
+        ),
+    ),
+    "another type": (
+        success({"access_token": "abc", "token_type": "mac"}),
+        (b"SYS/TEMP", b'gives no token that can be used: its token_type is "mac", not Bearer'),
+    ),
+    "compressed words": (
+        status(401, gzip.compress(b'{"error":"invalid_client"}'), Content_Encoding="gzip"),
+        (b"AUTH", b"refuses the client (401; its text is coded as gzip)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("behaviour, expected", SAID.values(), ids=SAID.keys())
+def test_what_the_token_service_says(add, oauth, mail, behaviour, expected):
+    port = add(oauth.mail_client(mail.user))
+    oauth.behaviour = behaviour
+    with RawClient(port) as session:
+        said = b'-ERR [%b] destination "mail": authorization server 127.0.0.1 %b' % expected
+        assert session.command(b"LIST") == said
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (
+            Response(200, gzip.compress(b"{}"), {"Content-Encoding": "gzip"}),
+            b": the answer is coded as gzip, which was not asked for",
+        ),
+        (
+            Response(200, b"{}", {f"X-{n}": "x" for n in range(64)}),
+            b": the answer has more than 64 header fields",
+        ),
+    ],
+    ids=["gzip", "fields"],
+)
+def test_an_answer_that_cannot_be_read(add, oauth, mail, answer, words):
+    client = oauth.mail_client(mail.user)
+    port = add(client)
+    oauth.behaviour = lambda exchange: exchange.reply(answer)
+    with RawClient(port) as session:
+        said = session.command(b"LIST")
+        assert said.startswith(b'-ERR [SYS/TEMP] destination "mail": authorization server 127.0.0.1:')
+        assert said.endswith(words)
+    assert oauth.requests_of(client.id)[0].headers["Accept-Encoding"] == "identity"
+
+
+def test_an_answer_with_a_byte_order_mark(add, oauth, mail):
+    def marked(exchange) -> None:
+        proper = exchange.proper()
+        exchange.reply(Response(proper.status, b"\xef\xbb\xbf" + proper.body, proper.headers))
+
+    port = add(oauth.mail_client(mail.user))
+    oauth.behaviour = marked
+    assert list_and_fetch(port) == MAILS
+
+
+def test_a_bearer_token_by_another_name(add, oauth, mail):
+    port = add(oauth.mail_client(mail.user))
+    oauth.behaviour = changed(lambda answer: answer.update(token_type="BearerToken"))
+    assert list_and_fetch(port) == MAILS
+
+
+@pytest.mark.parametrize("repeat", [str, urllib.parse.quote_plus], ids=["as it is", "in a form"])
+def test_secrets_that_the_token_service_repeats(add, oauth, mail, repeat):
+    """The log is looked at when the test ends."""
+    client = oauth.mail_client(mail.user)
+    port = add(client)
+    said = {"error": "invalid_request", "error_description": f"got {repeat(client.secret)}!"}
+    oauth.behaviour = status(400, json.dumps(said).encode())
+    with RawClient(port) as session:
+        answer = session.command(b"LIST")
+    assert b"(400: invalid_request: (not shown: a secret is in it))" in answer
 
 
 def plain_examples() -> list[dict]:

@@ -35,7 +35,8 @@ static int setup(void **state)
 static void answer_read(int status, const char *body)
 {
     struct str copy = exact_copy(body, strlen(body));
-    dest_answer_read(&question, status, copy, &found);
+    const struct http_head head = {.status = status};
+    dest_answer_read(&question, &head, copy, &found);
     free((char *)copy.p);
     assert_true((found.dest != NULL) == (found.verdict == VERDICT_OK));
     assert_true(found.dest || found.err.text[0]);
@@ -76,6 +77,8 @@ static void destinations(void **state)
     assert_null(found.token.p);
     dest_found_clear(&found);
     expect_destination("{" BASIC ",\"authTokens\":[{\"error\":\"no\"}]}");
+    dest_found_clear(&found);
+    expect_destination("\xEF\xBB\xBF{" BASIC "}");
     dest_found_clear(&found);
 
     /* To check, no token is needed. */
@@ -140,6 +143,8 @@ static void tokens(void **state)
                  "{\"type\":\"bearer\",\"value\":\"\"},{\"type\":\"bearer\",\"value\":\"one\"},"
                  "{\"type\":\"bearer\",\"value\":\"two\"}]",
                  "one", 0);
+    expect_token("[{\"type\":\"BearerToken\",\"value\":\"abc\"}]", "abc", 0);
+    expect_token("[{\"type\":null,\"value\":\"abc\"}]", "abc", 0);
 }
 
 static void expect_no_token(const char *tokens, const char *text)
@@ -168,8 +173,7 @@ static void no_tokens(void **state)
         "[{}]",
         "[{\"value\":\"\"}]",
         "[{\"value\":7}]",
-        "[{\"type\":\"Basic\",\"value\":\"abc\"}]",
-        "[{\"type\":null,\"value\":\"abc\"}]",
+        "[{\"type\":\"Basic\",\"value\":\"\"}]",
         "[{\"error\":7}]",
         "[{\"error\":\"\",\"value\":\"\"}]",
     };
@@ -183,7 +187,13 @@ static void no_tokens(void **state)
     /* An entry with an error has no token, whatever else it says. */
     expect_no_token("[{\"type\":\"bearer\",\"value\":\"abc\",\"error\":\"a\\r\\nb\"},"
                     "{\"error\":\"c\"}]",
-                    "the Destination service has no access token for it: a??b");
+                    "the Destination service has no access token for it: a b");
+    expect_no_token("[{\"type\":\"Basic\",\"value\":\"abc\"},{\"type\":\"mac\",\"value\":\"abc\"}]",
+                    "the Destination service has no access token for it that can be used: its type "
+                    "is \"Basic\", not Bearer");
+    expect_no_token("[{\"type\":7,\"value\":\"abc\"}]",
+                    "the Destination service has no access token for it that can be used: its type "
+                    "is a number, not Bearer");
 }
 
 #define USER_TOKEN "1//what-the-client-has-sent"
@@ -267,13 +277,34 @@ static void refusals(void **state)
     expect_refusal(
         500, "{\"ErrorMessage\":\"Internal \\u001b[31merror\"}", VERDICT_UNREADABLE, FAIL_REMOTE,
         "Destination service instance \"prod\" does not serve (500: Internal ?[31merror)");
-    static const int others[] = {201, 204, 301, 400, 405, 408, 429, 502, 503, 599};
+    static const int others[] = {201, 204, 304, 400, 405, 408, 429, 502, 503, 599};
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
         char text[100];
         snprintf(text, sizeof(text), "Destination service instance \"prod\" does not serve (%d)",
                  others[i]);
         expect_refusal(others[i], "{" BASIC "}", VERDICT_UNREADABLE, FAIL_REMOTE, text);
     }
+}
+
+static void redirects_and_codings(void **state)
+{
+    (void)state;
+    struct http_head head = {.status = 308, .header_count = 1};
+    head.headers[0] =
+        (struct http_header){str_of("Location"), str_of("https://new.example.com/v1/inbox?a=b")};
+    dest_answer_read(&question, &head, str_of("{" BASIC "}"), &found);
+    assert_string_equal(found.err.text,
+                        "Destination service instance \"prod\": the service redirects to "
+                        "https://new.example.com/v1/inbox (308), which is not followed: uri of the "
+                        "service key has to name that address");
+    assert_int_equal(found.err.fail, FAIL_CONFIG);
+    assert_int_equal(found.verdict, VERDICT_UNREADABLE);
+    head.status = 503;
+    head.headers[0] = (struct http_header){str_of("Content-Encoding"), str_of("gzip")};
+    dest_answer_read(&question, &head, str_of("\x1F\x8B"), &found);
+    assert_string_equal(found.err.text,
+                        "Destination service instance \"prod\" does not serve (503; "
+                        "its text is coded as gzip)");
 }
 
 static void nonsense(void **state)
@@ -300,7 +331,7 @@ static void nonsense(void **state)
     expect_refusal(200, "{\"destinationConfiguration\":{\"a\":{}}}", VERDICT_UNREADABLE,
                    FAIL_PROTOCOL,
                    INVALID "a: is an object; a property is a string, a number or a boolean");
-    static const char *const texts[] = {"", "<html>", "{" BASIC, "{" BASIC "}}", "\xEF\xBB\xBF{}"};
+    static const char *const texts[] = {"", "<html>", "{" BASIC, "{" BASIC "}}", "\xEF\xBB\xBF{"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         answer_read(200, texts[i]);
         assert_int_equal(found.verdict, VERDICT_UNREADABLE);
@@ -392,6 +423,7 @@ int main(void)
         cmocka_unit_test_setup(user_tokens, setup),
         cmocka_unit_test_setup(secrets_are_not_repeated, setup),
         cmocka_unit_test_setup(refusals, setup),
+        cmocka_unit_test_setup(redirects_and_codings, setup),
         cmocka_unit_test_setup(levels, setup),
         cmocka_unit_test_setup(fragments, setup),
         cmocka_unit_test_setup(chains, setup),

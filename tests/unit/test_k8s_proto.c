@@ -6,7 +6,7 @@
 static enum k8s_failure failure_of(int status, const char *body)
 {
     struct k8s_refusal r;
-    k8s_refusal_of_answer(&r, status, str_of(body));
+    k8s_refusal_of_answer(&r, &(struct http_head){.status = status}, str_of(body));
     assert_true(r.err.text[0]);
     return r.failure;
 }
@@ -84,7 +84,7 @@ static void test_foreign_uid(void **state)
 static void check_text(int status, const char *body, const char *text)
 {
     struct k8s_refusal r;
-    k8s_refusal_of_answer(&r, status, str_of(body));
+    k8s_refusal_of_answer(&r, &(struct http_head){.status = status}, str_of(body));
     assert_string_equal(r.err.text, text);
     assert_int_equal(r.err.fail, status == 401 ? FAIL_AUTH : FAIL_REMOTE);
 }
@@ -109,7 +109,7 @@ static int64_t retry_after(const char *seconds)
     struct k8s_refusal r;
     text_fmt(body, sizeof(body), "{\"kind\":\"Status\",\"details\":{\"retryAfterSeconds\":%s}}",
              seconds);
-    k8s_refusal_of_answer(&r, 429, str_of(body));
+    k8s_refusal_of_answer(&r, &(struct http_head){.status = 429}, str_of(body));
     return r.retry_after;
 }
 

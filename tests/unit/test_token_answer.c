@@ -10,14 +10,32 @@
 static struct token_answer answer;
 static struct error err;
 
-static int answer_read(int status, const char *body)
+/* A head of this status, with one more field unless that has no name. */
+static struct http_head head_of(int status, const char *name, const char *value)
+{
+    struct http_head head = {.status = status};
+    if (name) {
+        head.headers[head.header_count++] = (struct http_header){str_of(name), str_of(value)};
+    }
+    return head;
+}
+
+static int answer_with(const struct http_head *head, const char *body)
 {
     struct str copy = exact_copy(body, strlen(body));
     err = (struct error){0};
-    struct str known = str_of(SECRET);
-    int rc = token_answer_read(status, copy, &known, 1, &answer, &err);
+    const struct str known[] = {str_of(SECRET), str_of("")};
+    const struct token_question question = {.property = "tokenServiceURL",
+                                            .secrets = {known, ARRAY_LEN(known)}};
+    int rc = token_answer_read(&question, head, copy, &answer, &err);
     free((char *)copy.p);
     return rc;
+}
+
+static int answer_read(int status, const char *body)
+{
+    struct http_head head = head_of(status, NULL, NULL);
+    return answer_with(&head, body);
 }
 
 static void expect_token(const char *body, const char *token, int64_t lifetime)
@@ -49,6 +67,10 @@ static void tokens(void **state)
     expect_token(" {\"token_type\":\"BEARER\",\"access_token\":\"a\\u002eb\"} ", "a.b",
                  SECONDS(300));
     expect_token("{\"access_token\":\"abc\"}", "abc", SECONDS(300));
+    expect_token("{\"access_token\":\"abc\",\"token_type\":\"BearerToken\"}", "abc", SECONDS(300));
+    expect_token("{\"access_token\":\"abc\",\"token_type\":null}", "abc", SECONDS(300));
+    expect_token("{\"access_token\":\"abc\",\"error\":null,\"expires_in\":60}", "abc", SECONDS(60));
+    expect_token("\xEF\xBB\xBF{\"access_token\":\"abc\"}", "abc", SECONDS(300));
 }
 
 static void rotated_refresh_tokens(void **state)
@@ -110,19 +132,27 @@ static void no_tokens(void **state)
         "{\"access_token\":\"\"}",
         "{\"access_token\":{\"access_token\":\"abc\"}}",
         "{\"access_token\":123}",
-        "{\"error\":\"invalid_client\"}",
+        "{\"error\":null}",
     };
     for (size_t i = 0; i < ARRAY_LEN(without); i++) {
         expect_error(200, without[i], FAIL_TOKEN, "gives no token: its answer has no access_token");
     }
-    static const char *const types[] = {
-        "\"mac\"", "\"\"",        "null",
-        "1",       "\"bearer \"", "\"a type with a name that is far too long for anything\""};
+    static const struct {
+        const char *type, *named;
+    } types[] = {
+        {"\"mac\"", "\"mac\""},
+        {"\"\"", "\"\""},
+        {"1", "a number"},
+        {"\"bearers\"", "\"bearers\""},
+        {"\"PoP\\r\\nmac\"", "\"PoP mac\""},
+    };
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
-        char body[128];
-        snprintf(body, sizeof(body), "{\"access_token\":\"abc\",\"token_type\":%s}", types[i]);
-        expect_error(200, body, FAIL_TOKEN,
-                     "gives no token that can be used: it is not of type Bearer");
+        char body[128], text[128];
+        snprintf(body, sizeof(body), "{\"access_token\":\"abc\",\"token_type\":%s}", types[i].type);
+        snprintf(text, sizeof(text),
+                 "gives no token that can be used: its token_type is %s, not Bearer",
+                 types[i].named);
+        expect_error(200, body, FAIL_TOKEN, text);
     }
     expect_error(200, "", FAIL_TOKEN,
                  "gives no token: line 1, column 1: expected a value, found the end");
@@ -150,25 +180,97 @@ static void refusals(void **state)
         {400, "{\"error\":\"unauthorized_client\"}", FAIL_AUTH,
          "refuses the client (400: unauthorized_client)"},
         {400, "{\"error\":\"unauthorized\"}", FAIL_AUTH, "refuses the client (400: unauthorized)"},
-        {400, "{\"error\":\"invalid_scope\",\"error_description\":\"\"}", FAIL_TOKEN,
+        {400, "{\"error\":\"invalid_scope\",\"error_description\":\"\"}", FAIL_CONFIG,
          "gives no token (400: invalid_scope)"},
+        {400, "{\"error\":\"unsupported_grant_type\"}", FAIL_CONFIG,
+         "gives no token (400: unsupported_grant_type)"},
+        {400,
+         "{\"error\":\"invalid_request\",\"error_description\":\"AADSTS90002: Tenant 'x' not found."
+         "\\r\\nTrace ID: 1\\r\\n\"}",
+         FAIL_CONFIG,
+         "gives no token (400: invalid_request: AADSTS90002: Tenant 'x' not found. Trace ID: 1)"},
+        {400, "{\"error\":\"temporarily_unavailable\"}", FAIL_REMOTE,
+         "gives no token (400: temporarily_unavailable)"},
+        {503, "{\"error\":\"invalid_scope\"}", FAIL_REMOTE, "gives no token (503: invalid_scope)"},
+        {400, "{\"error\":\"something_new\",\"message\":\"who knows\"}", FAIL_TOKEN,
+         "gives no token (400: something_new: who knows)"},
+
+        /* with a status of success */
+        {200, "{\"error\":\"invalid_client\"}", FAIL_AUTH,
+         "refuses the client (200: invalid_client)"},
+        {200, "{\"error\":\"bad_verification_code\",\"error_description\":\"it has expired\"}",
+         FAIL_AUTH,
+         "refuses the refresh token or code (200: bad_verification_code: it has expired)"},
+        {200, "{\"error\":\"invalid_scope\",\"access_token\":\"\"}", FAIL_CONFIG,
+         "gives no token (200: invalid_scope)"},
+        {200, "{\"error\":{}}", FAIL_TOKEN, "gives no token (200)"},
+
+        /* as objects */
+        {403,
+         "{\"error\":{\"code\":403,\"message\":\"Permission denied\\non it\",\"status\":"
+         "\"PERMISSION_DENIED\"}}",
+         FAIL_AUTH, "refuses the client (403: PERMISSION_DENIED: Permission denied on it)"},
+        {400, "{\"error\":{\"code\":\"invalid_scope\",\"message\":\"no\"}}", FAIL_CONFIG,
+         "gives no token (400: invalid_scope: no)"},
+        {503, "{\"error\":{\"code\":503,\"message\":\"try later\",\"status\":7}}", FAIL_REMOTE,
+         "gives no token (503: try later)"},
         {400, "{\"error\":[\"invalid_client\"],\"error_description\":7}", FAIL_TOKEN,
          "gives no token (400)"},
         {404, "<html>nothing here</html>", FAIL_CONFIG, "knows no such tenant (404)"},
         {404, "{\"error\":\"subdomain_not_mapped\"}", FAIL_CONFIG,
          "knows no such tenant (404: subdomain_not_mapped)"},
         {201, "{\"access_token\":\"abc\"}", FAIL_TOKEN, "gives no token (201)"},
-        {302, "", FAIL_TOKEN, "gives no token (302)"},
+        {304, "", FAIL_TOKEN, "gives no token (304)"},
+        {302, "", FAIL_CONFIG,
+         "redirects without saying where to (302), which is not followed: tokenServiceURL has to "
+         "name that address"},
         {408, "", FAIL_REMOTE, "gives no token (408)"},
         {429, "slow down", FAIL_REMOTE, "gives no token (429)"},
         {500, "[]", FAIL_REMOTE, "gives no token (500)"},
         {503, "{\"error_description\":\"tea\\r\\nbreak\\u0000\\u007f\\u00fc\"}", FAIL_REMOTE,
-         "gives no token (503: tea??break??\xC3\xBC)"},
+         "gives no token (503: tea break??\xC3\xBC)"},
         {599, "{\"access_token\":\"abc\"}", FAIL_REMOTE, "gives no token (599)"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         expect_error(table[i].status, table[i].body, table[i].fail, table[i].text);
     }
+}
+
+static void redirects(void **state)
+{
+    (void)state;
+    static const struct {
+        int status;
+        const char *location, *shown;
+    } table[] = {
+        {301, "https://new.example.com/oauth/token", "to https://new.example.com/oauth/token"},
+        {302, "/login?client_id=abc&next=%2Foauth", "to /login"},
+        {303, "http://x/" SECRET "/y", "to (not shown: a secret is in it)"},
+        {307, "", "without saying where to"},
+        {308, "https://a.example.com/0123456789abcdefABCDEF", "to https://a.example.com/***"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        char text[300];
+        struct http_head head = head_of(table[i].status, "location", table[i].location);
+        snprintf(text, sizeof(text),
+                 "redirects %s (%d), which is not followed: tokenServiceURL has to name that "
+                 "address",
+                 table[i].shown, table[i].status);
+        assert_int_equal(answer_with(&head, "<html>moved</html>"), ERR);
+        assert_string_equal(err.text, text);
+        assert_int_equal(err.fail, FAIL_CONFIG);
+    }
+}
+
+static void coded_answers(void **state)
+{
+    (void)state;
+    struct http_head head = head_of(401, "Content-Encoding", "gzip");
+    assert_int_equal(answer_with(&head, "\x1F\x8B\x08"), ERR);
+    assert_string_equal(err.text, "refuses the client (401; its text is coded as gzip)");
+    head = head_of(400, "Content-Encoding", "identity");
+    assert_int_equal(answer_with(&head, "{\"error\":\"invalid_scope\"}"), ERR);
+    assert_string_equal(err.text, "gives no token (400: invalid_scope)");
 }
 
 /* Long words are cut, and what they say does not hide who says it. */
@@ -183,75 +285,13 @@ static void long_words(void **state)
     assert_int_equal(strlen(err.text), strlen("gives no token (503: x: x)") + 44 + 156);
 }
 
-static void expect_said(const char *json, const char *text)
-{
-    char said[100];
-    struct json *doc = json_parse(str_of(json), NULL);
-    assert_non_null(doc);
-    const struct str known[] = {{NULL, 0}, str_of("hunter2"), str_of("swordfish")};
-    assert_string_equal(token_said(said, sizeof(said), json_root(doc), known, ARRAY_LEN(known)),
-                        text);
-    json_free(doc);
-}
-
-static void secrets_are_not_repeated(void **state)
-{
-    (void)state;
-    static const char hidden[] = ": (not shown: a secret is in it)";
-    expect_error(401, "{\"error\":\"x\",\"error_description\":\"no client has " SECRET ", sorry\"}",
-                 FAIL_AUTH, "refuses the client (401: x: (not shown: a secret is in it))");
-    expect_said("\"the password hunter2 is wrong\"", hidden);
-    expect_said("\"swordfis\\u0068\"", hidden);
-    expect_said("\"swordfis\"", ": swordfis");
-
-    /* Tokens that nobody told us of: JWTs, opaque ones, base64. */
-    expect_said("\"got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X"
-                ", no\"",
-                ": got ***, no");
-    expect_said("\"{\\\"access_token\\\":\\\"0123456789abcdef0123\\\"}\"",
-                ": {\"access_token\":\"***\"}");
-    expect_said("\"Zm9vYmFyYmF6MDEyMzQ1Ng==\"", ": ***");
-
-    /* What is none stays readable. */
-    expect_said("\"sb-clone 6f8c6d1e-4c55-4c4b-9c76-6f7a4ff5b5b1 is unknown\"",
-                ": sb-clone 6f8c6d1e-4c55-4c4b-9c76-6f7a4ff5b5b1 is unknown");
-    expect_said("\"org.apache.http.HttpException: https://a.authentication.eu10.example.com/x\"",
-                ": org.apache.http.HttpException: https://a.authentication.eu10.example.com/x");
-    expect_said("\"ABC0123456789abcdef\"", ": ABC0123456789abcdef");
-    expect_said("\"\\u00e4\\u00f6\\u00fc\"", ": \xC3\xA4\xC3\xB6\xC3\xBC");
-    expect_said("\"\"", "");
-    expect_said("null", "");
-    expect_said("{\"a\":\"b\"}", "");
-}
-
-/* Whatever the room, the text ends, and a token is not shown in part. */
-static void any_room(void **state)
-{
-    (void)state;
-    static const char json[] = "\"words before 0123456789abcdef0123456789ABCDEF words behind\"";
-    struct json *doc = json_parse(str_of(json), NULL);
-    for (size_t cap = 1; cap < sizeof(json); cap++) {
-        char *said = malloc(cap);
-        assert_non_null(said);
-        token_said(said, cap, json_root(doc), NULL, 0);
-        assert_true(strlen(said) < cap);
-        assert_null(strstr(said, "0"));
-        free(said);
-    }
-    json_free(doc);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tokens),
-        cmocka_unit_test(rotated_refresh_tokens),
-        cmocka_unit_test(lifetimes),
-        cmocka_unit_test(no_tokens),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(long_words),
-        cmocka_unit_test(secrets_are_not_repeated),
-        cmocka_unit_test(any_room),
+        cmocka_unit_test(tokens),    cmocka_unit_test(rotated_refresh_tokens),
+        cmocka_unit_test(lifetimes), cmocka_unit_test(no_tokens),
+        cmocka_unit_test(refusals),  cmocka_unit_test(long_words),
+        cmocka_unit_test(redirects), cmocka_unit_test(coded_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
