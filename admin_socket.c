@@ -15,6 +15,7 @@
 #include "lib/list.h"
 #include "lib/listener.h"
 #include "lib/log.h"
+#include "lib/log_limit.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/sys.h"
@@ -26,7 +27,11 @@ struct admin_socket {
     struct listener listener;
     struct list clients;
     size_t client_count;
+    struct log_limits limits;
 };
+
+/* Kinds of its log lines. */
+enum { LINE_STRANGER, LINE_CROWDED };
 
 struct client {
     struct list link;
@@ -49,15 +54,15 @@ static int make_address(const char *name, struct sockaddr_un *at, socklen_t *n)
     return OK;
 }
 
-/* Is the process at the other end one of our user, or of root? Any process may take any name. */
-static bool peer_is_ours(int fd)
+/* Is the process at the other end one of our user, or of root? Any process may take any name. *uid
+ * is its user. */
+static bool peer_is_ours(int fd, uid_t *uid)
 {
-    struct ucred peer;
+    struct ucred peer = {.uid = (uid_t)-1};
     socklen_t n = sizeof(peer);
-    if (sys->getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
-        return false;
-    }
-    return peer.uid == geteuid() || peer.uid == 0;
+    int res = sys->getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n);
+    *uid = peer.uid;
+    return res == 0 && (peer.uid == geteuid() || peer.uid == 0);
 }
 
 /* ---- server ---- */
@@ -135,9 +140,18 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
 {
     struct admin_socket *s = container_of(l, struct admin_socket, listener);
     (void)peer;
-    if (!peer_is_ours(fd) || s->client_count == CLIENTS_MAX) {
+    uid_t uid;
+    if (!peer_is_ours(fd, &uid)) {
+        log_limited(&s->limits, LINE_STRANGER, LOG_WARN, NULL, 0,
+                    "control socket: a process of user %ld is refused", (long)uid);
         sys->close(fd);
         return;
+    }
+    if (s->client_count == CLIENTS_MAX) {
+        log_limited(&s->limits, LINE_CROWDED, LOG_WARN, NULL, 0,
+                    "control socket: more than %d connections; the oldest one is closed",
+                    CLIENTS_MAX);
+        drop_client(container_of(s->clients.next, struct client, link));
     }
     struct client *c = mem_zalloc(sizeof(*c));
     c->socket = s;
@@ -172,6 +186,7 @@ struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struc
     struct admin_socket *s = mem_zalloc(sizeof(*s));
     s->loop = loop;
     list_init(&s->clients);
+    log_limits_init(&s->limits, loop, "admin", NULL);
     if (listener_open(&s->listener, loop, (struct sockaddr *)&at, n, &listener_handler) == ERR) {
         error_set(err, FAIL_CONFIG, "control socket @%s: %s", name,
                   errno == EADDRINUSE ? "another process has this name (see --control)"
@@ -191,6 +206,7 @@ void admin_socket_free(struct admin_socket *s)
         drop_client(container_of(it, struct client, link));
     }
     listener_close(&s->listener);
+    log_limits_close(&s->limits);
     free(s);
 }
 
@@ -233,7 +249,8 @@ static int ask(int fd, const char *name, const char *request, char *reply, struc
         return error_set(err, FAIL_CONNECT, "no tproxy is running under the control name %s (%s)",
                          name, strerror(errno));
     }
-    if (!peer_is_ours(fd)) {
+    uid_t uid;
+    if (!peer_is_ours(fd, &uid)) {
         return error_set(err, FAIL_AUTH, "the process with the control name %s is another user's",
                          name);
     }

@@ -16,7 +16,8 @@
 struct admin_socket;
 struct loop;
 
-/* Listens under `name` (without '@', at most 100 octets). At most 8 connections of at most 5 s.
+/* Listens under `name` (without '@', at most 100 octets). At most 8 connections of at most 5 s;
+ * the oldest gives way to a ninth.
  * NULL and *err when the name is unfit or taken by another process: FAIL_CONFIG. */
 struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struct error *err);
 

@@ -17,6 +17,7 @@
 #include "lib/cache.h"
 #include "lib/digest.h"
 #include "lib/log.h"
+#include "lib/log_limit.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
 #include "rotations.h"
@@ -44,6 +45,7 @@ struct oauth {
     int64_t connect_timeout, answer_timeout;
     uint64_t results[FAIL_COUNT];
     struct metric_histogram latency;
+    struct log_limits limits; /* by class of failure */
 };
 
 struct oauth_wait {
@@ -110,7 +112,7 @@ static void note(struct job *job, const struct error *err)
     oauth->results[err ? err->fail : FAIL_NONE]++;
     metric_observe(&oauth->latency, loop_now(oauth->loop) - job->started);
     if (err) {
-        log_line(LOG_WARN, "oauth", "no access token: %s", err->text);
+        log_limited(&oauth->limits, err->fail, LOG_WARN, NULL, 0, "no access token: %s", err->text);
     } else {
         log_line(LOG_DEBUG, "oauth", "authorization server %s has given an access token",
                  job->host);
@@ -454,6 +456,7 @@ struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *ro
     oauth->origins = http_origins_new(loop, dns, roots);
     oauth->cache = cache_new(loop, &settings);
     oauth->rotations = rotations_new();
+    log_limits_init(&oauth->limits, loop, "oauth", NULL);
     oauth_set_timeouts(oauth, SECONDS(5), SECONDS(10));
     return oauth;
 }
@@ -464,6 +467,7 @@ void oauth_free(struct oauth *oauth)
         cache_free(oauth->cache);
         rotations_free(oauth->rotations);
         http_origins_free(oauth->origins);
+        log_limits_close(&oauth->limits);
         free(oauth);
     }
 }
