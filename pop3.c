@@ -21,12 +21,11 @@
 
 enum {
     KEEPALIVE_S = 60, /* a client that is silent for so long is asked whether it is still there */
+    REFUSED_MAX = 64, /* clients that were turned away and are given time to read why */
 };
 
 /* How long sessions of a target that is gone may go on. */
 #define LAST_SESSIONS SECONDS(60)
-
-static const char too_many[] = "-ERR [SYS/TEMP] too many connections\r\n";
 
 static int open_reserve(void)
 {
@@ -48,6 +47,9 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
     pop3->config = *config;
     pop3->reserve = reserve;
     list_init(&pop3->targets);
+    list_init(&pop3->silent);
+    conn_group_init(&pop3->refused, REFUSED_MAX);
+    log_limits_init(&pop3->limits, loop, "pop3", NULL);
     uint64_t id;
     sys->random(&id, sizeof(id));
     text_fmt(pop3->installation_id, sizeof(pop3->installation_id), "%016llx",
@@ -57,6 +59,8 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
 
 void pop3_free(struct pop3 *pop3)
 {
+    log_limits_close(&pop3->limits);
+    conn_group_close(&pop3->refused);
     sys->close(pop3->reserve);
     tls_roots_unref(pop3->roots);
     free(pop3);
@@ -98,6 +102,9 @@ uint16_t pop3_port(const struct target *target)
 
 static void cut_sessions(struct target *target)
 {
+    while (!list_empty(&target->silent)) {
+        session_abort(target->silent.next);
+    }
     while (!list_empty(&target->members)) {
         session_abort(target->members.next);
     }
@@ -146,21 +153,32 @@ void pop3_abort(struct pop3 *pop3)
 static void refuse_for_descriptors(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
-    log_line(LOG_ERROR, "pop3",
-             "too many open files: clients are refused (raise the limit with ulimit -n)");
+    log_limited(&pop3->limits, LINE_NO_DESCRIPTOR, LOG_ERROR, NULL, 0,
+                "too many open files: clients are refused (raise the limit with ulimit -n)");
     sys->close(pop3->reserve);
     int fd = listener_accept(&target->listener);
     if (fd >= 0) {
-        sys->send(fd, too_many, strlen(too_many), MSG_NOSIGNAL);
+        sys->send(fd, pop3_too_many, strlen(pop3_too_many), MSG_NOSIGNAL);
         sys->close(fd);
         pop3->stats.refused++;
     }
     pop3->reserve = open_reserve();
 }
 
+/* Before anybody is refused, a client that was turned away before closes, or a silent one, which
+ * then must not keep its descriptor either. */
 static bool on_starved(struct listener *l)
 {
-    refuse_for_descriptors(container_of(l, struct target, listener));
+    struct target *target = container_of(l, struct target, listener);
+    struct pop3 *pop3 = target->pop3;
+    if (conn_group_drop(&pop3->refused)) {
+        return true;
+    }
+    if (session_give_way(pop3, NULL)) {
+        conn_group_drop(&pop3->refused);
+        return true;
+    }
+    refuse_for_descriptors(target);
     return false;
 }
 
@@ -171,11 +189,15 @@ static void ignore_event(struct conn *c, enum conn_event event, void *arg)
     (void)arg;
 }
 
-static bool full(const struct target *target)
+/* Is there a place for one session more, or does a silent client make one? */
+static bool make_place(struct target *target)
 {
-    const struct pop3 *pop3 = target->pop3;
+    struct pop3 *pop3 = target->pop3;
     size_t most = pop3->config.max_sessions;
-    return pop3->sessions >= most || target->sessions >= (most + 1) / 2;
+    if (target->sessions >= (most + 1) / 2) {
+        return session_give_way(pop3, target);
+    }
+    return pop3->sessions < most || session_give_way(pop3, NULL);
 }
 
 static void refuse(struct target *target, int fd)
@@ -183,13 +205,14 @@ static void refuse(struct target *target, int fd)
     struct pop3 *pop3 = target->pop3;
     struct conn *c = conn_new(pop3->loop, fd, (struct conn_handler){.event = ignore_event});
     pop3->stats.refused++;
-    log_line(LOG_WARN, "pop3",
-             "target %s: client refused: %zu sessions, %zu of them here; at most %zu, "
-             "half of them for one target (--max-sessions)",
-             target->name, pop3->sessions, target->sessions, pop3->config.max_sessions);
+    struct log_field field = LOG_STR("target", target->name);
+    log_limited(&target->limits, LINE_REFUSED, LOG_WARN, &field, 1,
+                "client refused: %zu sessions, %zu of them here; at most %zu, half of them for one "
+                "target (--max-sessions)",
+                pop3->sessions, target->sessions, pop3->config.max_sessions);
     if (c) {
-        conn_write(c, too_many, strlen(too_many));
-        conn_linger(c);
+        conn_write(c, pop3_too_many, strlen(pop3_too_many));
+        conn_linger_among(c, &pop3->refused);
     }
 }
 
@@ -197,10 +220,10 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
 {
     struct target *target = container_of(l, struct target, listener);
     target->pop3->stats.accepted++;
-    if (full(target)) {
-        refuse(target, fd);
-    } else {
+    if (make_place(target)) {
         session_start(target, fd, peer);
+    } else {
+        refuse(target, fd);
     }
 }
 
@@ -243,7 +266,9 @@ struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, cons
     target->refs = 1;
     target->name = mem_strdup(what->name);
     target->source = what->source;
+    list_init(&target->silent);
     list_init(&target->members);
+    log_limits_init(&target->limits, pop3->loop, "pop3", target->name);
     task_init(&target->task);
     list_append(&pop3->targets, &target->link);
     pop3_change(target, what->ref, what->dest);

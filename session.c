@@ -76,7 +76,8 @@ struct attempt {
 
 struct session {
     struct target *target;
-    struct list link;
+    struct list link;   /* among the target's `silent` or `members` */
+    struct list silent; /* among the silent ones of all targets */
     struct task task;
     uint64_t id;
     struct conn *client, *backend;
@@ -92,7 +93,9 @@ struct session {
     unsigned char failures;
     enum fail failed : 8; /* how the last attempt failed that the client was told of */
     bool client_ended;    /* it will send no more */
+    bool spared;          /* it did not give way, although it was its turn */
     bool tried;           /* a login was tried */
+    bool logged_in;
     bool ended;
 };
 
@@ -117,6 +120,27 @@ static void session_log(struct session *s, enum log_level level, const char *fmt
     log_fields(level, "pop3", fields, ARRAY_LEN(fields), "%s", text);
 }
 
+/* A line that clients can cause without end: of each kind the first is written, then a count. */
+static void session_say(struct session *s, unsigned kind, enum log_level level, const char *fmt,
+                        ...) printf_like(4, 5);
+
+static void session_say(struct session *s, unsigned kind, enum log_level level, const char *fmt,
+                        ...)
+{
+    if (!log_enabled(level)) {
+        return;
+    }
+    char text[FAIL_TEXT_MAX + POP3_REPLY_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    struct log_field fields[] = {LOG_NUM("session", s->id), LOG_STR("target", s->target->name)};
+    log_limited(&s->target->limits, kind, level, fields, ARRAY_LEN(fields), "%s", text);
+}
+
+/* Each session that has logged in has its line. Those that have tried in vain are counted: a
+ * stranger can make thousands of them in a second. */
 static void log_summary(struct session *s, const char *result)
 {
     /* Probes come every few seconds and want nothing. */
@@ -139,7 +163,12 @@ static void log_summary(struct session *s, const char *result)
         LOG_NUM("bytes_to_backend", s->relay ? relay_to_backend(s->relay) : 0),
         LOG_STR("result", result),
     };
-    log_fields(level, "pop3", fields, ARRAY_LEN(fields), "session ended");
+    if (s->tried && !s->logged_in) {
+        log_limited(&s->target->limits, LINE_SESSION_FAILED, level, fields, ARRAY_LEN(fields),
+                    "session ended");
+    } else {
+        log_fields(level, "pop3", fields, ARRAY_LEN(fields), "session ended");
+    }
 }
 
 static void set_state(struct session *s, enum backend_state state)
@@ -187,14 +216,11 @@ static void drop_backend(struct session *s)
     s->backend = NULL;
 }
 
-/* Never sends QUIT to the backend: that would commit deletions (RFC 1939 section 6). */
-static void session_end(struct session *s, const char *result)
+/* All of the end but the client's connection. */
+static void leave(struct session *s, const char *result)
 {
     struct target *target = s->target;
     struct pop3 *pop3 = target->pop3;
-    if (s->ended) {
-        return;
-    }
     s->ended = true;
     log_summary(s, s->failed && !s->relay ? fail_name(s->failed) : result);
     if (s->relay) {
@@ -204,12 +230,86 @@ static void session_end(struct session *s, const char *result)
     }
     drop_backend(s);
     drop_credentials(s);
-    conn_linger(s->client);
     list_remove(&s->link);
+    list_remove(&s->silent);
     target->sessions--;
     pop3->sessions--;
     loop_bury(pop3->loop, &s->task, free_session);
     target_unref(target);
+}
+
+/* Never sends QUIT to the backend: that would commit deletions (RFC 1939 section 6). */
+static void session_end(struct session *s, const char *result)
+{
+    if (!s->ended) {
+        struct conn *client = s->client;
+        leave(s, result);
+        conn_linger(client);
+    }
+}
+
+/* ---- giving way ---- */
+
+static void append_silent(struct session *s)
+{
+    list_append(&s->target->silent, &s->link);
+    list_append(&s->target->pop3->silent, &s->silent);
+}
+
+/* It has sent a login or mailbox command: from now on it keeps its place. */
+static void is_heard(struct session *s)
+{
+    if (!list_empty(&s->silent)) {
+        list_remove(&s->silent);
+        list_remove(&s->link);
+        list_append(&s->target->members, &s->link);
+    }
+}
+
+static struct session *oldest_silent(struct pop3 *pop3, struct target *target)
+{
+    if (target) {
+        return list_empty(&target->silent)
+                   ? NULL
+                   : container_of(target->silent.next, struct session, link);
+    }
+    return list_empty(&pop3->silent) ? NULL
+                                     : container_of(pop3->silent.next, struct session, silent);
+}
+
+/* Once, so that those who talk without end do not keep others out. */
+static bool spare(struct session *s)
+{
+    if (s->spared || !conn_has_input(s->client)) {
+        return false;
+    }
+    s->spared = true;
+    list_remove(&s->link);
+    list_remove(&s->silent);
+    append_silent(s);
+    return true;
+}
+
+bool session_give_way(struct pop3 *pop3, struct target *target)
+{
+    enum { TRIES = 16 };
+    struct session *s = oldest_silent(pop3, target);
+    for (int i = 0; i < TRIES && s && spare(s); i++) {
+        s = oldest_silent(pop3, target);
+    }
+    if (!s || spare(s)) {
+        return false;
+    }
+    session_say(s, LINE_GAVE_WAY, LOG_WARN,
+                "a client that has sent no login gives way to another: %zu sessions, %zu of them "
+                "here; at most %zu, half of them for one target (--max-sessions)",
+                pop3->sessions, s->target->sessions, pop3->config.max_sessions);
+    pop3->stats.refused++;
+    struct conn *client = s->client;
+    conn_write(client, pop3_too_many, strlen(pop3_too_many));
+    leave(s, "gave way");
+    conn_linger_among(client, &pop3->refused);
+    return true;
 }
 
 void session_abort(struct list *member)
@@ -224,8 +324,9 @@ static void backend_failed(struct session *s, const struct error *err)
 {
     struct pop3 *pop3 = s->target->pop3;
     struct attempt *a = s->attempt;
-    session_log(s, LOG_WARN, "login failed (%s): %s%s%s", fail_name(err->fail), err->text,
-                a->login.challenge[0] ? ": " : "", a->login.challenge);
+    session_say(s, LINE_LOGIN_FAILED + (unsigned)err->fail, LOG_WARN, "login failed (%s): %s%s%s",
+                fail_name(err->fail), err->text, a->login.challenge[0] ? ": " : "",
+                a->login.challenge);
     pop3->stats.logins[err->fail]++;
     a->err = *err;
     if (a->login_started) {
@@ -276,7 +377,8 @@ static void start_again(struct session *s, const struct token *refused)
 
 static void renew(struct session *s, unsigned refused_before)
 {
-    session_log(s, LOG_INFO, "the mail server refuses the token: another one is asked for");
+    session_say(s, LINE_TOKEN_RENEWED, LOG_INFO,
+                "the mail server refuses the token: another one is asked for");
     s->target->pop3->stats.renewals++;
     s->attempt->renewed = true;
     s->attempt->refused_before = refused_before;
@@ -292,7 +394,7 @@ static bool may_renew_way(const struct session *s)
 
 static void renew_way(struct session *s)
 {
-    session_log(s, LOG_INFO,
+    session_say(s, LINE_WAY_RENEWED, LOG_INFO,
                 "the Connectivity Proxy refuses the access token: another one is asked for");
     s->attempt->way_renewed = true;
     start_again(s, s->attempt->way);
@@ -385,12 +487,13 @@ static void logged_in(struct session *s)
     s->mailbox->memory = s->attempt->login.memory;
     refusals_drop(&s->mailbox->refusals, &s->attempt->shown);
     if (s->attempt->login.stls_refused) {
-        session_log(s, LOG_WARN,
+        session_say(s, LINE_CLEAR_TEXT, LOG_WARN,
                     "the mail server does not do STLS: going on in clear text "
                     "(mail.pop3.starttls.required would forbid it)");
     }
     stats->logins[FAIL_NONE]++;
     metric_observe(&stats->latency, took);
+    s->logged_in = true;
     conn_deadline(s->backend, 0);
     set_state(s, BACKEND_READY);
 }
@@ -586,7 +689,8 @@ static void note_user(struct session *s)
     char ours[128], theirs[128];
     const char *user = s->mailbox->dest->user;
     if (s->credentials && user[0] && strcmp(user, s->credentials->user) != 0) {
-        session_log(s, LOG_INFO, "the client logs in as %s, though mail.user is %s",
+        session_say(s, LINE_OTHER_USER, LOG_INFO,
+                    "the client logs in as %s, though mail.user is %s",
                     text_printable(theirs, sizeof(theirs), str_of(s->credentials->user)),
                     text_printable(ours, sizeof(ours), str_of(user)));
     }
@@ -670,7 +774,8 @@ static bool client_line(struct session *s)
     if (foreign) {
         conn_write(s->client, space, buf_len(&reply));
         s->target->pop3->stats.foreign++;
-        session_log(s, LOG_INFO, "the client speaks %s, not POP3", foreign);
+        session_say(s, strcmp(foreign, "TLS") == 0 ? LINE_TLS : LINE_HTTP, LOG_INFO,
+                    "the client speaks %s, not POP3", foreign);
         session_end(s, "not POP3");
         return false;
     }
@@ -687,6 +792,9 @@ static bool client_line(struct session *s)
     conn_write(s->client, space, buf_len(&reply));
     if (ask != POP3_ASK_MAILBOX) {
         conn_consume(s->client, octets); /* the line of a mailbox command is left for the relay */
+    }
+    if (pop3_client_wants_in(&s->dialogue, ask)) {
+        is_heard(s);
     }
     switch (ask) {
     case POP3_ASK_NOTHING:
@@ -866,7 +974,9 @@ void session_start(struct target *target, int fd, const union addr *client)
     s->id = ++pop3->next_id;
     s->peer = *client;
     s->started = loop_now(pop3->loop);
-    list_append(&target->members, &s->link);
+    list_init(&s->link);
+    list_init(&s->silent);
+    append_silent(s);
     target->sessions++;
     pop3->sessions++;
     enum pop3_login_kind kind =

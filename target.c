@@ -17,6 +17,7 @@ struct target *target_ref(struct target *target)
 static void free_target(struct task *t)
 {
     struct target *target = container_of(t, struct target, task);
+    log_limits_close(&target->limits);
     mailbox_unref(target->mailbox);
     dest_ref_clear(&target->ref);
     free(target->name);

@@ -1,5 +1,5 @@
 /* What listeners and sessions of the POP3 proxy share: its state, its targets and what is known
- * of their mailboxes. For pop3.c and session.c only. */
+ * of their mailboxes. For pop3.c, session.c and target.c only. */
 #ifndef TPROXY_TARGET_H
 #define TPROXY_TARGET_H
 
@@ -10,9 +10,11 @@
 #include "core/pop3_login.h"
 #include "core/refusals.h"
 #include "dest_source.h"
+#include "lib/conn.h"
 #include "lib/fail.h"
 #include "lib/list.h"
 #include "lib/listener.h"
+#include "lib/log_limit.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
 #include "pop3.h"
@@ -20,6 +22,21 @@
 struct tls_client;
 
 enum { INSTALLATION_ID_LEN = 16 };
+
+/* Kinds of log lines that clients cause, for lib/log_limit: they are counted for each target. */
+enum target_line {
+    LINE_NO_DESCRIPTOR,
+    LINE_REFUSED,
+    LINE_GAVE_WAY,
+    LINE_HTTP,
+    LINE_TLS,
+    LINE_OTHER_USER,
+    LINE_TOKEN_RENEWED,
+    LINE_WAY_RENEWED,
+    LINE_CLEAR_TEXT,
+    LINE_SESSION_FAILED,
+    LINE_LOGIN_FAILED, /* the last one: a class of failure is added to it */
+};
 
 struct pop3_stats {
     uint64_t accepted, refused;
@@ -39,6 +56,9 @@ struct pop3 {
     struct pop3_config config;
     char installation_id[INSTALLATION_ID_LEN + 1];
     struct list targets;
+    struct list silent;        /* sessions without a login or mailbox command, oldest first */
+    struct conn_group refused; /* clients that were turned away and may still read why */
+    struct log_limits limits;
     size_t sessions;
     uint64_t next_id;
     int reserve; /* a descriptor to give up when there are no more, so that a client can be told */
@@ -70,7 +90,9 @@ struct target {
     struct listener listener;
     struct task task;
     struct timer timer;  /* when the target is closed: cuts the sessions that are left */
-    struct list members; /* sessions */
+    struct list silent;  /* sessions without a login or mailbox command, oldest first */
+    struct list members; /* the other sessions */
+    struct log_limits limits;
     size_t sessions;
     struct dest_source *source;
     struct mailbox *mailbox; /* NULL: not known yet */

@@ -335,6 +335,24 @@ enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct bu
     return POP3_ASK_LOGIN;
 }
 
+bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask)
+{
+    switch (ask) {
+    case POP3_ASK_BACKEND:
+    case POP3_ASK_LOGIN:
+    case POP3_ASK_MAILBOX:
+        return true;
+    case POP3_ASK_NOTHING:
+    case POP3_ASK_QUIT:
+    case POP3_ASK_CLOSE:
+        break;
+    }
+    return c->kind == POP3_TOKEN_LOGIN &&
+           (c->expect != POP3_EXPECT_COMMAND || c->credentials->user[0]);
+}
+
+const char pop3_too_many[] = "-ERR [SYS/TEMP] too many connections\r\n";
+
 void pop3_greeting(struct buf *out, const char *installation_id)
 {
     int rc = buf_fmt(out, "+OK tproxy %s ready\r\n", installation_id);

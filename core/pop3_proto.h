@@ -64,6 +64,13 @@ const char *pop3_foreign(struct str input, struct buf *reply);
 /* Takes one line, without its end. `reply` has room for POP3_REPLY_MAX octets. */
 enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply);
 
+/* Has the client, with the line that asked for `ask` or one before it, begun to log in, or sent a
+ * mailbox command? Until then it is one of those that give way when there are too many. */
+bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask);
+
+/* What a client is told that gets no place, or loses it. */
+extern const char pop3_too_many[];
+
 /* The greeting, with an id that a loop is recognised by. It has no <...@...>, for clients would try
  * APOP (RFC 1939 section 7). */
 void pop3_greeting(struct buf *out, const char *installation_id);

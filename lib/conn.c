@@ -57,7 +57,10 @@ struct conn {
     struct timer timer;
     union {
         struct conn_handler handler;
-        struct list link; /* STATE_LINGER: nobody is told any more; among those that linger */
+        struct { /* STATE_LINGER: nobody is told any more */
+            struct list link;
+            struct conn_group *group;
+        };
     };
     struct tls *tls;
     struct str ahead;  /* read from the socket and not yet taken by TLS, */
@@ -80,9 +83,16 @@ struct conn {
     struct error *error;
 };
 
-static size_t conns, lingering;
-static size_t lingering_max = 4096;
-static struct list lingerers = {.next = &lingerers, .prev = &lingerers};
+static size_t conns;
+
+/* Those that conn_linger has let go, and the list of all groups, which begins with it. */
+static struct conn_group everybody;
+static struct list groups = {.next = &everybody.link, .prev = &everybody.link};
+static struct conn_group everybody = {
+    .link = {.next = &groups, .prev = &groups},
+    .conns = {.next = &everybody.conns, .prev = &everybody.conns},
+    .max = 4096,
+};
 
 static void step(struct conn *c);
 
@@ -788,12 +798,16 @@ size_t conn_count(void)
 
 void conn_set_lingering_max(size_t n)
 {
-    lingering_max = n;
+    everybody.max = n;
 }
 
 size_t conn_lingering(void)
 {
-    return lingering;
+    size_t n = 0;
+    LIST_EACH (it, &groups) {
+        n += container_of(it, struct conn_group, link)->n;
+    }
+    return n;
 }
 
 static void free_conn(struct task *t)
@@ -815,7 +829,7 @@ void conn_close(struct conn *c)
     int fd = c->io.fd;
     if (c->state == STATE_LINGER) {
         list_remove(&c->link);
-        lingering--;
+        c->group->n--;
     }
     c->state = STATE_CLOSED;
     conns--;
@@ -827,28 +841,93 @@ void conn_close(struct conn *c)
     loop_bury(c->loop, &c->task, free_conn);
 }
 
-void conn_linger(struct conn *c)
+static void linger(struct conn *c, struct conn_group *group)
 {
-    if (!c || c->state != STATE_OPEN) {
-        conn_close(c);
-        return;
-    }
-    conn_shutdown(c);
-    if ((c->at_end && conn_pending(c) == 0) || c->send_broken || lingering >= lingering_max) {
-        conn_close(c);
-        return;
-    }
     c->state = STATE_LINGER;
     list_init(&c->link);
-    list_append(&lingerers, &c->link);
-    lingering++;
+    list_append(&group->conns, &c->link);
+    c->group = group;
+    group->n++;
     linger_deadline(c);
     loop_soon(c->loop, &c->task, on_task);
 }
 
+/* Ends our stream. True when nothing is left to linger for: then the conn is closed. */
+static bool close_at_once(struct conn *c)
+{
+    if (!c || c->state != STATE_OPEN) {
+        conn_close(c);
+        return true;
+    }
+    conn_shutdown(c);
+    if ((c->at_end && conn_pending(c) == 0) || c->send_broken) {
+        conn_close(c);
+        return true;
+    }
+    return false;
+}
+
+void conn_linger(struct conn *c)
+{
+    if (close_at_once(c)) {
+        return;
+    }
+    if (everybody.n >= everybody.max) {
+        conn_close(c);
+        return;
+    }
+    linger(c, &everybody);
+}
+
+void conn_group_init(struct conn_group *group, size_t max)
+{
+    *group = (struct conn_group){.max = max};
+    list_init(&group->conns);
+    list_init(&group->link);
+    list_append(&groups, &group->link);
+}
+
+void conn_linger_among(struct conn *c, struct conn_group *group)
+{
+    if (close_at_once(c)) {
+        return;
+    }
+    if (group->n >= group->max) {
+        conn_group_drop(group);
+    }
+    linger(c, group);
+}
+
+bool conn_group_drop(struct conn_group *group)
+{
+    if (list_empty(&group->conns)) {
+        return false;
+    }
+    conn_close(container_of(group->conns.next, struct conn, link));
+    return true;
+}
+
+static void close_group(struct conn_group *group)
+{
+    while (conn_group_drop(group)) {
+    }
+}
+
+void conn_group_close(struct conn_group *group)
+{
+    close_group(group);
+    list_remove(&group->link);
+}
+
 void conn_close_lingering(void)
 {
-    LIST_EACH (it, &lingerers) {
-        conn_close(container_of(it, struct conn, link));
+    LIST_EACH (it, &groups) {
+        close_group(container_of(it, struct conn_group, link));
     }
+}
+
+bool conn_has_input(const struct conn *c)
+{
+    char octet;
+    return c->state == STATE_OPEN && sys->recv(c->io.fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }

@@ -16,6 +16,7 @@
 
 #include "lib/base.h"
 #include "lib/fail.h"
+#include "lib/list.h"
 #include "lib/text.h"
 
 struct conn;
@@ -110,7 +111,31 @@ const struct error *conn_error(const struct conn *c);
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
 
-/* How many may linger; 4096 until it is called. */
+/* Connections that were turned away linger in a group of their own: they are many when somebody
+ * floods us, and must neither take descriptors without bound nor shorten the lingering of sessions.
+ * Embedded in its owner; the fields are private. */
+struct conn_group {
+    struct list link;
+    struct list conns; /* the one that has lingered longest comes first */
+    size_t n, max;
+};
+
+/* At most `max` (1 or more) linger in it. */
+void conn_group_init(struct conn_group *group, size_t max);
+
+/* As conn_linger, in a group. When the group is full its oldest connection is closed first. */
+void conn_linger_among(struct conn *c, struct conn_group *group);
+
+/* Closes the oldest connection of the group, for its descriptor. False: there is none. */
+bool conn_group_drop(struct conn_group *group);
+
+/* Closes all of them. */
+void conn_group_close(struct conn_group *group);
+
+/* Has the peer sent octets that are still in the kernel? Costs a system call. */
+bool conn_has_input(const struct conn *c);
+
+/* How many may linger outside groups; 4096 until it is called. */
 void conn_set_lingering_max(size_t n);
 
 /* Numbers of conns that exist, lingering ones included, and of these: a process that ends before

@@ -308,7 +308,7 @@ def test_fields_and_results_of_the_summary(tproxy, backend):
     assert re.findall(r'"(\w+)":', example[1]) == list(line)
 
     source = text_of("session.c")
-    there = set(re.findall(r'session_end\(\w+, "([^"]+)"\)', source))
+    there = set(re.findall(r'\b(?:session_end|leave)\(\w+, "([^"]+)"\)', source))
     there |= set(re.findall(r'\[RELAY_\w+\] = "([^"]+)"', source))
     table = text[text.index("| result | meaning |") :]
     assert set(first_cells(table)) == there

@@ -232,17 +232,23 @@ def test_most_sessions_of_one_target(make_tproxy, backend):
     port = tproxy.add("mail", backend.host, backend.port)
     other = tproxy.add("other", backend.host, backend.port)
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(RawClient(port)) for _ in range(3)]
+        clients = [stack.enter_context(busy(port)) for _ in range(3)]
         with RawClient(port) as refused:
             assert re.match(TOO_MANY, refused.greeting), refused.greeting
             assert refused.rest() == b""
         use(other)
-        assert clients[0].command(b"STAT").startswith(b"+OK 1 ")
         clients[0].command(b"QUIT")
         clients[0].rest()
         until(lambda: greeted(port), "a free place")
     tproxy.logs.wait(lambda line: "max-sessions" in line["msg"], "the bound's name in the log")
     assert tproxy.metric("tproxy_connections_refused_total") >= 1
+
+
+def busy(port: int) -> RawClient:
+    """One that has logged in."""
+    client = RawClient(port)
+    assert client.command(b"STAT").startswith(b"+OK 1 ")
+    return client
 
 
 def greeted(port: int) -> bool:
@@ -256,7 +262,7 @@ def test_most_sessions_of_all(make_tproxy, backend):
     ports = [tproxy.add(f"mail-{n}", backend.host, backend.port) for n in range(3)]
     with contextlib.ExitStack() as stack:
         for port in (ports[0], ports[0], ports[1], ports[1]):
-            assert stack.enter_context(RawClient(port)).greeting.startswith(b"+OK")
+            stack.enter_context(busy(port))
         assert re.match(TOO_MANY, stack.enter_context(RawClient(ports[2])).greeting)
     until(lambda: greeted(ports[2]), "a free place")
 
@@ -264,7 +270,7 @@ def test_most_sessions_of_all(make_tproxy, backend):
 def test_refused_client_that_talks_gets_its_line(make_tproxy, backend):
     tproxy = make_tproxy("--max-sessions", "2")
     port = tproxy.add("mail", backend.host, backend.port)
-    with RawClient(port):
+    with busy(port):
         for _ in range(20):
             with RawClient(port, greet=False) as client:
                 with contextlib.suppress(OSError):
@@ -285,6 +291,7 @@ def test_descriptors_run_out(program, directory, certificates, backend):
                 sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
                 sock.settimeout(PATIENCE)
                 clients.append(sock)
+                sock.sendall(b"STAT\r\n")
             first = clients[0].recv(512)
             assert first.startswith(b"+OK")
             tproxy.logs.wait(

@@ -216,14 +216,13 @@ static int sim_connect_call(int fd, const struct sockaddr *addr, socklen_t n)
 
 static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
 {
-    (void)flags;
     world.now += CALL_TIME;
     struct sim_stream *s = slot_of(fd)->stream;
     size_t there = s->visible - s->taken;
     if (there) {
         n = n < there ? n : there;
         memcpy(p, s->in.data + s->taken, n);
-        s->taken += n;
+        s->taken += flags & MSG_PEEK ? 0 : n;
         return (ssize_t)n;
     }
     if (s->reset && !s->reset_told) {

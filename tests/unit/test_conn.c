@@ -601,6 +601,50 @@ static void test_linger_ended(void **state)
     a.conn = NULL;
 }
 
+/* In a group the oldest makes room, whatever it still has to send; others are not touched. */
+static void test_linger_group(void **state)
+{
+    (void)state;
+    struct conn_group group;
+    conn_group_init(&group, 1);
+    assert_false(conn_group_drop(&group));
+    conn_linger_among(a.conn, &group);
+    a.conn = NULL;
+    assert_int_equal(conn_lingering(), 1);
+    conn_linger_among(b.conn, &group);
+    b.conn = NULL;
+    assert_int_equal(conn_count(), 1);
+    assert_int_equal(conn_lingering(), 1);
+    assert_true(conn_group_drop(&group));
+    assert_false(conn_group_drop(&group));
+    assert_int_equal(conn_lingering(), 0);
+    conn_group_close(&group);
+}
+
+static void test_linger_group_ends_with_the_process(void **state)
+{
+    (void)state;
+    struct conn_group group;
+    conn_group_init(&group, 2);
+    conn_linger_among(a.conn, &group);
+    conn_linger(b.conn);
+    a.conn = b.conn = NULL;
+    assert_int_equal(conn_lingering(), 2);
+    conn_close_lingering();
+    assert_int_equal(conn_lingering(), 0);
+    conn_group_close(&group);
+}
+
+static void test_has_input(void **state)
+{
+    (void)state;
+    assert_false(conn_has_input(a.conn));
+    peer_send(peer, "x", 1);
+    assert_true(conn_has_input(a.conn));
+    await_bytes(loop, &a, 1); /* it has not been taken away */
+    assert_false(conn_has_input(a.conn));
+}
+
 static void close_in_event(struct seen *s, enum conn_event event)
 {
     (void)event;
@@ -844,6 +888,9 @@ int main(void)
         with_conns(test_linger_slow),
         with_conns(test_linger_stall),
         with_conns(test_linger_ended),
+        with_conns(test_linger_group),
+        with_conns(test_linger_group_ends_with_the_process),
+        with_conns(test_has_input),
         with_conns(test_close_in_event),
         with_conns(test_splice),
         with_conns(test_splice_pending),

@@ -441,6 +441,39 @@ static void test_token_login(void **state)
     }
 }
 
+/* Which lines make a client one that keeps its place? */
+static void test_wants_in(void **state)
+{
+    (void)state;
+    static const struct {
+        enum pop3_login_kind kind;
+        const char *line;
+        bool wants_in;
+    } rows[] = {
+        {POP3_ANY_LOGIN, "USER a", true},     {POP3_ANY_LOGIN, "PASS a", true},
+        {POP3_ANY_LOGIN, "APOP a b", true},   {POP3_ANY_LOGIN, "AUTH PLAIN", true},
+        {POP3_ANY_LOGIN, "STAT", true},       {POP3_ANY_LOGIN, "DELE 1", true},
+        {POP3_ANY_LOGIN, "AUTH", false},      {POP3_ANY_LOGIN, "CAPA", false},
+        {POP3_ANY_LOGIN, "NOOP", false},      {POP3_ANY_LOGIN, "STLS", false},
+        {POP3_ANY_LOGIN, "nonsense", false},  {POP3_ANY_LOGIN, "", false},
+        {POP3_ANY_LOGIN, "QUIT", false},      {POP3_OWN_LOGIN, "USER a", true},
+        {POP3_OWN_LOGIN, "AUTH PLAIN", true}, {POP3_OWN_LOGIN, "CAPA", false},
+        {POP3_TOKEN_LOGIN, "USER a", true},   {POP3_TOKEN_LOGIN, "AUTH XOAUTH2", true},
+        {POP3_TOKEN_LOGIN, "PASS a", false},  {POP3_TOKEN_LOGIN, "STAT", false},
+        {POP3_TOKEN_LOGIN, "AUTH", false},    {POP3_TOKEN_LOGIN, "CAPA", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct sasl_credentials credentials = {0};
+        struct pop3_client c;
+        char space[POP3_REPLY_MAX];
+        struct buf answer = BUF_ON(space);
+        pop3_client_init(&c, rows[i].kind, rows[i].kind == POP3_TOKEN_LOGIN ? &credentials : NULL);
+        enum pop3_ask ask = pop3_client_line(&c, str_of(rows[i].line), &answer);
+        assert_int_equal(pop3_client_wants_in(&c, ask), rows[i].wants_in);
+        sasl_wipe(&credentials);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -450,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_greeting),        cmocka_unit_test(test_response_codes),
         cmocka_unit_test(test_failure_classes), cmocka_unit_test(test_failure_verbatim),
         cmocka_unit_test(test_failure_bound),   cmocka_unit_test(test_token_login),
+        cmocka_unit_test(test_wants_in),
     };
     return cmocka_run_group_tests(tests, NULL, clean_up);
 }
