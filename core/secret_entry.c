@@ -1,6 +1,8 @@
 /* Out of a Secret. Every value is a secret until it is known to be none. */
 #include "core/secret_entry.h"
 
+#include <string.h>
+
 #include "lib/text.h"
 
 int secret_entry_refuse(struct error *err, const char *name, const char *wrong)
@@ -23,16 +25,46 @@ bool secret_entry_given(struct json_value secret, const char *name)
     return json_given(find(secret, name, &coded));
 }
 
-/* Base64, in place. */
+static void cut(struct secret *value, size_t n)
+{
+    mem_wipe(value->p + n, value->n - n);
+    value->n = n;
+}
+
+static void drop_line_ends(struct secret *value)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < value->n; i++) {
+        if (value->p[i] != '\r' && value->p[i] != '\n') {
+            value->p[n++] = value->p[i];
+        }
+    }
+    cut(value, n);
+}
+
+/* Decodes base64 in place, like the API server: line ends and the bits that padding leaves over do
+ * not count. */
 static int decode(struct secret *value)
 {
-    size_t n;
+    size_t pad = 0, n;
+    drop_line_ends(value);
+    for (; pad < 2 && pad < value->n && value->p[value->n - 1 - pad] == '='; pad++) {
+        value->p[value->n - 1 - pad] = 'A';
+    }
     if (text_unbase64(value->p, value->n, (struct str){value->p, value->n}, &n) < 0) {
         return ERR;
     }
-    mem_wipe(value->p + n, value->n - n);
-    value->n = n;
+    cut(value, n - pad);
     return OK;
+}
+
+static void drop_bom(struct secret *value)
+{
+    struct str rest = text_without_bom((struct str){value->p, value->n});
+    if (rest.n < value->n) {
+        memmove(value->p, rest.p, rest.n);
+        cut(value, rest.n);
+    }
 }
 
 int secret_entry_read(struct json_value secret, const char *name, size_t max, struct secret *value,
@@ -51,6 +83,10 @@ int secret_entry_read(struct json_value secret, const char *name, size_t max, st
     if (coded && decode(value) < 0) {
         return secret_entry_refuse(err, name, "is no base64");
     }
+    if (text_is_utf16((struct str){value->p, value->n})) {
+        return secret_entry_refuse(err, name, "is UTF-16; save it as UTF-8");
+    }
+    drop_bom(value);
     text_fmt(wrong, sizeof(wrong), "is longer than %zu octets", max);
     return value->n > max ? secret_entry_refuse(err, name, wrong) : OK;
 }

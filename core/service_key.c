@@ -24,6 +24,7 @@ struct reader {
     struct json_value secret;
     const char *json_key;    /* NULL: one entry a field */
     struct json_value whole; /* what its entry says */
+    struct json_value uaa;   /* the fields of the authorization server, if they are apart */
     enum service_key_use use;
     struct error *err;
 };
@@ -40,21 +41,47 @@ static int refuse_field(const struct reader *r, const char *name, const char *wr
                      text_printable(shown, sizeof(shown), str_of(r->json_key)), wrong);
 }
 
-/* What a field holds, without line breaks at its end; empty when there is none. */
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+static void drop_blanks(struct secret *value)
+{
+    size_t end = value->n, start = 0;
+    while (end > 0 && is_blank(value->p[end - 1])) {
+        end--;
+    }
+    while (start < end && is_blank(value->p[start])) {
+        start++;
+    }
+    if (end - start < value->n) {
+        memmove(value->p, value->p + start, end - start);
+        mem_wipe(value->p + end - start, value->n - (end - start));
+        value->n = end - start;
+    }
+}
+
+/* The field in a document; JSON_NONE when it has none. */
+static struct json_value find_field(const struct reader *r, const char *name)
+{
+    struct json_value v = json_get(r->uaa, name);
+    return json_given(v) ? v : json_get(r->whole, name);
+}
+
+/* Reads a field without the blanks around it; empty when there is none. */
 static int read_value(const struct reader *r, const char *name, struct secret *value)
 {
-    if (r->json_key) {
-        struct json_value v = json_get(r->whole, name);
-        if (json_given(v) && json_type(v) != JSON_STRING) {
+    struct json_value v = find_field(r, name);
+    if (json_given(v)) {
+        if (json_type(v) != JSON_STRING) {
             return refuse_field(r, name, "is no string");
         }
         value->p = json_strdup(v, &value->n);
-    } else if (secret_entry_read(r->secret, name, ENTRY_MAX, value, r->err) < 0) {
+    } else if (!r->json_key && secret_entry_read(r->secret, name, ENTRY_MAX, value, r->err) < 0) {
         return ERR;
     }
-    while (value->n > 0 && (value->p[value->n - 1] == '\n' || value->p[value->n - 1] == '\r')) {
-        value->p[--value->n] = '\0';
-    }
+    drop_blanks(value);
     return OK;
 }
 
@@ -84,7 +111,7 @@ static int read_text(const struct reader *r, const char *name, char **text)
 
 static bool has_field(const struct reader *r, const char *name)
 {
-    return r->json_key ? json_given(json_get(r->whole, name)) : secret_entry_given(r->secret, name);
+    return json_given(find_field(r, name)) || (!r->json_key && secret_entry_given(r->secret, name));
 }
 
 static int missing(const struct reader *r, const char *name)
@@ -273,25 +300,52 @@ static int read_key(const struct reader *r, struct service_key *key)
     return OK;
 }
 
-/* The document that is the whole key. */
-static int read_whole(struct reader *r, struct secret *text, struct json **doc)
+/* Parses an entry. The document refers to *text. */
+static struct json *parse_entry(const struct reader *r, const char *name, struct secret *text)
 {
-    if (secret_entry_read(r->secret, r->json_key, ENTRY_MAX, text, r->err) < 0) {
-        return ERR;
+    if (secret_entry_read(r->secret, name, ENTRY_MAX, text, r->err) < 0) {
+        return NULL;
     }
     if (text->n == 0) {
-        return secret_entry_refuse(
-            r->err, r->json_key,
-            "is missing; secretKey must be the entry that holds the service key "
-            "as JSON, or be left out if there is one entry a field");
+        secret_entry_refuse(r->err, name,
+                            "is missing; secretKey must be the entry that holds the service key "
+                            "as JSON, or be left out if there is one entry a field");
+        return NULL;
     }
     /* What the parser has to say may quote a character. */
-    *doc = json_parse((struct str){text->p, text->n}, NULL);
-    r->whole = json_root(*doc);
-    return json_type(r->whole) == JSON_OBJECT
-               ? OK
-               : secret_entry_refuse(r->err, r->json_key,
-                                     "is no JSON object; it must be the whole service key");
+    struct json *doc = json_parse((struct str){text->p, text->n}, NULL);
+    if (json_type(json_root(doc)) != JSON_OBJECT) {
+        secret_entry_refuse(r->err, name, "is no JSON object; it must be the whole service key");
+        json_free(doc);
+        return NULL;
+    }
+    return doc;
+}
+
+/* Reads the JSON in the Secret: the entry that holds the whole key, which the cf command line puts
+ * into an object "credentials", or an entry "uaa". In both forms "uaa" may hold the client and the
+ * authorization server, instead of the key itself. NULL and *failed false: there is no JSON. */
+static struct json *read_json(struct reader *r, struct secret *text, bool *failed)
+{
+    bool nested = !r->json_key && !secret_entry_given(r->secret, "clientid") &&
+                  secret_entry_given(r->secret, "uaa");
+    *failed = false;
+    if (!r->json_key && !nested) {
+        return NULL;
+    }
+    struct json *doc = parse_entry(r, nested ? "uaa" : r->json_key, text);
+    struct json_value root = json_root(doc);
+    if (nested) {
+        r->uaa = root;
+    } else {
+        struct json_value credentials = json_get(root, "credentials");
+        r->whole = json_type(credentials) == JSON_OBJECT ? credentials : root;
+        if (!json_given(json_get(r->whole, "clientid"))) {
+            r->uaa = json_get(r->whole, "uaa");
+        }
+    }
+    *failed = !doc;
+    return doc;
 }
 
 const struct service_key *service_key_from_secret(struct json_value secret, const char *json_key,
@@ -303,9 +357,10 @@ const struct service_key *service_key_from_secret(struct json_value secret, cons
                        .err = err};
     struct service_key *key = mem_zalloc(sizeof(*key));
     struct secret text = {0};
-    struct json *doc = NULL;
+    bool failed;
+    struct json *doc = read_json(&r, &text, &failed);
     key->refs = 1;
-    if ((r.json_key && read_whole(&r, &text, &doc) < 0) || read_key(&r, key) < 0) {
+    if (failed || read_key(&r, key) < 0) {
         service_key_unref(key);
         key = NULL;
     }

@@ -32,10 +32,11 @@ struct service_key {
     char *identity_zone; /* the provider's subdomain; "" when the key does not say */
 };
 
-/* Of a Secret. json_key: the entry that holds the whole key as JSON; NULL or "": one entry a field.
- * Line breaks at the end of a value are dropped. NULL and *err (FAIL_CONFIG) as a clause that names
- * the entry or the field and what it should be ("the entry \"clientid\" is missing; ..."), never
- * its value; the Secret itself is for the caller to name. */
+/* Reads a Secret. json_key: the entry that holds the whole key as JSON; NULL or "": one entry a
+ * field. The key may be in an object "credentials", as the cf command line prints it, and client
+ * and authorization server in an object "uaa". Blanks around a value are dropped. NULL and *err
+ * (FAIL_CONFIG) as a clause that names the entry or the field and what it should be ("the entry
+ * \"clientid\" is missing; ..."), never its value; the Secret itself is for the caller to name. */
 const struct service_key *service_key_from_secret(struct json_value secret, const char *json_key,
                                                   enum service_key_use use, struct error *err);
 

@@ -328,7 +328,11 @@ static int scan_text(struct scan *s)
     if ((size_t)(s->end - s->start) > JSON_MAX_SIZE) {
         return error_set(s->err, FAIL_LIMIT, "longer than %d bytes", JSON_MAX_SIZE);
     }
-    if (s->end - s->start >= 3 && memcmp(s->start, "\xEF\xBB\xBF", 3) == 0) {
+    struct str whole = {(const char *)s->start, (size_t)(s->end - s->start)};
+    if (text_is_utf16(whole)) {
+        return complain(s, FAIL_PROTOCOL, "is UTF-16: save it as UTF-8");
+    }
+    if (text_without_bom(whole).n < whole.n) {
         return complain(s, FAIL_PROTOCOL, "begins with a byte order mark: save it as plain UTF-8");
     }
     if (scan_value(s) < 0) {

@@ -159,6 +159,21 @@ char *text_printable(char *out, size_t cap, struct str s)
     return out;
 }
 
+bool text_is_utf16(struct str s)
+{
+    if (s.n < 2) {
+        return false;
+    }
+    return memcmp(s.p, "\xFF\xFE", 2) == 0 || memcmp(s.p, "\xFE\xFF", 2) == 0 ||
+           (s.p[0] == '\0') != (s.p[1] == '\0');
+}
+
+struct str text_without_bom(struct str s)
+{
+    bool marked = s.n >= 3 && memcmp(s.p, "\xEF\xBB\xBF", 3) == 0;
+    return marked ? (struct str){s.p + 3, s.n - 3} : s;
+}
+
 bool text_has_control(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {

@@ -59,6 +59,12 @@ char *text_printable(char *out, size_t cap, struct str s);
  * is none. */
 size_t text_utf8_length(struct str s);
 
+/* Is it UTF-16, as far as the first two bytes tell: a byte order mark, or an ASCII character? */
+bool text_is_utf16(struct str s);
+
+/* Takes a byte order mark of UTF-8 off the beginning. */
+struct str text_without_bom(struct str s);
+
 /* Is there a control byte, or DEL, in it? */
 bool text_has_control(struct str s);
 

@@ -1,5 +1,6 @@
 """Kubernetes objects in the directory of local mode: CRs, a TransparentProxy object, Secrets."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -66,6 +67,21 @@ def string_data(secret: dict, key: dict) -> dict:
     return {**{name: secret[name] for name in secret if name != "data"}, "stringData": key}
 
 
+def in_lines(secret: dict) -> dict:
+    """The same Secret with base64 as the base64 command prints it."""
+    wrapped = {
+        name: base64.encodebytes(base64.b64decode(value)).decode()
+        for name, value in secret["data"].items()
+    }
+    return {**secret, "data": wrapped}
+
+
+def apart(key: dict) -> dict:
+    """The same service key as some services write it: who asks for tokens, and where, apart."""
+    server = {name: value for name, value in key.items() if name != "uri"}
+    return {"uaa": server, "uri": key["uri"], "url": "https://service.example.test"}
+
+
 LAYOUTS = {
     "an entry a field": lambda key: (None, key_secret(INSTANCE, HOME, key)),
     "whole": lambda key: ("key", key_secret(INSTANCE, HOME, key, "key")),
@@ -73,6 +89,17 @@ LAYOUTS = {
     "typed whole": lambda key: (
         "all",
         string_data(key_secret(INSTANCE, HOME, key), {"all": json.dumps(key)}),
+    ),
+    "as cf prints it": lambda key: ("key", key_secret(INSTANCE, HOME, {"credentials": key}, "key")),
+    "apart": lambda key: ("key", key_secret(INSTANCE, HOME, apart(key), "key")),
+    "base64 in lines": lambda key: (None, in_lines(key_secret(INSTANCE, HOME, key))),
+    "blanks": lambda key: (
+        None,
+        key_secret(INSTANCE, HOME, {name: f" {value}\n" for name, value in key.items()}),
+    ),
+    "byte order mark": lambda key: (
+        "all",
+        string_data(key_secret(INSTANCE, HOME, key), {"all": "\ufeff" + json.dumps(key)}),
     ),
 }
 
@@ -86,6 +113,14 @@ def test_destination_of_the_service(objects, key, mail, backend, layout):
     plain = objects.proxy.add("plain", backend.host, backend.port)
     assert list_and_fetch(objects.proxy.port("mail")) == mail.files()
     assert list_and_fetch(plain) == list(backend.script.messages)
+
+
+def test_key_in_utf_16(objects, key):
+    """As Windows saves what it calls Unicode; a Secret made of such a file."""
+    text = base64.b64encode(json.dumps(key).encode("utf-16")).decode()
+    secret = {**key_secret(INSTANCE, HOME, key), "data": {"key": text}}
+    objects.apply(transparent_proxy(INSTANCE, key="key"), secret)
+    said(objects.proxy, 'the entry "key" is UTF-16; save it as UTF-8')
 
 
 def test_token_for_the_mail_server(objects, key, mail, destination_service, oauth, secrets):

@@ -304,6 +304,8 @@ static void test_complaints(void **state)
         {"-x", "line 1, column 2: expected a digit, found 'x'"},
         {"\r\n\x01", "line 2, column 1: expected a value, found byte 0x01"},
         {"1 1", "line 1, column 3: expected the end, found '1'"},
+        {"\xFF\xFE{", "line 1, column 1: is UTF-16: save it as UTF-8"},
+        {"\xFE\xFF", "line 1, column 1: is UTF-16: save it as UTF-8"},
         {"\xEF\xBB\xBF{}",
          "line 1, column 1: begins with a byte order mark: save it as plain UTF-8"},
     };

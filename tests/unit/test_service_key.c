@@ -486,8 +486,19 @@ static void test_refused_secrets(void **state)
          "the field \"clientid\" in the entry \"k\" is missing; copy the service key as it is"},
         {"{'stringData':{'k':'{\\u0022clientid\\u0022:7}'}}", "k",
          "the field \"clientid\" in the entry \"k\" is no string"},
-        {"{'stringData':{'clientid':'a\\u0000'}}", "",
+        {"{'stringData':{'clientid':'ab\\u0000'}}", "",
          "the entry \"clientid\" contains a control character"},
+        {"{'stringData':{'clientid':'i\\u0000d\\u0000'}}", "",
+         "the entry \"clientid\" is UTF-16; save it as UTF-8"},
+        {"{'data':{'k':'//57AH0A'}}", "k", "the entry \"k\" is UTF-16; save it as UTF-8"},
+        {"{'data':{'k':'/v8AewB9'}}", "k", "the entry \"k\" is UTF-16; save it as UTF-8"},
+        {"{'data':{'clientid':'YQ=b'}}", "", "the entry \"clientid\" is no base64"},
+        {"{'data':{'clientid':'Y==='}}", "", "the entry \"clientid\" is no base64"},
+        {"{'data':{'clientid':'YW Jj'}}", "", "the entry \"clientid\" is no base64"},
+        {"{'stringData':{'uaa':'h1dd3n'}}", "", "the entry \"uaa\" is no JSON object"},
+        {"{'stringData':{'uaa':'{}'}}", "", "the entry \"clientid\" is missing"},
+        {"{'stringData':{'k':'{\\u0022uaa\\u0022:7}'}}", "k",
+         "the field \"clientid\" in the entry \"k\" is missing"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct object o = object_of(rows[i].secret);
@@ -516,6 +527,61 @@ static void test_string_data_wins(void **state)
     assert_string_equal(key->uri, "https://v");
     service_key_unref(key);
     object_free(&o);
+}
+
+/* The fields of a key, in the forms that tools write, all say the same. */
+static void test_forms(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *secret, *json_key;
+    } rows[] = {
+        /* what "cf service-key" prints */
+        {"{'stringData':{'k':'{\\u0022credentials\\u0022:{\\u0022clientid\\u0022:\\u0022id\\u0022,"
+         "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022,"
+         "\\u0022uri\\u0022:\\u0022https://v\\u0022}}'}}",
+         "k"},
+        /* client and authorization server apart; the other url is not that of the latter */
+        {"{'stringData':{'k':'{\\u0022uaa\\u0022:{\\u0022clientid\\u0022:\\u0022id\\u0022,"
+         "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022},"
+         "\\u0022url\\u0022:\\u0022https://x\\u0022,\\u0022uri\\u0022:\\u0022https://v\\u0022}'}}",
+         "k"},
+        {"{'stringData':{'uaa':'{\\u0022clientid\\u0022:\\u0022id\\u0022,"
+         "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022}',"
+         "'url':'https://x','uri':'https://v'}}",
+         NULL},
+        /* beside a client of its own, "uaa" is somebody else's */
+        {"{'stringData':{'uaa':'h1dd3n','clientid':'id','clientsecret':'old','url':'https://u',"
+         "'uri':'https://v'}}",
+         NULL},
+        /* blanks around values, a byte order mark */
+        {"{'stringData':{'clientid':'\\uFEFFid \\n','clientsecret':'\\t old\\r\\n','url':' "
+         "https://u ',"
+         "'uri':'https://v\\n\\n'}}",
+         NULL},
+        /* base64 in lines, and with bits left over */
+        {"{'data':{'clientid':'aW\\r\\nQ=\\n','clientsecret':'b2\\nxk\\n','url':'"
+         "aHR0cHM6\\r\\nLy91',"
+         "'uri':'aHR0cHM6Ly92'}}",
+         NULL},
+        {"{'data':{'clientid':'aWR=','clientsecret':'b2xk','url':'aHR0cHM6Ly91','uri':'"
+         "aHR0cHM6Ly92'}}",
+         NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct object o = object_of(rows[i].secret);
+        const struct service_key *key =
+            service_key_from_secret(o.root, rows[i].json_key, use, &err);
+        if (!key) {
+            fail_msg("%zu: %s", i, err.text);
+        }
+        assert_string_equal(key->client_id, "id");
+        assert_string_equal(key->client_secret.p, "old");
+        assert_string_equal(key->token_url, "https://u/oauth/token");
+        assert_string_equal(key->uri, "https://v");
+        service_key_unref(key);
+        object_free(&o);
+    }
 }
 
 static void test_entry_bound(void **state)
@@ -550,7 +616,8 @@ int main(void)
         cmocka_unit_test(test_certificates),     cmocka_unit_test(test_refused_certificates),
         cmocka_unit_test(test_private_key),      cmocka_unit_test(test_ias),
         cmocka_unit_test(test_connectivity),     cmocka_unit_test(test_refused_secrets),
-        cmocka_unit_test(test_string_data_wins), cmocka_unit_test(test_entry_bound),
+        cmocka_unit_test(test_string_data_wins), cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_entry_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -165,6 +165,39 @@ static void test_utf8(void **state)
     }
 }
 
+static void test_encodings(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t n;
+        bool is_utf16;
+        size_t without_bom;
+    } rows[] = {
+        {"", 0, false, 0},
+        {"\0", 1, false, 1},
+        {"\xFF", 1, false, 1},
+        {"{}", 2, false, 2},
+        {"\0\0", 2, false, 2},
+        {"\xFF\xFE", 2, true, 2},
+        {"\xFE\xFF\0{", 4, true, 4},
+        {"{\0}\0", 4, true, 4},
+        {"\0{", 2, true, 2},
+        {"ab\0", 3, false, 3},
+        {"\xEF\xBB", 2, false, 2},
+        {"\xEF\xBB\xBF", 3, false, 0},
+        {"\xEF\xBB\xBF{}", 5, false, 2},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct str s = exact_copy(rows[i].text, rows[i].n);
+        struct str rest = text_without_bom(s);
+        assert_int_equal(text_is_utf16(s), rows[i].is_utf16);
+        assert_int_equal(rest.n, rows[i].without_bom);
+        assert_ptr_equal(rest.p + rest.n, s.p + s.n);
+        free((char *)s.p);
+    }
+}
+
 static void test_printable(void **state)
 {
     (void)state;
@@ -320,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_number),
         cmocka_unit_test(test_fmt),
         cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_encodings),
         cmocka_unit_test(test_printable),
         cmocka_unit_test(test_control),
         cmocka_unit_test(test_sanitize),
