@@ -160,6 +160,7 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
         free(c);
         return;
     }
+    conn_doubt_short_reads(c->conn);
     list_init(&c->link);
     list_append(&s->clients, &c->link);
     s->client_count++;

@@ -73,6 +73,7 @@ struct conn {
     enum state state : 8;
     unsigned paused : 1;
     unsigned raw : 1;
+    unsigned doubt : 1;        /* a short read does not prove that the socket is empty */
     unsigned show : 1;         /* `in` has to be shown although nothing new came */
     unsigned at_end : 1;       /* the peer's stream has been read to its end */
     unsigned eof_told : 1;     /* ... and the user knows */
@@ -167,6 +168,8 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
     }
     int on = 1;
     sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    /* A byte of urgent data keeps its place in the stream, as in lib/listener.c. */
+    sys->setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
     if (sys->connect(fd, addr, addr_len) < 0 && errno != EINPROGRESS) {
         error_set(err, FAIL_CONNECT, "%s", strerror(errno));
         sys->close(fd);
@@ -395,6 +398,25 @@ static void show_data(struct conn *c)
     c->view_len = 0;
 }
 
+void conn_doubt_short_reads(struct conn *c)
+{
+    c->doubt = true;
+}
+
+/* The kernel has said that nothing is left to read; an edge tells of what comes next. */
+static void note_empty(struct conn *c)
+{
+    c->io.ready &= ~(unsigned)(IO_READ | IO_URGENT);
+}
+
+/* Does a short read prove that the socket is empty? Then no second one is made to be told so.
+ * Urgent data that has come after the last wait for events ends a read early, too: but of that an
+ * edge is still to tell. */
+static bool proves_empty(const struct conn *c)
+{
+    return !c->doubt && !(c->io.ready & (IO_BROKEN | IO_URGENT));
+}
+
 /* recv() that keeps the readiness bits and at_end true. AGAIN also at the end. ERR: errno. */
 static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
 {
@@ -405,19 +427,14 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
     do {
         got = sys->recv(c->io.fd, p, cap, 0);
     } while (got < 0 && errno == EINTR);
-    if (got < 0) {
-        c->io.ready &= ~(unsigned)IO_READ;
-        return errno == EAGAIN ? AGAIN : ERR;
+    if (got <= 0) {
+        note_empty(c);
+        c->at_end = got == 0;
+        return got == 0 || errno == EAGAIN ? AGAIN : ERR;
     }
-    if (got == 0) {
-        c->io.ready &= ~(unsigned)IO_READ;
-        c->at_end = true;
-        return AGAIN;
-    }
-    /* A short read has emptied the socket: the next edge will tell, unless the peer's end is
-     * already behind these bytes. */
-    if ((size_t)got < cap && !(c->io.ready & IO_BROKEN)) {
-        c->io.ready &= ~(unsigned)IO_READ;
+    /* The next edge will tell of more, unless the peer's end is already behind these bytes. */
+    if ((size_t)got < cap && proves_empty(c)) {
+        note_empty(c);
         c->at_end = (c->io.ready & IO_HANGUP) != 0;
     }
     *n = (size_t)got;
@@ -584,7 +601,7 @@ void conn_set_raw(struct conn *c, bool raw)
 int conn_splice(struct conn *from, struct conn *to, size_t *n)
 {
     if (from->tls || to->tls || from->in || conn_pending(to) || from->state != STATE_OPEN ||
-        to->state != STATE_OPEN) {
+        to->state != STATE_OPEN || from->io.ready & IO_URGENT) {
         return ERR;
     }
     struct pipe *pipe = pipe_take();
@@ -603,14 +620,13 @@ int conn_splice(struct conn *from, struct conn *to, size_t *n)
         return OK;
     }
     pipe_give(pipe);
-    if (got < 0 && errno == EINVAL) {
+    /* 0 may be the end of the stream, or urgent data before it, at which splice stops for good: a
+     * read finds out. */
+    if (got == 0 || errno == EINVAL) {
         return ERR;
     }
-    from->io.ready &= ~(unsigned)IO_READ;
-    if (got == 0) {
-        from->at_end = true;
-        loop_soon(from->loop, &from->task, on_task);
-    } else if (errno != EAGAIN) {
+    note_empty(from);
+    if (errno != EAGAIN) {
         set_errno(from, errno);
     }
     return AGAIN;

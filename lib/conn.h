@@ -60,6 +60,11 @@ bool conn_tls_resumed(const struct conn *c);
 /* "TLSv1.3"; "clear text" without TLS. Static storage. */
 const char *conn_tls_version(const struct conn *c);
 
+/* By default a read that comes back short is taken as proof that the socket is empty (unless the
+ * loop has seen TCP urgent data). This says that for `c` it is not: reads of a Unix socket end
+ * where the peer has passed a descriptor, too. */
+void conn_doubt_short_reads(struct conn *c);
+
 /* What has been read and not consumed. Valid until the callback returns. */
 struct str conn_data(const struct conn *c);
 
@@ -89,8 +94,8 @@ size_t conn_pending(const struct conn *c);
 void conn_set_raw(struct conn *c, bool raw);
 
 /* Moves what `from` has (at most a pipe full) to `to` inside the kernel. OK: *n bytes moved, some
- * of which may be pending at `to`. AGAIN: nothing there; an event follows, CONN_DATA or CONN_EOF.
- * ERR: not possible here (TLS, queued bytes, no pipe left): copy instead. */
+ * of which may be pending at `to`. AGAIN: nothing there; CONN_DATA follows. ERR: not possible here
+ * (TLS, queued bytes, no pipe left, urgent data, perhaps the end of the stream): copy instead. */
 int conn_splice(struct conn *from, struct conn *to, size_t *n) warn_unused;
 
 /* Sends the end of our stream after what is queued. The peer may still send. */

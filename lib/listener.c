@@ -98,6 +98,8 @@ int listener_open(struct listener *l, struct loop *loop, const struct sockaddr *
     }
     if (at->sa_family != AF_UNIX) {
         set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        /* A byte of urgent data keeps its place in the stream. Linux would take it out. */
+        set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     }
     if (at->sa_family == AF_INET6) {
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);

@@ -134,7 +134,7 @@ void loop_set_hook(struct loop *loop, void (*hook)(void *arg), void *arg)
 
 static uint32_t interest(enum io_kind kind)
 {
-    return kind == IO_KIND_LISTEN ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    return kind == IO_KIND_LISTEN ? EPOLLIN : EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 }
 
 int loop_add(struct loop *loop, struct io *io, int fd, enum io_kind kind,
@@ -172,6 +172,7 @@ static unsigned ready_bits(uint32_t events)
 {
     unsigned bits = 0;
     bits |= events & EPOLLIN ? IO_READ : 0;
+    bits |= events & EPOLLPRI ? IO_URGENT | IO_READ : 0;
     bits |= events & EPOLLOUT ? IO_WRITE : 0;
     bits |= events & EPOLLRDHUP ? IO_HANGUP | IO_READ : 0;
     bits |= events & (EPOLLERR | EPOLLHUP) ? IO_BROKEN | IO_READ | IO_WRITE : 0;

@@ -33,8 +33,10 @@ int64_t loop_now(const struct loop *loop);
 /* ---- descriptors ---- */
 
 /* What a descriptor is ready for. HANGUP: the peer has closed its writing side, so that a read that
- * comes back short has met the end. BROKEN: error, or both sides closed. */
-enum { IO_READ = 1, IO_WRITE = 2, IO_HANGUP = 4, IO_BROKEN = 8 };
+ * comes back short has met the end. BROKEN: error, or both sides closed. URGENT: the peer has sent
+ * TCP urgent data, at which a read stops although more lies behind it: then a short read proves
+ * nothing, neither that the socket is empty nor that it has met the end. */
+enum { IO_READ = 1, IO_WRITE = 2, IO_HANGUP = 4, IO_BROKEN = 8, IO_URGENT = 16 };
 
 /* A registered descriptor, embedded in its owner. Edge-triggered: the loop sets bits in `ready` and
  * calls on_ready; the owner clears a bit when the call that needs it would block. fd is -1 while

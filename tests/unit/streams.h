@@ -71,6 +71,8 @@ static inline void stream_pair(bool tcp, int ends[2])
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(addr);
     int listener = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1;
+    setsockopt(listener, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)); /* as lib/listener.c does */
     assert_int_equal(bind(listener, (struct sockaddr *)&addr, n), 0);
     assert_int_equal(listen(listener, 1), 0);
     assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &n), 0);

@@ -155,7 +155,8 @@ static size_t far_read(struct far *f, size_t n)
 
 static void read_all(struct far *f, uint64_t n)
 {
-    for (int i = 0; i < 100000 && f->got < n; i++) {
+    int64_t until = sys_real.now() + SECONDS(20); /* the kernel may wait to send a segment again */
+    while (f->got < n && sys_real.now() < until) {
         far_read(f, SIZE_MAX);
         loop_turn(loop, false);
     }
@@ -226,6 +227,35 @@ static void test_bulk_slow_reader(void **state)
 {
     (void)state;
     bulk(1777);
+}
+
+/* Urgent data, at which reads and splices stop, in the middle and before the end. */
+static void test_bulk_urgent(void **state)
+{
+    (void)state;
+    enum { SIZE = 4 * 1024 * 1024 };
+    static char block[100];
+    int64_t until = sys_real.now() + SECONDS(20);
+    for (unsigned i = 0; near_backend.sent < SIZE; i++) {
+        assert_true(sys_real.now() < until);
+        far_send(&near_backend, 100000);
+        if (i % 3 == 0) {
+            pattern_fill(block, near_backend.sent, sizeof(block));
+            ssize_t gone = send(near_backend.fd, block, sizeof(block), MSG_OOB | MSG_NOSIGNAL);
+            near_backend.sent += gone > 0 ? (size_t)gone : 0;
+            far_send(&near_backend, 1000);
+        }
+        far_read(&near_client, SIZE_MAX);
+        loop_turn(loop, false);
+    }
+    assert_true(splices > 10);
+    far_close(&near_backend);
+    while (!ended && sys_real.now() < until) {
+        far_read(&near_client, SIZE_MAX);
+        loop_turn(loop, false);
+    }
+    assert_int_equal(why, RELAY_BACKEND_CLOSED);
+    assert_int_equal(relay_to_client(relay), near_backend.sent);
 }
 
 static void test_bulk_copied(void **state)
@@ -485,6 +515,7 @@ int main(void)
         with_relay(test_both_ways),
         with_relay(test_bulk_spliced),
         with_relay(test_bulk_slow_reader),
+        with_relay(test_bulk_urgent),
         with_relay(test_bulk_copied),
         with_relay(test_slow_sink),
         cmocka_unit_test_setup_teardown(test_input_before, set_up_unstarted, tear_down),
