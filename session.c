@@ -19,6 +19,15 @@
  * Where clients say who they are (POP3_TOKEN_LOGIN) the backend's side begins with the complete
  * login.
  *
+ * A failed login, and what was sent behind it: a client may send RETR 1, DELE 1 and QUIT without
+ * waiting for answers. If the login that RETR starts failed and DELE started one that succeeds, a
+ * message would be deleted that the client never got. So whatever has arrived when a failure is
+ * told fails too. A command that arrives later may have been sent before the client could see the
+ * failure; nobody can tell. Therefore no mailbox command starts a login after a failed one: the
+ * client has to log in again. When RETR or TOP was refused, it has to connect again. All that a
+ * mail server hears in one session comes behind one login, in order and without a gap.
+ * core/pop3_proto decides this line by line.
+ *
  * Callbacks note what has happened and call step(), which alone decides. */
 #include "session.h"
 
@@ -87,6 +96,7 @@ struct session {
     union addr peer;
     int64_t started;
     struct pop3_client dialogue;
+    char *failure; /* the line that has told of a failed login; NULL: none has failed */
     struct sasl_credentials *credentials; /* NULL: the client's do not count, or no longer */
     enum wait wait : 8;
     enum backend_state state : 8;
@@ -195,6 +205,13 @@ static void drop_credentials(struct session *s)
     }
 }
 
+static void drop_failure(struct session *s)
+{
+    free(s->failure);
+    s->failure = NULL;
+    s->dialogue.failure = NULL;
+}
+
 static void drop_attempt(struct session *s)
 {
     if (!s->attempt) {
@@ -230,6 +247,7 @@ static void leave(struct session *s, const char *result)
     }
     drop_backend(s);
     drop_credentials(s);
+    drop_failure(s);
     list_remove(&s->link);
     list_remove(&s->silent);
     target->sessions--;
@@ -759,6 +777,20 @@ static void start_attempt(struct session *s)
 
 /* ---- client ---- */
 
+static void consume(struct session *s, size_t octets)
+{
+    size_t *unseen = &s->dialogue.unseen;
+    conn_consume(s->client, octets);
+    *unseen -= octets < *unseen ? octets : *unseen;
+}
+
+static void count_failure(struct session *s)
+{
+    if (++s->failures == POP3_LOGIN_FAILURES) {
+        session_end(s, fail_name(s->failed));
+    }
+}
+
 /* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the
  * session has ended. */
 static bool client_line(struct session *s)
@@ -791,7 +823,7 @@ static bool client_line(struct session *s)
     enum pop3_ask ask = pop3_client_line(&s->dialogue, line, &reply);
     conn_write(s->client, space, buf_len(&reply));
     if (ask != POP3_ASK_MAILBOX) {
-        conn_consume(s->client, octets); /* the line of a mailbox command is left for the relay */
+        consume(s, octets); /* the line of a mailbox command is left for the relay */
     }
     if (pop3_client_wants_in(&s->dialogue, ask)) {
         is_heard(s);
@@ -810,6 +842,9 @@ static bool client_line(struct session *s)
     case POP3_ASK_MAILBOX:
         s->wait = WAIT_MAILBOX;
         break;
+    case POP3_ASK_FAILED:
+        count_failure(s);
+        return !s->ended;
     case POP3_ASK_QUIT:
         if (s->state == BACKEND_READY) {
             /* Nothing was deleted in this session: QUIT frees the maildrop's lock, no more. */
@@ -826,19 +861,25 @@ static bool client_line(struct session *s)
     return true;
 }
 
-/* The client's line is answered with the failure of the backend. */
+/* Answers the client's line with the failure of the backend. Everything that has arrived behind it
+ * was sent before the client could see this. */
 static void tell_failure(struct session *s)
 {
-    char space[POP3_REPLY_MAX];
+    char space[POP3_REPLY_MAX + 1];
     struct buf reply = BUF_ON(space);
     struct str line;
     size_t octets;
     pop3_failure(&reply, s->target->ref.name, &s->attempt->err,
                  s->attempt->refused ? s->attempt->login.reply : NULL);
-    conn_write(s->client, space, buf_len(&reply));
     if (s->wait == WAIT_MAILBOX && conn_line(s->client, POP3_LONG_MAX, &line, &octets) == OK) {
         conn_consume(s->client, octets);
     }
+    space[buf_len(&reply)] = '\0';
+    drop_failure(s);
+    s->failure = mem_strdup(space);
+    s->dialogue.failure = s->failure;
+    s->dialogue.unseen = conn_arrived(s->client);
+    conn_write(s->client, space, buf_len(&reply));
     s->wait = WAIT_NOTHING;
     s->failed = s->attempt->err.fail;
     drop_backend(s);
@@ -846,9 +887,7 @@ static void tell_failure(struct session *s)
         sasl_wipe(s->credentials);
     }
     set_state(s, BACKEND_NONE);
-    if (++s->failures == POP3_LOGIN_FAILURES) {
-        session_end(s, fail_name(s->failed));
-    }
+    count_failure(s);
 }
 
 static const char *const relay_results[] = {
@@ -877,6 +916,7 @@ static void start_relay(struct session *s)
     }
     drop_attempt(s);
     drop_credentials(s);
+    drop_failure(s);
     struct relay_handler handler = {.ended = on_relay_end, .arg = s};
     s->relay = relay_start(pop3->loop, s->client, s->backend, pop3->config.idle_timeout, handler);
 }

@@ -27,7 +27,9 @@ enum command {
     COMMAND_AUTH,
     COMMAND_STLS,
     COMMAND_UNSUPPORTED,
-    COMMAND_MAILBOX,
+    COMMAND_MAILBOX, /* looks at the mailbox */
+    COMMAND_MESSAGE, /* asks for a message */
+    COMMAND_DELETE,  /* marks messages as deleted, or takes marks away */
 };
 
 static const struct {
@@ -38,8 +40,8 @@ static const struct {
     {"USER", COMMAND_USER},        {"PASS", COMMAND_PASS},    {"APOP", COMMAND_APOP},
     {"AUTH", COMMAND_AUTH},        {"STLS", COMMAND_STLS},    {"UTF8", COMMAND_UNSUPPORTED},
     {"LANG", COMMAND_UNSUPPORTED}, {"STAT", COMMAND_MAILBOX}, {"LIST", COMMAND_MAILBOX},
-    {"RETR", COMMAND_MAILBOX},     {"DELE", COMMAND_MAILBOX}, {"RSET", COMMAND_MAILBOX},
-    {"TOP", COMMAND_MAILBOX},      {"UIDL", COMMAND_MAILBOX}, {"LAST", COMMAND_MAILBOX},
+    {"RETR", COMMAND_MESSAGE},     {"DELE", COMMAND_DELETE},  {"RSET", COMMAND_DELETE},
+    {"TOP", COMMAND_MESSAGE},      {"UIDL", COMMAND_MAILBOX}, {"LAST", COMMAND_MAILBOX},
 };
 
 static const char capabilities_any[] = "+OK capabilities follow\r\n"
@@ -60,6 +62,8 @@ static const char capabilities_token[] = "+OK capabilities follow\r\n"
 /* base64 of "Username:" and "Password:", the prompts that clients of AUTH LOGIN know. */
 static const char prompt_user[] = "+ VXNlcm5hbWU6\r\n";
 static const char prompt_password[] = "+ UGFzc3dvcmQ6\r\n";
+
+static const char user_first[] = "-ERR USER comes first\r\n";
 
 static void say(struct buf *reply, const char *text)
 {
@@ -120,6 +124,56 @@ static enum pop3_ask bad_command(struct pop3_client *c, struct buf *reply, const
     return POP3_ASK_NOTHING;
 }
 
+/* ---- after a failed login ---- */
+
+/* Refuses what needs a login. The first text is for what the client sent before it could see the
+ * failure, the other ones are for a person who reads them. */
+static void say_failed(const struct pop3_client *c, struct buf *reply)
+{
+    if (c->unseen) {
+        say(reply, c->failure);
+    } else if (c->asked_message) {
+        say(reply, "-ERR a message was asked for and not sent: connect again\r\n");
+    } else {
+        say(reply, "-ERR the login has failed: log in again, or connect again\r\n");
+    }
+}
+
+/* A login is complete. */
+static enum pop3_ask login_after_failure(const struct pop3_client *c, struct buf *reply)
+{
+    if (c->unseen || c->asked_message) {
+        say_failed(c, reply);
+        return POP3_ASK_FAILED;
+    }
+    return POP3_ASK_LOGIN;
+}
+
+/* What a client sends on, without having seen the failure, is no further one. */
+static enum pop3_ask mailbox_after_failure(const struct pop3_client *c, struct buf *reply)
+{
+    say_failed(c, reply);
+    return c->unseen ? POP3_ASK_NOTHING : POP3_ASK_FAILED;
+}
+
+static enum pop3_ask after_failure(const struct pop3_client *c, enum pop3_ask ask,
+                                   struct buf *reply)
+{
+    switch (ask) {
+    case POP3_ASK_BACKEND:
+        return c->unseen || c->asked_message ? POP3_ASK_NOTHING : ask;
+    case POP3_ASK_LOGIN:
+        return login_after_failure(c, reply);
+    case POP3_ASK_NOTHING:
+    case POP3_ASK_MAILBOX:
+    case POP3_ASK_FAILED:
+    case POP3_ASK_QUIT:
+    case POP3_ASK_CLOSE:
+        break;
+    }
+    return ask;
+}
+
 /* ---- logins whose credentials count ---- */
 
 /* A login that makes no sense, and what would. */
@@ -155,7 +209,7 @@ static enum pop3_ask token_pass(struct pop3_client *c, struct str secret, struct
 {
     const char *wrong;
     if (!c->credentials->user[0]) {
-        return bad_command(c, reply, "-ERR USER comes first\r\n");
+        return bad_command(c, reply, user_first);
     }
     if (sasl_set_secret(c->credentials, secret, false, &wrong) != OK) {
         return bad_login(c, reply, wrong);
@@ -261,6 +315,38 @@ static const char *capabilities(const struct pop3_client *c)
     return capabilities_token;
 }
 
+static enum pop3_ask on_mailbox(struct pop3_client *c, enum command command, struct buf *reply)
+{
+    if (c->failure) {
+        c->asked_message |= command == COMMAND_MESSAGE;
+        return mailbox_after_failure(c, reply);
+    }
+    if (c->kind == POP3_TOKEN_LOGIN) {
+        return log_in_first(c, reply);
+    }
+    if (command == COMMAND_DELETE) {
+        return bad_command(c, reply, "-ERR log in first; DELE and RSET do not\r\n");
+    }
+    c->asked_message = command == COMMAND_MESSAGE;
+    return POP3_ASK_MAILBOX;
+}
+
+/* A login at the backend itself begins. */
+static enum pop3_ask on_own_login(struct pop3_client *c, struct buf *reply)
+{
+    bool failed = c->failure && login_after_failure(c, reply) == POP3_ASK_FAILED;
+    return failed ? POP3_ASK_FAILED : POP3_ASK_MAILBOX;
+}
+
+/* The password alone is half a login: the backend has not been told the user. */
+static enum pop3_ask on_own_pass(struct pop3_client *c, struct buf *reply)
+{
+    if (c->failure) {
+        return mailbox_after_failure(c, reply);
+    }
+    return bad_command(c, reply, user_first);
+}
+
 static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct buf *reply)
 {
     struct str args = line;
@@ -278,7 +364,7 @@ static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct b
         return POP3_ASK_NOTHING;
     case COMMAND_USER:
         if (own) {
-            return POP3_ASK_MAILBOX;
+            return on_own_login(c, reply);
         }
         if (token) {
             return token_user(c, args, reply);
@@ -289,15 +375,15 @@ static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct b
         if (token) {
             return token_pass(c, args, reply);
         }
-        return own ? POP3_ASK_MAILBOX : POP3_ASK_LOGIN;
+        return own ? on_own_pass(c, reply) : POP3_ASK_LOGIN;
     case COMMAND_APOP:
         if (token) {
             return log_in_first(c, reply);
         }
-        return own ? POP3_ASK_MAILBOX : POP3_ASK_LOGIN;
+        return own ? on_own_login(c, reply) : POP3_ASK_LOGIN;
     case COMMAND_AUTH:
         if (own && args.n) {
-            return POP3_ASK_MAILBOX;
+            return on_own_login(c, reply);
         }
         return on_auth(c, args, reply);
     case COMMAND_STLS:
@@ -308,12 +394,14 @@ static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct b
     case COMMAND_UNKNOWN:
         return bad_command(c, reply, "-ERR unknown command\r\n");
     case COMMAND_MAILBOX:
-        return token ? log_in_first(c, reply) : POP3_ASK_MAILBOX;
+    case COMMAND_MESSAGE:
+    case COMMAND_DELETE:
+        return on_mailbox(c, command, reply);
     }
     return POP3_ASK_CLOSE;
 }
 
-enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply)
+static enum pop3_ask on_line(struct pop3_client *c, struct str line, struct buf *reply)
 {
     enum pop3_expect expected = c->expect;
     if (expected == POP3_EXPECT_COMMAND) {
@@ -343,6 +431,7 @@ bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask)
     case POP3_ASK_MAILBOX:
         return true;
     case POP3_ASK_NOTHING:
+    case POP3_ASK_FAILED:
     case POP3_ASK_QUIT:
     case POP3_ASK_CLOSE:
         break;
@@ -352,6 +441,12 @@ bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask)
 }
 
 const char pop3_too_many[] = "-ERR [SYS/TEMP] too many connections\r\n";
+
+enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply)
+{
+    enum pop3_ask ask = on_line(c, line, reply);
+    return c->failure ? after_failure(c, ask, reply) : ask;
+}
 
 void pop3_greeting(struct buf *out, const char *installation_id)
 {

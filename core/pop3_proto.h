@@ -37,8 +37,13 @@ struct pop3_client {
     enum pop3_expect expect : 8;
     enum sasl_mechanism mechanism : 8; /* whose answer is expected */
     unsigned char bad_commands;
+    bool asked_message;                   /* RETR or TOP waits for a login, or was refused */
     struct sasl_credentials *credentials; /* the caller's; what the client said, complete when
                                              POP3_ASK_LOGIN is returned. POP3_TOKEN_LOGIN only */
+    const char *failure; /* the caller's: the line, with its end, that has told the client of a
+                            failed login; NULL: no login has failed */
+    size_t unseen;       /* octets of the input, from its start, that had arrived before `failure`
+                            was sent: the client cannot have seen it then. The caller counts down */
 };
 
 void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind,
@@ -50,6 +55,7 @@ enum pop3_ask {
     POP3_ASK_BACKEND, /* answered, and a login is under way: the backend will be needed */
     POP3_ASK_LOGIN,   /* the login is complete; its answer is the backend's */
     POP3_ASK_MAILBOX, /* the line is for the backend, once that is logged in */
+    POP3_ASK_FAILED,  /* answered; counts as a failed login */
     POP3_ASK_QUIT,    /* answered; the client takes its leave */
     POP3_ASK_CLOSE,   /* answered; the connection is to be closed */
 };
@@ -61,7 +67,15 @@ size_t pop3_client_line_max(const struct pop3_client *c, struct str input);
  * that says what it looks like ("HTTP", "TLS"), and `reply` has the answer; else NULL. */
 const char *pop3_foreign(struct str input, struct buf *reply);
 
-/* Takes one line, without its end. `reply` has room for POP3_REPLY_MAX octets. */
+/* Takes one line, without its end. `reply` has room for POP3_REPLY_MAX octets.
+ *
+ * After a failed login (`failure`) nothing may be deleted that the client did not get, whenever its
+ * commands were sent:
+ * - Mailbox commands and logins that the client sent before it could see the failure (`unseen`) get
+ *   the same answer.
+ * - Later mailbox commands are refused, too: the client has to log in again.
+ * - When RETR or TOP has been refused, so is every further login on this connection.
+ * DELE and RSET never ask for a login, nor does PASS where the client logs in at the backend. */
 enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply);
 
 /* Has the client, with the line that asked for `ask` or one before it, begun to log in, or sent a

@@ -334,6 +334,13 @@ struct str conn_data(const struct conn *c)
     return c->in ? buf_str(c->in) : (struct str){c->view ? c->view : "", c->view_len};
 }
 
+size_t conn_arrived(const struct conn *c)
+{
+    int unread = 0;
+    bool known = !c->tls && sys->unread(c->io.fd, &unread) == 0 && unread > 0;
+    return conn_data(c).n + (known ? (size_t)unread : 0);
+}
+
 void conn_consume(struct conn *c, size_t n)
 {
     if (c->in) {

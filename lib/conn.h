@@ -68,6 +68,10 @@ void conn_doubt_short_reads(struct conn *c);
 /* What has been read and not consumed. Valid until the callback returns. */
 struct str conn_data(const struct conn *c);
 
+/* Number of octets that have arrived and were not consumed: those of conn_data() and those that the
+ * kernel still holds. In clear text only. */
+size_t conn_arrived(const struct conn *c);
+
 /* Drops the first n bytes of conn_data(). */
 void conn_consume(struct conn *c, size_t n);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +37,11 @@ static ssize_t real_splice(int in, int64_t *in_off, int out, int64_t *out_off, s
     return splice(in, in_off, out, out_off, n, flags);
 }
 
+static int real_unread(int fd, int *n)
+{
+    return ioctl(fd, FIONREAD, n);
+}
+
 static int real_set_pipe_size(int fd, int size)
 {
     return fcntl(fd, F_SETPIPE_SZ, size);
@@ -50,6 +56,7 @@ const struct sys sys_real = {
     .accept4 = accept4,
     .connect = connect,
     .recv = recv,
+    .unread = real_unread,
     .send = send,
     .shutdown = shutdown,
     .getsockopt = getsockopt,

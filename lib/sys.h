@@ -23,6 +23,7 @@ struct sys {
     int (*accept4)(int fd, struct sockaddr *addr, socklen_t *n, int flags);
     int (*connect)(int fd, const struct sockaddr *addr, socklen_t n);
     ssize_t (*recv)(int fd, void *p, size_t n, int flags);
+    int (*unread)(int fd, int *n); /* ioctl(FIONREAD): octets that recv would return now */
     ssize_t (*send)(int fd, const void *p, size_t n, int flags);
     int (*shutdown)(int fd, int how);
     int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *n);

@@ -185,6 +185,7 @@ def test_idle_session(make_tproxy, backends, certificates, transport):
     tproxy = make_tproxy("--idle-timeout", "1")
     port = tproxy.add("mail", server.host, server.port, mail__transport__protocol=transport)
     with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"+OK")
         assert client.command(b"DELE 1").startswith(b"+OK")
         client.rest()
     assert server.session(0).ended.wait(PATIENCE)

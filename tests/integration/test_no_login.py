@@ -94,6 +94,7 @@ def deleting_client(tproxy, dovecot, transport, messages):
         mail__transport__protocol=transport,
     )
     client = RawClient(port)
+    assert client.command(b"STAT").startswith(b"+OK")
     for number in range(1, len(messages) + 1):
         assert client.command(b"DELE %d" % number).startswith(b"+OK")
     return box, client

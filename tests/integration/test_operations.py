@@ -506,6 +506,7 @@ def test_grace_is_over(make_tproxy, backend):
     tproxy = make_tproxy("--drain-delay", "0", "--grace", "1")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as running, RawClient(port) as idle:
+        assert running.command(b"STAT").startswith(b"+OK")
         assert running.command(b"DELE 1").startswith(b"+OK")
         tproxy.signal(signal.SIGTERM)
         running.rest()

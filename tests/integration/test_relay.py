@@ -87,8 +87,7 @@ def test_commands_in_any_case(tproxy, backend, command):
 
 
 @pytest.mark.parametrize(
-    "command",
-    [b"STAT", b"LIST", b"LIST 1", b"UIDL", b"RETR 1", b"TOP 1 0", b"DELE 1", b"RSET", b"LAST"],
+    "command", [b"STAT", b"LIST", b"LIST 1", b"UIDL", b"RETR 1", b"TOP 1 0", b"LAST"]
 )
 def test_first_mailbox_command_logs_in(tproxy, backend, command):
     port = target(tproxy, backend)
@@ -265,6 +264,7 @@ def test_server_that_hangs_up_on_what_it_has_lost(tproxy, backend):
     backend.script = Pop3(capabilities=("USER",), replies={"AUTH": peer.close})
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"-ERR")
+    with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK")
 
 

@@ -237,6 +237,13 @@ static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
     return -1;
 }
 
+static int sim_unread(int fd, int *n)
+{
+    const struct sim_stream *s = slot_of(fd)->stream;
+    *n = (int)(s->visible - s->taken);
+    return 0;
+}
+
 static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
 {
     (void)flags;
@@ -507,6 +514,7 @@ static const struct sys sim_sys = {
     .accept4 = sim_accept4,
     .connect = sim_connect_call,
     .recv = sim_recv,
+    .unread = sim_unread,
     .send = sim_send_call,
     .shutdown = sim_shutdown,
     .getsockopt = sim_getsockopt,

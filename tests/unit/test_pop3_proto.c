@@ -42,8 +42,8 @@ static const struct row first_lines[] = {
 
     {"USER someone", POP3_ASK_BACKEND, "+OK\r\n", POP3_ASK_MAILBOX, NULL},
     {"USER", POP3_ASK_BACKEND, "+OK\r\n", POP3_ASK_MAILBOX, NULL},
-    {"PASS word with blanks", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
-    {"PASS", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
+    {"PASS word with blanks", POP3_ASK_LOGIN, NULL, POP3_ASK_NOTHING, "-ERR "},
+    {"PASS", POP3_ASK_LOGIN, NULL, POP3_ASK_NOTHING, "-ERR "},
     {"APOP a c4c9334bac560ecc979e58001b3e22fb", POP3_ASK_LOGIN, NULL, POP3_ASK_MAILBOX, NULL},
 
     {"AUTH", POP3_ASK_NOTHING, MECHANISMS, POP3_ASK_NOTHING, "-ERR "},
@@ -74,8 +74,8 @@ static const struct row first_lines[] = {
     {"LIST", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
     {"LIST 1", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
     {"RETR 1", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
-    {"DELE 1", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
-    {"RSET", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
+    {"DELE 1", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
+    {"RSET", POP3_ASK_NOTHING, "-ERR ", POP3_ASK_NOTHING, "-ERR "},
     {"TOP 1 0", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
     {"UIDL", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
     {"LAST", POP3_ASK_MAILBOX, NULL, POP3_ASK_MAILBOX, NULL},
@@ -176,6 +176,144 @@ static void test_exchanges(void **state)
         for (size_t k = 0; k < ARRAY_LEN(rows[i].steps) && rows[i].steps[k].line; k++) {
             assert_int_equal(line(&c, rows[i].steps[k].line), rows[i].steps[k].ask);
             check_answer(rows[i].steps[k].line, rows[i].steps[k].answer);
+        }
+    }
+}
+
+#define FAILURE "-ERR [IN-USE] locked\r\n"
+
+enum { KINDS = 3 };
+
+/* A line of a client that a failed login was told of: what it is answered in the first place
+ * (`unseen`: it had arrived before), later, and later when a message was refused. "" is no answer,
+ * "=" the failure again, "log in" and "connect" texts of our own, "-ERR" any other refusal. */
+static const struct {
+    const char *line;
+    struct {
+        enum pop3_ask ask;
+        const char *answer;
+    } unseen, later, message;
+    unsigned char kinds; /* bits of enum pop3_login_kind */
+} after_failures[] = {
+#define ANY (1 << POP3_ANY_LOGIN)
+#define OWN (1 << POP3_OWN_LOGIN)
+#define TOKEN (1 << POP3_TOKEN_LOGIN)
+    {"LIST", {POP3_ASK_NOTHING, "="}, {POP3_ASK_FAILED, "log in"}, {POP3_ASK_FAILED, "connect"}, 7},
+    {"STAT", {POP3_ASK_NOTHING, "="}, {POP3_ASK_FAILED, "log in"}, {POP3_ASK_FAILED, "connect"}, 7},
+    {"DELE", {POP3_ASK_NOTHING, "="}, {POP3_ASK_FAILED, "log in"}, {POP3_ASK_FAILED, "connect"}, 7},
+    {"RSET", {POP3_ASK_NOTHING, "="}, {POP3_ASK_FAILED, "log in"}, {POP3_ASK_FAILED, "connect"}, 7},
+    {"RETR",
+     {POP3_ASK_NOTHING, "="},
+     {POP3_ASK_FAILED, "connect"},
+     {POP3_ASK_FAILED, "connect"},
+     7},
+    {"top", {POP3_ASK_NOTHING, "="}, {POP3_ASK_FAILED, "connect"}, {POP3_ASK_FAILED, "connect"}, 7},
+
+    {"PASS b", {POP3_ASK_FAILED, "="}, {POP3_ASK_LOGIN, ""}, {POP3_ASK_FAILED, "connect"}, ANY},
+    {"APOP a b", {POP3_ASK_FAILED, "="}, {POP3_ASK_LOGIN, ""}, {POP3_ASK_FAILED, "connect"}, ANY},
+    {"AUTH PLAIN =",
+     {POP3_ASK_FAILED, "="},
+     {POP3_ASK_LOGIN, ""},
+     {POP3_ASK_FAILED, "connect"},
+     ANY},
+    {"AUTH PLAIN AGEAYg==",
+     {POP3_ASK_FAILED, "="},
+     {POP3_ASK_LOGIN, ""},
+     {POP3_ASK_FAILED, "connect"},
+     ANY | TOKEN},
+    {"USER a",
+     {POP3_ASK_NOTHING, "+OK\r\n"},
+     {POP3_ASK_BACKEND, "+OK\r\n"},
+     {POP3_ASK_NOTHING, "+OK\r\n"},
+     ANY},
+    {"AUTH PLAIN",
+     {POP3_ASK_NOTHING, "+ \r\n"},
+     {POP3_ASK_BACKEND, "+ \r\n"},
+     {POP3_ASK_NOTHING, "+ \r\n"},
+     ANY},
+    {"AUTH LOGIN",
+     {POP3_ASK_NOTHING, PROMPT_USER},
+     {POP3_ASK_BACKEND, PROMPT_USER},
+     {POP3_ASK_NOTHING, PROMPT_USER},
+     ANY},
+
+    {"USER a", {POP3_ASK_FAILED, "="}, {POP3_ASK_MAILBOX, ""}, {POP3_ASK_FAILED, "connect"}, OWN},
+    {"APOP a b", {POP3_ASK_FAILED, "="}, {POP3_ASK_MAILBOX, ""}, {POP3_ASK_FAILED, "connect"}, OWN},
+    {"AUTH PLAIN",
+     {POP3_ASK_FAILED, "="},
+     {POP3_ASK_MAILBOX, ""},
+     {POP3_ASK_FAILED, "connect"},
+     OWN},
+    {"PASS b",
+     {POP3_ASK_NOTHING, "="},
+     {POP3_ASK_FAILED, "log in"},
+     {POP3_ASK_FAILED, "connect"},
+     OWN},
+
+    {"NOOP",
+     {POP3_ASK_NOTHING, "+OK\r\n"},
+     {POP3_ASK_NOTHING, "+OK\r\n"},
+     {POP3_ASK_NOTHING, "+OK\r\n"},
+     7},
+    {"STLS", {POP3_ASK_NOTHING, "-ERR"}, {POP3_ASK_NOTHING, "-ERR"}, {POP3_ASK_NOTHING, "-ERR"}, 7},
+    {"QUIT",
+     {POP3_ASK_QUIT, "+OK bye\r\n"},
+     {POP3_ASK_QUIT, "+OK bye\r\n"},
+     {POP3_ASK_QUIT, "+OK bye\r\n"},
+     7},
+#undef ANY
+#undef OWN
+#undef TOKEN
+};
+
+static void check_after_failure(enum pop3_login_kind kind, const char *text, size_t unseen,
+                                bool message, enum pop3_ask ask, const char *answer)
+{
+    static const char log_in[] = "-ERR the login has failed: log in again, or connect again\r\n";
+    static const char connect[] = "-ERR a message was asked for and not sent: connect again\r\n";
+    struct sasl_credentials credentials = {0};
+    struct pop3_client c;
+    pop3_client_init(&c, kind, &credentials);
+    if (message && kind != POP3_TOKEN_LOGIN) {
+        assert_int_equal(line(&c, "RETR 1"), POP3_ASK_MAILBOX);
+    }
+    c.failure = FAILURE;
+    if (message && kind == POP3_TOKEN_LOGIN) {
+        assert_int_equal(line(&c, "RETR 1"), POP3_ASK_FAILED);
+    }
+    c.unseen = unseen;
+    if (line(&c, text) != ask) {
+        fail_msg("\"%s\" (kind %d, unseen %zu, message %d)", text, (int)kind, unseen, message);
+    }
+    if (strcmp(answer, "-ERR") == 0) {
+        assert_true(str_istarts(buf_str(&reply), "-ERR "));
+    } else {
+        assert_str(buf_str(&reply), strcmp(answer, "=") == 0         ? FAILURE
+                                    : strcmp(answer, "log in") == 0  ? log_in
+                                    : strcmp(answer, "connect") == 0 ? connect
+                                                                     : answer);
+    }
+    sasl_wipe(&credentials);
+}
+
+static void test_after_a_failed_login(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(after_failures); i++) {
+        const char *text = after_failures[i].line;
+        for (int k = 0; k < KINDS; k++) {
+            if (!(after_failures[i].kinds >> k & 1)) {
+                continue;
+            }
+            enum pop3_login_kind kind = (enum pop3_login_kind)k;
+            for (int message = 0; message < 2; message++) {
+                check_after_failure(kind, text, 1, message, after_failures[i].unseen.ask,
+                                    after_failures[i].unseen.answer);
+            }
+            check_after_failure(kind, text, 0, false, after_failures[i].later.ask,
+                                after_failures[i].later.answer);
+            check_after_failure(kind, text, 0, true, after_failures[i].message.ask,
+                                after_failures[i].message.answer);
         }
     }
 }
@@ -452,7 +590,7 @@ static void test_wants_in(void **state)
     } rows[] = {
         {POP3_ANY_LOGIN, "USER a", true},     {POP3_ANY_LOGIN, "PASS a", true},
         {POP3_ANY_LOGIN, "APOP a b", true},   {POP3_ANY_LOGIN, "AUTH PLAIN", true},
-        {POP3_ANY_LOGIN, "STAT", true},       {POP3_ANY_LOGIN, "DELE 1", true},
+        {POP3_ANY_LOGIN, "STAT", true},       {POP3_ANY_LOGIN, "DELE 1", false},
         {POP3_ANY_LOGIN, "AUTH", false},      {POP3_ANY_LOGIN, "CAPA", false},
         {POP3_ANY_LOGIN, "NOOP", false},      {POP3_ANY_LOGIN, "STLS", false},
         {POP3_ANY_LOGIN, "nonsense", false},  {POP3_ANY_LOGIN, "", false},
@@ -477,13 +615,13 @@ static void test_wants_in(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_lines),     cmocka_unit_test(test_case),
-        cmocka_unit_test(test_exchanges),       cmocka_unit_test(test_bad_commands),
-        cmocka_unit_test(test_line_max),        cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_greeting),        cmocka_unit_test(test_response_codes),
-        cmocka_unit_test(test_failure_classes), cmocka_unit_test(test_failure_verbatim),
-        cmocka_unit_test(test_failure_bound),   cmocka_unit_test(test_token_login),
-        cmocka_unit_test(test_wants_in),
+        cmocka_unit_test(test_first_lines),      cmocka_unit_test(test_case),
+        cmocka_unit_test(test_exchanges),        cmocka_unit_test(test_after_a_failed_login),
+        cmocka_unit_test(test_bad_commands),     cmocka_unit_test(test_line_max),
+        cmocka_unit_test(test_foreign),          cmocka_unit_test(test_greeting),
+        cmocka_unit_test(test_response_codes),   cmocka_unit_test(test_failure_classes),
+        cmocka_unit_test(test_failure_verbatim), cmocka_unit_test(test_failure_bound),
+        cmocka_unit_test(test_token_login),      cmocka_unit_test(test_wants_in),
     };
     return cmocka_run_group_tests(tests, NULL, clean_up);
 }
