@@ -2,8 +2,17 @@
  * that it names, and the status that says what came of it.
  *
  *   objects --> look (a task) --> config_new --> complaints: the last good one stays in force
- *                 |                  |
- *   discovery ----'                  '--> adopt: timeouts, certificates
+ *                 | |                |
+ *   discovery ----' |                '--> adopt: timeouts, certificates --> kept in a ConfigMap
+ *                   |
+ *                   '--> no object that can be read, and nothing in force: at the start
+ *                          the ConfigMap has a configuration --> adopt
+ *                          there never was an object         --> adopt the defaults
+ *                          otherwise                         --> nothing is decided
+ *
+ *   the object in force is deleted --> it stays in force --> after a while without another one the
+ *                                                            instances go, and nothing else
+ *
  *                 '--> instances, configured and discovered; CRs are read again
  *   instance --> credentials --> service key --> dest_set_instance; its CRs are read again
  *   additionalCAs --> roots for whoever talks TLS; CRs are read again
@@ -17,8 +26,10 @@
 #include "credentials.h"
 #include "dest.h"
 #include "discovery.h"
+#include "last_config.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "lib/sys.h"
 #include "oauth.h"
 #include "pop3.h"
 
@@ -37,9 +48,22 @@ struct instance {
 struct configuration {
     struct control *control;
     struct task look;
-    struct config *config;         /* in force; NULL: nothing has been listed yet */
-    uint64_t digest;               /* of the spec that it was made of */
-    struct config_remarks remarks; /* about the last object that was looked at */
+    struct config *config;         /* in force; NULL: none is */
+    char *object;                  /* its TransparentProxy object; NULL: there was none */
+    char since[CONFIG_SINCE_SIZE]; /* when it came into force */
+    bool looked;                   /* at an object: */
+    uint64_t digest;               /*   of its spec */
+    struct config_remarks remarks; /*   about it */
+
+    struct last_config *last; /* NULL: local mode, where the files are there at the next start */
+    bool keep_due;            /* the one in force is to be kept for the next start */
+    bool undecided;           /* none is in force, and none will be until somebody does something */
+    bool gone;                /* the object is not there any more */
+    bool kind_away;           /* nor is its definition: that tells nothing of objects */
+    int64_t gone_until;       /* then its instances go, too */
+    struct timer grace;
+    struct cluster_call *event; /* that says so */
+
     struct list instances;
     struct discovery *discovery;           /* NULL: there is none in local mode */
     struct additional_cas *additional_cas; /* NULL: none are configured */
@@ -242,11 +266,19 @@ static struct proxy_object *chosen(const struct control *c)
     return oldest;
 }
 
-static void adopt(struct configuration *conf, struct config *config)
+/* Puts it into force. Takes `config`; `object` and `since` are copied. */
+static void adopt(struct configuration *conf, struct config *config, const char *object,
+                  const char *since)
 {
     struct control *c = conf->control;
+    char *name = object ? mem_strdup(object) : NULL;
+    free(conf->object);
+    conf->object = name;
+    text_fmt(conf->since, sizeof(conf->since), "%s", since);
     config_free(conf->config);
     conf->config = config;
+    conf->keep_due = true;
+    conf->undecided = false;
     dest_set_timeouts(c->parts.dest, config->connect_timeout, config->read_timeout);
     oauth_set_timeouts(c->parts.oauth, config->connect_timeout, config->read_timeout);
     set_instances(conf);
@@ -261,23 +293,266 @@ static void adopt(struct configuration *conf, struct config *config)
     read_all_again(conf);
 }
 
-static void read_object(struct configuration *conf, struct json_value object)
+static void adopt_now(struct configuration *conf, struct config *config, const char *object)
+{
+    char now[CONTROL_STAMP_MAX];
+    control_stamp(now, sizeof(now), false);
+    adopt(conf, config, object, now);
+}
+
+static void adopt_defaults(struct configuration *conf)
+{
+    struct config_remarks none;
+    struct json_value nothing = {0};
+    adopt_now(conf, config_new(nothing, conf->control->settings.home, &none), NULL);
+}
+
+static void read_object(struct configuration *conf, const char *name, struct json_value object)
 {
     uint64_t digest = json_digest(json_get(object, "spec"));
-    if (conf->config && digest == conf->digest) {
+    bool wrong = conf->remarks.n_complaints > 0;
+    conf->gone = false;
+    if (conf->looked && digest == conf->digest &&
+        (wrong || (conf->object && strcmp(conf->object, name) == 0))) {
         return;
     }
     struct config *config = config_new(object, conf->control->settings.home, &conf->remarks);
+    conf->looked = true;
     conf->digest = digest;
     for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
         log_line(LOG_WARN, "control", "TransparentProxy: %s", conf->remarks.complaints[i]);
     }
-    if (!config && !conf->config) {
-        struct config_remarks none;
-        config = config_new((struct json_value){0}, conf->control->settings.home, &none);
-    }
     if (config) {
-        adopt(conf, config);
+        adopt_now(conf, config, name);
+    }
+}
+
+/* ---- what stays in force ---- */
+
+/* Keeps what is in force for the next start. When that is what the ConfigMap says, it keeps its
+ * time. */
+static void keep(struct configuration *conf)
+{
+    struct config_record record = {.config = conf->config, .object = conf->object}, kept;
+    struct error err;
+    if (!conf->keep_due || !conf->last || !last_config_listed(conf->last)) {
+        return;
+    }
+    conf->keep_due = false;
+    if (last_config_read(conf->last, &kept, &err) == LAST_CONFIG_GOOD) {
+        if (config_record_same(&record, &kept)) {
+            text_fmt(conf->since, sizeof(conf->since), "%s", kept.since);
+        }
+        config_record_clear(&kept);
+    }
+    text_fmt(record.since, sizeof(record.since), "%s", conf->since);
+    last_config_keep(conf->last, &record);
+}
+
+static void set_warning(struct configuration *conf, const char *text);
+
+/* Says it once in the log, and in /status. */
+static void warn(struct configuration *conf, const char *text)
+{
+    if (!conf->warning || strcmp(conf->warning, text) != 0) {
+        log_line(LOG_WARN, "control", "configuration: %s", text);
+        set_warning(conf, text);
+    }
+}
+
+/* Do Services of ours say that a configuration was in force before? */
+static bool has_served(const struct control *c)
+{
+    LIST_EACH (it, &c->resources) {
+        const struct resource *r = container_of(it, struct resource, link);
+        LIST_EACH (s, &r->services) {
+            const struct held_service *held = container_of(s, struct held_service, link);
+            if (strcmp(held->service.namespace, c->settings.home) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Without an object and a last configuration the defaults are for those who never had one: they
+ * manage all namespaces and know no tenants. */
+static void choose_defaults(struct configuration *conf)
+{
+    const struct control *c = conf->control;
+    char text[512];
+    if (!c->followers[FOLLOW_PROXIES].known || !c->followers[FOLLOW_SERVICES].known) {
+        return; /* there may be some */
+    }
+    if (!has_served(c)) {
+        adopt_defaults(conf);
+        return;
+    }
+    conf->undecided = true;
+    text_fmt(text, sizeof(text),
+             "There is no TransparentProxy object in the namespace %s, but there are Services of "
+             "this installation: nothing is decided. Apply the object; an empty spec gives the "
+             "defaults.",
+             c->settings.home);
+    warn(conf, text);
+}
+
+/* There is nothing in force, and no object that could be: what was in force before the restart. */
+static void recall(struct configuration *conf, const struct proxy_object *object)
+{
+    struct config_record record;
+    struct error err;
+    char text[FAIL_TEXT_MAX + 256];
+    if (!conf->last) {
+        conf->undecided = object;
+        return;
+    }
+    switch (last_config_read(conf->last, &record, &err)) {
+    case LAST_CONFIG_UNKNOWN:
+        conf->undecided = object && last_config_listed(conf->last);
+        break;
+    case LAST_CONFIG_NONE:
+        conf->undecided = object;
+        if (!object) {
+            choose_defaults(conf);
+        }
+        break;
+    case LAST_CONFIG_WRONG:
+        conf->undecided = true;
+        text_fmt(text, sizeof(text),
+                 "The last configuration, in the ConfigMap " LAST_CONFIG_NAME " of the namespace "
+                 "%s, cannot be read (%s): nothing is decided until there is a TransparentProxy "
+                 "object without mistakes.",
+                 conf->control->settings.home, err.text);
+        warn(conf, text);
+        break;
+    case LAST_CONFIG_GOOD:
+        log_line(LOG_INFO, "control", "configuration: the last good one, of %s, is in force",
+                 record.since);
+        adopt(conf, record.config, record.object, record.since);
+        record.config = NULL;
+        config_record_clear(&record);
+        break;
+    }
+}
+
+static void on_grace_over(struct timer *t)
+{
+    t->due = 0;
+    configuration_look(container_of(t, struct configuration, grace));
+}
+
+static void on_event(const struct cluster_answer *answer, void *arg)
+{
+    struct configuration *conf = arg;
+    (void)answer; /* nobody waits for an Event */
+    conf->event = NULL;
+}
+
+static void tell_gone(struct configuration *conf, const char *note)
+{
+    const struct control *c = conf->control;
+    struct buf body;
+    char now[CONTROL_STAMP_MAX], name[320];
+    struct cluster_request request = {
+        .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = c->settings.home, .name = name};
+    uint64_t id;
+    if (conf->event) {
+        return;
+    }
+    sys->random(&id, sizeof(id));
+    control_stamp(now, sizeof(now), true);
+    text_fmt(name, sizeof(name), "%.230s.%016llx", conf->object, (unsigned long long)id);
+    buf_init(&body, PLAN_OBJECT_MAX);
+    int rc = plan_proxy_event(&body, c->settings.home, conf->object, name, c->settings.instance,
+                              "ConfigurationDeleted", note, now);
+    if (rc == OK) {
+        request.body = buf_str(&body);
+        conf->event = cluster_call(c->parts.cluster, &request,
+                                   (struct cluster_handler){.done = on_event, .arg = conf});
+    }
+    buf_free(&body);
+}
+
+/* The deletion was meant. The keys go with the instances; but who is served by which tenant and in
+ * which namespace only an object that is there can change. */
+static void forget_instances(struct configuration *conf)
+{
+    struct config_record record = {.config = conf->config}, copy;
+    struct error err;
+    struct buf text;
+    buf_init(&text, CONFIG_RECORD_MAX);
+    int rc = config_record_put(&text, &record);
+    rc = rc == OK ? config_record_parse(&copy, buf_str(&text), conf->control->settings.home, &err)
+                  : ERR;
+    buf_free(&text);
+    if (rc != OK) {
+        return; /* it is too long for a record: it stays as it is */
+    }
+    log_line(LOG_WARN, "control",
+             "configuration: there is no TransparentProxy object any more; "
+             "the instances that it named are forgotten");
+    config_drop_credentials(copy.config);
+    adopt_now(conf, copy.config, NULL);
+    copy.config = NULL;
+    config_record_clear(&copy);
+}
+
+/* The object in force is not there. Whoever deletes one applies it again, more often than not. */
+static void wait_for_object(struct configuration *conf)
+{
+    struct control *c = conf->control;
+    char text[512];
+    bool first = !conf->gone, away = c->followers[FOLLOW_PROXIES].presence != CLUSTER_PRESENT;
+    bool begins = first || away || conf->kind_away;
+    conf->kind_away = away;
+    if (begins) {
+        conf->gone = true;
+        conf->gone_until = loop_now(c->loop) + CONTROL_GRACE;
+        timer_set(c->loop, &conf->grace, conf->gone_until, on_grace_over);
+        text_fmt(text, sizeof(text),
+                 "The TransparentProxy object \"%s\" was deleted. Its configuration, of %s, stays "
+                 "in force for %d seconds; without another object by then, its instances are "
+                 "forgotten.",
+                 conf->object, conf->since, (int)(CONTROL_GRACE / SECONDS(1)));
+        warn(conf, text);
+        if (first) {
+            tell_gone(conf, text);
+        }
+    } else if (loop_now(c->loop) >= conf->gone_until) {
+        conf->gone = conf->looked = false;
+        forget_instances(conf);
+        set_warning(conf, NULL);
+    }
+}
+
+/* In local mode: a file that is not there was not meant to be. */
+static void without_file(struct configuration *conf)
+{
+    if (!conf->config || conf->object) {
+        conf->looked = false;
+        adopt_defaults(conf);
+    }
+    set_warning(conf, NULL);
+}
+
+static void without_object(struct configuration *conf)
+{
+    char text[256];
+    if (!conf->control->settings.in_cluster) {
+        without_file(conf);
+    } else if (!conf->config) {
+        return; /* recall has said why */
+    } else if (!conf->control->followers[FOLLOW_PROXIES].known) {
+        text_fmt(text, sizeof(text),
+                 "The TransparentProxy objects cannot be listed; the last good configuration, of "
+                 "%s, is in force.",
+                 conf->since);
+        warn(conf, text);
+    } else if (conf->object) {
+        wait_for_object(conf);
+    } else {
+        set_warning(conf, last_config_problem(conf->last));
     }
 }
 
@@ -313,10 +588,24 @@ static void judge_default(struct configuration *conf, struct buf *out)
 
 static void complaints_of(struct configuration *conf, struct buf *out)
 {
+    char text[128];
     for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
         add_sentence(out, conf->remarks.complaints[i]);
     }
-    judge_default(conf, out);
+    if (conf->config && conf->remarks.n_complaints) {
+        text_fmt(text, sizeof(text), "The last good configuration, of %s, stays in force.",
+                 conf->since);
+        add_sentence(out, text);
+    } else if (!conf->config) {
+        add_sentence(out, "No configuration is in force, and nothing is decided until this is "
+                          "corrected.");
+    }
+    if (conf->config) {
+        judge_default(conf, out);
+    }
+    if (conf->last && last_config_problem(conf->last)) {
+        add_sentence(out, last_config_problem(conf->last));
+    }
 }
 
 static void secret_problems_of(const struct configuration *conf, struct buf *out)
@@ -351,6 +640,18 @@ static void set_warning(struct configuration *conf, const char *text)
     conf->warning = text && text[0] ? mem_strdup(text) : NULL;
 }
 
+/* Of the condition Configured, with a message if something is wrong. */
+static const char *reason_of(const struct configuration *conf, bool wrong)
+{
+    if (!wrong) {
+        return "ConfigurationApplied";
+    }
+    return conf->last && last_config_problem(conf->last) && !conf->remarks.n_complaints &&
+                   !conf->no_default
+               ? "NotKept"
+               : "InvalidConfiguration";
+}
+
 /* Appends the status of the object in force. */
 static int status_of(struct configuration *conf, struct json_value object, struct buf *out,
                      const char *now)
@@ -359,7 +660,9 @@ static int status_of(struct configuration *conf, struct json_value object, struc
     struct buf w = BUF_ON(wrong), s = BUF_ON(secrets), i = BUF_ON(ignored);
     w.max = s.max = i.max = MESSAGE_MAX - 1;
     complaints_of(conf, &w);
-    secret_problems_of(conf, &s);
+    if (conf->config) {
+        secret_problems_of(conf, &s);
+    }
     for (size_t n = 0; n < conf->remarks.n_ignored; n++) {
         add_sentence(&i, conf->remarks.ignored[n]);
     }
@@ -367,7 +670,7 @@ static int status_of(struct configuration *conf, struct json_value object, struc
     struct config_condition conditions[] = {
         {.type = "Configured",
          .status = !wrong[0],
-         .reason = wrong[0] ? "InvalidConfiguration" : "ConfigurationApplied",
+         .reason = reason_of(conf, wrong[0]),
          .message = wrong[0] ? wrong : "The configuration is in force."},
         {.type = "CredentialsAvailable",
          .status = !secrets[0],
@@ -380,10 +683,13 @@ static int status_of(struct configuration *conf, struct json_value object, struc
         /* Last, for it is only shown when there is a problem. */
         {.type = "ConnectivityProxyUsable", .status = false, .reason = "NotUsable"},
     };
-    const char *onpremise = onpremise_problem(conf->onpremise);
+    const char *onpremise = conf->config ? onpremise_problem(conf->onpremise) : NULL;
     size_t n_conditions = ARRAY_LEN(conditions) - !onpremise;
     if (onpremise) {
         conditions[n_conditions - 1].message = onpremise;
+    }
+    if (!conf->config) {
+        n_conditions = 1; /* of what else there is nothing is known */
     }
     bool warning = wrong[0] || secrets[0] || onpremise || conf->remarks.ignored_is_warning;
     set_warning(conf, wrong[0] ? wrong : secrets[0] ? secrets : onpremise);
@@ -449,7 +755,7 @@ static void write_statuses(struct configuration *conf)
     const struct proxy_object *first = chosen(conf->control);
     const char *why;
     char now[CONTROL_STAMP_MAX];
-    if (!first || !configuration_listed(conf, &why)) {
+    if (!first || !(conf->undecided || configuration_listed(conf, &why))) {
         return;
     }
     conf->again = conf->call != NULL;
@@ -470,10 +776,20 @@ static void look(struct task *t)
         return;
     }
     const struct proxy_object *p = chosen(conf->control);
-    struct json *doc = p ? json_parse(str_of(p->text), NULL) : NULL;
-    read_object(conf, doc ? json_root(doc) : (struct json_value){0});
-    json_free(doc);
-    if (set_instances(conf)) {
+    if (p) {
+        struct json *doc = json_parse(str_of(p->text), NULL);
+        read_object(conf, p->stored.name, json_root(doc));
+        json_free(doc);
+    }
+    if (!conf->config) {
+        recall(conf, p);
+    }
+    keep(conf);
+    if (!p) {
+        without_object(conf);
+        keep(conf);
+    }
+    if (conf->config && set_instances(conf)) {
         read_all_again(conf);
     }
     write_statuses(conf);
@@ -491,7 +807,7 @@ const struct config *configuration_config(const struct configuration *conf)
 
 bool configuration_listed(const struct configuration *conf, const char **why)
 {
-    *why = "the configuration";
+    *why = "the configuration"; /* one that is in force */
     if (!conf->config) {
         return false;
     }
@@ -515,6 +831,11 @@ const char *configuration_warning(const struct configuration *conf)
     return conf->warning;
 }
 
+static void on_last_config(void *arg)
+{
+    configuration_look(arg);
+}
+
 struct configuration *configuration_new(struct control *control)
 {
     struct configuration *conf = mem_zalloc(sizeof(*conf));
@@ -524,7 +845,10 @@ struct configuration *configuration_new(struct control *control)
     list_init(&conf->instances);
     if (control->settings.in_cluster) {
         struct discovery_handler handler = {.changed = on_discovery, .arg = conf};
+        struct last_config_handler kept = {.changed = on_last_config, .arg = conf};
         conf->discovery = discovery_new(control->parts.cluster, control->settings.home, handler);
+        conf->last =
+            last_config_new(control->loop, control->parts.cluster, control->settings.home, kept);
     }
     return conf;
 }
@@ -535,8 +859,12 @@ void configuration_stop(struct configuration *conf)
     task_cancel(&conf->look);
     onpremise_stop(conf->onpremise);
     timer_cancel(c->loop, &conf->retry);
+    timer_cancel(c->loop, &conf->grace);
     cluster_cancel(c->parts.cluster, conf->call);
-    conf->call = NULL;
+    cluster_cancel(c->parts.cluster, conf->event);
+    conf->call = conf->event = NULL;
+    last_config_free(conf->last);
+    conf->last = NULL;
     LIST_EACH (it, &conf->instances) {
         struct instance *in = container_of(it, struct instance, link);
         credentials_free(in->credentials);
@@ -555,6 +883,7 @@ void configuration_free(struct configuration *conf)
     }
     onpremise_free(conf->onpremise);
     config_free(conf->config);
+    free(conf->object);
     free(conf->warning);
     free(conf);
 }

@@ -92,6 +92,16 @@ bool control_may_act(const struct control *c, const char **why)
         *why = follow_names[FOLLOW_RESOURCES];
         return false;
     }
+    const struct follower *proxies = &c->followers[FOLLOW_PROXIES];
+    const struct follower *services = &c->followers[FOLLOW_SERVICES];
+    if (services->watch && !services->known) {
+        *why = follow_names[FOLLOW_SERVICES]; /* they are the memory of the ports */
+        return false;
+    }
+    if (!configuration_config(c->configuration) && !proxies->known) {
+        *why = follow_names[FOLLOW_PROXIES];
+        return false;
+    }
     if (!configuration_listed(c->configuration, why)) {
         return false;
     }
@@ -545,6 +555,14 @@ static void on_service(struct json_value object, void *arg)
     }
 }
 
+/* While no configuration is in force, Services of ours say that there was one. */
+static void services_tell(struct control *c)
+{
+    if (!configuration_config(c->configuration)) {
+        configuration_look(c->configuration);
+    }
+}
+
 static void on_service_gone(struct json_value object, void *arg)
 {
     struct follower *f = heard(arg, object);
@@ -558,6 +576,7 @@ static void on_service_gone(struct json_value object, void *arg)
         resource_drop_service(held->resource, held);
     }
     service_clear(&service);
+    services_tell(c);
 }
 
 static void on_services_listed(enum cluster_presence presence, void *arg)
@@ -575,6 +594,7 @@ static void on_services_listed(enum cluster_presence presence, void *arg)
             }
         }
     }
+    services_tell(c);
     control_wake_all(c);
 }
 

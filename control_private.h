@@ -22,6 +22,10 @@ struct ports;
 /* So many operations are under way at a time. */
 enum { RUNNING_MAX = 64 };
 
+/* For so long what went stays as it was: a CR whose definition was deleted and is there again, and
+ * the configuration of a TransparentProxy object that was deleted. */
+#define CONTROL_GRACE SECONDS(120)
+
 extern const struct cluster_kind kind_destination, kind_proxy, kind_service, kind_policy,
     kind_event;
 

@@ -34,9 +34,8 @@
 enum { CALLS_MAX = 16 };
 
 /* While its CRD is away, a CR that went is looked at again as often. Once there is another CRD, its
- * CRs are about to be applied again. */
+ * CRs are about to be applied again: CONTROL_GRACE. */
 #define CONFIRM_AGAIN SECONDS(2)
-#define CRD_GRACE SECONDS(120)
 
 #define REASON_PREFIX "ConfigurationError-"
 
@@ -695,7 +694,7 @@ static void on_confirm_answer(struct resource *r, const struct cluster_answer *a
     r->crd_went |= json_exists(deleting) || answer->result == CLUSTER_ABSENT;
     if (there && !r->crd_renewed && (r->crd_went || is_renewed(r, answer->object))) {
         r->crd_renewed = true;
-        r->retry_at = now_of(r) + CRD_GRACE;
+        r->retry_at = now_of(r) + CONTROL_GRACE;
         return;
     }
     r->gone_confirmed = there || answer->result == CLUSTER_REFUSED;

@@ -66,8 +66,8 @@ struct control_health control_health(const struct control *c)
         .resources = c->counts[COUNTED_AVAILABLE] + c->counts[COUNTED_UNAVAILABLE],
         .not_available = c->counts[COUNTED_UNAVAILABLE],
     };
-    h.message = !h.listed         ? "Not everything that is followed has been listed."
-                : warning         ? warning
+    h.message = warning           ? warning
+                : !h.listed       ? "Not everything that is followed has been listed."
                 : h.not_available ? "Some destinations are not available."
                                   : "All destinations are available.";
     return h;

@@ -14,6 +14,10 @@
 #define DESTINATION_SERVICE "config.integration.destinationService"
 #define CONNECTIVITY_PROXY "config.integration.connectivityProxy"
 
+/* Of the Connectivity Proxy, unless the object says otherwise. */
+#define PROXY_TIMEOUT SECONDS(1)
+enum { PROXY_PORT = 20004 };
+
 /* Where members are read from, and how a message calls it: the spec, or an instance. */
 struct place {
     struct json_value value;
@@ -419,7 +423,7 @@ static void read_proxy_port(struct reader *r, struct config_connectivity *c)
 {
     static const char *const paths[] = {CONNECTIVITY_PROXY ".tcp.port",
                                         CONNECTIVITY_PROXY ".tcpPort"};
-    c->port = 20004;
+    c->port = PROXY_PORT;
     for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
         c->port = (uint16_t)number_at(r, paths[i], 1, UINT16_MAX, c->port);
         c->port_given |= json_exists(at(r, &r->spec, paths[i]));
@@ -434,7 +438,8 @@ static void read_connectivity(struct reader *r)
                           .name = "spec." CONNECTIVITY_PROXY};
     read_proxy_name(r, c);
     read_proxy_port(r, c);
-    c->timeout = SECONDS(number_at(r, CONNECTIVITY_PROXY ".connectionTimeoutSeconds", 1, 60, 1));
+    c->timeout = SECONDS(number_at(r, CONNECTIVITY_PROXY ".connectionTimeoutSeconds", 1, 60,
+                                   PROXY_TIMEOUT / SECONDS(1)));
     if (said(r, &place, "serviceCredentials.secretName")) {
         c->credentials = mem_alloc(sizeof(*c->credentials));
         *c->credentials = read_credentials(r, &place);
@@ -522,27 +527,37 @@ struct config *config_new(struct json_value object, const char *home,
     return r.config;
 }
 
-void config_free(struct config *config)
+void config_drop_credentials(struct config *config)
 {
-    if (!config) {
-        return;
-    }
+    struct config_connectivity *connectivity = &config->connectivity;
     for (size_t i = 0; i < config->n_instances; i++) {
         config_instance_clear(&config->instances[i]);
     }
-    if (config->connectivity.credentials) {
-        config_credentials_clear(config->connectivity.credentials);
+    if (connectivity->credentials) {
+        config_credentials_clear(connectivity->credentials);
     }
     if (config->additional_cas) {
         config_secret_clear(config->additional_cas);
     }
-    free(config->connectivity.credentials);
-    free(config->connectivity.service);
-    free(config->connectivity.namespace);
+    free(connectivity->credentials);
+    free(connectivity->service);
+    free(connectivity->namespace);
     free(config->additional_cas);
     free(config->instances);
     free(config->default_instance);
-    free(config);
+    *connectivity = (struct config_connectivity){.port = PROXY_PORT, .timeout = PROXY_TIMEOUT};
+    config->additional_cas = NULL;
+    config->instances = NULL;
+    config->n_instances = 0;
+    config->default_instance = NULL;
+}
+
+void config_free(struct config *config)
+{
+    if (config) {
+        config_drop_credentials(config);
+        free(config);
+    }
 }
 
 /* ---- the status of the object ---- */

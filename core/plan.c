@@ -234,8 +234,9 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
     return json_fmt(out, "}}");
 }
 
-int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,
-               bool warning, const char *reason, const char *note, const char *now)
+/* All of an Event but the object that it is about. */
+static int put_event(struct buf *out, const char *namespace, const char *name, const char *instance,
+                     bool warning, const char *reason, const char *note, const char *now)
 {
     char note_text[NOTE_MAX + 1], instance_text[INSTANCE_MAX + 1];
     text_printable(note_text, sizeof(note_text), str_of(note));
@@ -244,11 +245,33 @@ int plan_event(struct buf *out, const struct cr *cr, const char *name, const cha
                     "{'apiVersion':'events.k8s.io/v1','kind':'Event',"
                     "'metadata':{'name':%s,'namespace':%s},'eventTime':%s,"
                     "'reportingController':'tproxy/controller','reportingInstance':%s,"
-                    "'action':'Configure','reason':%s,'type':%s,'note':%s,'regarding':{"
-                    "'apiVersion':'" CR_API_VERSION "','kind':'" CR_KIND "',"
+                    "'action':'Configure','reason':%s,'type':%s,'note':%s,",
+                    name, namespace, now, instance_text, reason, warning ? "Warning" : "Normal",
+                    note_text);
+}
+
+int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,
+               bool warning, const char *reason, const char *note, const char *now)
+{
+    if (put_event(out, cr->namespace, name, instance, warning, reason, note, now) < 0) {
+        return ERR;
+    }
+    return json_fmt(out,
+                    "'regarding':{'apiVersion':'" CR_API_VERSION "','kind':'" CR_KIND "',"
                     "'namespace':%s,'name':%s,'uid':%s}}",
-                    name, cr->namespace, now, instance_text, reason, warning ? "Warning" : "Normal",
-                    note_text, cr->namespace, cr->name, cr->uid);
+                    cr->namespace, cr->name, cr->uid);
+}
+
+int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *name,
+                     const char *instance, const char *reason, const char *note, const char *now)
+{
+    if (put_event(out, home, name, instance, true, reason, note, now) < 0) {
+        return ERR;
+    }
+    return json_fmt(out,
+                    "'regarding':{'apiVersion':'operator.kyma-project.io/v1alpha1',"
+                    "'kind':'TransparentProxy','namespace':%s,'name':%s}}",
+                    home, object);
 }
 
 /* ---- names ---- */

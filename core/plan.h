@@ -88,6 +88,12 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
 int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,
                bool warning, const char *reason, const char *note, const char *now) warn_unused;
 
+/* The same, a warning, about the TransparentProxy object `object` of namespace `home`, which need
+ * not be there any more. */
+int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *name,
+                     const char *instance, const char *reason, const char *note,
+                     const char *now) warn_unused;
+
 /* ---- Services ---- */
 
 /* Can it be the name of a Service (RFC 1035 label of at most 63 octets)? NULL, or what is wrong, in

@@ -158,6 +158,19 @@ def test_second_object(installation, cluster_tproxy):
     assert cluster_tproxy.http("/metrics")[0] == 200
 
 
+@pytest.mark.one_build
+def test_complaint_about_a_deleted_object(installation, cluster_tproxy):
+    """What was wrong with it is not said any more once it is gone, nor when another takes its place."""
+    installation.configure(tenantMode="some")
+    wait_state(installation, "Warning")
+    assert "tenantMode" in cluster_tproxy.http("/status")[1]
+    installation.kube.delete(f"{PROXIES}/transparent-proxy")
+    until(lambda: "tenantMode" not in cluster_tproxy.http("/status")[1], "the complaint to go")
+    installation.kube.apply(transparent_proxy(INSTANCE, name="another"))
+    wait_state(installation, "Ready", "another")
+    assert "was deleted" not in cluster_tproxy.http("/status")[1]
+
+
 def test_misconfiguration(installation, cluster_tproxy, port, namespace):
     """The last good configuration stays in force."""
     wait_state(installation, "Ready")
@@ -178,20 +191,6 @@ def test_misconfiguration(installation, cluster_tproxy, port, namespace):
     installation.configure()
     wait_state(installation, "Ready")
     assert condition(installation, "Configured")["status"] == "True"
-
-
-@pytest.mark.one_build
-def test_misconfiguration_from_the_start(
-    installation, make_cluster_tproxy, add_destination, namespace
-):
-    add_destination("mail")
-    installation.configure(tenantMode="some")
-    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
-    make_cluster_tproxy(installation)
-    installation.wait_condition(namespace, "mail-a", "DestinationServiceInstance-NotConfigured")
-    wait_state(installation, "Warning")
-    installation.configure()
-    list_and_fetch(installation.available(namespace, "mail-a"))
 
 
 @pytest.mark.one_build

@@ -192,8 +192,10 @@ def test_status_of_the_configuration():
     states = {name for constant, name in names if re.search(rf"\b{constant}\b", configure)}
     reasons = {
         reason
-        for line in re.findall(r"\.reason = (.*)", configure)
-        for reason in re.findall(r'"(\w+)"', line)
+        for part in re.findall(
+            r"\.reason = [^\n]*|^static const char \*reason_of.*?^}", configure, re.M | re.S
+        )
+        for reason in re.findall(r'"(\w+)"', part)
     }
     types = set(re.findall(r'\.type = "(\w+)"', configure))
     text = section("docs/troubleshooting.md", "The TransparentProxy object")

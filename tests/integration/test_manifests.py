@@ -237,6 +237,9 @@ def may(kube: Kube, verb: str, what: str, namespace: str, name: str = "", user: 
         ("patch", "services.cloud.sap.com/servicebindings", False, False),
         ("create", "/secrets", False, False),
         ("list", "/configmaps", False, False),
+        ("create", "/configmaps", True, False),
+        ("patch", "/configmaps", False, False),
+        ("delete", "/configmaps", False, False),
         ("create", "/pods", False, False),
         ("create", "/pods/exec", False, False),
     ],
@@ -250,6 +253,10 @@ def test_rights_to_configmaps(installed):
     for name in ("connectivity-proxy", "connectivity-proxy-info"):
         assert may(installed, "watch", "/configmaps", "kyma-system", name)
     assert not may(installed, "get", "/configmaps", "kyma-system", "another")
+    for verb in ("get", "watch", "patch"):
+        assert may(installed, verb, "/configmaps", HOME, "tproxy-last-configuration")
+        assert not may(installed, verb, "/configmaps", "default", "tproxy-last-configuration")
+        assert not may(installed, verb, "/configmaps", HOME, "another")
 
 
 def test_overlay_for_secrets(installed):

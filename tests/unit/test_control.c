@@ -32,7 +32,8 @@ static void comes(void **state)
     (void)state;
     start_control();
     settle();
-    expect_calls("status TransparentProxy home/transparent-proxy AllHonoured\n");
+    expect_calls("create ConfigMap home/tproxy-last-configuration\n"
+                 "status TransparentProxy home/transparent-proxy AllHonoured\n");
     put_cr("apps", "inbox", "inbox", "");
     settle();
     expect_calls(CREATE);
@@ -120,7 +121,8 @@ static void at_home(void **state)
     put_cr(HOME, "inbox", "inbox", "");
     start_control();
     settle();
-    expect_calls("status TransparentProxy home/transparent-proxy AllHonoured\n"
+    expect_calls("create ConfigMap home/tproxy-last-configuration\n"
+                 "status TransparentProxy home/transparent-proxy AllHonoured\n"
                  "create Service home/inbox\n"
                  "status Destination home/inbox ConfigurationSuccessful\n"
                  "create Event home/ ConfigurationSuccessful\n");

@@ -82,17 +82,342 @@ static void mistakes(void **state)
     assert_true(control_health(world.control).configured);
 }
 
-/* With a mistake from the start there is no good one: the defaults are in force. */
+/* ---- the last good configuration ---- */
+
+#define KEPT "tproxy-last-configuration"
+#define LABELLED "'config':{'managedNamespacesMode':'labelSelector'}"
+#define TENANT_MODE(mode) "{'spec':{'config':{'tenantMode':'" mode "'}}}"
+
+static void keep(const char *text)
+{
+    char patch[1024];
+    struct buf out = BUF_ON(patch);
+    assert_int_equal(json_fmt(&out, "{'data':{'configuration.json':%s}}", text), OK);
+    assert_int_equal(buf_add(&out, "", 1), OK);
+    fake_put("ConfigMap", HOME, KEPT, patch);
+}
+
+/* With a mistake from the start, and nothing that was in force before, nothing is decided: the
+ * defaults would manage all namespaces. */
 static void mistake_from_the_start(void **state)
 {
     (void)state;
+    const char *why;
     configure("'config':{'tenantMode':'both'}");
     put_cr("apps", "inbox", "inbox", "");
-    start();
-    assert_int_equal(world.configured, 1);
+    start_control();
+    pass_slowly(SECONDS(300), SECONDS(5));
+    expect_calls("status TransparentProxy home/transparent-proxy InvalidConfiguration\n");
+    expect_said(
+        OBJECT, "Warning", "Configured", "False InvalidConfiguration",
+        "\"both\"; it must be \"dedicated\" or \"shared\". No configuration is in force, and "
+        "nothing is decided until this is corrected.");
+    assert_int_equal(world.configured, 0);
+    assert_int_equal(world.finds, 0);
+    assert_false(control_ready(world.control, &why));
+    assert_string_equal(why, "the configuration");
+    assert_false(control_health(world.control).configured);
+    fake_put("TransparentProxy", HOME, OBJECT, TENANT_MODE("dedicated"));
+    pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
-    expect_said(OBJECT, "Warning", "Configured", "False InvalidConfiguration", "tenantMode");
 }
+
+/* What a mistake or another trouble with the objects does at a restart: nothing. */
+static void restarts(const char *wrong, enum cluster_presence presence)
+{
+    put_cr("apps", "theirs", "inbox", "");
+    put_namespace("ours");
+    fake_put("Namespace", "", "ours",
+             "{'metadata':{'labels':{'transparent-proxy.connectivity.api.sap/namespace':'home'}}}");
+    put_cr("ours", "inbox", "inbox", "");
+    configure(LABELLED);
+    start();
+    expect_reason("ours", "inbox", SUCCESS);
+    uint16_t port = target_port("inbox");
+    stop_control();
+    if (wrong) {
+        fake_put("TransparentProxy", HOME, OBJECT, wrong);
+    } else if (presence == CLUSTER_PRESENT) {
+        fake_drop("TransparentProxy", HOME, OBJECT);
+    }
+    fake_set_presence("TransparentProxy", presence);
+    unsigned finds = world.finds;
+    world_forget_journal();
+    start_control();
+    pass_slowly(SECONDS(600), SECONDS(5));
+    assert_true(world.finds > finds);
+    assert_int_equal(target_port("inbox"), port);
+    assert_int_equal(count_listeners(), 1);
+    expect_reason("ours", "inbox", SUCCESS);
+    assert_string_equal(condition_of("apps", "theirs", "reason"), "");
+    assert_false(exists("Service", HOME, "theirs"));
+}
+
+static void restart_with_a_mistake(void **state)
+{
+    (void)state;
+    restarts(TENANT_MODE("both"), CLUSTER_PRESENT);
+    expect_said(OBJECT, "Warning", "Configured", "False InvalidConfiguration",
+                "The last good configuration, of 20");
+    expect_calls("status TransparentProxy home/transparent-proxy AllHonoured\n");
+    fake_put("TransparentProxy", HOME, OBJECT,
+             "{'spec':{'config':{'tenantMode':null,'managedNamespacesMode':'all'}}}");
+    pass(SECONDS(1));
+    expect_reason("apps", "theirs", SUCCESS);
+}
+
+static void restart_without_rights(void **state)
+{
+    (void)state;
+    restarts(NULL, CLUSTER_FORBIDDEN);
+    assert_non_null(strstr(control_health(world.control).message, "cannot be listed"));
+    expect_calls("");
+}
+
+static void restart_without_the_kind(void **state)
+{
+    (void)state;
+    restarts(NULL, CLUSTER_UNKNOWN);
+    expect_calls("");
+}
+
+static void restart_without_the_object(void **state)
+{
+    (void)state;
+    restarts(NULL, CLUSTER_PRESENT);
+    expect_calls("create Event home/ ConfigurationDeleted\n"
+                 "apply ConfigMap home/" KEPT "\n");
+}
+
+/* While the kind is unknown nothing says that there are no objects. */
+static void unknown_from_the_start(void **state)
+{
+    (void)state;
+    const char *why;
+    static const enum cluster_presence rows[] = {CLUSTER_UNKNOWN, CLUSTER_FORBIDDEN};
+    put_cr("apps", "inbox", "inbox", "");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        fake_set_presence("TransparentProxy", rows[i]);
+        start_control();
+        pass_slowly(SECONDS(300), SECONDS(5));
+        expect_calls("");
+        assert_false(control_ready(world.control, &why));
+        assert_string_equal(why, "TransparentProxy objects");
+        stop_control();
+    }
+    fake_set_presence("TransparentProxy", CLUSTER_PRESENT);
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", SUCCESS);
+}
+
+/* A last configuration that somebody has spoilt is none, and not a reason for the defaults. */
+static void spoilt_memory(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "",
+        "{",
+        "[]",
+        "{}",
+        "{\"spec\":[]}",
+        "{\"spec\":{\"config\":{\"tenantMode\":\"both\"}}}",
+        "{\"spec\":{\"config\":{\"integration\":{\"destinationService\":{\"instances\":[{}]}}}}}",
+    };
+    fake_drop("TransparentProxy", HOME, OBJECT);
+    put_cr("apps", "inbox", "inbox", "");
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        keep(texts[i]);
+        start_control();
+        pass_slowly(SECONDS(300), SECONDS(5));
+        expect_calls("");
+        assert_non_null(strstr(control_health(world.control).message,
+                               "The last configuration, in the ConfigMap " KEPT));
+        stop_control();
+    }
+    configure("");
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", SUCCESS);
+    assert_null(strstr(control_health(world.control).message, "ConfigMap"));
+}
+
+/* Services that are there say that a configuration was in force before. */
+static void forgotten_memory(void **state)
+{
+    (void)state;
+    put_cr("apps", "inbox", "inbox", "");
+    start();
+    stop_control();
+    fake_drop("ConfigMap", HOME, KEPT);
+    fake_drop("TransparentProxy", HOME, OBJECT);
+    start_control();
+    pass_slowly(SECONDS(300), SECONDS(5));
+    expect_calls("");
+    assert_non_null(strstr(control_health(world.control).message,
+                           "There is no TransparentProxy object in the namespace home, but there "
+                           "are Services of this installation"));
+    fake_drop("Service", HOME, "inbox");
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", SUCCESS);
+}
+
+/* Somebody else's changes of it are put right, unhurriedly; a refusal is shown. */
+static void memory_is_kept(void **state)
+{
+    (void)state;
+    start_with_key();
+    char *good = mem_strdup(text_at("ConfigMap", HOME, KEPT, "data"));
+    assert_null(strstr(good, "hush"));
+    keep("{}");
+    pass(SECONDS(10));
+    assert_string_equal(text_at("ConfigMap", HOME, KEPT, "data"), good);
+    fake_drop("ConfigMap", HOME, KEPT);
+    pass(SECONDS(10));
+    assert_string_equal(text_at("ConfigMap", HOME, KEPT, "data"), good);
+    free(good);
+    world_forget_journal();
+    for (int i = 0; i < 60; i++) {
+        keep("{}");
+        pass(SECONDS(1));
+    }
+    assert_in_range(fake.calls_made[CLUSTER_APPLY], 1, 13);
+    pass(SECONDS(10));
+    expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
+    world_forget_journal();
+    fake_set_presence("ConfigMap", CLUSTER_FORBIDDEN);
+    pass_slowly(SECONDS(300), SECONDS(5));
+    expect_said(OBJECT, "Warning", "Configured", "False NotKept",
+                "It cannot be kept for the next start in the ConfigMap " KEPT);
+    fake_set_presence("ConfigMap", CLUSTER_PRESENT);
+    pass(SECONDS(10));
+    expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
+    assert_int_equal(fake.calls_made[CLUSTER_CREATE] + fake.calls_made[CLUSTER_APPLY], 0);
+}
+
+static enum cluster_result no_map(const struct cluster_call *call)
+{
+    return strcmp(call->kind->kind, "ConfigMap") == 0 ? CLUSTER_REFUSED : CLUSTER_DONE;
+}
+
+static void memory_is_refused(void **state)
+{
+    (void)state;
+    put_key("first", "client");
+    configure(SERVICE(INSTANCE("one", "first")));
+    put_cr("apps", "inbox", "inbox", "");
+    fake.fate = no_map;
+    start();
+    pass_slowly(SECONDS(600), SECONDS(5));
+    expect_reason("apps", "inbox", SUCCESS);
+    expect_said(OBJECT, "Warning", "Configured", "False NotKept", "create ConfigMap");
+    assert_in_range(fake.calls_made[CLUSTER_CREATE], 5, 15);
+    fake.fate = NULL;
+    pass_slowly(SECONDS(65), SECONDS(5));
+    expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
+    world_forget_journal();
+    pass_slowly(SECONDS(600), SECONDS(5));
+    expect_calls("");
+}
+
+/* kubectl replace --force: it is not there for a moment. */
+static void deleted_and_applied_again(void **state)
+{
+    (void)state;
+    start_with_key();
+    unsigned configured = world.configured;
+    fake_drop("TransparentProxy", HOME, OBJECT);
+    pass_slowly(SECONDS(100), SECONDS(5));
+    assert_true(has_key("one"));
+    assert_non_null(strstr(control_health(world.control).message,
+                           "The TransparentProxy object \"transparent-proxy\" was deleted. Its "
+                           "configuration, of 20"));
+    assert_false(control_health(world.control).configured);
+    expect_calls("create Event home/ ConfigurationDeleted\n");
+    configure(SERVICE(INSTANCE("one", "first")));
+    pass_slowly(SECONDS(150), SECONDS(5));
+    assert_int_equal(world.configured, configured);
+    assert_true(has_key("one"));
+    expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
+    assert_string_equal(control_health(world.control).message, "All destinations are available.");
+}
+
+/* After a while the deletion was meant: the keys go, and nobody is let in or withdrawn by it. */
+static void deleted_for_good(void **state)
+{
+    (void)state;
+    put_key("first", "client");
+    put_cr("apps", "inbox", "inbox", "");
+    put_tenants("apps", "inbox", "[\\\"acme\\\"]");
+    put_cr("apps", "other", "inbox", "");
+    configure("'config':{'tenantMode':'shared','integration':{'destinationService':{"
+              "'instances':[" INSTANCE("one", "first") "]}}}");
+    serve("inbox@acme");
+    start();
+    expect_reason("apps", "inbox", SUCCESS);
+    uint16_t port = target_port("inbox-acme");
+    fake_drop("TransparentProxy", HOME, OBJECT);
+    pass_slowly(SECONDS(115), SECONDS(5));
+    assert_true(has_key("one"));
+    fake_set_presence("TransparentProxy", CLUSTER_UNKNOWN); /* then its definition went, too */
+    pass_slowly(SECONDS(300), SECONDS(5));
+    assert_true(has_key("one"));
+    fake_set_presence("TransparentProxy", CLUSTER_PRESENT);
+    pass_slowly(SECONDS(115), SECONDS(5));
+    assert_true(has_key("one"));
+    pass_slowly(SECONDS(10), SECONDS(5));
+    assert_false(has_key("one"));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(target_port("inbox-acme"), port);
+        assert_false(exists("Service", HOME, "inbox"));
+        assert_false(exists("Service", HOME, "other"));
+        assert_int_equal(count_listeners(), 1);
+        restart_control();
+        pass_slowly(SECONDS(300), SECONDS(5));
+    }
+    configure("");
+    pass(SECONDS(1));
+    expect_reason("apps", "other", SUCCESS);
+}
+
+/* A fresh installation works without an object. What it does then is kept as well. */
+static void defaults_are_kept(void **state)
+{
+    (void)state;
+    fake_drop("TransparentProxy", HOME, OBJECT);
+    put_cr("apps", "inbox", "inbox", "");
+    start();
+    expect_reason("apps", "inbox", SUCCESS);
+    restart_control();
+    pass_slowly(SECONDS(600), SECONDS(5));
+    expect_calls("");
+    expect_reason("apps", "inbox", SUCCESS);
+    assert_int_equal(count_listeners(), 1);
+}
+
+/* Ports are allocated only once it is known which ones there are. */
+static void services_unknown_at_the_start(void **state)
+{
+    (void)state;
+    const char *why;
+    put_cr("apps", "inbox", "inbox", "");
+    start();
+    uint16_t port = target_port("inbox");
+    stop_control();
+    world_forget_journal();
+    fake_set_presence("Service", CLUSTER_FORBIDDEN);
+    start_control();
+    pass_slowly(SECONDS(60), SECONDS(5));
+    expect_calls("");
+    assert_false(control_ready(world.control, &why));
+    assert_string_equal(why, "Services");
+    fake_set_presence("Service", CLUSTER_PRESENT);
+    pass_slowly(SECONDS(60), SECONDS(5));
+    expect_calls("");
+    assert_int_equal(target_port("inbox"), port);
+}
+
+/* ---- modes ---- */
 
 static void shared_tenants(void **state)
 {
@@ -317,6 +642,19 @@ int main(void)
         TEST(no_change),
         TEST(mistakes),
         TEST(mistake_from_the_start),
+        TEST(restart_with_a_mistake),
+        TEST(restart_without_rights),
+        TEST(restart_without_the_kind),
+        TEST(restart_without_the_object),
+        TEST(unknown_from_the_start),
+        TEST(spoilt_memory),
+        TEST(forgotten_memory),
+        TEST(memory_is_kept),
+        TEST(memory_is_refused),
+        TEST(deleted_and_applied_again),
+        TEST(deleted_for_good),
+        TEST(defaults_are_kept),
+        TEST(services_unknown_at_the_start),
         TEST(shared_tenants),
         TEST(several_objects),
         TEST(refused_status),

@@ -106,7 +106,8 @@ static void answers_are_lost(void **state)
     fake.loses = loses_writes;
     put_cr("apps", "inbox", "inbox", "");
     pass_slowly(SECONDS(120), SECONDS(1));
-    assert_int_equal(fake.calls_made[CLUSTER_CREATE], 3); /* two Services, a policy */
+    /* two Services, a policy, the ConfigMap with the configuration */
+    assert_int_equal(fake.calls_made[CLUSTER_CREATE], 4);
     fake.loses = NULL;
     expect_served("apps", "inbox");
     fake.loses = loses_writes;
