@@ -17,10 +17,11 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 JOBS ?= 2
 # T: one test (unit, integration: its file's name without test_) or fuzz target. K: pytest -k.
-# S: seconds for each fuzz target.
+# S: seconds for each fuzz target. REPEAT: how often each unit test is run.
 T ?=
 K ?=
 S ?= 60
+REPEAT ?= 1
 
 # One goal is made by $(JOBS) jobs; several goals one after the other.
 ifeq ($(word 2,$(MAKECMDGOALS)),)
@@ -152,7 +153,7 @@ test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) unit-prog
 	-$(run_cluster)
 	@scripts/run-tests sum $(B)/results
 
-unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz targets (T=json: one)
+unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz targets (T=json: one; REPEAT=200: so often)
 	$(run_unit)
 
 integration: $(B)/ready/venv $(B)/ready/standins $(tested) ## the binaries against real servers and clients (T=file K=name)
@@ -163,7 +164,7 @@ cluster-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) #
 
 run_tools = scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
 run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
-	$(B)/results/unit.json --jobs $(JOBS) $(UNIT:%=$(B)/dev/tests/unit/%) \
+	$(B)/results/unit.json --jobs $(JOBS) --repeat $(REPEAT) $(UNIT:%=$(B)/dev/tests/unit/%) \
 	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
 run_integration = $(call run_pytest,integration,not cluster)
 # Without a control plane its tests fail, and are counted.
