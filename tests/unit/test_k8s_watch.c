@@ -126,7 +126,7 @@ static void forget(void)
 /* Turns until this has been told, and starts afresh. */
 static void expect_told(const char *text)
 {
-    int64_t until = sys_real.now() + SECONDS(5);
+    int64_t until = sys_real.now() + SECONDS(60);
     while (strcmp(told.text, text) != 0 && sys_real.now() < until) {
         loop_turn(loop, true);
     }

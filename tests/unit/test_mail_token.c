@@ -144,7 +144,7 @@ static void settle_with_proxy(void)
 
 static void await_answer(struct asker *a)
 {
-    int64_t until = sys_real.now() + SECONDS(5);
+    int64_t until = sys_real.now() + SECONDS(60);
     while (!a->answers) {
         settle_with_proxy();
         if (sys_real.now() > until) {

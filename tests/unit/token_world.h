@@ -124,7 +124,7 @@ static inline void pass(int64_t time)
 /* Until there is one answer. */
 static inline void await(const int *answers)
 {
-    int64_t until = sys_real.now() + SECONDS(5);
+    int64_t until = sys_real.now() + SECONDS(60);
     while (!*answers) {
         settle();
         if (sys_real.now() > until) {
