@@ -11,19 +11,29 @@
 #include "lib/mem.h"
 #include "lib/sys.h"
 
-enum { MAX_FDS = 64, FIRST_FD = 1000, PIPE_CAP = 65536 };
+enum { MAX_FDS = 96, FIRST_FD = 1000, PIPE_CAP = 65536 };
 
 /* What a call costs that moves bytes, microseconds. */
 enum { CALL_TIME = 5 };
+
+/* What can happen to a stream: see progress_stream. */
+enum { WAYS = 4 };
 
 /* How long a peer that has taken all it could may take nothing more. */
 #define REST_MAX SECONDS(5)
 
 enum kind { KIND_FREE, KIND_EPOLL, KIND_LISTENER, KIND_STREAM, KIND_PIPE, KIND_OTHER };
 
+/* How a slow reader reads: so many octets, then a rest. */
+enum { SLOW_PIECE = 500 };
+#define SLOW_REST SECONDS(3)
+
+#define NEVER INT64_MAX
+#define NO_MARK SIZE_MAX
+
 struct bytes {
     char *data;
-    size_t len;
+    size_t len, cap;
 };
 
 /* One end is tproxy's descriptor, the other an actor's. */
@@ -41,8 +51,13 @@ struct sim_stream {
     struct bytes out; /* from tproxy */
     size_t window;    /* how much more the actor's side takes now */
     int64_t rests;    /* and when it takes more again, at the earliest */
+    bool slow;        /* the actor reads slowly */
     bool out_ended;   /* tproxy shut down or closed */
     bool edge;        /* something has changed since epoll_wait last told */
+    size_t urgent;    /* of `in`: the octet that is urgent data, or NO_MARK */
+    int64_t comes;    /* when it connects */
+    int64_t wakes;    /* when the actor wants to run */
+    int64_t moved, ended_at;
 };
 
 struct pipe_pair {
@@ -55,6 +70,7 @@ struct slot {
     struct sim_stream *stream;
     struct pipe_pair *pipe;
     bool watched;
+    bool inlined; /* SO_OOBINLINE */
     uint32_t interest;
     void *data;
 };
@@ -68,6 +84,7 @@ static struct {
     struct sim_actor *(*connected)(void);
     struct sim_stream *backlog[MAX_FDS];
     int n_backlog;
+    bool listening, inlined; /* there is a listener; its connections get SO_OOBINLINE */
     bool stuck;
 } world;
 
@@ -106,7 +123,10 @@ static size_t some(size_t n)
 
 static void append(struct bytes *b, const void *p, size_t n)
 {
-    b->data = mem_realloc(b->data, b->len + n);
+    if (b->len + n > b->cap) {
+        b->cap = 2 * (b->len + n);
+        b->data = mem_realloc(b->data, b->cap);
+    }
     if (n) {
         memcpy(b->data + b->len, p, n);
     }
@@ -139,6 +159,9 @@ static struct sim_stream *new_stream(struct sim_actor *actor)
     s->fd = -1;
     s->actor = actor;
     s->window = some(20000);
+    s->urgent = NO_MARK;
+    s->comes = s->wakes = s->ended_at = NEVER;
+    s->moved = world.now;
     if (actor) {
         actor->stream = s;
     }
@@ -180,6 +203,8 @@ static int sim_listen(int fd, int backlog)
 {
     (void)backlog;
     slot_of(fd)->kind = KIND_LISTENER;
+    world.listening = true;
+    world.inlined = slot_of(fd)->inlined;
     return 0;
 }
 
@@ -194,6 +219,7 @@ static int sim_accept4(int fd, struct sockaddr *addr, socklen_t *n, int flags)
     struct sim_stream *s = world.backlog[--world.n_backlog];
     s->fd = new_slot(KIND_STREAM);
     slot_of(s->fd)->stream = s;
+    slot_of(s->fd)->inlined = world.inlined;
     struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = 1};
     memcpy(addr, &peer, sizeof(peer));
     *n = sizeof(peer);
@@ -214,17 +240,37 @@ static int sim_connect_call(int fd, const struct sockaddr *addr, socklen_t n)
     return -1;
 }
 
-static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
+/* How much of what has arrived one call may take: it ends before the urgent octet. */
+static size_t readable(const struct sim_stream *s)
 {
-    world.now += CALL_TIME;
-    struct sim_stream *s = slot_of(fd)->stream;
-    size_t there = s->visible - s->taken;
-    if (there) {
-        n = n < there ? n : there;
-        memcpy(p, s->in.data + s->taken, n);
-        s->taken += flags & MSG_PEEK ? 0 : n;
-        return (ssize_t)n;
+    bool ahead = s->urgent != NO_MARK && s->urgent > s->taken && s->urgent < s->visible;
+    return (ahead ? s->urgent : s->visible) - s->taken;
+}
+
+/* Without SO_OOBINLINE a read that comes to the urgent octet leaves it out. */
+static void skip_urgent(const struct slot *slot)
+{
+    struct sim_stream *s = slot->stream;
+    if (s->urgent == s->taken && s->taken < s->visible && !slot->inlined) {
+        s->taken++;
     }
+}
+
+static ssize_t take(struct sim_stream *s, void *p, size_t n, size_t there)
+{
+    n = n < there ? n : there;
+    memcpy(p, s->in.data + s->taken, n);
+    if (s->actor->was_read) {
+        s->actor->was_read(s->actor, s->taken, s->taken + n, s->visible);
+    }
+    s->taken += n;
+    s->moved = world.now;
+    return (ssize_t)n;
+}
+
+/* What a read gives that finds nothing. */
+static ssize_t nothing_there(struct sim_stream *s)
+{
     if (s->reset && !s->reset_told) {
         s->reset_told = true;
         errno = ECONNRESET;
@@ -244,6 +290,30 @@ static int sim_unread(int fd, int *n)
     return 0;
 }
 
+static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
+{
+    world.now += CALL_TIME;
+    struct sim_stream *s = slot_of(fd)->stream;
+    skip_urgent(slot_of(fd));
+    size_t there = readable(s);
+    if (there && flags & MSG_PEEK) {
+        n = n < there ? n : there;
+        memcpy(p, s->in.data + s->taken, n);
+        return (ssize_t)n;
+    }
+    return there ? take(s, p, n, there) : nothing_there(s);
+}
+
+/* A peer that has taken all it could may rest before it takes more. */
+static void maybe_rest(struct sim_stream *s)
+{
+    if (s->window == 0 && (s->slow || sim_chance(3))) {
+        int64_t rest = (int64_t)sim_rand(s->slow ? SLOW_REST : REST_MAX);
+        s->rests = world.now + rest;
+        world.rested += rest;
+    }
+}
+
 static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
 {
     (void)flags;
@@ -260,13 +330,11 @@ static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
         errno = EAGAIN;
         return -1;
     }
+    size_t wanted = n;
     n = n < s->window ? n : s->window;
     s->window -= n;
-    if (s->window == 0 && sim_chance(3)) {
-        int64_t rest = (int64_t)sim_rand(REST_MAX);
-        s->rests = world.now + rest;
-        world.rested += rest;
-    }
+    maybe_rest(s);
+    s->moved = world.now;
     if (s->closed) {
         /* What had come before the reset can still be read, tcp(7). */
         s->visible = s->in.len;
@@ -274,13 +342,24 @@ static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
         return (ssize_t)n;
     }
     append(&s->out, p, n);
+    if (n == wanted && s->actor && s->actor->was_sent) {
+        s->actor->was_sent(s->actor, s->out.len);
+    }
     return (ssize_t)n;
+}
+
+static void end_out(struct sim_stream *s)
+{
+    if (!s->out_ended) {
+        s->out_ended = true;
+        s->ended_at = world.now;
+    }
 }
 
 static int sim_shutdown(int fd, int how)
 {
     assert(how == SHUT_WR);
-    slot_of(fd)->stream->out_ended = true;
+    end_out(slot_of(fd)->stream);
     return 0;
 }
 
@@ -296,11 +375,10 @@ static int sim_getsockopt(int fd, int level, int name, void *value, socklen_t *n
 
 static int sim_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
 {
-    (void)fd;
-    (void)level;
-    (void)name;
-    (void)value;
     (void)n;
+    if (level == SOL_SOCKET && name == SO_OOBINLINE) {
+        slot_of(fd)->inlined = *(const int *)value != 0;
+    }
     return 0;
 }
 
@@ -318,11 +396,15 @@ static int sim_close_call(int fd)
     struct slot *slot = slot_of(fd);
     if (slot->stream) {
         slot->stream->fd = -1;
-        slot->stream->out_ended = true;
+        end_out(slot->stream);
     }
-    while (slot->kind == KIND_LISTENER && world.n_backlog) {
-        struct sim_stream *s = world.backlog[--world.n_backlog];
-        s->out_ended = s->reset = true;
+    if (slot->kind == KIND_LISTENER) {
+        world.listening = false;
+        while (world.n_backlog) {
+            struct sim_stream *s = world.backlog[--world.n_backlog];
+            s->reset = true;
+            end_out(s);
+        }
     }
     if (slot->pipe && --slot->pipe->open_ends == 0) {
         free(slot->pipe->held.data);
@@ -351,15 +433,34 @@ static int sim_set_pipe_size(int fd, int size)
     return sim_chance(50) ? -1 : size;
 }
 
+/* How much of what is there fits into the pipe. It holds pages, and an odd segment fills one of
+ * them alone, so that the edge may be anywhere: often where it cuts an end marker. */
+static size_t pipeful(const struct sim_stream *s, size_t there)
+{
+    static const char marker[] = "\r\n.\r\n";
+    const char *p = s->in.data + s->taken;
+    const char *at = sim_chance(40) ? memmem(p, there, marker, sizeof(marker) - 1) : NULL;
+    return at ? (size_t)(at - p) + 1 + sim_rand(sizeof(marker) - 2) : some(there);
+}
+
 static ssize_t splice_in(int in, struct pipe_pair *pipe, size_t n)
 {
     char piece[PIPE_CAP];
+    struct sim_stream *s = slot_of(in)->stream;
     size_t room = PIPE_CAP - pipe->held.len;
     n = n < room ? n : room;
-    ssize_t got = sim_recv(in, piece, n ? some(n) : 0, 0);
-    if (got > 0) {
-        append(&pipe->held, piece, (size_t)got);
+    world.now += CALL_TIME;
+    size_t there = s->urgent == s->taken ? 0 : readable(s);
+    if (n == 0 || there == 0) {
+        if (n) {
+            return nothing_there(s);
+        }
+        errno = EAGAIN;
+        return -1;
     }
+    there = there < n ? there : n;
+    ssize_t got = take(s, piece, pipeful(s, there), there);
+    append(&pipe->held, piece, (size_t)got);
     return got;
 }
 
@@ -406,39 +507,94 @@ static int sim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 
 /* ---- what happens by itself ---- */
 
-static bool progress_stream(struct sim_stream *s)
+static bool arrive(struct sim_stream *s)
 {
+    s->comes = NEVER;
+    if (world.listening) {
+        world.backlog[world.n_backlog++] = s;
+    } else {
+        s->reset = true;
+        end_out(s);
+    }
+    return true;
+}
+
+static bool octets_arrive(struct sim_stream *s)
+{
+    if (s->visible == s->in.len || s->reset) {
+        return false;
+    }
+    s->visible += some(s->in.len - s->visible);
+    s->edge = true;
+    /* The end often arrives together with the last bytes. */
+    s->fin_visible = s->fin && s->visible == s->in.len && sim_chance(50);
+    return true;
+}
+
+static bool end_arrives(struct sim_stream *s)
+{
+    if (!s->fin || s->fin_visible || s->visible < s->in.len) {
+        return false;
+    }
+    s->fin_visible = true;
+    s->edge = true;
+    return true;
+}
+
+static bool peer_takes(struct sim_stream *s)
+{
+    if (s->window >= (s->slow ? 1 : 1000) || s->fd < 0 || s->rests > world.now) {
+        return false;
+    }
+    s->edge |= s->window == 0;
+    s->window += s->slow ? 1 + sim_rand(SLOW_PIECE) : some(200000);
+    return true;
+}
+
+static bool actor_runs(struct sim_stream *s)
+{
+    if (s->wakes <= world.now) {
+        s->wakes = NEVER;
+    }
+    return s->actor && !s->refused && s->actor->run(s->actor);
+}
+
+/* One of the things that can happen to a stream; false: not now. */
+static bool progress_stream(struct sim_stream *s, size_t what)
+{
+    if (s->comes != NEVER) {
+        return s->comes <= world.now && arrive(s);
+    }
     if (s->connecting) {
         s->connecting = false;
         s->edge = true;
         return true;
     }
-    switch (sim_rand(4)) {
+    switch (what) {
     case 0:
-        if (s->visible < s->in.len && !s->reset) {
-            s->visible += some(s->in.len - s->visible);
-            s->edge = true;
-            /* The end often arrives together with the last bytes. */
-            s->fin_visible = s->fin && s->visible == s->in.len && sim_chance(50);
-            return true;
-        }
-        break;
+        return octets_arrive(s);
     case 1:
-        if (s->fin && !s->fin_visible && s->visible == s->in.len) {
-            s->fin_visible = true;
-            s->edge = true;
-            return true;
-        }
-        break;
+        return end_arrives(s);
     case 2:
-        if (s->window < 1000 && s->fd >= 0 && s->rests <= world.now) {
-            s->edge |= s->window == 0;
-            s->window += some(200000);
+        return peer_takes(s);
+    default:
+        return actor_runs(s);
+    }
+}
+
+/* Lets something happen; false: nothing can, before the clock moves. */
+static bool progress(void)
+{
+    size_t n = (size_t)world.n_streams;
+    for (size_t tries = 2 * n; tries > 0; tries--) {
+        if (progress_stream(world.streams[sim_rand(n)], sim_rand(WAYS))) {
             return true;
         }
-        break;
-    default:
-        return s->actor && !s->refused && s->actor->run(s->actor);
+    }
+    for (size_t i = 0; i < n * WAYS; i++) {
+        if (progress_stream(world.streams[i / WAYS], i % WAYS)) {
+            return true;
+        }
     }
     return false;
 }
@@ -454,6 +610,7 @@ static uint32_t ready_mask(const struct slot *slot)
     }
     uint32_t mask = 0;
     mask |= s->visible > s->taken ? EPOLLIN : 0;
+    mask |= s->urgent >= s->taken && s->urgent < s->visible ? EPOLLPRI : 0;
     mask |= s->window ? EPOLLOUT : 0;
     mask |= s->fin_visible ? EPOLLIN | EPOLLRDHUP : 0;
     mask |= s->fin_visible && s->out_ended ? EPOLLHUP : 0;
@@ -481,28 +638,44 @@ static int collect(struct epoll_event *events, int max)
     return n;
 }
 
+/* When something can happen next by itself. */
+static int64_t next_time(void)
+{
+    int64_t next = NEVER;
+    for (int i = 0; i < world.n_streams; i++) {
+        const struct sim_stream *s = world.streams[i];
+        const int64_t times[] = {s->fd >= 0 ? s->rests : NEVER, s->comes, s->wakes};
+        for (size_t k = 0; k < ARRAY_LEN(times); k++) {
+            next = times[k] > world.now && times[k] < next ? times[k] : next;
+        }
+    }
+    return next;
+}
+
 static int sim_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
 {
     (void)epfd;
-    enum { PATIENCE = 200 }; /* so often each stream has been looked at in vain, about */
+    int64_t until = timeout_ms < 0 ? NEVER : world.now + MILLIS(timeout_ms);
     world.now += (int64_t)sim_rand(200);
-    for (int quiet = 0; quiet < PATIENCE * (1 + world.n_streams); quiet++) {
+    for (;;) {
         int n = collect(events, max);
         if (n || (timeout_ms == 0 && sim_chance(50))) {
             return n;
         }
-        if (world.n_streams && progress_stream(world.streams[sim_rand((size_t)world.n_streams)])) {
-            quiet = 0;
+        if (progress()) {
+            continue;
         }
+        if (until <= world.now) {
+            return 0;
+        }
+        int64_t next = next_time();
+        next = next < until ? next : until;
+        world.stuck = next == NEVER;
+        if (world.stuck) {
+            return 0;
+        }
+        world.now = next;
     }
-    int64_t until = timeout_ms < 0 ? INT64_MAX : world.now + MILLIS(timeout_ms);
-    for (int i = 0; i < world.n_streams; i++) {
-        const struct sim_stream *s = world.streams[i];
-        until = s->fd >= 0 && s->rests > world.now && s->rests < until ? s->rests : until;
-    }
-    world.stuck = until == INT64_MAX;
-    world.now = world.stuck ? world.now : until;
-    return 0;
 }
 
 static const struct sys sim_sys = {
@@ -561,12 +734,39 @@ void sim_on_connect(struct sim_actor *(*connected)(void))
 
 void sim_connect(struct sim_actor *actor)
 {
-    world.backlog[world.n_backlog++] = new_stream(actor);
+    sim_connect_at(actor, world.now);
+}
+
+void sim_connect_at(struct sim_actor *actor, int64_t when)
+{
+    new_stream(actor)->comes = when;
+}
+
+int64_t sim_clock(void)
+{
+    return world.now;
+}
+
+void sim_wake(struct sim_actor *actor, int64_t when)
+{
+    actor->stream->wakes = when;
+}
+
+void sim_read_slowly(struct sim_actor *actor)
+{
+    actor->stream->slow = true;
 }
 
 void sim_send(struct sim_actor *actor, const void *p, size_t n)
 {
     append(&actor->stream->in, p, n);
+}
+
+void sim_urge(struct sim_actor *actor)
+{
+    struct sim_stream *s = actor->stream;
+    assert(s->in.len > 0);
+    s->urgent = s->in.len - 1;
 }
 
 void sim_finish(struct sim_actor *actor)
@@ -595,6 +795,26 @@ const char *sim_received(const struct sim_actor *actor, size_t *n)
 bool sim_ended(const struct sim_actor *actor)
 {
     return actor->stream->out_ended;
+}
+
+int64_t sim_ended_at(const struct sim_actor *actor)
+{
+    return actor->stream->ended_at;
+}
+
+size_t sim_sent(const struct sim_actor *actor)
+{
+    return actor->stream->in.len;
+}
+
+size_t sim_read(const struct sim_actor *actor)
+{
+    return actor->stream->taken;
+}
+
+int64_t sim_moved(const struct sim_actor *actor)
+{
+    return actor->stream->moved;
 }
 
 int64_t sim_rested(void)

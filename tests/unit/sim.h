@@ -1,7 +1,11 @@
 /* A simulated world behind `sys`: a clock, streams, pipes and epoll, in which bytes arrive in
  * pieces of every size, sends are taken in part, peers rest or vanish and time leaps ahead when
  * nothing else can happen. Everything follows from a seed. The peers of tproxy's sockets are actors
- * of the test. */
+ * of the test.
+ *
+ * Urgent data behave as under Linux (tcp(7)): a read ends before the urgent octet although more has
+ * arrived, that octet is skipped unless SO_OOBINLINE is set, splice() does not pass it, and epoll
+ * tells of it (EPOLLPRI). */
 #ifndef TPROXY_TESTS_SIM_H
 #define TPROXY_TESTS_SIM_H
 
@@ -12,9 +16,16 @@
 struct sim_stream;
 
 /* The other end of a stream. run() is called again and again; it returns true when it did
- * something. */
+ * something. The other two functions may be NULL. */
 struct sim_actor {
     bool (*run)(struct sim_actor *actor);
+
+    /* tproxy has read octets `from` to `to` of what the actor sent, when `there` had arrived. */
+    void (*was_read)(struct sim_actor *actor, size_t from, size_t to, size_t there);
+
+    /* One call of tproxy sent octets up to `to`, and the socket took them all. */
+    void (*was_sent)(struct sim_actor *actor, size_t to);
+
     struct sim_stream *stream;
 };
 
@@ -32,18 +43,36 @@ bool sim_chance(int percent);
  * refused. */
 void sim_on_connect(struct sim_actor *(*connected)(void));
 
-/* Connects an actor to tproxy's listener. */
+/* Connects an actor to tproxy's listener; sim_connect_at does it when the clock says `when`. It is
+ * reset when nobody listens any more. */
 void sim_connect(struct sim_actor *actor);
+void sim_connect_at(struct sim_actor *actor, int64_t when);
+
+/* The clock, and the time at which an actor wants to run although nothing else happens. */
+int64_t sim_clock(void);
+void sim_wake(struct sim_actor *actor, int64_t when);
+
+/* The actor takes a few hundred octets every few seconds, and never more. */
+void sim_read_slowly(struct sim_actor *actor);
 
 /* What the actor does with its end. */
 void sim_send(struct sim_actor *actor, const void *p, size_t n);
+void sim_urge(struct sim_actor *actor);   /* the last octet that was sent is urgent data */
 void sim_finish(struct sim_actor *actor); /* end of its stream */
 void sim_close(struct sim_actor *actor); /* the same, and what still comes is answered by a reset */
 void sim_reset(struct sim_actor *actor);
 
-/* What tproxy has sent so far: grows; and whether its stream has ended, or broken. */
+/* What tproxy has sent so far: grows; and whether its stream has ended, or broken, and when. */
 const char *sim_received(const struct sim_actor *actor, size_t *n);
 bool sim_ended(const struct sim_actor *actor);
+int64_t sim_ended_at(const struct sim_actor *actor);
+
+/* How many octets the actor has sent, and how many of them tproxy has read. */
+size_t sim_sent(const struct sim_actor *actor);
+size_t sim_read(const struct sim_actor *actor);
+
+/* When octets moved last on this stream, in either direction. */
+int64_t sim_moved(const struct sim_actor *actor);
 
 /* How long, at most, all peers together have taken nothing of what waited for them, in
  * microseconds. */

@@ -261,6 +261,7 @@ static bool server_run(struct sim_actor *actor)
         answer(s, call);
     } else if (sim_ended(actor)) {
         leave(s);
+        return true;
     }
     return call != NULL;
 }

@@ -228,8 +228,11 @@ static bool server_meets_fate(struct server *s)
 static bool server_run(struct sim_actor *actor)
 {
     struct server *s = container_of(actor, struct server, actor);
-    if (s->gone || server_meets_fate(s)) {
+    if (s->gone) {
         return false;
+    }
+    if (server_meets_fate(s)) {
+        return true;
     }
     if (!s->greeted) {
         s->greeted = true;
@@ -253,6 +256,7 @@ static bool server_run(struct sim_actor *actor)
     if (sim_ended(actor)) {
         sim_finish(actor);
         s->gone = true;
+        return true;
     }
     return false;
 }
@@ -318,8 +322,11 @@ static bool client_meets_fate(struct client *c)
 static bool client_run(struct sim_actor *actor)
 {
     struct client *c = container_of(actor, struct client, actor);
-    if (c->gone || client_meets_fate(c)) {
+    if (c->gone) {
         return false;
+    }
+    if (client_meets_fate(c)) {
+        return true;
     }
     bool did = c->floods;
     for (int i = 0; c->floods && i < FLOOD; i++) {
