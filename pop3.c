@@ -233,6 +233,8 @@ static const struct listener_option options[] = {
     {SOL_SOCKET, SO_KEEPALIVE, 1},
     {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S},
     {IPPROTO_TCP, TCP_NODELAY, 1},
+    {SOL_SOCKET, SO_SNDBUF, SOCKET_BULK_SMALL},
+    {SOL_SOCKET, SO_RCVBUF, SOCKET_COMMANDS_SMALL},
 };
 
 static const struct listener_handler listener_handler = {

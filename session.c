@@ -654,6 +654,7 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
     } else {
         s->backend = conn;
         conn_set_handler(conn, (struct conn_handler){.event = on_backend, .arg = s});
+        conn_keep_small(conn, SOCKET_OF_BACKEND);
         if (s->mailbox->dest->tls == TLS_IMPLICIT) {
             start_tls(s);
         } else {
@@ -1009,6 +1010,7 @@ void session_start(struct target *target, int fd, const union addr *client)
         free(s);
         return;
     }
+    conn_keep_small(s->client, SOCKET_OF_CLIENT);
     task_init(&s->task);
     s->target = target_ref(target);
     s->id = ++pop3->next_id;

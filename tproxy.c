@@ -41,9 +41,26 @@
  * of an earlier session that lingers. */
 enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 64 };
 
-/* Memory likewise, of the limit of the control group. */
+/* For each this many sessions one client of an earlier session may linger. */
+enum { SESSIONS_PER_LINGERING = 4 };
+
+/* Memory for everything that is not a session, out of the limit of the control group. */
 #define BASE_MEMORY (16ull << 20)
-#define SESSION_MEMORY (64ull << 10) /* with TLS, and with a queue on one side now and then */
+
+/* The share of the rest that is lent to bulk transfers. */
+enum { LOANS_SHARE = 4, LOANS_MAX = 256 };
+
+/* What a client and its server can make a session hold, bytes. */
+enum {
+    TLS_MEMORY = 48 * 1024, /* of mbedTLS, during a handshake */
+    /* Answers that the client does not take, commands that the server does not take, and TLS
+     * records that are not decrypted yet. */
+    QUEUES_MEMORY = 3 * CONN_READ_SMALL + 8 * 1024,
+    LINGERING_MEMORY = CONN_READ_SMALL + SOCKET_MEMORY,
+    SESSION_MEMORY =
+        TLS_MEMORY + QUEUES_MEMORY + 2 * SOCKET_MEMORY + LINGERING_MEMORY / SESSIONS_PER_LINGERING,
+    LOAN_MEMORY = SOCKET_LOAN_MEMORY + LOOP_SCRATCH, /* the socket's, and longer queues */
+};
 
 /* How long connections have after the grace period, or the second signal, to take what is left. */
 #define LAST_BYTES SECONDS(2)
@@ -407,10 +424,23 @@ static uint64_t memory_limit(void)
     return limit;
 }
 
-static size_t session_limit(uint64_t descriptors)
+/* Memory that sessions and loans share, bytes. */
+static uint64_t session_memory(void)
 {
-    uint64_t memory = memory_limit();
-    uint64_t by_memory = memory > BASE_MEMORY ? (memory - BASE_MEMORY) / SESSION_MEMORY : 2;
+    uint64_t limit = memory_limit();
+    return limit > BASE_MEMORY ? limit - BASE_MEMORY : 0;
+}
+
+/* Loans for bulk transfers (lib/socket_buffers.h), two for each. */
+static size_t loans_limit(uint64_t memory)
+{
+    uint64_t loans = memory / LOANS_SHARE / LOAN_MEMORY;
+    return loans < LOANS_MAX ? (size_t)loans : LOANS_MAX;
+}
+
+static size_t session_limit(uint64_t memory, uint64_t descriptors)
+{
+    uint64_t by_memory = (memory - memory / LOANS_SHARE) / SESSION_MEMORY;
     uint64_t by_descriptors = descriptors > SPARE_DESCRIPTORS
                                   ? (descriptors - SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION
                                   : 2;
@@ -571,11 +601,13 @@ static int start(struct process *p, struct error *err)
 {
     struct options *o = &p->options;
     uint64_t descriptors = raise_descriptor_limit();
+    uint64_t memory = session_memory();
     if (!o->pop3.max_sessions) {
-        o->pop3.max_sessions = session_limit(descriptors);
+        o->pop3.max_sessions = session_limit(memory, descriptors);
     }
-    conn_set_lingering_max(o->pop3.max_sessions < LINGERING_LEAST ? LINGERING_LEAST
-                                                                  : o->pop3.max_sessions);
+    socket_loans_set_max(loans_limit(memory));
+    size_t lingering = o->pop3.max_sessions / SESSIONS_PER_LINGERING;
+    conn_set_lingering_max(lingering < LINGERING_LEAST ? LINGERING_LEAST : lingering);
     p->metrics = o->local_dir != NULL;
     p->configured_level = o->log_level;
     p->loop = loop_new(err);

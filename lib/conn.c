@@ -70,7 +70,10 @@ struct conn {
     struct pipe *pipe; /* to be sent before `out`; NULL when empty */
     const char *view;  /* during a callback: what was just read, in the scratch memory */
     uint32_t view_len;
+    struct socket_loan loan;
     enum state state : 8;
+    enum socket_side side : 8;
+    unsigned small : 1;
     unsigned paused : 1;
     unsigned raw : 1;
     unsigned doubt : 1;        /* a short read does not prove that the socket is empty */
@@ -329,6 +332,27 @@ void conn_shutdown(struct conn *c)
 
 /* ---- bytes in ---- */
 
+void conn_keep_small(struct conn *c, enum socket_side side)
+{
+    c->small = true;
+    c->side = side;
+    if (side == SOCKET_OF_BACKEND && c->state != STATE_CLOSED) {
+        socket_buffers_small(c->io.fd);
+    }
+}
+
+void conn_widen(struct conn *c)
+{
+    if (c->small && c->state == STATE_OPEN) {
+        socket_loan_take(&c->loan, c->io.fd, c->side);
+    }
+}
+
+size_t conn_read_max(const struct conn *c)
+{
+    return c->small && !c->loan.lent ? CONN_READ_SMALL : LOOP_SCRATCH;
+}
+
 struct str conn_data(const struct conn *c)
 {
     return c->in ? buf_str(c->in) : (struct str){c->view ? c->view : "", c->view_len};
@@ -344,7 +368,7 @@ size_t conn_arrived(const struct conn *c)
 void conn_consume(struct conn *c, size_t n)
 {
     if (c->in) {
-        if (buf_len(c->in) == LOOP_SCRATCH && c->state == STATE_OPEN) {
+        if (buf_len(c->in) >= conn_read_max(c) && c->state == STATE_OPEN) {
             loop_soon(c->loop, &c->task, on_task); /* reading has stopped for want of room */
         }
         buf_drop(c->in, n);
@@ -521,7 +545,7 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
 static bool read_and_show(struct conn *c)
 {
     size_t kept = c->in ? buf_len(c->in) : 0;
-    size_t cap = LOOP_SCRATCH - kept, n = 0;
+    size_t max = conn_read_max(c), cap = max > kept ? max - kept : 0, n = 0;
     char *p = loop_scratch(c->loop);
     if (cap == 0) {
         /* Unless the user consumes something now the peer has to wait. */
@@ -858,6 +882,7 @@ void conn_close(struct conn *c)
     conns--;
     timer_cancel(c->loop, &c->timer);
     loop_forget(c->loop, &c->io);
+    socket_loan_drop(&c->loan);
     sys->close(fd);
     pipe_give(c->pipe);
     c->pipe = NULL;
@@ -890,18 +915,6 @@ static bool close_at_once(struct conn *c)
     return false;
 }
 
-void conn_linger(struct conn *c)
-{
-    if (close_at_once(c)) {
-        return;
-    }
-    if (everybody.n >= everybody.max) {
-        conn_close(c);
-        return;
-    }
-    linger(c, &everybody);
-}
-
 void conn_group_init(struct conn_group *group, size_t max)
 {
     *group = (struct conn_group){.max = max};
@@ -919,6 +932,11 @@ void conn_linger_among(struct conn *c, struct conn_group *group)
         conn_group_drop(group);
     }
     linger(c, group);
+}
+
+void conn_linger(struct conn *c)
+{
+    conn_linger_among(c, &everybody);
 }
 
 bool conn_group_drop(struct conn_group *group)

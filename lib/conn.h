@@ -17,6 +17,7 @@
 #include "lib/base.h"
 #include "lib/fail.h"
 #include "lib/list.h"
+#include "lib/socket_buffers.h"
 #include "lib/text.h"
 
 struct conn;
@@ -80,6 +81,19 @@ void conn_consume(struct conn *c, size_t n);
  * until the callback returns. */
 int conn_line(const struct conn *c, size_t max, struct str *line, size_t *octets) warn_unused;
 
+/* Bounds what a conn of a session holds: it reads at most CONN_READ_SMALL octets at a time, and the
+ * kernel's buffers are small (lib/socket_buffers.h). A client's socket has inherited those from its
+ * listener. */
+void conn_keep_small(struct conn *c, enum socket_side side);
+
+/* Asks for wide buffers, for a bulk transfer of answers; the conn then reads LOOP_SCRATCH octets at
+ * a time. Nothing changes when too many conns have them already. */
+void conn_widen(struct conn *c);
+
+/* Octets that the conn reads at most at a time: so much in conn_data() says that more is likely to
+ * be there. */
+size_t conn_read_max(const struct conn *c);
+
 /* Stops and starts reading: no DATA and no EOF while paused. On resume, what is there is shown
  * (later, as an event). */
 void conn_pause(struct conn *c);
@@ -89,6 +103,9 @@ void conn_resume(struct conn *c);
  * the queue holds (CONN_QUEUE_MAX) fails the connection with FAIL_LIMIT. */
 void conn_write(struct conn *c, const void *p, size_t n);
 enum { CONN_QUEUE_MAX = 256 * 1024 };
+
+/* What a conn that is kept small reads at a time; a line may be as long. */
+enum { CONN_READ_SMALL = 16 * 1024 };
 
 /* Bytes that have not left yet. */
 size_t conn_pending(const struct conn *c);
@@ -115,8 +132,8 @@ const struct error *conn_error(const struct conn *c);
 /* Both closes: no event any more, memory is freed at the end of the turn, NULL is allowed.
  * conn_close drops what is queued. conn_linger sends what is queued (as long as the peer takes some
  * of it every 60 s), ends our stream, discards what still comes for at most 2 s, and only then
- * closes: otherwise the kernel's reset could destroy our last line. Beyond the number that
- * conn_set_lingering_max allows it closes at once. */
+ * closes: otherwise the kernel's reset could destroy our last line. When as many linger as
+ * conn_set_lingering_max allows, the one that has lingered longest is closed first. */
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
 

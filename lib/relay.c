@@ -86,15 +86,27 @@ static size_t begun_marker(struct str s)
     return n == sizeof(marker) - 1 ? 0 : n;
 }
 
+/* Commands are never bulk. */
+static void widen(struct lane *lane)
+{
+    if (lane == &lane->relay->down) {
+        conn_widen(lane->source);
+        conn_widen(lane->sink);
+    }
+}
+
 static void copy(struct lane *lane)
 {
     struct str data = conn_data(lane->source);
     size_t held = 0;
-    if (data.n == LOOP_SCRATCH) {
+    if (data.n >= conn_read_max(lane->source)) {
         /* A full read: bulk. A marker that it would cut waits for its rest. */
+        bool wide = data.n == LOOP_SCRATCH;
+        widen(lane);
         held = begun_marker(data);
         data.n -= held;
-        lane->splicing = held == 0 && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
+        lane->splicing =
+            wide && held == 0 && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
     }
     conn_write(lane->sink, data.p, data.n);
     conn_consume(lane->source, data.n);

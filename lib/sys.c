@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -42,6 +43,11 @@ static int real_unread(int fd, int *n)
     return ioctl(fd, FIONREAD, n);
 }
 
+static int real_unsent(int fd, int *n)
+{
+    return ioctl(fd, SIOCOUTQ, n);
+}
+
 static int real_set_pipe_size(int fd, int size)
 {
     return fcntl(fd, F_SETPIPE_SZ, size);
@@ -58,6 +64,7 @@ const struct sys sys_real = {
     .recv = recv,
     .unread = real_unread,
     .send = send,
+    .unsent = real_unsent,
     .shutdown = shutdown,
     .getsockopt = getsockopt,
     .setsockopt = setsockopt,

@@ -25,6 +25,7 @@ struct sys {
     ssize_t (*recv)(int fd, void *p, size_t n, int flags);
     int (*unread)(int fd, int *n); /* ioctl(FIONREAD): octets that recv would return now */
     ssize_t (*send)(int fd, const void *p, size_t n, int flags);
+    int (*unsent)(int fd, int *n); /* ioctl(SIOCOUTQ): octets that the peer has not acknowledged */
     int (*shutdown)(int fd, int how);
     int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *n);
     int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t n);

@@ -13,7 +13,7 @@ packages_for() {
     case $1 in
     build) echo gcc libc6-dev binutils libjsmn-dev dpkg-dev debian-archive-keyring ca-certificates ;;
     test) echo "$(packages_for build)" libcmocka-dev python3 python3-venv dovecot-core \
-        dovecot-pop3d dnsmasq-base curl openssl telnet valgrind libc6-dbg procps \
+        dovecot-pop3d dnsmasq-base curl openssl telnet valgrind libc6-dbg procps qemu-system-x86 \
         "$(unless_there node nodejs)" "$(unless_there npm npm)" ;;
     cluster) unless_there go golang-go ;;
     lint) echo "$(packages_for build)" libcmocka-dev clang-14 clang-format-14 clang-tidy-14 python3 ;;

@@ -55,7 +55,8 @@ def test_megabyte_without_line_end(tproxy, backend, start):
             answer = client.line()
         assert answer.startswith(b"-ERR ")
     tproxy.summary("mail")
-    assert backend.connections() == 0
+    # AUTH on a line of its own is a login: the backend is dialled while the client goes on.
+    assert backend.connections() <= start.count(b"\r\n")
     assert tproxy.metric("tp_memory_bytes") < before + (1 << 20)
 
 

@@ -1,0 +1,90 @@
+/* The borrowers stand in a list; the one that was asked last for its loan, in vain, is the last. */
+#include "lib/socket_buffers.h"
+
+#include <sys/socket.h>
+
+#include "lib/sys.h"
+
+static struct list borrowers = {.next = &borrowers, .prev = &borrowers};
+static size_t loans, loans_max = 64;
+static int64_t reclaim_next; /* on the monotonic clock */
+
+/* The pause after a borrower was asked in vain: a crowd that waits for loans asks at each piece
+ * that it relays. */
+#define RECLAIM_PAUSE MILLIS(10)
+
+void socket_loans_set_max(size_t n)
+{
+    loans_max = n;
+}
+
+size_t socket_loans(void)
+{
+    return loans;
+}
+
+static void set_size(int fd, int name, int bytes)
+{
+    sys->setsockopt(fd, SOL_SOCKET, name, &bytes, sizeof(bytes));
+}
+
+static int answers_option(enum socket_side side)
+{
+    return side == SOCKET_OF_CLIENT ? SO_SNDBUF : SO_RCVBUF;
+}
+
+void socket_buffers_small(int fd)
+{
+    set_size(fd, SO_RCVBUF, SOCKET_BULK_SMALL);
+    set_size(fd, SO_SNDBUF, SOCKET_COMMANDS_SMALL);
+}
+
+void socket_loan_drop(struct socket_loan *loan)
+{
+    if (loan->lent) {
+        list_remove(&loan->link);
+        loan->lent = false;
+        loans--;
+    }
+}
+
+static bool is_empty(const struct socket_loan *loan)
+{
+    int n = 0;
+    int rc = loan->side == SOCKET_OF_CLIENT ? sys->unsent(loan->fd, &n) : sys->unread(loan->fd, &n);
+    return rc == 0 && n == 0;
+}
+
+/* Takes a loan back from a socket that does not use it. Each call asks one borrower. */
+static bool reclaim(void)
+{
+    int64_t now = sys->now();
+    if (list_empty(&borrowers) || now < reclaim_next) {
+        return false;
+    }
+    struct socket_loan *first = container_of(borrowers.next, struct socket_loan, link);
+    list_remove(&first->link);
+    list_append(&borrowers, &first->link);
+    if (!is_empty(first)) {
+        reclaim_next = now + RECLAIM_PAUSE;
+        return false;
+    }
+    set_size(first->fd, answers_option(first->side), SOCKET_BULK_SMALL);
+    socket_loan_drop(first);
+    return true;
+}
+
+bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side)
+{
+    if (loan->lent) {
+        return true;
+    }
+    if (loans >= loans_max && !reclaim()) {
+        return false;
+    }
+    *loan = (struct socket_loan){.fd = fd, .side = side, .lent = true};
+    list_append(&borrowers, &loan->link);
+    loans++;
+    set_size(fd, answers_option(side), SOCKET_BULK_WIDE);
+    return true;
+}

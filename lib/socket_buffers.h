@@ -1,0 +1,58 @@
+/* Bounds for the memory that the kernel keeps for the sockets of sessions. A control group is
+ * charged for it, and without a bound one client that stops reading makes the kernel keep
+ * megabytes on both sides of its session.
+ *
+ * Every socket of a session has small buffers. A bulk transfer borrows wide ones, for it is the
+ * only thing that needs them; the number of loans is bounded. A loan ends with the socket, or when
+ * another transfer asks, none is left and the buffers of this one are empty. */
+#ifndef TPROXY_LIB_SOCKET_BUFFERS_H
+#define TPROXY_LIB_SOCKET_BUFFERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/list.h"
+
+/* Bytes that are asked of the kernel, which grants twice as much and counts its own overhead in it
+ * (socket(7), SO_RCVBUF). The wide ones are what a system allows without being configured
+ * (net.core.rmem_max). */
+enum {
+    SOCKET_BULK_SMALL = 16 * 1024,    /* in the direction of the answers, backend to client */
+    SOCKET_COMMANDS_SMALL = 8 * 1024, /* in the direction of the commands */
+    SOCKET_BULK_WIDE = 208 * 1024,
+};
+
+/* What the kernel may keep for one socket of a session, and what a loan adds to it, bytes. */
+enum {
+    SOCKET_MEMORY = 2 * (SOCKET_BULK_SMALL + SOCKET_COMMANDS_SMALL),
+    SOCKET_LOAN_MEMORY = 2 * SOCKET_BULK_WIDE,
+};
+
+/* The side of a session that a socket is on: answers come in from the backend and go out to the
+ * client. */
+enum socket_side { SOCKET_OF_CLIENT, SOCKET_OF_BACKEND };
+
+/* A socket's place among the borrowers; zero-initialise. Lives as long as the socket is open. */
+struct socket_loan {
+    struct list link;
+    int fd;
+    enum socket_side side;
+    bool lent;
+};
+
+/* Sets how many loans there may be at a time. */
+void socket_loans_set_max(size_t n);
+size_t socket_loans(void);
+
+/* Makes the buffers of a connected backend's socket small. (A client's socket inherits them from
+ * its listener.) A socket that is still to be connected would keep a small window for good. */
+void socket_buffers_small(int fd);
+
+/* Widens the buffer for the answers. False: there is no loan now, and the buffers stay small. */
+bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side);
+
+/* Ends a loan, if there is one, without a word to the kernel: the socket is about to be closed. */
+void socket_loan_drop(struct socket_loan *loan);
+
+#endif
