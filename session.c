@@ -919,7 +919,8 @@ static void start_relay(struct session *s)
     drop_credentials(s);
     drop_failure(s);
     struct relay_handler handler = {.ended = on_relay_end, .arg = s};
-    s->relay = relay_start(pop3->loop, s->client, s->backend, pop3->config.idle_timeout, handler);
+    struct relay_times times = {pop3->config.idle_timeout, answer_timeout(s)};
+    s->relay = relay_start(pop3->loop, s->client, s->backend, times, handler);
 }
 
 static void client_timeout(struct session *s)

@@ -745,6 +745,21 @@ static void connecting_step(struct conn *c)
     emit(c, CONN_CONNECTED);
 }
 
+/* How the connection broke, 0 when it stands. A peer that has ended its stream may break it later,
+ * which no read tells any more. */
+static int gone_with(const struct conn *c)
+{
+    int code = 0;
+    socklen_t n = sizeof(code);
+    if (c->send_broken) {
+        return EPIPE;
+    }
+    if (c->eof_told && c->io.ready & IO_BROKEN) {
+        sys->getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &code, &n);
+    }
+    return code;
+}
+
 static void open_step(struct conn *c)
 {
     flush(c);
@@ -757,8 +772,9 @@ static void open_step(struct conn *c)
     }
     bool more = read_step(c);
     /* What the peer had said before it went has now been read. */
-    if (c->state == STATE_OPEN && c->send_broken && !more) {
-        set_errno(c, EPIPE);
+    int code = c->state == STATE_OPEN && !more ? gone_with(c) : 0;
+    if (code) {
+        set_errno(c, code);
     }
 }
 

@@ -30,7 +30,8 @@ enum conn_event {
     CONN_DRAINED,   /* everything written has left */
     CONN_EOF,       /* the peer will send no more; comes once, after the last DATA */
     CONN_TIMEOUT,   /* the deadline has passed; it is not set any more */
-    CONN_FAILED,    /* the connection is gone, conn_error() says why; the last event */
+    CONN_FAILED,    /* the connection is gone, conn_error() says why; the last event; it may also
+                       come after EOF */
 };
 
 /* Never called from inside a conn_ function. May call any of them, conn_close included. */

@@ -9,16 +9,16 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "lib/conn.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/pop3_stream.h"
 
 /* A piece smaller than this is cheaper to copy than to splice. */
 enum { SPLICE_WORTH = 16384 };
 
-/* How long a TLS backend may be silent after the client has ended its stream. */
+/* How long a backend may be silent that has answered a client whose stream has ended. */
 #define LAST_WORDS SECONDS(2)
 
 /* One direction: what is read from `source` goes to `sink`. */
@@ -32,9 +32,11 @@ struct lane {
 struct relay {
     struct loop *loop;
     struct relay_handler handler;
-    int64_t idle;
-    struct lane up, down; /* up: client to backend */
+    struct relay_times times;
+    struct lane up, down;  /* up: client to backend */
+    struct pop3_said said; /* by the client */
     bool client_ended;
+    bool answered; /* the backend has said something since the client last did */
 };
 
 static struct lane *other(struct lane *lane)
@@ -57,33 +59,48 @@ static void end(struct relay *r, enum relay_end why)
     r->handler.ended(r, why, r->handler.arg);
 }
 
-/* The deadline of the client's conn is the relay's. While the client does not take what is there
- * already the backend is not read, so that its silence says nothing. */
+/* Does the relay only wait for the rest of the backend's answers? When the client has said QUIT the
+ * backend closes after them, however long they take: it may have deleted what it has not sent yet.
+ * While the client does not take what is there the backend is not read, and its silence says
+ * nothing. */
+static bool awaits_last_words(const struct relay *r)
+{
+    return r->client_ended && !r->said.quit && conn_pending(r->down.sink) == 0;
+}
+
+/* How long nothing may move. A backend in clear text has been told that the client has ended: it
+ * closes after its last answer, so a pause between two of them need not be the end. */
+static int64_t patience(const struct relay *r)
+{
+    if (!awaits_last_words(r)) {
+        return r->times.idle;
+    }
+    return r->answered && conn_is_tls(r->up.sink) ? LAST_WORDS : r->times.answer;
+}
+
+/* The deadline of the client's conn is the relay's. */
 static void touch(struct relay *r)
 {
-    bool last_words = r->client_ended && conn_pending(r->down.sink) == 0;
-    conn_deadline(r->up.source, loop_now(r->loop) + (last_words ? LAST_WORDS : r->idle));
+    conn_deadline(r->up.source, loop_now(r->loop) + patience(r));
 }
 
 static void moved(struct lane *lane, size_t n)
 {
+    struct relay *r = lane->relay;
     lane->bytes += n;
-    touch(lane->relay);
+    if (n) {
+        r->answered = lane == &r->down;
+    }
+    touch(r);
     if (conn_pending(lane->sink)) {
         conn_pause(lane->source);
     }
 }
 
-/* How many bytes at the end of s are the beginning of the end marker of a POP3 answer (RFC 1939
- * section 3); 0 for a whole one. Some clients miss a marker that arrives in two pieces. */
-static size_t begun_marker(struct str s)
+/* What the client says is never spliced, for it is looked at. It is little anyway. */
+static bool may_splice(const struct lane *lane)
 {
-    static const char marker[] = "\r\n.\r\n";
-    size_t n = sizeof(marker) - 1;
-    while (n > 0 && (s.n <= n || memcmp(s.p + s.n - n, marker, n) != 0)) {
-        n--;
-    }
-    return n == sizeof(marker) - 1 ? 0 : n;
+    return lane == &lane->relay->down && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
 }
 
 /* Commands are never bulk. */
@@ -100,13 +117,16 @@ static void copy(struct lane *lane)
     struct str data = conn_data(lane->source);
     size_t held = 0;
     if (data.n >= conn_read_max(lane->source)) {
-        /* A full read: bulk. A marker that it would cut waits for its rest. */
+        /* A full read: bulk. Some clients miss an end marker that arrives in two pieces: one that
+         * would be cut waits for its rest. */
         bool wide = data.n == LOOP_SCRATCH;
         widen(lane);
-        held = begun_marker(data);
+        held = pop3_begun_marker(data);
         data.n -= held;
-        lane->splicing =
-            wide && held == 0 && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
+        lane->splicing = wide && held == 0 && may_splice(lane);
+    }
+    if (lane == &lane->relay->up) {
+        pop3_said_add(&lane->relay->said, data);
     }
     conn_write(lane->sink, data.p, data.n);
     conn_consume(lane->source, data.n);
@@ -148,10 +168,11 @@ static void on_eof(struct lane *lane)
     struct relay *r = lane->relay;
     if (lane == &r->down) {
         end(r, RELAY_BACKEND_CLOSED);
-    } else if (conn_is_tls(lane->sink)) {
-        r->client_ended = true;
-        touch(r);
-    } else {
+        return;
+    }
+    r->client_ended = true;
+    touch(r);
+    if (!conn_is_tls(lane->sink)) {
         conn_shutdown(lane->sink);
     }
 }
@@ -174,7 +195,7 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
         on_eof(lane);
         break;
     case CONN_TIMEOUT:
-        end(r, r->client_ended ? RELAY_CLIENT_CLOSED : RELAY_IDLE);
+        end(r, awaits_last_words(r) ? RELAY_CLIENT_CLOSED : RELAY_IDLE);
         break;
     case CONN_FAILED:
         end(r, lane == &r->up ? RELAY_CLIENT_FAILED : RELAY_BACKEND_FAILED);
@@ -192,12 +213,12 @@ static void start_lane(struct lane *lane, struct relay *r, struct conn *source, 
 }
 
 struct relay *relay_start(struct loop *loop, struct conn *client, struct conn *backend,
-                          int64_t idle, struct relay_handler handler)
+                          struct relay_times times, struct relay_handler handler)
 {
     struct relay *r = mem_zalloc(sizeof(*r));
     r->loop = loop;
     r->handler = handler;
-    r->idle = idle;
+    r->times = times;
     start_lane(&r->up, r, client, backend);
     start_lane(&r->down, r, backend, client);
     conn_deadline(backend, 0);

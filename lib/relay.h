@@ -3,9 +3,11 @@
  * inside the kernel.
  *
  * Half-close: an end of stream from `client` is passed on to `backend` when that is clear text. A
- * TLS backend would drop its answers on close_notify (so servers do): it is not told, and the relay
- * ends when it has been silent for 2 s. When `backend` ends its stream the relay ends. The relay
- * itself never sends a byte of its own. */
+ * TLS backend would drop its answers on close_notify (so servers do): it is not told. Answers that
+ * the client is owed are waited for. When it has said QUIT, the relay ends when the backend closes.
+ * Otherwise it also ends when the backend has been silent for the answer time, or, if it uses TLS,
+ * for 2 s after it has said something since the client last did. When `backend` ends its stream the
+ * relay ends. The relay itself never sends a byte of its own. */
 #ifndef TPROXY_LIB_RELAY_H
 #define TPROXY_LIB_RELAY_H
 
@@ -19,7 +21,7 @@ struct relay;
 
 enum relay_end {
     RELAY_BACKEND_CLOSED, /* the ordinary end: what the backend sent is on its way to the client */
-    RELAY_CLIENT_CLOSED,  /* the client ended its stream and the backend (TLS) had no more to say */
+    RELAY_CLIENT_CLOSED,  /* the client ended its stream and the backend had no more to say */
     RELAY_CLIENT_FAILED,  /* the client vanished: conn_error(client) */
     RELAY_BACKEND_FAILED, /* the backend vanished: conn_error(backend) */
     RELAY_IDLE,           /* neither said anything for the idle time */
@@ -32,10 +34,15 @@ struct relay_handler {
     void *arg;
 };
 
-/* Takes over the handlers and deadlines of both conns; input that they hold is relayed first. idle:
- * microseconds without a byte. */
+/* In microseconds. */
+struct relay_times {
+    int64_t idle;   /* without a byte */
+    int64_t answer; /* that the backend may take for an answer to a client that has ended */
+};
+
+/* Takes over the handlers and deadlines of both conns; input that they hold is relayed first. */
 struct relay *relay_start(struct loop *loop, struct conn *client, struct conn *backend,
-                          int64_t idle, struct relay_handler handler);
+                          struct relay_times times, struct relay_handler handler);
 
 /* Lets go of both conns, silently. NULL is allowed. */
 void relay_free(struct relay *r);

@@ -1,16 +1,18 @@
-"""Streams at their edges: urgent data."""
+"""Streams at their edges: urgent data, clients that end their stream."""
 
 import fcntl
 import signal
 import socket
 import struct
 import termios
+import threading
+import time
 
 import pytest
 
 from harness.backend import Pop3
 from harness.clients import RawClient
-from harness.util import until
+from harness.util import PATIENCE, until
 
 # --- urgent data ---
 
@@ -39,17 +41,23 @@ def say_while_stopped(tproxy, client, *pieces: bytes, end: bool = False) -> None
 
 
 @pytest.fixture(params=["pop3", "pop3s"])
-def served(request, tproxy, backend, certificates):
-    """The port of a target whose mail server says -ERR to what it does not know."""
-    tls = certificates.server_context(certificates.good) if request.param == "pop3s" else None
-    backend.script = Pop3(tls=tls)
-    return tproxy.add(
-        "mail", backend.host, backend.port, mail__transport__protocol=request.param
-    )
+def serve(request, make_tproxy, backend, certificates):
+    """Starts a proxy; its mail server is in clear text or uses TLS. Returns both: proxy and port."""
+
+    def start(*arguments: str, **replies):
+        tls = certificates.server_context(certificates.good) if request.param == "pop3s" else None
+        backend.script = Pop3(tls=tls, replies=replies)
+        tproxy = make_tproxy(*arguments)
+        return tproxy, tproxy.add(
+            "mail", backend.host, backend.port, mail__transport__protocol=request.param
+        )
+
+    return start
 
 
-def test_urgent_data_does_not_stall(tproxy, backend, served):
-    with RawClient(served) as client:
+def test_urgent_data_does_not_stall(serve, backend):
+    tproxy, port = serve()
+    with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK")
         say_while_stopped(tproxy, client, b"NOOP\r\n", INTERRUPT, b"NOOP\r\nNOOP\r\n")
         assert client.line() == b"+OK"
@@ -58,8 +66,9 @@ def test_urgent_data_does_not_stall(tproxy, backend, served):
     assert backend.heard()[-3:] == [b"NOOP", INTERRUPT + b"NOOP", b"NOOP"]
 
 
-def test_nothing_behind_urgent_data_is_lost(tproxy, backend, served):
-    with RawClient(served) as client:
+def test_nothing_behind_urgent_data_is_lost(serve, backend):
+    tproxy, port = serve()
+    with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK")
         say_while_stopped(
             tproxy, client, b"DELE 1\r\n", INTERRUPT, b"\r\nQUIT\r\n", end=True
@@ -68,9 +77,10 @@ def test_nothing_behind_urgent_data_is_lost(tproxy, backend, served):
     assert backend.heard()[-3:] == [b"DELE 1", INTERRUPT, b"QUIT"]
 
 
-def test_urgent_data_before_the_login(tproxy, backend, served):
+def test_urgent_data_before_the_login(serve, backend):
     """It makes its line an unknown command, and that is all."""
-    with RawClient(served) as client:
+    tproxy, port = serve()
+    with RawClient(port) as client:
         say_while_stopped(tproxy, client, b"NOOP\r\n", INTERRUPT, b"NOOP\r\nSTAT\r\nQUIT\r\n")
         answers = client.rest().splitlines()
     assert [answer[:4] for answer in answers] == [b"+OK", b"-ERR", b"+OK ", b"+OK "]
@@ -95,3 +105,59 @@ def test_urgent_data_of_the_backend(tproxy, backends):
         assert client.command(b"STAT").startswith(b"+OK")
         assert client.retr(1) == text
         assert client.command(b"QUIT") == b"+OK bye"
+
+
+# --- clients that end their stream ---
+
+MESSAGE = b"+OK\r\nSubject: precious\r\n\r\nwords\r\n.\r\n"
+
+
+def slow_batch(session) -> None:
+    """At RETR: works off all commands up to QUIT before it sends anything, and needs 3 s."""
+    while session.read_line() != b"QUIT":
+        pass
+    time.sleep(3)
+    session.send(MESSAGE + b"+OK deleted\r\n+OK bye\r\n")
+    session.close()
+
+
+@pytest.mark.parametrize(
+    "packets", [[b"RETR 1\r\nDELE 1\r\nQUIT\r\n"], [b"RETR 1\r\nDELE 1\r\nQU", b"IT\r\n"]]
+)
+def test_message_that_is_deleted_is_delivered(serve, packets):
+    """However long a server takes that deletes before it sends."""
+    _, port = serve(RETR=slow_batch)
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"+OK")
+        for packet in packets:
+            client.send(packet)
+            until(lambda: is_all_taken(client.sock), "the arrival")
+        client.half_close()
+        assert client.rest() == MESSAGE + b"+OK deleted\r\n+OK bye\r\n"
+
+
+def test_maildrop_of_a_client_that_has_gone_is_released(serve, backend):
+    """A server that does not answer is left when the answer is overdue."""
+    tproxy, port = serve("--answer-timeout", "4", RETR=lambda session: session.hold())
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"+OK")
+        client.send(b"RETR 1\r\n")
+        client.half_close()
+        assert client.rest() == b""
+    assert backend.session(0).ended.wait(PATIENCE)
+    tproxy.summary("mail")
+    assert b"QUIT" not in backend.heard()
+
+
+def test_client_that_breaks_off_after_its_end_is_missed_at_once(serve, backend):
+    """The server neither answers nor closes; nothing else would end the session for minutes."""
+    over = threading.Event()
+    tproxy, port = serve(QUIT=lambda session: over.wait(PATIENCE))
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"+OK")
+        client.send(b"QUIT\r\n")
+        backend.wait_command(b"QUIT")
+        client.half_close()
+        client.reset()
+    assert tproxy.summary("mail")["result"] == "client vanished"
+    over.set()

@@ -7,6 +7,7 @@
 #include "tests/unit/streams.h"
 
 #define IDLE SECONDS(600)
+#define ANSWER SECONDS(30)
 
 /* One end of the whole: the client, or the backend. `sent` and `got` count bytes of the pattern. */
 struct far {
@@ -76,7 +77,7 @@ static void start(bool tcp)
 
 static void start_relay(void)
 {
-    relay = relay_start(loop, client.conn, backend.conn, IDLE,
+    relay = relay_start(loop, client.conn, backend.conn, (struct relay_times){IDLE, ANSWER},
                         (struct relay_handler){.ended = on_ended, .arg = &why});
     assert_int_equal(ended, 0);
 }
@@ -196,6 +197,21 @@ static void test_both_ways(void **state)
     assert_int_equal(relay_to_client(relay), near_backend.sent);
     assert_int_equal(relay_to_backend(relay), near_client.sent);
     assert_int_equal(ended, 0);
+}
+
+/* What a client says is looked at, so it is copied, however much it is. */
+static void test_bulk_of_client(void **state)
+{
+    (void)state;
+    enum { SIZE = 8 * 1024 * 1024 };
+    int64_t until = sys_real.now() + SECONDS(20);
+    while (near_backend.got < SIZE && sys_real.now() < until) {
+        far_send(&near_client, near_client.sent < SIZE ? SIZE - near_client.sent : 0);
+        far_read(&near_backend, SIZE_MAX);
+        loop_turn(loop, false);
+    }
+    assert_int_equal(near_backend.got, SIZE);
+    assert_int_equal(splices, 0);
 }
 
 /* Megabytes at full speed, and into a reader of odd pieces. */
@@ -442,6 +458,67 @@ static void test_half_close(void **state)
     read_all(&near_client, near_backend.sent);
 }
 
+static void client_ends_with(const char *last)
+{
+    char got[32] = "";
+    size_t n = 0;
+    int64_t until = sys_real.now() + SECONDS(20);
+    peer_send(near_client.fd, last, strlen(last));
+    shutdown(near_client.fd, SHUT_WR);
+    while (n < strlen(last) && sys_real.now() < until) {
+        ssize_t more = read(near_backend.fd, got + n, sizeof(got) - n);
+        n += more > 0 ? (size_t)more : 0;
+        loop_turn(loop, false);
+    }
+    assert_string_equal(got, last);
+    turn_quietly(loop);
+    assert_int_equal(ended, 0);
+}
+
+/* A client has ended whose last command is not QUIT, and the backend does not close. */
+static void test_answer_time(void **state)
+{
+    (void)state;
+    client_ends_with("QUITE\r\nLIST\r\nQUI");
+    test_now += ANSWER - 1;
+    turn_quietly(loop);
+    assert_int_equal(ended, 0);
+    far_send(&near_backend, 10);
+    read_all(&near_client, 10);
+    test_now += ANSWER - 1;
+    turn_quietly(loop);
+    assert_int_equal(ended, 0);
+    test_now += 1;
+    await_end(RELAY_CLIENT_CLOSED);
+}
+
+/* After QUIT its answers may take as long as they want. */
+static void test_answers_before_quit(void **state)
+{
+    (void)state;
+    client_ends_with("DELE 1\r\n quit \n");
+    test_now += IDLE - 1;
+    turn_quietly(loop);
+    assert_int_equal(ended, 0);
+    far_send(&near_backend, 10);
+    read_all(&near_client, 10);
+    test_now += IDLE - 1;
+    turn_quietly(loop);
+    assert_int_equal(ended, 0);
+    test_now += 1;
+    await_end(RELAY_IDLE);
+}
+
+/* A client that has ended its stream is missed at once when it vanishes. */
+static void test_ended_client_vanishes(void **state)
+{
+    (void)state;
+    client_ends_with("QUIT\r\n");
+    far_reset(&near_client);
+    await_end(RELAY_CLIENT_FAILED);
+    assert_int_equal(conn_error(client.conn)->fail, FAIL_REMOTE);
+}
+
 static void test_backend_closes(void **state)
 {
     (void)state;
@@ -513,6 +590,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         with_relay(test_both_ways),
+        with_relay(test_bulk_of_client),
         with_relay(test_bulk_spliced),
         with_relay(test_bulk_slow_reader),
         with_relay(test_bulk_urgent),
@@ -523,6 +601,9 @@ int main(void)
         with_relay(test_marker_unsplit),
         with_relay(test_marker_begun),
         with_relay(test_half_close),
+        with_relay(test_answer_time),
+        with_relay(test_answers_before_quit),
+        with_relay(test_ended_client_vanishes),
         with_relay(test_backend_closes),
         with_relay(test_client_vanishes),
         with_relay(test_backend_vanishes),

@@ -1,0 +1,26 @@
+/* The two things that a relay of POP3 has to know of the bytes that it passes on (RFC 1939): where
+ * a multi-line answer ends, and whether the client has said QUIT. Pure. */
+#ifndef TPROXY_LIB_POP3_STREAM_H
+#define TPROXY_LIB_POP3_STREAM_H
+
+#include <stdbool.h>
+
+#include "lib/text.h"
+
+/* CRLF . CRLF ends a multi-line answer (section 3). */
+struct str pop3_end_marker(void);
+
+/* How many bytes at the end of s are the beginning of an end marker; 0 for a whole one. */
+size_t pop3_begun_marker(struct str s);
+
+/* What the client has said, byte after byte. Zero-initialise. */
+struct pop3_said {
+    bool quit; /* a complete line has been QUIT: the server reads no further */
+    unsigned char at;
+};
+
+/* Takes in the bytes that follow. A line ends with CRLF or LF. It is QUIT in any case of its
+ * letters, with blanks around it, and with arguments, which servers take in different ways. */
+void pop3_said_add(struct pop3_said *said, struct str s);
+
+#endif
