@@ -10,6 +10,7 @@
  *                           |    ^                                         |
  *                           v    |                                         |
  *                          waiting: RUNNING_MAX operations are under way <-'
+ *                          unread: READING_MAX destinations are being read
  *
  * A list that is complete sweeps its store: what it did not name is gone. While the CRD of the CRs
  * is not known to the API server nothing is known of CRs, and nothing is written or removed. */
@@ -109,13 +110,18 @@ bool control_may_act(const struct control *c, const char **why)
     return c->followers[FOLLOW_NAMESPACES].known || !selects_namespaces(c);
 }
 
-/* Who has been woken comes before those that wait: what has begun is finished. */
-static struct list *first_due(struct control *c)
+/* Woken resources run before waiting ones, so that started work is finished first. NULL: none. */
+static struct resource *first_due(struct control *c)
 {
     if (!list_empty(&c->queue)) {
-        return c->queue.next;
+        return container_of(c->queue.next, struct resource, queued);
     }
-    return c->running < RUNNING_MAX && !list_empty(&c->waiting) ? c->waiting.next : NULL;
+    if (c->running < RUNNING_MAX && !list_empty(&c->waiting)) {
+        return container_of(c->waiting.next, struct resource, queued);
+    }
+    return c->reading < READING_MAX && !list_empty(&c->unread)
+               ? container_of(c->unread.next, struct resource, unread)
+               : NULL;
 }
 
 static void pump(struct task *t)
@@ -123,12 +129,15 @@ static void pump(struct task *t)
     struct control *c = container_of(t, struct control, pump);
     const char *why;
     for (int i = 0; i < STEPS_A_RUN; i++) {
-        struct list *first = first_due(c);
-        if (!first || !control_may_act(c, &why)) {
+        struct resource *r = first_due(c);
+        if (!r || !control_may_act(c, &why)) {
             return;
         }
-        struct resource *r = container_of(first, struct resource, queued);
         list_remove(&r->queued);
+        list_remove(&r->unread);
+        if (r->operation != OPERATION_NONE) {
+            continue; /* it waited to read; the end of the operation wakes it */
+        }
         c->stats.reconciles++;
         resource_count(r);
         reconcile(r);
@@ -199,6 +208,7 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     r->namespace = mem_strdup(namespace);
     r->name = mem_strdup(name);
     list_init(&r->queued);
+    list_init(&r->unread);
     list_init(&r->tenants);
     list_init(&r->services);
     map_add(&c->by_key, &r->by_key, r->key);
@@ -218,6 +228,7 @@ void resource_free(struct resource *r)
     c->counts[r->counted]--;
     timer_cancel(c->loop, &r->timer);
     list_remove(&r->queued);
+    list_remove(&r->unread);
     list_remove(&r->link);
     map_remove(&c->by_key, &r->by_key);
     cr_clear(&r->cr);
@@ -762,6 +773,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     list_init(&c->resources);
     list_init(&c->queue);
     list_init(&c->waiting);
+    list_init(&c->unread);
     map_init(&c->by_key);
     map_init(&c->by_service);
     map_init(&c->services);

@@ -19,8 +19,9 @@
 
 struct ports;
 
-/* So many operations are under way at a time. */
-enum { RUNNING_MAX = 64 };
+/* The most operations under way at a time; the most destinations that are read at a time, of all
+ * resources and of one. */
+enum { RUNNING_MAX = 64, READING_MAX = 64, READING_OF_ONE_MAX = 8 };
 
 /* For so long what went stays as it was: a CR whose definition was deleted and is there again, and
  * the configuration of a TransparentProxy object that was deleted. */
@@ -106,7 +107,8 @@ struct tenant {
 
     /* Its destination, as read last. */
     bool read;
-    bool read_again; /* at once */
+    bool read_again;              /* at once */
+    struct dest_request *request; /* it is being read; NULL: it is not */
     int64_t read_due;
     unsigned unread;                /* readings in a row that failed and may do better soon */
     const struct destination *dest; /* NULL: see verdict */
@@ -129,7 +131,6 @@ struct tenant {
 /* What a resource waits for. */
 enum operation {
     OPERATION_NONE,
-    OPERATION_READ, /* its destination */
     OPERATION_CREATE,
     OPERATION_LOOK, /* whose is the Service that has the name? */
     OPERATION_APPLY,
@@ -148,6 +149,7 @@ struct resource {
     struct map_entry by_key; /* "namespace/name" */
     struct list link;        /* on control->resources */
     struct list queued;      /* on control->queue or waiting */
+    struct list unread;      /* on control->unread, while it may not read another destination */
     char *key, *namespace, *name;
 
     bool present; /* the CR is there */
@@ -161,6 +163,7 @@ struct resource {
 
     struct list tenants; /* as CR and configuration want them since they were seen first */
     size_t n_tenants;
+    size_t reading; /* destinations */
     struct list services;
     bool tell_ignored; /* an annotation that has no effect has come */
 
@@ -171,8 +174,7 @@ struct resource {
     enum operation operation;
     bool again; /* something happened meanwhile */
     struct cluster_call *call;
-    struct dest_request *request;
-    struct tenant *operand;  /* that is read, or whose Service is written; NULL: it went */
+    struct tenant *operand;  /* whose Service is written; NULL: it went */
     char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
     struct condition *shown; /* that is being written; NULL: none, or none any more */
@@ -204,7 +206,9 @@ struct control {
     struct map services;   /* that are there, of all resources */
     struct list queue;
     struct list waiting; /* until an operation of another resource is over */
+    struct list unread;  /* until a destination of another resource has been read */
     size_t running;      /* operations */
+    size_t reading;      /* destinations */
     size_t unsettled;    /* present resources that have not settled yet */
     size_t counts[COUNTED_KINDS];
     struct task pump;
@@ -328,9 +332,16 @@ void tenants_free(struct resource *r);
 /* Who wants a Service of this name, of all that the resource has; NULL: nobody. */
 struct tenant *resource_tenant(const struct resource *r, const char *service);
 
-/* The next one whose destination is to be read; NULL: none. Then *due is when there will be one. */
-struct tenant *tenants_unread(const struct resource *r, int64_t *due);
-void tenant_read(struct tenant *t);
+/* Begins to read the destinations that are due, side by side, as far as READING_MAX and
+ * READING_OF_ONE_MAX allow; the resource is woken for the others. Returns when the next one will be
+ * due; INT64_MAX: none. */
+int64_t tenants_read(struct resource *r);
+
+/* Ends that. What was being read is due again. */
+void tenants_stop_reading(struct resource *r);
+
+/* Is its destination about to be read, or being read? It is decided about afterwards. */
+bool tenant_is_unread(const struct tenant *t);
 
 /* Has each been read once? */
 bool tenants_known(const struct resource *r);

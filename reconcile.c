@@ -5,7 +5,7 @@
  *   Service there, no listener  --> listen: its sessions do not wait for us
  *   CR gone, or not managed     --> confirm that it is not the CRD that went
  *                                   --> withdraw: listeners, Services, condition --> (free)
- *   a destination due           --> READ
+ *   destinations due            --> read, side by side; those that are known are decided about
  *   not ours to judge           --> withdraw what we once made
  *   judge the CR: LEAVE | REFUSE | each target: REFUSE | HOLD | SERVE
  *      REFUSE: no Service          \
@@ -44,11 +44,10 @@ static const struct cluster_kind kind_crd = {
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"};
 
 static const char *const operation_names[] = {
-    [OPERATION_NONE] = "nothing",       [OPERATION_READ] = "reading the destination",
-    [OPERATION_CREATE] = "creating",    [OPERATION_LOOK] = "looking at",
-    [OPERATION_APPLY] = "changing",     [OPERATION_DELETE] = "deleting",
-    [OPERATION_STATUS] = "status",      [OPERATION_EVENT] = "event",
-    [OPERATION_CONFIRM] = "confirming",
+    [OPERATION_NONE] = "nothing",    [OPERATION_CREATE] = "creating",
+    [OPERATION_LOOK] = "looking at", [OPERATION_APPLY] = "changing",
+    [OPERATION_DELETE] = "deleting", [OPERATION_STATUS] = "status",
+    [OPERATION_EVENT] = "event",     [OPERATION_CONFIRM] = "confirming",
 };
 static_assert(ARRAY_LEN(operation_names) == OPERATION_CONFIRM + 1, "every operation has its name");
 
@@ -128,7 +127,6 @@ static void forget_shown(struct resource *r)
 void resource_over(struct resource *r)
 {
     r->call = NULL;
-    r->request = NULL;
     r->operand = NULL;
     forget_shown(r);
     r->again = false;
@@ -173,9 +171,12 @@ static bool is_free(const struct resource *r)
     return r->cr.status_owner != CR_STATUS_FOREIGN || !list_empty(&r->services);
 }
 
-/* Is its destination POP3 mail, or may it be? */
+/* Is its destination POP3 mail, or may it be? Nothing is known of one that has not been read. */
 static bool is_claimed(const struct tenant *t)
 {
+    if (!t->read) {
+        return false;
+    }
     switch (t->verdict) {
     case VERDICT_TYPE_NOT_SUPPORTED:
         return false;
@@ -239,10 +240,10 @@ static enum rank rank_of(const struct tenant *t, const struct resource **older)
             !is_older(other, r)) {
             continue;
         }
-        if (!tenants_known(other) && !resource_is_gateway(other)) {
+        if (resource_claimed(other)) {
+            *older = *older && is_older(*older, other) ? *older : other;
+        } else if (!tenants_known(other) && !resource_is_gateway(other)) {
             unknown = true;
-        } else if (resource_claimed(other) && (!*older || is_older(other, *older))) {
-            *older = other;
         }
     }
     return unknown ? RANK_UNKNOWN : *older ? RANK_SECOND : RANK_FIRST;
@@ -551,8 +552,11 @@ static void bring_all(struct resource *r)
     struct sum sum = {0};
     plan_tenants_begin(&sum.tenants);
     LIST_EACH (it, &r->tenants) {
-        if (r->operation == OPERATION_NONE) {
-            bring(&sum, container_of(it, struct tenant, link));
+        struct tenant *t = container_of(it, struct tenant, link);
+        if (tenant_is_unread(t)) {
+            sum.waiting = true;
+        } else if (r->operation == OPERATION_NONE) {
+            bring(&sum, t);
         }
     }
     if (r->operation == OPERATION_NONE && !sum.waiting) {
@@ -564,8 +568,11 @@ static void bring_all(struct resource *r)
 static void act(struct resource *r)
 {
     struct condition condition;
+    bool reading = r->reading || !list_empty(&r->unread);
     if (!resource_claimed(r)) {
-        leave(r);
+        if (!reading) {
+            leave(r);
+        }
     } else if (is_refused(r, &condition)) {
         if (tenants_withdraw(r) == OK) {
             show(r, &condition, NULL);
@@ -578,8 +585,6 @@ static void act(struct resource *r)
 void reconcile(struct resource *r)
 {
     bool wanted = r->present && !r->cr.deleting;
-    struct tenant *unread;
-    int64_t due = INT64_MAX;
     LIST_EACH (it, &r->tenants) {
         if (wanted) {
             tenant_hold(container_of(it, struct tenant, link));
@@ -593,6 +598,15 @@ void reconcile(struct resource *r)
         resource_wake_at(r, r->retry_at);
         return;
     }
+    bool managed = wanted && resource_managed(r);
+    if (managed && !resource_is_gateway(r)) {
+        int64_t due = tenants_read(r);
+        if (due != INT64_MAX) {
+            resource_wake_at(r, due);
+        }
+    } else {
+        tenants_stop_reading(r);
+    }
     if (r->control->running == RUNNING_MAX) {
         resource_wait(r);
         return;
@@ -601,17 +615,12 @@ void reconcile(struct resource *r)
         withdraw_gone(r);
         return;
     }
-    if (!resource_managed(r)) {
-        leave(r);
-    } else if (!resource_is_gateway(r) && (unread = tenants_unread(r, &due))) {
-        tenant_read(unread);
-    } else {
-        if (due != INT64_MAX) {
-            resource_wake_at(r, due);
-        }
+    if (managed) {
         act(r);
+    } else {
+        leave(r);
     }
-    if (r->operation == OPERATION_NONE) { /* at rest */
+    if (r->operation == OPERATION_NONE && !r->reading) { /* at rest */
         r->calls = r->retries = 0;
         forget_shown(r);
     }
@@ -723,7 +732,6 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
         break;
     case OPERATION_EVENT: /* Events are a courtesy: one that does not arrive is missed by nobody */
     case OPERATION_NONE:
-    case OPERATION_READ:
         break;
     }
     if (!r->call) {
@@ -734,10 +742,9 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
 void reconcile_stop(struct resource *r)
 {
     cluster_cancel(r->control->parts.cluster, r->call);
-    dest_cancel(r->control->parts.source, r->request);
+    tenants_stop_reading(r);
     timer_cancel(r->control->loop, &r->timer);
     r->call = NULL;
-    r->request = NULL;
     r->operation = OPERATION_NONE;
     LIST_EACH (it, &r->tenants) {
         container_of(it, struct tenant, link)->target = NULL;

@@ -33,6 +33,23 @@ static int64_t now_of(const struct tenant *t)
     return loop_now(t->resource->control->loop);
 }
 
+static void count_reading(struct tenant *t, struct dest_request *request)
+{
+    size_t change = request ? 1 : (size_t)-1;
+    t->request = request;
+    t->resource->reading += change;
+    t->resource->control->reading += change;
+}
+
+static void stop_reading(struct tenant *t)
+{
+    if (t->request) {
+        dest_cancel(t->resource->control->parts.source, t->request);
+        count_reading(t, NULL);
+        t->read_again = true;
+    }
+}
+
 static void forget_trouble(struct tenant *t)
 {
     free(t->trouble);
@@ -230,6 +247,7 @@ static void tenant_free(struct tenant *t)
 {
     struct resource *r = t->resource;
     struct control *c = r->control;
+    stop_reading(t);
     close_target(t);
     give_up_port(t);
     list_remove(&t->link);
@@ -333,37 +351,58 @@ static void set_destination(struct tenant *t, const struct dest_answer *answer)
     }
 }
 
+static bool is_due(const struct tenant *t)
+{
+    return !t->read || t->read_again || t->read_due <= now_of(t);
+}
+
+bool tenant_is_unread(const struct tenant *t)
+{
+    return t->request || is_due(t);
+}
+
+void tenants_stop_reading(struct resource *r)
+{
+    LIST_EACH (it, &r->tenants) {
+        stop_reading(container_of(it, struct tenant, link));
+    }
+}
+
 static void on_read(const struct dest_answer *answer, void *arg)
 {
-    struct resource *r = arg;
-    if (r->present && r->operand) {
-        set_destination(r->operand, answer);
-    }
-    resource_over(r);
+    struct tenant *t = arg;
+    count_reading(t, NULL);
+    set_destination(t, answer);
+    resource_wake(t->resource);
 }
 
-struct tenant *tenants_unread(const struct resource *r, int64_t *due)
+static void begin_to_read(struct tenant *t)
 {
-    *due = INT64_MAX;
+    struct control *c = t->resource->control;
+    struct dest_ref ref = ref_of(t);
+    struct dest_handler handler = {.done = on_read, .arg = t};
+    t->read_again = false;
+    count_reading(t, dest_find(c->parts.source, &ref, DEST_TO_CHECK, NULL, handler));
+}
+
+int64_t tenants_read(struct resource *r)
+{
+    struct control *c = r->control;
+    int64_t due = INT64_MAX;
     LIST_EACH (it, &r->tenants) {
         struct tenant *t = container_of(it, struct tenant, link);
-        if (!t->read || t->read_again || t->read_due <= now_of(t)) {
-            return t;
+        if (t->request || (is_due(t) && r->reading == READING_OF_ONE_MAX)) {
+            continue; /* its end wakes the resource */
         }
-        *due = t->read_due < *due ? t->read_due : *due;
+        if (!is_due(t)) {
+            due = t->read_due < due ? t->read_due : due;
+        } else if (c->reading < READING_MAX) {
+            begin_to_read(t);
+        } else if (list_empty(&r->unread)) {
+            list_append(&c->unread, &r->unread);
+        }
     }
-    return NULL;
-}
-
-void tenant_read(struct tenant *t)
-{
-    struct resource *r = t->resource;
-    struct dest_ref ref = ref_of(t);
-    struct dest_handler handler = {.done = on_read, .arg = r};
-    t->read_again = false;
-    r->operand = t;
-    resource_begin(r, OPERATION_READ);
-    r->request = dest_find(r->control->parts.source, &ref, DEST_TO_CHECK, NULL, handler);
+    return due;
 }
 
 bool tenants_known(const struct resource *r)

@@ -7,7 +7,8 @@ import pytest
 
 from harness.clients import is_closed
 from harness.dns import hosts_file
-from harness.installation import CRS, TARGET_PORTS, destination_cr, list_and_fetch
+from harness.http_server import proper, silent, where
+from harness.installation import CRS, PROXIES, TARGET_PORTS, destination_cr, list_and_fetch
 from harness.samples import DESTINATIONS, HOME, TENANTS
 from harness.tproxy import destination
 from harness.util import until
@@ -165,6 +166,25 @@ def test_invalid(installation, shared, start, annotation, wrong):
     assert not shared.services(HOME) and not shared.services(shared.namespace)
     shared.apply("acme")
     shared.serves("acme")
+
+
+def test_one_hangs(installation, shared, start, oauth):
+    """The first of them has an authorization server that does not answer: the others have their
+    mail meanwhile."""
+    patient = {"destinationService": {"readTimeoutSeconds": 60}}
+    path = f"{PROXIES}/transparent-proxy"
+    installation.kube.patch(path, {"spec": {"config": {"integration": patient}}})
+    oauth.behaviour = where(lambda r: r.headers.get("Host", "").startswith("acme."), silent)
+    start()
+    shared.apply("acme", "globex", "umbrella")
+    for tenant in ("globex", "umbrella"):
+        name = f"mail-h-{tenant}"
+        until(lambda name=name: installation.service_of(shared.namespace, name), f"Service {name}")
+        assert list_and_fetch(installation.target_port(name)) == [mail_of(tenant)]
+    assert not installation.condition(shared.namespace, "mail-h")
+    oauth.behaviour = proper
+    shared.apply("globex", "umbrella")
+    shared.serves("globex", "umbrella")
 
 
 def test_some_fail(installation, shared, start):

@@ -64,6 +64,7 @@ static struct world {
     struct known known[WORLD_DESTINATIONS];
     const struct destination *any; /* what every other one is; NULL: not found */
     bool source_mute;
+    const char *hangs; /* the tenant whose destinations nobody answers for; NULL: none */
     unsigned finds;
     size_t waiting, most_waiting; /* questions */
 
@@ -329,8 +330,10 @@ static inline bool world_deed(void)
     }
     n -= of_cluster;
     LIST_EACH (it, &world.requests) {
-        if (!world.source_mute && n-- == 0) {
-            answer_request(container_of(it, struct dest_request, link));
+        struct dest_request *r = container_of(it, struct dest_request, link);
+        bool hangs = world.hangs && r->tenant && strcmp(r->tenant, world.hangs) == 0;
+        if (!world.source_mute && !hangs && n-- == 0) {
+            answer_request(r);
             return true;
         }
     }

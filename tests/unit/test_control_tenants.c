@@ -165,9 +165,10 @@ static void removed_while_it_is_read(void **state)
     world.source_mute = true;
     fake_put("Destination", "apps", "mail", "{'spec':{'destinationRef':{'name':'other'}}}");
     settle();
-    assert_int_equal(world.waiting, 1);
+    assert_int_equal(world.waiting, 2);
     put_tenants("apps", "mail", "[" Q "c" Q "]");
     settle();
+    assert_int_equal(world.waiting, 1); /* nobody asks for the others any more */
     assert_int_equal(count_listeners(), 0);
     world.source_mute = false;
     serve("other");
@@ -328,27 +329,86 @@ static void none_is_mail(void **state)
     expect_rest();
 }
 
-/* Before each has been read nobody knows whose it is. */
-static void waits_for_all(void **state)
+/* One whose destination takes its time delays none of the others. The condition waits for it. */
+static void one_hangs(void **state)
 {
     (void)state;
+    const char *why;
     configure(SHARED);
     put_shared_cr("apps", "mail", A_AND_B);
-    world.source_mute = true;
+    world.hangs = "a";
     start_control();
-    settle();
-    world.source_mute = false;
-    world_deed();
-    world.source_mute = true;
     settle();
     assert_int_equal(world.finds, 2);
     assert_false(exists("Service", HOME, "mail-a"));
-    const char *why;
+    assert_true(exists("Service", HOME, "mail-b") && exists("Service", "apps", "mail-b"));
+    assert_int_equal(count_listeners(), 1);
+    assert_string_equal(condition_of("apps", "mail", "reason"), "");
     assert_false(control_ready(world.control, &why));
-    world.source_mute = false;
+    world.hangs = NULL;
     settle();
     assert_true(exists("Service", HOME, "mail-a"));
     assert_true(control_ready(world.control, &why));
+    expect_reason("apps", "mail", SUCCESS);
+    pass(SECONDS(1));
+    expect_rest();
+}
+
+/* Whether the resource is ours is known when one is, or when all have been read. */
+static void one_hangs_and_one_is_no_mail(void **state)
+{
+    (void)state;
+    configure(SHARED);
+    refuse("inbox@b", VERDICT_TYPE_NOT_SUPPORTED);
+    put_shared_cr("apps", "mail", A_AND_B);
+    world.hangs = "a";
+    start();
+    assert_string_equal(condition_of("apps", "mail", "reason"), "");
+    world.hangs = NULL;
+    settle();
+    expect_reason("apps", "mail", FAILED);
+    expect_tenants("apps", "mail", "[{'tenantSubdomain':'a'}]");
+    pass(SECONDS(1));
+    expect_rest();
+}
+
+/* Readings of one resource are bounded, and so are those of all. */
+static void readings_are_bounded(void **state)
+{
+    (void)state;
+    enum { RESOURCES = 12, TENANTS = 12, OF_ONE = 8, OF_ALL = 64 };
+    char list[256] = "[", name[16];
+    size_t n = 1;
+    for (int i = 0; i < TENANTS; i++) {
+        n += text_fmt(list + n, sizeof(list) - n, "%s" Q "t%02d" Q, i ? "," : "", i);
+    }
+    text_fmt(list + n, sizeof(list) - n, "]");
+    configure(SHARED);
+    world.source_mute = true;
+    put_shared_cr("apps", "mail-00", list);
+    start();
+    assert_int_equal(world.waiting, OF_ONE);
+    for (int i = 1; i < RESOURCES; i++) {
+        text_fmt(name, sizeof(name), "mail-%02d", i);
+        put_shared_cr("apps", name, list);
+    }
+    settle();
+    assert_int_equal(world.waiting, OF_ALL);
+    fake_drop("Destination", "apps", "mail-00"); /* its turn is another's */
+    pass(SECONDS(1));
+    assert_int_equal(world.waiting, OF_ALL);
+    world.source_mute = false;
+    pass_slowly(SECONDS(10), SECONDS(1));
+    assert_int_equal(world.most_waiting, OF_ALL);
+    for (int i = 1; i < RESOURCES; i++) {
+        text_fmt(name, sizeof(name), "mail-%02d", i);
+        put_tenants("apps", name, "[" Q "t00" Q "]"); /* there are fewer ports than tenants */
+    }
+    pass_slowly(SECONDS(180), SECONDS(1));
+    for (int i = 1; i < RESOURCES; i++) {
+        text_fmt(name, sizeof(name), "mail-%02d", i);
+        expect_reason("apps", name, SUCCESS);
+    }
 }
 
 static void too_long_together(void **state)
@@ -508,7 +568,9 @@ int main(void)
         TEST(modes_are_switched),
         TEST(one_fails),
         TEST(none_is_mail),
-        TEST(waits_for_all),
+        TEST(one_hangs),
+        TEST(one_hangs_and_one_is_no_mail),
+        TEST(readings_are_bounded),
         TEST(too_long_together),
         TEST(foreign_service),
         TEST(one_name_for_two),
