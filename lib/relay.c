@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/conn.h"
 #include "lib/loop.h"
@@ -36,7 +37,7 @@ struct relay {
     struct lane up, down;  /* up: client to backend */
     struct pop3_said said; /* by the client */
     bool client_ended;
-    bool answered; /* the backend has said something since the client last did */
+    bool answered; /* the backend has said something since the client's last command, or login */
 };
 
 static struct lane *other(struct lane *lane)
@@ -88,9 +89,7 @@ static void moved(struct lane *lane, size_t n)
 {
     struct relay *r = lane->relay;
     lane->bytes += n;
-    if (n) {
-        r->answered = lane == &r->down;
-    }
+    r->answered = r->answered || lane == &r->down;
     touch(r);
     if (conn_pending(lane->sink)) {
         conn_pause(lane->source);
@@ -112,6 +111,15 @@ static void widen(struct lane *lane)
     }
 }
 
+/* What the client says. Only a complete line is owed an answer. */
+static void hear(struct relay *r, struct str data)
+{
+    pop3_said_add(&r->said, data);
+    if (data.n && memchr(data.p, '\n', data.n)) {
+        r->answered = false;
+    }
+}
+
 static void copy(struct lane *lane)
 {
     struct str data = conn_data(lane->source);
@@ -126,7 +134,7 @@ static void copy(struct lane *lane)
         lane->splicing = wide && held == 0 && may_splice(lane);
     }
     if (lane == &lane->relay->up) {
-        pop3_said_add(&lane->relay->said, data);
+        hear(lane->relay, data);
     }
     conn_write(lane->sink, data.p, data.n);
     conn_consume(lane->source, data.n);
@@ -219,6 +227,7 @@ struct relay *relay_start(struct loop *loop, struct conn *client, struct conn *b
     r->loop = loop;
     r->handler = handler;
     r->times = times;
+    r->answered = true;
     start_lane(&r->up, r, client, backend);
     start_lane(&r->down, r, backend, client);
     conn_deadline(backend, 0);

@@ -6,7 +6,7 @@
  * TLS backend would drop its answers on close_notify (so servers do): it is not told. Answers that
  * the client is owed are waited for. When it has said QUIT, the relay ends when the backend closes.
  * Otherwise it also ends when the backend has been silent for the answer time, or, if it uses TLS,
- * for 2 s after it has said something since the client last did. When `backend` ends its stream the
+ * for 2 s after it has said something since the client's last command. When `backend` ends its stream the
  * relay ends. The relay itself never sends a byte of its own. */
 #ifndef TPROXY_LIB_RELAY_H
 #define TPROXY_LIB_RELAY_H
