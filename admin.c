@@ -14,11 +14,18 @@
 #include "lib/metric.h"
 #include "lib/sys.h"
 
+/* In a crowd, pages that are made from all that is there may take a tenth of the time, so that
+ * strangers who ask for them without end do not slow the sessions down. What is not used is kept up
+ * to a bound. */
+enum { SHARE = 10 };
+#define CREDIT_MAX MILLIS(200)
+
 struct admin {
     struct loop *loop;
     struct http_server *server;
     struct admin_sources sources;
-    int64_t cpu, wall; /* at the scrape before: processor time used, and the clock */
+    int64_t cpu, wall;  /* at the scrape before: processor time used, and the clock */
+    int64_t credit, at; /* time that such pages may take, as it was then */
 };
 
 /* ---- figures of the process ---- */
@@ -141,21 +148,44 @@ static void resources(struct admin *a, struct http_reply *reply)
     show_json(reply, a->sources.resources(&reply->body, a->sources.arg));
 }
 
+/* Shows a page of which the cost grows with what is there. */
+static void show_costly(struct admin *a, struct http_reply *reply, bool crowded,
+                        void (*show)(struct admin *a, struct http_reply *reply))
+{
+    int64_t now = sys->now(), credit = a->credit + (now - a->at) / SHARE;
+    a->credit = credit < CREDIT_MAX ? credit : CREDIT_MAX;
+    a->at = now;
+    if (crowded && a->credit <= 0) {
+        say(reply, 503, "too many requests: try again in a few seconds");
+        return;
+    }
+    show(a, reply);
+    if (crowded) {
+        a->credit -= sys->now() - now;
+    }
+}
+
 static void serve(const struct http_request *request, struct http_reply *reply, void *arg)
 {
     static const struct {
         const char *path;
         void (*show)(struct admin *a, struct http_reply *reply);
-    } pages[] = {{"/healthz", healthz},
-                 {"/readyz", readyz},
-                 {"/status", status},
-                 {"/destinationCRs", resources},
-                 {"/metrics", metrics}};
+        bool costly;
+    } pages[] = {{"/healthz", healthz, false},
+                 {"/readyz", readyz, false},
+                 {"/status", status, true},
+                 {"/destinationCRs", resources, true},
+                 {"/metrics", metrics, true}};
     for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
-        if (str_eq(request->path, pages[i].path)) {
-            pages[i].show(arg, reply);
-            return;
+        if (!str_eq(request->path, pages[i].path)) {
+            continue;
         }
+        if (pages[i].costly) {
+            show_costly(arg, reply, request->crowded, pages[i].show);
+        } else {
+            pages[i].show(arg, reply);
+        }
+        return;
     }
 }
 
@@ -168,7 +198,8 @@ struct admin *admin_new(struct loop *loop, const char *address, struct admin_sou
     a->loop = loop;
     a->sources = sources;
     a->cpu = cpu_time();
-    a->wall = sys->now();
+    a->wall = a->at = sys->now();
+    a->credit = CREDIT_MAX;
     a->server = http_server_new(loop, address, (struct http_server_handler){serve, a}, err);
     if (!a->server) {
         free(a);

@@ -2,18 +2,22 @@
  *
  *   accept -> IDLE --first octet--> REQUEST --head complete--> REPLY --all gone--> IDLE
  *               |                      |                         |
- *               '--- too long: close   '--- 408, 400, 431 ...    '--- "Connection: close":
- * lingering close
+ *           too long: close     408, 400, 431 ...      "Connection: close": lingering close
  *
  * A connection is in REPLY while `out` or the conn hold octets; until then its input is paused, so
- * a pipelining client waits. When all places are taken, a new connection replaces the one that has
- * been idle for the longest time. */
+ * a pipelining client waits.
+ *
+ * Anybody who reaches the port may connect, and the probes that decide over the process use it too.
+ * So a new connection always finds a place: the oldest one gives way, whatever it is doing, and
+ * nothing makes it younger. With CLIENTS_MAX places a new one is safe for several turns of the
+ * loop, however many come, and its request is read in the next. */
 #include "http_server.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "core/http_proto.h"
 #include "lib/addr.h"
@@ -21,12 +25,20 @@
 #include "lib/list.h"
 #include "lib/listener.h"
 #include "lib/log.h"
+#include "lib/log_limit.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/sys.h"
 
 enum {
-    CLIENTS_MAX = 32,
+    CLIENTS_MAX = 64,
+    CROWD = 8,
+    REQUESTS_AT_ONCE = 4,             /* of one client that sends many */
+    CLOSING_MAX = 16,                 /* that have their answer and are given time to read it */
+    REPLIES_MAX = 2 * HTTP_REPLY_MAX, /* bytes of memory for all answers under way */
+    /* Of the kernel's memory for a connection; it counts twice as much. */
+    SEND_BUFFER = 32768,
+    RECEIVE_BUFFER = 8192,
     HEAD_MAX = 8192,
     WRITE_MAX = 65536, /* given to the conn at once */
 };
@@ -38,9 +50,15 @@ struct http_server {
     struct loop *loop;
     struct http_server_handler handler;
     struct listener listener;
-    struct list clients; /* the one that has been idle longest comes first */
+    int reserve; /* a descriptor to give up for a client when there are no more, or ERR */
+    struct conn_group closing;
+    struct log_limits limits;
+    struct list clients; /* the oldest comes first */
     size_t client_count;
 };
+
+/* Kinds of its log lines. */
+enum { LINE_CROWDED };
 
 struct client {
     struct list link;
@@ -53,8 +71,17 @@ struct client {
 
 /* ---- a connection ---- */
 
+static int open_reserve(void)
+{
+    return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+/* Its conn is closed, or closes by itself. */
 static void forget_client(struct client *c)
 {
+    if (c->server->reserve < 0) {
+        c->server->reserve = open_reserve();
+    }
     list_remove(&c->link);
     c->server->client_count--;
     buf_free(&c->out);
@@ -87,7 +114,7 @@ static bool push(struct client *c)
         buf_drop(&c->out, n);
     }
     if (c->last && buf_len(&c->out) == 0) {
-        conn_linger(c->conn);
+        conn_linger_among(c->conn, &c->server->closing);
         forget_client(c);
         return false;
     }
@@ -97,15 +124,34 @@ static bool push(struct client *c)
     }
     buf_free(&c->out);
     set_deadline(c, IDLE_TIME);
-    list_remove(&c->link);
-    list_append(&c->server->clients, &c->link);
     return true;
+}
+
+/* Makes room for an answer of n bytes: answers that nobody takes must not fill our memory. Those of
+ * others are dropped with their connections, the oldest first. */
+static void drop_replies(const struct client *but, size_t n)
+{
+    struct http_server *server = but->server;
+    LIST_EACH (it, &server->clients) {
+        n += container_of(it, struct client, link)->out.cap;
+    }
+    LIST_EACH (it, &server->clients) {
+        struct client *c = container_of(it, struct client, link);
+        if (n <= REPLIES_MAX) {
+            return;
+        }
+        if (c != but && c->out.cap) {
+            n -= c->out.cap;
+            drop_client(c);
+        }
+    }
 }
 
 /* Puts head and body into `out`, which has room for both. */
 static void put_reply(struct client *c, const struct http_reply *reply, bool head_only)
 {
     struct str body = buf_str(&reply->body);
+    drop_replies(c, body.n);
     set_deadline(c, REQUEST_TIME); /* to take all of it */
     int res = buf_fmt(&c->out,
                       "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
@@ -147,7 +193,8 @@ static bool answer(struct client *c, const struct http_head *head)
     if (head->framing == HTTP_CHUNKED || head->length) {
         return refuse(c, 413, "no content is wanted here");
     }
-    struct http_request request = {.query = head->target};
+    struct http_request request = {.query = head->target,
+                                   .crowded = c->server->client_count > CROWD};
     request.path = str_cut(&request.query, '?');
     struct http_reply reply;
     init_reply(&reply, 404);
@@ -183,13 +230,25 @@ static bool take_request(struct client *c)
     return answer(c, &head);
 }
 
+static void take_requests(struct client *c)
+{
+    struct conn *conn = c->conn;
+    for (int i = 0; conn_data(conn).n && take_request(c); i++) {
+        if (i == REQUESTS_AT_ONCE) {
+            /* The others have their turn, then the rest is shown again. */
+            conn_pause(conn);
+            conn_resume(conn);
+            return;
+        }
+    }
+}
+
 static void on_event(struct conn *conn, enum conn_event event, void *arg)
 {
     struct client *c = arg;
     switch (event) {
     case CONN_DATA:
-        while (conn_data(conn).n && take_request(c)) {
-        }
+        take_requests(c);
         break;
     case CONN_DRAINED:
         if (push(c)) {
@@ -214,27 +273,21 @@ static void on_event(struct conn *conn, enum conn_event event, void *arg)
 
 /* ---- the listener ---- */
 
-/* Makes a place by closing the connection that has been idle longest. */
-static void drop_an_idle_client(struct http_server *server)
+static bool drop_oldest_client(struct http_server *server)
 {
-    LIST_EACH (it, &server->clients) {
-        struct client *c = container_of(it, struct client, link);
-        if (!c->in_request && !is_replying(c)) {
-            drop_client(c);
-            return;
-        }
+    if (list_empty(&server->clients)) {
+        return false;
     }
+    drop_client(container_of(server->clients.next, struct client, link));
+    return true;
 }
 
 static void add_client(struct http_server *server, int fd)
 {
     if (server->client_count == CLIENTS_MAX) {
-        drop_an_idle_client(server);
-    }
-    if (server->client_count == CLIENTS_MAX) {
-        log_line(LOG_WARN, "http", "too many connections (%d); one refused", CLIENTS_MAX);
-        sys->close(fd);
-        return;
+        log_limited(&server->limits, LINE_CROWDED, LOG_WARN, NULL, 0,
+                    "admin port: more than %d connections; the oldest one is closed", CLIENTS_MAX);
+        drop_oldest_client(server);
     }
     struct client *c = mem_zalloc(sizeof(*c));
     c->server = server;
@@ -256,14 +309,32 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
     add_client(container_of(l, struct http_server, listener), fd);
 }
 
+/* A probe is answered although sessions have taken all descriptors. */
 static bool on_starved(struct listener *l)
 {
-    (void)l;
-    return false;
+    struct http_server *server = container_of(l, struct http_server, listener);
+    if (conn_group_drop(&server->closing) || drop_oldest_client(server)) {
+        return true;
+    }
+    if (server->reserve < 0) {
+        return false;
+    }
+    sys->close(server->reserve);
+    server->reserve = ERR;
+    return true;
 }
 
-static const struct listener_handler listener_handler = {.accepted = on_accepted,
-                                                         .starved = on_starved};
+static const struct listener_option options[] = {
+    {SOL_SOCKET, SO_SNDBUF, SEND_BUFFER},
+    {SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER},
+};
+
+static const struct listener_handler listener_handler = {
+    .accepted = on_accepted,
+    .starved = on_starved,
+    .options = options,
+    .n_options = ARRAY_LEN(options),
+};
 
 /* "127.0.0.1:9494" or "[::]:9494" */
 static int parse_address(const char *text, union addr *out)
@@ -298,6 +369,9 @@ struct http_server *http_server_new(struct loop *loop, const char *address,
     }
     server->loop = loop;
     server->handler = handler;
+    server->reserve = open_reserve();
+    conn_group_init(&server->closing, CLOSING_MAX);
+    log_limits_init(&server->limits, loop, "http", NULL);
     list_init(&server->clients);
     return server;
 }
@@ -311,6 +385,11 @@ void http_server_free(struct http_server *server)
         drop_client(container_of(it, struct client, link));
     }
     listener_close(&server->listener);
+    conn_group_close(&server->closing);
+    log_limits_close(&server->limits);
+    if (server->reserve >= 0) {
+        sys->close(server->reserve);
+    }
     free(server);
 }
 

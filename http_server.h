@@ -2,6 +2,7 @@
 #ifndef TPROXY_HTTP_SERVER_H
 #define TPROXY_HTTP_SERVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/base.h"
@@ -18,6 +19,7 @@ enum { HTTP_REPLY_MAX = 4 * 1024 * 1024 };
 struct http_request {
     struct str path;  /* as sent: not decoded */
     struct str query; /* behind the '?'; empty when there is none */
+    bool crowded;     /* more than 8 connections are open: who scrapes or probes has fewer */
 };
 
 /* The answer: 404 and empty until filled in. `body` holds at most HTTP_REPLY_MAX and belongs to the
@@ -35,9 +37,9 @@ struct http_server_handler {
 };
 
 /* Listens on `address`: an IP address and a port, "127.0.0.1:9494" or "[::]:9494" (which takes IPv4
- * too); port 0 lets the system choose. At most 32 connections; a request, and the taking of its
- * answer, may last 10 s. NULL and *err: FAIL_CONFIG when the address is malformed or cannot be had.
- */
+ * too); port 0 lets the system choose. At most 64 connections: the oldest gives way to a new one. A
+ * request, and the taking of its answer, may last 10 s. NULL and *err: FAIL_CONFIG when the address
+ * is malformed or cannot be had. */
 struct http_server *http_server_new(struct loop *loop, const char *address,
                                     struct http_server_handler handler, struct error *err);
 

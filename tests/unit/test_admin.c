@@ -26,6 +26,13 @@ static bool metrics_on;
 static enum admin_level manager;
 static bool too_large;
 static char page[65536];
+static bool costly; /* the page of metrics takes 100 ms */
+static int64_t ahead;
+
+static int64_t shifted_now(void)
+{
+    return sys_real.now() + ahead;
+}
 
 static bool ready(const char **why, void *arg)
 {
@@ -39,6 +46,7 @@ static bool ready(const char **why, void *arg)
 static bool metrics(struct buf *out, void *arg)
 {
     assert_ptr_equal(arg, &missing);
+    ahead += costly ? MILLIS(100) : 0;
     if (metrics_on) {
         metric_gauge(out, "tp_open_tcp_connections", "Open.", 3);
     }
@@ -230,6 +238,41 @@ static void cpu_between_scrapes(void **state)
     assert_true(value("tp_cpu_percent") <= 100.0 * 16);
 }
 
+/* Costly pages asked for without end by a crowd are refused after a while, probes are not; a client
+ * that comes alone is never refused. */
+static void crowd_gets_no_costly_pages(void **state)
+{
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons(admin_port(admin)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fds[9];
+    struct sys table = sys_real;
+    table.now = shifted_now;
+    sys = &table;
+    costly = true;
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&at, sizeof(at)), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        get("/metrics");
+        assert_non_null(strstr(page, "HTTP/1.1 200 "));
+    }
+    get("/metrics");
+    expect("HTTP/1.1 503 ", "too many requests: try again in a few seconds\n");
+    get("/healthz");
+    expect("HTTP/1.1 200 ", "ok\n");
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        close(fds[i]);
+    }
+    get("/healthz");
+    get("/metrics");
+    assert_non_null(strstr(page, "HTTP/1.1 200 "));
+    costly = false;
+    sys = &sys_real;
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -242,6 +285,7 @@ int main(void)
         WITH_ADMIN(status_page),
         WITH_ADMIN(resources_page),
         WITH_ADMIN(cpu_between_scrapes),
+        WITH_ADMIN(crowd_gets_no_costly_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,8 @@
 #include "lib/loop.h"
 #include "lib/sys.h"
 
+enum { PLACES = 64 };
+
 static struct loop *loop;
 static struct http_server *server;
 static struct sys table;
@@ -422,73 +424,139 @@ static void reader_dawdles(void **state)
 
 /* ---- many connections ---- */
 
-static void idle_give_way(void **state)
+/* Whatever it is doing, and nothing makes it younger. */
+static void oldest_gives_way(void **state)
 {
     (void)state;
-    int fds[33];
+    int fds[PLACES + 2];
     size_t n;
-    for (size_t i = 0; i < 32; i++) {
+    for (size_t i = 0; i < PLACES; i++) {
         fds[i] = dial();
         turns(2);
     }
     say(fds[0], get_hello);
     expect_hello(fds[0]);
     say(fds[1], "GET");
-    fds[32] = dial();
-    say(fds[32], get_hello);
-    expect_hello(fds[32]);
-    assert_int_equal(conn_count(), 32);
-    assert_true(collect(fds[2], 1, &n));
-    say(fds[0], get_hello);
-    expect_hello(fds[0]);
-    say(fds[1], get_hello + 3);
-    expect_hello(fds[1]);
-    for (size_t i = 0; i < 33; i++) {
+    for (size_t i = 0; i < 2; i++) {
+        fds[PLACES + i] = dial();
+        say(fds[PLACES + i], get_hello);
+        expect_hello(fds[PLACES + i]);
+        assert_int_equal(conn_count(), PLACES);
+        assert_true(collect(fds[i], 1, &n));
+    }
+    say(fds[2], get_hello);
+    expect_hello(fds[2]);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         close(fds[i]);
     }
 }
 
-static void all_busy(void **state)
+/* A request that came together with ten times as many connections as there are places is answered:
+ * it is read before those that came behind it have taken its place. */
+static void probe_in_a_flood(void **state)
 {
     (void)state;
-    int fds[32];
-    for (size_t i = 0; i < 32; i++) {
+    int fds[PLACES * 10], probe = -1;
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         fds[i] = dial();
-        say(fds[i], "G");
+        if (i == ARRAY_LEN(fds) / 2) {
+            probe = dial();
+            assert_int_equal(send(probe, get_hello, strlen(get_hello), 0), strlen(get_hello));
+        }
     }
-    int more = dial();
-    expect_close(more, "");
-    assert_int_equal(conn_count(), 32);
-    for (size_t i = 0; i < 32; i++) {
-        say(fds[i], get_hello + 1);
-        expect_hello(fds[i]);
+    expect_hello(probe);
+    close(probe);
+    turns(100);
+    assert_int_equal(conn_count(), PLACES);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         close(fds[i]);
     }
 }
 
-static int no_descriptor(int fd, struct sockaddr *addr, socklen_t *n, int flags)
+/* Answers that nobody takes: memory for two of the largest, not for one of each client. */
+static void answers_have_a_bound(void **state)
 {
-    (void)fd;
-    (void)addr;
-    (void)n;
-    (void)flags;
-    errno = EMFILE;
-    return -1;
+    (void)state;
+    int fds[10];
+    size_t ended = 0;
+    big_size = HTTP_REPLY_MAX;
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = dial();
+        say(fds[i], "GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+        turns(5);
+    }
+    assert_in_range(conn_count(), 1, 3);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        struct pollfd can = {.fd = fds[i], .events = POLLRDHUP};
+        ended += poll(&can, 1, 0) == 1;
+        close(fds[i]);
+    }
+    assert_in_range(ended, 7, 9);
 }
 
+/* Refusals that nobody reads are not kept without bound either. */
+static void closing_has_a_bound(void **state)
+{
+    (void)state;
+    int fds[40];
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = dial();
+        say(fds[i], "nonsense\r\n\r\n");
+    }
+    assert_int_equal(conn_count(), 16);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        close(fds[i]);
+    }
+}
+
+static int descriptors_left;
+
+/* As if the process had so many descriptors left. */
+static int few_accept4(int fd, struct sockaddr *addr, socklen_t *n, int flags)
+{
+    if (descriptors_left == 0) {
+        errno = EMFILE;
+        return -1;
+    }
+    int accepted = sys_real.accept4(fd, addr, n, flags);
+    descriptors_left -= accepted >= 0;
+    return accepted;
+}
+
+static int few_close(int fd)
+{
+    descriptors_left++;
+    return sys_real.close(fd);
+}
+
+static int few_socket(int domain, int type, int protocol)
+{
+    if (descriptors_left == 0) {
+        errno = EMFILE;
+        return -1;
+    }
+    descriptors_left--;
+    return sys_real.socket(domain, type, protocol);
+}
+
+/* The sessions have taken all: there is one in reserve, which serves one client after the other. */
 static void out_of_descriptors(void **state)
 {
     (void)state;
-    table.accept4 = no_descriptor;
-    int fd = dial();
+    table.accept4 = few_accept4;
+    table.close = few_close;
+    table.socket = few_socket;
+    descriptors_left = 0;
+    for (int i = 0; i < 5; i++) {
+        int silent = dial(), fd = dial();
+        say(fd, get_hello);
+        expect_hello(fd);
+        close(fd);
+        close(silent);
+    }
     turns(3);
-    table.accept4 = sys_real.accept4;
-    turns(3);
-    assert_int_equal(conn_count(), 0);
-    ahead += SECONDS(1);
-    say(fd, get_hello);
-    expect_hello(fd);
-    close(fd);
+    table = sys_real;
+    table.now = shifted_now;
 }
 
 /* ---- addresses ---- */
@@ -565,16 +633,28 @@ int main(void)
     log_set_level(LOG_FATAL);
 #define WITH_SERVER(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        WITH_SERVER(get_keeps_alive),    WITH_SERVER(head_request),
-        WITH_SERVER(pipelined),          WITH_SERVER(in_pieces),
-        WITH_SERVER(not_found),          WITH_SERVER(refused),
-        WITH_SERVER(close_wanted),       WITH_SERVER(half_closed_client),
-        WITH_SERVER(large_reply),        WITH_SERVER(client_vanishes),
-        WITH_SERVER(slow_request),       WITH_SERVER(idle_connection),
-        WITH_SERVER(reader_sleeps),      WITH_SERVER(reader_dawdles),
-        WITH_SERVER(idle_give_way),      WITH_SERVER(all_busy),
-        WITH_SERVER(out_of_descriptors), WITH_SERVER(addresses),
-        WITH_SERVER(any_address),        WITH_SERVER(freed_with_connections),
+        WITH_SERVER(get_keeps_alive),
+        WITH_SERVER(head_request),
+        WITH_SERVER(pipelined),
+        WITH_SERVER(in_pieces),
+        WITH_SERVER(not_found),
+        WITH_SERVER(refused),
+        WITH_SERVER(close_wanted),
+        WITH_SERVER(half_closed_client),
+        WITH_SERVER(large_reply),
+        WITH_SERVER(client_vanishes),
+        WITH_SERVER(slow_request),
+        WITH_SERVER(idle_connection),
+        WITH_SERVER(reader_sleeps),
+        WITH_SERVER(reader_dawdles),
+        WITH_SERVER(oldest_gives_way),
+        WITH_SERVER(probe_in_a_flood),
+        WITH_SERVER(answers_have_a_bound),
+        WITH_SERVER(closing_has_a_bound),
+        WITH_SERVER(out_of_descriptors),
+        WITH_SERVER(addresses),
+        WITH_SERVER(any_address),
+        WITH_SERVER(freed_with_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
