@@ -14,6 +14,7 @@
 
 #include "core/service_key.h"
 #include "core/token.h"
+#include "core/token_refusals.h"
 #include "lib/buf.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -29,6 +30,7 @@ struct connectivity {
     const struct service_key *key;
     enum verdict verdict;
     char *problem;
+    struct token_refusals refusals;
     struct dest_source source, *below;
 };
 
@@ -36,7 +38,8 @@ struct connectivity_wait {
     struct connectivity *connectivity;
     struct connectivity_handler handler;
     struct oauth_wait *token;
-    struct task task; /* instead: nobody needs to be asked */
+    struct task task;     /* instead: nobody needs to be asked */
+    struct refused_at at; /* whose token it is */
     enum verdict verdict;
     struct error err; /* unless that is VERDICT_OK */
 };
@@ -75,6 +78,7 @@ bool connectivity_set(struct connectivity *c, const struct connectivity_settings
         return false;
     }
     forget_settings(c);
+    token_refusals_clear(&c->refusals); /* it may be another proxy now */
     c->host = settings->host ? mem_strdup(settings->host) : NULL;
     c->port = settings->port;
     c->timeout = settings->timeout;
@@ -108,6 +112,7 @@ void connectivity_free(struct connectivity *c)
 {
     if (c) {
         forget_settings(c);
+        token_refusals_clear(&c->refusals);
         free(c);
     }
 }
@@ -139,10 +144,43 @@ static void end(struct connectivity_wait *wait, struct token *token)
     }
 }
 
+static struct refused_at tenant_at(const char *tenant)
+{
+    struct refused_at at;
+    const struct str parts[] = {str_of(tenant ? "t" : "p"), str_of(tenant ? tenant : "")};
+    digest_sha256(at.digest, parts, ARRAY_LEN(parts));
+    return at;
+}
+
+static struct str text_of(const struct token *token)
+{
+    return (struct str){token->value.p, token->value.n};
+}
+
+/* Has the proxy refused this token just now? Then nobody goes there in vain. */
+static void check_token(struct connectivity_wait *wait, const struct token *token)
+{
+    struct connectivity *c = wait->connectivity;
+    int64_t now = loop_now(c->loop);
+    const struct token_refusal *refusal =
+        token_refusals_ask(&c->refusals, &wait->at, text_of(token), now);
+    if (refusal) {
+        wait->verdict = VERDICT_UNREADABLE;
+        error_set(
+            &wait->err, FAIL_TOKEN,
+            "the Connectivity Proxy %.100s:%u has refused the access token, and a new one (it is "
+            "not asked again for %lld s)",
+            c->host, c->port, (long long)((refusal->until - now + SECONDS(1) - 1) / SECONDS(1)));
+    }
+}
+
 static void on_token(struct token *token, const struct error *err, void *arg)
 {
     struct connectivity_wait *wait = arg;
     wait->token = NULL;
+    if (token && wait->connectivity->host) {
+        check_token(wait, token);
+    }
     if (!token) {
         wait->verdict = fail_may_pass(err->fail) ? VERDICT_UNREADABLE
                                                  : VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED;
@@ -165,6 +203,7 @@ struct connectivity_wait *connectivity_get(struct connectivity *c, const char *t
     struct buf url;
     wait->connectivity = c;
     wait->handler = handler;
+    wait->at = tenant_at(tenant);
     task_init(&wait->task);
     buf_init(&url, 0);
     if (connectivity_check(c, &wait->verdict, &wait->err) == OK && c->key) {
@@ -188,7 +227,8 @@ void connectivity_cancel(struct connectivity_wait *wait)
     }
 }
 
-void connectivity_refused(struct connectivity *c, const char *tenant, const struct token *token)
+/* It is not handed out again. */
+static void forget_token(struct connectivity *c, const char *tenant, const struct token *token)
 {
     struct oauth_grant grant;
     struct buf url;
@@ -199,6 +239,22 @@ void connectivity_refused(struct connectivity *c, const char *tenant, const stru
         }
         buf_free(&url);
     }
+}
+
+bool connectivity_tried(struct connectivity *c, const char *tenant, const struct token *token,
+                        const struct error *err, bool renewable)
+{
+    struct refused_at at = tenant_at(tenant);
+    int64_t now = loop_now(c->loop);
+    if (!err) {
+        token_refusals_accepted(&c->refusals, &at);
+    } else if (err->fail != FAIL_TOKEN) {
+        token_refusals_undecided(&c->refusals, &at, now);
+    } else if (token_refusals_add(&c->refusals, &at, text_of(token), renewable, now, err->text)) {
+        forget_token(c, tenant, token);
+        return true;
+    }
+    return false;
 }
 
 /* ---- as a source of destinations ---- */
@@ -298,19 +354,24 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     }
 }
 
-/* Whose token it is, that of the way or that for the mail server, both find out. */
 static void refused(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token)
 {
+    dest_refused(container_of(source, struct connectivity, source)->below, ref, user, token);
+}
+
+static bool tried(struct dest_source *source, const struct dest_ref *ref, const struct token *token,
+                  const struct error *err, bool renewable)
+{
     struct connectivity *c = container_of(source, struct connectivity, source);
-    connectivity_refused(c, ref->tenant, token);
-    dest_refused(c->below, ref, user, token);
+    return connectivity_tried(c, ref->tenant, token, err, renewable);
 }
 
 struct dest_source *connectivity_source(struct connectivity *c, struct dest_source *below)
 {
     assert(!c->below);
     c->below = below;
-    c->source = (struct dest_source){.find = find, .refused = refused, .cancel = cancel};
+    c->source =
+        (struct dest_source){.find = find, .refused = refused, .tried = tried, .cancel = cancel};
     return &c->source;
 }

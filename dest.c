@@ -645,6 +645,7 @@ void dest_free(struct dest *dest)
     if (dest) {
         cache_free(dest->cache);
         rotations_free(dest->lookups.rotations);
+        token_refusals_clear(&dest->lookups.refusals);
         http_origins_free(dest->lookups.origins);
         LIST_EACH (it, &dest->instances) {
             instance_free(container_of(it, struct instance, link));

@@ -47,6 +47,7 @@ struct dest_lookup {
     struct oauth_grant grant; /* of the access token */
     struct oauth_wait *wait;  /* TOKEN */
     struct token *token;      /* which was shown to the service */
+    struct refused_at at;     /* whose it is */
     bool renewed;
 
     struct http_call *call; /* ASK */
@@ -297,36 +298,44 @@ static bool leaves_open(int status, enum fail fail)
     return fail_may_pass(fail) || fail == FAIL_AUTH || status / 100 == 3;
 }
 
-static void read_answer(struct dest_lookup *l, const struct http_answer *answer)
+static struct str token_text(const struct token *token)
 {
-    int status = answer->head->status;
+    return (struct str){token->value.p, token->value.n};
+}
+
+static void read_answer(const struct dest_lookup *l, const struct http_answer *answer,
+                        struct dest_found *read)
+{
     const struct dest_question question = {
         .instance = l->instance,
         .level = l->ref.level,
         .fragment = l->ref.fragment,
         .chain = l->ref.chain,
-        .access_token = {l->token->value.p, l->token->value.n},
+        .access_token = token_text(l->token),
         .with_token = with_tokens(l->kind),
         .user_token = {l->user_token.p, l->user_token.n},
         .allow_loopback = l->with->allow_loopback,
     };
-    struct dest_found read;
-    dest_answer_read(&question, answer->head, answer->body, &read);
-    struct dest_result *result = read.dest ? take_answer(l, &read) : NULL;
-    enum fail fail = result ? FAIL_NONE : read.err.fail;
+    dest_answer_read(&question, answer->head, answer->body, read);
+}
+
+static void use_answer(struct dest_lookup *l, const struct http_head *head, struct dest_found *read)
+{
+    int status = head->status;
+    struct dest_result *result = read->dest ? take_answer(l, read) : NULL;
+    enum fail fail = result ? FAIL_NONE : read->err.fail;
     note_result(l, fail);
-    note_rotation(l, &read, fail);
+    note_rotation(l, read, fail);
     if (result && !result->token && l->kind == DEST_KIND_LOG_IN &&
         result->dest->auth == AUTH_CLIENT_CREDENTIALS) {
         dest_result_unref(result);
-        ask_own_token(l, &read);
+        ask_own_token(l, read);
     } else if (leaves_open(status, fail)) {
-        failed(l, &read.err, http_retry_after(answer->head), state_of(status, fail));
+        failed(l, &read->err, http_retry_after(head), state_of(status, fail));
     } else {
-        answered(l, result ? result : dest_refusal(read.verdict, read.err.text),
+        answered(l, result ? result : dest_refusal(read->verdict, read->err.text),
                  DEST_SERVICE_SERVES);
     }
-    dest_found_clear(&read);
 }
 
 static bool shows_code(const struct dest_lookup *l)
@@ -355,24 +364,46 @@ static void renew_token(struct dest_lookup *l)
     ask_token(l);
 }
 
+/* What is known now of the access token. True: another one is asked for, or the client has to come
+ * again with another code. */
+static bool token_is_renewed(struct dest_lookup *l, int status, const char *text)
+{
+    struct token_refusals *refusals = &l->with->refusals;
+    if (status != 401) {
+        token_refusals_accepted(refusals, &l->at);
+        return false;
+    }
+    if (!token_refusals_add(refusals, &l->at, token_text(l->token), !l->renewed,
+                            loop_now(l->with->loop), text)) {
+        return false;
+    }
+    note_result(l, FAIL_AUTH);
+    if (shows_code(l)) {
+        code_not_taken(l);
+    } else {
+        renew_token(l);
+    }
+    return true;
+}
+
 static void on_answer(const struct http_answer *answer, const struct error *err, void *arg)
 {
     struct dest_lookup *l = arg;
+    struct dest_found read;
     l->call = NULL;
     http_origin_release(l->origin);
     l->origin = NULL;
     if (!answer) {
+        token_refusals_undecided(&l->with->refusals, &l->at, loop_now(l->with->loop));
         note_result(l, err->fail);
         not_asked(l, err);
-    } else if (answer->head->status == 401 && shows_code(l)) {
-        note_result(l, FAIL_AUTH);
-        code_not_taken(l);
-    } else if (answer->head->status == 401 && !l->renewed) {
-        note_result(l, FAIL_AUTH);
-        renew_token(l);
-    } else {
-        read_answer(l, answer);
+        return;
     }
+    read_answer(l, answer, &read);
+    if (!token_is_renewed(l, answer->head->status, read.err.text)) {
+        use_answer(l, answer->head, &read);
+    }
+    dest_found_clear(&read);
 }
 
 /* ---- the request ---- */
@@ -471,13 +502,25 @@ static void ask_service(struct dest_lookup *l)
     buf_wipe(&headers);
 }
 
+/* A token that the service has refused just now is not shown again, whatever is asked for. */
+static void use_token(struct dest_lookup *l, struct token *token)
+{
+    const struct token_refusal *refusal =
+        token_refusals_ask(&l->with->refusals, &l->at, token_text(token), loop_now(l->with->loop));
+    if (refusal) {
+        refused(l, VERDICT_UNREADABLE, refusal->text);
+    } else {
+        l->token = token_ref(token);
+        ask_service(l);
+    }
+}
+
 static void on_token(struct token *token, const struct error *err, void *arg)
 {
     struct dest_lookup *l = arg;
     l->wait = NULL;
     if (token) {
-        l->token = token_ref(token);
-        ask_service(l);
+        use_token(l, token);
     } else if (l->ref.tenant && (err->fail == FAIL_CONFIG || err->fail == FAIL_AUTH)) {
         tenant_refused(l, err);
     } else {
@@ -519,6 +562,19 @@ static char *describe(const struct dest_wanted *wanted)
     return mem_strdup(text);
 }
 
+/* The service, as this key has it, and the tenant. */
+static struct refused_at refused_at_of(const struct dest_lookup *l)
+{
+    struct refused_at at;
+    const char *tenant = l->ref.tenant;
+    const struct str end = {"", 1}; /* no part contains a NUL */
+    const struct str parts[] = {
+        str_of(l->instance),       end, str_of(l->key->uri),        end,
+        str_of(l->key->client_id), end, str_of(tenant ? "t" : "p"), str_of(tenant ? tenant : "")};
+    digest_sha256(at.digest, parts, ARRAY_LEN(parts));
+    return at;
+}
+
 struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
                                       const struct dest_wanted *wanted,
                                       struct dest_lookup_handler handler)
@@ -533,6 +589,7 @@ struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
         .ref = dest_ref_copy(wanted->ref),
         .shown = describe(wanted),
     };
+    l->at = refused_at_of(l);
     if (service_grant(l->key, l->ref.tenant, &l->url, &l->grant, NULL) == ERR) {
         assert(false); /* dest_wire_check has tried */
     }

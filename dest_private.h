@@ -8,6 +8,7 @@
 
 #include "core/dest_ref.h"
 #include "core/destination.h"
+#include "core/token_refusals.h"
 #include "lib/fail.h"
 #include "lib/mem.h"
 #include "lib/metric.h"
@@ -55,6 +56,7 @@ struct dest_lookups {
     struct connectivity *connectivity; /* token servers may be behind it */
     struct http_origins *origins;
     struct rotations *rotations;
+    struct token_refusals refusals; /* access tokens, by the service; each tenant's apart */
     bool allow_loopback;
     int64_t connect_timeout, answer_timeout;
     uint64_t results[FAIL_COUNT];

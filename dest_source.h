@@ -59,10 +59,16 @@ struct dest_source {
                                  enum dest_purpose purpose, const struct dest_user *user,
                                  struct dest_handler handler);
 
-    /* The mail server refused this token, or the Connectivity Proxy that of the route: it is not
-     * handed out again. */
+    /* The mail server refused this token: it is not handed out again. */
     void (*refused)(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token);
+
+    /* Tells what came of a route whose token was shown: err NULL: the Connectivity Proxy took it;
+     * FAIL_TOKEN: it did not. renewable: the caller has not asked again for that reason yet.
+     * Returns true if it is to ask again, for there may be another token. NULL: the source has no
+     * routes. */
+    bool (*tried)(struct dest_source *source, const struct dest_ref *ref, const struct token *token,
+                  const struct error *err, bool renewable);
 
     /* Silence: done will not be called, the request is gone. NULL is allowed. */
     void (*cancel)(struct dest_source *source, struct dest_request *request);
@@ -80,6 +86,12 @@ static inline void dest_refused(struct dest_source *source, const struct dest_re
                                 const struct dest_user *user, const struct token *token)
 {
     source->refused(source, ref, user, token);
+}
+
+static inline bool dest_tried(struct dest_source *source, const struct dest_ref *ref,
+                              const struct token *token, const struct error *err, bool renewable)
+{
+    return source->tried && source->tried(source, ref, token, err, renewable);
 }
 
 static inline void dest_cancel(struct dest_source *source, struct dest_request *request)

@@ -118,23 +118,26 @@ static void end(struct mail_token_wait *wait, struct token *token, const struct 
 
 static void ask_way(struct mail_token_wait *wait);
 
-/* A code may have been redeemed: whether it was the proxy that refused is not certain. */
+/* Tells what has come of the way's token; true: the way is to be asked for again. A token that
+ * comes from memory says nothing of the way. A code is never sent twice. */
 static bool may_try_again(const struct mail_token_wait *wait, const struct error *err)
 {
-    return err->fail == FAIL_TOKEN && wait->shown && !wait->again &&
-           wait->dest->auth != AUTH_AUTHORIZATION_CODE;
+    static const struct error nothing = {.fail = FAIL_NONE};
+    const struct error *way = err && err->on_the_way ? err : &nothing;
+    bool renew = wait->shown && connectivity_tried(wait->connectivity, wait->subscriber,
+                                                   wait->shown, way, !wait->again);
+    return renew && wait->dest->auth != AUTH_AUTHORIZATION_CODE;
 }
 
 static void on_token(struct token *token, const struct error *err, void *arg)
 {
     struct mail_token_wait *wait = arg;
     wait->token = NULL;
-    if (token || !may_try_again(wait, err)) {
+    if (!may_try_again(wait, err)) {
         end(wait, token, err);
         return;
     }
     struct mail_token_of of = of_wait(wait);
-    connectivity_refused(wait->connectivity, wait->subscriber, wait->shown);
     mail_token_refused(wait->oauth, &of, NULL);
     wait->again = true;
     ask_way(wait);

@@ -170,6 +170,7 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
     if (!answer) {
         error_set(&why, err->fail, "authorization server%s %s", job->tunnelled ? ":" : "",
                   err->text);
+        why.on_the_way = err->fail == FAIL_TOKEN; /* nobody else says so about a connection */
         failed(job, &why, 0);
         return;
     }

@@ -72,9 +72,9 @@ struct oauth_grant {
 
 /* Called exactly once, never from inside oauth_get; the wait is gone by then. Either a token (take
  * a reference to keep it), or NULL and *err: as token_answer_read has it; FAIL_CONFIG also when
- * the URL is no URL, or certificate or key cannot be used; FAIL_TOKEN also when the proxy of `via`
- * refuses its own token; FAIL_CERT; else what may pass. The text names the server and carries its
- * words, sanitised. */
+ * the URL is no URL, or certificate or key cannot be used; FAIL_TOKEN with on_the_way when the
+ * proxy of `via` refuses its own token; FAIL_CERT; else what may pass. The text names the server
+ * and carries its words, sanitised. */
 struct oauth_handler {
     void (*done)(struct token *token, const struct error *err, void *arg);
     void *arg;

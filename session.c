@@ -373,7 +373,8 @@ static struct dest_user client_user(const struct session *s)
     return (struct dest_user){s->credentials->user, &s->credentials->secret};
 }
 
-/* One more login, on a new connection, with another token than the one that was refused. */
+/* One more login, on a new connection, with another token than the one that the mail server refused
+ * (NULL: it did not). */
 static void start_again(struct session *s, const struct token *refused)
 {
     struct attempt *a = s->attempt;
@@ -381,7 +382,9 @@ static void start_again(struct session *s, const struct token *refused)
     if (s->credentials) {
         user = client_user(s);
     }
-    dest_refused(s->target->source, &s->target->ref, s->credentials ? &user : NULL, refused);
+    if (refused) {
+        dest_refused(s->target->source, &s->target->ref, s->credentials ? &user : NULL, refused);
+    }
     conn_close(s->backend);
     s->backend = NULL;
     token_unref(a->token);
@@ -403,11 +406,13 @@ static void renew(struct session *s, unsigned refused_before)
     start_again(s, s->attempt->token);
 }
 
-/* As may_renew, for the one that the Connectivity Proxy has refused. */
-static bool may_renew_way(const struct session *s)
+/* Tells what came of the token that was shown to the Connectivity Proxy; true: another one is to be
+ * asked for. As with may_renew, one that was just made for this login has no better one. */
+static bool may_renew_way(const struct session *s, const struct error *err)
 {
     const struct attempt *a = s->attempt;
-    return a->way && !a->way_renewed && a->way->received < a->started;
+    bool renewable = a->way && !a->way_renewed && a->way->received < a->started;
+    return a->way && dest_tried(s->target->source, &s->target->ref, a->way, err, renewable);
 }
 
 static void renew_way(struct session *s)
@@ -415,7 +420,7 @@ static void renew_way(struct session *s)
     session_say(s, LINE_WAY_RENEWED, LOG_INFO,
                 "the Connectivity Proxy refuses the access token: another one is asked for");
     s->attempt->way_renewed = true;
-    start_again(s, s->attempt->way);
+    start_again(s, NULL);
 }
 
 /* The backend has refused the credentials: the next sessions are told so without asking it again,
@@ -647,7 +652,7 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
 {
     struct session *s = arg;
     s->attempt->dial = NULL;
-    if (!conn && err->fail == FAIL_TOKEN && may_renew_way(s)) {
+    if (may_renew_way(s, conn ? NULL : err)) {
         renew_way(s);
     } else if (!conn) {
         backend_failed(s, err);

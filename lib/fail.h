@@ -33,6 +33,7 @@ enum { FAIL_TEXT_MAX = 320 };
  * credentials, peer text in it is already sanitised. */
 struct error {
     enum fail fail;
+    bool on_the_way; /* FAIL_TOKEN: not the peer, but the proxy before it refuses our token */
     char text[FAIL_TEXT_MAX];
 };
 

@@ -3,6 +3,8 @@ behind it, and scripted servers."""
 
 import json
 import re
+import threading
+import time
 
 import pytest
 
@@ -28,7 +30,7 @@ from harness.dns import hosts_file
 from harness.installation import list_and_fetch
 from harness.oauth import PROVIDER
 from harness.tproxy import ROOT, destination
-from harness.util import free_port
+from harness.util import free_port, until
 
 HOME = "sap-transp-proxy-system"
 SECRET = "connectivity-key"
@@ -99,9 +101,13 @@ def add_mailbox(tproxy, mail, **properties: object) -> int:
     return add(tproxy, mail__user=mail.user, mail__password=mail.password, **properties)
 
 
-def refusal(port: int) -> str:
+def stat(port: int) -> str:
     with RawClient(port) as client:
-        line = client.command(b"STAT").decode()
+        return client.command(b"STAT").decode()
+
+
+def refusal(port: int) -> str:
+    line = stat(port)
     assert line.startswith("-ERR "), line
     return line
 
@@ -274,6 +280,52 @@ def test_refused_token_is_renewed_once(tproxy, untrusting, oauth, key, dovecot, 
     assert "the proxy refuses the access token (status 1)" in line
     assert len(oauth.requests_of(key["clientid"])) == 2
     assert len(untrusting.tunnels.all()) == 3
+
+
+def test_refused_again_and_again(tproxy, untrusting, oauth, key, dovecot, mail):
+    """The Connectivity Proxy is left alone for a while, however many clients come; then one of them
+    finds out."""
+    untrusting.expose(HOST, 110, (dovecot.host, dovecot.pop3))
+    port = add_mailbox(tproxy, mail)
+    untrusting.replies["authentication"] = REFUSED
+    assert "the proxy refuses the access token (status 1)" in refusal(port)
+    asked, tunnels = len(oauth.requests_of(key["clientid"])), len(untrusting.tunnels.all())
+    assert asked <= 2 and tunnels <= 2
+
+    told, began = [], time.monotonic()
+    threads = [threading.Thread(target=lambda: told.append(refusal(port))) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    paused = f"the Connectivity Proxy localhost:{untrusting.port} has refused the access token, "
+    paused += "and a new one (it is not asked again for "
+    assert len(told) == 100
+    assert all(line.startswith("-ERR [SYS/TEMP] ") for line in told)
+    # Each pause has 5 s at least, and ends with one trial.
+    trials = int(time.monotonic() - began) // 5 + 1
+    assert sum(paused not in line for line in told) <= trials
+    assert len(oauth.requests_of(key["clientid"])) - asked <= trials
+    assert len(untrusting.tunnels.all()) - tunnels <= 2 * trials
+
+    del untrusting.replies["authentication"]
+    until(lambda: stat(port).startswith("+OK"), "the end of the pause", every=0.3)
+    assert list_and_fetch(port) == MAILS
+
+
+def test_another_key_ends_the_pause(tproxy, untrusting, configure, oauth, dovecot, mail):
+    untrusting.expose(HOST, 110, (dovecot.host, dovecot.pop3))
+    port = add_mailbox(tproxy, mail)
+    untrusting.replies["authentication"] = REFUSED
+    assert "the proxy refuses the access token (status 1)" in refusal(port)
+    assert "it is not asked again for" in refusal(port)
+    del untrusting.replies["authentication"]
+    start = len(tproxy.logs)
+    configure(untrusting.port, untrusting.service_key(by_name=True))
+    tproxy.logs.wait(
+        lambda line: "its service key has changed" in line["msg"], "the new key", start=start
+    )
+    until(lambda: stat(port).startswith("+OK"), "the mailbox", every=0.1)
 
 
 def test_key_that_is_refused(tproxy, configure, connectivity_proxy, key):

@@ -341,22 +341,68 @@ static void with_tokens(void **state)
     assert_int_equal(auth.requests, 3);
 }
 
+/* Tells what came of the way for a tenant, which is asked for. */
+static bool try_way(const char *tenant, const struct error *err, bool renewable)
+{
+    struct asker a;
+    ask(&a, tenant);
+    await(&a.answers);
+    assert_non_null(a.kept);
+    bool again = connectivity_tried(connectivity, tenant, a.kept, err, renewable);
+    token_unref(a.kept);
+    return again;
+}
+
+#define PAUSED(s)                                                                                  \
+    "the Connectivity Proxy proxy.test:20004 has refused the access token, and a new one (it is "  \
+    "not asked again for " s " s)"
+
+static const struct error refusal = {.fail = FAIL_TOKEN, .text = "authentication failure"};
+
 static void refused_tokens(void **state)
 {
     (void)state;
-    struct asker a;
     connectivity_set(connectivity, &settings);
     expect_way("one", TOKEN "-one-1");
-    ask(&a, NULL);
-    await(&a.answers);
-    connectivity_refused(connectivity, "one", a.kept); /* it is not hers */
+    assert_true(try_way(NULL, &refusal, true));
     expect_way("one", TOKEN "-one-1");
-    connectivity_refused(connectivity, NULL, a.kept);
     expect_way(NULL, TOKEN "-provider-3");
-    connectivity_refused(connectivity, NULL, a.kept);
+    assert_false(try_way(NULL, NULL, true));
     expect_way(NULL, TOKEN "-provider-3");
-    token_unref(a.kept);
-    connectivity_refused(connectivity, "no.label", NULL);
+    assert_int_equal(auth.requests, 3);
+}
+
+static void refused_again(void **state)
+{
+    (void)state;
+    connectivity_set(connectivity, &settings);
+    assert_true(try_way("one", &refusal, true));
+    assert_false(try_way("one", &refusal, false));
+    for (int i = 0; i < 5; i++) {
+        expect_none("one", VERDICT_UNREADABLE, FAIL_TOKEN, PAUSED("5"));
+        expect_way("two", TOKEN "-two-3");
+        expect_way(NULL, TOKEN "-provider-4");
+    }
+    assert_int_equal(auth.requests, 4);
+
+    /* After the pause one finds out. */
+    pass(SECONDS(5));
+    assert_true(try_way("one", &refusal, true));
+    assert_false(try_way("one", &refusal, false));
+    expect_none("one", VERDICT_UNREADABLE, FAIL_TOKEN, PAUSED("10"));
+    assert_int_equal(auth.requests, 5);
+    pass(SECONDS(10));
+    assert_false(try_way("one", NULL, true));
+    expect_way("one", TOKEN "-one-5");
+
+    /* Another proxy, or another key. */
+    assert_true(try_way("one", &refusal, true));
+    assert_false(try_way("one", &refusal, false));
+    settings.timeout = SECONDS(2);
+    connectivity_set(connectivity, &settings);
+    settings.timeout = SECONDS(1);
+    connectivity_set(connectivity, &settings);
+    expect_way("one", TOKEN "-one-6");
 }
 
 static void no_token(void **state)
@@ -473,10 +519,12 @@ static void refused_through_the_source(void **state)
     await(&a.answers);
     dest_refused(source, &inbox, NULL, a.kept);
     assert_ptr_equal(below.refused, a.kept);
+    assert_true(dest_tried(source, &inbox, a.kept, &refusal, true));
     token_unref(a.kept);
     have("OnPremise");
     find_it(&a, source, DEST_TO_LOG_IN);
     assert_string_equal(a.token, TOKEN "-provider-2");
+    assert_false(dest_tried(&below.face, &inbox, NULL, &refusal, true));
 }
 
 static void cancelled_through_the_source(void **state)
@@ -511,6 +559,7 @@ int main(void)
         TEST(without_token),
         TEST(with_tokens),
         TEST(refused_tokens),
+        TEST(refused_again),
         TEST(no_token),
         TEST(changed_meanwhile),
         TEST(cancelled),

@@ -258,6 +258,48 @@ static void renews_the_access_token_once(void **state)
     expect_port(DEST_TO_CHECK, 995);
 }
 
+/* For each pause one request for a token, however many destinations there are. */
+static void refuses_every_access_token(void **state)
+{
+    (void)state;
+    static const char text[] = "Destination service instance \"prod\": the service refuses its "
+                               "access token (401)";
+    struct asker many[100], a;
+    char name[16];
+    refuse_tokens = 1000;
+    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_CONFIG, text);
+    assert_int_equal(tokens, 2);
+    assert_int_equal(service.requests, 2);
+    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+        text_fmt(name, sizeof(name), "other-%zu", i);
+        ask_for(&many[i], "prod", name, i % 2 ? DEST_TO_LOG_IN : DEST_TO_CHECK);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+        await(&many[i].answers);
+        assert_string_equal(many[i].err.text, text);
+    }
+    assert_int_equal(tokens, 2);
+    assert_int_equal(service.requests, 2);
+
+    /* A tenant's token is another one, and another service key's, too. */
+    const struct dest_ref of_tenant = {.name = "inbox", .instance = "prod", .tenant = "a"};
+    ask_ref(&a, &of_tenant, DEST_TO_CHECK, NULL);
+    await(&a.answers);
+    assert_string_not_equal(a.err.text, "");
+    assert_int_equal(refuse_tokens, 998);
+
+    pass(SECONDS(5));
+    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_CONFIG, text);
+    assert_int_equal(service.requests, 4);
+    refuse_tokens = 0;
+    expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_CONFIG, text);
+    set_key("prod", "another", SECRET, NULL);
+    expect_port(DEST_TO_LOG_IN, 995);
+    set_key("prod", "client", SECRET, NULL);
+    pass(SECONDS(10));
+    expect_port(DEST_TO_LOG_IN, 995);
+}
+
 static void a_check_tells_the_sessions(void **state)
 {
     (void)state;
@@ -702,6 +744,7 @@ int main(void)
         TEST(not_found_heals),
         TEST(refusals_replace_what_was_known),
         TEST(renews_the_access_token_once),
+        TEST(refuses_every_access_token),
         TEST(a_check_tells_the_sessions),
         TEST(trouble_backs_off),
         TEST(fails_again_and_again),

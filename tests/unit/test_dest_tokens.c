@@ -198,6 +198,30 @@ static void a_code_is_not_sent_twice(void **state)
     assert_int_equal(tokens, 2);
 }
 
+/* Whoever comes while the service refuses every access token keeps his code. */
+static void codes_are_kept_from_a_service_that_refuses_us(void **state)
+{
+    (void)state;
+    struct asker a;
+    serve(200, token_body("AuthorizationCode", "", MAIL_TOKEN, "300", ""));
+    expect_token_for("alice", "4/first", MAIL_TOKEN);
+    refuse_tokens = 1000;
+    for (int i = 0; i < 4; i++) {
+        char code[16];
+        text_fmt(code, sizeof(code), "4/code-%d", i);
+        ask_as(&a, "alice", code);
+        await(&a.answers);
+        assert_int_equal(a.err.fail, i ? FAIL_CONFIG : FAIL_REMOTE);
+        assert_non_null(strstr(a.err.text, "its access token (401)"));
+    }
+    assert_int_equal(with_user, 3);
+    assert_int_equal(tokens, 2);
+    refuse_tokens = 0;
+    pass(SECONDS(5));
+    expect_token_for("bob", "4/other", MAIL_TOKEN);
+    assert_int_equal(tokens, 2);
+}
+
 static void a_changed_destination_takes_another_token(void **state)
 {
     (void)state;
@@ -241,6 +265,7 @@ int main(void)
         TEST(a_refused_user_token_is_replaced),
         TEST(a_code_is_redeemed_once),
         TEST(a_code_is_not_sent_twice),
+        TEST(codes_are_kept_from_a_service_that_refuses_us),
         TEST(a_changed_destination_takes_another_token),
         TEST(other_kinds_need_nothing_of_a_client),
     };
