@@ -682,14 +682,18 @@ static void take_policy(struct control *c, struct stored *stored, struct json_va
 {
     struct held_policy *p = container_of(stored, struct held_policy, stored);
     free(p->uid);
+    free(p->strangers);
     p->uid = text_of(object, "uid");
+    p->strangers = plan_policy_strangers(object);
     p->digest = plan_policy_digest(object);
     policies_look_at(c->policies, stored->name);
 }
 
 static void release_policy(struct stored *stored)
 {
-    free(container_of(stored, struct held_policy, stored)->uid);
+    struct held_policy *p = container_of(stored, struct held_policy, stored);
+    free(p->uid);
+    free(p->strangers);
 }
 
 static void policies_changed(struct control *c)

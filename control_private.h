@@ -86,6 +86,7 @@ struct held_policy {
     struct stored stored;
     uint64_t digest;
     char *uid;
+    char *strangers; /* see plan_policy_strangers */
 };
 
 /* A TransparentProxy object. */

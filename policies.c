@@ -16,6 +16,13 @@
 #define QUIET MILLIS(50)
 #define NEXT_TURN MILLIS(1)
 #define RETRY_FIRST SECONDS(5)
+
+/* One that somebody else changes again and again is put right at once, then after these, doubled;
+ * what has stayed as it was for longer is forgotten. */
+#define REPAIR_FIRST SECONDS(1)
+#define REPAIR_MOST SECONDS(5 * 60)
+#define REPAIR_FORGOTTEN SECONDS(10 * 60)
+
 #define RETRY_MOST SECONDS(60)
 
 /* One that is wanted, or was. */
@@ -25,6 +32,9 @@ struct policy {
     struct list changed;  /* on policies->changed, if it is to be compared */
     struct list openings; /* of the Services to whose ports it admits */
     char *name;
+    uint64_t digest;   /* as written last; 0: not yet */
+    unsigned repairs;  /* writings in a row of the same */
+    int64_t repair_at; /* not before */
 };
 
 struct policies {
@@ -128,6 +138,7 @@ static void set_opening(struct policies *p, struct opening *o, struct policy *wa
         return;
     }
     if (o->policy) {
+        o->policy->repair_at = 0; /* it is to be another one, whoever changes it */
         changed(p, o->policy);
     }
     list_remove(&o->link);
@@ -135,6 +146,7 @@ static void set_opening(struct policies *p, struct opening *o, struct policy *wa
     o->port = port;
     if (wanted) {
         list_append(&wanted->openings, &o->link);
+        wanted->repair_at = 0;
         changed(p, wanted);
     }
     look_in(p, QUIET);
@@ -186,6 +198,7 @@ static void on_written(const struct cluster_answer *answer, void *arg)
     if (answer->result != CLUSTER_DONE) {
         log_line(LOG_WARN, "control", "%s", answer->err.text);
         p->control->stats.errors++;
+        p->written->digest = 0;
         changed(p, p->written);
         look_in(p, p->retry);
         p->retry = 2 * p->retry < RETRY_MOST ? 2 * p->retry : RETRY_MOST;
@@ -242,6 +255,25 @@ static const struct held_policy *find_held(const struct policies *p, const struc
     return stored ? container_of(stored, struct held_policy, stored) : NULL;
 }
 
+/* It is not there as it was written: somebody else has changed it, or the watch has yet to tell. */
+static void note_writing(struct policies *p, struct policy *policy, uint64_t digest)
+{
+    int64_t now = loop_now(p->control->loop);
+    if (policy->digest != digest || now > policy->repair_at + REPAIR_FORGOTTEN) {
+        policy->digest = digest;
+        policy->repairs = 0;
+        policy->repair_at = now;
+        return;
+    }
+    if (policy->repairs == 1) {
+        log_line(LOG_WARN, "control",
+                 "NetworkPolicy %s: somebody else changes it again and again; it is put right "
+                 "less and less often",
+                 policy->name);
+    }
+    policy->repair_at = now + control_backoff(policy->repairs++, REPAIR_FIRST, REPAIR_MOST);
+}
+
 /* Writes it unless it is there as it should be. */
 static void put_policy(struct policies *p, struct policy *policy)
 {
@@ -250,7 +282,8 @@ static void put_policy(struct policies *p, struct policy *policy)
     struct plan_policy plan = {
         .home = p->control->settings.home,
         .from = from_of(container_of(first, struct held_service, opening)->resource),
-        .uid = held ? held->uid : NULL};
+        .uid = held ? held->uid : NULL,
+        .strangers = held ? held->strangers : NULL};
     uint16_t *ports = list_ports(policy, &plan.n_ports);
     struct buf body;
     buf_init(&body, PLAN_OBJECT_MAX);
@@ -260,9 +293,10 @@ static void put_policy(struct policies *p, struct policy *policy)
                  policy->name, plan.n_ports);
     } else {
         struct json *doc = json_parse(buf_str(&body), NULL);
-        bool same = held && doc && plan_policy_digest(json_root(doc)) == held->digest;
+        uint64_t digest = plan_policy_digest(json_root(doc));
         json_free(doc);
-        if (!same) {
+        if (!held || held->digest != digest) {
+            note_writing(p, policy, digest);
             start(p, policy, held ? CLUSTER_APPLY : CLUSTER_CREATE, NULL, buf_str(&body));
         }
     }
@@ -282,13 +316,32 @@ static void remove_policy(struct policies *p, struct policy *policy)
     }
 }
 
+/* The first of those that have changed and may be compared. NULL: none; then *due is when. */
+static struct policy *first_due(const struct policies *p, int64_t *due)
+{
+    *due = INT64_MAX;
+    LIST_EACH (it, &p->changed) {
+        struct policy *policy = container_of(it, struct policy, changed);
+        if (policy->repair_at <= loop_now(p->control->loop)) {
+            return policy;
+        }
+        *due = policy->repair_at < *due ? policy->repair_at : *due;
+    }
+    return NULL;
+}
+
 static void compare(struct policies *p)
 {
     const char *why;
+    int64_t due;
     if (p->call || list_empty(&p->changed) || !control_may_act(p->control, &why)) {
         return;
     }
-    struct policy *policy = container_of(p->changed.next, struct policy, changed);
+    struct policy *policy = first_due(p, &due);
+    if (!policy) {
+        timer_set(p->control->loop, &p->timer, due, on_timer);
+        return;
+    }
     list_remove(&policy->changed);
     if (list_empty(&policy->openings)) {
         remove_policy(p, policy);

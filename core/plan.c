@@ -583,8 +583,11 @@ int plan_policy(struct buf *out, const struct plan_policy *p)
                  "'" PLAN_LABEL_HOME "':%s}",
                  name, p->home, p->home) < 0 ||
         (p->uid && json_fmt(out, ",'uid':%s", p->uid) < 0) ||
-        json_fmt(out, "},'spec':{'podSelector':{'matchLabels':{" PLAN_POD_LABELS "}},"
-                      "'policyTypes':['Ingress'],'ingress':[{'from':[{'namespaceSelector':{") < 0 ||
+        json_fmt(out, "},'spec':{'podSelector':{'matchLabels':{" PLAN_POD_LABELS) < 0 ||
+        (p->strangers && buf_fmt(out, ",%s", p->strangers) < 0) ||
+        /* A merge patch takes away what is null. */
+        json_fmt(out, "},'matchExpressions':null},'policyTypes':['Ingress'],'egress':null,"
+                      "'ingress':[{'from':[{'namespaceSelector':{") < 0 ||
         (p->from &&
          json_fmt(out, "'matchLabels':{'kubernetes.io/metadata.name':%s}", p->from) < 0) ||
         json_fmt(out, "}}],'ports':[") < 0 || put_ports(out, p->ports, p->n_ports) < 0) {
@@ -597,11 +600,20 @@ uint64_t plan_policy_digest(struct json_value object)
 {
     struct json_value labels = json_get(json_get(object, "metadata"), "labels");
     struct json_value spec = json_get(object, "spec");
-    struct json_value selector = json_get(json_get(spec, "podSelector"), "matchLabels");
+    struct json_value egress = json_get(spec, "egress");
     const struct json_value parts[] = {
-        json_get(labels, PLAN_LABEL_MANAGED),   json_get(labels, PLAN_LABEL_HOME),
-        json_get(selector, POD_LABEL_INSTANCE), json_get(selector, POD_LABEL_NAME),
-        json_get(spec, "policyTypes"),          json_get(spec, "ingress"),
+        json_get(labels, PLAN_LABEL_MANAGED),
+        json_get(labels, PLAN_LABEL_HOME),
+        json_get(spec, "podSelector"),
+        json_get(spec, "policyTypes"),
+        json_get(spec, "ingress"),
+        json_given(egress) ? egress : (struct json_value){0},
     };
     return digest_of(parts, ARRAY_LEN(parts));
+}
+
+char *plan_policy_strangers(struct json_value object)
+{
+    struct json_value selector = json_get(json_get(object, "spec"), "podSelector");
+    return strangers_of(json_get(selector, "matchLabels"));
 }

@@ -147,7 +147,8 @@ bool service_is_alias(struct json_value object);
 struct plan_policy {
     const char *home;
     const char *from;
-    const char *uid; /* of the policy that is there; NULL: a new one */
+    const char *uid;       /* of the policy that is there; NULL: a new one */
+    const char *strangers; /* plan_policy_strangers of that one; NULL: there are none */
     const uint16_t *ports;
     size_t n_ports;
 };
@@ -158,7 +159,12 @@ enum { PLAN_POLICY_NAME_SIZE = 96 };
 void plan_policy_name(char *out, size_t cap, const char *from);
 int plan_policy(struct buf *out, const struct plan_policy *p) warn_unused;
 
-/* Digest of what we write into a policy; of one that is there, or of the above. */
+/* Digest of what we write into a policy and of all by which others could extend it: whom it selects
+ * and whom it admits. Of one that is there, or of the above. */
 uint64_t plan_policy_digest(struct json_value object);
+
+/* What else than our labels a policy asks of the pods that it selects, as a merge patch takes it
+ * away: "\"app\":null". NULL: nothing; the caller frees it. */
+char *plan_policy_strangers(struct json_value object);
 
 #endif

@@ -442,16 +442,32 @@ def test_service_edited_by_hand(installation, port, mail, namespace, edit):
     assert list_and_fetch(port) == mail.files()
 
 
-@pytest.mark.parametrize("edit", ["deleted", "changed"])
+# What somebody does to a policy's spec; None: it is deleted.
+POLICY_EDITS = {
+    "deleted": None,
+    "without rules": {"ingress": None},
+    "more labels": {"podSelector": {"matchLabels": {"some": "other"}}},
+    "other pods": {
+        "podSelector": {
+            "matchExpressions": [{"key": "some", "operator": "NotIn", "values": ["other"]}]
+        }
+    },
+    "all pods": {"podSelector": {"matchLabels": None}},
+    "a rule for everybody": {"ingress": [{}]},
+    "outgoing": {"policyTypes": ["Ingress", "Egress"], "egress": [{}]},
+}
+
+
+@pytest.mark.parametrize("edit", POLICY_EDITS)
 @pytest.mark.one_build
 def test_policy_edited_by_hand(installation, port, namespace, edit):
     name = f"tproxy-namespace-{namespace}"
     path = f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies/{name}"
     before = until(lambda: installation.policies().get(name), "the policy")["spec"]
-    if edit == "deleted":
+    if POLICY_EDITS[edit] is None:
         installation.kube.delete(path)
     else:
-        installation.kube.patch(path, {"spec": {"ingress": None}})
+        installation.kube.patch(path, {"spec": POLICY_EDITS[edit]})
 
     def now() -> dict | None:
         return installation.policies().get(name, {}).get("spec")

@@ -231,11 +231,23 @@ static void drift_is_repaired(void **state)
          "{'spec':{'selector':{'app.kubernetes.io/name':'without meaning'}}}", ""},
         {"NetworkPolicy", HOME, "tproxy-namespace-apps", NULL,
          "create NetworkPolicy home/tproxy-namespace-apps\n"},
-        {"NetworkPolicy", HOME, "tproxy-namespace-apps", "{'spec':{'ingress':null}}",
-         "apply NetworkPolicy home/tproxy-namespace-apps\n"},
+#define POLICY "NetworkPolicy", HOME, "tproxy-namespace-apps"
+#define PUT_RIGHT "apply NetworkPolicy home/tproxy-namespace-apps\n"
+        {POLICY, "{'spec':{'ingress':null}}", PUT_RIGHT},
+        {POLICY, "{'spec':{'podSelector':{'matchLabels':{'some':'other'}}}}", PUT_RIGHT},
+        {POLICY, "{'spec':{'podSelector':null}}", PUT_RIGHT},
+        {POLICY, "{'spec':{'podSelector':{'matchExpressions':[{'key':'a','operator':'Exists'}]}}}",
+         PUT_RIGHT},
+        {POLICY, "{'spec':{'policyTypes':['Ingress','Egress'],'egress':[]}}", PUT_RIGHT},
+        {POLICY, "{'spec':{'egress':[{}]}}", PUT_RIGHT},
+        {POLICY, "{'spec':{'ingress':[{}]}}", PUT_RIGHT},
+        {POLICY, "{'metadata':{'labels':{'some':'other'}}}", ""},
     };
     serve_inbox();
+    pass(SECONDS(1));
     uint16_t port = target_port("inbox");
+    char *policy = mem_strdup(text_at("NetworkPolicy", HOME, "tproxy-namespace-apps", "spec"));
+    world_forget_journal();
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const struct drift *c = &cases[i];
         if (c->patch) {
@@ -247,7 +259,40 @@ static void drift_is_repaired(void **state)
         expect_calls(c->calls);
         assert_int_equal(target_port("inbox"), port);
         assert_int_not_equal(world.listeners[port], 0);
+        pass_slowly(SECONDS(1200), SECONDS(60)); /* it is not the beginning of a fight */
+        world_forget_journal();
+        if (strcmp(c->kind, "NetworkPolicy") == 0 && c->calls[0]) {
+            struct json *there = json_parse(str_of(text_at(POLICY, "spec")), NULL);
+            struct json *before = json_parse(str_of(policy), NULL);
+            assert_true(json_digest(json_root(there)) == json_digest(json_root(before)));
+            json_free(there);
+            json_free(before);
+        }
     }
+    free(policy);
+}
+
+/* Somebody who changes a policy again and again is not followed without end; what has to change
+ * meanwhile changes at once. */
+static void fight_about_a_policy(void **state)
+{
+    (void)state;
+    serve_inbox();
+    pass(SECONDS(1));
+    world_forget_journal();
+    for (int i = 0; i < 600; i++) {
+        fake_put(POLICY, "{'spec':{'podSelector':{'matchLabels':{'some':'other'}}}}");
+        pass(SECONDS(1));
+    }
+    assert_in_range(fake.calls_made[CLUSTER_APPLY], 5, 15);
+    world_forget_journal();
+    put_cr("apps", "another", "inbox", "");
+    pass(SECONDS(1));
+    char port[16];
+    text_fmt(port, sizeof(port), "%d", target_port("another"));
+    assert_non_null(strstr(text_at(POLICY, "spec"), port));
+    pass_slowly(SECONDS(600), SECONDS(1));
+    assert_null(strstr(text_at(POLICY, "spec"), "other"));
 }
 
 /* A condition that somebody has taken away. */
@@ -462,6 +507,7 @@ int main(void)
         TEST(old_services_listen_at_once),
         TEST(waits_for_all_lists),
         TEST(drift_is_repaired),
+        TEST(fight_about_a_policy),
         TEST(status_is_repaired),
         TEST(other_conditions_stay),
         TEST(ghosts_go),
