@@ -37,7 +37,7 @@ SOURCES := $(wildcard *.c lib/*.c core/*.c)
 HEADERS := $(wildcard *.h lib/*.h core/*.h)
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # Tests over the simulated world are linked with it, and with its toy TLS instead of lib/tls.
-SIMULATION := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+SIMULATION := $(filter-out tests/unit/test_% tests/unit/play_%,$(wildcard tests/unit/*.c))
 SIMULATED := $(shell grep -ls '"tests/unit/sim.h"' $(wildcard tests/unit/test_*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 ifneq ($(T),)
@@ -184,8 +184,9 @@ $(SIMULATED:%.c=$(B)/dev/%): $(SIMULATION:%.c=$(B)/dev/%.o)
 $(B)/dev/tests/unit/test_%: $(B)/dev/tests/unit/test_%.o $(B)/dev/libtproxy.a
 	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -lcmocka -o $@
 
-# The simulation cuts TLS records at will, which takes a TLS of its own.
-$(B)/dev/tests/unit/test_simulation: $(B)/dev/tests/unit/fake_tls.o
+# The cast of the simulation. It cuts TLS records at will, which takes a TLS of its own.
+$(B)/dev/tests/unit/test_simulation: $(SIMULATION:%.c=$(B)/dev/%.o) \
+	$(patsubst %.c,$(B)/dev/%.o,$(wildcard tests/unit/play_*.c))
 
 # A fuzz target without libFuzzer: replay.c feeds it its corpus.
 $(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/tests/fuzz/fuzz_%.o $(B)/dev/tests/fuzz/replay.o \
