@@ -361,6 +361,43 @@ static enum pop3_login_next on_stls(struct pop3_login *login, bool ok)
     return decide(login);
 }
 
+/* Does the reply call the command AUTH unknown? Servers word it in their own ways: "Unknown
+ * command" (Dovecot, qpopper, hMailServer), "Unrecognized command" (Cyrus), "Invalid command"
+ * (Courier), "unimplemented" (qmail-popup), "bad command" (Gmail). They do so where CAPA promises
+ * more than the login module has, or where something between the two does not let AUTH through. */
+static bool calls_auth_unknown(const struct pop3_login *login)
+{
+    static const char *const phrases[] = {
+        "unknown command",  "command unknown",      "command not recogni", "unrecognized command",
+        "invalid command",  "unrecognised command", "unimplemented",       "not implemented",
+        "command not supp", "unsupported command",  "bad command",         "syntax error",
+    };
+    bool first = login->state == POP3_LOGIN_PLAIN || login->state == POP3_LOGIN_PLAIN_START ||
+                 login->state == POP3_LOGIN_XOAUTH2;
+    for (size_t i = 0; i < ARRAY_LEN(phrases) && first; i++) {
+        if (strcasestr(login->reply, phrases[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The credentials were not looked at: another mechanism is for a person to choose. */
+static enum pop3_login_next auth_unknown(struct pop3_login *login)
+{
+    char text[160];
+    if (login->state == POP3_LOGIN_XOAUTH2) {
+        return fail_reply(login, FAIL_CONFIG,
+                          "the mail server does not know AUTH, and so takes no access tokens");
+    }
+    text_fmt(
+        text, sizeof(text),
+        "the mail server does not know AUTH, though its CAPA lists it; mail.%s.auth.mechanisms "
+        "can choose another login (LOGIN)",
+        mail_protocol_name(login->dest->protocol));
+    return fail_reply(login, FAIL_CONFIG, text);
+}
+
 /* A refusal of the login. Its response code tells whether the credentials are to blame (RFC 3206).
  */
 static enum pop3_login_next refused(struct pop3_login *login)
@@ -369,6 +406,9 @@ static enum pop3_login_next refused(struct pop3_login *login)
         pop3_has_response_code(login->reply) && !str_istarts(str_of(login->reply), "-ERR [AUTH]");
     if (other) {
         return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
+    }
+    if (!pop3_has_response_code(login->reply) && calls_auth_unknown(login)) {
+        return auth_unknown(login);
     }
     return fail_reply(login, FAIL_AUTH, "the mail server refused the login");
 }

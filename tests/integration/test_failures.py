@@ -589,3 +589,14 @@ def test_stuck_login_does_not_hold_up_others(tproxy, backends, backend):
             client.send(b"STAT\r\n")
         stuck.commands.wait(lambda item: item[1].startswith(b"AUTH"), "20 logins", count=20)
         served(good)
+
+
+def test_auth_that_is_listed_and_unknown(tproxy, backend):
+    """It says nothing about the password: another mechanism helps, and nobody is kept out."""
+    backend.script = Pop3(replies={"AUTH": b"-ERR Unknown command\r\n"})
+    port = tproxy.add(NAME, backend.host, backend.port)
+    for _ in range(2):
+        line = failure(port)
+        check(line, PERM, ("mail.pop3.auth.mechanisms can choose another login (login)",))
+        assert line.endswith(b": -ERR Unknown command")
+    assert len(backend.sessions) == 2
