@@ -580,6 +580,7 @@ static void start_login(struct session *s)
     pop3_login_init(&a->login, s->mailbox->dest, s->credentials ? s->credentials->user : NULL,
                     a->token ? &a->token->value : NULL, &s->mailbox->memory,
                     s->target->pop3->installation_id, conn_is_tls(s->backend));
+    a->login.before = &s->dialogue.hops;
     expect_answer(s);
     backend_lines(s);
 }
@@ -797,6 +798,16 @@ static void count_failure(struct session *s)
     }
 }
 
+static void say_loop(struct session *s, struct buf *reply)
+{
+    struct error err;
+    int others = hops_since(&s->dialogue.hops, s->target->pop3->installation_id);
+    error_set(&err, FAIL_CONFIG,
+              "the login has come back here (other tproxies on the way: %d): a loop", others);
+    session_say(s, LINE_LOOP, LOG_WARN, "%s", err.text);
+    pop3_failure(reply, s->target->ref.name, &err, NULL);
+}
+
 /* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the
  * session has ended. */
 static bool client_line(struct session *s)
@@ -827,6 +838,9 @@ static bool client_line(struct session *s)
         return false;
     }
     enum pop3_ask ask = pop3_client_line(&s->dialogue, line, &reply);
+    if (ask == POP3_ASK_LOOP) {
+        say_loop(s, &reply);
+    }
     conn_write(s->client, space, buf_len(&reply));
     if (ask != POP3_ASK_MAILBOX) {
         consume(s, octets); /* the line of a mailbox command is left for the relay */
@@ -851,6 +865,9 @@ static bool client_line(struct session *s)
     case POP3_ASK_FAILED:
         count_failure(s);
         return !s->ended;
+    case POP3_ASK_LOOP:
+        session_end(s, "loop");
+        return false;
     case POP3_ASK_QUIT:
         if (s->state == BACKEND_READY) {
             /* Nothing was deleted in this session: QUIT frees the maildrop's lock, no more. */
@@ -1033,6 +1050,7 @@ void session_start(struct target *target, int fd, const union addr *client)
         s->credentials = mem_zalloc(sizeof(*s->credentials));
     }
     pop3_client_init(&s->dialogue, kind, s->credentials);
+    s->dialogue.own_id = pop3->installation_id;
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 
     char space[POP3_REPLY_MAX];

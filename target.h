@@ -28,6 +28,7 @@ enum target_line {
     LINE_NO_DESCRIPTOR,
     LINE_REFUSED,
     LINE_GAVE_WAY,
+    LINE_LOOP,
     LINE_HTTP,
     LINE_TLS,
     LINE_OTHER_USER,

@@ -1,6 +1,7 @@
 /* The dialogue with the backend up to its last +OK.
  *
  *   GREETING
+ *      |--> HOPS, if another tproxy greets
  *      |        not known yet: CAPA --> CAPA_LIST --.
  *      v                                            |
  *   decide() <--------------------------------------'
@@ -33,6 +34,7 @@ enum {
 
 static const char *const awaited[] = {
     [POP3_LOGIN_GREETING] = "the greeting",
+    [POP3_LOGIN_HOPS] = "the answer to XTPROXY",
     [POP3_LOGIN_CAPA] = "the answer to CAPA",
     [POP3_LOGIN_CAPA_LIST] = "the end of the answer to CAPA",
     [POP3_LOGIN_STLS] = "the answer to STLS",
@@ -306,6 +308,21 @@ static void take_timestamp(struct pop3_login *login, struct str line)
     }
 }
 
+/* Another tproxy is behind us: it has to know which way the login has come. */
+static enum pop3_login_next say_hops(struct pop3_login *login)
+{
+    struct hops hops = {0};
+    char list[HOPS_TEXT_MAX];
+    if (login->before) {
+        hops = *login->before;
+    }
+    if (hops_add(&hops, login->own_id) != OK) {
+        return fail(login, FAIL_CONFIG, "the login has come through too many tproxies: a loop?");
+    }
+    hops_text(&hops, list);
+    return send_parts(login, POP3_LOGIN_HOPS, "XTPROXY ", list);
+}
+
 static enum pop3_login_next on_greeting(struct pop3_login *login, struct str line, bool ok)
 {
     if (!ok) {
@@ -315,8 +332,23 @@ static enum pop3_login_next on_greeting(struct pop3_login *login, struct str lin
         return fail(login, FAIL_CONFIG,
                     "the destination's host and port lead back to tproxy itself: a loop");
     }
+    if (login->own_id[0] && hops_greeting(line)) {
+        return say_hops(login);
+    }
     take_timestamp(login, line);
     return decide(login);
+}
+
+/* Of before XTPROXY, a tproxy does not know the command; then it is as if it had not been said. */
+static enum pop3_login_next on_hops(struct pop3_login *login, bool ok)
+{
+    bool auth = str_istarts(str_of(login->reply), "-ERR [AUTH]");
+    if (ok || auth || !pop3_has_response_code(login->reply)) {
+        return decide(login);
+    }
+    bool permanent = str_istarts(str_of(login->reply), "-ERR [SYS/PERM]");
+    return fail_reply(login, permanent ? FAIL_CONFIG : FAIL_REMOTE,
+                      "the tproxy behind this one refuses the login");
 }
 
 static enum pop3_login_next on_capability(struct pop3_login *login, struct str line)
@@ -436,6 +468,7 @@ static enum pop3_login_next on_continuation(struct pop3_login *login, struct str
     case POP3_LOGIN_XOAUTH2_TOKEN:
         return on_challenge(login, data);
     case POP3_LOGIN_GREETING:
+    case POP3_LOGIN_HOPS:
     case POP3_LOGIN_CAPA:
     case POP3_LOGIN_CAPA_LIST:
     case POP3_LOGIN_STLS:
@@ -458,6 +491,8 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     switch (login->state) {
     case POP3_LOGIN_GREETING:
         return on_greeting(login, line, ok);
+    case POP3_LOGIN_HOPS:
+        return on_hops(login, ok);
     case POP3_LOGIN_CAPA:
         return on_capa(login, ok);
     case POP3_LOGIN_STLS:

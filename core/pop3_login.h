@@ -31,6 +31,7 @@ struct pop3_memory {
 
 enum pop3_login_state {
     POP3_LOGIN_GREETING,
+    POP3_LOGIN_HOPS,
     POP3_LOGIN_CAPA,
     POP3_LOGIN_CAPA_LIST,
     POP3_LOGIN_STLS,
@@ -64,7 +65,9 @@ struct pop3_login {
     const char *user;               /* the caller's, or the destination's */
     const struct secret *token;     /* the caller's; for XOAUTH2 */
     const char *own_id;             /* the caller's; a greeting that carries it is our own */
-    struct pop3_memory memory;      /* with what this login has learned */
+    const struct hops *before; /* the caller's, set after pop3_login_init: the tproxies that the
+                                  login has come through; NULL: none */
+    struct pop3_memory memory; /* with what this login has learned */
     enum pop3_login_state state;
     bool secure;       /* TLS stands */
     bool stls_refused; /* wanted, not to be had: we go on in clear text */

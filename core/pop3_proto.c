@@ -27,6 +27,7 @@ enum command {
     COMMAND_AUTH,
     COMMAND_STLS,
     COMMAND_UNSUPPORTED,
+    COMMAND_HOPS,
     COMMAND_MAILBOX, /* looks at the mailbox */
     COMMAND_MESSAGE, /* asks for a message */
     COMMAND_DELETE,  /* marks messages as deleted, or takes marks away */
@@ -39,9 +40,10 @@ static const struct {
     {"QUIT", COMMAND_QUIT},        {"CAPA", COMMAND_CAPA},    {"NOOP", COMMAND_NOOP},
     {"USER", COMMAND_USER},        {"PASS", COMMAND_PASS},    {"APOP", COMMAND_APOP},
     {"AUTH", COMMAND_AUTH},        {"STLS", COMMAND_STLS},    {"UTF8", COMMAND_UNSUPPORTED},
-    {"LANG", COMMAND_UNSUPPORTED}, {"STAT", COMMAND_MAILBOX}, {"LIST", COMMAND_MAILBOX},
-    {"RETR", COMMAND_MESSAGE},     {"DELE", COMMAND_DELETE},  {"RSET", COMMAND_DELETE},
-    {"TOP", COMMAND_MESSAGE},      {"UIDL", COMMAND_MAILBOX}, {"LAST", COMMAND_MAILBOX},
+    {"LANG", COMMAND_UNSUPPORTED}, {"XTPROXY", COMMAND_HOPS}, {"STAT", COMMAND_MAILBOX},
+    {"LIST", COMMAND_MAILBOX},     {"RETR", COMMAND_MESSAGE}, {"DELE", COMMAND_DELETE},
+    {"RSET", COMMAND_DELETE},      {"TOP", COMMAND_MESSAGE},  {"UIDL", COMMAND_MAILBOX},
+    {"LAST", COMMAND_MAILBOX},
 };
 
 static const char capabilities_any[] = "+OK capabilities follow\r\n"
@@ -167,6 +169,7 @@ static enum pop3_ask after_failure(const struct pop3_client *c, enum pop3_ask as
     case POP3_ASK_NOTHING:
     case POP3_ASK_MAILBOX:
     case POP3_ASK_FAILED:
+    case POP3_ASK_LOOP:
     case POP3_ASK_QUIT:
     case POP3_ASK_CLOSE:
         break;
@@ -347,6 +350,19 @@ static enum pop3_ask on_own_pass(struct pop3_client *c, struct buf *reply)
     return bad_command(c, reply, user_first);
 }
 
+/* Said once at most, by a tproxy. It is neither a login nor a mailbox command. */
+static enum pop3_ask on_hops(struct pop3_client *c, struct str list, struct buf *reply)
+{
+    if (!c->own_id || c->hops.n || hops_read(&c->hops, list) != OK) {
+        return bad_command(c, reply, "-ERR unknown command\r\n");
+    }
+    if (hops_since(&c->hops, c->own_id) >= 0) {
+        return POP3_ASK_LOOP;
+    }
+    say(reply, "+OK\r\n");
+    return POP3_ASK_NOTHING;
+}
+
 static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct buf *reply)
 {
     struct str args = line;
@@ -391,6 +407,8 @@ static enum pop3_ask on_command(struct pop3_client *c, struct str line, struct b
                            "-ERR no TLS on this port; tproxy adds it towards the mail server\r\n");
     case COMMAND_UNSUPPORTED:
         return bad_command(c, reply, "-ERR not supported\r\n");
+    case COMMAND_HOPS:
+        return on_hops(c, args, reply);
     case COMMAND_UNKNOWN:
         return bad_command(c, reply, "-ERR unknown command\r\n");
     case COMMAND_MAILBOX:
@@ -432,6 +450,7 @@ bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask)
         return true;
     case POP3_ASK_NOTHING:
     case POP3_ASK_FAILED:
+    case POP3_ASK_LOOP:
     case POP3_ASK_QUIT:
     case POP3_ASK_CLOSE:
         break;

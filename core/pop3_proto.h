@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/hops.h"
 #include "core/sasl.h"
 #include "lib/base.h"
 #include "lib/buf.h"
@@ -44,6 +45,9 @@ struct pop3_client {
                             failed login; NULL: no login has failed */
     size_t unseen;       /* octets of the input, from its start, that had arrived before `failure`
                             was sent: the client cannot have seen it then. The caller counts down */
+    const char *own_id;  /* the caller's, set after pop3_client_init: of this tproxy. NULL: XTPROXY
+                            is not known */
+    struct hops hops;    /* the tproxies that the client says it has come through */
 };
 
 void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind,
@@ -56,6 +60,7 @@ enum pop3_ask {
     POP3_ASK_LOGIN,   /* the login is complete; its answer is the backend's */
     POP3_ASK_MAILBOX, /* the line is for the backend, once that is logged in */
     POP3_ASK_FAILED,  /* answered; counts as a failed login */
+    POP3_ASK_LOOP,    /* not answered: the client is a tproxy, and its login has been here before */
     POP3_ASK_QUIT,    /* answered; the client takes its leave */
     POP3_ASK_CLOSE,   /* answered; the connection is to be closed */
 };

@@ -84,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     buf_free(&reply);
     struct sasl_credentials credentials = {0};
     pop3_client_init(&c, (enum pop3_login_kind)(data[0] % 3), &credentials);
+    c.own_id = "0123456789abcdef";
     while (rest.n) {
         size_t max = pop3_client_line_max(&c, rest);
         require(max == POP3_COMMAND_MAX || max == POP3_LONG_MAX);

@@ -304,6 +304,8 @@ struct way {
 static const struct way ways[] = {
     {POP3_LOGIN_GREETING, NULL, "",
      {FAIL_NONE, FAIL_REMOTE, FAIL_REMOTE, FAIL_PROTOCOL}},
+    {POP3_LOGIN_HOPS, NULL, "+OK tproxy 00c7ff26d6f4e3a1 ready",
+     {FAIL_NONE, FAIL_NONE, FAIL_REMOTE, FAIL_PROTOCOL}},
     {POP3_LOGIN_CAPA, NULL, "+OK hi",
      {FAIL_NONE, FAIL_NONE, FAIL_NONE, FAIL_PROTOCOL}},
     {POP3_LOGIN_CAPA_LIST, NULL, "+OK hi|+OK",
@@ -405,6 +407,53 @@ static void test_every_reply(void **state)
     for (size_t i = 0; i < POP3_LOGIN_STATES; i++) {
         assert_true(seen[i]);
     }
+}
+
+/* ---- other tproxies ---- */
+
+#define OTHER "00c7ff26d6f4e3a1"
+
+static void test_hops(void **state)
+{
+    (void)state;
+    struct world w;
+    struct hops before = {0};
+    for (size_t n = 0; n <= HOPS_MAX; n++) {
+        char line[256];
+        world_init(&w);
+        start(&w);
+        w.login.before = n ? &before : NULL;
+        server(&w, "+OK tproxy " OTHER " ready");
+        if (n == HOPS_MAX) {
+            assert_int_equal(w.next, POP3_NEXT_FAIL);
+            assert_int_equal(w.login.err.fail, FAIL_CONFIG);
+            assert_non_null(strstr(w.login.err.text, "too many tproxies"));
+        } else {
+            text_fmt(line, sizeof(line), "XTPROXY %.*s%s", (int)(n * (HOPS_ID_LEN + 1)),
+                     "1111111111111111 1111111111111111 1111111111111111 1111111111111111 ",
+                     w.own_id);
+            assert_true(take_line(&w, line));
+            assert_int_equal(sent(&w).n, 0);
+            server(&w, "+OK");
+            assert_true(take_line(&w, "CAPA"));
+            assert_int_equal(hops_add(&before, "1111111111111111"), OK);
+        }
+        finish(&w);
+    }
+}
+
+static void test_hops_that_loop(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    start(&w);
+    server(&w, "+OK tproxy " OTHER " ready");
+    server(&w, "-ERR [SYS/PERM] destination \"x\": a loop");
+    assert_int_equal(w.next, POP3_NEXT_FAIL);
+    assert_int_equal(w.login.err.fail, FAIL_CONFIG);
+    assert_string_equal(w.login.reply, "-ERR [SYS/PERM] destination \"x\": a loop");
+    finish(&w);
 }
 
 /* ---- bounds ---- */
@@ -582,9 +631,14 @@ static int is_transcript(const struct dirent *entry)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_reply),         cmocka_unit_test(test_one_line_bound),
-        cmocka_unit_test(test_largest_credentials), cmocka_unit_test(test_user_of_the_client),
-        cmocka_unit_test(test_token_too_long),      cmocka_unit_test(test_capa_without_end),
+        cmocka_unit_test(test_hops),
+        cmocka_unit_test(test_hops_that_loop),
+        cmocka_unit_test(test_every_reply),
+        cmocka_unit_test(test_one_line_bound),
+        cmocka_unit_test(test_largest_credentials),
+        cmocka_unit_test(test_user_of_the_client),
+        cmocka_unit_test(test_token_too_long),
+        cmocka_unit_test(test_capa_without_end),
         cmocka_unit_test(test_wild_lines),
     };
     struct CMUnitTest transcripts[TRANSCRIPTS] = {0};

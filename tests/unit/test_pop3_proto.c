@@ -579,6 +579,41 @@ static void test_token_login(void **state)
     }
 }
 
+/* What a tproxy before us says: neither a login nor a mailbox command. */
+static void test_hops(void **state)
+{
+    (void)state;
+    static const char own[] = "0123456789abcdef", other[] = "00c7ff26d6f4e3a1";
+    static const struct {
+        const char *line;
+        enum pop3_ask ask;
+        const char *answer;
+    } rows[] = {
+        {"XTPROXY 00c7ff26d6f4e3a1", POP3_ASK_NOTHING, "+OK\r\n"},
+        {"xtproxy 00c7ff26d6f4e3a1 00c7ff26d6f4e3a2", POP3_ASK_NOTHING, "+OK\r\n"},
+        {"XTPROXY 0123456789abcdef", POP3_ASK_LOOP, ""},
+        {"XTPROXY 0123456789abcdef 00c7ff26d6f4e3a1", POP3_ASK_LOOP, ""},
+        {"XTPROXY", POP3_ASK_NOTHING, "-ERR unknown command\r\n"},
+        {"XTPROXY 0123456789abcdeg", POP3_ASK_NOTHING, "-ERR unknown command\r\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows) * 2; i++) {
+        bool known = i < ARRAY_LEN(rows);
+        size_t row = i % ARRAY_LEN(rows);
+        struct pop3_client c;
+        pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
+        c.own_id = known ? own : NULL;
+        enum pop3_ask ask = line(&c, rows[row].line);
+        assert_false(pop3_client_wants_in(&c, ask));
+        assert_int_equal(ask, known ? rows[row].ask : POP3_ASK_NOTHING);
+        assert_str(buf_str(&reply), known ? rows[row].answer : "-ERR unknown command\r\n");
+        if (known && ask == POP3_ASK_NOTHING && c.hops.n) {
+            assert_true(hops_since(&c.hops, other) >= 0);
+            line(&c, "XTPROXY 00c7ff26d6f4e3a3"); /* a second time */
+            assert_true(hops_since(&c.hops, other) >= 0);
+        }
+    }
+}
+
 /* Which lines make a client one that keeps its place? */
 static void test_wants_in(void **state)
 {
@@ -615,13 +650,21 @@ static void test_wants_in(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_lines),      cmocka_unit_test(test_case),
-        cmocka_unit_test(test_exchanges),        cmocka_unit_test(test_after_a_failed_login),
-        cmocka_unit_test(test_bad_commands),     cmocka_unit_test(test_line_max),
-        cmocka_unit_test(test_foreign),          cmocka_unit_test(test_greeting),
-        cmocka_unit_test(test_response_codes),   cmocka_unit_test(test_failure_classes),
-        cmocka_unit_test(test_failure_verbatim), cmocka_unit_test(test_failure_bound),
-        cmocka_unit_test(test_token_login),      cmocka_unit_test(test_wants_in),
+        cmocka_unit_test(test_first_lines),
+        cmocka_unit_test(test_case),
+        cmocka_unit_test(test_exchanges),
+        cmocka_unit_test(test_after_a_failed_login),
+        cmocka_unit_test(test_bad_commands),
+        cmocka_unit_test(test_line_max),
+        cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_greeting),
+        cmocka_unit_test(test_response_codes),
+        cmocka_unit_test(test_failure_classes),
+        cmocka_unit_test(test_failure_verbatim),
+        cmocka_unit_test(test_failure_bound),
+        cmocka_unit_test(test_token_login),
+        cmocka_unit_test(test_wants_in),
+        cmocka_unit_test(test_hops),
     };
     return cmocka_run_group_tests(tests, NULL, clean_up);
 }

@@ -1,0 +1,49 @@
+/* The way of a login through several tproxies, by which a loop is recognised. No I/O.
+ *
+ * A tproxy that finds another one behind it (the greeting tells) says before it logs in:
+ *
+ *     XTPROXY 00c7ff26d6f4e3a1 9be0147fa6c2d853
+ *
+ * These are the ids of the tproxies that the login has come through, itself last. The other one
+ * refuses when its own id is among them. When the list is full nobody goes on. Ordinary mail
+ * servers never see the command, and whoever forges a list or a greeting only gets his own login
+ * refused. */
+#ifndef TPROXY_CORE_HOPS_H
+#define TPROXY_CORE_HOPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+#include "lib/text.h"
+
+enum {
+    HOPS_ID_LEN = 16, /* lower-case hexadecimal digits */
+    HOPS_MAX = 5,
+    HOPS_TEXT_MAX = HOPS_MAX * (HOPS_ID_LEN + 1),
+};
+
+/* Zero-initialise: none. */
+struct hops {
+    uint64_t ids[HOPS_MAX];
+    unsigned char n;
+};
+
+/* Is this line, without its end, the greeting of a tproxy? */
+bool hops_greeting(struct str line);
+
+/* Reads ids that are separated by one blank each. ERR, and *hops is unchanged: there is none, there
+ * are more than HOPS_MAX, or something else stands there. */
+int hops_read(struct hops *hops, struct str list) warn_unused;
+
+/* How many stand behind this id: through so many others a login has come back. -1: the id is not
+ * among them. */
+int hops_since(const struct hops *hops, const char *id);
+
+/* Appends an id. ERR: there are HOPS_MAX already, or it is not an id. */
+int hops_add(struct hops *hops, const char *id) warn_unused;
+
+/* As hops_read takes them. */
+void hops_text(const struct hops *hops, char out[HOPS_TEXT_MAX]);
+
+#endif
