@@ -1,5 +1,5 @@
-/* A Secret that is followed becomes roots. Whatever goes wrong, the last good ones stay in force:
- * to trust less all of a sudden breaks every connection. */
+/* A Secret that is followed becomes roots. When nothing in it can be used, the last good ones stay
+ * in force: to trust less all of a sudden breaks every connection. */
 #include "additional_cas.h"
 
 #include <stdlib.h>
@@ -22,15 +22,25 @@ struct additional_cas {
     char *problem;
 };
 
-static void fail(struct additional_cas *cas, const char *text)
+/* Keeps the problem, NULL when there is none any more. True: it is another one than before. */
+static bool set_problem(struct additional_cas *cas, const char *text)
 {
-    if (cas->problem && strcmp(cas->problem, text) == 0) {
-        return;
+    if (text ? cas->problem && strcmp(cas->problem, text) == 0 : !cas->problem) {
+        return false;
     }
     free(cas->problem);
-    cas->problem = mem_strdup(text);
-    log_line(LOG_WARN, "control", "additionalCAs: %s", text);
-    cas->handler.changed(cas->handler.arg);
+    cas->problem = text ? mem_strdup(text) : NULL;
+    if (text) {
+        log_line(LOG_WARN, "control", "additionalCAs: %s", text);
+    }
+    return true;
+}
+
+static void fail(struct additional_cas *cas, const char *text)
+{
+    if (set_problem(cas, text)) {
+        cas->handler.changed(false, cas->handler.arg);
+    }
 }
 
 /* Takes *pem over in any case. */
@@ -51,34 +61,52 @@ static struct tls_roots *make_roots(struct additional_cas *cas, struct json_valu
     return tls_roots_add(cas->system, source, (struct str){pem->p, pem->n}, err);
 }
 
+/* Says in out[cap] what is wrong with the Secret. False: nothing. */
+static bool describe(char *out, size_t cap, const struct additional_cas *cas,
+                     const struct tls_roots *roots, const struct error *err)
+{
+    const char *clause = roots ? tls_roots_left_out(roots, 0) : err->text;
+    if (!clause) {
+        return false;
+    }
+    size_t n = text_fmt(out, cap, "Secret \"%s\" in namespace \"%s\": ", cas->where.name,
+                        cas->where.namespace);
+    if (roots) {
+        n += text_fmt(out + n, cap - n, "the entry \"%s\": ", cas->where.key);
+    }
+    n += text_fmt(out + n, cap - n, "%s", clause);
+    for (size_t i = 1; roots && (clause = tls_roots_left_out(roots, i)); i++) {
+        n += text_fmt(out + n, cap - n, "; %s", clause);
+    }
+    if (roots) {
+        text_fmt(out + n, cap - n, "; the others are trusted");
+    }
+    return true;
+}
+
 static void on_there(struct json_value secret, void *arg)
 {
     struct additional_cas *cas = arg;
-    char text[FAIL_TEXT_MAX + 2 * CONFIG_NAME_MAX + 64];
+    char text[TLS_LEFT_OUT_MAX * (FAIL_TEXT_MAX + 2) + 3 * CONFIG_NAME_MAX + 64];
     struct secret pem = {0};
     struct error err;
     struct tls_roots *roots = make_roots(cas, secret, &pem, &err);
+    bool bad = describe(text, sizeof(text), cas, roots, &err);
     if (!roots) {
         secret_clear(&pem);
-        text_fmt(text, sizeof(text), "Secret \"%s\" in namespace \"%s\": %s", cas->where.name,
-                 cas->where.namespace, err.text);
         fail(cas, text);
         return;
     }
-    bool news = cas->problem || !cas->roots || !secret_equal(&cas->pem, &pem);
+    bool others = !cas->roots || !secret_equal(&cas->pem, &pem);
+    bool news = set_problem(cas, bad ? text : NULL) || others;
     secret_clear(&cas->pem);
     cas->pem = pem;
+    tls_roots_unref(cas->roots);
+    cas->roots = roots;
     if (news) {
-        tls_roots_unref(cas->roots);
-        cas->roots = tls_roots_ref(roots);
-        free(cas->problem);
-        cas->problem = NULL;
         log_line(LOG_INFO, "control", "additionalCAs: %zu certificates are trusted",
                  tls_roots_count(roots));
-    }
-    tls_roots_unref(roots);
-    if (news) {
-        cas->handler.changed(cas->handler.arg);
+        cas->handler.changed(others, cas->handler.arg);
     }
 }
 

@@ -220,10 +220,10 @@ static void trust(struct configuration *conf, struct tls_roots *roots)
     pop3_set_roots(parts->pop3, roots);
 }
 
-static void on_additional_cas(void *arg)
+static void on_additional_cas(bool other_roots, void *arg)
 {
     struct configuration *conf = arg;
-    if (!additional_cas_problem(conf->additional_cas)) {
+    if (other_roots) {
         trust(conf, additional_cas_roots(conf->additional_cas));
         read_all_again(conf);
     }

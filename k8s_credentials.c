@@ -141,6 +141,10 @@ static int read_ca(struct k8s_credentials *c, struct error *err)
     look_at_ca(c, &c->ca); /* first: what changes meanwhile is another one */
     struct tls_roots *roots = tls_roots_load(path, err);
     struct tls_client *tls = roots ? tls_client_new(roots, &settings, err) : NULL;
+    const char *clause;
+    for (size_t i = 0; roots && (clause = tls_roots_left_out(roots, i)); i++) {
+        log_line(LOG_WARN, "k8s", "%s: %s", path, clause);
+    }
     tls_roots_unref(roots);
     free(path);
     if (!tls) {

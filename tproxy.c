@@ -592,6 +592,10 @@ static void load_roots(struct process *p, struct error *err)
     if (p->roots) {
         log_line(LOG_INFO, "tproxy", "%zu certificates are trusted, of %s",
                  tls_roots_count(p->roots), tls_roots_path(p->roots));
+        const char *clause;
+        for (size_t i = 0; (clause = tls_roots_left_out(p->roots, i)); i++) {
+            log_line(LOG_WARN, "tproxy", "%s: %s", tls_roots_path(p->roots), clause);
+        }
     } else if (!p->options.ca_file) {
         log_line(LOG_WARN, "tproxy", "no mail server's certificate will be trusted: %s", err->text);
     }

@@ -185,7 +185,8 @@ static int configure(struct tls_client *client, const struct tls_settings *setti
     mbedtls_ssl_conf_max_tls_version(config, max);
     mbedtls_ssl_conf_rng(config, tls_random, NULL);
     mbedtls_ssl_conf_groups(config, groups);
-    mbedtls_ssl_conf_ca_cb(config, tls_roots_find, client->roots);
+    /* Only that there is one counts: lib/tls_chain.c gives it what it looks in. */
+    mbedtls_ssl_conf_ca_cb(config, tls_roots_find, NULL);
     /* OPTIONAL: mbedTLS does not mind the purpose of the certificate either; a wrong name is still
      * refused by the judge. */
     mbedtls_ssl_conf_authmode(config, client->trust_any ? MBEDTLS_SSL_VERIFY_OPTIONAL
@@ -339,6 +340,7 @@ void tls_free(struct tls *tls)
     mbedtls_ssl_free(&tls->ssl);
     buf_free(&tls->flight);
     free(tls->judge.complaint);
+    free(tls->judge.unreadable);
     tls_client_unref(tls->client);
     free(tls);
 }
@@ -536,7 +538,9 @@ int tls_handshake(struct tls *tls, bool *more, struct error *err)
         return refuse(tls, err);
     }
     tls->starved = false;
+    tls_chain_begin(&tls->judge);
     int code = mbedtls_ssl_handshake_step(&tls->ssl);
+    tls_chain_end();
     bool over = mbedtls_ssl_is_handshake_over(&tls->ssl);
     /* mbedTLS wants to read, too, when it has skipped a record. */
     if ((code == 0 && !over) || (code == MBEDTLS_ERR_SSL_WANT_READ && !tls->starved)) {

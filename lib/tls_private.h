@@ -1,5 +1,5 @@
-/* What lib/tls.c, lib/tls_roots.c and lib/tls_credentials.c share: trusted certificates, the
- * judgement of a server's, and our own. */
+/* What the files of lib/tls share: reading certificates, the trusted ones, the judgement of a
+ * server's chain, and our own certificate. */
 #ifndef TPROXY_LIB_TLS_PRIVATE_H
 #define TPROXY_LIB_TLS_PRIVATE_H
 
@@ -13,6 +13,99 @@
 #include "lib/text.h"
 #include "lib/tls.h"
 
+/* ---- lib/tls_certificate.c: what stands in a certificate ---- */
+
+/* Adds the certificate der[0, n) to the end of a chain (an initialised one, or a longer one). copy:
+ * the bytes are copied, else they have to stay as long as the chain. Critical extensions that
+ * mbedTLS does not know do no harm: whoever relies on the certificate asks
+ * tls_unknown_extension. 0 or mbedTLS's error. */
+int tls_certificate_parse(mbedtls_x509_crt *chain, const unsigned char *der, size_t n, bool copy);
+
+/* Says in out[cap] why tls_certificate_parse failed. Returns out. */
+const char *tls_certificate_problem(char *out, size_t cap, int code);
+
+/* Finds the subject, a Name in DER, in a certificate that mbedTLS may not be able to read. ERR when
+ * it is not there. */
+int tls_certificate_subject(struct str der, struct str *subject) warn_unused;
+
+/* Says in out[cap] the part of a Name that people know it by: the common name, else the
+ * organisation. Returns out, or a constant. */
+const char *tls_name_text(char *out, size_t cap, struct str name);
+
+/* A hash that is equal for Names that X.509 calls equal: case and string type do not count (RFC
+ * 5280 section 7.1). Only a filter: mbedTLS compares the names themselves. */
+uint32_t tls_name_key(struct str name);
+
+/* The attributes of a Name, one after the other. */
+struct tls_attributes {
+    struct str names, set;
+};
+
+/* ERR when it is not a Name in DER. */
+int tls_attributes_open(struct tls_attributes *at, struct str name) warn_unused;
+
+/* AGAIN: there is none left; ERR: it cannot be read. */
+int tls_attribute_next(struct tls_attributes *at, struct str *type, struct str *value) warn_unused;
+
+/* Is the attribute a mail address (RFC 5280 section 4.1.2.6)? */
+bool tls_is_mail_address(struct str type);
+
+/* Subject and issuer as Names in DER. */
+struct str tls_subject(const mbedtls_x509_crt *crt);
+struct str tls_issuer(const mbedtls_x509_crt *crt);
+
+struct tls_extension {
+    struct str oid, value;
+    bool critical;
+};
+
+/* All extensions of a certificate, for tls_extension_next. */
+struct str tls_extensions(const mbedtls_x509_crt *crt);
+
+/* Takes the next extension off *list. AGAIN: there is none left; ERR: it cannot be read, and no
+ * further one can. */
+int tls_extension_next(struct str *list, struct tls_extension *extension) warn_unused;
+
+/* Is this the extension with a CA's name constraints (RFC 5280 section 4.2.1.10)? */
+bool tls_is_name_constraints(const struct tls_extension *extension);
+
+/* Describes in out[cap] the first critical extension that cannot be judged here, by its number and,
+ * where it has one, its name; also an extension that cannot be read. False: there is none. */
+bool tls_unknown_extension(char *out, size_t cap, const mbedtls_x509_crt *crt);
+
+/* ---- lib/tls_roots.c: trusted certificates ---- */
+
+/* Which of the roots to find, in mbedTLS's view of them. */
+struct tls_lookup {
+    const struct tls_roots *roots; /* may be NULL: nothing is trusted */
+    bool valid_only;               /* leave out those that have expired or are not valid yet */
+    bool failed;                   /* there was no memory */
+};
+
+/* mbedTLS asks for trusted certificates whose subject is the issuer of `child`
+ * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_lookup). The list is freed by mbedTLS. */
+int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
+
+/* Is this very certificate among them? */
+bool tls_roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *crt);
+
+/* Why the certificate with this Name as its subject, which is in the file, cannot be used; NULL:
+ * there is none such. */
+const char *tls_roots_rejected(const struct tls_roots *roots, struct str name);
+
+/* Takes the next certificate off PEM text and decodes it into out. OK; AGAIN when it is damaged or
+ * larger than cap; ERR when there is none left. */
+int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n) warn_unused;
+
+/* ---- lib/tls_judge.c: the judgement of a server's certificates ---- */
+
+enum {
+    TLS_CHAIN_MAX = MBEDTLS_X509_MAX_VERIFY_CHAIN_SIZE,
+    TLS_BETWEEN_MAX = MBEDTLS_X509_MAX_INTERMEDIATE_CA, /* without the server's and the root */
+    /* Comparisons of names with name constraints, for one handshake: a few milliseconds. */
+    TLS_COMPARISONS_MAX = 32 * 1024,
+};
+
 /* Who the server has to be. */
 struct tls_identity {
     char *host;             /* name without trailing dot, or address without brackets; owned */
@@ -20,20 +113,30 @@ struct tls_identity {
     size_t addr_len;        /* ... 4 or 16 of them; 0 for a name */
 };
 
-/* The judgement of one chain, filled while mbedTLS walks it. */
+/* What is known of one chain while mbedTLS walks it, from the root down. */
+struct tls_walk {
+    const mbedtls_x509_crt *path[TLS_CHAIN_MAX]; /* by depth: the server's own is path[0] */
+    size_t length;
+    struct {
+        struct str extension, subject; /* name constraints, and those of whom */
+    } constraints[TLS_CHAIN_MAX];
+    size_t constraint_count;
+    size_t *budget;  /* comparisons that are left */
+    bool above;      /* something is wrong above the server's own: another chain may do */
+    bool stale_root; /* the trusted certificate has expired or is not valid yet */
+};
+
+/* The judgement of one chain. */
 struct tls_judge {
     const struct tls_roots *roots; /* may be NULL: nothing is trusted */
     const struct tls_identity *identity;
     bool trust_any, check_host;
-    bool asked;      /* a certificate was shown and judged */
-    uint32_t found;  /* MBEDTLS_X509_BADCERT_*: what counts of all that was found */
-    char *complaint; /* what is wrong with it, for people; owned; NULL: nothing */
+    bool asked;            /* a certificate was shown and judged */
+    uint32_t found;        /* MBEDTLS_X509_BADCERT_*: what counts of all that was found */
+    char *complaint;       /* what is wrong with it, for people; owned; NULL: nothing */
+    char *unreadable;      /* which certificate above it was left out, and why; owned; or NULL */
+    struct tls_walk *walk; /* set while mbedTLS walks the chain */
 };
-
-/* mbedTLS asks for trusted certificates whose subject is the issuer of `child`
- * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_roots or NULL). The list is freed by mbedTLS.
- */
-int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
 
 /* mbedTLS tells what it found about each certificate of a chain, from the root down to the server's
  * own at depth 0 (the f_vrfy of mbedtls_ssl_set_verify; `arg` is a struct tls_judge). Decides and
@@ -43,9 +146,15 @@ int tls_judge_certificate(void *arg, mbedtls_x509_crt *crt, int depth, uint32_t 
 /* Adds a complaint: clauses are joined by "; ". */
 void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...) printf_like(2, 3);
 
-/* Takes the next certificate off PEM text and decodes it into out. OK; AGAIN when it is damaged or
- * larger than cap; ERR when there is none left. */
-int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n) warn_unused;
+/* ---- lib/tls_chain.c: which chain is judged ---- */
+
+/* mbedTLS has no hook for the two functions that read and verify a server's certificates, so the
+ * linker puts ours in their place (--wrap, see the Makefile). Between these two calls they know
+ * whose judgement it is. */
+void tls_chain_begin(struct tls_judge *judge);
+void tls_chain_end(void);
+
+/* ---- lib/tls_credentials.c, lib/tls_random.c ---- */
 
 /* Our own certificate and the ones above it, and its key. */
 struct tls_credentials {

@@ -1,4 +1,4 @@
-/* Trusted certificates, and what is wrong with a server's.
+/* Trusted certificates.
  *
  * The bundle of a Linux distribution has some 140 certificates, of which a process needs two or
  * three. So they are kept as they come, in DER, behind an index of their subjects; mbedTLS
@@ -6,15 +6,11 @@
 #include "lib/tls_private.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <arpa/inet.h>
-
 #include <mbedtls/base64.h>
-#include <mbedtls/oid.h>
 #include <mbedtls/platform.h>
 
 #include "lib/mem.h"
@@ -22,8 +18,17 @@
 
 struct root {
     size_t at, n;         /* its DER form: roots->der[at, at + n) */
-    uint32_t subject_key; /* see name_key */
+    uint32_t subject_key; /* see tls_name_key */
 };
+
+/* A certificate that was left out. */
+struct rejected {
+    uint32_t subject_key;
+    char *text; /* "certificate 2 (NAME) cannot be used: " and why ... */
+    size_t why; /* ... which begins here; 0: the text is about further ones */
+};
+
+enum { BUNDLE_MAX = 16 * 1024 * 1024 };
 
 struct tls_roots {
     unsigned refs;
@@ -32,9 +37,9 @@ struct tls_roots {
     size_t der_len;
     struct root *list;
     size_t n, cap;
+    struct rejected *rejected; /* those of the base before others */
+    size_t rejected_count, inherited;
 };
-
-enum { BUNDLE_MAX = 16 * 1024 * 1024 };
 
 /* Where Debian and Alpine, Red Hat, SUSE, newer Red Hat, and the BSDs and macOS keep it. */
 static const char *const usual_places[] = {
@@ -44,21 +49,6 @@ static const char *const usual_places[] = {
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 };
-
-/* A hash that is equal for names that X.509 calls equal: case and string type do not count (RFC
- * 5280 section 7.1). Only a filter: mbedTLS compares the names themselves. */
-static uint32_t name_key(const mbedtls_x509_name *name)
-{
-    uint32_t key = 2166136261u;
-    for (; name; name = name->next) {
-        for (size_t i = 0; i < name->val.len; i++) {
-            unsigned char c = name->val.p[i];
-            c = c >= 'A' && c <= 'Z' ? (unsigned char)(c + ('a' - 'A')) : c;
-            key = (key ^ c) * 16777619u;
-        }
-    }
-    return key;
-}
 
 int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n)
 {
@@ -79,6 +69,15 @@ int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_
     return bad ? AGAIN : OK;
 }
 
+static void add_rejected(struct tls_roots *roots, uint32_t subject_key, const char *text,
+                         size_t why)
+{
+    roots->rejected =
+        mem_realloc(roots->rejected, (roots->rejected_count + 1) * sizeof(*roots->rejected));
+    roots->rejected[roots->rejected_count++] =
+        (struct rejected){.subject_key = subject_key, .text = mem_strdup(text), .why = why};
+}
+
 /* Those of base, if any, and room for more from this source. */
 static struct tls_roots *new_roots(const struct tls_roots *base, const char *source)
 {
@@ -94,37 +93,80 @@ static struct tls_roots *new_roots(const struct tls_roots *base, const char *sou
         roots->list = mem_alloc(base->n * sizeof(*base->list));
         memcpy(roots->list, base->list, base->n * sizeof(*base->list));
         roots->n = roots->cap = base->n;
+        for (size_t i = 0; i < base->rejected_count; i++) {
+            const struct rejected *from = &base->rejected[i];
+            add_rejected(roots, from->subject_key, from->text, from->why);
+        }
+        roots->inherited = roots->rejected_count;
     }
     return roots;
 }
 
-/* Adds the certificates of a bundle. Those that mbedTLS cannot read are left out. Returns the
- * place, counted from 1, of the first of these; 0: all can be read. */
-static size_t add_bundle(struct tls_roots *roots, struct str text)
+static void add_root(struct tls_roots *roots, size_t n, const mbedtls_x509_crt *crt)
 {
-    size_t n, place = 0, unusable = 0;
+    if (roots->n == roots->cap) {
+        roots->cap = roots->cap ? 2 * roots->cap : 16;
+        roots->list = mem_realloc(roots->list, roots->cap * sizeof(*roots->list));
+    }
+    roots->list[roots->n++] = (struct root){roots->der_len, n, tls_name_key(tls_subject(crt))};
+    roots->der_len += n;
+}
+
+static void reject(struct tls_roots *roots, size_t place, struct str der, const char *why)
+{
+    struct str subject = str_of("");
+    char name[80], text[FAIL_TEXT_MAX];
+    size_t mine = roots->rejected_count - roots->inherited;
+    if (mine == TLS_LEFT_OUT_MAX) {
+        return;
+    }
+    if (mine == TLS_LEFT_OUT_MAX - 1) {
+        add_rejected(roots, 0, "further certificates cannot be used", 0);
+        return;
+    }
+    bool named = tls_certificate_subject(der, &subject) == OK;
+    size_t n = text_fmt(text, sizeof(text), "certificate %zu (%s) cannot be used: ", place,
+                        named ? tls_name_text(name, sizeof(name), subject) : "no name");
+    text_fmt(text + n, sizeof(text) - n, "%s", why);
+    add_rejected(roots, named ? tls_name_key(subject) : 0, text, n);
+}
+
+/* Takes one certificate, der[0, n), which is already in its place behind the others. */
+static void add_certificate(struct tls_roots *roots, size_t place, size_t n)
+{
+    const unsigned char *der = roots->der + roots->der_len;
+    char text[160], extension[120];
+    mbedtls_x509_crt crt;
+    mbedtls_x509_crt_init(&crt);
+    int bad = tls_certificate_parse(&crt, der, n, false);
+    struct str whole = {(const char *)der, n};
+    if (bad) {
+        reject(roots, place, whole, tls_certificate_problem(text, sizeof(text), bad));
+    } else if (tls_unknown_extension(extension, sizeof(extension), &crt)) {
+        text_fmt(text, sizeof(text), "it has %s, which is not supported", extension);
+        reject(roots, place, whole, text);
+    } else {
+        add_root(roots, n, &crt);
+    }
+    mbedtls_x509_crt_free(&crt);
+}
+
+/* Adds the certificates of a bundle. Those that cannot be used are left out. */
+static void add_bundle(struct tls_roots *roots, struct str text)
+{
+    size_t n, place = 0;
     size_t room = roots->der_len + text.n; /* base64 only shrinks */
     roots->der = mem_realloc(roots->der, room);
     for (int found; (found = tls_next_certificate(&text, roots->der + roots->der_len,
                                                   room - roots->der_len, &n)) != ERR;) {
-        mbedtls_x509_crt crt;
-        mbedtls_x509_crt_init(&crt);
         place++;
-        if (found == OK &&
-            mbedtls_x509_crt_parse_der_nocopy(&crt, roots->der + roots->der_len, n) == 0) {
-            if (roots->n == roots->cap) {
-                roots->cap = roots->cap ? 2 * roots->cap : 16;
-                roots->list = mem_realloc(roots->list, roots->cap * sizeof(*roots->list));
-            }
-            roots->list[roots->n++] = (struct root){roots->der_len, n, name_key(&crt.subject)};
-            roots->der_len += n;
-        } else if (!unusable) {
-            unusable = place;
+        if (found == OK) {
+            add_certificate(roots, place, n);
+        } else {
+            reject(roots, place, str_of(""), "its base64 is damaged or cut off");
         }
-        mbedtls_x509_crt_free(&crt);
     }
     roots->der = mem_realloc(roots->der, roots->der_len);
-    return unusable;
 }
 
 /* The whole file, or NULL and errno. */
@@ -155,16 +197,27 @@ static char *read_file(const char *path, size_t *n)
     return text;
 }
 
+/* Those of base and those in the text. NULL and *err when there is none in it that can be used. */
+static struct tls_roots *make_roots(const struct tls_roots *base, const char *source,
+                                    struct str text, struct error *err)
+{
+    struct tls_roots *roots = new_roots(base, source);
+    size_t before = roots->n;
+    add_bundle(roots, text);
+    if (roots->n > before) {
+        return roots;
+    }
+    const char *why = tls_roots_left_out(roots, 0);
+    error_set(err, FAIL_CONFIG, "%s: no usable CA certificate (PEM) in it%s%s", source,
+              why ? ": " : "", why ? why : "");
+    tls_roots_unref(roots);
+    return NULL;
+}
+
 static struct tls_roots *load(const char *path, char *text, size_t n, struct error *err)
 {
-    struct tls_roots *roots = new_roots(NULL, path);
-    add_bundle(roots, (struct str){text, n});
+    struct tls_roots *roots = make_roots(NULL, path, (struct str){text, n}, err);
     free(text);
-    if (roots->n == 0) {
-        error_set(err, FAIL_CONFIG, "%s: no usable CA certificate (PEM) in it", path);
-        tls_roots_unref(roots);
-        return NULL;
-    }
     return roots;
 }
 
@@ -197,18 +250,7 @@ struct tls_roots *tls_roots_load(const char *path, struct error *err)
 struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source, struct str pem,
                                 struct error *err)
 {
-    struct tls_roots *roots = new_roots(base, source);
-    size_t before = roots->n, unusable = add_bundle(roots, pem);
-    if (unusable) {
-        error_set(err, FAIL_CONFIG, "%s: certificate %zu in it is no usable CA certificate", source,
-                  unusable);
-    } else if (roots->n == before) {
-        error_set(err, FAIL_CONFIG, "%s: no usable CA certificate (PEM) in it", source);
-    } else {
-        return roots;
-    }
-    tls_roots_unref(roots);
-    return NULL;
+    return make_roots(base, source, pem, err);
 }
 
 struct tls_roots *tls_roots_ref(struct tls_roots *roots)
@@ -223,6 +265,10 @@ void tls_roots_unref(struct tls_roots *roots)
         free(roots->path);
         free(roots->der);
         free(roots->list);
+        for (size_t i = 0; i < roots->rejected_count; i++) {
+            free(roots->rejected[i].text);
+        }
+        free(roots->rejected);
         free(roots);
     }
 }
@@ -237,33 +283,69 @@ size_t tls_roots_count(const struct tls_roots *roots)
     return roots->n;
 }
 
+const char *tls_roots_left_out(const struct tls_roots *roots, size_t i)
+{
+    i += roots->inherited;
+    return i < roots->rejected_count ? roots->rejected[i].text : NULL;
+}
+
+const char *tls_roots_rejected(const struct tls_roots *roots, struct str name)
+{
+    uint32_t key = tls_name_key(name);
+    for (size_t i = 0; roots && i < roots->rejected_count; i++) {
+        const struct rejected *rejected = &roots->rejected[i];
+        if (rejected->why && rejected->subject_key == key) {
+            return rejected->text + rejected->why;
+        }
+    }
+    return NULL;
+}
+
+/* Adds a root to the end of *list, which may be NULL, unless the lookup does not want it. */
+static int add_candidate(const struct tls_lookup *lookup, const struct root *root,
+                         mbedtls_x509_crt **list)
+{
+    mbedtls_x509_crt *crt = mbedtls_calloc(1, sizeof(*crt));
+    if (!crt) {
+        return MBEDTLS_ERR_X509_ALLOC_FAILED;
+    }
+    mbedtls_x509_crt_init(crt);
+    int bad = tls_certificate_parse(crt, lookup->roots->der + root->at, root->n, false);
+    bool wanted =
+        bad == 0 && (!lookup->valid_only || (!mbedtls_x509_time_is_past(&crt->valid_to) &&
+                                             !mbedtls_x509_time_is_future(&crt->valid_from)));
+    if (!wanted) {
+        mbedtls_x509_crt_free(crt);
+        mbedtls_free(crt);
+        return bad; /* it was parsed once before: only memory can be short */
+    }
+    while (*list) {
+        list = &(*list)->next;
+    }
+    *list = crt;
+    return 0;
+}
+
 int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates)
 {
-    const struct tls_roots *roots = arg;
-    uint32_t key = name_key(&child->issuer);
+    struct tls_lookup *lookup = arg;
+    const struct tls_roots *roots = lookup->roots;
+    uint32_t key = tls_name_key(tls_issuer(child));
     *candidates = NULL;
     for (size_t i = 0; roots && i < roots->n; i++) {
-        const struct root *root = &roots->list[i];
-        if (root->subject_key != key) {
+        if (roots->list[i].subject_key != key) {
             continue;
         }
-        if (!*candidates) {
-            *candidates = mbedtls_calloc(1, sizeof(**candidates));
-            if (!*candidates) {
-                return MBEDTLS_ERR_X509_ALLOC_FAILED;
-            }
-            mbedtls_x509_crt_init(*candidates);
-        }
-        int bad = mbedtls_x509_crt_parse_der_nocopy(*candidates, roots->der + root->at, root->n);
+        int bad = add_candidate(lookup, &roots->list[i], candidates);
         if (bad) {
-            return bad; /* it was parsed once before: only memory can be short */
+            lookup->failed = true;
+            return bad;
         }
     }
     return 0;
 }
 
-/* Is this very certificate in the bundle? */
-static bool roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *crt)
+bool tls_roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *crt)
 {
     for (size_t i = 0; roots && i < roots->n; i++) {
         const struct root *root = &roots->list[i];
@@ -272,176 +354,4 @@ static bool roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *cr
         }
     }
     return false;
-}
-
-void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...)
-{
-    size_t n = 0;
-    if (!judge->complaint) {
-        judge->complaint = mem_alloc(FAIL_TEXT_MAX);
-    } else {
-        n = strlen(judge->complaint);
-        n += text_fmt(judge->complaint + n, FAIL_TEXT_MAX - n, "; ");
-    }
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(judge->complaint + n, FAIL_TEXT_MAX - n, fmt, ap);
-    va_end(ap);
-}
-
-/* The part of a distinguished name that people know it by: common name, else organisation. */
-static const char *name_text(char *out, size_t cap, const mbedtls_x509_name *name)
-{
-    const mbedtls_x509_name *best = NULL;
-    for (const mbedtls_x509_name *at = name; at; at = at->next) {
-        if (MBEDTLS_OID_CMP(MBEDTLS_OID_AT_CN, &at->oid) == 0) {
-            best = at;
-        } else if (!best && MBEDTLS_OID_CMP(MBEDTLS_OID_AT_ORGANIZATION, &at->oid) == 0) {
-            best = at;
-        }
-    }
-    return best ? text_printable(out, cap, (struct str){(char *)best->val.p, best->val.len})
-                : "no name";
-}
-
-/* RFC 6125 section 6.4: case does not count; a wildcard is the whole first label, stands for one
- * label, and has at least two labels behind it. */
-static bool dns_name_matches(struct str pattern, struct str host)
-{
-    if (pattern.n > 2 && pattern.p[0] == '*' && pattern.p[1] == '.') {
-        struct str suffix = {pattern.p + 2, pattern.n - 2};
-        struct str label = str_cut(&host, '.');
-        if (label.n == 0 || !memchr(suffix.p, '.', suffix.n)) {
-            return false;
-        }
-        pattern = suffix;
-    }
-    return pattern.n == host.n && strncasecmp(pattern.p, host.p, host.n) == 0;
-}
-
-static int san_type(const mbedtls_x509_sequence *san)
-{
-    return san->buf.tag & MBEDTLS_ASN1_TAG_VALUE_MASK;
-}
-
-static bool has_sans(const mbedtls_x509_crt *crt)
-{
-    return crt->subject_alt_names.buf.p != NULL;
-}
-
-/* By subject alternative names alone. The common name, on which mbedTLS would fall back, does not
- * count: RFC 7817 section 3 leaves that to us, RFC 9525 section 2 has done away with it. */
-static bool identity_matches(const mbedtls_x509_crt *crt, const struct tls_identity *identity)
-{
-    const mbedtls_x509_sequence *san = has_sans(crt) ? &crt->subject_alt_names : NULL;
-    for (; san; san = san->next) {
-        struct str value = {(const char *)san->buf.p, san->buf.len};
-        if (identity->addr_len) {
-            if (san_type(san) == MBEDTLS_X509_SAN_IP_ADDRESS && value.n == identity->addr_len &&
-                memcmp(value.p, identity->addr, value.n) == 0) {
-                return true;
-            }
-        } else if (san_type(san) == MBEDTLS_X509_SAN_DNS_NAME &&
-                   dns_name_matches(value, str_of(identity->host))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One alternative name as text; NULL for a kind that is neither name nor address. */
-static const char *san_text(char *out, size_t cap, const mbedtls_x509_sequence *san)
-{
-    struct str value = {(const char *)san->buf.p, san->buf.len};
-    if (san_type(san) == MBEDTLS_X509_SAN_DNS_NAME) {
-        return text_printable(out, cap, value);
-    }
-    if (san_type(san) == MBEDTLS_X509_SAN_IP_ADDRESS && (value.n == 4 || value.n == 16)) {
-        return inet_ntop(value.n == 4 ? AF_INET : AF_INET6, value.p, out, (socklen_t)cap);
-    }
-    return NULL;
-}
-
-static void complain_about_name(struct tls_judge *judge, const mbedtls_x509_crt *crt)
-{
-    enum { SHOWN = 3 };
-    char name[64], names[SHOWN * (sizeof(name) + 2)] = "";
-    size_t n = 0, found = 0;
-    const mbedtls_x509_sequence *san = has_sans(crt) ? &crt->subject_alt_names : NULL;
-    for (; san; san = san->next) {
-        const char *text = san_text(name, sizeof(name), san);
-        if (text && found++ < SHOWN) {
-            n += text_fmt(names + n, sizeof(names) - n, "%s%s", n ? ", " : "", text);
-        }
-    }
-    if (found > SHOWN) {
-        tls_judge_complain(judge, "it is for %s and %zu more, not for %s", names, found - SHOWN,
-                           judge->identity->host);
-    } else if (found) {
-        tls_judge_complain(judge, "it is for %s, not for %s", names, judge->identity->host);
-    } else {
-        tls_judge_complain(judge,
-                           "it has no subject alternative name, and its common name (%s) does not "
-                           "count",
-                           name_text(name, sizeof(name), &crt->subject));
-    }
-}
-
-/* `whose` is how the clause calls the certificate. */
-static void complain_about_chain(struct tls_judge *judge, const mbedtls_x509_crt *crt,
-                                 const char *whose, uint32_t flags)
-{
-    char issuer[80];
-    if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) {
-        tls_judge_complain(judge, "%s is not trusted: issuer %s is not among %s", whose,
-                           name_text(issuer, sizeof(issuer), &crt->issuer),
-                           judge->roots ? judge->roots->path : "the trusted (there are none)");
-    }
-    if (flags & MBEDTLS_X509_BADCERT_EXPIRED) {
-        tls_judge_complain(judge, "%s expired on %04d-%02d-%02d", whose, crt->valid_to.year,
-                           crt->valid_to.mon, crt->valid_to.day);
-    }
-    if (flags & MBEDTLS_X509_BADCERT_FUTURE) {
-        tls_judge_complain(judge, "%s is not valid before %04d-%02d-%02d", whose,
-                           crt->valid_from.year, crt->valid_from.mon, crt->valid_from.day);
-    }
-    if (flags & MBEDTLS_X509_BADCERT_BAD_MD) {
-        tls_judge_complain(judge, "%s is signed with a weak digest", whose);
-    }
-    if (flags & (MBEDTLS_X509_BADCERT_BAD_PK | MBEDTLS_X509_BADCERT_BAD_KEY)) {
-        tls_judge_complain(judge, "%s has, or is signed with, a weak or unknown kind of key",
-                           whose);
-    }
-}
-
-int tls_judge_certificate(void *arg, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
-{
-    struct tls_judge *judge = arg;
-    uint32_t found = *flags & ~(uint32_t)MBEDTLS_X509_BADCERT_CN_MISMATCH;
-    char name[80], whose[100] = "it";
-    if (depth > 0) {
-        text_fmt(whose, sizeof(whose), "CA certificate %s",
-                 name_text(name, sizeof(name), &crt->subject));
-    } else if (roots_hold(judge->roots, crt)) {
-        /* The bundle names the server's own certificate: who signed it does not matter. */
-        free(judge->complaint);
-        judge->complaint = NULL;
-        judge->found = 0;
-        found &= ~(uint32_t)(MBEDTLS_X509_BADCERT_NOT_TRUSTED | MBEDTLS_X509_BADCERT_BAD_MD);
-    }
-    if (!judge->trust_any) {
-        judge->found |= found;
-        complain_about_chain(judge, crt, whose, found);
-    }
-    *flags = 0;
-    if (depth > 0) {
-        return 0;
-    }
-    judge->asked = true;
-    if (judge->check_host && !identity_matches(crt, judge->identity)) {
-        judge->found |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
-        complain_about_name(judge, crt);
-    }
-    *flags = judge->found; /* mbedTLS chooses the alert by them */
-    return judge->complaint && judge->trust_any ? MBEDTLS_ERR_X509_FATAL_ERROR : 0;
 }

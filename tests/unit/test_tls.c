@@ -407,33 +407,75 @@ static void test_roots_added(void **state)
     roots = saved;
 }
 
+/* What cannot be used is named; the rest is used. */
 static void test_unusable_roots_added(void **state)
 {
     (void)state;
     static const struct {
         const char *file, *text;
+        size_t added; /* 0: they are refused */
     } table[] = {
-        {"empty.pem", "additionalCAs: no usable CA certificate (PEM) in it"},
-        {"good.key", "additionalCAs: no usable CA certificate (PEM) in it"},
-        {"junk.pem", "additionalCAs: certificate 1 in it is no usable CA certificate"},
-        {"edclient.crt", "additionalCAs: certificate 1 in it is no usable CA certificate"},
+        {"empty.pem", "additionalCAs: no usable CA certificate (PEM) in it", 0},
+        {"good.key", "additionalCAs: no usable CA certificate (PEM) in it", 0},
+        {"junk.pem", "certificate 1 (no name) cannot be used: its base64 is damaged or cut off", 2},
+        {"edclient.crt",
+         "additionalCAs: no usable CA certificate (PEM) in it: certificate 1 (ed client) cannot be "
+         "used: its key is of a kind that is not supported",
+         0},
+        {"strange.crt",
+         "additionalCAs: no usable CA certificate (PEM) in it: certificate 1 (Strange CA) cannot "
+         "be used: it has the critical extension 1.2.3.4, which is not supported",
+         0},
+        {"strange.pem",
+         "certificate 2 (Strange CA) cannot be used: it has the critical extension 1.2.3.4, which "
+         "is "
+         "not supported",
+         2},
+        {"ca.crt", NULL, 1},
     };
     struct error err;
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-        assert_null(tls_roots_add(roots, "additionalCAs", text_of(table[i].file), &err));
-        assert_string_equal(err.text, table[i].text);
-        assert_int_equal(err.fail, FAIL_CONFIG);
+        struct tls_roots *more =
+            tls_roots_add(roots, "additionalCAs", text_of(table[i].file), &err);
+        assert_int_equal(more ? tls_roots_count(more) - 1 : 0, table[i].added);
+        const char *said = more ? tls_roots_left_out(more, 0) : err.text;
+        assert_string_equal(said ? said : "", table[i].text ? table[i].text : "");
+        assert_true(more || err.fail == FAIL_CONFIG);
+        tls_roots_unref(more);
     }
     enum { BEGIN = 27, END = 26 }; /* the lines around a certificate, line end included */
     size_t first = text_of("chain.crt").n;
     struct str both = text_of("chain.whole");
     for (size_t n = BEGIN; n < both.n - END; n += n == first - END ? END + BEGIN : 1) {
-        assert_null(tls_roots_add(roots, "x", (struct str){both.p, n}, &err));
-        assert_string_equal(err.text, n < first
-                                          ? "x: certificate 1 in it is no usable CA certificate"
-                                          : "x: certificate 2 in it is no usable CA certificate");
+        struct tls_roots *more = tls_roots_add(roots, "x", (struct str){both.p, n}, &err);
+        assert_true((more != NULL) == (n >= first));
+        assert_string_equal(
+            more ? tls_roots_left_out(more, 0) : err.text,
+            more ? "certificate 2 (no name) cannot be used: its base64 is damaged or cut off"
+                 : "x: no usable CA certificate (PEM) in it: certificate 1 (no name) cannot be "
+                   "used: its base64 is damaged or cut off");
+        tls_roots_unref(more);
     }
     assert_int_equal(tls_roots_count(roots), 1);
+}
+
+/* Roots that are made from others say what is wrong with those added, and only that. A chain that
+ * ends at one that was left out is told why. */
+static void test_unusable_root_wanted(void **state)
+{
+    (void)state;
+    struct error err;
+    struct tls_roots *saved = roots;
+    struct tls_roots *strange = tls_roots_add(saved, "strange", text_of("strange.pem"), &err);
+    roots = tls_roots_add(strange, "more", text_of("other.crt"), &err);
+    assert_null(tls_roots_left_out(roots, 0));
+    refused(&(struct tls_settings){.host = "mail.test", .check_host = true}, "below", FAIL_CERT,
+            "issuer Strange CA is in ");
+    refused(&(struct tls_settings){.host = "mail.test", .check_host = true}, "below", FAIL_CERT,
+            ", but cannot be used: it has the critical extension 1.2.3.4, which is not supported");
+    tls_roots_unref(roots);
+    tls_roots_unref(strange);
+    roots = saved;
 }
 
 static void test_without_roots(void **state)
@@ -709,6 +751,7 @@ int main(void)
         cmocka_unit_test(test_roots),
         cmocka_unit_test(test_roots_added),
         cmocka_unit_test(test_unusable_roots_added),
+        cmocka_unit_test(test_unusable_root_wanted),
         cmocka_unit_test(test_without_roots),
         cmocka_unit_test(test_bad_settings),
         cmocka_unit_test(test_ends),

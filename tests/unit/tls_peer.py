@@ -92,6 +92,11 @@ def make_all(directory: Path) -> None:
     make_cert(directory, "old", between, subject="/CN=Old CA", dates=OLD)
     make_cert(directory, "oldchain", GOOD, ca="old")
     make_clients(directory)
+    make_cert(directory, "strange", f"{between}\n1.2.3.4=critical,ASN1:NULL", ca="other",
+              subject="/CN=Strange CA")  # fmt: skip
+    make_cert(directory, "below", GOOD, ca="strange")
+    strange = [(directory / f"{name}.crt").read_text() for name in ("other", "strange", "ca")]
+    (directory / "strange.pem").write_text("".join(strange))
     for name, issuer in ("chain", "middle"), ("oldchain", "old"):
         alone, above = directory / f"{name}.crt", directory / f"{issuer}.crt"
         (directory / f"{name}.whole").write_text(alone.read_text() + above.read_text())
@@ -192,7 +197,8 @@ def main() -> None:
     start(directory, "client12", "good.crt", TLS12, TLS12, want_client=True)
     start(directory, "client13", "good.crt", TLS13, TLS13, want_client=True)
     start(directory, "rsa", "rsa.crt", TLS12, TLS12, ciphers="ECDHE-RSA-AES256-SHA384")
-    for name in ("expired", "future", "unknown", "cnonly", "weak", "purpose", "many", "self"):
+    for name in ("expired", "future", "unknown", "cnonly", "weak", "purpose", "many", "self",
+                 "below"):  # fmt: skip
         start(directory, name, f"{name}.crt", TLS12, TLS13)
     start(directory, "chain", "chain.whole", TLS12, TLS13)
     start(directory, "halfchain", "chain.crt", TLS12, TLS13)

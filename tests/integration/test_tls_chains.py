@@ -1,0 +1,308 @@
+"""Which chains of certificates are accepted: OpenSSL is the judge, and where tproxy is stricter the
+row says why."""
+
+import ssl
+from dataclasses import dataclass
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from harness.backend import Pop3
+from harness.chains import (
+    NAME_CONSTRAINTS,
+    SEQUENCE,
+    Certificate,
+    Extension,
+    base,
+    constraints,
+    der,
+    openssl_accepts,
+    pem,
+    subtree,
+)
+from harness.clients import RawClient
+
+HOST = "mail.good.test"
+NOT_PERMITTED = "is not permitted by the name constraints of CA certificate"
+EXCLUDED = "is excluded by the name constraints of CA certificate"
+NOT_COMPARED = "cannot be compared with the name constraints of CA certificate"
+BAD = "have a bad address or mask, a minimum or a maximum"
+MALFORMED = "has name constraints that are malformed"
+
+MINIMUM, MAXIMUM = der(0x80, b"\1"), der(0x81, b"\3")
+ZERO = der(0x80, b"\0")
+UNKNOWN = "1.2.3.4"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`above`: the extensions of the CAs, the root's first, those of the lowest last."""
+
+    title: str
+    above: tuple[tuple[Extension, ...], ...]
+    says: str = ""  # why it is refused; empty: it is accepted
+    names: tuple[str, ...] = (f"DNS:{HOST}",)
+    host: str = HOST
+    subject: str = "O=Good/CN=server"
+    own: tuple[Extension, ...] = ()
+    between: str = "O=Good/CN=CA {n}"
+    stricter: str = ""  # why OpenSSL accepts it
+    milder: str = ""  # why OpenSSL refuses it
+
+
+def root(*extensions):
+    return (tuple(extensions),)
+
+
+def below(*extensions):
+    """On a CA below the root."""
+    return ((), tuple(extensions))
+
+
+def deep(first, second):
+    return ((), (first,), (second,))
+
+
+PERMIT = constraints(["DNS:good.test"])
+PLAIN = constraints(["DNS:good.test"], critical=False)
+ROWS = [
+    # DNS names
+    Row("permitted on root", root(PERMIT)),
+    Row("permitted below", below(PERMIT)),
+    Row("permitted, not critical", below(PLAIN)),
+    Row("other on root", root(constraints(["DNS:other.test"])), NOT_PERMITTED),
+    Row("other below", below(constraints(["DNS:other.test"])), NOT_PERMITTED),
+    Row("other, not critical", below(constraints(["DNS:other.test"], critical=False)), NOT_PERMITTED),
+    Row("excluded", below(constraints(excluded=["DNS:good.test"])), EXCLUDED),
+    Row("excluded on root", root(constraints(excluded=["DNS:mail.good.test"], critical=False)), EXCLUDED),
+    Row("other excluded", below(constraints(excluded=["DNS:other.test"]))),
+    Row("permitted and excluded", below(constraints(["DNS:good.test"], ["DNS:mail.good.test"])), EXCLUDED),
+    Row("permitted, other excluded", below(constraints(["DNS:good.test"], ["DNS:x.good.test"]))),
+    Row("one of several", below(constraints(["DNS:a.test", "DNS:good.test"]))),
+    Row("none of several", below(constraints(["DNS:a.test", "DNS:b.test"])), NOT_PERMITTED),
+    Row("two CAs agree", deep(constraints(["DNS:test"]), PERMIT)),
+    Row("upper CA forbids", deep(constraints(["DNS:other.test"]), PERMIT), NOT_PERMITTED),
+    Row("lower CA forbids", deep(PERMIT, constraints(["DNS:x.good.test"])), NOT_PERMITTED),
+    Row("root forbids for two", (tuple([constraints(["DNS:x.test"])]), (PERMIT,), ()), NOT_PERMITTED),
+    Row("case", below(constraints(["DNS:GOOD.Test"]))),
+    Row("case of the name", below(constraints(excluded=["DNS:good.test"])), EXCLUDED,
+        ("DNS:MAIL.GOOD.TEST",)),
+    Row("label boundary", below(constraints(["DNS:ood.test"])), NOT_PERMITTED),
+    Row("the whole name", below(constraints(["DNS:mail.good.test"]))),
+    Row("leading dot", below(constraints(["DNS:.good.test"]))),
+    Row("leading dot, domain itself", below(constraints(["DNS:.mail.good.test"])), NOT_PERMITTED),
+    Row("leading dot excluded", below(constraints(excluded=["DNS:.good.test"])), EXCLUDED),
+    Row("empty base permits all", below(constraints(["DNS:"]))),
+    Row("empty base excludes all", below(constraints(excluded=["DNS:"])), EXCLUDED),
+    Row("wildcard permitted", below(PERMIT), names=("DNS:*.good.test",)),
+    Row("wildcard, leading dot", below(constraints(["DNS:.good.test"])), names=("DNS:*.good.test",)),
+    Row("wildcard beyond", below(constraints(["DNS:mail.good.test"])), NOT_PERMITTED,
+        ("DNS:*.good.test",)),
+    Row("wildcard excluded", below(constraints(excluded=["DNS:good.test"])), EXCLUDED,
+        ("DNS:*.good.test",)),
+    Row("wildcard over excluded", below(constraints(excluded=["DNS:mail.good.test"])), EXCLUDED,
+        ("DNS:*.good.test",), stricter="the wildcard stands for the excluded host, too"),
+    Row("wildcard beside excluded", below(constraints(excluded=["DNS:a.mail.good.test"])),
+        names=("DNS:*.good.test",)),
+    Row("a second name", below(PERMIT), NOT_PERMITTED, (f"DNS:{HOST}", "DNS:x.other.test")),
+    Row("no DNS name constrained", below(constraints(["IP:10.0.0.0/8"]))),
+    # addresses
+    Row("address", below(constraints(["IP:127.0.0.0/8"])), names=("IP:127.0.0.1",), host="127.0.0.1"),
+    Row("one address", below(constraints(["IP:127.0.0.1/32"])), names=("IP:127.0.0.1",),
+        host="127.0.0.1"),
+    Row("address beyond", below(constraints(["IP:10.0.0.0/8"])), NOT_PERMITTED, ("IP:127.0.0.1",),
+        "127.0.0.1"),
+    Row("odd mask", below(constraints(["IP:127.0.0.0/9"])), names=("IP:127.0.0.1",), host="127.0.0.1"),
+    Row("odd mask beyond", below(constraints(["IP:127.128.0.0/9"])), NOT_PERMITTED,
+        ("IP:127.0.0.1",), "127.0.0.1"),
+    Row("address excluded", below(constraints(excluded=["IP:127.0.0.0/8"])), EXCLUDED,
+        ("IP:127.0.0.1",), "127.0.0.1"),
+    Row("all addresses excluded", below(constraints(["DNS:good.test"], ["IP:0.0.0.0/0", "IP:::/0"]))),
+    Row("all excluded, one there", below(constraints(["DNS:good.test"], ["IP:0.0.0.0/0", "IP:::/0"])),
+        EXCLUDED, (f"DNS:{HOST}", "IP:::1")),
+    Row("version 6", below(constraints(["IP:2001:db8::/32"])),
+        names=(f"DNS:{HOST}", "IP:2001:db8::25")),
+    Row("version 6 beyond", below(constraints(["IP:2001:db8::/32"])), NOT_PERMITTED,
+        (f"DNS:{HOST}", "IP:2001:db9::25")),
+    Row("version 4 where 6 is permitted", below(constraints(["IP:2001:db8::/32"])), NOT_PERMITTED,
+        ("IP:127.0.0.1",), "127.0.0.1"),
+    Row("mask with a hole", below(constraints([subtree(der(0x87, bytes([127, 0, 0, 1, 255, 0, 0, 255])))])),
+        BAD, ("IP:127.0.0.1",), "127.0.0.1", stricter="it is not a mask (RFC 4632 section 3.1)"),
+    Row("address too short", below(constraints([subtree(der(0x87, bytes([127, 0, 0, 1])))])), BAD,
+        ("IP:127.0.0.1",), "127.0.0.1"),
+    Row("address too short, none asked", below(constraints([subtree(der(0x87, bytes(4)))]))),
+    # other forms
+    Row("subject", below(constraints(["DIR:O=Good"])), between="O=Root/CN=CA {n}"),
+    Row("subject, case and blanks", below(constraints(["DIR:O= gOOD "]))),
+    Row("subject beyond", below(constraints(["DIR:O=Other"])), NOT_PERMITTED),
+    Row("subject of a CA beyond", deep(constraints(["DIR:O=Good"]), PERMIT), NOT_PERMITTED,
+        between="O=Root/CN=CA {n}"),
+    Row("subject too short", below(constraints(["DIR:O=Good/CN=server/CN=x"])), NOT_PERMITTED),
+    Row("subject excluded", below(constraints(excluded=["DIR:O=Good/CN=server"])), EXCLUDED),
+    Row("empty directory name", below(constraints(["DIR:"]))),
+    Row("no subject", below(constraints(["DIR:O=Other"])), subject=""),
+    Row("mail address in the subject", below(constraints(["EMAIL:good.test"])), NOT_PERMITTED,
+        subject="O=Good/emailAddress=me@other.test"),
+    Row("mail host", below(constraints(["EMAIL:good.test"])), names=(f"DNS:{HOST}", "EMAIL:me@good.test")),
+    Row("mail domain", below(constraints(["EMAIL:.test"])), names=(f"DNS:{HOST}", "EMAIL:me@good.test")),
+    Row("mailbox", below(constraints(["EMAIL:me@good.test"])), names=(f"DNS:{HOST}", "EMAIL:me@GOOD.test")),
+    Row("other mailbox", below(constraints(["EMAIL:me@good.test"])), NOT_PERMITTED,
+        (f"DNS:{HOST}", "EMAIL:Me@good.test")),
+    Row("mail address without host", below(constraints(["EMAIL:good.test"])), "malformed",
+        (f"DNS:{HOST}", "EMAIL:me")),
+    Row("URI, none there", below(constraints(["URI:good.test"]))),
+    Row("URI", below(constraints(["URI:good.test"])), NOT_COMPARED,
+        (f"DNS:{HOST}", "URI:https://good.test/"), stricter="URIs are not compared; mail servers have none"),
+    Row("registered ID, none there", below(constraints(["ID:x"]))),
+    Row("registered ID", below(constraints(["ID:x"])), NOT_COMPARED, (f"DNS:{HOST}", "ID:x")),
+    Row("other name", below(constraints(excluded=["OTHER:1"], critical=False)), NOT_COMPARED,
+        (f"DNS:{HOST}", "OTHER:1")),
+    Row("other name of another kind", below(constraints(["OTHER:1"])), names=(f"DNS:{HOST}", "OTHER:2")),
+    # the extension itself
+    Row("minimum 0", below(constraints([subtree("DNS:good.test", ZERO)]))),
+    Row("minimum", below(constraints([subtree("DNS:good.test", MINIMUM)])), BAD),
+    Row("maximum", below(constraints([subtree("DNS:good.test", MAXIMUM)])), BAD),
+    Row("maximum of another form", below(constraints([subtree("IP:10.0.0.0/8", MAXIMUM)]))),
+    Row("empty", below(Extension(NAME_CONSTRAINTS, der(SEQUENCE)))),
+    Row("empty list", below(Extension(NAME_CONSTRAINTS, der(SEQUENCE, der(0xA0))))),
+    Row("not DER", below(Extension(NAME_CONSTRAINTS, b"\x30\x05\xa0")), MALFORMED),
+    Row("not DER, not critical", below(Extension(NAME_CONSTRAINTS, b"x", False)), MALFORMED),
+    Row("more behind it", below(Extension(NAME_CONSTRAINTS, der(SEQUENCE) + b"\5\0")), MALFORMED,
+        stricter="what is behind the extension is not looked at"),
+    Row("unknown form", below(constraints([subtree(der(0x8A, b"x"))])), MALFORMED),
+    Row("on the server's own", below(), own=(constraints(["DNS:other.test"]),)),
+    # other critical extensions
+    Row("unknown, not critical", below(Extension(UNKNOWN, b"\5\0", False))),
+    Row("unknown below", below(Extension(UNKNOWN, b"\5\0")),
+        "CA certificate CA 1 has the critical extension 1.2.3.4, which is not supported"),
+    Row("unknown on root", root(Extension(UNKNOWN, b"\5\0")),
+        "but cannot be used: it has the critical extension 1.2.3.4, which is not supported"),
+    Row("unknown on its own", below(), "it has the critical extension 1.2.3.4, which is not supported",
+        own=(Extension(UNKNOWN, b"\5\0"),)),
+    Row("policies", below(Extension("2.5.29.32", der(SEQUENCE, der(SEQUENCE, der(6, b"\x2a\3\4")))))),
+    Row("policy constraints", below(Extension("2.5.29.36", der(SEQUENCE, ZERO))),
+        "has the critical extension 2.5.29.36 (policyConstraints), which is not supported",
+        stricter="a policy is required, and policies are not judged"),
+    Row("any policy inhibited", below(Extension("2.5.29.54", der(2, b"\0")))),
+]  # fmt: skip
+
+
+class Signers:
+    """Keys cost time; all CAs and servers share two."""
+
+    def __init__(self):
+        self.ca, self.server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+
+    def chain(self, row: Row, number: int) -> tuple[Certificate, list[Certificate]]:
+        above, certificates = None, []
+        for n, extensions in enumerate(row.above):
+            subject = row.between.format(n=n) if n else f"CN=root {number}"
+            above = Certificate(subject, above, extensions, key=self.ca)
+            certificates.insert(0, above)
+        own = Certificate(row.subject, above, row.own, row.names, ca=False, key=self.server)
+        return certificates[-1], [own, *certificates[:-1]]
+
+
+def server_context(directory, name: str, chain: list[Certificate]) -> ssl.SSLContext:
+    file = directory / f"{name}.pem"
+    file.write_text(chain[0].key_pem + pem(*chain))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+class World:
+    """One proxy that trusts some roots, and servers that show chains."""
+
+    def __init__(self, make_tproxy, backends, directory):
+        self._make, self._backends, self.directory = make_tproxy, backends, directory
+        self.proxy = None
+
+    def trust(self, *roots: Certificate, text: str = "") -> None:
+        hosts, file = self.directory / "hosts", self.directory / "roots.pem"
+        hosts.write_text(f"127.0.0.1 {HOST}\n")
+        file.write_text(text or pem(*roots))
+        for path in hosts, file:
+            path.chmod(0o644)
+        self.proxy = self._make("--ca-file", str(file), "--hosts", str(hosts))
+
+    def serve(self, name: str, context: ssl.SSLContext, host: str = HOST) -> int:
+        server = self._backends(Pop3(tls=context))
+        kind = {"mail__transport__protocol": "pop3s"}
+        return self.proxy.add(name, host, server.port, **kind)
+
+    def says(self, name: str, chain: list[Certificate], host: str = HOST) -> str:
+        """What a client hears: the answer to STAT."""
+        return ask(self.serve(name, server_context(self.directory, name, chain), host))
+
+
+def ask(port: int) -> str:
+    with RawClient(port) as client:
+        return client.command(b"STAT").decode().strip()
+
+
+@pytest.fixture
+def world(make_tproxy, backends, directory) -> World:
+    return World(make_tproxy, backends, directory)
+
+
+def test_name_constraints(world):
+    """Every row, with OpenSSL's verdict beside it."""
+    signers = Signers()
+    chains = [signers.chain(row, number) for number, row in enumerate(ROWS)]
+    world.trust(*(root for root, _ in chains))
+    wrong = []
+    for number, (row, (top, chain)) in enumerate(zip(ROWS, chains, strict=True)):
+        said = world.says(f"row-{number}", chain, row.host)
+        good = said.startswith("+OK")
+        if good == bool(row.says) or row.says not in said:
+            wrong.append(f"{row.title}: {said}")
+        judge = openssl_accepts(world.directory, top, chain, row.host)
+        if (judge != good) != bool(row.stricter or row.milder):
+            wrong.append(f"{row.title}: OpenSSL {'accepts' if judge else 'refuses'}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_message_names_certificate_and_name(world):
+    signers = Signers()
+    top, chain = signers.chain(Row("", below(constraints(["DNS:other.test"]))), 1)
+    world.trust(top)
+    assert (
+        f"certificate of {HOST} refused: its name {HOST} is not permitted by the name constraints"
+        " of CA certificate CA 1"
+    ) in world.says("one", chain)
+
+
+def test_unusable_ca_leaves_the_others(world):
+    """It is named at the start, and again where a server needs it."""
+    strange = Certificate("CN=Strange", None, (Extension(UNKNOWN, b"\5\0"),))
+    edwards = Certificate("CN=Edwards", key=ed25519.Ed25519PrivateKey.generate())
+    good = Certificate("CN=Good")
+    names = (f"DNS:{HOST}",)
+    torn = good.pem.replace(good.pem.splitlines()[3], "!!!")
+    world.trust(text=torn + pem(strange, edwards, good))
+    for what in (
+        "1 (no name) cannot be used: its base64 is damaged or cut off",
+        "2 (Strange) cannot be used: it has the critical extension 1.2.3.4, which is not supported",
+        "3 (Edwards) cannot be used: it is signed with an algorithm that is not supported",
+    ):
+        world.proxy.wait_log(f"{world.directory}/roots.pem: certificate {what}", level="warn")
+    chain = [Certificate("CN=x", good, (), names, ca=False)]
+    assert world.says("good", chain).startswith("+OK")
+    said = world.says("strange", [Certificate("CN=x", strange, (), names, ca=False)])
+    assert "issuer Strange is in " in said
+    assert "roots.pem, but cannot be used: it has the critical extension 1.2.3.4" in said
+    said = world.says("edwards", [Certificate("CN=x", edwards, (), names, ca=False)])
+    assert "it is signed with an algorithm that is not supported" in said
+
+
+def test_unreadable_certificate_of_the_server(world):
+    """One that is not needed does no harm; one that is needed is named."""
+    good = Certificate("CN=Good")
+    edwards = Certificate("CN=Edwards", good, key=ed25519.Ed25519PrivateKey.generate())
+    names = (f"DNS:{HOST}",)
+    world.trust(good)
+    chain = [Certificate("CN=x", good, (), names, ca=False), edwards]
+    assert world.says("spare", chain).startswith("+OK")
+    said = world.says("needed", [Certificate("CN=x", edwards, (), names, ca=False), edwards])
+    assert "is signed with an algorithm that is not supported" in said
