@@ -1,10 +1,22 @@
-/* How mbedTLS reads and verifies the certificates that a server sends. */
+/* Which of the certificates that a server sends are judged.
+ *
+ * mbedTLS takes the first certificate with the right name as the issuer of another one, and the
+ * list in the order in which it came. That is nearly always right, and judged first. Otherwise the
+ * list is put into other orders: there may be two CAs of one name (two keys, an expired twin, one
+ * signed by two roots), or the issuer may stand in front (RFC 8446 section 4.4.2 wants any order to
+ * do). No signature is looked at here: mbedTLS verifies each chain that is tried. */
 #include "lib/tls_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/mem.h"
+
+enum {
+    PEERS_MAX = 32, /* certificates of a server that are put into other orders */
+    TRIES_MAX = 4,  /* chains that are tried besides the first; each costs some milliseconds */
+    STEPS_MAX = 64, /* certificates that are put behind another one, in all */
+};
 
 /* The names that the linker's --wrap prescribes. */
 int __wrap_mbedtls_x509_crt_parse_der(mbedtls_x509_crt *chain, const unsigned char *der, size_t n);
@@ -64,19 +76,196 @@ int __wrap_mbedtls_x509_crt_parse_der(mbedtls_x509_crt *chain, const unsigned ch
 
 /* ---- verifying ---- */
 
+struct verification {
+    struct tls_judge *judge;
+    struct tls_lookup lookup;
+    mbedtls_x509_crt *peers[PEERS_MAX], *after[PEERS_MAX]; /* as they came, and what is behind */
+    size_t count;
+    mbedtls_x509_crt *tried[TLS_CHAIN_MAX]; /* those of the peers in the first chain */
+    size_t tried_count;
+    bool complete, stale; /* the first chain: ends at a root; which is not valid now */
+    int tries, steps;
+    size_t budget;
+    const mbedtls_x509_crt_profile *profile;
+    const char *cn;
+    uint32_t flags;
+    int result;
+};
+
+static void keep_path(struct verification *v, const struct tls_walk *walk)
+{
+    v->stale = walk->stale_root;
+    for (size_t depth = 0; depth < walk->length; depth++) {
+        size_t i = 0;
+        while (i < v->count && v->peers[i] != walk->path[depth]) {
+            i++;
+        }
+        if (i == v->count) {
+            v->complete = true;
+            return;
+        }
+        v->tried[v->tried_count++] = v->peers[i];
+    }
+}
+
+/* Verifies the list as it is now. True: another one may do better. */
+static bool verify(struct verification *v)
+{
+    struct tls_judge *judge = v->judge;
+    struct tls_walk walk = {.budget = &v->budget};
+    judge->walk = &walk;
+    v->flags = 0;
+    v->result = __real_mbedtls_x509_crt_verify_with_ca_cb(v->peers[0], tls_roots_find, &v->lookup,
+                                                          v->profile, v->cn, &v->flags,
+                                                          tls_judge_certificate, judge);
+    judge->walk = NULL;
+    bool too_long = v->result == MBEDTLS_ERR_X509_FATAL_ERROR && !judge->asked && !v->lookup.failed;
+    if (too_long) {
+        tls_judge_complain(judge,
+                           "its chain is too long: there are more than %d CA certificates between "
+                           "it and a trusted one",
+                           TLS_BETWEEN_MAX);
+    }
+    if (v->tries == 0) {
+        keep_path(v, &walk);
+    }
+    return walk.above || too_long;
+}
+
+/* Is it, as far as can be seen, the issuer of the other one? Higher is likelier; 0: it is not. */
+static int issuer_rank(const mbedtls_x509_crt *child, const mbedtls_x509_crt *issuer)
+{
+    const mbedtls_x509_buf *wanted = &child->authority_key_id.keyIdentifier;
+    const mbedtls_x509_buf *key = &issuer->subject_key_id;
+    if (tls_name_key(tls_issuer(child)) != tls_name_key(tls_subject(issuer)) ||
+        mbedtls_x509_crt_get_ca_istrue(issuer) <= 0) {
+        return 0;
+    }
+    bool other_key = wanted->len && key->len &&
+                     (wanted->len != key->len || memcmp(wanted->p, key->p, key->len) != 0);
+    bool valid = !mbedtls_x509_time_is_past(&issuer->valid_to) &&
+                 !mbedtls_x509_time_is_future(&issuer->valid_from);
+    return 1 + (other_key ? 0 : 2) + (valid ? 1 : 0);
+}
+
+enum { RANKS = 4 };
+
+/* A chain that is put together, without the root. */
+struct chain {
+    mbedtls_x509_crt *list[TLS_CHAIN_MAX];
+    size_t n;
+};
+
+static bool chain_holds(const struct chain *chain, const mbedtls_x509_crt *crt)
+{
+    for (size_t i = 0; i < chain->n; i++) {
+        if (chain->list[i] == crt) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Would mbedTLS come to the same as with the list as it came? */
+static bool was_tried(const struct verification *v, const struct chain *chain)
+{
+    return !v->stale && chain->n >= v->tried_count && (v->complete || chain->n == v->tried_count) &&
+           memcmp(chain->list, v->tried, v->tried_count * sizeof(chain->list[0])) == 0;
+}
+
+static void put_back(struct verification *v)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        v->peers[i]->next = v->after[i];
+    }
+}
+
+/* Verifies this chain. True: it is good. */
+static bool try_chain(struct verification *v, const struct chain *chain)
+{
+    struct tls_judge *judge = v->judge;
+    if (was_tried(v, chain)) {
+        return false;
+    }
+    for (size_t i = 0; i < chain->n; i++) {
+        chain->list[i]->next = i + 1 < chain->n ? chain->list[i + 1] : NULL;
+    }
+    free(judge->complaint);
+    judge->complaint = NULL;
+    judge->found = 0;
+    v->tries++;
+    (void)verify(v);
+    put_back(v);
+    return v->result == 0 && !judge->complaint;
+}
+
+/* Lengthens the chain by each certificate that may come next, the likeliest first, and tries it
+ * when there is none. True: a good one was found. */
+static bool extend(struct verification *v, struct chain *chain)
+{
+    const mbedtls_x509_crt *child = chain->list[chain->n - 1];
+    bool extended = false;
+    for (int rank = RANKS; rank > 0 && chain->n <= TLS_BETWEEN_MAX; rank--) {
+        for (size_t i = 0; i < v->count && v->tries < TRIES_MAX && v->steps < STEPS_MAX; i++) {
+            if (chain_holds(chain, v->peers[i]) || issuer_rank(child, v->peers[i]) != rank) {
+                continue;
+            }
+            extended = true;
+            v->steps++;
+            chain->list[chain->n++] = v->peers[i];
+            bool good = extend(v, chain);
+            chain->n--;
+            if (good) {
+                return true;
+            }
+        }
+    }
+    return !extended && v->tries < TRIES_MAX && try_chain(v, chain);
+}
+
+/* Looks for a better chain. What is said of the first stays when there is none. */
+static void try_others(struct verification *v)
+{
+    struct tls_judge *judge = v->judge;
+    struct tls_judge first = *judge;
+    uint32_t flags = v->flags;
+    int result = v->result;
+    struct chain chain = {.list = {v->peers[0]}, .n = 1};
+    judge->complaint = NULL;
+    v->lookup.valid_only = true;
+    if (extend(v, &chain)) {
+        free(first.complaint);
+        return;
+    }
+    free(judge->complaint);
+    *judge = first;
+    v->flags = flags;
+    v->result = result;
+}
+
 int __wrap_mbedtls_x509_crt_verify_with_ca_cb(
     mbedtls_x509_crt *crt, mbedtls_x509_crt_ca_cb_t f_ca_cb, void *p_ca_cb,
     const mbedtls_x509_crt_profile *profile, const char *cn, uint32_t *flags,
     int (*f_vrfy)(void *, mbedtls_x509_crt *, int, uint32_t *), void *p_vrfy)
 {
     struct tls_judge *judge = p_vrfy;
-    struct tls_lookup lookup = {.roots = judge->roots};
-    size_t budget = TLS_COMPARISONS_MAX;
-    struct tls_walk walk = {.budget = &budget};
+    struct verification v = {
+        .judge = judge,
+        .lookup.roots = judge->roots,
+        .budget = TLS_COMPARISONS_MAX,
+        .profile = profile,
+        .cn = cn,
+    };
+    (void)f_ca_cb;
     (void)p_ca_cb;
-    judge->walk = &walk;
-    int result = __real_mbedtls_x509_crt_verify_with_ca_cb(crt, f_ca_cb, &lookup, profile, cn,
-                                                           flags, f_vrfy, judge);
-    judge->walk = NULL;
-    return result;
+    (void)f_vrfy;
+    for (mbedtls_x509_crt *at = crt; at && v.count < PEERS_MAX; at = at->next) {
+        v.peers[v.count] = at;
+        v.after[v.count++] = at->next;
+    }
+    if (verify(&v) && !judge->trust_any) {
+        try_others(&v);
+    }
+    *flags = v.flags;
+    return v.result;
 }

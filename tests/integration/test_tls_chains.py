@@ -306,3 +306,81 @@ def test_unreadable_certificate_of_the_server(world):
     assert world.says("spare", chain).startswith("+OK")
     said = world.says("needed", [Certificate("CN=x", edwards, (), names, ca=False), edwards])
     assert "is signed with an algorithm that is not supported" in said
+
+
+# --- which chain ---
+
+
+def leaf(above: Certificate, **options) -> Certificate:
+    return Certificate("CN=x", above, (), (f"DNS:{HOST}",), ca=False, **options)
+
+
+@pytest.mark.parametrize("key_ids", [True, False])
+def test_two_intermediates_of_one_name(world, key_ids):
+    """The second is taken when the first has another key, has expired, or leads nowhere."""
+    top, stranger = Certificate("CN=Top", key_ids=key_ids), Certificate("CN=Stranger")
+    right = Certificate("CN=Between", top, key_ids=key_ids)
+    others = {
+        "key": Certificate("CN=Between", top, key_ids=key_ids),
+        "expired": Certificate("CN=Between", top, key=right.key, expired=True, key_ids=key_ids),
+        "cross": Certificate("CN=Between", stranger, key=right.key, key_ids=key_ids),
+        "names": Certificate("CN=Between", top, (constraints(["DNS:other.test"]),), key=right.key,
+                             key_ids=key_ids),
+    }  # fmt: skip
+    world.trust(top)
+    own = leaf(right, key_ids=key_ids)
+    for name, wrong in others.items():
+        for order, chain in ("first", [wrong, right]), ("second", [right, wrong]):
+            said = world.says(f"{name}-{order}", [own, *chain])
+            assert said.startswith("+OK"), f"{name} {order}: {said}"
+    assert world.says("all", [own, *others.values(), right]).startswith("+OK")
+
+
+def test_two_levels_of_twins(world):
+    top = Certificate("CN=Top", key_ids=False)
+    upper = [Certificate("CN=Upper", top, key_ids=False) for _ in range(2)]
+    lower = [Certificate("CN=Lower", upper[1], key_ids=False) for _ in range(2)]
+    world.trust(top)
+    chain = [leaf(lower[1], key_ids=False), *lower, *upper]
+    assert world.says("twins", chain).startswith("+OK")
+
+
+def test_expired_root_beside_a_cross_signed_one(world):
+    """A trusted root has expired; the same CA is signed by another trusted one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    old, new = Certificate("CN=Old", key=key, expired=True), Certificate("CN=New")
+    cross = Certificate("CN=Old", new, key=key)
+    world.trust(old, new)
+    assert world.says("cross", [leaf(cross), cross]).startswith("+OK")
+    assert "CA certificate Old expired on " in world.says("alone", [leaf(old)])
+
+
+def test_any_order(world):
+    top = Certificate("CN=Top")
+    upper = Certificate("CN=Upper", top)
+    lower = Certificate("CN=Lower", upper)
+    world.trust(top)
+    assert world.says("order", [leaf(lower), top, upper, lower]).startswith("+OK")
+
+
+def test_no_chain_is_good(world):
+    """What is said is about the chain as it came."""
+    top = Certificate("CN=Top", key_ids=False)
+    wrong = [Certificate("CN=Between", top, key_ids=False) for _ in range(9)]
+    world.trust(top)
+    right = Certificate("CN=Between", top, key_ids=False)
+    said = world.says("none", [leaf(right, key_ids=False), *wrong])
+    assert "it is not signed by the CA certificate Between that came with it" in said
+
+
+@pytest.mark.parametrize("between, good", [(8, True), (9, False)])
+def test_chain_that_is_too_long(world, between, good):
+    top = Certificate("CN=Top")
+    chain = [top]
+    for n in range(between):
+        chain.insert(0, Certificate(f"CN=CA {n}", chain[0]))
+    world.trust(top)
+    said = world.says("long", [leaf(chain[0]), *chain[:-1]])
+    assert said.startswith("+OK") == good
+    too_long = "its chain is too long: there are more than 8 CA certificates between it and a trusted"
+    assert good or too_long in said
