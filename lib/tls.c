@@ -35,6 +35,7 @@ enum {
     FLIGHT_MAX = 64 * 1024, /* far beyond what a client says in a handshake */
     IDLE_RECORDS_MAX = 64,  /* records in a row that bring nothing to read */
     FIRST_BYTES = 5,        /* what mbedTLS reads of a record before it looks at it */
+    KEY_UPDATE = 24, /* a type of message (RFC 8446 section 4), which mbedTLS does not know */
 };
 
 struct session {
@@ -71,6 +72,7 @@ struct tls {
     bool ended;                       /* the wire said that the stream has ended */
     bool broken;                      /* the wire failed */
     bool resumed;
+    bool asks_for_ours; /* the server asks for a certificate of ours */
     struct error death; /* TLS_DEAD: of what */
 };
 
@@ -351,6 +353,25 @@ static int alert_of(const struct tls *tls)
     return tls->ssl.MBEDTLS_PRIVATE(in_msg)[1];
 }
 
+/* Type of the handshake message that was just received; 0: it was none. */
+static int message_type(const struct tls *tls)
+{
+    return tls->ssl.MBEDTLS_PRIVATE(in_msgtype) == MBEDTLS_SSL_MSG_HANDSHAKE
+               ? tls->ssl.MBEDTLS_PRIVATE(in_msg)[0]
+               : 0;
+}
+
+/* Does the server end it because we have no certificate to show? TLS 1.3 has an alert for that. A
+ * server of TLS 1.2 uses any of these. */
+static bool misses_certificate(const struct tls *tls, int alert)
+{
+    bool complains = (alert >= MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE &&
+                      alert <= MBEDTLS_SSL_ALERT_MSG_CERT_UNKNOWN) ||
+                     alert == MBEDTLS_SSL_ALERT_MSG_UNKNOWN_CA ||
+                     alert == MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED;
+    return tls->asks_for_ours && !tls->client->own && complains;
+}
+
 static const char *alert_name(int alert)
 {
     switch (alert) {
@@ -400,6 +421,22 @@ static bool speaks_tls(const struct tls *tls)
            tls->first[0] == MBEDTLS_SSL_MSG_HANDSHAKE;
 }
 
+/* mbedTLS takes what fits into its buffer, and then finds out that there is more. */
+static bool is_too_long(const struct tls *tls)
+{
+    return tls->state == TLS_HANDSHAKE &&
+           tls->ssl.MBEDTLS_PRIVATE(in_hslen) > MBEDTLS_SSL_IN_CONTENT_LEN;
+}
+
+/* What such a message is. mbedTLS gathers its pieces behind the place of a sequence number and the
+ * header of a record. */
+static const char *long_message(const struct tls *tls)
+{
+    enum { GATHERED_AT = 8 + 5 };
+    bool certificate = tls->ssl.MBEDTLS_PRIVATE(in_buf)[GATHERED_AT] == MBEDTLS_SSL_HS_CERTIFICATE;
+    return certificate ? "Certificate" : "handshake";
+}
+
 static bool is_x509_error(int code)
 {
     int module = -code & 0x7F80; /* mbedtls/error.h: 0x2080 to 0x3000 are those of X.509 */
@@ -434,8 +471,26 @@ static int die_of(struct tls *tls, int code, const char *during)
         return die(tls, FAIL_TLS, "the connection broke during the %s", during);
     }
     if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
-        return die(tls, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)", during,
-                   alert_of(tls), alert_name(alert_of(tls)));
+        int alert = alert_of(tls);
+        if (misses_certificate(tls, alert)) {
+            return die(tls, FAIL_TLS,
+                       "the server asked for a client certificate, of which there is none, and "
+                       "ended the %s with TLS alert %d",
+                       during, alert);
+        }
+        return die(tls, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)", during, alert,
+                   alert_name(alert));
+    }
+    if (is_too_long(tls)) {
+        return die(tls, FAIL_TLS,
+                   "the server's %s message of %zu octets is too long: at most %d are possible",
+                   long_message(tls), tls->ssl.MBEDTLS_PRIVATE(in_hslen),
+                   MBEDTLS_SSL_IN_CONTENT_LEN);
+    }
+    if (code == MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE && message_type(tls) == KEY_UPDATE) {
+        return die(tls, FAIL_TLS,
+                   "the server wants to change its keys (KeyUpdate of TLS 1.3), which is not "
+                   "supported");
     }
     if (code == MBEDTLS_ERR_SSL_CONN_EOF || code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
         return die(tls, FAIL_TLS, "the server closed the connection during the %s", during);
@@ -531,6 +586,18 @@ static int refuse(const struct tls *tls, struct error *err)
                      tls->state == TLS_HANDSHAKE ? "session yet" : "handshake under way any more");
 }
 
+static int handshake_step(struct tls *tls)
+{
+    bool may_ask = tls->ssl.MBEDTLS_PRIVATE(state) == MBEDTLS_SSL_CERTIFICATE_REQUEST;
+    tls_chain_begin(&tls->judge);
+    int code = mbedtls_ssl_handshake_step(&tls->ssl);
+    tls_chain_end();
+    if (may_ask && code == 0) {
+        tls->asks_for_ours = message_type(tls) == MBEDTLS_SSL_HS_CERTIFICATE_REQUEST;
+    }
+    return code;
+}
+
 int tls_handshake(struct tls *tls, bool *more, struct error *err)
 {
     *more = false;
@@ -538,9 +605,7 @@ int tls_handshake(struct tls *tls, bool *more, struct error *err)
         return refuse(tls, err);
     }
     tls->starved = false;
-    tls_chain_begin(&tls->judge);
-    int code = mbedtls_ssl_handshake_step(&tls->ssl);
-    tls_chain_end();
+    int code = handshake_step(tls);
     bool over = mbedtls_ssl_is_handshake_over(&tls->ssl);
     /* mbedTLS wants to read, too, when it has skipped a record. */
     if ((code == 0 && !over) || (code == MBEDTLS_ERR_SSL_WANT_READ && !tls->starved)) {

@@ -1,7 +1,10 @@
 """Which chains of certificates are accepted: OpenSSL is the judge, and where tproxy is stricter the
 row says why."""
 
+import re
+import shutil
 import ssl
+import subprocess
 from dataclasses import dataclass
 
 import pytest
@@ -384,3 +387,78 @@ def test_chain_that_is_too_long(world, between, good):
     assert said.startswith("+OK") == good
     too_long = "its chain is too long: there are more than 8 CA certificates between it and a trusted"
     assert good or too_long in said
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("octets", [15_000, 16_384, 40_000])
+def test_certificates_that_are_too_large(world, version, octets):
+    top = Certificate("CN=Top")
+    own = Certificate("CN=x", top, (Extension(UNKNOWN, bytes(octets), False),), (f"DNS:{HOST}",),
+                      ca=False)  # fmt: skip
+    world.trust(top)
+    context = server_context(world.directory, "large", [own])
+    context.minimum_version = context.maximum_version = version
+    said = ask(world.serve("large", context))
+    if octets == 15_000:
+        assert said.startswith("+OK")
+    else:
+        found = re.search(r"the server's Certificate message of (\d+) octets is too long: at most"
+                          r" 16384 are possible", said)  # fmt: skip
+        assert found, said
+        assert octets < int(found[1]) < octets + 1000
+
+
+# --- words ---
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_server_demands_a_client_certificate(world, version):
+    top = Certificate("CN=Top")
+    world.trust(top)
+    context = server_context(world.directory, "demand", [leaf(top)])
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=top.pem)
+    assert "client certificate" in ask(world.serve("demand", context))
+
+
+def test_key_update(world, directory):
+    """OpenSSL's s_server sends one for the line K."""
+    top = Certificate("CN=Top")
+    world.trust(top)
+    file = directory / "server.pem"
+    own = leaf(top)
+    file.write_text(own.key_pem + own.pem)
+    words = "-accept 127.0.0.1:0 -naccept 1 -tls1_3 -crlf -cert".split()
+    with subprocess.Popen(
+        [shutil.which("openssl"), "s_server", *words, str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+
+        def wait(pattern: str) -> str:
+            for line in server.stdout:
+                if found := re.search(pattern, line):
+                    return found[1] if found.groups() else line
+            raise AssertionError(f"no {pattern}")
+
+        def say(line: str) -> None:
+            server.stdin.write(f"{line}\n")
+            server.stdin.flush()
+
+        port = int(wait(r"^ACCEPT [\d.]*:(\d+)$"))
+        kind = {"mail__transport__protocol": "pop3s"}
+        entry = world.proxy.add("update", HOST, port, **kind)
+        with RawClient(entry) as client:
+            client.send(b"STAT\r\n")
+            wait("Secure Renegotiation IS|^No client certificate|CIPHER")
+            say("+OK hello")
+            wait("^CAPA")
+            say("K")
+            said = client.line().decode()
+        server.kill()
+    assert (
+        "the server wants to change its keys (KeyUpdate of TLS 1.3), which is not supported" in said
+    )

@@ -609,7 +609,8 @@ static void test_client_certificate_wanted(void **state)
 {
     (void)state;
     refused(&(struct tls_settings){.host = "mail.test"}, "client12", FAIL_TLS,
-            "the server ended the TLS handshake with TLS alert 40");
+            "the server asked for a client certificate, of which there is none, and ended the TLS "
+            "handshake with TLS alert 40");
     struct tls_client *client = client_of("mail.test");
     struct link l = {0};
     char byte;
