@@ -80,6 +80,27 @@ static bool identity_matches(const mbedtls_x509_crt *crt, const struct tls_ident
     return false;
 }
 
+/* Does the address that we want stand in the certificate as a DNS name? */
+static bool address_is_dns_name(const mbedtls_x509_crt *crt, const struct tls_identity *identity)
+{
+    unsigned char addr[sizeof(identity->addr)];
+    char text[INET6_ADDRSTRLEN];
+    int family = identity->addr_len == 4 ? AF_INET : AF_INET6;
+    if (!identity->addr_len) {
+        return false;
+    }
+    for (const mbedtls_x509_sequence *san = first_san(crt); san; san = san->next) {
+        struct str value = san_value(san);
+        text_fmt(text, sizeof(text), "%.*s", STR_ARG(value));
+        if (san_type(san) == MBEDTLS_X509_SAN_DNS_NAME && value.n < sizeof(text) &&
+            inet_pton(family, text, addr) == 1 &&
+            memcmp(addr, identity->addr, identity->addr_len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* One alternative name as text; NULL for a kind that is neither name nor address. */
 static const char *san_text(char *out, size_t cap, int type, struct str value)
 {
@@ -103,7 +124,11 @@ static void complain_about_name(struct tls_judge *judge, const mbedtls_x509_crt 
             n += text_fmt(names + n, sizeof(names) - n, "%s%s", n ? ", " : "", text);
         }
     }
-    if (found > SHOWN) {
+    if (address_is_dns_name(crt, judge->identity)) {
+        tls_judge_complain(
+            judge, "it has %s as a DNS name; an address has to stand in it as an IP address",
+            judge->identity->host);
+    } else if (found > SHOWN) {
         tls_judge_complain(judge, "it is for %s and %zu more, not for %s", names, found - SHOWN,
                            judge->identity->host);
     } else if (found) {

@@ -411,6 +411,16 @@ def test_certificates_that_are_too_large(world, version, octets):
 # --- words ---
 
 
+def test_address_as_a_dns_name(world):
+    """Both print alike, and only one of them counts."""
+    top = Certificate("CN=Top")
+    own = Certificate("CN=x", top, (), ("DNS:127.0.0.1",), ca=False)
+    world.trust(top)
+    assert (
+        "it has 127.0.0.1 as a DNS name; an address has to stand in it as an IP address"
+    ) in world.says("address", [own], "127.0.0.1")
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_server_demands_a_client_certificate(world, version):
     top = Certificate("CN=Top")
