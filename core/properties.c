@@ -37,7 +37,29 @@ static int value_text(struct json_value v, const char *name, struct property *ou
                      json_type_name(json_type(v)));
 }
 
-static int add_property(struct properties *props, struct json_value member, struct error *err)
+static void property_free(struct property *p)
+{
+    free(p->name);
+    if (p->value) {
+        mem_wipe(p->value, p->n);
+        free(p->value);
+    }
+}
+
+int properties_add(struct properties *props, struct property p, struct error *err)
+{
+    if (props->n == PROPERTIES_MAX) {
+        property_free(&p);
+        return error_set(err, FAIL_LIMIT, "more than %d properties", PROPERTIES_MAX);
+    }
+    if (props->n % 32 == 0) {
+        props->list = mem_realloc(props->list, (props->n + 32) * sizeof(*props->list));
+    }
+    props->list[props->n++] = p;
+    return OK;
+}
+
+static int add_member(struct properties *props, struct json_value member, struct error *err)
 {
     struct property p = {.name = json_strdup(json_key(member), NULL)};
     if (!p.name) {
@@ -47,19 +69,11 @@ static int add_property(struct properties *props, struct json_value member, stru
         free(p.name);
         return OK;
     }
-    if (props->n == PROPERTIES_MAX) {
-        free(p.name);
-        return error_set(err, FAIL_LIMIT, "more than %d properties", PROPERTIES_MAX);
-    }
     if (value_text(member, p.name, &p, err) < 0) {
         free(p.name);
         return ERR;
     }
-    if (props->n % 32 == 0) {
-        props->list = mem_realloc(props->list, (props->n + 32) * sizeof(*props->list));
-    }
-    props->list[props->n++] = p;
-    return OK;
+    return properties_add(props, p, err);
 }
 
 struct properties *properties_from_json(struct json_value v, struct error *err)
@@ -73,7 +87,7 @@ struct properties *properties_from_json(struct json_value v, struct error *err)
     }
     struct properties *props = mem_zalloc(sizeof(*props));
     for (struct json_value m = json_first(object); json_exists(m); m = json_next(m)) {
-        if (add_property(props, m, err) < 0) {
+        if (add_member(props, m, err) < 0) {
             properties_free(props);
             return NULL;
         }
@@ -87,9 +101,7 @@ void properties_free(struct properties *props)
         return;
     }
     for (size_t i = 0; i < props->n; i++) {
-        free(props->list[i].name);
-        mem_wipe(props->list[i].value, props->list[i].n);
-        free(props->list[i].value);
+        property_free(&props->list[i]);
     }
     free(props->list);
     free(props);

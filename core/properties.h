@@ -23,6 +23,10 @@ struct properties {
     size_t n;
 };
 
+/* Adds a property, whose texts *props owns from now on, in any case. ERR and *err (FAIL_LIMIT) when
+ * there are too many. */
+int properties_add(struct properties *props, struct property p, struct error *err) warn_unused;
+
 /* From a JSON object whose values are strings, numbers or booleans (null: as if absent), or such an
  * object as the member "destinationConfiguration" of another, the way the Destination service
  * answers. Members whose name begins with '$' are no properties and passed over. The document may
