@@ -16,23 +16,20 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/destination.h"
-#include "core/properties.h"
 #include "core/token.h"
 #include "dest_source.h"
-#include "lib/json.h"
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "local_file.h"
 #include "local_object.h"
 #include "mail_token.h"
 
@@ -48,19 +45,13 @@ struct complaint {
     char *text, *told;
 };
 
-/* What a file says: a destination, or an object. Of equal keys the first file's counts. */
-struct content {
-    char *key; /* so that destinations, and objects of each kind, have names of their own */
-    const struct destination *dest;
-    const struct local_object *object;
-};
-
 struct file {
     char *name;
-    bool listed;                /* was there when the directory was last listed */
-    bool marked;                /* to be read */
-    struct content content;     /* what it says, or last said; key NULL: nothing */
-    struct complaint complaint; /* about its content */
+    enum local_form form;
+    bool listed;                  /* was there when the directory was last listed */
+    bool marked;                  /* to be read */
+    struct local_content content; /* what it says, or last said */
+    struct complaint complaint;   /* about its content */
 };
 
 struct local {
@@ -79,12 +70,13 @@ struct local {
     int64_t first_change;
     struct task step;
 
-    bool list_marked, too_many;
-    struct file *files[LOCAL_FILES_MAX]; /* sorted by name */
-    size_t n_files, n_sorted;            /* the last ones are not sorted while listing */
-    struct complaint complaint;          /* about the directory */
+    bool list_marked, too_many, too_many_others;
+    size_t n_others;                                        /* files whose form is not read */
+    struct file *files[LOCAL_FILES_MAX + LOCAL_OTHERS_MAX]; /* sorted by name */
+    size_t n_files, n_sorted;   /* the last ones are not sorted while listing */
+    struct complaint complaint; /* about the directory */
 
-    struct content *table; /* as told, sorted by key */
+    struct local_content *table; /* as told, sorted by key */
     size_t n_table;
     struct list requests;
 };
@@ -104,69 +96,7 @@ static void complaint_free(struct complaint *c)
     free(c->told);
 }
 
-/* ---- contents ---- */
-
-/* No name contains a slash but a destination's, which has nothing behind it. */
-static struct content content_of_destination(const struct destination *dest)
-{
-    size_t n = strlen(dest->name) + 2;
-    struct content content = {.key = mem_alloc(n), .dest = dest};
-    text_fmt(content.key, n, "/%s", dest->name);
-    return content;
-}
-
-static struct content content_of_object(const struct local_object *object)
-{
-    size_t n = strlen(object->kind) + strlen(object->namespace) + strlen(object->name) + 3;
-    struct content content = {.key = mem_alloc(n), .object = object};
-    text_fmt(content.key, n, "%s/%s/%s", object->kind, object->namespace, object->name);
-    return content;
-}
-
-static struct content content_ref(const struct content *from)
-{
-    return (struct content){
-        .key = mem_strdup(from->key),
-        .dest = from->dest ? destination_ref(from->dest) : NULL,
-        .object = from->object ? local_object_ref(from->object) : NULL,
-    };
-}
-
-static void content_clear(struct content *content)
-{
-    free(content->key);
-    destination_unref(content->dest);
-    local_object_unref(content->object);
-    *content = (struct content){0};
-}
-
-static bool content_equal(const struct content *a, const struct content *b)
-{
-    if (a->dest) {
-        return destination_equal(a->dest, b->dest);
-    }
-    assert(a->object && b->object); /* of equal keys, so of one sort */
-    return a->object->digest == b->object->digest;
-}
-
 /* ---- files ---- */
-
-static bool ends_in(const char *name, const char *suffix)
-{
-    size_t n = strlen(name), s = strlen(suffix);
-    return n > s && text_ieq(name + n - s, suffix);
-}
-
-static bool is_yaml(const char *name)
-{
-    return ends_in(name, ".yaml") || ends_in(name, ".yml");
-}
-
-/* Hidden files and what editors leave behind begin with '.' or '#', or end in something else. */
-static bool is_ours(const char *name)
-{
-    return name[0] != '.' && name[0] != '#' && (ends_in(name, ".json") || is_yaml(name));
-}
 
 static const char *path_of(const struct local *l, const char *name, char out[static PATH_TEXT_MAX])
 {
@@ -190,138 +120,17 @@ static struct file *find_file(const struct local *l, const char *name)
 static void file_free(struct file *f)
 {
     free(f->name);
-    content_clear(&f->content);
+    local_content_clear(&f->content);
     complaint_free(&f->complaint);
     free(f);
 }
 
-/* ---- reading a file ---- */
-
-/* The content, NUL-terminated, to be wiped; NULL and *err when it cannot be had. */
-static char *read_all(const char *path, size_t *n, struct error *err)
-{
-    /* Without blocking: it may be a FIFO. */
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        error_set(err, FAIL_CONFIG, "cannot be opened: %s", strerror(errno));
-        if (fd >= 0) {
-            close(fd);
-        }
-        return NULL;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        error_set(err, FAIL_CONFIG, "is no regular file");
-        close(fd);
-        return NULL;
-    }
-    size_t cap = LOCAL_FILE_SIZE_MAX + 1;
-    if (st.st_size < LOCAL_FILE_SIZE_MAX) {
-        cap = (size_t)st.st_size + 1;
-    }
-    char *text = mem_alloc(cap + 1);
-    ssize_t got;
-    *n = 0;
-    do {
-        got = read(fd, text + *n, cap - *n);
-        *n += got > 0 ? (size_t)got : 0;
-    } while (got > 0 && *n < cap);
-    int saved = errno;
-    close(fd);
-    if (got < 0) {
-        error_set(err, FAIL_CONFIG, "cannot be read: %s", strerror(saved));
-    } else if (*n > LOCAL_FILE_SIZE_MAX) {
-        error_set(err, FAIL_LIMIT, "is larger than %d bytes", LOCAL_FILE_SIZE_MAX);
-    } else if (*n == cap) {
-        error_set(err, FAIL_CONFIG, "grew while it was read");
-    } else {
-        return text;
-    }
-    mem_wipe(text, *n);
-    free(text);
-    return NULL;
-}
-
-/* NULL when the document is no usable destination; `text` names field and remedy. */
-static const struct destination *destination_of(struct json_value root, char text[static TEXT_MAX])
-{
-    struct error err;
-    struct properties *props = properties_from_json(root, &err);
-    if (!props) {
-        text_fmt(text, TEXT_MAX, "%s", err.text);
-        return NULL;
-    }
-    struct destination_problem problem;
-    const struct destination *dest = destination_new(props, true, &problem);
-    properties_free(props);
-    if (!dest) {
-        text_fmt(text, TEXT_MAX, "%s: %s (%s)", problem.field, problem.text,
-                 verdict_reason(problem.verdict, false));
-    }
-    return dest;
-}
-
-/* Empty when the document is of no use; `text` says why. */
-static struct content read_content(struct json_value root, char text[static TEXT_MAX])
-{
-    struct error err;
-    if (!local_object_is(root)) {
-        const struct destination *dest = destination_of(root, text);
-        return dest ? content_of_destination(dest) : (struct content){0};
-    }
-    const struct local_object *object = local_object_new(root, &err);
-    if (!object) {
-        text_fmt(text, TEXT_MAX, "%s", err.text);
-        return (struct content){0};
-    }
-    return content_of_object(object);
-}
-
-/* Half-written files are not what somebody wanted to say: the last good version stays. */
-static void unreadable(struct file *f, const struct error *err)
-{
-    char text[TEXT_MAX];
-    text_fmt(text, sizeof(text), "%s%s", err->text,
-             f->content.key ? "; the last good version stays in force" : "");
-    complain(&f->complaint, text);
-}
-
-static void read_json(struct file *f, const char *path)
-{
-    struct error err;
-    size_t n = 0;
-    char *text = read_all(path, &n, &err), problem[TEXT_MAX];
-    struct json *doc = text && n ? json_parse((struct str){text, n}, &err) : NULL;
-    if (text && n == 0) {
-        error_set(&err, FAIL_CONFIG, "is empty; put a destination here");
-    }
-    if (doc) {
-        content_clear(&f->content);
-        f->content = read_content(json_root(doc), problem);
-        complain(&f->complaint, f->content.key ? NULL : problem);
-    } else {
-        unreadable(f, &err);
-    }
-    json_free(doc);
-    mem_wipe(text, n);
-    free(text);
-}
-
 static void read_file(const struct local *l, struct file *f)
 {
-    char path[PATH_TEXT_MAX], text[2 * PATH_TEXT_MAX];
+    char path[PATH_TEXT_MAX], text[LOCAL_COMPLAINT_MAX];
     f->marked = false;
-    path_of(l, f->name, path);
-    if (is_yaml(f->name)) {
-        int stem = (int)(strrchr(path, '.') - path);
-        text_fmt(text, sizeof(text),
-                 "is YAML, and only JSON is read; convert it with: kubectl create "
-                 "--dry-run=client -o json -f %s > %.*s.json",
-                 path, stem, path);
-        complain(&f->complaint, text);
-    } else {
-        read_json(f, path);
-    }
+    local_file_read(path_of(l, f->name, path), f->name, &f->content, text);
+    complain(&f->complaint, text[0] ? text : NULL);
 }
 
 /* ---- complaints ---- */
@@ -347,6 +156,7 @@ static void drop_unlisted(struct local *l)
             continue;
         }
         tell(l, &f->complaint, path_of(l, f->name, path), NULL);
+        l->n_others -= !local_form_is_read(f->form);
         file_free(f);
     }
     l->n_files = l->n_sorted = kept;
@@ -362,13 +172,20 @@ static void mark_all(struct local *l)
     }
 }
 
-/* Calls `take` for each file of ours. ERR and errno when the list breaks off. */
+/* Nobody means a directory, unless it is called like a file of JSON. */
+static bool is_candidate(const struct dirent *entry)
+{
+    enum local_form form = local_file_form(entry->d_name);
+    return form == LOCAL_JSON || (form != LOCAL_PASSED_OVER && entry->d_type != DT_DIR);
+}
+
+/* Calls `take` for each file that counts. ERR and errno when the list breaks off. */
 static int each_entry(struct local *l, DIR *d, void (*take)(struct local *l, const char *name))
 {
     struct dirent *entry;
     rewinddir(d);
     for (errno = 0; (entry = readdir(d)) != NULL; errno = 0) {
-        if (is_ours(entry->d_name)) {
+        if (is_candidate(entry)) {
             take(l, entry->d_name);
         }
     }
@@ -385,17 +202,24 @@ static void take_known(struct local *l, const char *name)
 
 static void take_new(struct local *l, const char *name)
 {
+    enum local_form form = local_file_form(name);
     if (find_file(l, name)) {
         return;
     }
-    if (l->n_files == LOCAL_FILES_MAX) {
+    if (local_form_is_read(form) && l->n_files - l->n_others == LOCAL_FILES_MAX) {
         l->too_many = true;
+        return;
+    }
+    if (!local_form_is_read(form) && l->n_others == LOCAL_OTHERS_MAX) {
+        l->too_many_others = true;
         return;
     }
     struct file *f = mem_zalloc(sizeof(*f));
     f->name = mem_strdup(name);
+    f->form = form;
     f->listed = f->marked = true;
     l->files[l->n_files++] = f;
+    l->n_others += !local_form_is_read(form);
 }
 
 static void retry_later(struct local *l);
@@ -413,12 +237,31 @@ static void directory_failed(struct local *l, int error)
     retry_later(l);
 }
 
-/* First who went, so that their places are free, then who came. A list that breaks off lets nobody
- * go. */
+static void complain_about_list(struct local *l)
+{
+    char text[TEXT_MAX];
+    if (l->too_many) {
+        text_fmt(text, sizeof(text), "holds more than %d files; only so many are read",
+                 LOCAL_FILES_MAX);
+    } else if (l->too_many_others) {
+        text_fmt(text, sizeof(text),
+                 "holds more than %d files that are not read; only so many are named",
+                 LOCAL_OTHERS_MAX);
+    } else {
+        text_fmt(
+            text, sizeof(text),
+            "holds no destination; put one here, as a file *.json that the BTP cockpit exports");
+    }
+    bool good = l->n_files > 0 && !l->too_many && !l->too_many_others;
+    complain(&l->complaint, good ? NULL : text);
+}
+
+/* Drops the files that went, so that their places are free, and then adds those that came. If the
+ * list breaks off nothing is dropped. */
 static void list_directory(struct local *l)
 {
     DIR *d = opendir(l->dir);
-    l->list_marked = l->too_many = false;
+    l->list_marked = l->too_many = l->too_many_others = false;
     for (size_t i = 0; i < l->n_files; i++) {
         l->files[i]->listed = false;
     }
@@ -433,13 +276,8 @@ static void list_directory(struct local *l)
     }
     if (!listed) {
         directory_failed(l, errno);
-    } else if (l->too_many) {
-        char text[TEXT_MAX];
-        text_fmt(text, sizeof(text), "holds more than %d files; only so many are read",
-                 LOCAL_FILES_MAX);
-        complain(&l->complaint, text);
     } else {
-        complain(&l->complaint, NULL);
+        complain_about_list(l);
     }
     if (d) {
         closedir(d);
@@ -456,7 +294,7 @@ static int compare_claims(const void *a, const void *b)
     return by_key ? by_key : strcmp((*x)->name, (*y)->name);
 }
 
-static void duplicate_text(char text[static TEXT_MAX], const struct content *content,
+static void duplicate_text(char text[static TEXT_MAX], const struct local_content *content,
                            const char *owner)
 {
     char shown[DESTINATION_NAME_MAX + 1];
@@ -471,7 +309,7 @@ static void duplicate_text(char text[static TEXT_MAX], const struct content *con
 static bool converted(const struct local *l, const struct file *f)
 {
     char json[NAME_MAX + sizeof(".json")];
-    if (!is_yaml(f->name)) {
+    if (f->form != LOCAL_YAML) {
         return false;
     }
     text_fmt(json, sizeof(json), "%.*s.json", (int)(strrchr(f->name, '.') - f->name), f->name);
@@ -496,14 +334,14 @@ static void settle_claims(struct local *l)
     qsort(claims, n, sizeof(struct file *), compare_claims);
 
     const struct file *owner = NULL;
-    l->table = mem_alloc(n * sizeof(struct content));
+    l->table = mem_alloc(n * sizeof(struct local_content));
     l->n_table = 0;
     for (size_t i = 0; i < n; i++) {
         struct file *f = claims[i];
         const char *said = f->complaint.text;
         if (!owner || strcmp(owner->content.key, f->content.key) != 0) {
             owner = f;
-            l->table[l->n_table++] = content_ref(&f->content);
+            l->table[l->n_table++] = local_content_ref(&f->content);
         } else if (!said) {
             duplicate_text(text, &f->content, owner->name);
             said = text;
@@ -513,7 +351,7 @@ static void settle_claims(struct local *l)
     free(claims);
 }
 
-static void tell_changed(struct local *l, const struct content *content)
+static void tell_changed(struct local *l, const struct local_content *content)
 {
     if (content->dest) {
         l->handler.destination_changed(content->dest, l->handler.arg);
@@ -522,7 +360,7 @@ static void tell_changed(struct local *l, const struct content *content)
     }
 }
 
-static void tell_gone(struct local *l, const struct content *content)
+static void tell_gone(struct local *l, const struct local_content *content)
 {
     if (content->dest) {
         l->handler.destination_gone(content->dest->name, l->handler.arg);
@@ -532,14 +370,14 @@ static void tell_gone(struct local *l, const struct content *content)
 }
 
 /* Both tables are sorted: one walk finds what came, went and changed. */
-static void tell_contents(struct local *l, const struct content *old, size_t n_old)
+static void tell_contents(struct local *l, const struct local_content *old, size_t n_old)
 {
     size_t o = 0, n = 0;
     while (o < n_old || n < l->n_table) {
         int order = o == n_old ? 1 : n == l->n_table ? -1 : strcmp(old[o].key, l->table[n].key);
         if (order < 0) {
             tell_gone(l, &old[o]);
-        } else if (order > 0 || !content_equal(&old[o], &l->table[n])) {
+        } else if (order > 0 || !local_content_equal(&old[o], &l->table[n])) {
             tell_changed(l, &l->table[n]);
         }
         o += order <= 0;
@@ -547,17 +385,17 @@ static void tell_contents(struct local *l, const struct content *old, size_t n_o
     }
 }
 
-static void table_free(struct content *table, size_t n)
+static void table_free(struct local_content *table, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        content_clear(&table[i]);
+        local_content_clear(&table[i]);
     }
     free(table);
 }
 
 static void report(struct local *l)
 {
-    struct content *old = l->table;
+    struct local_content *old = l->table;
     size_t n_old = l->n_table;
     tell(l, &l->complaint, l->dir, l->complaint.text);
     drop_unlisted(l);
@@ -644,7 +482,7 @@ static void on_event(struct local *l, const struct inotify_event *e)
         if (f) {
             f->marked = true;
             l->list_marked = true;
-        } else if (is_ours(e->name)) {
+        } else if (local_file_form(e->name) != LOCAL_PASSED_OVER) {
             l->list_marked = true;
         } else if (strncmp(e->name, "..", 2) == 0) {
             mark_all(l); /* "..data": Kubernetes swaps all mounted files at once */
@@ -692,7 +530,7 @@ struct dest_request {
 
 static int compare_key(const void *key, const void *element)
 {
-    const struct content *content = element;
+    const struct local_content *content = element;
     return strcmp(key, content->key);
 }
 
@@ -703,7 +541,7 @@ static const struct destination *find_destination(const struct local *l, const c
         return NULL; /* a CR may name what no destination can be called */
     }
     text_fmt(key, sizeof(key), "/%s", name);
-    const struct content *found =
+    const struct local_content *found =
         l->n_table ? bsearch(key, l->table, l->n_table, sizeof(l->table[0]), compare_key) : NULL;
     return found ? found->dest : NULL;
 }

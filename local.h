@@ -1,11 +1,12 @@
-/* Local mode: a directory of JSON files, followed while the program runs. Each is a plain
- * destination as exported from the BTP cockpit, known by its property "Name", or a Kubernetes
- * object. File names only serve complaints.
+/* Local mode: a directory of files, followed while the program runs. Each is a plain destination as
+ * exported from the BTP cockpit, known by its property "Name", or a Kubernetes object. File names
+ * say in which form (local_file.h), and serve complaints.
  *
- * Read are the files called *.json; hidden files, editors' temporaries and everything else are
- * passed over. Files may be written in place, renamed over others, deleted, or swapped as
- * Kubernetes swaps mounted ones; the directory itself may go and come back. What cannot be read
- * keeps its last good version in force; what can be read and is of no use says nothing. */
+ * Files *.json and properties files are read. Others that could be meant are complained about, and
+ * what nobody means is passed over: hidden files, editors' temporaries, README, subdirectories.
+ * Files may be written in place, renamed over others, deleted, or swapped as Kubernetes swaps
+ * mounted ones; the directory itself may go and come back. What cannot be read keeps its last good
+ * version in force; JSON that can be read and is of no use says nothing. */
 #ifndef TPROXY_LOCAL_H
 #define TPROXY_LOCAL_H
 
@@ -20,8 +21,8 @@ struct local_object;
 struct loop;
 struct oauth;
 
-/* Bounds: files that are looked at, bytes of one. */
-enum { LOCAL_FILES_MAX = 1024, LOCAL_FILE_SIZE_MAX = 1024 * 1024 };
+/* Bounds: files that are read, and files that are only complained about. */
+enum { LOCAL_FILES_MAX = 1024, LOCAL_OTHERS_MAX = 64 };
 
 /* What the user of the directory is told, from the loop, never from inside a call of local_*. The
  * callbacks may ask local_source, and must not call local_free. */

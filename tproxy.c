@@ -173,7 +173,7 @@ static void on_complaint(const char *path, const char *text, void *arg)
 {
     (void)arg;
     tell("%s: %s", path, text ? text : "in order again");
-    log_line(text ? LOG_ERROR : LOG_INFO, "local", "%s: %s", path, text ? text : "in order again");
+    log_line(text ? LOG_WARN : LOG_INFO, "local", "%s: %s", path, text ? text : "in order again");
 }
 
 static void on_settled(void *arg)

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
+import subprocess
 
 import pytest
 
@@ -251,14 +253,39 @@ def test_unreadable_file(tproxy, backend):
     served(good)
 
 
-def test_yaml_file_names_the_command_that_converts_it(tproxy):
-    for name in ("mail.yaml", "mail2.yml"):
-        tproxy.write_text("apiVersion: v1\nkind: Secret\n", name)
-        said = tproxy.printed.wait(lambda line: name in line, f"a line about {name}")
-        start = tproxy.printed.all().index(said)
-        assert "kubectl create --dry-run=client -o json -f" in "\n".join(
-            tproxy.printed.all()[start : start + 4]
-        )
+CR_YAML = """
+# a resource
+apiVersion: destination.connectivity.api.sap/v1
+kind: Destination
+metadata:
+  name: {cr}
+spec:
+  destinationRef:
+    name: {name}
+"""
+
+
+@pytest.mark.parametrize("name", ["cr.yaml", "a resource.yml"])
+def test_yaml_file_names_the_command_that_converts_it(tproxy, backend, name):
+    """It works without a cluster, and its output is read."""
+    tproxy.add("mail", backend.host, backend.port)
+    tproxy.write_text(CR_YAML.format(cr="other", name="mail"), name)
+    said = complaint(tproxy, name)
+    command = said[said.index("kubectl ") :]
+    assert command.startswith("kubectl patch --local --type=merge -p '{}' -o json -f ")
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl at hand")
+    subprocess.run(command, shell=True, check=True, env={**os.environ, "KUBECONFIG": "/dev/null"})
+    served(tproxy.port("other"))
+    tproxy.printed.wait(
+        lambda line: name in line and "in order again" in line, "the end of the complaint"
+    )
+
+
+def test_yaml_of_the_cockpit(tproxy):
+    tproxy.write_text("Name: mail\nType: MAIL\n", "mail.yaml")
+    said = complaint(tproxy, "mail.yaml")
+    assert "export the destination from the BTP cockpit as JSON" in said and "kubectl" not in said
 
 
 def test_two_files_with_one_name(tproxy, backends):
@@ -270,19 +297,149 @@ def test_two_files_with_one_name(tproxy, backends):
     assert second.connections() == 0
 
 
-def test_other_files_are_passed_over(tproxy, backend):
-    for name in (
-        "README.md",
-        ".hidden.json",
-        "mail.json~",
-        ".mail.json.swp",
-        "notes.txt",
-        "#m.json#",
-    ):
-        tproxy.write_text("no destination", name)
-    (tproxy.directory / "sub").mkdir()
-    served(tproxy.add("mail", backend.host, backend.port))
-    assert not any("README" in line or "hidden" in line for line in tproxy.printed.all())
+PASSED_OVER = ["README", "README.md", ".hidden.json", "mail.json~", ".mail.json.swp", "#m.json#"]
+PASSED_OVER += ["mail.json.bak", "LICENSE", "ca.pem"]
+
+
+def test_other_files_are_passed_over(program, directory, backend):
+    """Nobody means them."""
+    proxy = Tproxy(program, directory)
+    for name in PASSED_OVER:
+        proxy.write_text("no destination", name)
+    (proxy.directory / "sub").mkdir()
+    (proxy.directory / ".git").mkdir()
+    with proxy:
+        served(proxy.add("mail", backend.host, backend.port))
+        shown = "\n".join(proxy.printed.all())
+        assert not [name for name in [*PASSED_OVER, "sub", ".git"] if f"/{name}:" in shown]
+
+
+NAMED = {
+    "mail.json.txt": "rename it to mail.json",
+    "mail.txt": "rename it: to mail.json if it holds JSON",
+    "mail.xml": "rename it: to mail.json if it holds JSON",
+    "destinations.zip": "unpack it here",
+    "notes": "is neither JSON nor a properties file",
+}
+
+
+def test_files_that_could_be_meant_are_named(program, directory, backend):
+    """Once, with what to do; the others go on."""
+    proxy = Tproxy(program, directory)
+    for name in NAMED:
+        proxy.write_text("buy milk\n", name)
+    with proxy:
+        served(proxy.add("mail", backend.host, backend.port))
+        for name, remedy in NAMED.items():
+            assert remedy in complaint(proxy, f"/{name}: ")
+            assert sum(f"/{name}: " in line for line in proxy.printed.all()) == 1
+
+
+def test_empty_directory_says_so(program, directory, backend):
+    with Tproxy(program, directory) as proxy:
+        said = proxy.printed.wait(lambda line: "holds no destination" in line, "the complaint")
+        assert said.startswith(f"{proxy.directory}: ") and "BTP cockpit" in said
+        served(proxy.add("mail", backend.host, backend.port))
+        proxy.printed.wait(lambda line: line.endswith(": in order again"), "its end")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["bad-file.json", "bad-file"])
+def test_utf_16_is_called_so(tproxy, backend, name, encoding):
+    """Windows calls it Unicode."""
+    good = tproxy.add("good", backend.host, backend.port)
+    text = json.dumps(GOOD) if name.endswith(".json") else properties_text(GOOD)
+    tproxy.write_bytes(text.encode(encoding), name)
+    assert "is UTF-16: save it as UTF-8" in complaint(tproxy, name)
+    served(good)
+
+
+# --- properties files, the older export of the cockpit ---
+
+
+def properties_text(fields: dict) -> str:
+    """As java.util.Properties.store writes it."""
+
+    def escaped(text: str) -> str:
+        text = "".join("\\" + c if c in "\\:=#!" else c for c in text)
+        return "".join(c if ord(c) < 127 else f"\\u{ord(c):04X}" for c in text)
+
+    head = "#clientKey=<< Existing password/certificate removed on export >>\n#\n"
+    lines = [f"{key}={escaped(str(value))}\n" for key, value in fields.items()]
+    return head + "#Thu Mar 05 09:12:44 UTC 2026\n" + "".join(lines)
+
+
+@pytest.mark.parametrize("file", ["mail", "mail.properties", "another-name"])
+def test_properties_file(tproxy, backends, file):
+    """With a password that has to be escaped."""
+    server = backends(Pop3(password="p\u00e4ss:=#! \\"))
+    fields = destination("mail", server.host, server.port)
+    fields["mail.password"] = server.script.password
+    tproxy.write_text(properties_text(fields), file)
+    served(tproxy.port("mail"))
+    assert b"p\xc3\xa4ss" not in tproxy.everything_said()
+
+
+PROPERTIES_FORMS = {
+    "ISO-8859-1": lambda text: text.encode("latin-1"),
+    "UTF-8": lambda text: text.encode(),
+    "byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "line ends of Windows": lambda text: text.replace("\n", "\r\n").encode(),
+    "colons and blanks": lambda text: text.replace("=", " : ").encode(),
+    "continued": lambda text: text.replace("example.com", "exa\\\n    mple.com").encode(),
+}
+
+
+@pytest.mark.parametrize("form", PROPERTIES_FORMS)
+def test_forms_of_properties(tproxy, backends, form):
+    server = backends(Pop3(user="robot\u00e4@example.com"))
+    fields = destination("mail", server.host, server.port)
+    text = "".join(f"{key}={value}\n" for key, value in fields.items() if key != "mail.user")
+    text += "mail.user=robot\u00e4@example.com\n"
+    tproxy.write_bytes(PROPERTIES_FORMS[form](text), "mail")
+    served(tproxy.port("mail"))
+
+
+def test_half_written_properties(tproxy, backend):
+    """A properties file may end anywhere: without what makes it a destination, the last good
+    version stays; and it heals."""
+    text = properties_text(destination("mail", backend.host, backend.port))
+    tproxy.write_text(text, "mail")
+    port = tproxy.port("mail")
+    start = len(tproxy.printed)
+    tproxy.write_text(text[: text.index("mail.p")], "mail")
+    assert "the last good version stays in force" in complaint(tproxy, "/mail: ", start)
+    served(port)
+    tproxy.write_text(text, "mail")
+    tproxy.printed.wait(lambda line: line.endswith("/mail: in order again"), "the healing")
+    served(port)
+
+
+def test_properties_become_json_and_go(tproxy, backends):
+    old, new = backends(Pop3()), backends(Pop3())
+    tproxy.write_text(properties_text(destination("mail", old.host, old.port)), "mail")
+    port = tproxy.port("mail")
+    served(port)
+    tproxy.write_text(json.dumps(destination("mail", new.host, new.port)), "mail")
+
+    def at_the_new_server() -> bool:
+        served(port)
+        return new.connections() > 0
+
+    until(at_the_new_server, "the session at the new server")
+    (tproxy.directory / "mail").unlink()
+    until(lambda: gone(port), "the end of the target")
+
+
+def test_json_and_properties_of_one_name(tproxy, backends):
+    first, second = backends(Pop3()), backends(Pop3())
+    tproxy.write_text(properties_text(destination("mail", first.host, first.port)), "mail")
+    port = tproxy.port("mail")
+    tproxy.write(destination("mail", second.host, second.port))
+    said = complaint(tproxy, "mail.json")
+    assert 'Name: "mail" is taken by the file mail; give it another name' in said
+    served(port)
+    assert second.connections() == 0
 
 
 def test_removed_directory(tproxy, backend):

@@ -17,6 +17,7 @@
 #include "dest_source.h"
 #include "lib/loop.h"
 #include "lib/text.h"
+#include "local_file.h"
 #include "local_object.h"
 
 /* What was told, one line each: "+name host", "-name" of a destination, "+Kind namespace/name",
@@ -219,12 +220,19 @@ static void test_start(void **state)
 static void test_empty(void **state)
 {
     (void)state;
+    write_file("README.md", "no destination");
+    assert_int_equal(mkdir(in_dir("sub"), 0700), 0);
     start();
-    expect(".");
+    expect("!. holds no destination; put one here, as a file *.json");
+    assert_false(was_told("README"));
     forget();
     write_dest("a.json", "alpha", "a.example");
     expect("+alpha a.example");
-    assert_string_equal(told, "\n+alpha a.example\n.\n");
+    assert_string_equal(told, "\n=.\n+alpha a.example\n.\n");
+    forget();
+    unlink(in_dir("a.json"));
+    expect("-alpha");
+    assert_true(was_told("!. holds no destination"));
 }
 
 static void test_changes(void **state)
@@ -261,7 +269,10 @@ static void test_changes(void **state)
     forget();
     assert_int_equal(rename(in_dir("b.json"), in_dir("b.off")), 0);
     expect("-beta");
-    assert_string_equal(told, "\n-beta\n.\n");
+    assert_string_equal(
+        told,
+        "\n!. holds no destination; put one here, as a file *.json that the BTP cockpit exports\n"
+        "-beta\n.\n");
 }
 
 /* Many changes at once are one; the same content again is none. */
@@ -277,7 +288,7 @@ static void test_burst(void **state)
         write_dest("a.json", "alpha", host);
     }
     expect("+alpha h99.example");
-    assert_string_equal(told, "\n+alpha h99.example\n.\n");
+    assert_string_equal(told, "\n=.\n+alpha h99.example\n.\n");
     forget();
     write_dest("a.json", "alpha", "h99.example");
     expect(".");
@@ -396,12 +407,23 @@ static void test_yaml(void **state)
 {
     (void)state;
     char line[2048];
-    write_file("cr.yaml", "kind: Destination");
+    write_file("cr.yaml", "apiVersion: v1\nkind: Destination\n");
+    write_file("two.yml", "apiVersion: v1\n---\napiVersion: v1\n");
+    write_file("list.yaml", "kind: List\napiVersion: v1\nitems:\n- apiVersion: v1\n");
+    write_file("a b.yaml", "apiVersion: v1\n");
+    write_file("plain.yaml", "Type: MAIL\nName: x\n");
     start();
     text_fmt(line, sizeof(line),
-             "!cr.yaml is YAML, and only JSON is read; convert it with: kubectl create "
-             "--dry-run=client -o json -f %s/cr.yaml > %s/cr.json",
+             "!cr.yaml is YAML, and only JSON is read; convert it with: kubectl patch --local "
+             "--type=merge -p '{}' -o json -f %s/cr.yaml > %s/cr.json\n",
              dir, dir);
+    expect("!two.yml is YAML, and only JSON is read; put each object into a file of its own, and "
+           "convert each with: kubectl patch --local");
+    assert_true(was_told("!list.yaml is YAML, and only JSON is read; put each object into"));
+    assert_true(was_told("a b.yaml' > '"));
+    assert_true(was_told("a b.json'\n"));
+    assert_true(was_told("!plain.yaml is YAML, which is not read; export the destination from the "
+                         "BTP cockpit as JSON\n"));
     expect("!cr.yaml");
     assert_true(was_told(line));
     forget();
@@ -414,6 +436,143 @@ static void test_yaml(void **state)
     forget();
     unlink(in_dir("cr.yaml"));
     expect("=cr.yaml");
+}
+
+static void test_forms(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        enum local_form form;
+    } rows[] = {
+        {"mail.json", LOCAL_JSON},
+        {"Mail.JSON", LOCAL_JSON},
+        {"example-dest-pop3", LOCAL_PROPERTIES},
+        {"mail.properties", LOCAL_PROPERTIES},
+        {"mail.yaml", LOCAL_YAML},
+        {"mail.yml", LOCAL_YAML},
+        {"destinations.zip", LOCAL_ARCHIVE},
+        {"mail.tar.gz", LOCAL_ARCHIVE},
+        {"mail.txt", LOCAL_UNKNOWN},
+        {"mail.json.txt", LOCAL_UNKNOWN},
+        {"mail.xml", LOCAL_UNKNOWN},
+        {"mail.example.com", LOCAL_UNKNOWN},
+        {"mail.", LOCAL_UNKNOWN},
+        {".json", LOCAL_PASSED_OVER},
+        {".git", LOCAL_PASSED_OVER},
+        {"..data", LOCAL_PASSED_OVER},
+        {".mail.json.swp", LOCAL_PASSED_OVER},
+        {"mail.json~", LOCAL_PASSED_OVER},
+        {"mail~", LOCAL_PASSED_OVER},
+        {"#mail.json#", LOCAL_PASSED_OVER},
+        {"mail.json.bak", LOCAL_PASSED_OVER},
+        {"mail.json.orig", LOCAL_PASSED_OVER},
+        {"mail.json.off", LOCAL_PASSED_OVER},
+        {"README", LOCAL_PASSED_OVER},
+        {"Readme.txt", LOCAL_PASSED_OVER},
+        {"LICENSE", LOCAL_PASSED_OVER},
+        {"notes.md", LOCAL_PASSED_OVER},
+        {"ca.pem", LOCAL_PASSED_OVER},
+        {"readme-mail", LOCAL_PROPERTIES},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (local_file_form(rows[i].name) != rows[i].form) {
+            fail_msg("%s", rows[i].name);
+        }
+    }
+}
+
+/* A destination as a properties file. */
+static void write_properties(const char *file, const char *target, const char *host)
+{
+    write_file(file,
+               "#\n#Thu Mar 05 09:12:44 UTC 2026\nType=MAIL\nName=%s\nProxyType=Internet\n"
+               "Authentication=BasicAuthentication\nmail.user=u\nmail.password=hush\\:\\=\n"
+               "mail.transport.protocol=pop3\nmail.pop3.host=%s\n",
+               target, host);
+}
+
+static void test_properties(void **state)
+{
+    (void)state;
+    write_properties("alpha", "alpha", "a.example");
+    write_properties("b.properties", "beta", "b.example");
+    start();
+    expect("+beta b.example");
+    assert_string_equal(told, "\n+alpha a.example\n+beta b.example\n.\n");
+
+    /* Wherever it ends, it may be half written. */
+    static const char *const parts[] = {"Type=MA", "Type=MAIL\nName=alpha\nProxyType=Inter", "#\n",
+                                        "Type=MAIL\nName=\\u00"};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        forget();
+        write_file("alpha", "%s", parts[i]);
+        expect("!alpha ");
+        assert_true(was_told("; the last good version stays in force\n"));
+        assert_false(was_told("-alpha"));
+    }
+    forget();
+    write_properties("alpha", "alpha", "a2.example");
+    expect("+alpha a2.example");
+    assert_true(was_told("=alpha\n"));
+
+    /* The same file may become JSON, and another destination. */
+    forget();
+    write_dest("alpha", "alpha", "a3.example");
+    expect("+alpha a3.example");
+    forget();
+    write_properties("alpha", "gamma", "g.example");
+    expect("+gamma g.example");
+    assert_true(was_told("-alpha\n"));
+
+    forget();
+    write_dest("b.json", "beta", "other.example");
+    write_dest("z", "beta", "other.example");
+    expect("!z Name: \"beta\" is taken by the file b.json; give it another name\n");
+    assert_true(was_told("!b.properties Name: \"beta\" is taken by the file b.json"));
+
+    forget();
+    unlink(in_dir("alpha"));
+    expect("-gamma");
+}
+
+static void test_files_that_are_not_read(void **state)
+{
+    (void)state;
+    static const char *const quiet[] = {"README", "mail.json.bak", "mail~", "ca.pem"};
+    write_dest("ok.json", "ok", "ok.example");
+    write_file("mail.json.txt", "{}");
+    write_file("mail.txt", "Name=x");
+    write_file("all.zip", "PK");
+    write_file("notes", "buy milk\n");
+    write_file("unicode", "%s", "\xFF\xFEN");
+    write_file("unicode.json", "%s", "\xFF\xFE{");
+    for (size_t i = 0; i < ARRAY_LEN(quiet); i++) {
+        write_file(quiet[i], "{");
+    }
+    assert_int_equal(mkdir(in_dir("sub"), 0700), 0);
+    assert_int_equal(symlink("sub", in_dir("link")), 0);
+    assert_int_equal(mkfifo(in_dir("fifo"), 0600), 0);
+    start();
+    expect("+ok ok.example");
+    assert_true(was_told("!mail.json.txt is not read; rename it to mail.json\n"));
+    assert_true(
+        was_told("!mail.txt is not read; if it is a destination, rename it: to mail.json if "
+                 "it holds JSON, to mail.properties if it has lines Name=...\n"));
+    assert_true(was_told("!all.zip is an archive, which is not read; unpack it here\n"));
+    assert_true(was_told("!notes is neither JSON nor a properties file"));
+    assert_true(was_told("!unicode is UTF-16: save it as UTF-8\n"));
+    assert_true(was_told("!unicode.json line 1, column 1: is UTF-16: save it as UTF-8\n"));
+    for (size_t i = 0; i < ARRAY_LEN(quiet); i++) {
+        char line[64];
+        text_fmt(line, sizeof(line), "!%s ", quiet[i]);
+        assert_false(was_told(line));
+    }
+    assert_false(was_told("!sub") || was_told("!link") || was_told("!fifo"));
+    forget();
+    write_dest("mail.json", "mail", "m.example");
+    expect("+mail m.example");
+    assert_string_equal(told, "\n+mail m.example\n.\n"); /* each is named once */
 }
 
 static void test_odd_files(void **state)
@@ -513,14 +672,34 @@ static void test_too_many(void **state)
     (void)state;
     char name[32];
     for (int i = 0; i < LOCAL_FILES_MAX + 1; i++) {
-        text_fmt(name, sizeof(name), "%d.yaml", i);
+        text_fmt(name, sizeof(name), "%d.json", i);
         write_file(name, "x");
     }
     start();
     expect("!. holds more than 1024 files");
     forget();
-    unlink(in_dir("0.yaml"));
-    unlink(in_dir("1.yaml"));
+    unlink(in_dir("0.json"));
+    unlink(in_dir("1.json"));
+    expect("=.");
+}
+
+/* Files that are only named take nothing away from those that are read. */
+static void test_too_many_others(void **state)
+{
+    (void)state;
+    char name[32];
+    for (int i = 0; i < LOCAL_OTHERS_MAX + 1; i++) {
+        text_fmt(name, sizeof(name), "%d.txt", i);
+        write_file(name, "x");
+    }
+    start();
+    expect("!. holds more than 64 files that are not read; only so many are named");
+    forget();
+    write_dest("a.json", "alpha", "a.example");
+    expect("+alpha a.example");
+    forget();
+    unlink(in_dir("0.txt"));
+    unlink(in_dir("1.txt"));
     expect("=.");
 }
 
@@ -664,10 +843,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_duplicates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_yaml, setup, teardown),
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test_setup_teardown(test_properties, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files_that_are_not_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_odd_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mounted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_directory_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_too_many_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source_long_name, setup, teardown),

@@ -190,9 +190,12 @@ class Tproxy:
         )
 
     def write_text(self, text: str, file: str) -> Path:
+        return self.write_bytes(text.encode(), file)
+
+    def write_bytes(self, content: bytes, file: str) -> Path:
         path = self.directory / file
         aside = self.directory.parent / f"{file}.new"
-        aside.write_text(text)
+        aside.write_bytes(content)
         aside.chmod(0o644)
         aside.rename(path)
         return path
