@@ -33,8 +33,8 @@
 #include "lib/sys.h"
 #include "lib/tls.h"
 
-/* A conn that lingers waits so long for the peer to take the next bytes of what is queued; when all
- * has left, so long for the peer's end. */
+/* A conn that lingers waits so long for the peer's kernel to take the next bytes; when that has all
+ * of them, so long for the peer's end. */
 #define LINGER_STALL SECONDS(60)
 #define LINGER_TIME SECONDS(2)
 
@@ -60,6 +60,8 @@ struct conn {
         struct { /* STATE_LINGER: nobody is told any more */
             struct list link;
             struct conn_group *group;
+            int64_t taken_at; /* when the peer's kernel took something last, */
+            size_t untaken;   /* and what was left then */
         };
     };
     struct tls *tls;
@@ -198,6 +200,15 @@ void conn_set_handler(struct conn *c, struct conn_handler handler)
 size_t conn_pending(const struct conn *c)
 {
     return (c->out ? buf_len(c->out) : 0) + (c->pipe ? c->pipe->fill : 0);
+}
+
+size_t conn_untaken(const struct conn *c)
+{
+    int n = 0;
+    if (c->io.fd < 0 || sys->unsent(c->io.fd, &n) < 0) {
+        n = 0;
+    }
+    return conn_pending(c) + (size_t)n;
 }
 
 static void queue(struct conn *c, const void *p, size_t n)
@@ -778,9 +789,26 @@ static void open_step(struct conn *c)
     }
 }
 
-static void linger_deadline(struct conn *c)
+static void linger_on(struct conn *c, size_t untaken)
 {
-    conn_deadline(c, loop_now(c->loop) + (conn_pending(c) ? LINGER_STALL : LINGER_TIME));
+    c->untaken = untaken;
+    c->taken_at = loop_now(c->loop);
+    conn_deadline(c, c->taken_at + LINGER_TIME);
+}
+
+/* Nothing has been sent for LINGER_TIME. No event tells what the peer's kernel has taken since: as
+ * long as that goes on, closing could destroy the rest. */
+static void linger_look(struct conn *c)
+{
+    int64_t now = loop_now(c->loop);
+    size_t untaken = conn_untaken(c);
+    if (untaken != c->untaken) {
+        linger_on(c, untaken);
+    } else if (untaken && now - c->taken_at < LINGER_STALL) {
+        conn_deadline(c, now + LINGER_TIME);
+    } else {
+        conn_close(c);
+    }
 }
 
 static void linger_step(struct conn *c)
@@ -788,7 +816,7 @@ static void linger_step(struct conn *c)
     size_t n, pending = conn_pending(c);
     flush(c);
     if (conn_pending(c) < pending) {
-        linger_deadline(c);
+        linger_on(c, conn_pending(c));
     }
     if (read_socket(c, loop_scratch(c->loop), LOOP_SCRATCH, &n) == OK) {
         loop_soon(c->loop, &c->task, on_task); /* a flood is discarded piece by piece */
@@ -833,7 +861,7 @@ static void on_deadline(struct timer *t)
 {
     struct conn *c = container_of(t, struct conn, timer);
     if (c->state == STATE_LINGER) {
-        conn_close(c);
+        linger_look(c);
     } else if (c->state != STATE_FAILED) {
         emit(c, CONN_TIMEOUT);
     }
@@ -912,7 +940,7 @@ static void linger(struct conn *c, struct conn_group *group)
     list_append(&group->conns, &c->link);
     c->group = group;
     group->n++;
-    linger_deadline(c);
+    linger_on(c, conn_pending(c));
     loop_soon(c->loop, &c->task, on_task);
 }
 

@@ -111,6 +111,10 @@ enum { CONN_READ_SMALL = 16 * 1024 };
 /* Bytes that have not left yet. */
 size_t conn_pending(const struct conn *c);
 
+/* Bytes that the peer's kernel has not taken yet: pending here, or in our kernel. One system call.
+ * No event tells when they become fewer. */
+size_t conn_untaken(const struct conn *c);
+
 /* Raw mode: the conn does not read by itself; DATA says that conn_splice may find something. Only
  * in clear text. */
 void conn_set_raw(struct conn *c, bool raw);
@@ -131,10 +135,10 @@ void conn_deadline(struct conn *c, int64_t due);
 const struct error *conn_error(const struct conn *c);
 
 /* Both closes: no event any more, memory is freed at the end of the turn, NULL is allowed.
- * conn_close drops what is queued. conn_linger sends what is queued (as long as the peer takes some
- * of it every 60 s), ends our stream, discards what still comes for at most 2 s, and only then
- * closes: otherwise the kernel's reset could destroy our last line. When as many linger as
- * conn_set_lingering_max allows, the one that has lingered longest is closed first. */
+ * conn_close drops what is queued. conn_linger sends what is queued and ends our stream, as long as
+ * the peer's kernel takes some of it every 60 s; then it discards what still comes for at most 2 s,
+ * and only then closes: otherwise the kernel's reset could destroy our last line. When as many
+ * linger as conn_set_lingering_max allows, the one that has lingered longest is closed first. */
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
 

@@ -22,6 +22,9 @@ enum { SPLICE_WORTH = 16384 };
 /* How long a backend may be silent that has answered a client whose stream has ended. */
 #define LAST_WORDS SECONDS(2)
 
+/* So often in the time that nothing may move the peers' kernels are asked what they have taken. */
+enum { LOOKS = 8 };
+
 /* One direction: what is read from `source` goes to `sink`. */
 struct lane {
     struct relay *relay;
@@ -36,6 +39,8 @@ struct relay {
     struct relay_times times;
     struct lane up, down;  /* up: client to backend */
     struct pop3_said said; /* by the client */
+    int64_t moved_at;      /* when a byte moved last, as far as is known */
+    size_t untaken;        /* bytes that waited for the peers at the last look; 0: no look yet */
     bool client_ended;
     bool answered; /* the backend has said something since the client's last command, or login */
 };
@@ -79,10 +84,37 @@ static int64_t patience(const struct relay *r)
     return r->answered && conn_is_tls(r->up.sink) ? LAST_WORDS : r->times.answer;
 }
 
-/* The deadline of the client's conn is the relay's. */
+/* The deadline of the client's conn is the relay's: the next look at what has moved. */
 static void touch(struct relay *r)
 {
-    conn_deadline(r->up.source, loop_now(r->loop) + patience(r));
+    r->moved_at = loop_now(r->loop);
+    r->untaken = 0;
+    conn_deadline(r->up.source, r->moved_at + patience(r) / LOOKS);
+}
+
+/* What waits for the client's kernel says nothing about the silence of the backend. */
+static size_t untaken(const struct relay *r)
+{
+    size_t n = conn_untaken(r->up.sink);
+    return awaits_last_words(r) ? n : n + conn_untaken(r->down.sink);
+}
+
+/* No byte has passed through the relay since the last touch. But a peer's kernel may have taken
+ * some, which no event tells. Where that cannot be known yet, at the first look, it is assumed. */
+static void look(struct relay *r)
+{
+    int64_t now = loop_now(r->loop), time = patience(r);
+    size_t left = untaken(r);
+    if (left && left != r->untaken) {
+        r->moved_at = now;
+    }
+    r->untaken = left;
+    int64_t due = r->moved_at + time, next = now + time / LOOKS;
+    if (now >= due) {
+        end(r, awaits_last_words(r) ? RELAY_CLIENT_CLOSED : RELAY_IDLE);
+    } else {
+        conn_deadline(r->up.source, left && next < due ? next : due);
+    }
 }
 
 static void moved(struct lane *lane, size_t n)
@@ -203,7 +235,7 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
         on_eof(lane);
         break;
     case CONN_TIMEOUT:
-        end(r, awaits_last_words(r) ? RELAY_CLIENT_CLOSED : RELAY_IDLE);
+        look(r);
         break;
     case CONN_FAILED:
         end(r, lane == &r->up ? RELAY_CLIENT_FAILED : RELAY_BACKEND_FAILED);

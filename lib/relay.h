@@ -6,8 +6,12 @@
  * TLS backend would drop its answers on close_notify (so servers do): it is not told. Answers that
  * the client is owed are waited for. When it has said QUIT, the relay ends when the backend closes.
  * Otherwise it also ends when the backend has been silent for the answer time, or, if it uses TLS,
- * for 2 s after it has said something since the client's last command. When `backend` ends its stream the
- * relay ends. The relay itself never sends a byte of its own. */
+ * for 2 s after it has said something since the client's last command. When `backend` ends its
+ * stream the relay ends. The relay itself never sends a byte of its own.
+ *
+ * A byte moves when the relay reads it, and again when the peer's kernel takes it: a slow reader is
+ * not idle. What the peers' kernels take is looked at eight times in the idle time, so an idle
+ * relay may last an eighth longer. */
 #ifndef TPROXY_LIB_RELAY_H
 #define TPROXY_LIB_RELAY_H
 
@@ -24,7 +28,7 @@ enum relay_end {
     RELAY_CLIENT_CLOSED,  /* the client ended its stream and the backend had no more to say */
     RELAY_CLIENT_FAILED,  /* the client vanished: conn_error(client) */
     RELAY_BACKEND_FAILED, /* the backend vanished: conn_error(backend) */
-    RELAY_IDLE,           /* neither said anything for the idle time */
+    RELAY_IDLE,           /* no byte has moved for the idle time */
 };
 
 /* Called once, never from inside a relay function. Both conns still exist and are the owner's
@@ -36,7 +40,7 @@ struct relay_handler {
 
 /* In microseconds. */
 struct relay_times {
-    int64_t idle;   /* without a byte */
+    int64_t idle;   /* without a byte that moves */
     int64_t answer; /* that the backend may take for an answer to a client that has ended */
 };
 

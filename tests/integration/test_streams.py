@@ -1,4 +1,4 @@
-"""Streams at their edges: urgent data, clients that end their stream."""
+"""Streams at their edges: urgent data, clients that end their stream, slow readers."""
 
 import fcntl
 import signal
@@ -161,3 +161,36 @@ def test_client_that_breaks_off_after_its_end_is_missed_at_once(serve, backend):
         client.reset()
     assert tproxy.summary("mail")["result"] == "client vanished"
     over.set()
+
+
+# --- slow readers ---
+
+
+def test_slow_reader_is_not_idle(serve):
+    """It takes bytes all the time, but for longer than the idle time the relay has nothing to do."""
+    text = (b"x" * 76 + b"\r\n") * 20000
+    _, port = serve("--idle-timeout", "4", RETR=b"+OK\r\n" + text + b".\r\n")
+    with RawClient(port, rcvbuf=8192) as client:
+        assert client.command(b"STAT").startswith(b"+OK")
+        client.send(b"RETR 1\r\n")
+        got = b""
+        slow = time.monotonic() + 12
+        while time.monotonic() < slow:
+            got += client.sock.recv(5000)
+            time.sleep(0.1)
+        while not got.endswith(b"\r\n.\r\n"):
+            piece = client.sock.recv(1 << 20)
+            assert piece, f"cut after {len(got)} bytes"
+            got += piece
+        assert got == b"+OK\r\n" + text + b".\r\n"
+        assert client.command(b"QUIT") == b"+OK bye"
+
+
+def test_reader_that_stops_is_idle(serve, backend):
+    tproxy, port = serve("--idle-timeout", "1", RETR=b"+OK\r\n" + b"x" * (4 << 20) + b"\r\n.\r\n")
+    with RawClient(port, rcvbuf=8192) as client:
+        assert client.command(b"STAT").startswith(b"+OK")
+        client.send(b"RETR 1\r\n")
+        assert client.sock.recv(1000)
+        assert backend.session(0).ended.wait(PATIENCE)
+        assert tproxy.summary("mail")["result"] == "idle"

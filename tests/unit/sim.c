@@ -290,6 +290,14 @@ static int sim_unread(int fd, int *n)
     return 0;
 }
 
+/* What the actor's side has not taken is not taken from tproxy either. */
+static int sim_unsent(int fd, int *n)
+{
+    (void)fd;
+    *n = 0;
+    return 0;
+}
+
 static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
 {
     world.now += CALL_TIME;
@@ -688,6 +696,7 @@ static const struct sys sim_sys = {
     .connect = sim_connect_call,
     .recv = sim_recv,
     .unread = sim_unread,
+    .unsent = sim_unsent,
     .send = sim_send_call,
     .shutdown = sim_shutdown,
     .getsockopt = sim_getsockopt,

@@ -651,10 +651,71 @@ static void test_linger_stall(void **state)
     (void)state;
     write_until_queued();
     conn_linger(a.conn);
-    test_now += SECONDS(60);
+    test_now += SECONDS(2);
+    turn_quietly(loop);
+    test_now += SECONDS(60) - 1;
+    turn_quietly(loop);
+    assert_int_equal(conn_count(), 2);
+    test_now += SECONDS(2);
     turn_quietly(loop);
     assert_int_equal(conn_count(), 1);
     a.conn = NULL;
+}
+
+/* Makes `a` a conn over TCP whose kernel takes `size` bytes at once, its peer's few. */
+static void use_tcp_of_slow_reader(int size)
+{
+    int ends[2], few = 10000;
+    conn_close(a.conn);
+    close(peer);
+    stream_pair(true, ends);
+    peer = ends[1];
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    setsockopt(peer, SOL_SOCKET, SO_RCVBUF, &few, sizeof(few));
+    a.conn = conn_new(loop, ends[0], seen_handler(&a));
+    assert_non_null(a.conn);
+}
+
+/* Reads n bytes of the pattern, from `at` on, as they come. */
+static void peer_take(size_t at, size_t n)
+{
+    static char got[1 << 20];
+    int64_t until = sys_real.now() + SECONDS(20);
+    for (size_t end = at + n; at < end;) {
+        ssize_t more = read(peer, got, end - at);
+        assert_true(more > 0 || (more < 0 && errno == EAGAIN && sys_real.now() < until));
+        assert_true(more < 0 || pattern_is((struct str){got, (size_t)more}, at));
+        at += more > 0 ? (size_t)more : 0;
+    }
+}
+
+/* All has left us, but the peer takes its time to read it. What it says in the meantime would be
+ * answered with a reset if the conn were closed. */
+static void test_linger_for_slow_reader(void **state)
+{
+    (void)state;
+    enum { SIZE = 200000, PIECE = 40000 };
+    static char block[SIZE];
+    use_tcp_of_slow_reader(SIZE);
+    pattern_fill(block, 0, SIZE);
+    conn_write(a.conn, block, SIZE);
+    assert_int_equal(conn_pending(a.conn), 0);
+    conn_linger(a.conn);
+    a.conn = NULL;
+    for (size_t at = 0; at < SIZE; at += PIECE) {
+        for (int k = 0; k < 14; k++) {
+            test_now += SECONDS(2);
+            turn_quietly(loop);
+        }
+        peer_send(peer, "NOOP\r\n", 6);
+        peer_take(at, PIECE);
+    }
+    assert_int_equal(conn_count(), 2);
+    for (int k = 0; k < 3; k++) {
+        test_now += SECONDS(60);
+        turn_quietly(loop);
+    }
+    assert_int_equal(conn_count(), 1);
 }
 
 static void test_linger_ended(void **state)
@@ -959,6 +1020,7 @@ int main(void)
         with_conns(test_linger_time),
         with_conns(test_linger_slow),
         with_conns(test_linger_stall),
+        with_conns(test_linger_for_slow_reader),
         with_conns(test_linger_ended),
         with_conns(test_linger_group),
         with_conns(test_linger_group_ends_with_the_process),

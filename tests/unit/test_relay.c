@@ -9,6 +9,9 @@
 #define IDLE SECONDS(600)
 #define ANSWER SECONDS(30)
 
+/* How often the relay looks in that time at what the peers have taken. */
+enum { LOOKS = 8 };
+
 /* One end of the whole: the client, or the backend. `sent` and `got` count bytes of the pattern. */
 struct far {
     int fd;
@@ -570,6 +573,48 @@ static void test_idle(void **state)
     await_end(RELAY_IDLE);
 }
 
+static size_t left_at_client(void)
+{
+    return conn_untaken(client.conn);
+}
+
+/* A client that takes what the kernel has for it, piece by piece, is not idle, though no event
+ * tells of it. Once it stops it is. */
+static void test_slow_reader_is_not_idle(void **state)
+{
+    (void)state;
+    enum { SIZE = 200000, PIECE = 40000 };
+    static char block[SIZE];
+    int64_t until = sys_real.now() + SECONDS(20);
+    int few = 10000;
+    setsockopt(near_client.fd, SOL_SOCKET, SO_RCVBUF, &few, sizeof(few));
+    pattern_fill(block, 0, SIZE);
+    for (size_t sent = 0; relay_to_client(relay) < SIZE && sys_real.now() < until;) {
+        ssize_t n = send(near_backend.fd, block + sent, SIZE - sent, MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+        loop_turn(loop, false);
+    }
+    assert_int_equal(relay_to_client(relay), SIZE);
+    assert_int_equal(conn_pending(client.conn), 0);
+    for (int i = 0; i < 4; i++) {
+        size_t left = left_at_client();
+        uint64_t goal = near_client.got + PIECE;
+        test_now += IDLE / 2;
+        turn_quietly(loop);
+        test_now += IDLE / 2 - 1;
+        while ((near_client.got < goal || left_at_client() == left) && sys_real.now() < until) {
+            far_read(&near_client, near_client.got < goal ? goal - near_client.got : 0);
+        }
+        turn_quietly(loop);
+        assert_int_equal(ended, 0);
+    }
+    for (int i = 0; i < LOOKS + 2; i++) {
+        test_now += IDLE / LOOKS;
+        turn_quietly(loop);
+    }
+    await_end(RELAY_IDLE);
+}
+
 static void test_let_go(void **state)
 {
     (void)state;
@@ -608,6 +653,7 @@ int main(void)
         with_relay(test_client_vanishes),
         with_relay(test_backend_vanishes),
         with_relay(test_idle),
+        with_relay(test_slow_reader_is_not_idle),
         with_relay(test_let_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
