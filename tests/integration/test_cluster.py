@@ -256,7 +256,7 @@ def test_condition_and_event(installation, cluster_tproxy, mail, namespace):
     installation.kube.apply(mail_a(namespace))
     installation.kube.kubectl(
         *["wait", "--for=condition=Available", "destination/mail-a"],
-        *["--namespace", namespace, "--timeout=20s"],
+        *["--namespace", namespace, "--timeout=60s"],
     )
     (condition,) = installation.cr(namespace, "mail-a")["status"]["conditions"]
     written = datetime.datetime.fromisoformat(condition.pop("lastUpdateTime"))

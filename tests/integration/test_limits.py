@@ -207,7 +207,7 @@ def test_client_that_stops_reading(make_tproxy, backends, messages):
 
 
 def test_busy_session_is_not_idle(make_tproxy, backend):
-    tproxy = make_tproxy("--idle-timeout", "2")
+    tproxy = make_tproxy("--idle-timeout", "6")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as busy, RawClient(port) as idle:
         assert busy.command(b"STAT").startswith(b"+OK")

@@ -12,7 +12,7 @@ import pytest
 from harness.backend import Pop3
 from harness.clients import RawClient
 from harness.tproxy import TARGET_LINE, Tproxy, destination
-from harness.util import free_port, is_root, until
+from harness.util import PATIENCE, free_port, is_root, until
 
 
 def served(port: int) -> None:
@@ -586,7 +586,7 @@ def test_bad_command_line(program, case):
     arguments, culprit = BAD_FLAGS[case]
     process = program.spawn(*arguments)
     try:
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode not in (0, 97, 98) and process.returncode > 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 # How long anything may take before the test gives up. Generous: the sanitized build, valgrind and
 # a loaded machine are slow, and only a failing test ever waits this long.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 NOBODY = 65534
 
