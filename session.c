@@ -76,10 +76,13 @@ struct attempt {
     struct pop3_login login;
     int64_t started;
     bool login_started;
-    bool refused;            /* by the backend's last reply */
-    bool renewed;            /* the token is the second one */
-    bool way_renewed;        /* likewise */
-    unsigned refused_before; /* how often the first one has been */
+    bool refused;           /* by the backend's last reply */
+    bool renewed;           /* the token is the second one */
+    bool way_renewed;       /* likewise */
+    unsigned pauses_before; /* of the first one */
+    struct session *session;
+    struct trial_seat seat; /* in the trial of `shown` */
+    struct task turn;       /* runs when a wait for another session's trial is over */
     struct error err;
 };
 
@@ -212,11 +215,24 @@ static void drop_failure(struct session *s)
     s->dialogue.failure = NULL;
 }
 
+/* Credentials lie in login.out until another session's trial is over, and this one's turn. */
+static bool waits_for_trial(const struct attempt *a)
+{
+    return trial_waits(&a->seat) || !list_empty(&a->turn.link);
+}
+
+static void leave_trial(struct attempt *a)
+{
+    trial_leave(&a->seat);
+    task_cancel(&a->turn);
+}
+
 static void drop_attempt(struct session *s)
 {
     if (!s->attempt) {
         return;
     }
+    leave_trial(s->attempt);
     dest_cancel(s->target->source, s->attempt->request);
     dial_cancel(s->attempt->dial);
     pop3_login_wipe(&s->attempt->login);
@@ -347,6 +363,7 @@ static void backend_failed(struct session *s, const struct error *err)
                 a->login.challenge);
     pop3->stats.logins[err->fail]++;
     a->err = *err;
+    leave_trial(a);
     if (a->login_started) {
         /* What we believed of this server may be what led us here. */
         s->mailbox->memory = (struct pop3_memory){0};
@@ -385,6 +402,7 @@ static void start_again(struct session *s, const struct token *refused)
     if (refused) {
         dest_refused(s->target->source, &s->target->ref, s->credentials ? &user : NULL, refused);
     }
+    leave_trial(a);
     conn_close(s->backend);
     s->backend = NULL;
     token_unref(a->token);
@@ -396,13 +414,13 @@ static void start_again(struct session *s, const struct token *refused)
     find_destination(s);
 }
 
-static void renew(struct session *s, unsigned refused_before)
+static void renew(struct session *s, unsigned pauses_before)
 {
     session_say(s, LINE_TOKEN_RENEWED, LOG_INFO,
                 "the mail server refuses the token: another one is asked for");
     s->target->pop3->stats.renewals++;
     s->attempt->renewed = true;
-    s->attempt->refused_before = refused_before;
+    s->attempt->pauses_before = pauses_before;
     start_again(s, s->attempt->token);
 }
 
@@ -429,13 +447,13 @@ static void credentials_refused(struct session *s)
 {
     struct attempt *a = s->attempt;
     bool final = !may_renew(s);
-    unsigned count = refusals_add(&s->mailbox->refusals, &a->shown, a->refused_before, final,
-                                  loop_now(s->target->pop3->loop), a->login.err.text);
+    unsigned pauses = trial_refused(&s->mailbox->trials, &a->shown, &a->seat, a->pauses_before,
+                                    final, loop_now(s->target->pop3->loop), a->login.err.text);
     if (final) {
         a->refused = true;
         backend_failed(s, &a->login.err);
     } else {
-        renew(s, count);
+        renew(s, pauses);
     }
 }
 
@@ -444,12 +462,12 @@ static bool refuse_at_once(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
     int64_t now = loop_now(pop3->loop);
-    struct refusal *r = refusals_find(&s->mailbox->refusals, &s->attempt->shown, now);
+    struct trial *r = trials_refusal(&s->mailbox->trials, &s->attempt->shown, now);
     if (!r) {
         return false;
     }
     if (!r->final && may_renew(s)) {
-        renew(s, r->count);
+        renew(s, r->pauses - 1);
         return true;
     }
     r->final = true; /* also when the new token is the old one again */
@@ -508,7 +526,9 @@ static void logged_in(struct session *s)
     struct pop3_stats *stats = &target->pop3->stats;
     int64_t took = loop_now(target->pop3->loop) - s->attempt->started;
     s->mailbox->memory = s->attempt->login.memory;
-    refusals_drop(&s->mailbox->refusals, &s->attempt->shown);
+    if (s->mailbox->dest->auth != AUTH_NONE) {
+        trial_accepted(&s->mailbox->trials, &s->attempt->shown, &s->attempt->seat);
+    }
     if (s->attempt->login.stls_refused) {
         session_say(s, LINE_CLEAR_TEXT, LOG_WARN,
                     "the mail server does not do STLS: going on in clear text "
@@ -521,9 +541,32 @@ static void logged_in(struct session *s)
     set_state(s, BACKEND_READY);
 }
 
+/* May the credentials be shown that are to be sent next? If not, they wait in `out` for the result
+ * of another session, on_turn goes on; or the attempt has failed. */
+static bool may_show(struct session *s)
+{
+    struct attempt *a = s->attempt;
+    int64_t now = loop_now(s->target->pop3->loop);
+    switch (trial_ask(&s->mailbox->trials, &a->shown, now, &a->seat)) {
+    case TRIAL_GO:
+        break;
+    case TRIAL_WAIT:
+        session_log(s, LOG_DEBUG, "waits for another session with the same credentials");
+        conn_deadline(s->backend, 0); /* the client's own deadline bounds the wait */
+        return false;
+    case TRIAL_REFUSED:
+        refuse_at_once(s);
+        return false;
+    }
+    return true;
+}
+
 static void follow(struct session *s, enum pop3_login_next next)
 {
     struct pop3_login *login = &s->attempt->login;
+    if (login->shows && !may_show(s)) {
+        return;
+    }
     struct str out = buf_str(&login->out);
     conn_write(s->backend, out.p, out.n);
     switch (next) {
@@ -541,17 +584,41 @@ static void follow(struct session *s, enum pop3_login_next next)
             credentials_refused(s);
         } else {
             s->attempt->refused = true;
+            if (login->proved) {
+                trial_accepted(&s->mailbox->trials, &s->attempt->shown, &s->attempt->seat);
+            }
             backend_failed(s, &login->err);
         }
         break;
     }
 }
 
+/* The wait for another session's trial is over. What the backend has said in the meantime must not
+ * be taken for its answer to the credentials. */
+static void on_turn(struct task *t)
+{
+    struct session *s = container_of(t, struct attempt, turn)->session;
+    if (conn_data(s->backend).n) {
+        struct error err;
+        error_set(&err, FAIL_PROTOCOL, "the mail server spoke out of turn");
+        backend_failed(s, &err);
+    } else {
+        follow(s, POP3_NEXT_LINE);
+    }
+    step(s);
+}
+
+static void take_turn(struct trial_seat *seat)
+{
+    struct attempt *a = container_of(seat, struct attempt, seat);
+    loop_soon(a->session->target->pop3->loop, &a->turn, on_turn);
+}
+
 static void backend_lines(struct session *s)
 {
     struct str line;
     size_t octets;
-    while (s->state == BACKEND_BUSY && s->backend &&
+    while (s->state == BACKEND_BUSY && s->backend && !waits_for_trial(s->attempt) &&
            s->attempt->login.state != POP3_LOGIN_HANDSHAKE) {
         int rc = conn_line(s->backend, POP3_BACKEND_LINE_MAX, &line, &octets);
         if (rc == AGAIN) {
@@ -573,9 +640,6 @@ static void backend_lines(struct session *s)
 static void start_login(struct session *s)
 {
     struct attempt *a = s->attempt;
-    if (refuse_at_once(s)) {
-        return; /* another session's login was refused while we dialled */
-    }
     a->login_started = true;
     pop3_login_init(&a->login, s->mailbox->dest, s->credentials ? s->credentials->user : NULL,
                     a->token ? &a->token->value : NULL, &s->mailbox->memory,
@@ -602,6 +666,9 @@ static void tls_stands(struct session *s)
 
 static const char *awaited(const struct session *s)
 {
+    if (s->attempt && waits_for_trial(s->attempt)) {
+        return "another session with the same credentials";
+    }
     return s->attempt && s->attempt->login_started ? pop3_login_awaited(&s->attempt->login)
                                                    : "the TLS handshake";
 }
@@ -778,6 +845,9 @@ static void start_attempt(struct session *s)
     s->tried = true;
     s->attempt = mem_zalloc(sizeof(*s->attempt));
     s->attempt->started = loop_now(s->target->pop3->loop);
+    s->attempt->session = s;
+    task_init(&s->attempt->turn);
+    trial_seat_init(&s->attempt->seat, take_turn);
     set_state(s, BACKEND_BUSY);
     find_destination(s);
 }

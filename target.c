@@ -44,7 +44,7 @@ void mailbox_unref(struct mailbox *mailbox)
     if (mailbox && --mailbox->refs == 0) {
         destination_unref(mailbox->dest);
         tls_client_unref(mailbox->tls);
-        refusals_clear(&mailbox->refusals);
+        trials_clear(&mailbox->trials);
         free(mailbox);
     }
 }
@@ -65,4 +65,6 @@ void target_adopt(struct target *target, const struct destination *dest)
     target->mailbox = mem_zalloc(sizeof(*target->mailbox));
     target->mailbox->refs = 1;
     target->mailbox->dest = destination_ref(dest);
+    bool users = dest->auth == AUTH_REFRESH_TOKEN || dest->auth == AUTH_AUTHORIZATION_CODE;
+    trials_init(&target->mailbox->trials, users ? TRIALS_USERS : TRIALS_OWN);
 }

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "core/pop3_login.h"
-#include "core/refusals.h"
+#include "core/trials.h"
 #include "dest_source.h"
 #include "lib/conn.h"
 #include "lib/fail.h"
@@ -74,7 +74,7 @@ struct mailbox {
     const struct destination *dest;
     struct pop3_memory memory;
     struct tls_client *tls; /* made when first needed */
-    struct refusals refusals;
+    struct trials trials;
 };
 
 struct mailbox *mailbox_ref(struct mailbox *mailbox);

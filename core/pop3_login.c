@@ -132,7 +132,14 @@ static enum pop3_login_next start_apop(struct pop3_login *login)
     char digest[DIGEST_MD5_HEX_SIZE];
     digest_md5_hex(digest, parts, ARRAY_LEN(parts));
     text_fmt(line, sizeof(line), "%s %s", login->user, digest);
+    login->shows = true;
     return send_parts(login, POP3_LOGIN_APOP, "APOP ", line);
+}
+
+static enum pop3_login_next send_pass(struct pop3_login *login)
+{
+    login->shows = true;
+    return send_parts(login, POP3_LOGIN_PASS, "PASS ", login->dest->password.p);
 }
 
 /* AUTH PLAIN (RFC 4616), in one line when that stays within the limit of RFC 5034 section 4. */
@@ -149,10 +156,12 @@ static enum pop3_login_next send_plain(struct pop3_login *login, bool message_on
     memcpy(message + n, dest->password.p, dest->password.n);
     n += dest->password.n;
     size_t length = text_base64(base64, message, n);
+    bool one_line = strlen("AUTH PLAIN \r\n") + length <= POP3_COMMAND_MAX;
     enum pop3_login_next next;
+    login->shows = message_only || one_line;
     if (message_only) {
         next = send_parts(login, POP3_LOGIN_PLAIN_MESSAGE, base64, "");
-    } else if (strlen("AUTH PLAIN \r\n") + length <= POP3_COMMAND_MAX) {
+    } else if (one_line) {
         next = send_parts(login, POP3_LOGIN_PLAIN, "AUTH PLAIN ", base64);
     } else {
         next = send_parts(login, POP3_LOGIN_PLAIN_START, "AUTH PLAIN", "");
@@ -182,6 +191,7 @@ static enum pop3_login_next send_xoauth2(struct pop3_login *login, bool message_
     bool one_line =
         !login->dest->xoauth2_two_lines && strlen("AUTH XOAUTH2 \r\n") + n <= POP3_COMMAND_MAX;
     enum pop3_login_next next;
+    login->shows = message_only || one_line;
     if (message_only) {
         next = send_parts(login, POP3_LOGIN_XOAUTH2_TOKEN, base64, "");
     } else if (one_line) {
@@ -270,6 +280,7 @@ static enum pop3_login_next decide(struct pop3_login *login)
 enum pop3_login_next pop3_login_secured(struct pop3_login *login)
 {
     buf_drop(&login->out, buf_len(&login->out));
+    login->shows = false;
     login->secure = true;
     return decide(login);
 }
@@ -436,6 +447,9 @@ static enum pop3_login_next refused(struct pop3_login *login)
 {
     bool other =
         pop3_has_response_code(login->reply) && !str_istarts(str_of(login->reply), "-ERR [AUTH]");
+    /* RFC 2449 section 8.1.2: the authentication was successful. */
+    login->proved =
+        login->state != POP3_LOGIN_USER && str_istarts(str_of(login->reply), "-ERR [IN-USE]");
     if (other) {
         return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
     }
@@ -498,8 +512,7 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     case POP3_LOGIN_STLS:
         return on_stls(login, ok);
     case POP3_LOGIN_USER:
-        return ok ? send_parts(login, POP3_LOGIN_PASS, "PASS ", login->dest->password.p)
-                  : refused(login);
+        return ok ? send_pass(login) : refused(login);
     case POP3_LOGIN_APOP:
     case POP3_LOGIN_PASS:
     case POP3_LOGIN_PLAIN:
@@ -530,6 +543,7 @@ enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
         hide_secrets(login, login->reply);
     }
     buf_drop(&login->out, buf_len(&login->out));
+    login->shows = false;
     if (!status) {
         return on_capability(login, line);
     }

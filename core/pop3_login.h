@@ -70,6 +70,8 @@ struct pop3_login {
     struct pop3_memory memory; /* with what this login has learned */
     enum pop3_login_state state;
     bool secure;       /* TLS stands */
+    bool shows;        /* `out` carries credentials */
+    bool proved;       /* refused, but not for the credentials, which the backend has accepted */
     bool stls_refused; /* wanted, not to be had: we go on in clear text */
     unsigned capa_lines;
     struct pop3_caps learning;

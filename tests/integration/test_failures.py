@@ -587,7 +587,8 @@ def test_stuck_login_does_not_hold_up_others(tproxy, backends, backend):
         clients = [stack.enter_context(RawClient(bad)) for _ in range(20)]
         for client in clients:
             client.send(b"STAT\r\n")
-        stuck.commands.wait(lambda item: item[1].startswith(b"AUTH"), "20 logins", count=20)
+        stuck.commands.wait(lambda item: item[1] == b"CAPA", "20 connections", count=20)
+        stuck.commands.wait(lambda item: item[1].startswith(b"AUTH"), "a login")
         served(good)
 
 
