@@ -217,14 +217,31 @@ static char *read_all(struct reading *r, size_t *n)
 
 /* ---- destinations and objects ---- */
 
+/* Returns a property whose value is what the cockpit exports instead of a secret; NULL if none is. */
+static const struct property *find_placeholder(const struct properties *props)
+{
+    for (size_t i = 0; i < props->n; i++) {
+        if (str_istarts(str_of(props->list[i].value), "<< Existing password/certificate removed")) {
+            return &props->list[i];
+        }
+    }
+    return NULL;
+}
+
 /* Takes *props. NULL when they are no usable destination; `text` names field and remedy. */
 static const struct destination *destination_of(struct properties *props,
                                                 char text[static TEXT_MAX])
 {
-    struct destination_problem problem;
-    const struct destination *dest = destination_new(props, true, &problem);
+    struct destination_problem problem = {0};
+    const struct property *placeholder = find_placeholder(props);
+    const struct destination *dest = placeholder ? NULL : destination_new(props, true, &problem);
+    if (placeholder) {
+        text_fmt(text, TEXT_MAX,
+                 "%s: the BTP cockpit leaves it out of what it exports; put the value in",
+                 placeholder->name);
+    }
     properties_free(props);
-    if (!dest) {
+    if (!dest && !placeholder) {
         text_fmt(text, TEXT_MAX, "%s: %s (%s)", problem.field, problem.text,
                  verdict_reason(problem.verdict, false));
     }
@@ -355,7 +372,9 @@ static void refuse_unknown(struct reading *r)
 
 static void take_text(struct reading *r, struct str text)
 {
-    if (r->form == LOCAL_YAML) {
+    if (text_is_utf16(text)) {
+        keep(r, "is UTF-16: save it as UTF-8");
+    } else if (r->form == LOCAL_YAML) {
         refuse_yaml(r, text);
     } else if (text.n == 0) {
         keep(r, "is empty; put a destination here");

@@ -121,7 +121,7 @@ static void tell(const char *fmt, ...) printf_like(1, 2);
 
 static void tell(const char *fmt, ...)
 {
-    char line[1024];
+    char line[4096]; /* the command that converts a file names it twice */
     struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
     va_list ap;
     va_start(ap, fmt);

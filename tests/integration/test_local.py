@@ -364,7 +364,7 @@ def properties_text(fields: dict) -> str:
         text = "".join("\\" + c if c in "\\:=#!" else c for c in text)
         return "".join(c if ord(c) < 127 else f"\\u{ord(c):04X}" for c in text)
 
-    head = "#clientKey=<< Existing password/certificate removed on export >>\n#\n"
+    head = "#mail.password=<< Existing password/certificate removed on export >>\n#\n"
     lines = [f"{key}={escaped(str(value))}\n" for key, value in fields.items()]
     return head + "#Thu Mar 05 09:12:44 UTC 2026\n" + "".join(lines)
 
@@ -398,6 +398,24 @@ def test_forms_of_properties(tproxy, backends, form):
     text += "mail.user=robot\u00e4@example.com\n"
     tproxy.write_bytes(PROPERTIES_FORMS[form](text), "mail")
     served(tproxy.port("mail"))
+
+
+def test_export_without_its_password(tproxy, backend):
+    """The cockpit leaves secrets out. Neither the file as it is, nor one whose placeholder is taken
+    for the password, makes somebody log in."""
+    fields = destination("mail", backend.host, backend.port)
+    placeholder = "<< Existing password/certificate removed on export >>"
+    del fields["mail.password"]
+    text = properties_text(fields)
+    tproxy.write_text(f"#mail.password={placeholder}\n{text}", "mail")
+    assert "mail.password" in complaint(tproxy, "/mail: ")
+    start = len(tproxy.printed)
+    tproxy.write_text(f"{text}mail.password={placeholder}\n", "mail")
+    said = complaint(tproxy, "/mail: ", start)
+    assert "mail.password: the BTP cockpit leaves it out of what it exports" in said
+    tproxy.write_text(f"{text}mail.password=Scripted-Pa55word\n", "mail")
+    served(tproxy.port("mail"))
+    assert backend.connections() == 1
 
 
 def test_half_written_properties(tproxy, backend):

@@ -545,6 +545,11 @@ static void test_files_that_are_not_read(void **state)
     write_file("mail.txt", "Name=x");
     write_file("all.zip", "PK");
     write_file("notes", "buy milk\n");
+    write_file("u.yaml", "%s", "\xFF\xFEN");
+    write_file(
+        "exported",
+        "Type=MAIL\nName=e\nmail.password=<< Existing password/certificate removed on export "
+        ">>\n");
     write_file("unicode", "%s", "\xFF\xFEN");
     write_file("unicode.json", "%s", "\xFF\xFE{");
     for (size_t i = 0; i < ARRAY_LEN(quiet); i++) {
@@ -561,8 +566,12 @@ static void test_files_that_are_not_read(void **state)
                  "it holds JSON, to mail.properties if it has lines Name=...\n"));
     assert_true(was_told("!all.zip is an archive, which is not read; unpack it here\n"));
     assert_true(was_told("!notes is neither JSON nor a properties file"));
+    assert_true(was_told("!u.yaml is UTF-16: save it as UTF-8\n"));
+    assert_true(
+        was_told("!exported mail.password: the BTP cockpit leaves it out of what it exports; "
+                 "put the value in\n"));
     assert_true(was_told("!unicode is UTF-16: save it as UTF-8\n"));
-    assert_true(was_told("!unicode.json line 1, column 1: is UTF-16: save it as UTF-8\n"));
+    assert_true(was_told("!unicode.json is UTF-16: save it as UTF-8\n"));
     for (size_t i = 0; i < ARRAY_LEN(quiet); i++) {
         char line[64];
         text_fmt(line, sizeof(line), "!%s ", quiet[i]);

@@ -158,11 +158,12 @@ static void test_bound(void **state)
 static void test_every_cut(void **state)
 {
     (void)state;
-    static const char text[] = "#clientKey=<< Existing password/certificate removed on export >>\n"
-                               "#\n#Thu Mar 05 09:12:44 UTC 2026\nType=MAIL\n"
-                               "mail.user=robot@example.com\n"
-                               "tokenServiceURL=https\\://uaa.example.com\\:443/oauth/token\r\n"
-                               "Name=example-dest\\\n   -pop3\nmail.password=\\u00e4\\u20ac\\=\n";
+    static const char text[] =
+        "#mail.password=<< Existing password/certificate removed on export >>\n"
+        "#\n#Thu Mar 05 09:12:44 UTC 2026\nType=MAIL\n"
+        "mail.user=robot@example.com\n"
+        "tokenServiceURL=https\\://uaa.example.com\\:443/oauth/token\r\n"
+        "Name=example-dest\\\n   -pop3\nmail.password=\\u00e4\\u20ac\\=\n";
     for (size_t n = 0; n < sizeof(text) - 1; n++) {
         struct properties *props = read_n(text, n);
         const char *type = props ? properties_get(props, "Type", NULL) : NULL;
