@@ -803,6 +803,9 @@ void control_stop(struct control *c)
         c->followers[i].watch = NULL;
     }
     LIST_EACH (it, &c->resources) {
+        if (!c->running && !c->reading) {
+            break;
+        }
         reconcile_stop(container_of(it, struct resource, link));
     }
     policies_stop(c->policies);

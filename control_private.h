@@ -293,7 +293,7 @@ void resource_drop_service(struct resource *r, struct held_service *held);
  * or the resource is as it should be until something happens, or it has been freed. */
 void reconcile(struct resource *r);
 
-/* Cancels what is under way and forgets the targets; for the end. */
+/* Cancels what is under way; for the end. The targets are pop3_abort's. */
 void reconcile_stop(struct resource *r);
 
 /* Is the CR one that we give a condition? */

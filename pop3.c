@@ -21,6 +21,7 @@
 
 enum {
     KEEPALIVE_S = 60, /* a client that is silent for so long is asked whether it is still there */
+    END_A_TURN = 64,  /* listeners that are closed, or sessions that are cut, in one turn */
     REFUSED_MAX = 64, /* clients that were turned away and are given time to read why */
 };
 
@@ -47,6 +48,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
     pop3->config = *config;
     pop3->reserve = reserve;
     list_init(&pop3->targets);
+    task_init(&pop3->ending);
     list_init(&pop3->silent);
     conn_group_init(&pop3->refused, REFUSED_MAX);
     log_limits_init(&pop3->limits, loop, "pop3", NULL);
@@ -127,15 +129,69 @@ void pop3_close(struct target *target)
     target_unref(target);
 }
 
+/* True: there was one. */
+static bool cut_session(struct target *target)
+{
+    struct list *sessions = list_empty(&target->silent) ? &target->members : &target->silent;
+    bool one = !list_empty(sessions);
+    if (one) {
+        session_abort(sessions->next);
+    }
+    return one;
+}
+
+/* One session, or else the listener: then the next one is the first. */
+static void end_first(struct pop3 *pop3, struct target *target)
+{
+    target_ref(target);
+    if (pop3->end != TARGET_CUT || !cut_session(target)) {
+        listener_close(&target->listener);
+        target->end = pop3->end;
+        list_remove(&target->link);
+        list_append(&pop3->targets, &target->link);
+    }
+    target_unref(target);
+}
+
+static void end_some(struct task *t)
+{
+    struct pop3 *pop3 = container_of(t, struct pop3, ending);
+    for (int i = 0; i < END_A_TURN; i++) {
+        struct target *first = container_of(pop3->targets.next, struct target, link);
+        if (list_empty(&pop3->targets) || first->end >= pop3->end) {
+            pop3->drained = true;
+            return;
+        }
+        end_first(pop3, first);
+    }
+    loop_next_turn(pop3->loop, &pop3->ending, end_some);
+}
+
+static void end_all(struct pop3 *pop3, enum target_end end)
+{
+    pop3->end = end;
+    pop3->drained = false;
+    end_some(&pop3->ending);
+}
+
 void pop3_drain(struct pop3 *pop3)
 {
-    LIST_EACH (it, &pop3->targets) {
-        listener_close(&container_of(it, struct target, link)->listener);
-    }
+    end_all(pop3, TARGET_DRAINED);
+}
+
+void pop3_cut(struct pop3 *pop3)
+{
+    end_all(pop3, TARGET_CUT);
+}
+
+bool pop3_is_drained(const struct pop3 *pop3)
+{
+    return pop3->drained;
 }
 
 void pop3_abort(struct pop3 *pop3)
 {
+    task_cancel(&pop3->ending);
     LIST_EACH (it, &pop3->targets) {
         struct target *target = container_of(it, struct target, link);
         target_ref(target);

@@ -67,8 +67,15 @@ void pop3_close(struct target *target);
 
 uint16_t pop3_port(const struct target *target);
 
-/* Stops listening everywhere; sessions go on. */
+/* Stops listening everywhere, a few listeners in each turn of the loop; sessions go on. Until its
+ * listener is closed a target accepts clients, and serves them. No target is opened any more. */
 void pop3_drain(struct pop3 *pop3);
+
+/* The same, and ends the sessions without QUIT, a few in each turn. */
+void pop3_cut(struct pop3 *pop3);
+
+/* Has what one of the two began come to its end? */
+bool pop3_is_drained(const struct pop3 *pop3);
 
 /* Ends all sessions and targets at once, without QUIT. */
 void pop3_abort(struct pop3 *pop3);

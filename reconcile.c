@@ -742,11 +742,11 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
 void reconcile_stop(struct resource *r)
 {
     cluster_cancel(r->control->parts.cluster, r->call);
-    tenants_stop_reading(r);
-    timer_cancel(r->control->loop, &r->timer);
+    if (r->reading) {
+        tenants_stop_reading(r);
+    }
     r->call = NULL;
-    r->operation = OPERATION_NONE;
-    LIST_EACH (it, &r->tenants) {
-        container_of(it, struct tenant, link)->target = NULL;
+    if (r->operation != OPERATION_NONE) {
+        resource_begin(r, OPERATION_NONE);
     }
 }

@@ -50,6 +50,9 @@ struct pop3_stats {
     struct metric_histogram latency; /* of successful logins at the backend */
 };
 
+/* How far a target has come at the end of the program. */
+enum target_end { TARGET_GOES_ON, TARGET_DRAINED, TARGET_CUT };
+
 struct pop3 {
     struct loop *loop;
     struct dns *dns;
@@ -57,6 +60,9 @@ struct pop3 {
     struct pop3_config config;
     char installation_id[INSTALLATION_ID_LEN + 1];
     struct list targets;
+    struct task ending;        /* brings targets to the end that is wanted, from the first one on */
+    enum target_end end;       /* wanted of all */
+    bool drained;              /* `ending` has nothing to do */
     struct list silent;        /* sessions without a login or mailbox command, oldest first */
     struct conn_group refused; /* clients that were turned away and may still read why */
     struct log_limits limits;
@@ -85,6 +91,7 @@ struct target {
     struct list link;
     unsigned refs; /* one of the owner's, one a session */
     bool closed;
+    enum target_end end;
     char *name;
     struct dest_ref ref; /* its texts are the target's */
     uint16_t port;

@@ -101,10 +101,10 @@ static void give_up_port(struct tenant *t)
 
 static void close_target(struct tenant *t)
 {
-    if (t->target) {
+    if (t->target && !t->resource->control->stopped) { /* else it is pop3_abort's */
         pop3_close(t->target);
-        t->target = NULL;
     }
+    t->target = NULL;
 }
 
 static bool service_is_older(const struct tenant *a, const struct tenant *b)

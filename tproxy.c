@@ -312,7 +312,7 @@ static void cut(struct process *p)
 {
     p->phase = PHASE_CUT;
     control_stop(p->control);
-    pop3_abort(p->pop3);
+    pop3_cut(p->pop3);
     timer_set(p->loop, &p->timer, loop_now(p->loop) + LAST_BYTES, on_last_bytes_due);
 }
 
@@ -370,7 +370,8 @@ static void on_turn(void *arg)
 {
     struct process *p = arg;
     bool leaving = p->phase == PHASE_DRAINING || p->phase == PHASE_CUT;
-    if (leaving && pop3_sessions(p->pop3) == 0 && conn_lingering() == 0) {
+    if (leaving && pop3_is_drained(p->pop3) && pop3_sessions(p->pop3) == 0 &&
+        conn_lingering() == 0) {
         loop_stop(p->loop);
     }
     if (log_flush() == AGAIN) {
@@ -639,7 +640,8 @@ static int start(struct process *p, struct error *err)
 
 static void stop(struct process *p)
 {
-    cut(p);
+    control_stop(p->control);
+    pop3_abort(p->pop3);
     control_free(p->control);
     local_free(p->local);
     local_cluster_free(p->local_objects);
@@ -681,6 +683,8 @@ int main(int argc, char **argv)
              process.options.local_dir ? process.options.local_dir : "a cluster",
              process.options.pop3.max_sessions);
     loop_run(process.loop);
+    log_line(LOG_INFO, "tproxy", "the longest turn of the loop took %.2f ms",
+             (double)loop_stats(process.loop).longest_turn / 1000);
     stop(&process);
     log_line(LOG_INFO, "tproxy", "stopped");
     log_flush_wait();

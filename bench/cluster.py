@@ -15,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,7 @@ from run import Report, cpu_seconds, document, memory_kib, this_machine  # noqa:
 WRITERS = 4  # connections by which CRs are made
 PATIENCE = 1800
 NEW_ONES = 20  # CRs that are applied one after the other
+LAST_WORDS = re.compile(r"the longest turn of the loop took ([\d.]+) ms")
 CGROUPS = Path("/sys/fs/cgroup/memory")
 
 # As root: into the control group $1, if there is one, and on without any rights but with real-time
@@ -97,6 +99,11 @@ class Measured(ClusterTproxy):
 
     def rss(self) -> float:
         return memory_kib(self.pid, "Rss") / 1024
+
+    def longest_turn(self) -> float:
+        """Milliseconds, the shutdown included: of one that has ended."""
+        line = next(line for line in reversed(self.logs.all()) if LAST_WORDS.match(line["msg"]))
+        return float(LAST_WORDS.match(line["msg"]).group(1))
 
 
 class Bench:
@@ -202,6 +209,12 @@ def measure(bench: Bench, binary: Path) -> None:
         print(" | ".join(row), flush=True)
         rows.append(row)
 
+    def note_end(proxy: Measured, what: str) -> None:
+        turns.append(proxy.longest_turn())
+        row = [what, "–", "–", "–", "–", f"{turns[-1]:.2f}"]
+        print(" | ".join(row), flush=True)
+        rows.append(row)
+
     with bench.tproxy(binary) as proxy:
         proxy.ready()
         note(proxy, "no CR", proxy.seconds())
@@ -210,11 +223,13 @@ def measure(bench: Bench, binary: Path) -> None:
         bench.wait_available(proxy)
         note(proxy, f"{many}, all of them new", proxy.seconds())
         writes = proxy.metric("tproxy_cluster_writes_total")
+    note_end(proxy, "and its end")
     with bench.tproxy(binary) as proxy:
         until(lambda: proxy.http("/readyz")[0] == 200, "it to be ready", PATIENCE, every=0.1)
         note(proxy, f"{many}, started again", proxy.seconds())
         times = [bench.first_ok(number) * 1e3 for number in range(NEW_ONES)]
         note(proxy, f"and {NEW_ONES} more, one after the other")
+    note_end(proxy, "and its end")
     report.table(["what", "Rss MiB", "cgroup MiB", "s", "CPU s", "longest turn ms"], rows)
     report.say(
         f"{writes:.0f} writes to the API server made the new ones available. From the request that "

@@ -444,6 +444,40 @@ static uint64_t reconciles(void)
     return n;
 }
 
+/* Listeners are closed a few in each turn, so that sessions go on meanwhile; one that is still open
+ * serves whoever connects. */
+static void the_end_takes_turns(void **state)
+{
+    (void)state;
+    enum { MANY = 300, A_TURN = 64 };
+    char name[16];
+    world.any = make_destination("any", "pop3", "mail.example.com");
+    world.settings.last_port = FIRST_PORT + MANY;
+    for (int i = 0; i < MANY; i++) {
+        text_fmt(name, sizeof(name), "mail-%d", i);
+        put_cr("apps", name, name, "");
+    }
+    start_control();
+    pass(SECONDS(1));
+    assert_int_equal(count_listeners(), MANY);
+    control_stop(world.control);
+    pop3_drain(world.pop3);
+    assert_int_equal(count_listeners(), MANY - A_TURN);
+    uint16_t port = FIRST_PORT;
+    while (!world.listeners[port]) {
+        port++;
+    }
+    assert_memory_equal(first_line(port), "+OK ", 4);
+    size_t turns = 0;
+    for (size_t before = count_listeners(); !pop3_is_drained(world.pop3); turns++) {
+        loop_turn(world.loop, false);
+        assert_true(before - count_listeners() <= A_TURN);
+        before = count_listeners();
+    }
+    assert_in_range(turns, 0, MANY / A_TURN + 1);
+    assert_int_equal(count_listeners(), 0);
+}
+
 /* The work grows with the number of CRs and no faster, and of what takes time little is under way.
  */
 static void many(void **state)
@@ -515,6 +549,7 @@ int main(void)
         TEST(crd_goes_and_comes),
         TEST(crd_goes_and_comes_at_once),
         TEST(crd_comes_alone),
+        TEST(the_end_takes_turns),
         TEST(many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
