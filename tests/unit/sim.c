@@ -24,8 +24,9 @@ enum { WAYS = 4 };
 
 enum kind { KIND_FREE, KIND_EPOLL, KIND_LISTENER, KIND_STREAM, KIND_PIPE, KIND_OTHER };
 
-/* How a slow reader reads: so many octets, then a rest. */
-enum { SLOW_PIECE = 500 };
+/* How a slow reader reads: so many octets, then a rest. What it has not read yet waits in tproxy's
+ * kernel, which has this room. */
+enum { SLOW_PIECE = 500, SLOW_ROOM = 30000 };
 #define SLOW_REST SECONDS(3)
 
 #define NEVER INT64_MAX
@@ -51,7 +52,9 @@ struct sim_stream {
     struct bytes out; /* from tproxy */
     size_t window;    /* how much more the actor's side takes now */
     int64_t rests;    /* and when it takes more again, at the earliest */
-    bool slow;        /* the actor reads slowly */
+    bool slow;        /* the actor reads slowly: */
+    size_t unsent;    /* so much has been sent and not been read, */
+    size_t freed;     /* and so much of the room is free again, of which epoll has not told yet */
     bool out_ended;   /* tproxy shut down or closed */
     bool edge;        /* something has changed since epoll_wait last told */
     size_t urgent;    /* of `in`: the octet that is urgent data, or NO_MARK */
@@ -293,8 +296,7 @@ static int sim_unread(int fd, int *n)
 /* What the actor's side has not taken is not taken from tproxy either. */
 static int sim_unsent(int fd, int *n)
 {
-    (void)fd;
-    *n = 0;
+    *n = (int)slot_of(fd)->stream->unsent;
     return 0;
 }
 
@@ -315,8 +317,8 @@ static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
 /* A peer that has taken all it could may rest before it takes more. */
 static void maybe_rest(struct sim_stream *s)
 {
-    if (s->window == 0 && (s->slow || sim_chance(3))) {
-        int64_t rest = (int64_t)sim_rand(s->slow ? SLOW_REST : REST_MAX);
+    if (s->window == 0 && !s->slow && sim_chance(3)) {
+        int64_t rest = (int64_t)sim_rand(REST_MAX);
         s->rests = world.now + rest;
         world.rested += rest;
     }
@@ -341,6 +343,7 @@ static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
     size_t wanted = n;
     n = n < s->window ? n : s->window;
     s->window -= n;
+    s->unsent += s->slow ? n : 0;
     maybe_rest(s);
     s->moved = world.now;
     if (s->closed) {
@@ -549,13 +552,36 @@ static bool end_arrives(struct sim_stream *s)
     return true;
 }
 
+/* The kernel tells of room when a third of it is free, not of every octet that the peer takes. */
+static bool slow_peer_takes(struct sim_stream *s)
+{
+    if (s->unsent == 0 || s->rests > world.now) {
+        return false;
+    }
+    size_t n = 1 + sim_rand(SLOW_PIECE);
+    n = n < s->unsent ? n : s->unsent;
+    s->unsent -= n;
+    s->freed += n;
+    s->moved = world.now;
+    s->rests = world.now + (int64_t)sim_rand(SLOW_REST);
+    if (s->freed >= SLOW_ROOM / 3 || s->unsent == 0) {
+        s->edge = true;
+        s->window += s->freed;
+        s->freed = 0;
+    }
+    return true;
+}
+
 static bool peer_takes(struct sim_stream *s)
 {
-    if (s->window >= (s->slow ? 1 : 1000) || s->fd < 0 || s->rests > world.now) {
+    if (s->slow) {
+        return slow_peer_takes(s);
+    }
+    if (s->window >= 1000 || s->fd < 0 || s->rests > world.now) {
         return false;
     }
     s->edge |= s->window == 0;
-    s->window += s->slow ? 1 + sim_rand(SLOW_PIECE) : some(200000);
+    s->window += some(200000);
     return true;
 }
 
@@ -764,6 +790,7 @@ void sim_wake(struct sim_actor *actor, int64_t when)
 void sim_read_slowly(struct sim_actor *actor)
 {
     actor->stream->slow = true;
+    actor->stream->window = SLOW_ROOM;
 }
 
 void sim_send(struct sim_actor *actor, const void *p, size_t n)

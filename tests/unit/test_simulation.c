@@ -256,7 +256,7 @@ static void cast(void)
     play.excuses = sim_chance(40);
     play.locks = sim_chance(40);
     play.refuses = sim_chance(5);
-    play.slow_reader = sim_chance(0);
+    play.slow_reader = sim_chance(4);
     play.idle_timeout = play.slow_reader ? SECONDS(40) : SECONDS(600);
     for (unsigned v = 0; v < VERSIONS_MAX; v++) {
         play.versions[v].wrong = sim_chance(15);
