@@ -242,6 +242,73 @@ def test_what_the_pod_waits_for():
     assert set(first_cells(section("docs/troubleshooting.md", "The pod is not ready"))) == there
 
 
+TOO_LONG = "is too long or contains control characters`"
+
+# Where a document has a figure (N), and the constant that it is.
+FIGURES = [
+    ("docs/operations.md", "access tokens that are remembered | N,", "oauth.c", "TOKENS_MAX"),
+    ("docs/operations.md", "are remembered | 4096, N KiB each;", "core/token.h", "TOKEN_MAX"),
+    ("docs/operations.md", "KiB each; answers of N KiB", "core/token_answer.h", "TOKEN_ANSWER_MAX"),
+    ("docs/operations.md", "service that are remembered | N;", "dest.c", "ANSWERS_MAX"),
+    ("docs/operations.md", "16384; N MiB each when", "core/dest_answer.h", "DEST_ANSWER_MAX"),
+    ("docs/operations.md", "connections to each | N,", "http_origins.h", "HTTP_ORIGINS_MAX"),
+    ("docs/operations.md", "each | 64, N |", "http_origins.h", "HTTP_ORIGIN_CONNECTIONS"),
+    ("docs/operations.md", "requests wait, more than N:", "http.h", "HTTP_WAITING_MAX"),
+    ("docs/operations.md", "may still read why | N,", "pop3.c", "REFUSED_MAX"),
+    ("docs/operations.md", "files of local mode | N,", "local.h", "LOCAL_FILES_MAX"),
+    ("docs/operations.md", "1 MiB each; N that are only named", "local.h", "LOCAL_OTHERS_MAX"),
+    ("docs/operations.md", "answer of the API server | N |", "control_private.h", "RUNNING_MAX"),
+    ("docs/operations.md", "conditions at a time | N,", "control_private.h", "READING_MAX"),
+    ("docs/operations.md", "64, N of one resource", "control_private.h", "READING_OF_ONE_MAX"),
+    ("docs/operations.md", "watches apart | N |", "k8s.c", "REQUESTS_MAX"),
+    ("docs/operations.md", "Destination service | N |", "core/config.h", "CONFIG_INSTANCES_MAX"),
+    ("docs/operations.md", "service key | N KiB an entry", "core/service_key.c", "ENTRY_MAX"),
+    ("docs/operations.md", "KiB an entry, N octets", "core/service_key.c", "FIELD_MAX"),
+    ("docs/operations.md", "a resource | N KiB |", "core/custom_resource.h", "CR_CONDITIONS_MAX"),
+    ("docs/operations.md", "during login | N octets", "core/pop3_login.h", "POP3_BACKEND_LINE_MAX"),
+    ("docs/operations.md", "on one connection | N KiB;", "lib/conn.h", "CONN_QUEUE_MAX"),
+    ("docs/operations.md", "the memory, N |", "tproxy.c", "LOANS_MAX"),
+    ("docs/operations.md", "not used again for N minutes", "control.h", "CONTROL_PORT_REST"),
+    ("docs/operations.md", "stays in force for N seconds", "control_private.h", "CONTROL_GRACE"),
+    ("docs/operations.md", "up to every N minutes, unless", "policies.c", "REPAIR_MOST"),
+    ("docs/configuration.md", "the same, for N seconds;", "control_private.h", "CONTROL_GRACE"),
+    ("docs/configuration.md", "At most N instances", "core/config.h", "CONFIG_INSTANCES_MAX"),
+    ("docs/configuration.md", "each may have N octets", "core/service_key.c", "FIELD_MAX"),
+    ("docs/destinations.md", "At most N files are read", "local.h", "LOCAL_FILES_MAX"),
+    ("docs/destinations.md", "at most N others are named", "local.h", "LOCAL_OTHERS_MAX"),
+    ("docs/architecture.md", "8 of one resource and N of all", "control_private.h", "READING_MAX"),
+    ("docs/architecture.md", "that, N of one resource", "control_private.h", "READING_OF_ONE_MAX"),
+    ("docs/architecture.md", "to rest in N calls", "reconcile.c", "CALLS_MAX"),
+    ("docs/architecture.md", "queued, at most N KiB", "lib/conn.h", "CONN_QUEUE_MAX"),
+    ("docs/architecture.md", "end, N listeners are closed", "pop3.c", "END_A_TURN"),
+    ("docs/pop3.md", "too long` | N octets are possible", "core/sasl.c", "RESPONSE_MAX"),
+    ("docs/pop3.md", f"user {TOO_LONG} | N octets", "core/sasl.h", "SASL_USER_MAX"),
+    ("docs/pop3.md", f"code {TOO_LONG} | N octets", "core/sasl.h", "SASL_SECRET_MAX"),
+    ("docs/pop3.md", "a line of more than N octets", "core/pop3_login.h", "POP3_BACKEND_LINE_MAX"),
+    ("docs/pop3.md", "more than N lines;", "core/pop3_login.c", "CAPA_LINES_MAX"),
+]
+UNITS = {"KiB": 1024, "MiB": 1024 * 1024, "minutes": 60}
+
+
+def constant(file: str, name: str) -> int:
+    """Its value; of a time in seconds."""
+    found = re.search(rf"(?:#define {name} |\b{name} = )([^,}}/\n]+)", text_of(file))
+    assert found, f"{file} has no constant {name}"
+    value = re.sub(r"SECONDS\(([\d *]+)\)", r"\1", found[1]).strip()
+    assert re.fullmatch(r"[\d *()]+", value), f"{file}: {name} is {value}"
+    return eval(value)  # digits, stars and parentheses
+
+
+@pytest.mark.parametrize("document, words, file, name", FIGURES, ids=lambda part: str(part)[:40])
+def test_figures_are_those_of_the_sources(document, words, file, name):
+    text = " ".join(text_of(document).split())
+    before, after = words.split("N", 1)
+    found = re.findall(re.escape(before) + r"(\d+)" + re.escape(after), text)
+    assert found, f"{document} does not say: {words}"
+    unit = UNITS.get(after.split()[0].strip(";,") if after.split() else "", 1)
+    assert {int(number) * unit for number in found} == {constant(file, name)}
+
+
 # --- the running program ---
 
 
