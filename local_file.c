@@ -217,7 +217,7 @@ static char *read_all(struct reading *r, size_t *n)
 
 /* ---- destinations and objects ---- */
 
-/* Returns a property whose value is what the cockpit exports instead of a secret; NULL if none is. */
+/* Returns a property whose value is what the cockpit exports instead of a secret; or NULL. */
 static const struct property *find_placeholder(const struct properties *props)
 {
     for (size_t i = 0; i < props->n; i++) {
