@@ -875,7 +875,7 @@ static void say_loop(struct session *s, struct buf *reply)
     error_set(&err, FAIL_CONFIG,
               "the login has come back here (other tproxies on the way: %d): a loop", others);
     session_say(s, LINE_LOOP, LOG_WARN, "%s", err.text);
-    pop3_failure(reply, s->target->ref.name, &err, NULL);
+    pop3_failure(reply, s->target->ref.name, &err, NULL, false);
 }
 
 /* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the
@@ -963,7 +963,8 @@ static void tell_failure(struct session *s)
     struct str line;
     size_t octets;
     pop3_failure(&reply, s->target->ref.name, &s->attempt->err,
-                 s->attempt->refused ? s->attempt->login.reply : NULL);
+                 s->attempt->refused ? s->attempt->login.reply : NULL,
+                 s->attempt->refused && s->attempt->login.in_use);
     if (s->wait == WAIT_MAILBOX && conn_line(s->client, POP3_LONG_MAX, &line, &octets) == OK) {
         conn_consume(s->client, octets);
     }
@@ -1026,7 +1027,7 @@ static void client_timeout(struct session *s)
     } else {
         error_set(&err, FAIL_TIMEOUT, "the login took longer than %.3g s", seconds);
     }
-    pop3_failure(&reply, s->target->ref.name, &err, NULL);
+    pop3_failure(&reply, s->target->ref.name, &err, NULL, false);
     conn_write(s->client, space, buf_len(&reply));
     session_end(s, "timeout");
 }

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "core/destination.h"
+#include "core/refusal_texts.h"
 #include "lib/digest.h"
 #include "lib/mem.h"
 
@@ -334,9 +335,18 @@ static enum pop3_login_next say_hops(struct pop3_login *login)
     return send_parts(login, POP3_LOGIN_HOPS, "XTPROXY ", list);
 }
 
+/* The mail server has said -ERR: its words, without the code in front of them. */
+static enum refusal read_refusal(struct pop3_login *login)
+{
+    enum refusal refusal = refusal_read(login->reply + strlen("-ERR"));
+    login->in_use = refusal == REFUSAL_IN_USE;
+    return refusal;
+}
+
 static enum pop3_login_next on_greeting(struct pop3_login *login, struct str line, bool ok)
 {
     if (!ok) {
+        read_refusal(login);
         return fail_reply(login, FAIL_REMOTE, "the mail server refuses sessions");
     }
     if (login->own_id[0] && strstr(login->reply, login->own_id)) {
@@ -373,6 +383,7 @@ static enum pop3_login_next on_capability(struct pop3_login *login, struct str l
         return fail(login, FAIL_PROTOCOL, "the mail server's answer to CAPA has no end");
     }
     login->learning.stls |= str_ieq(word, "STLS");
+    login->learning.auth_codes |= str_ieq(word, "AUTH-RESP-CODE");
     while (str_ieq(word, "SASL") && line.n) {
         struct str mechanism = str_word(&line);
         login->learning.plain |= str_ieq(mechanism, "PLAIN");
@@ -441,22 +452,38 @@ static enum pop3_login_next auth_unknown(struct pop3_login *login)
     return fail_reply(login, FAIL_CONFIG, text);
 }
 
-/* A refusal of the login. Its response code tells whether the credentials are to blame (RFC 3206).
- */
+/* Does the refusal of a login blame the credentials? [AUTH] says so. A server that announces
+ * AUTH-RESP-CODE says nothing else when it does (RFC 3206 section 6); RESP-CODES alone does not
+ * promise that. Without both the words decide, and words that tell nothing blame them: to show a
+ * wrong password again and again would lock the account. */
+static bool blames_credentials(struct pop3_login *login)
+{
+    if (pop3_has_response_code(login->reply)) {
+        return str_istarts(str_of(login->reply), "-ERR [AUTH]");
+    }
+    switch (read_refusal(login)) {
+    case REFUSAL_IN_USE:
+    case REFUSAL_TEMPORARY:
+        return false;
+    case REFUSAL_UNKNOWN:
+    case REFUSAL_CREDENTIALS:
+        break;
+    }
+    return !caps(login)->auth_codes;
+}
+
 static enum pop3_login_next refused(struct pop3_login *login)
 {
-    bool other =
-        pop3_has_response_code(login->reply) && !str_istarts(str_of(login->reply), "-ERR [AUTH]");
-    /* RFC 2449 section 8.1.2: the authentication was successful. */
-    login->proved =
-        login->state != POP3_LOGIN_USER && str_istarts(str_of(login->reply), "-ERR [IN-USE]");
-    if (other) {
-        return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
-    }
     if (!pop3_has_response_code(login->reply) && calls_auth_unknown(login)) {
         return auth_unknown(login);
     }
-    return fail_reply(login, FAIL_AUTH, "the mail server refused the login");
+    if (blames_credentials(login)) {
+        return fail_reply(login, FAIL_AUTH, "the mail server refused the login");
+    }
+    /* RFC 2449 section 8.1.2: the authentication was successful. */
+    login->proved =
+        login->state != POP3_LOGIN_USER && str_istarts(str_of(login->reply), "-ERR [IN-USE]");
+    return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
 }
 
 static enum pop3_login_next on_challenge(struct pop3_login *login, struct str base64)

@@ -21,6 +21,7 @@ enum { POP3_BACKEND_LINE_MAX = 4096 };
 /* What a backend offers. Of what is not `known` nothing has been learned. */
 struct pop3_caps {
     bool known, stls, plain, xoauth2;
+    bool auth_codes; /* AUTH-RESP-CODE: a refusal of the credentials says [AUTH] (RFC 3206) */
 };
 
 /* What earlier logins have learned, in clear text and under TLS (the answers may differ, RFC 2595
@@ -71,6 +72,7 @@ struct pop3_login {
     enum pop3_login_state state;
     bool secure;       /* TLS stands */
     bool shows;        /* `out` carries credentials */
+    bool in_use;       /* refused, because another session has the mailbox */
     bool proved;       /* refused, but not for the credentials, which the backend has accepted */
     bool stls_refused; /* wanted, not to be had: we go on in clear text */
     unsigned capa_lines;

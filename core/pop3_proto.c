@@ -515,14 +515,14 @@ bool pop3_has_response_code(const char *reply)
 }
 
 void pop3_failure(struct buf *out, const char *destination, const struct error *err,
-                  const char *backend_reply)
+                  const char *backend_reply, bool in_use)
 {
     char line[POP3_REPLY_MAX - 1]; /* with its NUL: leaves room for CRLF */
     if (pop3_has_response_code(backend_reply)) {
         text_fmt(line, sizeof(line), "%s", backend_reply);
     } else {
-        text_fmt(line, sizeof(line), "-ERR [%s] destination \"%s\": %s", response_code(err->fail),
-                 destination, err->text);
+        text_fmt(line, sizeof(line), "-ERR [%s] destination \"%s\": %s",
+                 in_use ? "IN-USE" : response_code(err->fail), destination, err->text);
     }
     say(out, line);
     say(out, "\r\n");

@@ -61,7 +61,7 @@ static void fail_with(struct str text)
     buf_init(&reply, POP3_REPLY_MAX);
     text_printable(printable, sizeof(printable), text);
     error_set(&err, (enum fail)(text.n % FAIL_COUNT), "%s", printable);
-    pop3_failure(&reply, "inbox", &err, text.n % 2 ? printable : NULL);
+    pop3_failure(&reply, "inbox", &err, text.n % 2 ? printable : NULL, text.n % 3 == 0);
     check_reply(buf_str(&reply));
     require(str_istarts(buf_str(&reply), "-ERR ["));
     buf_free(&reply);

@@ -204,6 +204,37 @@ def test_wrong_password_without_a_code(tproxy, backend, command):
     check(failure(port), ("AUTH",), ("authentication failure: bad.",))
 
 
+# Words of servers that have no response codes, and what they mean to clients.
+WORDS = {
+    b"maildrop already locked": b"IN-USE",
+    b"Maildrop lock busy!  Is another session active?": b"IN-USE",
+    b"Server Unavailable. 21": b"SYS/TEMP",
+    b"Temporary problem, please try again later": b"SYS/TEMP",
+    b"Logon failure: unknown user name or bad password.": b"AUTH",
+    b"account is locked": b"AUTH",
+}
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: words.decode()[:20])
+def test_words_without_a_code(tproxy, backend, words):
+    """A lock or a load keeps nobody out once it is over."""
+    refusing = Pop3(capabilities=USER_LOGIN, replies={"PASS": b"-ERR " + words + b"\r\n"})
+    backend.script = refusing
+    port = tproxy.add(NAME, backend.host, backend.port)
+    check(failure(port), (WORDS[words].decode(),), (words.decode().lower(),))
+    backend.script = Pop3(capabilities=USER_LOGIN)
+    assert logs_in(port) == (WORDS[words] != b"AUTH")
+
+
+@pytest.mark.parametrize("words", [b"maildrop already locked", b"Server Unavailable. 21"])
+def test_words_in_the_greeting(tproxy, backend, words):
+    backend.script = Pop3(greeting=b"-ERR " + words + b"\r\n")
+    port = tproxy.add(NAME, backend.host, backend.port)
+    check(failure(port), (WORDS[words].decode(),), (words.decode().lower(),))
+    backend.script = Pop3()
+    served(port)
+
+
 def test_long_and_dirty_reply_is_cut_and_cleaned(tproxy, backend):
     dirty = b"-ERR [IN-USE] \x1b[31m\x00\xff" + b"long " * 150 + b"\r\n"
     backend.script = Pop3(capabilities=USER_LOGIN, replies={"PASS": dirty})

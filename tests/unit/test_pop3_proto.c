@@ -461,7 +461,7 @@ static const char *failure(const char *destination, enum fail class, const char 
     error_set(&err, class, "%s", text);
     buf_free(&reply);
     buf_init(&reply, POP3_REPLY_MAX);
-    pop3_failure(&reply, destination, &err, backend_reply);
+    pop3_failure(&reply, destination, &err, backend_reply, false);
     static char said[POP3_REPLY_MAX + 1];
     text_fmt(said, sizeof(said), "%.*s", STR_ARG(buf_str(&reply)));
     return said;

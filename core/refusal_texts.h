@@ -1,0 +1,16 @@
+/* What a mail server's -ERR without a response code is about. RFC 1939 knows no codes: servers say
+ * in words that a mailbox is locked, that they are too busy, or that a password is wrong. */
+#ifndef TPROXY_CORE_REFUSAL_TEXTS_H
+#define TPROXY_CORE_REFUSAL_TEXTS_H
+
+enum refusal {
+    REFUSAL_UNKNOWN,     /* the words say nothing */
+    REFUSAL_CREDENTIALS, /* user, password, token; or the account is locked, disabled or expired */
+    REFUSAL_IN_USE,      /* another session has the mailbox */
+    REFUSAL_TEMPORARY,   /* load, time, availability */
+};
+
+/* Reads the text of a refusal. Whole words count, in any case. */
+enum refusal refusal_read(const char *text);
+
+#endif
