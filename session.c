@@ -19,6 +19,10 @@
  * Where clients say who they are (POP3_TOKEN_LOGIN) the backend's side begins with the complete
  * login.
  *
+ * How clients log in follows from the destination. After a start that may not be known yet. Then
+ * the first line that depends on it waits in WAIT_KIND, while the backend is busy with that
+ * question; a destination that cannot be had fails the login that the line begins.
+ *
  * A failed login, and what was sent behind it: a client may send RETR 1, DELE 1 and QUIT without
  * waiting for answers. If the login that RETR starts failed and DELE started one that succeeds, a
  * message would be deleted that the client never got. So whatever has arrived when a failure is
@@ -54,7 +58,7 @@
 /* Lines of a client that are answered at a time. */
 enum { LINES_MOST = 16 };
 
-enum wait { WAIT_NOTHING, WAIT_LOGIN, WAIT_MAILBOX };
+enum wait { WAIT_NOTHING, WAIT_KIND, WAIT_LOGIN, WAIT_MAILBOX };
 
 enum backend_state { BACKEND_NONE, BACKEND_BUSY, BACKEND_READY, BACKEND_FAILED };
 
@@ -106,6 +110,7 @@ struct session {
     unsigned char failures;
     enum fail failed : 8; /* how the last attempt failed that the client was told of */
     bool client_ended;    /* it will send no more */
+    bool knows_kind;      /* how the client has to log in; until then the dialogue's is a guess */
     bool spared;          /* it did not give way, although it was its turn */
     bool tried;           /* a login was tried */
     bool logged_in;
@@ -776,6 +781,17 @@ static enum pop3_login_kind login_kind(const struct destination *dest)
     return POP3_ANY_LOGIN;
 }
 
+/* Settles how the client has to log in. */
+static void set_kind(struct session *s, const struct destination *dest)
+{
+    s->knows_kind = true;
+    s->dialogue.kind = login_kind(dest);
+    if (s->dialogue.kind == POP3_TOKEN_LOGIN) {
+        s->credentials = mem_zalloc(sizeof(*s->credentials));
+        s->dialogue.credentials = s->credentials;
+    }
+}
+
 static void note_user(struct session *s)
 {
     char ours[128], theirs[128];
@@ -829,6 +845,34 @@ static void on_found(const struct dest_answer *answer, void *arg)
     step(s);
 }
 
+static void on_kind(const struct dest_answer *answer, void *arg)
+{
+    struct session *s = arg;
+    struct error gone;
+    s->attempt->request = NULL;
+    s->wait = WAIT_NOTHING;
+    if (!answer->dest) {
+        backend_failed(s, &answer->err);
+    } else if (s->target->closed) {
+        error_set(&gone, FAIL_CONFIG, "it is not served here any more");
+        backend_failed(s, &gone);
+    } else {
+        target_adopt(s->target, answer->dest);
+        set_kind(s, answer->dest);
+        drop_attempt(s);
+        set_state(s, BACKEND_NONE);
+    }
+    step(s);
+}
+
+/* Asks for the destination alone: what a login takes depends on it. */
+static void find_kind(struct session *s)
+{
+    struct dest_handler handler = {.done = on_kind, .arg = s};
+    s->attempt->request =
+        dest_find(s->target->source, &s->target->ref, DEST_TO_CHECK, NULL, handler);
+}
+
 static void find_destination(struct session *s)
 {
     struct dest_handler handler = {.done = on_found, .arg = s};
@@ -849,7 +893,11 @@ static void start_attempt(struct session *s)
     task_init(&s->attempt->turn);
     trial_seat_init(&s->attempt->seat, take_turn);
     set_state(s, BACKEND_BUSY);
-    find_destination(s);
+    if (s->wait == WAIT_KIND) {
+        find_kind(s);
+    } else {
+        find_destination(s);
+    }
 }
 
 /* ---- client ---- */
@@ -876,6 +924,16 @@ static void say_loop(struct session *s, struct buf *reply)
               "the login has come back here (other tproxies on the way: %d): a loop", others);
     session_say(s, LINE_LOOP, LOG_WARN, "%s", err.text);
     pop3_failure(reply, s->target->ref.name, &err, NULL, false);
+}
+
+/* Has the line to be kept back until it is known how the client has to log in? When that could not
+ * be found out (BACKEND_FAILED), the login fails in whatever form it comes. */
+static bool waits_for_kind(struct session *s, struct str line)
+{
+    if (!s->knows_kind && s->target->mailbox) {
+        set_kind(s, s->target->mailbox->dest);
+    }
+    return !s->knows_kind && s->state == BACKEND_NONE && pop3_client_needs_kind(&s->dialogue, line);
 }
 
 /* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the
@@ -906,6 +964,11 @@ static bool client_line(struct session *s)
     }
     if (rc != OK) {
         return false;
+    }
+    if (waits_for_kind(s, line)) {
+        is_heard(s);
+        s->wait = WAIT_KIND;
+        return true;
     }
     enum pop3_ask ask = pop3_client_line(&s->dialogue, line, &reply);
     if (ask == POP3_ASK_LOOP) {
@@ -1115,12 +1178,10 @@ void session_start(struct target *target, int fd, const union addr *client)
     append_silent(s);
     target->sessions++;
     pop3->sessions++;
-    enum pop3_login_kind kind =
-        target->mailbox ? login_kind(target->mailbox->dest) : POP3_ANY_LOGIN;
-    if (kind == POP3_TOKEN_LOGIN) {
-        s->credentials = mem_zalloc(sizeof(*s->credentials));
+    pop3_client_init(&s->dialogue, POP3_ANY_LOGIN, NULL);
+    if (target->mailbox) {
+        set_kind(s, target->mailbox->dest);
     }
-    pop3_client_init(&s->dialogue, kind, s->credentials);
     s->dialogue.own_id = pop3->installation_id;
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 

@@ -441,6 +441,34 @@ static enum pop3_ask on_line(struct pop3_client *c, struct str line, struct buf 
     return POP3_ASK_LOGIN;
 }
 
+bool pop3_client_needs_kind(const struct pop3_client *c, struct str line)
+{
+    if (c->expect != POP3_EXPECT_COMMAND || (c->failure && c->unseen)) {
+        return false;
+    }
+    enum command command = find_command(str_word(&line));
+    switch (command) {
+    case COMMAND_USER:
+    case COMMAND_PASS:
+    case COMMAND_APOP:
+    case COMMAND_MAILBOX:
+    case COMMAND_MESSAGE:
+        return true;
+    case COMMAND_AUTH:
+        return line.n > 0;
+    case COMMAND_UNKNOWN:
+    case COMMAND_QUIT:
+    case COMMAND_CAPA:
+    case COMMAND_NOOP:
+    case COMMAND_STLS:
+    case COMMAND_HOPS:
+    case COMMAND_UNSUPPORTED:
+    case COMMAND_DELETE:
+        break;
+    }
+    return false;
+}
+
 bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask)
 {
     switch (ask) {

@@ -83,6 +83,11 @@ const char *pop3_foreign(struct str input, struct buf *reply);
  * DELE and RSET never ask for a login, nor does PASS where the client logs in at the backend. */
 enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply);
 
+/* May this line begin a login, so that its answer depends on the kind? As long as the kind is not
+ * known it is kept back; the other lines are answered as for POP3_ANY_LOGIN. Lines that a failed
+ * login takes with it are answered without. */
+bool pop3_client_needs_kind(const struct pop3_client *c, struct str line);
+
 /* Has the client, with the line that asked for `ask` or one before it, begun to log in, or sent a
  * mailbox command? Until then it is one of those that give way when there are too many. */
 bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask);

@@ -1,14 +1,18 @@
 """Refresh tokens and codes that clients bring: the Destination service makes tokens of them at a real
 OAuth server, and a real Dovecot verifies these."""
 
+import concurrent.futures
+import contextlib
+import signal
 import threading
 
 import pytest
 
-from harness.clients import RawClient
-from harness.http_server import status, where
+from harness.clients import RawClient, is_closed
+from harness.http_server import after, proper, status, where
 from harness.installation import destination_cr
 from harness.user_logins import LOGINS, fetch, log_in
+from harness.util import until
 
 NAME = "user-mail"
 CR = "mail-u"
@@ -174,3 +178,112 @@ def test_client_credentials_that_the_service_has_no_token_for(
         assert session.command(b"QUIT").startswith(b"+OK")
     assert len(oauth.requests_of(client.id)) == 1
     oauth.revoke(client)
+
+
+# --- after a restart ---
+
+
+@pytest.fixture
+def known() -> threading.Event:
+    """Set when the Destination service may answer."""
+    return threading.Event()
+
+
+@pytest.fixture
+def restart(installation, cluster_tproxy, make_cluster_tproxy, destination_service, known):
+    """The port listens again, and nobody knows yet what its destination is."""
+
+    def restart(port: int):
+        cluster_tproxy.signal(signal.SIGTERM)
+        cluster_tproxy.wait()
+        destination_service.behaviour = after(known)
+        again = make_cluster_tproxy(installation, "--log-level", "debug")
+        until(lambda: not is_closed(port), "the listener")
+        return again
+
+    yield restart
+    known.set()
+
+
+def asked_early(again, known: threading.Event, ask) -> object:
+    """What ask() comes to that begins before the destination is known."""
+    start = len(again.logs)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        try:
+            again.logs.wait(
+                lambda line: line["msg"] == "backend: none -> logging in", "a login", start=start
+            )
+        finally:
+            known.set()
+        return asked.result()
+
+
+@pytest.mark.parametrize("how", ["AUTH XOAUTH2, one line", "AUTH XOAUTH2, two lines", "USER and PASS"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_login_before_the_destination_is_known(serve, restart, known, oauth, mail, kind, how):
+    client = oauth.mail_client("nobody")
+    port = serve(client, kind)
+    again = restart(port)
+    with RawClient(port) as session:
+        assert session.command(b"NOOP").startswith(b"+OK")
+        assert b"USER" in session.multi(b"CAPA")
+        assert session.command(b"QUIT").startswith(b"+OK")
+    token = issue(oauth, client, kind, mail.user)
+    assert asked_early(again, known, lambda: fetch(port, mail.user, token, LOGINS[how])) == MAILS
+    assert len(oauth.requests_of(client.id)) == 1
+
+
+@pytest.mark.one_build
+def test_no_login_before_the_destination_is_known(serve, restart, known, oauth):
+    port = serve(oauth.mail_client("nobody"), KINDS[0])
+    again = restart(port)
+
+    def ask() -> bytes:
+        with RawClient(port) as session:
+            return session.command(b"LIST")
+
+    assert asked_early(again, known, ask).startswith(b"-ERR log in first: AUTH XOAUTH2 ")
+
+
+@pytest.mark.one_build
+def test_the_clients_own_login_before_the_destination_is_known(
+    installation, serve, restart, known, oauth, mail
+):
+    port = serve(oauth.mail_client("nobody"), "NoAuthentication")
+    again = restart(port)
+
+    def ask() -> list[bytes]:
+        with RawClient(port) as session:
+            assert session.command(b"USER " + mail.user.encode()).startswith(b"+OK")
+            return [session.command(b"PASS wrong"), session.command(b"PASS again")]
+
+    first, second = asked_early(again, known, ask)
+    assert first.startswith(b"-ERR [AUTH]") and second.startswith(b"-ERR"), "Dovecot's own"
+
+
+@pytest.mark.one_build
+def test_a_login_while_the_destination_cannot_be_known(
+    serve, restart, known, destination_service, oauth, mail
+):
+    """The failure is told at the end of the login; and the next login asks again."""
+    client = oauth.mail_client("nobody")
+    port = serve(client, KINDS[0])
+    restart(port)
+    destination_service.behaviour = status(503)
+    known.set()
+    token = oauth.refresh_token(client, mail.user)
+    with RawClient(port) as session:
+        assert session.command(b"USER " + mail.user.encode()) == b"+OK"
+        answer = session.command(b"PASS " + token.encode())
+        assert answer.startswith(b'-ERR [SYS/TEMP] destination "%b": ' % NAME.encode())
+        destination_service.behaviour = proper
+        until(lambda: fetch_or_none(port, mail.user, token) == MAILS, "the mailbox", every=0.2)
+        assert session.command(b"USER " + mail.user.encode()) == b"+OK"
+        assert session.command(b"PASS " + token.encode()).startswith(b"+OK")
+
+
+def fetch_or_none(port: int, user: str, token: str) -> list[bytes] | None:
+    with contextlib.suppress(AssertionError):
+        return fetch(port, user, token)
+    return None

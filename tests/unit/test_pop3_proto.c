@@ -647,6 +647,33 @@ static void test_wants_in(void **state)
     }
 }
 
+/* Lines that begin a login wait until it is known how clients log in. */
+static void test_needs_kind(void **state)
+{
+    (void)state;
+    static const char *const logins[] = {
+        "USER a",    "user", "PASS b", "APOP a b", "AUTH PLAIN", "auth xoauth2 YQ==",
+        "AUTH NONE", "STAT", "RETR 1", "top 1 0",  "UIDL",       "LAST"};
+    static const char *const others[] = {"QUIT", "CAPA", "NOOP",    "AUTH",   "AUTH ",
+                                         "STLS", "UTF8", "LANG en", "DELE 1", "RSET",
+                                         "HELO", "",     "USERS",   "*"};
+    struct pop3_client c;
+    pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(logins); i++) {
+        assert_true(pop3_client_needs_kind(&c, str_of(logins[i])));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        assert_false(pop3_client_needs_kind(&c, str_of(others[i])));
+    }
+    c.failure = "-ERR no\r\n";
+    assert_true(pop3_client_needs_kind(&c, str_of("USER a")));
+    c.unseen = 1; /* it fails in any case */
+    assert_false(pop3_client_needs_kind(&c, str_of("USER a")));
+    pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
+    c.expect = POP3_EXPECT_SASL_LAST;
+    assert_false(pop3_client_needs_kind(&c, str_of("STAT")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -665,6 +692,7 @@ int main(void)
         cmocka_unit_test(test_token_login),
         cmocka_unit_test(test_wants_in),
         cmocka_unit_test(test_hops),
+        cmocka_unit_test(test_needs_kind),
     };
     return cmocka_run_group_tests(tests, NULL, clean_up);
 }
