@@ -139,7 +139,8 @@ struct server {
     size_t said_at;                   /* where that begins on the wire */
     bool notified;                    /* tproxy has ended TLS, or its stream under TLS */
     unsigned version;                 /* of the password that it was shown, */
-    bool showing, refused;            /* and that is not yet answered */
+    bool showing;                     /* in this login, */
+    bool refused;                     /* and it refuses, which tproxy has not read yet */
     size_t verdict_at;                /* on the wire: the end of that answer; 0: none yet */
     struct command *marked[MESSAGES]; /* by which command; NULL: not to be deleted */
     struct marker markers[MARKERS_MAX];

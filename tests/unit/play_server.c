@@ -73,6 +73,12 @@ static void was_read(struct sim_actor *actor, size_t from, size_t to, size_t the
 {
     struct server *s = container_of(actor, struct server, actor);
     (void)from;
+    if (s->refused && to >= s->verdict_at) {
+        struct version *version = &play.versions[s->version];
+        version->refusals++;
+        version->refused_at = sim_clock();
+        s->refused = false;
+    }
     while (s->first_marker < s->n_markers && s->markers[s->first_marker].at < to) {
         struct marker *marker = &s->markers[s->first_marker++];
         marker->whole = there >= marker->at + MARKER_LEN;
@@ -164,21 +170,22 @@ static void decide(struct server *s)
         [EXCUSE_SYS_TEMP] = "-ERR [SYS/TEMP] come back later\r\n",
         [EXCUSE_WORDS] = "-ERR maildrop already locked, try again later\r\n",
     };
-    enum excuse excuse = locked(s) ? EXCUSE_IN_USE : s->excuse;
+    bool before_password = s->excuse == EXCUSE_SYS_TEMP || s->excuse == EXCUSE_DROP;
+    enum excuse excuse = locked(s) && !before_password ? EXCUSE_IN_USE : s->excuse;
+    struct version *version = &play.versions[s->version];
     if (excuse == EXCUSE_DROP) {
         leave(s);
-    } else if (excuse != EXCUSE_NONE) {
+    } else if (before_password) {
         serve_text(s, excuses[excuse]);
-    } else if (s->showing && play.versions[s->version].wrong) {
-        struct version *version = &play.versions[s->version];
-        version->refusals++;
-        version->refused_at = sim_clock();
+    } else if (s->showing && version->wrong) {
+        s->refused = true;
         serve_text(s, "-ERR [AUTH] who are you?\r\n");
     } else {
-        serve_text(s, logged_in);
-        s->in = true;
+        /* A maildrop that is locked is one whose password was right, RFC 2449 section 8.1.2. */
+        serve_text(s, excuse == EXCUSE_NONE ? logged_in : excuses[excuse]);
+        s->in = excuse == EXCUSE_NONE;
         s->said_at = sim_sent(&s->actor);
-        play.versions[s->version].proved |= s->showing;
+        version->proved |= s->showing;
     }
     s->verdict_at = sim_sent(&s->actor);
 }
@@ -218,6 +225,7 @@ static void before_login(struct server *s, const char *line)
             if (!shows_password(s, line)) {
                 broken("a mail server is told \"%s\"", line);
             }
+            judge_showing(s);
             s->showing = true;
         }
         decide(s);
