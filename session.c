@@ -1058,8 +1058,13 @@ static_assert(ARRAY_LEN(relay_results) == RELAY_IDLE + 1, "every end has its nam
 
 static void on_relay_end(struct relay *relay, enum relay_end end, void *arg)
 {
+    struct session *s = arg;
     (void)relay;
-    session_end(arg, relay_results[end]);
+    if (end == RELAY_BACKEND_FAILED) {
+        session_log(s, LOG_INFO, "the connection to the mail server broke: %s",
+                    conn_error(s->backend)->text);
+    }
+    session_end(s, relay_results[end]);
 }
 
 static void start_relay(struct session *s)

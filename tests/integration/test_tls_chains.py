@@ -432,43 +432,77 @@ def test_server_demands_a_client_certificate(world, version):
     assert "client certificate" in ask(world.serve("demand", context))
 
 
-def test_key_update(world, directory):
-    """OpenSSL's s_server sends one for the line K."""
+class SServer:
+    """OpenSSL's s_server, which sends what it reads and a KeyUpdate for the line K."""
+
+    def __init__(self, directory, own: Certificate):
+        file = directory / "server.pem"
+        file.write_text(own.key_pem + own.pem)
+        words = "-accept 127.0.0.1:0 -naccept 1 -tls1_3 -crlf -cert".split()
+        self._process = subprocess.Popen(
+            [shutil.which("openssl"), "s_server", *words, str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.port = int(self.wait(r"^ACCEPT [\d.]*:(\d+)$")[1])
+
+    def __enter__(self) -> "SServer":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def wait(self, pattern: str) -> re.Match:
+        for line in self._process.stdout:
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"no {pattern}")
+
+    def say(self, *lines: str) -> None:
+        self._process.stdin.write("".join(f"{line}\n" for line in lines))
+        self._process.stdin.flush()
+
+
+KEY_UPDATE = "the server wants to change its keys (KeyUpdate of TLS 1.3), which is not supported"
+
+
+def test_key_update_in_the_login(world):
     top = Certificate("CN=Top")
     world.trust(top)
-    file = directory / "server.pem"
-    own = leaf(top)
-    file.write_text(own.key_pem + own.pem)
-    words = "-accept 127.0.0.1:0 -naccept 1 -tls1_3 -crlf -cert".split()
-    with subprocess.Popen(
-        [shutil.which("openssl"), "s_server", *words, str(file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as server:
-
-        def wait(pattern: str) -> str:
-            for line in server.stdout:
-                if found := re.search(pattern, line):
-                    return found[1] if found.groups() else line
-            raise AssertionError(f"no {pattern}")
-
-        def say(line: str) -> None:
-            server.stdin.write(f"{line}\n")
-            server.stdin.flush()
-
-        port = int(wait(r"^ACCEPT [\d.]*:(\d+)$"))
-        kind = {"mail__transport__protocol": "pop3s"}
-        entry = world.proxy.add("update", HOST, port, **kind)
+    with SServer(world.directory, leaf(top)) as server:
+        entry = world.proxy.add("update", HOST, server.port, mail__transport__protocol="pop3s")
         with RawClient(entry) as client:
             client.send(b"STAT\r\n")
-            wait("Secure Renegotiation IS|^No client certificate|CIPHER")
-            say("+OK hello")
-            wait("^CAPA")
-            say("K")
-            said = client.line().decode()
-        server.kill()
-    assert (
-        "the server wants to change its keys (KeyUpdate of TLS 1.3), which is not supported" in said
-    )
+            server.wait("CIPHER")
+            server.say("+OK hello")
+            server.wait("^CAPA")
+            server.say("K")
+            assert KEY_UPDATE in client.line().decode()
+
+
+def test_key_update_in_the_mailbox(world):
+    """The client is cut off, without a QUIT; the log says why."""
+    top = Certificate("CN=Top")
+    world.trust(top)
+    with SServer(world.directory, leaf(top)) as server:
+        entry = world.proxy.add("update", HOST, server.port, mail__transport__protocol="pop3s")
+        with RawClient(entry) as client:
+            client.send(b"STAT\r\n")
+            server.wait("CIPHER")
+            server.say("+OK hello")
+            for command, *answer in (
+                ("CAPA", "+OK", "USER", "."),
+                ("USER", "+OK"),
+                ("PASS", "+OK"),
+                ("STAT", "+OK 0 0"),
+            ):
+                server.wait(f"^{command}")
+                server.say(*answer)
+            assert client.line() == b"+OK 0 0"
+            server.say("K")
+            assert client.rest() == b""
+    world.proxy.wait_log(f"the connection to the mail server broke: {KEY_UPDATE}", level="info")
+    assert world.proxy.summary("update")["result"] == "backend vanished"
