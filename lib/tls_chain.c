@@ -14,7 +14,8 @@
 
 enum {
     PEERS_MAX = 32, /* certificates of a server that are put into other orders */
-    TRIES_MAX = 4,  /* chains that are tried besides the first; each costs some milliseconds */
+    TRIES_MAX = 4,  /* chains that are tried besides the first ... */
+    TRIED_MAX = 12, /* ... and certificates in them, unless one has more: each costs a signature */
     STEPS_MAX = 64, /* certificates that are put behind another one, in all */
 };
 
@@ -85,6 +86,7 @@ struct verification {
     size_t tried_count;
     bool complete, stale; /* the first chain: ends at a root; which is not valid now */
     int tries, steps;
+    size_t tried_in_all; /* certificates of all chains but the first */
     size_t budget;
     const mbedtls_x509_crt_profile *profile;
     const char *cn;
@@ -173,6 +175,20 @@ static bool was_tried(const struct verification *v, const struct chain *chain)
            memcmp(chain->list, v->tried, v->tried_count * sizeof(chain->list[0])) == 0;
 }
 
+/* May a chain with these certificates be verified: is there time, and can it end at a root? */
+static bool is_worth_it(const struct verification *v, const struct chain *chain)
+{
+    if (v->tries > 0 && v->tried_in_all + chain->n > TRIED_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < chain->n; i++) {
+        if (tls_roots_named(v->lookup.roots, tls_issuer(chain->list[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void put_back(struct verification *v)
 {
     for (size_t i = 0; i < v->count; i++) {
@@ -184,9 +200,10 @@ static void put_back(struct verification *v)
 static bool try_chain(struct verification *v, const struct chain *chain)
 {
     struct tls_judge *judge = v->judge;
-    if (was_tried(v, chain)) {
+    if (was_tried(v, chain) || !is_worth_it(v, chain)) {
         return false;
     }
+    v->tried_in_all += chain->n;
     for (size_t i = 0; i < chain->n; i++) {
         chain->list[i]->next = i + 1 < chain->n ? chain->list[i + 1] : NULL;
     }

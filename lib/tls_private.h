@@ -86,6 +86,9 @@ struct tls_lookup {
  * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_lookup). The list is freed by mbedTLS. */
 int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
 
+/* Has one of them this Name as its subject? With tls_name_key's certainty. */
+bool tls_roots_named(const struct tls_roots *roots, struct str name);
+
 /* Is this very certificate among them? */
 bool tls_roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *crt);
 

@@ -345,6 +345,17 @@ int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **
     return 0;
 }
 
+bool tls_roots_named(const struct tls_roots *roots, struct str name)
+{
+    uint32_t key = tls_name_key(name);
+    for (size_t i = 0; roots && i < roots->n; i++) {
+        if (roots->list[i].subject_key == key) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool tls_roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *crt)
 {
     for (size_t i = 0; roots && i < roots->n; i++) {
