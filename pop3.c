@@ -33,6 +33,21 @@ static int open_reserve(void)
     return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
+/* Before anybody goes without a descriptor, a client that was turned away before is closed, or a
+ * silent one, which then must not keep its descriptor either. */
+static bool free_descriptor(void *arg)
+{
+    struct pop3 *pop3 = arg;
+    if (conn_group_drop(&pop3->refused)) {
+        return true;
+    }
+    if (session_give_way(pop3, NULL)) {
+        conn_group_drop(&pop3->refused);
+        return true;
+    }
+    return false;
+}
+
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
                       const struct pop3_config *config, struct error *err)
 {
@@ -51,6 +66,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
     task_init(&pop3->ending);
     list_init(&pop3->silent);
     conn_group_init(&pop3->refused, REFUSED_MAX);
+    sys_on_full(free_descriptor, pop3);
     log_limits_init(&pop3->limits, loop, "pop3", NULL);
     uint64_t id;
     sys->random(&id, sizeof(id));
@@ -61,6 +77,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
 
 void pop3_free(struct pop3 *pop3)
 {
+    sys_on_full(NULL, NULL);
     log_limits_close(&pop3->limits);
     conn_group_close(&pop3->refused);
     sys->close(pop3->reserve);
@@ -221,17 +238,10 @@ static void refuse_for_descriptors(struct target *target)
     pop3->reserve = open_reserve();
 }
 
-/* Before anybody is refused, a client that was turned away before closes, or a silent one, which
- * then must not keep its descriptor either. */
 static bool on_starved(struct listener *l)
 {
     struct target *target = container_of(l, struct target, listener);
-    struct pop3 *pop3 = target->pop3;
-    if (conn_group_drop(&pop3->refused)) {
-        return true;
-    }
-    if (session_give_way(pop3, NULL)) {
-        conn_group_drop(&pop3->refused);
+    if (free_descriptor(target->pop3)) {
         return true;
     }
     refuse_for_descriptors(target);

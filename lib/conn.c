@@ -166,7 +166,7 @@ struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler)
 struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_len,
                           struct conn_handler handler, struct error *err)
 {
-    int fd = sys->socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = sys_socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
         return NULL;

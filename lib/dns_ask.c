@@ -317,7 +317,7 @@ static int send_udp(struct attempt *a)
     struct dns_ask *ask = a->question->ask;
     unsigned char query[DNS_MSG_QUERY_MAX];
     size_t n = dns_msg_query(query, a->id, ask->name, a->question->type);
-    int fd = sys->socket(server->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = sys_socket(server->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return ERR;
     }

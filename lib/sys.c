@@ -79,3 +79,22 @@ const struct sys sys_real = {
 };
 
 const struct sys *sys = &sys_real;
+
+static bool (*relieve_full)(void *arg);
+static void *relieve_arg;
+
+void sys_on_full(bool (*relieve)(void *arg), void *arg)
+{
+    relieve_full = relieve;
+    relieve_arg = arg;
+}
+
+int sys_socket(int domain, int type, int protocol)
+{
+    int fd = sys->socket(domain, type, protocol);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && relieve_full &&
+        relieve_full(relieve_arg)) {
+        fd = sys->socket(domain, type, protocol);
+    }
+    return fd;
+}

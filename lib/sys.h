@@ -3,6 +3,7 @@
 #ifndef TPROXY_LIB_SYS_H
 #define TPROXY_LIB_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -46,5 +47,12 @@ extern const struct sys *sys;
 
 /* The table of the operating system. */
 extern const struct sys sys_real;
+
+/* socket() of the table in force, for a connection that somebody waits for. When no descriptor is
+ * left, what sys_on_full was given is asked to close one, and the call is tried once more. */
+int sys_socket(int domain, int type, int protocol);
+
+/* `relieve` closes a descriptor and says true, or has none to close. NULL: nobody is asked. */
+void sys_on_full(bool (*relieve)(void *arg), void *arg);
 
 #endif
