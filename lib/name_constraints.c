@@ -410,7 +410,7 @@ static int take_subtree(struct str *list, struct subtree *subtree)
     return OK;
 }
 
-/* What one list of subtrees says about the name; NULL: there is only to see whether it can be read.
+/* Judges the name by one list of subtrees; NULL: only sees whether the list can be read.
  * The whole list is read in any case. */
 static enum name_verdict judge_list(struct str list, const struct general_name *name, bool excluded,
                                     size_t *budget)

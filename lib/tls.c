@@ -347,13 +347,14 @@ void tls_free(struct tls *tls)
     free(tls);
 }
 
-/* Of a fatal alert that was just received. mbedTLS has no function that tells which one. */
+/* Returns the number of the fatal alert that was just received, for which mbedTLS has no function.
+ */
 static int alert_of(const struct tls *tls)
 {
     return tls->ssl.MBEDTLS_PRIVATE(in_msg)[1];
 }
 
-/* Type of the handshake message that was just received; 0: it was none. */
+/* Returns the type of the handshake message that was just received; 0: it was another message. */
 static int message_type(const struct tls *tls)
 {
     return tls->ssl.MBEDTLS_PRIVATE(in_msgtype) == MBEDTLS_SSL_MSG_HANDSHAKE
@@ -361,8 +362,8 @@ static int message_type(const struct tls *tls)
                : 0;
 }
 
-/* Does the server end it because we have no certificate to show? TLS 1.3 has an alert for that. A
- * server of TLS 1.2 uses any of these. */
+/* Does the server end the handshake because we have no certificate to show? TLS 1.3 has an alert
+ * for that; a server of TLS 1.2 uses any of these. */
 static bool misses_certificate(const struct tls *tls, int alert)
 {
     bool complains = (alert >= MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE &&
@@ -428,8 +429,8 @@ static bool is_too_long(const struct tls *tls)
            tls->ssl.MBEDTLS_PRIVATE(in_hslen) > MBEDTLS_SSL_IN_CONTENT_LEN;
 }
 
-/* What such a message is. mbedTLS gathers its pieces behind the place of a sequence number and the
- * header of a record. */
+/* Names the message that is too long. mbedTLS gathers its pieces behind the place of a sequence
+ * number and the header of a record. */
 static const char *long_message(const struct tls *tls)
 {
     enum { GATHERED_AT = 8 + 5 };

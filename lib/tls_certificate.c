@@ -1,4 +1,4 @@
-/* What stands in a certificate, as far as mbedTLS does not tell (RFC 5280 section 4). */
+/* Reads the parts of a certificate that mbedTLS does not tell about (RFC 5280 section 4). */
 #include "lib/tls_private.h"
 
 #include <stdbool.h>

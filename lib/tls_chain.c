@@ -1,4 +1,4 @@
-/* Which of the certificates that a server sends are judged.
+/* Chooses the chain that is judged among the certificates that a server sends.
  *
  * mbedTLS takes the first certificate with the right name as the issuer of another one, and the
  * list in the order in which it came. That is nearly always right, and judged first. Otherwise the
@@ -240,7 +240,7 @@ static bool extend(struct verification *v, struct chain *chain)
     return !extended && v->tries < TRIES_MAX && try_chain(v, chain);
 }
 
-/* Looks for a better chain. What is said of the first stays when there is none. */
+/* Looks for a better chain. The complaint about the first one stays when there is no better one. */
 static void try_others(struct verification *v)
 {
     struct tls_judge *judge = v->judge;

@@ -1,6 +1,6 @@
-/* What is wrong with a server's certificates: mbedTLS finds out about signatures, dates and keys
- * and tells one certificate after the other, from the root down; names, name constraints and
- * unknown extensions are judged here, and all of it is put in words. */
+/* Judges a server's certificates and puts in words what is wrong with them. mbedTLS finds out about
+ * signatures, dates and keys, and tells one certificate after the other, from the root down; names,
+ * name constraints and unknown extensions are judged here. */
 #include "lib/tls_private.h"
 
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* What the files of lib/tls share: reading certificates, the trusted ones, the judgement of a
+/* Shared by the files of lib/tls: reading certificates, the trusted ones, the judgement of a
  * server's chain, and our own certificate. */
 #ifndef TPROXY_LIB_TLS_PRIVATE_H
 #define TPROXY_LIB_TLS_PRIVATE_H
@@ -75,7 +75,7 @@ bool tls_unknown_extension(char *out, size_t cap, const mbedtls_x509_crt *crt);
 
 /* ---- lib/tls_roots.c: trusted certificates ---- */
 
-/* Which of the roots to find, in mbedTLS's view of them. */
+/* Says which roots tls_roots_find looks for. */
 struct tls_lookup {
     const struct tls_roots *roots; /* may be NULL: nothing is trusted */
     bool valid_only;               /* leave out those that have expired or are not valid yet */
@@ -109,14 +109,14 @@ enum {
     TLS_COMPARISONS_MAX = 32 * 1024,
 };
 
-/* Who the server has to be. */
+/* The name or address that the server has to have. */
 struct tls_identity {
     char *host;             /* name without trailing dot, or address without brackets; owned */
     unsigned char addr[16]; /* when it is an address: its bytes ... */
     size_t addr_len;        /* ... 4 or 16 of them; 0 for a name */
 };
 
-/* What is known of one chain while mbedTLS walks it, from the root down. */
+/* Facts about one chain, gathered while mbedTLS walks it from the root down. */
 struct tls_walk {
     const mbedtls_x509_crt *path[TLS_CHAIN_MAX]; /* by depth: the server's own is path[0] */
     size_t length;
