@@ -75,6 +75,7 @@ void pop3_login_init(struct pop3_login *login, const struct destination *dest, c
 void pop3_login_wipe(struct pop3_login *login)
 {
     buf_wipe(&login->out);
+    secret_clear(&login->sent);
 }
 
 static struct pop3_caps *caps(struct pop3_login *login)
@@ -134,6 +135,7 @@ static enum pop3_login_next start_apop(struct pop3_login *login)
     digest_md5_hex(digest, parts, ARRAY_LEN(parts));
     text_fmt(line, sizeof(line), "%s %s", login->user, digest);
     login->shows = true;
+    secret_set(&login->sent, digest, strlen(digest));
     return send_parts(login, POP3_LOGIN_APOP, "APOP ", line);
 }
 
@@ -160,6 +162,7 @@ static enum pop3_login_next send_plain(struct pop3_login *login, bool message_on
     bool one_line = strlen("AUTH PLAIN \r\n") + length <= POP3_COMMAND_MAX;
     enum pop3_login_next next;
     login->shows = message_only || one_line;
+    secret_set(&login->sent, base64, length);
     if (message_only) {
         next = send_parts(login, POP3_LOGIN_PLAIN_MESSAGE, base64, "");
     } else if (one_line) {
@@ -193,6 +196,7 @@ static enum pop3_login_next send_xoauth2(struct pop3_login *login, bool message_
         !login->dest->xoauth2_two_lines && strlen("AUTH XOAUTH2 \r\n") + n <= POP3_COMMAND_MAX;
     enum pop3_login_next next;
     login->shows = message_only || one_line;
+    secret_set(&login->sent, base64, n);
     if (message_only) {
         next = send_parts(login, POP3_LOGIN_XOAUTH2_TOKEN, base64, "");
     } else if (one_line) {
@@ -288,26 +292,97 @@ enum pop3_login_next pop3_login_secured(struct pop3_login *login)
 
 /* ---- replies ---- */
 
-/* From this length on a word that we sent is base64, unless it is a name. */
-enum { CODED_LEAST = 12 };
+/* Octets of base64 that show something of a secret: as many as text_conceal looks at. */
+enum { CODED_PART = 12 };
 
-/* A server that repeats what it was sent must not make us show it to clients or write it to the
- * log. */
-static void hide_secrets(const struct pop3_login *login, char *text)
+static size_t coded_run(const char *text)
 {
-    const struct secret *password = &login->dest->password, *token = login->token;
-    text_conceal(text, (struct str){password->p, password->n});
-    if (token) {
-        text_conceal(text, (struct str){token->p, token->n});
+    size_t n = 0;
+    while ((text[n] >= 'A' && text[n] <= 'Z') || (text[n] >= 'a' && text[n] <= 'z') ||
+           (text[n] >= '0' && text[n] <= '9') || text[n] == '+' || text[n] == '/') {
+        n++;
     }
-    bool name = login->state == POP3_LOGIN_USER || login->state == POP3_LOGIN_APOP;
-    struct str sent = buf_str(&login->out);
-    while (!name && sent.n) {
-        struct str word = str_word(&sent);
-        if (word.n >= CODED_LEAST) {
-            text_conceal(text, word);
+    return n;
+}
+
+/* Masks what `text` has in common with a piece of base64. Only words that are long enough are
+ * looked at: there are few of them, and tokens are long. */
+static void conceal_coded(char *text, struct str coded)
+{
+    size_t least = coded.n < CODED_PART ? coded.n : CODED_PART;
+    while (*text) {
+        size_t n = coded_run(text);
+        if (n && n >= least) {
+            char behind = text[n];
+            text[n] = '\0';
+            text_conceal(text, coded);
+            text[n] = behind;
+        }
+        text += n + (n == 0);
+    }
+}
+
+static bool has_coded(const char *text, size_t least)
+{
+    size_t n;
+    for (; *text; text += n + (n == 0)) {
+        n = coded_run(text);
+        if (n && n >= least) {
+            return true;
         }
     }
+    return false;
+}
+
+/* The same for a secret inside of something that was coded: 0, 1 or 2 octets before it shift its
+ * base64. Its first and last characters depend on its neighbours and are left out. */
+static void conceal_base64_of(char *text, struct str secret)
+{
+    enum { SHIFTS = 3, LEAST = 4 };
+    static const size_t first[SHIFTS] = {0, 2, 3};
+    size_t whole = secret.n * 4 / 3;
+    if (secret.n < LEAST || !has_coded(text, whole - 3 < CODED_PART ? 1 : CODED_PART)) {
+        return;
+    }
+    size_t cap = TEXT_BASE64_SIZE(secret.n + SHIFTS);
+    char *shifted = mem_zalloc(secret.n + SHIFTS), *coded = mem_alloc(cap);
+    for (size_t shift = 0; shift < SHIFTS; shift++) {
+        memcpy(shifted + shift, secret.p, secret.n);
+        text_base64(coded, shifted, secret.n + shift);
+        size_t end = (secret.n + shift) * 4 / 3;
+        conceal_coded(text, (struct str){coded + first[shift], end - first[shift]});
+    }
+    mem_wipe(shifted, secret.n + SHIFTS);
+    mem_wipe(coded, cap);
+    free(shifted);
+    free(coded);
+}
+
+/* A server that repeats what it was sent must not make us show it to clients or write it to the
+ * log: neither at once nor later in the login, nor a part of it, nor in base64. A user name is not
+ * a secret. */
+static void hide_secrets(const struct pop3_login *login, char *text)
+{
+    static const struct secret none = {0};
+    const struct secret *const secrets[] = {&login->dest->password,
+                                            login->token ? login->token : &none, &login->sent};
+    for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
+        struct str secret = {secrets[i]->p, secrets[i]->n};
+        if (secret.n) {
+            text_conceal(text, secret);
+            conceal_base64_of(text, secret);
+        }
+    }
+}
+
+/* Copies a line of the server into out[cap], to be shown. Secrets are hidden before it is cut: a
+ * piece at its end would be too short to be recognised. */
+static void take_text(const struct pop3_login *login, char *out, size_t cap, struct str line)
+{
+    char whole[POP3_BACKEND_LINE_MAX + 1];
+    text_printable(whole, sizeof(whole), line);
+    hide_secrets(login, whole);
+    text_printable(out, cap, str_of(whole));
 }
 
 static void take_timestamp(struct pop3_login *login, struct str line)
@@ -491,8 +566,7 @@ static enum pop3_login_next on_challenge(struct pop3_login *login, struct str ba
     char json[256];
     size_t n = 0;
     if (base64.n <= sizeof(json) && text_unbase64(json, sizeof(json), base64, &n) == OK) {
-        text_printable(login->challenge, sizeof(login->challenge), (struct str){json, n});
-        hide_secrets(login, login->challenge);
+        take_text(login, login->challenge, sizeof(login->challenge), (struct str){json, n});
     }
     return send_parts(login, POP3_LOGIN_XOAUTH2_REFUSED, "", "");
 }
@@ -566,8 +640,7 @@ enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
 {
     bool status = login->state != POP3_LOGIN_CAPA_LIST;
     if (status) {
-        text_printable(login->reply, sizeof(login->reply), line);
-        hide_secrets(login, login->reply);
+        take_text(login, login->reply, sizeof(login->reply), line);
     }
     buf_drop(&login->out, buf_len(&login->out));
     login->shows = false;

@@ -10,10 +10,10 @@
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"
+#include "lib/mem.h"
 #include "lib/text.h"
 
 struct destination;
-struct secret;
 
 /* Longest line accepted from a backend; a SASL challenge may pass the 512 octets of a reply. */
 enum { POP3_BACKEND_LINE_MAX = 4096 };
@@ -80,6 +80,7 @@ struct pop3_login {
     char timestamp[128];        /* of the greeting, with its brackets; "" when it has none */
     char reply[POP3_REPLY_MAX]; /* the last status line, printable */
     char challenge[256];        /* what the backend said to a refused token, printable */
+    struct secret sent;         /* the response of AUTH or the digest of APOP, as it was sent */
     struct buf out;
     struct error err;
 };

@@ -456,6 +456,75 @@ static void test_hops_that_loop(void **state)
     finish(&w);
 }
 
+/* ---- secrets that a server repeats ---- */
+
+static const char long_token[] = "ya29.a0AfB_byC-secret.secret.secret-0123456789";
+
+/* No dozen octets of `secret` are shown. */
+static void expect_hidden(const char *shown, const char *secret)
+{
+    enum { PART = 12 };
+    for (size_t i = 0; i + PART <= strlen(secret); i++) {
+        char part[PART + 1];
+        text_fmt(part, sizeof(part), "%.*s", PART, secret + i);
+        if (strstr(shown, part)) {
+            fail_msg("\"%s\" shows \"%s\"", shown, part);
+        }
+    }
+}
+
+/* What the server says, at once or behind a challenge, shows nothing of what was sent. */
+static void check_repeated(const char *said, bool late)
+{
+    struct world w;
+    char line[1024];
+    world_init(&w);
+    set_property(&w, "Authentication", "OAuth2ClientCredentials");
+    secret_set(&w.token, long_token, strlen(long_token));
+    start(&w);
+    server(&w, "+OK");
+    server(&w, "+OK");
+    server(&w, "SASL XOAUTH2");
+    server(&w, ".");
+    server(&w, "+ ");
+    if (late) {
+        server(&w, "+ e30=");
+    }
+    text_fmt(line, sizeof(line), "-ERR [AUTH] not taken: %s", said);
+    assert_int_equal(server(&w, line), POP3_NEXT_FAIL);
+    expect_hidden(w.login.reply, said);
+    expect_hidden(w.login.err.text, said);
+    assert_non_null(strstr(w.login.reply, "not taken"));
+    finish(&w);
+}
+
+/* In base64 behind 0, 1 or 2 other octets, whole, or from any place on. */
+static void test_repeated_secrets(void **state)
+{
+    char message[256], coded[512], again[1024];
+    (void)state;
+    size_t n = text_fmt(message, sizeof(message), "user=mrose\1auth=Bearer %s\1\1", long_token);
+    text_base64(coded, message, n);
+    for (size_t from = 0; from + 12 < strlen(coded); from++) {
+        check_repeated(coded + from, from % 2);
+    }
+    for (size_t shift = 0; shift < 3; shift++) {
+        size_t edge = shift + (shift > 0);
+        text_fmt(message, sizeof(message), "%.*s%s", (int)shift, "xx", long_token);
+        size_t whole = strlen(message) * 4 / 3;
+        text_base64(again, message, strlen(message));
+        again[whole] = '\0';
+        check_repeated(again + edge, shift % 2);
+        text_fmt(message, sizeof(message), "%.*s%s", (int)shift, "xx", coded);
+        whole = strlen(message) * 4 / 3;
+        text_base64(again, message, strlen(message));
+        again[whole] = '\0';
+        check_repeated(again + edge, shift % 2);
+    }
+    check_repeated(long_token, true);
+    check_repeated(long_token + 10, false);
+}
+
 /* ---- bounds ---- */
 
 /* A login up to the line that carries the credentials; `length` is that of the user's name. */
@@ -634,6 +703,7 @@ int main(void)
         cmocka_unit_test(test_hops),
         cmocka_unit_test(test_hops_that_loop),
         cmocka_unit_test(test_every_reply),
+        cmocka_unit_test(test_repeated_secrets),
         cmocka_unit_test(test_one_line_bound),
         cmocka_unit_test(test_largest_credentials),
         cmocka_unit_test(test_user_of_the_client),
