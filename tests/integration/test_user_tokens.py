@@ -5,12 +5,13 @@ import concurrent.futures
 import contextlib
 import signal
 import threading
+import time
 
 import pytest
 
 from harness.clients import RawClient, is_closed
 from harness.http_server import after, proper, status, where
-from harness.installation import destination_cr
+from harness.installation import destination_cr, list_and_fetch
 from harness.user_logins import LOGINS, fetch, log_in
 from harness.util import until
 
@@ -286,4 +287,38 @@ def test_a_login_while_the_destination_cannot_be_known(
 def fetch_or_none(port: int, user: str, token: str) -> list[bytes] | None:
     with contextlib.suppress(AssertionError):
         return fetch(port, user, token)
+    return None
+
+
+# --- a service that refuses every access token ---
+
+
+@pytest.mark.one_build
+def test_every_access_token_is_refused(
+    installation, cluster_tproxy, add_destination, namespace, oauth, destination_service
+):
+    """One renewal for a pause of 5 s or more, however many destinations are asked for."""
+    crs = [f"mail-{n}" for n in range(12)]
+    mail = add_destination(NAME, MAILS)
+    for cr in crs:
+        add_destination(f"{NAME}-{cr}", mail__user=mail.user, mail__password=mail.password)
+    installation.kube.apply(*(destination_cr(cr, namespace, f"{NAME}-{cr}") for cr in crs))
+    ports = [installation.available(namespace, cr) for cr in crs]
+    destination_service.behaviour = status(401)
+    asked, began = len(oauth.requests.all()), time.monotonic()
+    for port in ports:
+        with RawClient(port) as session:
+            answer = session.command(b"LIST")
+            assert answer.startswith(b'-ERR [SYS/PERM] destination "%b-mail-' % NAME.encode())
+            assert answer.endswith(b": the service refuses its access token (401)")
+    trials = int(time.monotonic() - began) // 5 + 1
+    assert len(oauth.requests.all()) - asked <= trials
+    destination_service.behaviour = proper
+    for port in ports:
+        until(lambda port=port: fetch_at(port) == MAILS, "the mailbox", every=0.2)
+
+
+def fetch_at(port: int) -> list[bytes] | None:
+    with contextlib.suppress(AssertionError):
+        return list_and_fetch(port)
     return None
