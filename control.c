@@ -30,7 +30,14 @@
 #include "pop3.h"
 #include "ports.h"
 
-enum { STEPS_A_RUN = 16, ALL_PORTS = 65536 };
+enum { STEPS_A_RUN = 16, SWEPT_A_TURN = 256, ALL_PORTS = 65536 };
+
+/* What is done with each resource, one after another: 10,000 at once would take a turn of 5 ms. */
+enum {
+    SWEEP_WAKE = 1,
+    SWEEP_RESOURCES = 2, /* a list has not named it: it went */
+    SWEEP_SERVICES = 4,  /* the same for its Services */
+};
 
 /* "namespace/name" */
 enum { KEY_MAX = 2 * (CR_NAME_MAX + 1) };
@@ -88,6 +95,10 @@ bool control_may_act(const struct control *c, const char **why)
             *why = follow_names[i];
             return false;
         }
+    }
+    if (c->sweep & (SWEEP_RESOURCES | SWEEP_SERVICES)) { /* some may have gone */
+        *why = follow_names[c->sweep & SWEEP_RESOURCES ? FOLLOW_RESOURCES : FOLLOW_SERVICES];
+        return false;
     }
     if (c->followers[FOLLOW_RESOURCES].presence != CLUSTER_PRESENT) {
         *why = follow_names[FOLLOW_RESOURCES];
@@ -163,14 +174,6 @@ void resource_wait(struct resource *r)
     list_append(&r->control->waiting, &r->queued);
 }
 
-void control_wake_all(struct control *c)
-{
-    policies_look_at_all(c->policies);
-    LIST_EACH (it, &c->resources) {
-        resource_wake(container_of(it, struct resource, link));
-    }
-}
-
 void resource_read_again(struct resource *r)
 {
     LIST_EACH (it, &r->tenants) {
@@ -213,6 +216,7 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     list_init(&r->services);
     map_add(&c->by_key, &r->by_key, r->key);
     list_append(&c->resources, &r->link);
+    c->n_resources++;
     c->counts[r->counted]++;
     return r;
 }
@@ -230,6 +234,7 @@ void resource_free(struct resource *r)
     list_remove(&r->queued);
     list_remove(&r->unread);
     list_remove(&r->link);
+    c->n_resources--;
     map_remove(&c->by_key, &r->by_key);
     cr_clear(&r->cr);
     free(r->shown);
@@ -327,12 +332,6 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     }
     resource_wake_rivals(r);
     return r;
-}
-
-static void resource_gone(struct resource *r)
-{
-    set_present(r, false);
-    resource_wake_rivals(r);
 }
 
 /* ---- Services ---- */
@@ -444,6 +443,78 @@ struct held_service *control_take_service(struct control *c, struct json_value o
     return resource_hold_service(get_resource(c, service.cr_namespace, service.cr_name), service);
 }
 
+/* ---- all of them ---- */
+
+static void resource_gone(struct resource *r)
+{
+    set_present(r, false);
+    resource_wake_rivals(r);
+}
+
+static void drop_unlisted_services(struct resource *r)
+{
+    uint64_t round = r->control->followers[FOLLOW_SERVICES].round;
+    LIST_EACH (it, &r->services) {
+        struct held_service *held = container_of(it, struct held_service, link);
+        if (held->round != round) {
+            resource_drop_service(r, held);
+        }
+    }
+}
+
+static void sweep_one(struct resource *r)
+{
+    struct control *c = r->control;
+    bool listed = r->round == c->followers[FOLLOW_RESOURCES].round;
+    if (c->sweep & SWEEP_RESOURCES && r->present && !listed) {
+        resource_gone(r);
+    }
+    if (c->sweep & SWEEP_SERVICES) {
+        drop_unlisted_services(r);
+    }
+    if (c->sweep & SWEEP_WAKE) {
+        resource_wake(r);
+    }
+}
+
+/* Those that come meanwhile stand behind those that have been swept. */
+static void sweep_some(struct task *t)
+{
+    struct control *c = container_of(t, struct control, sweeper);
+    for (int i = 0; i < SWEPT_A_TURN && c->to_sweep && !list_empty(&c->resources); i++) {
+        struct resource *r = container_of(c->resources.next, struct resource, link);
+        list_remove(&r->link);
+        list_append(&c->resources, &r->link);
+        c->to_sweep--;
+        sweep_one(r);
+    }
+    if (c->to_sweep && !list_empty(&c->resources)) {
+        loop_next_turn(c->loop, &c->sweeper, sweep_some);
+        return;
+    }
+    if (c->sweep & (SWEEP_RESOURCES | SWEEP_SERVICES)) {
+        policies_look_at_all(c->policies); /* they could not be compared before */
+    }
+    c->sweep = 0;
+    loop_soon(c->loop, &c->pump, pump);
+}
+
+/* Begins, or begins again with more to do. */
+static void sweep(struct control *c, unsigned what)
+{
+    c->sweep |= what;
+    c->to_sweep = c->n_resources;
+    if (!c->stopped) {
+        loop_soon(c->loop, &c->sweeper, sweep_some);
+    }
+}
+
+void control_wake_all(struct control *c)
+{
+    policies_look_at_all(c->policies);
+    sweep(c, SWEEP_WAKE);
+}
+
 /* ---- what the watches tell ---- */
 
 static char *text_of(struct json_value object, const char *member)
@@ -480,6 +551,8 @@ static struct follower *heard(void *arg, struct json_value object)
 static void on_listing(void *arg)
 {
     struct follower *f = arg;
+    /* What the last list did not name may be in this one. */
+    f->control->sweep &= ~f->sweeps;
     f->round++;
     f->version = 0; /* they are lower where a backup was restored */
 }
@@ -547,12 +620,7 @@ static void on_resources_listed(enum cluster_presence presence, void *arg)
     struct follower *f = arg;
     struct control *c = f->control;
     if (note_listed(f, presence)) {
-        LIST_EACH (it, &c->resources) {
-            struct resource *r = container_of(it, struct resource, link);
-            if (r->present && r->round != f->round) {
-                resource_gone(r);
-            }
-        }
+        sweep(c, f->sweeps);
     }
     control_wake_all(c);
 }
@@ -595,15 +663,7 @@ static void on_services_listed(enum cluster_presence presence, void *arg)
     struct follower *f = arg;
     struct control *c = f->control;
     if (note_listed(f, presence)) {
-        LIST_EACH (it, &c->resources) {
-            struct resource *r = container_of(it, struct resource, link);
-            LIST_EACH (s, &r->services) {
-                struct held_service *held = container_of(s, struct held_service, link);
-                if (held->round != f->round) {
-                    resource_drop_service(r, held);
-                }
-            }
-        }
+        sweep(c, f->sweeps);
     }
     services_tell(c);
     control_wake_all(c);
@@ -734,6 +794,8 @@ static void follow_all(struct control *c)
     const char *home = c->settings.home;
     text_fmt(ours, sizeof(ours), PLAN_LABEL_MANAGED "=" PLAN_MANAGER "," PLAN_LABEL_HOME "=%s",
              home);
+    c->followers[FOLLOW_RESOURCES].sweeps = SWEEP_RESOURCES;
+    c->followers[FOLLOW_SERVICES].sweeps = SWEEP_SERVICES;
     follow_stored(c, FOLLOW_PROXIES,
                   &(struct cluster_selection){.kind = &kind_proxy, .namespace = home}, &c->proxies,
                   take_proxy, proxies_changed);
@@ -782,6 +844,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     map_init(&c->by_service);
     map_init(&c->services);
     task_init(&c->pump);
+    task_init(&c->sweeper);
     c->ports = ports_new(loop, &ports);
     c->port_services = mem_zalloc(ALL_PORTS * sizeof(c->port_services[0]));
     c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
@@ -798,6 +861,7 @@ void control_stop(struct control *c)
     }
     c->stopped = true;
     task_cancel(&c->pump);
+    task_cancel(&c->sweeper);
     for (size_t i = 0; i < FOLLOW_COUNT; i++) {
         cluster_unwatch(c->parts.cluster, c->followers[i].watch);
         c->followers[i].watch = NULL;

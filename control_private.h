@@ -49,6 +49,7 @@ struct follower {
     uint64_t round;   /* number of the list that came last: who was not in it is gone */
     uint64_t version; /* the newest that it has told of */
     bool known;       /* a list has found the kind, once at least */
+    unsigned sweeps;  /* SWEEP_...: what a complete list of it begins */
 
     /* Of those kinds that are kept by name. */
     struct store *store;
@@ -203,6 +204,10 @@ struct control {
 
     struct map by_key; /* resources */
     struct list resources;
+    size_t n_resources;
+    struct task sweeper;   /* walks through all of them, a few in each turn */
+    unsigned sweep;        /* what it does with each: SWEEP_... in control.c */
+    size_t to_sweep;       /* of them, from the first one on */
     struct map by_service; /* tenants, by the name of the Services that they want */
     struct map services;   /* that are there, of all resources */
     struct list queue;
@@ -230,7 +235,7 @@ struct control {
  * known? *why: what is missing, in words. */
 bool control_may_act(const struct control *control, const char **why);
 
-/* Has everything looked at. */
+/* Has everything looked at: the resources one after another, over the next turns. */
 void control_wake_all(struct control *control);
 
 /* The time for status and Events: RFC 3339, with seconds or with six digits of a fraction. */

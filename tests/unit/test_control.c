@@ -511,7 +511,7 @@ static void many(void **state)
 
     restart_control();
     world_forget_journal();
-    pass(SECONDS(1));
+    pass_slowly(SECONDS(10), MILLIS(100)); /* they are looked at over many turns */
     expect_calls("");
     assert_true(ready());
     assert_in_range(reconciles(), 2 * MANY, 6 * MANY);
