@@ -173,8 +173,6 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
     }
     int on = 1;
     sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    /* A byte of urgent data keeps its place in the stream, as in lib/listener.c. */
-    sys->setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
     if (sys->connect(fd, addr, addr_len) < 0 && errno != EINPROGRESS) {
         error_set(err, FAIL_CONNECT, "%s", strerror(errno));
         sys->close(fd);
@@ -199,7 +197,8 @@ void conn_set_handler(struct conn *c, struct conn_handler handler)
 
 size_t conn_pending(const struct conn *c)
 {
-    return (c->out ? buf_len(c->out) : 0) + (c->pipe ? c->pipe->fill : 0);
+    size_t piped = c->pipe ? c->pipe->fill + c->pipe->behind_n : 0;
+    return piped + (c->out ? buf_len(c->out) : 0);
 }
 
 size_t conn_untaken(const struct conn *c)
@@ -271,17 +270,44 @@ static void send_or_queue(struct conn *c, const void *p, size_t n)
     queue(c, (const char *)p + gone, n - gone);
 }
 
+/* All but what is held back has left the pipe: that goes on in memory, whole with what belongs to
+ * it, before what has been written behind it. */
+static void release_held(struct conn *c)
+{
+    struct pipe *pipe = c->pipe;
+    struct buf *written = c->out;
+    char seam[2 * PIPE_BEHIND_MAX];
+    size_t held = pipe->held;
+    ssize_t n = sys->read(pipe->read_end, seam, held);
+    assert(n == (ssize_t)held); /* so much is in it */
+    memcpy(seam + held, pipe->behind, pipe->behind_n);
+    c->out = NULL;
+    queue(c, seam, held + pipe->behind_n);
+    pipe->fill -= (size_t)n;
+    pipe->held = pipe->behind_n = 0;
+    if (written) {
+        queue(c, buf_str(written).p, buf_len(written));
+        buf_wipe(written);
+        free(written);
+    }
+}
+
 static void flush_pipe(struct conn *c)
 {
-    while (c->pipe->fill && c->io.ready & IO_WRITE) {
-        ssize_t n = sys->splice(c->pipe->read_end, NULL, c->io.fd, NULL, c->pipe->fill,
+    struct pipe *pipe = c->pipe;
+    while (pipe->fill > pipe->held && c->io.ready & IO_WRITE) {
+        size_t wanted = pipe->fill - pipe->held;
+        ssize_t n = sys->splice(pipe->read_end, NULL, c->io.fd, NULL, wanted,
                                 SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-        size_t gone = sent(c, n, c->pipe->fill);
-        c->pipe->fill -= n < 0 ? 0 : gone;
+        size_t gone = sent(c, n, wanted);
+        pipe->fill -= n < 0 ? 0 : gone;
+    }
+    if (pipe->held && pipe->fill == pipe->held && !c->send_broken) {
+        release_held(c);
     }
     /* What a broken socket did not take is still in the pipe, which pipe_give throws away. */
-    if (c->pipe->fill == 0 || c->send_broken) {
-        pipe_give(c->pipe);
+    if (pipe->fill == 0 || c->send_broken) {
+        pipe_give(pipe);
         c->pipe = NULL;
     }
 }
@@ -465,6 +491,12 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
     if (c->at_end || !(c->io.ready & IO_READ)) {
         return AGAIN;
     }
+    if (c->io.ready & IO_URGENT) {
+        /* The urgent byte keeps its place in the stream. A listener's sockets have inherited this;
+         * for others it is set when it is needed, which spares a call for each connection. */
+        int on = 1;
+        sys->setsockopt(c->io.fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+    }
     ssize_t got;
     do {
         got = sys->recv(c->io.fd, p, cap, 0);
@@ -640,7 +672,48 @@ void conn_set_raw(struct conn *c, bool raw)
     loop_soon(c->loop, &c->task, on_task);
 }
 
-int conn_splice(struct conn *from, struct conn *to, size_t *n)
+/* How many bytes of `marker` stand before `next`, if next goes on with the rest of it; else 0. What
+ * goes on like the beginning of a marker is one that is not cut. */
+static size_t begun_before(struct str marker, struct str next)
+{
+    size_t beginning = 0;
+    while (beginning < next.n && next.p[beginning] == marker.p[beginning]) {
+        beginning++;
+    }
+    for (size_t begun = 1; begun < marker.n; begun++) {
+        size_t rest = marker.n - begun;
+        if (next.n >= rest && beginning <= rest && memcmp(next.p, marker.p + begun, rest) == 0) {
+            return begun;
+        }
+    }
+    return 0;
+}
+
+/* The pipe may be full in the middle of a marker, and what is in it cannot be looked at. But what
+ * `from` has behind it can: if that could be the rest of a marker, it is taken, too, and the last
+ * bytes of the pipe wait for it. Returns how many were taken. */
+static size_t keep_whole(struct conn *from, struct pipe *pipe, struct str marker)
+{
+    char next[PIPE_BEHIND_MAX];
+    assert(marker.n - 1 <= sizeof(next));
+    ssize_t seen = sys->recv(from->io.fd, next, marker.n - 1, MSG_PEEK);
+    if (seen <= 0) {
+        if (seen < 0 && errno == EAGAIN) {
+            note_empty(from);
+        }
+        return 0;
+    }
+    size_t begun = begun_before(marker, (struct str){next, (size_t)seen});
+    if (begun == 0 || begun > pipe->fill) {
+        return 0;
+    }
+    ssize_t got = sys->recv(from->io.fd, pipe->behind, marker.n - begun, 0);
+    pipe->behind_n = got > 0 ? (unsigned char)got : 0;
+    pipe->held = (unsigned char)begun;
+    return pipe->behind_n;
+}
+
+int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n)
 {
     if (from->tls || to->tls || from->in || conn_pending(to) || from->state != STATE_OPEN ||
         to->state != STATE_OPEN || from->io.ready & IO_URGENT) {
@@ -653,8 +726,8 @@ int conn_splice(struct conn *from, struct conn *to, size_t *n)
     ssize_t got = sys->splice(from->io.fd, NULL, pipe->write_end, NULL, pipe->size,
                               SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (got > 0) {
-        *n = (size_t)got;
         pipe->fill = (size_t)got;
+        *n = pipe->fill + keep_whole(from, pipe, marker);
         to->pipe = pipe;
         flush(to);
         to->drained_due |= conn_pending(to) > 0;

@@ -47,6 +47,7 @@ void pipe_give(struct pipe *p)
     if (!p) {
         return;
     }
+    p->held = p->behind_n = 0;
     if (p->fill || idle_count == IDLE_MAX) {
         destroy(p);
     } else {

@@ -7,12 +7,17 @@
 
 #include "lib/base.h"
 
-enum { PIPES_MAX = 32 };
+enum { PIPES_MAX = 32, PIPE_BEHIND_MAX = 8 };
 
 struct pipe {
     int read_end, write_end;
     size_t size; /* bytes that it takes */
-    size_t fill; /* bytes in it; counted by the user */
+
+    /* The user's: bytes in it; how many of them, the last, are to leave together with what stands
+     * behind them; and that, in memory. */
+    size_t fill;
+    unsigned char held, behind_n;
+    char behind[PIPE_BEHIND_MAX];
 };
 
 /* An empty pipe, or NULL. */

@@ -184,7 +184,7 @@ static void copy(struct lane *lane)
 static void splice_once(struct lane *lane)
 {
     size_t n = 0;
-    int rc = conn_splice(lane->source, lane->sink, &n);
+    int rc = conn_splice(lane->source, lane->sink, pop3_end_marker(), &n);
     if (rc == OK) {
         moved(lane, n);
     }

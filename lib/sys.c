@@ -72,6 +72,7 @@ const struct sys sys_real = {
     .close = close,
     .pipe2 = pipe2,
     .set_pipe_size = real_set_pipe_size,
+    .read = read,
     .splice = real_splice,
     .epoll_create1 = epoll_create1,
     .epoll_ctl = epoll_ctl,

@@ -34,7 +34,8 @@ struct sys {
     int (*close)(int fd);
 
     int (*pipe2)(int fds[2], int flags);
-    int (*set_pipe_size)(int fd, int size); /* fcntl(F_SETPIPE_SZ) */
+    int (*set_pipe_size)(int fd, int size);     /* fcntl(F_SETPIPE_SZ) */
+    ssize_t (*read)(int fd, void *p, size_t n); /* out of a pipe */
     ssize_t (*splice)(int in, int64_t *in_off, int out, int64_t *out_off, size_t n, unsigned flags);
 
     int (*epoll_create1)(int flags);

@@ -194,3 +194,49 @@ def test_reader_that_stops_is_idle(serve, backend):
         assert client.sock.recv(1000)
         assert backend.session(0).ended.wait(PATIENCE)
         assert tproxy.summary("mail")["result"] == "idle"
+
+
+# --- the end of a message ---
+
+# What is copied before a message is taken for a large one, and what a pipe takes then.
+COPIED, PIPE = 65536, 131072
+MARKER = b"\r\n.\r\n"
+
+
+def test_end_marker_is_not_cut(tproxy, backends):
+    """Messages that end where a pipe is full. Some clients do not see an end marker that comes in
+    two pieces. tproxy is stopped until it can find the whole end of the message."""
+    sizes = [COPIED + PIPE + k for k in range(-1, 7)] * 3
+    turn = [threading.Event() for _ in range(3)]
+
+    def retr(session) -> None:
+        # The first piece makes tproxy read much at a time. The second makes it copy again.
+        for event, size in zip(turn, (4 * PIPE, 100, sizes[session.number]), strict=True):
+            assert event.wait(PATIENCE)
+            session.send(b"x" * (size - len(MARKER)) + (MARKER if event is turn[2] else b"xxxxx"))
+        until(lambda: is_all_taken(session._sock), "the arrival")
+        tproxy.signal(signal.SIGCONT)
+
+    def take(client, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            got += client.sock.recv(1 << 20)
+            assert not 0 < size - len(got) < len(MARKER), f"{size - len(got)} of {size} come late"
+        return got
+
+    server = backends(Pop3(replies={"RETR": retr}))
+    port = tproxy.add("mail", server.host, server.port)
+    for size in sizes:
+        with RawClient(port, rcvbuf=1 << 20) as client:
+            assert client.command(b"STAT").startswith(b"+OK")
+            client.send(b"RETR 1\r\n")
+            for event, piece in ((turn[0], 4 * PIPE), (turn[1], 100)):
+                event.set()
+                while piece:
+                    piece -= len(client.sock.recv(piece))
+            tproxy.signal(signal.SIGSTOP)
+            turn[2].set()
+            assert take(client, size).endswith(b"x" + MARKER)
+            for event in turn:
+                event.clear()
+            assert client.command(b"QUIT") == b"+OK bye"

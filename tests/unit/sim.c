@@ -496,6 +496,16 @@ static ssize_t sim_splice(int in, int64_t *in_off, int out, int64_t *out_off, si
     return to ? splice_in(in, to, n) : splice_out(slot_of(in)->pipe, out, n);
 }
 
+static ssize_t sim_read_call(int fd, void *p, size_t n)
+{
+    struct bytes *held = &slot_of(fd)->pipe->held;
+    n = n < held->len ? n : held->len;
+    memcpy(p, held->data, n);
+    held->len -= n;
+    memmove(held->data, held->data + n, held->len);
+    return (ssize_t)n;
+}
+
 static int sim_epoll_create1(int flags)
 {
     (void)flags;
@@ -731,6 +741,7 @@ static const struct sys sim_sys = {
     .close = sim_close_call,
     .pipe2 = sim_pipe2,
     .set_pipe_size = sim_set_pipe_size,
+    .read = sim_read_call,
     .splice = sim_splice,
     .epoll_create1 = sim_epoll_create1,
     .epoll_ctl = sim_epoll_ctl,

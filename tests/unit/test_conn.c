@@ -796,6 +796,8 @@ static void test_close_in_event(void **state)
 
 /* ---- splice ---- */
 
+static const struct str marker = {"\r\n.\r\n", 5};
+
 static void test_splice(void **state)
 {
     (void)state;
@@ -810,9 +812,9 @@ static void test_splice(void **state)
     peer_send(peer, block, sizeof(block));
     await_event(loop, &a, CONN_DATA);
     assert_int_equal(conn_data(a.conn).n, 0); /* raw: nobody has read it */
-    assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), OK);
     assert_int_equal(n, sizeof(block));
-    assert_int_equal(conn_splice(a.conn, b.conn, &n), AGAIN);
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), AGAIN);
     turn_quietly(loop);
     peer_read(other_peer, &got, &end);
     assert_int_equal(buf_len(&got), sizeof(block));
@@ -822,7 +824,7 @@ static void test_splice(void **state)
     int64_t until = sys_real.now() + SECONDS(20);
     while (rc == AGAIN && sys_real.now() < until) {
         loop_turn(loop, true);
-        rc = conn_splice(a.conn, b.conn, &n);
+        rc = conn_splice(a.conn, b.conn, marker, &n);
     }
     assert_int_equal(rc, ERR); /* only a read can tell that this is the end */
     conn_set_raw(a.conn, false);
@@ -844,12 +846,12 @@ static void test_splice_pending(void **state)
     while (conn_pending(b.conn) == 0) {
         pattern_fill(block, total, sizeof(block));
         peer_send(peer, block, sizeof(block));
-        assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+        assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), OK);
         total += n;
         assert_int_equal(n, sizeof(block));
         assert_true(total < SEEN_MAX);
     }
-    assert_int_equal(conn_splice(a.conn, b.conn, &n), ERR);
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), ERR);
     pattern_fill(block, total, 100);
     conn_write(b.conn, block, 100);
     total += 100;
@@ -878,7 +880,7 @@ static void test_splice_impossible(void **state)
     a.hold = true;
     peer_send(peer, "abc", 3);
     await_event(loop, &a, CONN_DATA);
-    assert_int_equal(conn_splice(a.conn, b.conn, &n), ERR); /* bytes were read already */
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), ERR); /* bytes were read already */
     conn_consume(a.conn, 3);
     peer_send(peer, "d", 1);
     await_event(loop, &a, CONN_DATA);
@@ -886,7 +888,115 @@ static void test_splice_impossible(void **state)
     pipes_close();
     test_sys.pipe2 = no_pipe;
     turn_quietly(loop);
-    assert_int_equal(conn_splice(a.conn, b.conn, &n), ERR);
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), ERR);
+}
+
+/* Makes `s` a conn over TCP whose kernel takes much at once. Returns its descriptor. */
+static int use_wide_tcp(struct seen *s, int *far)
+{
+    int ends[2], wide = 208 * 1024;
+    conn_close(s->conn);
+    close(*far);
+    stream_pair(true, ends);
+    *far = ends[1];
+    for (int i = 0; i < 2; i++) {
+        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &wide, sizeof(wide));
+        setsockopt(ends[i], SOL_SOCKET, SO_RCVBUF, &wide, sizeof(wide));
+    }
+    s->conn = conn_new(loop, ends[0], seen_handler(s));
+    assert_non_null(s->conn);
+    return ends[0];
+}
+
+static void await_unread(int fd, size_t n)
+{
+    int there = 0;
+    int64_t until = sys_real.now() + SECONDS(20);
+    while ((size_t)there < n && sys_real.now() < until) {
+        assert_int_equal(sys_real.unread(fd, &there), 0);
+    }
+    assert_int_equal(there, n);
+}
+
+/* What the other peer gets, piece by piece; no piece may end inside the marker. */
+static void splice_all(size_t total, struct buf *got)
+{
+    int64_t until = sys_real.now() + SECONDS(20);
+    while (buf_len(got) < total && sys_real.now() < until) {
+        size_t n = 0;
+        bool end;
+        int rc = conn_pending(b.conn) ? AGAIN : conn_splice(a.conn, b.conn, marker, &n);
+        assert_true(rc != ERR);
+        peer_read(other_peer, got, &end);
+        size_t have = buf_len(got), missing = total - have;
+        assert_false(missing > 0 && missing < marker.n);
+        loop_turn(loop, false);
+    }
+}
+
+/* A marker at the edge of the pipe, at each of its octets. */
+static void test_splice_keeps_marker_whole(void **state)
+{
+    (void)state;
+    enum { PIPE = 131072 };
+    static char block[PIPE + 5];
+    a.hold = true;
+    for (size_t cut = 0; cut <= marker.n; cut++) {
+        struct buf got;
+        size_t size = PIPE + cut;
+        int from = use_wide_tcp(&a, &peer);
+        (void)use_wide_tcp(&b, &other_peer);
+        conn_set_raw(a.conn, true);
+        pattern_fill(block, 0, size);
+        memcpy(block + size - marker.n, marker.p, marker.n);
+        peer_send(peer, block, size);
+        await_unread(from, size);
+        buf_init(&got, SEEN_MAX);
+        splice_all(size, &got);
+        assert_int_equal(buf_len(&got), size);
+        assert_memory_equal(buf_str(&got).p, block, size);
+        buf_free(&got);
+    }
+}
+
+/* Bytes that look like the rest of a marker, but are not, and what is written behind them. */
+static void test_splice_held_in_vain(void **state)
+{
+    (void)state;
+    enum { PIPE = 131072 };
+    static char block[PIPE + 2];
+    struct buf got;
+    bool end;
+    size_t n = 0;
+    int wide = 4 * PIPE;
+    buf_init(&got, SEEN_MAX);
+    a.hold = true;
+    setsockopt(peer, SOL_SOCKET, SO_SNDBUF, &wide, sizeof(wide));
+    conn_set_raw(a.conn, true);
+    pattern_fill(block, 0, sizeof(block));
+    memcpy(block + PIPE, "\r\n", 2);
+    peer_send(peer, block, sizeof(block));
+    await_event(loop, &a, CONN_DATA);
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), OK);
+    size_t total = n + 6;
+    conn_write(b.conn, "behind", 6);
+    while (n < sizeof(block)) {
+        size_t more = 0;
+        turn_quietly(loop);
+        peer_read(other_peer, &got, &end);
+        if (conn_pending(b.conn) == 0) {
+            assert_int_equal(conn_splice(a.conn, b.conn, marker, &more), OK);
+            n += more;
+            total += more;
+        }
+    }
+    while (buf_len(&got) < total) {
+        turn_quietly(loop);
+        peer_read(other_peer, &got, &end);
+    }
+    assert_int_equal(buf_len(&got), total);
+    assert_non_null(memmem(buf_str(&got).p, total, "behind", 6));
+    buf_free(&got);
 }
 
 /* What a peer that is gone did not take must never reach another: the pipe is not lent again. */
@@ -903,12 +1013,12 @@ static void test_splice_broken(void **state)
     peer_send(peer, "secret", 6);
     await_event(loop, &a, CONN_DATA);
     close(other_peer);
-    assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), OK);
     conn_close(b.conn);
     seen_start(&b, loop, false, &other_peer);
     peer_send(peer, "public", 6);
     await_event(loop, &a, CONN_DATA);
-    assert_int_equal(conn_splice(a.conn, b.conn, &n), OK);
+    assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), OK);
     turn_quietly(loop);
     peer_read(other_peer, &got, &end);
     assert_str(buf_str(&got), "public");
@@ -1027,6 +1137,8 @@ int main(void)
         with_conns(test_has_input),
         with_conns(test_close_in_event),
         with_conns(test_splice),
+        with_conns(test_splice_keeps_marker_whole),
+        with_conns(test_splice_held_in_vain),
         with_conns(test_splice_pending),
         with_conns(test_splice_broken),
         with_conns(test_splice_impossible),
