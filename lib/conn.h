@@ -120,10 +120,10 @@ size_t conn_untaken(const struct conn *c);
 void conn_set_raw(struct conn *c, bool raw);
 
 /* Moves what `from` has (at most a pipe full) to `to` inside the kernel. A `marker` (of 2 to 9
- * octets) of which `from` has all is not cut at the edge of the pipe: it is sent whole. OK: *n bytes
- * moved, some of which may be pending at `to`. AGAIN: nothing there; CONN_DATA follows. ERR: not
- * possible here (TLS, queued bytes, no pipe left, urgent data, perhaps the end of the stream): copy
- * instead. */
+ * octets) of which `from` has all is not cut at the edge of the pipe: it is sent whole. OK: *n
+ * bytes moved, some of which may be pending at `to`. AGAIN: nothing there; CONN_DATA follows. ERR:
+ * not possible here (TLS, queued bytes, no pipe left, urgent data, perhaps the end of the stream):
+ * copy instead. */
 int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n) warn_unused;
 
 /* Sends the end of our stream after what is queued. The peer may still send. */
