@@ -208,7 +208,7 @@ static bool client_meets_fate(struct client *c)
     return true;
 }
 
-/* After a refusal the only thing that is left to say is QUIT. */
+/* The client drops its other commands and says QUIT. */
 static void give_up(struct client *c)
 {
     size_t quit = c->next;

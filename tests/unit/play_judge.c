@@ -1,5 +1,5 @@
-/* What has to be true of a play, whatever happened in it. Computed from what clients and servers
- * saw, and from nothing that tproxy knows.
+/* The rules that hold in every play, whatever happens in it. They are computed from what clients
+ * and servers saw, and from nothing that tproxy knows.
  *
  *   A message is deleted only if the client got it, or could see that it did not get it when it
  *   sent DELE, or never asked for it.
@@ -11,7 +11,7 @@
  *   A session in which octets move is not cut.
  *   A password that is not proved is shown by one session at a time, and after a refusal by nobody
  *   before its pause is over.
- *   Nobody waits longer than the others make him wait. */
+ *   Nobody waits longer than the other actors cause. */
 #include "tests/unit/play.h"
 
 #include <stdlib.h>
@@ -214,7 +214,8 @@ static bool turned_away(const struct client *c)
     return n && memmem(p, n, words, strlen(words));
 }
 
-/* Has a server gone that opened the maildrop and heard no command? Nobody knows for whom it was. */
+/* Has a server gone that opened the maildrop and heard no command? It is not known which client it
+ * was for. */
 static bool one_died_early(void)
 {
     bool any = false;
@@ -256,7 +257,7 @@ static void judge_answers(const struct client *c, const struct server *s)
 
 /* ---- the relay ---- */
 
-__attribute__((unused)) static void judge_markers(const struct client *c, const struct server *s)
+static void judge_markers(const struct client *c, const struct server *s)
 {
     size_t n, said = buf_len(&s->said);
     sim_received(&c->actor, &n);
@@ -287,6 +288,7 @@ static void judge_pair(struct client *c, struct server *s)
         if (n < said.n || memcmp(p + n - said.n, said.p, said.n) != 0) {
             broken("client %d does not get what the mail server says, or more", c->number);
         }
+        judge_markers(c, s);
     }
     if (!died(s) && !c->talks_on && memcmp(asked.p + asked.n - heard.n, heard.p, heard.n) != 0) {
         broken("the mail server does not hear the last command of client %d", c->number);

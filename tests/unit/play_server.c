@@ -56,7 +56,7 @@ void server_free(struct server *s)
 
 /* ---- what it says ---- */
 
-/* Of the end markers in what is sent next in clear text. */
+/* Notes the end markers in what is sent next, in clear text. */
 static void note_markers(struct server *s, const char *p, size_t n)
 {
     const char *at = p;
@@ -162,7 +162,7 @@ static bool locked(const struct server *s)
     return false;
 }
 
-/* The last words before the maildrop opens, or does not. */
+/* Answers the last command of a login: opens the maildrop or refuses. */
 static void decide(struct server *s)
 {
     static const char *const excuses[EXCUSES] = {
@@ -190,7 +190,7 @@ static void decide(struct server *s)
     s->verdict_at = sim_sent(&s->actor);
 }
 
-/* Which password the line shows; false: it shows none of tproxy's. */
+/* Finds out which of tproxy's passwords the line shows. Returns false when it shows none. */
 static bool shows_password(struct server *s, const char *line)
 {
     for (unsigned v = 0; v < VERSIONS_MAX; v++) {
@@ -239,7 +239,7 @@ static void before_login(struct server *s, const char *line)
 
 /* ---- the maildrop ---- */
 
-/* The command that a line is, by its tag; NULL: it has none. */
+/* Returns the client's command that a line is, by its tag; NULL when it has no tag. */
 static struct command *tagged(const char *line, const char **tag)
 {
     const char *last = strrchr(line, ' ');
@@ -274,7 +274,8 @@ static void retrieve(struct server *s, int message, const char *tag)
     free(answer);
 }
 
-/* QUIT of a session enters UPDATE: what it has marked goes, RFC 1939 section 6. */
+/* QUIT enters the UPDATE state: the messages that the session has marked are deleted (RFC 1939
+ * section 6). */
 static void commit(struct server *s)
 {
     for (int m = 0; m < MESSAGES; m++) {
@@ -365,7 +366,7 @@ static bool server_meets_fate(struct server *s)
     return true;
 }
 
-/* The next line, when one has come; false: none. */
+/* Takes the next line. Returns false when none has come, or the server still thinks about it. */
 static bool hear(struct server *s, char *line, size_t cap)
 {
     struct str heard = buf_str(&s->heard);

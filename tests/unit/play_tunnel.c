@@ -55,7 +55,7 @@ static void connected(struct server *s)
     sim_send(&s->actor, message, 4u + lengths[type] + 2);
 }
 
-/* How many octets the request has that begins here; 0: it is not complete. */
+/* Returns the length of the request that begins at p; 0 when it is not complete. */
 static size_t request_length(const struct server *s, const unsigned char *p, size_t n)
 {
     size_t length = 0;
