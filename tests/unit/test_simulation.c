@@ -230,8 +230,8 @@ static void write_message(struct message *m, size_t n)
     }
 }
 
-/* Large enough to be spliced; often such that a full read, whose sizes are multiples of 16 KiB, ends
- * in the end marker when the message is all that there is to read. */
+/* Large enough to be spliced. Full reads have multiples of 16 KiB: often one ends in the end marker
+ * when the message is all that there is to read. */
 static size_t large_size(void)
 {
     if (play.slow_reader) {
