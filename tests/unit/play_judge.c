@@ -47,6 +47,9 @@ void judge_showing(struct server *s)
         pause *= 2;
     }
     pause = pause < PAUSE_LONGEST ? pause : PAUSE_LONGEST;
+    if (sim_ended(&s->actor)) {
+        return; /* tproxy has shown it earlier, and let go since: its client has vanished */
+    }
     if (version->refusals && sim_clock() < version->refused_at + pause) {
         broken("a password that was refused for the %uth time is shown again after %.1f s",
                version->refusals, (double)(sim_clock() - version->refused_at) / 1e6);
