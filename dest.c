@@ -14,7 +14,9 @@
  * it is valid; it belongs to the destination as that was.
  *
  * A service that fails again and again is left alone, as a circuit is broken: then fetch() fails by
- * itself, but for one lookup now and then, until one succeeds.
+ * itself, but for one lookup now and then, until one succeeds. Trouble that is one destination's
+ * own breaks no circuit. While it is broken, what is known of a destination and will not pass by
+ * itself is told rather than that the service is not asked.
  *
  * A refusal that counts (the destination is not there, cannot be used, ...) is a value like a
  * destination, so that it takes the place of what was known before. */
@@ -79,8 +81,9 @@ struct instance {
     const struct service_key *key; /* NULL: there is a problem */
     char *problem;
     uint64_t generation; /* another one for each new key */
+    bool in_trouble;     /* which is logged when it begins and when it ends */
     unsigned failures;   /* of the service, in a row */
-    int64_t ask_after;   /* the circuit is broken until then; 0: it is not */
+    int64_t ask_after;   /* the circuit is broken until then; 0: it is not broken */
 };
 
 /* A question to the source. */
@@ -114,6 +117,7 @@ struct fetch {
     struct cache_entry *entry;
     struct dest_lookup *lookup; /* NULL: the circuit is broken, */
     struct task task;           /* which is told soon */
+    bool trial;                 /* finds out whether a broken circuit can be closed */
     enum dest_kind kind;
     char *instance;
     uint64_t generation;
@@ -205,19 +209,39 @@ void dest_set_instance(struct dest *dest, const char *name, const struct service
 }
 
 /* It failed just now, or was too busy and said until when. */
-static void note_failure(const struct dest *dest, struct instance *i,
-                         const struct dest_lookup_end *end)
+static void count_failure(const struct dest *dest, struct instance *i, int64_t pause)
 {
-    int64_t pause = end->retry_after;
-    if (i->failures++ == 0) { /* not for each destination */
-        log_line(LOG_WARN, "dest", "%s; what is known of its destinations stays in use",
-                 end->err.text);
-    }
+    i->failures++;
     if (i->failures >= FAILURES_MAX && pause < BREAK) {
         pause = BREAK;
     }
     if (pause) {
         i->ask_after = loop_now(dest->lookups.loop) + pause;
+    }
+}
+
+/* The trial has told nothing of the service: the next lookup is another one. */
+static void pass_turn_on(const struct fetch *f, struct instance *i)
+{
+    if (f->trial) {
+        i->ask_after = loop_now(f->dest->lookups.loop);
+    }
+}
+
+/* A failure that will not pass by itself, or an answer that is too large, may be one destination's
+ * own trouble. */
+static void note_failure(const struct fetch *f, struct instance *i,
+                         const struct dest_lookup_end *end)
+{
+    if (!i->in_trouble) { /* not for each destination */
+        log_line(LOG_WARN, "dest", "%s; what is known of its destinations stays in use",
+                 end->err.text);
+    }
+    i->in_trouble = true;
+    if (fail_may_pass(end->err.fail) && end->err.fail != FAIL_LIMIT) {
+        count_failure(f->dest, i, end->retry_after);
+    } else {
+        pass_turn_on(f, i);
     }
 }
 
@@ -229,28 +253,31 @@ static void note_service(const struct fetch *f, const struct dest_lookup_end *en
     }
     switch (end->service) {
     case DEST_SERVICE_UNKNOWN:
+        pass_turn_on(f, i);
         break;
     case DEST_SERVICE_FAILS:
-        note_failure(f->dest, i, end);
+        note_failure(f, i, end);
         break;
     case DEST_SERVICE_SERVES:
-        if (i->failures) {
+        if (i->in_trouble) {
             log_line(LOG_INFO, "dest", "Destination service instance \"%s\" serves again", i->name);
         }
+        i->in_trouble = false;
         i->failures = 0;
         i->ask_after = 0;
         break;
     }
 }
 
-/* May it be asked now? After a break the first one who may finds out for all. */
-static bool take_turn(const struct dest *dest, struct instance *i)
+/* May it be asked now? After a break the first one who may finds out for all: that is a trial. */
+static bool take_turn(const struct dest *dest, struct instance *i, bool *trial)
 {
     int64_t now = loop_now(dest->lookups.loop);
     if (now < i->ask_after) {
         return false;
     }
-    if (i->ask_after) {
+    *trial = i->ask_after != 0;
+    if (*trial) {
         i->ask_after = now + dest->lookups.connect_timeout + dest->lookups.answer_timeout;
     }
     return true;
@@ -277,7 +304,9 @@ static struct cache_life life_of(const struct fetch *f, const struct dest_result
 {
     struct cache_life life = {LOG_IN_FRESH, LOG_IN_VALID, SPARE};
     if (!result->dest) {
-        return (struct cache_life){REFUSAL_VALID, REFUSAL_VALID, REFUSAL_VALID};
+        /* What a client sends is different each time, so that long memory would fill up. */
+        int64_t spare = f->kind == DEST_KIND_USER ? REFUSAL_VALID : SPARE;
+        return (struct cache_life){REFUSAL_VALID, REFUSAL_VALID, spare};
     }
     if (f->kind == DEST_KIND_CHECK) {
         return (struct cache_life){CHECK_VALID, CHECK_VALID, SPARE};
@@ -337,17 +366,62 @@ static void on_looked_up(const struct dest_lookup_end *end, void *arg)
     cache_fetched(entry, end->result, life);
 }
 
+static struct str key_of(const struct fetch *f)
+{
+    return (struct str){f->key, f->key_n};
+}
+
+/* The last failure, if it will not pass by itself; NULL: it may, or there has been none. */
+static const struct error *lasting_failure(const struct fetch *f)
+{
+    const struct error *err = cache_failure(f->dest->cache, key_of(f));
+    return err && !fail_may_pass(err->fail) ? err : NULL;
+}
+
+/* Makes the key that of a check of the same destination, which nobody brings anything for. */
+static void turn_into_check(struct fetch *f)
+{
+    f->key[0] = (char)DEST_KIND_CHECK;
+    memset(f->key + KEY_HEAD - DIGEST_SHA256_SIZE, 0, DIGEST_SHA256_SIZE);
+}
+
+/* What the last attempts have found out, if it will not pass by itself. Where an answer to this
+ * question is known, a check, which may be older, is not heard. *refusal is a new reference. */
+static const struct error *what_lasts(struct fetch *f, struct dest_result **refusal)
+{
+    const struct error *err = lasting_failure(f);
+    if (err || cache_peek(f->dest->cache, key_of(f))) {
+        return err;
+    }
+    turn_into_check(f);
+    struct dest_result *checked = cache_peek(f->dest->cache, key_of(f));
+    if (checked && !checked->dest) {
+        *refusal = dest_result_ref(checked);
+    }
+    return lasting_failure(f);
+}
+
 static void on_broken(struct task *t)
 {
     struct fetch *f = container_of(t, struct fetch, task);
     struct cache_entry *entry = f->entry;
+    struct dest_result *refusal = NULL;
+    const struct error *lasting = what_lasts(f, &refusal);
     struct error err;
-    error_set(&err, FAIL_REMOTE,
-              "Destination service instance \"%.100s\" has failed again and again, or is too busy; "
-              "it is asked again within seconds",
-              f->instance);
+    if (lasting) {
+        err = *lasting;
+    } else {
+        error_set(&err, FAIL_REMOTE,
+                  "Destination service instance \"%.100s\" has failed again and again, or is too "
+                  "busy; it is asked again within seconds",
+                  f->instance);
+    }
     fetch_free(f);
-    cache_failed(entry, &err, 0);
+    if (refusal) {
+        cache_fetched(entry, refusal, (struct cache_life){REFUSAL_VALID, REFUSAL_VALID, 0});
+    } else {
+        cache_failed(entry, &err, 0);
+    }
 }
 
 static void *fetch(struct cache_entry *entry, struct str key, const void *request, void *arg)
@@ -377,7 +451,7 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     };
     memcpy(f->key, key.p, key.n);
     task_init(&f->task);
-    if (take_turn(f->dest, instance)) {
+    if (take_turn(f->dest, instance, &f->trial)) {
         f->lookup = dest_lookup_start(&f->dest->lookups, &wanted,
                                       (struct dest_lookup_handler){on_looked_up, f});
     } else {

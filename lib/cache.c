@@ -22,6 +22,9 @@
 #include "lib/mem.h"
 #include "lib/sys.h"
 
+/* So many times retry_max a failure that will not pass by itself is known after its retry_at. */
+enum { LASTING = 4 };
+
 struct cache {
     struct loop *loop;
     struct cache_settings set;
@@ -167,10 +170,11 @@ static void on_forget(struct timer *t)
 }
 
 /* After a failure the entry outlives its retry_at: the next failure must find how many there have
- * been. */
+ * been. One that will not pass by itself stays known for longer: see cache_failure. */
 static void arm_forget(struct cache_entry *e)
 {
-    int64_t due = e->failures ? e->retry_at + e->cache->set.retry_max : 0;
+    int64_t more = e->failures && !fail_may_pass(e->err->fail) ? LASTING : 1;
+    int64_t due = e->failures ? e->retry_at + more * e->cache->set.retry_max : 0;
     if (e->value && e->spare_until > due) {
         due = e->spare_until;
     }
@@ -346,6 +350,12 @@ void *cache_peek(struct cache *cache, struct str key)
 {
     const struct cache_entry *e = find(cache, key);
     return e ? e->value : NULL;
+}
+
+const struct error *cache_failure(struct cache *cache, struct str key)
+{
+    const struct cache_entry *e = find(cache, key);
+    return e ? e->err : NULL;
 }
 
 void cache_drop(struct cache *cache, struct str key, const void *value)

@@ -567,7 +567,7 @@ def endure(
             condition = installation.wait_condition(namespace, name, "ConfigurationFailed")
             assert " cannot be read: " in condition["message"]
             told = answer(port)
-            code = "PERM" if " redirects " in told else "TEMP"
+            code = "PERM" if name == "redirect" else "TEMP"
             assert told.startswith(f'-ERR [SYS/{code}] destination "'), (name, told)
             assert len(told) <= 510
             assert installation.service_of(HOME, name) == services[name]

@@ -486,6 +486,29 @@ static void test_peek(void **state)
     assert_null(cache_peek(cache, str_of("key")));
 }
 
+/* The last failure is known until a value is fetched, and for a while after it was of use: longer,
+ * if it will not pass by itself. */
+static void test_failure(void **state)
+{
+    (void)state;
+    assert_null(cache_failure(cache, str_of("key")));
+    assert_int_equal(get("key", NULL), -1);
+    assert_null(cache_failure(cache, str_of("key")));
+    fail_with(FAIL_CONFIG, 0);
+    pass(SECONDS(30));
+    assert_int_equal(cache_failure(cache, str_of("key"))->fail, FAIL_CONFIG);
+    assert_int_equal(fetches, 1);
+    assert_int_equal(get("key", NULL), -1);
+    succeed(1);
+    assert_null(cache_failure(cache, str_of("key")));
+
+    assert_int_equal(get("other", NULL), -1);
+    fail_with(FAIL_REMOTE, 0);
+    assert_int_equal(cache_failure(cache, str_of("other"))->fail, FAIL_REMOTE);
+    pass(SECONDS(30));
+    assert_null(cache_failure(cache, str_of("other")));
+}
+
 static void test_drop(void **state)
 {
     (void)state;
@@ -596,11 +619,21 @@ static void test_figures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_single_flight), TEST(test_keys_are_bytes), TEST(test_ages),
-        TEST(test_failures),      TEST(test_chance),         TEST(test_failed_refresh),
-        TEST(test_spare_ends),    TEST(test_cancel),         TEST(test_bound),
-        TEST(test_peek),          TEST(test_drop),           TEST(test_handler_may_do_anything),
-        TEST(test_end),           TEST(test_figures),
+        TEST(test_single_flight),
+        TEST(test_keys_are_bytes),
+        TEST(test_ages),
+        TEST(test_failures),
+        TEST(test_chance),
+        TEST(test_failed_refresh),
+        TEST(test_spare_ends),
+        TEST(test_cancel),
+        TEST(test_bound),
+        TEST(test_peek),
+        TEST(test_failure),
+        TEST(test_drop),
+        TEST(test_handler_may_do_anything),
+        TEST(test_end),
+        TEST(test_figures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

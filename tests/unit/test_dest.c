@@ -404,6 +404,107 @@ static void fails_again_and_again(void **state)
     assert_int_equal(logged("serves again"), 1);
 }
 
+static void ask_each(const char *names, enum fail fail, const char *words)
+{
+    struct asker a;
+    for (; *names; names++) {
+        const char name[] = {*names, '\0'};
+        ask_for(&a, "prod", name, DEST_TO_LOG_IN);
+        await(&a.answers);
+        assert_int_equal(a.err.fail, fail);
+        assert_non_null(strstr(a.err.text, words));
+    }
+}
+
+static const char again[] = " has failed again and again, ";
+
+/* What will not pass by itself says nothing of the service for the others. */
+static void lasting_trouble_breaks_no_circuit(void **state)
+{
+    (void)state;
+    serve(302, "");
+    headers = "Location: /login\r\n";
+    ask_each("abcdefgh", FAIL_CONFIG, " redirects to /login (302)");
+    assert_int_equal(service.requests, 8);
+    assert_int_equal(logged("stays in use"), 1);
+    serve(200, BASIC);
+    expect_port(DEST_TO_LOG_IN, 995);
+    assert_int_equal(service.requests, 9);
+    assert_int_equal(logged("serves again"), 1);
+}
+
+/* An answer beyond a bound of ours, here of header fields, says nothing of the others. */
+static void large_answers_break_no_circuit(void **state)
+{
+    (void)state;
+    char fields[(HTTP_HEADERS_MAX + 1) * sizeof("A: b\r\n")];
+    size_t n = 0;
+    for (int i = 0; i <= HTTP_HEADERS_MAX; i++) {
+        n += text_fmt(fields + n, sizeof(fields) - n, "A: b\r\n");
+    }
+    serve(200, BASIC);
+    headers = fields;
+    ask_each("abcdefgh", FAIL_LIMIT, "header fields");
+    serve(200, BASIC);
+    expect_port(DEST_TO_LOG_IN, 995);
+    assert_int_equal(service.requests, 9);
+}
+
+/* A lookup that is to find out for all, and learns nothing of the service, keeps nobody waiting. */
+static void next_one_finds_out(void **state)
+{
+    (void)state;
+    serve(503, "");
+    ask_each("abcde", FAIL_REMOTE, "does not serve (503)");
+    ask_each("f", FAIL_REMOTE, again);
+    pass(SECONDS(5));
+    serve(302, "");
+    ask_each("g", FAIL_CONFIG, " redirects ");
+    serve(200, "{}");
+    ask_each("h", FAIL_PROTOCOL, "destinationConfiguration");
+    serve(200, BASIC);
+    expect_port(DEST_TO_LOG_IN, 995);
+    assert_int_equal(service.requests, 8);
+}
+
+/* Also while nobody is asked, a lasting failure and a refusal are told as themselves, to sessions
+ * when a check has met them; also long afterwards. */
+static void lasting_trouble_is_told_as_itself(void **state)
+{
+    (void)state;
+    static const char redirects[] = " redirects without saying where to (302)";
+    struct asker a;
+    serve(302, "");
+    ask_for(&a, "prod", "moved", DEST_TO_CHECK);
+    await(&a.answers);
+    serve(404, NOT_FOUND);
+    expect_refusal(DEST_TO_CHECK, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
+    serve(503, "");
+    ask_each("abcde", FAIL_REMOTE, "does not serve (503)");
+    unsigned requests = service.requests;
+    for (int i = 0; i < 8; i++) {
+        ask_for(&a, "prod", "moved", i % 2 ? DEST_TO_CHECK : DEST_TO_LOG_IN);
+        await(&a.answers);
+        assert_int_equal(a.err.fail, FAIL_CONFIG);
+        assert_non_null(strstr(a.err.text, redirects));
+        expect_refusal(DEST_TO_LOG_IN, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
+        expect_refusal(DEST_TO_CHECK, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
+        ask_each("xyz", FAIL_REMOTE, again);
+        assert_int_equal(service.requests, requests);
+        pass(SECONDS(60));
+        ask_each("f", FAIL_REMOTE, ""); /* finds out for all that it still fails */
+        assert_int_equal(service.requests, ++requests);
+    }
+
+    /* What is so now counts as soon as the service tells. */
+    pass(SECONDS(60));
+    serve(200, BASIC);
+    expect_port(DEST_TO_LOG_IN, 995);
+    ask_for(&a, "prod", "moved", DEST_TO_LOG_IN);
+    await(&a.answers);
+    assert_int_equal(a.port, 995);
+}
+
 /* The service takes other questions. */
 static void finds_fault_with_questions(void **state)
 {
@@ -748,6 +849,10 @@ int main(void)
         TEST(a_check_tells_the_sessions),
         TEST(trouble_backs_off),
         TEST(fails_again_and_again),
+        TEST(lasting_trouble_breaks_no_circuit),
+        TEST(large_answers_break_no_circuit),
+        TEST(next_one_finds_out),
+        TEST(lasting_trouble_is_told_as_itself),
         TEST(finds_fault_with_questions),
         TEST(without_the_service),
         TEST(with_its_token_as_long_as_that_is_valid),
