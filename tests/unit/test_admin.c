@@ -27,11 +27,11 @@ static enum admin_level manager;
 static bool too_large;
 static char page[65536];
 static bool costly; /* the page of metrics takes 100 ms */
-static int64_t ahead;
+static int64_t clock_now;
 
-static int64_t shifted_now(void)
+static int64_t stopped_now(void)
 {
-    return sys_real.now() + ahead;
+    return clock_now;
 }
 
 static bool ready(const char **why, void *arg)
@@ -46,7 +46,7 @@ static bool ready(const char **why, void *arg)
 static bool metrics(struct buf *out, void *arg)
 {
     assert_ptr_equal(arg, &missing);
-    ahead += costly ? MILLIS(100) : 0;
+    clock_now += costly ? MILLIS(100) : 0;
     if (metrics_on) {
         metric_gauge(out, "tp_open_tcp_connections", "Open.", 3);
     }
@@ -92,6 +92,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
+    sys = &sys_real;
+    costly = false;
     admin_free(admin);
     loop_turn(loop, false);
     loop_free(loop);
@@ -239,7 +241,8 @@ static void cpu_between_scrapes(void **state)
 }
 
 /* Costly pages asked for without end by a crowd are refused after a while, probes are not; a client
- * that comes alone is never refused. */
+ * that comes alone is never refused. The clock stands still but for the pages: what a busy machine
+ * adds to their time would count. */
 static void crowd_gets_no_costly_pages(void **state)
 {
     (void)state;
@@ -247,8 +250,10 @@ static void crowd_gets_no_costly_pages(void **state)
                              .sin_port = htons(admin_port(admin)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fds[9];
-    struct sys table = sys_real;
-    table.now = shifted_now;
+    static struct sys table;
+    table = sys_real;
+    table.now = stopped_now;
+    clock_now = sys_real.now();
     sys = &table;
     costly = true;
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
@@ -269,8 +274,6 @@ static void crowd_gets_no_costly_pages(void **state)
     get("/healthz");
     get("/metrics");
     assert_non_null(strstr(page, "HTTP/1.1 200 "));
-    costly = false;
-    sys = &sys_real;
 }
 
 int main(void)
