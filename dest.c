@@ -60,8 +60,10 @@ enum { FAILURES_MAX = 5 };
 #define CHECK_VALID SECONDS(10)
 #define REFUSAL_VALID SECONDS(3)
 
-/* And how long while the service does not answer: longer than any outage. */
+/* And how long while the service does not answer: longer than any outage. A refusal may have been
+ * put right since somebody last asked, so that it does not count for days. */
 #define SPARE SECONDS((int64_t)7 * 24 * 60 * 60)
+#define REFUSAL_SPARE SECONDS((int64_t)60 * 60)
 
 /* A token for the mail server is not handed out any more so long before its expiry: it still has to
  * travel. */
@@ -305,7 +307,7 @@ static struct cache_life life_of(const struct fetch *f, const struct dest_result
     struct cache_life life = {LOG_IN_FRESH, LOG_IN_VALID, SPARE};
     if (!result->dest) {
         /* What a client sends is different each time, so that long memory would fill up. */
-        int64_t spare = f->kind == DEST_KIND_USER ? REFUSAL_VALID : SPARE;
+        int64_t spare = f->kind == DEST_KIND_USER ? REFUSAL_VALID : REFUSAL_SPARE;
         return (struct cache_life){REFUSAL_VALID, REFUSAL_VALID, spare};
     }
     if (f->kind == DEST_KIND_CHECK) {

@@ -505,6 +505,20 @@ static void lasting_trouble_is_told_as_itself(void **state)
     assert_int_equal(a.port, 995);
 }
 
+/* Somebody may have put it right meanwhile. */
+static void a_refusal_is_known_for_an_hour(void **state)
+{
+    (void)state;
+    serve(404, NOT_FOUND);
+    expect_refusal(DEST_TO_CHECK, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
+    serve(503, "");
+    pass(SECONDS(3600) - 1);
+    expect_refusal(DEST_TO_CHECK, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
+    assert_int_equal(service.requests, 2);
+    pass(1);
+    expect_refusal(DEST_TO_CHECK, VERDICT_UNREADABLE, FAIL_REMOTE, down);
+}
+
 /* The service takes other questions. */
 static void finds_fault_with_questions(void **state)
 {
@@ -853,6 +867,7 @@ int main(void)
         TEST(large_answers_break_no_circuit),
         TEST(next_one_finds_out),
         TEST(lasting_trouble_is_told_as_itself),
+        TEST(a_refusal_is_known_for_an_hour),
         TEST(finds_fault_with_questions),
         TEST(without_the_service),
         TEST(with_its_token_as_long_as_that_is_valid),
