@@ -385,6 +385,13 @@ void conn_widen(struct conn *c)
     }
 }
 
+void conn_bound_commands(struct conn *c)
+{
+    if (c->state == STATE_OPEN) {
+        socket_commands_small(c->io.fd);
+    }
+}
+
 size_t conn_read_max(const struct conn *c)
 {
     return c->small && !c->loan.lent ? CONN_READ_SMALL : LOOP_SCRATCH;

@@ -95,6 +95,9 @@ void conn_widen(struct conn *c);
  * be there. */
 size_t conn_read_max(const struct conn *c);
 
+/* Bounds what the kernel keeps of many commands for a backend that does not read. */
+void conn_bound_commands(struct conn *c);
+
 /* Stops and starts reading: no DATA and no EOF while paused. On resume, what is there is shown
  * (later, as an event). */
 void conn_pause(struct conn *c);

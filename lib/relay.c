@@ -19,6 +19,12 @@
 /* A piece smaller than this is cheaper to copy than to splice. */
 enum { SPLICE_WORTH = 16384 };
 
+/* Octets to the client after which a session gets wide buffers. */
+enum { BULK = 65536 };
+
+/* Octets to the backend after which its commands have a bound in the kernel. */
+enum { COMMANDS = SOCKET_COMMANDS_SMALL };
+
 /* How long a backend may be silent that has answered a client whose stream has ended. */
 #define LAST_WORDS SECONDS(2)
 
@@ -120,6 +126,9 @@ static void look(struct relay *r)
 static void moved(struct lane *lane, size_t n)
 {
     struct relay *r = lane->relay;
+    if (lane == &r->up && lane->bytes < COMMANDS && lane->bytes + n >= COMMANDS) {
+        conn_bound_commands(lane->sink);
+    }
     lane->bytes += n;
     r->answered = r->answered || lane == &r->down;
     touch(r);
@@ -134,10 +143,11 @@ static bool may_splice(const struct lane *lane)
     return lane == &lane->relay->down && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
 }
 
-/* Commands are never bulk. */
-static void widen(struct lane *lane)
+/* Wide buffers are for sessions that fetch much. (The size of a piece does not tell: small buffers
+ * make small pieces.) Commands are never much. */
+static void widen_for_bulk(struct lane *lane)
 {
-    if (lane == &lane->relay->down) {
+    if (lane == &lane->relay->down && lane->bytes >= BULK) {
         conn_widen(lane->source);
         conn_widen(lane->sink);
     }
@@ -156,14 +166,13 @@ static void copy(struct lane *lane)
 {
     struct str data = conn_data(lane->source);
     size_t held = 0;
-    if (data.n >= conn_read_max(lane->source)) {
-        /* A full read: bulk. Some clients miss an end marker that arrives in two pieces: one that
-         * would be cut waits for its rest. */
-        bool wide = data.n == LOOP_SCRATCH;
-        widen(lane);
+    bool full = data.n >= conn_read_max(lane->source);
+    if (full) {
+        /* Some clients miss an end marker that arrives in two pieces: one that would be cut waits
+         * for its rest. */
         held = pop3_begun_marker(data);
         data.n -= held;
-        lane->splicing = wide && held == 0 && may_splice(lane);
+        lane->splicing = held == 0 && may_splice(lane);
     }
     if (lane == &lane->relay->up) {
         hear(lane->relay, data);
@@ -201,6 +210,7 @@ static void on_data(struct lane *lane)
     } else if (conn_data(lane->source).n) {
         copy(lane);
     }
+    widen_for_bulk(lane); /* now, for copy() has to know how much could be read */
 }
 
 static void on_eof(struct lane *lane)

@@ -1,6 +1,8 @@
 /* The borrowers stand in a list; the one that was asked last for its loan, in vain, is the last. */
 #include "lib/socket_buffers.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "lib/sys.h"
@@ -28,6 +30,13 @@ static void set_size(int fd, int name, int bytes)
     sys->setsockopt(fd, SOL_SOCKET, name, &bytes, sizeof(bytes));
 }
 
+/* A receive buffer of a fixed size leaves the window at what it was when the connection was made
+ * (tcp(7), TCP_WINDOW_CLAMP). */
+static void set_window(int fd, int bytes)
+{
+    sys->setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof(bytes));
+}
+
 static int answers_option(enum socket_side side)
 {
     return side == SOCKET_OF_CLIENT ? SO_SNDBUF : SO_RCVBUF;
@@ -36,6 +45,10 @@ static int answers_option(enum socket_side side)
 void socket_buffers_small(int fd)
 {
     set_size(fd, SO_RCVBUF, SOCKET_BULK_SMALL);
+}
+
+void socket_commands_small(int fd)
+{
     set_size(fd, SO_SNDBUF, SOCKET_COMMANDS_SMALL);
 }
 
@@ -86,5 +99,8 @@ bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side)
     list_append(&borrowers, &loan->link);
     loans++;
     set_size(fd, answers_option(side), SOCKET_BULK_WIDE);
+    if (side == SOCKET_OF_BACKEND) {
+        set_window(fd, SOCKET_BULK_WIDE);
+    }
     return true;
 }

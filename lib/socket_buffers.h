@@ -45,9 +45,13 @@ struct socket_loan {
 void socket_loans_set_max(size_t n);
 size_t socket_loans(void);
 
-/* Makes the buffers of a connected backend's socket small. (A client's socket inherits them from
- * its listener.) A socket that is still to be connected would keep a small window for good. */
+/* Makes the buffer for the answers of a backend small. (A client's socket inherits small buffers
+ * from its listener.) The socket is connected: another one would keep a small window for good. */
 void socket_buffers_small(int fd);
+
+/* Makes the buffer for the commands to a backend small. That is due when SOCKET_COMMANDS_SMALL
+ * octets were sent: before that the kernel does not hold more, and most sessions need no call. */
+void socket_commands_small(int fd);
 
 /* Widens the buffer for the answers. False: there is no loan now, and the buffers stay small. */
 bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side);

@@ -92,6 +92,7 @@ static void test_small(void **state)
 {
     (void)state;
     socket_buffers_small(near[0]);
+    socket_commands_small(near[0]);
     assert_int_equal(size_of(near[0], SO_RCVBUF), 2 * SOCKET_BULK_SMALL);
     assert_int_equal(size_of(near[0], SO_SNDBUF), 2 * SOCKET_COMMANDS_SMALL);
     assert_int_equal(size_of(near[0], SO_RCVBUF) + size_of(near[0], SO_SNDBUF), SOCKET_MEMORY);
@@ -102,8 +103,10 @@ static void test_sides(void **state)
 {
     (void)state;
     socket_loans_set_max(2);
-    socket_buffers_small(near[0]);
-    socket_buffers_small(near[1]);
+    for (int i = 0; i < 2; i++) {
+        socket_buffers_small(near[i]);
+        socket_commands_small(near[i]);
+    }
     assert_true(socket_loan_take(&loan[0], near[0], SOCKET_OF_BACKEND));
     assert_true(size_of(near[0], SO_RCVBUF) > 2 * SOCKET_BULK_SMALL);
     assert_int_equal(size_of(near[0], SO_SNDBUF), 2 * SOCKET_COMMANDS_SMALL);

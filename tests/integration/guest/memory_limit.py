@@ -1,6 +1,6 @@
 """Runs in a virtual machine (harness/virtual_machine.py): tproxy in a control group that is limited
 like its pod, and clients that make it hold as much as they can. Prints one line of JSON behind
-RESULT.
+
 
     memory_limit.py clear|tls"""
 
@@ -21,7 +21,8 @@ from pathlib import Path
 
 LIMIT = 64_000_000  # of the pod in manifests/base
 CLIENTS = 720
-FAST = 24  # of them
+FAST = 16  # of them read at first, so that the kernel's buffers grow
+FAST_OCTETS = 500_000
 TLS = sys.argv[1] == "tls"
 TPROXY = "/guest/tproxy"
 GROUPS = Path("/sys/fs/cgroup")
@@ -177,10 +178,21 @@ class Crowd:
 
 
 def ask(port: int) -> bool:
-    """One honest session."""
+    """One honest session: is it served?"""
     with connect(port) as s, s.makefile("rb") as answers:
         s.sendall(b"RETR 2\r\nQUIT\r\n")
         return SMALL[5:] in answers.read()
+
+
+def is_served(port: int) -> bool:
+    """Tries for five minutes: a processor that is emulated needs its time for many handshakes."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            if ask(port):
+                return True
+        time.sleep(0.1)
+    return False
 
 
 class Honest(threading.Thread):
@@ -236,8 +248,7 @@ def main() -> None:
     honest = Honest(ports["quiet"])
     honest.start()
 
-    # A few clients read fast, so that all buffers grow, and then stop like all the others.
-    first = [Crowd(ports["crowded"], FAST, 1_000_000), Crowd(ports["crowded"], CLIENTS - FAST, 0)]
+    first = [Crowd(ports["crowded"], FAST, FAST_OCTETS), Crowd(ports["crowded"], CLIENTS - FAST, 0)]
     for crowd in first:
         crowd.come()
     result["one target"] = settle(first, process)
@@ -245,22 +256,23 @@ def main() -> None:
     honest.join(60)
     result |= {"served": honest.served, "failed": honest.failed[:3], "slowest": honest.slowest}
 
-    second = [Crowd(ports["also-crowded"], FAST, 1_000_000), Crowd(ports["also-crowded"], CLIENTS, 0)]
+    second = [Crowd(ports["also-crowded"], FAST, FAST_OCTETS), Crowd(ports["also-crowded"], CLIENTS, 0)]
     for crowd in second:
         crowd.come()
     result["two targets"] = settle(first + second, process)
     for crowd in first + second:
         crowd.leave()
 
-    good = 0
-    until = time.monotonic() + 180
-    while not good and time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError):
-            good = ask(ports["crowded"]) and ask(ports["also-crowded"])
-    result |= {"afterwards": bool(good), "peak": figure("memory.peak"),
-               "killed": kills(), "alive": process.poll() is None,
-               "stat": {k: int(STATS[k]) // 1024 for k in ("anon", "sock", "kernel", "slab", "file", "shmem")},
-               "log": Path("/tmp/tproxy.log").read_text()[:600]}
+    alive = process.poll() is None
+    crowded = [ports["crowded"], ports["also-crowded"]]
+    result |= {
+        "afterwards": alive and all(is_served(port) for port in crowded),
+        "peak": figure("memory.peak"),
+        "killed": kills(),
+        "alive": process.poll() is None,
+        "stat": {name: int(STATS[name]) // 1024 for name in ("anon", "sock", "kernel")},
+        "log": Path("/tmp/tproxy.log").read_text()[-1000:],
+    }
     print("RESULT " + json.dumps(result))
 
 
