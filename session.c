@@ -32,6 +32,9 @@
  * mail server hears in one session comes behind one login, in order and without a gap.
  * core/pop3_proto decides this line by line.
  *
+ * When a client goes while the mail server judges the credentials, the session lives on without it
+ * until the verdict is known: otherwise the next session would show the same wrong password.
+ *
  * Callbacks note what has happened and call step(), which alone decides. */
 #include "session.h"
 
@@ -80,6 +83,7 @@ struct attempt {
     struct pop3_login login;
     int64_t started;
     bool login_started;
+    bool judging;           /* the backend was shown credentials and has not given its verdict */
     bool refused;           /* by the backend's last reply */
     bool renewed;           /* the token is the second one */
     bool way_renewed;       /* likewise */
@@ -96,14 +100,16 @@ struct session {
     struct list silent; /* among the silent ones of all targets */
     struct task task;
     uint64_t id;
-    struct conn *client, *backend;
+    struct conn *client; /* NULL: it has gone, and the session ends with the backend's verdict */
+    struct conn *backend;
     struct attempt *attempt;
     struct relay *relay;
     struct mailbox *mailbox; /* of the last attempt */
     union addr peer;
     int64_t started;
     struct pop3_client dialogue;
-    char *failure; /* the line that has told of a failed login; NULL: none has failed */
+    char *failure;      /* the line that has told of a failed login; NULL: none has failed */
+    const char *result; /* of a session whose client has gone */
     struct sasl_credentials *credentials; /* NULL: the client's do not count, or no longer */
     enum wait wait : 8;
     enum backend_state state : 8;
@@ -254,11 +260,13 @@ static void drop_backend(struct session *s)
     s->backend = NULL;
 }
 
-/* All of the end but the client's connection. */
-static void leave(struct session *s, const char *result)
+/* All of the end but the client's connection, which is the caller's to close. NULL: it has gone. */
+static struct conn *leave(struct session *s, const char *result)
 {
     struct target *target = s->target;
     struct pop3 *pop3 = target->pop3;
+    struct conn *client = s->client;
+    s->client = NULL;
     s->ended = true;
     log_summary(s, s->failed && !s->relay ? fail_name(s->failed) : result);
     if (s->relay) {
@@ -275,15 +283,35 @@ static void leave(struct session *s, const char *result)
     pop3->sessions--;
     loop_bury(pop3->loop, &s->task, free_session);
     target_unref(target);
+    return client;
+}
+
+static bool awaits_verdict(const struct session *s)
+{
+    return s->attempt && s->attempt->judging;
+}
+
+/* The client goes, the session stays until the verdict is known: if it were not heard, the next
+ * session would show the same wrong password, and accounts get locked. The answer timeout bounds
+ * the wait, and the session keeps its place among --max-sessions. */
+static void part_from_client(struct session *s, const char *result)
+{
+    session_log(s, LOG_DEBUG, "the client has gone: the verdict on the login is waited for");
+    s->result = result;
+    conn_linger(s->client);
+    s->client = NULL;
 }
 
 /* Never sends QUIT to the backend: that would commit deletions (RFC 1939 section 6). */
 static void session_end(struct session *s, const char *result)
 {
-    if (!s->ended) {
-        struct conn *client = s->client;
-        leave(s, result);
-        conn_linger(client);
+    if (!s->client) {
+        return;
+    }
+    if (awaits_verdict(s)) {
+        part_from_client(s, result);
+    } else {
+        conn_linger(leave(s, result));
     }
 }
 
@@ -344,17 +372,15 @@ bool session_give_way(struct pop3 *pop3, struct target *target)
                 "here; at most %zu, half of them for one target (--max-sessions)",
                 pop3->sessions, s->target->sessions, pop3->config.max_sessions);
     pop3->stats.refused++;
-    struct conn *client = s->client;
-    conn_write(client, pop3_too_many, strlen(pop3_too_many));
-    leave(s, "gave way");
-    conn_linger_among(client, &pop3->refused);
+    conn_write(s->client, pop3_too_many, strlen(pop3_too_many));
+    conn_linger_among(leave(s, "gave way"), &pop3->refused);
     return true;
 }
 
 void session_abort(struct list *member)
 {
     struct session *s = container_of(member, struct session, link);
-    session_end(s, "cut");
+    conn_linger(leave(s, "cut"));
 }
 
 /* ---- backend ---- */
@@ -368,6 +394,7 @@ static void backend_failed(struct session *s, const struct error *err)
                 a->login.challenge);
     pop3->stats.logins[err->fail]++;
     a->err = *err;
+    a->judging = false;
     leave_trial(a);
     if (a->login_started) {
         /* What we believed of this server may be what led us here. */
@@ -454,7 +481,8 @@ static void credentials_refused(struct session *s)
     bool final = !may_renew(s);
     unsigned pauses = trial_refused(&s->mailbox->trials, &a->shown, &a->seat, a->pauses_before,
                                     final, loop_now(s->target->pop3->loop), a->login.err.text);
-    if (final) {
+    a->judging = false;
+    if (final || !s->client) {
         a->refused = true;
         backend_failed(s, &a->login.err);
     } else {
@@ -542,16 +570,21 @@ static void logged_in(struct session *s)
     stats->logins[FAIL_NONE]++;
     metric_observe(&stats->latency, took);
     s->logged_in = true;
+    s->attempt->judging = false;
     conn_deadline(s->backend, 0);
     set_state(s, BACKEND_READY);
 }
 
 /* May the credentials be shown that are to be sent next? If not, they wait in `out` for the result
- * of another session, on_turn goes on; or the attempt has failed. */
+ * of another session, on_turn goes on; or the attempt has failed; or the session is about to be
+ * cut, and would not hear the verdict. */
 static bool may_show(struct session *s)
 {
     struct attempt *a = s->attempt;
     int64_t now = loop_now(s->target->pop3->loop);
+    if (s->target->pop3->end == TARGET_CUT) {
+        return false;
+    }
     switch (trial_ask(&s->mailbox->trials, &a->shown, now, &a->seat)) {
     case TRIAL_GO:
         break;
@@ -574,6 +607,7 @@ static void follow(struct session *s, enum pop3_login_next next)
     }
     struct str out = buf_str(&login->out);
     conn_write(s->backend, out.p, out.n);
+    s->attempt->judging |= login->shows;
     switch (next) {
     case POP3_NEXT_LINE:
         expect_answer(s);
@@ -997,7 +1031,7 @@ static bool client_line(struct session *s)
         break;
     case POP3_ASK_FAILED:
         count_failure(s);
-        return !s->ended;
+        return s->client != NULL;
     case POP3_ASK_LOOP:
         session_end(s, "loop");
         return false;
@@ -1124,10 +1158,10 @@ static void on_client(struct conn *c, enum conn_event event, void *arg)
     }
 }
 
-static void step(struct session *s)
+static void serve_client(struct session *s)
 {
     int lines = 0;
-    while (!s->ended && !s->relay) {
+    while (s->client && !s->relay) {
         if (s->wait == WAIT_NOTHING && conn_pending(s->client)) {
             return; /* who does not take answers is not asked for more: DRAINED goes on */
         }
@@ -1157,8 +1191,17 @@ static void step(struct session *s)
             break;
         }
     }
-    if (!s->ended && !s->relay && s->client_ended) {
+    if (!s->relay && s->client_ended) {
         session_end(s, "client closed");
+    }
+}
+
+static void step(struct session *s)
+{
+    if (s->client) {
+        serve_client(s);
+    } else if (!s->ended && !awaits_verdict(s)) {
+        leave(s, s->result);
     }
 }
 

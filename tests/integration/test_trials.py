@@ -14,6 +14,7 @@ from harness.util import PATIENCE, until
 NAME = "mail"
 CLIENTS = 12
 WRONG = b"-ERR [AUTH] wrong"
+GONE = "the client has gone: the verdict on the login is waited for"
 
 
 class Judge(Pop3):
@@ -117,7 +118,7 @@ def test_without_a_verdict_the_next_one_tries(tproxy, backend, failure):
 
 
 def test_clients_that_leave(tproxy, backend):
-    """One that waits disturbs nobody; where the one that tries vanishes the next one tries."""
+    """One that waits disturbs nobody. One that tries is missed by nobody: its verdict is heard."""
     backend.script = judge = Judge(lambda number: b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port)
     clients = [RawClient(port) for _ in range(6)]
@@ -127,12 +128,89 @@ def test_clients_that_leave(tproxy, backend):
     until(lambda: judge.asked == 1, "the first one")
     for leaving in (2, 4, 0):
         clients[leaving].reset()
-    until(lambda: judge.asked == 2, "the next one")
-    assert b"PASS Scripted-Pa55word" in backend.session(1).commands
+    until(lambda: tproxy.metric("tp_open_tcp_connections") == 4, "those that waited have gone")
+    assert judge.asked == 1
     judge.go_on.set()
     for client in (clients[1], clients[3], clients[5]):
         assert client.line().startswith(b"+OK")
         client.sock.close()
+    tproxy.wait_log("session ended", target=NAME, session=1, result="client vanished")
+    # Whoever has gone said no QUIT, so the server hears none.
+    assert backend.session(0).commands[-1].startswith(b"PASS ")
+
+
+def vanish(client: RawClient) -> None:
+    client.send(b"STAT\r\n")
+    client.reset()
+
+
+def leave_early(client: RawClient) -> None:
+    client.send(b"USER someone\r\nQUIT\r\n")
+    client.rest()
+    client.sock.close()
+
+
+def end_the_stream(client: RawClient) -> None:
+    client.send(b"USER someone\r\n")
+    client.half_close()
+    client.rest()
+    client.sock.close()
+
+
+@pytest.mark.parametrize("goes", [vanish, leave_early, end_the_stream])
+def test_the_verdict_is_heard_when_the_client_has_gone(tproxy, backend, goes):
+    """Accounts get locked after a few wrong passwords, and strangers come and go as they like."""
+    backend.script = judge = Judge(lambda number: WRONG)
+    port = tproxy.add(NAME, backend.host, backend.port)
+    with RawClient(port) as first:
+        first.send(b"USER someone\r\n")
+        until(lambda: judge.asked == 1, "the password")
+        goes(first)
+    tproxy.wait_log(GONE)
+    for _ in range(10):
+        goes(RawClient(port))
+    with RawClient(port) as last:
+        last.send(b"STAT\r\n")
+        tproxy.wait_log("waits for another session with the same credentials")
+        judge.go_on.set()
+        assert b"(it is not asked again for 5 s)" in last.line()
+    assert judge.asked == 1
+
+
+def test_a_proved_password_is_not_trusted_blindly(tproxy, backend):
+    """It may have been changed at the server: that is found out for clients that vanish, too."""
+    backend.script = judge = Judge(lambda number: WRONG if number else b"+OK")
+    judge.go_on.set()
+    port = tproxy.add(NAME, backend.host, backend.port)
+    with RawClient(port) as client:
+        assert client.command(b"STAT").startswith(b"+OK")
+    judge.go_on.clear()
+    client = RawClient(port)
+    client.send(b"STAT\r\n")
+    until(lambda: judge.asked == 2, "the password")
+    client.reset()
+    tproxy.wait_log(GONE)
+    judge.go_on.set()
+    assert tproxy.summary(NAME, 2)["result"] == "client vanished"
+    for _ in range(3):
+        with RawClient(port) as client:
+            assert b"(it is not asked again for" in client.command(b"STAT")
+    assert judge.asked == 2
+
+
+def test_a_server_that_does_not_answer_holds_no_session_for_long(tproxy, backend):
+    """The client has gone: the answer timeout bounds the wait for the verdict, a shutdown ends it."""
+    backend.script = judge = Judge(lambda number: b"+OK")
+    port = tproxy.add(NAME, backend.host, backend.port, mail__pop3__timeout="2000")
+    client = RawClient(port)
+    client.send(b"STAT\r\n")
+    until(lambda: judge.asked == 1, "the password")
+    client.reset()
+    tproxy.wait_log(GONE)
+    assert tproxy.metric("tp_open_tcp_connections") == 1
+    assert tproxy.summary(NAME)["result"] == "client vanished"
+    assert tproxy.metric("tp_open_tcp_connections") == 0
+    judge.go_on.set()
 
 
 def test_a_locked_mailbox_proves_the_password(tproxy, backend):

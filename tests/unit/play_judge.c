@@ -10,7 +10,7 @@
  *   An end marker that arrived whole is passed on whole.
  *   A session in which octets move is not cut.
  *   A password that is not proved is shown by one session at a time, and after a refusal by nobody
- *   before its pause is over.
+ *   before its pause is over. Its verdict is heard, also when the client has gone.
  *   Nobody waits longer than the other actors cause. */
 #include "tests/unit/play.h"
 
@@ -36,7 +36,15 @@
 static bool undecided(const struct server *s)
 {
     bool told = s->verdict_at && sim_read(&s->actor) >= s->verdict_at;
-    return s->showing && !told && !s->gone && !sim_ended(&s->actor);
+    return s->showing && !told && !s->gone;
+}
+
+/* Sessions of a target that has gone are cut, whatever they wait for. */
+static void judge_patience(const struct server *s)
+{
+    if (undecided(s) && sim_ended(&s->actor) && play.incident != INCIDENT_CLOSE) {
+        broken("tproxy shows a password and does not wait for the verdict");
+    }
 }
 
 void judge_showing(struct server *s)
@@ -47,9 +55,6 @@ void judge_showing(struct server *s)
         pause *= 2;
     }
     pause = pause < PAUSE_LONGEST ? pause : PAUSE_LONGEST;
-    if (sim_ended(&s->actor)) {
-        return; /* tproxy has shown it earlier, and let go since: its client has vanished */
-    }
     if (version->refusals && sim_clock() < version->refused_at + pause) {
         broken("a password that was refused for the %uth time is shown again after %.1f s",
                version->refusals, (double)(sim_clock() - version->refused_at) / 1e6);
@@ -308,6 +313,7 @@ static void judge_servers(void)
         const struct server *s = &play.servers[i];
         size_t n;
         sim_received(&s->actor, &n);
+        judge_patience(s);
         if (s->in && s->poisons && s->secure && !play.implicit_tls) {
             broken("a login goes on behind clear text that followed the consent to STLS");
         }
