@@ -696,25 +696,41 @@ static size_t begun_before(struct str marker, struct str next)
     return 0;
 }
 
+/* The rest of a marker that was taken for one may end in the middle of a true one: ".\r\n" does
+ * when a text ends with a full stop. Returns `n`, or how many bytes of `next` lead to the end of that
+ * marker. */
+static size_t to_end_of_marker(struct str marker, struct str next, size_t n)
+{
+    for (size_t begun = n < marker.n ? n : marker.n - 1; begun > 0; begun--) {
+        size_t from = n - begun;
+        if (next.n - from >= marker.n && memcmp(next.p + from, marker.p, marker.n) == 0) {
+            return from + marker.n;
+        }
+    }
+    return n;
+}
+
 /* The pipe may be full in the middle of a marker, and what is in it cannot be looked at. But what
  * `from` has behind it can: if that could be the rest of a marker, it is taken, too, and the last
  * bytes of the pipe wait for it. Returns how many were taken. */
 static size_t keep_whole(struct conn *from, struct pipe *pipe, struct str marker)
 {
     char next[PIPE_BEHIND_MAX];
-    assert(marker.n - 1 <= sizeof(next));
-    ssize_t seen = sys->recv(from->io.fd, next, marker.n - 1, MSG_PEEK);
+    assert(2 * (marker.n - 1) <= sizeof(next));
+    ssize_t seen = sys->recv(from->io.fd, next, 2 * (marker.n - 1), MSG_PEEK);
     if (seen <= 0) {
         if (seen < 0 && errno == EAGAIN) {
             note_empty(from);
         }
         return 0;
     }
-    size_t begun = begun_before(marker, (struct str){next, (size_t)seen});
+    struct str behind = {next, (size_t)seen};
+    size_t begun = begun_before(marker, behind);
     if (begun == 0 || begun > pipe->fill) {
         return 0;
     }
-    ssize_t got = sys->recv(from->io.fd, pipe->behind, marker.n - begun, 0);
+    size_t rest = to_end_of_marker(marker, behind, marker.n - begun);
+    ssize_t got = sys->recv(from->io.fd, pipe->behind, rest, 0);
     pipe->behind_n = got > 0 ? (unsigned char)got : 0;
     pipe->held = (unsigned char)begun;
     return pipe->behind_n;

@@ -959,6 +959,32 @@ static void test_splice_keeps_marker_whole(void **state)
     }
 }
 
+/* The text before the marker ends like a marker, and the edge of the pipe is in it. */
+static void test_splice_full_stop_before_marker(void **state)
+{
+    (void)state;
+    enum { PIPE = 131072 };
+    static const char *const texts[] = {".\r\n.\r\n", "\n.\r\n.\r\n", "\r\n.\r\n", "..\r\n.\r\n"};
+    static char block[PIPE + 16];
+    a.hold = true;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct buf got;
+        size_t size = PIPE + strlen(texts[i]);
+        int from = use_wide_tcp(&a, &peer);
+        (void)use_wide_tcp(&b, &other_peer);
+        conn_set_raw(a.conn, true);
+        pattern_fill(block, 0, PIPE);
+        memcpy(block + PIPE, texts[i], strlen(texts[i]));
+        peer_send(peer, block, size);
+        await_unread(from, size);
+        buf_init(&got, SEEN_MAX);
+        splice_all(size, &got);
+        assert_int_equal(buf_len(&got), size);
+        assert_memory_equal(buf_str(&got).p, block, size);
+        buf_free(&got);
+    }
+}
+
 /* Bytes that look like the rest of a marker, but are not, and what is written behind them. */
 static void test_splice_held_in_vain(void **state)
 {
@@ -1138,6 +1164,7 @@ int main(void)
         with_conns(test_close_in_event),
         with_conns(test_splice),
         with_conns(test_splice_keeps_marker_whole),
+        with_conns(test_splice_full_stop_before_marker),
         with_conns(test_splice_held_in_vain),
         with_conns(test_splice_pending),
         with_conns(test_splice_broken),
