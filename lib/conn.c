@@ -696,8 +696,8 @@ static size_t begun_before(struct str marker, struct str next)
     return 0;
 }
 
-/* The rest of a marker that was taken for one may end in the middle of a true one: ".\r\n" does
- * when a text ends with a full stop. Returns `n`, or how many bytes of `next` lead to the end of that
+/* Bytes taken for the rest of a marker may end in the middle of a true one: ".\r\n" does when a
+ * text ends with a full stop. Returns `n`, or how many bytes of `next` lead to the end of the true
  * marker. */
 static size_t to_end_of_marker(struct str marker, struct str next, size_t n)
 {
