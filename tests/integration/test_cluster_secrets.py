@@ -213,8 +213,9 @@ def test_success(run, nothing_shown, oauth, oauth_dovecot, messages, secrets):
 
 
 def test_destination_service_repeats(run, nothing_shown, secrets, backend):
-    """To the controller, and to sessions."""
-    echoed = []
+    """To the controller, and to sessions. A refused token keeps all others waiting for a while, so
+    that answers with 401 come last, each until it has been heard."""
+    echoed, asked = [], set()
 
     def behave(exchange: Exchange) -> None:
         name = urllib.parse.unquote(exchange.request.path).removeprefix(FIND)
@@ -223,16 +224,25 @@ def test_destination_service_repeats(run, nothing_shown, secrets, backend):
         if how not in ECHOES or (when == "later" and checking):
             proper(exchange)
         else:
+            asked.add(name)
             echoed.append(heard(exchange.request))
             ECHOES[how](exchange)
 
+    def repeats_to_session(name: str) -> bool:
+        assert run.say(name, b"LIST").startswith(b"-ERR")
+        return name in asked
+
     run.service.behaviour = behave
+    last = [how for how in ECHOES if "401" in how]
+    first = [how for how in ECHOES if how not in last]
     for how in ECHOES:
-        run.add(f"now-{how}")
         run.add(f"later-{how}", destination(f"later-{how}", backend.host, backend.port))
-    for how in ECHOES:
+        run.available(f"later-{how}")
+    for how in first + last:
+        until(lambda name=f"later-{how}": repeats_to_session(name), f"{how} to be heard", every=0.2)
+    for how in first + last:
+        run.add(f"now-{how}")
         run.wait_refused(f"now-{how}")
-        assert run.say(f"later-{how}", b"LIST").startswith(b"-ERR")
     assert secrets.shown_in("\n".join(echoed).encode())
 
 
