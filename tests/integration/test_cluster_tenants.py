@@ -61,8 +61,10 @@ class Shared:
         return cr.get("status", {}).get("tenants", [])
 
     def services(self, namespace: str) -> list[str]:
+        # A policy may come or go between two of these questions.
+        policies = set(self.installation.policies())
         names = [n.split("/") for n in self.installation.ours()]
-        policies = self.installation.policies()
+        policies |= set(self.installation.policies())
         return sorted(n for where, n in names if where == namespace and n not in policies)
 
 
