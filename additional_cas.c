@@ -1,5 +1,5 @@
 /* A Secret that is followed becomes roots. When nothing in it can be used, the last good ones stay
- * in force: to trust less all of a sudden breaks every connection. */
+ * in force: trusting less all of a sudden would break every connection. */
 #include "additional_cas.h"
 
 #include <stdlib.h>
@@ -22,7 +22,8 @@ struct additional_cas {
     char *problem;
 };
 
-/* Keeps the problem, NULL when there is none any more. True: it is another one than before. */
+/* Stores the problem; NULL when there is not one any more. Returns true if it differs from before.
+ */
 static bool set_problem(struct additional_cas *cas, const char *text)
 {
     if (text ? cas->problem && strcmp(cas->problem, text) == 0 : !cas->problem) {
@@ -61,7 +62,7 @@ static struct tls_roots *make_roots(struct additional_cas *cas, struct json_valu
     return tls_roots_add(cas->system, source, (struct str){pem->p, pem->n}, err);
 }
 
-/* Says in out[cap] what is wrong with the Secret. False: nothing. */
+/* Writes to out[cap] what is wrong with the Secret. Returns false when nothing is. */
 static bool describe(char *out, size_t cap, const struct additional_cas *cas,
                      const struct tls_roots *roots, const struct error *err)
 {

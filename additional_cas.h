@@ -11,8 +11,8 @@ struct cluster;
 struct config_secret;
 struct tls_roots;
 
-/* Something that additional_cas_* say has changed; other_roots: what additional_cas_roots returns,
- * too. Never called from inside of them. It may free them. */
+/* Called when the answer of an additional_cas_* function has changed; other_roots: the answer of
+ * additional_cas_roots, too. Never called from inside these functions. It may free the object. */
 struct additional_cas_handler {
     void (*changed)(bool other_roots, void *arg);
     void *arg;
@@ -30,8 +30,9 @@ void additional_cas_free(struct additional_cas *cas);
 /* Do they follow just that? */
 bool additional_cas_follow(const struct additional_cas *cas, const struct config_secret *where);
 
-/* The system's and the last good ones of the Secret; NULL: there have been none. Certificates that
- * cannot be used do not count: they are a problem, and the others are trusted. */
+/* Returns the system's roots together with the last good ones of the Secret; NULL when the Secret
+ * never had a good one. A certificate that cannot be used is reported as a problem, and the others
+ * are trusted. */
 struct tls_roots *additional_cas_roots(const struct additional_cas *cas);
 
 /* What is wrong, a sentence that names the Secret; NULL: nothing. Valid until the next turn. */

@@ -14,9 +14,9 @@
 #include "lib/metric.h"
 #include "lib/sys.h"
 
-/* In a crowd, pages that are made from all that is there may take a tenth of the time, so that
- * strangers who ask for them without end do not slow the sessions down. What is not used is kept up
- * to a bound. */
+/* While many clients are connected, costly pages may take a tenth of the processor's time, so that
+ * strangers who ask for them without end do not slow the sessions down. Unused time is saved, up to
+ * a bound. */
 enum { SHARE = 10 };
 #define CREDIT_MAX MILLIS(200)
 
@@ -24,8 +24,8 @@ struct admin {
     struct loop *loop;
     struct http_server *server;
     struct admin_sources sources;
-    int64_t cpu, wall;  /* at the scrape before: processor time used, and the clock */
-    int64_t credit, at; /* time that such pages may take, as it was then */
+    int64_t cpu, wall;  /* at the last scrape: processor time used, and the clock */
+    int64_t credit, at; /* time that costly pages may take, and when that was computed */
 };
 
 /* ---- figures of the process ---- */
@@ -148,7 +148,7 @@ static void resources(struct admin *a, struct http_reply *reply)
     show_json(reply, a->sources.resources(&reply->body, a->sources.arg));
 }
 
-/* Shows a page of which the cost grows with what is there. */
+/* Shows a page whose cost grows with the number of targets and resources. */
 static void show_costly(struct admin *a, struct http_reply *reply, bool crowded,
                         void (*show)(struct admin *a, struct http_reply *reply))
 {

@@ -54,8 +54,8 @@ static int make_address(const char *name, struct sockaddr_un *at, socklen_t *n)
     return OK;
 }
 
-/* Is the process at the other end one of our user, or of root? Any process may take any name. *uid
- * is its user. */
+/* Does the process at the other end belong to our user or to root? The check is needed because any
+ * process may take any name. *uid is its user. */
 static bool peer_is_ours(int fd, uid_t *uid)
 {
     struct ucred peer = {.uid = (uid_t)-1};

@@ -1,5 +1,5 @@
 /* The configuration in force: the oldest TransparentProxy object of the home namespace, the Secrets
- * that it names, and the status that says what came of it.
+ * that it names, and the status that reports the result.
  *
  *   objects --> look (a task) --> config_new --> complaints: the last good one stays in force
  *                 | |                |
@@ -48,21 +48,21 @@ struct instance {
 struct configuration {
     struct control *control;
     struct task look;
-    struct config *config;         /* in force; NULL: none is */
+    struct config *config;         /* in force; NULL: no configuration is */
     char *object;                  /* its TransparentProxy object; NULL: there was none */
     char since[CONFIG_SINCE_SIZE]; /* when it came into force */
-    bool looked;                   /* at an object: */
+    bool looked;                   /* whether an object was looked at: */
     uint64_t digest;               /*   of its spec */
     struct config_remarks remarks; /*   about it */
 
-    struct last_config *last; /* NULL: local mode, where the files are there at the next start */
-    bool keep_due;            /* the one in force is to be kept for the next start */
-    bool undecided;           /* none is in force, and none will be until somebody does something */
-    bool gone;                /* the object is not there any more */
-    bool kind_away;           /* nor is its definition: that tells nothing of objects */
-    int64_t gone_until;       /* then its instances go, too */
+    struct last_config *last; /* NULL in local mode: the files are still there at the next start */
+    bool keep_due;            /* the configuration in force has to be stored for the next start */
+    bool undecided;           /* no configuration is in force until somebody changes something */
+    bool gone;                /* the object in force was deleted */
+    bool kind_away;           /* its definition is missing, so nothing is known of objects */
+    int64_t gone_until;       /* when its instances are forgotten, too */
     struct timer grace;
-    struct cluster_call *event; /* that says so */
+    struct cluster_call *event; /* the Event about the deletion */
 
     struct list instances;
     struct discovery *discovery;           /* NULL: there is none in local mode */
@@ -266,7 +266,7 @@ static struct proxy_object *chosen(const struct control *c)
     return oldest;
 }
 
-/* Puts it into force. Takes `config`; `object` and `since` are copied. */
+/* Puts a configuration into force. Takes ownership of `config`; `object` and `since` are copied. */
 static void adopt(struct configuration *conf, struct config *config, const char *object,
                   const char *since)
 {
@@ -329,8 +329,8 @@ static void read_object(struct configuration *conf, const char *name, struct jso
 
 /* ---- what stays in force ---- */
 
-/* Keeps what is in force for the next start. When that is what the ConfigMap says, it keeps its
- * time. */
+/* Stores the configuration in force for the next start. Its time stays as it is in the ConfigMap
+ * when the rest is equal. */
 static void keep(struct configuration *conf)
 {
     struct config_record record = {.config = conf->config, .object = conf->object}, kept;
@@ -351,7 +351,7 @@ static void keep(struct configuration *conf)
 
 static void set_warning(struct configuration *conf, const char *text);
 
-/* Says it once in the log, and in /status. */
+/* Reports the reason once in the log, and in /status. */
 static void warn(struct configuration *conf, const char *text)
 {
     if (!conf->warning || strcmp(conf->warning, text) != 0) {
@@ -360,7 +360,7 @@ static void warn(struct configuration *conf, const char *text)
     }
 }
 
-/* Do Services of ours say that a configuration was in force before? */
+/* Do Services of ours prove that a configuration was in force before? */
 static bool has_served(const struct control *c)
 {
     LIST_EACH (it, &c->resources) {
@@ -375,8 +375,8 @@ static bool has_served(const struct control *c)
     return false;
 }
 
-/* Without an object and a last configuration the defaults are for those who never had one: they
- * manage all namespaces and know no tenants. */
+/* The defaults are only for installations that never had a configuration: they manage all
+ * namespaces and know no tenants. */
 static void choose_defaults(struct configuration *conf)
 {
     const struct control *c = conf->control;
@@ -397,7 +397,7 @@ static void choose_defaults(struct configuration *conf)
     warn(conf, text);
 }
 
-/* There is nothing in force, and no object that could be: what was in force before the restart. */
+/* Nothing is in force and no object can be: restores the configuration from before the restart. */
 static void recall(struct configuration *conf, const struct proxy_object *object)
 {
     struct config_record record;
@@ -445,7 +445,7 @@ static void on_grace_over(struct timer *t)
 static void on_event(const struct cluster_answer *answer, void *arg)
 {
     struct configuration *conf = arg;
-    (void)answer; /* nobody waits for an Event */
+    (void)answer; /* nothing depends on the Event */
     conf->event = NULL;
 }
 
@@ -474,8 +474,8 @@ static void tell_gone(struct configuration *conf, const char *note)
     buf_free(&body);
 }
 
-/* The deletion was meant. The keys go with the instances; but who is served by which tenant and in
- * which namespace only an object that is there can change. */
+/* The deletion was meant. The keys go with the instances; but only an object that exists can change
+ * which tenants and namespaces are served. */
 static void forget_instances(struct configuration *conf)
 {
     struct config_record record = {.config = conf->config}, copy;
@@ -487,7 +487,7 @@ static void forget_instances(struct configuration *conf)
                   : ERR;
     buf_free(&text);
     if (rc != OK) {
-        return; /* it is too long for a record: it stays as it is */
+        return; /* too long for a record: keep everything as it is */
     }
     log_line(LOG_WARN, "control",
              "configuration: there is no TransparentProxy object any more; "
@@ -498,7 +498,7 @@ static void forget_instances(struct configuration *conf)
     config_record_clear(&copy);
 }
 
-/* The object in force is not there. Whoever deletes one applies it again, more often than not. */
+/* The object in force was deleted. More often than not it is applied again soon. */
 static void wait_for_object(struct configuration *conf)
 {
     struct control *c = conf->control;
@@ -526,7 +526,7 @@ static void wait_for_object(struct configuration *conf)
     }
 }
 
-/* In local mode: a file that is not there was not meant to be. */
+/* In local mode the defaults take the place of a deleted file at once. */
 static void without_file(struct configuration *conf)
 {
     if (!conf->config || conf->object) {
@@ -640,7 +640,7 @@ static void set_warning(struct configuration *conf, const char *text)
     conf->warning = text && text[0] ? mem_strdup(text) : NULL;
 }
 
-/* Of the condition Configured, with a message if something is wrong. */
+/* Returns the reason of the condition Configured. wrong: the object has a mistake. */
 static const char *reason_of(const struct configuration *conf, bool wrong)
 {
     if (!wrong) {
@@ -689,7 +689,7 @@ static int status_of(struct configuration *conf, struct json_value object, struc
         conditions[n_conditions - 1].message = onpremise;
     }
     if (!conf->config) {
-        n_conditions = 1; /* of what else there is nothing is known */
+        n_conditions = 1; /* only Configured: nothing is known about the rest */
     }
     bool warning = wrong[0] || secrets[0] || onpremise || conf->remarks.ignored_is_warning;
     set_warning(conf, wrong[0] ? wrong : secrets[0] ? secrets : onpremise);

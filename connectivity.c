@@ -38,8 +38,8 @@ struct connectivity_wait {
     struct connectivity *connectivity;
     struct connectivity_handler handler;
     struct oauth_wait *token;
-    struct task task;     /* instead: nobody needs to be asked */
-    struct refused_at at; /* whose token it is */
+    struct task task;     /* used instead of `token` when no server has to be asked */
+    struct refused_at at; /* the proxy and the tenant of the token */
     enum verdict verdict;
     struct error err; /* unless that is VERDICT_OK */
 };
@@ -78,7 +78,7 @@ bool connectivity_set(struct connectivity *c, const struct connectivity_settings
         return false;
     }
     forget_settings(c);
-    token_refusals_clear(&c->refusals); /* it may be another proxy now */
+    token_refusals_clear(&c->refusals); /* the proxy may be another one now */
     c->host = settings->host ? mem_strdup(settings->host) : NULL;
     c->port = settings->port;
     c->timeout = settings->timeout;
@@ -157,7 +157,7 @@ static struct str text_of(const struct token *token)
     return (struct str){token->value.p, token->value.n};
 }
 
-/* Has the proxy refused this token just now? Then nobody goes there in vain. */
+/* Has the proxy refused this token just now? Then no connection is tried with it. */
 static void check_token(struct connectivity_wait *wait, const struct token *token)
 {
     struct connectivity *c = wait->connectivity;
@@ -227,7 +227,7 @@ void connectivity_cancel(struct connectivity_wait *wait)
     }
 }
 
-/* It is not handed out again. */
+/* Forgets a refused token, so that it is not handed out again. */
 static void forget_token(struct connectivity *c, const char *tenant, const struct token *token)
 {
     struct oauth_grant grant;

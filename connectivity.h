@@ -54,10 +54,10 @@ int connectivity_check(const struct connectivity *connectivity, enum verdict *ve
 const char *connectivity_problem(const struct connectivity *connectivity);
 
 /* Called exactly once, never from inside connectivity_get; the wait is gone by then. The route is
- * valid during the call (its token: token_ref keeps it). NULL: *err, FAIL_CONFIG when there is no
- * way, FAIL_AUTH when the authorization server refuses the key or the tenant, FAIL_TOKEN when the
- * proxy has refused the tenant's tokens just now, else what may pass;
- * *verdict says the same for a condition (VERDICT_UNREADABLE for what may pass). */
+ * valid during the call (token_ref keeps its token). NULL: *err is FAIL_CONFIG when no route is
+ * configured, FAIL_AUTH when the authorization server refuses the key or the tenant, FAIL_TOKEN
+ * when the proxy has refused the tenant's tokens just now, else a failure that may pass; *verdict
+ * says the same for a condition (VERDICT_UNREADABLE for a failure that may pass). */
 struct connectivity_handler {
     void (*done)(const struct dest_route *route, enum verdict verdict, const struct error *err,
                  void *arg);
@@ -71,11 +71,10 @@ struct connectivity_wait *connectivity_get(struct connectivity *connectivity, co
 /* Silence. NULL is allowed. */
 void connectivity_cancel(struct connectivity_wait *wait);
 
-/* Tells what came of a route with this token: err NULL: the proxy took it; FAIL_TOKEN: the proxy
- * refused it; else nothing is known of that. renewable: the caller has not asked again for that
- * reason yet. Returns true if it is to do so: the token is not handed out again then. Otherwise a
- * refusal begins a pause, in which the tenant's routes fail with FAIL_TOKEN
- * (core/token_refusals.h). */
+/* Reports how the proxy took this token: err NULL: accepted; FAIL_TOKEN: refused; else unknown.
+ * renewable: the caller has not asked again for that reason yet. Returns true if the caller shall
+ * ask again: the token is not handed out any more then. Otherwise a refusal begins a pause, in
+ * which the tenant's routes fail with FAIL_TOKEN (core/token_refusals.h). */
 bool connectivity_tried(struct connectivity *connectivity, const char *tenant,
                         const struct token *token, const struct error *err, bool renewable);
 

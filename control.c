@@ -32,10 +32,11 @@
 
 enum { STEPS_A_RUN = 16, SWEPT_A_TURN = 256, ALL_PORTS = 65536 };
 
-/* What is done with each resource, one after another: 10,000 at once would take a turn of 5 ms. */
+/* Flags that say what the sweep does with each resource. It takes a few resources in each turn,
+ * because 10,000 at once would take 5 ms. */
 enum {
     SWEEP_WAKE = 1,
-    SWEEP_RESOURCES = 2, /* a list has not named it: it went */
+    SWEEP_RESOURCES = 2, /* the last list did not name it: treat it as deleted */
     SWEEP_SERVICES = 4,  /* the same for its Services */
 };
 
@@ -107,7 +108,7 @@ bool control_may_act(const struct control *c, const char **why)
     const struct follower *proxies = &c->followers[FOLLOW_PROXIES];
     const struct follower *services = &c->followers[FOLLOW_SERVICES];
     if (services->watch && !services->known) {
-        *why = follow_names[FOLLOW_SERVICES]; /* they are the memory of the ports */
+        *why = follow_names[FOLLOW_SERVICES]; /* they hold the ports that are in use */
         return false;
     }
     if (!configuration_config(c->configuration) && !proxies->known) {
@@ -147,7 +148,7 @@ static void pump(struct task *t)
         list_remove(&r->queued);
         list_remove(&r->unread);
         if (r->operation != OPERATION_NONE) {
-            continue; /* it waited to read; the end of the operation wakes it */
+            continue; /* it waited to read; the end of its operation wakes it */
         }
         c->stats.reconciles++;
         resource_count(r);
@@ -477,7 +478,7 @@ static void sweep_one(struct resource *r)
     }
 }
 
-/* Those that come meanwhile stand behind those that have been swept. */
+/* Resources that arrive during the sweep are added behind the swept ones. */
 static void sweep_some(struct task *t)
 {
     struct control *c = container_of(t, struct control, sweeper);
@@ -499,7 +500,7 @@ static void sweep_some(struct task *t)
     loop_soon(c->loop, &c->pump, pump);
 }
 
-/* Begins, or begins again with more to do. */
+/* Begins a sweep, or begins the current one again with more to do. */
 static void sweep(struct control *c, unsigned what)
 {
     c->sweep |= what;
@@ -551,7 +552,7 @@ static struct follower *heard(void *arg, struct json_value object)
 static void on_listing(void *arg)
 {
     struct follower *f = arg;
-    /* What the last list did not name may be in this one. */
+    /* A resource that the last list did not name may be in this one. */
     f->control->sweep &= ~f->sweeps;
     f->round++;
     f->version = 0; /* they are lower where a backup was restored */
@@ -634,7 +635,7 @@ static void on_service(struct json_value object, void *arg)
     }
 }
 
-/* While no configuration is in force, Services of ours say that there was one. */
+/* While no configuration is in force, Services of ours prove that there was one. */
 static void services_tell(struct control *c)
 {
     if (!configuration_config(c->configuration)) {

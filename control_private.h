@@ -23,8 +23,8 @@ struct ports;
  * resources and of one. */
 enum { RUNNING_MAX = 64, READING_MAX = 64, READING_OF_ONE_MAX = 8 };
 
-/* For so long what went stays as it was: a CR whose definition was deleted and is there again, and
- * the configuration of a TransparentProxy object that was deleted. */
+/* Grace period after a deletion, during which nothing is withdrawn: for a CR whose definition was
+ * deleted and has come back, and for the configuration of a deleted TransparentProxy object. */
 #define CONTROL_GRACE SECONDS(120)
 
 extern const struct cluster_kind kind_destination, kind_proxy, kind_service, kind_policy,
@@ -49,7 +49,7 @@ struct follower {
     uint64_t round;   /* number of the list that came last: who was not in it is gone */
     uint64_t version; /* the newest that it has told of */
     bool known;       /* a list has found the kind, once at least */
-    unsigned sweeps;  /* SWEEP_...: what a complete list of it begins */
+    unsigned sweeps;  /* SWEEP_...: flags of the sweep that a complete list begins */
 
     /* Of those kinds that are kept by name. */
     struct store *store;
@@ -109,8 +109,8 @@ struct tenant {
 
     /* Its destination, as read last. */
     bool read;
-    bool read_again;              /* at once */
-    struct dest_request *request; /* it is being read; NULL: it is not */
+    bool read_again;              /* read it again at once */
+    struct dest_request *request; /* set while it is being read */
     int64_t read_due;
     unsigned unread;                /* readings in a row that failed and may do better soon */
     const struct destination *dest; /* NULL: see verdict */
@@ -159,7 +159,7 @@ struct resource {
     struct cr cr;
     bool gone_confirmed; /* it is the CR that went, and not its CRD */
     bool crd_went;       /* its CRD was seen to go, too */
-    bool crd_renewed;    /* it went with its CRD, of which there is another one */
+    bool crd_renewed;    /* it was deleted with its CRD, and the CRD has come back */
     bool settled;        /* it has been given its target or its condition once */
     enum counted counted;
 
@@ -176,7 +176,7 @@ struct resource {
     enum operation operation;
     bool again; /* something happened meanwhile */
     struct cluster_call *call;
-    struct tenant *operand;  /* whose Service is written; NULL: it went */
+    struct tenant *operand;  /* whose Service is written; NULL: gone */
     char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
     struct condition *shown; /* that is being written; NULL: none, or none any more */
@@ -206,13 +206,13 @@ struct control {
     struct list resources;
     size_t n_resources;
     struct task sweeper;   /* walks through all of them, a few in each turn */
-    unsigned sweep;        /* what it does with each: SWEEP_... in control.c */
-    size_t to_sweep;       /* of them, from the first one on */
+    unsigned sweep;        /* SWEEP_... in control.c */
+    size_t to_sweep;       /* number of resources still to sweep, from the first one on */
     struct map by_service; /* tenants, by the name of the Services that they want */
     struct map services;   /* that are there, of all resources */
     struct list queue;
     struct list waiting; /* until an operation of another resource is over */
-    struct list unread;  /* until a destination of another resource has been read */
+    struct list unread;  /* wait until a destination of another resource has been read */
     size_t running;      /* operations */
     size_t reading;      /* destinations */
     size_t unsettled;    /* present resources that have not settled yet */
@@ -235,7 +235,7 @@ struct control {
  * known? *why: what is missing, in words. */
 bool control_may_act(const struct control *control, const char **why);
 
-/* Has everything looked at: the resources one after another, over the next turns. */
+/* Wakes all resources, one after another over the next turns. */
 void control_wake_all(struct control *control);
 
 /* The time for status and Events: RFC 3339, with seconds or with six digits of a fraction. */
@@ -298,7 +298,7 @@ void resource_drop_service(struct resource *r, struct held_service *held);
  * or the resource is as it should be until something happens, or it has been freed. */
 void reconcile(struct resource *r);
 
-/* Cancels what is under way; for the end. The targets are pop3_abort's. */
+/* Cancels everything under way, for the end of the program. pop3_abort ends the targets. */
 void reconcile_stop(struct resource *r);
 
 /* Is the CR one that we give a condition? */
@@ -343,10 +343,10 @@ struct tenant *resource_tenant(const struct resource *r, const char *service);
  * due; INT64_MAX: none. */
 int64_t tenants_read(struct resource *r);
 
-/* Ends that. What was being read is due again. */
+/* Cancels these readings. Their destinations are due again. */
 void tenants_stop_reading(struct resource *r);
 
-/* Is its destination about to be read, or being read? It is decided about afterwards. */
+/* Is its destination about to be read, or being read? The decision about it follows afterwards. */
 bool tenant_is_unread(const struct tenant *t);
 
 /* Has each been read once? */

@@ -60,8 +60,8 @@ enum { FAILURES_MAX = 5 };
 #define CHECK_VALID SECONDS(10)
 #define REFUSAL_VALID SECONDS(3)
 
-/* And how long while the service does not answer: longer than any outage. A refusal may have been
- * put right since somebody last asked, so that it does not count for days. */
+/* How long a value serves while the service does not answer: longer than any outage. A refusal
+ * serves for a shorter time, because its cause may have been repaired since. */
 #define SPARE SECONDS((int64_t)7 * 24 * 60 * 60)
 #define REFUSAL_SPARE SECONDS((int64_t)60 * 60)
 
@@ -83,8 +83,8 @@ struct instance {
     const struct service_key *key; /* NULL: there is a problem */
     char *problem;
     uint64_t generation; /* another one for each new key */
-    bool in_trouble;     /* which is logged when it begins and when it ends */
-    unsigned failures;   /* of the service, in a row */
+    bool in_trouble;     /* the service fails; begin and end are logged */
+    unsigned failures;   /* failures of the service in a row */
     int64_t ask_after;   /* the circuit is broken until then; 0: it is not broken */
 };
 
@@ -222,7 +222,7 @@ static void count_failure(const struct dest *dest, struct instance *i, int64_t p
     }
 }
 
-/* The trial has told nothing of the service: the next lookup is another one. */
+/* The trial has learned nothing about the service: the next lookup is a trial, too. */
 static void pass_turn_on(const struct fetch *f, struct instance *i)
 {
     if (f->trial) {
@@ -230,12 +230,12 @@ static void pass_turn_on(const struct fetch *f, struct instance *i)
     }
 }
 
-/* A failure that will not pass by itself, or an answer that is too large, may be one destination's
- * own trouble. */
+/* Counts failures of the service. A failure that will not pass by itself, or an answer that is too
+ * large, is not counted: a single destination may cause it. */
 static void note_failure(const struct fetch *f, struct instance *i,
                          const struct dest_lookup_end *end)
 {
-    if (!i->in_trouble) { /* not for each destination */
+    if (!i->in_trouble) { /* log once, not for each destination */
         log_line(LOG_WARN, "dest", "%s; what is known of its destinations stays in use",
                  end->err.text);
     }
@@ -271,7 +271,7 @@ static void note_service(const struct fetch *f, const struct dest_lookup_end *en
     }
 }
 
-/* May it be asked now? After a break the first one who may finds out for all: that is a trial. */
+/* May the service be asked now? After a pause the first lookup is a trial: it finds out for all. */
 static bool take_turn(const struct dest *dest, struct instance *i, bool *trial)
 {
     int64_t now = loop_now(dest->lookups.loop);
@@ -306,7 +306,7 @@ static struct cache_life life_of(const struct fetch *f, const struct dest_result
 {
     struct cache_life life = {LOG_IN_FRESH, LOG_IN_VALID, SPARE};
     if (!result->dest) {
-        /* What a client sends is different each time, so that long memory would fill up. */
+        /* Each client sends something else, so a long-lived entry for each would fill the cache. */
         int64_t spare = f->kind == DEST_KIND_USER ? REFUSAL_VALID : REFUSAL_SPARE;
         return (struct cache_life){REFUSAL_VALID, REFUSAL_VALID, spare};
     }
@@ -373,22 +373,23 @@ static struct str key_of(const struct fetch *f)
     return (struct str){f->key, f->key_n};
 }
 
-/* The last failure, if it will not pass by itself; NULL: it may, or there has been none. */
+/* Returns the last failure if it will not pass by itself; else NULL. */
 static const struct error *lasting_failure(const struct fetch *f)
 {
     const struct error *err = cache_failure(f->dest->cache, key_of(f));
     return err && !fail_may_pass(err->fail) ? err : NULL;
 }
 
-/* Makes the key that of a check of the same destination, which nobody brings anything for. */
+/* Turns the key into that of a check of the same destination, for which no client sends a token. */
 static void turn_into_check(struct fetch *f)
 {
     f->key[0] = (char)DEST_KIND_CHECK;
     memset(f->key + KEY_HEAD - DIGEST_SHA256_SIZE, 0, DIGEST_SHA256_SIZE);
 }
 
-/* What the last attempts have found out, if it will not pass by itself. Where an answer to this
- * question is known, a check, which may be older, is not heard. *refusal is a new reference. */
+/* Returns the last failure of this question, or else of a check, if it will not pass by itself;
+ * stores the refusal that a check has found in *refusal (a new reference). When this question has a
+ * value the check is ignored, because it may be older. */
 static const struct error *what_lasts(struct fetch *f, struct dest_result **refusal)
 {
     const struct error *err = lasting_failure(f);

@@ -47,7 +47,7 @@ struct dest_lookup {
     struct oauth_grant grant; /* of the access token */
     struct oauth_wait *wait;  /* TOKEN */
     struct token *token;      /* which was shown to the service */
-    struct refused_at at;     /* whose it is */
+    struct refused_at at;     /* the service and the tenant of the token */
     bool renewed;
 
     struct http_call *call; /* ASK */
@@ -291,8 +291,8 @@ static enum dest_service_state state_of(int status, enum fail fail)
     return fail == FAIL_REMOTE || fail == FAIL_CONFIG ? DEST_SERVICE_FAILS : DEST_SERVICE_UNKNOWN;
 }
 
-/* Does the answer leave open what the destination is now? A redirect does: it needs a person, but
- * it is not the service that speaks. */
+/* Does the answer leave open what the destination is now? A redirect does: a person has to act, but
+ * the answer does not come from the service itself. */
 static bool leaves_open(int status, enum fail fail)
 {
     return fail_may_pass(fail) || fail == FAIL_AUTH || status / 100 == 3;
@@ -364,8 +364,8 @@ static void renew_token(struct dest_lookup *l)
     ask_token(l);
 }
 
-/* What is known now of the access token. True: another one is asked for, or the client has to come
- * again with another code. */
+/* Notes whether the service has accepted the access token. Returns true if it has not and another
+ * one was asked for, or the client has to come again with another code. */
 static bool token_is_renewed(struct dest_lookup *l, int status, const char *text)
 {
     struct token_refusals *refusals = &l->with->refusals;
@@ -502,7 +502,7 @@ static void ask_service(struct dest_lookup *l)
     buf_wipe(&headers);
 }
 
-/* A token that the service has refused just now is not shown again, whatever is asked for. */
+/* Uses the token, unless the service has refused it just now. */
 static void use_token(struct dest_lookup *l, struct token *token)
 {
     const struct token_refusal *refusal =
@@ -562,7 +562,7 @@ static char *describe(const struct dest_wanted *wanted)
     return mem_strdup(text);
 }
 
-/* The service, as this key has it, and the tenant. */
+/* Returns the digest of the service, with this key, and of the tenant. */
 static struct refused_at refused_at_of(const struct dest_lookup *l)
 {
     struct refused_at at;

@@ -56,7 +56,8 @@ struct dest_lookups {
     struct connectivity *connectivity; /* token servers may be behind it */
     struct http_origins *origins;
     struct rotations *rotations;
-    struct token_refusals refusals; /* access tokens, by the service; each tenant's apart */
+    /* access tokens that the service refused, apart for each tenant */
+    struct token_refusals refusals;
     bool allow_loopback;
     int64_t connect_timeout, answer_timeout;
     uint64_t results[FAIL_COUNT];

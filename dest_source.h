@@ -59,14 +59,14 @@ struct dest_source {
                                  enum dest_purpose purpose, const struct dest_user *user,
                                  struct dest_handler handler);
 
-    /* The mail server refused this token: it is not handed out again. */
+    /* Notes that the mail server refused this token, so that it is not handed out again. */
     void (*refused)(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token);
 
-    /* Tells what came of a route whose token was shown: err NULL: the Connectivity Proxy took it;
-     * FAIL_TOKEN: it did not. renewable: the caller has not asked again for that reason yet.
-     * Returns true if it is to ask again, for there may be another token. NULL: the source has no
-     * routes. */
+    /* Reports how the Connectivity Proxy took the token of a route: err NULL: accepted; FAIL_TOKEN:
+     * refused. renewable: the caller has not asked again for that reason yet. Returns true if the
+     * caller shall ask again, because it may get another token. The member is NULL when the source
+     * has no routes. */
     bool (*tried)(struct dest_source *source, const struct dest_ref *ref, const struct token *token,
                   const struct error *err, bool renewable);
 

@@ -324,8 +324,8 @@ static void refuse_head(struct connection *c, const struct http_head *head)
     }
 }
 
-/* Is the call of use for its owner? What a refusal says is in its status, too, so only the body of
- * a success has to be readable. Otherwise the call has ended. */
+/* Can the call go on? Only the body of a success has to be readable: the status of a refusal says
+ * enough. Ends the call and returns false if it cannot. */
 static bool readable(struct connection *c, const struct http_head *head)
 {
     char name[24];
@@ -338,7 +338,7 @@ static bool readable(struct connection *c, const struct http_head *head)
     return false;
 }
 
-/* True when the head is complete, and its body is to be read. */
+/* Returns true when the head is complete and its body has to be read. */
 static bool take_head(struct connection *c)
 {
     struct http_head head;

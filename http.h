@@ -80,9 +80,9 @@ struct http_answer {
  * `done` comes exactly once, never from inside http_start, and last: either with an answer whose
  * body is complete, or with NULL and *err, which names the server. The call is gone by then.
  * FAIL_LIMIT: the body is larger than body_max, the head exceeds a bound, or too many calls wait;
- * FAIL_REMOTE: the server ended the stream early; FAIL_PROTOCOL: what it sent is no HTTP/1.1, or
- * the body of a 2xx answer has a content coding; FAIL_TIMEOUT; else as lib/dial and lib/conn. A
- * body that only ends with the connection cannot be told from one that was cut off. */
+ * FAIL_REMOTE: the server ended the stream early; FAIL_PROTOCOL: the answer is not HTTP/1.1, or the
+ * body of a 2xx answer has a content coding; FAIL_TIMEOUT; else as lib/dial and lib/conn. A body
+ * that only ends with the connection cannot be told from one that was cut off. */
 struct http_handler {
     void (*data)(struct str piece, void *arg);
     void (*done)(const struct http_answer *answer, const struct error *err, void *arg);

@@ -33,14 +33,14 @@
 enum {
     CLIENTS_MAX = 64,
     CROWD = 8,
-    REQUESTS_AT_ONCE = 4,             /* of one client that sends many */
-    CLOSING_MAX = 16,                 /* that have their answer and are given time to read it */
+    REQUESTS_AT_ONCE = 4, /* in one turn, from a client that sends many */
+    CLOSING_MAX = 16,     /* connections that have their answer and are given time to read it */
     REPLIES_MAX = 2 * HTTP_REPLY_MAX, /* bytes of memory for all answers under way */
-    /* Of the kernel's memory for a connection; it counts twice as much. */
+    /* Socket buffers of a connection in bytes; the kernel charges twice as much. */
     SEND_BUFFER = 32768,
     RECEIVE_BUFFER = 8192,
     HEAD_MAX = 8192,
-    WRITE_MAX = 65536, /* given to the conn at once */
+    WRITE_MAX = 65536, /* bytes given to the conn at once */
 };
 
 #define REQUEST_TIME SECONDS(10)
@@ -76,7 +76,7 @@ static int open_reserve(void)
     return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-/* Its conn is closed, or closes by itself. */
+/* Frees the client. Its conn is closed already, or closes by itself. */
 static void forget_client(struct client *c)
 {
     if (c->server->reserve < 0) {
@@ -127,8 +127,8 @@ static bool push(struct client *c)
     return true;
 }
 
-/* Makes room for an answer of n bytes: answers that nobody takes must not fill our memory. Those of
- * others are dropped with their connections, the oldest first. */
+/* Makes room for an answer of n bytes, because answers that nobody reads must not fill our memory.
+ * Closes other connections with unread answers, the oldest first. */
 static void drop_replies(const struct client *but, size_t n)
 {
     struct http_server *server = but->server;
@@ -235,7 +235,7 @@ static void take_requests(struct client *c)
     struct conn *conn = c->conn;
     for (int i = 0; conn_data(conn).n && take_request(c); i++) {
         if (i == REQUESTS_AT_ONCE) {
-            /* The others have their turn, then the rest is shown again. */
+            /* Other clients have their turn first, then the rest of the input is shown again. */
             conn_pause(conn);
             conn_resume(conn);
             return;

@@ -19,7 +19,7 @@ enum { HTTP_REPLY_MAX = 4 * 1024 * 1024 };
 struct http_request {
     struct str path;  /* as sent: not decoded */
     struct str query; /* behind the '?'; empty when there is none */
-    bool crowded;     /* more than 8 connections are open: who scrapes or probes has fewer */
+    bool crowded;     /* more than 8 connections are open; scrapers and probes have fewer */
 };
 
 /* The answer: 404 and empty until filled in. `body` holds at most HTTP_REPLY_MAX and belongs to the

@@ -4,7 +4,8 @@
  *                                        ^
  *   keep(record) --> wanted -------------'
  *
- * It is written only when it says something else than is wanted, so a restart writes nothing. */
+ * The ConfigMap is written only when its text differs from the wanted one, so a restart writes
+ * nothing. */
 #include "last_config.h"
 
 #include <assert.h>
@@ -18,8 +19,8 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 
-/* Between two writes, also when somebody else writes the opposite; and after a refusal, which only
- * another Role mends. */
+/* Pauses between two writes, so that two writers do not race, and after a refusal, which only a
+ * change of the Role ends. */
 #define PAUSE SECONDS(5)
 #define PAUSE_REFUSED SECONDS(60)
 
@@ -31,11 +32,11 @@ struct last_config {
     char *home;
     struct last_config_handler handler;
     struct cluster_watch *watch;
-    bool listed, seen; /* seen: in the list that is coming in */
-    bool readable;     /* the last list found out what there is */
-    char *uid, *text;  /* of the ConfigMap and its entry; NULL: there is none */
-    char *wanted;      /* NULL: nothing is to be kept yet */
-    char *written;     /* by the call */
+    bool listed, seen; /* seen: the list under way contains it */
+    bool readable;     /* the last list succeeded */
+    char *uid, *text;  /* of the ConfigMap and its entry; NULL: it does not exist */
+    char *wanted;      /* NULL: nothing has to be kept yet */
+    char *written;     /* the text that the call writes */
     struct cluster_call *call;
     struct timer pause; /* nothing is written while it runs */
     char *problem;
@@ -101,9 +102,10 @@ static void on_written(const struct cluster_answer *answer, void *arg)
         pause = PAUSE_REFUSED;
         refused(last, answer->err.text);
         break;
-    case CLUSTER_ABSENT:   /* the namespace is going, or somebody has just deleted it */
+    /* the namespace is being deleted, or the ConfigMap has just been deleted */
+    case CLUSTER_ABSENT:
     case CLUSTER_EXISTS:   /* the watch is about to tell of it */
-    case CLUSTER_CONFLICT: /* it is another one */
+    case CLUSTER_CONFLICT: /* the ConfigMap was replaced */
     case CLUSTER_LATER:
         log_line(LOG_WARN, "control", "configuration: %s; tried again", answer->err.text);
         break;
@@ -144,7 +146,7 @@ static void put(struct last_config *last)
     struct buf body;
     buf_init(&body, 2 * CONFIG_RECORD_MAX + 4096);
     int rc = put_body(last, &body);
-    assert(rc == OK); /* quoting doubles the quotation marks at most: names hold nothing else */
+    assert(rc == OK); /* quoting at most doubles the quotation marks: names need no other escapes */
     struct cluster_request request = {.verb = last->uid ? CLUSTER_APPLY : CLUSTER_CREATE,
                                       .kind = &kind_config_map,
                                       .namespace = last->home,
@@ -166,7 +168,7 @@ void last_config_keep(struct last_config *last, const struct config_record *reco
     } else {
         free(last->wanted);
         last->wanted = mem_strndup(buf_str(&text).p, buf_len(&text));
-        timer_cancel(last->loop, &last->pause); /* it is something new */
+        timer_cancel(last->loop, &last->pause); /* the record is new, so write it at once */
         last->pause.due = 0;
         put(last);
     }

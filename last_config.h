@@ -1,6 +1,6 @@
 /* The last good configuration, kept in the cluster for the next start: a ConfigMap of ours in the
- * home namespace. Whoever may write ConfigMaps there could change it, and nobody in any other
- * namespace. It holds names of Secrets and never what is in them. */
+ * home namespace. Only users who may write ConfigMaps in that namespace can change it. It holds
+ * names of Secrets and never their contents. */
 #ifndef TPROXY_LAST_CONFIG_H
 #define TPROXY_LAST_CONFIG_H
 
@@ -14,39 +14,41 @@ struct loop;
 #define LAST_CONFIG_NAME "tproxy-last-configuration"
 #define LAST_CONFIG_ENTRY "configuration.json"
 
-/* What the ConfigMap says. */
+/* The state of the ConfigMap. */
 enum last_config_state {
     LAST_CONFIG_UNKNOWN, /* it has not been listed yet, or may not be read */
     LAST_CONFIG_NONE,    /* it is not there */
-    LAST_CONFIG_WRONG,   /* it makes no sense */
+    LAST_CONFIG_WRONG,   /* it cannot be read as a configuration */
     LAST_CONFIG_GOOD,
 };
 
-/* It was listed, it has changed, or there is another problem with it. Also called from inside
- * last_config_keep: the handler takes note and calls nothing of this. */
+/* Called when the ConfigMap was listed or has changed, or its problem has changed. Also called from
+ * inside last_config_keep, so the handler must not call functions of this file. */
 struct last_config_handler {
     void (*changed)(void *arg);
     void *arg;
 };
 
-/* Follows it in namespace `home`. */
+/* Follows the ConfigMap in namespace `home`. */
 struct last_config *last_config_new(struct loop *loop, struct cluster *cluster, const char *home,
                                     struct last_config_handler handler);
 
-/* Ends all that is under way. NULL is allowed. */
+/* Cancels the watch and the call under way and frees the object. NULL is allowed. */
 void last_config_free(struct last_config *last);
 
-/* Has it been listed, whatever came of that? */
+/* Has a list of it ended, with success or not? */
 bool last_config_listed(const struct last_config *last);
 
-/* Reads it. GOOD: the caller clears *record. WRONG: *err says what is wrong. */
+/* Reads the ConfigMap. GOOD: the caller clears *record. WRONG: *err says what is wrong. */
 enum last_config_state last_config_read(const struct last_config *last,
                                         struct config_record *record, struct error *err);
 
-/* Has it hold this record from now on, whoever changes or deletes it. What fails is tried again. */
+/* Keeps this record in the ConfigMap from now on, and restores it when somebody changes or deletes
+ * it. Failed writes are tried again. */
 void last_config_keep(struct last_config *last, const struct config_record *record);
 
-/* Why the API server does not let us keep it: a sentence, valid until the next turn; or NULL. */
+/* Returns why the API server does not let us keep the record: a sentence, valid until the next
+ * turn; or NULL. */
 const char *last_config_problem(const struct last_config *last);
 
 #endif

@@ -50,7 +50,7 @@ struct file {
     enum local_form form;
     bool listed;                  /* was there when the directory was last listed */
     bool marked;                  /* to be read */
-    struct local_content content; /* what it says, or last said */
+    struct local_content content; /* its contents, or its last good ones */
     struct complaint complaint;   /* about its content */
 };
 
@@ -73,10 +73,10 @@ struct local {
     bool list_marked, too_many, too_many_others;
     size_t n_others;                                        /* files whose form is not read */
     struct file *files[LOCAL_FILES_MAX + LOCAL_OTHERS_MAX]; /* sorted by name */
-    size_t n_files, n_sorted;   /* the last ones are not sorted while listing */
+    size_t n_files, n_sorted;   /* while listing, the new ones at the end are not sorted */
     struct complaint complaint; /* about the directory */
 
-    struct local_content *table; /* as told, sorted by key */
+    struct local_content *table; /* the contents that were reported, sorted by key */
     size_t n_table;
     struct list requests;
 };
@@ -172,7 +172,7 @@ static void mark_all(struct local *l)
     }
 }
 
-/* Nobody means a directory, unless it is called like a file of JSON. */
+/* A directory is ignored, unless it has the name of a JSON file. */
 static bool is_candidate(const struct dirent *entry)
 {
     enum local_form form = local_file_form(entry->d_name);
@@ -256,8 +256,8 @@ static void complain_about_list(struct local *l)
     complain(&l->complaint, good ? NULL : text);
 }
 
-/* Drops the files that went, so that their places are free, and then adds those that came. If the
- * list breaks off nothing is dropped. */
+/* Drops the deleted files, so that their places are free, and then adds the new ones. If the list
+ * breaks off nothing is dropped. */
 static void list_directory(struct local *l)
 {
     DIR *d = opendir(l->dir);

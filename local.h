@@ -2,11 +2,12 @@
  * exported from the BTP cockpit, known by its property "Name", or a Kubernetes object. File names
  * say in which form (local_file.h), and serve complaints.
  *
- * Files *.json and properties files are read. Others that could be meant are complained about, and
- * what nobody means is passed over: hidden files, editors' temporaries, README, subdirectories.
- * Files may be written in place, renamed over others, deleted, or swapped as Kubernetes swaps
- * mounted ones; the directory itself may go and come back. What cannot be read keeps its last good
- * version in force; JSON that can be read and is of no use says nothing. */
+ * Files *.json and properties files are read. Other files that may be destinations get a complaint.
+ * Files that surely are not are ignored: hidden files, editors' temporaries, README,
+ * subdirectories. Files may be written in place, renamed over others, deleted, or swapped as
+ * Kubernetes swaps mounted ones; the directory itself may go and come back. A file that cannot be
+ * read keeps its last good version in force; readable JSON that is not a usable destination or
+ * object ends it. */
 #ifndef TPROXY_LOCAL_H
 #define TPROXY_LOCAL_H
 

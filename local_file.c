@@ -1,5 +1,5 @@
-/* Files of local mode. The form follows from the name: nobody wants a README to be complained
- * about, and what is called "example-dest-pop3" is a destination as the BTP cockpit exports it. */
+/* Files of local mode. The form follows from the name: a README must not cause a complaint, and
+ * "example-dest-pop3" is a destination as the BTP cockpit exports it. */
 #include "local_file.h"
 
 #include <assert.h>
@@ -123,7 +123,7 @@ bool local_content_equal(const struct local_content *a, const struct local_conte
     if (a->dest) {
         return destination_equal(a->dest, b->dest);
     }
-    assert(a->object && b->object); /* of equal keys, so of one sort */
+    assert(a->object && b->object); /* equal keys mean contents of one sort */
     return a->object->digest == b->object->digest;
 }
 
@@ -142,7 +142,7 @@ static void complain(struct reading *r, const char *text)
     text_fmt(r->complaint, LOCAL_COMPLAINT_MAX, "%s", text);
 }
 
-/* The file may be half written: the last good version stays. */
+/* Complains and keeps the last good version, because the file may be half written. */
 static void keep(struct reading *r, const char *text)
 {
     text_fmt(r->complaint, LOCAL_COMPLAINT_MAX, "%s%s", text,
@@ -155,7 +155,8 @@ static void replace(struct reading *r, struct local_content content)
     *r->content = content;
 }
 
-/* Opens a regular file. -1 when there is something else, with a complaint if it could be meant. */
+/* Opens a regular file. Returns -1 when the path is something else, with a complaint if it may have
+ * been meant as a file. */
 static int open_file(struct reading *r, size_t *size)
 {
     /* Without blocking: it may be a FIFO. */
@@ -180,7 +181,7 @@ static int open_file(struct reading *r, size_t *size)
     return -1;
 }
 
-/* The bytes, NUL-terminated, to be wiped; NULL when they cannot be had. */
+/* Returns the bytes, NUL-terminated, which the caller wipes; NULL when they cannot be read. */
 static char *read_all(struct reading *r, size_t *n)
 {
     char problem[128];
@@ -217,7 +218,7 @@ static char *read_all(struct reading *r, size_t *n)
 
 /* ---- destinations and objects ---- */
 
-/* Returns a property whose value is what the cockpit exports instead of a secret; or NULL. */
+/* Returns a property whose value is the cockpit's placeholder for a secret; or NULL. */
 static const struct property *find_placeholder(const struct properties *props)
 {
     for (size_t i = 0; i < props->n; i++) {
@@ -228,7 +229,8 @@ static const struct property *find_placeholder(const struct properties *props)
     return NULL;
 }
 
-/* Takes *props. NULL when they are no usable destination; `text` names field and remedy. */
+/* Takes *props. Returns NULL when they do not make a usable destination; `text` names field and
+ * remedy. */
 static const struct destination *destination_of(struct properties *props,
                                                 char text[static TEXT_MAX])
 {
@@ -248,7 +250,7 @@ static const struct destination *destination_of(struct properties *props,
     return dest;
 }
 
-/* Reads a document; what it says replaces the content even if that is of no use. */
+/* Reads a JSON document. It replaces the content even if it is not usable. */
 static void take_document(struct reading *r, struct json_value root)
 {
     struct error err = {0};
@@ -315,7 +317,7 @@ static bool begins_like_json(struct str text)
 
 /* ---- forms that are not read ---- */
 
-/* How many lines begin with `word`. */
+/* Returns how many lines begin with `word`. */
 static unsigned count_lines(struct str text, const char *word)
 {
     unsigned n = 0;
@@ -325,7 +327,7 @@ static unsigned count_lines(struct str text, const char *word)
     return n;
 }
 
-/* For a shell: in quotation marks if the path has an unusual character. */
+/* Writes the path for a shell: in quotation marks if it has an unusual character. */
 static const char *quotes_for(const char *path)
 {
     static const char usual[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -1,4 +1,4 @@
-/* One file of local mode: what its name says about its form, and what is in it. */
+/* One file of local mode: its form, by its name, and its contents. */
 #ifndef TPROXY_LOCAL_FILE_H
 #define TPROXY_LOCAL_FILE_H
 
@@ -13,7 +13,7 @@ struct local_object;
 enum { LOCAL_COMPLAINT_MAX = 10 * 1024, LOCAL_FILE_SIZE_MAX = 1024 * 1024 };
 
 enum local_form {
-    LOCAL_PASSED_OVER, /* nobody means it: hidden files, editors' backups, README, ... */
+    LOCAL_PASSED_OVER, /* ignored: hidden files, editors' backups, README, ... */
     LOCAL_JSON,        /* *.json */
     LOCAL_PROPERTIES,  /* *.properties, or no extension: JSON if it begins with '{' */
     LOCAL_YAML,        /* not read, but named, like the next ones */
@@ -29,25 +29,24 @@ static inline bool local_form_is_read(enum local_form form)
     return form == LOCAL_JSON || form == LOCAL_PROPERTIES;
 }
 
-/* What a file says: a destination, or an object, or nothing: {0}. */
+/* The contents of a file: a destination, or an object, or nothing ({0}). */
 struct local_content {
-    char *key; /* destinations, and objects of each kind, have names of their own; NULL: nothing */
+    char *key; /* the destination's name, or kind and name of the object; NULL: nothing */
     const struct destination *dest;
     const struct local_object *object;
 };
 
-/* Another reference to the same. */
+/* Returns another reference to the same contents. */
 struct local_content local_content_ref(const struct local_content *from);
 void local_content_clear(struct local_content *content);
 
-/* Do two contents of one key say the same? */
+/* Are two contents with the same key equal? */
 bool local_content_equal(const struct local_content *a, const struct local_content *b);
 
-/* Reads the file at `path`, whose last part is `name`. *content is what it said before and becomes
- * what it says now. It stays if the file may be half written: if it cannot be read or parsed, or is
- * a properties file, which may end anywhere, and no usable destination. `complaint` becomes what is
- * wrong and what to do, "" if nothing is. It repeats no values but those of fields that are no
- * secrets. */
+/* Reads the file at `path`, whose last part is `name`. *content is the previous contents and
+ * becomes the new ones. It stays if the file may be half written: if it cannot be read or parsed,
+ * or is a properties file (which may end anywhere) without a usable destination. `complaint` says
+ * what is wrong and what to do, or is "". It shows values only of fields that are not secret. */
 void local_file_read(const char *path, const char *name, struct local_content *content,
                      char complaint[static LOCAL_COMPLAINT_MAX]);
 

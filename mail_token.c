@@ -118,8 +118,8 @@ static void end(struct mail_token_wait *wait, struct token *token, const struct 
 
 static void ask_way(struct mail_token_wait *wait);
 
-/* Tells what has come of the way's token; true: the way is to be asked for again. A token that
- * comes from memory says nothing of the way. A code is never sent twice. */
+/* Reports how the proxy took the route's token. Returns true when the route has to be asked for
+ * again. A mail token from the cache says nothing about the route. A code is never sent twice. */
 static bool may_try_again(const struct mail_token_wait *wait, const struct error *err)
 {
     static const struct error nothing = {.fail = FAIL_NONE};

@@ -69,7 +69,7 @@ struct job {
     enum oauth_grant_type type;
     bool tunnelled;
     char host[128];                   /* of the server, for messages */
-    const char *property;             /* that names it */
+    const char *property;             /* the property that names the URL */
     struct secret secret, user_token; /* that were sent, for no message */
 
     struct error err; /* without a call: why it could not be started */
@@ -170,7 +170,8 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
     if (!answer) {
         error_set(&why, err->fail, "authorization server%s %s", job->tunnelled ? ":" : "",
                   err->text);
-        why.on_the_way = err->fail == FAIL_TOKEN; /* nobody else says so about a connection */
+        /* only the proxy causes FAIL_TOKEN of a connection */
+        why.on_the_way = err->fail == FAIL_TOKEN;
         failed(job, &why, 0);
         return;
     }

@@ -46,8 +46,8 @@ enum oauth_grant_type {
 /* Only read during the call. */
 struct oauth_grant {
     const char *url; /* of the token endpoint, complete */
-    const char
-        *property; /* where it was written, for messages: "tokenServiceURL"; static storage */
+    /* where it was written, for messages: "tokenServiceURL"; static storage */
+    const char *property;
     const char *client_id;
     const struct secret *client_secret; /* NULL: the certificate says who asks */
     const char *certificate;            /* and its key, PEM, both or neither: mutual TLS (RFC 8705
@@ -71,10 +71,10 @@ struct oauth_grant {
 };
 
 /* Called exactly once, never from inside oauth_get; the wait is gone by then. Either a token (take
- * a reference to keep it), or NULL and *err: as token_answer_read has it; FAIL_CONFIG also when
- * the URL is no URL, or certificate or key cannot be used; FAIL_TOKEN with on_the_way when the
- * proxy of `via` refuses its own token; FAIL_CERT; else what may pass. The text names the server
- * and carries its words, sanitised. */
+ * a reference to keep it), or NULL and *err: the errors of token_answer_read; FAIL_CONFIG also when
+ * the URL is malformed, or certificate or key cannot be used; FAIL_TOKEN with on_the_way when the
+ * proxy of `via` refuses its own token; FAIL_CERT; else a failure that may pass. The text names the
+ * server and has its words, sanitised. */
 struct oauth_handler {
     void (*done)(struct token *token, const struct error *err, void *arg);
     void *arg;

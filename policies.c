@@ -17,8 +17,9 @@
 #define NEXT_TURN MILLIS(1)
 #define RETRY_FIRST SECONDS(5)
 
-/* One that somebody else changes again and again is put right at once, then after these, doubled;
- * what has stayed as it was for longer is forgotten. */
+/* A policy that somebody else changes again and again is repaired at once, then after pauses that
+ * double from REPAIR_FIRST to REPAIR_MOST. The count is forgotten when the policy has stayed
+ * unchanged for REPAIR_FORGOTTEN. */
 #define REPAIR_FIRST SECONDS(1)
 #define REPAIR_MOST SECONDS(5 * 60)
 #define REPAIR_FORGOTTEN SECONDS(10 * 60)
@@ -33,8 +34,8 @@ struct policy {
     struct list openings; /* of the Services to whose ports it admits */
     char *name;
     uint64_t digest;   /* as written last; 0: not yet */
-    unsigned repairs;  /* writings in a row of the same */
-    int64_t repair_at; /* not before */
+    unsigned repairs;  /* how often in a row the same text was written */
+    int64_t repair_at; /* it is not written again before */
 };
 
 struct policies {
@@ -138,7 +139,7 @@ static void set_opening(struct policies *p, struct opening *o, struct policy *wa
         return;
     }
     if (o->policy) {
-        o->policy->repair_at = 0; /* it is to be another one, whoever changes it */
+        o->policy->repair_at = 0; /* we want another text now, so do not wait */
         changed(p, o->policy);
     }
     list_remove(&o->link);
@@ -255,7 +256,8 @@ static const struct held_policy *find_held(const struct policies *p, const struc
     return stored ? container_of(stored, struct held_policy, stored) : NULL;
 }
 
-/* It is not there as it was written: somebody else has changed it, or the watch has yet to tell. */
+/* Counts a repair. The policy differs from the written one: somebody else has changed it, or the
+ * watch has not reported the writing yet. */
 static void note_writing(struct policies *p, struct policy *policy, uint64_t digest)
 {
     int64_t now = loop_now(p->control->loop);
@@ -316,7 +318,8 @@ static void remove_policy(struct policies *p, struct policy *policy)
     }
 }
 
-/* The first of those that have changed and may be compared. NULL: none; then *due is when. */
+/* Returns the first changed policy that may be compared now. NULL when there is nothing to compare;
+ * *due is then the time of the next one. */
 static struct policy *first_due(const struct policies *p, int64_t *due)
 {
     *due = INT64_MAX;

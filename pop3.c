@@ -33,8 +33,8 @@ static int open_reserve(void)
     return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-/* Before anybody goes without a descriptor, a client that was turned away before is closed, or a
- * silent one, which then must not keep its descriptor either. */
+/* Closes a client that was turned away before, or else a silent one, for its descriptor. A silent
+ * one is closed at once, so that it does not keep its descriptor by lingering. */
 static bool free_descriptor(void *arg)
 {
     struct pop3 *pop3 = arg;
@@ -146,7 +146,7 @@ void pop3_close(struct target *target)
     target_unref(target);
 }
 
-/* True: there was one. */
+/* Ends one session, a silent one first. Returns false when the target has no sessions. */
 static bool cut_session(struct target *target)
 {
     struct list *sessions = list_empty(&target->silent) ? &target->members : &target->silent;
@@ -157,7 +157,7 @@ static bool cut_session(struct target *target)
     return one;
 }
 
-/* One session, or else the listener: then the next one is the first. */
+/* Ends one session of the target, or else its listener: then the next target is the first. */
 static void end_first(struct pop3 *pop3, struct target *target)
 {
     target_ref(target);
@@ -222,7 +222,7 @@ void pop3_abort(struct pop3 *pop3)
 
 /* ---- listener ---- */
 
-/* The reserve is given up to tell one client that no descriptor is left. */
+/* Gives up the reserve to tell one client that no descriptor is left. */
 static void refuse_for_descriptors(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
@@ -255,7 +255,7 @@ static void ignore_event(struct conn *c, enum conn_event event, void *arg)
     (void)arg;
 }
 
-/* Is there a place for one session more, or does a silent client make one? */
+/* Is there a place for one more session, or does a silent client give way? */
 static bool make_place(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
@@ -294,7 +294,7 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
 }
 
 /* TCP_USER_TIMEOUT is not among the options: it also breaks the connection of a client that is
- * alive and does not read for a while; the idle timeout finds the dead. */
+ * alive and does not read for a while; the idle timeout finds dead connections. */
 static const struct listener_option options[] = {
     {SOL_SOCKET, SO_KEEPALIVE, 1},
     {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S},

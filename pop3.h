@@ -71,10 +71,10 @@ uint16_t pop3_port(const struct target *target);
  * listener is closed a target accepts clients, and serves them. No target is opened any more. */
 void pop3_drain(struct pop3 *pop3);
 
-/* The same, and ends the sessions without QUIT, a few in each turn. */
+/* Stops listening everywhere and ends the sessions without QUIT, a few in each turn. */
 void pop3_cut(struct pop3 *pop3);
 
-/* Has what one of the two began come to its end? */
+/* Has the end that one of these two functions began been reached? */
 bool pop3_is_drained(const struct pop3 *pop3);
 
 /* Ends all sessions and targets at once, without QUIT. */

@@ -33,8 +33,8 @@
  * opposite. */
 enum { CALLS_MAX = 16 };
 
-/* While its CRD is away, a CR that went is looked at again as often. Once there is another CRD, its
- * CRs are about to be applied again: CONTROL_GRACE. */
+/* How often a deleted CR is checked again while its CRD is missing. Once the CRD is back, its CRs
+ * are expected to be applied again, within CONTROL_GRACE. */
 #define CONFIRM_AGAIN SECONDS(2)
 
 #define REASON_PREFIX "ConfigurationError-"
@@ -171,7 +171,7 @@ static bool is_free(const struct resource *r)
     return r->cr.status_owner != CR_STATUS_FOREIGN || !list_empty(&r->services);
 }
 
-/* Is its destination POP3 mail, or may it be? Nothing is known of one that has not been read. */
+/* Is its destination POP3 mail, or may it be? A destination that has not been read may be. */
 static bool is_claimed(const struct tenant *t)
 {
     if (!t->read) {
@@ -620,7 +620,7 @@ void reconcile(struct resource *r)
     } else {
         leave(r);
     }
-    if (r->operation == OPERATION_NONE && !r->reading) { /* at rest */
+    if (r->operation == OPERATION_NONE && !r->reading) { /* the resource is at rest */
         r->calls = r->retries = 0;
         forget_shown(r);
     }

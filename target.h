@@ -1,5 +1,5 @@
-/* What listeners and sessions of the POP3 proxy share: its state, its targets and what is known
- * of their mailboxes. For pop3.c, session.c and target.c only. */
+/* State that listeners and sessions of the POP3 proxy share: the proxy, its targets and the facts
+ * known about their mailboxes. For pop3.c, session.c and target.c only. */
 #ifndef TPROXY_TARGET_H
 #define TPROXY_TARGET_H
 
@@ -36,7 +36,7 @@ enum target_line {
     LINE_WAY_RENEWED,
     LINE_CLEAR_TEXT,
     LINE_SESSION_FAILED,
-    LINE_LOGIN_FAILED, /* the last one: a class of failure is added to it */
+    LINE_LOGIN_FAILED, /* the last kind: the class of the failure is added to it */
 };
 
 struct pop3_stats {
@@ -61,7 +61,7 @@ struct pop3 {
     char installation_id[INSTALLATION_ID_LEN + 1];
     struct list targets;
     struct task ending;        /* brings targets to the end that is wanted, from the first one on */
-    enum target_end end;       /* wanted of all */
+    enum target_end end;       /* the end that all targets have to reach */
     bool drained;              /* `ending` has nothing to do */
     struct list silent;        /* sessions without a login or mailbox command, oldest first */
     struct conn_group refused; /* clients that were turned away and may still read why */

@@ -101,7 +101,7 @@ static void give_up_port(struct tenant *t)
 
 static void close_target(struct tenant *t)
 {
-    if (t->target && !t->resource->control->stopped) { /* else it is pop3_abort's */
+    if (t->target && !t->resource->control->stopped) { /* else pop3_abort closes it */
         pop3_close(t->target);
     }
     t->target = NULL;
@@ -392,7 +392,7 @@ int64_t tenants_read(struct resource *r)
     LIST_EACH (it, &r->tenants) {
         struct tenant *t = container_of(it, struct tenant, link);
         if (t->request || (is_due(t) && r->reading == READING_OF_ONE_MAX)) {
-            continue; /* its end wakes the resource */
+            continue; /* the end of the reading wakes the resource */
         }
         if (!is_due(t)) {
             due = t->read_due < due ? t->read_due : due;

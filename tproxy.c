@@ -41,7 +41,7 @@
  * of an earlier session that lingers. */
 enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 64 };
 
-/* For each this many sessions one client of an earlier session may linger. */
+/* One client of an earlier session may linger for each SESSIONS_PER_LINGERING sessions. */
 enum { SESSIONS_PER_LINGERING = 4 };
 
 /* Memory for everything that is not a session, out of the limit of the control group. */
@@ -50,16 +50,16 @@ enum { SESSIONS_PER_LINGERING = 4 };
 /* The share of the rest that is lent to bulk transfers. */
 enum { LOANS_SHARE = 4, LOANS_MAX = 256 };
 
-/* What a client and its server can make a session hold, bytes. */
+/* Bytes that a client and its server can make a session hold. */
 enum {
-    TLS_MEMORY = 48 * 1024, /* of mbedTLS, during a handshake */
+    TLS_MEMORY = 48 * 1024, /* used by mbedTLS during a handshake */
     /* Answers that the client does not take, commands that the server does not take, and TLS
      * records that are not decrypted yet. */
     QUEUES_MEMORY = 3 * CONN_READ_SMALL + 8 * 1024,
     LINGERING_MEMORY = CONN_READ_SMALL + SOCKET_MEMORY,
     SESSION_MEMORY =
         TLS_MEMORY + QUEUES_MEMORY + 2 * SOCKET_MEMORY + LINGERING_MEMORY / SESSIONS_PER_LINGERING,
-    LOAN_MEMORY = SOCKET_LOAN_MEMORY + LOOP_SCRATCH, /* the socket's, and longer queues */
+    LOAN_MEMORY = SOCKET_LOAN_MEMORY + LOOP_SCRATCH, /* buffers of the sockets, and longer queues */
 };
 
 /* How long connections have after the grace period, or the second signal, to take what is left. */
@@ -425,14 +425,14 @@ static uint64_t memory_limit(void)
     return limit;
 }
 
-/* Memory that sessions and loans share, bytes. */
+/* Returns the memory that sessions and loans share, in bytes. */
 static uint64_t session_memory(void)
 {
     uint64_t limit = memory_limit();
     return limit > BASE_MEMORY ? limit - BASE_MEMORY : 0;
 }
 
-/* Loans for bulk transfers (lib/socket_buffers.h), two for each. */
+/* Returns the number of loans (lib/socket_buffers.h). A bulk transfer needs two. */
 static size_t loans_limit(uint64_t memory)
 {
     uint64_t loans = memory / LOANS_SHARE / LOAN_MEMORY;

@@ -14,7 +14,7 @@
 #define DESTINATION_SERVICE "config.integration.destinationService"
 #define CONNECTIVITY_PROXY "config.integration.connectivityProxy"
 
-/* Of the Connectivity Proxy, unless the object says otherwise. */
+/* Defaults for the Connectivity Proxy. */
 #define PROXY_TIMEOUT SECONDS(1)
 enum { PROXY_PORT = 20004 };
 

@@ -91,9 +91,9 @@ struct config *config_new(struct json_value object, const char *home,
 /* NULL is allowed. */
 void config_free(struct config *config);
 
-/* Takes the instances, the Connectivity Proxy and the certificates out of it, as if the object did
- * not name them. Tenant mode, managed namespaces and scope stay: nobody is let in by that, and no
- * Service goes. */
+/* Removes the instances, the Connectivity Proxy and the certificates, as if the object did not name
+ * them. Tenant mode, managed namespaces and scope stay, so that nobody is let in and no Service is
+ * deleted. */
 void config_drop_credentials(struct config *config);
 
 /* What says where Secrets are, by value: copies are to be cleared. */

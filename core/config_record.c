@@ -15,7 +15,7 @@ static int whole_seconds(int64_t time)
     return (int)(time / SECONDS(1));
 }
 
-/* `entry`: the name of the member that says which entry of the Secret is meant. */
+/* Writes a reference to a Secret. `entry` is the name of the member for the Secret's entry. */
 static int put_secret(struct buf *out, const struct config_secret *s, const char *entry)
 {
     return json_fmt(out, "'secretName':%s,'secretNamespace':%s,%s:%s", s->name, s->namespace, entry,
@@ -100,7 +100,7 @@ int config_record_put(struct buf *out, const struct config_record *record)
 
 /* ---- reading ---- */
 
-/* It is shown in conditions: nothing but a time. */
+/* The text is shown in conditions, so accept nothing but a time. */
 static void read_since(char out[CONFIG_SINCE_SIZE], struct json_value v)
 {
     char *text = json_strdup(v, NULL);

@@ -19,7 +19,8 @@ static const char *const secret_properties[] = {
     "mail.password",
 };
 
-/* Why there is no token: an error of the service, or a token of another type; or JSON_NONE. */
+/* The reason why there is no token: an error of the service or the type of another token; else
+ * JSON_NONE. */
 struct lack {
     struct json_value error, type;
 };

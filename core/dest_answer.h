@@ -31,13 +31,14 @@ struct dest_question {
 struct dest_found {
     const struct destination *dest; /* with one reference; NULL: see verdict and err */
     enum verdict verdict;           /* VERDICT_OK with dest */
-    struct error err;               /* without dest, or without a token that was asked for.
-                                       fail_may_pass, and a redirect, tell no answer from one that
-                                       counts (what was known of the destination holds no more) */
-    struct secret token;            /* that was asked for; as it came. Of AUTH_CLIENT_CREDENTIALS
+    /* set without dest, or without a token that was asked for. After a failure that may pass
+     * (fail_may_pass) and after a redirect, the destination known before stays valid; after
+     * other failures it does not */
+    struct error err;
+    struct secret token;         /* that was asked for; as it came. Of AUTH_CLIENT_CREDENTIALS
                                        the service may have none: FAIL_TOKEN */
-    int64_t token_lifetime;         /* from its receipt, microseconds; 0: not said */
-    struct secret refresh_token;    /* takes the place of the client's; empty: none does */
+    int64_t token_lifetime;      /* from its receipt, microseconds; 0: not said */
+    struct secret refresh_token; /* takes the place of the client's; empty: none does */
 };
 
 /* Reads an answer; any body may come with any status. The verdict is destination_new's, or

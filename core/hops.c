@@ -1,7 +1,7 @@
 /* The way of a login through several tproxies. */
 #include "core/hops.h"
 
-/* What stands in a greeting before and behind the id: pop3_greeting(). */
+/* Texts before and behind the id in a greeting: see pop3_greeting(). */
 static const char greeting_start[] = "+OK tproxy ", greeting_end[] = " ready";
 
 static int read_id(struct str text, uint64_t *id)

@@ -1,6 +1,6 @@
-/* The way of a login through several tproxies, by which a loop is recognised. No I/O.
+/* The way of a login through several tproxies. It serves to recognise a loop. No I/O.
  *
- * A tproxy that finds another one behind it (the greeting tells) says before it logs in:
+ * A tproxy recognises another one behind it by its greeting, and sends before it logs in:
  *
  *     XTPROXY 00c7ff26d6f4e3a1 9be0147fa6c2d853
  *
@@ -23,7 +23,7 @@ enum {
     HOPS_TEXT_MAX = HOPS_MAX * (HOPS_ID_LEN + 1),
 };
 
-/* Zero-initialise: none. */
+/* Zero-initialise for an empty list. */
 struct hops {
     uint64_t ids[HOPS_MAX];
     unsigned char n;
@@ -32,18 +32,18 @@ struct hops {
 /* Is this line, without its end, the greeting of a tproxy? */
 bool hops_greeting(struct str line);
 
-/* Reads ids that are separated by one blank each. ERR, and *hops is unchanged: there is none, there
- * are more than HOPS_MAX, or something else stands there. */
+/* Reads ids that are separated by one blank each. Returns ERR and leaves *hops unchanged when the
+ * list is empty, has more than HOPS_MAX ids or contains anything else. */
 int hops_read(struct hops *hops, struct str list) warn_unused;
 
-/* How many stand behind this id: through so many others a login has come back. -1: the id is not
- * among them. */
+/* Returns how many ids follow this one: the number of other tproxies through which the login has
+ * come back. Returns -1 when the id is not in the list. */
 int hops_since(const struct hops *hops, const char *id);
 
-/* Appends an id. ERR: there are HOPS_MAX already, or it is not an id. */
+/* Appends an id. Returns ERR when the list has HOPS_MAX ids already or the text is not an id. */
 int hops_add(struct hops *hops, const char *id) warn_unused;
 
-/* As hops_read takes them. */
+/* Writes the ids as hops_read reads them. */
 void hops_text(const struct hops *hops, char out[HOPS_TEXT_MAX]);
 
 #endif

@@ -17,7 +17,7 @@
 
 /* ---- heads ---- */
 
-/* Most fields of a head. A macro, so that messages can name it. */
+/* Maximum number of fields in a head. A macro, so that messages can name it. */
 #define HTTP_HEADERS_MAX 64
 
 struct http_header {
@@ -35,9 +35,10 @@ enum http_framing {
 struct http_head {
     size_t size; /* octets of the head, its empty line included: the body begins there */
     struct str method, target; /* of a request */
-    int status; /* of a response. After ERR: what to answer a request with; of a response 431 if it
-                   exceeds a bound, else something else */
-    int minor;  /* of HTTP/1.x: 0 or 1 */
+    /* of a response. After ERR: for a request, the status to answer with; for a response, 431 if
+     * it exceeds a bound, else another value */
+    int status;
+    int minor; /* of HTTP/1.x: 0 or 1 */
     enum http_framing framing;
     uint64_t length;
     bool keep_alive;   /* may another message follow on this connection? */
@@ -61,7 +62,7 @@ bool http_find_header(const struct http_head *head, const char *name, struct str
 /* Is `token` (any case) an element of the comma-separated lists in the fields of that name? */
 bool http_header_has(const struct http_head *head, const char *name, const char *token);
 
-/* Is the body coded (RFC 9110 section 8.4), with something else than "identity"? Then *coding is
+/* Does the body have a content coding other than "identity" (RFC 9110 section 8.4)? Then *coding is
  * the field's value. */
 bool http_find_coding(const struct http_head *head, struct str *coding);
 
@@ -110,8 +111,8 @@ int http_encode_segment(struct buf *out, struct str s) warn_unused;
 /* Appends s as a name or value of application/x-www-form-urlencoded. ERR when it does not fit. */
 int http_encode_form(struct buf *out, struct str s) warn_unused;
 
-/* Writes what s stands for in such a form, at most s.n octets; what is no code stays as it is.
- * Returns the length. */
+/* Decodes a form's text s, at most s.n octets; a '%' without a valid code stays as it is. Returns
+ * the length. */
 size_t http_decode_form(char *out, struct str s);
 
 #endif

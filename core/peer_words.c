@@ -1,4 +1,4 @@
-/* What an HTTP peer answers, made fit for people. */
+/* Turns the words of an HTTP peer into one safe line for people. */
 #include "core/peer_words.h"
 
 #include <stdlib.h>
@@ -39,7 +39,8 @@ static bool is_token_char(char c)
            (c && strchr("-._~+/=", c));
 }
 
-/* Long and as if by chance. Host names, paths, UUIDs and class names are not. */
+/* Does the word look like a token: long and random? Host names, paths, UUIDs and class names do
+ * not. */
 static bool looks_like_token(struct str run)
 {
     bool digit = false, upper = false, mark = false;
@@ -64,7 +65,7 @@ static bool is_coded_secret(struct str run, struct peer_secrets secrets)
     return yes;
 }
 
-/* `apart`: a character that is between two words, though it may be in a token. */
+/* `apart`: a character that separates words, although it may also be part of a token. */
 static void print(char *out, size_t cap, struct str s, char apart, struct peer_secrets secrets)
 {
     size_t used = 0;

@@ -234,7 +234,7 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
     return json_fmt(out, "}}");
 }
 
-/* All of an Event but the object that it is about. */
+/* Writes an Event without the object that it is about. */
 static int put_event(struct buf *out, const char *namespace, const char *name, const char *instance,
                      bool warning, const char *reason, const char *note, const char *now)
 {
@@ -585,7 +585,7 @@ int plan_policy(struct buf *out, const struct plan_policy *p)
         (p->uid && json_fmt(out, ",'uid':%s", p->uid) < 0) ||
         json_fmt(out, "},'spec':{'podSelector':{'matchLabels':{" PLAN_POD_LABELS) < 0 ||
         (p->strangers && buf_fmt(out, ",%s", p->strangers) < 0) ||
-        /* A merge patch takes away what is null. */
+        /* A merge patch removes members that are null. */
         json_fmt(out, "},'matchExpressions':null},'policyTypes':['Ingress'],'egress':null,"
                       "'ingress':[{'from':[{'namespaceSelector':{") < 0 ||
         (p->from &&

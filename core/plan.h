@@ -147,8 +147,9 @@ bool service_is_alias(struct json_value object);
 struct plan_policy {
     const char *home;
     const char *from;
-    const char *uid;       /* of the policy that is there; NULL: a new one */
-    const char *strangers; /* plan_policy_strangers of that one; NULL: there are none */
+    const char *uid; /* of the existing policy; NULL: a new one */
+    /* plan_policy_strangers of the existing policy; NULL: nothing to remove */
+    const char *strangers;
     const uint16_t *ports;
     size_t n_ports;
 };
@@ -159,12 +160,13 @@ enum { PLAN_POLICY_NAME_SIZE = 96 };
 void plan_policy_name(char *out, size_t cap, const char *from);
 int plan_policy(struct buf *out, const struct plan_policy *p) warn_unused;
 
-/* Digest of what we write into a policy and of all by which others could extend it: whom it selects
- * and whom it admits. Of one that is there, or of the above. */
+/* Returns a digest of the fields that we write into a policy and of those by which others could
+ * extend it: the pods that it selects and the peers that it admits. `object` is an existing policy
+ * or the output of plan_policy. */
 uint64_t plan_policy_digest(struct json_value object);
 
-/* What else than our labels a policy asks of the pods that it selects, as a merge patch takes it
- * away: "\"app\":null". NULL: nothing; the caller frees it. */
+/* Returns members of a merge patch that remove foreign labels from the pod selector of a policy:
+ * "\"app\":null". NULL when there is nothing to remove. The caller frees it. */
 char *plan_policy_strangers(struct json_value object);
 
 #endif

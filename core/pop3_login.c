@@ -292,7 +292,7 @@ enum pop3_login_next pop3_login_secured(struct pop3_login *login)
 
 /* ---- replies ---- */
 
-/* Octets of base64 that show something of a secret: as many as text_conceal looks at. */
+/* Octets of base64 that reveal part of a secret: as many as text_conceal looks at. */
 enum { CODED_PART = 12 };
 
 static size_t coded_run(const char *text)
@@ -305,8 +305,8 @@ static size_t coded_run(const char *text)
     return n;
 }
 
-/* Masks what `text` has in common with a piece of base64. Only words that are long enough are
- * looked at: there are few of them, and tokens are long. */
+/* Masks the pieces that `text` shares with a piece of base64. Only long words are examined: they
+ * are few, and tokens are long. */
 static void conceal_coded(char *text, struct str coded)
 {
     size_t least = coded.n < CODED_PART ? coded.n : CODED_PART;
@@ -358,9 +358,8 @@ static void conceal_base64_of(char *text, struct str secret)
     free(coded);
 }
 
-/* A server that repeats what it was sent must not make us show it to clients or write it to the
- * log: neither at once nor later in the login, nor a part of it, nor in base64. A user name is not
- * a secret. */
+/* A server may repeat a secret that it received, at once or later in the login, in part or in
+ * base64. It must not reach clients or the log. A user name is not a secret. */
 static void hide_secrets(const struct pop3_login *login, char *text)
 {
     static const struct secret none = {0};
@@ -375,8 +374,8 @@ static void hide_secrets(const struct pop3_login *login, char *text)
     }
 }
 
-/* Copies a line of the server into out[cap], to be shown. Secrets are hidden before it is cut: a
- * piece at its end would be too short to be recognised. */
+/* Copies a line of the server into out[cap], to be shown. Secrets are hidden before the line is
+ * cut: a piece at its end would be too short to be recognised. */
 static void take_text(const struct pop3_login *login, char *out, size_t cap, struct str line)
 {
     char whole[POP3_BACKEND_LINE_MAX + 1];
@@ -395,7 +394,7 @@ static void take_timestamp(struct pop3_login *login, struct str line)
     }
 }
 
-/* Another tproxy is behind us: it has to know which way the login has come. */
+/* Another tproxy is behind us. Tells it which way the login has come. */
 static enum pop3_login_next say_hops(struct pop3_login *login)
 {
     struct hops hops = {0};
@@ -410,7 +409,7 @@ static enum pop3_login_next say_hops(struct pop3_login *login)
     return send_parts(login, POP3_LOGIN_HOPS, "XTPROXY ", list);
 }
 
-/* The mail server has said -ERR: its words, without the code in front of them. */
+/* Reads the words of the mail server's -ERR, without the code in front of them. */
 static enum refusal read_refusal(struct pop3_login *login)
 {
     enum refusal refusal = refusal_read(login->reply + strlen("-ERR"));
@@ -435,7 +434,7 @@ static enum pop3_login_next on_greeting(struct pop3_login *login, struct str lin
     return decide(login);
 }
 
-/* Of before XTPROXY, a tproxy does not know the command; then it is as if it had not been said. */
+/* An older tproxy does not know XTPROXY; its refusal is ignored and the login goes on. */
 static enum pop3_login_next on_hops(struct pop3_login *login, bool ok)
 {
     bool auth = str_istarts(str_of(login->reply), "-ERR [AUTH]");
@@ -511,7 +510,7 @@ static bool calls_auth_unknown(const struct pop3_login *login)
     return false;
 }
 
-/* The credentials were not looked at: another mechanism is for a person to choose. */
+/* The server did not look at the credentials: a person has to choose another mechanism. */
 static enum pop3_login_next auth_unknown(struct pop3_login *login)
 {
     char text[160];
@@ -555,7 +554,7 @@ static enum pop3_login_next refused(struct pop3_login *login)
     if (blames_credentials(login)) {
         return fail_reply(login, FAIL_AUTH, "the mail server refused the login");
     }
-    /* RFC 2449 section 8.1.2: the authentication was successful. */
+    /* RFC 2449 section 8.1.2: IN-USE means that the authentication was successful. */
     login->proved =
         login->state != POP3_LOGIN_USER && str_istarts(str_of(login->reply), "-ERR [IN-USE]");
     return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");

@@ -66,8 +66,9 @@ struct pop3_login {
     const char *user;               /* the caller's, or the destination's */
     const struct secret *token;     /* the caller's; for XOAUTH2 */
     const char *own_id;             /* the caller's; a greeting that carries it is our own */
-    const struct hops *before; /* the caller's, set after pop3_login_init: the tproxies that the
-                                  login has come through; NULL: none */
+    /* the caller's, set after pop3_login_init: the tproxies that the login has come through;
+     * NULL: no other tproxy */
+    const struct hops *before;
     struct pop3_memory memory; /* with what this login has learned */
     enum pop3_login_state state;
     bool secure;       /* TLS stands */

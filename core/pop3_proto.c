@@ -128,8 +128,8 @@ static enum pop3_ask bad_command(struct pop3_client *c, struct buf *reply, const
 
 /* ---- after a failed login ---- */
 
-/* Refuses what needs a login. The first text is for what the client sent before it could see the
- * failure, the other ones are for a person who reads them. */
+/* Refuses a line that needs a login. A line that the client sent before it could see the failure
+ * gets the failure again; the other texts are for a person who reads them. */
 static void say_failed(const struct pop3_client *c, struct buf *reply)
 {
     if (c->unseen) {
@@ -151,7 +151,8 @@ static enum pop3_ask login_after_failure(const struct pop3_client *c, struct buf
     return POP3_ASK_LOGIN;
 }
 
-/* What a client sends on, without having seen the failure, is no further one. */
+/* A command that the client sent before it could see the failure does not count as a further one.
+ */
 static enum pop3_ask mailbox_after_failure(const struct pop3_client *c, struct buf *reply)
 {
     say_failed(c, reply);
@@ -334,14 +335,14 @@ static enum pop3_ask on_mailbox(struct pop3_client *c, enum command command, str
     return POP3_ASK_MAILBOX;
 }
 
-/* A login at the backend itself begins. */
+/* The client begins a login at the backend itself. */
 static enum pop3_ask on_own_login(struct pop3_client *c, struct buf *reply)
 {
     bool failed = c->failure && login_after_failure(c, reply) == POP3_ASK_FAILED;
     return failed ? POP3_ASK_FAILED : POP3_ASK_MAILBOX;
 }
 
-/* The password alone is half a login: the backend has not been told the user. */
+/* PASS without USER is half a login: the backend does not know the user. */
 static enum pop3_ask on_own_pass(struct pop3_client *c, struct buf *reply)
 {
     if (c->failure) {
@@ -350,7 +351,7 @@ static enum pop3_ask on_own_pass(struct pop3_client *c, struct buf *reply)
     return bad_command(c, reply, user_first);
 }
 
-/* Said once at most, by a tproxy. It is neither a login nor a mailbox command. */
+/* A tproxy sends XTPROXY at most once. It is neither a login nor a mailbox command. */
 static enum pop3_ask on_hops(struct pop3_client *c, struct str list, struct buf *reply)
 {
     if (!c->own_id || c->hops.n || hops_read(&c->hops, list) != OK) {

@@ -43,11 +43,13 @@ struct pop3_client {
                                              POP3_ASK_LOGIN is returned. POP3_TOKEN_LOGIN only */
     const char *failure; /* the caller's: the line, with its end, that has told the client of a
                             failed login; NULL: no login has failed */
-    size_t unseen;       /* octets of the input, from its start, that had arrived before `failure`
-                            was sent: the client cannot have seen it then. The caller counts down */
-    const char *own_id;  /* the caller's, set after pop3_client_init: of this tproxy. NULL: XTPROXY
-                            is not known */
-    struct hops hops;    /* the tproxies that the client says it has come through */
+    /* number of octets at the start of the input that had arrived before `failure` was sent, so
+     * the client sent them without seeing it. The caller counts down */
+    size_t unseen;
+    /* the caller's, set after pop3_client_init: the id of this tproxy. NULL: XTPROXY is an
+     * unknown command */
+    const char *own_id;
+    struct hops hops; /* the tproxies that the client says it has come through */
 };
 
 void pop3_client_init(struct pop3_client *c, enum pop3_login_kind kind,
@@ -74,8 +76,8 @@ const char *pop3_foreign(struct str input, struct buf *reply);
 
 /* Takes one line, without its end. `reply` has room for POP3_REPLY_MAX octets.
  *
- * After a failed login (`failure`) nothing may be deleted that the client did not get, whenever its
- * commands were sent:
+ * After a failed login (`failure`) no message may be deleted that the client did not get, whenever
+ * its commands were sent:
  * - Mailbox commands and logins that the client sent before it could see the failure (`unseen`) get
  *   the same answer.
  * - Later mailbox commands are refused, too: the client has to log in again.
@@ -83,16 +85,16 @@ const char *pop3_foreign(struct str input, struct buf *reply);
  * DELE and RSET never ask for a login, nor does PASS where the client logs in at the backend. */
 enum pop3_ask pop3_client_line(struct pop3_client *c, struct str line, struct buf *reply);
 
-/* May this line begin a login, so that its answer depends on the kind? As long as the kind is not
- * known it is kept back; the other lines are answered as for POP3_ANY_LOGIN. Lines that a failed
- * login takes with it are answered without. */
+/* May this line begin a login, so that its answer depends on the kind of login? The caller keeps
+ * such a line back until the kind is known; other lines are answered as for POP3_ANY_LOGIN. Lines
+ * that fail with an earlier login do not need the kind. */
 bool pop3_client_needs_kind(const struct pop3_client *c, struct str line);
 
-/* Has the client, with the line that asked for `ask` or one before it, begun to log in, or sent a
- * mailbox command? Until then it is one of those that give way when there are too many. */
+/* Has the client begun to log in or sent a mailbox command, with the line that asked for `ask` or
+ * before? Until then it gives way when there are too many clients. */
 bool pop3_client_wants_in(const struct pop3_client *c, enum pop3_ask ask);
 
-/* What a client is told that gets no place, or loses it. */
+/* The line for a client that gets no place, or loses it. */
 extern const char pop3_too_many[];
 
 /* The greeting, with an id that a loop is recognised by. It has no <...@...>, for clients would try

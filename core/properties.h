@@ -23,8 +23,8 @@ struct properties {
     size_t n;
 };
 
-/* Adds a property, whose texts *props owns from now on, in any case. ERR and *err (FAIL_LIMIT) when
- * there are too many. */
+/* Adds a property. *props owns its texts from now on, also after ERR. ERR and *err (FAIL_LIMIT)
+ * when there are too many. */
 int properties_add(struct properties *props, struct property p, struct error *err) warn_unused;
 
 /* From a JSON object whose values are strings, numbers or booleans (null: as if absent), or such an

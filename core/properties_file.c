@@ -13,7 +13,7 @@
 struct reader {
     struct str text;
     size_t at;
-    size_t line_at; /* where the line that is read begins: for messages */
+    size_t line_at; /* number of the line where the logical line begins, for messages */
     bool latin1;
     struct properties *props;
     struct error *err;
@@ -85,8 +85,8 @@ static void join_next_line(struct reader *r)
     skip_blanks(r);
 }
 
-/* Copies the next logical line to `out`, which has room for all of the text. AGAIN: there is none.
- */
+/* Copies the next logical line to `out`, which has room for all of the text. AGAIN: the file has no
+ * further line. */
 static int next_line(struct reader *r, char *out, size_t *n)
 {
     bool escaped = false;
@@ -109,7 +109,7 @@ static int next_line(struct reader *r, char *out, size_t *n)
             --*n;
             join_next_line(r);
             if (*n == 0) {
-                skip_to_content(r); /* nothing but the backslash: the line has not begun yet */
+                skip_to_content(r); /* a line of nothing but a backslash has not begun yet */
             }
         }
     }
@@ -197,7 +197,7 @@ static char take_escape(struct str *s)
     return letter ? meanings[letter - letters] : c;
 }
 
-/* The text that `s` stands for, NUL-terminated; the caller wipes and frees it. */
+/* Returns `s` with its escapes resolved, NUL-terminated; the caller wipes and frees it. */
 static char *unescape(const struct reader *r, struct str s, size_t *n)
 {
     char *out = mem_alloc(2 * s.n + 1);
@@ -225,7 +225,7 @@ static char *unescape(const struct reader *r, struct str s, size_t *n)
     return out;
 }
 
-/* The length of the key that a line begins with. */
+/* Returns the length of the key that a line begins with. */
 static size_t key_length(struct str line)
 {
     bool escaped = false;

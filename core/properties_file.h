@@ -15,7 +15,7 @@
 #include "lib/text.h"
 
 /* Reads a whole file. The text may be freed afterwards. NULL and *err (FAIL_CONFIG, FAIL_LIMIT):
- * "line 3: ...", which repeats nothing of the text but a key. */
+ * "line 3: ..."; the message repeats nothing of the text but a key. */
 struct properties *properties_from_file(struct str text, struct error *err);
 
 #endif

@@ -8,7 +8,8 @@
 #include "lib/base.h"
 #include "lib/text.h"
 
-/* All phrases of a row occur, in any order; the words of a phrase stand side by side. */
+/* A row matches when all its phrases occur, in any order; the words of a phrase stand side by side.
+ */
 static const struct {
     enum refusal about;
     const char *phrases[2];
@@ -21,9 +22,9 @@ static const struct {
     {REFUSAL_IN_USE, {"another connection"}},
     {REFUSAL_IN_USE, {"lock busy"}},
 
-    /* An account that was locked must not be knocked at: RFC 3206 section 4 counts an expired
-     * account and a violated policy among the problems with credentials. hMailServer: "Invalid user
-     * name or password. Too many invalid logon attempts." (POP3Connection.cpp). */
+    /* A locked account must not be tried again: RFC 3206 section 4 counts an expired account and a
+     * violated policy among the problems with credentials. hMailServer: "Invalid user name or
+     * password. Too many invalid logon attempts." (POP3Connection.cpp). */
     {REFUSAL_CREDENTIALS, {"account", "locked"}},
     {REFUSAL_CREDENTIALS, {"account", "blocked"}},
     {REFUSAL_CREDENTIALS, {"account", "disabled"}},

@@ -1,5 +1,6 @@
-/* What a mail server's -ERR without a response code is about. RFC 1939 knows no codes: servers say
- * in words that a mailbox is locked, that they are too busy, or that a password is wrong. */
+/* Finds out the reason for a mail server's -ERR without a response code. RFC 1939 has no codes:
+ * servers say in words that a mailbox is locked, that they are too busy, or that a password is
+ * wrong. */
 #ifndef TPROXY_CORE_REFUSAL_TEXTS_H
 #define TPROXY_CORE_REFUSAL_TEXTS_H
 

@@ -42,8 +42,8 @@ static void drop_line_ends(struct secret *value)
     cut(value, n);
 }
 
-/* Decodes base64 in place, like the API server: line ends and the bits that padding leaves over do
- * not count. */
+/* Decodes base64 in place, like the API server: line ends and the unused bits before padding are
+ * ignored. */
 static int decode(struct secret *value)
 {
     size_t pad = 0, n;

@@ -16,10 +16,11 @@ enum { SECRET_ENTRY_MAX = 1024 * 1024 };
 /* Is there one of that name? */
 bool secret_entry_given(struct json_value secret, const char *name);
 
-/* Reads what the Secret holds under `name` into an empty *value, which stays empty when it holds
- * nothing. Base64 may have line ends, as the API server takes it; a byte order mark of UTF-8 does
- * not count. ERR and *err (FAIL_CONFIG), a clause that names the entry and what is wrong with it,
- * never its value, when it is no string, no base64, UTF-16, or has more than `max` octets. */
+/* Reads the entry `name` of the Secret into an empty *value, which stays empty when the entry is
+ * missing. Base64 may have line ends, as the API server takes it; a byte order mark of UTF-8 is
+ * dropped. Returns ERR when the entry is not a string, not base64, is UTF-16, or has more than
+ * `max` octets; *err (FAIL_CONFIG) is a clause that names the entry and what is wrong with it,
+ * never its value. */
 int secret_entry_read(struct json_value secret, const char *name, size_t max, struct secret *value,
                       struct error *err) warn_unused;
 

@@ -62,7 +62,7 @@ static void drop_blanks(struct secret *value)
     }
 }
 
-/* The field in a document; JSON_NONE when it has none. */
+/* Returns the field of a document; JSON_NONE when it has no such field. */
 static struct json_value find_field(const struct reader *r, const char *name)
 {
     struct json_value v = json_get(r->uaa, name);
@@ -324,7 +324,8 @@ static struct json *parse_entry(const struct reader *r, const char *name, struct
 
 /* Reads the JSON in the Secret: the entry that holds the whole key, which the cf command line puts
  * into an object "credentials", or an entry "uaa". In both forms "uaa" may hold the client and the
- * authorization server, instead of the key itself. NULL and *failed false: there is no JSON. */
+ * authorization server, instead of the key itself. NULL and *failed false: the Secret has no JSON.
+ */
 static struct json *read_json(struct reader *r, struct secret *text, bool *failed)
 {
     bool nested = !r->json_key && !secret_entry_given(r->secret, "clientid") &&

@@ -34,9 +34,9 @@ struct service_key {
 
 /* Reads a Secret. json_key: the entry that holds the whole key as JSON; NULL or "": one entry a
  * field. The key may be in an object "credentials", as the cf command line prints it, and client
- * and authorization server in an object "uaa". Blanks around a value are dropped. NULL and *err
- * (FAIL_CONFIG) as a clause that names the entry or the field and what it should be ("the entry
- * \"clientid\" is missing; ..."), never its value; the Secret itself is for the caller to name. */
+ * and authorization server in an object "uaa". Blanks around a value are dropped. On NULL, *err
+ * (FAIL_CONFIG) is a clause that names the entry or the field and what it should be ("the entry
+ * \"clientid\" is missing; ..."), never its value; the caller names the Secret. */
 const struct service_key *service_key_from_secret(struct json_value secret, const char *json_key,
                                                   enum service_key_use use, struct error *err);
 

@@ -121,9 +121,9 @@ static struct meaning meaning_of(int status, struct json_value code)
     return (struct meaning){NULL, passing ? FAIL_REMOTE : FAIL_TOKEN, no_token};
 }
 
-/* The error's code, and what it means in words: {"error": CODE, "error_description": WORDS}, or as
- * Google's and Microsoft's newer services write it {"error": {"status" or "code": CODE, "message":
- * WORDS}}. */
+/* Reads the error's code and its meaning in words: {"error": CODE, "error_description": WORDS}, or
+ * as Google's and Microsoft's newer services write it {"error": {"status" or "code": CODE,
+ * "message": WORDS}}. */
 static void find_error(struct json_value root, struct json_value *code, struct json_value *words)
 {
     *code = json_get(root, "error");

@@ -23,17 +23,17 @@ struct token_answer {
     struct secret refresh_token; /* takes the place of the one that was sent; empty: none does */
 };
 
-/* What was asked. */
+/* The question that the server answers. */
 struct token_question {
-    const char *property;        /* where the server's URL comes from: "tokenServiceURL" */
-    struct peer_secrets secrets; /* that the request carried */
+    const char *property;        /* the property that holds the server's URL: "tokenServiceURL" */
+    struct peer_secrets secrets; /* secrets that the request carried */
 };
 
 /* Reads an answer; an error may come with status 200, too. OK: the caller clears the answer. ERR
  * and *err, by the error's code if it is a known one and the status says less, or else by the
- * status: FAIL_AUTH when the server refuses the client (401, 403, invalid_client) or what it
- * brings (invalid_grant); FAIL_CONFIG when a person has to change something (invalid_scope,
- * unsupported_grant_type, invalid_request, a redirect) or nobody, or no such tenant, is there
+ * status: FAIL_AUTH when the server refuses the client (401, 403, invalid_client) or what it brings
+ * (invalid_grant); FAIL_CONFIG when a person has to change something (invalid_scope,
+ * unsupported_grant_type, invalid_request, a redirect) or the server or tenant does not exist
  * (404); FAIL_REMOTE when the server cannot serve at present (408, 429, 5xx,
  * temporarily_unavailable); FAIL_TOKEN for all else. The text lacks its subject, the server:
  * "refuses the client (401: invalid_client: Bad credentials)". */

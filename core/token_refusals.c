@@ -16,10 +16,10 @@
 #define PAUSE_FIRST SECONDS(5)
 #define PAUSE_MOST SECONDS(60)
 
-/* How long a first refusal is of use: the token that was got then is tried at once. */
+/* How long a first refusal is remembered. Within that time a new token is tried at once. */
 #define ONCE_TIME SECONDS(60)
 
-/* How long the others wait for a trial that nobody tells the end of (its client has gone). */
+/* How long the others wait for a trial whose result is never reported (its client has gone). */
 #define TRIAL_TIME SECONDS(10)
 
 static void record_clear(struct token_refusal *r)
@@ -120,18 +120,18 @@ const struct token_refusal *token_refusals_ask(struct token_refusals *refusals,
         return NULL;
     }
     if (r->state == REFUSAL_TRIAL && r->renewed && another) {
-        begin_trial(r, token, true, now); /* whoever comes first with the new one */
+        begin_trial(r, token, true, now); /* the first caller with the new token tries it */
         return NULL;
     }
     if (r->state == REFUSAL_TRIAL && r->renewed) {
-        pause(r, token, now, r->text); /* the new one is the old one again */
+        pause(r, token, now, r->text); /* the renewed token is the old one again */
     }
     return r;
 }
 
 /* ---- what came of it ---- */
 
-/* The first one, or the first for a long time. */
+/* Notes the first refusal, or the first one after a long time. */
 static bool note_first(struct token_refusals *refusals, const struct refused_at *at,
                        struct str token, bool renewable, int64_t now, const char *text)
 {
@@ -163,7 +163,8 @@ bool token_refusals_add(struct token_refusals *refusals, const struct refused_at
         }
         break;
     case REFUSAL_PAUSE:
-        return !same && renewable; /* shown before the pause began: the newer one is known by now */
+        /* it was shown before the pause began: a newer one is known by now */
+        return !same && renewable;
     case REFUSAL_TRIAL:
         if (!same) {
             return renewable;

@@ -1,11 +1,12 @@
 /* Access tokens that a peer refuses again and again: a Connectivity Proxy, the Destination service.
  * A refused token is renewed once; when the new one is refused, too, the peer is not asked for a
- * pause, which doubles from 5 s to 60 s. After a pause one attempt finds out, with one renewal of
- * its own, what is so now; the others go on being refused until it has an answer. A token that was
- * got in another way (another service key, the old one had expired) ends the pause in the same way.
+ * pause, which doubles from 5 s to 60 s. After a pause one attempt, with one renewal of its own,
+ * finds out whether the peer accepts a token again; the others are refused until it has an answer.
+ * A token that was got in another way (another service key, the old one had expired) ends the pause
+ * in the same way.
  *
- * Each peer and tenant has a record of its own: one tenant's trouble is no other's. Pure: the time
- * is the caller's. */
+ * Each peer and tenant has a record of its own, so the trouble of one tenant does not reach
+ * another. Pure: the caller passes the time. */
 #ifndef TPROXY_CORE_TOKEN_REFUSALS_H
 #define TPROXY_CORE_TOKEN_REFUSALS_H
 
@@ -17,10 +18,10 @@
 #include "lib/digest.h"
 #include "lib/text.h"
 
-/* Records; beyond, the one whose time ends first makes room. */
+/* Maximum number of records; beyond it the one whose time ends first is dropped. */
 enum { TOKEN_REFUSALS_MAX = 1024 };
 
-/* Who refuses whom: the peer, and the tenant. */
+/* A digest of the peer that refuses and of the tenant that is refused. */
 struct refused_at {
     unsigned char digest[DIGEST_SHA256_SIZE];
 };
@@ -44,22 +45,22 @@ struct token_refusals {
 /* Forgets all. Idempotent. */
 void token_refusals_clear(struct token_refusals *refusals);
 
-/* Asks to show the token. NULL: it may be shown, and what comes of it is to be told by one of the
- * functions below. Otherwise the refusal that keeps it from being shown until `until`, valid until
- * the next call. */
+/* Asks whether the token may be shown. NULL: it may, and the caller reports the result with one of
+ * the functions below. Otherwise returns the refusal that forbids it until `until`; it is valid
+ * until the next call. */
 const struct token_refusal *token_refusals_ask(struct token_refusals *refusals,
                                                const struct refused_at *at, struct str token,
                                                int64_t now);
 
 /* Notes that the peer has refused the token. renewable: the caller has not asked for another one
- * yet, and can. Returns true if it is to do so; false: this was the last word. */
+ * yet, and can. Returns true if the caller shall do so; false: the refusal is final. */
 bool token_refusals_add(struct token_refusals *refusals, const struct refused_at *at,
                         struct str token, bool renewable, int64_t now, const char *text);
 
 /* Notes that the peer has accepted a token. */
 void token_refusals_accepted(struct token_refusals *refusals, const struct refused_at *at);
 
-/* Notes that an attempt has ended without a word on the token: the next one finds out. */
+/* Notes that an attempt has ended without a verdict on the token. The next attempt tries again. */
 void token_refusals_undecided(const struct token_refusals *refusals, const struct refused_at *at,
                               int64_t now);
 

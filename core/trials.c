@@ -69,7 +69,8 @@ static bool in_use(const struct trial *t)
     return t->trier || !list_empty(&t->waiting);
 }
 
-/* Makes room for one more. A proof can be had again; a pause protects an account. */
+/* Makes room for one more credential. A pause is dropped last: a proof can be obtained again, but a
+ * pause protects an account. */
 static void make_room(struct trials *trials, int64_t now)
 {
     struct trial *paused = NULL;
@@ -91,7 +92,7 @@ static void make_room(struct trials *trials, int64_t now)
     }
 }
 
-/* The trial of a credential, moved to the front; made when it is not known. */
+/* Returns the trial of a credential and moves it to the front; creates it when it is unknown. */
 static struct trial *get(struct trials *trials, const struct credential *credential, int64_t now)
 {
     struct trial *t = find(trials, credential);
@@ -131,7 +132,7 @@ enum trial_verdict trial_ask(struct trials *trials, const struct credential *cre
     return TRIAL_WAIT;
 }
 
-/* Takes the first seat off those that wait, and tells it. */
+/* Removes the seat that has waited longest, and tells it that its wait is over. */
 static struct trial_seat *wake(struct trial *t)
 {
     struct trial_seat *seat = container_of(t->waiting.next, struct trial_seat, link);

@@ -9,8 +9,8 @@
  *             nobody shows it during a pause; then it is UNKNOWN again
  *
  * Accounts get locked after a few wrong passwords, so a wrong one is shown once and not once for
- * each client, and the pause grows from one to the next. Each credential has its own: a bad one
- * keeps nobody with another one out. Pure: the time is the caller's. */
+ * each client, and the pause grows from one to the next. Each credential has its own pause: a bad
+ * credential does not keep out clients with another one. Pure: the caller passes the time. */
 #ifndef TPROXY_CORE_TRIALS_H
 #define TPROXY_CORE_TRIALS_H
 
@@ -23,12 +23,13 @@
 #include "lib/list.h"
 #include "lib/text.h"
 
-/* Number of credentials that are remembered beside those that are being tried: where all sessions
- * show the destination's own, and where each client brings its own. Beyond it the one that was
- * asked for least recently is forgotten; those in a pause come last. */
+/* Number of credentials that are remembered beside those that are being tried. TRIALS_OWN: all
+ * sessions show the destination's credentials. TRIALS_USERS: each client brings its own. Beyond it
+ * the one that was asked for least recently is forgotten; those in a pause come last. */
 enum { TRIALS_OWN = 4, TRIALS_USERS = 64 };
 
-/* A user, and a password or token: what is shown to the mail server, as its digest. */
+/* A digest of the credentials that are shown to the mail server: a user, and a password or token.
+ */
 struct credential {
     unsigned char digest[DIGEST_SHA256_SIZE];
 };
@@ -38,7 +39,7 @@ struct credential credential_of(const char *user, struct str secret);
 /* A session's part in a trial, embedded in its owner. Initialise with trial_seat_init. */
 struct trial_seat {
     struct list link;
-    struct trial *trial; /* that it makes or waits for; NULL: none */
+    struct trial *trial; /* the trial that it makes or waits for; or NULL */
     void (*turn)(struct trial_seat *seat);
 };
 
@@ -46,7 +47,7 @@ struct trial_seat {
  * call any of them, only make its session ask again soon. */
 void trial_seat_init(struct trial_seat *seat, void (*turn)(struct trial_seat *seat));
 
-/* What is known of one credential. */
+/* The state of one credential. */
 struct trial {
     struct list link;
     struct credential credential;
@@ -67,11 +68,11 @@ struct trials {
 
 void trials_init(struct trials *trials, size_t max);
 
-/* Forgets all of them. No seat is in use any more. */
+/* Forgets all credentials. No seat may be in use any more. */
 void trials_clear(struct trials *trials);
 
-/* The refusal that is in force at `now`, valid until the next call with these trials. NULL: the
- * credential may be asked for. */
+/* Returns the refusal that is in force at `now`, valid until the next call with these trials. NULL:
+ * the credential may be asked for. */
 struct trial *trials_refusal(const struct trials *trials, const struct credential *credential,
                              int64_t now);
 
@@ -85,19 +86,19 @@ enum trial_verdict {
 enum trial_verdict trial_ask(struct trials *trials, const struct credential *credential,
                              int64_t now, struct trial_seat *seat);
 
-/* The mail server has accepted it: all that wait go on. */
+/* Notes that the mail server has accepted the credential. All waiting seats go on. */
 void trial_accepted(struct trials *trials, const struct credential *credential,
                     struct trial_seat *seat);
 
-/* The mail server has refused it: all that wait learn that. `before`: number of pauses of the
- * credential whose place it took. final: see struct trial. Returns the number of pauses before this
- * one, for a credential that takes its place. */
+/* Notes that the mail server has refused the credential, and tells all waiting seats. `before`:
+ * number of pauses of the credential that this one replaced. final: see struct trial. Returns the
+ * number of pauses before this one, for a credential that replaces it. */
 unsigned trial_refused(struct trials *trials, const struct credential *credential,
                        struct trial_seat *seat, unsigned before, bool final, int64_t now,
                        const char *text);
 
-/* The seat has come to no result, or does not want one any more. When it was the one that tries,
- * the seat that has waited longest tries next. Does nothing to a seat without a trial. */
+/* Takes the seat out of its trial without a result. If it was the seat that tries, the one that has
+ * waited longest tries next. Does nothing to a seat without a trial. */
 void trial_leave(struct trial_seat *seat);
 
 /* Does the seat wait for another one? */

@@ -22,7 +22,8 @@
 #include "lib/mem.h"
 #include "lib/sys.h"
 
-/* So many times retry_max a failure that will not pass by itself is known after its retry_at. */
+/* A failure that will not pass by itself stays known for LASTING times retry_max after its
+ * retry_at. */
 enum { LASTING = 4 };
 
 struct cache {
@@ -169,8 +170,9 @@ static void on_forget(struct timer *t)
     entry_free(container_of(t, struct cache_entry, forget));
 }
 
-/* After a failure the entry outlives its retry_at: the next failure must find how many there have
- * been. One that will not pass by itself stays known for longer: see cache_failure. */
+/* After a failure the entry outlives its retry_at, because the next failure needs the number of
+ * failures so far. A failure that will not pass by itself stays known for longer: see
+ * cache_failure. */
 static void arm_forget(struct cache_entry *e)
 {
     int64_t more = e->failures && !fail_may_pass(e->err->fail) ? LASTING : 1;
@@ -222,8 +224,9 @@ static void answer(struct cache_wait *w, void *value, const struct error *err)
     loop_soon(w->cache->loop, &w->task, on_answer);
 }
 
-/* The value that makes up for the last failure, or NULL. Somebody who refuses us, or is not who he
- * should be, has been reached; every other failure leaves open what is so now. */
+/* Returns the value that serves in spite of the last failure, or NULL. A peer that refuses us or
+ * has the wrong certificate has given a verdict; after every other failure the old value may still
+ * be right. */
 static void *spare_value(const struct cache_entry *e)
 {
     int64_t now = loop_now(e->cache->loop);

@@ -81,8 +81,8 @@ void cache_failed(struct cache_entry *entry, const struct error *err, int64_t re
  * next call. Nothing is fetched. */
 void *cache_peek(struct cache *cache, struct str key);
 
-/* How the last fetch for the key has failed; NULL when none has since the last value, or when that
- * is forgotten. Valid until the next call. Nothing is fetched. */
+/* Returns how the last fetch for the key has failed; NULL when no fetch has failed since the last
+ * value, or the failure is forgotten. Valid until the next call. Fetches nothing. */
 const struct error *cache_failure(struct cache *cache, struct str key);
 
 /* Forgets what is known of the key, a failure included, but only if its value still is `value`;

@@ -33,8 +33,8 @@
 #include "lib/sys.h"
 #include "lib/tls.h"
 
-/* A conn that lingers waits so long for the peer's kernel to take the next bytes; when that has all
- * of them, so long for the peer's end. */
+/* LINGER_STALL: how long a lingering conn waits for the peer's kernel to take more bytes.
+ * LINGER_TIME: how long it then waits for the peer to close. */
 #define LINGER_STALL SECONDS(60)
 #define LINGER_TIME SECONDS(2)
 
@@ -57,11 +57,11 @@ struct conn {
     struct timer timer;
     union {
         struct conn_handler handler;
-        struct { /* STATE_LINGER: nobody is told any more */
+        struct { /* STATE_LINGER: the handler is gone */
             struct list link;
             struct conn_group *group;
-            int64_t taken_at; /* when the peer's kernel took something last, */
-            size_t untaken;   /* and what was left then */
+            int64_t taken_at; /* when the peer's kernel last took bytes, */
+            size_t untaken;   /* and how many were left then */
         };
     };
     struct tls *tls;
@@ -91,7 +91,8 @@ struct conn {
 
 static size_t conns;
 
-/* Those that conn_linger has let go, and the list of all groups, which begins with it. */
+/* The group of the conns that conn_linger has closed, and the list of all groups, which begins with
+ * it. */
 static struct conn_group everybody;
 static struct list groups = {.next = &everybody.link, .prev = &everybody.link};
 static struct conn_group everybody = {
@@ -270,8 +271,8 @@ static void send_or_queue(struct conn *c, const void *p, size_t n)
     queue(c, (const char *)p + gone, n - gone);
 }
 
-/* All but what is held back has left the pipe: that goes on in memory, whole with what belongs to
- * it, before what has been written behind it. */
+/* Only the held bytes are left in the pipe. Moves them to the queue in memory, together with the
+ * rest of their marker and before the bytes that were written later. */
 static void release_held(struct conn *c)
 {
     struct pipe *pipe = c->pipe;
@@ -279,7 +280,7 @@ static void release_held(struct conn *c)
     char seam[2 * PIPE_BEHIND_MAX];
     size_t held = pipe->held;
     ssize_t n = sys->read(pipe->read_end, seam, held);
-    assert(n == (ssize_t)held); /* so much is in it */
+    assert(n == (ssize_t)held); /* the pipe has that many bytes */
     memcpy(seam + held, pipe->behind, pipe->behind_n);
     c->out = NULL;
     queue(c, seam, held + pipe->behind_n);
@@ -478,15 +479,15 @@ void conn_doubt_short_reads(struct conn *c)
     c->doubt = true;
 }
 
-/* The kernel has said that nothing is left to read; an edge tells of what comes next. */
+/* The kernel has reported that nothing is left to read; an edge will report what comes next. */
 static void note_empty(struct conn *c)
 {
     c->io.ready &= ~(unsigned)(IO_READ | IO_URGENT);
 }
 
-/* Does a short read prove that the socket is empty? Then no second one is made to be told so.
- * Urgent data that has come after the last wait for events ends a read early, too: but of that an
- * edge is still to tell. */
+/* Does a short read prove that the socket is empty? Then a second read is not needed. Urgent data
+ * that came after the last wait for events also ends a read early, but its edge is still to come.
+ */
 static bool proves_empty(const struct conn *c)
 {
     return !c->doubt && !(c->io.ready & (IO_BROKEN | IO_URGENT));
@@ -513,7 +514,7 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
         c->at_end = got == 0;
         return got == 0 || errno == EAGAIN ? AGAIN : ERR;
     }
-    /* The next edge will tell of more, unless the peer's end is already behind these bytes. */
+    /* The next edge will report more, unless the peer's end is already behind these bytes. */
     if ((size_t)got < cap && proves_empty(c)) {
         note_empty(c);
         c->at_end = (c->io.ready & IO_HANGUP) != 0;
@@ -679,8 +680,8 @@ void conn_set_raw(struct conn *c, bool raw)
     loop_soon(c->loop, &c->task, on_task);
 }
 
-/* How many bytes of `marker` stand before `next`, if next goes on with the rest of it; else 0. What
- * goes on like the beginning of a marker is one that is not cut. */
+/* Returns how many bytes of `marker` stand before `next`, if `next` goes on with the rest of it;
+ * else 0. If `next` looks more like the beginning of a marker, that marker is not cut. */
 static size_t begun_before(struct str marker, struct str next)
 {
     size_t beginning = 0;
@@ -696,9 +697,8 @@ static size_t begun_before(struct str marker, struct str next)
     return 0;
 }
 
-/* Bytes taken for the rest of a marker may end in the middle of a true one: ".\r\n" does when a
- * text ends with a full stop. Returns `n`, or how many bytes of `next` lead to the end of the true
- * marker. */
+/* Returns how many bytes of `next` have to be taken: n, or more when the first n bytes end in the
+ * middle of a true marker, as ".\r\n" does when a text ends with a full stop. */
 static size_t to_end_of_marker(struct str marker, struct str next, size_t n)
 {
     for (size_t begun = n < marker.n ? n : marker.n - 1; begun > 0; begun--) {
@@ -710,9 +710,9 @@ static size_t to_end_of_marker(struct str marker, struct str next, size_t n)
     return n;
 }
 
-/* The pipe may be full in the middle of a marker, and what is in it cannot be looked at. But what
- * `from` has behind it can: if that could be the rest of a marker, it is taken, too, and the last
- * bytes of the pipe wait for it. Returns how many were taken. */
+/* The pipe may be full in the middle of a marker, and its bytes cannot be examined. The bytes
+ * behind it, in `from`, can: if they could be the rest of a marker, they are taken, too, and the
+ * last bytes of the pipe are sent together with them. Returns how many were taken. */
 static size_t keep_whole(struct conn *from, struct pipe *pipe, struct str marker)
 {
     char next[PIPE_BEHIND_MAX];
@@ -852,8 +852,8 @@ static void connecting_step(struct conn *c)
     emit(c, CONN_CONNECTED);
 }
 
-/* How the connection broke, 0 when it stands. A peer that has ended its stream may break it later,
- * which no read tells any more. */
+/* Returns the error that broke the connection, 0 when it stands. After the peer has ended its
+ * stream reads do not report such an error. */
 static int gone_with(const struct conn *c)
 {
     int code = 0;
@@ -892,8 +892,8 @@ static void linger_on(struct conn *c, size_t untaken)
     conn_deadline(c, c->taken_at + LINGER_TIME);
 }
 
-/* Nothing has been sent for LINGER_TIME. No event tells what the peer's kernel has taken since: as
- * long as that goes on, closing could destroy the rest. */
+/* Nothing has been sent for LINGER_TIME. Events do not tell whether the peer's kernel still takes
+ * bytes; as long as it does, closing could destroy the rest. */
 static void linger_look(struct conn *c)
 {
     int64_t now = loop_now(c->loop);
@@ -1040,7 +1040,7 @@ static void linger(struct conn *c, struct conn_group *group)
     loop_soon(c->loop, &c->task, on_task);
 }
 
-/* Ends our stream. True when nothing is left to linger for: then the conn is closed. */
+/* Ends our stream. Returns true when nothing is left to wait for: then the conn is closed. */
 static bool close_at_once(struct conn *c)
 {
     if (!c || c->state != STATE_OPEN) {

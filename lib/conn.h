@@ -62,16 +62,16 @@ bool conn_tls_resumed(const struct conn *c);
 /* "TLSv1.3"; "clear text" without TLS. Static storage. */
 const char *conn_tls_version(const struct conn *c);
 
-/* By default a read that comes back short is taken as proof that the socket is empty (unless the
- * loop has seen TCP urgent data). This says that for `c` it is not: reads of a Unix socket end
- * where the peer has passed a descriptor, too. */
+/* Stops taking a short read of `c` as proof that the socket is empty, which is the default unless
+ * the loop has seen TCP urgent data. Needed for Unix sockets: their reads also end where the peer
+ * has passed a descriptor. */
 void conn_doubt_short_reads(struct conn *c);
 
 /* What has been read and not consumed. Valid until the callback returns. */
 struct str conn_data(const struct conn *c);
 
-/* Number of octets that have arrived and were not consumed: those of conn_data() and those that the
- * kernel still holds. In clear text only. */
+/* Returns the number of octets that have arrived and were not consumed: those of conn_data() and
+ * those that the kernel still holds. In clear text only. */
 size_t conn_arrived(const struct conn *c);
 
 /* Drops the first n bytes of conn_data(). */
@@ -91,8 +91,8 @@ void conn_keep_small(struct conn *c, enum socket_side side);
  * a time. Nothing changes when too many conns have them already. */
 void conn_widen(struct conn *c);
 
-/* Octets that the conn reads at most at a time: so much in conn_data() says that more is likely to
- * be there. */
+/* Returns the maximum number of octets of one read. When conn_data() has that many, more is likely
+ * to follow. */
 size_t conn_read_max(const struct conn *c);
 
 /* Bounds what the kernel keeps of many commands for a backend that does not read. */
@@ -108,14 +108,14 @@ void conn_resume(struct conn *c);
 void conn_write(struct conn *c, const void *p, size_t n);
 enum { CONN_QUEUE_MAX = 256 * 1024 };
 
-/* What a conn that is kept small reads at a time; a line may be as long. */
+/* Maximum number of octets that a small conn reads at a time, and the longest line. */
 enum { CONN_READ_SMALL = 16 * 1024 };
 
 /* Bytes that have not left yet. */
 size_t conn_pending(const struct conn *c);
 
-/* Bytes that the peer's kernel has not taken yet: pending here, or in our kernel. One system call.
- * No event tells when they become fewer. */
+/* Returns the number of bytes that the peer's kernel has not taken yet: pending here, or in our
+ * kernel. Costs one system call. Events do not tell when they become fewer. */
 size_t conn_untaken(const struct conn *c);
 
 /* Raw mode: the conn does not read by itself; DATA says that conn_splice may find something. Only
@@ -159,10 +159,12 @@ struct conn_group {
 /* At most `max` (1 or more) linger in it. */
 void conn_group_init(struct conn_group *group, size_t max);
 
-/* As conn_linger, in a group. When the group is full its oldest connection is closed first. */
+/* Does the same as conn_linger, in a group. When the group is full its oldest connection is closed.
+ */
 void conn_linger_among(struct conn *c, struct conn_group *group);
 
-/* Closes the oldest connection of the group, for its descriptor. False: there is none. */
+/* Closes the oldest connection of the group to free its descriptor. Returns false when the group is
+ * empty. */
 bool conn_group_drop(struct conn_group *group);
 
 /* Closes all of them. */
@@ -171,7 +173,7 @@ void conn_group_close(struct conn_group *group);
 /* Has the peer sent octets that are still in the kernel? Costs a system call. */
 bool conn_has_input(const struct conn *c);
 
-/* How many may linger outside groups; 4096 until it is called. */
+/* Sets how many may linger outside groups; 4096 until it is called. */
 void conn_set_lingering_max(size_t n);
 
 /* Numbers of conns that exist, lingering ones included, and of these: a process that ends before

@@ -1,5 +1,5 @@
-/* Reads DER, the encoding of certificates (ITU-T X.690 section 10). Nothing is copied: what is read
- * are slices of the input. */
+/* Reads DER, the encoding of certificates (ITU-T X.690 section 10). Nothing is copied: results are
+ * slices of the input. */
 #ifndef TPROXY_LIB_DER_H
 #define TPROXY_LIB_DER_H
 
@@ -28,8 +28,8 @@ struct der_item {
  */
 int der_next(struct str *in, struct der_item *item) warn_unused;
 
-/* Takes the next item off *in, which has to have this tag, and stores what is in it. ERR: see
- * der_next; *in may then have lost the item. */
+/* Takes the next item off *in, which has to have this tag, and stores its contents. ERR: see
+ * der_next, or another tag; the item may be gone from *in then. */
 int der_take(struct str *in, unsigned tag, struct str *contents) warn_unused;
 
 /* Writes an object identifier in dots ("2.5.29.30") into out[cap], cut at the end; `oid` is the

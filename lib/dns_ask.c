@@ -60,7 +60,7 @@ struct attempt {
     enum attempt_state state;
     uint16_t id;
     union addr server;
-    bool was_truncated; /* TCP because of that, and not because of "use-vc" */
+    bool was_truncated; /* TCP is used because of that, and not because of "use-vc" */
     struct io io;       /* UDP */
     struct conn *conn;  /* TCP */
     size_t tcp_length;  /* of the answer, once known */
@@ -81,7 +81,7 @@ struct question {
     enum dns_type type;
     unsigned tries; /* attempts so far */
     unsigned tries_max;
-    int64_t deadline;  /* of the last attempt, whatever happens */
+    int64_t deadline;  /* the end of the last attempt at the latest */
     struct timer next; /* starts the next attempt */
     struct attempt attempts[ATTEMPTS_MAX];
     struct dns_answer answer; /* DONE */

@@ -40,7 +40,7 @@ struct reader {
 };
 
 struct record {
-    size_t owner; /* where its name is */
+    size_t owner; /* offset of its name */
     unsigned type, class;
     uint32_t ttl;
     size_t data, data_n; /* where its data is */
@@ -154,7 +154,7 @@ static bool is_pointer(unsigned length)
     return length >= 0xC0;
 }
 
-/* Skips a name; what a pointer at its end leads to is not looked at. */
+/* Skips a name without following the pointer at its end. */
 static int skip_name(struct reader *r)
 {
     for (;;) {

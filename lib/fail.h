@@ -33,7 +33,8 @@ enum { FAIL_TEXT_MAX = 320 };
  * credentials, peer text in it is already sanitised. */
 struct error {
     enum fail fail;
-    bool on_the_way; /* FAIL_TOKEN: not the peer, but the proxy before it refuses our token */
+    /* FAIL_TOKEN: the proxy in front of the peer refuses our token, and not the peer */
+    bool on_the_way;
     char text[FAIL_TEXT_MAX];
 };
 

@@ -45,7 +45,7 @@ static bool out_of_resources(int code)
     return code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM;
 }
 
-/* True: another try may succeed. */
+/* Returns true when another try may succeed. */
 static bool on_starved(struct listener *l)
 {
     if (l->handler->starved(l)) {
@@ -71,8 +71,8 @@ static void on_ready(struct io *io)
     io->ready = 0;
     for (unsigned n = 0; n < l->burst && listener_is_open(l); n++) {
         int fd = accept_one(l, &peer);
-        /* Without a descriptor accept4 fails even if nobody waits any more. Only the first call of
-         * a turn is known to have a client to fail for. */
+        /* Without a descriptor accept4 fails even if no client waits any more. Only in the first
+         * call of a turn is a client known to wait. */
         if (fd < 0 && n == 0 && out_of_resources(errno) && on_starved(l) && listener_is_open(l)) {
             fd = accept_one(l, &peer);
         }

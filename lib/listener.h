@@ -13,12 +13,12 @@
 
 struct listener;
 
-/* As for setsockopt(2). */
+/* A socket option, with the arguments of setsockopt(2). */
 struct listener_option {
     int level, name, value;
 };
 
-/* What the owner of a listener does. Both functions may close the listener. */
+/* Functions of the owner of a listener. Both may close the listener. */
 struct listener_handler {
     /* A client has connected. `fd` (non-blocking) now belongs to the owner. `peer` is valid during
      * the call; of a Unix socket it says nothing. */
@@ -28,7 +28,8 @@ struct listener_handler {
      * closed something, and the client is accepted now. False: nobody is accepted for 200 ms. */
     bool (*starved)(struct listener *l);
 
-    /* Set before it listens. Accepted connections inherit them, which spares a call for each. */
+    /* Options that are set before it listens. Accepted connections inherit them, which spares a
+     * call for each. */
     const struct listener_option *options;
     size_t n_options;
 };
@@ -49,16 +50,17 @@ struct listener {
 int listener_open(struct listener *l, struct loop *loop, const struct sockaddr *at, socklen_t n,
                   const struct listener_handler *handler) warn_unused;
 
-/* Is it open? False after listener_close. */
+/* Returns true until listener_close. */
 bool listener_is_open(const struct listener *l);
 
-/* The TCP port that it listens on. */
+/* Returns the TCP port that it listens on. */
 uint16_t listener_port(const struct listener *l);
 
-/* For `starved`: accepts the client that waits. Its descriptor, or ERR when there is none. */
+/* Accepts the client that waits; for `starved`. Returns its descriptor, or ERR when no client
+ * waits. */
 int listener_accept(struct listener *l);
 
-/* Does nothing to a listener that is closed already. */
+/* Closes the listener. Does nothing when it is closed already. */
 void listener_close(struct listener *l);
 
 #endif

@@ -109,7 +109,7 @@ void log_limited(struct log_limits *l, unsigned kind, enum log_level level,
     bool all = log_enabled(LOG_DEBUG);
     struct kind *k = all ? NULL : find(l, kind);
     if (k && k->held++) {
-        return; /* its text is that of the first one */
+        return; /* the line with the count has the text of the first one */
     }
     char text[TEXT_MAX];
     va_list ap;

@@ -1,4 +1,4 @@
-/* Lines of the log that a stranger can cause as often as he likes. The first one of a kind is
+/* Limits log lines that a stranger can cause as often as he likes. The first one of a kind is
  * written at once. Those that come within the next 60 s are counted, and one line at the end says
  * how many there were: "... (N more of the same in the last 60 s)". Then another 60 s begin, until
  * 60 s have passed without any.
@@ -14,7 +14,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 
-/* What one owner (a target, a server) has said lately. Embedded; the fields are private. Memory is
+/* The recent lines of one owner (a target, a server). Embedded; the fields are private. Memory is
  * only taken for kinds of lines that were written within the last 60 s. */
 struct log_limits {
     struct loop *loop;
@@ -23,8 +23,8 @@ struct log_limits {
     struct list kinds;
 };
 
-/* `module` and `target` are the caller's and outlive the limits. The target is a field of the line
- * with the count; NULL: it has none. */
+/* `module` and `target` are the caller's and outlive the limits. The target becomes a field of the
+ * line with the count; NULL: no such field. */
 void log_limits_init(struct log_limits *l, struct loop *loop, const char *module,
                      const char *target);
 

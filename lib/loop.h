@@ -34,8 +34,8 @@ int64_t loop_now(const struct loop *loop);
 
 /* What a descriptor is ready for. HANGUP: the peer has closed its writing side, so that a read that
  * comes back short has met the end. BROKEN: error, or both sides closed. URGENT: the peer has sent
- * TCP urgent data, at which a read stops although more lies behind it: then a short read proves
- * nothing, neither that the socket is empty nor that it has met the end. */
+ * TCP urgent data. A read stops at it although more may follow, so a short read does not prove that
+ * the socket is empty or that the stream has ended. */
 enum { IO_READ = 1, IO_WRITE = 2, IO_HANGUP = 4, IO_BROKEN = 8, IO_URGENT = 16 };
 
 /* A registered descriptor, embedded in its owner. Edge-triggered: the loop sets bits in `ready` and

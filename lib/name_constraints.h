@@ -31,23 +31,24 @@ enum name_verdict {
     NAME_ALLOWED,
     NAME_NOT_PERMITTED, /* subtrees of its form are permitted, but it is in none of them */
     NAME_EXCLUDED,      /* it is in an excluded subtree */
-    NAME_NOT_COMPARED,  /* there are subtrees of its form, which is none that is compared here */
-    NAME_BAD_SUBTREE,   /* a subtree of its form has a minimum or a maximum, an address that is not
+    /* the constraints have subtrees of its form, and this form is not compared here */
+    NAME_NOT_COMPARED,
+    NAME_BAD_SUBTREE, /* a subtree of its form has a minimum or a maximum, an address that is not
                            one, or a mask that is not one */
-    NAME_MALFORMED,     /* the extension, or a name, is not what RFC 5280 says */
-    NAME_TOO_MANY,      /* *budget is used up */
+    NAME_MALFORMED,   /* the extension, or a name, does not follow RFC 5280 */
+    NAME_TOO_MANY,    /* *budget is used up */
 };
 
-/* Compares a name with what is in one extension of name constraints. Compares DNS names, addresses,
- * directory names and mail addresses; names of other forms get NAME_NOT_COMPARED when the extension
- * has subtrees of their form. Takes one off *budget for each subtree.
+/* Compares a name with one extension of name constraints. Compares DNS names, addresses, directory
+ * names and mail addresses; names of other forms get NAME_NOT_COMPARED when the extension has
+ * subtrees of their form. Takes one off *budget for each subtree.
  *
  * A DNS name with a wildcard is in an excluded subtree, too, when one of the names for which it
  * stands is. */
 enum name_verdict name_constraints_judge(struct str extension, struct general_name name,
                                          size_t *budget);
 
-/* NAME_ALLOWED when the extension is well-formed, NAME_MALFORMED or NAME_TOO_MANY. */
+/* Returns NAME_ALLOWED when the extension is well-formed, else NAME_MALFORMED or NAME_TOO_MANY. */
 enum name_verdict name_constraints_check(struct str extension, size_t *budget);
 
 #endif

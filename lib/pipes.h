@@ -13,8 +13,8 @@ struct pipe {
     int read_end, write_end;
     size_t size; /* bytes that it takes */
 
-    /* The user's: bytes in it; how many of them, the last, are to leave together with what stands
-     * behind them; and that, in memory. */
+    /* The fields below belong to the user. fill: bytes in the pipe. held: how many of the last ones
+     * have to leave together with the bytes that follow them; behind: those bytes, in memory. */
     size_t fill;
     unsigned char held, behind_n;
     char behind[PIPE_BEHIND_MAX];

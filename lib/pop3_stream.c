@@ -1,4 +1,4 @@
-/* What a relay of POP3 has to know of the bytes. */
+/* The facts about the bytes that a relay of POP3 needs. */
 #include "lib/pop3_stream.h"
 
 #include <string.h>
@@ -6,7 +6,8 @@
 static const char marker[] = "\r\n.\r\n";
 static const char quit[] = "quit";
 
-/* Where in its line the next byte stands: below BEHIND_QUIT, behind so many letters of `quit`. */
+/* The place of the next byte in its line. A value n below BEHIND_QUIT: behind n letters of `quit`.
+ */
 enum { BEHIND_QUIT = sizeof(quit) - 1, IN_ARGUMENTS, IN_OTHER_LINE };
 
 struct str pop3_end_marker(void)

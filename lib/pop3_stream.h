@@ -7,13 +7,13 @@
 
 #include "lib/text.h"
 
-/* CRLF . CRLF ends a multi-line answer (section 3). */
+/* Returns the end of a multi-line answer: CRLF . CRLF (section 3). */
 struct str pop3_end_marker(void);
 
-/* How many bytes at the end of s are the beginning of an end marker; 0 for a whole one. */
+/* Returns how many bytes at the end of s are the beginning of an end marker; 0 for a whole one. */
 size_t pop3_begun_marker(struct str s);
 
-/* What the client has said, byte after byte. Zero-initialise. */
+/* The state of reading the client's bytes. Zero-initialise. */
 struct pop3_said {
     bool quit; /* a complete line has been QUIT: the server reads no further */
     unsigned char at;

@@ -25,10 +25,11 @@ enum { BULK = 65536 };
 /* Octets to the backend after which its commands have a bound in the kernel. */
 enum { COMMANDS = SOCKET_COMMANDS_SMALL };
 
-/* How long a backend may be silent that has answered a client whose stream has ended. */
+/* How long a backend that has answered may be silent after the client has ended its stream. */
 #define LAST_WORDS SECONDS(2)
 
-/* So often in the time that nothing may move the peers' kernels are asked what they have taken. */
+/* How often, within the time in which nothing may move, the kernel is asked what the peers have
+ * taken. */
 enum { LOOKS = 8 };
 
 /* One direction: what is read from `source` goes to `sink`. */
@@ -44,7 +45,7 @@ struct relay {
     struct relay_handler handler;
     struct relay_times times;
     struct lane up, down;  /* up: client to backend */
-    struct pop3_said said; /* by the client */
+    struct pop3_said said; /* what the client has said */
     int64_t moved_at;      /* when a byte moved last, as far as is known */
     size_t untaken;        /* bytes that waited for the peers at the last look; 0: no look yet */
     bool client_ended;
@@ -71,17 +72,16 @@ static void end(struct relay *r, enum relay_end why)
     r->handler.ended(r, why, r->handler.arg);
 }
 
-/* Does the relay only wait for the rest of the backend's answers? When the client has said QUIT the
- * backend closes after them, however long they take: it may have deleted what it has not sent yet.
- * While the client does not take what is there the backend is not read, and its silence says
- * nothing. */
+/* Does the relay only wait for the rest of the backend's answers? After QUIT it does not count as
+ * such: the backend closes by itself, and it may have deleted messages that it has not sent yet.
+ * While the client does not read, the backend is not read either, so its silence means nothing. */
 static bool awaits_last_words(const struct relay *r)
 {
     return r->client_ended && !r->said.quit && conn_pending(r->down.sink) == 0;
 }
 
-/* How long nothing may move. A backend in clear text has been told that the client has ended: it
- * closes after its last answer, so a pause between two of them need not be the end. */
+/* Returns how long nothing may move. A clear-text backend knows that the client has ended its
+ * stream and closes after its last answer, so a pause between two answers need not be the end. */
 static int64_t patience(const struct relay *r)
 {
     if (!awaits_last_words(r)) {
@@ -90,7 +90,7 @@ static int64_t patience(const struct relay *r)
     return r->answered && conn_is_tls(r->up.sink) ? LAST_WORDS : r->times.answer;
 }
 
-/* The deadline of the client's conn is the relay's: the next look at what has moved. */
+/* The relay uses the deadline of the client's conn for its next look at what has moved. */
 static void touch(struct relay *r)
 {
     r->moved_at = loop_now(r->loop);
@@ -98,15 +98,16 @@ static void touch(struct relay *r)
     conn_deadline(r->up.source, r->moved_at + patience(r) / LOOKS);
 }
 
-/* What waits for the client's kernel says nothing about the silence of the backend. */
+/* Returns the bytes that the peers have not taken. While the relay waits for the backend's last
+ * answers, bytes for the client do not count: they say nothing about the backend's silence. */
 static size_t untaken(const struct relay *r)
 {
     size_t n = conn_untaken(r->up.sink);
     return awaits_last_words(r) ? n : n + conn_untaken(r->down.sink);
 }
 
-/* No byte has passed through the relay since the last touch. But a peer's kernel may have taken
- * some, which no event tells. Where that cannot be known yet, at the first look, it is assumed. */
+/* No byte has passed through the relay since the last touch, but a peer's kernel may have taken
+ * some without an event. The first look cannot know that yet and assumes it. */
 static void look(struct relay *r)
 {
     int64_t now = loop_now(r->loop), time = patience(r);
@@ -137,7 +138,7 @@ static void moved(struct lane *lane, size_t n)
     }
 }
 
-/* What the client says is never spliced, for it is looked at. It is little anyway. */
+/* The client's bytes are examined, so they are never spliced. They are few anyway. */
 static bool may_splice(const struct lane *lane)
 {
     return lane == &lane->relay->down && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
@@ -153,7 +154,7 @@ static void widen_for_bulk(struct lane *lane)
     }
 }
 
-/* What the client says. Only a complete line is owed an answer. */
+/* Examines the client's bytes. Only a complete line is owed an answer. */
 static void hear(struct relay *r, struct str data)
 {
     pop3_said_add(&r->said, data);
@@ -168,8 +169,8 @@ static void copy(struct lane *lane)
     size_t held = 0;
     bool full = data.n >= conn_read_max(lane->source);
     if (full) {
-        /* Some clients miss an end marker that arrives in two pieces: one that would be cut waits
-         * for its rest. */
+        /* Some clients miss an end marker that arrives in two pieces, so the beginning of a marker
+         * waits for its rest. */
         held = pop3_begun_marker(data);
         data.n -= held;
         lane->splicing = held == 0 && may_splice(lane);
@@ -210,7 +211,7 @@ static void on_data(struct lane *lane)
     } else if (conn_data(lane->source).n) {
         copy(lane);
     }
-    widen_for_bulk(lane); /* now, for copy() has to know how much could be read */
+    widen_for_bulk(lane); /* now, because copy() needs to know how much can be read */
 }
 
 static void on_eof(struct lane *lane)

@@ -2,9 +2,9 @@
  * what a side does not take stops the reading of the other. In clear text bulk transfers move
  * inside the kernel.
  *
- * Half-close: an end of stream from `client` is passed on to `backend` when that is clear text. A
- * TLS backend would drop its answers on close_notify (so servers do): it is not told. Answers that
- * the client is owed are waited for. When it has said QUIT, the relay ends when the backend closes.
+ * Half-close: an end of stream from `client` is passed on to a `backend` in clear text. A TLS
+ * backend is not told, because servers drop their answers on close_notify. The relay waits for
+ * answers that the client is owed. After its QUIT, the relay ends when the backend closes.
  * Otherwise it also ends when the backend has been silent for the answer time, or, if it uses TLS,
  * for 2 s after it has said something since the client's last command. When `backend` ends its
  * stream the relay ends. The relay itself never sends a byte of its own.
@@ -25,7 +25,7 @@ struct relay;
 
 enum relay_end {
     RELAY_BACKEND_CLOSED, /* the ordinary end: what the backend sent is on its way to the client */
-    RELAY_CLIENT_CLOSED,  /* the client ended its stream and the backend had no more to say */
+    RELAY_CLIENT_CLOSED,  /* the client ended its stream and the backend sent no more */
     RELAY_CLIENT_FAILED,  /* the client vanished: conn_error(client) */
     RELAY_BACKEND_FAILED, /* the backend vanished: conn_error(backend) */
     RELAY_IDLE,           /* no byte has moved for the idle time */
@@ -40,8 +40,9 @@ struct relay_handler {
 
 /* In microseconds. */
 struct relay_times {
-    int64_t idle;   /* without a byte that moves */
-    int64_t answer; /* that the backend may take for an answer to a client that has ended */
+    int64_t idle; /* how long no byte may move */
+    /* how long the backend may take for an answer after the client has ended its stream */
+    int64_t answer;
 };
 
 /* Takes over the handlers and deadlines of both conns; input that they hold is relayed first. */

@@ -1,4 +1,4 @@
-/* The borrowers stand in a list; the one that was asked last for its loan, in vain, is the last. */
+/* The borrowers form a list. A borrower that was asked for its loan in vain moves to the end. */
 #include "lib/socket_buffers.h"
 
 #include <netinet/in.h>
@@ -11,8 +11,8 @@ static struct list borrowers = {.next = &borrowers, .prev = &borrowers};
 static size_t loans, loans_max = 64;
 static int64_t reclaim_next; /* on the monotonic clock */
 
-/* The pause after a borrower was asked in vain: a crowd that waits for loans asks at each piece
- * that it relays. */
+/* The pause after a borrower was asked in vain. Without it, sessions that wait for a loan would ask
+ * at each piece that they relay. */
 #define RECLAIM_PAUSE MILLIS(10)
 
 void socket_loans_set_max(size_t n)

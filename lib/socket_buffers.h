@@ -14,8 +14,8 @@
 
 #include "lib/list.h"
 
-/* Bytes that are asked of the kernel, which grants twice as much and counts its own overhead in it
- * (socket(7), SO_RCVBUF). The wide ones are what a system allows without being configured
+/* Sizes that are requested from the kernel in bytes. It grants twice as much and counts its own
+ * overhead in it (socket(7), SO_RCVBUF). The wide sizes are the default limit of a system
  * (net.core.rmem_max). */
 enum {
     SOCKET_BULK_SMALL = 16 * 1024,    /* in the direction of the answers, backend to client */
@@ -23,7 +23,7 @@ enum {
     SOCKET_BULK_WIDE = 208 * 1024,
 };
 
-/* What the kernel may keep for one socket of a session, and what a loan adds to it, bytes. */
+/* Bytes that the kernel may keep for one socket of a session, and bytes that a loan adds. */
 enum {
     SOCKET_MEMORY = 2 * (SOCKET_BULK_SMALL + SOCKET_COMMANDS_SMALL),
     SOCKET_LOAN_MEMORY = 2 * SOCKET_BULK_WIDE,
@@ -49,14 +49,15 @@ size_t socket_loans(void);
  * from its listener.) The socket is connected: another one would keep a small window for good. */
 void socket_buffers_small(int fd);
 
-/* Makes the buffer for the commands to a backend small. That is due when SOCKET_COMMANDS_SMALL
- * octets were sent: before that the kernel does not hold more, and most sessions need no call. */
+/* Makes the buffer for the commands to a backend small. Call it when SOCKET_COMMANDS_SMALL octets
+ * were sent: the kernel cannot hold more before that, and most sessions never need the call. */
 void socket_commands_small(int fd);
 
 /* Widens the buffer for the answers. False: there is no loan now, and the buffers stay small. */
 bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side);
 
-/* Ends a loan, if there is one, without a word to the kernel: the socket is about to be closed. */
+/* Ends a loan, if the socket has one, without telling the kernel: the socket is about to be closed.
+ */
 void socket_loan_drop(struct socket_loan *loan);
 
 #endif

@@ -49,11 +49,13 @@ extern const struct sys *sys;
 /* The table of the operating system. */
 extern const struct sys sys_real;
 
-/* socket() of the table in force, for a connection that somebody waits for. When no descriptor is
- * left, what sys_on_full was given is asked to close one, and the call is tried once more. */
+/* Calls socket() of the table in force, for a connection that somebody waits for. When no
+ * descriptor is left, calls the function given to sys_on_full, which may close one, and tries once
+ * more. */
 int sys_socket(int domain, int type, int protocol);
 
-/* `relieve` closes a descriptor and says true, or has none to close. NULL: nobody is asked. */
+/* Sets the function that frees a descriptor: `relieve` closes one and returns true, or returns
+ * false. NULL: no function. */
 void sys_on_full(bool (*relieve)(void *arg), void *arg);
 
 #endif

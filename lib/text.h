@@ -59,7 +59,7 @@ char *text_printable(char *out, size_t cap, struct str s);
  * is none. */
 size_t text_utf8_length(struct str s);
 
-/* Is it UTF-16, as far as the first two bytes tell: a byte order mark, or an ASCII character? */
+/* Do the first two bytes look like UTF-16: a byte order mark, or an ASCII character? */
 bool text_is_utf16(struct str s);
 
 /* Takes a byte order mark of UTF-8 off the beginning. */

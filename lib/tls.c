@@ -72,7 +72,7 @@ struct tls {
     bool ended;                       /* the wire said that the stream has ended */
     bool broken;                      /* the wire failed */
     bool resumed;
-    bool asks_for_ours; /* the server asks for a certificate of ours */
+    bool asks_for_ours; /* the server asks for a client certificate */
     struct error death; /* TLS_DEAD: of what */
 };
 
@@ -187,7 +187,7 @@ static int configure(struct tls_client *client, const struct tls_settings *setti
     mbedtls_ssl_conf_max_tls_version(config, max);
     mbedtls_ssl_conf_rng(config, tls_random, NULL);
     mbedtls_ssl_conf_groups(config, groups);
-    /* Only that there is one counts: lib/tls_chain.c gives it what it looks in. */
+    /* The callback only has to be set: lib/tls_chain.c passes its real argument. */
     mbedtls_ssl_conf_ca_cb(config, tls_roots_find, NULL);
     /* OPTIONAL: mbedTLS does not mind the purpose of the certificate either; a wrong name is still
      * refused by the judge. */
@@ -362,8 +362,8 @@ static int message_type(const struct tls *tls)
                : 0;
 }
 
-/* Does the server end the handshake because we have no certificate to show? TLS 1.3 has an alert
- * for that; a server of TLS 1.2 uses any of these. */
+/* Does the server end the handshake because we have no client certificate? TLS 1.3 has an alert for
+ * that; TLS 1.2 servers use any of these. */
 static bool misses_certificate(const struct tls *tls, int alert)
 {
     bool complains = (alert >= MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE &&
@@ -422,15 +422,15 @@ static bool speaks_tls(const struct tls *tls)
            tls->first[0] == MBEDTLS_SSL_MSG_HANDSHAKE;
 }
 
-/* mbedTLS takes what fits into its buffer, and then finds out that there is more. */
+/* mbedTLS fills its buffer, and only then notices that the message is longer. */
 static bool is_too_long(const struct tls *tls)
 {
     return tls->state == TLS_HANDSHAKE &&
            tls->ssl.MBEDTLS_PRIVATE(in_hslen) > MBEDTLS_SSL_IN_CONTENT_LEN;
 }
 
-/* Names the message that is too long. mbedTLS gathers its pieces behind the place of a sequence
- * number and the header of a record. */
+/* Names the message that is too long. mbedTLS gathers its pieces in the buffer behind the space for
+ * a sequence number and a record header. */
 static const char *long_message(const struct tls *tls)
 {
     enum { GATHERED_AT = 8 + 5 };

@@ -16,13 +16,13 @@ struct secret;
 struct tls_roots;
 
 /* Reads the PEM file `path`; NULL: SSL_CERT_FILE or the first bundle found in the usual places of
- * the Linux distributions. NULL and *err (FAIL_CONFIG, naming the file) when there is none or
- * nothing in it is usable; tls_roots_left_out names single certificates that are not. A server's
- * own certificate in the file is trusted as such, be it signed by whomever. */
+ * the Linux distributions. NULL and *err (FAIL_CONFIG, naming the file) when the file is missing or
+ * has no usable certificate; tls_roots_left_out names single unusable certificates. A server's own
+ * certificate in the file is trusted, whoever signed it. */
 struct tls_roots *tls_roots_load(const char *path, struct error *err);
 
-/* New roots: those of `base` (NULL: none) and the certificates in a PEM text. `source` is what
- * people call that text. NULL and *err (FAIL_CONFIG, naming the source) when nothing in it is
+/* Creates roots from those of `base` (may be NULL) and the certificates in a PEM text. `source`
+ * names that text for people. NULL and *err (FAIL_CONFIG, naming the source) when nothing in it is
  * usable; see tls_roots_left_out. */
 struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source, struct str pem,
                                 struct error *err);
@@ -30,12 +30,12 @@ struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source
 struct tls_roots *tls_roots_ref(struct tls_roots *roots);
 void tls_roots_unref(struct tls_roots *roots);
 
-/* At most so many clauses say which certificates are left out. */
+/* Maximum number of clauses about left-out certificates. */
 enum { TLS_LEFT_OUT_MAX = 8 };
 
-/* The i-th certificate of the file, or of the text that was added last, that is left out, and why:
- * a clause ("certificate 2 (NAME) cannot be used: ..."). The last clause may be about all others. i
- * counts from 0; NULL: there is no further one. Lives as long as the roots. */
+/* Returns a clause about the i-th left-out certificate of the file, or of the text that was added
+ * last: "certificate 2 (NAME) cannot be used: ...". The last clause may be about all others. i
+ * counts from 0; NULL when there are no more. Lives as long as the roots. */
 const char *tls_roots_left_out(const struct tls_roots *roots, size_t i);
 
 /* The file that they come from, and the sources of those added, and how many they are. */

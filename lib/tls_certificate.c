@@ -8,7 +8,8 @@
 
 #include "lib/der.h"
 
-/* Leaves every extension that mbedTLS does not know to us (mbedtls_x509_crt_ext_cb_t). */
+/* Accepts every extension that mbedTLS does not know; we judge them later
+ * (mbedtls_x509_crt_ext_cb_t). */
 static int take_extension(void *arg, mbedtls_x509_crt const *crt, mbedtls_x509_buf const *oid,
                           int critical, const unsigned char *p, const unsigned char *end)
 {
@@ -26,7 +27,7 @@ int tls_certificate_parse(mbedtls_x509_crt *chain, const unsigned char *der, siz
     return mbedtls_x509_crt_parse_der_with_ext_cb(chain, der, n, copy, take_extension, NULL);
 }
 
-/* mbedTLS adds the code of what is inside to that of what is around it. */
+/* mbedTLS adds the error code of an inner structure to that of the outer one. */
 static bool is_code(int code, int around)
 {
     return (-code & 0x7F80) == -around;

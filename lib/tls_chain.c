@@ -1,10 +1,10 @@
 /* Chooses the chain that is judged among the certificates that a server sends.
  *
  * mbedTLS takes the first certificate with the right name as the issuer of another one, and the
- * list in the order in which it came. That is nearly always right, and judged first. Otherwise the
- * list is put into other orders: there may be two CAs of one name (two keys, an expired twin, one
- * signed by two roots), or the issuer may stand in front (RFC 8446 section 4.4.2 wants any order to
- * do). No signature is looked at here: mbedTLS verifies each chain that is tried. */
+ * list in the order in which it came. That is nearly always right, so it is judged first. When it
+ * fails, other orders are tried: two CAs may have one name (two keys, an expired twin, one signed
+ * by two roots), or the issuer may stand in front (RFC 8446 section 4.4.2 allows any order). No
+ * signature is checked here: mbedTLS verifies each chain that is tried. */
 #include "lib/tls_private.h"
 
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 enum {
     PEERS_MAX = 32, /* certificates of a server that are put into other orders */
-    TRIES_MAX = 4,  /* chains that are tried besides the first ... */
+    TRIES_MAX = 4,  /* chains that are tried besides the first one, ... */
     TRIED_MAX = 12, /* ... and certificates in them, unless one has more: each costs a signature */
     STEPS_MAX = 64, /* certificates that are put behind another one, in all */
 };
@@ -30,7 +30,7 @@ int __real_mbedtls_x509_crt_verify_with_ca_cb(
     const mbedtls_x509_crt_profile *profile, const char *cn, uint32_t *flags,
     int (*f_vrfy)(void *, mbedtls_x509_crt *, int, uint32_t *), void *p_vrfy);
 
-/* Whose handshake makes a step; NULL: nobody's. */
+/* The judge of the handshake that makes a step now; or NULL. */
 static struct tls_judge *judging;
 
 void tls_chain_begin(struct tls_judge *judge)
@@ -80,11 +80,12 @@ int __wrap_mbedtls_x509_crt_parse_der(mbedtls_x509_crt *chain, const unsigned ch
 struct verification {
     struct tls_judge *judge;
     struct tls_lookup lookup;
-    mbedtls_x509_crt *peers[PEERS_MAX], *after[PEERS_MAX]; /* as they came, and what is behind */
+    /* in the order in which they came; the next one of each */
+    mbedtls_x509_crt *peers[PEERS_MAX], *after[PEERS_MAX];
     size_t count;
-    mbedtls_x509_crt *tried[TLS_CHAIN_MAX]; /* those of the peers in the first chain */
+    mbedtls_x509_crt *tried[TLS_CHAIN_MAX]; /* the peers that the first chain uses */
     size_t tried_count;
-    bool complete, stale; /* the first chain: ends at a root; which is not valid now */
+    bool complete, stale; /* the first chain ends at a root; that root is not valid now */
     int tries, steps;
     size_t tried_in_all; /* certificates of all chains but the first */
     size_t budget;
@@ -110,7 +111,7 @@ static void keep_path(struct verification *v, const struct tls_walk *walk)
     }
 }
 
-/* Verifies the list as it is now. True: another one may do better. */
+/* Verifies the list in its present order. Returns true when another order may do better. */
 static bool verify(struct verification *v)
 {
     struct tls_judge *judge = v->judge;
@@ -134,7 +135,7 @@ static bool verify(struct verification *v)
     return walk.above || too_long;
 }
 
-/* Is it, as far as can be seen, the issuer of the other one? Higher is likelier; 0: it is not. */
+/* Rates how likely `issuer` has issued `child`; 0: it has not. */
 static int issuer_rank(const mbedtls_x509_crt *child, const mbedtls_x509_crt *issuer)
 {
     const mbedtls_x509_buf *wanted = &child->authority_key_id.keyIdentifier;
@@ -168,7 +169,7 @@ static bool chain_holds(const struct chain *chain, const mbedtls_x509_crt *crt)
     return false;
 }
 
-/* Would mbedTLS come to the same as with the list as it came? */
+/* Would mbedTLS come to the same result as with the original list? */
 static bool was_tried(const struct verification *v, const struct chain *chain)
 {
     return !v->stale && chain->n >= v->tried_count && (v->complete || chain->n == v->tried_count) &&
@@ -216,8 +217,8 @@ static bool try_chain(struct verification *v, const struct chain *chain)
     return v->result == 0 && !judge->complaint;
 }
 
-/* Lengthens the chain by each certificate that may come next, the likeliest first, and tries it
- * when there is none. True: a good one was found. */
+/* Lengthens the chain by each certificate that may come next, the likeliest first; when no
+ * certificate can, tries the chain. Returns true when a good chain was found. */
 static bool extend(struct verification *v, struct chain *chain)
 {
     const mbedtls_x509_crt *child = chain->list[chain->n - 1];
@@ -240,7 +241,7 @@ static bool extend(struct verification *v, struct chain *chain)
     return !extended && v->tries < TRIES_MAX && try_chain(v, chain);
 }
 
-/* Looks for a better chain. The complaint about the first one stays when there is no better one. */
+/* Looks for a better chain. Without a good one the complaint about the first chain stays. */
 static void try_others(struct verification *v)
 {
     struct tls_judge *judge = v->judge;

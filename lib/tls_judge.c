@@ -1,6 +1,6 @@
-/* Judges a server's certificates and puts in words what is wrong with them. mbedTLS finds out about
- * signatures, dates and keys, and tells one certificate after the other, from the root down; names,
- * name constraints and unknown extensions are judged here. */
+/* Judges a server's certificates and puts in words what is wrong with them. mbedTLS checks
+ * signatures, dates and keys, and reports one certificate after the other, from the root down;
+ * names, name constraints and unknown extensions are judged here. */
 #include "lib/tls_private.h"
 
 #include <stdarg.h>
@@ -61,8 +61,8 @@ static const mbedtls_x509_sequence *first_san(const mbedtls_x509_crt *crt)
     return crt->subject_alt_names.buf.p ? &crt->subject_alt_names : NULL;
 }
 
-/* By subject alternative names alone. The common name, on which mbedTLS would fall back, does not
- * count: RFC 7817 section 3 leaves that to us, RFC 9525 section 2 has done away with it. */
+/* Compares the subject alternative names only. The common name, on which mbedTLS would fall back,
+ * does not count: RFC 7817 section 3 makes it optional, RFC 9525 section 2 has removed it. */
 static bool identity_matches(const mbedtls_x509_crt *crt, const struct tls_identity *identity)
 {
     for (const mbedtls_x509_sequence *san = first_san(crt); san; san = san->next) {
@@ -80,7 +80,7 @@ static bool identity_matches(const mbedtls_x509_crt *crt, const struct tls_ident
     return false;
 }
 
-/* Does the address that we want stand in the certificate as a DNS name? */
+/* Does the certificate have the wanted address as a DNS name? */
 static bool address_is_dns_name(const mbedtls_x509_crt *crt, const struct tls_identity *identity)
 {
     unsigned char addr[sizeof(identity->addr)];
@@ -101,7 +101,7 @@ static bool address_is_dns_name(const mbedtls_x509_crt *crt, const struct tls_id
     return false;
 }
 
-/* One alternative name as text; NULL for a kind that is neither name nor address. */
+/* Returns one alternative name as text; NULL for a kind that is not a DNS name or an address. */
 static const char *san_text(char *out, size_t cap, int type, struct str value)
 {
     if (type == MBEDTLS_X509_SAN_DNS_NAME) {
@@ -170,7 +170,7 @@ static void describe_name(char *out, size_t cap, struct general_name name)
     text_fmt(out, cap, "%s%s%s", form, said ? " " : "", said ? said : "");
 }
 
-/* Judges one name by all CAs above. False, with a complaint: it is not allowed. */
+/* Judges one name by all CAs above. Returns false, with a complaint, when it is not allowed. */
 static bool name_allowed(struct tls_judge *judge, const char *whose, enum name_form form,
                          struct str value)
 {
@@ -267,8 +267,8 @@ static bool names_allowed(struct tls_judge *judge, const mbedtls_x509_crt *crt, 
     return true;
 }
 
-/* Notes what the certificate says about those below it. False, with a complaint: it cannot be
- * understood. */
+/* Notes the certificate's constraints for those below it. Returns false, with a complaint, when
+ * they cannot be understood. */
 static bool take_constraints(struct tls_judge *judge, const mbedtls_x509_crt *crt, const char *who)
 {
     struct tls_walk *walk = judge->walk;
@@ -296,7 +296,7 @@ static bool is_self_issued(const mbedtls_x509_crt *crt)
     return subject.n == issuer.n && memcmp(subject.p, issuer.p, issuer.n) == 0;
 }
 
-/* Judges what mbedTLS does not. */
+/* Judges the parts that mbedTLS does not judge. */
 static bool extensions_allowed(struct tls_judge *judge, const mbedtls_x509_crt *crt,
                                const char *who, int depth)
 {
@@ -305,7 +305,8 @@ static bool extensions_allowed(struct tls_judge *judge, const mbedtls_x509_crt *
         tls_judge_complain(judge, "%s has %s, which is not supported", who, extension);
         return false;
     }
-    /* A CA that changes its key signs itself, which is not for the CAs above it to restrict. */
+    /* A CA that changes its key signs itself; constraints above do not apply to such a certificate.
+     */
     return (depth > 0 && is_self_issued(crt) ? true : names_allowed(judge, crt, who)) &&
            take_constraints(judge, crt, who);
 }
@@ -356,7 +357,7 @@ static void complain_about_chain(struct tls_judge *judge, const mbedtls_x509_crt
     }
 }
 
-/* Forgets what was said about the certificates above. */
+/* Forgets the complaints about the certificates above. */
 static void acquit(struct tls_judge *judge)
 {
     free(judge->complaint);
@@ -398,7 +399,7 @@ int tls_judge_certificate(void *arg, mbedtls_x509_crt *crt, int depth, uint32_t 
     }
     walk->path[depth] = crt;
     if (depth == 0 && tls_roots_hold(judge->roots, crt)) {
-        /* The bundle names the server's own certificate: who signed it does not matter. */
+        /* The bundle contains the server's own certificate, so its signer does not matter. */
         acquit(judge);
         found &= ~(uint32_t)(MBEDTLS_X509_BADCERT_NOT_TRUSTED | MBEDTLS_X509_BADCERT_BAD_MD);
     }

@@ -17,8 +17,8 @@
 
 /* Adds the certificate der[0, n) to the end of a chain (an initialised one, or a longer one). copy:
  * the bytes are copied, else they have to stay as long as the chain. Critical extensions that
- * mbedTLS does not know do no harm: whoever relies on the certificate asks
- * tls_unknown_extension. 0 or mbedTLS's error. */
+ * mbedTLS does not know are accepted: a caller that relies on the certificate asks
+ * tls_unknown_extension. Returns 0 or mbedTLS's error. */
 int tls_certificate_parse(mbedtls_x509_crt *chain, const unsigned char *der, size_t n, bool copy);
 
 /* Says in out[cap] why tls_certificate_parse failed. Returns out. */
@@ -44,13 +44,13 @@ struct tls_attributes {
 /* ERR when it is not a Name in DER. */
 int tls_attributes_open(struct tls_attributes *at, struct str name) warn_unused;
 
-/* AGAIN: there is none left; ERR: it cannot be read. */
+/* Takes the next attribute. AGAIN: no attribute is left; ERR: it cannot be read. */
 int tls_attribute_next(struct tls_attributes *at, struct str *type, struct str *value) warn_unused;
 
 /* Is the attribute a mail address (RFC 5280 section 4.1.2.6)? */
 bool tls_is_mail_address(struct str type);
 
-/* Subject and issuer as Names in DER. */
+/* Return subject and issuer as Names in DER. */
 struct str tls_subject(const mbedtls_x509_crt *crt);
 struct str tls_issuer(const mbedtls_x509_crt *crt);
 
@@ -59,18 +59,19 @@ struct tls_extension {
     bool critical;
 };
 
-/* All extensions of a certificate, for tls_extension_next. */
+/* Returns all extensions of a certificate, for tls_extension_next. */
 struct str tls_extensions(const mbedtls_x509_crt *crt);
 
-/* Takes the next extension off *list. AGAIN: there is none left; ERR: it cannot be read, and no
- * further one can. */
+/* Takes the next extension off *list. AGAIN: no extension is left; ERR: it cannot be read, nor can
+ * the following ones. */
 int tls_extension_next(struct str *list, struct tls_extension *extension) warn_unused;
 
 /* Is this the extension with a CA's name constraints (RFC 5280 section 4.2.1.10)? */
 bool tls_is_name_constraints(const struct tls_extension *extension);
 
 /* Describes in out[cap] the first critical extension that cannot be judged here, by its number and,
- * where it has one, its name; also an extension that cannot be read. False: there is none. */
+ * where it has one, its name; also an extension that cannot be read. Returns false when there are
+ * no such extensions. */
 bool tls_unknown_extension(char *out, size_t cap, const mbedtls_x509_crt *crt);
 
 /* ---- lib/tls_roots.c: trusted certificates ---- */
@@ -86,18 +87,18 @@ struct tls_lookup {
  * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_lookup). The list is freed by mbedTLS. */
 int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
 
-/* Has one of them this Name as its subject? With tls_name_key's certainty. */
+/* Does one of them have this Name as its subject? Compares only tls_name_key, so it may err. */
 bool tls_roots_named(const struct tls_roots *roots, struct str name);
 
 /* Is this very certificate among them? */
 bool tls_roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *crt);
 
-/* Why the certificate with this Name as its subject, which is in the file, cannot be used; NULL:
- * there is none such. */
+/* Returns why the certificate in the file with this Name as its subject cannot be used; NULL when
+ * no certificate with this Name was left out. */
 const char *tls_roots_rejected(const struct tls_roots *roots, struct str name);
 
 /* Takes the next certificate off PEM text and decodes it into out. OK; AGAIN when it is damaged or
- * larger than cap; ERR when there is none left. */
+ * larger than cap; ERR when no certificate is left. */
 int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n) warn_unused;
 
 /* ---- lib/tls_judge.c: the judgement of a server's certificates ---- */
@@ -121,11 +122,12 @@ struct tls_walk {
     const mbedtls_x509_crt *path[TLS_CHAIN_MAX]; /* by depth: the server's own is path[0] */
     size_t length;
     struct {
-        struct str extension, subject; /* name constraints, and those of whom */
+        /* name constraints, and the subject of the CA that has them */
+        struct str extension, subject;
     } constraints[TLS_CHAIN_MAX];
     size_t constraint_count;
     size_t *budget;  /* comparisons that are left */
-    bool above;      /* something is wrong above the server's own: another chain may do */
+    bool above;      /* something above the server's own is wrong, so another chain may be good */
     bool stale_root; /* the trusted certificate has expired or is not valid yet */
 };
 
@@ -135,7 +137,7 @@ struct tls_judge {
     const struct tls_identity *identity;
     bool trust_any, check_host;
     bool asked;            /* a certificate was shown and judged */
-    uint32_t found;        /* MBEDTLS_X509_BADCERT_*: what counts of all that was found */
+    uint32_t found;        /* MBEDTLS_X509_BADCERT_*: the findings that count */
     char *complaint;       /* what is wrong with it, for people; owned; NULL: nothing */
     char *unreadable;      /* which certificate above it was left out, and why; owned; or NULL */
     struct tls_walk *walk; /* set while mbedTLS walks the chain */
@@ -152,8 +154,8 @@ void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...) printf_li
 /* ---- lib/tls_chain.c: which chain is judged ---- */
 
 /* mbedTLS has no hook for the two functions that read and verify a server's certificates, so the
- * linker puts ours in their place (--wrap, see the Makefile). Between these two calls they know
- * whose judgement it is. */
+ * linker puts ours in their place (--wrap, see the Makefile). Between these two calls they use this
+ * judge. */
 void tls_chain_begin(struct tls_judge *judge);
 void tls_chain_end(void);
 

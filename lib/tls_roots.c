@@ -37,7 +37,7 @@ struct tls_roots {
     size_t der_len;
     struct root *list;
     size_t n, cap;
-    struct rejected *rejected; /* those of the base before others */
+    struct rejected *rejected; /* those of the base come first */
     size_t rejected_count, inherited;
 };
 
@@ -197,7 +197,8 @@ static char *read_file(const char *path, size_t *n)
     return text;
 }
 
-/* Those of base and those in the text. NULL and *err when there is none in it that can be used. */
+/* Creates roots from those of base and those in the text. NULL and *err when the text has no usable
+ * certificate. */
 static struct tls_roots *make_roots(const struct tls_roots *base, const char *source,
                                     struct str text, struct error *err)
 {
@@ -317,7 +318,7 @@ static int add_candidate(const struct tls_lookup *lookup, const struct root *roo
     if (!wanted) {
         mbedtls_x509_crt_free(crt);
         mbedtls_free(crt);
-        return bad; /* it was parsed once before: only memory can be short */
+        return bad; /* it was parsed once before, so only memory can be missing */
     }
     while (*list) {
         list = &(*list)->next;
