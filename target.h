@@ -1,5 +1,5 @@
 /* State that listeners and sessions of the POP3 proxy share: the proxy, its targets and the facts
- * known about their mailboxes. For pop3.c, session.c and target.c only. */
+ * known about their mailboxes. For pop3.c, target.c and the files of a session only. */
 #ifndef TPROXY_TARGET_H
 #define TPROXY_TARGET_H
 

@@ -391,9 +391,9 @@ SAYS = re.compile(
     r'((?:"(?:[^"\\\n]|\\.)*"\s*)+)'
 )
 SPEAKERS = (
-    "pop3.c session.c core/pop3_proto.c core/pop3_login.c lib/conn.c lib/dial.c lib/dns.c"
-    " lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c core/token_answer.c"
-    " core/dest_answer.c"
+    "pop3.c session.c session_login.c core/pop3_proto.c core/pop3_login.c lib/conn.c lib/dial.c"
+    " lib/dns.c lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c"
+    " core/token_answer.c core/dest_answer.c"
 ).split()
 # They end the start of the program, or come only of a system that is out of something.
 NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL")

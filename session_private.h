@@ -1,0 +1,84 @@
+/* The types that session.c, session_login.c and session_log.c share. For these three files only. */
+#ifndef TPROXY_SESSION_PRIVATE_H
+#define TPROXY_SESSION_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/pop3_login.h"
+#include "core/pop3_proto.h"
+#include "core/sasl.h"
+#include "core/trials.h"
+#include "lib/addr.h"
+#include "lib/fail.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+
+struct conn;
+struct dest_request;
+struct dial;
+struct mailbox;
+struct relay;
+struct session;
+struct target;
+struct token;
+
+/* What the session waits for before its client is answered; drawn in session.c. */
+enum wait { WAIT_NOTHING, WAIT_KIND, WAIT_LOGIN, WAIT_MAILBOX };
+
+/* How far the login at the mail server is; drawn in session_login.c. */
+enum backend_state { BACKEND_NONE, BACKEND_BUSY, BACKEND_READY, BACKEND_FAILED };
+
+/* A login at the backend under way. It is freed when the relay starts, because idle sessions are
+ * many. */
+struct attempt {
+    struct dest_request *request;
+    struct token *token; /* to log in with; NULL: the destination's password */
+    struct token *way;   /* shown to the Connectivity Proxy; NULL: no token is shown */
+    struct credential shown;
+    struct dial *dial;
+    struct pop3_login login;
+    int64_t started;
+    bool login_started;
+    bool judging;           /* the backend was shown credentials and has not given its verdict */
+    bool refused;           /* by the backend's last reply */
+    bool renewed;           /* `token` is the second one */
+    bool way_renewed;       /* `way` is the second one */
+    unsigned pauses_before; /* the pauses that the refusal of the first token counted */
+    struct session *session;
+    void (*changed)(struct session *); /* see session_login_start */
+    struct trial_seat seat;            /* in the trial of `shown` */
+    struct task turn;                  /* runs when a wait for another session's trial is over */
+    struct error err;
+};
+
+struct session {
+    struct target *target;
+    struct list link;   /* among the target's `silent` or `members` */
+    struct list silent; /* among the silent ones of all targets */
+    struct task task;
+    uint64_t id;
+    struct conn *client; /* NULL: it has gone, and the session ends with the backend's verdict */
+    struct conn *backend;
+    struct attempt *attempt;
+    struct relay *relay;
+    struct mailbox *mailbox; /* of the last attempt */
+    union addr peer;
+    int64_t started;
+    struct pop3_client dialogue;
+    char *failure;      /* the line that has told of a failed login; NULL: no login has failed */
+    const char *result; /* of a session whose client has gone */
+    struct sasl_credentials *credentials; /* NULL: the client's do not count, or no longer */
+    enum wait wait : 8;
+    enum backend_state state : 8;
+    unsigned char failures;
+    enum fail failed : 8; /* how the last attempt failed that the client was told of */
+    bool client_ended;    /* it will send no more */
+    bool knows_kind;      /* how the client has to log in; until then the dialogue's is a guess */
+    bool spared;          /* it did not give way, although it was its turn */
+    bool tried;           /* a login was tried */
+    bool logged_in;
+    bool ended;
+};
+
+#endif
