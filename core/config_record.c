@@ -170,9 +170,9 @@ static bool put_untimed(struct buf *out, const struct config_record *record)
 bool config_record_same(const struct config_record *a, const struct config_record *b)
 {
     struct buf x, y;
-    bool fit = put_untimed(&x, a) & put_untimed(&y, b);
-    bool same =
-        fit && buf_len(&x) == buf_len(&y) && memcmp(buf_str(&x).p, buf_str(&y).p, buf_len(&x)) == 0;
+    bool x_fits = put_untimed(&x, a), y_fits = put_untimed(&y, b);
+    bool same = x_fits && y_fits && buf_len(&x) == buf_len(&y) &&
+                memcmp(buf_str(&x).p, buf_str(&y).p, buf_len(&x)) == 0;
     buf_free(&x);
     buf_free(&y);
     return same;
