@@ -8,7 +8,7 @@
 
 enum { BUDGET = 1000 };
 
-/* In a block of its own size, so that the sanitizer sees who reads beyond. */
+/* Copies the bytes into a block of their size, so that the sanitizer sees a read beyond its end. */
 static struct str copy(const uint8_t *p, size_t n)
 {
     char *block = malloc(n ? n : 1);
@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum name_verdict verdict =
         name_constraints_judge(extension, (struct general_name){form, value}, &for_judge);
     require(check == NAME_ALLOWED || check == NAME_MALFORMED || check == NAME_TOO_MANY);
-    /* What cannot be read is never allowed, whatever the name. */
+    /* An extension that cannot be read never allows a name. */
     require(check == NAME_ALLOWED || (verdict != NAME_ALLOWED && for_judge <= BUDGET));
     if (form == NAME_DNS) { /* case does not count */
         char *text = (char *)value.p;

@@ -47,7 +47,7 @@ static enum pop3_ask take_line(struct pop3_client *c, struct str line)
     require(c->kind != POP3_OWN_LOGIN || ask != POP3_ASK_LOGIN);
     require(c->kind != POP3_TOKEN_LOGIN || ask != POP3_ASK_LOGIN ||
             (c->credentials->user[0] && c->credentials->secret.n));
-    /* A response that makes no sense may be one bad command too many. */
+    /* A malformed response may be one bad command too many. */
     require(!sasl || ask == POP3_ASK_NOTHING || ask == POP3_ASK_LOGIN || ask == POP3_ASK_CLOSE);
     buf_free(&reply);
     return ask;

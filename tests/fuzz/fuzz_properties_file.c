@@ -17,7 +17,7 @@ static void must(bool ok)
     }
 }
 
-/* Escapes everything that has a meaning, and NUL. */
+/* Escapes every character that has a meaning, and NUL. */
 static void put(struct buf *out, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct token_answer answer;
         struct error err = {0};
         struct str known = str_of(secret);
-        /* The body is a Location, too, as far as it may be one. */
+        /* The body serves as a Location, too, up to the first octet that a Location cannot have. */
         const struct http_head head = {.status = statuses[i],
                                        .header_count = memchr(data, '\0', size) ? 0 : 1,
                                        .headers = {{str_of("Location"), body}}};

@@ -1,4 +1,4 @@
-/* Shows what core/properties_file makes of texts, for a comparison with another parser.
+/* Shows how core/properties_file reads texts, for a comparison with another parser.
  *
  * stdin: texts, each after its length (4 bytes, big-endian). stdout: a line for each: "refused", or
  * for each property the key and the value in hexadecimal: "6b=76 " */

@@ -64,7 +64,7 @@ static struct world {
     struct known known[WORLD_DESTINATIONS];
     const struct destination *any; /* what every other one is; NULL: not found */
     bool source_mute;
-    const char *hangs; /* the tenant whose destinations nobody answers for; NULL: none */
+    const char *hangs; /* the tenant whose destinations are never answered; or NULL */
     unsigned finds;
     size_t waiting, most_waiting; /* questions */
 

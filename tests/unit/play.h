@@ -1,4 +1,4 @@
-/* What the files of the simulation share (test_simulation.c): the cast of one play.
+/* The parts that the files of the simulation (test_simulation.c) share: the cast of one play.
  *
  *   play_client.c   clients: what they say, when, and how they go
  *   play_tunnel.c   the Connectivity Proxy in front of a mail server
@@ -36,7 +36,7 @@ enum {
 #define MARKER "\r\n.\r\n"
 enum { MARKER_LEN = 5 };
 
-/* How an actor goes. */
+/* The ways in which an actor leaves. */
 enum fate { FATE_WELL, FATE_RESET, FATE_FINISH, FATE_SILENT };
 
 struct client;
@@ -66,18 +66,18 @@ struct client {
     enum manner manner;
     bool half_close; /* it ends its stream behind its last command */
     bool floods, urgent;
-    bool gives_up; /* it takes its leave after a refusal */
-    bool talks_on; /* beyond QUIT */
+    bool gives_up; /* it says QUIT after a refusal */
+    bool talks_on; /* it sends commands behind QUIT */
     bool gone, finished;
     enum fate fate;
-    size_t fate_bytes; /* how many bytes it lives to see, */
-    int64_t fate_time; /* or until when */
+    size_t fate_bytes; /* it leaves after so many bytes, */
+    int64_t fate_time; /* or at this time */
     int64_t comes, next_packet;
-    size_t read;             /* of the answers */
+    size_t read;             /* bytes of the answers that were read */
     size_t answers;          /* complete ones, the greeting's included */
     size_t flood;            /* answers to the flood that are still to come */
-    struct buf asked;        /* what it asked of the mailbox */
-    size_t edges[EDGES_MAX]; /* where tproxy ended a piece in what may be a marker */
+    struct buf asked;        /* the mailbox commands that it sent */
+    size_t edges[EDGES_MAX]; /* where tproxy ended a piece inside a possible marker */
     size_t n_edges;
 };
 
@@ -104,7 +104,7 @@ enum pace {
     PACE_LATE, /* it carries out what has come, and sends the answers later, together */
 };
 
-/* How it refuses logins for a reason that passes. */
+/* How it refuses logins for a temporary reason. */
 enum excuse { EXCUSE_NONE, EXCUSE_IN_USE, EXCUSE_SYS_TEMP, EXCUSE_WORDS, EXCUSE_DROP, EXCUSES };
 
 /* An end marker that was sent in clear text. */
@@ -119,16 +119,16 @@ struct server {
     struct tunnel tunnel;
     bool tunnelled; /* it was reached through one */
     bool secure, offers_stls, offers_plain;
-    bool poisons; /* says more behind its consent to STLS than it may */
+    bool poisons; /* sends bytes behind its +OK to STLS */
     enum pace pace;
     int64_t delay;
     enum excuse excuse;
     enum fate fate;
-    size_t fate_line; /* how many lines it lives to see */
+    size_t fate_line; /* it dies after so many lines */
     bool greeted, gone, closing;
-    bool thought; /* about the next line */
-    int64_t due;  /* it does nothing before */
-    size_t read;  /* of what tproxy sent */
+    bool thought; /* the pause before the next line is over */
+    int64_t due;  /* it does nothing before this time */
+    size_t read;  /* bytes of tproxy that were read */
     size_t lines;
     struct buf heard;                 /* in clear text; lines are taken off its start */
     struct buf held;                  /* answers to be sent, */
@@ -140,7 +140,7 @@ struct server {
     bool notified;                    /* tproxy has ended TLS, or its stream under TLS */
     unsigned version;                 /* of the password that it was shown, */
     bool showing;                     /* in this login, */
-    bool refused;                     /* and it refuses, which tproxy has not read yet */
+    bool refused;                     /* and it refuses; tproxy has not read that yet */
     size_t verdict_at;                /* on the wire: the end of that answer; 0: none yet */
     struct command *marked[MESSAGES]; /* by which command; NULL: not to be deleted */
     struct marker markers[MARKERS_MAX];
@@ -162,13 +162,13 @@ struct message {
     bool deleted;
 };
 
-/* By which DELE a message went; its session has said QUIT. */
+/* The DELE that deleted a message; its session has said QUIT. */
 struct deletion {
     int message;
     struct command *command;
 };
 
-/* What happens to all of them, at some time. */
+/* An event that concerns all actors, at some time. */
 enum incident { INCIDENT_NONE, INCIDENT_CHANGE, INCIDENT_CLOSE, INCIDENT_DRAIN };
 
 /* A password: has it been accepted, and when was it refused. */
@@ -194,7 +194,7 @@ extern struct play {
     bool slow_reader;
     unsigned tokens_refused; /* so many times the Connectivity Proxy refuses a token */
     int64_t idle_timeout;
-    int64_t waited; /* how long the actors let others wait, in all, at most */
+    int64_t waited; /* the longest total time for which the actors let others wait */
     enum incident incident;
     int64_t incident_at;
 } play;
@@ -205,10 +205,10 @@ _Noreturn void broken(const char *fmt, ...) printf_like(1, 2);
 /* Adds to a buffer that always has room. */
 void put(struct buf *b, const void *p, size_t n);
 
-/* What has to be true when a password is shown to a mail server. */
+/* Checks the rules about passwords when one is shown to a mail server. */
 void judge_showing(struct server *s);
 
-/* What has to be true in the end; `took` is how long the play lasted, microseconds. */
+/* Checks all rules at the end; `took` is the length of the play in microseconds. */
 void judge(int64_t took);
 
 #endif

@@ -1,5 +1,5 @@
 /* The clients of the simulation: they send everything at once, in packets, or one command after the
- * other; with and without a login; they half-close, read slowly, send urgent data, vanish. */
+ * other; with and without a login; they half-close, read slowly, send urgent data, or vanish. */
 #include "tests/unit/play.h"
 
 #include <string.h>
@@ -131,7 +131,7 @@ void client_free(struct client *c)
 
 /* ---- what it hears ---- */
 
-/* The command whose answer comes next; NULL: it is the greeting, or one of the flood's. */
+/* Returns the command whose answer comes next; NULL: the greeting, or an answer to the flood. */
 static struct command *awaited(struct client *c)
 {
     return c->answers == 0 || c->flood ? NULL : &c->commands[c->answers - 1];

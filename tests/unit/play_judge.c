@@ -32,7 +32,7 @@
 
 /* ---- passwords ---- */
 
-/* Has the server been shown a password whose verdict tproxy does not know yet? */
+/* Has the server received a password whose verdict tproxy does not know yet? */
 static bool undecided(const struct server *s)
 {
     bool told = s->verdict_at && sim_read(&s->actor) >= s->verdict_at;
@@ -118,8 +118,8 @@ static bool half_closed(const struct client *c)
     return c->half_close || (c->gone && c->fate == FATE_FINISH);
 }
 
-/* A TLS backend cannot be told of a half-close. Without QUIT it is believed to have said everything
- * when it has been silent for a while after an answer. */
+/* A TLS backend does not learn of a half-close. Without QUIT tproxy takes its silence after an
+ * answer for the end. */
 static bool may_be_given_up(const struct client *c, const struct server *s)
 {
     return s->secure && half_closed(c) && !says_quit(c) && s->delay >= LAST_WORDS / 2;
@@ -164,7 +164,7 @@ static void judge_deletion(const struct deletion *deletion)
     }
     do {
         if (i-- == 0) {
-            return; /* it never asked for the message */
+            return; /* the client never asked for the message */
         }
     } while (!c->commands[i].retrieves || c->commands[i].message != deletion->message);
     /* The server may have refused it: to a client that had marked it before, and took that back. */
@@ -177,7 +177,7 @@ static void judge_deletion(const struct deletion *deletion)
 }
 
 /* A failed login covers what the client had sent before it could see the failure. DELE and RSET
- * start no login: that they are refused says nothing. */
+ * start no login: their refusal proves nothing. */
 static void judge_refusals(const struct client *c)
 {
     for (size_t j = 0; j < c->next; j++) {

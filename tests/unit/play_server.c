@@ -110,7 +110,7 @@ static void say(struct server *s, const void *p, size_t n)
     }
 }
 
-/* Says it, now or later. A server that has seen the end of TLS says nothing any more. */
+/* Sends the answer, now or later. A server that has seen the end of TLS sends nothing any more. */
 static void serve(struct server *s, const void *p, size_t n)
 {
     if (s->notified) {
@@ -181,7 +181,7 @@ static void decide(struct server *s)
         s->refused = true;
         serve_text(s, "-ERR [AUTH] who are you?\r\n");
     } else {
-        /* A maildrop that is locked is one whose password was right, RFC 2449 section 8.1.2. */
+        /* IN-USE proves that the password was right (RFC 2449 section 8.1.2). */
         serve_text(s, excuse == EXCUSE_NONE ? logged_in : excuses[excuse]);
         s->in = excuse == EXCUSE_NONE;
         s->said_at = sim_sent(&s->actor);

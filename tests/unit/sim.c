@@ -16,7 +16,7 @@ enum { MAX_FDS = 96, FIRST_FD = 1000, PIPE_CAP = 65536 };
 /* What a call costs that moves bytes, microseconds. */
 enum { CALL_TIME = 5 };
 
-/* What can happen to a stream: see progress_stream. */
+/* The events that a stream can have: see progress_stream. */
 enum { WAYS = 4 };
 
 /* How long a peer that has taken all it could may take nothing more. */
@@ -24,8 +24,8 @@ enum { WAYS = 4 };
 
 enum kind { KIND_FREE, KIND_EPOLL, KIND_LISTENER, KIND_STREAM, KIND_PIPE, KIND_OTHER };
 
-/* How a slow reader reads: so many octets, then a rest. What it has not read yet waits in tproxy's
- * kernel, which has this room. */
+/* A slow reader reads some octets, and then rests. Its unread octets wait in tproxy's kernel, which
+ * has room for SLOW_ROOM of them. */
 enum { SLOW_PIECE = 500, SLOW_ROOM = 30000 };
 #define SLOW_REST SECONDS(3)
 
@@ -243,7 +243,7 @@ static int sim_connect_call(int fd, const struct sockaddr *addr, socklen_t n)
     return -1;
 }
 
-/* How much of what has arrived one call may take: it ends before the urgent octet. */
+/* Returns how many of the arrived octets one call may take: it ends before the urgent octet. */
 static size_t readable(const struct sim_stream *s)
 {
     bool ahead = s->urgent != NO_MARK && s->urgent > s->taken && s->urgent < s->visible;
@@ -271,7 +271,7 @@ static ssize_t take(struct sim_stream *s, void *p, size_t n, size_t there)
     return (ssize_t)n;
 }
 
-/* What a read gives that finds nothing. */
+/* Returns the result of a read that finds nothing. */
 static ssize_t nothing_there(struct sim_stream *s)
 {
     if (s->reset && !s->reset_told) {
@@ -293,7 +293,7 @@ static int sim_unread(int fd, int *n)
     return 0;
 }
 
-/* What the actor's side has not taken is not taken from tproxy either. */
+/* While the actor's side is full, nothing is taken from tproxy. */
 static int sim_unsent(int fd, int *n)
 {
     *n = (int)slot_of(fd)->stream->unsent;
@@ -603,7 +603,7 @@ static bool actor_runs(struct sim_stream *s)
     return s->actor && !s->refused && s->actor->run(s->actor);
 }
 
-/* One of the things that can happen to a stream; false: not now. */
+/* Lets one of the possible events of a stream happen; returns false when it cannot happen now. */
 static bool progress_stream(struct sim_stream *s, size_t what)
 {
     if (s->comes != NEVER) {
@@ -626,7 +626,7 @@ static bool progress_stream(struct sim_stream *s, size_t what)
     }
 }
 
-/* Lets something happen; false: nothing can, before the clock moves. */
+/* Lets something happen; returns false when nothing can before the clock moves. */
 static bool progress(void)
 {
     size_t n = (size_t)world.n_streams;
@@ -682,7 +682,7 @@ static int collect(struct epoll_event *events, int max)
     return n;
 }
 
-/* When something can happen next by itself. */
+/* Returns the time of the next event that happens by itself. */
 static int64_t next_time(void)
 {
     int64_t next = NEVER;

@@ -62,16 +62,16 @@ void sim_finish(struct sim_actor *actor); /* end of its stream */
 void sim_close(struct sim_actor *actor); /* the same, and what still comes is answered by a reset */
 void sim_reset(struct sim_actor *actor);
 
-/* What tproxy has sent so far: grows; and whether its stream has ended, or broken, and when. */
+/* All octets that tproxy has sent so far; whether its stream has ended or broken, and when. */
 const char *sim_received(const struct sim_actor *actor, size_t *n);
 bool sim_ended(const struct sim_actor *actor);
 int64_t sim_ended_at(const struct sim_actor *actor);
 
-/* How many octets the actor has sent, and how many of them tproxy has read. */
+/* Returns how many octets the actor has sent, and how many of them tproxy has read. */
 size_t sim_sent(const struct sim_actor *actor);
 size_t sim_read(const struct sim_actor *actor);
 
-/* When octets moved last on this stream, in either direction. */
+/* Returns when octets last moved on this stream, in either direction. */
 int64_t sim_moved(const struct sim_actor *actor);
 
 /* How long, at most, all peers together have taken nothing of what waited for them, in

@@ -231,7 +231,7 @@ static void too_long_or_too_slow(void **state)
     assert_int_equal(conn_count(), 0);
 }
 
-/* The oldest gives way: who never asks does not keep others out. */
+/* The oldest connection gives way, so a silent client does not keep others out. */
 static void too_many(void **state)
 {
     (void)state;

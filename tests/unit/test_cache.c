@@ -379,8 +379,8 @@ static void test_failed_refresh(void **state)
     assert_int_equal(fetches, 3);
     fail_with(FAIL_TIMEOUT, SECONDS(60));
 
-    /* Expired, and the last attempt failed without a word on the value: the spare one serves,
-     * without a fetch ... */
+    /* The value has expired, and the last attempt failed without a verdict on it: the spare value
+     * serves, without a fetch ... */
     pass(SECONDS(50));
     assert_int_equal(get("key", NULL), 1);
     assert_int_equal(fetches, 3);

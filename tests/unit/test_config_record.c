@@ -1,5 +1,5 @@
-/* A configuration that is written down is read back as it was, and what somebody makes of the text
- * is checked like an object. */
+/* A configuration that is written down is read back unchanged, and a changed text is checked like
+ * an object. */
 #include "core/config_record.h"
 #include "lib/mem.h"
 #include "tests/unit/check.h"
@@ -69,7 +69,7 @@ static void come_back(void **state)
     }
 }
 
-/* Nothing gets into a record that the configuration does not know. */
+/* Keys that the configuration does not know do not get into a record. */
 static void unknown_keys_stay_out(void **state)
 {
     (void)state;
@@ -137,7 +137,7 @@ static void hostile_texts(void **state)
     config_record_clear(&record);
 }
 
-/* The keys go; nobody is let in by that, and no tenant and no namespace goes. */
+/* The keys are removed; tenants and namespaces stay, and nobody else is let in. */
 static void credentials_are_dropped(void **state)
 {
     (void)state;

@@ -101,8 +101,8 @@ static void test_data(void **state)
     assert_int_equal(conn_data(a.conn).n, 0);
 }
 
-/* A read stops at urgent data. What lies behind it is shown all the same, though no event tells of
- * it, and the end of the stream comes after it. */
+/* A read stops at urgent data. The bytes behind it are shown all the same, although no event
+ * reports them, and the end of the stream comes after them. */
 static void test_urgent_data(void **state)
 {
     (void)state;
@@ -689,8 +689,8 @@ static void peer_take(size_t at, size_t n)
     }
 }
 
-/* All has left us, but the peer takes its time to read it. What it says in the meantime would be
- * answered with a reset if the conn were closed. */
+/* All bytes have left us, but the peer takes its time to read them. If the conn were closed, the
+ * kernel would answer the peer's next bytes with a reset. */
 static void test_linger_for_slow_reader(void **state)
 {
     (void)state;
@@ -728,7 +728,8 @@ static void test_linger_ended(void **state)
     a.conn = NULL;
 }
 
-/* In a group the oldest makes room, whatever it still has to send; others are not touched. */
+/* In a full group the oldest conn is closed, whatever it still has to send; other groups are not
+ * touched. */
 static void test_linger_group(void **state)
 {
     (void)state;
@@ -768,7 +769,7 @@ static void test_has_input(void **state)
     assert_false(conn_has_input(a.conn));
     peer_send(peer, "x", 1);
     assert_true(conn_has_input(a.conn));
-    await_bytes(loop, &a, 1); /* it has not been taken away */
+    await_bytes(loop, &a, 1); /* the byte is still there */
     assert_false(conn_has_input(a.conn));
 }
 
@@ -918,7 +919,7 @@ static void await_unread(int fd, size_t n)
     assert_int_equal(there, n);
 }
 
-/* What the other peer gets, piece by piece; no piece may end inside the marker. */
+/* Checks the pieces that the other peer gets: none may end inside the marker. */
 static void splice_all(size_t total, struct buf *got)
 {
     int64_t until = sys_real.now() + SECONDS(20);
@@ -985,7 +986,7 @@ static void test_splice_full_stop_before_marker(void **state)
     }
 }
 
-/* Bytes that look like the rest of a marker, but are not, and what is written behind them. */
+/* Bytes that look like the rest of a marker but are not, and bytes that are written behind them. */
 static void test_splice_held_in_vain(void **state)
 {
     (void)state;

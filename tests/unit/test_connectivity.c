@@ -341,7 +341,7 @@ static void with_tokens(void **state)
     assert_int_equal(auth.requests, 3);
 }
 
-/* Tells what came of the way for a tenant, which is asked for. */
+/* Asks for a route of the tenant and reports how the proxy took its token. */
 static bool try_way(const char *tenant, const struct error *err, bool renewable)
 {
     struct asker a;
@@ -385,7 +385,7 @@ static void refused_again(void **state)
     }
     assert_int_equal(auth.requests, 4);
 
-    /* After the pause one finds out. */
+    /* After the pause one attempt finds out. */
     pass(SECONDS(5));
     assert_true(try_way("one", &refusal, true));
     assert_false(try_way("one", &refusal, false));
@@ -395,7 +395,7 @@ static void refused_again(void **state)
     assert_false(try_way("one", NULL, true));
     expect_way("one", TOKEN "-one-5");
 
-    /* Another proxy, or another key. */
+    /* Another proxy, or another key, ends the pause. */
     assert_true(try_way("one", &refusal, true));
     assert_false(try_way("one", &refusal, false));
     settings.timeout = SECONDS(2);

@@ -259,7 +259,7 @@ static void drift_is_repaired(void **state)
         expect_calls(c->calls);
         assert_int_equal(target_port("inbox"), port);
         assert_int_not_equal(world.listeners[port], 0);
-        pass_slowly(SECONDS(1200), SECONDS(60)); /* it is not the beginning of a fight */
+        pass_slowly(SECONDS(1200), SECONDS(60)); /* a late change does not count as repeated */
         world_forget_journal();
         if (strcmp(c->kind, "NetworkPolicy") == 0 && c->calls[0]) {
             struct json *there = json_parse(str_of(text_at(POLICY, "spec")), NULL);
@@ -272,8 +272,8 @@ static void drift_is_repaired(void **state)
     free(policy);
 }
 
-/* Somebody who changes a policy again and again is not followed without end; what has to change
- * meanwhile changes at once. */
+/* A policy that somebody changes again and again is repaired less and less often; a change of our
+ * own is still written at once. */
 static void fight_about_a_policy(void **state)
 {
     (void)state;

@@ -97,7 +97,7 @@ static void keep(const char *text)
     fake_put("ConfigMap", HOME, KEPT, patch);
 }
 
-/* With a mistake from the start, and nothing that was in force before, nothing is decided: the
+/* With a mistake from the start and no earlier configuration nothing is decided, because the
  * defaults would manage all namespaces. */
 static void mistake_from_the_start(void **state)
 {
@@ -122,7 +122,7 @@ static void mistake_from_the_start(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* What a mistake or another trouble with the objects does at a restart: nothing. */
+/* A mistake or another trouble with the objects changes nothing at a restart. */
 static void restarts(const char *wrong, enum cluster_presence presence)
 {
     put_cr("apps", "theirs", "inbox", "");
@@ -189,7 +189,7 @@ static void restart_without_the_object(void **state)
                  "apply ConfigMap home/" KEPT "\n");
 }
 
-/* While the kind is unknown nothing says that there are no objects. */
+/* While the kind is unknown it is not known either that no object exists. */
 static void unknown_from_the_start(void **state)
 {
     (void)state;
@@ -211,7 +211,7 @@ static void unknown_from_the_start(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* A last configuration that somebody has spoilt is none, and not a reason for the defaults. */
+/* A last configuration that somebody has damaged is not used, and does not lead to the defaults. */
 static void spoilt_memory(void **state)
 {
     (void)state;
@@ -242,7 +242,7 @@ static void spoilt_memory(void **state)
     assert_null(strstr(control_health(world.control).message, "ConfigMap"));
 }
 
-/* Services that are there say that a configuration was in force before. */
+/* Existing Services prove that a configuration was in force before. */
 static void forgotten_memory(void **state)
 {
     (void)state;
@@ -262,7 +262,7 @@ static void forgotten_memory(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* Somebody else's changes of it are put right, unhurriedly; a refusal is shown. */
+/* Changes by others are undone after a pause; a refusal is shown. */
 static void memory_is_kept(void **state)
 {
     (void)state;
@@ -320,7 +320,7 @@ static void memory_is_refused(void **state)
     expect_calls("");
 }
 
-/* kubectl replace --force: it is not there for a moment. */
+/* kubectl replace --force: the object is missing for a moment. */
 static void deleted_and_applied_again(void **state)
 {
     (void)state;
@@ -342,7 +342,8 @@ static void deleted_and_applied_again(void **state)
     assert_string_equal(control_health(world.control).message, "All destinations are available.");
 }
 
-/* After a while the deletion was meant: the keys go, and nobody is let in or withdrawn by it. */
+/* After a while the deletion counts: the keys are removed, but nobody is let in and nothing is
+ * withdrawn. */
 static void deleted_for_good(void **state)
 {
     (void)state;
@@ -380,7 +381,7 @@ static void deleted_for_good(void **state)
     expect_reason("apps", "other", SUCCESS);
 }
 
-/* A fresh installation works without an object. What it does then is kept as well. */
+/* A fresh installation works without an object. Its defaults are kept as well. */
 static void defaults_are_kept(void **state)
 {
     (void)state;
@@ -395,7 +396,7 @@ static void defaults_are_kept(void **state)
     assert_int_equal(count_listeners(), 1);
 }
 
-/* Ports are allocated only once it is known which ones there are. */
+/* Ports are allocated only once the ports in use are known. */
 static void services_unknown_at_the_start(void **state)
 {
     (void)state;

@@ -168,7 +168,7 @@ static void removed_while_it_is_read(void **state)
     assert_int_equal(world.waiting, 2);
     put_tenants("apps", "mail", "[" Q "c" Q "]");
     settle();
-    assert_int_equal(world.waiting, 1); /* nobody asks for the others any more */
+    assert_int_equal(world.waiting, 1); /* the others are no longer asked for */
     assert_int_equal(count_listeners(), 0);
     world.source_mute = false;
     serve("other");
@@ -329,7 +329,7 @@ static void none_is_mail(void **state)
     expect_rest();
 }
 
-/* One whose destination takes its time delays none of the others. The condition waits for it. */
+/* A tenant with a slow destination does not delay the others. The condition waits for it. */
 static void one_hangs(void **state)
 {
     (void)state;
@@ -354,7 +354,7 @@ static void one_hangs(void **state)
     expect_rest();
 }
 
-/* Whether the resource is ours is known when one is, or when all have been read. */
+/* The resource counts as ours once one destination is ours; as not ours once all have been read. */
 static void one_hangs_and_one_is_no_mail(void **state)
 {
     (void)state;

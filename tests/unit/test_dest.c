@@ -258,7 +258,7 @@ static void renews_the_access_token_once(void **state)
     expect_port(DEST_TO_CHECK, 995);
 }
 
-/* For each pause one request for a token, however many destinations there are. */
+/* Each pause allows one request for a token, whatever the number of destinations. */
 static void refuses_every_access_token(void **state)
 {
     (void)state;
@@ -281,7 +281,7 @@ static void refuses_every_access_token(void **state)
     assert_int_equal(tokens, 2);
     assert_int_equal(service.requests, 2);
 
-    /* A tenant's token is another one, and another service key's, too. */
+    /* Another tenant and another service key have tokens of their own. */
     const struct dest_ref of_tenant = {.name = "inbox", .instance = "prod", .tenant = "a"};
     ask_ref(&a, &of_tenant, DEST_TO_CHECK, NULL);
     await(&a.answers);
@@ -418,7 +418,7 @@ static void ask_each(const char *names, enum fail fail, const char *words)
 
 static const char again[] = " has failed again and again, ";
 
-/* What will not pass by itself says nothing of the service for the others. */
+/* A failure that will not pass by itself does not count against the service. */
 static void lasting_trouble_breaks_no_circuit(void **state)
 {
     (void)state;
@@ -433,7 +433,7 @@ static void lasting_trouble_breaks_no_circuit(void **state)
     assert_int_equal(logged("serves again"), 1);
 }
 
-/* An answer beyond a bound of ours, here of header fields, says nothing of the others. */
+/* An answer that exceeds a bound of ours, here the header fields, does not count either. */
 static void large_answers_break_no_circuit(void **state)
 {
     (void)state;
@@ -450,7 +450,7 @@ static void large_answers_break_no_circuit(void **state)
     assert_int_equal(service.requests, 9);
 }
 
-/* A lookup that is to find out for all, and learns nothing of the service, keeps nobody waiting. */
+/* A trial that learns nothing about the service does not keep the others waiting. */
 static void next_one_finds_out(void **state)
 {
     (void)state;
@@ -467,8 +467,8 @@ static void next_one_finds_out(void **state)
     assert_int_equal(service.requests, 8);
 }
 
-/* Also while nobody is asked, a lasting failure and a refusal are told as themselves, to sessions
- * when a check has met them; also long afterwards. */
+/* While the circuit is open, lasting failures and refusals are still reported as themselves, to
+ * sessions too when a check has met them, and long afterwards. */
 static void lasting_trouble_is_told_as_itself(void **state)
 {
     (void)state;
@@ -496,7 +496,7 @@ static void lasting_trouble_is_told_as_itself(void **state)
         assert_int_equal(service.requests, ++requests);
     }
 
-    /* What is so now counts as soon as the service tells. */
+    /* The present state counts as soon as the service reports it. */
     pass(SECONDS(60));
     serve(200, BASIC);
     expect_port(DEST_TO_LOG_IN, 995);
@@ -505,7 +505,7 @@ static void lasting_trouble_is_told_as_itself(void **state)
     assert_int_equal(a.port, 995);
 }
 
-/* Somebody may have put it right meanwhile. */
+/* Somebody may have repaired the destination since. */
 static void a_refusal_is_known_for_an_hour(void **state)
 {
     (void)state;

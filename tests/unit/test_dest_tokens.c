@@ -198,7 +198,7 @@ static void a_code_is_not_sent_twice(void **state)
     assert_int_equal(tokens, 2);
 }
 
-/* Whoever comes while the service refuses every access token keeps his code. */
+/* A client that comes while the service refuses every access token keeps its code. */
 static void codes_are_kept_from_a_service_that_refuses_us(void **state)
 {
     (void)state;

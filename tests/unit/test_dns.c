@@ -660,7 +660,7 @@ static void lost_packet(void **state)
     assert_int_equal(open_sockets, 0);
 }
 
-/* A server that is slow, and is asked again, answers the first question: that counts. */
+/* A slow server is asked again and then answers the first question: that answer counts. */
 static void late_answer(void **state)
 {
     static const struct rule late[] = {{.addr = "10.0.0.1", .ttl = 60, .how = LATER}, {0}};
@@ -697,8 +697,8 @@ static void late_answer(void **state)
     expect(&last, "10.0.0.1");
 }
 
-/* As many attempts as resolv.conf says, after 0, 1 and 3 s and then with its timeout as pause; the
- * last one has its timeout as well. */
+/* Makes the number of attempts of resolv.conf, after 0, 1 and 3 s and then with its timeout as the
+ * pause; the last attempt has its timeout as well. */
 static void silence_everywhere(void **state)
 {
     static const struct rule mute[] = {{.how = SILENT}, {0}};

@@ -432,8 +432,8 @@ static void chain_of_pointers(unsigned jumps, unsigned owners)
     }
 }
 
-/* What one message may cost is bounded by the pointers of a name, and pointers of records that do
- * not matter are not followed. */
+/* The number of pointers in a name bounds the cost of a message; pointers in irrelevant records are
+ * not followed. */
 static void pointers_are_counted(void **state)
 {
     (void)state;
@@ -452,7 +452,7 @@ static void pointers_are_counted(void **state)
     assert_int_equal(read_all("a", DNS_TYPE_A), OK);
     assert_int_equal(answer.outcome, DNS_NO_ADDRESS);
 
-    /* The target of an alias as well. */
+    /* The bound holds for the target of an alias as well. */
     for (unsigned jumps = 32; jumps <= 33; jumps++) {
         chain_of_pointers(jumps, 0);
         unsigned last = (unsigned)msg.n - 2;

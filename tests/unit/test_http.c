@@ -222,7 +222,7 @@ static void too_many_fields(void **state)
     expect_end(fd);
 }
 
-/* Nobody has asked for it. A refusal counts by its status all the same. */
+/* We do not ask for a coding. The status of a coded refusal counts all the same. */
 static void coded_body(void **state)
 {
     static const struct {

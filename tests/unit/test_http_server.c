@@ -424,7 +424,7 @@ static void reader_dawdles(void **state)
 
 /* ---- many connections ---- */
 
-/* Whatever it is doing, and nothing makes it younger. */
+/* The oldest client gives way, whatever it is doing, and no activity makes it younger. */
 static void oldest_gives_way(void **state)
 {
     (void)state;
@@ -473,7 +473,7 @@ static void probe_in_a_flood(void **state)
     }
 }
 
-/* Answers that nobody takes: memory for two of the largest, not for one of each client. */
+/* Unread answers may take the memory of two of the largest, not of one for each client. */
 static void answers_have_a_bound(void **state)
 {
     (void)state;
@@ -494,7 +494,7 @@ static void answers_have_a_bound(void **state)
     assert_in_range(ended, 7, 9);
 }
 
-/* Refusals that nobody reads are not kept without bound either. */
+/* Unread refusals are bounded, too. */
 static void closing_has_a_bound(void **state)
 {
     (void)state;
@@ -511,7 +511,7 @@ static void closing_has_a_bound(void **state)
 
 static int descriptors_left;
 
-/* As if the process had so many descriptors left. */
+/* Simulates a process with so many descriptors left. */
 static int few_accept4(int fd, struct sockaddr *addr, socklen_t *n, int flags)
 {
     if (descriptors_left == 0) {
@@ -539,7 +539,7 @@ static int few_socket(int domain, int type, int protocol)
     return sys_real.socket(domain, type, protocol);
 }
 
-/* The sessions have taken all: there is one in reserve, which serves one client after the other. */
+/* Sessions have taken all descriptors: the one in reserve serves one client after the other. */
 static void out_of_descriptors(void **state)
 {
     (void)state;

@@ -178,7 +178,7 @@ static void test_starved_and_helped(void **state)
     assert_int_equal(accepted, 1);
 }
 
-/* The pause must not turn the loop, and must end. */
+/* The pause must not keep the loop busy, and must end. */
 static void test_starved_and_not_helped(void **state)
 {
     (void)state;

@@ -501,7 +501,7 @@ static void test_properties(void **state)
     expect("+beta b.example");
     assert_string_equal(told, "\n+alpha a.example\n+beta b.example\n.\n");
 
-    /* Wherever it ends, it may be half written. */
+    /* A properties file may be half written, wherever it ends. */
     static const char *const parts[] = {"Type=MA", "Type=MAIL\nName=alpha\nProxyType=Inter", "#\n",
                                         "Type=MAIL\nName=\\u00"};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
@@ -692,7 +692,7 @@ static void test_too_many(void **state)
     expect("=.");
 }
 
-/* Files that are only named take nothing away from those that are read. */
+/* Files that are only named do not use up the places of those that are read. */
 static void test_too_many_others(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* Lines that repeat: the first at once, the others as a count, none lost. */
+/* Repeated lines: the first is written at once, the others are counted, none is lost. */
 #include "lib/log_limit.h"
 
 #include <fcntl.h>
@@ -97,7 +97,7 @@ static void test_first_at_once_then_a_count(void **state)
     assert_int_equal(lines(text), 1);
 }
 
-/* The count comes although no further line does; and another period begins with it. */
+/* The count is written although no further line comes, and another period begins with it. */
 static void test_goes_on_while_lines_come(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* What HTTP peers say: bounded, on one line, and without what they were told. */
+/* The words of HTTP peers are bounded, on one line, and free of secrets that we sent. */
 #include "core/peer_words.h"
 
 #include <stdio.h>
@@ -49,7 +49,7 @@ static void secrets_are_not_repeated(void **state)
     expect_said("\"hunter\\u0032\"", hidden);
     expect_said("\"hunter\"", ": hunter");
 
-    /* as it was sent: in a form, or in a header field */
+    /* as it was sent, in a form or in a header field */
     expect_said("\"grant_type=x&client_secret=sw%26rd+fish%3D&a=b\"", hidden);
     expect_said("\"client_secret=sw%26rd%20fish%3d\"", hidden);
     expect_said("\"Basic c2I6aHVudGVyMg== Yzpodw==\"", ": Basic *** Yzpodw==");
@@ -57,7 +57,7 @@ static void secrets_are_not_repeated(void **state)
     /* in part */
     expect_said("\"what is a-long-secret-o...?\"", ": what is ***************...?");
 
-    /* Tokens that nobody told us of: JWTs, opaque ones, base64. */
+    /* Unknown tokens: JWTs, opaque ones, base64. */
     expect_said("\"got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X"
                 ", no\"",
                 ": got ***, no");
@@ -66,7 +66,7 @@ static void secrets_are_not_repeated(void **state)
     expect_said("\"Zm9vYmFyYmF6MDEyMzQ1Ng==\"", ": ***");
 }
 
-/* Whatever the room, the text ends, and a token is not shown in part. */
+/* The text is terminated in a buffer of any size, and never shows part of a token. */
 static void any_room(void **state)
 {
     (void)state;

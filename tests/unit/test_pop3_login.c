@@ -460,7 +460,7 @@ static void test_hops_that_loop(void **state)
 
 static const char long_token[] = "ya29.a0AfB_byC-secret.secret.secret-0123456789";
 
-/* No dozen octets of `secret` are shown. */
+/* Checks that no 12 octets in a row of `secret` are shown. */
 static void expect_hidden(const char *shown, const char *secret)
 {
     enum { PART = 12 };
@@ -473,7 +473,7 @@ static void expect_hidden(const char *shown, const char *secret)
     }
 }
 
-/* What the server says, at once or behind a challenge, shows nothing of what was sent. */
+/* The server's words, at once or behind a challenge, are shown without the secret that was sent. */
 static void check_repeated(const char *said, bool late)
 {
     struct world w;
@@ -498,7 +498,7 @@ static void check_repeated(const char *said, bool late)
     finish(&w);
 }
 
-/* In base64 behind 0, 1 or 2 other octets, whole, or from any place on. */
+/* The same in base64, behind 0, 1 or 2 other octets, whole or from any place on. */
 static void test_repeated_secrets(void **state)
 {
     char message[256], coded[512], again[1024];

@@ -184,9 +184,9 @@ static void test_exchanges(void **state)
 
 enum { KINDS = 3 };
 
-/* A line of a client that a failed login was told of: what it is answered in the first place
- * (`unseen`: it had arrived before), later, and later when a message was refused. "" is no answer,
- * "=" the failure again, "log in" and "connect" texts of our own, "-ERR" any other refusal. */
+/* A client's line after a failed login, and its answers: at first (`unseen`: it had arrived
+ * before), later, and later when a message was refused. "" is no answer, "=" the failure again,
+ * "log in" and "connect" texts of our own, "-ERR" any other refusal. */
 static const struct {
     const char *line;
     struct {
@@ -579,7 +579,7 @@ static void test_token_login(void **state)
     }
 }
 
-/* What a tproxy before us says: neither a login nor a mailbox command. */
+/* XTPROXY from a tproxy in front of us is neither a login nor a mailbox command. */
 static void test_hops(void **state)
 {
     (void)state;
@@ -614,7 +614,7 @@ static void test_hops(void **state)
     }
 }
 
-/* Which lines make a client one that keeps its place? */
+/* Lines after which a client keeps its place. */
 static void test_wants_in(void **state)
 {
     (void)state;
@@ -667,7 +667,7 @@ static void test_needs_kind(void **state)
     }
     c.failure = "-ERR no\r\n";
     assert_true(pop3_client_needs_kind(&c, str_of("USER a")));
-    c.unseen = 1; /* it fails in any case */
+    c.unseen = 1; /* the line fails with the login, whatever the kind */
     assert_false(pop3_client_needs_kind(&c, str_of("USER a")));
     pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
     c.expect = POP3_EXPECT_SASL_LAST;

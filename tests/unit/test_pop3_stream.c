@@ -1,5 +1,4 @@
-/* Whether a client has said QUIT, and where an answer's end begins: whole, byte by byte, cut at
- * every place. */
+/* Tests the recognition of QUIT and of an answer's end: whole, byte by byte, cut at every place. */
 #include "lib/pop3_stream.h"
 
 #include <string.h>

@@ -1,6 +1,5 @@
-/* Java properties files: what java.util.Properties makes of them, and what is refused. The expected
- * values were taken from OpenJDK 17; tests/integration/test_properties_differential.py compares
- * more. */
+/* Java properties files are read like java.util.Properties does, or refused. The expected values
+ * were taken from OpenJDK 17; tests/integration/test_properties_differential.py compares more. */
 #include "core/properties_file.h"
 
 #include <setjmp.h>
@@ -15,7 +14,7 @@
 
 static struct error err;
 
-/* Reads a copy of exactly n bytes, so that the sanitizer sees every step beyond. */
+/* Reads a copy of exactly n bytes, so that the sanitizer sees every access beyond. */
 static struct properties *read_n(const char *text, size_t n)
 {
     char *copy = malloc(n ? n : 1);
@@ -153,8 +152,8 @@ static void test_bound(void **state)
     assert_string_equal(err.text, "more than 1024 properties");
 }
 
-/* What the cockpit exports, cut at every place: never an access beyond it, and what has come
- * completely does not change. */
+/* An export of the cockpit, cut at every place, never causes an access beyond its end, and the
+ * complete lines keep their meaning. */
 static void test_every_cut(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* What refusals without a code are about: the words of known servers. */
+/* Tests refusals without a code, in the words of known servers. */
 #include "core/refusal_texts.h"
 
 #include <ctype.h>
@@ -68,7 +68,7 @@ static const struct {
     {"no", REFUSAL_UNKNOWN},
     {"", REFUSAL_UNKNOWN},
     {"   \t..,", REFUSAL_UNKNOWN},
-    /* Whole words. */
+    /* Only whole words count. */
     {"unlocked", REFUSAL_UNKNOWN},
     {"in-use", REFUSAL_IN_USE},
     {"begin user", REFUSAL_UNKNOWN},

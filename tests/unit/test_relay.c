@@ -9,7 +9,7 @@
 #define IDLE SECONDS(600)
 #define ANSWER SECONDS(30)
 
-/* How often the relay looks in that time at what the peers have taken. */
+/* How often the relay checks in that time which bytes the peers have taken. */
 enum { LOOKS = 8 };
 
 /* One end of the whole: the client, or the backend. `sent` and `got` count bytes of the pattern. */
@@ -202,7 +202,7 @@ static void test_both_ways(void **state)
     assert_int_equal(ended, 0);
 }
 
-/* What a client says is looked at, so it is copied, however much it is. */
+/* The client's bytes are examined, so they are copied and never spliced, however many they are. */
 static void test_bulk_of_client(void **state)
 {
     (void)state;
@@ -478,7 +478,7 @@ static void client_ends_with(const char *last)
     assert_int_equal(ended, 0);
 }
 
-/* A client has ended whose last command is not QUIT, and the backend does not close. */
+/* A client has ended its stream without QUIT, and the backend does not close. */
 static void test_answer_time(void **state)
 {
     (void)state;
@@ -495,7 +495,7 @@ static void test_answer_time(void **state)
     await_end(RELAY_CLIENT_CLOSED);
 }
 
-/* After QUIT its answers may take as long as they want. */
+/* After QUIT the answers may take any time. */
 static void test_answers_before_quit(void **state)
 {
     (void)state;
@@ -512,7 +512,7 @@ static void test_answers_before_quit(void **state)
     await_end(RELAY_IDLE);
 }
 
-/* A client that has ended its stream is missed at once when it vanishes. */
+/* A client that vanishes after it has ended its stream is noticed at once. */
 static void test_ended_client_vanishes(void **state)
 {
     (void)state;
@@ -578,8 +578,8 @@ static size_t left_at_client(void)
     return conn_untaken(client.conn);
 }
 
-/* A client that takes what the kernel has for it, piece by piece, is not idle, though no event
- * tells of it. Once it stops it is. */
+/* A client that reads slowly from the kernel's buffer is not idle, although no event reports that.
+ * It is idle once it stops. */
 static void test_slow_reader_is_not_idle(void **state)
 {
     (void)state;

@@ -529,14 +529,14 @@ static void test_string_data_wins(void **state)
     object_free(&o);
 }
 
-/* The fields of a key, in the forms that tools write, all say the same. */
+/* All forms in which tools write a service key give the same fields. */
 static void test_forms(void **state)
 {
     (void)state;
     static const struct {
         const char *secret, *json_key;
     } rows[] = {
-        /* what "cf service-key" prints */
+        /* output of "cf service-key" */
         {"{'stringData':{'k':'{\\u0022credentials\\u0022:{\\u0022clientid\\u0022:\\u0022id\\u0022,"
          "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022,"
          "\\u0022uri\\u0022:\\u0022https://v\\u0022}}'}}",
@@ -550,7 +550,7 @@ static void test_forms(void **state)
          "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022}',"
          "'url':'https://x','uri':'https://v'}}",
          NULL},
-        /* beside a client of its own, "uaa" is somebody else's */
+        /* with a client beside it, "uaa" is ignored */
         {"{'stringData':{'uaa':'h1dd3n','clientid':'id','clientsecret':'old','url':'https://u',"
          "'uri':'https://v'}}",
          NULL},

@@ -54,7 +54,7 @@ enum { SEEDS = 12000, TURNS_MAX = 200000, JOBS_MAX = 16 };
 
 struct play play;
 
-/* What tproxy has of the destination. */
+/* The destination as tproxy knows it. */
 static struct {
     struct loop *loop;
     struct dest_source source;
@@ -63,7 +63,7 @@ static struct {
     struct token *way; /* shown to the Connectivity Proxy */
 } ours;
 
-/* Prints what a client is like, and what became of its commands. */
+/* Prints the nature of a client and the fate of its commands. */
 static void describe(const struct client *c)
 {
     static const char *const manners[] = {"one command after the other", "all at once",
@@ -398,7 +398,7 @@ static uint64_t number_from(const char *name, uint64_t otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-/* Runs a seed in a process of its own. Returns whether it was well. */
+/* Runs a seed in a process of its own. Returns whether it passed. */
 static bool run_apart(uint64_t seed)
 {
     int status;

@@ -407,7 +407,7 @@ static void test_roots_added(void **state)
     roots = saved;
 }
 
-/* What cannot be used is named; the rest is used. */
+/* Unusable certificates are named; the others are used. */
 static void test_unusable_roots_added(void **state)
 {
     (void)state;
@@ -459,8 +459,8 @@ static void test_unusable_roots_added(void **state)
     assert_int_equal(tls_roots_count(roots), 1);
 }
 
-/* Roots that are made from others say what is wrong with those added, and only that. A chain that
- * ends at one that was left out is told why. */
+/* Roots that are made from others report only the added certificates that are unusable. The error
+ * of a chain that ends at a left-out root gives the reason. */
 static void test_unusable_root_wanted(void **state)
 {
     (void)state;

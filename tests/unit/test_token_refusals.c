@@ -55,7 +55,7 @@ static void one_renewal(void **state)
     token_refusals_accepted(&refusals, &one);
     assert_int_equal(refusals.n, 0);
 
-    /* That is as if nothing had been. */
+    /* Everything is as at the beginning. */
     expect_last_word("b", "c");
     assert_false(may_show(&one, "c"));
     assert_true(may_show(&two, "c"));
@@ -82,7 +82,7 @@ static void pauses_grow(void **state)
     assert_true(may_show(&one, "y"));
 }
 
-/* Many at once: one request for a new token, and the pause does not grow by them. */
+/* Many refusals at once cause one request for a new token and do not lengthen the pause. */
 static void many_at_once(void **state)
 {
     (void)state;
@@ -141,7 +141,7 @@ static void trials_without_an_end(void **state)
     assert_false(may_show(&one, "b"));
     now++;
     assert_true(may_show(&one, "b"));
-    token_refusals_undecided(&refusals, &one, now); /* could not be reached */
+    token_refusals_undecided(&refusals, &one, now); /* the peer could not be reached */
     assert_true(may_show(&one, "b"));
     assert_false(may_show(&one, "b"));
     token_refusals_undecided(&refusals, &two, now);

@@ -1,4 +1,5 @@
-/* Credentials on trial: who shows them, who waits, how a pause grows, and what is forgotten. */
+/* Credentials on trial: the seats that show them and that wait, the pauses, and what is forgotten.
+ */
 #include "core/trials.h"
 
 #include <stdio.h>
@@ -122,7 +123,7 @@ static void all_learn_of_a_refusal(void **state)
     expect_turns("12");
     assert_int_equal(ask(1, 1, 0), TRIAL_REFUSED);
     assert_int_equal(ask(2, 1, 0), TRIAL_REFUSED);
-    /* After the pause it is one again. */
+    /* After the pause one seat tries again. */
     assert_int_equal(ask(2, 1, SECONDS(5)), TRIAL_GO);
     assert_int_equal(ask(1, 1, SECONDS(5)), TRIAL_WAIT);
 }
@@ -133,7 +134,7 @@ static void without_a_result_the_next_one_tries(void **state)
     for (int i = 0; i < 5; i++) {
         assert_int_equal(ask(i, 1, 0), i ? TRIAL_WAIT : TRIAL_GO);
     }
-    trial_leave(&world.seats[2]); /* one that waits disturbs nobody */
+    trial_leave(&world.seats[2]); /* a waiting seat that leaves does not disturb the others */
     expect_turns("");
     trial_leave(&world.seats[0]);
     expect_turns("1");
@@ -196,9 +197,9 @@ static void what_takes_its_place_inherits_the_pauses(void **state)
 static void what_is_forgotten(void **state)
 {
     (void)state;
-    assert_int_equal(ask(0, 0, 0), TRIAL_GO); /* is being tried: stays */
+    assert_int_equal(ask(0, 0, 0), TRIAL_GO); /* stays, because it is being tried */
     assert_int_equal(ask(1, 0, 0), TRIAL_WAIT);
-    refused(2, 1, 0, 0); /* is in a pause: comes last */
+    refused(2, 1, 0, 0); /* is forgotten last, because it is in a pause */
     for (int i = 2; i < 3 * TRIALS_USERS; i++) {
         accepted(2, i);
         assert_true(world.trials.n <= TRIALS_USERS);
@@ -211,7 +212,7 @@ static void what_is_forgotten(void **state)
     assert_int_equal(pause_of(1, 0), SECONDS(5));
     refused(2, TRIALS_USERS, 0, TRIALS_USERS);
     refused(2, TRIALS_USERS + 1, 0, TRIALS_USERS);
-    assert_int_equal(pause_of(1, 0), 0); /* its time is over first */
+    assert_int_equal(pause_of(1, 0), 0); /* forgotten: its pause ends first */
     assert_int_equal(world.trials.n, TRIALS_USERS);
 }
 
