@@ -101,7 +101,7 @@ class Measured(ClusterTproxy):
         return memory_kib(self.pid, "Rss") / 1024
 
     def longest_turn(self) -> float:
-        """Milliseconds, the shutdown included: of one that has ended."""
+        """Returns milliseconds, the shutdown included, of a program that has ended."""
         line = next(line for line in reversed(self.logs.all()) if LAST_WORDS.match(line["msg"]))
         return float(LAST_WORDS.match(line["msg"]).group(1))
 

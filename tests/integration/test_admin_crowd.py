@@ -1,4 +1,4 @@
-"""Nobody keeps the probes off the admin port, which decide over the life of the process."""
+"""The probes decide over the life of the process, so clients must not keep them off the port."""
 
 import contextlib
 import http.client
@@ -29,7 +29,7 @@ def crowd_of(count: int, port: int, behaviour: str):
 
 
 def probe(port: int) -> float:
-    """As the kubelet does: a connection for each. How long it took, seconds."""
+    """Probes like the kubelet, with a connection of its own. Returns the seconds that it took."""
     start = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request("GET", "/healthz")
@@ -40,8 +40,8 @@ def probe(port: int) -> float:
 
 @pytest.mark.parametrize("behaviour", crowd.BEHAVIOURS)
 def test_probes_are_answered_in_a_crowd(make_tproxy, build, behaviour):
-    """1,000 clients, each of which comes again when it is closed. The machine may be busy: one probe
-    in twenty may take longer than a second, as long as it is answered."""
+    """1,000 clients come again whenever they are closed. The machine may be busy: one probe in
+    twenty may take longer than a second, as long as it is answered."""
     tproxy = make_tproxy("--log-level", "info")
     port = tproxy.admin_port()
     memory = tproxy.metric("tp_memory_bytes")
@@ -59,7 +59,7 @@ def test_probes_are_answered_in_a_crowd(make_tproxy, build, behaviour):
 
 
 def test_probes_are_answered_without_descriptors(program, directory, backend):
-    """Sessions have taken them all."""
+    """Sessions have taken all descriptors."""
     limited = type(program).__new__(type(program))
     limited.path = program.path
     limited.wrapper = (*program.wrapper, "prlimit", "--nofile=40:40")

@@ -442,7 +442,7 @@ def test_service_edited_by_hand(installation, port, mail, namespace, edit):
     assert list_and_fetch(port) == mail.files()
 
 
-# What somebody does to a policy's spec; None: it is deleted.
+# Changes that somebody makes to a policy's spec; None: it is deleted.
 POLICY_EDITS = {
     "deleted": None,
     "without rules": {"ingress": None},

@@ -160,7 +160,7 @@ def test_second_object(installation, cluster_tproxy):
 
 @pytest.mark.one_build
 def test_complaint_about_a_deleted_object(installation, cluster_tproxy):
-    """What was wrong with it is not said any more once it is gone, nor when another takes its place."""
+    """The complaint ends with the object, and also when another object takes its place."""
     installation.configure(tenantMode="some")
     wait_state(installation, "Warning")
     assert "tenantMode" in cluster_tproxy.http("/status")[1]

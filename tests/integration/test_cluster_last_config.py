@@ -1,5 +1,5 @@
-"""The last good configuration stays in force: a TransparentProxy object that is wrong, deleted or not
-to be seen withdraws nothing and lets nobody in, whether the program runs or starts meanwhile."""
+"""The last good configuration stays in force: a TransparentProxy object that is wrong, deleted or
+unreadable withdraws nothing and lets nobody in, whether the program is running or starting."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ CORRECTION = {"spec": {"config": {"manager": None}}}
 
 
 def configured(installation: Installation) -> dict:
-    """The condition of the object; {} while there is none."""
+    """Returns the condition of the object; {} while it has no condition."""
     conditions = installation.kube.get(OBJECT).get("status", {}).get("conditions", [])
     return next((c for c in conditions if c["type"] == "Configured"), {})
 
@@ -61,7 +61,7 @@ class World:
         self.proxy.wait()
 
     def still_serves(self, *more: str) -> None:
-        """More of the managed resources can come, and nothing else is touched."""
+        """Checks that more managed resources can come, and that nothing else is touched."""
         for name in more:
             self.kube.apply(destination_cr(name, self.ours, "mail"))
             list_and_fetch(self.installation.available(self.ours, name))
@@ -144,7 +144,7 @@ def test_restart_writes_nothing(world):
 @pytest.mark.one_build
 def test_mistake_without_a_memory(world):
     """Nothing is decided, and no resource is touched. A ConfigMap of that name in a namespace of
-    somebody else is nothing to go by."""
+    somebody else does not count."""
     world.end()
     kept = world.kube.get(KEPT)
     theirs = f"/api/v1/namespaces/{world.theirs}/configmaps"
@@ -169,7 +169,7 @@ def test_mistake_without_a_memory(world):
 
 @pytest.mark.one_build
 def test_without_rights_to_keep_it(world):
-    """An installation with the roles of before: it works, and says what is missing."""
+    """An installation with the old roles works, and reports the missing right."""
     world.end()
     world.kube.delete(KEPT)
     world.api.behaviour = where(

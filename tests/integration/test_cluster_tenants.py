@@ -171,8 +171,8 @@ def test_invalid(installation, shared, start, annotation, wrong):
 
 
 def test_one_hangs(installation, shared, start, oauth):
-    """The first of them has an authorization server that does not answer: the others have their
-    mail meanwhile."""
+    """The first tenant has an authorization server that does not answer. The others get their mail
+    all the same."""
     patient = {"destinationService": {"readTimeoutSeconds": 60}}
     path = f"{PROXIES}/transparent-proxy"
     installation.kube.patch(path, {"spec": {"config": {"integration": patient}}})

@@ -23,7 +23,7 @@ def busy(port: int) -> RawClient:
 
 
 def turned_away(client: RawClient) -> bool:
-    """Is the next thing that it hears that it has lost its place?"""
+    """Is the next line that the client hears the one about its lost place?"""
     return bool(re.match(TOO_MANY, client.line())) and client.rest() == b""
 
 
@@ -31,7 +31,7 @@ def turned_away(client: RawClient) -> bool:
 
 
 def test_silent_clients_of_two_targets_do_not_keep_out_a_third(make_tproxy, backend):
-    """The one that has been silent longest gives way, whichever target it is of."""
+    """The client that has been silent longest gives way, whichever its target is."""
     tproxy = make_tproxy("--max-sessions", "8")
     first, second, third = (tproxy.add(name, backend.host, backend.port) for name in "abc")
     with contextlib.ExitStack() as stack:
@@ -46,7 +46,7 @@ def test_silent_clients_of_two_targets_do_not_keep_out_a_third(make_tproxy, back
 
 @pytest.mark.parametrize("said", [b"", b"CAPA\r\n", b"NOOP\r\n", b"nonsense\r\n", b"US", b"AUTH\r\n"])
 def test_talk_without_a_login_is_silence(make_tproxy, backend, said):
-    """Within one target, too, which may have half of the sessions."""
+    """Silent clients also give way within one target, which may have half of the sessions."""
     tproxy = make_tproxy("--max-sessions", "4")
     port = tproxy.add("mail", backend.host, backend.port)
     with contextlib.ExitStack() as stack:
@@ -76,7 +76,7 @@ def test_login_keeps_its_place(make_tproxy, backends, said):
 
 
 def test_client_whose_command_was_not_read_yet_keeps_its_place(make_tproxy, backend):
-    """What came while tproxy had no time does not count as silence."""
+    """A client whose command tproxy had no time to read does not count as silent."""
     tproxy = make_tproxy("--max-sessions", "6")
     port = tproxy.add("mail", backend.host, backend.port)
     tproxy.signal(signal.SIGSTOP)
@@ -91,7 +91,7 @@ def test_client_whose_command_was_not_read_yet_keeps_its_place(make_tproxy, back
 
 
 def test_everybody_talks_without_end(make_tproxy, backend):
-    """To be spared because of what was not read yet is given once."""
+    """A client is spared because of unread bytes only once."""
     tproxy = make_tproxy("--max-sessions", "4")
     port = tproxy.add("mail", backend.host, backend.port)
     with contextlib.ExitStack() as stack:
@@ -112,7 +112,7 @@ def is_served(port: int) -> bool:
 
 @pytest.mark.skipif(not is_root(), reason="looks into /proc of another user")
 def test_clients_that_were_refused_take_few_descriptors(make_tproxy, backend):
-    """They neither read nor close; each would keep a descriptor for two seconds."""
+    """The clients neither read nor close; each would keep a descriptor for two seconds."""
     tproxy = make_tproxy("--max-sessions", "2", "--log-level", "info")
     port = tproxy.add("mail", backend.host, backend.port)
     with contextlib.ExitStack() as stack:
@@ -144,7 +144,7 @@ def test_silent_clients_give_way_before_descriptors_run_out(program, directory, 
 
 
 def stop(tproxy: Tproxy) -> list[str]:
-    """All its lines, when it has ended."""
+    """Ends the program and returns all its lines."""
     tproxy.signal(signal.SIGTERM)
     tproxy.wait()
     tproxy.wait_log("stopped")
@@ -152,7 +152,7 @@ def stop(tproxy: Tproxy) -> list[str]:
 
 
 def test_repeated_lines_are_summed_up(make_tproxy, backend):
-    """The first at once, then a count: none is lost."""
+    """The first line is written at once, then a count; no line is lost."""
     tproxy = make_tproxy("--max-sessions", "2", "--log-level", "info")
     port = tproxy.add("mail", backend.host, backend.port)
     other = tproxy.add("other", "127.0.0.1", free_port())

@@ -87,7 +87,7 @@ def test_silent_name_server_is_followed_by_the_next(make_tproxy, backend, direct
 
 
 def test_lost_packet_costs_little(make_tproxy, backend, directory):
-    """The question is repeated long before the timeout of resolv.conf, which no client waits for."""
+    """The question is repeated long before the timeout of resolv.conf; clients would not wait."""
     with dns.ScriptedDns(dns.lost_first(dns.addresses("127.0.0.1"))) as server:
         conf = dns.resolv_conf(directory, server.port, extra="options timeout:30 attempts:2")
         tproxy = make_tproxy("--resolv-conf", str(conf))
@@ -96,7 +96,7 @@ def test_lost_packet_costs_little(make_tproxy, backend, directory):
 
 
 def test_failure_over_tcp_says_so(make_tproxy, backend, directory):
-    """The name server answers over UDP: without a word about TCP the failure is a riddle."""
+    """The name server answers over UDP, so the message has to say that TCP fails."""
     with dns.ScriptedDns(dns.truncated(dns.garbage)) as server:
         conf = dns.resolv_conf(directory, server.port)
         tproxy = make_tproxy("--resolv-conf", str(conf))

@@ -291,7 +291,7 @@ UNITS = {"KiB": 1024, "MiB": 1024 * 1024, "minutes": 60}
 
 
 def constant(file: str, name: str) -> int:
-    """Its value; of a time in seconds."""
+    """Returns the value of the constant; a time in seconds."""
     found = re.search(rf"(?:#define {name} |\b{name} = )([^,}}/\n]+)", text_of(file))
     assert found, f"{file} has no constant {name}"
     value = re.sub(r"SECONDS\(([\d *]+)\)", r"\1", found[1]).strip()

@@ -1,4 +1,4 @@
-"""A login that fails for a reason that passes, and commands that the client sent without waiting for
+"""A login that fails for a temporary reason, and commands that the client sent without waiting for
 its answer. A message that the client did not get must not be deleted, whenever the commands arrive."""
 
 import contextlib
@@ -19,7 +19,7 @@ CONNECT_AGAIN = b"-ERR a message was asked for and not sent: connect again"
 
 
 class LockedAtFirst(Pop3):
-    """Refuses the first login, and accepts all others. It may be told to think before."""
+    """Refuses the first login, and accepts all others. It can be made to think before."""
 
     def __init__(self, think: threading.Event | None = None, tokens: bool = False):
         super().__init__(
@@ -46,7 +46,7 @@ def nothing_deleted(backend: Backend, connections: int = 1) -> None:
     assert not [line for line in backend.heard() if line.upper().startswith(b"DELE")]
 
 
-# What a client sends before its first mailbox command, and how many lines it is answered before the
+# The lines before a client's first mailbox command, and how many lines answer them before the
 # one that carries the failure.
 LOGINS = {
     "no login": (b"", 0),
@@ -82,7 +82,7 @@ def test_what_is_sent_behind_the_login_fails_too(tproxy, backend, login, at_once
 
 @pytest.mark.parametrize("login", LOGINS)
 def test_what_arrives_after_the_failure_deletes_nothing(tproxy, backend, login):
-    """It may have been sent before the client could see the failure."""
+    """The client may have sent the command before it could see the failure."""
     first, before = LOGINS[login]
     backend.script = LockedAtFirst()
     port = tproxy.add(NAME, backend.host, backend.port)
@@ -100,8 +100,8 @@ def test_what_arrives_after_the_failure_deletes_nothing(tproxy, backend, login):
 
 
 def test_every_split(tproxy, backends):
-    """A login behind a message that was not sent, cut in two at every octet: whatever is late, the
-    second login is not made."""
+    """The input has a login behind a RETR that fails. It is cut in two at every octet; the second
+    login is never made."""
     script = b"RETR 1\r\nUSER a\r\nPASS b\r\nDELE 1\r\nQUIT\r\n"
     for cut in range(1, len(script)):
         backend = backends(LockedAtFirst())
@@ -118,7 +118,7 @@ def test_every_split(tproxy, backends):
 
 
 def test_commands_that_wait_in_the_kernel(tproxy, backend):
-    """They have arrived together with the mail server's refusal, and were not read before it."""
+    """The commands arrive together with the mail server's refusal, and are read after it."""
     think = threading.Event()
     backend.script = LockedAtFirst(think)
     port = tproxy.add(NAME, backend.host, backend.port)
@@ -210,7 +210,7 @@ def test_delete_in_place_of_a_password(tproxy, backend):
 
 
 def test_a_client_that_logs_in_itself(tproxy, backend):
-    """Its server cannot be reached at first; the second half of its login goes to nobody."""
+    """The server cannot be reached at first; the second half of the login is not sent to it."""
     calls = []
 
     def greet(session: Session) -> None:

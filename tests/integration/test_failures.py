@@ -217,7 +217,7 @@ WORDS = {
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: words.decode()[:20])
 def test_words_without_a_code(tproxy, backend, words):
-    """A lock or a load keeps nobody out once it is over."""
+    """A lock or a high load does not keep clients out once it is over."""
     refusing = Pop3(capabilities=USER_LOGIN, replies={"PASS": b"-ERR " + words + b"\r\n"})
     backend.script = refusing
     port = tproxy.add(NAME, backend.host, backend.port)
@@ -624,7 +624,7 @@ def test_stuck_login_does_not_hold_up_others(tproxy, backends, backend):
 
 
 def test_auth_that_is_listed_and_unknown(tproxy, backend):
-    """It says nothing about the password: another mechanism helps, and nobody is kept out."""
+    """The refusal says nothing about the password: another mechanism helps, without a pause."""
     backend.script = Pop3(replies={"AUTH": b"-ERR Unknown command\r\n"})
     port = tproxy.add(NAME, backend.host, backend.port)
     for _ in range(2):

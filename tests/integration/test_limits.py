@@ -247,7 +247,7 @@ def test_most_sessions_of_one_target(make_tproxy, backend):
 
 
 def busy(port: int) -> RawClient:
-    """One that has logged in."""
+    """Returns a client that has logged in."""
     client = RawClient(port)
     assert client.command(b"STAT").startswith(b"+OK 1 ")
     return client

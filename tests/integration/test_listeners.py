@@ -1,4 +1,4 @@
-"""How tproxy listens where the system's defaults are others."""
+"""tproxy listens in the same way where the system has other defaults."""
 
 import re
 import subprocess

@@ -267,7 +267,7 @@ spec:
 
 @pytest.mark.parametrize("name", ["cr.yaml", "a resource.yml"])
 def test_yaml_file_names_the_command_that_converts_it(tproxy, backend, name):
-    """It works without a cluster, and its output is read."""
+    """The command works without a cluster, and tproxy reads its output."""
     tproxy.add("mail", backend.host, backend.port)
     tproxy.write_text(CR_YAML.format(cr="other", name="mail"), name)
     said = complaint(tproxy, name)
@@ -302,7 +302,7 @@ PASSED_OVER += ["mail.json.bak", "LICENSE", "ca.pem"]
 
 
 def test_other_files_are_passed_over(program, directory, backend):
-    """Nobody means them."""
+    """Such files are never meant as destinations."""
     proxy = Tproxy(program, directory)
     for name in PASSED_OVER:
         proxy.write_text("no destination", name)
@@ -324,7 +324,7 @@ NAMED = {
 
 
 def test_files_that_could_be_meant_are_named(program, directory, backend):
-    """Once, with what to do; the others go on."""
+    """Each file is named once, with a remedy; the other files are served."""
     proxy = Tproxy(program, directory)
     for name in NAMED:
         proxy.write_text("buy milk\n", name)
@@ -358,7 +358,7 @@ def test_utf_16_is_called_so(tproxy, backend, name, encoding):
 
 
 def properties_text(fields: dict) -> str:
-    """As java.util.Properties.store writes it."""
+    """Returns the text that java.util.Properties.store writes."""
 
     def escaped(text: str) -> str:
         text = "".join("\\" + c if c in "\\:=#!" else c for c in text)
@@ -371,7 +371,7 @@ def properties_text(fields: dict) -> str:
 
 @pytest.mark.parametrize("file", ["mail", "mail.properties", "another-name"])
 def test_properties_file(tproxy, backends, file):
-    """With a password that has to be escaped."""
+    """The password has to be escaped."""
     server = backends(Pop3(password="p\u00e4ss:=#! \\"))
     fields = destination("mail", server.host, server.port)
     fields["mail.password"] = server.script.password
@@ -419,8 +419,8 @@ def test_export_without_its_password(tproxy, backend):
 
 
 def test_half_written_properties(tproxy, backend):
-    """A properties file may end anywhere: without what makes it a destination, the last good
-    version stays; and it heals."""
+    """A properties file may end anywhere: while it lacks a part of a destination the last good
+    version stays; the whole file counts again."""
     text = properties_text(destination("mail", backend.host, backend.port))
     tproxy.write_text(text, "mail")
     port = tproxy.port("mail")

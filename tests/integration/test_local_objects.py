@@ -77,7 +77,7 @@ def in_lines(secret: dict) -> dict:
 
 
 def apart(key: dict) -> dict:
-    """The same service key as some services write it: who asks for tokens, and where, apart."""
+    """The same service key as some services write it: client and authorization server apart."""
     server = {name: value for name, value in key.items() if name != "uri"}
     return {"uaa": server, "uri": key["uri"], "url": "https://service.example.test"}
 
@@ -116,7 +116,7 @@ def test_destination_of_the_service(objects, key, mail, backend, layout):
 
 
 def test_key_in_utf_16(objects, key):
-    """As Windows saves what it calls Unicode; a Secret made of such a file."""
+    """A Secret is made of a file that Windows has saved as "Unicode"."""
     text = base64.b64encode(json.dumps(key).encode("utf-16")).decode()
     secret = {**key_secret(INSTANCE, HOME, key), "data": {"key": text}}
     objects.apply(transparent_proxy(INSTANCE, key="key"), secret)

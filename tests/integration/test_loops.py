@@ -13,7 +13,7 @@ OTHER = b"00c7ff26d6f4e3a1"
 
 
 def ring(make_tproxy, size: int) -> tuple[list[Tproxy], list[int]]:
-    """Proxies each of which has the next one's port in its destination, and their ports."""
+    """Returns proxies, each with the next one's port in its destination, and their ports."""
     proxies = [make_tproxy("--max-sessions", "60", "--log-level", "info") for _ in range(size)]
     ports = [proxy.add("mail", "127.0.0.1", free_port()) for proxy in proxies]
     for proxy, port in zip(proxies, ports[1:] + ports[:1], strict=True):
@@ -30,7 +30,7 @@ def used(proxy: Tproxy) -> int:
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("login", [[b"STAT"], [b"USER a", b"PASS b"]])
 def test_ring(make_tproxy, size, login):
-    """Each but the first has one session of it, the first two; the client learns what it is."""
+    """The first proxy has two sessions of the loop, the others one. The client hears the reason."""
     proxies, ports = ring(make_tproxy, size)
     with RawClient(ports[0]) as client:
         for line in login[:-1]:
@@ -77,7 +77,8 @@ def test_mail_server_never_sees_the_command(tproxy, backend, greeting):
 
 
 def test_tproxy_of_before_the_command(tproxy, backend):
-    """It does not know it, and the login goes on. So it does with a server that greets like one."""
+    """An older tproxy does not know XTPROXY, nor does a server that greets like one: the login goes
+    on."""
     backend.script = Pop3(greeting=b"+OK tproxy " + OTHER + b" ready\r\n")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client:
@@ -107,7 +108,7 @@ def test_forged_line_is_an_unknown_command(tproxy, backend, text):
 
 
 def test_forged_list_never_logs_in(tproxy, backend):
-    """Whoever sends it is not helped or heard by it; another's login is not touched."""
+    """A forged list does not help its sender, and does not touch the login of another client."""
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client:
         own = client.greeting.split()[2]

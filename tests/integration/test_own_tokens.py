@@ -253,7 +253,7 @@ def test_a_bearer_token_by_another_name(add, oauth, mail):
 
 @pytest.mark.parametrize("repeat", [str, urllib.parse.quote_plus], ids=["as it is", "in a form"])
 def test_secrets_that_the_token_service_repeats(add, oauth, mail, repeat):
-    """The log is looked at when the test ends."""
+    """The fixture checks the log when the test ends."""
     client = oauth.mail_client(mail.user)
     port = add(client)
     said = {"error": "invalid_request", "error_description": f"got {repeat(client.secret)}!"}

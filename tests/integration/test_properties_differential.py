@@ -56,7 +56,7 @@ def verdicts(command: list, texts: list[bytes]) -> list[str]:
 
 
 def without_empty(verdict: str) -> str:
-    """A backslash alone at the end of a file is an empty key to Java, and nothing to us."""
+    """Removes empty keys: Java reads one from a lone backslash at a file's end, tproxy does not."""
     return re.sub(r"(^| )(= )+$", r"\1", verdict)
 
 

@@ -43,7 +43,7 @@ def with_success(session: Session, response: bytes) -> None:
 
 
 def shows_token(text: bytes) -> bool:
-    """In clear text, or in some base64."""
+    """Does the text show the token, in clear text or in base64?"""
     for word in re.findall(rb"[A-Za-z0-9+/]{12,}", text):
         for start in range(4):
             piece = word[start : start + (len(word) - start) // 4 * 4]

@@ -16,19 +16,19 @@ from harness.util import PATIENCE, until
 
 # --- urgent data ---
 
-# What telnet sends at Ctrl-C: IAC IP, IAC DO TIMING-MARK, IAC DM; the last byte is urgent.
+# Telnet sends this at Ctrl-C: IAC IP, IAC DO TIMING-MARK, IAC DM; the last byte is urgent.
 INTERRUPT = b"\xff\xf4\xff\xfd\x06\xff\xf2"
 
 
 def is_all_taken(sock: socket.socket) -> bool:
-    """Has the peer's kernel everything that was sent?"""
+    """Has the peer's kernel taken everything that was sent?"""
     size = bytearray(4)
     fcntl.ioctl(sock, termios.TIOCOUTQ, size)
     return struct.unpack("i", size)[0] == 0
 
 
 def say_while_stopped(tproxy, client, *pieces: bytes, end: bool = False) -> None:
-    """tproxy finds all of it at once. Every second piece ends with urgent data."""
+    """Sends the pieces so that tproxy finds all at once. Every second one ends with urgent data."""
     tproxy.signal(signal.SIGSTOP)
     try:
         for number, piece in enumerate(pieces):
@@ -78,7 +78,7 @@ def test_nothing_behind_urgent_data_is_lost(serve, backend):
 
 
 def test_urgent_data_before_the_login(serve, backend):
-    """It makes its line an unknown command, and that is all."""
+    """Urgent data makes its line an unknown command, and does nothing else."""
     tproxy, port = serve()
     with RawClient(port) as client:
         say_while_stopped(tproxy, client, b"NOOP\r\n", INTERRUPT, b"NOOP\r\nSTAT\r\nQUIT\r\n")
@@ -88,7 +88,7 @@ def test_urgent_data_before_the_login(serve, backend):
 
 
 def test_urgent_data_of_the_backend(tproxy, backends):
-    """In the middle of a message, at full speed."""
+    """The backend sends urgent data in the middle of a message, at full speed."""
     line = b"x" * 76 + b"\r\n"
     text = line * 20000
 
@@ -125,7 +125,7 @@ def slow_batch(session) -> None:
     "packets", [[b"RETR 1\r\nDELE 1\r\nQUIT\r\n"], [b"RETR 1\r\nDELE 1\r\nQU", b"IT\r\n"]]
 )
 def test_message_that_is_deleted_is_delivered(serve, packets):
-    """However long a server takes that deletes before it sends."""
+    """A server that deletes before it sends may take any time."""
     _, port = serve(RETR=slow_batch)
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK")
@@ -137,7 +137,7 @@ def test_message_that_is_deleted_is_delivered(serve, packets):
 
 
 def test_maildrop_of_a_client_that_has_gone_is_released(serve, backend):
-    """A server that does not answer is left when the answer is overdue."""
+    """tproxy leaves a server that does not answer when the answer is overdue."""
     tproxy, port = serve("--answer-timeout", "4", RETR=lambda session: session.hold())
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK")
@@ -167,7 +167,7 @@ def test_client_that_breaks_off_after_its_end_is_missed_at_once(serve, backend):
 
 
 def test_slow_reader_is_not_idle(serve):
-    """It takes bytes all the time, but for longer than the idle time the relay has nothing to do."""
+    """The client takes bytes all the time, but the relay has nothing to do beyond the idle time."""
     text = (b"x" * 76 + b"\r\n") * 20000
     _, port = serve("--idle-timeout", "4", RETR=b"+OK\r\n" + text + b".\r\n")
     with RawClient(port, rcvbuf=8192) as client:
@@ -198,7 +198,7 @@ def test_reader_that_stops_is_idle(serve, backend):
 
 # --- the end of a message ---
 
-# What is copied before a message is taken for a large one, and what a pipe takes then.
+# The bytes that are copied before a message counts as large, and the bytes that a pipe takes then.
 COPIED, PIPE = 65536, 131072
 MARKER = b"\r\n.\r\n"
 

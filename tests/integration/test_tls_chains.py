@@ -1,5 +1,4 @@
-"""Which chains of certificates are accepted: OpenSSL is the judge, and where tproxy is stricter the
-row says why."""
+"""Chains of certificates get OpenSSL's verdict; where tproxy is stricter the row says why."""
 
 import re
 import shutil
@@ -235,7 +234,7 @@ class World:
         return self.proxy.add(name, host, server.port, **kind)
 
     def says(self, name: str, chain: list[Certificate], host: str = HOST) -> str:
-        """What a client hears: the answer to STAT."""
+        """Returns the answer to STAT that a client hears."""
         return ask(self.serve(name, server_context(self.directory, name, chain), host))
 
 
@@ -250,7 +249,7 @@ def world(make_tproxy, backends, directory) -> World:
 
 
 def test_name_constraints(world):
-    """Every row, with OpenSSL's verdict beside it."""
+    """Compares every row with OpenSSL's verdict."""
     signers = Signers()
     chains = [signers.chain(row, number) for number, row in enumerate(ROWS)]
     world.trust(*(root for root, _ in chains))
@@ -277,7 +276,7 @@ def test_message_names_certificate_and_name(world):
 
 
 def test_unusable_ca_leaves_the_others(world):
-    """It is named at the start, and again where a server needs it."""
+    """The unusable CA is named at the start, and again where a server needs it."""
     strange = Certificate("CN=Strange", None, (Extension(UNKNOWN, b"\5\0"),))
     edwards = Certificate("CN=Edwards", key=ed25519.Ed25519PrivateKey.generate())
     good = Certificate("CN=Good")
@@ -300,7 +299,7 @@ def test_unusable_ca_leaves_the_others(world):
 
 
 def test_unreadable_certificate_of_the_server(world):
-    """One that is not needed does no harm; one that is needed is named."""
+    """An unreadable certificate that is not needed does no harm; one that is needed is named."""
     good = Certificate("CN=Good")
     edwards = Certificate("CN=Edwards", good, key=ed25519.Ed25519PrivateKey.generate())
     names = (f"DNS:{HOST}",)
@@ -320,7 +319,7 @@ def leaf(above: Certificate, **options) -> Certificate:
 
 @pytest.mark.parametrize("key_ids", [True, False])
 def test_two_intermediates_of_one_name(world, key_ids):
-    """The second is taken when the first has another key, has expired, or leads nowhere."""
+    """tproxy takes the second one when the first has another key, has expired, or leads nowhere."""
     top, stranger = Certificate("CN=Top", key_ids=key_ids), Certificate("CN=Stranger")
     right = Certificate("CN=Between", top, key_ids=key_ids)
     others = {
@@ -367,7 +366,7 @@ def test_any_order(world):
 
 
 def test_no_chain_is_good(world):
-    """What is said is about the chain as it came."""
+    """The message is about the chain in the order in which it came."""
     top = Certificate("CN=Top", key_ids=False)
     wrong = [Certificate("CN=Between", top, key_ids=False) for _ in range(9)]
     world.trust(top)
@@ -412,7 +411,7 @@ def test_certificates_that_are_too_large(world, version, octets):
 
 
 def test_address_as_a_dns_name(world):
-    """Both print alike, and only one of them counts."""
+    """An address as a DNS name prints like a true one, but does not count."""
     top = Certificate("CN=Top")
     own = Certificate("CN=x", top, (), ("DNS:127.0.0.1",), ca=False)
     world.trust(top)

@@ -43,12 +43,12 @@ class Judge(Pop3):
 
 
 def has_greeted(backend: Backend, n: int, what: str = "the clients") -> None:
-    """So many connections have come as far as the credentials."""
+    """Waits until n connections have come as far as the credentials."""
     until(lambda: sum(line == b"USER robot" for line in backend.heard()) >= n, what)
 
 
 def crowd(port: int, judge: Judge, backend: Backend, n: int = CLIENTS) -> list[bytes]:
-    """So many clients at once; the server answers the first one when it has greeted all of them."""
+    """Starts clients at once; the server answers the first one when it has greeted all of them."""
 
     def client(_: int) -> bytes:
         with RawClient(port) as one:
@@ -109,7 +109,7 @@ def test_a_right_password_lets_all_go_on(tproxy, backend):
 
 @pytest.mark.parametrize("failure", [b"-ERR [SYS/TEMP] busy", b""], ids=["busy", "closes"])
 def test_without_a_verdict_the_next_one_tries(tproxy, backend, failure):
-    """One after the other, until one knows."""
+    """The clients try one after the other, until one gets a verdict."""
     backend.script = judge = Judge(lambda number: failure if number < 5 else b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port)
     answers = crowd(port, judge, backend)
@@ -118,7 +118,7 @@ def test_without_a_verdict_the_next_one_tries(tproxy, backend, failure):
 
 
 def test_clients_that_leave(tproxy, backend):
-    """One that waits disturbs nobody. One that tries is missed by nobody: its verdict is heard."""
+    """A waiting client that leaves does not disturb the others. A trying one's verdict counts."""
     backend.script = judge = Judge(lambda number: b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port)
     clients = [RawClient(port) for _ in range(6)]
@@ -178,7 +178,7 @@ def test_the_verdict_is_heard_when_the_client_has_gone(tproxy, backend, goes):
 
 
 def test_a_proved_password_is_not_trusted_blindly(tproxy, backend):
-    """It may have been changed at the server: that is found out for clients that vanish, too."""
+    """The password may have been changed at the server; clients that vanish find that out, too."""
     backend.script = judge = Judge(lambda number: WRONG if number else b"+OK")
     judge.go_on.set()
     port = tproxy.add(NAME, backend.host, backend.port)
@@ -230,7 +230,7 @@ def test_a_locked_mailbox_proves_the_password(tproxy, backend):
 
 
 def test_a_server_that_gives_up_on_those_that_wait(tproxy, backend):
-    """What it says then is not its answer to the credentials."""
+    """The server's words at that time are not its answer to the credentials."""
     backend.script = judge = Judge(lambda number: b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port)
     with RawClient(port) as first, RawClient(port) as second:

@@ -192,7 +192,7 @@ def known() -> threading.Event:
 
 @pytest.fixture
 def restart(installation, cluster_tproxy, make_cluster_tproxy, destination_service, known):
-    """The port listens again, and nobody knows yet what its destination is."""
+    """The port listens again, and its destination is not known yet."""
 
     def restart(port: int):
         cluster_tproxy.signal(signal.SIGTERM)
@@ -207,7 +207,7 @@ def restart(installation, cluster_tproxy, make_cluster_tproxy, destination_servi
 
 
 def asked_early(again, known: threading.Event, ask) -> object:
-    """What ask() comes to that begins before the destination is known."""
+    """Returns the result of an ask() that begins before the destination is known."""
     start = len(again.logs)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
@@ -267,7 +267,7 @@ def test_the_clients_own_login_before_the_destination_is_known(
 def test_a_login_while_the_destination_cannot_be_known(
     serve, restart, known, destination_service, oauth, mail
 ):
-    """The failure is told at the end of the login; and the next login asks again."""
+    """The client hears of the failure at the end of the login; the next login asks again."""
     client = oauth.mail_client("nobody")
     port = serve(client, KINDS[0])
     restart(port)
@@ -297,7 +297,7 @@ def fetch_or_none(port: int, user: str, token: str) -> list[bytes] | None:
 def test_every_access_token_is_refused(
     installation, cluster_tproxy, add_destination, namespace, oauth, destination_service
 ):
-    """One renewal for a pause of 5 s or more, however many destinations are asked for."""
+    """Each pause of 5 s or more has one renewal, however many destinations are asked for."""
     crs = [f"mail-{n}" for n in range(12)]
     mail = add_destination(NAME, MAILS)
     for cr in crs:

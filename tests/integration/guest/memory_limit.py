@@ -81,7 +81,7 @@ def start_server(context: ssl.SSLContext | None) -> int:
 
 
 def enter_group() -> None:
-    """Called in the child: from here on it sees its own group as the root, as in a container."""
+    """Makes the child see its own group as the root from here on, as in a container."""
     (GROUP / "cgroup.procs").write_text("0")
     if libc.unshare(CLONE_NEWCGROUP | CLONE_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
@@ -178,14 +178,14 @@ class Crowd:
 
 
 def ask(port: int) -> bool:
-    """One honest session: is it served?"""
+    """Is one honest session served?"""
     with connect(port) as s, s.makefile("rb") as answers:
         s.sendall(b"RETR 2\r\nQUIT\r\n")
         return SMALL[5:] in answers.read()
 
 
 def is_served(port: int) -> bool:
-    """Tries for five minutes: a processor that is emulated needs its time for many handshakes."""
+    """Tries for five minutes, because an emulated processor is slow at many handshakes."""
     until = time.monotonic() + 300
     while time.monotonic() < until:
         with contextlib.suppress(OSError):

@@ -62,7 +62,7 @@ class Extension:
 
 
 def constraints(permitted=(), excluded=(), critical: bool = True) -> Extension:
-    """Name constraints; what is a string is a base, what are bytes a whole subtree."""
+    """Returns name constraints; a string is a base, bytes are a whole subtree."""
     lists = []
     for tag, trees in (0xA0, permitted), (0xA1, excluded):
         whole = [tree if isinstance(tree, bytes) else subtree(tree) for tree in trees]
@@ -72,7 +72,7 @@ def constraints(permitted=(), excluded=(), critical: bool = True) -> Extension:
 
 
 class Certificate:
-    """One certificate and its key. `above`: who signed it; None: itself."""
+    """One certificate and its key. `above`: its signer; None: itself."""
 
     def __init__(
         self,

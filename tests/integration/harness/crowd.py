@@ -3,7 +3,7 @@
     crowd.py PORT BEHAVIOUR COUNT
 
 Each connection that the server closes is made anew. Prints "ready" when all have been made once.
-They come from 127.0.0.2 and so on, so that they do not use up the ports of others."""
+The clients come from 127.0.0.2 and so on, so that they do not use up the ports of others."""
 
 import resource
 import selectors
@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-# What each sends at first.
+# The first bytes of each client.
 BEHAVIOURS = {
     "half a request": b"GET /heal",
     "silence": b"",

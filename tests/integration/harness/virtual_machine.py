@@ -1,7 +1,6 @@
 """A small virtual machine: Debian's kernel and a file system in memory that holds Python and a few
-files. Tests use it for what the machine under them may not offer, such as control groups of
-version 2. QEMU emulates the processor, so no rights are needed; the machine has no network but its
-own loopback."""
+files. Tests use it for features that their machine may lack, such as control groups of version 2.
+QEMU emulates the processor, so no rights are needed; the only network is loopback."""
 
 import os
 import stat
@@ -67,7 +66,7 @@ class Archive:
         self.file(path or str(source), source.read_bytes(), mode)
 
     def libraries_of(self, program: Path) -> None:
-        """Adds what the dynamic linker will ask for."""
+        """Adds the libraries that the dynamic linker will ask for."""
         listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
         for word in listed.stdout.split():
             if word.startswith("/"):
