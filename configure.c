@@ -15,7 +15,7 @@
  *
  *                 '--> instances, configured and discovered; CRs are read again
  *   instance --> credentials --> service key --> dest_set_instance; its CRs are read again
- *   additionalCAs --> roots for whoever talks TLS; CRs are read again
+ *   additionalCAs --> roots for every TLS client; CRs are read again
  *   afterwards --> status of each object, one call at a time */
 #include <stdlib.h>
 #include <string.h>

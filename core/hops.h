@@ -5,7 +5,7 @@
  *     XTPROXY 00c7ff26d6f4e3a1 9be0147fa6c2d853
  *
  * These are the ids of the tproxies that the login has come through, itself last. The other one
- * refuses when its own id is among them. When the list is full nobody goes on. Ordinary mail
+ * refuses when its own id is among them. When the list is full the login is refused. Ordinary mail
  * servers never see the command, and whoever forges a list or a greeting only gets his own login
  * refused. */
 #ifndef TPROXY_CORE_HOPS_H

@@ -107,7 +107,7 @@ bool pop3_has_response_code(const char *reply);
 
 /* The line that tells the client of a failure: response code, destination, what happened; at most
  * POP3_REPLY_MAX octets. A reply of the backend that carries a response code of its own goes
- * through as it is (`backend_reply`, without its end; NULL or empty when there is none). in_use:
+ * through as it is (`backend_reply`, without its end; NULL or empty without such a reply). in_use:
  * another session has the mailbox, whatever the class of the error. */
 void pop3_failure(struct buf *out, const char *destination, const struct error *err,
                   const char *backend_reply, bool in_use);

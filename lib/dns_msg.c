@@ -305,7 +305,7 @@ static int read_answers(struct reader *r, size_t count, enum dns_type type, stru
     return OK;
 }
 
-/* Returns the alias of `name`; NULL when there is none. */
+/* Returns the alias of `name`; NULL when it has no alias. */
 static const struct record *find_cname(const struct answers *answers, const struct name *name)
 {
     for (size_t i = 0; i < answers->n; i++) {

@@ -24,8 +24,9 @@ struct listener_handler {
      * the call; of a Unix socket it says nothing. */
     void (*accepted)(struct listener *l, int fd, const union addr *peer);
 
-    /* A client waits, and the system has no descriptor (or no memory) for it. True: the owner has
-     * closed something, and the client is accepted now. False: nobody is accepted for 200 ms. */
+    /* A client waits, and the system has no descriptor (or no memory) for it. The owner returns
+     * true when it has closed something: the client is accepted now. After false no client is
+     * accepted for 200 ms. */
     bool (*starved)(struct listener *l);
 
     /* Options that are set before it listens. Accepted connections inherit them, which spares a

@@ -1,6 +1,6 @@
 /* Two connections become one stream each way, until one event ENDED. Bytes go through untouched;
- * what a side does not take stops the reading of the other. In clear text bulk transfers move
- * inside the kernel.
+ * when one side does not take its bytes, the other side is not read. In clear text bulk transfers
+ * move inside the kernel.
  *
  * Half-close: an end of stream from `client` is passed on to a `backend` in clear text. A TLS
  * backend is not told, because servers drop their answers on close_notify. The relay waits for
@@ -10,8 +10,8 @@
  * stream the relay ends. The relay itself never sends a byte of its own.
  *
  * A byte moves when the relay reads it, and again when the peer's kernel takes it: a slow reader is
- * not idle. What the peers' kernels take is looked at eight times in the idle time, so an idle
- * relay may last an eighth longer. */
+ * not idle. The relay checks eight times in the idle time which bytes the peers' kernels have
+ * taken, so an idle relay may last an eighth longer. */
 #ifndef TPROXY_LIB_RELAY_H
 #define TPROXY_LIB_RELAY_H
 

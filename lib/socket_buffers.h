@@ -53,7 +53,8 @@ void socket_buffers_small(int fd);
  * were sent: the kernel cannot hold more before that, and most sessions never need the call. */
 void socket_commands_small(int fd);
 
-/* Widens the buffer for the answers. False: there is no loan now, and the buffers stay small. */
+/* Widens the buffer for the answers. Returns false when all loans are taken; the buffers stay
+ * small. */
 bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side);
 
 /* Ends a loan, if the socket has one, without telling the kernel: the socket is about to be closed.

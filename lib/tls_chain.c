@@ -197,7 +197,7 @@ static void put_back(struct verification *v)
     }
 }
 
-/* Verifies this chain. True: it is good. */
+/* Verifies this chain. Returns true when it is good. */
 static bool try_chain(struct verification *v, const struct chain *chain)
 {
     struct tls_judge *judge = v->judge;

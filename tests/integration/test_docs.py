@@ -244,7 +244,7 @@ def test_what_the_pod_waits_for():
 
 TOO_LONG = "is too long or contains control characters`"
 
-# Where a document has a figure (N), and the constant that it is.
+# The places of figures (N) in the documents, and the constants that they repeat.
 FIGURES = [
     ("docs/operations.md", "access tokens that are remembered | N,", "oauth.c", "TOKENS_MAX"),
     ("docs/operations.md", "are remembered | 4096, N KiB each;", "core/token.h", "TOKEN_MAX"),

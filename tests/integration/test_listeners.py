@@ -13,7 +13,7 @@ from harness.util import NOBODY, PATIENCE, is_root
 BIND_V6_ONLY = "ip link set lo up && sysctl -qw net.ipv6.bindv6only=1"
 AS_NOBODY = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
 
-# Prints what a server at ADDRESS PORT says first, or what it says to GET.
+# Prints the first words of a server at ADDRESS PORT, or its answer to GET.
 DIAL = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])) as s:

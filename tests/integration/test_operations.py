@@ -533,7 +533,7 @@ def test_ignored_signal_stays_ignored(program, directory, backend, number):
     with Tproxy(ignoring, directory) as tproxy:
         port = tproxy.add("mail", backend.host, backend.port)
         tproxy.signal(number)
-        # A signal that was followed would have been seen in the turn that takes the request.
+        # tproxy would have acted on a signal in the turn that takes the request.
         assert tproxy.http("/readyz")[0] == 200
         use(port)
         tproxy.signal(signal.SIGTERM)  # which always counts

@@ -135,7 +135,7 @@ def test_clients_that_leave(tproxy, backend):
         assert client.line().startswith(b"+OK")
         client.sock.close()
     tproxy.wait_log("session ended", target=NAME, session=1, result="client vanished")
-    # Whoever has gone said no QUIT, so the server hears none.
+    # A client that has gone sent no QUIT, so the server hears no QUIT.
     assert backend.session(0).commands[-1].startswith(b"PASS ")
 
 

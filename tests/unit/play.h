@@ -150,7 +150,7 @@ struct server {
 void server_cast(struct server *s);
 void server_free(struct server *s);
 
-/* Carries on a dialogue of SOCKS5. False: it did nothing. */
+/* Carries on a dialogue of SOCKS5. Returns false when it did nothing. */
 bool tunnel_run(struct server *s);
 void tunnel_cast(struct server *s);
 

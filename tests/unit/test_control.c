@@ -444,8 +444,8 @@ static uint64_t reconciles(void)
     return n;
 }
 
-/* Listeners are closed a few in each turn, so that sessions go on meanwhile; one that is still open
- * serves whoever connects. */
+/* A few listeners are closed in each turn, so that sessions go on. A listener that is still open
+ * serves its clients. */
 static void the_end_takes_turns(void **state)
 {
     (void)state;

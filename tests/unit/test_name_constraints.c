@@ -1,5 +1,5 @@
-/* lib/name_constraints. What chains OpenSSL accepts is compared in tests/integration/
- * test_tls_chains.py; this file has names that no certificate library makes. */
+/* lib/name_constraints. tests/integration/test_tls_chains.py compares chains with OpenSSL; this
+ * file has names that no certificate library makes. */
 #include "lib/name_constraints.h"
 
 #include <stdlib.h>
