@@ -119,30 +119,6 @@ static int next_line(struct reader *r, char *out, size_t *n)
 
 /* ---- key and value ---- */
 
-static size_t put_utf8(char *out, uint32_t c)
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xC0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 0x3F));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (char)(0xE0 | c >> 12);
-        out[1] = (char)(0x80 | (c >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (c & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | c >> 18);
-    out[1] = (char)(0x80 | (c >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (c >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (c & 0x3F));
-    return 4;
-}
-
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9') {
@@ -218,7 +194,7 @@ static char *unescape(const struct reader *r, struct str s, size_t *n)
         if (is_byte && !r->latin1) {
             out[(*n)++] = (char)c;
         } else {
-            *n += put_utf8(out + *n, c);
+            *n += text_put_utf8(out + *n, c);
         }
     }
     out[*n] = '\0';

@@ -537,30 +537,6 @@ int json_int64(struct json_value v, int64_t *value)
     return OK;
 }
 
-static size_t utf8_put(char *out, uint32_t c)
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xC0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 0x3F));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (char)(0xE0 | c >> 12);
-        out[1] = (char)(0x80 | (c >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (c & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | c >> 18);
-    out[1] = (char)(0x80 | (c >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (c >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (c & 0x3F));
-    return 4;
-}
-
 /* Writes the decoded inside of a string to out: at most as many bytes as it has. Returns their
  * number. */
 static size_t decode(struct str in, char *out)
@@ -584,7 +560,7 @@ static size_t decode(struct str in, char *out)
             c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
             i += 6;
         }
-        n += utf8_put(out + n, c);
+        n += text_put_utf8(out + n, c);
     }
     return n;
 }

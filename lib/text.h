@@ -59,6 +59,9 @@ char *text_printable(char *out, size_t cap, struct str s);
  * is none. */
 size_t text_utf8_length(struct str s);
 
+/* Writes a character as UTF-8 (at most 4 bytes). Returns how many bytes. */
+size_t text_put_utf8(char *out, uint32_t c);
+
 /* Do the first two bytes look like UTF-16: a byte order mark, or an ASCII character? */
 bool text_is_utf16(struct str s);
 

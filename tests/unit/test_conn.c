@@ -799,6 +799,8 @@ static void test_close_in_event(void **state)
 
 static const struct str marker = {"\r\n.\r\n", 5};
 
+enum { PIPE = 131072 }; /* octets that a pipe takes */
+
 static void test_splice(void **state)
 {
     (void)state;
@@ -919,44 +921,44 @@ static void await_unread(int fd, size_t n)
     assert_int_equal(there, n);
 }
 
-/* Checks the pieces that the other peer gets: none may end inside the marker. */
-static void splice_all(size_t total, struct buf *got)
+/* Sends a block whose last octets are `tail` through a pipe of PIPE octets. No piece that the other
+ * peer gets may end inside the marker, which is the end of the tail. */
+static void splice_block(size_t size, const char *tail)
 {
+    static char block[2 * PIPE];
+    struct buf got;
+    size_t tail_n = strlen(tail);
     int64_t until = sys_real.now() + SECONDS(20);
-    while (buf_len(got) < total && sys_real.now() < until) {
+    int from = use_wide_tcp(&a, &peer);
+    (void)use_wide_tcp(&b, &other_peer);
+    conn_set_raw(a.conn, true);
+    pattern_fill(block, 0, size);
+    memcpy(block + size - tail_n, tail, tail_n);
+    peer_send(peer, block, size);
+    await_unread(from, size);
+    buf_init(&got, SEEN_MAX);
+    while (buf_len(&got) < size && sys_real.now() < until) {
         size_t n = 0;
         bool end;
         int rc = conn_pending(b.conn) ? AGAIN : conn_splice(a.conn, b.conn, marker, &n);
         assert_true(rc != ERR);
-        peer_read(other_peer, got, &end);
-        size_t have = buf_len(got), missing = total - have;
+        peer_read(other_peer, &got, &end);
+        size_t missing = size - buf_len(&got);
         assert_false(missing > 0 && missing < marker.n);
         loop_turn(loop, false);
     }
+    assert_int_equal(buf_len(&got), size);
+    assert_memory_equal(buf_str(&got).p, block, size);
+    buf_free(&got);
 }
 
 /* A marker at the edge of the pipe, at each of its octets. */
 static void test_splice_keeps_marker_whole(void **state)
 {
     (void)state;
-    enum { PIPE = 131072 };
-    static char block[PIPE + 5];
     a.hold = true;
     for (size_t cut = 0; cut <= marker.n; cut++) {
-        struct buf got;
-        size_t size = PIPE + cut;
-        int from = use_wide_tcp(&a, &peer);
-        (void)use_wide_tcp(&b, &other_peer);
-        conn_set_raw(a.conn, true);
-        pattern_fill(block, 0, size);
-        memcpy(block + size - marker.n, marker.p, marker.n);
-        peer_send(peer, block, size);
-        await_unread(from, size);
-        buf_init(&got, SEEN_MAX);
-        splice_all(size, &got);
-        assert_int_equal(buf_len(&got), size);
-        assert_memory_equal(buf_str(&got).p, block, size);
-        buf_free(&got);
+        splice_block(PIPE + cut, marker.p);
     }
 }
 
@@ -964,25 +966,10 @@ static void test_splice_keeps_marker_whole(void **state)
 static void test_splice_full_stop_before_marker(void **state)
 {
     (void)state;
-    enum { PIPE = 131072 };
-    static const char *const texts[] = {".\r\n.\r\n", "\n.\r\n.\r\n", "\r\n.\r\n", "..\r\n.\r\n"};
-    static char block[PIPE + 16];
+    static const char *const tails[] = {".\r\n.\r\n", "\n.\r\n.\r\n", "\r\n.\r\n", "..\r\n.\r\n"};
     a.hold = true;
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        struct buf got;
-        size_t size = PIPE + strlen(texts[i]);
-        int from = use_wide_tcp(&a, &peer);
-        (void)use_wide_tcp(&b, &other_peer);
-        conn_set_raw(a.conn, true);
-        pattern_fill(block, 0, PIPE);
-        memcpy(block + PIPE, texts[i], strlen(texts[i]));
-        peer_send(peer, block, size);
-        await_unread(from, size);
-        buf_init(&got, SEEN_MAX);
-        splice_all(size, &got);
-        assert_int_equal(buf_len(&got), size);
-        assert_memory_equal(buf_str(&got).p, block, size);
-        buf_free(&got);
+    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
+        splice_block(PIPE + strlen(tails[i]), tails[i]);
     }
 }
 
@@ -990,7 +977,6 @@ static void test_splice_full_stop_before_marker(void **state)
 static void test_splice_held_in_vain(void **state)
 {
     (void)state;
-    enum { PIPE = 131072 };
     static char block[PIPE + 2];
     struct buf got;
     bool end;
