@@ -48,7 +48,7 @@ enum { SESSIONS_PER_LINGERING = 4 };
 #define BASE_MEMORY (16ull << 20)
 
 /* The share of the rest that is lent to bulk transfers. */
-enum { LOANS_SHARE = 4, LOANS_MAX = 256 };
+enum { LOANS_SHARE = 4, LOANS_MAX = 64 };
 
 /* Bytes that a client and its server can make a session hold. */
 enum {
@@ -59,7 +59,6 @@ enum {
     LINGERING_MEMORY = CONN_READ_SMALL + SOCKET_MEMORY,
     SESSION_MEMORY =
         TLS_MEMORY + QUEUES_MEMORY + 2 * SOCKET_MEMORY + LINGERING_MEMORY / SESSIONS_PER_LINGERING,
-    LOAN_MEMORY = SOCKET_LOAN_MEMORY + LOOP_SCRATCH, /* buffers of the sockets, and longer queues */
 };
 
 /* How long connections have after the grace period, or the second signal, to take what is left. */
@@ -432,11 +431,16 @@ static uint64_t session_memory(void)
     return limit > BASE_MEMORY ? limit - BASE_MEMORY : 0;
 }
 
-/* Returns the number of loans (lib/socket_buffers.h). A bulk transfer needs two. */
-static size_t loans_limit(uint64_t memory)
+/* Lends a share of the memory to bulk transfers (lib/socket_buffers.h), two loans to each: as many
+ * as are useful, and wide ones when there is room. A loan costs the socket's buffer, of which the
+ * kernel grants twice the size, and a longer queue. */
+static void set_loans(uint64_t memory)
 {
-    uint64_t loans = memory / LOANS_SHARE / LOAN_MEMORY;
-    return loans < LOANS_MAX ? (size_t)loans : LOANS_MAX;
+    uint64_t share = memory / LOANS_SHARE, size = share / LOANS_MAX / 2;
+    size = size < SOCKET_WIDE_MIN ? SOCKET_WIDE_MIN : size;
+    size = size > SOCKET_WIDE_MAX ? SOCKET_WIDE_MAX : size;
+    uint64_t loans = share / (2 * size + LOOP_SCRATCH);
+    socket_loans_set(loans < LOANS_MAX ? (size_t)loans : LOANS_MAX, (int)size);
 }
 
 static size_t session_limit(uint64_t memory, uint64_t descriptors)
@@ -610,7 +614,7 @@ static int start(struct process *p, struct error *err)
     if (!o->pop3.max_sessions) {
         o->pop3.max_sessions = session_limit(memory, descriptors);
     }
-    socket_loans_set_max(loans_limit(memory));
+    set_loans(memory);
     size_t lingering = o->pop3.max_sessions / SESSIONS_PER_LINGERING;
     conn_set_lingering_max(lingering < LINGERING_LEAST ? LINGERING_LEAST : lingering);
     p->metrics = o->local_dir != NULL;

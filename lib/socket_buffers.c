@@ -9,15 +9,17 @@
 
 static struct list borrowers = {.next = &borrowers, .prev = &borrowers};
 static size_t loans, loans_max = 64;
+static int wide = SOCKET_WIDE_MIN;
 static int64_t reclaim_next; /* on the monotonic clock */
 
 /* The pause after a borrower was asked in vain. Without it, sessions that wait for a loan would ask
  * at each piece that they relay. */
 #define RECLAIM_PAUSE MILLIS(10)
 
-void socket_loans_set_max(size_t n)
+void socket_loans_set(size_t n, int size)
 {
     loans_max = n;
+    wide = size;
 }
 
 size_t socket_loans(void)
@@ -98,9 +100,9 @@ bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side)
     *loan = (struct socket_loan){.fd = fd, .side = side, .lent = true};
     list_append(&borrowers, &loan->link);
     loans++;
-    set_size(fd, answers_option(side), SOCKET_BULK_WIDE);
+    set_size(fd, answers_option(side), wide);
     if (side == SOCKET_OF_BACKEND) {
-        set_window(fd, SOCKET_BULK_WIDE);
+        set_window(fd, wide);
     }
     return true;
 }

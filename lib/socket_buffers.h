@@ -15,19 +15,17 @@
 #include "lib/list.h"
 
 /* Sizes that are requested from the kernel in bytes. It grants twice as much and counts its own
- * overhead in it (socket(7), SO_RCVBUF). The wide sizes are the default limit of a system
- * (net.core.rmem_max). */
+ * overhead in it (socket(7), SO_RCVBUF), and never more than net.core.rmem_max and wmem_max, which
+ * are SOCKET_WIDE_MIN unless somebody has configured them. */
 enum {
     SOCKET_BULK_SMALL = 16 * 1024,    /* in the direction of the answers, backend to client */
     SOCKET_COMMANDS_SMALL = 8 * 1024, /* in the direction of the commands */
-    SOCKET_BULK_WIDE = 208 * 1024,
+    SOCKET_WIDE_MIN = 208 * 1024,     /* of a loan; a larger one costs less CPU per octet */
+    SOCKET_WIDE_MAX = 4 * 1024 * 1024,
 };
 
-/* Bytes that the kernel may keep for one socket of a session, and bytes that a loan adds. */
-enum {
-    SOCKET_MEMORY = 2 * (SOCKET_BULK_SMALL + SOCKET_COMMANDS_SMALL),
-    SOCKET_LOAN_MEMORY = 2 * SOCKET_BULK_WIDE,
-};
+/* Bytes that the kernel may keep for one socket of a session without a loan. */
+enum { SOCKET_MEMORY = 2 * (SOCKET_BULK_SMALL + SOCKET_COMMANDS_SMALL) };
 
 /* The side of a session that a socket is on: answers come in from the backend and go out to the
  * client. */
@@ -41,8 +39,9 @@ struct socket_loan {
     bool lent;
 };
 
-/* Sets how many loans there may be at a time. */
-void socket_loans_set_max(size_t n);
+/* Sets how many loans there may be at a time, and the size that each requests. Before it is called
+ * there are 64 of SOCKET_WIDE_MIN. */
+void socket_loans_set(size_t n, int size);
 size_t socket_loans(void);
 
 /* Makes the buffer for the answers of a backend small. (A client's socket inherits small buffers

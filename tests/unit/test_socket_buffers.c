@@ -102,7 +102,7 @@ static void test_small(void **state)
 static void test_sides(void **state)
 {
     (void)state;
-    socket_loans_set_max(2);
+    socket_loans_set(2, SOCKET_WIDE_MIN);
     for (int i = 0; i < 2; i++) {
         socket_buffers_small(near[i]);
         socket_commands_small(near[i]);
@@ -118,7 +118,7 @@ static void test_sides(void **state)
 static void test_second_time(void **state)
 {
     (void)state;
-    socket_loans_set_max(1);
+    socket_loans_set(1, SOCKET_WIDE_MIN);
     assert_true(socket_loan_take(&loan[0], near[0], SOCKET_OF_CLIENT));
     assert_true(socket_loan_take(&loan[0], near[0], SOCKET_OF_CLIENT));
     assert_int_equal(socket_loans(), 1);
@@ -130,7 +130,7 @@ static void test_second_time(void **state)
 static void test_none(void **state)
 {
     (void)state;
-    socket_loans_set_max(0);
+    socket_loans_set(0, SOCKET_WIDE_MIN);
     assert_false(socket_loan_take(&loan[0], near[0], SOCKET_OF_CLIENT));
     assert_int_equal(socket_loans(), 0);
 }
@@ -139,7 +139,7 @@ static void test_none(void **state)
 static void test_reclaim(void **state)
 {
     (void)state;
-    socket_loans_set_max(1);
+    socket_loans_set(1, SOCKET_WIDE_MIN);
     assert_true(socket_loan_take(&loan[0], near[0], SOCKET_OF_BACKEND));
     assert_true(socket_loan_take(&loan[1], near[1], SOCKET_OF_CLIENT));
     assert_false(loan[0].lent);
@@ -153,7 +153,7 @@ static void test_reclaim(void **state)
 static void test_in_use(void **state)
 {
     (void)state;
-    socket_loans_set_max(1);
+    socket_loans_set(1, SOCKET_WIDE_MIN);
     assert_true(socket_loan_take(&loan[0], near[0], SOCKET_OF_BACKEND));
     assert_int_equal(send(far[0], "x", 1, 0), 1);
     for (int i = 0; i < 100; i++) {
@@ -173,7 +173,7 @@ static void test_in_use(void **state)
 static void test_turns(void **state)
 {
     (void)state;
-    socket_loans_set_max(2);
+    socket_loans_set(2, SOCKET_WIDE_MIN);
     assert_true(socket_loan_take(&loan[0], near[0], SOCKET_OF_BACKEND));
     assert_true(socket_loan_take(&loan[1], near[1], SOCKET_OF_BACKEND));
     assert_int_equal(send(far[0], "x", 1, 0), 1);
