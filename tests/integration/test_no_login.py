@@ -144,8 +144,10 @@ def test_quit_deletes(tproxy, dovecot, transport):
     assert box.files() == []
 
 
-def test_client_that_vanishes_during_the_login(tproxy, backends):
-    """The login under way at the mail server is given up, without QUIT."""
+def test_client_that_vanishes_during_the_login(make_tproxy, backends):
+    """The verdict on the credentials is waited for, as long as any answer. Then the login is given
+    up, without QUIT."""
+    tproxy = make_tproxy("--answer-timeout", "1")
     server = backends(Pop3(replies={"AUTH": lambda session: session.hold()}))
     port = tproxy.add("mail", server.host, server.port)
     client = RawClient(port)
