@@ -247,7 +247,7 @@ static void redirects(void **state)
         {302, "/login?client_id=abc&next=%2Foauth", "to /login"},
         {303, "http://x/" SECRET "/y", "to (not shown: a secret is in it)"},
         {307, "", "without saying where to"},
-        {308, "https://a.example.com/0123456789abcdefABCDEF", "to https://a.example.com/* **"},
+        {308, "https://a.example.com/0123456789abcdefABCDEF", "to https://a.example.com/***"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         char text[300];
@@ -270,7 +270,9 @@ static void coded_answers(void **state)
     head = head_of(400, "Content-Encoding", "identity");
     assert_int_equal(answer_with(&head, "{\"error\":\"invalid_scope\"}"), ERR);
     assert_string_equal(err.text, "gives no token (400: invalid_scope)");
-} /* Long words are cut, and never displace the name of the server. */
+}
+
+/* Long words are cut, and never displace the name of the server. */
 static void long_words(void **state)
 {
     (void)state;
