@@ -25,6 +25,7 @@ from harness.messages import varied_messages
 from harness.oauth import OAuthServer, Provider
 from harness.secret_registry import Secrets
 from harness.tproxy import ROOT, Program, Tproxy, destination
+from harness.users import NamespaceUser
 from harness.util import work_directory
 
 BUILDS = {
@@ -239,6 +240,18 @@ def api(installation):
 def namespace(installation) -> str:
     """That of an application."""
     return installation.kube.namespace()
+
+
+@pytest.fixture
+def alice(installation) -> NamespaceUser:
+    """A user of one namespace."""
+    return NamespaceUser(installation.kube, "alice")
+
+
+@pytest.fixture
+def mallory(installation) -> NamespaceUser:
+    """A user of another namespace, who does not mean well."""
+    return NamespaceUser(installation.kube, "mallory")
 
 
 @pytest.fixture

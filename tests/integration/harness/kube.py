@@ -47,8 +47,100 @@ class ApiError(Exception):
         return self.status.get("reason", "")
 
 
-class Kube:
-    """A control plane of its own in a directory. Extra arguments are flags of kube-apiserver."""
+class Client:
+    """Requests to an API server in one person's name."""
+
+    programs: Path
+    kubeconfig: Path
+    token: str
+
+    def connect(self) -> http.client.HTTPSConnection:
+        """A connection of HTTP's; whoever uses it closes it."""
+        raise NotImplementedError
+
+    # --- kubectl ---
+
+    def kubectl(
+        self, *arguments: str, input: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess:
+        """Runs kubectl. With check it must succeed."""
+        done = subprocess.run(
+            [self.programs / "kubectl", *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            check=False,
+            env={
+                "HOME": str(self.kubeconfig.parent),
+                "KUBECONFIG": str(self.kubeconfig),
+                "PATH": os.environ.get("PATH", ""),
+            },
+        )
+        if check:
+            assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done
+
+    def apply(self, *objects: dict) -> None:
+        """kubectl apply."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.kubectl("apply", "-f", "-", input=text)
+
+    # --- plain requests; paths are those of the API ---
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: dict | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        token: str = "",
+    ) -> dict:
+        """One request, by this person unless there is another token."""
+        with self._ask(method, path, body, content_type, accept, token) as answer:
+            return json.loads(answer.read())
+
+    def get(self, path: str) -> dict:
+        return self.request("GET", path)
+
+    def items(self, path: str) -> list[dict]:
+        return self.get(path)["items"] or []
+
+    def create(self, path: str, fields: dict) -> dict:
+        return self.request("POST", path, fields)
+
+    def patch(self, path: str, change: dict, content_type: str = MERGE) -> dict:
+        return self.request("PATCH", path, change, content_type)
+
+    def delete(self, path: str) -> dict:
+        return self.request("DELETE", path)
+
+    def watch(self, path: str) -> Iterator[dict]:
+        """The events of a watch, until it ends. The path carries the parameters; `watch=1` too."""
+        with self._ask("GET", path) as answer:
+            for line in answer:
+                yield json.loads(line)
+
+    # --- inside ---
+
+    @contextlib.contextmanager
+    def _ask(self, method, path, body=None, content_type=JSON, accept=JSON, token=""):
+        headers = {"Authorization": f"Bearer {token or self.token}", "Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        with contextlib.closing(self.connect()) as connection:
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, text, headers)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise ApiError(answer.status, answer.read())
+            yield answer
+
+
+class Kube(Client):
+    """A control plane of its own in a directory, and its administrator. Extra arguments are flags
+    of kube-apiserver."""
 
     def __init__(self, programs: Path, directory: Path, *flags: str):
         self.directory = directory
@@ -152,75 +244,23 @@ class Kube:
             aside.rename(directory / name)
         return directory
 
-    # --- kubectl ---
-
-    def kubectl(
-        self, *arguments: str, input: str = "", check: bool = True
-    ) -> subprocess.CompletedProcess:
-        """Runs kubectl as the administrator. With check it must succeed."""
-        done = subprocess.run(
-            [self.programs / "kubectl", *arguments],
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            check=False,
-            env={
-                "HOME": str(self.directory),
-                "KUBECONFIG": str(self.kubeconfig),
-                "PATH": os.environ.get("PATH", ""),
-            },
-        )
-        if check:
-            assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
-        return done
-
-    def apply(self, *objects: dict) -> None:
-        """kubectl apply."""
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        self.kubectl("apply", "-f", "-", input=text)
-
-    # --- plain requests; paths are those of the API ---
+    def write_kubeconfig(self, file: Path, token: str) -> None:
+        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "test", "user": {"token": token}}],
+        }
+        file.write_text(json.dumps(kubeconfig))
 
     def connect(self) -> http.client.HTTPSConnection:
         """A connection of HTTP's; whoever uses it closes it."""
         return http.client.HTTPSConnection(
             "127.0.0.1", _port_of(self._port), timeout=PATIENCE, context=self._trust
         )
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: dict | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        token: str = "",
-    ) -> dict:
-        """One request, by the administrator unless there is another token."""
-        with self._ask(method, path, body, content_type, accept, token) as answer:
-            return json.loads(answer.read())
-
-    def get(self, path: str) -> dict:
-        return self.request("GET", path)
-
-    def items(self, path: str) -> list[dict]:
-        return self.get(path)["items"] or []
-
-    def create(self, path: str, fields: dict) -> dict:
-        return self.request("POST", path, fields)
-
-    def patch(self, path: str, change: dict, content_type: str = MERGE) -> dict:
-        return self.request("PATCH", path, change, content_type)
-
-    def delete(self, path: str) -> dict:
-        return self.request("DELETE", path)
-
-    def watch(self, path: str) -> Iterator[dict]:
-        """The events of a watch, until it ends. The path carries the parameters; `watch=1` too."""
-        with self._ask("GET", path) as answer:
-            for line in answer:
-                yield json.loads(line)
 
     def namespace(self, **labels: str) -> str:
         """The name of a new namespace."""
@@ -268,19 +308,6 @@ class Kube:
                             kinds.setdefault((name, kind["resource"]), (api, kind["resource"]))
         return list(kinds.values())
 
-    @contextlib.contextmanager
-    def _ask(self, method, path, body=None, content_type=JSON, accept=JSON, token=""):
-        headers = {"Authorization": f"Bearer {token or self.token}", "Accept": accept}
-        if body is not None:
-            headers["Content-Type"] = content_type
-        with contextlib.closing(self.connect()) as connection:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, headers)
-            answer = connection.getresponse()
-            if answer.status >= 400:
-                raise ApiError(answer.status, answer.read())
-            yield answer
-
     def _ready(self) -> bool:
         assert self._server.poll() is None, f"the API server does not start:\n{self.log()[-4000:]}"
         with contextlib.suppress(OSError, ApiError):
@@ -307,16 +334,7 @@ class Kube:
         authority.cert_pem.write_to_path(self.ca_file)
         tokens = self.directory / "tokens.csv"
         tokens.write_text(f'{self.token},admin,admin,"system:masters"\n')
-        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
-        kubeconfig = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "admin", "user": {"token": self.token}}],
-        }
-        self.kubeconfig.write_text(json.dumps(kubeconfig))
+        self.write_kubeconfig(self.kubeconfig, self.token)
 
 
 def _in_namespace(kind: tuple[str, str], namespace: str) -> str:
