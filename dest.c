@@ -15,8 +15,10 @@
  *
  * A service that fails again and again is left alone, as a circuit is broken: then fetch() fails by
  * itself, but for one lookup now and then, until one succeeds. Trouble that is one destination's
- * own breaks no circuit. While it is broken, what is known of a destination and will not pass by
- * itself is told rather than that the service is not asked.
+ * own breaks no circuit. A destination that has not failed lately is tried much sooner than those
+ * that have, because the service may fail for a few destinations only, and their owners must not
+ * keep others from theirs. While the circuit is broken, what is known of a destination and will not
+ * pass by itself is told rather than that the service is not asked.
  *
  * A refusal that counts (the destination is not there, cannot be used, ...) is a value like a
  * destination, so that it takes the place of what was known before. */
@@ -48,10 +50,12 @@ enum { REF_KEY_MAX = 8 * 1024 };
 #define RETRY_MIN SECONDS(1)
 #define RETRY_MAX SECONDS(30)
 
-/* So many failures of the service in a row, whatever it was asked for, break the circuit of the
- * instance, and so long lasts a break. */
-enum { FAILURES_MAX = 5 };
+/* FAILURES_MAX failures of the service in a row, whatever it was asked for, break the circuit of
+ * the instance. It stays broken for BREAK for the destinations that failed last, for BREAK_OTHERS
+ * for all others. */
+enum { FAILURES_MAX = 5, FAILED_LAST_MAX = 16 };
 #define BREAK SECONDS(5)
+#define BREAK_OTHERS MILLIS(250)
 
 /* How long an answer serves: to log in (SPEC: 2 minutes), to check (many custom resources may share
  * one destination), and a refusal, which somebody may be about to put right. */
@@ -86,6 +90,9 @@ struct instance {
     bool in_trouble;     /* the service fails; begin and end are logged */
     unsigned failures;   /* failures of the service in a row */
     int64_t ask_after;   /* the circuit is broken until then; 0: it is not broken */
+    int64_t ask_others;  /* the same for destinations that are not among failed_last */
+    uint64_t failed_last[FAILED_LAST_MAX]; /* a ring of their digests; 0: a free place */
+    unsigned next_failed;                  /* index of the place that is filled next */
 };
 
 /* A question to the source. */
@@ -167,6 +174,11 @@ static struct str key_str(const struct answer_key *key)
     return (struct str){key->bytes, key->n};
 }
 
+static struct str key_of(const struct fetch *f)
+{
+    return (struct str){f->key, f->key_n};
+}
+
 /* ---- instances ---- */
 
 static struct instance *find_instance(const struct dest *dest, const char *name)
@@ -210,15 +222,40 @@ void dest_set_instance(struct dest *dest, const char *name, const struct service
     }
 }
 
-/* It failed just now, or was too busy and said until when. */
-static void count_failure(const struct dest *dest, struct instance *i, int64_t pause)
+/* Returns a digest, not 0, of what the reference in a key of the cache says. */
+static uint64_t digest_of(struct str key)
 {
-    i->failures++;
-    if (i->failures >= FAILURES_MAX && pause < BREAK) {
-        pause = BREAK;
+    unsigned char digest[DIGEST_SHA256_SIZE];
+    const struct str ref = {key.p + KEY_HEAD, key.n - KEY_HEAD};
+    uint64_t first;
+    digest_sha256(digest, &ref, 1);
+    memcpy(&first, digest, sizeof(first));
+    return first | 1;
+}
+
+static bool failed_lately(const struct instance *i, struct str key)
+{
+    uint64_t digest = digest_of(key);
+    for (size_t n = 0; n < FAILED_LAST_MAX; n++) {
+        if (i->failed_last[n] == digest) {
+            return true;
+        }
     }
-    if (pause) {
-        i->ask_after = loop_now(dest->lookups.loop) + pause;
+    return false;
+}
+
+/* Counts a failure of the service, which may have said how long it is too busy (microseconds, else
+ * 0). That counts for all destinations alike. */
+static void count_failure(const struct fetch *f, struct instance *i, int64_t pause)
+{
+    int64_t now = loop_now(f->dest->lookups.loop);
+    i->failures++;
+    if (!failed_lately(i, key_of(f))) {
+        i->failed_last[i->next_failed++ % FAILED_LAST_MAX] = digest_of(key_of(f));
+    }
+    if (pause || i->failures >= FAILURES_MAX) {
+        i->ask_after = now + (pause < BREAK && i->failures >= FAILURES_MAX ? BREAK : pause);
+        i->ask_others = now + (pause ? pause : BREAK_OTHERS);
     }
 }
 
@@ -226,7 +263,7 @@ static void count_failure(const struct dest *dest, struct instance *i, int64_t p
 static void pass_turn_on(const struct fetch *f, struct instance *i)
 {
     if (f->trial) {
-        i->ask_after = loop_now(f->dest->lookups.loop);
+        i->ask_after = i->ask_others = loop_now(f->dest->lookups.loop);
     }
 }
 
@@ -241,7 +278,7 @@ static void note_failure(const struct fetch *f, struct instance *i,
     }
     i->in_trouble = true;
     if (fail_may_pass(end->err.fail) && end->err.fail != FAIL_LIMIT) {
-        count_failure(f->dest, i, end->retry_after);
+        count_failure(f, i, end->retry_after);
     } else {
         pass_turn_on(f, i);
     }
@@ -266,22 +303,28 @@ static void note_service(const struct fetch *f, const struct dest_lookup_end *en
         }
         i->in_trouble = false;
         i->failures = 0;
-        i->ask_after = 0;
+        i->ask_after = i->ask_others = 0;
+        memset(i->failed_last, 0, sizeof(i->failed_last));
         break;
     }
 }
 
-/* May the service be asked now? After a pause the first lookup is a trial: it finds out for all. */
-static bool take_turn(const struct dest *dest, struct instance *i, bool *trial)
+/* May the service be asked now? While the circuit is broken, the first lookup after a pause is a
+ * trial: it finds out for all. One trial of a destination that failed last and one of another
+ * destination run at a time, so that a slow failure of the one does not hold up the other. */
+static bool take_turn(struct fetch *f, struct instance *i)
 {
-    int64_t now = loop_now(dest->lookups.loop);
-    if (now < i->ask_after) {
+    const struct dest_lookups *lookups = &f->dest->lookups;
+    int64_t now = loop_now(lookups->loop);
+    f->trial = i->ask_after != 0;
+    if (!f->trial) {
+        return true;
+    }
+    int64_t *ask = failed_lately(i, key_of(f)) ? &i->ask_after : &i->ask_others;
+    if (now < *ask) {
         return false;
     }
-    *trial = i->ask_after != 0;
-    if (*trial) {
-        i->ask_after = now + dest->lookups.connect_timeout + dest->lookups.answer_timeout;
-    }
+    *ask = now + lookups->connect_timeout + lookups->answer_timeout;
     return true;
 }
 
@@ -368,11 +411,6 @@ static void on_looked_up(const struct dest_lookup_end *end, void *arg)
     cache_fetched(entry, end->result, life);
 }
 
-static struct str key_of(const struct fetch *f)
-{
-    return (struct str){f->key, f->key_n};
-}
-
 /* Returns the last failure if it will not pass by itself; else NULL. */
 static const struct error *lasting_failure(const struct fetch *f)
 {
@@ -454,7 +492,7 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     };
     memcpy(f->key, key.p, key.n);
     task_init(&f->task);
-    if (take_turn(f->dest, instance, &f->trial)) {
+    if (take_turn(f, instance)) {
         f->lookup = dest_lookup_start(&f->dest->lookups, &wanted,
                                       (struct dest_lookup_handler){on_looked_up, f});
     } else {
