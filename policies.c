@@ -10,20 +10,13 @@
 
 #include "control_private.h"
 #include "core/config.h"
+#include "core/repairs.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 
 #define QUIET MILLIS(50)
 #define NEXT_TURN MILLIS(1)
 #define RETRY_FIRST SECONDS(5)
-
-/* A policy that somebody else changes again and again is repaired at once, then after pauses that
- * double from REPAIR_FIRST to REPAIR_MOST. The count is forgotten when the policy has stayed
- * unchanged for REPAIR_FORGOTTEN. */
-#define REPAIR_FIRST SECONDS(1)
-#define REPAIR_MOST SECONDS(5 * 60)
-#define REPAIR_FORGOTTEN SECONDS(10 * 60)
-
 #define RETRY_MOST SECONDS(60)
 
 /* One that is wanted, or was. */
@@ -33,9 +26,7 @@ struct policy {
     struct list changed;  /* on policies->changed, if it is to be compared */
     struct list openings; /* of the Services to whose ports it admits */
     char *name;
-    uint64_t digest;   /* as written last; 0: not yet */
-    unsigned repairs;  /* how often in a row the same text was written */
-    int64_t repair_at; /* it is not written again before */
+    struct repairs repairs;
 };
 
 struct policies {
@@ -139,7 +130,7 @@ static void set_opening(struct policies *p, struct opening *o, struct policy *wa
         return;
     }
     if (o->policy) {
-        o->policy->repair_at = 0; /* we want another text now, so do not wait */
+        repairs_forget(&o->policy->repairs); /* we want another text now, so do not wait */
         changed(p, o->policy);
     }
     list_remove(&o->link);
@@ -147,7 +138,7 @@ static void set_opening(struct policies *p, struct opening *o, struct policy *wa
     o->port = port;
     if (wanted) {
         list_append(&wanted->openings, &o->link);
-        wanted->repair_at = 0;
+        repairs_forget(&wanted->repairs);
         changed(p, wanted);
     }
     look_in(p, QUIET);
@@ -199,7 +190,7 @@ static void on_written(const struct cluster_answer *answer, void *arg)
     if (answer->result != CLUSTER_DONE) {
         log_line(LOG_WARN, "control", "%s", answer->err.text);
         p->control->stats.errors++;
-        p->written->digest = 0;
+        repairs_forget(&p->written->repairs);
         changed(p, p->written);
         look_in(p, p->retry);
         p->retry = 2 * p->retry < RETRY_MOST ? 2 * p->retry : RETRY_MOST;
@@ -260,20 +251,12 @@ static const struct held_policy *find_held(const struct policies *p, const struc
  * watch has not reported the writing yet. */
 static void note_writing(struct policies *p, struct policy *policy, uint64_t digest)
 {
-    int64_t now = loop_now(p->control->loop);
-    if (policy->digest != digest || now > policy->repair_at + REPAIR_FORGOTTEN) {
-        policy->digest = digest;
-        policy->repairs = 0;
-        policy->repair_at = now;
-        return;
-    }
-    if (policy->repairs == 1) {
+    if (repairs_note(&policy->repairs, digest, loop_now(p->control->loop))) {
         log_line(LOG_WARN, "control",
                  "NetworkPolicy %s: somebody else changes it again and again; it is put right "
                  "less and less often",
                  policy->name);
     }
-    policy->repair_at = now + control_backoff(policy->repairs++, REPAIR_FIRST, REPAIR_MOST);
 }
 
 /* Writes it unless it is there as it should be. */
@@ -325,10 +308,11 @@ static struct policy *first_due(const struct policies *p, int64_t *due)
     *due = INT64_MAX;
     LIST_EACH (it, &p->changed) {
         struct policy *policy = container_of(it, struct policy, changed);
-        if (policy->repair_at <= loop_now(p->control->loop)) {
+        int64_t at = policy->repairs.due;
+        if (at <= loop_now(p->control->loop)) {
             return policy;
         }
-        *due = policy->repair_at < *due ? policy->repair_at : *due;
+        *due = at < *due ? at : *due;
     }
     return NULL;
 }

@@ -270,7 +270,7 @@ FIGURES = [
     ("docs/operations.md", "the memory, N |", "tproxy.c", "LOANS_MAX"),
     ("docs/operations.md", "not used again for N minutes", "control.h", "CONTROL_PORT_REST"),
     ("docs/operations.md", "stays in force for N seconds", "control_private.h", "CONTROL_GRACE"),
-    ("docs/operations.md", "up to every N minutes, unless", "policies.c", "REPAIR_MOST"),
+    ("docs/operations.md", "up to every N minutes, unless", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/configuration.md", "the same, for N seconds;", "control_private.h", "CONTROL_GRACE"),
     ("docs/configuration.md", "At most N instances", "core/config.h", "CONFIG_INSTANCES_MAX"),
     ("docs/configuration.md", "each may have N octets", "core/service_key.c", "FIELD_MAX"),

@@ -1,0 +1,39 @@
+/* Repairs of one object: how many in a row, and when the next one may come. */
+#include "core/repairs.h"
+
+/* After so many repairs in a row the object is contested. */
+enum { CONTESTED = 2 };
+
+static int64_t pause_after(unsigned repairs)
+{
+    int64_t pause = REPAIRS_FIRST;
+    for (unsigned i = 0; i < repairs && pause < REPAIRS_MOST; i++) {
+        pause *= 2;
+    }
+    return pause < REPAIRS_MOST ? pause : REPAIRS_MOST;
+}
+
+int64_t repairs_due(const struct repairs *r, uint64_t wish)
+{
+    return r->wish == wish ? r->due : 0;
+}
+
+bool repairs_note(struct repairs *r, uint64_t wish, int64_t now)
+{
+    if (r->wish != wish || now > r->due + REPAIRS_FORGOTTEN) {
+        *r = (struct repairs){.wish = wish, .due = now};
+        return false;
+    }
+    r->due = now + pause_after(r->count++);
+    return r->count == CONTESTED;
+}
+
+void repairs_forget(struct repairs *r)
+{
+    *r = (struct repairs){0};
+}
+
+bool repairs_contested(const struct repairs *r, int64_t now)
+{
+    return r->count >= CONTESTED && now < r->due;
+}

@@ -1,0 +1,40 @@
+/* Decides when an object is written again that does not stay as it was written: somebody else
+ * changes it back, or the API server stores something else. The first repair is made at once, the
+ * next ones after pauses that double from REPAIRS_FIRST to REPAIRS_MOST. Once an object has stayed
+ * as written for REPAIRS_FORGOTTEN, everything begins anew. Another text than the last one never
+ * waits. Pure: the caller passes the time. */
+#ifndef TPROXY_CORE_REPAIRS_H
+#define TPROXY_CORE_REPAIRS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+
+#define REPAIRS_FIRST SECONDS(1)
+#define REPAIRS_MOST SECONDS(5 * 60)
+#define REPAIRS_FORGOTTEN SECONDS(10 * 60)
+
+/* The repairs of one object, embedded in its owner; all zero: it has not been written yet. A `wish`
+ * is a digest of what is to be written. */
+struct repairs {
+    uint64_t wish;  /* what was written last; 0: nothing */
+    int64_t due;    /* it is not written again before */
+    unsigned count; /* how often in a row it was written again */
+};
+
+/* Returns the time from which the wish may be written; 0: at once. */
+int64_t repairs_due(const struct repairs *r, uint64_t wish);
+
+/* Notes that the wish is written now. Returns true for the second repair in a row: the caller then
+ * reports that somebody else changes the object. */
+bool repairs_note(struct repairs *r, uint64_t wish, int64_t now);
+
+/* Forgets what was noted: the writing has failed, or something else is wanted by now. */
+void repairs_forget(struct repairs *r);
+
+/* Was the object repaired twice in a row or more, and is it too early to say that the last repair
+ * has lasted? */
+bool repairs_contested(const struct repairs *r, int64_t now);
+
+#endif
