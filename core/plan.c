@@ -340,7 +340,10 @@ static int put_port(struct buf *out, uint16_t port, uint16_t target_port)
 int plan_home_service(struct buf *out, const struct plan_service *s)
 {
     if (put_metadata(out, s, s->home) < 0 ||
+        /* A merge patch removes members that are null. */
         json_fmt(out, "},'spec':{'type':'ClusterIP','ipFamilyPolicy':'PreferDualStack',"
+                      "'externalIPs':null,'loadBalancerSourceRanges':null,"
+                      "'publishNotReadyAddresses':null,"
                       "'selector':{" PLAN_POD_LABELS) < 0 ||
         (s->strangers && buf_fmt(out, ",%s", s->strangers) < 0) || buf_fmt(out, "},") < 0) {
         return ERR;
@@ -428,8 +431,33 @@ static uint64_t digest_of(const struct json_value *parts, size_t n)
     return h;
 }
 
+/* The first of several ports that is not ours; JSON_NONE: there is no other one. */
+static struct json_value other_port(struct json_value ports)
+{
+    struct json_value e = json_first(ports);
+    while (json_is(json_get(e, "name"), PORT_NAME)) {
+        e = json_next(e);
+    }
+    return e;
+}
+
+/* A flag that counts only when it is set: the API server leaves it out otherwise. */
+static struct json_value set_flag(struct json_value v)
+{
+    bool set = false;
+    return json_bool(v, &set) == OK && set ? v : (struct json_value){0};
+}
+
+/* A list that counts only when it has elements. */
+static struct json_value filled_list(struct json_value v)
+{
+    return json_exists(json_first(v)) ? v : (struct json_value){0};
+}
+
 /* Field by field. PreferDualStack is not among them: clusters drop it that know one family only.
- * Nor is what a Service of the other type had left behind. */
+ * Nor is what a Service of the other type had left behind. The last three are fields by which
+ * others could widen the home Service: more ports, addresses outside of the cluster, pods that are
+ * not ready. */
 static uint64_t service_digest(struct json_value object)
 {
     struct json_value metadata = json_get(object, "metadata"), spec = json_get(object, "spec");
@@ -456,6 +484,9 @@ static uint64_t service_digest(struct json_value object)
         json_get(port, "appProtocol"),
         json_get(port, "port"),
         json_get(port, "targetPort"),
+        alias ? none : other_port(json_get(spec, "ports")),
+        alias ? none : filled_list(json_get(spec, "externalIPs")),
+        alias ? none : set_flag(json_get(spec, "publishNotReadyAddresses")),
     };
     return digest_of(parts, ARRAY_LEN(parts));
 }
@@ -585,7 +616,6 @@ int plan_policy(struct buf *out, const struct plan_policy *p)
         (p->uid && json_fmt(out, ",'uid':%s", p->uid) < 0) ||
         json_fmt(out, "},'spec':{'podSelector':{'matchLabels':{" PLAN_POD_LABELS) < 0 ||
         (p->strangers && buf_fmt(out, ",%s", p->strangers) < 0) ||
-        /* A merge patch removes members that are null. */
         json_fmt(out, "},'matchExpressions':null},'policyTypes':['Ingress'],'egress':null,"
                       "'ingress':[{'from':[{'namespaceSelector':{") < 0 ||
         (p->from &&

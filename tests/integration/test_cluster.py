@@ -419,6 +419,12 @@ EDITS = {
     "selector": ("home", {"spec": {"selector": {"app": "other"}}}),
     "ports": ("home", {"spec": {"ports": OTHER_PORTS}}),
     "type": ("home", {"spec": {"type": "NodePort"}}),
+    "load balancer": (
+        "home",
+        {"spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]}},
+    ),
+    "external addresses": ("home", {"spec": {"externalIPs": ["192.0.2.1"]}}),
+    "pods that are not ready": ("home", {"spec": {"publishNotReadyAddresses": True}}),
     "external name": ("alias", {"spec": {"externalName": "mail.example.com"}}),
     "owner": ("alias", {"metadata": {"ownerReferences": None}}),
     "label": ("alias", {"metadata": {"labels": {"tproxy/destination-name": "mail-b"}}}),
@@ -440,6 +446,20 @@ def test_service_edited_by_hand(installation, port, mail, namespace, edit):
     installation.kube.patch(f"/api/v1/namespaces/{space}/services/mail-a", change)
     until(lambda: ours() == before, "the Service to be as before")
     assert list_and_fetch(port) == mail.files()
+
+
+@pytest.mark.one_build
+def test_port_added_by_hand(installation, port, namespace):
+    """A second port would admit clients of the mailbox to the admin port."""
+    path = f"/api/v1/namespaces/{HOME}/services/mail-a"
+    before = installation.service_of(HOME, "mail-a")["spec"]["ports"]
+    more = {"name": "more", "protocol": "TCP", "port": 111, "targetPort": 9494}
+    installation.kube.patch(path, {"spec": {"ports": [*before, more]}})
+
+    def now() -> list[dict]:
+        return installation.service_of(HOME, "mail-a")["spec"]["ports"]
+
+    until(lambda: now() == before, "the ports to be as before")
 
 
 # Changes that somebody makes to a policy's spec; None: it is deleted.

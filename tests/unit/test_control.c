@@ -224,6 +224,14 @@ static void drift_is_repaired(void **state)
          "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
          "'targetPort':80}]}}",
          "apply Service home/inbox\n"},
+        {"Service", HOME, "inbox",
+         "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
+         "'targetPort':20001},{'name':'more','protocol':'TCP','port':111,'targetPort':9494}]}}",
+         "apply Service home/inbox\n"},
+        {"Service", HOME, "inbox", "{'spec':{'externalIPs':['192.0.2.1']}}",
+         "apply Service home/inbox\n"},
+        {"Service", HOME, "inbox", "{'spec':{'publishNotReadyAddresses':true}}",
+         "apply Service home/inbox\n"},
         {"Service", "apps", "inbox", "{'spec':{'externalName':'evil.example.com'}}",
          "apply Service apps/inbox\n"},
         {"Service", "apps", "inbox", "{'metadata':{'annotations':{'a':'b'}}}", ""},

@@ -421,7 +421,9 @@ static void test_services(void **state)
     assert_int_equal(put_home(&out), OK);
     assert_says(&out, "{'apiVersion':'v1','kind':'Service','metadata':{'name':'mail',"
                       "'namespace':'home'," LABELS "},'spec':{'type':'ClusterIP',"
-                      "'ipFamilyPolicy':'PreferDualStack','selector':{"
+                      "'ipFamilyPolicy':'PreferDualStack','externalIPs':null,"
+                      "'loadBalancerSourceRanges':null,'publishNotReadyAddresses':null,"
+                      "'selector':{"
                       "'app.kubernetes.io/instance':'tproxy','app.kubernetes.io/name':'tproxy'},"
                       "'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp',"
                       "'port':110,'targetPort':16400}]}}");
@@ -514,11 +516,12 @@ static const char *const home_answers[] = {
     "'tproxy/destination-name':'mail','tproxy/destination-namespace':'team-a',"
     "'tproxy/home':'home'},'annotations':{'tproxy/destination-name':'mail','q':'r',"
     "'tproxy/destination-namespace':'team-a'},'ownerReferences':[{'kind':'Other','uid':'1'}]},"
-    "'spec':{'ports':[{'name':'more','protocol':'TCP','port':4711,'targetPort':'http'},"
-    "{'targetPort':16400,'port':110,'nodePort':30110,'name':'tcp-pop3','protocol':'TCP',"
-    "'appProtocol':'tcp'}],'selector':{'app.kubernetes.io/name':'tproxy','more':'1',"
-    "'app.kubernetes.io/instance':'tproxy'},'type':'ClusterIP','ipFamilyPolicy':'SingleStack',"
-    "'externalName':'left.behind','sessionAffinity':'ClientIP'}}",
+    "'spec':{'ports':[{'targetPort':16400,'port':110,'nodePort':30110,'name':'tcp-pop3',"
+    "'protocol':'TCP','appProtocol':'tcp'}],'selector':{'app.kubernetes.io/name':'tproxy',"
+    "'more':'1','app.kubernetes.io/instance':'tproxy'},'type':'ClusterIP',"
+    "'ipFamilyPolicy':'SingleStack',"
+    "'externalName':'left.behind','sessionAffinity':'ClientIP','externalIPs':[],"
+    "'publishNotReadyAddresses':false}}",
 };
 
 static const char alias_answer[] =
@@ -614,6 +617,10 @@ static void test_service_changed(void **state)
         {"'protocol':'TCP'", "'protocol':'UDP'"},
         {"'app.kubernetes.io/name':'tproxy'", "'app.kubernetes.io/name':'other'"},
         {"'type':'ClusterIP'", "'type':'LoadBalancer'"},
+        {"'targetPort':16400}", "'targetPort':16400},{'name':'more','port':111,'targetPort':9494}"},
+        {"'ports':[", "'ports':[{'port':111,'targetPort':9494},"},
+        {"'type':'ClusterIP'", "'type':'ClusterIP','externalIPs':['192.0.2.1']"},
+        {"'type':'ClusterIP'", "'type':'ClusterIP','publishNotReadyAddresses':true"},
     };
     plan_a_service("mail");
     uint64_t digest = service_digest(put_home);
