@@ -256,21 +256,6 @@ bool resource_managed(const struct resource *r)
     return s && container_of(s, struct space, stored)->labelled;
 }
 
-void control_wake_named(struct control *c, const char *service)
-{
-    for (struct map_entry *e = map_find(&c->by_service, service); e; e = map_find_next(e)) {
-        resource_wake(container_of(e, struct tenant, by_service)->resource);
-    }
-}
-
-void resource_wake_rivals(struct resource *r)
-{
-    LIST_EACH (it, &r->tenants) {
-        control_wake_named(r->control, container_of(it, struct tenant, link)->service);
-    }
-    resource_wake(r);
-}
-
 void control_count_unsettled(struct control *c, int change)
 {
     c->unsettled += (size_t)change;
@@ -325,13 +310,16 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     struct resource *r = get_resource(c, cr.namespace, cr.name);
     bool same = r->present && strcmp(r->cr.uid, cr.uid) == 0 && cr_same_spec(&r->cr, &cr);
     r->tell_ignored |= !same && (r->present || !cr.available.status);
+    if (r->cr.created && strcmp(r->cr.created, cr.created) != 0) {
+        resource_set_stance(r, STANCE_NONE); /* its age changes */
+    }
     cr_clear(&r->cr);
     r->cr = cr;
     set_present(r, true);
     if (!same) {
         new_wish(r);
     }
-    resource_wake_rivals(r);
+    resource_wake(r);
     return r;
 }
 
@@ -360,7 +348,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
     resource_wake(r);
-    control_wake_named(c, held->service.name); /* who waits for it */
+    control_wake_first(c, held->service.name);
     policies_forget(c->policies, held);
     service_clear(&held->service);
     free(held->key);
@@ -449,7 +437,7 @@ struct held_service *control_take_service(struct control *c, struct json_value o
 static void resource_gone(struct resource *r)
 {
     set_present(r, false);
-    resource_wake_rivals(r);
+    resource_wake(r);
 }
 
 static void drop_unlisted_services(struct resource *r)
@@ -711,7 +699,7 @@ static void take_space(struct control *c, struct stored *stored, struct json_val
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
         if (strcmp(r->namespace, stored->name) == 0) {
-            resource_wake_rivals(r);
+            resource_wake(r);
         }
     }
 }
@@ -842,7 +830,8 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     list_init(&c->waiting);
     list_init(&c->unread);
     map_init(&c->by_key);
-    map_init(&c->by_service);
+    map_init(&c->claims);
+    list_init(&c->claims_changed);
     map_init(&c->services);
     task_init(&c->pump);
     task_init(&c->sweeper);
@@ -863,6 +852,7 @@ void control_stop(struct control *c)
     c->stopped = true;
     task_cancel(&c->pump);
     task_cancel(&c->sweeper);
+    timer_cancel(c->loop, &c->tell_claims);
     for (size_t i = 0; i < FOLLOW_COUNT; i++) {
         cluster_unwatch(c->parts.cluster, c->followers[i].watch);
         c->followers[i].watch = NULL;
@@ -892,7 +882,7 @@ void control_free(struct control *c)
     store_clear(&c->spaces);
     store_clear(&c->policies_held);
     map_free(&c->by_key);
-    map_free(&c->by_service);
+    map_free(&c->claims);
     map_free(&c->services);
     ports_free(c->ports);
     free(c->port_services);

@@ -1,5 +1,5 @@
 /* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * configure.c, onpremise.c, policies.c and report.c only. */
+ * tenants.c, precedence.c, configure.c, onpremise.c, policies.c and report.c only. */
 #ifndef TPROXY_CONTROL_PRIVATE_H
 #define TPROXY_CONTROL_PRIVATE_H
 
@@ -12,6 +12,7 @@
 #include "core/custom_resource.h"
 #include "core/plan.h"
 #include "dest_source.h"
+#include "lib/heap.h"
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/map.h"
@@ -99,13 +100,27 @@ struct proxy_object {
 
 /* ---- a CR and all that belongs to it ---- */
 
+struct claim; /* precedence.c: the name of Services, and who wants it */
+
+/* Does a CR want the names of its Services? */
+enum stance {
+    STANCE_NONE,    /* no: it is gone, not managed, or another proxy's */
+    STANCE_UNKNOWN, /* its destinations have yet to be read */
+    STANCE_WANTS,
+};
+
 /* One target of a CR: its only one in dedicated mode, that of a tenant in shared mode. */
 struct tenant {
     struct resource *resource;
-    struct map_entry by_service; /* several CRs may want one Service */
-    struct list link;            /* on its resource's list */
-    const char *name;            /* of the tenant; NULL in dedicated mode */
-    const char *service;         /* name of its Services: "<cr>", "<cr>-<tenant>" */
+    struct list link;    /* on its resource's list */
+    const char *name;    /* of the tenant; NULL in dedicated mode */
+    const char *service; /* name of its Services: "<cr>", "<cr>-<tenant>" */
+
+    /* Several CRs may want one Service: precedence.c's. */
+    struct claim *claim;
+    struct list same_name;
+    struct heap_node contender;
+    enum stance stance;
 
     /* Its destination, as read last. */
     bool read;
@@ -205,11 +220,13 @@ struct control {
     struct map by_key; /* resources */
     struct list resources;
     size_t n_resources;
-    struct task sweeper;   /* walks through all of them, a few in each turn */
-    unsigned sweep;        /* SWEEP_... in control.c */
-    size_t to_sweep;       /* number of resources still to sweep, from the first one on */
-    struct map by_service; /* tenants, by the name of the Services that they want */
-    struct map services;   /* that are there, of all resources */
+    struct task sweeper; /* walks through all of them, a few in each turn */
+    unsigned sweep;      /* SWEEP_... in control.c */
+    size_t to_sweep;     /* number of resources still to sweep, from the first one on */
+    struct map claims;   /* names of Services that tenants want */
+    struct list claims_changed;
+    struct timer tell_claims; /* to those that wait: who has the name */
+    struct map services;      /* that are there, of all resources */
     struct list queue;
     struct list waiting; /* until an operation of another resource is over */
     struct list unread;  /* wait until a destination of another resource has been read */
@@ -273,10 +290,6 @@ void resource_look_at_policies(struct resource *r);
 /* Another resource that has the Service of this name; NULL: none. */
 struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name);
 
-/* Other CRs may want the same Services: what happens to one concerns all. */
-void resource_wake_rivals(struct resource *r);
-void control_wake_named(struct control *control, const char *service);
-
 /* Take in an object that is there. NULL: it is not ours, or no such object. */
 struct held_service *control_take_service(struct control *control, struct json_value object);
 struct resource *control_take_resource(struct control *control, struct json_value object);
@@ -289,7 +302,7 @@ bool control_is_news(const struct control *control, enum follow what, struct jso
  * too. What is in it changes hands. */
 struct held_service *resource_hold_service(struct resource *r, struct service service);
 
-/* It is not there any more. Wakes all who want its name. */
+/* It is not there any more. Wakes the one that may have its name. */
 void resource_drop_service(struct resource *r, struct held_service *held);
 
 /* ---- reconcile.c ---- */
@@ -335,9 +348,6 @@ void resource_send_event(struct resource *r, const struct condition *condition);
 void tenants_update(struct resource *r);
 void tenants_free(struct resource *r);
 
-/* Who wants a Service of this name, of all that the resource has; NULL: nobody. */
-struct tenant *resource_tenant(const struct resource *r, const char *service);
-
 /* Begins to read the destinations that are due, side by side, as far as READING_MAX and
  * READING_OF_ONE_MAX allow; the resource is woken for the others. Returns when the next one will be
  * due; INT64_MAX: none. */
@@ -375,6 +385,32 @@ bool tenants_clean(struct resource *r);
 
 /* The answer to OPERATION_CREATE, LOOK, APPLY or DELETE. */
 void tenants_answered(struct resource *r, const struct cluster_answer *answer);
+
+/* ---- precedence.c ---- */
+
+/* The tenant wants Services of this name from now on; or not any more. Both may wake others. */
+void tenant_claim(struct tenant *t, const char *name);
+void tenant_unclaim(struct tenant *t);
+
+/* Returns the tenant of the resource that wants Services of this name. NULL when none does. */
+struct tenant *resource_tenant(const struct resource *r, const char *service);
+
+/* Notes the stance of a resource, for all its tenants. Wakes others whose rank changes. The age of
+ * its CR changes only while the stance is STANCE_NONE. */
+void resource_set_stance(struct resource *r, enum stance stance);
+
+enum rank {
+    RANK_FIRST,
+    RANK_UNKNOWN, /* it is not known yet whether the oldest CR wants the name */
+    RANK_SECOND,
+};
+
+/* Returns the rank of a tenant whose stance is not STANCE_NONE. *older: the resource that comes
+ * first. */
+enum rank tenant_rank(const struct tenant *t, const struct resource **older);
+
+/* Wakes the resource that comes first among those that want Services of this name. */
+void control_wake_first(struct control *control, const char *name);
 
 /* ---- configure.c ---- */
 

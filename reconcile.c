@@ -216,37 +216,15 @@ bool resource_claimed(const struct resource *r)
     return list_empty(&r->tenants) && is_free(r);
 }
 
-/* Who comes first when two want one name: the older CR, ties by namespace and name. */
-static bool is_older(const struct resource *a, const struct resource *b)
+static enum stance stance_of(const struct resource *r)
 {
-    int order = strcmp(a->cr.created, b->cr.created);
-    order = order ? order : strcmp(a->namespace, b->namespace);
-    return order ? order < 0 : strcmp(a->name, b->name) < 0;
-}
-
-enum rank { RANK_FIRST, RANK_UNKNOWN, RANK_SECOND };
-
-/* Is there an older CR that wants the Service? *older: the oldest. Of one that has not been read it
- * is not known whether it does. */
-static enum rank rank_of(const struct tenant *t, const struct resource **older)
-{
-    const struct resource *r = t->resource;
-    bool unknown = false;
-    *older = NULL;
-    for (struct map_entry *e = map_find(&r->control->by_service, t->service); e;
-         e = map_find_next(e)) {
-        const struct resource *other = container_of(e, struct tenant, by_service)->resource;
-        if (other == r || !other->present || other->cr.deleting || !resource_managed(other) ||
-            !is_older(other, r)) {
-            continue;
-        }
-        if (resource_claimed(other)) {
-            *older = *older && is_older(*older, other) ? *older : other;
-        } else if (!tenants_known(other) && !resource_is_gateway(other)) {
-            unknown = true;
-        }
+    if (!r->present || r->cr.deleting || !resource_managed(r)) {
+        return STANCE_NONE;
     }
-    return unknown ? RANK_UNKNOWN : *older ? RANK_SECOND : RANK_FIRST;
+    if (resource_claimed(r)) {
+        return STANCE_WANTS;
+    }
+    return tenants_known(r) || resource_is_gateway(r) ? STANCE_NONE : STANCE_UNKNOWN;
 }
 
 /* ---- conditions and Events ---- */
@@ -410,7 +388,7 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
     if (!is_nameable(r, t, c)) {
         return DECISION_REFUSE;
     }
-    switch (rank_of(t, &older)) {
+    switch (tenant_rank(t, &older)) {
     case RANK_FIRST:
         break;
     case RANK_UNKNOWN:
@@ -585,6 +563,7 @@ static void act(struct resource *r)
 void reconcile(struct resource *r)
 {
     bool wanted = r->present && !r->cr.deleting;
+    resource_set_stance(r, stance_of(r));
     LIST_EACH (it, &r->tenants) {
         if (wanted) {
             tenant_hold(container_of(it, struct tenant, link));

@@ -211,23 +211,13 @@ void tenant_hold(struct tenant *t)
 
 /* ---- who there is ---- */
 
-struct tenant *resource_tenant(const struct resource *r, const char *service)
-{
-    struct map_entry *e = map_find(&r->control->by_service, service);
-    while (e && container_of(e, struct tenant, by_service)->resource != r) {
-        e = map_find_next(e);
-    }
-    return e ? container_of(e, struct tenant, by_service) : NULL;
-}
-
 static struct tenant *add_tenant(struct resource *r, const char *name, const char *service)
 {
     struct tenant *t = mem_zalloc(sizeof(*t));
     t->resource = r;
     t->name = name ? mem_strdup(name) : NULL;
-    t->service = mem_strdup(service);
     list_init(&t->link);
-    map_add(&r->control->by_service, &t->by_service, t->service);
+    tenant_claim(t, service);
     r->n_tenants++;
     return t;
 }
@@ -246,24 +236,19 @@ static void put_tenant(struct resource *r, const char *name)
 static void tenant_free(struct tenant *t)
 {
     struct resource *r = t->resource;
-    struct control *c = r->control;
     stop_reading(t);
     close_target(t);
     give_up_port(t);
     list_remove(&t->link);
-    map_remove(&c->by_service, &t->by_service);
     r->n_tenants--;
     if (r->operand == t) {
         r->operand = NULL;
     }
-    if (!c->stopped) {
-        control_wake_named(c, t->service);
-    }
+    tenant_unclaim(t);
     destination_unref(t->dest);
     forget_trouble(t);
     free(t->failure);
     free(t->verdict_text);
-    free((char *)t->service);
     free((char *)t->name);
     free(t);
 }
@@ -333,9 +318,6 @@ static void set_destination(struct tenant *t, const struct dest_answer *answer)
         for (size_t i = 0; i < answer->dest->n_warnings; i++) {
             log_line(LOG_WARN, "control", "%s: %s", key, answer->dest->warnings[i]);
         }
-    }
-    if (!t->read || t->verdict != answer->verdict) {
-        resource_wake_rivals(t->resource); /* they wait to learn who wants the name */
     }
     t->dest = answer->dest ? destination_ref(answer->dest) : NULL;
     destination_unref(before);

@@ -1,0 +1,229 @@
+/* Tenants that want Services of one name. The one of the oldest CR comes first; the others are
+ * refused while it wants the name.
+ *
+ *   reconcile --> stance of the CR: NONE | UNKNOWN | WANTS
+ *                    |
+ *                    v
+ *   struct claim: the contenders (UNKNOWN, WANTS), the oldest first --> the first one is woken
+ *                                                                  --> the others a moment later
+ *
+ * A CR's stance concerns others only when it changes who comes first, so the work for many CRs of
+ * one name grows with their number and no faster. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control_private.h"
+#include "lib/mem.h"
+
+/* While another CR comes first time after time, its name is told to those that wait no more often
+ * than this. */
+#define TELL_AGAIN SECONDS(1)
+
+struct claim {
+    struct map_entry by_name;
+    struct list tenants; /* all that want the name or may want it again */
+    size_t n;            /* of these */
+    struct heap contenders;
+    struct tenant *first; /* at the last change */
+    bool first_wants;     /* its stance then */
+    struct list changed;  /* on control->claims_changed */
+    int64_t told_at;      /* when the others were woken last; 0: never */
+    char name[];
+};
+
+/* ---- age ---- */
+
+/* The older CR comes first, ties by namespace and name. */
+static bool is_older(const struct resource *a, const struct resource *b)
+{
+    int order = strcmp(a->cr.created, b->cr.created);
+    order = order ? order : strcmp(a->namespace, b->namespace);
+    return order ? order < 0 : strcmp(a->name, b->name) < 0;
+}
+
+static bool comes_before(const struct heap_node *a, const struct heap_node *b)
+{
+    return is_older(container_of(a, const struct tenant, contender)->resource,
+                    container_of(b, const struct tenant, contender)->resource);
+}
+
+/* ---- names ---- */
+
+static struct claim *find_claim(const struct control *c, const char *name)
+{
+    struct map_entry *e = map_find(&c->claims, name);
+    return e ? container_of(e, struct claim, by_name) : NULL;
+}
+
+static struct claim *get_claim(struct control *c, const char *name)
+{
+    struct claim *claim = find_claim(c, name);
+    if (claim) {
+        return claim;
+    }
+    size_t size = strlen(name) + 1;
+    claim = mem_zalloc(sizeof(*claim) + size);
+    memcpy(claim->name, name, size);
+    list_init(&claim->tenants);
+    list_init(&claim->changed);
+    heap_init(&claim->contenders, comes_before);
+    map_add(&c->claims, &claim->by_name, claim->name);
+    return claim;
+}
+
+static struct tenant *first_of(const struct claim *claim)
+{
+    struct heap_node *node = heap_first(&claim->contenders);
+    return node ? container_of(node, struct tenant, contender) : NULL;
+}
+
+struct tenant *resource_tenant(const struct resource *r, const char *service)
+{
+    struct claim *claim = find_claim(r->control, service);
+    if (claim && claim->n < r->n_tenants) {
+        LIST_EACH (it, &claim->tenants) {
+            struct tenant *t = container_of(it, struct tenant, same_name);
+            if (t->resource == r) {
+                return t;
+            }
+        }
+    } else if (claim) {
+        LIST_EACH (it, &r->tenants) {
+            struct tenant *t = container_of(it, struct tenant, link);
+            if (t->claim == claim) {
+                return t;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* ---- who hears of it ---- */
+
+static void on_tell(struct timer *timer);
+
+static void tell_at(struct control *c, int64_t due)
+{
+    if (!c->tell_claims.due || due < c->tell_claims.due) {
+        timer_set(c->loop, &c->tell_claims, due, on_tell);
+    }
+}
+
+static int64_t tell_due(const struct claim *claim)
+{
+    return claim->told_at ? claim->told_at + TELL_AGAIN : 0;
+}
+
+/* The first one has been woken already. */
+static void tell_others(struct control *c, struct claim *claim)
+{
+    claim->told_at = loop_now(c->loop);
+    list_remove(&claim->changed);
+    LIST_EACH (it, &claim->tenants) {
+        const struct tenant *t = container_of(it, struct tenant, same_name);
+        if (t->stance != STANCE_NONE && t != claim->first) {
+            resource_wake(t->resource);
+        }
+    }
+}
+
+static void on_tell(struct timer *timer)
+{
+    struct control *c = container_of(timer, struct control, tell_claims);
+    timer->due = 0;
+    LIST_EACH (it, &c->claims_changed) {
+        struct claim *claim = container_of(it, struct claim, changed);
+        if (tell_due(claim) <= loop_now(c->loop)) {
+            tell_others(c, claim);
+        } else {
+            tell_at(c, tell_due(claim));
+        }
+    }
+}
+
+/* The stance of `by` has changed. */
+static void look_at_first(struct claim *claim, const struct tenant *by)
+{
+    struct control *c = by->resource->control;
+    struct tenant *first = first_of(claim);
+    bool wants = first && first->stance == STANCE_WANTS;
+    if (c->stopped || (first == claim->first && wants == claim->first_wants)) {
+        return;
+    }
+    claim->first = first;
+    claim->first_wants = wants;
+    if (first && first != by) {
+        resource_wake(first->resource);
+    }
+    if (wants && claim->n > 1 && list_empty(&claim->changed)) {
+        list_append(&c->claims_changed, &claim->changed);
+        tell_at(c, tell_due(claim));
+    }
+}
+
+void control_wake_first(struct control *c, const char *name)
+{
+    struct claim *claim = find_claim(c, name);
+    struct tenant *first = claim ? first_of(claim) : NULL;
+    if (first) {
+        resource_wake(first->resource);
+    }
+}
+
+/* ---- stances ---- */
+
+static void set_stance(struct tenant *t, enum stance stance)
+{
+    struct claim *claim = t->claim;
+    if (t->stance == stance) {
+        return;
+    }
+    if (t->stance == STANCE_NONE) {
+        heap_add(&claim->contenders, &t->contender);
+    } else if (stance == STANCE_NONE) {
+        heap_remove(&claim->contenders, &t->contender);
+    }
+    t->stance = stance;
+    look_at_first(claim, t);
+}
+
+void resource_set_stance(struct resource *r, enum stance stance)
+{
+    LIST_EACH (it, &r->tenants) {
+        set_stance(container_of(it, struct tenant, link), stance);
+    }
+}
+
+void tenant_claim(struct tenant *t, const char *name)
+{
+    struct claim *claim = get_claim(t->resource->control, name);
+    t->claim = claim;
+    t->service = claim->name;
+    list_append(&claim->tenants, &t->same_name);
+    claim->n++;
+    set_stance(t, STANCE_UNKNOWN);
+}
+
+void tenant_unclaim(struct tenant *t)
+{
+    struct claim *claim = t->claim;
+    set_stance(t, STANCE_NONE);
+    list_remove(&t->same_name);
+    if (--claim->n == 0) {
+        list_remove(&claim->changed);
+        map_remove(&t->resource->control->claims, &claim->by_name);
+        free(claim);
+    }
+}
+
+enum rank tenant_rank(const struct tenant *t, const struct resource **older)
+{
+    const struct tenant *first = first_of(t->claim);
+    assert(first);
+    *older = first->resource;
+    if (first == t) {
+        return RANK_FIRST;
+    }
+    return first->stance == STANCE_WANTS ? RANK_SECOND : RANK_UNKNOWN;
+}

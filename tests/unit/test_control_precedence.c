@@ -1,0 +1,133 @@
+/* Which of many CRs has a name: the oldest that wants it, whatever the others do, and the work
+ * grows with the number of CRs and no faster. */
+#include "tests/unit/control_world.h"
+
+#define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
+
+enum { FEW = 800, MANY = 1600 };
+
+static uint64_t figure(const char *name)
+{
+    struct buf out;
+    buf_init(&out, SIZE_MAX);
+    control_metrics(world.control, &out);
+    char *text = mem_strndup(buf_str(&out).p, buf_len(&out)), line[64];
+    text_fmt(line, sizeof(line), "\n%s ", name);
+    const char *at = strstr(text, line);
+    assert_non_null(at);
+    uint64_t n = strtoull(at + strlen(line), NULL, 10);
+    free(text);
+    buf_free(&out);
+    return n;
+}
+
+static const char *space_of(int i)
+{
+    static char name[16];
+    text_fmt(name, sizeof(name), "n%d", i);
+    return name;
+}
+
+struct work {
+    uint64_t comes, goes; /* reconciliations */
+};
+
+/* CRs of one name in as many namespaces come, then go from the oldest on. */
+static struct work work_of(int n)
+{
+    struct work work;
+    void *state = NULL;
+    setup(&state);
+    world.deeds_max = 1000 * (uint64_t)n;
+    for (int i = 0; i < n; i++) {
+        put_namespace(space_of(i));
+    }
+    start_control();
+    settle();
+    for (int i = 0; i < n; i++) {
+        put_cr(space_of(i), "inbox", "inbox", "");
+    }
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason(space_of(0), "inbox", "ConfigurationSuccessful");
+    for (int i = 1; i < n; i++) {
+        expect_reason(space_of(i), "inbox", DUPLICATE);
+    }
+    assert_int_equal(count_listeners(), 1);
+    work.comes = figure("tproxy_reconciles_total");
+    for (int i = 0; i < n - 1; i++) {
+        fake_drop("Destination", space_of(i), "inbox");
+    }
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason(space_of(n - 1), "inbox", "ConfigurationSuccessful");
+    assert_int_equal(count_listeners(), 1);
+    work.goes = figure("tproxy_reconciles_total") - work.comes;
+    teardown(&state);
+    return work;
+}
+
+static void work_is_linear(void **state)
+{
+    (void)state;
+    struct work few = work_of(FEW), many = work_of(MANY);
+    print_message("%d of one name: %llu to come, %llu to go; %d: %llu, %llu\n", FEW,
+                  (unsigned long long)few.comes, (unsigned long long)few.goes, MANY,
+                  (unsigned long long)many.comes, (unsigned long long)many.goes);
+    assert_in_range(many.comes, MANY, 5 * few.comes / 2);
+    assert_in_range(many.goes, MANY, 5 * few.goes / 2);
+}
+
+/* What the message of a waiting CR says of the one that has the name stays true. */
+static void message_names_the_first(void **state)
+{
+    (void)state;
+    start_control();
+    for (int i = 0; i < 4; i++) {
+        put_namespace(space_of(i));
+        put_cr(space_of(i), "inbox", "inbox", "");
+    }
+    for (int i = 0; i < 3; i++) {
+        char named[64];
+        pass_slowly(SECONDS(2), MILLIS(500));
+        expect_reason(space_of(i), "inbox", "ConfigurationSuccessful");
+        text_fmt(named, sizeof(named), "in the namespace \"n%d\" is older", i);
+        for (int younger = i + 1; younger < 4; younger++) {
+            expect_reason(space_of(younger), "inbox", DUPLICATE);
+            assert_non_null(strstr(condition_of(space_of(younger), "inbox", "message"), named));
+        }
+        fake_drop("Destination", space_of(i), "inbox");
+    }
+    pass_slowly(SECONDS(2), MILLIS(500));
+    expect_reason(space_of(3), "inbox", "ConfigurationSuccessful");
+}
+
+/* A CR that is deleted and applied again is the youngest from then on. */
+static void age_begins_anew(void **state)
+{
+    (void)state;
+    put_namespace("beta");
+    put_cr("apps", "inbox", "inbox", "");
+    put_cr("beta", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(2));
+    expect_reason("beta", "inbox", DUPLICATE);
+    fake_kind("Destination")->mute = true;
+    fake_drop("Destination", "apps", "inbox");
+    put_cr("apps", "inbox", "inbox", "");
+    fake_relist("Destination"); /* which does not tell of the deletion */
+    fake_kind("Destination")->mute = false;
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("beta", "inbox", "ConfigurationSuccessful");
+    expect_reason("apps", "inbox", DUPLICATE);
+    assert_int_equal(count_listeners(), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        cmocka_unit_test(work_is_linear),
+        TEST(message_names_the_first),
+        TEST(age_begins_anew),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
