@@ -50,6 +50,23 @@ enum state {
     STATE_CLOSED
 };
 
+/* The TLS of a conn. */
+struct conn_tls {
+    struct tls *session;
+    struct str ahead; /* read from the socket and not yet taken by TLS, */
+    char *kept;       /* in memory of its own between two steps */
+};
+
+/* A conn in STATE_LINGER: its place in a group, and what is left to send. */
+struct lingering {
+    struct conn *conn;
+    struct list link;
+    struct conn_group *group;
+    int64_t taken_at; /* when the peer's kernel last took bytes, */
+    size_t untaken;   /* and how many were left then */
+};
+
+/* What few conns need has memory of its own, because idle sessions are many. */
 struct conn {
     struct loop *loop;
     struct io io;
@@ -57,22 +74,16 @@ struct conn {
     struct timer timer;
     union {
         struct conn_handler handler;
-        struct { /* STATE_LINGER: the handler is gone */
-            struct list link;
-            struct conn_group *group;
-            int64_t taken_at; /* when the peer's kernel last took bytes, */
-            size_t untaken;   /* and how many were left then */
-        };
+        struct lingering *lingering; /* STATE_LINGER: the handler is gone */
     };
-    struct tls *tls;
-    struct str ahead;  /* read from the socket and not yet taken by TLS, */
-    char *kept_ahead;  /* in memory of its own between two steps */
-    struct buf *in;    /* read and not consumed; NULL when empty */
-    struct buf *out;   /* to be sent; NULL when empty */
-    struct pipe *pipe; /* to be sent before `out`; NULL when empty */
-    const char *view;  /* during a callback: what was just read, in the scratch memory */
+    struct conn_tls *tls;     /* NULL: clear text */
+    struct socket_loan *loan; /* NULL: its buffers are not wide */
+    struct buf *in;           /* read and not consumed; NULL when empty */
+    struct buf *out;          /* to be sent; NULL when empty */
+    struct pipe *pipe;        /* to be sent before `out`; NULL when empty */
+    struct error *error;      /* NULL: none */
+    const char *view;         /* during a callback: what was just read, in the scratch memory */
     uint32_t view_len;
-    struct socket_loan loan;
     enum state state : 8;
     enum socket_side side : 8;
     unsigned small : 1;
@@ -86,7 +97,6 @@ struct conn {
     unsigned shutdown_due : 1; /* our end of stream goes out behind what is queued */
     unsigned send_broken : 1;  /* the peer takes nothing any more */
     unsigned failed_told : 1;
-    struct error *error;
 };
 
 static size_t conns;
@@ -348,7 +358,7 @@ void conn_write(struct conn *c, const void *p, size_t n)
     }
     if (c->tls) {
         struct error err;
-        if (tls_write(c->tls, p, n, &err) != OK) {
+        if (tls_write(c->tls->session, p, n, &err) != OK) {
             set_error(c, &err);
         }
     } else {
@@ -362,7 +372,7 @@ void conn_shutdown(struct conn *c)
         return;
     }
     if (c->tls) {
-        tls_shutdown(c->tls);
+        tls_shutdown(c->tls->session);
     }
     c->shutdown_due = true;
     flush(c);
@@ -395,7 +405,7 @@ void conn_bound_commands(struct conn *c)
 
 size_t conn_read_max(const struct conn *c)
 {
-    return c->small && !c->loan.lent ? CONN_READ_SMALL : LOOP_SCRATCH;
+    return c->small && !c->loan ? CONN_READ_SMALL : LOOP_SCRATCH;
 }
 
 struct str conn_data(const struct conn *c)
@@ -534,11 +544,12 @@ static int wire_send(void *arg, const unsigned char *p, size_t n)
 static int wire_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
 {
     struct conn *c = arg;
-    if (c->ahead.n == 0) {
-        free(c->kept_ahead);
-        c->kept_ahead = NULL;
-        c->ahead.p = loop_wire_scratch(c->loop);
-        int rc = read_socket(c, loop_wire_scratch(c->loop), LOOP_WIRE_SCRATCH, &c->ahead.n);
+    struct str *ahead = &c->tls->ahead;
+    if (ahead->n == 0) {
+        free(c->tls->kept);
+        c->tls->kept = NULL;
+        ahead->p = loop_wire_scratch(c->loop);
+        int rc = read_socket(c, loop_wire_scratch(c->loop), LOOP_WIRE_SCRATCH, &ahead->n);
         if (rc == AGAIN && c->at_end) {
             *got = 0;
             return OK;
@@ -547,20 +558,20 @@ static int wire_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
             return rc;
         }
     }
-    *got = cap < c->ahead.n ? cap : c->ahead.n;
-    memcpy(p, c->ahead.p, *got);
-    c->ahead.p += *got;
-    c->ahead.n -= *got;
+    *got = cap < ahead->n ? cap : ahead->n;
+    memcpy(p, ahead->p, *got);
+    ahead->p += *got;
+    ahead->n -= *got;
     return OK;
 }
 
 /* What TLS has not taken yet leaves the scratch memory, for other conns use it too. */
-static void keep_ahead(struct conn *c)
+static void keep_ahead(struct conn_tls *tls)
 {
-    if (c->ahead.n && !c->kept_ahead) {
-        c->kept_ahead = mem_alloc(c->ahead.n);
-        memcpy(c->kept_ahead, c->ahead.p, c->ahead.n);
-        c->ahead.p = c->kept_ahead;
+    if (tls->ahead.n && !tls->kept) {
+        tls->kept = mem_alloc(tls->ahead.n);
+        memcpy(tls->kept, tls->ahead.p, tls->ahead.n);
+        tls->ahead.p = tls->kept;
     }
 }
 
@@ -572,7 +583,7 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
         struct error err;
         size_t got = 0;
         bool truncated = false;
-        int rc = tls_read(c->tls, p + *n, cap - *n, &got, &truncated, &err);
+        int rc = tls_read(c->tls->session, p + *n, cap - *n, &got, &truncated, &err);
         if (rc == ERR && *n) {
             return OK; /* what came before is shown first; TLS will say it again */
         }
@@ -781,11 +792,13 @@ void conn_start_tls(struct conn *c, struct tls_client *client)
         return;
     }
     struct tls_wire wire = {.send = wire_send, .recv = wire_recv, .arg = c};
-    c->tls = tls_new(client, wire, &err);
-    if (!c->tls) {
+    struct tls *session = tls_new(client, wire, &err);
+    if (!session) {
         set_error(c, &err);
         return;
     }
+    c->tls = mem_zalloc(sizeof(*c->tls));
+    c->tls->session = session;
     c->state = STATE_HANDSHAKE;
     loop_soon(c->loop, &c->task, on_task);
 }
@@ -797,12 +810,12 @@ bool conn_is_tls(const struct conn *c)
 
 bool conn_tls_resumed(const struct conn *c)
 {
-    return c->tls && tls_resumed(c->tls);
+    return c->tls && tls_resumed(c->tls->session);
 }
 
 const char *conn_tls_version(const struct conn *c)
 {
-    return c->tls ? tls_version_name(c->tls) : "clear text";
+    return c->tls ? tls_version_name(c->tls->session) : "clear text";
 }
 
 static void handshake_step(struct conn *c)
@@ -817,7 +830,7 @@ static void handshake_step(struct conn *c)
     int rc = AGAIN;
     int64_t until = sys->now() + HANDSHAKE_TIME;
     while (rc == AGAIN && more && sys->now() <= until) {
-        rc = tls_handshake(c->tls, &more, &err);
+        rc = tls_handshake(c->tls->session, &more, &err);
     }
     if (rc == ERR) {
         set_error(c, &err);
@@ -887,9 +900,10 @@ static void open_step(struct conn *c)
 
 static void linger_on(struct conn *c, size_t untaken)
 {
-    c->untaken = untaken;
-    c->taken_at = loop_now(c->loop);
-    conn_deadline(c, c->taken_at + LINGER_TIME);
+    int64_t now = loop_now(c->loop);
+    c->lingering->untaken = untaken;
+    c->lingering->taken_at = now;
+    conn_deadline(c, now + LINGER_TIME);
 }
 
 /* Nothing has been sent for LINGER_TIME. Events do not tell whether the peer's kernel still takes
@@ -898,9 +912,9 @@ static void linger_look(struct conn *c)
 {
     int64_t now = loop_now(c->loop);
     size_t untaken = conn_untaken(c);
-    if (untaken != c->untaken) {
+    if (untaken != c->lingering->untaken) {
         linger_on(c, untaken);
-    } else if (untaken && now - c->taken_at < LINGER_STALL) {
+    } else if (untaken && now - c->lingering->taken_at < LINGER_STALL) {
         conn_deadline(c, now + LINGER_TIME);
     } else {
         conn_close(c);
@@ -948,7 +962,9 @@ static void step(struct conn *c)
     case STATE_CLOSED:
         break;
     }
-    keep_ahead(c);
+    if (c->tls) {
+        keep_ahead(c->tls);
+    }
 }
 
 /* ---- deadline, end ---- */
@@ -997,13 +1013,21 @@ size_t conn_lingering(void)
     return n;
 }
 
+static void drop_tls(struct conn *c)
+{
+    if (c->tls) {
+        tls_free(c->tls->session);
+        free(c->tls->kept);
+        free(c->tls);
+    }
+}
+
 static void free_conn(struct task *t)
 {
     struct conn *c = container_of(t, struct conn, task);
-    tls_free(c->tls);
+    drop_tls(c);
     drop_in(c);
     drop_out(c);
-    free(c->kept_ahead);
     free(c->error);
     free(c);
 }
@@ -1015,8 +1039,9 @@ void conn_close(struct conn *c)
     }
     int fd = c->io.fd;
     if (c->state == STATE_LINGER) {
-        list_remove(&c->link);
-        c->group->n--;
+        c->lingering->group->n--;
+        list_remove(&c->lingering->link);
+        free(c->lingering);
     }
     c->state = STATE_CLOSED;
     conns--;
@@ -1031,11 +1056,13 @@ void conn_close(struct conn *c)
 
 static void linger(struct conn *c, struct conn_group *group)
 {
-    c->state = STATE_LINGER;
-    list_init(&c->link);
-    list_append(&group->conns, &c->link);
-    c->group = group;
+    struct lingering *lingering = mem_alloc(sizeof(*lingering));
+    *lingering = (struct lingering){.conn = c, .group = group};
+    list_init(&lingering->link);
+    list_append(&group->conns, &lingering->link);
     group->n++;
+    c->state = STATE_LINGER;
+    c->lingering = lingering;
     linger_on(c, conn_pending(c));
     loop_soon(c->loop, &c->task, on_task);
 }
@@ -1084,7 +1111,7 @@ bool conn_group_drop(struct conn_group *group)
     if (list_empty(&group->conns)) {
         return false;
     }
-    conn_close(container_of(group->conns.next, struct conn, link));
+    conn_close(container_of(group->conns.next, struct lingering, link)->conn);
     return true;
 }
 

@@ -3,9 +3,19 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
+#include "lib/list.h"
+#include "lib/mem.h"
 #include "lib/sys.h"
+
+struct socket_loan {
+    struct list link;
+    struct socket_loan **owner; /* the pointer that leads here */
+    int fd;
+    enum socket_side side;
+};
 
 static struct list borrowers = {.next = &borrowers, .prev = &borrowers};
 static size_t loans, loans_max = 64;
@@ -54,12 +64,18 @@ void socket_commands_small(int fd)
     set_size(fd, SO_SNDBUF, SOCKET_COMMANDS_SMALL);
 }
 
-void socket_loan_drop(struct socket_loan *loan)
+static void end_loan(struct socket_loan *loan)
 {
-    if (loan->lent) {
-        list_remove(&loan->link);
-        loan->lent = false;
-        loans--;
+    *loan->owner = NULL;
+    list_remove(&loan->link);
+    free(loan);
+    loans--;
+}
+
+void socket_loan_drop(struct socket_loan **loan)
+{
+    if (*loan) {
+        end_loan(*loan);
     }
 }
 
@@ -85,20 +101,23 @@ static bool reclaim(void)
         return false;
     }
     set_size(first->fd, answers_option(first->side), SOCKET_BULK_SMALL);
-    socket_loan_drop(first);
+    end_loan(first);
     return true;
 }
 
-bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side)
+bool socket_loan_take(struct socket_loan **loan, int fd, enum socket_side side)
 {
-    if (loan->lent) {
+    if (*loan) {
         return true;
     }
     if (loans >= loans_max && !reclaim()) {
         return false;
     }
-    *loan = (struct socket_loan){.fd = fd, .side = side, .lent = true};
-    list_append(&borrowers, &loan->link);
+    struct socket_loan *taken = mem_alloc(sizeof(*taken));
+    *taken = (struct socket_loan){.owner = loan, .fd = fd, .side = side};
+    list_init(&taken->link);
+    list_append(&borrowers, &taken->link);
+    *loan = taken;
     loans++;
     set_size(fd, answers_option(side), wide);
     if (side == SOCKET_OF_BACKEND) {

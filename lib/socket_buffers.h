@@ -12,8 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/list.h"
-
 /* Sizes that are requested from the kernel in bytes. It grants twice as much and counts its own
  * overhead in it (socket(7), SO_RCVBUF), and never more than net.core.rmem_max and wmem_max, which
  * are SOCKET_WIDE_MIN unless somebody has configured them. */
@@ -31,13 +29,8 @@ enum { SOCKET_MEMORY = 2 * (SOCKET_BULK_SMALL + SOCKET_COMMANDS_SMALL) };
  * client. */
 enum socket_side { SOCKET_OF_CLIENT, SOCKET_OF_BACKEND };
 
-/* A socket's place among the borrowers; zero-initialise. Lives as long as the socket is open. */
-struct socket_loan {
-    struct list link;
-    int fd;
-    enum socket_side side;
-    bool lent;
-};
+/* A loan to one socket. Its owner keeps a pointer to it, which is NULL while there is no loan. */
+struct socket_loan;
 
 /* Sets how many loans there may be at a time, and the size that each requests. Before it is called
  * there are 64 of SOCKET_WIDE_MIN. */
@@ -52,12 +45,12 @@ void socket_buffers_small(int fd);
  * were sent: the kernel cannot hold more before that, and most sessions never need the call. */
 void socket_commands_small(int fd);
 
-/* Widens the buffer for the answers. Returns false when all loans are taken; the buffers stay
- * small. */
-bool socket_loan_take(struct socket_loan *loan, int fd, enum socket_side side);
+/* Widens the buffer for the answers, and makes *loan the loan, if there is none yet. Returns false
+ * when all loans are taken; the buffers stay small. The pointer must stay where it is until the
+ * loan ends: *loan is then NULL again. */
+bool socket_loan_take(struct socket_loan **loan, int fd, enum socket_side side);
 
-/* Ends a loan, if the socket has one, without telling the kernel: the socket is about to be closed.
- */
-void socket_loan_drop(struct socket_loan *loan);
+/* Ends the loan, if there is one, without telling the kernel: the socket is about to be closed. */
+void socket_loan_drop(struct socket_loan **loan);
 
 #endif
