@@ -62,20 +62,27 @@ static void free_session(struct task *t)
     free(s);
 }
 
-static void drop_credentials(struct session *s)
+static void drop_failure(struct dialogue *d)
 {
-    if (s->credentials) {
-        sasl_wipe(s->credentials);
-        free(s->credentials);
-        s->credentials = NULL;
-    }
+    free(d->failure);
+    d->failure = NULL;
+    d->pop3.failure = NULL;
 }
 
-static void drop_failure(struct session *s)
+static void drop_dialogue(struct session *s)
 {
-    free(s->failure);
-    s->failure = NULL;
-    s->dialogue.failure = NULL;
+    struct dialogue *d = s->dialogue;
+    if (!d) {
+        return;
+    }
+    list_remove(&d->silent);
+    if (d->credentials) {
+        sasl_wipe(d->credentials);
+        free(d->credentials);
+    }
+    drop_failure(d);
+    free(d);
+    s->dialogue = NULL;
 }
 
 /* All of the end but the client's connection, which is the caller's to close. NULL: it has gone. */
@@ -93,10 +100,8 @@ static struct conn *leave(struct session *s, const char *result)
         relay_free(s->relay);
     }
     session_login_drop(s);
-    drop_credentials(s);
-    drop_failure(s);
+    drop_dialogue(s);
     list_remove(&s->link);
-    list_remove(&s->silent);
     target->sessions--;
     pop3->sessions--;
     loop_bury(pop3->loop, &s->task, free_session);
@@ -110,7 +115,7 @@ static struct conn *leave(struct session *s, const char *result)
 static void part_from_client(struct session *s, const char *result)
 {
     session_log(s, LOG_DEBUG, "the client has gone: the verdict on the login is waited for");
-    s->result = result;
+    s->dialogue->result = result;
     conn_linger(s->client);
     s->client = NULL;
 }
@@ -133,14 +138,14 @@ static void session_end(struct session *s, const char *result)
 static void append_silent(struct session *s)
 {
     list_append(&s->target->silent, &s->link);
-    list_append(&s->target->pop3->silent, &s->silent);
+    list_append(&s->target->pop3->silent, &s->dialogue->silent);
 }
 
 /* It has sent a login or mailbox command: from now on it keeps its place. */
 static void is_heard(struct session *s)
 {
-    if (!list_empty(&s->silent)) {
-        list_remove(&s->silent);
+    if (!list_empty(&s->dialogue->silent)) {
+        list_remove(&s->dialogue->silent);
         list_remove(&s->link);
         list_append(&s->target->members, &s->link);
     }
@@ -153,8 +158,9 @@ static struct session *oldest_silent(struct pop3 *pop3, struct target *target)
                    ? NULL
                    : container_of(target->silent.next, struct session, link);
     }
-    return list_empty(&pop3->silent) ? NULL
-                                     : container_of(pop3->silent.next, struct session, silent);
+    return list_empty(&pop3->silent)
+               ? NULL
+               : container_of(pop3->silent.next, struct dialogue, silent)->session;
 }
 
 /* Once, so that those who talk without end do not keep others out. */
@@ -165,7 +171,7 @@ static bool spare(struct session *s)
     }
     s->spared = true;
     list_remove(&s->link);
-    list_remove(&s->silent);
+    list_remove(&s->dialogue->silent);
     append_silent(s);
     return true;
 }
@@ -201,7 +207,7 @@ void session_abort(struct list *member)
 
 static void consume(struct session *s, size_t octets)
 {
-    size_t *unseen = &s->dialogue.unseen;
+    size_t *unseen = &s->dialogue->pop3.unseen;
     conn_consume(s->client, octets);
     *unseen -= octets < *unseen ? octets : *unseen;
 }
@@ -216,7 +222,7 @@ static void count_failure(struct session *s)
 static void say_loop(struct session *s, struct buf *reply)
 {
     struct error err;
-    int others = hops_since(&s->dialogue.hops, s->target->pop3->installation_id);
+    int others = hops_since(&s->dialogue->pop3.hops, s->target->pop3->installation_id);
     error_set(&err, FAIL_CONFIG,
               "the login has come back here (other tproxies on the way: %d): a loop", others);
     session_log_limited(s, LINE_LOOP, LOG_WARN, "%s", err.text);
@@ -230,7 +236,8 @@ static bool waits_for_kind(struct session *s, struct str line)
     if (!s->knows_kind && s->target->mailbox) {
         session_login_set_kind(s, s->target->mailbox->dest);
     }
-    return !s->knows_kind && s->state == BACKEND_NONE && pop3_client_needs_kind(&s->dialogue, line);
+    return !s->knows_kind && s->state == BACKEND_NONE &&
+           pop3_client_needs_kind(&s->dialogue->pop3, line);
 }
 
 /* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the
@@ -253,7 +260,7 @@ static bool client_line(struct session *s)
         session_end(s, "not POP3");
         return false;
     }
-    int rc = conn_line(s->client, pop3_client_line_max(&s->dialogue, input), &line, &octets);
+    int rc = conn_line(s->client, pop3_client_line_max(&s->dialogue->pop3, input), &line, &octets);
     if (rc == ERR) {
         static const char too_long[] = "-ERR line too long\r\n";
         conn_write(s->client, too_long, strlen(too_long));
@@ -267,7 +274,7 @@ static bool client_line(struct session *s)
         s->wait = WAIT_KIND;
         return true;
     }
-    enum pop3_ask ask = pop3_client_line(&s->dialogue, line, &reply);
+    enum pop3_ask ask = pop3_client_line(&s->dialogue->pop3, line, &reply);
     if (ask == POP3_ASK_LOOP) {
         say_loop(s, &reply);
     }
@@ -275,7 +282,7 @@ static bool client_line(struct session *s)
     if (ask != POP3_ASK_MAILBOX) {
         consume(s, octets); /* the line of a mailbox command is left for the relay */
     }
-    if (pop3_client_wants_in(&s->dialogue, ask)) {
+    if (pop3_client_wants_in(&s->dialogue->pop3, ask)) {
         is_heard(s);
     }
     switch (ask) {
@@ -318,6 +325,7 @@ static bool client_line(struct session *s)
  * was sent before the client could see this. */
 static void tell_failure(struct session *s)
 {
+    struct dialogue *d = s->dialogue;
     char space[POP3_REPLY_MAX + 1];
     struct buf reply = BUF_ON(space);
     struct str line;
@@ -329,16 +337,16 @@ static void tell_failure(struct session *s)
         conn_consume(s->client, octets);
     }
     space[buf_len(&reply)] = '\0';
-    drop_failure(s);
-    s->failure = mem_strdup(space);
-    s->dialogue.failure = s->failure;
-    s->dialogue.unseen = conn_arrived(s->client);
+    drop_failure(d);
+    d->failure = mem_strdup(space);
+    d->pop3.failure = d->failure;
+    d->pop3.unseen = conn_arrived(s->client);
     conn_write(s->client, space, buf_len(&reply));
     s->wait = WAIT_NOTHING;
     s->failed = s->attempt->err.fail;
     session_login_drop(s);
-    if (s->credentials) {
-        sasl_wipe(s->credentials);
+    if (d->credentials) {
+        sasl_wipe(d->credentials);
     }
     session_login_set_state(s, BACKEND_NONE);
     count_failure(s);
@@ -374,8 +382,7 @@ static void start_relay(struct session *s)
         conn_write(s->client, reply, n);
     }
     session_login_drop_attempt(s);
-    drop_credentials(s);
-    drop_failure(s);
+    drop_dialogue(s);
     struct relay_handler handler = {.ended = on_relay_end, .arg = s};
     struct relay_times times = {pop3->config.idle_timeout, session_login_answer_timeout(s)};
     s->relay = relay_start(pop3->loop, s->client, s->backend, times, handler);
@@ -424,7 +431,7 @@ static void on_client(struct conn *c, enum conn_event event, void *arg)
 static void serve_client(struct session *s)
 {
     int lines = 0;
-    while (s->client && !s->relay) {
+    while (s->client && s->dialogue) {
         if (s->wait == WAIT_NOTHING && conn_pending(s->client)) {
             return; /* read no more until the client has taken our answers; DRAINED goes on */
         }
@@ -454,7 +461,7 @@ static void serve_client(struct session *s)
             break;
         }
     }
-    if (!s->relay && s->client_ended) {
+    if (s->dialogue && s->client_ended) {
         session_end(s, "client closed");
     }
 }
@@ -464,7 +471,7 @@ static void step(struct session *s)
     if (s->client) {
         serve_client(s);
     } else if (!s->ended && !session_login_awaits_verdict(s)) {
-        leave(s, s->result);
+        leave(s, s->dialogue->result);
     }
 }
 
@@ -480,20 +487,22 @@ void session_start(struct target *target, int fd, const union addr *client)
     }
     conn_keep_small(s->client, SOCKET_OF_CLIENT);
     task_init(&s->task);
+    s->dialogue = mem_zalloc(sizeof(*s->dialogue));
+    s->dialogue->session = s;
     s->target = target_ref(target);
     s->id = ++pop3->next_id;
     s->peer = *client;
     s->started = loop_now(pop3->loop);
     list_init(&s->link);
-    list_init(&s->silent);
+    list_init(&s->dialogue->silent);
     append_silent(s);
     target->sessions++;
     pop3->sessions++;
-    pop3_client_init(&s->dialogue, POP3_ANY_LOGIN, NULL);
+    pop3_client_init(&s->dialogue->pop3, POP3_ANY_LOGIN, NULL);
     if (target->mailbox) {
         session_login_set_kind(s, target->mailbox->dest);
     }
-    s->dialogue.own_id = pop3->installation_id;
+    s->dialogue->pop3.own_id = pop3->installation_id;
     conn_deadline(s->client, s->started + pop3->config.login_timeout);
 
     char space[POP3_REPLY_MAX];

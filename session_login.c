@@ -124,9 +124,15 @@ static bool may_renew(const struct session *s)
            !a->renewed && a->token->received < a->started;
 }
 
-static struct dest_user client_user(const struct session *s)
+/* Fills *user with what the client has said of itself. Returns NULL when that does not count. */
+static const struct dest_user *client_user(const struct session *s, struct dest_user *user)
 {
-    return (struct dest_user){s->credentials->user, &s->credentials->secret};
+    const struct sasl_credentials *said = s->dialogue->credentials;
+    if (!said) {
+        return NULL;
+    }
+    *user = (struct dest_user){said->user, &said->secret};
+    return user;
 }
 
 /* Begins one more login on a new connection. `refused` is the token that the mail server refused;
@@ -135,11 +141,8 @@ static void start_again(struct session *s, const struct token *refused)
 {
     struct attempt *a = s->attempt;
     struct dest_user user;
-    if (s->credentials) {
-        user = client_user(s);
-    }
     if (refused) {
-        dest_refused(s->target->source, &s->target->ref, s->credentials ? &user : NULL, refused);
+        dest_refused(s->target->source, &s->target->ref, client_user(s, &user), refused);
     }
     leave_trial(a);
     conn_close(s->backend);
@@ -390,11 +393,12 @@ static void backend_lines(struct session *s)
 static void start_login(struct session *s)
 {
     struct attempt *a = s->attempt;
+    const struct sasl_credentials *said = s->dialogue->credentials;
     a->login_started = true;
-    pop3_login_init(&a->login, s->mailbox->dest, s->credentials ? s->credentials->user : NULL,
+    pop3_login_init(&a->login, s->mailbox->dest, said ? said->user : NULL,
                     a->token ? &a->token->value : NULL, &s->mailbox->memory,
                     s->target->pop3->installation_id, conn_is_tls(s->backend));
-    a->login.before = &s->dialogue.hops;
+    a->login.before = &s->dialogue->pop3.hops;
     expect_answer(s);
     backend_lines(s);
 }
@@ -528,11 +532,12 @@ static enum pop3_login_kind login_kind(const struct destination *dest)
 
 void session_login_set_kind(struct session *s, const struct destination *dest)
 {
+    struct dialogue *d = s->dialogue;
     s->knows_kind = true;
-    s->dialogue.kind = login_kind(dest);
-    if (s->dialogue.kind == POP3_TOKEN_LOGIN) {
-        s->credentials = mem_zalloc(sizeof(*s->credentials));
-        s->dialogue.credentials = s->credentials;
+    d->pop3.kind = login_kind(dest);
+    if (d->pop3.kind == POP3_TOKEN_LOGIN) {
+        d->credentials = mem_zalloc(sizeof(*d->credentials));
+        d->pop3.credentials = d->credentials;
     }
 }
 
@@ -540,10 +545,11 @@ static void note_user(struct session *s)
 {
     char ours[128], theirs[128];
     const char *user = s->mailbox->dest->user;
-    if (s->credentials && user[0] && strcmp(user, s->credentials->user) != 0) {
+    const struct sasl_credentials *said = s->dialogue->credentials;
+    if (said && user[0] && strcmp(user, said->user) != 0) {
         session_log_limited(s, LINE_OTHER_USER, LOG_INFO,
                             "the client logs in as %s, though mail.user is %s",
-                            text_printable(theirs, sizeof(theirs), str_of(s->credentials->user)),
+                            text_printable(theirs, sizeof(theirs), str_of(said->user)),
                             text_printable(ours, sizeof(ours), str_of(user)));
     }
 }
@@ -554,8 +560,8 @@ static struct credential credential(const struct session *s)
     const struct destination *dest = s->mailbox->dest;
     const struct token *token = s->attempt->token;
     const struct secret *secret = token ? &token->value : &dest->password;
-    return credential_of(s->credentials ? s->credentials->user : dest->user,
-                         (struct str){secret->p, secret->n});
+    const struct sasl_credentials *said = s->dialogue->credentials;
+    return credential_of(said ? said->user : dest->user, (struct str){secret->p, secret->n});
 }
 
 static void on_found(const struct dest_answer *answer, void *arg)
@@ -570,7 +576,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
         struct error gone;
         error_set(&gone, FAIL_CONFIG, "it is not served here any more");
         backend_failed(s, &gone);
-    } else if (login_kind(dest) != s->dialogue.kind) {
+    } else if (login_kind(dest) != s->dialogue->pop3.kind) {
         struct error changed;
         target_adopt(s->target, dest);
         error_set(&changed, FAIL_REMOTE, "its Authentication has just changed: connect again");
@@ -622,11 +628,8 @@ static void find_destination(struct session *s)
 {
     struct dest_handler handler = {.done = on_found, .arg = s};
     struct dest_user user;
-    if (s->credentials) {
-        user = client_user(s);
-    }
     s->attempt->request = dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN,
-                                    s->credentials ? &user : NULL, handler);
+                                    client_user(s, &user), handler);
 }
 
 void session_login_start(struct session *s, void (*changed)(struct session *s))

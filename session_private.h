@@ -52,23 +52,29 @@ struct attempt {
     struct error err;
 };
 
+/* What is needed while tproxy itself answers the client. It is freed when the relay starts, too. */
+struct dialogue {
+    struct session *session;
+    struct list silent; /* among the silent ones of all targets */
+    struct pop3_client pop3;
+    struct sasl_credentials *credentials; /* NULL: the client's do not count, or no longer */
+    char *failure;      /* the line that has told of a failed login; NULL: no login has failed */
+    const char *result; /* of a session whose client has gone */
+};
+
 struct session {
     struct target *target;
-    struct list link;   /* among the target's `silent` or `members` */
-    struct list silent; /* among the silent ones of all targets */
+    struct list link; /* among the target's `silent` or `members` */
     struct task task;
     uint64_t id;
     struct conn *client; /* NULL: it has gone, and the session ends with the backend's verdict */
     struct conn *backend;
+    struct dialogue *dialogue; /* NULL: the relay has started, or the session has ended */
     struct attempt *attempt;
     struct relay *relay;
     struct mailbox *mailbox; /* of the last attempt */
-    union addr peer;
     int64_t started;
-    struct pop3_client dialogue;
-    char *failure;      /* the line that has told of a failed login; NULL: no login has failed */
-    const char *result; /* of a session whose client has gone */
-    struct sasl_credentials *credentials; /* NULL: the client's do not count, or no longer */
+    union addr peer;
     enum wait wait : 8;
     enum backend_state state : 8;
     unsigned char failures;
