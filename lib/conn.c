@@ -97,6 +97,8 @@ struct conn {
     unsigned shutdown_due : 1; /* our end of stream goes out behind what is queued */
     unsigned send_broken : 1;  /* the peer takes nothing any more */
     unsigned failed_told : 1;
+    unsigned nagle : 1; /* the kernel may delay what is sent; a listener has switched that off */
+    unsigned unanswered : 1; /* nothing has been read since something was sent */
 };
 
 static size_t conns;
@@ -182,8 +184,6 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
         error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
         return NULL;
     }
-    int on = 1;
-    sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (sys->connect(fd, addr, addr_len) < 0 && errno != EINPROGRESS) {
         error_set(err, FAIL_CONNECT, "%s", strerror(errno));
         sys->close(fd);
@@ -192,7 +192,9 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
     struct conn *c = new_conn(loop, fd, STATE_CONNECTING, handler);
     if (!c) {
         error_set(err, FAIL_INTERNAL, "epoll: %s", strerror(errno));
+        return NULL;
     }
+    c->nagle = true;
     return c;
 }
 
@@ -269,12 +271,26 @@ static ssize_t send_now(struct conn *c, const void *p, size_t n)
     return gone;
 }
 
+/* The kernel holds back a small piece while an earlier one is not acknowledged (Nagle's algorithm).
+ * An answer acknowledges what was sent before it. So most conns, whose peers answer each command
+ * before the next, do not need the call. */
+static void send_without_delay(struct conn *c)
+{
+    if (c->nagle && c->unanswered) {
+        int on = 1;
+        sys->setsockopt(c->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        c->nagle = false;
+    }
+    c->unanswered = true;
+}
+
 static void send_or_queue(struct conn *c, const void *p, size_t n)
 {
     size_t gone = 0;
     if (c->send_broken) {
         return;
     }
+    send_without_delay(c);
     if (conn_pending(c) == 0 && c->io.ready & IO_WRITE) {
         gone = sent(c, send_now(c, p, n), n);
     }
@@ -524,6 +540,7 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
         c->at_end = got == 0;
         return got == 0 || errno == EAGAIN ? AGAIN : ERR;
     }
+    c->unanswered = false;
     /* The next edge will report more, unless the peer's end is already behind these bytes. */
     if ((size_t)got < cap && proves_empty(c)) {
         note_empty(c);
@@ -760,6 +777,7 @@ int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n
     ssize_t got = sys->splice(from->io.fd, NULL, pipe->write_end, NULL, pipe->size,
                               SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (got > 0) {
+        from->unanswered = false;
         pipe->fill = (size_t)got;
         *n = pipe->fill + keep_whole(from, pipe, marker);
         to->pipe = pipe;

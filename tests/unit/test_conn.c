@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -462,16 +463,25 @@ static void test_last_words_unannounced(void **state)
     assert_int_equal(a.count[CONN_FAILED], 1);
 }
 
+/* Returns a listening socket, and its address in *addr. */
+static int listen_on_loopback(struct sockaddr_in *addr)
+{
+    socklen_t n = sizeof(*addr);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    *addr = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(bind(listener, (struct sockaddr *)addr, n), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)addr, &n), 0);
+    return listener;
+}
+
 static void test_connect(void **state)
 {
     (void)state;
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in addr;
     socklen_t n = sizeof(addr);
     struct error err;
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&addr, n), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &n), 0);
+    int listener = listen_on_loopback(&addr);
 
     struct seen c = {.hold = false};
     c.conn = conn_connect(loop, (struct sockaddr *)&addr, n, seen_handler(&c), &err);
@@ -491,6 +501,51 @@ static void test_connect(void **state)
     }
     assert_int_equal(err.fail, FAIL_CONNECT);
     assert_int_equal(c.count[CONN_CONNECTED], 0);
+}
+
+static int delays_ended; /* calls that switched Nagle's algorithm off */
+
+static int counted_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
+{
+    delays_ended += level == IPPROTO_TCP && name == TCP_NODELAY && *(const int *)value;
+    return sys_real.setsockopt(fd, level, name, value, n);
+}
+
+/* Pieces that are sent without an answer between them are not delayed. A dialogue of command and
+ * answer needs no call for that. */
+static void test_nagle(void **state)
+{
+    (void)state;
+    struct sockaddr_in addr;
+    struct error err;
+    struct seen c = {.hold = false};
+    buf_init(&c.data, SEEN_MAX);
+    int listener = listen_on_loopback(&addr);
+    test_sys.setsockopt = counted_setsockopt;
+    delays_ended = 0;
+    c.conn = conn_connect(loop, (struct sockaddr *)&addr, sizeof(addr), seen_handler(&c), &err);
+    assert_non_null(c.conn);
+    await_event(loop, &c, CONN_CONNECTED);
+    int server = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+    assert_true(server >= 0);
+
+    for (size_t i = 1; i <= 3; i++) {
+        conn_write(c.conn, "NOOP\r\n", 6);
+        peer_send(server, "+OK\r\n", 5);
+        await_bytes(loop, &c, 5 * i);
+    }
+    assert_int_equal(delays_ended, 0);
+    conn_write(c.conn, "NOOP\r\n", 6);
+    assert_int_equal(delays_ended, 0);
+    conn_write(c.conn, "QUIT\r\n", 6);
+    assert_int_equal(delays_ended, 1);
+    conn_write(c.conn, "\r\n", 2);
+    assert_int_equal(delays_ended, 1);
+
+    conn_close(c.conn);
+    buf_free(&c.data);
+    close(server);
+    close(listener);
 }
 
 static void test_deadline(void **state)
@@ -1135,6 +1190,7 @@ int main(void)
         with_conns(test_last_words),
         with_conns(test_last_words_unannounced),
         with_conns(test_connect),
+        with_conns(test_nagle),
         with_conns(test_deadline),
         with_conns(test_drained),
         with_conns(test_queue_bound),
