@@ -90,8 +90,10 @@ enum cluster_result {
 /* Valid during the call. */
 struct cluster_answer {
     enum cluster_result result;
-    struct json_value object; /* DONE: as it is now; JSON_NONE after DELETE and where none came */
-    struct error err;         /* otherwise: one sentence, naming verb and object */
+    /* DONE: the object as it is now. JSON_NONE where none came, and after a DELETE that removed it.
+     * After a DELETE an object means that a finalizer keeps it. */
+    struct json_value object;
+    struct error err; /* otherwise: one sentence, naming verb and object */
 };
 
 struct cluster_handler {

@@ -92,15 +92,25 @@ static enum cluster_result result_of(enum k8s_failure failure)
     return CLUSTER_LATER;
 }
 
+/* A DELETE is answered with success, too, when a finalizer keeps the object. */
+static bool is_kept(struct json_value object)
+{
+    struct json_value metadata = json_get(object, "metadata");
+    return json_given(json_get(metadata, "deletionTimestamp")) &&
+           json_exists(json_first(json_get(metadata, "finalizers")));
+}
+
 static void succeed(struct cluster_call *c, struct str body)
 {
     struct cluster_answer answer = {.result = CLUSTER_DONE};
     struct error err = {.fail = FAIL_NONE};
     struct json *doc = NULL;
-    if (c->verb != CLUSTER_DELETE && body.n) {
+    if (body.n) {
         doc = json_parse(peer_body(body), &err);
         answer.result = doc ? CLUSTER_DONE : CLUSTER_LATER;
-        answer.object = doc ? json_root(doc) : answer.object;
+    }
+    if (doc && (c->verb != CLUSTER_DELETE || is_kept(json_root(doc)))) {
+        answer.object = json_root(doc);
     }
     finish(c, &answer, &err);
     json_free(doc);

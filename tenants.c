@@ -650,7 +650,7 @@ void tenants_answered(struct resource *r, const struct cluster_answer *answer)
     case CLUSTER_DONE:
         if (operation == OPERATION_LOOK) {
             looked_at(r, answer->object);
-        } else if (operation == OPERATION_DELETE) {
+        } else if (operation == OPERATION_DELETE && !json_exists(answer->object)) {
             service_went(r);
         } else if (control_is_news(r->control, FOLLOW_SERVICES, answer->object)) {
             control_take_service(r->control, answer->object);

@@ -583,8 +583,9 @@ static inline enum cluster_result fake_carry_out(struct cluster_call *call)
         return CLUSTER_ABSENT;
     } else {
         result = fake_change(call, i);
+        i = fake_find(kind, call->namespace, call->name); /* NULL: it was deleted */
     }
-    if (result == CLUSTER_DONE && call->verb != CLUSTER_DELETE) {
+    if (result == CLUSTER_DONE && i) {
         call->object = mem_strdup(i->text);
     }
     return result;

@@ -123,6 +123,30 @@ static void verbs(void **state)
     expect_outcome(CLUSTER_DONE, "", "");
 }
 
+/* An API server answers a deletion with a Status or with the object as it was last. The object is
+ * still there only if a finalizer keeps it. */
+static void deletions(void **state)
+{
+    static const struct {
+        const char *body, *object;
+    } answers[] = {
+        {"", ""},
+        {"{\"kind\":\"Status\",\"metadata\":{},\"status\":\"Success\"}", ""},
+        {"{\"metadata\":{\"finalizers\":[\"a/b\"]}}", ""},
+        {"{\"metadata\":{\"deletionTimestamp\":\"t\"}}", ""},
+        {"{\"metadata\":{\"deletionTimestamp\":\"t\",\"finalizers\":[]}}", ""},
+        {"{\"metadata\":{\"deletionTimestamp\":null,\"finalizers\":[\"a/b\"]}}", ""},
+        {"{\"metadata\":{\"deletionTimestamp\":\"t\",\"finalizers\":[\"a/b\"]}}",
+         "{\"metadata\":{\"deletionTimestamp\":\"t\",\"finalizers\":[\"a/b\"]}}"},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+        ask(CLUSTER_DELETE, "");
+        answer(expect("DELETE", MAIL_A), "200 OK", "", answers[i].body);
+        expect_outcome(CLUSTER_DONE, answers[i].object, "");
+    }
+}
+
 static void paths(void **state)
 {
     struct cluster_request request = {
@@ -609,6 +633,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CALL_TEST(verbs),
+        CALL_TEST(deletions),
         CALL_TEST(paths),
         CALL_TEST(refusals),
         CALL_TEST(malformed_answer),
