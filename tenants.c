@@ -423,7 +423,8 @@ static void refused(struct resource *r, const struct cluster_answer *answer)
     struct condition condition;
     log_line(LOG_WARN, "control", "%s: %s", r->key, answer->err.text);
     r->control->stats.errors++;
-    plan_failure(&condition, "ServiceCreationFailed", "%s", answer->err.text);
+    plan_failure(&condition, "ServiceCreationFailed", "%s%s", answer->err.text,
+                 plan_name_advice(r->operand_name));
     if (r->operand) {
         set_trouble(r->operand, &condition, false);
     }
@@ -589,20 +590,27 @@ bool tenants_clean(struct resource *r)
 
 /* ---- answers ---- */
 
+/* May a user have it taken over? SAP's proxy leaves nothing in the home namespace that names its
+ * CR, so a Service there belongs to somebody else, or to nobody who could be asked. */
+static bool is_adoptable(const struct resource *r, struct json_value object)
+{
+    const char *home = r->control->settings.home;
+    return strcmp(r->operand_namespace, home) != 0 && service_is_alias(object, home);
+}
+
 /* The Service that has the name of ours is not ours. */
-static void taken(struct resource *r, struct json_value object)
+static void taken(struct resource *r, bool adoptable)
 {
     struct condition condition;
-    bool alias = service_is_alias(object);
-    bool silent = alias && r->cr.status_owner == CR_STATUS_FOREIGN;
+    bool silent = adoptable && r->cr.status_owner == CR_STATUS_FOREIGN;
     plan_failure(&condition, "ConfigurationError-K8sResourceWithNameAlreadyPresent",
                  "Technical connectivity is not configured. The Service \"%s\" in the namespace "
                  "\"%s\" is there already and is not tproxy's. Delete it (kubectl delete service "
                  "-n %s %s)%s",
                  r->operand_name, r->operand_namespace, r->operand_namespace, r->operand_name,
-                 alias ? ", or annotate the Destination CR with " CR_ANNOTATION_ADOPT
-                         ": \"true\" to have it taken over"
-                       : ", or rename the Destination CR");
+                 adoptable ? ", or annotate the Destination CR with " CR_ANNOTATION_ADOPT
+                             ": \"true\" to have it taken over"
+                           : ", or rename the Destination CR");
     if (r->operand) {
         set_trouble(r->operand, &condition, silent);
     }
@@ -623,8 +631,8 @@ static void looked_at(struct resource *r, struct json_value object)
         resource_try_later(r);
         return;
     }
-    if (!r->cr.adopt || !service_is_alias(object)) {
-        taken(r, object);
+    if (!r->cr.adopt || !is_adoptable(r, object)) {
+        taken(r, is_adoptable(r, object));
         return;
     }
     struct service service;

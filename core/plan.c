@@ -279,6 +279,9 @@ int plan_proxy_event(struct buf *out, const char *home, const char *object, cons
 const char *plan_name_objection(const char *name)
 {
     size_t n = strlen(name);
+    if (n == 0) {
+        return "it is empty";
+    }
     if (n > LABEL_MAX) {
         return "it is longer than 63 characters";
     }
@@ -288,10 +291,23 @@ const char *plan_name_objection(const char *name)
     if (name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-")]) {
         return "it contains something else than lower-case letters, digits and '-'";
     }
-    if (name[0] < 'a' || name[0] > 'z') {
-        return "it does not begin with a letter";
+    if (name[0] == '-' || name[n - 1] == '-') {
+        return name[0] == '-' ? "it begins with '-'" : "it ends in '-'";
     }
-    return name[n - 1] == '-' ? "it ends in '-'" : NULL;
+    if (strncmp(name, PLAN_RESERVED_PREFIX, strlen(PLAN_RESERVED_PREFIX)) == 0) {
+        return "names that begin with \"" PLAN_RESERVED_PREFIX
+               "\" are reserved for Services of the "
+               "installation; rename the Destination CR";
+    }
+    return NULL;
+}
+
+const char *plan_name_advice(const char *name)
+{
+    return name[0] >= '0' && name[0] <= '9'
+               ? "; if the reason is the name, which does not begin with a letter, rename the "
+                 "Destination CR"
+               : "";
 }
 
 /* A name as the value of a label: cut, with a digest of the whole, when it is too long for one. */
@@ -568,12 +584,15 @@ static bool points_home(struct str host, struct str name)
            (first.n == name.n || first.p[name.n] == '-') && namespace.n > 0 && str_eq(svc, "svc");
 }
 
-bool service_is_alias(struct json_value object)
+bool service_is_alias(struct json_value object, const char *home)
 {
     struct json_value spec = json_get(object, "spec");
+    struct json_value labels = json_get(json_get(object, "metadata"), "labels");
+    bool others = json_is(json_get(labels, PLAN_LABEL_MANAGED), PLAN_MANAGER) &&
+                  !json_is(json_get(labels, PLAN_LABEL_HOME), home);
     char *name = name_of(json_get(json_get(object, "metadata"), "name"));
     char *host = name_of(json_get(spec, "externalName"));
-    bool is = json_is(json_get(spec, "type"), "ExternalName") && name && host &&
+    bool is = json_is(json_get(spec, "type"), "ExternalName") && !others && name && host &&
               points_home(str_of(host), str_of(name));
     free(name);
     free(host);

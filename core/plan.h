@@ -96,9 +96,18 @@ int plan_proxy_event(struct buf *out, const char *home, const char *object, cons
 
 /* ---- Services ---- */
 
-/* Can it be the name of a Service (RFC 1035 label of at most 63 octets)? NULL, or what is wrong, in
- * words ("it is longer than 63 characters"); static storage. */
+/* Names that begin so are those of the installation's own Services in manifests/, and of SAP's. No
+ * CR gets one, even while the Service is away, as it is during a new installation. */
+#define PLAN_RESERVED_PREFIX "sap-transp-proxy-"
+
+/* Returns why it cannot be the name of a Service of ours, in words ("it is longer than 63
+ * characters"; static storage). NULL: it is an RFC 1123 label that is not reserved. */
 const char *plan_name_objection(const char *name);
+
+/* Returns what a user is to do when an API server has refused a Service of this name, for the end
+ * of its sentence ("" or "; ..."; static storage). Not every API server takes every RFC 1123 label
+ * (KEP-5311). */
+const char *plan_name_advice(const char *name);
 
 /* Of both Services of a CR. */
 struct plan_service {
@@ -137,8 +146,9 @@ int service_parse(struct service *service, struct json_value object, const char 
 void service_clear(struct service *service);
 
 /* Is it an ExternalName Service that SAP's own proxy may have left: one that is named like a CR and
- * points into a namespace? */
-bool service_is_alias(struct json_value object);
+ * points into a namespace, and that no other installation of tproxy than that of `home` has made?
+ */
+bool service_is_alias(struct json_value object, const char *home);
 
 /* ---- NetworkPolicies ---- */
 

@@ -6,16 +6,17 @@ import pytest
 
 from harness.clients import is_closed
 from harness.destination_service import DestinationService
-from harness.fault_proxy import is_write
-from harness.http_server import Request
+from harness.fault_proxy import is_write, refuse
+from harness.http_server import Request, proper, where
 from harness.installation import (
     CRS,
+    MANIFESTS,
     TARGET_PORTS,
     Installation,
     destination_cr,
     list_and_fetch,
 )
-from harness.samples import HOME
+from harness.samples import HOME, TENANTS
 from harness.tproxy import destination
 from harness.util import until
 
@@ -117,9 +118,9 @@ def test_older_one_becomes_ours_and_ceases_to_be(installation, make_cluster_tpro
 @pytest.mark.parametrize(
     "name, objection",
     [
-        ("1abc", "it does not begin with a letter"),
         ("mail.a", "it contains a dot"),
         ("a" * 64, "it is longer than 63 characters"),
+        ("sap-transp-proxy-manager", "rename the Destination CR"),
     ],
 )
 @pytest.mark.one_build
@@ -141,6 +142,61 @@ def test_longest_name(installation, cluster_tproxy, add_destination, namespace):
     name = "a" * 63
     installation.kube.apply(destination_cr(name, namespace, "mail"))
     assert list_and_fetch(installation.available(namespace, name)) == mail.files()
+
+
+@pytest.mark.one_build
+def test_name_that_begins_with_a_digit(installation, cluster_tproxy, add_destination, namespace):
+    """The API server decides. That of Kubernetes 1.36 takes it (KEP-5311)."""
+    mail = add_destination("mail")
+    installation.kube.apply(destination_cr("123-abc", namespace, "mail"))
+    assert list_and_fetch(installation.available(namespace, "123-abc")) == mail.files()
+    service = installation.service_of(namespace, "123-abc")
+    assert service["spec"]["externalName"] == f"123-abc.{HOME}.svc.cluster.local"
+
+
+def test_api_server_that_wants_a_letter_first(
+    installation, api, make_cluster_tproxy, add_destination, namespace
+):
+    """Its words become the condition. Once it takes the name, the mailbox is served."""
+    words = 'Service "123-abc" is invalid: metadata.name: a DNS-1035 label must start with a letter'
+
+    def creation(request: Request) -> bool:
+        return request.method == "POST" and request.path.endswith("/services")
+
+    mail = add_destination("mail")
+    installation.configure()
+    api.behaviour = where(creation, refuse(422, "Invalid", words))
+    make_cluster_tproxy(installation, url=api.url).ready()
+    installation.kube.apply(destination_cr("123-abc", namespace, "mail"))
+    condition = installation.wait_condition(namespace, "123-abc", "ServiceCreationFailed")
+    assert words in condition["message"]
+    assert condition["message"].endswith("rename the Destination CR")
+    api.behaviour = proper
+    assert list_and_fetch(installation.available(namespace, "123-abc")) == mail.files()
+
+
+def test_names_of_the_installation(installation, cluster_tproxy, add_destination, namespace):
+    """No CR gets one, not even while the Service is away, nor by a tenant's name."""
+    add_destination("mail")
+    name = "sap-transp-proxy-int-healthcheck"
+    path = f"/api/v1/namespaces/{HOME}/services/{name}"
+    installation.kube.delete(path)
+    installation.kube.apply(destination_cr(name, namespace, "mail"))
+    condition = installation.wait_condition(namespace, name, "ServiceCreationFailed")
+    assert "reserved" in condition["message"]
+    assert condition["message"].endswith("rename the Destination CR")
+
+    installation.configure(tenantMode="shared")
+    cr = destination_cr("sap-transp", namespace, "mail")
+    cr["metadata"]["annotations"] = {TENANTS: '["proxy-int-healthcheck"]'}
+    installation.kube.apply(cr)
+    condition = installation.wait_condition(namespace, "sap-transp", "FailedToApplyConfiguration")
+    assert "reserved" in condition["message"]
+    assert installation.service_of(HOME, name) is None
+    assert installation.service_of(namespace, name) is None
+    installation.kube.kubectl("apply", "-k", str(MANIFESTS))
+    (port,) = installation.service_of(HOME, name)["spec"]["ports"]
+    assert port["port"] == 80
 
 
 # --- one port of two Services ---

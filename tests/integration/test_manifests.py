@@ -149,6 +149,14 @@ def test_names_of_the_runbooks(objects, deployment):
         assert (of_service["port"], of_service["targetPort"]) == (port, admin["name"])
 
 
+def test_names_of_services_are_reserved(objects):
+    """No Destination gets the name of one, also where a suffix is added for another namespace."""
+    source = (ROOT / "core/plan.h").read_text()
+    prefix = re.search(r'define PLAN_RESERVED_PREFIX "(.*)"', source).group(1)
+    names = [item["metadata"]["name"] for item in objects if item["kind"] == "Service"]
+    assert names and all(name.startswith(prefix) for name in names)
+
+
 def test_admin_port_stays_reachable(objects, deployment):
     """And nothing else of the pod, unless the program says so."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]

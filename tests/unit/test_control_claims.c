@@ -106,7 +106,8 @@ static void names_that_are_none(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "a.b", "1st", "a-", "a2345678901234567890123456789012345678901234567890123456789012-64"};
+        "a.b", "a-", "sap-transp-proxy-tcp",
+        "a2345678901234567890123456789012345678901234567890123456789012-64"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         put_cr("apps", names[i], "inbox", "");
     }

@@ -327,6 +327,62 @@ static void foreign_alias(void **state)
     expect_served("apps", "inbox");
 }
 
+#define ADOPT "{'metadata':{'annotations':{'tproxy/adopt':'true'}}}"
+
+/* Whoever may create CRs in a namespace gets nothing of the home namespace, and nothing that
+ * another installation has made. */
+static void not_to_be_adopted(void **state)
+{
+    (void)state;
+    fake_put("Service", HOME, "inbox", LEFT_BEHIND);
+    put_cr("apps", "inbox", "inbox", "");
+    fake_put("Destination", "apps", "inbox", ADOPT);
+    fake_put("Service", HOME, "home-inbox", LEFT_BEHIND);
+    put_cr(HOME, "home-inbox", "inbox", "");
+    fake_put("Destination", HOME, "home-inbox", ADOPT);
+    fake_put("Service", "apps", "second-inbox",
+             "{'metadata':{'labels':{'app.kubernetes.io/managed-by':'tproxy','tproxy/home':"
+             "'second'}},'spec':{'type':'ExternalName','externalName':"
+             "'second-inbox.second.svc.cluster.local'}}");
+    put_cr("apps", "second-inbox", "inbox", "");
+    fake_put("Destination", "apps", "second-inbox", ADOPT);
+    start_control();
+    pass_slowly(SECONDS(120), SECONDS(5));
+    static const char *const places[][3] = {
+        {"apps", "inbox", HOME}, {HOME, "home-inbox", HOME}, {"apps", "second-inbox", "apps"}};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        expect_reason(places[i][0], places[i][1], PRESENT);
+        assert_null(strstr(condition_of(places[i][0], places[i][1], "message"), "adopt"));
+        assert_string_equal(
+            text_at("Service", places[i][2], places[i][1], "metadata.labels.tproxy/home"),
+            i == 2 ? "second" : "");
+    }
+    assert_string_equal(text_at("Service", HOME, "inbox", "spec.externalName"),
+                        "inbox.sap.svc.cluster.local");
+}
+
+/* Not every API server takes a name that begins with a digit. */
+static enum cluster_result no_digits(const struct cluster_call *call)
+{
+    bool service = strcmp(call->kind->kind, "Service") == 0;
+    return service && call->name[0] == '1' ? CLUSTER_REFUSED : CLUSTER_DONE;
+}
+
+static void name_that_an_api_server_refuses(void **state)
+{
+    (void)state;
+    fake.fate = no_digits;
+    put_cr("apps", "1st", "inbox", "");
+    start_control();
+    settle();
+    expect_reason("apps", "1st", "ServiceCreationFailed");
+    assert_string_equal(condition_of("apps", "1st", "message"),
+                        "create Service 1st: result 4; if the reason is the name, which does not "
+                        "begin with a letter, rename the Destination CR");
+    heal();
+    expect_served("apps", "1st");
+}
+
 /* Where another proxy has spoken, an Event says it, once, and the status stays as it is. */
 static void foreign_alias_and_status(void **state)
 {
@@ -375,14 +431,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(api_server_away),  TEST(a_change_is_tried_at_once),
-        TEST(answers_are_lost), TEST(refused_creation),
-        TEST(refused_change),   TEST(refused_deletion),
-        TEST(refused_status),   TEST(refused_event),
-        TEST(refused_policy),   TEST(conflicts),
-        TEST(replaced_service), TEST(stubborn_status),
-        TEST(stubborn_service), TEST(foreign_home_service),
-        TEST(foreign_alias),    TEST(foreign_alias_and_status),
+        TEST(api_server_away),   TEST(a_change_is_tried_at_once),
+        TEST(answers_are_lost),  TEST(refused_creation),
+        TEST(refused_change),    TEST(refused_deletion),
+        TEST(refused_status),    TEST(refused_event),
+        TEST(refused_policy),    TEST(conflicts),
+        TEST(replaced_service),  TEST(stubborn_status),
+        TEST(stubborn_service),  TEST(foreign_home_service),
+        TEST(foreign_alias),     TEST(foreign_alias_and_status),
+        TEST(not_to_be_adopted), TEST(name_that_an_api_server_refuses),
         TEST(forbidden_kinds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -360,9 +360,16 @@ static void test_name_objection(void **state)
         {"mail", NULL},
         {"a", NULL},
         {"a-1", NULL},
-        {"", "it does not begin with a letter"},
-        {"1a", "it does not begin with a letter"},
-        {"-a", "it does not begin with a letter"},
+        {"1a", NULL},
+        {"1", NULL},
+        {"sap-transp-proxy", NULL},
+        {"my-sap-transp-proxy-tcp", NULL},
+        {"sap-transp-proxy-tcp-metrics", "names that begin with \"sap-transp-proxy-\" are reserved "
+                                         "for Services of the installation; "
+                                         "rename the Destination CR"},
+        {"", "it is empty"},
+        {"-a", "it begins with '-'"},
+        {"-", "it begins with '-'"},
         {"a-", "it ends in '-'"},
         {"a.b", "it contains a dot"},
         {"A", "it contains something else than lower-case letters, digits and '-'"},
@@ -376,6 +383,10 @@ static void test_name_objection(void **state)
     }
     assert_null(plan_name_objection(letters(63)));
     assert_string_equal(plan_name_objection(letters(64)), "it is longer than 63 characters");
+    assert_string_equal(plan_name_advice("mail"), "");
+    assert_string_equal(plan_name_advice("1a"),
+                        "; if the reason is the name, which does not begin with a letter, rename "
+                        "the Destination CR");
 }
 
 /* ---- Services ---- */
@@ -756,9 +767,28 @@ static void test_odd_services(void **state)
     }
 }
 
+static void expect_alias(const char *metadata, bool is)
+{
+    char text[512];
+    text_fmt(text, sizeof(text),
+             "{'metadata':{'name':'mail'%s},'spec':{'type':'ExternalName',"
+             "'externalName':'mail.sap.svc.cluster.local'}}",
+             metadata);
+    struct object o = object_of(text);
+    if (service_is_alias(o.root, "home") != is) {
+        fail_msg("%s", text);
+    }
+    object_free(&o);
+}
+
 static void test_alias(void **state)
 {
     (void)state;
+#define OF(home) ",'labels':{'app.kubernetes.io/managed-by':'tproxy','tproxy/home':'" home "'}"
+    static const char *const metadata[] = {
+        "", OF("home"), ",'labels':{'app.kubernetes.io/managed-by':'Helm','tproxy/home':'second'}"};
+    static const char *const of_others[] = {OF("second"),
+                                            ",'labels':{'app.kubernetes.io/managed-by':'tproxy'}"};
     static const struct {
         const char *type, *host;
         bool is;
@@ -780,12 +810,18 @@ static void test_alias(void **state)
                  "{'metadata':{'name':'mail'},'spec':{'type':'%s','externalName':'%s'}}",
                  rows[i].type, rows[i].host);
         struct object o = object_of(text);
-        if (service_is_alias(o.root) != rows[i].is) {
+        if (service_is_alias(o.root, "home") != rows[i].is) {
             fail_msg("%s", text);
         }
         object_free(&o);
     }
-    assert_false(service_is_alias((struct json_value){0}));
+    for (size_t i = 0; i < ARRAY_LEN(metadata); i++) {
+        expect_alias(metadata[i], true);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(of_others); i++) {
+        expect_alias(of_others[i], false);
+    }
+    assert_false(service_is_alias((struct json_value){0}, "home"));
 }
 
 /* ---- NetworkPolicies ---- */
