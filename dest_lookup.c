@@ -446,6 +446,7 @@ static struct http_way way_of(const struct dest_lookup *l)
 {
     return (struct http_way){
         .connect_timeout = l->with->connect_timeout,
+        .allow_local = true,
         .certificate = l->key->ias ? l->key->certificate : NULL,
         .key = l->key->ias ? &l->key->private_key : NULL,
     };

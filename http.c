@@ -43,6 +43,7 @@ struct http {
     struct dial_via *via; /* NULL: straight */
     char *host, *authority;
     uint16_t port;
+    bool allow_local;
     int64_t connect_timeout;
     size_t max_connections, connection_count;
     size_t waiting_count;
@@ -207,7 +208,7 @@ static void dial(struct connection *c)
     struct http *http = c->http;
     struct dial_to to = {.host = http->host,
                          .port = http->port,
-                         .allow_local = true,
+                         .allow_local = http->allow_local,
                          .timeout = http->connect_timeout,
                          .via = http->via};
     c->phase = PHASE_DIAL;
@@ -571,6 +572,7 @@ struct http *http_new(struct loop *loop, struct dns *dns, const struct http_sett
     http->host = mem_strdup(settings->host);
     http->authority = mem_strdup(settings->authority);
     http->port = settings->port;
+    http->allow_local = settings->allow_local;
     http->connect_timeout = settings->connect_timeout;
     http->max_connections = settings->max_connections;
     list_init(&http->waiting);

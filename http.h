@@ -26,8 +26,9 @@ enum { HTTP_WAITING_MAX = 4096 };
 
 /* Copied; `tls` is referenced. */
 struct http_settings {
-    const char *host; /* name or address, IPv6 without brackets; loopback too */
+    const char *host; /* name or address, IPv6 without brackets */
     uint16_t port;
+    bool allow_local;           /* as in struct dial_to */
     const char *authority;      /* what the field Host says; names the server in errors */
     struct tls_client *tls;     /* NULL: clear text */
     size_t max_connections;     /* at a time, at least 1; calls beyond wait their turn */

@@ -117,9 +117,10 @@ static void way_digest(unsigned char digest[DIGEST_SHA256_SIZE], const struct ht
         part_of_secret(way->key),
     };
     /* The lengths say where each part ends. */
-    parts[0].n = text_fmt(head, sizeof(head), "%lld %u %lld %d %zu %zu %zu %zu ",
-                          (long long)way->connect_timeout, via->port, (long long)via->timeout,
-                          via->token != NULL, parts[1].n, parts[2].n, parts[3].n, parts[4].n);
+    parts[0].n = text_fmt(head, sizeof(head), "%lld %d %u %lld %d %zu %zu %zu %zu ",
+                          (long long)way->connect_timeout, way->allow_local, via->port,
+                          (long long)via->timeout, via->token != NULL, parts[1].n, parts[2].n,
+                          parts[3].n, parts[4].n);
     digest_sha256(digest, parts, ARRAY_LEN(parts));
 }
 
@@ -153,6 +154,7 @@ static struct http_origin *origin_new(struct http_origins *origins, const struct
     struct http_settings settings = {
         .host = host,
         .port = url->port,
+        .allow_local = way->allow_local,
         .authority = authority,
         .tls = tls,
         .max_connections = HTTP_ORIGIN_CONNECTIONS,

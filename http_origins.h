@@ -4,6 +4,7 @@
 #ifndef TPROXY_HTTP_ORIGINS_H
 #define TPROXY_HTTP_ORIGINS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,8 @@ void http_origins_free(struct http_origins *origins);
  * connection: what one tenant's token or key has opened serves nobody else. */
 struct http_way {
     int64_t connect_timeout;    /* of a connection, microseconds */
+    bool allow_local;           /* also an address of this machine or its link, as in struct
+                                   dial_to: for servers that an administrator names */
     const struct dial_via *via; /* NULL: straight */
 
     /* Client certificate, as in struct tls_settings, both or neither; without https unused. */

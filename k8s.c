@@ -244,6 +244,7 @@ static void open_pools(struct k8s *k8s, struct dns *dns, const char *host,
     struct http_settings settings = {
         .host = host,
         .port = url->port,
+        .allow_local = true,
         .authority = authority,
         .tls = url->https ? k8s_tls(k8s->credentials) : NULL,
         .max_connections = STREAMS_MAX,

@@ -69,6 +69,7 @@ static int make_grant(const struct mail_token_of *of, struct buf *url, struct oa
     *grant = (struct oauth_grant){
         .url = buf_str(url).p,
         .property = "tokenServiceURL",
+        .allow_local = service->allow_local,
         .client_id = service->client_id,
         .client_secret = &service->client_secret,
         .type = grant_type(of->dest->auth),

@@ -292,6 +292,7 @@ static int start(struct job *job, const struct oauth_grant *grant)
     text_fmt(job->host, sizeof(job->host), "%.*s", STR_ARG(url.host));
     const struct http_way way = {
         .connect_timeout = grant->connect_timeout ? grant->connect_timeout : oauth->connect_timeout,
+        .allow_local = grant->allow_local,
         .via = grant->via,
         .certificate = grant->certificate,
         .key = grant->key,
@@ -372,9 +373,9 @@ static struct str part_of_secret(const struct secret *secret)
 static struct grant_key key_of(const struct oauth_grant *grant)
 {
     struct grant_key key;
-    const char kind[] = {(char)('0' + grant->type), grant->basic ? 'b' : 'f',
+    const char kind[] = {(char)('0' + grant->type),        grant->basic ? 'b' : 'f',
                          grant->client_secret ? 's' : 'c', grant->tenant ? 't' : 'p',
-                         grant->location ? 'l' : 'i'};
+                         grant->location ? 'l' : 'i',      grant->allow_local ? 'a' : 'n'};
     const struct str parts[] = {
         {kind, sizeof(kind)},
         str_of(grant->url),

@@ -57,6 +57,7 @@ struct oauth_grant {
                                    kept apart, whatever else is equal */
     const char *location; /* location ID of the Cloud Connector behind which the server is; NULL:
                                    it is behind none. Likewise */
+    bool allow_local;     /* as in struct http_way */
     const struct dial_via *via; /* how the server is reached; NULL: straight. Not part of what tells
                                    grants apart */
 

@@ -26,6 +26,7 @@ int service_grant(const struct service_key *key, const char *tenant, struct buf 
         .url = buf_str(url).p,
         .property = key->certificate && !key->ias ? "certurl of the service key"
                                                   : "url (or token_service_url) of the service key",
+        .allow_local = true,
         .client_id = key->client_id,
         .client_secret = key->certificate ? NULL : &key->client_secret,
         .certificate = key->certificate,

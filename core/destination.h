@@ -64,6 +64,7 @@ struct token_service {
     struct secret url; /* with the queries; see token_service_url */
     bool common;       /* each tenant has its own URL */
     bool on_premise;   /* only the Connectivity Proxy reaches it */
+    bool allow_local;  /* it may be at a loopback or link-local address */
     char *client_id;   /* or tokenServiceUser, with its password: */
     struct secret client_secret;
     bool basic;            /* these two go into a header field, else into the form */
@@ -145,7 +146,7 @@ const char *verdict_reason(enum verdict verdict, bool with_fragment);
 /* A destination with one reference, or NULL and *problem. Without allow_loopback a ProxyType
  * Internet host that is a loopback or unspecified address in any spelling, or a name below
  * "localhost", is refused; names that merely resolve to such addresses are the business of who
- * connects. */
+ * connects, and so is the host of the token service. */
 const struct destination *destination_new(const struct properties *props, bool allow_loopback,
                                           struct destination_problem *problem);
 

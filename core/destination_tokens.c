@@ -257,6 +257,7 @@ int destination_read_tokens(struct reader *r)
     }
     struct token_service *service = r->dest->tokens = mem_zalloc(sizeof(*service));
     service->common = str_ieq(type, "Common");
+    service->allow_local = r->allow_loopback;
     service->on_premise = r->dest->proxy == PROXY_ON_PREMISE &&
                           !str_ieq(reader_value(r, "tokenServiceURL.ProxyType"), "Internet");
     service->connect_timeout = read_seconds(r, "tokenServiceURL.ConnectionTimeoutInSeconds");

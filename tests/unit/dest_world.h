@@ -204,7 +204,7 @@ static inline int setup(void **state)
 {
     (void)state;
     world_open(dest_secrets, dest_hosts);
-    dest = dest_new(loop, dns, oauth, NULL, NULL, false);
+    dest = dest_new(loop, dns, oauth, NULL, NULL, true);
     source = dest_service(dest);
     auth = (struct http_peer){.answer = auth_answer};
     service = (struct http_peer){.answer = service_answer};

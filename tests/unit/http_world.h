@@ -79,6 +79,7 @@ static inline void open_http(size_t max_connections, struct tls_client *tls)
 {
     struct http_settings settings = {.host = "127.0.0.1",
                                      .port = port,
+                                     .allow_local = true,
                                      .authority = "api.test",
                                      .tls = tls,
                                      .max_connections = max_connections,

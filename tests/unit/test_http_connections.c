@@ -278,7 +278,12 @@ static void other_tls_from_now_on(void **state)
 static void refused(void **state)
 {
     struct http_settings settings = {
-        .host = "127.0.0.1", .port = port, .max_connections = 1, .connect_timeout = SECONDS(5)};
+        .host = "127.0.0.1",
+        .port = port,
+        .allow_local = true,
+        .max_connections = 1,
+        .connect_timeout = SECONDS(5),
+    };
     char authority[32], text[100];
     (void)state;
     close(listener);

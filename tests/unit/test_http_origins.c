@@ -41,7 +41,7 @@ static struct http_origin *use(const char *url, const struct http_way *way)
     return o;
 }
 
-static const struct http_way plain = {.connect_timeout = CONNECT_TIMEOUT};
+static const struct http_way plain = {.connect_timeout = CONNECT_TIMEOUT, .allow_local = true};
 
 static void by_url(void **state)
 {
@@ -103,10 +103,11 @@ static void by_way(void **state)
         {.host = "pa", .port = 1, .timeout = 1},
         {.host = "p", .port = 1, .timeout = 1, .location = "a"},
     };
-    enum { OTHERS = 5 };
+    enum { OTHERS = 6 };
     struct http_way ways[OTHERS + ARRAY_LEN(vias)] = {
         {.connect_timeout = 1},
         {.connect_timeout = 2},
+        {.connect_timeout = 1, .allow_local = true},
         {.connect_timeout = 1, .certificate = one, .key = &keys[0]},
         {.connect_timeout = 1, .certificate = other, .key = &keys[1]},
         {.connect_timeout = 1, .certificate = one, .key = &keys[2]},

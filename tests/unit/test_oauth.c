@@ -85,7 +85,8 @@ static int setup(void **state)
     world_add(&peer);
     use_port(peer.port);
     secret_set(&secret, SECRET, strlen(SECRET));
-    grant = (struct oauth_grant){.url = url, .client_id = CLIENT, .client_secret = &secret};
+    grant = (struct oauth_grant){
+        .url = url, .client_id = CLIENT, .client_secret = &secret, .allow_local = true};
     give_token(TOKEN, 3600);
     return 0;
 }
@@ -397,6 +398,15 @@ static void nonsense(void **state)
 static void unreachable(void **state)
 {
     (void)state;
+    char text[160];
+    text_fmt(
+        text, sizeof(text),
+        "authorization server 127.0.0.1:%u: host \"127.0.0.1\" is a loopback address, which is "
+        "not allowed",
+        peer.port);
+    grant.allow_local = false;
+    expect_failure(FAIL_CONFIG, text);
+    grant.allow_local = true;
     grant.url = "ldap://example.com";
     expect_failure(FAIL_CONFIG, "the URL of the authorization server does not begin with https:// "
                                 "or http://");
