@@ -402,6 +402,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
         held = NULL;
     }
     held = held ? held : add_service(r, &service);
+    service_forget_cr(&service); /* its list says whose it is */
     uint16_t port = held->service.target_port;
     count_port(c, &held->service, -1);
     service_clear(&held->service);
@@ -419,17 +420,29 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     return held;
 }
 
+/* The resource that a Service was made for. What is known to be ours stays so, whatever somebody
+ * has made of it. NULL: it is not ours. */
+static struct resource *owner_of(struct control *c, const struct service *service)
+{
+    if (service->cr_name) {
+        return get_resource(c, service->cr_namespace, service->cr_name);
+    }
+    const struct held_service *held = find_service(c, service->namespace, service->name);
+    return held && strcmp(held->service.uid, service->uid) == 0 ? held->resource : NULL;
+}
+
 struct held_service *control_take_service(struct control *c, struct json_value object)
 {
     struct service service;
     if (service_parse(&service, object, c->settings.home) != OK) {
         return NULL;
     }
-    if (!service.cr_name) {
+    struct resource *r = owner_of(c, &service);
+    if (!r) {
         service_clear(&service);
         return NULL;
     }
-    return resource_hold_service(get_resource(c, service.cr_namespace, service.cr_name), service);
+    return resource_hold_service(r, service);
 }
 
 /* ---- all of them ---- */
@@ -819,7 +832,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->settings.home = mem_strdup(settings->home);
     c->settings.domain = mem_strdup(settings->domain);
     c->settings.instance = mem_strdup(settings->instance);
-    text_fmt(c->writer, sizeof(c->writer), PLAN_MANAGER "-%s", settings->home);
+    plan_writer(c->writer, sizeof(c->writer), settings->home);
     c->parts.cluster->writer = c->writer;
     c->handler = handler;
     store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);

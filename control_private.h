@@ -209,7 +209,7 @@ struct control {
     struct loop *loop;
     struct control_parts parts;
     struct control_settings settings;
-    char writer[sizeof(PLAN_MANAGER) + 1 + CR_NAMESPACE_MAX]; /* another one each installation */
+    char writer[PLAN_WRITER_SIZE]; /* field manager of what we write */
     struct control_handler handler;
     bool stopped;
     bool ready; /* has been */
@@ -290,7 +290,8 @@ void resource_look_at_policies(struct resource *r);
 /* Another resource that has the Service of this name; NULL: none. */
 struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name);
 
-/* Take in an object that is there. NULL: it is not ours, or no such object. */
+/* Take in an object that is there. NULL: it is not ours, or no such object. A Service whose uid is
+ * that of one of ours is still ours, also without the proof that service_parse() asks for. */
 struct held_service *control_take_service(struct control *control, struct json_value object);
 struct resource *control_take_resource(struct control *control, struct json_value object);
 

@@ -165,10 +165,22 @@ bool resource_is_gateway(const struct resource *r)
     return strcmp(r->cr.ref.name, "*") == 0;
 }
 
+/* Have we served it? Its Service in the home namespace proves that: users cannot write there. */
+static bool is_served(const struct resource *r)
+{
+    LIST_EACH (it, &r->services) {
+        const struct held_service *held = container_of(it, struct held_service, link);
+        if (strcmp(held->service.namespace, r->control->settings.home) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* It may be another proxy's: only where nobody else has spoken, or we have served it. */
 static bool is_free(const struct resource *r)
 {
-    return r->cr.status_owner != CR_STATUS_FOREIGN || !list_empty(&r->services);
+    return r->cr.status_owner != CR_STATUS_FOREIGN || is_served(r);
 }
 
 /* Is its destination POP3 mail, or may it be? A destination that has not been read may be. */

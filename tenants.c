@@ -619,10 +619,13 @@ static void taken(struct resource *r, bool adoptable)
     }
 }
 
-/* The Service whose name is taken: ours after all, one that we may take over, or foreign. */
+/* The Service whose name is taken: ours after all, also if somebody has removed its labels; or one
+ * that we may take over; or foreign. */
 static void looked_at(struct resource *r, struct json_value object)
 {
     struct control *c = r->control;
+    const char *home = c->settings.home;
+    bool away = strcmp(r->operand_namespace, home) != 0;
     control_take_service(c, object);
     if (resource_service(r, r->operand_namespace, r->operand_name)) {
         return;
@@ -631,14 +634,15 @@ static void looked_at(struct resource *r, struct json_value object)
         resource_try_later(r);
         return;
     }
-    if (!r->cr.adopt || !is_adoptable(r, object)) {
+    bool made_by_us = away && service_is_made_for(object, r->name, home);
+    if (!made_by_us && !(r->cr.adopt && is_adoptable(r, object))) {
         taken(r, is_adoptable(r, object));
         return;
     }
     struct service service;
-    if (service_parse(&service, object, c->settings.home) == OK) {
-        log_line(LOG_INFO, "control", "%s: the Service %s/%s is taken over", r->key,
-                 service.namespace, service.name);
+    if (service_parse(&service, object, home) == OK) {
+        log_line(LOG_INFO, "control", "%s: the Service %s/%s is %s", r->key, service.namespace,
+                 service.name, made_by_us ? "ours, and put right" : "taken over");
         resource_hold_service(r, service);
     }
 }

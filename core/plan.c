@@ -276,6 +276,11 @@ int plan_proxy_event(struct buf *out, const char *home, const char *object, cons
 
 /* ---- names ---- */
 
+void plan_writer(char *out, size_t cap, const char *home)
+{
+    text_fmt(out, cap, PLAN_MANAGER "-%s", home);
+}
+
 const char *plan_name_objection(const char *name)
 {
     size_t n = strlen(name);
@@ -437,6 +442,17 @@ static struct json_value element(struct json_value array, const char *key, const
     return e;
 }
 
+bool service_is_made_for(struct json_value object, const char *cr_name, const char *home)
+{
+    struct json_value metadata = json_get(object, "metadata");
+    struct json_value owner = element(json_get(metadata, "ownerReferences"), "kind", CR_KIND);
+    char writer[PLAN_WRITER_SIZE];
+    plan_writer(writer, sizeof(writer), home);
+    return json_is(json_get(owner, "apiVersion"), CR_API_VERSION) &&
+           json_is(json_get(owner, "name"), cr_name) &&
+           json_exists(element(json_get(metadata, "managedFields"), "manager", writer));
+}
+
 static uint64_t digest_of(const struct json_value *parts, size_t n)
 {
     uint64_t h = 0;
@@ -529,6 +545,16 @@ static uint16_t port_of(struct json_value v)
     return json_int64(v, &port) == OK && port > 0 && port <= UINT16_MAX ? (uint16_t)port : 0;
 }
 
+/* Is what the labels say true? */
+static bool claim_holds(const struct service *s, struct json_value object, const char *home)
+{
+    if (!s->cr_namespace || !s->cr_name) {
+        return false;
+    }
+    return strcmp(s->namespace, home) == 0 || (strcmp(s->namespace, s->cr_namespace) == 0 &&
+                                               service_is_made_for(object, s->cr_name, home));
+}
+
 int service_parse(struct service *service, struct json_value object, const char *home)
 {
     struct json_value metadata = json_get(object, "metadata"), spec = json_get(object, "spec");
@@ -548,10 +574,8 @@ int service_parse(struct service *service, struct json_value object, const char 
         service->cr_namespace = whole_name(metadata, PLAN_LABEL_CR_NAMESPACE);
         service->cr_name = whole_name(metadata, PLAN_LABEL_CR_NAME);
     }
-    if (!service->cr_namespace || !service->cr_name) {
-        free(service->cr_namespace);
-        free(service->cr_name);
-        service->cr_namespace = service->cr_name = NULL;
+    if (!claim_holds(service, object, home)) {
+        service_forget_cr(service);
     }
     if (!json_is(json_get(spec, "type"), "ExternalName")) {
         struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
@@ -562,14 +586,20 @@ int service_parse(struct service *service, struct json_value object, const char 
     return OK;
 }
 
+void service_forget_cr(struct service *service)
+{
+    free(service->cr_namespace);
+    free(service->cr_name);
+    service->cr_namespace = service->cr_name = NULL;
+}
+
 void service_clear(struct service *service)
 {
     free(service->namespace);
     free(service->name);
     free(service->uid);
     free(service->created);
-    free(service->cr_namespace);
-    free(service->cr_name);
+    service_forget_cr(service);
     free(service->strangers);
     *service = (struct service){0};
 }

@@ -96,6 +96,11 @@ int plan_proxy_event(struct buf *out, const char *home, const char *object, cons
 
 /* ---- Services ---- */
 
+/* The field manager under which the installation of `home` writes: another one for each
+ * installation. At most PLAN_WRITER_SIZE octets, with the NUL. */
+enum { PLAN_WRITER_SIZE = sizeof(PLAN_MANAGER) + 1 + CR_NAMESPACE_MAX };
+void plan_writer(char *out, size_t cap, const char *home);
+
 /* Names that begin so are those of the installation's own Services in manifests/, and of SAP's. No
  * CR gets one, even while the Service is away, as it is during a new installation. */
 #define PLAN_RESERVED_PREFIX "sap-transp-proxy-"
@@ -128,7 +133,7 @@ int plan_alias_service(struct buf *out, const struct plan_service *s) warn_unuse
 /* A Service as we keep it. */
 struct service {
     char *namespace, *name, *uid, *created;
-    char *cr_namespace, *cr_name; /* whose it is, by labels and annotations; NULL: not ours */
+    char *cr_namespace, *cr_name; /* of the CR that it was made for; NULL: it is not ours */
     bool deleting;
     uint16_t port,
         target_port; /* of our entry in `ports`; 0 for an ExternalName Service, or without
@@ -141,9 +146,21 @@ struct service {
 };
 
 /* Fills *service from an object, also from one of the two above. ERR when it is none; *service is
- * empty then. `home`: the installation whose objects are ours. */
+ * empty then. `home`: the installation whose objects are ours.
+ *
+ * Labels say which CR a Service was made for. In the namespace `home` they are believed, because
+ * only administrators write there. The users of any other namespace can write whatever labels they
+ * like; a Service there is ours only if its labels name a CR of its own namespace and
+ * service_is_made_for() agrees. */
 int service_parse(struct service *service, struct json_value object, const char *home) warn_unused;
 void service_clear(struct service *service);
+
+/* Frees the names of the CR, for a caller that knows it by now. */
+void service_forget_cr(struct service *service);
+
+/* Has the installation of `home` written this Service for the CR of that name, in the namespace of
+ * the Service? The field manager and the owner reference tell; labels do not matter. */
+bool service_is_made_for(struct json_value object, const char *cr_name, const char *home);
 
 /* Is it an ExternalName Service that SAP's own proxy may have left: one that is named like a CR and
  * points into a namespace, and that no other installation of tproxy than that of `home` has made?

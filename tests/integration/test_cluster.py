@@ -428,6 +428,8 @@ EDITS = {
     "external name": ("alias", {"spec": {"externalName": "mail.example.com"}}),
     "owner": ("alias", {"metadata": {"ownerReferences": None}}),
     "label": ("alias", {"metadata": {"labels": {"tproxy/destination-name": "mail-b"}}}),
+    "labels": ("alias", {"metadata": {"labels": None}}),
+    "namespace": ("alias", {"metadata": {"labels": {"tproxy/destination-namespace": "other"}}}),
 }
 
 
@@ -440,7 +442,7 @@ def test_service_edited_by_hand(installation, port, mail, namespace, edit):
     def ours() -> dict | None:
         service = installation.service_of(space, "mail-a")
         about = service["metadata"] if service else {}
-        return service and [about["labels"], about.get("ownerReferences"), service["spec"]]
+        return service and [about.get("labels"), about.get("ownerReferences"), service["spec"]]
 
     before = ours()
     installation.kube.patch(f"/api/v1/namespaces/{space}/services/mail-a", change)

@@ -537,6 +537,17 @@ static inline char *fake_with_status(const char *text, const char *body)
     return owned;
 }
 
+/* Takes `text`: with the name of the writer, as the API server notes it. */
+static inline char *fake_signed(char *text)
+{
+    char manager[256];
+    text_fmt(manager, sizeof(manager), "{\"metadata\":{\"managedFields\":[{\"manager\":\"%s\"}]}}",
+             fake.face.writer);
+    char *done = fake_merged(text, manager);
+    free(text);
+    return done;
+}
+
 static inline enum cluster_result fake_change(const struct cluster_call *call, struct item *i)
 {
     const char *meant = call->verb == CLUSTER_DELETE ? call->uid : NULL;
@@ -550,7 +561,7 @@ static inline enum cluster_result fake_change(const struct cluster_call *call, s
         fake_delete(i);
         fake.changes++;
     } else if (call->verb == CLUSTER_APPLY) {
-        fake.changes += fake_store(i, fake_pruned(fake_merged(i->text, call->body)));
+        fake.changes += fake_store(i, fake_signed(fake_pruned(fake_merged(i->text, call->body))));
     } else if (call->verb == CLUSTER_PATCH_STATUS) {
         fake.changes += fake_store(i, fake_pruned(fake_with_status(i->text, call->body)));
     }
@@ -575,7 +586,7 @@ static inline enum cluster_result fake_carry_out(struct cluster_call *call)
         if (i) {
             return CLUSTER_EXISTS;
         }
-        char *text = fake_pruned(mem_strdup(call->body));
+        char *text = fake_signed(fake_pruned(mem_strdup(call->body)));
         i = fake_create(kind, call->namespace, call->name, text);
         free(text);
         fake.changes++;

@@ -683,7 +683,16 @@ static void test_long_names(void **state)
     buf_free(&out);
 }
 
-/* Whose it is. */
+static struct service parse_text(const char *text)
+{
+    struct service s;
+    struct object o = object_of(text);
+    assert_int_equal(service_parse(&s, o.root, "home"), OK);
+    object_free(&o);
+    return s;
+}
+
+/* In the home namespace labels say whose a Service is. */
 static void test_service_owner(void **state)
 {
     (void)state;
@@ -709,17 +718,58 @@ static void test_service_owner(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char text[1024];
-        struct service s;
         text_fmt(text, sizeof(text),
-                 "{'metadata':{'name':'s','namespace':'n','labels':{%s},'annotations':{%s}}}",
+                 "{'metadata':{'name':'s','namespace':'home','labels':{%s},'annotations':{%s}}}",
                  rows[i].labels, rows[i].annotations);
-        struct object o = object_of(text);
-        assert_int_equal(service_parse(&s, o.root, "home"), OK);
+        struct service s = parse_text(text);
         assert_string_equal(s.cr_name ? s.cr_name : "-", rows[i].name ? rows[i].name : "-");
         assert_int_equal(s.cr_namespace != NULL, s.cr_name != NULL);
         assert_string_equal(s.uid, "");
         assert_string_equal(s.created, "");
         service_clear(&s);
+        service_clear(&s);
+    }
+}
+
+/* Elsewhere labels are claims, and prove nothing. */
+static void test_service_elsewhere(void **state)
+{
+    (void)state;
+#define HERE OURS "," CR_LABELS
+#define MANAGER "'managedFields':[{'manager':'kubectl'},{'manager':'tproxy-home'}]"
+#define OWNED_BY(group, kind, name)                                                                \
+    "'ownerReferences':[{'apiVersion':'" group "/v1','kind':'" kind "','name':'" name "'}]"
+#define GROUP "destination.connectivity.api.sap"
+#define OWNER_A OWNED_BY(GROUP, "Destination", "a")
+    static const struct {
+        const char *labels, *others;
+        bool labelled; /* by its labels and all the rest it is that of "a" */
+        bool made;     /* without its labels */
+    } rows[] = {
+        {HERE, MANAGER "," OWNER_A, true, true},
+        {HERE, MANAGER, false, false},
+        {HERE, OWNER_A, false, false},
+        {HERE, OWNER_A ",'managedFields':[{'manager':'tproxy'},{}]", false, false},
+        {HERE, OWNER_A ",'managedFields':[{'manager':'tproxy-other'}]", false, false},
+        {HERE, MANAGER "," OWNED_BY(GROUP, "Destination", "b"), false, false},
+        {HERE, MANAGER "," OWNED_BY(GROUP, "Other", "a"), false, false},
+        {HERE, MANAGER "," OWNED_BY("apps", "Destination", "a"), false, false},
+        {OURS ",'tproxy/destination-namespace':'m','tproxy/destination-name':'a'",
+         MANAGER "," OWNER_A, false, true},
+        {OURS ",'tproxy/destination-namespace':'n','tproxy/destination-name':'b'",
+         MANAGER "," OWNER_A, false, true},
+        {"", MANAGER "," OWNER_A, false, true},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[1024];
+        text_fmt(text, sizeof(text), "{'metadata':{'name':'s','namespace':'n','labels':{%s},%s}}",
+                 rows[i].labels, rows[i].others);
+        struct service s = parse_text(text);
+        struct object o = object_of(text);
+        if ((s.cr_name != NULL) != rows[i].labelled ||
+            service_is_made_for(o.root, "a", "home") != rows[i].made) {
+            fail_msg("%s", text);
+        }
         service_clear(&s);
         object_free(&o);
     }
@@ -961,18 +1011,31 @@ static void test_many_ports(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_success),         cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_verdicts),        cmocka_unit_test(test_fragments_and_tenants),
-        cmocka_unit_test(test_many_tenants),    cmocka_unit_test(test_long_verdicts),
-        cmocka_unit_test(test_status),          cmocka_unit_test(test_shown),
-        cmocka_unit_test(test_event),           cmocka_unit_test(test_event_bounds),
-        cmocka_unit_test(test_name_objection),  cmocka_unit_test(test_services),
-        cmocka_unit_test(test_strangers),       cmocka_unit_test(test_service_answers),
-        cmocka_unit_test(test_service_digests), cmocka_unit_test(test_service_changed),
-        cmocka_unit_test(test_long_names),      cmocka_unit_test(test_service_owner),
-        cmocka_unit_test(test_odd_services),    cmocka_unit_test(test_alias),
-        cmocka_unit_test(test_policies),        cmocka_unit_test(test_policy_digests),
-        cmocka_unit_test(test_policy_names),    cmocka_unit_test(test_many_ports),
+        cmocka_unit_test(test_success),
+        cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_fragments_and_tenants),
+        cmocka_unit_test(test_many_tenants),
+        cmocka_unit_test(test_long_verdicts),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_shown),
+        cmocka_unit_test(test_event),
+        cmocka_unit_test(test_event_bounds),
+        cmocka_unit_test(test_name_objection),
+        cmocka_unit_test(test_services),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_service_answers),
+        cmocka_unit_test(test_service_digests),
+        cmocka_unit_test(test_service_changed),
+        cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_service_owner),
+        cmocka_unit_test(test_service_elsewhere),
+        cmocka_unit_test(test_odd_services),
+        cmocka_unit_test(test_alias),
+        cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_policy_digests),
+        cmocka_unit_test(test_policy_names),
+        cmocka_unit_test(test_many_ports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
