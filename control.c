@@ -122,18 +122,35 @@ bool control_may_act(const struct control *c, const char **why)
     return c->followers[FOLLOW_NAMESPACES].known || !selects_namespaces(c);
 }
 
-/* Woken resources run before waiting ones, so that started work is finished first. NULL: none. */
-static struct resource *first_due(struct control *c)
+static bool runs_nothing(const struct turns_group *waiting)
 {
-    if (!list_empty(&c->queue)) {
-        return container_of(c->queue.next, struct resource, queued);
+    return container_of(waiting, const struct space, waiting)->running == 0;
+}
+
+static bool may_run(const struct turns_group *waiting)
+{
+    return container_of(waiting, const struct space, waiting)->running < RUNNING_OF_SPACE_MAX;
+}
+
+static bool may_read(const struct turns_group *unread)
+{
+    return container_of(unread, const struct space, unread)->reading < READING_OF_SPACE_MAX;
+}
+
+/* Takes the next resource out of the queues. Woken resources run before waiting ones, so that
+ * started work is finished first; but however many are woken, each namespace gets to start
+ * something. NULL: none. */
+static struct resource *next_due(struct control *c)
+{
+    bool may_start = c->running < RUNNING_MAX;
+    struct list *it = may_start ? turns_next(&c->waiting, runs_nothing) : NULL;
+    it = it ? it : turns_next(&c->queue, NULL);
+    it = it || !may_start ? it : turns_next(&c->waiting, may_run);
+    if (it) {
+        return container_of(it, struct resource, queued);
     }
-    if (c->running < RUNNING_MAX && !list_empty(&c->waiting)) {
-        return container_of(c->waiting.next, struct resource, queued);
-    }
-    return c->reading < READING_MAX && !list_empty(&c->unread)
-               ? container_of(c->unread.next, struct resource, unread)
-               : NULL;
+    it = c->reading < READING_MAX ? turns_next(&c->unread, may_read) : NULL;
+    return it ? container_of(it, struct resource, unread) : NULL;
 }
 
 static void pump(struct task *t)
@@ -141,8 +158,8 @@ static void pump(struct task *t)
     struct control *c = container_of(t, struct control, pump);
     const char *why;
     for (int i = 0; i < STEPS_A_RUN; i++) {
-        struct resource *r = first_due(c);
-        if (!r || !control_may_act(c, &why)) {
+        struct resource *r = control_may_act(c, &why) ? next_due(c) : NULL;
+        if (!r) {
             return;
         }
         list_remove(&r->queued);
@@ -163,16 +180,33 @@ void resource_wake(struct resource *r)
     if (r->operation != OPERATION_NONE) {
         r->again = true;
     } else if (list_empty(&r->queued)) {
-        list_append(&c->queue, &r->queued);
+        turns_add(&c->queue, &r->space->queue, &r->queued);
     }
     if (!c->stopped) {
         loop_soon(c->loop, &c->pump, pump);
     }
 }
 
+bool resource_may_run(const struct resource *r)
+{
+    return r->control->running < RUNNING_MAX && may_run(&r->space->waiting);
+}
+
 void resource_wait(struct resource *r)
 {
-    list_append(&r->control->waiting, &r->queued);
+    turns_add(&r->control->waiting, &r->space->waiting, &r->queued);
+}
+
+bool resource_may_read(const struct resource *r)
+{
+    return r->control->reading < READING_MAX && may_read(&r->space->unread);
+}
+
+void resource_wait_to_read(struct resource *r)
+{
+    if (list_empty(&r->unread)) {
+        turns_add(&r->control->unread, &r->space->unread, &r->unread);
+    }
 }
 
 void resource_read_again(struct resource *r)
@@ -181,6 +215,45 @@ void resource_read_again(struct resource *r)
         container_of(it, struct tenant, link)->read_again = true;
     }
     resource_wake(r);
+}
+
+/* ---- namespaces ---- */
+
+static struct space *find_space(const struct control *c, const char *name)
+{
+    struct map_entry *e = map_find(&c->spaces, name);
+    return e ? container_of(e, struct space, by_name) : NULL;
+}
+
+static void enter_space(struct resource *r)
+{
+    struct control *c = r->control;
+    struct space *space = find_space(c, r->namespace);
+    if (!space) {
+        size_t size = strlen(r->namespace) + 1;
+        space = mem_zalloc(sizeof(*space) + size);
+        memcpy(space->name, r->namespace, size);
+        list_init(&space->resources);
+        turns_group_init(&space->queue);
+        turns_group_init(&space->waiting);
+        turns_group_init(&space->unread);
+        map_add(&c->spaces, &space->by_name, space->name);
+    }
+    r->space = space;
+    list_append(&space->resources, &r->in_space);
+}
+
+static void leave_space(struct resource *r)
+{
+    struct space *space = r->space;
+    list_remove(&r->in_space);
+    if (list_empty(&space->resources)) {
+        list_remove(&space->queue.link);
+        list_remove(&space->waiting.link);
+        list_remove(&space->unread.link);
+        map_remove(&r->control->spaces, &space->by_name);
+        free(space);
+    }
 }
 
 /* ---- resources ---- */
@@ -216,6 +289,7 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     list_init(&r->tenants);
     list_init(&r->services);
     map_add(&c->by_key, &r->by_key, r->key);
+    enter_space(r);
     list_append(&c->resources, &r->link);
     c->n_resources++;
     c->counts[r->counted]++;
@@ -236,6 +310,7 @@ void resource_free(struct resource *r)
     list_remove(&r->unread);
     list_remove(&r->link);
     c->n_resources--;
+    leave_space(r);
     map_remove(&c->by_key, &r->by_key);
     cr_clear(&r->cr);
     free(r->shown);
@@ -252,12 +327,14 @@ bool resource_managed(const struct resource *r)
     if (!selects_namespaces(r->control)) {
         return true;
     }
-    const struct stored *s = store_find(&r->control->spaces, r->namespace);
-    return s && container_of(s, struct space, stored)->labelled;
+    const struct stored *s = store_find(&r->control->namespaces, r->namespace);
+    return s && container_of(s, struct held_namespace, stored)->labelled;
 }
 
-void control_count_unsettled(struct control *c, int change)
+void resource_count_unsettled(struct resource *r, int change)
 {
+    struct control *c = r->control;
+    r->space->unsettled += (size_t)change;
     c->unsettled += (size_t)change;
     if (c->unsettled == 0) {
         policies_look_at_all(c->policies); /* now it is known which ones nobody needs */
@@ -272,7 +349,7 @@ static void set_present(struct resource *r, bool present)
     r->present = present;
     r->gone_confirmed = r->crd_went = r->crd_renewed = false;
     if (!r->settled) {
-        control_count_unsettled(r->control, present ? 1 : -1);
+        resource_count_unsettled(r, present ? 1 : -1);
     }
 }
 
@@ -700,19 +777,19 @@ static void on_stored_listed(enum cluster_presence presence, void *arg)
     control_wake_all(f->control);
 }
 
-static void take_space(struct control *c, struct stored *stored, struct json_value object)
+static void take_namespace(struct control *c, struct stored *stored, struct json_value object)
 {
-    struct space *space = container_of(stored, struct space, stored);
+    struct held_namespace *namespace = container_of(stored, struct held_namespace, stored);
+    const struct space *space = find_space(c, stored->name);
     struct json_value labels = json_get(json_get(object, "metadata"), "labels");
     bool labelled = json_is(json_get(labels, NAMESPACE_LABEL), c->settings.home);
-    if (space->labelled == labelled) {
+    if (namespace->labelled == labelled) {
         return;
     }
-    space->labelled = labelled;
-    LIST_EACH (it, &c->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        if (strcmp(r->namespace, stored->name) == 0) {
-            resource_wake(r);
+    namespace->labelled = labelled;
+    if (space) {
+        LIST_EACH (it, &space->resources) {
+            resource_wake(container_of(it, struct resource, in_space));
         }
     }
 }
@@ -808,7 +885,7 @@ static void follow_all(struct control *c)
         return;
     }
     follow_stored(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
-                  &c->spaces, take_space, control_wake_all);
+                  &c->namespaces, take_namespace, control_wake_all);
     follow(c, FOLLOW_SERVICES, &(struct cluster_selection){.kind = &kind_service, .labels = ours},
            (struct cluster_watch_handler){
                .object = on_service, .gone = on_service_gone, .listed = on_services_listed});
@@ -836,13 +913,14 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->parts.cluster->writer = c->writer;
     c->handler = handler;
     store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);
-    store_init(&c->spaces, sizeof(struct space), NULL);
+    store_init(&c->namespaces, sizeof(struct held_namespace), NULL);
     store_init(&c->policies_held, sizeof(struct held_policy), release_policy);
     list_init(&c->resources);
-    list_init(&c->queue);
-    list_init(&c->waiting);
-    list_init(&c->unread);
+    turns_init(&c->queue);
+    turns_init(&c->waiting);
+    turns_init(&c->unread);
     map_init(&c->by_key);
+    map_init(&c->spaces);
     map_init(&c->claims);
     list_init(&c->claims_changed);
     map_init(&c->services);
@@ -892,9 +970,10 @@ void control_free(struct control *c)
     policies_free(c->policies);
     configuration_free(c->configuration);
     store_clear(&c->proxies);
-    store_clear(&c->spaces);
+    store_clear(&c->namespaces);
     store_clear(&c->policies_held);
     map_free(&c->by_key);
+    map_free(&c->spaces);
     map_free(&c->claims);
     map_free(&c->services);
     ports_free(c->ports);

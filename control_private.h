@@ -16,13 +16,15 @@
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/map.h"
+#include "lib/turns.h"
 #include "store.h"
 
 struct ports;
 
-/* The most operations under way at a time; the most destinations that are read at a time, of all
- * resources and of one. */
-enum { RUNNING_MAX = 64, READING_MAX = 64, READING_OF_ONE_MAX = 8 };
+/* The most operations under way at a time, and the most destinations that are read at a time: of
+ * all resources, of those in one namespace, and of one resource. */
+enum { RUNNING_MAX = 64, RUNNING_OF_SPACE_MAX = 4 };
+enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
 
 /* Grace period after a deletion, during which nothing is withdrawn: for a CR whose definition was
  * deleted and has come back, and for the configuration of a deleted TransparentProxy object. */
@@ -58,10 +60,22 @@ struct follower {
     void (*changed)(struct control *control);
 };
 
-/* A namespace. */
-struct space {
+/* A Namespace. */
+struct held_namespace {
     struct stored stored;
     bool labelled; /* as managed by this installation */
+};
+
+/* A namespace that resources live in, whether its Namespace has been seen or not. Namespaces take
+ * turns, so the resources of one do not delay those of another. */
+struct space {
+    struct map_entry by_name;
+    struct list resources;
+    size_t unsettled; /* resources, as control->unsettled */
+    size_t running;   /* operations */
+    size_t reading;   /* destinations */
+    struct turns_group queue, waiting, unread;
+    char name[];
 };
 
 /* The port of a home Service in the NetworkPolicy that admits to it; policies.c's. */
@@ -165,8 +179,10 @@ struct resource {
     struct control *control;
     struct map_entry by_key; /* "namespace/name" */
     struct list link;        /* on control->resources */
-    struct list queued;      /* on control->queue or waiting */
-    struct list unread;      /* on control->unread, while it may not read another destination */
+    struct space *space;
+    struct list in_space;
+    struct list queued; /* in control->queue or waiting */
+    struct list unread; /* in control->unread, while it may not read another destination */
     char *key, *namespace, *name;
 
     bool present; /* the CR is there */
@@ -215,11 +231,12 @@ struct control {
     bool ready; /* has been */
 
     struct follower followers[FOLLOW_COUNT];
-    struct store proxies, spaces, policies_held;
+    struct store proxies, namespaces, policies_held;
 
     struct map by_key; /* resources */
     struct list resources;
     size_t n_resources;
+    struct map spaces;   /* namespaces that have resources */
     struct task sweeper; /* walks through all of them, a few in each turn */
     unsigned sweep;      /* SWEEP_... in control.c */
     size_t to_sweep;     /* number of resources still to sweep, from the first one on */
@@ -227,12 +244,12 @@ struct control {
     struct list claims_changed;
     struct timer tell_claims; /* to those that wait: who has the name */
     struct map services;      /* that are there, of all resources */
-    struct list queue;
-    struct list waiting; /* until an operation of another resource is over */
-    struct list unread;  /* wait until a destination of another resource has been read */
-    size_t running;      /* operations */
-    size_t reading;      /* destinations */
-    size_t unsettled;    /* present resources that have not settled yet */
+    struct turns queue;
+    struct turns waiting; /* until an operation of another resource is over */
+    struct turns unread;  /* wait until a destination of another resource has been read */
+    size_t running;       /* operations */
+    size_t reading;       /* destinations */
+    size_t unsettled;     /* present resources that have not settled yet */
     size_t counts[COUNTED_KINDS];
     struct task pump;
 
@@ -262,8 +279,16 @@ void control_stamp(char *out, size_t cap, bool fraction);
 /* Has the resource looked at, once now and once more if it is being worked on. */
 void resource_wake(struct resource *r);
 
+/* May an operation of the resource begin: are there fewer than the most, of all and of its
+ * namespace? */
+bool resource_may_run(const struct resource *r);
+
 /* Has it looked at again when fewer operations are under way. */
 void resource_wait(struct resource *r);
+
+/* The same for its destinations. */
+bool resource_may_read(const struct resource *r);
+void resource_wait_to_read(struct resource *r);
 
 /* Its destinations are read afresh when it is looked at next. */
 void resource_read_again(struct resource *r);
@@ -271,8 +296,8 @@ void resource_read_again(struct resource *r);
 /* Frees a resource that is not being worked on. */
 void resource_free(struct resource *r);
 
-/* So many more CRs that are present have not settled. */
-void control_count_unsettled(struct control *control, int change);
+/* The resource is present and has not settled (1), or this is no longer so (-1). */
+void resource_count_unsettled(struct resource *r, int change);
 
 /* Counts it as what it is by now. */
 void resource_count(struct resource *r);
@@ -349,9 +374,9 @@ void resource_send_event(struct resource *r, const struct condition *condition);
 void tenants_update(struct resource *r);
 void tenants_free(struct resource *r);
 
-/* Begins to read the destinations that are due, side by side, as far as READING_MAX and
- * READING_OF_ONE_MAX allow; the resource is woken for the others. Returns when the next one will be
- * due; INT64_MAX: none. */
+/* Begins to read the destinations that are due, side by side, as far as the bounds READING_..._MAX
+ * allow; the resource is woken for the others. Returns when the next one will be due; INT64_MAX:
+ * none. */
 int64_t tenants_read(struct resource *r);
 
 /* Cancels these readings. Their destinations are due again. */

@@ -16,7 +16,7 @@
 
 enum {
     STREAMS_MAX = 512, /* watches at a time */
-    REQUESTS_MAX = 4,  /* others at a time */
+    REQUESTS_MAX = 16, /* others at a time */
     ANSWER_MAX = 4 * 1024 * 1024,
 };
 

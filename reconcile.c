@@ -97,9 +97,11 @@ void resource_begin(struct resource *r, enum operation operation)
     }
     if (r->operation == OPERATION_NONE) {
         r->control->running++;
+        r->space->running++;
     }
     if (operation == OPERATION_NONE) {
         r->control->running--;
+        r->space->running--;
     }
     r->operation = operation;
 }
@@ -301,11 +303,10 @@ static void tell_ignored(struct resource *r)
 
 static void settled(struct resource *r)
 {
-    struct control *c = r->control;
     if (r->present && !r->settled) {
         r->settled = true;
         resource_count(r);
-        control_count_unsettled(c, -1);
+        resource_count_unsettled(r, -1);
     }
 }
 
@@ -598,7 +599,7 @@ void reconcile(struct resource *r)
     } else {
         tenants_stop_reading(r);
     }
-    if (r->control->running == RUNNING_MAX) {
+    if (!resource_may_run(r)) {
         resource_wait(r);
         return;
     }

@@ -38,6 +38,7 @@ static void count_reading(struct tenant *t, struct dest_request *request)
     size_t change = request ? 1 : (size_t)-1;
     t->request = request;
     t->resource->reading += change;
+    t->resource->space->reading += change;
     t->resource->control->reading += change;
 }
 
@@ -369,7 +370,6 @@ static void begin_to_read(struct tenant *t)
 
 int64_t tenants_read(struct resource *r)
 {
-    struct control *c = r->control;
     int64_t due = INT64_MAX;
     LIST_EACH (it, &r->tenants) {
         struct tenant *t = container_of(it, struct tenant, link);
@@ -378,10 +378,10 @@ int64_t tenants_read(struct resource *r)
         }
         if (!is_due(t)) {
             due = t->read_due < due ? t->read_due : due;
-        } else if (c->reading < READING_MAX) {
+        } else if (resource_may_read(r)) {
             begin_to_read(t);
-        } else if (list_empty(&r->unread)) {
-            list_append(&c->unread, &r->unread);
+        } else {
+            resource_wait_to_read(r);
         }
     }
     return due;

@@ -67,6 +67,7 @@ static struct fake {
     /* What becomes of a call: CLUSTER_DONE: it is carried out. NULL: every one is. */
     enum cluster_result (*fate)(const struct cluster_call *call);
     bool (*loses)(const struct cluster_call *call); /* its answer; NULL: none */
+    bool (*holds)(const struct cluster_call *call); /* it is not answered; NULL: all are */
     const char *prunes; /* a patch of what calls have written: an API server that knows better */
 
     struct buf journal; /* a line for each call */
@@ -654,7 +655,7 @@ static inline bool fake_pick_call(size_t *n)
 {
     LIST_EACH (it, &fake.calls) {
         struct cluster_call *call = container_of(it, struct cluster_call, link);
-        if ((*n)-- == 0) {
+        if (!(fake.holds && fake.holds(call)) && (*n)-- == 0) {
             fake_advance(call);
             return true;
         }

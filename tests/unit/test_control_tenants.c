@@ -372,12 +372,12 @@ static void one_hangs_and_one_is_no_mail(void **state)
     expect_rest();
 }
 
-/* Readings of one resource are bounded, and so are those of all. */
+/* Readings of one resource are bounded, and so are those of one namespace and of all. */
 static void readings_are_bounded(void **state)
 {
     (void)state;
-    enum { RESOURCES = 12, TENANTS = 12, OF_ONE = 8, OF_ALL = 64 };
-    char list[256] = "[", name[16];
+    enum { RESOURCES = 15, OF_SPACE = 16, TENANTS = 12, OF_ONE = 8, OF_ALL = 64 };
+    char list[256] = "[", name[16], space[16];
     size_t n = 1;
     for (int i = 0; i < TENANTS; i++) {
         n += text_fmt(list + n, sizeof(list) - n, "%s" Q "t%02d" Q, i ? "," : "", i);
@@ -385,16 +385,21 @@ static void readings_are_bounded(void **state)
     text_fmt(list + n, sizeof(list) - n, "]");
     configure(SHARED);
     world.source_mute = true;
-    put_shared_cr("apps", "mail-00", list);
+    put_shared_cr("n0", "mail-00", list);
     start();
     assert_int_equal(world.waiting, OF_ONE);
     for (int i = 1; i < RESOURCES; i++) {
         text_fmt(name, sizeof(name), "mail-%02d", i);
-        put_shared_cr("apps", name, list);
+        text_fmt(space, sizeof(space), "n%d", i / 3);
+        put_shared_cr(space, name, list);
+        if (i == 2) {
+            settle();
+            assert_int_equal(world.waiting, OF_SPACE);
+        }
     }
     settle();
     assert_int_equal(world.waiting, OF_ALL);
-    fake_drop("Destination", "apps", "mail-00"); /* its turn is another's */
+    fake_drop("Destination", "n0", "mail-00"); /* its turn is another's */
     pass(SECONDS(1));
     assert_int_equal(world.waiting, OF_ALL);
     world.source_mute = false;
@@ -402,12 +407,14 @@ static void readings_are_bounded(void **state)
     assert_int_equal(world.most_waiting, OF_ALL);
     for (int i = 1; i < RESOURCES; i++) {
         text_fmt(name, sizeof(name), "mail-%02d", i);
-        put_tenants("apps", name, "[" Q "t00" Q "]"); /* there are fewer ports than tenants */
+        text_fmt(space, sizeof(space), "n%d", i / 3);
+        put_tenants(space, name, "[" Q "t00" Q "]"); /* there are fewer ports than tenants */
     }
     pass_slowly(SECONDS(180), SECONDS(1));
     for (int i = 1; i < RESOURCES; i++) {
         text_fmt(name, sizeof(name), "mail-%02d", i);
-        expect_reason("apps", name, SUCCESS);
+        text_fmt(space, sizeof(space), "n%d", i / 3);
+        expect_reason(space, name, SUCCESS);
     }
 }
 

@@ -1,0 +1,61 @@
+/* Members that wait for the same, in groups that take turns: after one of a group comes one of each
+ * other group, so a group with many members does not delay the others. */
+#ifndef TPROXY_LIB_TURNS_H
+#define TPROXY_LIB_TURNS_H
+
+#include <stdbool.h>
+
+#include "lib/list.h"
+
+struct turns {
+    struct list groups; /* that may have members, the next one first */
+};
+
+struct turns_group {
+    struct list link;
+    struct list members; /* in the order in which they came */
+};
+
+static inline void turns_init(struct turns *turns)
+{
+    list_init(&turns->groups);
+}
+
+static inline void turns_group_init(struct turns_group *group)
+{
+    list_init(&group->link);
+    list_init(&group->members);
+}
+
+/* Adds an unlinked member behind the others of its group. list_remove takes it away again. */
+static inline void turns_add(struct turns *turns, struct turns_group *group, struct list *member)
+{
+    list_append(&group->members, member);
+    if (list_empty(&group->link)) {
+        list_append(&turns->groups, &group->link);
+    }
+}
+
+/* Takes the next member away. A group for which `may` returns false keeps its turn for later; NULL
+ * allows all. NULL: no member waits. */
+static inline struct list *turns_next(struct turns *turns,
+                                      bool (*may)(const struct turns_group *group))
+{
+    LIST_EACH (it, &turns->groups) {
+        struct turns_group *group = container_of(it, struct turns_group, link);
+        struct list *member = group->members.next;
+        if (list_empty(&group->members)) {
+            list_remove(&group->link);
+        } else if (!may || may(group)) {
+            list_remove(member);
+            list_remove(&group->link);
+            if (!list_empty(&group->members)) {
+                list_append(&turns->groups, &group->link);
+            }
+            return member;
+        }
+    }
+    return NULL;
+}
+
+#endif
