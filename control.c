@@ -679,7 +679,6 @@ static void on_resource(struct json_value object, void *arg)
 {
     struct follower *f = heard(arg, object);
     struct resource *r = control_take_resource(f->control, object);
-    r = r ? r : named_resource(f->control, object); /* that makes no sense any more */
     if (r) {
         r->round = f->round;
     }

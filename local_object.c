@@ -128,6 +128,9 @@ static int check(const struct local_object *o, struct error *err)
         return OK;
     }
     int rc = cr_parse(&cr, json_root(o->doc), "", err);
+    if (rc == OK && cr.wrong) {
+        rc = error_set(err, FAIL_CONFIG, "Destination %s/%s: %s", cr.namespace, cr.name, cr.wrong);
+    }
     cr_clear(&cr);
     return rc;
 }

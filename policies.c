@@ -115,13 +115,14 @@ static struct policy *policy_of(struct policies *p, const struct resource *r)
 }
 
 /* Until who wants the Service has a port, that in the Service, so that nobody is cut off while its
- * destination is read for the first time. */
+ * destination is read for the first time. Nobody is admitted to what a CR that cannot be read once
+ * asked for. */
 static uint16_t open_port(const struct held_service *held)
 {
     const struct resource *r = held->resource;
     const struct tenant *t = resource_tenant(r, held->service.name);
     bool home = strcmp(held->service.namespace, r->control->settings.home) == 0;
-    return !home ? 0 : t && t->port ? t->port : held->service.target_port;
+    return !home || r->cr.wrong ? 0 : t && t->port ? t->port : held->service.target_port;
 }
 
 static void set_opening(struct policies *p, struct opening *o, struct policy *wanted, uint16_t port)

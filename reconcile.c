@@ -310,12 +310,32 @@ static void settled(struct resource *r)
     }
 }
 
+/* The status cannot be written without losing conditions of other controllers, so an Event says
+ * what the condition would. */
+static void tell_instead(struct resource *r, const struct condition *condition)
+{
+    char note[PLAN_MESSAGE_MAX];
+    text_fmt(note, sizeof(note),
+             "The status cannot say so, because its conditions of other controllers take more than "
+             "%d octets (remove some): %s",
+             CR_CONDITIONS_MAX, condition->message);
+    if (!r->told || strcmp(r->told, condition->reason) != 0) {
+        r->told = condition->reason;
+        log_line(LOG_WARN, "control", "%s: %s", r->key, note);
+        post_event(r, !condition->available, condition->reason, note);
+    }
+}
+
 /* Makes the CR say so, and which tenants are served ("a,b"; NULL: none). */
 static void show(struct resource *r, const struct condition *condition, const char *served)
 {
     settled(r);
     if (plan_condition_shown(&r->cr, condition, served)) {
         tell_ignored(r);
+        return;
+    }
+    if (r->cr.conditions_unread) {
+        tell_instead(r, condition);
         return;
     }
     set_shown(r, condition);
@@ -329,7 +349,7 @@ static void leave(struct resource *r)
 {
     settled(r);
     if (tenants_withdraw(r) == OK && r->cr.status_owner == CR_STATUS_OURS &&
-        r->cr.available.status) {
+        r->cr.available.status && !r->cr.conditions_unread) {
         patch_status(r, NULL, NULL);
     }
 }
@@ -434,6 +454,13 @@ static enum decision decide(struct tenant *t, struct condition *c)
 /* Is something wrong with the CR as a whole? */
 static bool is_refused(const struct resource *r, struct condition *c)
 {
+    if (r->cr.wrong) {
+        plan_failure(c, "ConfigurationFailed",
+                     "Technical connectivity is not configured. The Destination CR cannot be read: "
+                     "%s",
+                     r->cr.wrong);
+        return true;
+    }
     if (resource_is_gateway(r)) {
         plan_failure(c, REASON_PREFIX "DynamicDestination-NotSupported",
                      "Technical connectivity is not configured. destinationRef.name \"*\" has no "
@@ -556,6 +583,18 @@ static void bring_all(struct resource *r)
     plan_tenants_free(&sum.tenants);
 }
 
+/* Where another manager has written the status, only our Services entitle us to a condition: it is
+ * written before they go. */
+static void refuse(struct resource *r, const struct condition *condition)
+{
+    if (r->cr.status_owner == CR_STATUS_FOREIGN) {
+        show(r, condition, NULL);
+    }
+    if (r->operation == OPERATION_NONE && tenants_withdraw(r) == OK) {
+        show(r, condition, NULL);
+    }
+}
+
 static void act(struct resource *r)
 {
     struct condition condition;
@@ -565,9 +604,7 @@ static void act(struct resource *r)
             leave(r);
         }
     } else if (is_refused(r, &condition)) {
-        if (tenants_withdraw(r) == OK) {
-            show(r, &condition, NULL);
-        }
+        refuse(r, &condition);
     } else if (!tenants_clean(r)) { /* first: one of them may have a port of ours */
         bring_all(r);
     }

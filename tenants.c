@@ -282,7 +282,7 @@ void tenants_update(struct resource *r)
     bool shared = config->tenant_mode == TENANTS_SHARED;
     LIST_EACH (it, &r->tenants) {
         struct tenant *t = container_of(it, struct tenant, link);
-        if (shared ? !is_named(&r->cr, t->name) : t->name != NULL) {
+        if (r->cr.wrong || (shared ? !is_named(&r->cr, t->name) : t->name != NULL)) {
             r->tell_ignored |= !shared;
             if (r->settled) {
                 c->handler.gone(r->namespace, t->service, c->handler.arg);
@@ -290,7 +290,7 @@ void tenants_update(struct resource *r)
             tenant_free(t);
         }
     }
-    if (!shared) {
+    if (!shared && !r->cr.wrong) {
         put_tenant(r, NULL);
     }
     for (size_t i = 0; shared && i < r->cr.n_tenants; i++) {

@@ -1,5 +1,6 @@
 /* From a Destination object to its projection. The API server has held objects against the CRD, but
- * perhaps an older one; files of local mode have met no CRD at all. */
+ * perhaps an older one, and the CRD has no bounds; files of local mode have met no CRD at all. The
+ * metadata is read first, so that an object that cannot be read as a whole can be told so. */
 #include "core/custom_resource.h"
 
 #include <ctype.h>
@@ -18,23 +19,20 @@ enum { CONDITION_TEXT_MAX = 4096 };
 /* The work of one cr_parse. */
 struct reader {
     struct cr *cr;
-    struct error *err;
-    char shown[64]; /* a value in a message */
+    struct error err; /* field and what is wrong with it */
+    char shown[64];   /* a value in a message */
 };
 
-static int refuse(const struct reader *r, const char *field, const char *fmt, ...)
-    printf_like(3, 4);
+static int refuse(struct reader *r, const char *field, const char *fmt, ...) printf_like(3, 4);
 
-static int refuse(const struct reader *r, const char *field, const char *fmt, ...)
+static int refuse(struct reader *r, const char *field, const char *fmt, ...)
 {
-    char text[FAIL_TEXT_MAX], name[100];
+    char text[FAIL_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    text_printable(name, sizeof(name), str_of(r->cr->name ? r->cr->name : "?"));
-    return error_set(r->err, FAIL_CONFIG, "Destination %s/%s: %s %s",
-                     r->cr->namespace ? r->cr->namespace : "?", name, field, text);
+    return error_set(&r->err, FAIL_CONFIG, "%s %s", field, text);
 }
 
 /* A value as JSON has it. */
@@ -44,7 +42,7 @@ static const char *show(struct reader *r, struct json_value v)
 }
 
 /* A text of at most `max` octets. NULL when it is absent, null or empty. */
-static int read_text(const struct reader *r, struct json_value v, const char *field, size_t max,
+static int read_text(struct reader *r, struct json_value v, const char *field, size_t max,
                      const char **out)
 {
     if (!json_given(v)) {
@@ -61,7 +59,7 @@ static int read_text(const struct reader *r, struct json_value v, const char *fi
     }
     free(text);
     if (n > max) {
-        return refuse(r, field, "is longer than %zu octets", max);
+        return refuse(r, field, "is longer than %zu octets; shorten it", max);
     }
     return n == 0 ? OK : refuse(r, field, "contains a control character; remove it");
 }
@@ -172,7 +170,7 @@ static bool is_label(const char *s)
     return s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
 }
 
-static int read_metadata(const struct reader *r, struct json_value metadata)
+static int read_metadata(struct reader *r, struct json_value metadata)
 {
     struct cr *cr = r->cr;
     if (read_text(r, json_get(metadata, "namespace"), "metadata.namespace", CR_NAMESPACE_MAX,
@@ -192,10 +190,13 @@ static int read_metadata(const struct reader *r, struct json_value metadata)
     cr->uid = cr->uid ? cr->uid : mem_strdup("");
     cr->created = cr->created ? cr->created : mem_strdup("");
     cr->deleting = json_type(json_get(metadata, "deletionTimestamp")) == JSON_STRING;
-    struct json_value annotations = json_get(metadata, "annotations");
+    return OK;
+}
+
+static void read_annotations(struct cr *cr, struct json_value annotations)
+{
     cr->adopt = json_is(json_get(annotations, CR_ANNOTATION_ADOPT), "true");
     read_tenants(cr, json_get(annotations, CR_ANNOTATION_TENANTS));
-    return OK;
 }
 
 /* ---- the spec ---- */
@@ -227,7 +228,7 @@ static int read_scope(struct reader *r, struct json_value v)
     return OK;
 }
 
-static int read_fragment(const struct reader *r, struct json_value v)
+static int read_fragment(struct reader *r, struct json_value v)
 {
     struct dest_ref *ref = &r->cr->ref;
     struct json_value optional = json_get(v, "optional");
@@ -248,8 +249,7 @@ static int read_fragment(const struct reader *r, struct json_value v)
     return OK;
 }
 
-static int read_variable(const struct reader *r, struct json_value v,
-                         struct dest_variable *variable)
+static int read_variable(struct reader *r, struct json_value v, struct dest_variable *variable)
 {
     if (read_text(r, json_get(v, "name"), "spec.chainRef.variables[].name", CR_NAME_MAX,
                   &variable->name) < 0 ||
@@ -262,7 +262,7 @@ static int read_variable(const struct reader *r, struct json_value v,
                           : refuse(r, "spec.chainRef.variables[].name", "is missing; give one");
 }
 
-static int read_chain(const struct reader *r, struct json_value v)
+static int read_chain(struct reader *r, struct json_value v)
 {
     struct dest_ref *ref = &r->cr->ref;
     struct json_value variables = json_get(v, "variables");
@@ -276,7 +276,7 @@ static int read_chain(const struct reader *r, struct json_value v)
     ref->variables = list;
     for (v = json_first(variables); json_exists(v); v = json_next(v)) {
         if (ref->n_variables == CR_VARIABLES_MAX) {
-            return refuse(r, "spec.chainRef.variables", "has more than %d entries",
+            return refuse(r, "spec.chainRef.variables", "has more than %d entries; remove some",
                           CR_VARIABLES_MAX);
         }
         if (read_variable(r, v, &list[ref->n_variables++]) < 0) {
@@ -312,6 +312,17 @@ static int read_spec(struct reader *r, struct json_value spec)
     return OK;
 }
 
+/* What is not understood as a whole is not used in part. */
+static void forget_spec(struct cr *cr)
+{
+    dest_ref_clear(&cr->ref);
+    clear_tenants(cr);
+    cr->ref.name = mem_strdup("");
+    cr->port = 0;
+    cr->scope = CR_SCOPE_DEFAULT;
+    cr->adopt = false;
+}
+
 /* ---- the status ---- */
 
 static char *condition_text(struct json_value v)
@@ -335,9 +346,8 @@ static void clear_condition(struct cr_condition *c)
     *c = (struct cr_condition){0};
 }
 
-static int read_conditions(const struct reader *r, struct json_value conditions)
+static void read_conditions(struct cr *cr, struct json_value conditions)
 {
-    struct cr *cr = r->cr;
     struct buf others;
     buf_init(&others, CR_CONDITIONS_MAX);
     for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
@@ -352,17 +362,13 @@ static int read_conditions(const struct reader *r, struct json_value conditions)
             cr->available.message = condition_text(json_get(c, "message"));
         } else if (buf_add(&others, ",", buf_len(&others) > 0) < 0 ||
                    buf_add(&others, text.p, text.n) < 0) {
-            buf_free(&others);
-            return refuse(r, "status.conditions",
-                          "takes more than %d octets; remove conditions of other controllers",
-                          CR_CONDITIONS_MAX);
+            cr->conditions_unread = true;
         }
     }
-    if (buf_len(&others)) {
+    if (buf_len(&others) && !cr->conditions_unread) {
         cr->other_conditions = mem_strndup(buf_str(&others).p, buf_len(&others));
     }
     buf_free(&others);
-    return OK;
 }
 
 /* "?" stands for what is no tenant of ours, so that it differs from all that we write. */
@@ -397,21 +403,42 @@ static bool written_by_another(struct json_value managed_fields, const char *fie
     return false;
 }
 
+static void read_status(struct cr *cr, struct json_value status, struct json_value managed_fields,
+                        const char *field_manager)
+{
+    read_conditions(cr, json_get(status, "conditions"));
+    cr->shown_tenants = read_shown_tenants(json_get(status, "tenants"));
+    if (cr->available.status || cr->other_conditions || cr->conditions_unread) {
+        bool foreign = written_by_another(managed_fields, field_manager);
+        cr->status_owner = foreign ? CR_STATUS_FOREIGN : CR_STATUS_OURS;
+    }
+}
+
+/* The metadata says which object it is, or not: *err. */
+static int name_error(const struct reader *r, struct error *err)
+{
+    char name[100];
+    text_printable(name, sizeof(name), str_of(r->cr->name ? r->cr->name : "?"));
+    return error_set(err, FAIL_CONFIG, "Destination %s/%s: %s",
+                     r->cr->namespace ? r->cr->namespace : "?", name, r->err.text);
+}
+
 int cr_parse(struct cr *cr, struct json_value object, const char *field_manager, struct error *err)
 {
     *cr = (struct cr){0};
-    struct reader r = {.cr = cr, .err = err};
-    struct json_value metadata = json_get(object, "metadata"), status = json_get(object, "status");
-    if (read_metadata(&r, metadata) < 0 || read_spec(&r, json_get(object, "spec")) < 0 ||
-        read_conditions(&r, json_get(status, "conditions")) < 0) {
+    struct reader r = {.cr = cr};
+    struct json_value metadata = json_get(object, "metadata");
+    if (read_metadata(&r, metadata) < 0) {
+        name_error(&r, err);
         cr_clear(cr);
         return ERR;
     }
-    cr->shown_tenants = read_shown_tenants(json_get(status, "tenants"));
-    if (cr->available.status || cr->other_conditions) {
-        bool foreign = written_by_another(json_get(metadata, "managedFields"), field_manager);
-        cr->status_owner = foreign ? CR_STATUS_FOREIGN : CR_STATUS_OURS;
+    read_annotations(cr, json_get(metadata, "annotations"));
+    if (read_spec(&r, json_get(object, "spec")) < 0) {
+        forget_spec(cr);
+        cr->wrong = mem_strdup(r.err.text);
     }
+    read_status(cr, json_get(object, "status"), json_get(metadata, "managedFields"), field_manager);
     return OK;
 }
 
@@ -421,6 +448,7 @@ void cr_clear(struct cr *cr)
     free((char *)cr->name);
     free((char *)cr->uid);
     free((char *)cr->created);
+    free(cr->wrong);
     dest_ref_clear(&cr->ref);
     clear_tenants(cr);
     clear_condition(&cr->available);
@@ -450,6 +478,6 @@ static bool same_tenants(const struct cr *a, const struct cr *b)
 
 bool cr_same_spec(const struct cr *a, const struct cr *b)
 {
-    return dest_ref_equal(&a->ref, &b->ref) && a->port == b->port && a->scope == b->scope &&
-           a->adopt == b->adopt && same_tenants(a, b);
+    return same_text(a->wrong, b->wrong) && dest_ref_equal(&a->ref, &b->ref) &&
+           a->port == b->port && a->scope == b->scope && a->adopt == b->adopt && same_tenants(a, b);
 }

@@ -46,6 +46,10 @@ struct cr {
     const char *created; /* creationTimestamp: RFC 3339, in UTC, so that text order is time order;
                             "" when the object does not say */
     bool deleting;       /* deletionTimestamp is set */
+
+    /* Why spec or annotations cannot be taken in: field, what is wrong, what to do. Nothing of them
+     * is filled in then, and the name of the destination is "". NULL: nothing is wrong. */
+    char *wrong;
     struct dest_ref ref; /* without a tenant; without an instance: the default one */
     uint16_t port;       /* spec.service.port; 0: the protocol's */
     enum cr_scope scope;
@@ -60,12 +64,14 @@ struct cr {
     enum cr_status_owner status_owner;
     struct cr_condition available;
     char *other_conditions; /* JSON, comma-separated: conditions of other types; NULL: none */
+    bool conditions_unread; /* these are more than we keep: what we wrote would lose some */
     char *shown_tenants;    /* status.tenants, "a,b"; NULL: there are none */
 };
 
-/* Fills *cr from an object. ERR and *err (FAIL_CONFIG), naming object and field, when it is not
- * what the CRD lets through, or passes a bound; *cr is empty then. Members that are null count as
- * absent. field_manager: under which name we write. */
+/* Fills *cr from an object. A spec that is not what the CRD lets through, or passes a bound, is
+ * cr->wrong. ERR and *err (FAIL_CONFIG), naming object and field, when the metadata does not name
+ * an object; *cr is empty then. Members that are null count as absent. field_manager: under which
+ * name we write. */
 int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
              struct error *err) warn_unused;
 

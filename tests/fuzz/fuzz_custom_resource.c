@@ -96,7 +96,11 @@ static void check(const struct cr *cr)
     one_line(cr->uid, CR_NAME_MAX);
     one_line(cr->created, CR_NAME_MAX);
     one_line(cr->ref.name, CR_NAME_MAX);
-    must(cr->namespace[0] && cr->name[0] && cr->ref.name[0]);
+    must(cr->namespace[0] && cr->name[0] && !cr->ref.name[0] == (cr->wrong != NULL));
+    if (cr->wrong) {
+        one_line(cr->wrong, FAIL_TEXT_MAX);
+        must(cr->n_tenants == 0 && !cr->tenants_wrong && cr->scope == CR_SCOPE_DEFAULT);
+    }
     if (cr->ref.instance) {
         one_line(cr->ref.instance, CR_NAME_MAX);
         must(cr->ref.instance[0] != '\0');
@@ -111,7 +115,8 @@ static void check(const struct cr *cr)
         must(tenant_is_valid(cr->tenants[i]));
         must(i == 0 || strcmp(cr->tenants[i - 1], cr->tenants[i]) < 0);
     }
-    bool conditions = cr->available.status || cr->other_conditions;
+    must(!cr->conditions_unread || !cr->other_conditions);
+    bool conditions = cr->available.status || cr->other_conditions || cr->conditions_unread;
     must(conditions == (cr->status_owner != CR_STATUS_NONE));
     must(cr_same_spec(cr, cr));
 

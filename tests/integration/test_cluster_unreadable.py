@@ -1,0 +1,157 @@
+"""Destination CRs that the CRD accepts and the program cannot take in: refused with a condition
+that says what to do, closed meanwhile, and served again when they are corrected."""
+
+import pytest
+
+from harness.clients import is_closed
+from harness.installation import CRS, Installation, destination_cr, list_and_fetch
+from harness.samples import HOME
+from harness.util import until
+
+UNREADABLE = "ConfigurationFailed"
+INVALID = "ConfigurationError-MultitenancyAnnotation-Invalid"
+TENANTS = "transparent-proxy.connectivity.api.sap/tenant-subdomains"
+WIDE = "tproxy-clusterwide"
+
+
+def variables(n: int) -> dict:
+    """Of a chain; the program takes 64."""
+    return {"name": "chain", "variables": [{"name": f"v{i}", "value": "x"} for i in range(n)]}
+
+
+# Of a spec: what is more or else than the program takes, and what the condition says of it.
+MISTAKES = {
+    "variables": (
+        {"chainRef": variables(65)},
+        "spec.chainRef.variables has more than 64 entries; remove some",
+    ),
+    "control character": (
+        {"destinationServiceInstanceName": "a\tb"},
+        "spec.destinationServiceInstanceName contains a control character; remove it",
+    ),
+    "long name": (
+        {"destinationRef": {"name": "d" * 254}},
+        "spec.destinationRef.name is longer than 253 octets; shorten it",
+    ),
+}
+
+
+def path(namespace: str, name: str) -> str:
+    return f"{CRS}/namespaces/{namespace}/destinations/{name}"
+
+
+def refused(installation: Installation, namespace: str, name: str, words: str) -> None:
+    """Says so, and nothing of it is left."""
+    condition = installation.wait_condition(namespace, name, UNREADABLE)
+    assert condition["status"] == "False" and words in condition["message"]
+    until(lambda: not installation.service_of(HOME, name), "the Service to be withdrawn")
+    until(lambda: not installation.service_of(namespace, name), "the alias to be withdrawn")
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake(installation, cluster_tproxy, add_destination, namespace, mistake):
+    """From the beginning; corrected it is served."""
+    mail = add_destination("mail")
+    spec, words = MISTAKES[mistake]
+    cr = destination_cr("mail-a", namespace, "mail")
+    installation.kube.apply({**cr, "spec": {**cr["spec"], **spec}})
+    refused(installation, namespace, "mail-a", words)
+    assert {event["reason"] for event in installation.events(namespace)} == {UNREADABLE}
+    installation.kube.apply(cr)
+    assert list_and_fetch(installation.available(namespace, "mail-a")) == mail.files()
+
+
+def test_change(installation, cluster_tproxy, add_destination, namespace):
+    """Open to all, it is to be narrower in words that are not understood: it is closed, for those
+    who had been admitted too."""
+    mail = add_destination("mail")
+    wide = {"accessControl": {"scope": "clusterWide"}}
+    narrow = {"accessControl": {"scope": "namespaced"}, "chainRef": variables(65)}
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail", **wide))
+    port = installation.available(namespace, "mail-a")
+    until(lambda: WIDE in installation.policies(), "the policy")
+
+    installation.kube.apply(destination_cr("mail-a", namespace, "other", **narrow))
+    until(lambda: is_closed(port), "the port to be closed")
+    refused(installation, namespace, "mail-a", "spec.chainRef.variables")
+    until(lambda: WIDE not in installation.policies(), "nobody to be admitted")
+    assert not installation.ours()
+
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    assert list_and_fetch(installation.available(namespace, "mail-a")) == mail.files()
+    until(lambda: WIDE not in installation.policies(), "the policy to be that of its namespace")
+
+
+def test_restart(installation, make_cluster_tproxy, add_destination, namespace):
+    """Changed while the program is away: its Services are there, and its condition says True."""
+    installation.configure()
+    add_destination("mail")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    first = make_cluster_tproxy(installation).ready()
+    installation.available(namespace, "mail-a")
+    first.kill()
+    spec, words = MISTAKES["variables"]
+    installation.kube.patch(path(namespace, "mail-a"), {"spec": spec})
+    make_cluster_tproxy(installation).ready()
+    refused(installation, namespace, "mail-a", words)
+    assert not installation.ours()
+
+
+def test_another_proxy_has_spoken(installation, cluster_tproxy, add_destination, namespace):
+    """What such a CR is for is not known: it may be that proxy's."""
+    add_destination("mail")
+    cr = destination_cr("web", namespace, "web")
+    refusal = {"type": "Available", "status": "True", "reason": "Theirs"}
+    installation.service.destinations["web"] = {"Type": "HTTP", "URL": "http://localhost"}
+    installation.kube.apply(cr)
+    status = {"status": {"conditions": [refusal]}}
+    installation.kube.patch(path(namespace, "web") + "/status", status)
+    installation.kube.patch(path(namespace, "web"), {"spec": {"chainRef": variables(65)}})
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    installation.available(namespace, "mail-a")
+    assert installation.condition(namespace, "web") == refusal
+
+
+def test_too_many_tenants(installation, make_cluster_tproxy, add_destination, namespace):
+    """In an annotation of 10,000 names."""
+    installation.configure(tenantMode="shared")
+    make_cluster_tproxy(installation).ready()
+    add_destination("mail")
+    cr = destination_cr("mail-a", namespace, "mail")
+    names = ",".join(f'"tenant-{i}"' for i in range(10000))
+    cr["metadata"]["annotations"] = {TENANTS: f"[{names}]"}
+    installation.kube.create(f"{CRS}/namespaces/{namespace}/destinations", cr)
+    condition = installation.wait_condition(namespace, "mail-a", INVALID)
+    assert "it names more than 1000 tenants" in condition["message"]
+
+
+def test_conditions_of_others(installation, cluster_tproxy, add_destination, namespace):
+    """More than the program keeps: none is lost, and an Event says what the status cannot."""
+    mail = add_destination("mail")
+    cr = installation.kube.create(
+        f"{CRS}/namespaces/{namespace}/destinations",
+        destination_cr("mail-a", namespace, "unknown"),
+    )
+    installation.wait_condition(namespace, "mail-a", "NotFound")
+    others = [{"type": f"Other{i}", "status": "True", "message": "x" * 1000} for i in range(20)]
+    available = installation.condition(namespace, "mail-a")
+    status = {"status": {"conditions": [*others, available]}}
+    installation.kube.patch(path(namespace, "mail-a") + "/status", status)
+    spec = {"destinationRef": {"name": "mail"}}
+    installation.kube.patch(path(namespace, "mail-a"), {"spec": spec})
+
+    def event() -> dict | None:
+        reason = "ConfigurationSuccessful"
+        events = installation.events(namespace)
+        return next((event for event in events if event["reason"] == reason), None)
+
+    until(event, "the Event")
+    assert "conditions of other controllers take more than 16384 octets" in event()["note"]
+    assert installation.cr(namespace, "mail-a")["status"] == status["status"]
+    assert list_and_fetch(installation.target_port("mail-a")) == mail.files()
+
+    status["status"]["conditions"] = [*others[:5], available]
+    installation.kube.patch(path(namespace, "mail-a") + "/status", status)
+    installation.wait_condition(namespace, "mail-a", "ConfigurationSuccessful")
+    assert installation.cr(namespace, "mail-a")["status"]["conditions"][:5] == others[:5]
+    assert installation.cr(namespace, "mail-a")["metadata"]["uid"] == cr["metadata"]["uid"]
