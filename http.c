@@ -45,6 +45,7 @@ struct http {
     uint16_t port;
     bool allow_local;
     int64_t connect_timeout;
+    bool keep_alive;
     size_t max_connections, connection_count;
     size_t waiting_count;
     struct list waiting; /* calls, the next comes first */
@@ -194,6 +195,9 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
     c->conn = conn;
     c->tls = c->http->tls;
     conn_set_handler(conn, (struct conn_handler){on_event, c});
+    if (c->http->keep_alive) {
+        conn_keep_alive(conn);
+    }
     if (!c->tls) {
         begin_exchange(c);
         return;
@@ -568,6 +572,7 @@ struct http *http_new(struct loop *loop, struct dns *dns, const struct http_sett
     http->loop = loop;
     http->dns = dns;
     http->tls = settings->tls ? tls_client_ref(settings->tls) : NULL;
+    http->keep_alive = settings->keep_alive;
     http->via = settings->via ? dial_via_copy(settings->via) : NULL;
     http->host = mem_strdup(settings->host);
     http->authority = mem_strdup(settings->authority);

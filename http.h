@@ -34,6 +34,7 @@ struct http_settings {
     size_t max_connections;     /* at a time, at least 1; calls beyond wait their turn */
     int64_t connect_timeout;    /* name, TCP, tunnel and TLS together, microseconds */
     const struct dial_via *via; /* NULL: straight */
+    bool keep_alive;            /* see conn_keep_alive: for answers that take minutes */
 };
 
 /* Loop and resolver stay the caller's. */

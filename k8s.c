@@ -249,6 +249,7 @@ static void open_pools(struct k8s *k8s, struct dns *dns, const char *host,
         .tls = url->https ? k8s_tls(k8s->credentials) : NULL,
         .max_connections = STREAMS_MAX,
         .connect_timeout = CONNECT_TIME,
+        .keep_alive = true,
     };
     k8s->streams = http_new(k8s->loop, dns, &settings);
     settings.max_connections = REQUESTS_MAX;

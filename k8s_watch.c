@@ -33,11 +33,12 @@
 
 enum { PAGE = 500 };
 
-/* How long the server is asked to keep a watch, and how long it may be silent: a connection that
- * has died looks like a kind that does not change. */
+/* How long the server is asked to keep a watch, and how long it may be silent: a server that hangs
+ * looks like a kind that does not change. Most servers send a bookmark every minute. */
 #define WATCH_TIME_MIN SECONDS(300)
 #define WATCH_TIME_MAX SECONDS(600)
-#define WATCH_SILENCE SECONDS(30) /* beyond that time */
+#define WATCH_SILENCE SECONDS(30) /* beyond that time, of a server without bookmarks */
+#define BOOKMARK_SILENCE SECONDS(150)
 #define LIST_SILENCE SECONDS(30)
 
 /* Everything is listed again after such a time, at the end of a watch: a server whose versions went
@@ -91,6 +92,7 @@ struct cluster_watch {
     enum cluster_presence presence;
     bool doubted; /* the kind seemed to have gone */
 
+    bool bookmarked;   /* a watch has brought a bookmark */
     unsigned failures; /* in a row */
     unsigned broken;   /* watches in a row, see BROKEN_MAX */
     bool unreached;    /* the last failure was for want of an answer */
@@ -476,6 +478,7 @@ static void take_event(struct cluster_watch *w, const struct k8s_event *event)
     memcpy(w->version, event->version, sizeof(w->version));
     w->renewed = false;
     w->broken = 0;
+    w->bookmarked |= event->type == K8S_EVENT_BOOKMARK;
     if (event->type == K8S_EVENT_OBJECT) {
         w->handler.object(event->object, w->handler.arg);
     } else if (event->type == K8S_EVENT_GONE) {
@@ -552,7 +555,7 @@ static void start_watch(struct cluster_watch *w)
              (long long)(time / SECONDS(1)));
     buf_init(&target, SIZE_MAX);
     put_target(w, &target, query, "resourceVersion", w->version);
-    ask(w, WATCHING, &target, time + WATCH_SILENCE,
+    ask(w, WATCHING, &target, w->bookmarked ? BOOKMARK_SILENCE : time + WATCH_SILENCE,
         (struct http_handler){.data = on_watch_data, .done = on_watch_done, .arg = w});
     buf_free(&target);
 }

@@ -419,6 +419,24 @@ void conn_bound_commands(struct conn *c)
     }
 }
 
+void conn_keep_alive(struct conn *c)
+{
+    enum { IDLE = 10, PROBES = 3, INTERVAL = (CONN_DEATH - IDLE) / PROBES };
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, IDLE},
+        {IPPROTO_TCP, TCP_KEEPINTVL, INTERVAL},
+        {IPPROTO_TCP, TCP_KEEPCNT, PROBES},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, CONN_DEATH * 1000}, /* of what was sent, in ms */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(options) && c->state == STATE_OPEN; i++) {
+        sys->setsockopt(c->io.fd, options[i].level, options[i].name, &options[i].value,
+                        sizeof(options[i].value));
+    }
+}
+
 size_t conn_read_max(const struct conn *c)
 {
     return c->small && !c->loan ? CONN_READ_SMALL : LOOP_SCRATCH;

@@ -98,6 +98,11 @@ size_t conn_read_max(const struct conn *c);
 /* Bounds what the kernel keeps of many commands for a backend that does not read. */
 void conn_bound_commands(struct conn *c);
 
+/* Has a peer that is gone without a word noticed after CONN_DEATH seconds, even while nothing is
+ * sent to it: the connection fails then. For connections on which only the peer speaks. */
+void conn_keep_alive(struct conn *c);
+enum { CONN_DEATH = 25 };
+
 /* Stops and starts reading: no DATA and no EOF while paused. On resume, what is there is shown
  * (later, as an event). */
 void conn_pause(struct conn *c);

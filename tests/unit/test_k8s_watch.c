@@ -753,6 +753,33 @@ static void silence(void **state)
     forget();
 }
 
+/* A server that sends bookmarks is not silent for minutes. */
+static void silence_without_bookmarks(void **state)
+{
+    (void)state;
+    struct peer *peer = have_watch();
+    begin_stream(peer);
+    send_chunk(peer, EVENT("BOOKMARK", OBJECT("", "8")));
+    turn_quietly(loop);
+    advance(SECONDS(300));
+    end_stream(peer);
+    for (int i = 0; i < 2; i++) {
+        peer = expect("GET", MAILS "?" WATCH "8");
+        begin_stream(peer);
+        turn_quietly(loop);
+        advance(SECONDS(150) - 1);
+        expect_nothing();
+        advance(1);
+        expect_end(peer->fd);
+        peer->fd = 0;
+        drop_peer(peer);
+        advance(FIRST_DELAY);
+    }
+    expect("GET", MAILS "?" WATCH "8");
+    expect_told("");
+    forget();
+}
+
 /* As after a restored backup: watches end as agreed, and bring nothing. */
 static void silent_stall(void **state)
 {
@@ -984,6 +1011,7 @@ int main(void)
         WATCH_TEST(watch_refused),
         WATCH_TEST(server_asks_to_wait),
         WATCH_TEST(silence),
+        WATCH_TEST(silence_without_bookmarks),
         WATCH_TEST(silent_stall),
         WATCH_TEST(time_of_watch_is_random),
         WATCH_TEST(token_rotates),
