@@ -2,20 +2,25 @@
 tests."""
 
 import json
+import random
 import re
+import time
 
 import pytest
 
-from harness.backend import Backend, Pop3
+from conftest import seed
+from harness.backend import Pop3
 from harness.clients import RawClient
 from harness.dns import hosts_file
-from harness.fault_proxy import is_watch
-from harness.http_server import HttpServer, Response
-from harness.installation import INSTANCE, TARGET_PORTS, destination_cr, list_and_fetch
-from harness.kube import ApiError
+from harness.http_server import HttpServer
+from harness.installation import INSTANCE, destination_cr, list_and_fetch
 from harness.samples import HOME, TENANTS
 from harness.tproxy import destination
+from harness.users import HostileUser
 from harness.util import until
+
+# On a namespace: whose it is.
+MANAGED_BY = "transparent-proxy.connectivity.api.sap/namespace"
 
 NOT_CONFIGURED = "DestinationServiceInstance-NotConfigured"
 
@@ -24,6 +29,12 @@ def stat(port: int) -> bytes:
     """What the first mailbox command is answered."""
     with RawClient(port) as client:
         return client.command(b"STAT")
+
+
+def next_second() -> None:
+    """The API tells the age of objects in whole seconds."""
+    now = int(time.time())
+    until(lambda: int(time.time()) > now, "the next second")
 
 
 @pytest.fixture
@@ -94,9 +105,7 @@ def test_name_of_a_destination_is_one_segment(installation, cluster_tproxy, mall
 # --- where a destination may lead ---
 
 
-def test_own_target_of_another_user(
-    installation, cluster_tproxy, served, mallory, oauth_dovecot
-):
+def test_own_target_of_another_user(installation, cluster_tproxy, served, mallory):
     """A destination that leads to a target port, which the pod itself always reaches: it is a loop,
     and shows nothing of the other mailbox."""
     victim, messages = served()
@@ -189,3 +198,174 @@ def test_token_service_on_the_node(installation, start_strict, mallory, director
         assert answer.startswith(b"-ERR [SYS/PERM] "), answer
         assert b"which is not allowed" in answer, answer
         assert not metadata.requests.all()
+
+
+# --- names ---
+
+
+def test_names_that_collide_with_a_tenants(installation, make_cluster_tproxy, alice, mallory):
+    """In shared mode the Destination a-b of one user, for the tenant c, wants the Service that
+    another one's Destination a has for the tenant b-c. The older one keeps it."""
+    installation.configure(tenantMode="shared")
+    make_cluster_tproxy(installation).ready()
+
+    def cr(user, name: str, tenant: str) -> dict:
+        made = destination_cr(name, user.namespace, "nothing")
+        made["metadata"]["annotations"] = {TENANTS: json.dumps([tenant])}
+        return made
+
+    alice.apply(cr(alice, "a", "b-c"))
+    installation.wait_condition(alice.namespace, "a", "FailedToApplyConfiguration")
+    next_second()
+    mallory.apply(cr(mallory, "a-b", "c"))
+    said = installation.wait_condition(mallory.namespace, "a-b", "FailedToApplyConfiguration")
+    assert f'"a" in the namespace "{alice.namespace}"' in said["message"]
+
+
+def test_large_annotations(installation, make_cluster_tproxy, alice, mallory):
+    """As large as the API server takes them, as a list of tenants: refused, and others are served
+    meanwhile."""
+    installation.configure(tenantMode="shared")
+    proxy = make_cluster_tproxy(installation).ready()
+    for i, text in enumerate(("x" * 250_000, json.dumps([f"t{i}" for i in range(20_000)]))):
+        cr = destination_cr(f"m{i}", mallory.namespace, "nothing")
+        cr["metadata"]["annotations"] = {TENANTS: text}
+        mallory.create(mallory.destinations, cr)
+        said = installation.wait_condition(mallory.namespace, f"m{i}", "Annotation-Invalid")
+        assert len(said["message"]) < 1024
+    cr = destination_cr("a", alice.namespace, "nothing")
+    cr["metadata"]["annotations"] = {TENANTS: '["t"]'}
+    alice.apply(cr)
+    installation.wait_condition(alice.namespace, "a", "FailedToApplyConfiguration")
+    assert proxy.http("/readyz")[0] == 200
+
+
+# --- what belongs to the user, and what does not ---
+
+
+def test_alias_that_its_user_changes(
+    installation, cluster_tproxy, served, mallory, add_destination
+):
+    """The Services in a user's namespace are that user's to change: they lead only its own clients
+    elsewhere, and they come back."""
+    victim, messages = served()
+    before = installation.service_of(HOME, "mail-v")
+    add_destination("own")
+    mallory.apply(destination_cr("own", mallory.namespace, "own"))
+    installation.available(mallory.namespace, "own")
+    alias = f"{mallory.services}/own"
+    right = mallory.get(alias)["spec"]["externalName"]
+    elsewhere = {"spec": {"externalName": f"mail-v.{HOME}.svc.cluster.local"}}
+    claim = {"metadata": {"labels": {"tproxy/destination-name": "mail-v"}}}
+    for change in (elsewhere, claim):
+        mallory.patch(alias, change)
+
+        def is_right() -> bool:
+            service = installation.service_of(mallory.namespace, "own") or {"metadata": {}}
+            labels = service["metadata"].get("labels", {})
+            same = labels.get("tproxy/destination-name") == "own"
+            return same and service["spec"]["externalName"] == right
+
+        until(is_right, "the alias to come back", every=0.05)
+    assert installation.service_of(HOME, "mail-v") == before
+    assert list_and_fetch(victim) == messages
+
+
+@pytest.mark.one_build
+def test_pages_and_figures(installation, make_cluster_tproxy, alice, mallory, add_destination):
+    """The metrics name no Destination, so that nobody makes their number grow. The page with all
+    Destinations does, of all namespaces: docs/security.md says who may reach it."""
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    proxy = make_cluster_tproxy(installation).ready()
+    add_destination("own")
+    proxy.http("/metrics")
+    lines = len(proxy.http("/metrics")[1].splitlines())
+    users = (alice, mallory)
+    for i, user in enumerate(users):
+        user.apply(destination_cr(f"mail-{i}", user.namespace, "own"))
+        installation.available(user.namespace, f"mail-{i}")
+    text = proxy.http("/metrics")[1]
+    assert len(text.splitlines()) == lines
+    assert not [user for user in users if user.namespace in text] and "mail-0" not in text
+    page = json.loads(proxy.http("/destinationCRs")[1])
+    assert {cr["Namespace"] for cr in page["CustomResources"]} == {u.namespace for u in users}
+
+
+def test_namespace_that_is_labelled_and_unlabelled(
+    installation, make_cluster_tproxy, alice, mallory, add_destination
+):
+    """Again and again: nothing of it is left, and nobody else notices."""
+    installation.configure(managedNamespacesMode="labelSelector")
+    make_cluster_tproxy(installation).ready()
+    mails = {user: add_destination(user.name) for user in (alice, mallory)}
+
+    def label(user, value: str | None) -> None:
+        change = {"metadata": {"labels": {MANAGED_BY: value}}}
+        installation.kube.patch(f"/api/v1/namespaces/{user.namespace}", change)
+
+    label(alice, HOME)
+    alice.apply(destination_cr("mail-a", alice.namespace, "alice"))
+    mallory.apply(destination_cr("mail-m", mallory.namespace, "mallory"))
+    port = installation.available(alice.namespace, "mail-a")
+    before = installation.service_of(HOME, "mail-a")
+    for i in range(30):
+        label(mallory, HOME if i % 2 == 0 else None)
+    label(mallory, HOME)
+
+    def is_served() -> bool:
+        """A condition of one of the earlier times may still be there."""
+        said = installation.condition(mallory.namespace, "mail-m")
+        return said.get("status") == "True" and bool(installation.service_of(HOME, "mail-m"))
+
+    until(is_served, "mallory's mailbox", every=0.05)
+    assert list_and_fetch(installation.target_port("mail-m")) == mails[mallory].files()
+    label(mallory, None)
+    until(lambda: not installation.service_of(HOME, "mail-m"), "the Service to go", every=0.05)
+    until(lambda: not installation.condition(mallory.namespace, "mail-m"), "no condition")
+    assert installation.service_of(HOME, "mail-a") == before
+    assert list_and_fetch(port) == mails[alice].files()
+
+
+ACTIONS = 60
+
+
+def test_everything_that_a_user_may_do(
+    installation, make_cluster_tproxy, served, alice, add_destination
+):
+    """Drawn actions of a user against another one, whose mailbox stays as it is, and who gets a new
+    one meanwhile. Nothing of it is left afterwards."""
+    installation.configure()
+    proxy = make_cluster_tproxy(installation).ready()
+    victim, messages = served()
+    before = installation.service_of(HOME, "mail-v")
+    healthcheck = installation.service_of(HOME, "sap-transp-proxy-int-healthcheck")
+    add_destination("own")
+    rng = random.Random(seed())
+    victims = [(alice.namespace, "mail-v")]
+    mallory = HostileUser(installation.kube, "mallory", rng, victims, "own")
+    try:
+        for i in range(ACTIONS):
+            mallory.act()
+            if i == ACTIONS // 2:
+                assert list_and_fetch(served("mail-w")[0])
+        assert list_and_fetch(victim) == messages
+        assert installation.service_of(HOME, "mail-v") == before
+        mallory.leave()
+        until(lambda: not leftovers(installation, mallory.namespace), "nothing of it", every=0.1)
+        assert installation.service_of(HOME, "mail-v") == before
+        assert installation.service_of(HOME, healthcheck["metadata"]["name"]) == healthcheck
+        assert installation.condition(alice.namespace, "mail-v")["status"] == "True"
+        assert list_and_fetch(victim) == messages
+        assert proxy.http("/readyz")[0] == 200
+    except AssertionError:
+        print("\n".join(mallory.done))
+        raise
+
+
+def leftovers(installation, namespace: str) -> list[str]:
+    """What is there for the Destinations of a namespace: Services, and a policy."""
+    services = installation.kube.items("/api/v1/services")
+    label = "tproxy/destination-namespace"
+    found = [s for s in services if s["metadata"].get("labels", {}).get(label) == namespace]
+    names = [f"{s['metadata']['namespace']}/{s['metadata']['name']}" for s in found]
+    return names + [name for name in installation.policies() if name.endswith(f"-{namespace}")]
