@@ -143,6 +143,17 @@ def test_no_machine_is_named(path):
     assert not found
 
 
+def test_tests_that_are_named_exist():
+    """docs/security.md says for each check by which test it is known to hold."""
+    named = re.findall(r"`(\w+)::(test_\w+)`", text_of("docs/security.md"))
+    assert len(named) > 40
+    sources = {file: text_of(f"tests/integration/test_{file}.py") for file, _ in named}
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in sources[file]]
+    assert not missing
+    for row in rows(text_of("docs/security.md")):
+        assert "::" in row[-1], f"no test is named for: {row[0]}"
+
+
 # --- make ---
 
 
