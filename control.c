@@ -766,9 +766,24 @@ static void on_stored_gone(struct json_value object, void *arg)
     }
 }
 
+/* The home namespace is there as long as we are. A list of Namespaces without it is no reason to
+ * leave the others. */
+static bool is_credible(const struct follower *f)
+{
+    const struct control *c = f->control;
+    const struct stored *home = store_find(f->store, c->settings.home);
+    return f != &c->followers[FOLLOW_NAMESPACES] || (home && home->round == f->round);
+}
+
 static void on_stored_listed(enum cluster_presence presence, void *arg)
 {
     struct follower *f = arg;
+    if (presence == CLUSTER_PRESENT && !is_credible(f)) {
+        log_line(LOG_WARN, "control", "Namespaces: the list lacks our own, %s; it does not count",
+                 f->control->settings.home);
+        f->listed = true;
+        return;
+    }
     if (note_listed(f, presence)) {
         store_sweep(f->store, f->round);
     }

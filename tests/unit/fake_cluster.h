@@ -36,6 +36,7 @@ struct cluster_watch {
     char *namespace, *name, *labels; /* NULL: all */
     struct cluster_watch_handler handler;
     bool list_due;
+    bool broken; /* the last list broke off */
     struct list tidings;
 };
 
@@ -54,7 +55,9 @@ struct cluster_call {
 struct kind_state {
     const char *kind;
     enum cluster_presence presence;
-    bool mute; /* its watches tell nothing for the time being */
+    bool mute;  /* its watches tell nothing for the time being */
+    bool cut;   /* its lists break off before their end */
+    bool empty; /* they are complete, and name nothing */
 };
 
 static struct fake {
@@ -369,6 +372,7 @@ static inline void fake_relist(const char *kind)
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
         if (strcmp(w->kind->kind, kind) == 0) {
             w->list_due = true;
+            w->broken = false;
             fake_forget(w);
         }
     }
@@ -419,25 +423,31 @@ static inline void fake_unwatch(struct cluster *cluster, struct cluster_watch *w
 
 static inline bool fake_has_news(const struct cluster_watch *w)
 {
-    return !fake_kind(w->kind->kind)->mute && (w->list_due || !list_empty(&w->tidings));
+    const struct kind_state *kind = fake_kind(w->kind->kind);
+    return !kind->mute && !(kind->cut && w->broken) && (w->list_due || !list_empty(&w->tidings));
 }
 
 static inline void fake_list(struct cluster_watch *w)
 {
-    enum cluster_presence presence = fake_kind(w->kind->kind)->presence;
+    const struct kind_state *kind = fake_kind(w->kind->kind);
+    enum cluster_presence presence = kind->presence;
     struct cluster_watch_handler handler = w->handler;
     w->list_due = false;
     fake_forget(w);
     handler.listing(handler.arg);
     LIST_EACH (it, &fake.items) {
         struct item *i = container_of(it, struct item, link);
-        if (presence == CLUSTER_PRESENT && fake_selects(w, i, i->text)) {
+        if (presence == CLUSTER_PRESENT && !kind->empty && fake_selects(w, i, i->text)) {
             struct json *doc = json_parse(str_of(i->text), NULL);
             handler.object(json_root(doc), handler.arg);
             json_free(doc);
         }
     }
-    handler.listed(presence, handler.arg);
+    if (kind->cut) {
+        w->list_due = w->broken = true;
+    } else {
+        handler.listed(presence, handler.arg);
+    }
 }
 
 static inline void fake_tell_next(struct cluster_watch *w)

@@ -353,6 +353,51 @@ static void unreadable_object(void **state)
     forget();
 }
 
+/* Whatever else than a list and 403 or 404 is answered: nothing is told, neither to who knows
+ * nothing yet nor to who knows everything. */
+static void nothing_is_told(void **state)
+{
+    static const struct {
+        const char *status, *more, *body;
+    } answers[] = {
+        {"401 Unauthorized", "", "{\"kind\":\"Status\",\"reason\":\"Unauthorized\"}"},
+        {"410 Gone", "", "{\"kind\":\"Status\",\"reason\":\"Expired\",\"code\":410}"},
+        {"429 Too Many Requests", "Retry-After: 1\r\n", "Too many requests"},
+        {"500 Internal Server Error", "", "etcdserver: leader changed"},
+        {"503 Service Unavailable", "", "apiserver not ready"},
+        {"204 No Content", "", ""},
+        {"200 OK", "", "<html>"},
+        {"200 OK", "", "[]"},
+        {"200 OK", "", "{}"},
+        {"200 OK", "", "{\"kind\":\"List\",\"items\":[]}"},
+        {"200 OK", "", "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[" OBJECT("a", "3")},
+        {NULL, NULL, NULL}, /* silence, then the end of the connection */
+    };
+    (void)state;
+    for (size_t i = 0; i < 2 * ARRAY_LEN(answers); i++) {
+        bool running = i % 2;
+        struct peer *peer;
+        if (running) {
+            peer = have_watch();
+            begin_stream(peer);
+            send_chunk(peer, EXPIRED);
+        } else {
+            follow_mails();
+        }
+        peer = expect("GET", MAILS "?limit=500");
+        if (answers[i / 2].status) {
+            answer(peer, answers[i / 2].status, answers[i / 2].more, answers[i / 2].body);
+            turn_quietly(loop);
+        } else {
+            advance(SECONDS(59));
+            drop_watch(peer);
+        }
+        assert_null(strstr(told.text, "]"));
+        assert_null(strstr(told.text, "-"));
+        forget();
+    }
+}
+
 /* ---- kinds that are not there ---- */
 
 static void unknown_kind(void **state)
@@ -992,6 +1037,7 @@ int main(void)
         WATCH_TEST(list_malformed),
         WATCH_TEST(list_cut),
         WATCH_TEST(unreadable_object),
+        WATCH_TEST(nothing_is_told),
         WATCH_TEST(unknown_kind),
         WATCH_TEST(forbidden_kind),
         WATCH_TEST(doubtful_absence),
