@@ -385,7 +385,8 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
         return NULL;
     }
     struct resource *r = get_resource(c, cr.namespace, cr.name);
-    bool same = r->present && strcmp(r->cr.uid, cr.uid) == 0 && cr_same_spec(&r->cr, &cr);
+    bool replaced = !r->cr.uid || strcmp(r->cr.uid, cr.uid) != 0;
+    bool same = r->present && !replaced && cr_same_spec(&r->cr, &cr);
     r->tell_ignored |= !same && (r->present || !cr.available.status);
     if (r->cr.created && strcmp(r->cr.created, cr.created) != 0) {
         resource_set_stance(r, STANCE_NONE); /* its age changes */
@@ -393,6 +394,10 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     cr_clear(&r->cr);
     r->cr = cr;
     set_present(r, true);
+    if (replaced) {
+        repairs_forget(&r->status_repairs);
+        r->words_due = 0;
+    }
     if (!same) {
         new_wish(r);
     }
@@ -602,27 +607,16 @@ static char *text_of(struct json_value object, const char *member)
     return text ? text : mem_strdup("");
 }
 
-/* As numbers: versions of one API server have an order (KEP-5504). 0: there is none, as in local
- * mode. */
-static uint64_t version_of(struct json_value object)
-{
-    char *text = text_of(object, "resourceVersion");
-    uint64_t version = 0;
-    int rc = text_number(str_of(text), UINT64_MAX, &version);
-    free(text);
-    return rc == OK ? version : 0;
-}
-
 bool control_is_news(const struct control *c, enum follow what, struct json_value object)
 {
-    uint64_t version = version_of(object);
+    uint64_t version = object_version(object);
     return version == 0 || version > c->followers[what].version;
 }
 
 static struct follower *heard(void *arg, struct json_value object)
 {
     struct follower *f = arg;
-    uint64_t version = version_of(object);
+    uint64_t version = object_version(object);
     f->version = version > f->version ? version : f->version;
     return f;
 }

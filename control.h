@@ -92,9 +92,9 @@ int control_resources_json(const struct control *control, struct buf *out) warn_
 
 /* What /status says of the controller. */
 struct control_health {
-    bool listed;          /* everything that it follows has been listed */
-    bool configured;      /* a configuration is in force and has no complaints */
-    size_t resources;     /* CRs that are ours */
+    bool listed;      /* everything that it follows has been listed */
+    bool configured;  /* a configuration is in force, and neither it nor a CRD has to be mended */
+    size_t resources; /* CRs that are ours */
     size_t not_available; /* of these */
     const char *message;  /* a sentence about the worst of it; valid until the next turn */
 };

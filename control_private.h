@@ -11,6 +11,7 @@
 #include "control.h"
 #include "core/custom_resource.h"
 #include "core/plan.h"
+#include "core/repairs.h"
 #include "dest_source.h"
 #include "lib/heap.h"
 #include "lib/list.h"
@@ -29,6 +30,11 @@ enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
 /* Grace period after a deletion, during which nothing is withdrawn: for a CR whose definition was
  * deleted and has come back, and for the configuration of a deleted TransparentProxy object. */
 #define CONTROL_GRACE SECONDS(120)
+
+/* For the log and /status. */
+#define CONTROL_TENANTS_PRUNED                                                                     \
+    "The CRD of Destinations does not have the field status.tenants, so the API server drops it: " \
+    "apply tproxy's CRD (manifests/crds)."
 
 extern const struct cluster_kind kind_destination, kind_proxy, kind_service, kind_policy,
     kind_event;
@@ -157,6 +163,8 @@ struct tenant {
     unsigned troubles; /* in a row */
 
     struct condition *failure; /* while the status is written: its part of that; NULL: it works */
+
+    struct repairs home_repairs, alias_repairs; /* of its Services */
 };
 
 /* What a resource waits for. */
@@ -167,8 +175,17 @@ enum operation {
     OPERATION_APPLY,
     OPERATION_DELETE,
     OPERATION_STATUS,
+    OPERATION_REREAD, /* the CR, whose status could not be written */
     OPERATION_EVENT,
     OPERATION_CONFIRM, /* did the CR go, or its CRD? */
+};
+
+/* What an Event says once the status has been written. */
+enum telling {
+    TELL_NOTHING,   /* others have changed the status */
+    TELL_WORDS,     /* nothing: only the words of another server are new */
+    TELL_CONDITION, /* it is another condition */
+    TELL_CONTEST,   /* others change the status again and again */
 };
 
 /* As what a resource is counted: only CRs that are ours are, by their condition. */
@@ -200,7 +217,6 @@ struct resource {
     struct list services;
     bool tell_ignored; /* an annotation that has no effect has come */
 
-    unsigned calls;   /* since it was at rest, or had a pause */
     int64_t retry_at; /* the API server did not answer: not before */
     unsigned retries; /* since it was at rest */
 
@@ -211,7 +227,13 @@ struct resource {
     char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
     struct condition *shown; /* that is being written; NULL: none, or none any more */
-    const char *told;        /* the reason that the last Event told of; static storage */
+    enum telling telling;    /* of the status that is being written */
+    bool shows_tenants;      /* that status names tenants */
+    bool tenants_lost;       /* the API server did not store those of the last status */
+    struct repairs status_repairs;
+    int64_t words_due;  /* the words of another server are not written again before */
+    unsigned conflicts; /* in a row: others changed the object before our change came */
+    const char *told;   /* the reason that the last Event told of; static storage */
     struct timer timer;
 };
 
@@ -257,9 +279,10 @@ struct control {
     uint16_t *port_services;      /* how many home Services carry each target port */
     struct tenant **port_holders; /* whose it is; NULL: nobody's */
 
+    bool tenants_pruned; /* the API server drops status.tenants: the CRD does not have it */
+
     struct configuration *configuration;
     struct policies *policies;
-    uint64_t next_event;
     struct control_stats {
         uint64_t reconciles, writes, errors;
     } stats;
@@ -354,6 +377,10 @@ void resource_over(struct resource *r);
 void resource_call(struct resource *r, enum operation operation,
                    const struct cluster_request *request);
 
+/* Others changed or deleted an object before our change came, so it is read again. From the second
+ * time in a row nothing is tried for a while. */
+void resource_conflicted(struct resource *r);
+
 /* The API server is away, or busy: nothing is tried for a while. The second says so. */
 void resource_try_later(struct resource *r);
 void resource_failed(struct resource *r, const struct cluster_answer *answer);
@@ -394,8 +421,9 @@ struct held_service *tenant_service(const struct tenant *t);
 /* Opens the listener of a Service that is there. */
 void tenant_hold(struct tenant *t);
 
-/* Listener and Services, as they should be. OK: they are. AGAIN: not yet, or there is trouble. */
-int tenant_serve(struct tenant *t) warn_unused;
+/* Listener and Services, as they should be. OK: they are. AGAIN: not yet, or there is trouble. ERR:
+ * a Service does not stay as it is written; *why says so. */
+int tenant_serve(struct tenant *t, struct condition *why) warn_unused;
 
 /* Takes them back. OK: nothing of it is left. */
 int tenant_withdraw(struct tenant *t) warn_unused;

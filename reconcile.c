@@ -28,10 +28,8 @@
 #define RETRY_FIRST SECONDS(1)
 #define RETRY_MOST SECONDS(60)
 
-/* A resource that has not come to rest after so many calls in a row for each of its targets has a
- * pause: the API server may keep something else than is written to it, or somebody writes the
- * opposite. */
-enum { CALLS_MAX = 16 };
+/* A message in which only the words of another server have changed is written at most so often. */
+#define WORDS_PAUSE SECONDS(5 * 60)
 
 /* How often a deleted CR is checked again while its CRD is missing. Once the CRD is back, its CRs
  * are expected to be applied again, within CONTROL_GRACE. */
@@ -44,10 +42,11 @@ static const struct cluster_kind kind_crd = {
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"};
 
 static const char *const operation_names[] = {
-    [OPERATION_NONE] = "nothing",    [OPERATION_CREATE] = "creating",
-    [OPERATION_LOOK] = "looking at", [OPERATION_APPLY] = "changing",
-    [OPERATION_DELETE] = "deleting", [OPERATION_STATUS] = "status",
-    [OPERATION_EVENT] = "event",     [OPERATION_CONFIRM] = "confirming",
+    [OPERATION_NONE] = "nothing",       [OPERATION_CREATE] = "creating",
+    [OPERATION_LOOK] = "looking at",    [OPERATION_APPLY] = "changing",
+    [OPERATION_DELETE] = "deleting",    [OPERATION_STATUS] = "status",
+    [OPERATION_REREAD] = "reading",     [OPERATION_EVENT] = "event",
+    [OPERATION_CONFIRM] = "confirming",
 };
 static_assert(ARRAY_LEN(operation_names) == OPERATION_CONFIRM + 1, "every operation has its name");
 
@@ -140,17 +139,21 @@ void resource_call(struct resource *r, enum operation operation,
                    const struct cluster_request *request)
 {
     struct cluster_handler handler = {.done = on_answer, .arg = r};
-    /* The one has a pace of its own, the other an end: what is deleted is there no more. */
-    r->calls += operation != OPERATION_CONFIRM && operation != OPERATION_DELETE;
     resource_begin(r, operation);
-    r->control->stats.writes += operation != OPERATION_LOOK && operation != OPERATION_CONFIRM;
+    r->control->stats.writes += request->verb != CLUSTER_GET;
     r->call = cluster_call(r->control->parts.cluster, request, handler);
 }
 
 void resource_try_later(struct resource *r)
 {
-    r->calls = 0;
     r->retry_at = now_of(r) + control_backoff(r->retries++, RETRY_FIRST, RETRY_MOST);
+}
+
+void resource_conflicted(struct resource *r)
+{
+    if (r->conflicts++ > 0) {
+        resource_try_later(r);
+    }
 }
 
 void resource_failed(struct resource *r, const struct cluster_answer *answer)
@@ -326,11 +329,30 @@ static void tell_instead(struct resource *r, const struct condition *condition)
     }
 }
 
+/* The status is about to say something else than what it says. Notes whose change it is. */
+static void note_change(struct resource *r, uint64_t wish)
+{
+    r->telling = r->status_repairs.wish == wish ? TELL_NOTHING : TELL_CONDITION;
+    if (repairs_note(&r->status_repairs, wish, now_of(r))) {
+        r->telling = TELL_CONTEST;
+    }
+}
+
 /* Makes the CR say so, and which tenants are served ("a,b"; NULL: none). */
 static void show(struct resource *r, const struct condition *condition, const char *served)
 {
+    uint64_t wish = plan_condition_digest(condition, served);
+    bool tenants_kept = !r->tenants_lost || !r->control->tenants_pruned;
+    enum plan_shown shown = plan_shown(&r->cr, condition, served, tenants_kept);
+    int64_t due = shown == PLAN_SHOWN_NOT ? repairs_due(&r->status_repairs, wish) : r->words_due;
     settled(r);
-    if (plan_condition_shown(&r->cr, condition, served)) {
+    if (shown != PLAN_SHOWN_NOT && r->status_repairs.wish != wish) {
+        repairs_note(&r->status_repairs, wish, now_of(r)); /* written before the restart */
+    }
+    if (shown == PLAN_SHOWN || due > now_of(r)) {
+        if (shown != PLAN_SHOWN) {
+            resource_wake_at(r, due);
+        }
         tell_ignored(r);
         return;
     }
@@ -338,6 +360,13 @@ static void show(struct resource *r, const struct condition *condition, const ch
         tell_instead(r, condition);
         return;
     }
+    if (shown == PLAN_SHOWN_NOT) {
+        note_change(r, wish);
+    } else {
+        r->telling = TELL_WORDS;
+    }
+    r->words_due = now_of(r) + WORDS_PAUSE;
+    r->shows_tenants = served;
     set_shown(r, condition);
     patch_status(r, condition, served);
 }
@@ -350,6 +379,8 @@ static void leave(struct resource *r)
     settled(r);
     if (tenants_withdraw(r) == OK && r->cr.status_owner == CR_STATUS_OURS &&
         r->cr.available.status && !r->cr.conditions_unread) {
+        repairs_forget(&r->status_repairs);
+        r->shows_tenants = false;
         patch_status(r, NULL, NULL);
     }
 }
@@ -517,7 +548,7 @@ static int serve(struct sum *sum, struct tenant *t, struct condition *c)
 {
     const struct condition *trouble = tenant_trouble(t);
     if (!trouble) {
-        return tenant_serve(t);
+        return tenant_serve(t, c);
     }
     sum->silent |= t->trouble_silent;
     *c = *trouble;
@@ -619,10 +650,6 @@ void reconcile(struct resource *r)
             tenant_hold(container_of(it, struct tenant, link));
         }
     }
-    if (r->calls >= CALLS_MAX * (r->n_tenants ? r->n_tenants : 1)) {
-        log_line(LOG_WARN, "control", "%s: does not come to rest; tried again later", r->key);
-        resource_try_later(r);
-    }
     if (r->retry_at > now_of(r)) {
         resource_wake_at(r, r->retry_at);
         return;
@@ -650,7 +677,7 @@ void reconcile(struct resource *r)
         leave(r);
     }
     if (r->operation == OPERATION_NONE && !r->reading) { /* the resource is at rest */
-        r->calls = r->retries = 0;
+        r->retries = 0;
         forget_shown(r);
     }
 }
@@ -677,36 +704,115 @@ static void tell_changed(const struct resource *r)
     }
 }
 
-/* The answer is the CR as it was then: by now it may be gone, or another one. */
+/* The object is the CR as it was then: by now it may be gone, or another one. */
+static bool is_same(const struct resource *r, struct json_value object)
+{
+    struct json_value uid = json_get(json_get(object, "metadata"), "uid");
+    return r->present && (json_is(uid, r->cr.uid) || !r->control->settings.in_cluster);
+}
+
+/* An API server whose CRD does not have status.tenants drops the field. */
+static void note_tenants(struct resource *r, struct json_value object)
+{
+    struct control *c = r->control;
+    if (!r->shows_tenants) {
+        return;
+    }
+    r->tenants_lost = !json_given(json_get(json_get(object, "status"), "tenants"));
+    if (c->tenants_pruned == r->tenants_lost) {
+        return;
+    }
+    c->tenants_pruned = r->tenants_lost;
+    if (c->tenants_pruned) {
+        log_line(LOG_WARN, "control", "%s", CONTROL_TENANTS_PRUNED);
+    } else {
+        log_line(LOG_INFO, "control", "the API server stores status.tenants of Destinations again");
+        control_wake_all(c);
+    }
+}
+
 static void status_written(struct resource *r, const struct cluster_answer *answer)
 {
     struct control *c = r->control;
-    struct json_value uid = json_get(json_get(answer->object, "metadata"), "uid");
-    bool same = json_is(uid, r->cr.uid) || !c->settings.in_cluster;
-    if (r->present && same && control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
+    r->conflicts = 0;
+    note_tenants(r, answer->object);
+    if (is_same(r, answer->object) && control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
         control_take_resource(c, answer->object);
     }
-    if (r->shown) {
+    if (r->shown && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
         tell_changed(r);
     }
 }
 
+static void tell_contest(struct resource *r)
+{
+    static const char note[] =
+        "The status does not stay as it is written: somebody else changes it again and again, or "
+        "the API server stores something else. It is written again less and less often";
+    log_line(LOG_WARN, "control", "%s: %s", r->key, note);
+    post_event(r, true, "StatusContested", note);
+}
+
+static void tell_status(struct resource *r)
+{
+    if (!r->present || !r->control->settings.in_cluster || !r->shown) {
+        return;
+    }
+    switch (r->telling) {
+    case TELL_NOTHING:
+    case TELL_WORDS:
+        break;
+    case TELL_CONDITION:
+        resource_send_event(r, r->shown);
+        break;
+    case TELL_CONTEST:
+        tell_contest(r);
+        break;
+    }
+}
+
+/* Others have changed the CR, and the watch has perhaps not told of it yet. */
+static void reread(struct resource *r)
+{
+    struct cluster_request request = {
+        .verb = CLUSTER_GET, .kind = &kind_destination, .namespace = r->namespace, .name = r->name};
+    resource_call(r, OPERATION_REREAD, &request);
+}
+
 static void on_status_answer(struct resource *r, const struct cluster_answer *answer)
 {
+    if (answer->result != CLUSTER_DONE) {
+        repairs_failed(&r->status_repairs, now_of(r));
+        r->words_due = 0;
+    }
     switch (answer->result) {
     case CLUSTER_DONE:
         status_written(r, answer);
-        if (r->present && r->control->settings.in_cluster && r->shown) {
-            resource_send_event(r, r->shown);
-        }
+        tell_status(r);
+        break;
+    case CLUSTER_CONFLICT:
+        reread(r);
         break;
     case CLUSTER_EXISTS:
-    case CLUSTER_CONFLICT:
     case CLUSTER_ABSENT: /* went meanwhile */
     case CLUSTER_REFUSED:
     case CLUSTER_LATER:
         resource_failed(r, answer);
         break;
+    }
+}
+
+static void on_reread(struct resource *r, const struct cluster_answer *answer)
+{
+    struct control *c = r->control;
+    if (answer->result == CLUSTER_LATER || answer->result == CLUSTER_REFUSED) {
+        resource_failed(r, answer);
+        return;
+    }
+    resource_conflicted(r);
+    if (answer->result == CLUSTER_DONE && is_same(r, answer->object) &&
+        control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
+        control_take_resource(c, answer->object);
     }
 }
 
@@ -755,6 +861,9 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
         break;
     case OPERATION_STATUS:
         on_status_answer(r, answer);
+        break;
+    case OPERATION_REREAD:
+        on_reread(r, answer);
         break;
     case OPERATION_CONFIRM:
         on_confirm_answer(r, answer);

@@ -57,9 +57,16 @@ int control_resources_json(const struct control *c, struct buf *out)
     return rc == OK ? buf_fmt(out, "]}\n") : ERR;
 }
 
+/* What is wrong with the CRD; NULL: nothing is known. */
+static const char *crd_problem(const struct control *c)
+{
+    return c->tenants_pruned ? CONTROL_TENANTS_PRUNED : NULL;
+}
+
 struct control_health control_health(const struct control *c)
 {
     const char *why, *warning = configuration_warning(c->configuration);
+    warning = warning ? warning : crd_problem(c);
     struct control_health h = {
         .listed = control_may_act(c, &why),
         .configured = !warning,

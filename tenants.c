@@ -464,7 +464,24 @@ static uint16_t service_port(const struct tenant *t)
     return t->dest && t->dest->protocol == MAIL_POP3S ? 995 : 110;
 }
 
-/* Puts the home Service (or the alias) there as it should be. OK: it is. AGAIN: on the way. */
+static struct repairs *repairs_of(struct tenant *t, bool alias)
+{
+    return alias ? &t->alias_repairs : &t->home_repairs;
+}
+
+static void note_repair(struct tenant *t, bool alias, uint64_t wish)
+{
+    const struct resource *r = t->resource;
+    if (repairs_note(repairs_of(t, alias), wish, now_of(t))) {
+        log_line(LOG_WARN, "control",
+                 "%s: the Service %s/%s does not stay as it is written: somebody else changes or "
+                 "deletes it again and again; it is put right less and less often",
+                 r->key, alias ? r->namespace : r->control->settings.home, t->service);
+    }
+}
+
+/* Puts the home Service (or the alias) there as it should be. OK: it is. AGAIN: on the way, or
+ * others change it back, and it is too early to write it again. */
 static int put_service(struct tenant *t, bool alias)
 {
     struct resource *r = t->resource;
@@ -490,26 +507,66 @@ static int put_service(struct tenant *t, bool alias)
     rc = doc ? service_parse(&wanted, json_root(doc), c->settings.home) : ERR;
     assert(rc == OK); /* names and numbers have been checked: it is our own text */
     bool same = held && held->service.digest == wanted.digest && !held->service.strangers;
-    json_free(doc);
-    service_clear(&wanted);
+    int64_t due = repairs_due(repairs_of(t, alias), wanted.digest);
     if (same) {
         held->checked = true;
+    } else if (due > now_of(t)) {
+        resource_wake_at(r, due);
     } else {
+        note_repair(t, alias, wanted.digest);
         call_service(r, held ? OPERATION_APPLY : OPERATION_CREATE,
                      held ? CLUSTER_APPLY : CLUSTER_CREATE, namespace, t->service, NULL,
                      buf_str(&body));
     }
+    json_free(doc);
+    service_clear(&wanted);
     buf_free(&body);
     return same ? OK : AGAIN;
 }
 
-int tenant_serve(struct tenant *t)
+/* Is one of its Services contested? ERR: *why says so, and the tenant is looked at again when it is
+ * known whether the last repair has lasted. */
+static int check_contest(struct tenant *t, struct condition *why)
+{
+    for (int alias = 0; alias < 2; alias++) {
+        const struct repairs *repairs = repairs_of(t, alias);
+        if (repairs_contested(repairs, now_of(t))) {
+            const struct resource *r = t->resource;
+            plan_failure(
+                why, "ServiceCreationFailed",
+                "Technical connectivity is not configured. The Service \"%s\" in the "
+                "namespace \"%s\" does not stay as tproxy writes it: somebody else changes "
+                "or deletes it again and again, or an admission webhook changes it. It is "
+                "put right less and less often",
+                t->service, alias ? r->namespace : r->control->settings.home);
+            resource_wake_at(t->resource, repairs->due);
+            return ERR;
+        }
+    }
+    return OK;
+}
+
+/* Both Services, as far as there is time. */
+static int put_services(struct tenant *t, struct condition *why)
+{
+    struct resource *r = t->resource;
+    bool away = strcmp(r->namespace, r->control->settings.home) != 0;
+    int home = put_service(t, false), alias = OK;
+    if (away && r->operation == OPERATION_NONE) {
+        alias = put_service(t, true);
+    }
+    if (r->operation != OPERATION_NONE) {
+        return AGAIN;
+    }
+    return check_contest(t, why) != OK ? ERR : home != OK ? home : alias;
+}
+
+int tenant_serve(struct tenant *t, struct condition *why)
 {
     struct resource *r = t->resource;
     struct control *c = r->control;
     struct condition condition;
     struct error err;
-    bool away = strcmp(r->namespace, c->settings.home) != 0;
     if (port_is_shared(t)) {
         return AGAIN; /* the younger Service is about to get another port: that will wake us */
     }
@@ -519,12 +576,11 @@ int tenant_serve(struct tenant *t)
         resource_wake(r);
         return AGAIN;
     }
-    if (c->settings.in_cluster &&
-        (put_service(t, false) != OK || (away && put_service(t, true) != OK))) {
-        return AGAIN;
+    int rc = c->settings.in_cluster ? put_services(t, why) : OK;
+    if (rc == OK) {
+        t->troubles = 0;
     }
-    t->troubles = 0;
-    return OK;
+    return rc;
 }
 
 /* Deletes one unless that is under way; of its end the watch will tell. */
@@ -655,9 +711,36 @@ static void service_went(struct resource *r)
     }
 }
 
+/* A write that did not succeed was no repair, and a Service that we have deleted needs none. */
+static void correct_repairs(struct resource *r)
+{
+    if (!r->operand) {
+        return;
+    }
+    struct repairs *repairs =
+        repairs_of(r->operand, strcmp(r->operand_namespace, r->control->settings.home) != 0);
+    if (r->operation == OPERATION_DELETE) {
+        repairs_forget(repairs);
+    } else if (r->operation != OPERATION_LOOK) {
+        repairs_failed(repairs, now_of(r->operand));
+    }
+}
+
+/* Who has the name, and what is it like? */
+static void look_at_service(struct resource *r)
+{
+    call_service(r, OPERATION_LOOK, CLUSTER_GET, r->operand_namespace, r->operand_name, NULL,
+                 (struct str){0});
+}
+
 void tenants_answered(struct resource *r, const struct cluster_answer *answer)
 {
     enum operation operation = r->operation;
+    if (answer->result != CLUSTER_DONE || operation == OPERATION_DELETE) {
+        correct_repairs(r);
+    } else if (operation != OPERATION_LOOK) {
+        r->conflicts = 0;
+    }
     switch (answer->result) {
     case CLUSTER_DONE:
         if (operation == OPERATION_LOOK) {
@@ -669,13 +752,14 @@ void tenants_answered(struct resource *r, const struct cluster_answer *answer)
         }
         break;
     case CLUSTER_EXISTS:
-        call_service(r, OPERATION_LOOK, CLUSTER_GET, r->operand_namespace, r->operand_name, NULL,
-                     (struct str){0});
+        look_at_service(r);
         break;
     case CLUSTER_ABSENT:
         service_went(r);
         if (operation == OPERATION_CREATE) {
             refused(r, answer); /* its namespace is going, say */
+        } else if (operation != OPERATION_DELETE) {
+            resource_conflicted(r);
         }
         break;
     case CLUSTER_REFUSED:
@@ -685,7 +769,12 @@ void tenants_answered(struct resource *r, const struct cluster_answer *answer)
             refused(r, answer);
         }
         break;
-    case CLUSTER_CONFLICT: /* another one has its place: the watch will tell of it */
+    case CLUSTER_CONFLICT: /* another one may have its place */
+        resource_conflicted(r);
+        if (operation == OPERATION_APPLY) {
+            look_at_service(r);
+        }
+        break;
     case CLUSTER_LATER:
         resource_failed(r, answer);
         break;

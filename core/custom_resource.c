@@ -349,13 +349,17 @@ static void clear_condition(struct cr_condition *c)
 static void read_conditions(struct cr *cr, struct json_value conditions)
 {
     struct buf others;
+    unsigned n_ours = 0;
     buf_init(&others, CR_CONDITIONS_MAX);
     for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
         struct str text = json_text(c);
         if (json_type(c) != JSON_OBJECT) {
             continue;
         }
-        if (json_is(json_get(c, "type"), "Available")) {
+        bool ours = json_is(json_get(c, "type"), "Available");
+        n_ours += ours;
+        cr->available_last = ours && n_ours == 1;
+        if (ours) {
             clear_condition(&cr->available);
             cr->available.status = condition_text(json_get(c, "status"));
             cr->available.reason = condition_text(json_get(c, "reason"));
@@ -403,6 +407,15 @@ static bool written_by_another(struct json_value managed_fields, const char *fie
     return false;
 }
 
+uint64_t object_version(struct json_value object)
+{
+    char *text = json_strdup(json_get(json_get(object, "metadata"), "resourceVersion"), NULL);
+    uint64_t version = 0;
+    int rc = text ? text_number(str_of(text), UINT64_MAX, &version) : ERR;
+    free(text);
+    return rc == OK ? version : 0;
+}
+
 static void read_status(struct cr *cr, struct json_value status, struct json_value managed_fields,
                         const char *field_manager)
 {
@@ -433,6 +446,7 @@ int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
         cr_clear(cr);
         return ERR;
     }
+    cr->version = object_version(object);
     read_annotations(cr, json_get(metadata, "annotations"));
     if (read_spec(&r, json_get(object, "spec")) < 0) {
         forget_spec(cr);

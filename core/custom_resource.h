@@ -43,6 +43,7 @@ struct cr_condition {
 /* No text in it contains control characters, but for `message` and `other_conditions`. */
 struct cr {
     const char *namespace, *name, *uid; /* uid: "" in local mode */
+    uint64_t version;                   /* see object_version */
     const char *created; /* creationTimestamp: RFC 3339, in UTC, so that text order is time order;
                             "" when the object does not say */
     bool deleting;       /* deletionTimestamp is set */
@@ -63,6 +64,7 @@ struct cr {
 
     enum cr_status_owner status_owner;
     struct cr_condition available;
+    bool available_last;    /* it is the last condition, and the only one of its type */
     char *other_conditions; /* JSON, comma-separated: conditions of other types; NULL: none */
     bool conditions_unread; /* these are more than we keep: what we wrote would lose some */
     char *shown_tenants;    /* status.tenants, "a,b"; NULL: there are none */
@@ -74,6 +76,10 @@ struct cr {
  * name we write. */
 int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
              struct error *err) warn_unused;
+
+/* Returns the resourceVersion of an object of any kind. Versions of one API server are numbers in
+ * the order of the changes (KEP-5504). 0: there is none, as in local mode, or it is no number. */
+uint64_t object_version(struct json_value object);
 
 /* Idempotent; *cr is empty afterwards. */
 void cr_clear(struct cr *cr);

@@ -33,6 +33,7 @@ void plan_success(struct condition *c, const char *service)
     text_fmt(c->message, sizeof(c->message), "Technical connectivity is configured.%s%s%s",
              service ? " Kubernetes service with name " : "", service ? service : "",
              service ? " is created." : "");
+    c->own = strlen(c->message);
 }
 
 void plan_failure(struct condition *c, const char *reason, const char *fmt, ...)
@@ -45,6 +46,32 @@ void plan_failure(struct condition *c, const char *reason, const char *fmt, ...)
     *c = (struct condition){.reason = reason};
     /* What the API server stores otherwise than we wrote it would be written again and again. */
     text_printable(c->message, sizeof(c->message), str_of(text));
+    c->own = strlen(c->message);
+}
+
+/* Our own words end at the first colon behind `from` octets. */
+static void end_own_words(struct condition *c, size_t from)
+{
+    const char *colon = c->own > from ? strstr(c->message + from, ": ") : NULL;
+    c->own = colon ? (size_t)(colon - c->message) : c->own;
+}
+
+void plan_failure_told(struct condition *c, const char *reason, const char *sentence)
+{
+    plan_failure(c, reason, "%s", sentence);
+    end_own_words(c, 0);
+}
+
+/* In the sentence of VERDICT_INSTANCE_NOT_CONFIGURED: what follows are the words of the
+ * authorization server that refuses the service key. */
+#define KEY_REFUSED " does not work: "
+
+/* May the sentence repeat the words of the Destination service, of an authorization server, or of a
+ * network that fails? */
+static bool is_told(enum verdict verdict, const char *sentence)
+{
+    return verdict == VERDICT_UNREADABLE || verdict == VERDICT_CONFIGURATION_FAILED ||
+           verdict == VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED || strstr(sentence, KEY_REFUSED);
 }
 
 #define NOT_CONFIGURED "Technical connectivity is not configured. "
@@ -67,6 +94,7 @@ void plan_verdict(struct condition *c, const struct cr *cr, const char *tenant,
     char subject[SUBJECT_MAX];
     bool fragment = cr->ref.fragment != NULL;
     const char *reason = verdict_reason(verdict, fragment);
+    size_t before = 0;
     switch (verdict) {
     case VERDICT_NOT_FOUND:
     case VERDICT_FRAGMENT_NOT_FOUND:
@@ -80,7 +108,8 @@ void plan_verdict(struct condition *c, const struct cr *cr, const char *tenant,
                      NOT_CONFIGURED "The Destination service instance name in the Destination CR "
                                     "'%s' is not configured as expected. %s",
                      cr->name, text);
-        return;
+        before = strlen(NOT_CONFIGURED);
+        break;
     case VERDICT_UNREADABLE:
     case VERDICT_TYPE_NOT_SUPPORTED:
     case VERDICT_PROXY_TYPE_NOT_SUPPORTED:
@@ -91,15 +120,22 @@ void plan_verdict(struct condition *c, const struct cr *cr, const char *tenant,
     case VERDICT_CONFIGURATION_FAILED:
     case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
     case VERDICT_TENANT_MODE_MISMATCH:
+        plan_failure(c, reason,
+                     NOT_CONFIGURED "%s cannot be %s: ", subject_of(subject, cr, fragment),
+                     verdict == VERDICT_UNREADABLE ? "read" : "used");
+        before = c->own;
         plan_failure(c, reason, NOT_CONFIGURED "%s cannot be %s: %s",
                      subject_of(subject, cr, fragment),
                      verdict == VERDICT_UNREADABLE ? "read" : "used", text);
-        return;
+        break;
     case VERDICT_OK:
     case VERDICT_COUNT:
-        break;
+        assert(false);
+        return;
     }
-    assert(false);
+    if (is_told(verdict, text)) {
+        end_own_words(c, before);
+    }
 }
 
 /* ---- several tenants ---- */
@@ -114,6 +150,7 @@ void plan_tenants_begin(struct plan_tenants *p)
     buf_init(&p->failed, NAMES_MAX);
     buf_init(&p->services, NAMES_MAX);
     buf_init(&p->words, PLAN_MESSAGE_MAX);
+    buf_init(&p->told, PLAN_MESSAGE_MAX);
 }
 
 void plan_tenants_free(struct plan_tenants *p)
@@ -122,6 +159,7 @@ void plan_tenants_free(struct plan_tenants *p)
     buf_free(&p->failed);
     buf_free(&p->services);
     buf_free(&p->words);
+    buf_free(&p->told);
 }
 
 void plan_tenants_served(struct plan_tenants *p, const char *tenant, const char *service)
@@ -145,7 +183,7 @@ void plan_tenants_failed(struct plan_tenants *p, const char *tenant, const struc
         p->unnamed_failed++;
     }
     /* What does not fit is left out: it would be cut anyway. */
-    int rc = buf_fmt(&p->words, " %s: %s", tenant, words);
+    int rc = buf_fmt(why->message[why->own] ? &p->told : &p->words, " %s: %s", tenant, words);
     (void)rc;
     p->n_failed++;
 }
@@ -164,7 +202,7 @@ const char *plan_tenants_end(struct plan_tenants *p, struct condition *c)
 {
     char more[32];
     struct str services = buf_str(&p->services), failed = buf_str(&p->failed);
-    struct str words = buf_str(&p->words);
+    struct str words = buf_str(&p->words), told = buf_str(&p->told);
     bool several = p->n_served > 1;
     int rc = buf_add(&p->served, "", 1);
     assert(rc == OK);
@@ -172,6 +210,11 @@ const char *plan_tenants_end(struct plan_tenants *p, struct condition *c)
         plan_failure(c, "FailedToApplyConfiguration",
                      "Configuration failed for tenants: [%.*s%s].%.*s", STR_ARG(failed),
                      and_more(more, ", ", p->unnamed_failed), STR_ARG(words));
+        size_t own = c->own;
+        plan_failure(c, "FailedToApplyConfiguration",
+                     "Configuration failed for tenants: [%.*s%s].%.*s%.*s", STR_ARG(failed),
+                     and_more(more, ", ", p->unnamed_failed), STR_ARG(words), STR_ARG(told));
+        c->own = own;
     } else {
         plan_success(c, NULL);
         size_t n = strlen(c->message);
@@ -181,6 +224,7 @@ const char *plan_tenants_end(struct plan_tenants *p, struct condition *c)
                      several ? "s" : "", STR_ARG(services),
                      and_more(more, " ", p->unnamed_services), several ? "are" : "is");
         }
+        c->own = strlen(c->message);
     }
     return p->n_served ? buf_str(&p->served).p : NULL;
 }
@@ -192,14 +236,39 @@ static const char *status_of(const struct condition *c)
     return c->available ? "True" : "False";
 }
 
-bool plan_condition_shown(const struct cr *cr, const struct condition *c, const char *served)
+/* Do the words begin alike, and is that all that is ours? */
+static bool same_own_words(const char *shown, const struct condition *c)
+{
+    return strncmp(shown, c->message, c->own) == 0 && (c->message[c->own] || !shown[c->own]);
+}
+
+enum plan_shown plan_shown(const struct cr *cr, const struct condition *c, const char *served,
+                           bool tenants_kept)
 {
     const struct cr_condition *shown = &cr->available;
     bool same_tenants =
         served ? cr->shown_tenants && strcmp(cr->shown_tenants, served) == 0 : !cr->shown_tenants;
-    return shown->status && strcmp(shown->status, status_of(c)) == 0 &&
-           strcmp(shown->reason, c->reason) == 0 && strcmp(shown->message, c->message) == 0 &&
-           same_tenants;
+    if (!cr->available_last || strcmp(shown->status, status_of(c)) != 0 ||
+        strcmp(shown->reason, c->reason) != 0 || !same_own_words(shown->message, c) ||
+        (tenants_kept && !same_tenants)) {
+        return PLAN_SHOWN_NOT;
+    }
+    return strcmp(shown->message, c->message) == 0 ? PLAN_SHOWN : PLAN_SHOWN_IN_OTHER_WORDS;
+}
+
+uint64_t plan_condition_digest(const struct condition *c, const char *served)
+{
+    unsigned char digest[DIGEST_SHA256_SIZE];
+    uint64_t first;
+    const struct str parts[] = {
+        {c->reason, strlen(c->reason) + 1},
+        {c->message, c->own},
+        {"", 1},
+        {served, served ? strlen(served) + 1 : 0},
+    };
+    digest_sha256(digest, parts, ARRAY_LEN(parts));
+    memcpy(&first, digest, sizeof(first));
+    return first ^ c->available;
 }
 
 static int put_tenants(struct buf *out, const char *served)
@@ -221,7 +290,11 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
                 const char *now)
 {
     const char *others = cr->other_conditions;
-    if (json_fmt(out, "{'status':{'conditions':[") < 0 ||
+    char version[32];
+    text_fmt(version, sizeof(version), "%llu", (unsigned long long)cr->version);
+    if (buf_add(out, "{", 1) < 0 ||
+        (cr->version && json_fmt(out, "'metadata':{'resourceVersion':%s},", version) < 0) ||
+        json_fmt(out, "'status':{'conditions':[") < 0 ||
         (others && buf_fmt(out, "%s%s", others, c ? "," : "") < 0) ||
         (c && json_fmt(out,
                        "{'type':'Available','status':%s,'reason':%s,'message':%s,"

@@ -40,6 +40,8 @@ struct condition {
     bool available;
     const char *reason; /* static storage */
     char message[PLAN_MESSAGE_MAX];
+    size_t own; /* so many octets of the message are our own words; the rest, if there is one, may
+                   be those of another server, which words the same failure differently each time */
 };
 
 /* ConfigurationSuccessful, with SAP's message; `service` is NULL where there are none. */
@@ -47,6 +49,10 @@ void plan_success(struct condition *c, const char *service);
 
 /* A condition that is not met. The message is cut at its bound, and made fit for JSON. */
 void plan_failure(struct condition *c, const char *reason, const char *fmt, ...) printf_like(3, 4);
+
+/* The same for a sentence in which another server has a part: our own words end at its first
+ * colon. */
+void plan_failure_told(struct condition *c, const char *reason, const char *sentence);
 
 /* What a verdict about the destination of `cr` and of a tenant (NULL: there is none) means, with
  * SAP's sentence where there is one; `text` is the sentence that came with it. VERDICT_OK does not
@@ -60,6 +66,7 @@ struct plan_tenants {
     struct buf served, failed; /* "a,b"; "\"a\", \"b\"" */
     struct buf services;       /* of those served: "cr-a, cr-b" */
     struct buf words;          /* what failed for each: " a: ..." */
+    struct buf told;           /* the same, where another server has a part in it */
     size_t n_served, n_failed;
     size_t unnamed_services, unnamed_failed; /* for which no room was left */
 };
@@ -75,11 +82,25 @@ void plan_tenants_failed(struct plan_tenants *p, const char *tenant, const struc
 const char *plan_tenants_end(struct plan_tenants *p, struct condition *c);
 void plan_tenants_free(struct plan_tenants *p);
 
-/* Does the CR's status say that already, and that these tenants ("a,b"; NULL: none) are served? */
-bool plan_condition_shown(const struct cr *cr, const struct condition *c, const char *served);
+/* What the status of a CR says. */
+enum plan_shown {
+    PLAN_SHOWN,                /* just that */
+    PLAN_SHOWN_IN_OTHER_WORDS, /* the same, but for the words of another server */
+    PLAN_SHOWN_NOT,
+};
+
+/* Compares the CR's status with a condition and the tenants that are served ("a,b"; NULL: none).
+ * tenants_kept: the API server stores status.tenants; else they do not count. */
+enum plan_shown plan_shown(const struct cr *cr, const struct condition *c, const char *served,
+                           bool tenants_kept);
+
+/* Returns a digest of what plan_shown compares, but for the words of another server. */
+uint64_t plan_condition_digest(const struct condition *c, const char *served);
 
 /* Appends the merge patch of the CR's status: its other conditions, then Available (NULL: no more),
- * and the tenants that are served. `now`: RFC 3339, seconds. */
+ * and the tenants that are served. The list of conditions replaces the one that is there, so the
+ * patch is only for the version of the CR from which the other conditions come. `now`: RFC 3339,
+ * seconds. */
 int plan_status(struct buf *out, const struct cr *cr, const struct condition *c, const char *served,
                 const char *now) warn_unused;
 

@@ -28,6 +28,16 @@ bool repairs_note(struct repairs *r, uint64_t wish, int64_t now)
     return r->count == CONTESTED;
 }
 
+void repairs_failed(struct repairs *r, int64_t now)
+{
+    if (r->count > 0) {
+        r->count--;
+        r->due = now;
+    } else {
+        repairs_forget(r);
+    }
+}
+
 void repairs_forget(struct repairs *r)
 {
     *r = (struct repairs){0};

@@ -30,7 +30,10 @@ int64_t repairs_due(const struct repairs *r, uint64_t wish);
  * reports that somebody else changes the object. */
 bool repairs_note(struct repairs *r, uint64_t wish, int64_t now);
 
-/* Forgets what was noted: the writing has failed, or something else is wanted by now. */
+/* The writing that was noted last has failed: it does not count, and may be tried again at once. */
+void repairs_failed(struct repairs *r, int64_t now);
+
+/* Forgets what was noted: something else is wanted by now. */
 void repairs_forget(struct repairs *r);
 
 /* Was the object repaired twice in a row or more, and is it too early to say that the last repair

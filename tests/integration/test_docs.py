@@ -293,7 +293,7 @@ FIGURES = [
     ("docs/architecture.md", "that, N of one resource", "control_private.h", "READING_OF_ONE_MAX"),
     ("docs/architecture.md", "their own, N operations", "control_private.h", "RUNNING_OF_SPACE_MAX"),
     ("docs/architecture.md", "operations and N readings", "control_private.h", "READING_OF_SPACE_MAX"),
-    ("docs/architecture.md", "to rest in N calls", "reconcile.c", "CALLS_MAX"),
+    ("docs/architecture.md", "pauses that double up to N minutes", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/architecture.md", "queued, at most N KiB", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/architecture.md", "end, N listeners are closed", "pop3.c", "END_A_TURN"),
     ("docs/pop3.md", "too long` | N octets are possible", "core/sasl.c", "RESPONSE_MAX"),

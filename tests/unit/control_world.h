@@ -64,6 +64,7 @@ static struct world {
     struct known known[WORLD_DESTINATIONS];
     const struct destination *any; /* what every other one is; NULL: not found */
     bool source_mute;
+    bool wordy;        /* it words each refusal differently */
     const char *hangs; /* the tenant whose destinations are never answered; or NULL */
     unsigned finds;
     size_t waiting, most_waiting; /* questions */
@@ -303,7 +304,11 @@ static inline void answer_request(struct dest_request *r)
                                             : world.any ? VERDICT_OK
                                                         : VERDICT_NOT_FOUND};
     if (!answer.dest) {
-        error_set(&answer.err, FAIL_CONFIG, "the test says no");
+        if (world.wordy) {
+            error_set(&answer.err, FAIL_REMOTE, "it does not serve (500: request %u)", world.finds);
+        } else {
+            error_set(&answer.err, FAIL_CONFIG, "the test says no");
+        }
     }
     free_request(r);
     handler.done(&answer, handler.arg);

@@ -559,13 +559,21 @@ static inline char *fake_signed(char *text)
     return done;
 }
 
+/* Is the object the one that the body names, if it names one by this member? */
+static inline bool fake_is_meant(const struct cluster_call *call, const struct item *i,
+                                 const char *member)
+{
+    char *named = fake_get(call->body, member);
+    bool meant = !named[0] || fake_says(i->text, member, named);
+    free(named);
+    return meant;
+}
+
 static inline enum cluster_result fake_change(const struct cluster_call *call, struct item *i)
 {
-    const char *meant = call->verb == CLUSTER_DELETE ? call->uid : NULL;
-    char *named = call->verb == CLUSTER_APPLY ? fake_get(call->body, "metadata.uid") : NULL;
-    bool same = !(meant || named) || fake_says(i->text, "metadata.uid", meant ? meant : named);
-    free(named);
-    if (!same) {
+    if ((call->verb == CLUSTER_DELETE && !fake_says(i->text, "metadata.uid", call->uid)) ||
+        !fake_is_meant(call, i, "metadata.uid") ||
+        !fake_is_meant(call, i, "metadata.resourceVersion")) {
         return CLUSTER_CONFLICT;
     }
     if (call->verb == CLUSTER_DELETE) {

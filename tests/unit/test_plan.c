@@ -275,7 +275,7 @@ static void test_shown(void **state)
         struct error err;
         buf_init(&out, PLAN_OBJECT_MAX);
         plan_failure(&c, "R", "%s", messages[i]);
-        assert_false(plan_condition_shown(&none, &c, NULL));
+        assert_int_equal(plan_shown(&none, &c, NULL, true), PLAN_SHOWN_NOT);
         assert_int_equal(buf_fmt(&out, "{\"metadata\":{\"name\":\"m\",\"namespace\":\"n\"},"
                                        "\"spec\":{\"destinationRef\":{\"name\":\"d\"}},"),
                          OK);
@@ -285,15 +285,15 @@ static void test_shown(void **state)
         struct object o = body_of(&out);
         struct cr cr;
         assert_int_equal(cr_parse(&cr, o.root, "tproxy", &err), OK);
-        assert_true(plan_condition_shown(&cr, &c, NULL));
+        assert_int_equal(plan_shown(&cr, &c, NULL, true), PLAN_SHOWN);
         other = c;
         other.available = true;
-        assert_false(plan_condition_shown(&cr, &other, NULL));
+        assert_int_equal(plan_shown(&cr, &other, NULL, true), PLAN_SHOWN_NOT);
         other = c;
         other.reason = "S";
-        assert_false(plan_condition_shown(&cr, &other, NULL));
+        assert_int_equal(plan_shown(&cr, &other, NULL, true), PLAN_SHOWN_NOT);
         plan_failure(&other, "R", "%s.", messages[i]);
-        assert_false(plan_condition_shown(&cr, &other, NULL));
+        assert_int_equal(plan_shown(&cr, &other, NULL, true), PLAN_SHOWN_NOT);
         cr_clear(&cr);
         object_free(&o);
         buf_free(&out);
@@ -307,6 +307,81 @@ static int put_event(struct buf *out)
     struct cr cr = cr_named("default", "mail");
     return plan_event(out, &cr, "mail.18f3", "tproxy-0", true, "R", "a \"note\"",
                       "2025-11-03T08:00:00.000000Z");
+}
+
+/* The status of a CR that shows the condition. */
+static void show(struct cr *cr, const struct condition *c)
+{
+    *cr = cr_named("default", "mail");
+    cr->available_last = true;
+    cr->available = (struct cr_condition){(char *)"False", (char *)c->reason, (char *)c->message};
+}
+
+/* What is new in kind, and what are only other words of another server. */
+static void test_words(void **state)
+{
+    (void)state;
+    static const struct {
+        enum verdict verdict;
+        const char *text, *other;
+        enum plan_shown shown;
+    } rows[] = {
+        {VERDICT_UNREADABLE, "it does not serve (500: request 1)",
+         "it does not serve (500: request 2)", PLAN_SHOWN_IN_OTHER_WORDS},
+        {VERDICT_UNREADABLE, "it does not serve (500: a)", "it does not serve (503: a)",
+         PLAN_SHOWN_NOT},
+        {VERDICT_UNREADABLE, "no words", "other words", PLAN_SHOWN_NOT},
+        {VERDICT_INSTANCE_NOT_CONFIGURED, "the key does not work: a", "the key does not work: b",
+         PLAN_SHOWN_IN_OTHER_WORDS},
+        {VERDICT_INSTANCE_NOT_CONFIGURED, "Secret \"s\": the entry \"clientid\" is missing",
+         "Secret \"s\": the entry \"url\" is missing", PLAN_SHOWN_NOT},
+        {VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host: is a", "mail.pop3.host: is b", PLAN_SHOWN_NOT},
+        {VERDICT_URL_NOT_SUPPORTED, "the same", "the same", PLAN_SHOWN},
+    };
+    struct cr cr = cr_named("default", "mail"), shown;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct condition a, b;
+        plan_verdict(&a, &cr, NULL, rows[i].verdict, rows[i].text);
+        plan_verdict(&b, &cr, NULL, rows[i].verdict, rows[i].other);
+        show(&shown, &a);
+        assert_int_equal(plan_shown(&shown, &a, NULL, true), PLAN_SHOWN);
+        assert_int_equal(plan_shown(&shown, &b, NULL, true), rows[i].shown);
+        assert_int_equal(plan_condition_digest(&a, NULL) == plan_condition_digest(&b, NULL),
+                         rows[i].shown != PLAN_SHOWN_NOT);
+        shown.available_last = false;
+        assert_int_equal(plan_shown(&shown, &a, NULL, true), PLAN_SHOWN_NOT);
+        /* Tenants count unless the API server drops them. */
+        shown.available_last = true;
+        assert_int_equal(plan_shown(&shown, &a, "acme", true), PLAN_SHOWN_NOT);
+        assert_int_equal(plan_shown(&shown, &a, "acme", false), PLAN_SHOWN);
+        assert_true(plan_condition_digest(&a, NULL) != plan_condition_digest(&a, "acme"));
+    }
+}
+
+/* Of several tenants: those whose failure another server words come last. */
+static void test_words_of_tenants(void **state)
+{
+    (void)state;
+    static const enum plan_shown expected[] = {PLAN_SHOWN, PLAN_SHOWN_IN_OTHER_WORDS,
+                                               PLAN_SHOWN_NOT};
+    struct cr cr = cr_named("default", "mail"), shown;
+    struct condition first = {0};
+    for (int i = 0; i < 3; i++) {
+        struct plan_tenants p;
+        struct condition told, own, all;
+        char text[32];
+        text_fmt(text, sizeof(text), "it fails (500: %d)", i);
+        plan_verdict(&told, &cr, "a", VERDICT_UNREADABLE, text);
+        plan_verdict(&own, &cr, "b", VERDICT_URL_NOT_SUPPORTED, i < 2 ? "host" : "port");
+        plan_tenants_begin(&p);
+        plan_tenants_failed(&p, "a", &told);
+        plan_tenants_failed(&p, "b", &own);
+        plan_tenants_end(&p, &all);
+        plan_tenants_free(&p);
+        first = i == 0 ? all : first;
+        show(&shown, &first);
+        assert_int_equal(plan_shown(&shown, &all, NULL, true), expected[i]);
+    }
 }
 
 static void test_event(void **state)
@@ -1019,6 +1094,8 @@ int main(void)
         cmocka_unit_test(test_long_verdicts),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_shown),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_words_of_tenants),
         cmocka_unit_test(test_event),
         cmocka_unit_test(test_event_bounds),
         cmocka_unit_test(test_name_objection),

@@ -75,9 +75,15 @@ static void test_failed(void **state)
     for (int i = 0; i < 8; i++) {
         write_again(&r, 7, &now, &told);
     }
+    repairs_failed(&r, now);
+    assert_int_equal(write_again(&r, 7, &now, &told), 0);
+    assert_int_equal(write_again(&r, 7, &now, &told), SECONDS(64));
     repairs_forget(&r);
     assert_int_equal(repairs_due(&r, 7), 0);
     assert_false(repairs_contested(&r, now));
+    repairs_note(&r, 7, now);
+    repairs_failed(&r, now);
+    assert_int_equal(r.wish, 0);
 }
 
 int main(void)

@@ -89,7 +89,7 @@ class Installation:
         self.connectivity_key: dict[str, object] = {}
         self._suffix = "" if home == HOME else f"-{home}"
         kube.kubectl("apply", "-k", str(MANIFESTS if home == HOME else self._kustomization()))
-        until(self._served, "the custom resources to be served")
+        until(self.served, "the custom resources to be served")
 
     def configure(
         self,
@@ -128,6 +128,16 @@ class Installation:
         }
 
     # --- what is there ---
+
+    def served(self) -> bool:
+        """Does the API server know the custom resources? For a moment after a change it does not."""
+        try:
+            self.kube.items(f"{CRS}/destinations")
+            self.kube.items(PROXIES)
+        except ApiError as error:
+            assert error.code in (404, 429), error
+            return False
+        return True
 
     def cr(self, namespace: str, name: str) -> dict:
         return self.kube.get(f"{CRS}/namespaces/{namespace}/destinations/{name}")
@@ -190,15 +200,6 @@ class Installation:
         return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in found}
 
     # --- inside ---
-
-    def _served(self) -> bool:
-        try:
-            self.kube.items(f"{CRS}/destinations")
-            self.kube.items(PROXIES)
-        except ApiError as error:
-            assert error.code in (404, 429), error
-            return False
-        return True
 
     def _labelled(self, path: str) -> list[dict]:
         labels = f"app.kubernetes.io/managed-by=tproxy,tproxy/home={self.home}"

@@ -1,0 +1,238 @@
+"""Somebody else who changes what tproxy has written, and an API server that does not store it: few
+requests, one Event, and nothing of others is lost."""
+
+import contextlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness.dns import hosts_file
+from harness.fault_proxy import FaultProxy, watch_of
+from harness.http_server import Request, Response
+from harness.installation import CRS, TARGET_PORTS, destination_cr, list_and_fetch
+from harness.kube import ApiError, Kube
+from harness.samples import TENANTS
+from harness.tproxy import Tproxy, destination
+from harness.util import until
+
+MAIL = "mail"
+CRD = (
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
+    "destinations.destination.connectivity.api.sap"
+)
+# Seconds before each repair: the first one is made at once.
+PAUSES = [0, 1, 2, 4]
+
+
+@pytest.fixture
+def tproxy(installation, api, make_cluster_tproxy) -> Tproxy:
+    installation.configure()
+    return make_cluster_tproxy(installation, url=api.url).ready()
+
+
+@pytest.fixture
+def served(installation, tproxy, namespace, add_destination) -> str:
+    """The path of a CR that is served."""
+    add_destination(MAIL)
+    installation.kube.apply(destination_cr(MAIL, namespace, MAIL))
+    installation.available(namespace, MAIL)
+    until(lambda: len(installation.events(namespace)) == 1, "the Event about it")
+    return f"{CRS}/namespaces/{namespace}/destinations/{MAIL}"
+
+
+def writes(api: FaultProxy, plural: str, method: str = "PATCH") -> list[Request]:
+    return [r for r in api.writes() if r.method == method and f"/{plural}" in r.path]
+
+
+@contextlib.contextmanager
+def opponent(undo: Callable[[], None]) -> Iterator[None]:
+    """Undoes again and again what somebody has written."""
+    end = threading.Event()
+
+    def go_on() -> None:
+        while not end.wait(0.02):
+            with contextlib.suppress(ApiError):  # there is nothing to undo
+                undo()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    yield
+    end.set()
+    thread.join()
+
+
+def fight(undo: Callable[[], None], repairs: Callable[[], list[Request]]) -> None:
+    """Until some repairs have been made, with longer and longer pauses between them."""
+    before = len(repairs())
+    with opponent(undo):
+        until(lambda: len(repairs()) >= before + len(PAUSES), "repairs")
+    times = [request.time for request in repairs()[before:]][: len(PAUSES)]
+    for pause, (first, second) in zip(PAUSES[1:], itertools.pairwise(times), strict=True):
+        assert second - first > 0.9 * pause
+
+
+def leads_home(service: dict | None, port: int) -> bool:
+    spec = (service or {}).get("spec", {"externalName": "", "ports": [{}]})
+    return spec["externalName"].startswith(MAIL) and spec["ports"][0]["port"] == port
+
+
+@pytest.mark.parametrize("how", ["change", "delete"])
+def test_alias(installation, api, namespace, served, how):
+    kube = installation.kube
+    path = f"/api/v1/namespaces/{namespace}/services/{MAIL}"
+
+    def change() -> None:
+        if kube.get(path)["spec"]["externalName"] != "theirs.example.com":
+            kube.patch(path, {"spec": {"externalName": "theirs.example.com"}})
+
+    def delete() -> None:
+        kube.delete(path)
+
+    undo, method = {"change": (change, "PATCH"), "delete": (delete, "POST")}[how]
+    fight(undo, lambda: writes(api, f"{namespace}/services", method))
+    condition = installation.wait_condition(namespace, MAIL, "ServiceCreationFailed")
+    assert f'"{MAIL}" in the namespace "{namespace}" does not stay' in condition["message"]
+    until(lambda: len(installation.events(namespace)) == 2, "the Event about it")
+    assert list_and_fetch(installation.target_port(MAIL))
+
+    # Another wish does not wait.
+    kube.patch(served, {"spec": {"service": {"port": 2110}}})
+    until(lambda: leads_home(installation.service_of(namespace, MAIL), 2110), "the other port")
+    installation.available(namespace, MAIL)
+
+
+def test_status(installation, api, namespace, served, tproxy):
+    kube = installation.kube
+
+    def undo() -> None:
+        conditions = kube.get(served)["status"]["conditions"]
+        if conditions[-1]["reason"] != "Theirs":
+            conditions[-1] |= {"status": "False", "reason": "Theirs", "message": "no"}
+            kube.patch(f"{served}/status", {"status": {"conditions": conditions}})
+
+    fight(undo, lambda: writes(api, "destinations"))
+    until(lambda: len(installation.events(namespace)) == 2, "the Event about it")
+    reasons = [event["reason"] for event in installation.events(namespace)]
+    assert sorted(reasons) == ["ConfigurationSuccessful", "StatusContested"]
+    told = [line for line in tproxy.logs.all() if "does not stay as it is written" in line["msg"]]
+    assert len(told) == 1
+
+    # Another wish does not wait.
+    kube.patch(served, {"spec": {"destinationRef": {"name": "other"}}})
+    installation.wait_condition(namespace, MAIL, "NotFound")
+
+
+def conditions_of(kube: Kube, path: str) -> list[str]:
+    return [condition["type"] for condition in kube.get(path)["status"]["conditions"]]
+
+
+def add_condition(kube: Kube, path: str, place: int) -> None:
+    cr = kube.get(path)
+    audited = {"type": "Audited", "status": "True", "reason": "Fine", "message": "by another one"}
+    cr["status"]["conditions"].insert(place, audited)
+    kube.request("PUT", f"{path}/status", cr)
+
+
+def test_lost_update(installation, api, namespace, tproxy, add_destination):
+    """A condition of another controller of which the watch has not told."""
+    kube = installation.kube
+    kube.apply(destination_cr(MAIL, namespace, MAIL))
+    installation.wait_condition(namespace, MAIL, "NotFound")
+    path = f"{CRS}/namespaces/{namespace}/destinations/{MAIL}"
+    with api.stalled(watch_of("destinations")):
+        add_condition(kube, path, 0)
+        add_destination(MAIL)
+        installation.wait_condition(namespace, MAIL, "ConfigurationSuccessful")
+        assert conditions_of(kube, path) == ["Audited", "Available"]
+    assert not [line for line in tproxy.logs.all() if "Conflict" in line["msg"]]
+
+
+def test_condition_behind_ours(installation, api, namespace, served):
+    """The column of `kubectl get` shows the last one."""
+    kube = installation.kube
+    before = len(writes(api, "destinations"))
+    add_condition(kube, served, 1)
+    until(lambda: conditions_of(kube, served) == ["Audited", "Available"], "ours to be the last")
+    assert len(writes(api, "destinations")) == before + 1
+    assert len(installation.events(namespace)) == 1
+
+
+@pytest.fixture
+def older_crd(installation) -> Iterator[None]:
+    """A definition without status.tenants."""
+    kube = installation.kube
+    versions = kube.get(CRD)["spec"]["versions"]
+    older = json.loads(json.dumps(versions))
+    del older[0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["tenants"]
+    kube.patch(CRD, {"spec": {"versions": older}})
+    yield
+    kube.patch(CRD, {"spec": {"versions": versions}})
+    until(installation.served, "the resources to be served again")
+
+
+def test_pruned_field(
+    installation, api, namespace, oauth, oauth_dovecot, make_cluster_tproxy, older_crd, directory
+):
+    kube, path = installation.kube, f"{CRS}/namespaces/{namespace}/destinations"
+    installation.key = installation.service.service_key(by_name=True)
+    installation.configure(tenantMode="shared")
+    mail = oauth_dovecot.mailbox([b"Subject: one\r\n\r\n"])
+    installation.service.tenant("acme").destinations[MAIL] = destination(
+        *(MAIL, oauth_dovecot.host, oauth_dovecot.pop3),
+        mail__user=mail.user,
+        mail__password=mail.password,
+    )
+    probe = {**destination_cr("probe", namespace, MAIL), "status": {"tenants": []}}
+    kube.create(path, probe)
+    until(
+        lambda: (
+            "tenants"
+            not in kube.patch(
+                f"{path}/probe/status", {"status": {"tenants": [{"tenantSubdomain": "x"}]}}
+            ).get("status", {})
+        ),
+        "the definition to be in force",
+    )
+    kube.delete(f"{path}/probe")
+    hosts = hosts_file(directory, *oauth.host_names("nobody"))
+    tproxy = make_cluster_tproxy(
+        installation, "--hosts", str(hosts), *TARGET_PORTS, url=api.url
+    ).ready()
+    for name in ("first", "second", "third"):
+        cr = destination_cr(name, namespace, MAIL)
+        cr["metadata"]["annotations"] = {TENANTS: '["acme"]'}
+        kube.apply(cr)
+        installation.wait_condition(namespace, name, "ConfigurationSuccessful")
+    for name in ("first", "second"):
+        assert len(writes(api, f"destinations/{name}/status")) == 1
+    told = [line for line in tproxy.logs.all() if "status.tenants" in line["msg"]]
+    assert len(told) == 1
+    until(lambda: "status.tenants" in tproxy.http("/status")[1], "the page to say so")
+
+
+def test_words_of_another_server(installation, api, namespace, tproxy, add_destination):
+    """Each failure has a number of its own, and is the same failure all the same."""
+    service, asked = installation.service, []
+    proper = service.answer
+
+    def answer(request: Request) -> Response:
+        if f"/{MAIL}" not in request.path:
+            return proper(request)
+        asked.append(request)
+        return Response.json(500, {"ErrorMessage": f"Internal error, request {len(asked)}"})
+
+    service.answer = answer
+    installation.kube.apply(destination_cr(MAIL, namespace, MAIL))
+    condition = installation.wait_condition(namespace, MAIL, "ConfigurationFailed")
+    assert "Internal error, request " in condition["message"]
+    until(lambda: len(asked) >= 3, "more readings")
+    assert len(writes(api, "destinations")) == 1
+    assert len(installation.events(namespace)) == 1
+
+    service.answer = proper
+    add_destination(MAIL)
+    installation.available(namespace, MAIL)
+    until(lambda: len(installation.events(namespace)) == 2, "the second Event")

@@ -1,0 +1,291 @@
+/* Somebody else who changes what the controller has written, and an API server that stores
+ * something else: repairs come less and less often and are told once; conditions of others are
+ * kept; what is new is written at once. */
+#include "tests/unit/configuration_world.h"
+
+static void serve_inbox(void)
+{
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    world_forget_journal();
+}
+
+/* How many lines of the journal begin so. */
+static unsigned count_calls(const char *start)
+{
+    unsigned n = 0;
+    for (struct str rest = buf_str(&fake.journal); rest.n;) {
+        struct str line = str_cut(&rest, '\n');
+        n += line.n >= strlen(start) && strncmp(line.p, start, strlen(start)) == 0;
+    }
+    return n;
+}
+
+/* ---- an opponent ---- */
+
+static void change_alias(void)
+{
+    fake_put("Service", "apps", "inbox", "{'spec':{'externalName':'theirs.example.com'}}");
+}
+
+static void delete_alias(void)
+{
+    if (exists("Service", "apps", "inbox")) {
+        fake_drop("Service", "apps", "inbox");
+    }
+}
+
+static void change_home(void)
+{
+    fake_put("Service", HOME, "inbox", "{'spec':{'selector':{'app.kubernetes.io/name':'x'}}}");
+}
+
+static void change_status(void)
+{
+    fake_put("Destination", "apps", "inbox",
+             "{'status':{'conditions':[{'type':'Available','status':'False','reason':'Theirs',"
+             "'message':'no'}]}}");
+}
+
+/* Undoes four times a second what the controller has done. */
+static void fight(void (*undo)(void), int64_t time)
+{
+    for (int64_t t = 0; t < time; t += MILLIS(250)) {
+        undo();
+        pass(MILLIS(250));
+    }
+}
+
+static void fights_about_services(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*undo)(void);
+        const char *repair, *namespace;
+    } rows[] = {
+        {change_alias, "apply Service apps/inbox", "apps"},
+        {delete_alias, "create Service apps/inbox", "apps"},
+        {change_home, "apply Service home/inbox", HOME},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (i > 0) {
+            teardown(NULL);
+            setup(NULL);
+        }
+        serve_inbox();
+        fight(rows[i].undo, SECONDS(60));
+        /* at once, and after 1, 2, 4, 8, 16 s, and less than 32 */
+        assert_in_range(count_calls(rows[i].repair), 6, 7);
+        assert_int_equal(count_calls("create Event"), 1);
+        assert_int_equal(count_calls("status Destination"), 1);
+        expect_reason("apps", "inbox", "ServiceCreationFailed");
+        char part[64];
+        text_fmt(part, sizeof(part), "The Service \"inbox\" in the namespace \"%s\" does not stay",
+                 rows[i].namespace);
+        assert_non_null(strstr(condition_of("apps", "inbox", "message"), part));
+        assert_int_equal(count_listeners(), 1);
+        world_forget_journal();
+
+        fight(rows[i].undo, SECONDS(10 * 60));
+        assert_in_range(calls_made(), 3, 8);
+        assert_int_equal(count_calls("create Event"), 0);
+
+        pass_slowly(SECONDS(20 * 60), SECONDS(5)); /* the opponent has given up */
+        expect_reason("apps", "inbox", "ConfigurationSuccessful");
+        rows[i].undo();
+        world_forget_journal();
+        settle();
+        assert_int_equal(count_calls(rows[i].repair), 1);
+    }
+}
+
+static void new_wishes_do_not_wait(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fight(change_alias, SECONDS(60));
+    fight(change_status, SECONDS(60));
+    put_cr("apps", "inbox", "inbox", ",'service':{'port':2110}");
+    settle();
+    assert_int_equal(port_of("apps", "inbox", "port"), 2110);
+    assert_string_equal(text_at("Service", "apps", "inbox", "spec.externalName"),
+                        "inbox.home.svc.cluster.local");
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    fight(change_status, SECONDS(60));
+    put_cr("apps", "inbox", "other", "");
+    settle();
+    expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
+}
+
+static void fights_about_the_status(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fight(change_status, SECONDS(60));
+    assert_in_range(count_calls("status Destination"), 6, 7);
+    assert_int_equal(count_calls("create Event apps/ StatusContested"), 1);
+    assert_int_equal(count_calls("create Event"), 1);
+    world_forget_journal();
+    fight(change_status, SECONDS(10 * 60));
+    assert_in_range(calls_made(), 3, 6);
+    assert_int_equal(count_calls("create Event"), 0);
+    pass_slowly(SECONDS(5 * 60), SECONDS(5));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+}
+
+/* ---- lost updates ---- */
+
+static const char *conditions(void)
+{
+    return text_at("Destination", "apps", "inbox", "status.conditions");
+}
+
+/* Another controller adds one. */
+static void add_condition(bool last)
+{
+    static const char audited[] = "{\"type\":\"Audited\",\"status\":\"True\",\"reason\":\"Fine\"}";
+    char patch[2048];
+    struct item *i = fake_find("Destination", "apps", "inbox");
+    text_fmt(patch, sizeof(patch), "{\"status\":{\"conditions\":[%s%s%.*s%s%s]}}",
+             last ? "" : audited, last ? "" : ",", (int)strlen(conditions()) - 2, conditions() + 1,
+             last ? "," : "", last ? audited : "");
+    fake_store(i, fake_merged(i->text, patch));
+}
+
+/* The watch has not told of it yet. */
+static void conditions_of_others_are_kept(void **state)
+{
+    (void)state;
+    put_cr("apps", "inbox", "other", "");
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
+    world_forget_journal();
+    fake_kind("Destination")->mute = true;
+    add_condition(false);
+    serve("other");
+    pass_slowly(SECONDS(10), SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    assert_non_null(strstr(conditions(), "Audited"));
+    assert_int_equal(count_calls("get Destination apps/inbox"), 1);
+    assert_int_equal(count_calls("status Destination"), 2);
+    fake_kind("Destination")->mute = false;
+    world_forget_journal();
+    pass_slowly(SECONDS(60), SECONDS(1));
+    expect_calls("");
+}
+
+/* The printer column of the CRD shows the last one. */
+static void available_is_the_last_condition(void **state)
+{
+    (void)state;
+    serve_inbox();
+    add_condition(true);
+    settle();
+    expect_calls("status Destination apps/inbox ConfigurationSuccessful\n");
+    assert_true(strstr(conditions(), "Audited") < strstr(conditions(), "Available"));
+}
+
+static enum cluster_result always_conflict(const struct cluster_call *call)
+{
+    return call->verb == CLUSTER_PATCH_STATUS || call->verb == CLUSTER_APPLY ? CLUSTER_CONFLICT
+                                                                             : CLUSTER_DONE;
+}
+
+static void conflicts_without_end(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake.fate = always_conflict;
+    change_alias();
+    change_status();
+    pass_slowly(SECONDS(600), SECONDS(1));
+    assert_in_range(calls_made(), 20, 60);
+    fake.fate = NULL;
+    pass_slowly(SECONDS(60), SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+}
+
+/* ---- the words of another server ---- */
+
+static void failures_that_are_worded_differently(void **state)
+{
+    (void)state;
+    refuse("inbox", VERDICT_UNREADABLE);
+    world.wordy = true;
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationFailed");
+    unsigned first = world.finds;
+    world_forget_journal();
+    pass_slowly(SECONDS(30 * 60), SECONDS(1));
+    assert_true(world.finds > first + 10);
+    assert_int_equal(count_calls("create Event"), 0);
+    assert_in_range(count_calls("status Destination"), 5, 6);
+    char newest[32];
+    text_fmt(newest, sizeof(newest), "request %u)", world.finds);
+    world.source_mute = true; /* so that these are the last words */
+    pass_slowly(SECONDS(5 * 60), SECONDS(1));
+    assert_non_null(strstr(condition_of("apps", "inbox", "message"), newest));
+    world.source_mute = false;
+
+    restart_control(); /* which is no news either */
+    world_forget_journal();
+    pass_slowly(SECONDS(60), SECONDS(1));
+    assert_int_equal(count_calls("create Event"), 0);
+    assert_in_range(count_calls("status Destination"), 1, 1);
+    refuse("inbox", VERDICT_NOT_FOUND);
+    pass_slowly(SECONDS(200), SECONDS(1));
+    assert_int_equal(count_calls("create Event"), 1);
+    expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
+}
+
+/* ---- a CRD without status.tenants ---- */
+
+static void pruned_tenants(void **state)
+{
+    (void)state;
+    configure("'config':{'tenantMode':'shared','integration':{'destinationService':{"
+              "'defaultInstanceName':'one','instances':[" INSTANCE("one", "key") "]}}}");
+    put_key("key", "client");
+    put_cr("apps", "inbox", "inbox", "");
+    put_tenants("apps", "inbox", "[\\u0022acme\\u0022,\\u0022umbrella\\u0022]");
+    fake.prunes = "{\"status\":{\"tenants\":null}}";
+    start_control();
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    assert_non_null(strstr(control_health(world.control).message, "status.tenants"));
+    world_forget_journal();
+    pass_slowly(SECONDS(20 * 60), SECONDS(1));
+    expect_calls("");
+
+    put_tenants("apps", "inbox", "[\\u0022acme\\u0022]"); /* another wish */
+    settle();
+    assert_int_equal(count_calls("status Destination"), 1);
+
+    fake.prunes = NULL;
+    put_tenants("apps", "inbox", "[\\u0022acme\\u0022,\\u0022beta\\u0022]");
+    settle();
+    assert_string_equal(text_at("Destination", "apps", "inbox", "status.tenants"),
+                        "[{\"tenantSubdomain\":\"acme\"},{\"tenantSubdomain\":\"beta\"}]");
+    assert_null(strstr(control_health(world.control).message, "status.tenants"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(fights_about_services),
+        TEST(fights_about_the_status),
+        TEST(new_wishes_do_not_wait),
+        TEST(conditions_of_others_are_kept),
+        TEST(available_is_the_last_condition),
+        TEST(conflicts_without_end),
+        TEST(pruned_tenants),
+        TEST(failures_that_are_worded_differently),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
