@@ -1,7 +1,6 @@
 """A connection to the API server that has died without a word."""
 
 import contextlib
-import time
 
 import pytest
 
@@ -10,7 +9,8 @@ from harness.installation import CRS, TARGET_PORTS, destination_cr, list_and_fet
 from harness.util import until
 from harness.wire import Wire
 
-NOTICED = 30  # seconds, at most
+# In seconds. The kernel takes 25 on an idle machine; the end of a watch would take 300 or more.
+NOTICED = 90
 
 
 def is_closed(port: int) -> bool:
@@ -32,7 +32,6 @@ def test_dead_watch(installation, api, make_cluster_tproxy, add_destination, nam
         restarts = "tproxy_kube_watch_restarts_total"
         before = proxy.metric(restarts, kind="destinations") if restarts in proxy.metrics() else 0
         wire.cut()
-        began = time.monotonic()
         installation.kube.delete(f"{CRS}/namespaces/{namespace}/destinations/one")
         until(
             lambda: restarts in proxy.metrics()
@@ -41,7 +40,6 @@ def test_dead_watch(installation, api, make_cluster_tproxy, add_destination, nam
             patience=NOTICED,
             every=0.5,
         )
-        assert time.monotonic() - began < NOTICED
         list_and_fetch(ports[0])
         wire.mend()
         until(lambda: is_closed(ports[0]), "the mailbox of the deleted one to close", patience=60)
