@@ -79,6 +79,14 @@ void control_stamp(char *out, size_t cap, bool fraction)
     }
 }
 
+void control_stamp_in(char *out, size_t cap, int64_t left)
+{
+    struct tm tm;
+    time_t minute = (time(NULL) + (time_t)(left / SECONDS(1))) / 60 * 60 + 60;
+    gmtime_r(&minute, &tm);
+    strftime(out, cap, "%Y-%m-%dT%H:%MZ", &tm);
+}
+
 /* ---- the queue ---- */
 
 /* Are there namespaces that are not ours to manage? */
@@ -333,12 +341,7 @@ bool resource_managed(const struct resource *r)
 
 void resource_count_unsettled(struct resource *r, int change)
 {
-    struct control *c = r->control;
-    r->space->unsettled += (size_t)change;
-    c->unsettled += (size_t)change;
-    if (c->unsettled == 0) {
-        policies_look_at_all(c->policies); /* now it is known which ones nobody needs */
-    }
+    r->control->unsettled += (size_t)change;
 }
 
 static void set_present(struct resource *r, bool present)
@@ -407,10 +410,11 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
 
 /* ---- Services ---- */
 
-static void count_port(struct control *c, const struct service *s, int change)
+static void count_port(struct control *c, const struct service *s,
+                       void (*count)(struct ports *, uint16_t))
 {
     if (s->target_port && strcmp(s->namespace, c->settings.home) == 0) {
-        c->port_services[s->target_port] = (uint16_t)(c->port_services[s->target_port] + change);
+        count(c->ports, s->target_port);
     }
 }
 
@@ -426,7 +430,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
 {
     struct control *c = r->control;
     uint16_t port = held->service.target_port;
-    count_port(c, &held->service, -1);
+    count_port(c, &held->service, ports_drop);
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
     resource_wake(r);
@@ -435,7 +439,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     service_clear(&held->service);
     free(held->key);
     free(held);
-    if (port && c->port_services[port]) {
+    if (port && ports_carried(c->ports, port)) {
         wake_port(c, port);
     }
 }
@@ -471,6 +475,7 @@ static struct held_service *add_service(struct resource *r, const struct service
     held->round = c->followers[FOLLOW_SERVICES].round;
     map_add(&c->services, &held->by_key, held->key);
     list_init(&held->opening.link);
+    list_init(&held->opening.awaited);
     list_append(&r->services, &held->link);
     return held;
 }
@@ -486,15 +491,15 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     held = held ? held : add_service(r, &service);
     service_forget_cr(&service); /* its list says whose it is */
     uint16_t port = held->service.target_port;
-    count_port(c, &held->service, -1);
+    count_port(c, &service, ports_carry);
+    count_port(c, &held->service, ports_drop);
     service_clear(&held->service);
     held->service = service;
     held->checked = false;
-    count_port(c, &held->service, 1);
-    if (port && port != service.target_port && c->port_services[port]) {
+    if (port && port != service.target_port && ports_carried(c->ports, port)) {
         wake_port(c, port);
     }
-    if (service.target_port && c->port_services[service.target_port] > 1) {
+    if (service.target_port && ports_carried(c->ports, service.target_port) > 1) {
         wake_port(c, service.target_port);
     }
     policies_look(c->policies, held);
@@ -755,7 +760,7 @@ static void on_stored(struct json_value object, void *arg)
 static void on_stored_gone(struct json_value object, void *arg)
 {
     struct follower *f = heard(arg, object);
-    if (store_drop(f->store, object)) {
+    if (store_drop(f->store, object) && f->changed) {
         f->changed(f->control);
     }
 }
@@ -781,7 +786,9 @@ static void on_stored_listed(enum cluster_presence presence, void *arg)
     if (note_listed(f, presence)) {
         store_sweep(f->store, f->round);
     }
-    f->changed(f->control);
+    if (f->changed) {
+        f->changed(f->control);
+    }
     control_wake_all(f->control);
 }
 
@@ -827,25 +834,7 @@ static void proxies_changed(struct control *c)
 
 static void take_policy(struct control *c, struct stored *stored, struct json_value object)
 {
-    struct held_policy *p = container_of(stored, struct held_policy, stored);
-    free(p->uid);
-    free(p->strangers);
-    p->uid = text_of(object, "uid");
-    p->strangers = plan_policy_strangers(object);
-    p->digest = plan_policy_digest(object);
-    policies_look_at(c->policies, stored->name);
-}
-
-static void release_policy(struct stored *stored)
-{
-    struct held_policy *p = container_of(stored, struct held_policy, stored);
-    free(p->uid);
-    free(p->strangers);
-}
-
-static void policies_changed(struct control *c)
-{
-    policies_look_at_all(c->policies);
+    policies_take(c->policies, stored, object);
 }
 
 /* ---- life ---- */
@@ -900,7 +889,7 @@ static void follow_all(struct control *c)
     follow_stored(
         c, FOLLOW_POLICIES,
         &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
-        &c->policies_held, take_policy, policies_changed);
+        &c->policies_held, take_policy, NULL);
 }
 
 struct control *control_new(struct loop *loop, const struct control_parts *parts,
@@ -922,7 +911,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->handler = handler;
     store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);
     store_init(&c->namespaces, sizeof(struct held_namespace), NULL);
-    store_init(&c->policies_held, sizeof(struct held_policy), release_policy);
+    store_init(&c->policies_held, sizeof(struct held_policy), policies_release);
     list_init(&c->resources);
     turns_init(&c->queue);
     turns_init(&c->waiting);
@@ -935,7 +924,6 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     task_init(&c->pump);
     task_init(&c->sweeper);
     c->ports = ports_new(loop, &ports);
-    c->port_services = mem_zalloc(ALL_PORTS * sizeof(c->port_services[0]));
     c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
     c->configuration = configuration_new(c);
     c->policies = policies_new(c);
@@ -985,7 +973,6 @@ void control_free(struct control *c)
     map_free(&c->claims);
     map_free(&c->services);
     ports_free(c->ports);
-    free(c->port_services);
     free(c->port_holders);
     free((char *)c->settings.home);
     free((char *)c->settings.domain);

@@ -63,7 +63,7 @@ struct follower {
     /* Of those kinds that are kept by name. */
     struct store *store;
     void (*take)(struct control *control, struct stored *stored, struct json_value object);
-    void (*changed)(struct control *control);
+    void (*changed)(struct control *control); /* NULL: nobody is told */
 };
 
 /* A Namespace. */
@@ -77,9 +77,8 @@ struct held_namespace {
 struct space {
     struct map_entry by_name;
     struct list resources;
-    size_t unsettled; /* resources, as control->unsettled */
-    size_t running;   /* operations */
-    size_t reading;   /* destinations */
+    size_t running; /* operations */
+    size_t reading; /* destinations */
     struct turns_group queue, waiting, unread;
     char name[];
 };
@@ -87,6 +86,7 @@ struct space {
 /* The port of a home Service in the NetworkPolicy that admits to it; policies.c's. */
 struct opening {
     struct list link;
+    struct list awaited;   /* while a CR waits for it to change */
     struct policy *policy; /* NULL: in none */
     uint16_t port;
 };
@@ -106,9 +106,13 @@ struct held_service {
 /* A NetworkPolicy of ours that is there. */
 struct held_policy {
     struct stored stored;
+    struct control *control;
     uint64_t digest;
     char *uid;
-    char *strangers; /* see plan_policy_strangers */
+    char *strangers;           /* see plan_policy_strangers */
+    struct plan_ports *ranges; /* the ports that it lists */
+    size_t n_ranges;
+    bool deleting; /* a finalizer keeps it */
 };
 
 /* A TransparentProxy object. */
@@ -276,7 +280,6 @@ struct control {
     struct task pump;
 
     struct ports *ports;
-    uint16_t *port_services;      /* how many home Services carry each target port */
     struct tenant **port_holders; /* whose it is; NULL: nobody's */
 
     bool tenants_pruned; /* the API server drops status.tenants: the CRD does not have it */
@@ -298,6 +301,9 @@ void control_wake_all(struct control *control);
 /* The time for status and Events: RFC 3339, with seconds or with six digits of a fraction. */
 enum { CONTROL_STAMP_MAX = 40 };
 void control_stamp(char *out, size_t cap, bool fraction);
+
+/* Writes the minute that ends after so much more time: "2026-01-31T10:15Z". */
+void control_stamp_in(char *out, size_t cap, int64_t left);
 
 /* Has the resource looked at, once now and once more if it is being worked on. */
 void resource_wake(struct resource *r);
@@ -425,6 +431,10 @@ void tenant_hold(struct tenant *t);
  * a Service does not stay as it is written; *why says so. */
 int tenant_serve(struct tenant *t, struct condition *why) warn_unused;
 
+/* See policies_exclude and policies_admit. OK for a target without a home Service or a port. */
+int tenant_exclude(struct tenant *t, struct condition *why) warn_unused;
+int tenant_admit(struct tenant *t, struct condition *why) warn_unused;
+
 /* Takes them back. OK: nothing of it is left. */
 int tenant_withdraw(struct tenant *t) warn_unused;
 
@@ -524,8 +534,24 @@ void policies_look(struct policies *policies, struct held_service *held);
 /* It is about to be freed. */
 void policies_forget(struct policies *policies, struct held_service *held);
 
-/* A policy of ours has come, gone or changed; or all may have. */
-void policies_look_at(struct policies *policies, const char *name);
+/* All policies may have changed. */
 void policies_look_at_all(struct policies *policies);
+
+/* A policy of ours has come or changed. The second frees what the first has taken. */
+void policies_take(struct policies *policies, struct stored *stored, struct json_value object);
+void policies_release(struct stored *stored);
+
+/* Are the pods that its CR names admitted to the port of a home Service? AGAIN: soon. ERR: *why. */
+int policies_admit(struct policies *policies, struct held_service *held,
+                   struct condition *why) warn_unused;
+
+/* Are no other pods admitted by a policy of ours? AGAIN: soon. ERR: *why. After both answers the
+ * resource is woken when they may have changed. */
+int policies_exclude(struct policies *policies, struct held_service *held,
+                     struct condition *why) warn_unused;
+
+/* The end of a sentence for people. */
+#define POLICIES_UNKNOWN                                                                           \
+    "the API server does not let us list NetworkPolicies (see RBAC in docs/install.md)"
 
 #endif

@@ -1,10 +1,16 @@
 /* NetworkPolicies of the home namespace: which pods may reach which target port. One policy admits
  * the pods of a namespace to the ports of its CRs, another one those of all namespaces to the ports
- * of the CRs that are clusterWide. What has changed is compared a moment later, and written one at
- * a time.
+ * of the CRs that are clusterWide.
  *
- *   port or scope of a CR, a policy that is there --> changed --> (a moment later) compare
- *      --> create | apply | delete --> done --> the next one that has changed */
+ *   port or scope of a CR, a policy that is there --> due --> compare
+ *      --> create | apply | delete --> done   --> (a pause) --> due, if something has changed
+ *                                  --> exists --> whose is it? --> ours: due | trouble
+ *                                  --> failed --> trouble --> (a longer pause) --> due
+ *
+ * The first change is written at once. While a policy changes on and on, the pauses between its
+ * writings grow, so that many CRs cost few writings. Each policy has its own pauses and failures:
+ * none waits for another one. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,54 +19,94 @@
 #include "core/repairs.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "ports.h"
 
-#define QUIET MILLIS(50)
-#define NEXT_TURN MILLIS(1)
-#define RETRY_FIRST SECONDS(5)
+/* Between two writings of a policy: doubled until there is nothing to write for so many pauses. */
+#define PAUSE_FIRST MILLIS(25)
+#define PAUSE_MOST MILLIS(800)
+enum { QUIET = 4 };
+
+/* After a writing that has failed. */
+#define RETRY_FIRST SECONDS(1)
 #define RETRY_MOST SECONDS(60)
+
+/* Calls at a time; ports that are compared in a turn, each policy counting as some more; after so
+ * many failures in a row that may pass they are trouble. */
+enum { CALLS_MAX = 4, PORTS_A_TURN = 1000, COST = 20, LATER_MAX = 3 };
+
+/* Why a policy is not as it should be. */
+struct trouble {
+    const char *reason; /* of the condition; static storage */
+    char words[FAIL_TEXT_MAX + 256];
+};
 
 /* One that is wanted, or was. */
 struct policy {
+    struct policies *policies;
     struct map_entry by_name;
     struct list link;
-    struct list changed;  /* on policies->changed, if it is to be compared */
+    struct list due;      /* on policies->due, if it is to be compared */
     struct list openings; /* of the Services to whose ports it admits */
+    struct list awaiting; /* those of them that CRs wait for */
     char *name;
     struct repairs repairs;
+    struct cluster_call *call;
+    bool again;         /* it has changed during the call */
+    struct timer timer; /* compares it again */
+    int64_t not_before; /* the end of the pause after the last writing */
+    int64_t pause;      /* its length */
+    bool busy;          /* the writing began soon after the one before */
+    unsigned failures;  /* in a row */
+    struct trouble *trouble;
 };
 
 struct policies {
     struct control *control;
     struct map by_name;
-    struct list all, changed;
-    struct timer timer;
-    struct cluster_call *call;
-    struct policy *written; /* by the call */
-    int64_t retry;          /* the pause after the next failure */
+    struct list all, due;
+    struct list exposed; /* openings whose ports policies of others list */
+    struct task task;
+    size_t calls;
 };
 
 /* ---- what is to be compared ---- */
 
-static void compare(struct policies *p);
+static void compare_some(struct task *t);
+
+static void on_timer(struct timer *t);
+
+/* Has it compared as soon as it may be written. */
+static void look(struct policy *policy)
+{
+    struct policies *p = policy->policies;
+    if (policy->call) {
+        policy->again = true;
+    } else if (policy->not_before > loop_now(p->control->loop)) {
+        timer_set(p->control->loop, &policy->timer, policy->not_before, on_timer);
+    } else {
+        if (list_empty(&policy->due)) {
+            list_append(&p->due, &policy->due);
+        }
+        loop_soon(p->control->loop, &p->task, compare_some);
+    }
+}
 
 static void on_timer(struct timer *t)
 {
     t->due = 0;
-    compare(container_of(t, struct policies, timer));
+    look(container_of(t, struct policy, timer));
 }
 
-static void look_in(struct policies *p, int64_t pause)
+/* The same, but not before a moment has passed. */
+static void look_soon(struct policy *policy)
 {
-    int64_t due = loop_now(p->control->loop) + pause;
-    if (!p->timer.due || due < p->timer.due) {
-        timer_set(p->control->loop, &p->timer, due, on_timer);
-    }
-}
-
-static void changed(struct policies *p, struct policy *policy)
-{
-    if (list_empty(&policy->changed)) {
-        list_append(&p->changed, &policy->changed);
+    struct loop *loop = policy->policies->control->loop;
+    int64_t at = loop_now(loop) + PAUSE_FIRST;
+    at = at > policy->not_before ? at : policy->not_before;
+    if (policy->call) {
+        policy->again = true;
+    } else if (!policy->timer.due || policy->timer.due > at) {
+        timer_set(loop, &policy->timer, at, on_timer);
     }
 }
 
@@ -71,19 +117,24 @@ static struct policy *get_policy(struct policies *p, const char *name)
         return container_of(e, struct policy, by_name);
     }
     struct policy *policy = mem_zalloc(sizeof(*policy));
+    policy->policies = p;
     policy->name = mem_strdup(name);
-    list_init(&policy->changed);
+    list_init(&policy->due);
     list_init(&policy->openings);
+    list_init(&policy->awaiting);
     map_add(&p->by_name, &policy->by_name, policy->name);
     list_append(&p->all, &policy->link);
     return policy;
 }
 
-static void policy_free(struct policies *p, struct policy *policy)
+static void policy_free(struct policy *policy)
 {
+    struct policies *p = policy->policies;
+    timer_cancel(p->control->loop, &policy->timer);
     map_remove(&p->by_name, &policy->by_name);
     list_remove(&policy->link);
-    list_remove(&policy->changed);
+    list_remove(&policy->due);
+    free(policy->trouble);
     free(policy->name);
     free(policy);
 }
@@ -125,24 +176,24 @@ static uint16_t open_port(const struct held_service *held)
     return !home || r->cr.wrong ? 0 : t && t->port ? t->port : held->service.target_port;
 }
 
-static void set_opening(struct policies *p, struct opening *o, struct policy *wanted, uint16_t port)
+static void set_opening(struct opening *o, struct policy *wanted, uint16_t port)
 {
     if (o->policy == wanted && o->port == port) {
         return;
     }
-    if (o->policy) {
-        repairs_forget(&o->policy->repairs); /* we want another text now, so do not wait */
-        changed(p, o->policy);
+    if (o->policy && wanted) {
+        look(o->policy);
+    } else if (o->policy) { /* a Service that was deleted by mistake is back soon */
+        look_soon(o->policy);
     }
     list_remove(&o->link);
+    list_remove(&o->awaited);
     o->policy = wanted;
     o->port = port;
     if (wanted) {
         list_append(&wanted->openings, &o->link);
-        repairs_forget(&wanted->repairs);
-        changed(p, wanted);
+        look(wanted);
     }
-    look_in(p, QUIET);
 }
 
 void policies_look(struct policies *p, struct held_service *held)
@@ -152,22 +203,17 @@ void policies_look(struct policies *p, struct held_service *held)
         return; /* with the first configuration all are looked at */
     }
     uint16_t port = open_port(held);
-    set_opening(p, &held->opening, port ? policy_of(p, held->resource) : NULL, port);
+    set_opening(&held->opening, port ? policy_of(p, held->resource) : NULL, port);
 }
 
 void policies_forget(struct policies *p, struct held_service *held)
 {
     if (p->control->stopped) {
         list_remove(&held->opening.link);
+        list_remove(&held->opening.awaited);
     } else {
-        set_opening(p, &held->opening, NULL, 0);
+        set_opening(&held->opening, NULL, 0);
     }
-}
-
-void policies_look_at(struct policies *p, const char *name)
-{
-    changed(p, get_policy(p, name));
-    look_in(p, QUIET);
 }
 
 void policies_look_at_all(struct policies *p)
@@ -176,44 +222,352 @@ void policies_look_at_all(struct policies *p)
         get_policy(p, container_of(it, struct stored, link)->name);
     }
     LIST_EACH (it, &p->all) {
-        changed(p, container_of(it, struct policy, link));
+        look(container_of(it, struct policy, link));
     }
-    look_in(p, QUIET);
+}
+
+/* ---- what is there ---- */
+
+static struct held_policy *find_held(const struct policies *p, const char *name)
+{
+    const struct stored *stored = store_find(&p->control->policies_held, name);
+    return stored ? container_of(stored, struct held_policy, stored) : NULL;
+}
+
+/* Does the policy of that name list the port? */
+static bool lists(const struct policies *p, const char *name, uint16_t port)
+{
+    const struct held_policy *held = find_held(p, name);
+    size_t first = 0, end = held ? held->n_ranges : 0;
+    while (first < end) {
+        size_t middle = (first + end) / 2;
+        const struct plan_ports *range = &held->ranges[middle];
+        if (range->first <= port && port <= range->last) {
+            return true;
+        }
+        if (range->first > port) {
+            end = middle;
+        } else {
+            first = middle + 1;
+        }
+    }
+    return false;
+}
+
+static void wake(const struct opening *o)
+{
+    resource_wake(container_of(o, struct held_service, opening)->resource);
+}
+
+/* The resources of these openings look again whether they are admitted to. */
+static void wake_awaited(struct list *openings)
+{
+    LIST_EACH (it, openings) {
+        struct opening *o = container_of(it, struct opening, awaited);
+        list_remove(&o->awaited);
+        wake(o);
+    }
+}
+
+static void count_ports(struct held_policy *held, void (*count)(struct ports *, uint16_t, uint16_t))
+{
+    for (size_t i = 0; i < held->n_ranges; i++) {
+        count(held->control->ports, held->ranges[i].first, held->ranges[i].last);
+    }
+}
+
+static void changed(struct policies *p, const char *name)
+{
+    struct policy *policy = get_policy(p, name);
+    wake_awaited(&policy->awaiting);
+    wake_awaited(&p->exposed);
+    look(policy);
+}
+
+void policies_take(struct policies *p, struct stored *stored, struct json_value object)
+{
+    struct held_policy *held = container_of(stored, struct held_policy, stored), before = *held;
+    struct json_value metadata = json_get(object, "metadata");
+    held->control = p->control;
+    held->uid = json_strdup(json_get(metadata, "uid"), NULL);
+    held->strangers = plan_policy_strangers(object);
+    held->digest = plan_policy_digest(object);
+    held->deleting = json_given(json_get(metadata, "deletionTimestamp"));
+    held->ranges = plan_policy_ports(object, &held->n_ranges);
+    count_ports(held, ports_list);
+    if (before.control) {
+        count_ports(&before, ports_unlist);
+    }
+    free(before.uid);
+    free(before.strangers);
+    free(before.ranges);
+    changed(p, stored->name);
+}
+
+void policies_release(struct stored *stored)
+{
+    struct held_policy *held = container_of(stored, struct held_policy, stored);
+    struct control *c = held->control;
+    count_ports(held, ports_unlist);
+    free(held->uid);
+    free(held->strangers);
+    free(held->ranges);
+    if (!c->stopped) {
+        changed(c->policies, stored->name);
+    }
+}
+
+/* ---- what CRs are told ---- */
+
+/* Returns a policy that admits pods to the port which are not admitted by the CR: those of another
+ * namespace, or of all. NULL: there is none. Rare, so it may walk. */
+static const char *find_stranger(const struct policies *p, const struct resource *r, uint16_t port)
+{
+    char own[PLAN_POLICY_NAME_SIZE], everybody[PLAN_POLICY_NAME_SIZE];
+    plan_policy_name(own, sizeof(own), r->namespace);
+    plan_policy_name(everybody, sizeof(everybody), NULL);
+    bool wide = is_cluster_wide(r) && lists(p, everybody, port);
+    if (ports_listed(p->control->ports, port) <= (unsigned)lists(p, own, port) + wide) {
+        return NULL;
+    }
+    LIST_EACH (it, &p->control->policies_held.all) {
+        const char *name = container_of(it, struct stored, link)->name;
+        if (strcmp(name, own) != 0 && !(wide && strcmp(name, everybody) == 0) &&
+            lists(p, name, port)) {
+            return name;
+        }
+    }
+    return NULL;
+}
+
+static const struct trouble *trouble_of(struct policies *p, const char *name)
+{
+    struct map_entry *e = map_find(&p->by_name, name);
+    return e ? container_of(e, struct policy, by_name)->trouble : NULL;
+}
+
+static void await(struct list *list, struct opening *o)
+{
+    list_remove(&o->awaited);
+    list_append(list, &o->awaited);
+}
+
+int policies_exclude(struct policies *p, struct held_service *held, struct condition *why)
+{
+    struct opening *o = &held->opening;
+    const char *name = o->policy ? find_stranger(p, held->resource, o->port) : NULL;
+    if (!name) {
+        return OK;
+    }
+    const struct trouble *trouble = trouble_of(p, name);
+    await(&p->exposed, o);
+    if (!trouble) {
+        return AGAIN; /* it is about to be changed */
+    }
+    plan_failure(why, trouble->reason,
+                 "Technical connectivity is not configured. The NetworkPolicy \"%s\" in the "
+                 "namespace \"%s\" admits pods to the mailbox that must not reach it: %s",
+                 name, p->control->settings.home, trouble->words);
+    return ERR;
+}
+
+int policies_admit(struct policies *p, struct held_service *held, struct condition *why)
+{
+    struct opening *o = &held->opening;
+    const struct follower *f = &p->control->followers[FOLLOW_POLICIES];
+    if (!o->policy || lists(p, o->policy->name, o->port)) {
+        return OK;
+    }
+    await(&o->policy->awaiting, o);
+    const struct trouble *trouble = o->policy->trouble;
+    if (trouble) {
+        plan_failure(why, trouble->reason,
+                     "Technical connectivity is not configured. No pod is admitted to the mailbox "
+                     "by the NetworkPolicy \"%s\" in the namespace \"%s\": %s",
+                     o->policy->name, p->control->settings.home, trouble->words);
+        return ERR;
+    }
+    const char *status = held->resource->cr.available.status;
+    if (f->known || (status && strcmp(status, "True") == 0)) {
+        return AGAIN;
+    }
+    plan_failure(why, "ConfigurationFailed",
+                 "Technical connectivity is not configured. It is not known which pods are "
+                 "admitted to the mailbox: " POLICIES_UNKNOWN);
+    return ERR;
 }
 
 /* ---- writing ---- */
 
-/* Where it was created a moment ago, the watch has yet to tell of it. */
-static void on_written(const struct cluster_answer *answer, void *arg)
+static void resume(struct policy *policy)
 {
-    struct policies *p = arg;
-    p->call = NULL;
-    if (answer->result != CLUSTER_DONE) {
-        log_line(LOG_WARN, "control", "%s", answer->err.text);
-        p->control->stats.errors++;
-        repairs_forget(&p->written->repairs);
-        changed(p, p->written);
-        look_in(p, p->retry);
-        p->retry = 2 * p->retry < RETRY_MOST ? 2 * p->retry : RETRY_MOST;
-    } else {
-        look_in(p, QUIET);
-        p->retry = RETRY_FIRST;
+    bool again = policy->again;
+    policy->again = false;
+    if (again) {
+        look(policy);
+    }
+    loop_soon(policy->policies->control->loop, &policy->policies->task, compare_some);
+}
+
+static void end_trouble(struct policy *policy)
+{
+    policy->failures = 0;
+    if (policy->trouble) {
+        free(policy->trouble);
+        policy->trouble = NULL;
+        wake_awaited(&policy->awaiting);
+        wake_awaited(&policy->policies->exposed);
     }
 }
 
-static void start(struct policies *p, struct policy *policy, enum cluster_verb verb,
-                  const char *uid, struct str body)
+static void set_trouble(struct policy *policy, const char *reason, const char *words)
 {
-    struct cluster_request request = {.verb = verb,
-                                      .kind = &kind_policy,
-                                      .namespace = p->control->settings.home,
-                                      .name = policy->name,
-                                      .uid = uid,
-                                      .body = body};
-    struct cluster_handler handler = {.done = on_written, .arg = p};
-    p->control->stats.writes++;
-    p->written = policy;
-    p->call = cluster_call(p->control->parts.cluster, &request, handler);
+    struct policies *p = policy->policies;
+    if (policy->trouble && strcmp(policy->trouble->words, words) == 0) {
+        return;
+    }
+    log_line(LOG_WARN, "control", "NetworkPolicy %s: %s", policy->name, words);
+    free(policy->trouble);
+    policy->trouble = mem_zalloc(sizeof(*policy->trouble));
+    policy->trouble->reason = reason;
+    text_fmt(policy->trouble->words, sizeof(policy->trouble->words), "%s", words);
+    wake_awaited(&policy->awaiting);
+    wake_awaited(&p->exposed);
+}
+
+/* It is tried again later, each time after a longer pause. */
+static void failed(struct policy *policy)
+{
+    struct control *c = policy->policies->control;
+    c->stats.errors++;
+    repairs_forget(&policy->repairs);
+    policy->not_before =
+        loop_now(c->loop) + control_backoff(policy->failures++, RETRY_FIRST, RETRY_MOST);
+    policy->again = true;
+}
+
+static void failed_by_answer(struct policy *policy, const struct cluster_answer *answer)
+{
+    failed(policy);
+    if (answer->result == CLUSTER_REFUSED || policy->failures >= LATER_MAX) {
+        set_trouble(policy, "ConfigurationFailed", answer->err.text);
+    } else {
+        log_line(LOG_WARN, "control", "%s; tried again", answer->err.text);
+    }
+}
+
+/* Takes in what an answer brings, unless the watch has told of it already. */
+static void take_answer(struct policies *p, struct json_value object)
+{
+    struct control *c = p->control;
+    if (!control_is_news(c, FOLLOW_POLICIES, object)) {
+        return;
+    }
+    struct stored *stored =
+        store_take(&c->policies_held, object, c->followers[FOLLOW_POLICIES].round);
+    if (stored) {
+        policies_take(p, stored, object);
+    }
+}
+
+static void done(struct policy *policy, struct json_value object)
+{
+    struct policies *p = policy->policies;
+    int64_t pause = policy->busy ? 2 * policy->pause : PAUSE_FIRST;
+    policy->pause = pause < PAUSE_MOST ? pause : PAUSE_MOST;
+    policy->not_before = loop_now(p->control->loop) + policy->pause;
+    end_trouble(policy);
+    if (json_exists(object)) {
+        take_answer(p, object);
+    }
+}
+
+/* The policy that has the name of ours. */
+static void on_looked_at(const struct cluster_answer *answer, void *arg)
+{
+    struct policy *policy = arg;
+    struct policies *p = policy->policies;
+    const char *home = p->control->settings.home;
+    char words[FAIL_TEXT_MAX + 256];
+    policy->call = NULL;
+    p->calls--;
+    switch (answer->result) {
+    case CLUSTER_DONE:
+        failed(policy);
+        if (plan_is_ours(answer->object, home)) {
+            take_answer(p, answer->object);
+            break;
+        }
+        text_fmt(words, sizeof(words),
+                 "it is there already and is not tproxy's. Delete it (kubectl delete networkpolicy "
+                 "-n %s %s)",
+                 home, policy->name);
+        set_trouble(policy, "ConfigurationError-K8sResourceWithNameAlreadyPresent", words);
+        break;
+    case CLUSTER_ABSENT: /* it has gone */
+        policy->again = true;
+        break;
+    case CLUSTER_EXISTS:
+    case CLUSTER_CONFLICT:
+    case CLUSTER_REFUSED:
+    case CLUSTER_LATER:
+        failed_by_answer(policy, answer);
+        break;
+    }
+    resume(policy);
+}
+
+static void call(struct policy *policy, const struct cluster_request *request,
+                 void (*answered)(const struct cluster_answer *answer, void *arg))
+{
+    struct policies *p = policy->policies;
+    struct cluster_handler handler = {.done = answered, .arg = policy};
+    p->calls++;
+    policy->call = cluster_call(p->control->parts.cluster, request, handler);
+}
+
+static struct cluster_request request_of(const struct policy *policy, enum cluster_verb verb)
+{
+    return (struct cluster_request){.verb = verb,
+                                    .kind = &kind_policy,
+                                    .namespace = policy->policies->control->settings.home,
+                                    .name = policy->name};
+}
+
+static void on_written(const struct cluster_answer *answer, void *arg)
+{
+    struct policy *policy = arg;
+    struct policies *p = policy->policies;
+    policy->call = NULL;
+    p->calls--;
+    switch (answer->result) {
+    case CLUSTER_DONE:
+        done(policy, answer->object);
+        break;
+    case CLUSTER_EXISTS: {
+        struct cluster_request request = request_of(policy, CLUSTER_GET);
+        call(policy, &request, on_looked_at);
+        return;
+    }
+    case CLUSTER_ABSENT:
+    case CLUSTER_CONFLICT: /* the watch is about to tell why */
+    case CLUSTER_REFUSED:
+    case CLUSTER_LATER:
+        failed_by_answer(policy, answer);
+        break;
+    }
+    resume(policy);
+}
+
+static void start(struct policy *policy, enum cluster_verb verb, const char *uid, struct str body)
+{
+    struct control *c = policy->policies->control;
+    struct cluster_request request = request_of(policy, verb);
+    request.uid = uid;
+    request.body = body;
+    c->stats.writes++;
+    policy->busy = loop_now(c->loop) < policy->not_before + QUIET * policy->pause;
+    call(policy, &request, on_written);
 }
 
 static int compare_ports(const void *a, const void *b)
@@ -221,7 +575,8 @@ static int compare_ports(const void *a, const void *b)
     return *(const uint16_t *)a - *(const uint16_t *)b;
 }
 
-/* Sorted, each one once, though for a moment two Services may have it; the caller frees. */
+/* Returns the sorted ports without duplicates (two Services may briefly share one). The caller
+ * frees the array. */
 static uint16_t *list_ports(const struct policy *policy, size_t *n)
 {
     size_t all = 0;
@@ -242,29 +597,35 @@ static uint16_t *list_ports(const struct policy *policy, size_t *n)
     return ports;
 }
 
-static const struct held_policy *find_held(const struct policies *p, const struct policy *policy)
+/* Writes the text unless it is there, or has been repaired too often to be written now. */
+static void write_text(struct policy *policy, const struct held_policy *held, struct str text)
 {
-    const struct stored *stored = store_find(&p->control->policies_held, policy->name);
-    return stored ? container_of(stored, struct held_policy, stored) : NULL;
-}
-
-/* Counts a repair. The policy differs from the written one: somebody else has changed it, or the
- * watch has not reported the writing yet. */
-static void note_writing(struct policies *p, struct policy *policy, uint64_t digest)
-{
-    if (repairs_note(&policy->repairs, digest, loop_now(p->control->loop))) {
-        log_line(LOG_WARN, "control",
-                 "NetworkPolicy %s: somebody else changes it again and again; it is put right "
-                 "less and less often",
-                 policy->name);
+    struct control *c = policy->policies->control;
+    struct json *doc = json_parse(text, NULL);
+    uint64_t digest = plan_policy_digest(json_root(doc));
+    int64_t due = repairs_due(&policy->repairs, digest);
+    json_free(doc);
+    if (held && held->digest == digest) {
+        end_trouble(policy);
+    } else if (due > loop_now(c->loop)) {
+        timer_set(c->loop, &policy->timer, due, on_timer);
+    } else {
+        if (repairs_note(&policy->repairs, digest, loop_now(c->loop))) {
+            log_line(LOG_WARN, "control",
+                     "NetworkPolicy %s: somebody else changes it again and again; it is put right "
+                     "less and less often",
+                     policy->name);
+        }
+        start(policy, held ? CLUSTER_APPLY : CLUSTER_CREATE, NULL, text);
     }
 }
 
-/* Writes it unless it is there as it should be. */
-static void put_policy(struct policies *p, struct policy *policy)
+/* Returns how many ports it has. */
+static size_t put_policy(struct policy *policy)
 {
+    struct policies *p = policy->policies;
     const struct opening *first = container_of(policy->openings.next, struct opening, link);
-    const struct held_policy *held = find_held(p, policy);
+    const struct held_policy *held = find_held(p, policy->name);
     struct plan_policy plan = {
         .home = p->control->settings.home,
         .from = from_of(container_of(first, struct held_service, opening)->resource),
@@ -274,70 +635,58 @@ static void put_policy(struct policies *p, struct policy *policy)
     struct buf body;
     buf_init(&body, PLAN_OBJECT_MAX);
     plan.ports = ports;
-    if (plan_policy(&body, &plan) != OK) {
-        log_line(LOG_ERROR, "control", "NetworkPolicy %s: %zu ports are more than fit into one",
-                 policy->name, plan.n_ports);
+    if (plan_policy(&body, &plan) == OK) {
+        write_text(policy, held, buf_str(&body));
     } else {
-        struct json *doc = json_parse(buf_str(&body), NULL);
-        uint64_t digest = plan_policy_digest(json_root(doc));
-        json_free(doc);
-        if (!held || held->digest != digest) {
-            note_writing(p, policy, digest);
-            start(p, policy, held ? CLUSTER_APPLY : CLUSTER_CREATE, NULL, buf_str(&body));
-        }
+        char words[128];
+        text_fmt(words, sizeof(words), "%zu ports are more than fit into one", plan.n_ports);
+        set_trouble(policy, "ConfigurationFailed", words);
     }
     buf_free(&body);
     free(ports);
+    return plan.n_ports;
 }
 
-/* As with Services: what no port asks for any more is removed, once it is known that there are no
- * others. */
-static void remove_policy(struct policies *p, struct policy *policy)
+/* Removes a policy that no port asks for any more. One that cannot be deleted, or has a finalizer,
+ * admits nobody until it goes. */
+static void remove_policy(struct policy *policy)
 {
-    const struct held_policy *held = find_held(p, policy);
-    if (held && p->control->unsettled == 0) {
-        start(p, policy, CLUSTER_DELETE, held->uid, (struct str){0});
-    } else {
-        policy_free(p, policy);
+    const struct held_policy *held = find_held(policy->policies, policy->name);
+    if (!held) {
+        policy_free(policy);
+    } else if (held->n_ranges && (held->deleting || policy->failures)) {
+        struct buf body;
+        buf_init(&body, PLAN_OBJECT_MAX);
+        int rc = plan_policy_closed(&body, held->uid);
+        assert(rc == OK);
+        start(policy, CLUSTER_APPLY, NULL, buf_str(&body));
+        buf_free(&body);
+    } else if (!held->deleting) {
+        start(policy, CLUSTER_DELETE, held->uid, (struct str){0});
     }
 }
 
-/* Returns the first changed policy that may be compared now. NULL when there is nothing to compare;
- * *due is then the time of the next one. */
-static struct policy *first_due(const struct policies *p, int64_t *due)
+static void compare_some(struct task *t)
 {
-    *due = INT64_MAX;
-    LIST_EACH (it, &p->changed) {
-        struct policy *policy = container_of(it, struct policy, changed);
-        int64_t at = policy->repairs.due;
-        if (at <= loop_now(p->control->loop)) {
-            return policy;
-        }
-        *due = at < *due ? at : *due;
-    }
-    return NULL;
-}
-
-static void compare(struct policies *p)
-{
+    struct policies *p = container_of(t, struct policies, task);
     const char *why;
-    int64_t due;
-    if (p->call || list_empty(&p->changed) || !control_may_act(p->control, &why)) {
-        return;
+    size_t cost = 0;
+    if (!p->control->followers[FOLLOW_POLICIES].known || !control_may_act(p->control, &why)) {
+        return; /* all are looked at when that changes */
     }
-    struct policy *policy = first_due(p, &due);
-    if (!policy) {
-        timer_set(p->control->loop, &p->timer, due, on_timer);
-        return;
-    }
-    list_remove(&policy->changed);
-    if (list_empty(&policy->openings)) {
-        remove_policy(p, policy);
-    } else {
-        put_policy(p, policy);
-    }
-    if (!p->call && !list_empty(&p->changed)) {
-        look_in(p, NEXT_TURN);
+    while (!list_empty(&p->due) && p->calls < CALLS_MAX) {
+        struct policy *policy = container_of(p->due.next, struct policy, due);
+        if (cost >= PORTS_A_TURN) {
+            loop_next_turn(p->control->loop, &p->task, compare_some);
+            return;
+        }
+        list_remove(&policy->due);
+        cost += COST;
+        if (list_empty(&policy->openings)) {
+            remove_policy(policy);
+        } else {
+            cost += put_policy(policy);
+        }
     }
 }
 
@@ -347,24 +696,29 @@ struct policies *policies_new(struct control *control)
 {
     struct policies *p = mem_zalloc(sizeof(*p));
     p->control = control;
-    p->retry = RETRY_FIRST;
     map_init(&p->by_name);
     list_init(&p->all);
-    list_init(&p->changed);
+    list_init(&p->due);
+    list_init(&p->exposed);
+    task_init(&p->task);
     return p;
 }
 
 void policies_stop(struct policies *p)
 {
-    timer_cancel(p->control->loop, &p->timer);
-    cluster_cancel(p->control->parts.cluster, p->call);
-    p->call = NULL;
+    task_cancel(&p->task);
+    LIST_EACH (it, &p->all) {
+        struct policy *policy = container_of(it, struct policy, link);
+        timer_cancel(p->control->loop, &policy->timer);
+        cluster_cancel(p->control->parts.cluster, policy->call);
+        policy->call = NULL;
+    }
 }
 
 void policies_free(struct policies *p)
 {
     LIST_EACH (it, &p->all) {
-        policy_free(p, container_of(it, struct policy, link));
+        policy_free(container_of(it, struct policy, link));
     }
     map_free(&p->by_name);
     free(p);

@@ -1,9 +1,9 @@
-/* One bit a port for those that are taken, and a queue of those that rest, oldest first. */
+/* For each port: whether it is taken, how many objects in the cluster name it, how long it rests.
+ * The tables are large and mostly zero; pages of ports that were never used take no memory. */
 #include "ports.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -13,18 +13,16 @@ enum { PORTS = 65536, TRIES = 16 };
 
 #define AVOIDED SECONDS(5)
 
-struct resting {
-    int64_t until;
-    uint16_t port;
-};
+/* After the last policy that listed a port: nodes may follow a moment later. */
+#define UNLISTED_REST SECONDS(60)
 
 struct ports {
     struct loop *loop;
     struct ports_settings set;
     uint8_t taken[PORTS / 8];
-    uint16_t rests[PORTS]; /* how often it stands in the queue */
-    struct resting *queue; /* queue[head, tail) */
-    size_t head, tail, cap;
+    uint16_t carried[PORTS]; /* by so many Services */
+    uint16_t listed[PORTS];  /* by so many policies */
+    int64_t rests_until[PORTS];
 };
 
 struct ports *ports_new(struct loop *loop, const struct ports_settings *settings)
@@ -37,22 +35,18 @@ struct ports *ports_new(struct loop *loop, const struct ports_settings *settings
 
 void ports_free(struct ports *p)
 {
-    if (p) {
-        free(p->queue);
-        free(p);
-    }
+    free(p);
 }
 
-static void end_rests(struct ports *p)
+static bool rests(const struct ports *p, unsigned port)
 {
-    while (p->head < p->tail && p->queue[p->head].until <= loop_now(p->loop)) {
-        p->rests[p->queue[p->head++].port]--;
-    }
+    return p->rests_until[port] > loop_now(p->loop);
 }
 
 static bool is_free(const struct ports *p, unsigned port)
 {
-    return !ports_taken(p, (uint16_t)port) && p->rests[port] == 0;
+    return !ports_taken(p, (uint16_t)port) && !p->carried[port] && !p->listed[port] &&
+           !rests(p, port);
 }
 
 int ports_pick(struct ports *p, uint16_t *port)
@@ -62,7 +56,6 @@ int ports_pick(struct ports *p, uint16_t *port)
     if (p->set.first == 0) {
         return OK;
     }
-    end_rests(p);
     for (int i = 0; p->set.at_random && i < TRIES; i++) {
         uint32_t dice;
         sys->random(&dice, sizeof(dice));
@@ -82,6 +75,22 @@ int ports_pick(struct ports *p, uint16_t *port)
     return ERR;
 }
 
+struct ports_use ports_use(const struct ports *p)
+{
+    struct ports_use use = {.next = INT64_MAX};
+    for (unsigned port = p->set.first; port <= p->set.last; port++) {
+        if (ports_taken(p, (uint16_t)port) || p->carried[port]) {
+            use.taken++;
+        } else if (p->listed[port]) {
+            use.listed++;
+        } else if (rests(p, port)) {
+            use.resting++;
+            use.next = p->rests_until[port] < use.next ? p->rests_until[port] : use.next;
+        }
+    }
+    return use;
+}
+
 void ports_take(struct ports *p, uint16_t port)
 {
     p->taken[port / 8] |= (uint8_t)(1u << port % 8);
@@ -92,38 +101,75 @@ bool ports_taken(const struct ports *p, uint16_t port)
     return p->taken[port / 8] >> port % 8 & 1;
 }
 
-static void enqueue(struct ports *p, struct resting r)
-{
-    if (p->tail == p->cap && p->head > 0) {
-        memmove(p->queue, p->queue + p->head, (p->tail - p->head) * sizeof(*p->queue));
-        p->tail -= p->head;
-        p->head = 0;
-    }
-    if (p->tail == p->cap) {
-        p->cap = p->cap ? p->cap * 2 : 16;
-        p->queue = mem_realloc(p->queue, p->cap * sizeof(*p->queue));
-    }
-    p->queue[p->tail++] = r;
-}
-
-static void rest(struct ports *p, uint16_t port, int64_t time)
-{
-    end_rests(p);
-    p->rests[port]++;
-    enqueue(p, (struct resting){loop_now(p->loop) + time, port});
-}
-
 void ports_release(struct ports *p, uint16_t port)
 {
     assert(ports_taken(p, port));
     p->taken[port / 8] &= (uint8_t) ~(1u << port % 8);
-    if (p->set.rest > 0) {
-        rest(p, port, p->set.rest);
+    ports_rest(p, port);
+}
+
+/* ---- rests ---- */
+
+void ports_rest_until(struct ports *p, uint16_t port, int64_t until)
+{
+    if (until > p->rests_until[port]) {
+        p->rests_until[port] = until;
     }
 }
 
-/* Not for a shorter time than others rest, which keeps the queue in order. */
+int64_t ports_rests_until(const struct ports *p, uint16_t port)
+{
+    return p->rests_until[port];
+}
+
+void ports_rest(struct ports *p, uint16_t port)
+{
+    ports_rest_until(p, port, loop_now(p->loop) + p->set.rest);
+}
+
 void ports_avoid(struct ports *p, uint16_t port)
 {
-    rest(p, port, p->set.rest > AVOIDED ? p->set.rest : AVOIDED);
+    ports_rest_until(p, port, loop_now(p->loop) + AVOIDED);
+}
+
+/* ---- objects in the cluster ---- */
+
+void ports_carry(struct ports *p, uint16_t port)
+{
+    p->carried[port]++;
+}
+
+void ports_drop(struct ports *p, uint16_t port)
+{
+    assert(p->carried[port] > 0);
+    if (--p->carried[port] == 0) {
+        ports_rest(p, port);
+    }
+}
+
+unsigned ports_carried(const struct ports *p, uint16_t port)
+{
+    return p->carried[port];
+}
+
+void ports_list(struct ports *p, uint16_t first, uint16_t last)
+{
+    for (unsigned port = first; port <= last; port++) {
+        p->listed[port]++;
+    }
+}
+
+void ports_unlist(struct ports *p, uint16_t first, uint16_t last)
+{
+    for (unsigned port = first; port <= last; port++) {
+        assert(p->listed[port] > 0);
+        if (--p->listed[port] == 0) {
+            ports_rest_until(p, (uint16_t)port, loop_now(p->loop) + UNLISTED_REST);
+        }
+    }
+}
+
+unsigned ports_listed(const struct ports *p, uint16_t port)
+{
+    return p->listed[port];
 }

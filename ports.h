@@ -1,6 +1,6 @@
 /* Which target ports are taken. Behind address translation the port alone names the mailbox: two
  * targets must never share one, and a port that a target has left rests before another one gets it,
- * for clients and Services may still mean the old one. */
+ * for clients, Services and NetworkPolicies may still mean the old one. */
 #ifndef TPROXY_PORTS_H
 #define TPROXY_PORTS_H
 
@@ -34,8 +34,35 @@ bool ports_taken(const struct ports *ports, uint16_t port);
 /* It rests from now on. */
 void ports_release(struct ports *ports, uint16_t port);
 
-/* One that was picked and is another process's: it is not picked again for some seconds at least.
- */
+/* Begins a rest, also of a port that is taken. */
+void ports_rest(struct ports *ports, uint16_t port);
+
+/* The time until which a port rests (loop_now); past when it does not. The second makes it rest at
+ * least until then. */
+int64_t ports_rests_until(const struct ports *ports, uint16_t port);
+void ports_rest_until(struct ports *ports, uint16_t port, int64_t until);
+
+/* One that was picked and is another process's: it is not picked again for some seconds. */
 void ports_avoid(struct ports *ports, uint16_t port);
+
+/* Count the Services in the cluster that carry a port. It is not picked while there is one, and
+ * rests after the last one. */
+void ports_carry(struct ports *ports, uint16_t port);
+void ports_drop(struct ports *ports, uint16_t port);
+unsigned ports_carried(const struct ports *ports, uint16_t port);
+
+/* Count the NetworkPolicies in the cluster that list the ports from `first` to `last`. None of them
+ * is picked while a policy lists it, nor in the next minute. */
+void ports_list(struct ports *ports, uint16_t first, uint16_t last);
+void ports_unlist(struct ports *ports, uint16_t first, uint16_t last);
+unsigned ports_listed(const struct ports *ports, uint16_t port);
+
+/* Why no port of the range is free: how many are taken by targets or carried by Services; how many
+ * others are listed by policies; how many others rest, and when the first of those is free. */
+struct ports_use {
+    unsigned taken, listed, resting;
+    int64_t next;
+};
+struct ports_use ports_use(const struct ports *ports);
 
 #endif

@@ -514,8 +514,9 @@ static bool is_refused(const struct resource *r, struct condition *c)
 
 /* What is to be said of the targets that have been looked at. */
 struct sum {
-    bool waiting; /* one is not there yet */
-    bool silent;  /* the status is left to whose it is */
+    unsigned waiting;    /* so many are not there yet */
+    unsigned unadmitted; /* so many of them wait for a policy alone */
+    bool silent;         /* the status is left to whose it is */
     struct condition last;
     struct plan_tenants tenants;
 };
@@ -555,6 +556,19 @@ static int serve(struct sum *sum, struct tenant *t, struct condition *c)
     return ERR;
 }
 
+/* Serves those whom the CR names, once nobody else is admitted. */
+static int serve_admitted(struct sum *sum, struct tenant *t, struct condition *c)
+{
+    int rc = tenant_exclude(t, c);
+    rc = rc == OK ? serve(sum, t, c) : rc;
+    if (rc != OK) {
+        return rc;
+    }
+    rc = tenant_admit(t, c);
+    sum->unadmitted += rc == AGAIN;
+    return rc;
+}
+
 /* One target, as decided. It is done, or waits, or its call is under way. */
 static void bring(struct sum *sum, struct tenant *t)
 {
@@ -571,11 +585,11 @@ static void bring(struct sum *sum, struct tenant *t)
         rc = tenant_service(t) ? serve(sum, t, &c) : OK;
         break;
     case DECISION_SERVE:
-        rc = serve(sum, t, &c);
+        rc = serve_admitted(sum, t, &c);
         break;
     }
     if (rc == AGAIN) {
-        sum->waiting = true;
+        sum->waiting++;
     } else if (rc == OK && decision == DECISION_SERVE) {
         note_success(sum, t);
     } else {
@@ -603,13 +617,15 @@ static void bring_all(struct resource *r)
     LIST_EACH (it, &r->tenants) {
         struct tenant *t = container_of(it, struct tenant, link);
         if (tenant_is_unread(t)) {
-            sum.waiting = true;
+            sum.waiting++;
         } else if (r->operation == OPERATION_NONE) {
             bring(&sum, t);
         }
     }
     if (r->operation == OPERATION_NONE && !sum.waiting) {
         show_sum(r, &sum);
+    } else if (r->operation == OPERATION_NONE && sum.waiting == sum.unadmitted) {
+        settled(r); /* all targets are there */
     }
     plan_tenants_free(&sum.tenants);
 }

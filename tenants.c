@@ -142,7 +142,7 @@ static void recall_port(struct tenant *t)
 /* Two Services that carry one port would bring clients of the one to the mailbox of the other. */
 static bool port_is_shared(const struct tenant *t)
 {
-    return t->port && t->resource->control->port_services[t->port] > 1;
+    return t->port && ports_carried(t->resource->control->ports, t->port) > 1;
 }
 
 static struct dest_ref ref_of(const struct tenant *t)
@@ -170,6 +170,33 @@ static struct target *listen_at(struct tenant *t, uint16_t port, struct error *e
     return pop3_open(c->parts.pop3, &what, &at, err);
 }
 
+/* A port that nobody has. ERR: *err says why there is none. */
+static int pick_port(struct control *c, uint16_t *port, struct error *err)
+{
+    if (c->settings.in_cluster && !c->followers[FOLLOW_POLICIES].known) {
+        return error_set(
+            err, FAIL_CONFIG,
+            "no target port is given while it is not known which ports NetworkPolicies "
+            "list: " POLICIES_UNKNOWN);
+    }
+    if (ports_pick(c->ports, port) == OK) {
+        return OK;
+    }
+    struct ports_use use = ports_use(c->ports);
+    char listed[80] = "", resting[160] = "", time[CONTROL_STAMP_MAX];
+    if (use.listed) {
+        text_fmt(listed, sizeof(listed), ", %u are still listed by NetworkPolicies", use.listed);
+    }
+    if (use.resting) {
+        control_stamp_in(time, sizeof(time), use.next - loop_now(c->loop));
+        text_fmt(resting, sizeof(resting),
+                 ", %u rest after their mailboxes have gone, the first of them until %s",
+                 use.resting, time);
+    }
+    return error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u: %u are in use%s%s",
+                     c->settings.first_port, c->settings.last_port, use.taken, listed, resting);
+}
+
 /* A port of the tenant's own first; when somebody else on this machine has it, another. ERR: *err
  * says why there is no listener. */
 static int open_target(struct tenant *t, struct error *err)
@@ -177,9 +204,8 @@ static int open_target(struct tenant *t, struct error *err)
     struct control *c = t->resource->control;
     uint16_t port = t->port;
     for (;;) {
-        if (!port && ports_pick(c->ports, &port) != OK) {
-            return error_set(err, FAIL_LIMIT, "no port is left in --target-ports %u-%u",
-                             c->settings.first_port, c->settings.last_port);
+        if (!port && pick_port(c, &port, err) != OK) {
+            return ERR;
         }
         t->target = listen_at(t, port, err);
         if (t->target) {
@@ -199,12 +225,27 @@ static int open_target(struct tenant *t, struct error *err)
     return OK;
 }
 
+int tenant_exclude(struct tenant *t, struct condition *why)
+{
+    struct held_service *held = t->port ? tenant_service(t) : NULL;
+    return held ? policies_exclude(t->resource->control->policies, held, why) : OK;
+}
+
+int tenant_admit(struct tenant *t, struct condition *why)
+{
+    struct held_service *held = tenant_service(t);
+    return held ? policies_admit(t->resource->control->policies, held, why) : OK;
+}
+
 void tenant_hold(struct tenant *t)
 {
+    struct condition why;
     struct error err;
     recall_port(t);
     if (port_is_shared(t)) {
         close_target(t);
+    } else if (!t->target && tenant_exclude(t, &why) != OK) {
+        return; /* a policy of a former owner still admits to the port */
     } else if (t->port && !t->target && open_target(t, &err) != OK) {
         log_line(LOG_ERROR, "control", "%s: %s", t->resource->key, err.text);
     }

@@ -505,6 +505,11 @@ static bool is_ours(struct json_value metadata, const char *home)
            json_is(json_get(labels, PLAN_LABEL_HOME), home);
 }
 
+bool plan_is_ours(struct json_value object, const char *home)
+{
+    return is_ours(json_get(object, "metadata"), home);
+}
+
 /* The element of an array whose member `key` is `value`. */
 static struct json_value element(struct json_value array, const char *key, const char *value)
 {
@@ -746,6 +751,63 @@ int plan_policy(struct buf *out, const struct plan_policy *p)
         return ERR;
     }
     return json_fmt(out, "]}]}}");
+}
+
+int plan_policy_closed(struct buf *out, const char *uid)
+{
+    return json_fmt(out, "{'metadata':{'uid':%s},'spec':{'ingress':[]}}", uid);
+}
+
+/* Gives the ports of an entry: a number, a range up to `endPort`, or all. Named ports are those of
+ * containers. False: there is no port that could be a target's. */
+static bool ports_of(struct json_value entry, struct plan_ports *ports)
+{
+    struct json_value port = json_get(entry, "port");
+    *ports = (struct plan_ports){1, UINT16_MAX};
+    if (json_given(port)) {
+        ports->first = port_of(port);
+        ports->last = port_of(json_get(entry, "endPort"));
+        ports->last = ports->last > ports->first ? ports->last : ports->first;
+    }
+    return ports->first > 0;
+}
+
+static int compare_ranges(const void *a, const void *b)
+{
+    return ((const struct plan_ports *)a)->first - ((const struct plan_ports *)b)->first;
+}
+
+struct plan_ports *plan_policy_ports(struct json_value object, size_t *n)
+{
+    struct json_value rules = json_get(json_get(object, "spec"), "ingress");
+    struct plan_ports *ranges = NULL, range;
+    size_t n_ranges = 0, cap = 0;
+    for (struct json_value rule = json_first(rules); json_exists(rule); rule = json_next(rule)) {
+        struct json_value entry = json_first(json_get(rule, "ports"));
+        do { /* a rule without entries is about all ports */
+            if (n_ranges == cap) {
+                cap = cap ? 2 * cap : 4;
+                ranges = mem_realloc(ranges, cap * sizeof(*ranges));
+            }
+            if (ports_of(entry, &range)) {
+                ranges[n_ranges++] = range;
+            }
+            entry = json_next(entry);
+        } while (json_exists(entry));
+    }
+    if (n_ranges) {
+        qsort(ranges, n_ranges, sizeof(*ranges), compare_ranges);
+    }
+    *n = 0;
+    for (size_t i = 0; i < n_ranges; i++) {
+        struct plan_ports *last = *n ? &ranges[*n - 1] : NULL;
+        if (last && ranges[i].first <= last->last) {
+            last->last = ranges[i].last > last->last ? ranges[i].last : last->last;
+        } else {
+            ranges[(*n)++] = ranges[i];
+        }
+    }
+    return ranges;
 }
 
 uint64_t plan_policy_digest(struct json_value object)

@@ -115,6 +115,9 @@ int plan_proxy_event(struct buf *out, const char *home, const char *object, cons
                      const char *instance, const char *reason, const char *note,
                      const char *now) warn_unused;
 
+/* Does an object carry the labels of what the installation in namespace `home` has made? */
+bool plan_is_ours(struct json_value object, const char *home);
+
 /* ---- Services ---- */
 
 /* The field manager under which the installation of `home` writes: another one for each
@@ -202,16 +205,28 @@ struct plan_policy {
     size_t n_ports;
 };
 
+/* Ports from the first to the last one. */
+struct plan_ports {
+    uint16_t first, last;
+};
+
 enum { PLAN_POLICY_NAME_SIZE = 96 };
 
 /* The name of the policy: stable, unique for each `from`, no longer than PLAN_POLICY_NAME_SIZE. */
 void plan_policy_name(char *out, size_t cap, const char *from);
 int plan_policy(struct buf *out, const struct plan_policy *p) warn_unused;
 
+/* Appends the merge patch by which the existing policy with this uid admits nobody any more. */
+int plan_policy_closed(struct buf *out, const char *uid) warn_unused;
+
 /* Returns a digest of the fields that we write into a policy and of those by which others could
  * extend it: the pods that it selects and the peers that it admits. `object` is an existing policy
  * or the output of plan_policy. */
 uint64_t plan_policy_digest(struct json_value object);
+
+/* Returns the ports that a policy admits to, whoever is admitted, as sorted ranges that do not
+ * overlap. The caller frees the array, which is NULL when there are none. */
+struct plan_ports *plan_policy_ports(struct json_value object, size_t *n);
 
 /* Returns members of a merge patch that remove foreign labels from the pod selector of a policy:
  * "\"app\":null". NULL when there is nothing to remove. The caller frees it. */

@@ -72,11 +72,13 @@ static void two_tenants(void **state)
     configure(SHARED);
     start();
     put_shared_cr("apps", "mail", A_AND_B);
-    settle();
+    pass(MILLIS(25));
     expect_calls("create Service home/mail-a\n"
+                 "create NetworkPolicy home/tproxy-namespace-apps\n"
                  "create Service apps/mail-a\n"
                  "create Service home/mail-b\n"
                  "create Service apps/mail-b\n"
+                 "apply NetworkPolicy home/tproxy-namespace-apps\n"
                  "status Destination apps/mail ConfigurationSuccessful\n"
                  "create Event apps/ ConfigurationSuccessful\n");
     assert_string_equal(condition_of("apps", "mail", "message"),
@@ -95,8 +97,6 @@ static void two_tenants(void **state)
     text_fmt(expected, sizeof(expected), "apps/mail-b ConfigurationSuccessful %d",
              target_port("mail-b"));
     assert_string_equal(world.last, expected);
-    pass(MILLIS(50));
-    expect_calls("create NetworkPolicy home/tproxy-namespace-apps\n");
     const char *why;
     assert_true(control_ready(world.control, &why));
     assert_int_equal(control_health(world.control).resources, 1);
@@ -139,6 +139,7 @@ static void tenants_come_and_go(void **state)
     expect_calls("delete Service home/mail-a\n"
                  "delete Service apps/mail-a\n"
                  "create Service home/mail-a-1\n"
+                 "apply NetworkPolicy home/tproxy-namespace-apps\n"
                  "create Service apps/mail-a-1\n"
                  "status Destination apps/mail ConfigurationSuccessful\n"
                  "create Event apps/ ConfigurationSuccessful\n");
@@ -300,6 +301,7 @@ static void one_fails(void **state)
     control_look_again(world.control, "inbox");
     settle();
     expect_calls("create Service home/mail-b\n"
+                 "apply NetworkPolicy home/tproxy-namespace-apps\n"
                  "create Service apps/mail-b\n"
                  "status Destination apps/mail ConfigurationSuccessful\n"
                  "create Event apps/ ConfigurationSuccessful\n");
@@ -346,7 +348,7 @@ static void one_hangs(void **state)
     assert_string_equal(condition_of("apps", "mail", "reason"), "");
     assert_false(control_ready(world.control, &why));
     world.hangs = NULL;
-    settle();
+    pass(MILLIS(50));
     assert_true(exists("Service", HOME, "mail-a"));
     assert_true(control_ready(world.control, &why));
     expect_reason("apps", "mail", SUCCESS);

@@ -1044,6 +1044,42 @@ static void test_policy_digests(void **state)
     assert_true(plan_policy_digest((struct json_value){0}) != digest);
 }
 
+/* Which ports a policy lists, whoever wrote it. */
+static void test_policy_ports(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *ingress, *ranges;
+    } cases[] = {
+        {"null", ""},
+        {"[]", ""},
+        {"[{'ports':[{'port':20000}]}]", "20000-20000 "},
+        {"[{'ports':[{'port':7},{'protocol':'TCP','port':1,'endPort':6}]},{'ports':[{'port':3},"
+         "{'port':5,'endPort':9},{'port':12}]}]",
+         "1-9 12-12 "},
+        {"[{'ports':[{'port':'admin'}]}]", ""},
+        {"[{'ports':[{'port':20000,'endPort':1}]}]", "20000-20000 "},
+        {"[{}]", "1-65535 "},
+        {"[{'ports':[]}]", "1-65535 "},
+        {"[{'ports':[{'port':4},{'protocol':'TCP'}]}]", "1-65535 "},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char text[512], got[128] = "";
+        struct buf out = BUF_ON(got);
+        size_t n;
+        text_fmt(text, sizeof(text), "{'spec':{'ingress':%s}}", cases[i].ingress);
+        struct object o = object_of(text);
+        struct plan_ports *ranges = plan_policy_ports(o.root, &n);
+        for (size_t r = 0; r < n; r++) {
+            assert_int_equal(buf_fmt(&out, "%d-%d ", ranges[r].first, ranges[r].last), OK);
+        }
+        assert_int_equal(buf_len(&out), strlen(cases[i].ranges));
+        assert_memory_equal(got, cases[i].ranges, strlen(cases[i].ranges));
+        free(ranges);
+        object_free(&o);
+    }
+}
+
 static void test_policy_names(void **state)
 {
     (void)state;
@@ -1111,6 +1147,7 @@ int main(void)
         cmocka_unit_test(test_alias),
         cmocka_unit_test(test_policies),
         cmocka_unit_test(test_policy_digests),
+        cmocka_unit_test(test_policy_ports),
         cmocka_unit_test(test_policy_names),
         cmocka_unit_test(test_many_ports),
     };

@@ -156,7 +156,7 @@ static void comes_back(void **state)
     expect_pick(FIRST);
 }
 
-/* A port that is another process's is passed over for some seconds, or for as long as others rest.
+/* A port that is another process's is passed over for some seconds, and its rest is not cut short.
  */
 static void avoids(void **state)
 {
@@ -175,10 +175,78 @@ static void avoids(void **state)
     ports_release(ports, FIRST);
     pass(SECONDS(1));
     ports_avoid(ports, FIRST);
+    pass(REST - SECONDS(1) - 1);
+    expect_none();
+    pass(1);
+    expect_pick(FIRST);
+}
+
+/* A port that Services carry is not picked, although no target has it; it rests after the last. */
+static void carried(void **state)
+{
+    (void)state;
+    make(1, false, REST);
+    ports_carry(ports, FIRST);
+    ports_carry(ports, FIRST);
+    assert_int_equal(ports_carried(ports, FIRST), 2);
+    expect_none();
+    ports_drop(ports, FIRST);
+    pass(2 * REST);
+    expect_none();
+    ports_drop(ports, FIRST);
     pass(REST - 1);
     expect_none();
     pass(1);
     expect_pick(FIRST);
+}
+
+/* The same for policies, whose ranges overlap; they leave a short rest behind. */
+static void listed(void **state)
+{
+    (void)state;
+    make(3, false, REST);
+    ports_list(ports, 1, FIRST);
+    ports_list(ports, FIRST, FIRST + 1);
+    assert_int_equal(ports_listed(ports, FIRST), 2);
+    expect_pick(FIRST + 2);
+    ports_list(ports, FIRST + 1, UINT16_MAX);
+    expect_none();
+    ports_unlist(ports, FIRST, FIRST + 1);
+    pass(SECONDS(60));
+    expect_none();
+    ports_unlist(ports, 1, FIRST);
+    pass(SECONDS(60) - 1);
+    expect_none();
+    pass(1);
+    expect_pick(FIRST);
+    ports_unlist(ports, FIRST + 1, UINT16_MAX);
+    pass(SECONDS(60));
+    ports_take(ports, FIRST);
+    expect_pick(FIRST + 1);
+}
+
+/* What keeps ports from being picked, for people. */
+static void what_they_are_used_for(void **state)
+{
+    (void)state;
+    make(5, false, REST);
+    ports_take(ports, FIRST);
+    ports_carry(ports, FIRST + 1);
+    ports_list(ports, FIRST + 1, FIRST + 2);
+    ports_take(ports, FIRST + 3);
+    ports_release(ports, FIRST + 3);
+    int64_t next = test_now + REST;
+    pass(SECONDS(1));
+    ports_rest(ports, FIRST + 4);
+    expect_none();
+    struct ports_use use = ports_use(ports);
+    assert_int_equal(use.taken, 2);
+    assert_int_equal(use.listed, 1);
+    assert_int_equal(use.resting, 2);
+    assert_int_equal(use.next, next);
+    assert_int_equal(ports_rests_until(ports, FIRST + 3), next);
+    ports_rest_until(ports, FIRST + 3, next - 1); /* a rest does not become shorter */
+    assert_int_equal(ports_rests_until(ports, FIRST + 3), next);
 }
 
 /* Long lives of many ports: each one that rests does so, and all of them are free in the end. */
@@ -217,8 +285,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(lowest_first), TEST(whichever_is_free), TEST(at_random), TEST(nearly_full),
-        TEST(rests),        TEST(comes_back),        TEST(avoids),    TEST(many_rests),
+        TEST(lowest_first),
+        TEST(whichever_is_free),
+        TEST(at_random),
+        TEST(nearly_full),
+        TEST(rests),
+        TEST(comes_back),
+        TEST(avoids),
+        TEST(many_rests),
+        TEST(carried),
+        TEST(listed),
+        TEST(what_they_are_used_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
