@@ -63,6 +63,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
     pop3->config = *config;
     pop3->reserve = reserve;
     list_init(&pop3->targets);
+    map_init(&pop3->owners);
     task_init(&pop3->ending);
     list_init(&pop3->silent);
     conn_group_init(&pop3->refused, REFUSED_MAX);
@@ -78,6 +79,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
 void pop3_free(struct pop3 *pop3)
 {
     sys_on_full(NULL, NULL);
+    map_free(&pop3->owners);
     log_limits_close(&pop3->limits);
     conn_group_close(&pop3->refused);
     sys->close(pop3->reserve);
@@ -260,7 +262,7 @@ static bool make_place(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
     size_t most = pop3->config.max_sessions;
-    if (target->sessions >= (most + 1) / 2) {
+    if (target->sessions >= (most + 1) / 2 || target_owner_is_full(target)) {
         return session_give_way(pop3, target);
     }
     return pop3->sessions < most || session_give_way(pop3, NULL);
@@ -274,7 +276,7 @@ static void refuse(struct target *target, int fd)
     struct log_field field = LOG_STR("target", target->name);
     log_limited(&target->limits, LINE_REFUSED, LOG_WARN, &field, 1,
                 "client refused: %zu sessions, %zu of them here; at most %zu, half of them for one "
-                "target (--max-sessions)",
+                "target, three quarters for one namespace (--max-sessions)",
                 pop3->sessions, target->sessions, pop3->config.max_sessions);
     if (c) {
         conn_write(c, pop3_too_many, strlen(pop3_too_many));
@@ -333,6 +335,7 @@ struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, cons
     }
     target->refs = 1;
     target->name = mem_strdup(what->name);
+    target_give_to(target, what->owner);
     target->source = what->source;
     list_init(&target->silent);
     list_init(&target->members);

@@ -29,7 +29,7 @@ struct pop3_config {
     int64_t answer_timeout; /* upper bound for the backend's answer to one step of the login */
     int64_t idle_timeout; /* of a relayed session without a byte; RFC 1939 section 3 wants at least
                              10 minutes */
-    size_t max_sessions;  /* at most half of them for one target */
+    size_t max_sessions;  /* at most half of them for one target, three quarters for one owner */
     bool allow_local;     /* backends on loopback and link-local addresses */
 };
 
@@ -47,6 +47,8 @@ void pop3_set_roots(struct pop3 *pop3, struct tls_roots *roots);
 /* What a target stands for. Copied; `dest` is referenced. */
 struct pop3_target {
     const char *name;               /* in the log */
+    const char *owner;              /* its namespace. While there are targets of several owners none
+                                       may have all sessions. NULL: nobody, without such a bound */
     struct dest_source *source;     /* whom sessions ask, the caller's, */
     const struct dest_ref *ref;     /* and for what: clients are told of it by its name */
     const struct destination *dest; /* what it is at present; NULL: not known */

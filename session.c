@@ -102,8 +102,7 @@ static struct conn *leave(struct session *s, const char *result)
     session_login_drop(s);
     drop_dialogue(s);
     list_remove(&s->link);
-    target->sessions--;
-    pop3->sessions--;
+    target_count_session(target, false);
     loop_bury(pop3->loop, &s->task, free_session);
     target_unref(target);
     return client;
@@ -189,7 +188,8 @@ bool session_give_way(struct pop3 *pop3, struct target *target)
     session_log_limited(
         s, LINE_GAVE_WAY, LOG_WARN,
         "a client that has sent no login gives way to another: %zu sessions, %zu of them "
-        "here; at most %zu, half of them for one target (--max-sessions)",
+        "here; at most %zu, half of them for one target, three quarters for one namespace "
+        "(--max-sessions)",
         pop3->sessions, s->target->sessions, pop3->config.max_sessions);
     pop3->stats.refused++;
     conn_write(s->client, pop3_too_many, strlen(pop3_too_many));
@@ -496,8 +496,7 @@ void session_start(struct target *target, int fd, const union addr *client)
     list_init(&s->link);
     list_init(&s->dialogue->silent);
     append_silent(s);
-    target->sessions++;
-    pop3->sessions++;
+    target_count_session(target, true);
     pop3_client_init(&s->dialogue->pop3, POP3_ANY_LOGIN, NULL);
     if (target->mailbox) {
         session_login_set_kind(s, target->mailbox->dest);

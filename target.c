@@ -8,6 +8,54 @@
 #include "lib/mem.h"
 #include "lib/tls.h"
 
+/* ---- owners ---- */
+
+void target_give_to(struct target *target, const char *owner)
+{
+    struct map *owners = &target->pop3->owners;
+    if (!owner) {
+        return;
+    }
+    struct map_entry *e = map_find(owners, owner);
+    struct target_owner *o = e ? container_of(e, struct target_owner, by_name) : NULL;
+    if (!o) {
+        o = mem_zalloc(sizeof(*o));
+        o->name = mem_strdup(owner);
+        map_add(owners, &o->by_name, o->name);
+    }
+    o->targets++;
+    target->owner = o;
+}
+
+static void leave_owner(struct target *target)
+{
+    struct target_owner *o = target->owner;
+    if (o && --o->targets == 0) {
+        map_remove(&target->pop3->owners, &o->by_name);
+        free(o->name);
+        free(o);
+    }
+}
+
+void target_count_session(struct target *target, bool begins)
+{
+    size_t change = begins ? 1 : (size_t)-1;
+    target->sessions += change;
+    target->pop3->sessions += change;
+    if (target->owner) {
+        target->owner->sessions += change;
+    }
+}
+
+bool target_owner_is_full(const struct target *target)
+{
+    const struct pop3 *pop3 = target->pop3;
+    size_t most = pop3->config.max_sessions;
+    return target->owner && pop3->owners.n > 1 && target->owner->sessions >= most - most / 4;
+}
+
+/* ---- life ---- */
+
 struct target *target_ref(struct target *target)
 {
     target->refs++;
@@ -17,6 +65,7 @@ struct target *target_ref(struct target *target)
 static void free_target(struct task *t)
 {
     struct target *target = container_of(t, struct target, task);
+    leave_owner(target);
     log_limits_close(&target->limits);
     mailbox_unref(target->mailbox);
     dest_ref_clear(&target->ref);

@@ -16,6 +16,7 @@
 #include "lib/listener.h"
 #include "lib/log_limit.h"
 #include "lib/loop.h"
+#include "lib/map.h"
 #include "lib/metric.h"
 #include "pop3.h"
 
@@ -60,6 +61,7 @@ struct pop3 {
     struct pop3_config config;
     char installation_id[INSTALLATION_ID_LEN + 1];
     struct list targets;
+    struct map owners;
     struct task ending;        /* brings targets to the end that is wanted, from the first one on */
     enum target_end end;       /* the end that all targets have to reach */
     bool drained;              /* `ending` has nothing to do */
@@ -86,8 +88,16 @@ struct mailbox {
 struct mailbox *mailbox_ref(struct mailbox *mailbox);
 void mailbox_unref(struct mailbox *mailbox);
 
+/* The namespace that targets belong to: the bound for their sessions together. */
+struct target_owner {
+    struct map_entry by_name; /* in pop3->owners */
+    size_t targets, sessions;
+    char *name;
+};
+
 struct target {
     struct pop3 *pop3;
+    struct target_owner *owner; /* NULL: nobody */
     struct list link;
     unsigned refs; /* one of the owner's, one a session */
     bool closed;
@@ -108,6 +118,15 @@ struct target {
 
 struct target *target_ref(struct target *target);
 void target_unref(struct target *target);
+
+/* Makes it one of the targets of this owner (NULL: of nobody); only once. */
+void target_give_to(struct target *target, const char *owner);
+
+/* Counts a session that begins, or ends. */
+void target_count_session(struct target *target, bool begins);
+
+/* Have the targets of its owner together as many sessions as they may have? */
+bool target_owner_is_full(const struct target *target);
 
 /* Makes a copy of `ref` what its sessions ask for. */
 void target_refer(struct target *target, const struct dest_ref *ref);

@@ -160,8 +160,11 @@ static struct target *listen_at(struct tenant *t, uint16_t port, struct error *e
     struct control *c = t->resource->control;
     char name[TARGET_NAME_MAX];
     struct dest_ref ref = ref_of(t);
-    struct pop3_target what = {
-        .name = name, .source = c->parts.source, .ref = &ref, .dest = t->dest};
+    struct pop3_target what = {.name = name,
+                               .owner = c->settings.in_cluster ? t->resource->namespace : NULL,
+                               .source = c->parts.source,
+                               .ref = &ref,
+                               .dest = t->dest};
     union addr at = c->settings.listen;
     text_fmt(name, sizeof(name), "%s%s%s",
              c->settings.in_cluster ? t->resource->key : t->resource->name, t->name ? "/" : "",

@@ -1,6 +1,7 @@
 """What a user of one namespace may try against the others, row by row. docs/security.md names these
 tests."""
 
+import contextlib
 import json
 import random
 import re
@@ -198,6 +199,38 @@ def test_token_service_on_the_node(installation, start_strict, mallory, director
         assert answer.startswith(b"-ERR [SYS/PERM] "), answer
         assert b"which is not allowed" in answer, answer
         assert not metadata.requests.all()
+
+
+# --- sessions ---
+
+
+def test_sessions_of_one_namespace(
+    installation, make_cluster_tproxy, alice, mallory, add_destination
+):
+    """Clients that have logged in keep their places. All mailboxes of a namespace together may have
+    three quarters of them, so that others get one."""
+    installation.configure()
+    proxy = make_cluster_tproxy(installation, "--max-sessions", "8").ready()
+    ports = {}
+    for user, name in ((alice, "mail-v"), (mallory, "own-a"), (mallory, "own-b")):
+        add_destination(name)
+        user.apply(destination_cr(name, user.namespace, name))
+        ports[name] = installation.available(user.namespace, name)
+    with contextlib.ExitStack() as stack:
+
+        def come(name: str) -> bytes:
+            client = stack.enter_context(RawClient(ports[name]))
+            if client.greeting.startswith(b"+OK"):
+                assert client.command(b"STAT").startswith(b"+OK")
+            return client.greeting
+
+        for name in ("own-a", "own-b") * 3:
+            assert come(name).startswith(b"+OK")
+        for name in ("own-a", "own-b"):
+            assert come(name).startswith(b"-ERR [SYS/TEMP] too many connections")
+        for _ in range(2):
+            assert come("mail-v").startswith(b"+OK")
+    proxy.logs.wait(lambda line: "for one namespace" in line["msg"], "the bound in the log")
 
 
 # --- names ---
