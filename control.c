@@ -491,6 +491,9 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     held = held ? held : add_service(r, &service);
     service_forget_cr(&service); /* its list says whose it is */
     uint16_t port = held->service.target_port;
+    if (held->service.uid && strcmp(held->service.uid, service.uid) != 0) {
+        held->removal = (struct removal){0};
+    }
     count_port(c, &service, ports_carry);
     count_port(c, &held->service, ports_drop);
     service_clear(&held->service);

@@ -91,6 +91,14 @@ struct opening {
     uint16_t port;
 };
 
+/* How far the removal of a Service has come. */
+struct removal {
+    bool failed;    /* the last DELETE did */
+    bool cut;       /* an alias: it was made to lead nowhere, which is what counts from then on */
+    unsigned tries; /* that failed */
+    int64_t due;    /* nothing is tried before */
+};
+
 /* A Service of ours that is there. */
 struct held_service {
     struct map_entry by_key; /* "namespace/name" */
@@ -100,6 +108,7 @@ struct held_service {
     uint64_t round;
     struct opening opening;
     bool checked; /* it is as its tenant wants it, and neither has changed since */
+    struct removal removal;
     struct service service;
 };
 
@@ -159,6 +168,8 @@ struct tenant {
     struct target *target;
     uint16_t port; /* taken for it; 0: none */
 
+    int64_t waits_since; /* until another CR has given its name back; 0: it does not */
+
     /* What the API server refused, or a name that is not to be had: shown until it is tried
      * again. */
     struct condition *trouble;
@@ -178,6 +189,7 @@ enum operation {
     OPERATION_LOOK, /* whose is the Service that has the name? */
     OPERATION_APPLY,
     OPERATION_DELETE,
+    OPERATION_CUT, /* an alias is made to lead nowhere */
     OPERATION_STATUS,
     OPERATION_REREAD, /* the CR, whose status could not be written */
     OPERATION_EVENT,
@@ -435,7 +447,8 @@ int tenant_serve(struct tenant *t, struct condition *why) warn_unused;
 int tenant_exclude(struct tenant *t, struct condition *why) warn_unused;
 int tenant_admit(struct tenant *t, struct condition *why) warn_unused;
 
-/* Takes them back. OK: nothing of it is left. */
+/* Takes them back: the listener is closed at once. AGAIN: a Service is being taken back. OK: what
+ * is left is being deleted, or its removal has failed and is tried again later. */
 int tenant_withdraw(struct tenant *t) warn_unused;
 
 /* The trouble of the last try, until the next one: NULL: there is none any more. */
@@ -444,10 +457,10 @@ const struct condition *tenant_trouble(struct tenant *t);
 /* The same for all of a resource, with Services that nobody wants any more. */
 int tenants_withdraw(struct resource *r) warn_unused;
 
-/* Deletes a Service that no tenant wants. True: one is being deleted by us. */
+/* Takes back a Service that no tenant wants. True: one is being taken back. */
 bool tenants_clean(struct resource *r);
 
-/* The answer to OPERATION_CREATE, LOOK, APPLY or DELETE. */
+/* The answer to OPERATION_CREATE, LOOK, APPLY, DELETE or CUT. */
 void tenants_answered(struct resource *r, const struct cluster_answer *answer);
 
 /* ---- precedence.c ---- */

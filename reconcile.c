@@ -35,6 +35,9 @@
  * are expected to be applied again, within CONTROL_GRACE. */
 #define CONFIRM_AGAIN SECONDS(2)
 
+/* How long a CR waits for the name of another one before its condition says so. */
+#define NAME_PATIENCE SECONDS(2)
+
 #define REASON_PREFIX "ConfigurationError-"
 
 /* To see whether the CRD of the CRs is on its way out. */
@@ -42,11 +45,11 @@ static const struct cluster_kind kind_crd = {
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"};
 
 static const char *const operation_names[] = {
-    [OPERATION_NONE] = "nothing",       [OPERATION_CREATE] = "creating",
-    [OPERATION_LOOK] = "looking at",    [OPERATION_APPLY] = "changing",
-    [OPERATION_DELETE] = "deleting",    [OPERATION_STATUS] = "status",
-    [OPERATION_REREAD] = "reading",     [OPERATION_EVENT] = "event",
-    [OPERATION_CONFIRM] = "confirming",
+    [OPERATION_NONE] = "nothing",    [OPERATION_CREATE] = "creating",
+    [OPERATION_LOOK] = "looking at", [OPERATION_APPLY] = "changing",
+    [OPERATION_DELETE] = "deleting", [OPERATION_CUT] = "cutting off",
+    [OPERATION_STATUS] = "status",   [OPERATION_REREAD] = "reading",
+    [OPERATION_EVENT] = "event",     [OPERATION_CONFIRM] = "confirming",
 };
 static_assert(ARRAY_LEN(operation_names) == OPERATION_CONFIRM + 1, "every operation has its name");
 
@@ -411,7 +414,7 @@ static void withdraw_gone(struct resource *r)
     settled(r);
     if (c->settings.in_cluster && !r->gone_confirmed) {
         confirm_gone(r);
-    } else if (tenants_withdraw(r) == OK && !r->present) {
+    } else if (tenants_withdraw(r) == OK && list_empty(&r->services) && !r->present) {
         if (r->settled) { /* else it never was there */
             tell_gone(r);
         }
@@ -441,6 +444,32 @@ static bool is_nameable(const struct resource *r, const struct tenant *t, struct
     return true;
 }
 
+/* The rival has lost the name, and gives up its Service: that wakes us. If it takes long, the
+ * condition says what is in the way. */
+static enum decision wait_for_name(struct tenant *t, struct resource *rival, struct condition *c)
+{
+    struct resource *r = t->resource;
+    const char *home = r->control->settings.home;
+    const struct held_service *held = resource_service(rival, home, t->service);
+    const struct held_service *alias = resource_service(rival, rival->namespace, t->service);
+    t->waits_since = t->waits_since ? t->waits_since : now_of(r);
+    resource_wake(rival);
+    if (now_of(r) < t->waits_since + NAME_PATIENCE) {
+        resource_wake_at(r, t->waits_since + NAME_PATIENCE);
+        return DECISION_WAIT;
+    }
+    plan_failure(
+        c, REASON_PREFIX "K8sResourceWithNameAlreadyPresent",
+        "Technical connectivity is not configured. The Service \"%s\" in the namespace "
+        "\"%s\" was made for the Destination CR \"%s\" in the namespace \"%s\" and %s",
+        t->service, home, rival->name, rival->namespace,
+        held->service.deleting ? "is being deleted; it waits for its finalizers"
+        : alias && alias != held
+            ? "stays until the Service of this name there has been deleted or leads nowhere"
+            : "has not been deleted yet");
+    return DECISION_REFUSE;
+}
+
 static enum decision decide_name(struct tenant *t, struct condition *c)
 {
     struct resource *r = t->resource;
@@ -465,10 +494,10 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
                      older->name, older->namespace);
         return DECISION_REFUSE;
     }
-    if (rival) { /* it has lost the name, and gives up its Service: that wakes us */
-        resource_wake(rival);
-        return DECISION_WAIT;
+    if (rival) {
+        return wait_for_name(t, rival, c);
     }
+    t->waits_since = 0;
     return DECISION_SERVE;
 }
 
@@ -873,6 +902,7 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
     case OPERATION_LOOK:
     case OPERATION_APPLY:
     case OPERATION_DELETE:
+    case OPERATION_CUT:
         tenants_answered(r, answer);
         break;
     case OPERATION_STATUS:

@@ -25,6 +25,10 @@
 #define TROUBLE_FIRST SECONDS(1)
 #define TROUBLE_MOST SECONDS(60)
 
+/* A Service that could not be deleted is tried again after these. */
+#define REMOVAL_FIRST SECONDS(1)
+#define REMOVAL_MOST SECONDS(60)
+
 /* "namespace/cr/tenant", as clients and the log see it */
 enum { TARGET_NAME_MAX = CR_NAMESPACE_MAX + CR_NAME_MAX + CR_NAMESPACE_MAX + 3 };
 
@@ -127,8 +131,8 @@ static void recall_port(struct tenant *t)
         return;
     }
     struct tenant *other = c->port_holders[port];
-    if (other && !service_is_older(t, other)) {
-        return;
+    if (other && (!tenant_service(other) || !service_is_older(t, other))) {
+        return; /* a Service that changes hands takes no listener of its former owner with it */
     }
     if (other) {
         close_target(other);
@@ -535,6 +539,9 @@ static int put_service(struct tenant *t, bool alias)
     if (held && held->checked) {
         return OK;
     }
+    if (held) {
+        held->removal = (struct removal){0}; /* it is wanted again */
+    }
     struct plan_service plan = {.home = c->settings.home,
                                 .domain = c->settings.domain,
                                 .cr = &r->cr,
@@ -627,45 +634,84 @@ int tenant_serve(struct tenant *t, struct condition *why)
     return rc;
 }
 
-/* Deletes one unless that is under way; of its end the watch will tell. */
-static void remove_service(struct resource *r, const struct held_service *held)
+/* ---- taking Services back ---- */
+
+/* Do clients still reach the home Service through it? Once it has been cut off it does not count
+ * any more, whatever the users of its namespace make of it. */
+static bool still_leads(const struct held_service *alias)
 {
-    if (!held->service.deleting) {
+    return alias->service.leads && !alias->removal.cut;
+}
+
+/* Which Service of this name goes next: an alias that leads to the home Service, then that, for its
+ * name may pass to another CR. NULL: all are being deleted. */
+static struct held_service *next_to_go(const struct resource *r, const char *name)
+{
+    struct held_service *home = resource_service(r, r->control->settings.home, name);
+    struct held_service *alias = resource_service(r, r->namespace, name);
+    if (alias && alias != home && still_leads(alias)) {
+        return alias;
+    }
+    if (home && !home->service.deleting) {
+        return home;
+    }
+    return alias && !alias->service.deleting ? alias : NULL;
+}
+
+static void cut_alias(struct resource *r, const struct held_service *alias)
+{
+    struct buf body;
+    buf_init(&body, PLAN_OBJECT_MAX);
+    int rc = plan_alias_cut(&body, alias->service.uid);
+    assert(rc == OK);
+    call_service(r, OPERATION_CUT, CLUSTER_APPLY, alias->service.namespace, alias->service.name,
+                 NULL, buf_str(&body));
+    buf_free(&body);
+}
+
+/* Takes the next step towards the removal of the Services of this name. The watch tells of the end
+ * of what is being deleted. An alias that a DELETE does not remove is made to lead nowhere. */
+static void take_back(struct resource *r, const char *name)
+{
+    const struct held_service *held = next_to_go(r, name);
+    if (!held) {
+        return;
+    }
+    if (held->removal.due > loop_now(r->control->loop)) {
+        resource_wake_at(r, held->removal.due);
+    } else if (still_leads(held) && (held->removal.failed || held->service.deleting)) {
+        cut_alias(r, held);
+    } else {
         call_service(r, OPERATION_DELETE, CLUSTER_DELETE, held->service.namespace,
                      held->service.name, held->service.uid, (struct str){0});
     }
 }
 
-int tenant_withdraw(struct tenant *t)
+static void close_tenant(struct tenant *t)
 {
-    struct resource *r = t->resource;
-    const struct held_service *home = tenant_service(t);
-    const struct held_service *alias = resource_service(r, r->namespace, t->service);
     close_target(t);
     give_up_port(t);
-    if (home) {
-        remove_service(r, home);
-    }
-    if (alias && alias != home && r->operation == OPERATION_NONE) {
-        remove_service(r, alias);
-    }
-    return home || alias ? AGAIN : OK;
+}
+
+int tenant_withdraw(struct tenant *t)
+{
+    close_tenant(t);
+    take_back(t->resource, t->service);
+    return t->resource->operation == OPERATION_NONE ? OK : AGAIN;
 }
 
 int tenants_withdraw(struct resource *r)
 {
     LIST_EACH (it, &r->tenants) {
-        struct tenant *t = container_of(it, struct tenant, link);
-        close_target(t);
-        give_up_port(t);
+        close_tenant(container_of(it, struct tenant, link));
     }
     LIST_EACH (it, &r->services) {
-        remove_service(r, container_of(it, struct held_service, link));
+        take_back(r, container_of(it, struct held_service, link)->service.name);
         if (r->operation != OPERATION_NONE) {
-            break;
+            return AGAIN;
         }
     }
-    return list_empty(&r->services) ? OK : AGAIN;
+    return OK;
 }
 
 static bool is_wanted(const struct resource *r, const struct service *s)
@@ -679,7 +725,7 @@ bool tenants_clean(struct resource *r)
     LIST_EACH (it, &r->services) {
         const struct held_service *held = container_of(it, struct held_service, link);
         if (!is_wanted(r, &held->service)) {
-            remove_service(r, held);
+            take_back(r, held->service.name);
         }
         if (r->operation != OPERATION_NONE) {
             return true;
@@ -747,9 +793,14 @@ static void looked_at(struct resource *r, struct json_value object)
     }
 }
 
+static struct held_service *operand_service(const struct resource *r)
+{
+    return resource_service(r, r->operand_namespace, r->operand_name);
+}
+
 static void service_went(struct resource *r)
 {
-    struct held_service *held = resource_service(r, r->operand_namespace, r->operand_name);
+    struct held_service *held = operand_service(r);
     if (held) {
         resource_drop_service(r, held);
     }
@@ -763,7 +814,7 @@ static void correct_repairs(struct resource *r)
     }
     struct repairs *repairs =
         repairs_of(r->operand, strcmp(r->operand_namespace, r->control->settings.home) != 0);
-    if (r->operation == OPERATION_DELETE) {
+    if (r->operation == OPERATION_DELETE || r->operation == OPERATION_CUT) {
         repairs_forget(repairs);
     } else if (r->operation != OPERATION_LOOK) {
         repairs_failed(repairs, now_of(r->operand));
@@ -777,10 +828,40 @@ static void look_at_service(struct resource *r)
                  (struct str){0});
 }
 
+/* A DELETE or a cut has failed. Nothing else waits for it: there may be no CR any more that could
+ * say so. When an alias cannot be deleted, it is cut off at once. */
+static void removal_failed(struct resource *r, const struct cluster_answer *answer)
+{
+    struct held_service *held = operand_service(r);
+    log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
+    r->control->stats.errors++;
+    if (held) {
+        struct removal *removal = &held->removal;
+        removal->failed = r->operation == OPERATION_DELETE;
+        if (!removal->failed || !still_leads(held)) {
+            removal->due = loop_now(r->control->loop) +
+                           control_backoff(removal->tries++, REMOVAL_FIRST, REMOVAL_MOST);
+        }
+    }
+}
+
+/* The answer to a change tells how the Service is by now. */
+static void changed(struct resource *r, struct json_value object)
+{
+    if (control_is_news(r->control, FOLLOW_SERVICES, object)) {
+        control_take_service(r->control, object);
+    }
+    struct held_service *held = operand_service(r);
+    if (held && r->operation == OPERATION_CUT) {
+        held->removal.cut = true;
+    }
+}
+
 void tenants_answered(struct resource *r, const struct cluster_answer *answer)
 {
     enum operation operation = r->operation;
-    if (answer->result != CLUSTER_DONE || operation == OPERATION_DELETE) {
+    bool removes = operation == OPERATION_DELETE || operation == OPERATION_CUT;
+    if (answer->result != CLUSTER_DONE || removes) {
         correct_repairs(r);
     } else if (operation != OPERATION_LOOK) {
         r->conflicts = 0;
@@ -791,8 +872,8 @@ void tenants_answered(struct resource *r, const struct cluster_answer *answer)
             looked_at(r, answer->object);
         } else if (operation == OPERATION_DELETE && !json_exists(answer->object)) {
             service_went(r);
-        } else if (control_is_news(r->control, FOLLOW_SERVICES, answer->object)) {
-            control_take_service(r->control, answer->object);
+        } else {
+            changed(r, answer->object);
         }
         break;
     case CLUSTER_EXISTS:
@@ -802,15 +883,18 @@ void tenants_answered(struct resource *r, const struct cluster_answer *answer)
         service_went(r);
         if (operation == OPERATION_CREATE) {
             refused(r, answer); /* its namespace is going, say */
-        } else if (operation != OPERATION_DELETE) {
+        } else if (!removes) {
             resource_conflicted(r);
         }
         break;
     case CLUSTER_REFUSED:
-        if (operation == OPERATION_DELETE) {
-            resource_failed(r, answer); /* there may be no CR any more that could say so */
-        } else {
+    case CLUSTER_LATER:
+        if (removes) {
+            removal_failed(r, answer);
+        } else if (answer->result == CLUSTER_REFUSED) {
             refused(r, answer);
+        } else {
+            resource_failed(r, answer);
         }
         break;
     case CLUSTER_CONFLICT: /* another one may have its place */
@@ -818,9 +902,6 @@ void tenants_answered(struct resource *r, const struct cluster_answer *answer)
         if (operation == OPERATION_APPLY) {
             look_at_service(r);
         }
-        break;
-    case CLUSTER_LATER:
-        resource_failed(r, answer);
         break;
     }
 }

@@ -25,6 +25,9 @@ enum { STRANGERS_MAX = 16 * 1024 };
  * tell them not to. */
 #define PORT_NAME "tcp-pop3"
 
+/* No name under "invalid" is ever found (RFC 6761, section 6.4). */
+#define NOWHERE "withdrawn.tproxy.invalid"
+
 /* ---- conditions ---- */
 
 void plan_success(struct condition *c, const char *service)
@@ -462,6 +465,11 @@ int plan_alias_service(struct buf *out, const struct plan_service *s)
     return put_port(out, s->port, s->port);
 }
 
+int plan_alias_cut(struct buf *out, const char *uid)
+{
+    return json_fmt(out, "{'metadata':{'uid':%s},'spec':{'externalName':'" NOWHERE "'}}", uid);
+}
+
 /* A name of an object; NULL when it is none. */
 static char *name_of(struct json_value v)
 {
@@ -633,6 +641,19 @@ static bool claim_holds(const struct service *s, struct json_value object, const
                                                service_is_made_for(object, s->cr_name, home));
 }
 
+/* Is it "name.home.svc..."? */
+static bool leads_home(struct json_value spec, const char *name, const char *home)
+{
+    char *host = json_is(json_get(spec, "type"), "ExternalName")
+                     ? name_of(json_get(spec, "externalName"))
+                     : NULL;
+    struct str rest = str_of(host ? host : "");
+    bool leads = str_eq(str_cut(&rest, '.'), name) && str_eq(str_cut(&rest, '.'), home) &&
+                 str_eq(str_cut(&rest, '.'), "svc");
+    free(host);
+    return leads;
+}
+
 int service_parse(struct service *service, struct json_value object, const char *home)
 {
     struct json_value metadata = json_get(object, "metadata"), spec = json_get(object, "spec");
@@ -648,6 +669,7 @@ int service_parse(struct service *service, struct json_value object, const char 
         service_clear(service);
         return ERR;
     }
+    service->leads = leads_home(spec, service->name, home);
     if (is_ours(metadata, home)) {
         service->cr_namespace = whole_name(metadata, PLAN_LABEL_CR_NAMESPACE);
         service->cr_name = whole_name(metadata, PLAN_LABEL_CR_NAME);

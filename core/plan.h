@@ -154,11 +154,15 @@ struct plan_service {
 int plan_home_service(struct buf *out, const struct plan_service *s) warn_unused;
 int plan_alias_service(struct buf *out, const struct plan_service *s) warn_unused;
 
+/* Appends a change by which an alias leads nowhere. `uid`: of the alias. */
+int plan_alias_cut(struct buf *out, const char *uid) warn_unused;
+
 /* A Service as we keep it. */
 struct service {
     char *namespace, *name, *uid, *created;
     char *cr_namespace, *cr_name; /* of the CR that it was made for; NULL: it is not ours */
     bool deleting;
+    bool leads; /* an ExternalName Service that leads to the Service of its name at home */
     uint16_t port,
         target_port; /* of our entry in `ports`; 0 for an ExternalName Service, or without
                                    such an entry */

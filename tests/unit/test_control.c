@@ -81,8 +81,8 @@ static void goes(void **state)
     settle();
     expect_calls("get CustomResourceDefinition "
                  "/destinations.destination.connectivity.api.sap\n"
-                 "delete Service home/inbox\n"
-                 "delete Service apps/inbox\n");
+                 "delete Service apps/inbox\n"
+                 "delete Service home/inbox\n");
     assert_false(exists("Service", HOME, "inbox"));
     assert_false(exists("Service", "apps", "inbox"));
     assert_int_equal(count_listeners(), 0);

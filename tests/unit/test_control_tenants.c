@@ -136,8 +136,8 @@ static void tenants_come_and_go(void **state)
     int listener = world.listeners[b];
     put_tenants("apps", "mail", "[" Q "b" Q "," Q "a-1" Q "]");
     settle();
-    expect_calls("delete Service home/mail-a\n"
-                 "delete Service apps/mail-a\n"
+    expect_calls("delete Service apps/mail-a\n"
+                 "delete Service home/mail-a\n"
                  "create Service home/mail-a-1\n"
                  "apply NetworkPolicy home/tproxy-namespace-apps\n"
                  "create Service apps/mail-a-1\n"

@@ -1,9 +1,13 @@
-/* How Services are taken back, also where an object does not go at once. */
+/* How Services are taken back, also where an object does not go at once: the alias in the namespace
+ * of the CR goes, or leads nowhere, before another CR can get the name of the home Service. */
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
+#define PRESENT "ConfigurationError-K8sResourceWithNameAlreadyPresent"
 #define HELD "{'metadata':{'finalizers':['example.com/hold']}}"
 #define RELEASED "{'metadata':{'finalizers':null}}"
+#define NOWHERE "withdrawn.tproxy.invalid"
+#define LEADS_HOME "{'spec':{'externalName':'inbox.home.svc.cluster.local'}}"
 
 /* Two CRs want one name; that of apps is older and has it. */
 static void serve_inbox(void)
@@ -17,8 +21,42 @@ static void serve_inbox(void)
     world_forget_journal();
 }
 
-/* A DELETE is answered with success while a finalizer keeps the home Service: its name does not
- * change hands before it is gone. */
+static const char *owner_at_home(void)
+{
+    const char *path = "metadata.labels.tproxy/destination-namespace";
+    return exists("Service", HOME, "inbox") ? text_at("Service", HOME, "inbox", path) : "";
+}
+
+static const char *lead(void)
+{
+    return exists("Service", "apps", "inbox")
+               ? text_at("Service", "apps", "inbox", "spec.externalName")
+               : "";
+}
+
+/* The calls about Services so far, in their order. */
+static void expect_service_calls(const char *lines)
+{
+    struct str rest = buf_str(&fake.journal);
+    struct buf got;
+    buf_init(&got, SIZE_MAX);
+    while (rest.n) {
+        struct str line = str_cut(&rest, '\n');
+        char *text = mem_strndup(line.p, line.n);
+        if (strstr(text, " Service ")) {
+            assert_int_equal(buf_fmt(&got, "%s\n", text), OK);
+        }
+        free(text);
+    }
+    assert_int_equal(buf_add(&got, "", 1), OK);
+    assert_string_equal(buf_str(&got).p, lines);
+    buf_free(&got);
+    world_forget_journal();
+}
+
+#define SERVED_IN_BETA "create Service home/inbox\ncreate Service beta/inbox\n"
+
+/* A DELETE is answered with success while a finalizer keeps the home Service. */
 static void finalizer_on_home_service(void **state)
 {
     (void)state;
@@ -26,25 +64,250 @@ static void finalizer_on_home_service(void **state)
     fake_put("Service", HOME, "inbox", HELD);
     fake_drop("Destination", "apps", "inbox");
     pass_slowly(SECONDS(70), SECONDS(1));
-    assert_false(exists("Service", "apps", "inbox"));
-    assert_string_equal(
-        text_at("Service", HOME, "inbox", "metadata.labels.tproxy/destination-namespace"), "apps");
-    assert_int_equal(fake.calls_made[CLUSTER_DELETE], 2);
-    assert_int_equal(fake.calls_made[CLUSTER_CREATE], 0);
+    expect_service_calls("delete Service apps/inbox\ndelete Service home/inbox\n");
+    assert_string_equal(owner_at_home(), "apps");
     assert_int_equal(world.gone, 0);
+    expect_reason("beta", "inbox", PRESENT);
+    assert_string_equal(condition_of("beta", "inbox", "message"),
+                        "Technical connectivity is not configured. The Service \"inbox\" in the "
+                        "namespace \"home\" was made for the Destination CR \"inbox\" in the "
+                        "namespace \"apps\" and is being deleted; it waits for its finalizers");
     fake_put("Service", HOME, "inbox", RELEASED);
     pass_slowly(SECONDS(5), MILLIS(100));
     assert_int_equal(world.gone, 1);
     expect_reason("beta", "inbox", SUCCESS);
-    assert_string_equal(
-        text_at("Service", HOME, "inbox", "metadata.labels.tproxy/destination-namespace"), "beta");
+    assert_string_equal(owner_at_home(), "beta");
+}
+
+/* What takes the name from the CR of apps. */
+static void cr_goes(void)
+{
+    fake_drop("Destination", "apps", "inbox");
+}
+
+static void destination_is_not_mail(void)
+{
+    refuse("inbox-apps", VERDICT_TYPE_NOT_SUPPORTED);
+    put_cr("apps", "inbox", "inbox-apps", "");
+}
+
+static void namespace_is_not_managed(void)
+{
+    fake_put("Namespace", "", "beta",
+             "{'metadata':{'labels':{'transparent-proxy.connectivity.api.sap/namespace':'home'}}}");
+    configure("'config':{'managedNamespacesMode':'labelSelector'}");
+}
+
+/* The alias cannot go: it leads nowhere before the name passes on, however that comes about. */
+static void finalizer_on_alias(void **state)
+{
+    (void)state;
+    void (*const ways[])(void) = {cr_goes, destination_is_not_mail, namespace_is_not_managed};
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        serve_inbox();
+        fake_put("Service", "apps", "inbox", HELD);
+        world_forget_journal();
+        ways[i]();
+        pass_slowly(SECONDS(5), MILLIS(100));
+        expect_service_calls("delete Service apps/inbox\napply Service apps/inbox\n"
+                             "delete Service home/inbox\n" SERVED_IN_BETA);
+        assert_string_equal(lead(), NOWHERE);
+        expect_reason("beta", "inbox", SUCCESS);
+
+        /* What its users make of it afterwards concerns nobody else. */
+        fake_put("Service", "apps", "inbox", LEADS_HOME);
+        pass_slowly(SECONDS(70), SECONDS(1));
+        expect_service_calls("");
+        fake_put("Service", "apps", "inbox", RELEASED);
+        pass_slowly(SECONDS(5), MILLIS(100));
+        assert_false(exists("Service", "apps", "inbox"));
+        teardown(state);
+        setup(state);
+    }
+}
+
+/* The API server does not do this to Services of the namespace apps. */
+static struct {
+    enum cluster_verb first, last;
+    enum cluster_result result;
+} fault;
+
+static enum cluster_result fate(const struct cluster_call *call)
+{
+    bool meant = strcmp(call->kind->kind, "Service") == 0 && strcmp(call->namespace, "apps") == 0;
+    return meant && (call->verb == fault.first || call->verb == fault.last) ? fault.result
+                                                                            : CLUSTER_DONE;
+}
+
+static void break_apps(enum cluster_verb first, enum cluster_verb last, enum cluster_result result)
+{
+    fault.first = first;
+    fault.last = last;
+    fault.result = result;
+    fake.fate = fate;
+}
+
+static void alias_cannot_be_deleted(void **state)
+{
+    (void)state;
+    static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_LATER};
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+        serve_inbox();
+        break_apps(CLUSTER_DELETE, CLUSTER_DELETE, results[i]);
+        cr_goes();
+        pass_slowly(MILLIS(500), MILLIS(100));
+        expect_service_calls("delete Service apps/inbox\napply Service apps/inbox\n"
+                             "delete Service home/inbox\ncreate Service home/inbox\n"
+                             "delete Service apps/inbox\ncreate Service beta/inbox\n");
+        assert_string_equal(lead(), NOWHERE);
+        expect_reason("beta", "inbox", SUCCESS);
+        pass_slowly(SECONDS(600), SECONDS(1));
+        assert_in_range(fake.calls_made[CLUSTER_DELETE], 8, 40);
+        assert_int_equal(fake.calls_made[CLUSTER_APPLY], 0);
+        fake.fate = NULL;
+        pass_slowly(SECONDS(65), SECONDS(1));
+        assert_string_equal(lead(), "");
+        assert_int_equal(world.gone, 1);
+        teardown(state);
+        setup(state);
+    }
+}
+
+/* As long as it leads to the home Service, nobody else gets that. */
+static void alias_can_be_neither_deleted_nor_changed(void **state)
+{
+    (void)state;
+    static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_LATER};
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+        serve_inbox();
+        uint16_t port = target_port("inbox");
+        break_apps(CLUSTER_DELETE, CLUSTER_APPLY, results[i]);
+        cr_goes();
+        pass_slowly(SECONDS(600), SECONDS(1));
+        assert_string_equal(owner_at_home(), "apps");
+        assert_string_equal(lead(), "inbox.home.svc.cluster.local");
+        assert_int_equal(world.listeners[port], 0);
+        assert_in_range(fake.calls_made[CLUSTER_DELETE], 8, 40);
+        assert_in_range(fake.calls_made[CLUSTER_APPLY], 8, 40);
+        expect_reason("beta", "inbox", PRESENT);
+        assert_non_null(strstr(condition_of("beta", "inbox", "message"),
+                               "stays until the Service of this name there has been deleted or "
+                               "leads nowhere"));
+        fake.fate = NULL;
+        pass_slowly(SECONDS(65), SECONDS(1));
+        expect_reason("beta", "inbox", SUCCESS);
+        assert_string_equal(lead(), "");
+        teardown(state);
+        setup(state);
+    }
+}
+
+/* The condition of a CR that has lost its name does not wait for what cannot be deleted. */
+static void condition_does_not_wait(void **state)
+{
+    (void)state;
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    break_apps(CLUSTER_DELETE, CLUSTER_DELETE, CLUSTER_REFUSED);
+    put_cr("apps", "inbox", "*", "");
+    world.settings.claim_all = true;
+    restart_control();
+    pass_slowly(SECONDS(5), MILLIS(100));
+    expect_reason("apps", "inbox", "ConfigurationError-DynamicDestination-NotSupported");
+    assert_false(exists("Service", HOME, "inbox"));
+    assert_string_equal(lead(), NOWHERE);
+}
+
+/* A CR that is applied again gets its alias back, which had been cut off. */
+static void cut_off_and_wanted_again(void **state)
+{
+    (void)state;
+    put_cr("apps", "inbox", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    fake_put("Service", "apps", "inbox", HELD);
+    for (int i = 0; i < 2; i++) {
+        cr_goes();
+        pass_slowly(SECONDS(5), MILLIS(100));
+        assert_string_equal(lead(), NOWHERE);
+        assert_string_equal(owner_at_home(), "");
+        put_cr("apps", "inbox", "inbox", "");
+        pass_slowly(SECONDS(5), MILLIS(100));
+        expect_reason("apps", "inbox", SUCCESS);
+        assert_string_equal(lead(), "inbox.home.svc.cluster.local");
+    }
+}
+
+/* A controller that starts again finds the alias cut off, and has nothing more to do with it. */
+static void start_with_a_cut_alias(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake_put("Service", "apps", "inbox", HELD);
+    cr_goes();
+    pass_slowly(SECONDS(5), MILLIS(100));
+    restart_control();
+    pass(SECONDS(1));
+    world_forget_journal();
+    pass_slowly(SECONDS(120), SECONDS(1));
+    expect_service_calls("");
+    expect_reason("beta", "inbox", SUCCESS);
+    assert_string_equal(lead(), NOWHERE);
+}
+
+/* A tenant's Services go in the same order, and all when the tenant mode changes. */
+static void tenants_go(void **state)
+{
+    (void)state;
+    configure("'config':{'tenantMode':'shared'}");
+    put_cr("apps", "inbox", "inbox", "");
+    put_tenants("apps", "inbox", "[\\'a\\',\\'b\\']");
+    start_control();
+    pass(SECONDS(1));
+    fake_put("Service", "apps", "inbox-a", HELD);
+    fake_put("Service", "apps", "inbox-b", HELD);
+    world_forget_journal();
+    put_tenants("apps", "inbox", "[\\'b\\']");
+    pass_slowly(SECONDS(5), MILLIS(100));
+    expect_service_calls("delete Service apps/inbox-a\napply Service apps/inbox-a\n"
+                         "delete Service home/inbox-a\n");
+    configure("");
+    pass_slowly(SECONDS(5), MILLIS(100));
+    expect_service_calls("delete Service apps/inbox-b\napply Service apps/inbox-b\n"
+                         "delete Service home/inbox-b\ncreate Service home/inbox\n"
+                         "create Service apps/inbox\n");
+    expect_reason("apps", "inbox", SUCCESS);
+}
+
+/* An administrator's labels give the home Service to the CR of beta: its listener is another one,
+ * and the alias of apps does not lead to it. */
+static void labels_change_hands(void **state)
+{
+    (void)state;
+    serve_inbox();
+    uint16_t port = target_port("inbox");
+    fake_put("Service", HOME, "inbox",
+             "{'metadata':{'labels':{'tproxy/destination-namespace':'beta'},'annotations':null}}");
+    pass_slowly(SECONDS(5), MILLIS(100));
+    const char *owner = strcmp(owner_at_home(), "beta") == 0 ? "beta" : "apps";
+    expect_reason(owner, "inbox", SUCCESS);
+    assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+    if (strcmp(owner, "beta") == 0) {
+        assert_int_not_equal(target_port("inbox"), port);
+        assert_string_equal(lead(), "");
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(finalizer_on_home_service),
+        TEST(finalizer_on_home_service), TEST(finalizer_on_alias),
+        TEST(alias_cannot_be_deleted),   TEST(alias_can_be_neither_deleted_nor_changed),
+        TEST(condition_does_not_wait),   TEST(cut_off_and_wanted_again),
+        TEST(start_with_a_cut_alias),    TEST(tenants_go),
+        TEST(labels_change_hands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
