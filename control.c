@@ -245,6 +245,7 @@ static void enter_space(struct resource *r)
         turns_group_init(&space->queue);
         turns_group_init(&space->waiting);
         turns_group_init(&space->unread);
+        space_init_places(space);
         map_add(&c->spaces, &space->by_name, space->name);
     }
     r->space = space;

@@ -33,7 +33,8 @@ struct control_settings {
     const char *instance;           /* of this process, for Events: the pod's name */
     union addr listen;              /* of the targets; its port does not count */
     uint16_t first_port, last_port; /* theirs; 0, 0: whichever is free */
-    bool claim_all;                 /* give every CR a condition, not only those of POP3 mail */
+    size_t namespace_targets; /* most targets of one namespace; 0: as many as there are ports */
+    bool claim_all;           /* give every CR a condition, not only those of POP3 mail */
     bool in_cluster; /* there are Services, policies, Events. Else the ports are the lowest that are
                         free, and names need not be those of Services */
 };

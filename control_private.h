@@ -80,6 +80,11 @@ struct space {
     size_t running; /* operations */
     size_t reading; /* destinations */
     struct turns_group queue, waiting, unread;
+
+    /* Tenants that want a target, unless their number is unbounded: precedence.c's. */
+    struct heap placed, standing;
+    size_t n_placed;
+    size_t n_unknown; /* of the placed: they may not want it after all */
     char name[];
 };
 
@@ -153,6 +158,8 @@ struct tenant {
     struct claim *claim;
     struct list same_name;
     struct heap_node contender;
+    struct heap_node place; /* in its space's placed or standing */
+    bool placed;
     enum stance stance;
 
     /* Its destination, as read last. */
@@ -485,6 +492,16 @@ enum rank {
 /* Returns the rank of a tenant whose stance is not STANCE_NONE. *older: the resource that comes
  * first. */
 enum rank tenant_rank(const struct tenant *t, const struct resource **older);
+
+enum place_state {
+    PLACE_TAKEN,
+    PLACE_UNKNOWN, /* one of the older ones may turn out not to want its place */
+    PLACE_NONE,    /* older ones have all places of the namespace */
+};
+
+/* Has the tenant a place among the targets of its namespace? */
+enum place_state tenant_place(const struct tenant *t);
+void space_init_places(struct space *space);
 
 /* Wakes the resource that comes first among those that want Services of this name. */
 void control_wake_first(struct control *control, const char *name);

@@ -38,6 +38,8 @@ static const char usage[] =
     "  --listen ADDRESS       address of the targets (::, in local mode 127.0.0.1)\n"
     "  --target-ports A-B     their ports (16384-32767, in local mode 1110-2109); 0: whichever is\n"
     "                         free\n"
+    "  --namespace-targets N  the most targets of one namespace (2000, in local mode 0); 0: as\n"
+    "                         many as there are ports\n"
     "  --admin ADDRESS:PORT   /healthz, /readyz, /status, /destinationCRs, /metrics ([::]:9494, "
     "in\n"
     "                         local mode 127.0.0.1:9494); off: none\n"
@@ -67,6 +69,7 @@ enum flag {
     FLAG_ALLOW_LOOPBACK,
     FLAG_LISTEN,
     FLAG_TARGET_PORTS,
+    FLAG_NAMESPACE_TARGETS,
     FLAG_ADMIN,
     FLAG_CONTROL,
     FLAG_LOG_LEVEL,
@@ -94,6 +97,7 @@ static const struct option flags[] = {
     {"allow-loopback", no_argument, NULL, FLAG_ALLOW_LOOPBACK},
     {"listen", required_argument, NULL, FLAG_LISTEN},
     {"target-ports", required_argument, NULL, FLAG_TARGET_PORTS},
+    {"namespace-targets", required_argument, NULL, FLAG_NAMESPACE_TARGETS},
     {"admin", required_argument, NULL, FLAG_ADMIN},
     {"control", required_argument, NULL, FLAG_CONTROL},
     {"log-level", required_argument, NULL, FLAG_LOG_LEVEL},
@@ -217,6 +221,9 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
     case FLAG_TARGET_PORTS:
         parse_ports(o, value);
         break;
+    case FLAG_NAMESPACE_TARGETS:
+        o->namespace_targets = number(name, value, 0, 65535);
+        break;
     case FLAG_ADMIN:
         o->admin = unless_off(value);
         break;
@@ -307,6 +314,7 @@ static void set_mode(struct options *o, bool local)
     o->drain_delay = local ? 0 : SECONDS(5);
     o->pop3.allow_local = local;
     o->claim_all = local;
+    o->namespace_targets = local ? 0 : 2000;
 }
 
 void options_parse(struct options *o, int argc, char **argv)

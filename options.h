@@ -18,6 +18,7 @@ struct options {
     const char *namespace;   /* of the installation; NULL: that of the credentials */
     const char *domain;      /* of the cluster; NULL: the resolver's search list tells */
     bool claim_all;
+    size_t namespace_targets; /* most of one namespace; 0: unbounded */
     union addr listen;
     uint16_t first_port, last_port; /* 0, 0: any */
     const char *admin;              /* NULL: none */

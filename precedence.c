@@ -1,14 +1,16 @@
-/* Tenants that want Services of one name. The one of the oldest CR comes first; the others are
- * refused while it wants the name.
+/* Tenants that want what not all of them can have: Services of one name, and one of the places for
+ * targets that a namespace has. The oldest CRs come first; the others are refused while these want
+ * it.
  *
  *   reconcile --> stance of the CR: NONE | UNKNOWN | WANTS
  *                    |
  *                    v
  *   struct claim: the contenders (UNKNOWN, WANTS), the oldest first --> the first one is woken
  *                                                                  --> the others a moment later
+ *   struct space: placed, the youngest first <--> standing, the oldest first
  *
  * A CR's stance concerns others only when it changes who comes first, so the work for many CRs of
- * one name grows with their number and no faster. */
+ * one name, or in one namespace, grows with their number and hardly faster. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +48,24 @@ static bool comes_before(const struct heap_node *a, const struct heap_node *b)
 {
     return is_older(container_of(a, const struct tenant, contender)->resource,
                     container_of(b, const struct tenant, contender)->resource);
+}
+
+/* Of the tenants of one CR the first by name comes first. */
+static bool is_first(const struct tenant *a, const struct tenant *b)
+{
+    return a->resource == b->resource ? strcmp(a->service, b->service) < 0
+                                      : is_older(a->resource, b->resource);
+}
+
+static bool stood_before(const struct heap_node *a, const struct heap_node *b)
+{
+    return is_first(container_of(a, const struct tenant, place),
+                    container_of(b, const struct tenant, place));
+}
+
+static bool placed_after(const struct heap_node *a, const struct heap_node *b)
+{
+    return stood_before(b, a);
 }
 
 /* ---- names ---- */
@@ -171,21 +191,134 @@ void control_wake_first(struct control *c, const char *name)
     }
 }
 
+/* ---- places ---- */
+
+void space_init_places(struct space *space)
+{
+    heap_init(&space->placed, placed_after);
+    heap_init(&space->standing, stood_before);
+}
+
+static size_t places_of(const struct tenant *t)
+{
+    return t->resource->control->settings.namespace_targets;
+}
+
+static struct tenant *top_of(const struct heap *heap)
+{
+    struct heap_node *node = heap_first(heap);
+    return node ? container_of(node, struct tenant, place) : NULL;
+}
+
+static void place(struct space *space, struct tenant *t)
+{
+    heap_add(&space->placed, &t->place);
+    space->n_placed++;
+    space->n_unknown += t->stance == STANCE_UNKNOWN;
+    t->placed = true;
+}
+
+static void unplace(struct space *space, struct tenant *t)
+{
+    heap_remove(&space->placed, &t->place);
+    space->n_placed--;
+    space->n_unknown -= t->stance == STANCE_UNKNOWN;
+    t->placed = false;
+}
+
+/* It wants a place from now on. A younger one may have to give up its own. */
+static void take_place(struct tenant *t)
+{
+    struct space *space = t->resource->space;
+    struct tenant *youngest = top_of(&space->placed);
+    if (space->n_placed == places_of(t) && is_first(t, youngest)) {
+        unplace(space, youngest);
+        heap_add(&space->standing, &youngest->place);
+        resource_wake(youngest->resource);
+    }
+    if (space->n_placed < places_of(t)) {
+        place(space, t);
+    } else {
+        heap_add(&space->standing, &t->place);
+    }
+}
+
+static void leave_place(struct tenant *t)
+{
+    struct space *space = t->resource->space;
+    struct tenant *oldest = top_of(&space->standing);
+    if (!t->placed) {
+        heap_remove(&space->standing, &t->place);
+        return;
+    }
+    unplace(space, t);
+    if (oldest) {
+        heap_remove(&space->standing, &oldest->place);
+        place(space, oldest);
+        resource_wake(oldest->resource);
+    }
+}
+
+/* All that have a place want it: those that stand have waited to know. */
+static void tell_standing(struct space *space)
+{
+    LIST_EACH (it, &space->resources) {
+        struct resource *r = container_of(it, struct resource, in_space);
+        const struct tenant *last =
+            list_empty(&r->tenants) ? NULL : container_of(r->tenants.prev, struct tenant, link);
+        if (last && last->stance != STANCE_NONE && !last->placed) {
+            resource_wake(r);
+        }
+    }
+}
+
+enum place_state tenant_place(const struct tenant *t)
+{
+    if (t->placed || !places_of(t)) {
+        return PLACE_TAKEN;
+    }
+    return t->resource->space->n_unknown ? PLACE_UNKNOWN : PLACE_NONE;
+}
+
 /* ---- stances ---- */
+
+static void step_forward(struct tenant *t)
+{
+    heap_add(&t->claim->contenders, &t->contender);
+    if (places_of(t)) {
+        take_place(t);
+    }
+}
+
+static void step_back(struct tenant *t)
+{
+    heap_remove(&t->claim->contenders, &t->contender);
+    if (places_of(t)) {
+        leave_place(t);
+    }
+}
 
 static void set_stance(struct tenant *t, enum stance stance)
 {
-    struct claim *claim = t->claim;
-    if (t->stance == stance) {
+    struct space *space = t->resource->space;
+    enum stance before = t->stance;
+    size_t unknown = space->n_unknown;
+    if (before == stance) {
         return;
     }
-    if (t->stance == STANCE_NONE) {
-        heap_add(&claim->contenders, &t->contender);
-    } else if (stance == STANCE_NONE) {
-        heap_remove(&claim->contenders, &t->contender);
+    if (stance == STANCE_NONE) {
+        step_back(t);
     }
+    space->n_unknown -= t->placed && before == STANCE_UNKNOWN;
     t->stance = stance;
-    look_at_first(claim, t);
+    space->n_unknown += t->placed && stance == STANCE_UNKNOWN;
+    if (before == STANCE_NONE) {
+        step_forward(t);
+    }
+    if (unknown && !space->n_unknown && heap_first(&space->standing)) {
+        tell_standing(space);
+    }
+    look_at_first(t->claim, t);
 }
 
 void resource_set_stance(struct resource *r, enum stance stance)

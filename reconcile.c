@@ -470,6 +470,24 @@ static enum decision wait_for_name(struct tenant *t, struct resource *rival, str
     return DECISION_REFUSE;
 }
 
+static enum decision decide_place(const struct tenant *t, struct condition *c)
+{
+    switch (tenant_place(t)) {
+    case PLACE_TAKEN:
+        break;
+    case PLACE_UNKNOWN:
+        return DECISION_WAIT;
+    case PLACE_NONE:
+        plan_failure(c, "ConfigurationFailed",
+                     "Technical connectivity is not configured. Older Destination CRs have all %zu "
+                     "targets that one namespace may have (--namespace-targets); delete some, or "
+                     "have the administrator of tproxy raise the bound",
+                     t->resource->control->settings.namespace_targets);
+        return DECISION_REFUSE;
+    }
+    return DECISION_SERVE;
+}
+
 static enum decision decide_name(struct tenant *t, struct condition *c)
 {
     struct resource *r = t->resource;
@@ -493,6 +511,10 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
                      "one",
                      older->name, older->namespace);
         return DECISION_REFUSE;
+    }
+    enum decision by_place = decide_place(t, c);
+    if (by_place != DECISION_SERVE) {
+        return by_place;
     }
     if (rival) {
         return wait_for_name(t, rival, c);

@@ -538,6 +538,7 @@ static int start_control(struct process *p, struct error *err)
                                         .listen = o->listen,
                                         .first_port = o->first_port,
                                         .last_port = o->last_port,
+                                        .namespace_targets = o->namespace_targets,
                                         .claim_all = o->claim_all,
                                         .in_cluster = !p->local};
     struct control_handler handler = {

@@ -118,7 +118,7 @@ class Bench:
 
     @contextlib.contextmanager
     def tproxy(self, binary: Path):
-        flags = ("--log-level", "info", *TARGET_PORTS)
+        flags = ("--log-level", "info", "--namespace-targets", "0", *TARGET_PORTS)
         with work_directory("bench") as place:
             program = Realtime(binary, place)
             with Measured(program, place, self.installation.mode(place), *flags) as running:

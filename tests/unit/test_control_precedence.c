@@ -1,5 +1,5 @@
-/* Which of many CRs has a name: the oldest that wants it, whatever the others do, and the work
- * grows with the number of CRs and no faster. */
+/* Which of many CRs has a name, or one of the places of a namespace: the oldest that want it,
+ * whatever the others do, and the work grows with the number of CRs and no faster. */
 #include "tests/unit/control_world.h"
 
 #define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
@@ -121,13 +121,106 @@ static void age_begins_anew(void **state)
     assert_int_equal(count_listeners(), 1);
 }
 
+/* ---- places ---- */
+
+static void put_numbered(const char *namespace, const char *what, int n, const char *destination)
+{
+    char name[32];
+    for (int i = 0; i < n; i++) {
+        text_fmt(name, sizeof(name), "%s-%d", what, i);
+        put_cr(namespace, name, destination, "");
+    }
+}
+
+/* The namespace has three places. */
+static void expect_places(const char *namespace, int first, int last)
+{
+    char name[32];
+    for (int i = first; i <= last; i++) {
+        text_fmt(name, sizeof(name), "mail-%d", i);
+        expect_reason(namespace, name,
+                      i < first + 3 ? "ConfigurationSuccessful" : "ConfigurationFailed");
+        assert_int_equal(exists("Service", HOME, name), i < first + 3);
+    }
+}
+
+static void places_are_bounded(void **state)
+{
+    (void)state;
+    world.settings.namespace_targets = 3;
+    put_namespace("beta");
+    put_numbered("apps", "mail", 6, "inbox");
+    put_numbered("beta", "other", 2, "inbox");
+    start_control();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_places("apps", 0, 5);
+    assert_non_null(strstr(condition_of("apps", "mail-4", "message"),
+                           "have all 3 targets that one namespace may have (--namespace-targets)"));
+    expect_reason("beta", "other-1", "ConfigurationSuccessful");
+    assert_int_equal(count_listeners(), 5);
+
+    restart_control();
+    world_forget_journal();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_calls("");
+
+    fake_drop("Destination", "apps", "mail-0");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_places("apps", 1, 5);
+    assert_int_equal(count_listeners(), 5);
+}
+
+/* CRs of other proxies take no places, though this is known only when they have been read. */
+static void others_take_no_places(void **state)
+{
+    (void)state;
+    world.settings.namespace_targets = 3;
+    refuse("web", VERDICT_TYPE_NOT_SUPPORTED);
+    world.source_mute = true;
+    put_numbered("apps", "web", 5, "web");
+    put_numbered("apps", "mail", 4, "inbox");
+    start_control();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    assert_string_equal(condition_of("apps", "mail-3", "reason"), "");
+    world.source_mute = false;
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_places("apps", 0, 3);
+    serve("web"); /* they become mail, and are the oldest */
+    control_look_again(world.control, "web");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "web-2", "ConfigurationSuccessful");
+    expect_reason("apps", "web-3", "ConfigurationFailed");
+    expect_reason("apps", "mail-0", "ConfigurationFailed");
+    assert_int_equal(count_listeners(), 3);
+}
+
+static void places_of_tenants(void **state)
+{
+    (void)state;
+    world.settings.namespace_targets = 3;
+    configure("'config':{'tenantMode':'shared'}");
+    put_cr("apps", "one", "inbox", "");
+    put_tenants("apps", "one", "[\\'a\\',\\'b\\']");
+    put_cr("apps", "two", "inbox", "");
+    put_tenants("apps", "two", "[\\'a\\',\\'b\\']");
+    start_control();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "one", "ConfigurationSuccessful");
+    expect_reason("apps", "two", "FailedToApplyConfiguration");
+    assert_true(exists("Service", HOME, "two-a"));
+    assert_false(exists("Service", HOME, "two-b"));
+    put_tenants("apps", "one", "[\\'a\\']");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "two", "ConfigurationSuccessful");
+    assert_int_equal(count_listeners(), 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        cmocka_unit_test(work_is_linear),
-        TEST(message_names_the_first),
-        TEST(age_begins_anew),
+        cmocka_unit_test(work_is_linear), TEST(message_names_the_first), TEST(age_begins_anew),
+        TEST(places_are_bounded),         TEST(others_take_no_places),   TEST(places_of_tenants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
