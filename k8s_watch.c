@@ -54,6 +54,10 @@ enum { BROKEN_MAX = 3 };     /* watches in a row that brought nothing but an err
 /* A server that starts may not yet know a kind, or whom it is for. */
 #define LOOK_TWICE_AFTER SECONDS(3)
 
+/* How often a 403 is not believed before anything else was heard of a kind: where rights were given
+ * a moment ago the server may not know of them yet. */
+enum { FIRST_REFUSALS = 3 };
+
 /* After the server has come back, those that waited for it spread over such a time. */
 #define HURRY_TIME SECONDS(1)
 
@@ -90,7 +94,8 @@ struct cluster_watch {
     bool open;        /* it was, and not that it has ended */
     bool told;        /* it knows of `presence` */
     enum cluster_presence presence;
-    bool doubted; /* the kind seemed to have gone */
+    bool doubted;      /* the kind seemed to have gone */
+    unsigned refusals; /* see FIRST_REFUSALS */
 
     bool bookmarked;   /* a watch has brought a bookmark */
     unsigned failures; /* in a row */
@@ -257,6 +262,11 @@ static void missing(struct cluster_watch *w, enum cluster_presence presence,
     if (w->told && w->presence == CLUSTER_PRESENT && !w->doubted) {
         w->doubted = true;
         retry_after(w, LIST_DUE, why, LOOK_TWICE_AFTER);
+        return;
+    }
+    if (!w->told && presence == CLUSTER_FORBIDDEN && w->refusals < FIRST_REFUSALS) {
+        w->refusals++;
+        retry(w, LIST_DUE, why);
         return;
     }
     if (!w->told || w->presence != presence || w->open) {

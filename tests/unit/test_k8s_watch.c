@@ -430,6 +430,12 @@ static void forbidden_kind(void **state)
 {
     (void)state;
     follow_mails();
+    int64_t delay = FIRST_DELAY;
+    for (int i = 0; i < 3; i++, delay *= 2) {
+        answer_status(expect("GET", MAILS "?limit=500"), 403, "Forbidden", "no rights yet");
+        expect_told("");
+        advance(delay);
+    }
     answer_status(expect("GET", MAILS "?limit=500"), 403, "Forbidden", "mails is forbidden");
     expect_told("[ forbidden]");
     assert_int_equal(logged("we may not read this kind: Forbidden: mails is forbidden"), 1);
@@ -440,6 +446,21 @@ static void forbidden_kind(void **state)
     answer(expect("GET", MAILS "?limit=500"), "200 OK", "", LIST("7", ""));
     expect("GET", MAILS "?" WATCH "7");
     expect_told("[ present]");
+    forget();
+}
+
+/* The rights are there before anybody has noticed. */
+static void forbidden_at_first(void **state)
+{
+    (void)state;
+    follow_mails();
+    answer_status(expect("GET", MAILS "?limit=500"), 403, "Forbidden", "no rights yet");
+    turn_quietly(loop);
+    advance(FIRST_DELAY);
+    answer(expect("GET", MAILS "?limit=500"), "200 OK", "", LIST("7", OBJECT("a", "3")));
+    expect("GET", MAILS "?" WATCH "7");
+    expect_told("[ +a@3 present]");
+    assert_int_equal(logged("we may not read this kind"), 0);
     forget();
 }
 
@@ -1040,6 +1061,7 @@ int main(void)
         WATCH_TEST(nothing_is_told),
         WATCH_TEST(unknown_kind),
         WATCH_TEST(forbidden_kind),
+        WATCH_TEST(forbidden_at_first),
         WATCH_TEST(doubtful_absence),
         WATCH_TEST(absence_seen_twice),
         WATCH_TEST(bookmarks),
