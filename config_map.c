@@ -14,6 +14,7 @@
 
 #include "cluster.h"
 #include "core/plan.h"
+#include "core/repairs.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -41,6 +42,7 @@ struct config_map {
     bool failed;        /* the last write or list has */
     struct timer pause; /* nothing is written while it runs */
     int64_t not_before; /* another text cuts the pause short, but not shorter than this */
+    struct repairs repairs;
     char *problem;
 };
 
@@ -104,6 +106,9 @@ static void on_written(const struct cluster_answer *answer, void *arg)
     struct config_map *map = arg;
     int64_t now = loop_now(map->loop), pause = PAUSE;
     map->call = NULL;
+    if (answer->result != CLUSTER_DONE) {
+        repairs_failed(&map->repairs, now);
+    }
     switch (answer->result) {
     case CLUSTER_DONE:
         take(map, answer->object, map->written);
@@ -145,6 +150,25 @@ static int put_body(const struct config_map *map, struct buf *out)
     return json_fmt(out, "},'data':{%s:%s}}", map->set.entry, map->wanted);
 }
 
+/* Notes that the text is about to be written. False: somebody else changes it again and again, and
+ * it waits. */
+static bool may_repair(struct config_map *map)
+{
+    uint64_t wish = repairs_digest(str_of(map->wanted));
+    int64_t due = repairs_due(&map->repairs, wish), now = loop_now(map->loop);
+    if (due > now) {
+        timer_set(map->loop, &map->pause, due, on_pause_over);
+        return false;
+    }
+    if (repairs_note(&map->repairs, wish, now)) {
+        log_line(LOG_WARN, "control",
+                 "%s: somebody else changes or deletes the ConfigMap %s again and again; it is "
+                 "written again less and less often",
+                 map->set.what, map->set.name);
+    }
+    return true;
+}
+
 static void put(struct config_map *map)
 {
     if (!map->listed || map->call || map->pause.due) {
@@ -159,6 +183,9 @@ static void put(struct config_map *map)
     }
     if (config_map_kept(map)) {
         in_order(map);
+        return;
+    }
+    if (!may_repair(map)) {
         return;
     }
     struct buf body;

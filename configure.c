@@ -71,7 +71,9 @@ struct configuration {
     bool no_default; /* the default instance is none of them: it has been logged */
     char *warning;   /* for /status */
 
-    struct cluster_call *call; /* a status that is being written */
+    struct cluster_call *call; /* a status that is being written, or an object read again */
+    char *written;             /* the name of its object */
+    bool conflicted;           /* the last status met a newer object */
     bool again;                /* there was more to write meanwhile */
     struct timer retry;
 };
@@ -449,23 +451,24 @@ static void on_event(const struct cluster_answer *answer, void *arg)
     conf->event = NULL;
 }
 
-static void tell_gone(struct configuration *conf, const char *note)
+void configuration_tell(struct configuration *conf, const char *reason, const char *note)
 {
     const struct control *c = conf->control;
+    const char *object = conf->object ? conf->object : "transparent-proxy";
     struct buf body;
     char now[CONTROL_STAMP_MAX], name[320];
     struct cluster_request request = {
         .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = c->settings.home, .name = name};
     uint64_t id;
-    if (conf->event) {
+    if (conf->event || !c->settings.in_cluster) {
         return;
     }
     sys->random(&id, sizeof(id));
     control_stamp(now, sizeof(now), true);
-    text_fmt(name, sizeof(name), "%.230s.%016llx", conf->object, (unsigned long long)id);
+    text_fmt(name, sizeof(name), "%.230s.%016llx", object, (unsigned long long)id);
     buf_init(&body, PLAN_OBJECT_MAX);
-    int rc = plan_proxy_event(&body, c->settings.home, conf->object, name, c->settings.instance,
-                              "ConfigurationDeleted", note, now);
+    int rc = plan_proxy_event(&body, c->settings.home, object, name, c->settings.instance, reason,
+                              note, now);
     if (rc == OK) {
         request.body = buf_str(&body);
         conf->event = cluster_call(c->parts.cluster, &request,
@@ -517,7 +520,7 @@ static void wait_for_object(struct configuration *conf)
                  conf->object, conf->since, (int)(CONTROL_GRACE / SECONDS(1)));
         warn(conf, text);
         if (first) {
-            tell_gone(conf, text);
+            configuration_tell(conf, "ConfigurationDeleted", text);
         }
     } else if (loop_now(c->loop) >= conf->gone_until) {
         conf->gone = conf->looked = false;
@@ -712,42 +715,120 @@ static void write_statuses(struct configuration *conf);
 
 static void on_retry(struct timer *t)
 {
+    t->due = 0;
     write_statuses(container_of(t, struct configuration, retry));
+}
+
+static void retry_at(struct configuration *conf, int64_t due)
+{
+    if (!conf->retry.due || due < conf->retry.due) {
+        timer_set(conf->control->loop, &conf->retry, due, on_retry);
+    }
+}
+
+static struct proxy_object *written_object(const struct configuration *conf)
+{
+    struct stored *stored = store_find(&conf->control->proxies, conf->written);
+    return stored ? container_of(stored, struct proxy_object, stored) : NULL;
+}
+
+static void call(struct configuration *conf, enum cluster_verb verb, struct str body,
+                 void (*done)(const struct cluster_answer *answer, void *arg))
+{
+    struct cluster_request request = {.verb = verb,
+                                      .kind = &kind_proxy,
+                                      .namespace = conf->control->settings.home,
+                                      .name = conf->written,
+                                      .body = body};
+    conf->call = cluster_call(conf->control->parts.cluster, &request,
+                              (struct cluster_handler){.done = done, .arg = conf});
+}
+
+static void on_reread(const struct cluster_answer *answer, void *arg)
+{
+    struct configuration *conf = arg;
+    struct control *c = conf->control;
+    conf->call = NULL;
+    if (answer->result == CLUSTER_DONE && control_is_news(c, FOLLOW_PROXIES, answer->object)) {
+        control_take_proxy(c, answer->object);
+    }
+    if (answer->result == CLUSTER_DONE && !conf->conflicted) {
+        configuration_look(conf);
+    } else {
+        retry_at(conf, loop_now(c->loop) + STATUS_RETRY);
+    }
+    conf->conflicted = true;
 }
 
 /* What was written comes back as an event; then there is nothing to change any more. */
 static void on_written(const struct cluster_answer *answer, void *arg)
 {
     struct configuration *conf = arg;
+    int64_t now = loop_now(conf->control->loop);
+    struct proxy_object *p = written_object(conf);
     conf->call = NULL;
-    if (answer->result != CLUSTER_DONE) {
+    if (answer->result != CLUSTER_DONE && p) {
+        repairs_failed(&p->repairs, now);
+    }
+    if (answer->result == CLUSTER_CONFLICT) {
+        call(conf, CLUSTER_GET, (struct str){0}, on_reread);
+    } else if (answer->result != CLUSTER_DONE) {
         log_line(LOG_WARN, "control", "%s", answer->err.text);
-        timer_set(conf->control->loop, &conf->retry, loop_now(conf->control->loop) + STATUS_RETRY,
-                  on_retry);
-    } else if (conf->again) {
-        configuration_look(conf);
+        retry_at(conf, now + STATUS_RETRY);
+    } else {
+        conf->conflicted = false;
+        if (conf->again) {
+            configuration_look(conf);
+        }
     }
 }
 
-static void write_status(struct configuration *conf, const struct proxy_object *p,
+static void tell_contest(struct configuration *conf)
+{
+    char text[512];
+    text_fmt(text, sizeof(text),
+             "The status of the TransparentProxy object \"%s\" does not stay as it is written: "
+             "somebody else changes it again and again, or the API server stores something else. "
+             "It is written again less and less often",
+             conf->written);
+    log_line(LOG_WARN, "control", "%s", text);
+    configuration_tell(conf, "StatusContested", text);
+}
+
+/* Appends the status of an object; AGAIN when it says so already. */
+static int put_status(struct configuration *conf, const struct proxy_object *p,
+                      const struct proxy_object *first, struct json_value object, struct buf *out,
+                      const char *now)
+{
+    return p == first ? status_of(conf, object, out, now)
+                      : status_of_other(first->stored.name, object, out, now);
+}
+
+static void write_status(struct configuration *conf, struct proxy_object *p,
                          const struct proxy_object *first, const char *now)
 {
-    struct buf body;
+    struct json_value nothing = {0};
+    struct buf body, bare; /* bare: without what the object says, and without times */
     struct json *doc = json_parse(str_of(p->text), NULL);
+    int64_t time = loop_now(conf->control->loop);
     buf_init(&body, STATUS_MAX);
-    int rc = p == first ? status_of(conf, json_root(doc), &body, now)
-                        : status_of_other(first->stored.name, json_root(doc), &body, now);
+    buf_init(&bare, STATUS_MAX);
+    int rc = put_status(conf, p, first, json_root(doc), &body, now);
     json_free(doc);
-    if (rc == OK) {
-        struct cluster_request request = {.verb = CLUSTER_PATCH_STATUS,
-                                          .kind = &kind_proxy,
-                                          .namespace = conf->control->settings.home,
-                                          .name = p->stored.name,
-                                          .body = buf_str(&body)};
-        struct cluster_handler handler = {.done = on_written, .arg = conf};
-        conf->call = cluster_call(conf->control->parts.cluster, &request, handler);
+    rc = rc == OK ? put_status(conf, p, first, nothing, &bare, "") : rc;
+    uint64_t wish = repairs_digest(buf_str(&bare));
+    if (rc == OK && repairs_due(&p->repairs, wish) > time) {
+        retry_at(conf, p->repairs.due);
+    } else if (rc == OK) {
+        free(conf->written);
+        conf->written = mem_strdup(p->stored.name);
+        if (repairs_note(&p->repairs, wish, time)) {
+            tell_contest(conf);
+        }
+        call(conf, CLUSTER_PATCH_STATUS, buf_str(&body), on_written);
     }
     buf_free(&body);
+    buf_free(&bare);
 }
 
 static void write_statuses(struct configuration *conf)
@@ -885,5 +966,6 @@ void configuration_free(struct configuration *conf)
     config_free(conf->config);
     free(conf->object);
     free(conf->warning);
+    free(conf->written);
     free(conf);
 }

@@ -824,6 +824,14 @@ static void take_proxy(struct control *c, struct stored *stored, struct json_val
     configuration_look(c->configuration);
 }
 
+void control_take_proxy(struct control *c, struct json_value object)
+{
+    struct stored *stored = store_take(&c->proxies, object, c->followers[FOLLOW_PROXIES].round);
+    if (stored) {
+        take_proxy(c, stored, object);
+    }
+}
+
 static void release_proxy(struct stored *stored)
 {
     struct proxy_object *p = container_of(stored, struct proxy_object, stored);

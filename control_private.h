@@ -36,6 +36,13 @@ enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
     "The CRD of Destinations does not have the field status.tenants, so the API server drops it: " \
     "apply tproxy's CRD (manifests/crds)."
 
+#define CONTROL_STATUS_MISSING                                                                     \
+    "The CRD of Destinations does not have the subresource status, so no condition can be shown: " \
+    "apply tproxy's CRD (manifests/crds)."
+
+/* A status that the CRD does not take is tried again so often. */
+#define CONTROL_STATUS_AGAIN SECONDS(60)
+
 extern const struct cluster_kind kind_destination, kind_proxy, kind_service, kind_policy,
     kind_event;
 
@@ -133,7 +140,8 @@ struct held_policy {
 struct proxy_object {
     struct stored stored;
     char *created;
-    char *text; /* the object, JSON */
+    char *text;             /* the object, JSON */
+    struct repairs repairs; /* of its status */
 };
 
 /* ---- a CR and all that belongs to it ---- */
@@ -251,6 +259,7 @@ struct resource {
     char *operand_name;
     struct condition *shown; /* that is being written; NULL: none, or none any more */
     enum telling telling;    /* of the status that is being written */
+    bool status_absent;      /* the API server says that there is no such status */
     bool shows_tenants;      /* that status names tenants */
     bool tenants_lost;       /* the API server did not store those of the last status */
     struct repairs status_repairs;
@@ -301,7 +310,9 @@ struct control {
     struct ports *ports;
     struct tenant **port_holders; /* whose it is; NULL: nobody's */
 
-    bool tenants_pruned; /* the API server drops status.tenants: the CRD does not have it */
+    bool tenants_pruned;    /* the API server drops status.tenants: the CRD does not have it */
+    bool status_missing;    /* nor does it have the subresource status */
+    int64_t status_retried; /* no status is written before */
 
     struct configuration *configuration;
     struct policies *policies;
@@ -367,6 +378,7 @@ struct resource *resource_rival(const struct resource *r, const char *namespace,
  * that of one of ours is still ours, also without the proof that service_parse() asks for. */
 struct held_service *control_take_service(struct control *control, struct json_value object);
 struct resource *control_take_resource(struct control *control, struct json_value object);
+void control_take_proxy(struct control *control, struct json_value object);
 
 /* Is an object that an answer brings newer than all that the watch of its kind has told? If not,
  * the watch has told of it already, and perhaps of what came after it. */
@@ -525,6 +537,9 @@ const char *configuration_default_instance(const struct configuration *configura
 
 /* Have instances and all Secrets been listed? *why: which have not. */
 bool configuration_listed(const struct configuration *configuration, const char **why);
+
+/* Has an Event tell of the installation, which has the TransparentProxy object's name. */
+void configuration_tell(struct configuration *configuration, const char *reason, const char *note);
 
 /* Is there something that the status calls a warning? NULL, or a sentence. */
 const char *configuration_warning(const struct configuration *configuration);

@@ -352,6 +352,9 @@ static void show(struct resource *r, const struct condition *condition, const ch
     if (shown != PLAN_SHOWN_NOT && r->status_repairs.wish != wish) {
         repairs_note(&r->status_repairs, wish, now_of(r)); /* written before the restart */
     }
+    if (r->control->status_missing && due < r->control->status_retried) {
+        due = r->control->status_retried;
+    }
     if (shown == PLAN_SHOWN || due > now_of(r)) {
         if (shown != PLAN_SHOWN) {
             resource_wake_at(r, due);
@@ -802,6 +805,11 @@ static void status_written(struct resource *r, const struct cluster_answer *answ
 {
     struct control *c = r->control;
     r->conflicts = 0;
+    if (c->status_missing) {
+        c->status_missing = false;
+        log_line(LOG_INFO, "control", "the CRD of Destinations has the subresource status now");
+        control_wake_all(c);
+    }
     note_tenants(r, answer->object);
     if (is_same(r, answer->object) && control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
         control_take_resource(c, answer->object);
@@ -858,14 +866,26 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
         tell_status(r);
         break;
     case CLUSTER_CONFLICT:
+    case CLUSTER_ABSENT: /* the CR has gone, or the CRD has no such subresource */
+        r->status_absent = answer->result == CLUSTER_ABSENT;
         reread(r);
         break;
     case CLUSTER_EXISTS:
-    case CLUSTER_ABSENT: /* went meanwhile */
     case CLUSTER_REFUSED:
     case CLUSTER_LATER:
         resource_failed(r, answer);
         break;
+    }
+}
+
+/* An older CRD has no subresource for the status, and then no CR has one. */
+static void status_is_missing(struct control *c)
+{
+    c->status_retried = loop_now(c->loop) + CONTROL_STATUS_AGAIN;
+    if (!c->status_missing) {
+        c->status_missing = true;
+        log_line(LOG_WARN, "control", "%s", CONTROL_STATUS_MISSING);
+        configuration_tell(c->configuration, "StatusSubresourceMissing", CONTROL_STATUS_MISSING);
     }
 }
 
@@ -876,7 +896,11 @@ static void on_reread(struct resource *r, const struct cluster_answer *answer)
         resource_failed(r, answer);
         return;
     }
-    resource_conflicted(r);
+    if (r->status_absent && answer->result == CLUSTER_DONE && is_same(r, answer->object)) {
+        status_is_missing(r->control);
+    } else {
+        resource_conflicted(r);
+    }
     if (answer->result == CLUSTER_DONE && is_same(r, answer->object) &&
         control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
         control_take_resource(c, answer->object);

@@ -60,7 +60,9 @@ int control_resources_json(const struct control *c, struct buf *out)
 /* What is wrong with the CRD; NULL: nothing is known. */
 static const char *crd_problem(const struct control *c)
 {
-    return c->tenants_pruned ? CONTROL_TENANTS_PRUNED : NULL;
+    return c->status_missing   ? CONTROL_STATUS_MISSING
+           : c->tenants_pruned ? CONTROL_TENANTS_PRUNED
+                               : NULL;
 }
 
 struct control_health control_health(const struct control *c)

@@ -573,11 +573,33 @@ static const char *status_of(const struct config_condition *c)
     return c->status ? "True" : "False";
 }
 
+/* The types that we write, at one time or another. */
+static bool is_ours(struct json_value condition)
+{
+    static const char *const types[] = {"Configured", "CredentialsAvailable", "SomeKeysIgnored",
+                                        "ConnectivityProxyUsable"};
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (json_is(json_get(condition, "type"), types[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Returns the first condition of ours from this one on. */
+static struct json_value skip_foreign(struct json_value condition)
+{
+    while (json_exists(condition) && !is_ours(condition)) {
+        condition = json_next(condition);
+    }
+    return condition;
+}
+
 static bool says(struct json_value status, enum config_state state,
                  const struct config_condition *conditions, size_t n)
 {
-    struct json_value shown = json_first(json_get(status, "conditions"));
-    for (size_t i = 0; i < n; i++, shown = json_next(shown)) {
+    struct json_value shown = skip_foreign(json_first(json_get(status, "conditions")));
+    for (size_t i = 0; i < n; i++, shown = skip_foreign(json_next(shown))) {
         const struct config_condition *c = &conditions[i];
         if (!json_is(json_get(shown, "type"), c->type) ||
             !json_is(json_get(shown, "status"), status_of(c)) ||
@@ -611,7 +633,11 @@ int config_status(struct buf *out, struct json_value observed, enum config_state
     if (says(status, state, conditions, n)) {
         return AGAIN;
     }
-    int rc = json_fmt(out, "{'status':{'state':%s,'conditions':[", state_names[state]);
+    char *version = json_strdup(json_get(json_get(observed, "metadata"), "resourceVersion"), NULL);
+    int rc = buf_add(out, "{", 1);
+    rc = rc == OK && version ? json_fmt(out, "'metadata':{'resourceVersion':%s},", version) : rc;
+    rc = rc == OK ? json_fmt(out, "'status':{'state':%s,'conditions':[", state_names[state]) : rc;
+    free(version);
     for (size_t i = 0; i < n && rc == OK; i++) {
         const struct config_condition *c = &conditions[i];
         char *time = since(status, c, now);
@@ -623,6 +649,12 @@ int config_status(struct buf *out, struct json_value observed, enum config_state
                           c->type, status_of(c), c->reason, c->message, time);
         }
         free(time);
+    }
+    struct json_value c = json_first(json_get(status, "conditions"));
+    for (; json_exists(c) && rc == OK; c = json_next(c)) {
+        struct str text = json_text(c);
+        bool foreign = json_type(c) == JSON_OBJECT && !is_ours(c);
+        rc = !foreign ? OK : buf_fmt(out, ",%.*s", STR_ARG(text));
     }
     return rc == OK ? json_fmt(out, "]}}") : ERR;
 }

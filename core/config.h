@@ -128,8 +128,9 @@ struct config_condition {
 
 /* Appends the merge patch {"status": {...}} with these conditions to `out`; `now` is RFC 3339. The
  * lastTransitionTime of a condition in `observed` (the object; JSON_NONE: none) stays while its
- * status does. OK; AGAIN and nothing appended when `observed` says all of this already; ERR when it
- * does not fit. */
+ * status does. Conditions of other types than ours, which other controllers have written, stay
+ * behind ours; as the patch replaces the list, it is only for the version that was observed. OK;
+ * AGAIN and nothing appended when `observed` says all of this already; ERR when it does not fit. */
 int config_status(struct buf *out, struct json_value observed, enum config_state state,
                   const struct config_condition *conditions, size_t n, const char *now) warn_unused;
 

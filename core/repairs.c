@@ -1,8 +1,21 @@
 /* Repairs of one object: how many in a row, and when the next one may come. */
 #include "core/repairs.h"
 
+#include <string.h>
+
+#include "lib/digest.h"
+
 /* After so many repairs in a row the object is contested. */
 enum { CONTESTED = 2 };
+
+uint64_t repairs_digest(struct str text)
+{
+    unsigned char digest[DIGEST_SHA256_SIZE];
+    uint64_t first;
+    digest_sha256(digest, &text, 1);
+    memcpy(&first, digest, sizeof(first));
+    return first;
+}
 
 static int64_t pause_after(unsigned repairs)
 {

@@ -10,10 +10,14 @@
 #include <stdint.h>
 
 #include "lib/base.h"
+#include "lib/text.h"
 
 #define REPAIRS_FIRST SECONDS(1)
 #define REPAIRS_MOST SECONDS(5 * 60)
 #define REPAIRS_FORGOTTEN SECONDS(10 * 60)
+
+/* Returns the digest of a text that is to be written. */
+uint64_t repairs_digest(struct str text);
 
 /* The repairs of one object, embedded in its owner; all zero: it has not been written yet. A `wish`
  * is a digest of what is to be written. */

@@ -4,19 +4,20 @@ requests, one Event, and nothing of others is lost."""
 import contextlib
 import itertools
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from harness.dns import hosts_file
-from harness.fault_proxy import FaultProxy, watch_of
-from harness.http_server import Request, Response
+from harness.fault_proxy import FaultProxy, list_of, refuse, watch_of
+from harness.http_server import Request, Response, once, where
 from harness.installation import CRS, TARGET_PORTS, destination_cr, list_and_fetch
 from harness.kube import ApiError, Kube
 from harness.samples import TENANTS
 from harness.tproxy import Tproxy, destination
-from harness.util import until
+from harness.util import PATIENCE, until
 
 MAIL = "mail"
 CRD = (
@@ -161,22 +162,30 @@ def test_condition_behind_ours(installation, api, namespace, served):
 
 
 @pytest.fixture
-def older_crd(installation) -> Iterator[None]:
-    """A definition without status.tenants."""
+def change_crd(installation) -> Iterator[Callable]:
+    """Makes the definition an older one until the end of the test."""
     kube = installation.kube
     versions = kube.get(CRD)["spec"]["versions"]
-    older = json.loads(json.dumps(versions))
-    del older[0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["tenants"]
-    kube.patch(CRD, {"spec": {"versions": older}})
-    yield
-    kube.patch(CRD, {"spec": {"versions": versions}})
+
+    def change(change_version: Callable[[dict], None]) -> None:
+        older = json.loads(json.dumps(versions))
+        change_version(older[0])
+        kube.patch(CRD, {"spec": {"versions": older}})
+
+    yield change
+    change(lambda version: None)
     until(installation.served, "the resources to be served again")
 
 
 def test_pruned_field(
-    installation, api, namespace, oauth, oauth_dovecot, make_cluster_tproxy, older_crd, directory
+    installation, api, namespace, oauth, oauth_dovecot, make_cluster_tproxy, change_crd, directory
 ):
     kube, path = installation.kube, f"{CRS}/namespaces/{namespace}/destinations"
+
+    def drop_tenants(version: dict) -> None:
+        del version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["tenants"]
+
+    change_crd(drop_tenants)
     installation.key = installation.service.service_key(by_name=True)
     installation.configure(tenantMode="shared")
     mail = oauth_dovecot.mailbox([b"Subject: one\r\n\r\n"])
@@ -236,3 +245,62 @@ def test_words_of_another_server(installation, api, namespace, tproxy, add_desti
     add_destination(MAIL)
     installation.available(namespace, MAIL)
     until(lambda: len(installation.events(namespace)) == 2, "the second Event")
+
+
+def test_no_subresource(
+    installation, api, namespace, make_cluster_tproxy, change_crd, add_destination
+):
+    """Mailboxes are served, though no condition can say so."""
+    kube = installation.kube
+    add_destination(MAIL)
+    change_crd(lambda version: version.pop("subresources"))
+    path = f"{CRS}/namespaces/{namespace}/destinations"
+    kube.apply(destination_cr("first", namespace, MAIL), destination_cr("second", namespace, MAIL))
+
+    def gone() -> bool:
+        try:
+            kube.patch(f"{path}/first/status", {"status": {}})
+        except ApiError as error:
+            return error.code == 404
+        return False
+
+    until(gone, "the definition to be in force")
+    installation.configure()
+    tproxy = make_cluster_tproxy(installation, url=api.url).ready()
+    for name in ("first", "second"):
+        until(lambda name=name: installation.service_of(namespace, name), "the Service")
+        assert list_and_fetch(installation.target_port(name))
+    until(lambda: told_missing(installation), "the Event")
+    assert "subresource status" in tproxy.http("/status")[1]
+    assert len(writes(api, "destinations")) <= 4
+    change_crd(lambda version: None)
+    for name in ("first", "second"):
+        until(
+            lambda name=name: installation.condition(namespace, name).get("status") == "True",
+            "the condition",
+            patience=3 * PATIENCE,
+        )
+    assert len(told_missing(installation)) == 1
+
+
+def told_missing(installation) -> list[dict]:
+    events = installation.events(installation.home)
+    return [event for event in events if event["reason"] == "StatusSubresourceMissing"]
+
+
+@pytest.mark.parametrize("kind", ["secrets", "namespaces", "services"])
+def test_forbidden_at_the_start(
+    installation, api, namespace, served, tproxy, make_cluster_tproxy, kind
+):
+    """Once: what has been told and served stays."""
+    tproxy.signal(signal.SIGTERM)
+    tproxy.wait()
+    port, before = installation.target_port(MAIL), len(api.requests)
+    refused = refuse(403, "Forbidden", "no")
+    api.behaviour = where(list_of(kind), once(refused))
+    make_cluster_tproxy(installation, url=api.url).ready()
+    later = api.requests.all()[before:]
+    assert [request.status for request in later if list_of(kind)(request)][:2] == [403, 200]
+    assert list_and_fetch(port)
+    assert not [request for request in api.writes() if request in later]
+    assert len(installation.events(namespace)) == 1

@@ -575,7 +575,7 @@ static void test_long_values(void **state)
 #define BEFORE "2025-11-02T08:00:00Z"
 
 static const struct config_condition conditions[] = {
-    {.type = "Ready", .status = true, .reason = "Configured", .message = "a \"message\""},
+    {.type = "Configured", .status = true, .reason = "Configured", .message = "a \"message\""},
     {.type = "SomeKeysIgnored", .status = false, .reason = "None", .message = ""},
 };
 
@@ -601,7 +601,8 @@ static char *status_patch(const char *observed, enum config_state config_state, 
 }
 
 #define SHOWN(state, ready, since)                                                                 \
-    "{\"status\":{\"state\":\"" state "\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"" ready \
+    "{\"status\":{\"state\":\"" state                                                              \
+    "\",\"conditions\":[{\"type\":\"Configured\",\"status\":\"" ready                              \
     "\",\"reason\":\"Configured\",\"message\":\"a "                                                \
     "\\\"message\\\"\",\"lastTransitionTime\":\"" since                                            \
     "\"},{\"type\":\"SomeKeysIgnored\",\"status\":\"False\",\"reason\":\"None\","                  \
@@ -620,11 +621,11 @@ static void test_status(void **state)
         {SHOWN("Ready", "True", BEFORE), CONFIG_READY, NULL},
         {SHOWN("Ready", "True", BEFORE), CONFIG_WARNING, SHOWN("Warning", "True", BEFORE)},
         {"{'status':{'conditions':[{'type':'SomeKeysIgnored','status':'False',"
-         "'lastTransitionTime':'" BEFORE "'},{'type':'Ready','status':'True','reason':'R',"
+         "'lastTransitionTime':'" BEFORE "'},{'type':'Configured','status':'True','reason':'R',"
          "'lastTransitionTime':'" BEFORE "'}]}}",
          CONFIG_ERROR, SHOWN("Error", "True", BEFORE)},
         {"{'status':{'state':'Ready','conditions':[{'type':'SomeKeysIgnored','status':'True',"
-         "'lastTransitionTime':'" BEFORE "'},7,{'type':'Ready','status':'True',"
+         "'lastTransitionTime':'" BEFORE "'},7,{'type':'Configured','status':'True',"
          "'lastTransitionTime':7}]}}",
          CONFIG_DELETING, SHOWN("Deleting", "True", NOW)},
         {SHOWN("Ready", "False", BEFORE), CONFIG_PROCESSING, NULL},
@@ -649,6 +650,21 @@ static void test_status(void **state)
     assert_null(patch);
 }
 
+/* Those of other controllers stay, for the version in which they were seen. */
+static void test_foreign_conditions(void **state)
+{
+    (void)state;
+    char *patch = status_patch("{'metadata':{'resourceVersion':'12'},'status':{'conditions':["
+                               "{'type':'Theirs','status':'True'},{'type':'Configured'}]}}",
+                               CONFIG_READY, 2);
+    assert_non_null(strstr(patch, "{\"metadata\":{\"resourceVersion\":\"12\"},\"status\":"));
+    assert_non_null(strstr(patch, "\"},{\"type\":\"Theirs\",\"status\":\"True\"}]}}"));
+    assert_null(strstr(strstr(patch, "Configured\",\"status") + 1, "\"type\":\"Configured"));
+    char *again = status_patch(patch, CONFIG_READY, 2);
+    assert_null(again);
+    free(patch);
+}
+
 static void test_status_bound(void **state)
 {
     (void)state;
@@ -666,13 +682,21 @@ static void test_status_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_sample),
-        cmocka_unit_test(test_fragments),      cmocka_unit_test(test_values),
-        cmocka_unit_test(test_ignored),        cmocka_unit_test(test_complaints),
-        cmocka_unit_test(test_secrets),        cmocka_unit_test(test_connectivity),
-        cmocka_unit_test(test_additional_cas), cmocka_unit_test(test_proxy_complaints),
-        cmocka_unit_test(test_many),           cmocka_unit_test(test_long_values),
-        cmocka_unit_test(test_status),         cmocka_unit_test(test_status_bound),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_fragments),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_complaints),
+        cmocka_unit_test(test_secrets),
+        cmocka_unit_test(test_connectivity),
+        cmocka_unit_test(test_additional_cas),
+        cmocka_unit_test(test_proxy_complaints),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_long_values),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_status_bound),
+        cmocka_unit_test(test_foreign_conditions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -170,8 +170,7 @@ static void refused_deletion(void **state)
 static void refused_status(void **state)
 {
     (void)state;
-    static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_ABSENT, CLUSTER_CONFLICT,
-                                                  CLUSTER_LATER};
+    static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_CONFLICT, CLUSTER_LATER};
     put_cr("apps", "inbox", "inbox", "");
     start_control();
     pass(SECONDS(1));

@@ -243,14 +243,111 @@ static void failures_that_are_worded_differently(void **state)
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
 }
 
-/* ---- a CRD without status.tenants ---- */
+/* ---- the object and the ConfigMap of the configuration ---- */
+
+static void configure_instance(const char *mode)
+{
+    char text[512];
+    text_fmt(text, sizeof(text),
+             "'config':{'tenantMode':'%s','integration':{'destinationService':{"
+             "'defaultInstanceName':'one','instances':[" INSTANCE("one", "key") "]}}}",
+             mode);
+    configure(text);
+    put_key("key", "client");
+}
+
+static void change_proxy_status(void)
+{
+    fake_put("TransparentProxy", HOME, OBJECT, "{'status':{'state':'Error'}}");
+}
+
+static void change_config_map(void)
+{
+    fake_put("ConfigMap", HOME, "tproxy-last-configuration",
+             "{'data':{'configuration.json':'theirs'}}");
+}
+
+static void fights_about_the_configuration(void **state)
+{
+    (void)state;
+    configure_instance("dedicated");
+    serve_inbox();
+    fight(change_proxy_status, SECONDS(60));
+    assert_in_range(count_calls("status TransparentProxy"), 6, 7);
+    assert_int_equal(count_calls("create Event home/ StatusContested"), 1);
+    assert_int_equal(count_calls("create Event"), 1);
+    fight(change_config_map, SECONDS(60));
+    assert_in_range(count_calls("apply ConfigMap"), 3, 6);
+    configure_instance("shared");
+    pass(SECONDS(10));
+    assert_string_equal(text_at("TransparentProxy", HOME, OBJECT, "status.state"), "Ready");
+    assert_non_null(
+        strstr(text_at("ConfigMap", HOME, "tproxy-last-configuration", "data"), "shared"));
+}
+
+/* Also one of which the watch has not told. */
+static void conditions_of_others_of_the_object(void **state)
+{
+    (void)state;
+    static const char audited[] = "{\"type\":\"Audited\",\"status\":\"True\",\"reason\":\"Fine\"}";
+    char patch[4096];
+    configure_instance("dedicated");
+    serve_inbox();
+    const char *before = text_at("TransparentProxy", HOME, OBJECT, "status.conditions");
+    text_fmt(patch, sizeof(patch), "{\"status\":{\"conditions\":[%.*s,%s]}}",
+             (int)strlen(before) - 2, before + 1, audited);
+    struct item *i = fake_find("TransparentProxy", HOME, OBJECT);
+    fake_kind("TransparentProxy")->mute = true;
+    fake_store(i, fake_merged(i->text, patch));
+    fake_drop("Secret", "vault", "key");
+    pass(SECONDS(1));
+    const char *text;
+    assert_string_equal(said(OBJECT, "CredentialsAvailable", &text), "False SecretNotUsable");
+    assert_string_equal(said(OBJECT, "Audited", &text), "True Fine");
+    fake_kind("TransparentProxy")->mute = false;
+    world_forget_journal();
+    pass(SECONDS(10));
+    expect_calls("");
+}
+
+/* ---- an older CRD ---- */
+
+static enum cluster_result no_subresource(const struct cluster_call *call)
+{
+    return call->verb == CLUSTER_PATCH_STATUS && strcmp(call->kind->kind, "Destination") == 0
+               ? CLUSTER_ABSENT
+               : CLUSTER_DONE;
+}
+
+static void a_crd_without_the_subresource(void **state)
+{
+    (void)state;
+    configure_instance("dedicated");
+    fake.fate = no_subresource;
+    put_cr("apps", "inbox", "inbox", "");
+    put_cr("apps", "second", "inbox", "");
+    start_control();
+    pass(SECONDS(1));
+    assert_int_equal(count_listeners(), 2);
+    assert_int_equal(count_calls("create Event home/ StatusSubresourceMissing"), 1);
+    assert_non_null(strstr(control_health(world.control).message, "subresource status"));
+    const char *why;
+    assert_true(control_ready(world.control, &why));
+    world_forget_journal();
+    pass_slowly(SECONDS(600), SECONDS(1));
+    assert_in_range(calls_made(), 20, 60);
+    assert_int_equal(count_calls("create Event"), 0);
+    fake.fate = NULL;
+    pass_slowly(SECONDS(60), SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    expect_reason("apps", "second", "ConfigurationSuccessful");
+    assert_null(strstr(control_health(world.control).message, "subresource status"));
+}
 
 static void pruned_tenants(void **state)
 {
     (void)state;
-    configure("'config':{'tenantMode':'shared','integration':{'destinationService':{"
-              "'defaultInstanceName':'one','instances':[" INSTANCE("one", "key") "]}}}");
-    put_key("key", "client");
+    configure_instance("shared");
     put_cr("apps", "inbox", "inbox", "");
     put_tenants("apps", "inbox", "[\\u0022acme\\u0022,\\u0022umbrella\\u0022]");
     fake.prunes = "{\"status\":{\"tenants\":null}}";
@@ -286,6 +383,9 @@ int main(void)
         TEST(conflicts_without_end),
         TEST(pruned_tenants),
         TEST(failures_that_are_worded_differently),
+        TEST(fights_about_the_configuration),
+        TEST(conditions_of_others_of_the_object),
+        TEST(a_crd_without_the_subresource),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
