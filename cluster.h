@@ -5,6 +5,7 @@
 #ifndef TPROXY_CLUSTER_H
 #define TPROXY_CLUSTER_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/base.h"
@@ -18,6 +19,16 @@ struct cluster_kind {
     const char *group, *version, *plural;
     const char *kind;
 };
+
+/* What of the objects of a kind is not handed on, but is of type JSON_OMITTED. Static storage. */
+struct cluster_bounds {
+    const struct cluster_kind *kind; /* NULL: the end of an array of these */
+    const char *const *unread; /* members that nobody reads, "spec.actions"; NULL at the end */
+    size_t value_max;          /* of a value like "spec.x", octets of JSON */
+};
+
+/* The same for all other kinds: only administrators write them. */
+enum { CLUSTER_VALUE_MAX = 2 * 1024 * 1024 };
 
 /* ---- following a kind ---- */
 
@@ -43,7 +54,9 @@ enum cluster_presence {
  * A list replaces everything that was told before: what it does not name between `listing` and
  * `listed` is not there. A list that breaks off is never ended by `listed`; another one begins.
  * With a presence other than CLUSTER_PRESENT nothing is known, which is not the same as nothing
- * being there. Documents are valid during the call. The handlers may call anything, unwatch of this
+ * being there. Documents are valid during the call; what is too large
+ * in them or nested too deeply is of type JSON_OMITTED, and metadata.name and the like are always
+ * there. The handlers may call anything, unwatch of this
  * watch included. */
 struct cluster_watch_handler {
     void (*listing)(void *arg);
@@ -109,6 +122,9 @@ struct cluster {
     /* Names who writes in metadata.managedFields, by which one knows one's own. Whoever uses the
      * cluster sets it before the first call. */
     const char *writer;
+
+    /* Of kinds that anybody may write; set likewise. NULL: of none. */
+    const struct cluster_bounds *bounds;
 
     /* Follows a selection until unwatch. Never NULL. */
     struct cluster_watch *(*watch)(struct cluster *cluster,

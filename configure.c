@@ -809,7 +809,7 @@ static void write_status(struct configuration *conf, struct proxy_object *p,
 {
     struct json_value nothing = {0};
     struct buf body, bare; /* bare: without what the object says, and without times */
-    struct json *doc = json_parse(str_of(p->text), NULL);
+    struct json *doc = json_parse_cut(str_of(p->text), NULL);
     int64_t time = loop_now(conf->control->loop);
     buf_init(&body, STATUS_MAX);
     buf_init(&bare, STATUS_MAX);
@@ -858,7 +858,7 @@ static void look(struct task *t)
     }
     const struct proxy_object *p = chosen(conf->control);
     if (p) {
-        struct json *doc = json_parse(str_of(p->text), NULL);
+        struct json *doc = json_parse_cut(str_of(p->text), NULL);
         read_object(conf, p->stored.name, json_root(doc));
         json_free(doc);
     }

@@ -55,6 +55,16 @@ const struct cluster_kind kind_proxy = {"operator.kyma-project.io", "v1alpha1",
                                         "transparentproxies", "TransparentProxy"};
 static const struct cluster_kind kind_namespace = {"", "v1", "namespaces", "Namespace"};
 
+/* Users of any namespace write these; they have no share in our memory. */
+static const char *const nothing_unread[] = {NULL};
+static const char *const unread_of_destination[] = {"spec.actions", "metadata.labels",
+                                                    "metadata.ownerReferences", NULL};
+static const struct cluster_bounds bounds[] = {
+    {&kind_destination, unread_of_destination, CR_MEMBER_MAX},
+    {&kind_service, nothing_unread, CR_MEMBER_MAX},
+    {NULL, NULL, 0},
+};
+
 static const char *const follow_names[] = {
     [FOLLOW_PROXIES] = "TransparentProxy objects",
     [FOLLOW_RESOURCES] = "Destinations",
@@ -706,10 +716,34 @@ static void on_resources_listed(enum cluster_presence presence, void *arg)
     control_wake_all(c);
 }
 
+/* Can it be seen whose a Service is? Its members may be too large to be read. */
+static bool shows_owner(struct json_value object)
+{
+    static const char *const members[] = {"labels", "ownerReferences", "managedFields"};
+    struct json_value metadata = json_get(object, "metadata");
+    for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+        if (json_type(json_get(metadata, members[i])) == JSON_OMITTED) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What is known of a Service that is there; NULL: nothing. */
+static struct held_service *named_service(const struct control *c, struct json_value object)
+{
+    char *namespace = text_of(object, "namespace"), *name = text_of(object, "name");
+    struct held_service *held = find_service(c, namespace, name);
+    free(namespace);
+    free(name);
+    return held;
+}
+
 static void on_service(struct json_value object, void *arg)
 {
     struct follower *f = heard(arg, object);
-    struct held_service *held = control_take_service(f->control, object);
+    struct held_service *held = shows_owner(object) ? control_take_service(f->control, object)
+                                                    : named_service(f->control, object);
     if (held) {
         held->round = f->round;
     }
@@ -802,7 +836,7 @@ static void take_namespace(struct control *c, struct stored *stored, struct json
     const struct space *space = find_space(c, stored->name);
     struct json_value labels = json_get(json_get(object, "metadata"), "labels");
     bool labelled = json_is(json_get(labels, NAMESPACE_LABEL), c->settings.home);
-    if (namespace->labelled == labelled) {
+    if (namespace->labelled == labelled || json_type(labels) == JSON_OMITTED) {
         return;
     }
     namespace->labelled = labelled;
@@ -920,6 +954,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->settings.instance = mem_strdup(settings->instance);
     plan_writer(c->writer, sizeof(c->writer), settings->home);
     c->parts.cluster->writer = c->writer;
+    c->parts.cluster->bounds = bounds;
     c->handler = handler;
     store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);
     store_init(&c->namespaces, sizeof(struct held_namespace), NULL);

@@ -193,6 +193,52 @@ bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
     return false;
 }
 
+/* ---- objects that are not read as a whole ---- */
+
+struct json_cutter_rules k8s_cutter_rules(const struct k8s *k8s, const struct cluster_kind *kind,
+                                          unsigned level)
+{
+    const struct cluster_bounds *b = k8s->cluster.bounds;
+    struct json_cutter_rules rules = {.level = level, .value_max = CLUSTER_VALUE_MAX};
+    while (b && b->kind && b->kind != kind) {
+        b++;
+    }
+    if (b && b->kind) {
+        rules.unread = b->unread;
+        rules.value_max = b->value_max;
+    }
+    return rules;
+}
+
+static void tell_cut(struct k8s *k8s, const struct cluster_kind *kind, struct json_value root)
+{
+    char text[2][254];
+    struct json_value object = json_get(root, "object"); /* of an event */
+    struct json_value metadata = json_get(json_exists(object) ? object : root, "metadata");
+    for (size_t i = 0; i < 2; i++) {
+        char *name = json_strdup(json_get(metadata, i ? "name" : "namespace"), NULL);
+        text_printable(text[i], sizeof(text[i]), str_of(name ? name : ""));
+        free(name);
+    }
+    struct k8s_kind_figures *figures = k8s_figures(k8s, kind);
+    figures->cut++;
+    log_limited(&k8s->limits, (unsigned)(figures - k8s->kinds), LOG_WARN, NULL, 0,
+                "%s: %s%s%s is not read as a whole: what is larger than %zu octets or nested too "
+                "deeply is left out",
+                kind->plural, text[0], text[0][0] ? "/" : "", text[1],
+                k8s_cutter_rules(k8s, kind, 1).value_max);
+}
+
+struct json *k8s_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
+                           const struct json_cutter *cutter, struct str text, struct error *err)
+{
+    struct json *doc = json_parse_cut(text, err);
+    if (doc && json_cutter_left_out(cutter)) {
+        tell_cut(k8s, kind, json_root(doc));
+    }
+    return doc;
+}
+
 /* ---- figures ---- */
 
 struct k8s_kind_figures *k8s_figures(struct k8s *k8s, const struct cluster_kind *kind)
@@ -228,6 +274,14 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
         bool rest = i == K8S_KINDS_MAX - 1;
         struct metric_label labels[] = {{"kind", rest ? "other" : k8s->kinds[i].kind->plural}, {0}};
         metric_count(out, name, labels, k8s->kinds[i].restarts);
+    }
+    name = "tproxy_kube_objects_cut_total";
+    metric_head(out, name, METRIC_COUNTER,
+                "Objects that were not read as a whole, because they are too large, by kind.");
+    for (size_t i = 0; i < K8S_KINDS_MAX && k8s->kinds[i].kind; i++) {
+        bool rest = i == K8S_KINDS_MAX - 1;
+        struct metric_label labels[] = {{"kind", rest ? "other" : k8s->kinds[i].kind->plural}, {0}};
+        metric_count(out, name, labels, k8s->kinds[i].cut);
     }
     name = "tproxy_kube_request_seconds";
     metric_head(out, name, METRIC_HISTOGRAM,
@@ -316,6 +370,7 @@ struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_setting
     k8s->url = url;
     list_init(&k8s->watches);
     list_init(&k8s->calls);
+    log_limits_init(&k8s->limits, loop, "k8s", NULL);
     if (begin(k8s, dns, settings->credentials, err) == ERR) {
         k8s_free(k8s);
         return NULL;
@@ -329,6 +384,7 @@ void k8s_free(struct k8s *k8s)
         return;
     }
     assert(list_empty(&k8s->watches) && list_empty(&k8s->calls));
+    log_limits_close(&k8s->limits);
     http_free(k8s->streams);
     http_free(k8s->requests);
     k8s_credentials_free(k8s->credentials);

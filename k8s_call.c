@@ -9,12 +9,14 @@
 #include <string.h>
 
 #include "core/http_proto.h"
-#include "core/peer_words.h"
 #include "k8s.h"
 #include "k8s_private.h"
 #include "lib/loop.h"
 
 enum { REPEATS_MAX = 4 };
+
+/* Between two pieces of an answer. */
+#define ANSWER_SILENCE SECONDS(30)
 
 struct cluster_call {
     struct list link;
@@ -22,9 +24,13 @@ struct cluster_call {
     struct cluster_handler handler;
     enum cluster_verb verb;
     char *what; /* "PATCH services mail/mail-a": for people */
+    const struct cluster_kind *kind;
     struct buf target, body;
-    struct http_call *call; /* under way, or else */
-    struct timer timer;     /* until it is sent */
+    struct json_cutter cutter; /* of the answer */
+    struct json *answer;       /* what it has cut out; NULL: nothing yet */
+    struct error err;          /* what was wrong with that */
+    struct http_call *call;    /* under way, or else */
+    struct timer timer;        /* until it is sent */
     int64_t since;
     unsigned repeats;
     bool renewed; /* sent again with another token */
@@ -45,10 +51,19 @@ static const struct {
     [CLUSTER_DELETE] = {"DELETE", "application/json", NULL, false, K8S_DELETE},
 };
 
+static void forget_answer(struct cluster_call *c)
+{
+    json_free(c->answer);
+    c->answer = NULL;
+    json_cutter_free(&c->cutter);
+    c->err = (struct error){.fail = FAIL_NONE};
+}
+
 static void free_call(struct cluster_call *c)
 {
     timer_cancel(c->k8s->loop, &c->timer);
     list_remove(&c->link);
+    forget_answer(c);
     buf_free(&c->target);
     buf_free(&c->body);
     free(c->what);
@@ -100,20 +115,36 @@ static bool is_kept(struct json_value object)
            json_exists(json_first(json_get(metadata, "finalizers")));
 }
 
-static void succeed(struct cluster_call *c, struct str body)
+/* The answer is cut while it comes: of a large object only what is read takes memory. */
+static void on_data(struct str piece, void *arg)
+{
+    struct cluster_call *c = arg;
+    struct str text;
+    if (!c->answer && c->err.fail == FAIL_NONE &&
+        json_cutter_next(&c->cutter, &piece, &text, &c->err) == OK) {
+        c->answer = k8s_parse_cut(c->k8s, c->kind, &c->cutter, text, &c->err);
+    }
+}
+
+static void succeed(struct cluster_call *c)
 {
     struct cluster_answer answer = {.result = CLUSTER_DONE};
-    struct error err = {.fail = FAIL_NONE};
-    struct json *doc = NULL;
-    if (body.n) {
-        doc = json_parse(peer_body(body), &err);
-        answer.result = doc ? CLUSTER_DONE : CLUSTER_LATER;
+    struct error err = c->err;
+    struct json *doc = c->answer;
+    struct json_cutter cutter = c->cutter; /* has the text */
+    c->answer = NULL;
+    json_cutter_init(&c->cutter, JSON_CUTTER_STREAM, cutter.rules);
+    if (err.fail == FAIL_NONE && !doc && !json_cutter_done(&cutter)) {
+        error_set(&err, FAIL_PROTOCOL, "the answer ends in the middle of an object");
     }
-    if (doc && (c->verb != CLUSTER_DELETE || is_kept(json_root(doc)))) {
+    if (err.fail != FAIL_NONE) {
+        answer.result = CLUSTER_LATER;
+    } else if (doc && (c->verb != CLUSTER_DELETE || is_kept(json_root(doc)))) {
         answer.object = json_root(doc);
     }
     finish(c, &answer, &err);
     json_free(doc);
+    json_cutter_free(&cutter);
 }
 
 static void ask(struct cluster_call *c);
@@ -129,7 +160,7 @@ static void on_answer(const struct http_answer *http_answer, const struct error 
     struct k8s_refusal refusal;
     c->call = NULL;
     if (k8s_succeeded(c->k8s, verbs[c->verb].counted, c->since, http_answer, err, &refusal)) {
-        succeed(c, http_answer->body);
+        succeed(c);
         return;
     }
     bool passing = refusal.failure == K8S_UNREACHED || refusal.failure == K8S_BUSY;
@@ -152,9 +183,14 @@ static void ask(struct cluster_call *c)
         .target = buf_str(&c->target).p,
         .content_type = verbs[c->verb].content_type,
         .body = buf_str(&c->body),
+        .silence = ANSWER_SILENCE,
     };
+    forget_answer(c);
+    json_cutter_init(&c->cutter, JSON_CUTTER_STREAM,
+                     k8s_cutter_rules(c->k8s, c->kind, K8S_OBJECT_LEVEL));
     c->since = loop_now(c->k8s->loop);
-    c->call = k8s_send(c->k8s, &request, (struct http_handler){.done = on_answer, .arg = c});
+    c->call = k8s_send(c->k8s, &request,
+                       (struct http_handler){.data = on_data, .done = on_answer, .arg = c});
 }
 
 /* ---- asking ---- */
@@ -215,6 +251,7 @@ struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_requ
     c->k8s = k8s;
     c->handler = handler;
     c->verb = request->verb;
+    c->kind = request->kind;
     c->what = describe(request);
     list_init(&c->link);
     list_append(&k8s->calls, &c->link);

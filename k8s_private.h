@@ -10,7 +10,9 @@
 #include "cluster.h"
 #include "core/k8s_proto.h"
 #include "http.h"
+#include "lib/json_cutter.h"
 #include "lib/list.h"
+#include "lib/log_limit.h"
 #include "lib/mem.h"
 #include "lib/metric.h"
 
@@ -35,6 +37,7 @@ enum { K8S_KINDS_MAX = 16 };
 struct k8s_kind_figures {
     const struct cluster_kind *kind; /* NULL: not in use */
     uint64_t restarts;
+    uint64_t cut; /* objects of which something was left out */
 };
 
 struct k8s {
@@ -51,6 +54,7 @@ struct k8s {
     uint64_t ok[K8S_VERBS], failed[K8S_VERBS][K8S_FAILURES];
     struct metric_histogram latency; /* of all but watches */
     struct k8s_kind_figures kinds[K8S_KINDS_MAX];
+    struct log_limits limits; /* of the lines about objects that are cut */
 };
 
 /* ---- the API server (k8s.c) ---- */
@@ -60,12 +64,24 @@ struct k8s {
 int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
              const char *namespace, const char *name, const char *subresource) warn_unused;
 
+/* Of lib/json_cutter: members of metadata, spec and status of an object, and of one in an event. */
+enum { K8S_OBJECT_LEVEL = 2, K8S_EVENT_LEVEL = 3 };
+
+/* What of an object of the kind is left out; `level` as in lib/json_cutter. */
+struct json_cutter_rules k8s_cutter_rules(const struct k8s *k8s, const struct cluster_kind *kind,
+                                          unsigned level);
+
+/* Parses an object, or an event with one, as the cutter has brought it. What is left out of an
+ * object is counted, and logged once a minute for each kind. NULL and *err: it is no JSON. */
+struct json *k8s_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
+                           const struct json_cutter *cutter, struct str text, struct error *err);
+
 struct k8s_request {
     enum k8s_verb verb;
     const char *method, *target;
     const char *content_type; /* NULL: there is no body */
     struct str body;
-    int64_t silence; /* allowed in what a list or a watch answers, microseconds */
+    int64_t silence; /* between two pieces of the answer, microseconds */
 };
 
 /* http_start with credentials, over the connections that are right for the verb. */

@@ -27,7 +27,6 @@
 #include "core/http_proto.h"
 #include "k8s.h"
 #include "k8s_private.h"
-#include "lib/json_cutter.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 
@@ -194,7 +193,9 @@ static void ask(struct cluster_watch *w, enum state state, const struct buf *tar
         .silence = silence,
     };
     json_cutter_free(&w->cutter);
-    json_cutter_init(&w->cutter, state == LISTING ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM);
+    json_cutter_init(
+        &w->cutter, state == LISTING ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM,
+        k8s_cutter_rules(w->k8s, w->kind, state == LISTING ? K8S_OBJECT_LEVEL : K8S_EVENT_LEVEL));
     set_state(w, state);
     w->since = loop_now(w->k8s->loop);
     w->call = k8s_send(w->k8s, &request, handler);
@@ -239,18 +240,6 @@ static void tell_listed(struct cluster_watch *w, enum cluster_presence presence)
     w->told = true;
     w->presence = presence;
     w->handler.listed(presence, w->handler.arg);
-}
-
-/* AGAIN: it is JSON, but beyond what we read: as if it were not there. */
-static int parse(const struct cluster_watch *w, struct str text, struct json **doc,
-                 struct error *err)
-{
-    *doc = json_parse(text, err);
-    if (!*doc && err->fail == FAIL_LIMIT) {
-        watch_log(w, LOG_WARN, "an object cannot be read and is left out: %s", err->text);
-        return AGAIN;
-    }
-    return *doc ? OK : ERR;
 }
 
 /* ---- list ---- */
@@ -331,13 +320,12 @@ static void list_failed(struct cluster_watch *w, const struct k8s_refusal *why)
 
 static int take_item(struct cluster_watch *w, struct str text, struct error *err)
 {
-    struct json *doc;
-    int res = parse(w, text, &doc, err);
-    if (res == OK) {
+    struct json *doc = k8s_parse_cut(w->k8s, w->kind, &w->cutter, text, err);
+    if (doc) {
         w->handler.object(json_root(doc), w->handler.arg);
-        json_free(doc);
     }
-    return res == ERR ? ERR : OK;
+    json_free(doc);
+    return doc ? OK : ERR;
 }
 
 static void on_list_data(struct str piece, void *arg)
@@ -498,13 +486,9 @@ static void take_event(struct cluster_watch *w, const struct k8s_event *event)
 
 static int take_text(struct cluster_watch *w, struct str text, struct error *err)
 {
-    struct json *doc;
     struct k8s_event event;
-    int res = parse(w, text, &doc, err);
-    if (res != OK) {
-        return res == ERR ? ERR : OK;
-    }
-    res = k8s_event_parse(&event, json_root(doc), err);
+    struct json *doc = k8s_parse_cut(w->k8s, w->kind, &w->cutter, text, err);
+    int res = doc ? k8s_event_parse(&event, json_root(doc), err) : ERR;
     if (res == OK) {
         take_event(w, &event);
     }
@@ -640,7 +624,8 @@ struct cluster_watch *k8s_watch(struct cluster *cluster, const struct cluster_se
     w->selectors = make_selectors(selection);
     w->what = describe(selection);
     task_init(&w->grave);
-    json_cutter_init(&w->cutter, JSON_CUTTER_LIST);
+    json_cutter_init(&w->cutter, JSON_CUTTER_LIST,
+                     k8s_cutter_rules(w->k8s, w->kind, K8S_OBJECT_LEVEL));
     list_init(&w->link);
     list_append(&k8s->watches, &w->link);
     ask_later(w, LIST_DUE, 0);

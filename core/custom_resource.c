@@ -64,6 +64,21 @@ static int read_text(struct reader *r, struct json_value v, const char *field, s
     return n == 0 ? OK : refuse(r, field, "contains a control character; remove it");
 }
 
+/* Of a member of `parent`, which is called like this: has it been left out because of its size? */
+static int check_size(struct reader *r, struct json_value member, const char *parent)
+{
+    char field[64];
+    size_t n = 0;
+    if (json_type(member) != JSON_OMITTED || json_is(json_key(member), "actions")) {
+        return OK;
+    }
+    char *name = json_strdup(json_key(member), &n);
+    text_fmt(field, sizeof(field), "%s.%s", parent, name);
+    free(name);
+    return refuse(r, field, "is larger than %d octets, or nested too deeply; make it smaller",
+                  CR_MEMBER_MAX);
+}
+
 /* ---- the annotation tenant-subdomains ---- */
 
 static void clear_tenants(struct cr *cr)
@@ -193,10 +208,11 @@ static int read_metadata(struct reader *r, struct json_value metadata)
     return OK;
 }
 
-static void read_annotations(struct cr *cr, struct json_value annotations)
+static int read_annotations(struct reader *r, struct json_value annotations)
 {
-    cr->adopt = json_is(json_get(annotations, CR_ANNOTATION_ADOPT), "true");
-    read_tenants(cr, json_get(annotations, CR_ANNOTATION_TENANTS));
+    r->cr->adopt = json_is(json_get(annotations, CR_ANNOTATION_ADOPT), "true");
+    read_tenants(r->cr, json_get(annotations, CR_ANNOTATION_TENANTS));
+    return check_size(r, annotations, "metadata");
 }
 
 /* ---- the spec ---- */
@@ -293,6 +309,11 @@ static int read_spec(struct reader *r, struct json_value spec)
         return refuse(r, "spec", "is %s; it must be an object",
                       json_exists(spec) ? json_type_name(json_type(spec)) : "missing");
     }
+    for (struct json_value m = json_first(spec); json_exists(m); m = json_next(m)) {
+        if (check_size(r, m, "spec") < 0) {
+            return ERR;
+        }
+    }
     struct json_value destination = json_get(spec, "destinationRef");
     if (read_text(r, json_get(destination, "name"), "spec.destinationRef.name", CR_NAME_MAX,
                   &cr->ref.name) < 0 ||
@@ -351,6 +372,7 @@ static void read_conditions(struct cr *cr, struct json_value conditions)
     struct buf others;
     unsigned n_ours = 0;
     buf_init(&others, CR_CONDITIONS_MAX);
+    cr->conditions_unread = json_type(conditions) == JSON_OMITTED;
     for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
         struct str text = json_text(c);
         if (json_type(c) != JSON_OBJECT) {
@@ -394,9 +416,13 @@ static char *read_shown_tenants(struct json_value tenants)
     return shown;
 }
 
-/* The CRD declares conditions as a list that is written whole: its last writer owns it. */
+/* The CRD declares conditions as a list that is written whole: its last writer owns it. Where it is
+ * not known who that is, it may be another. */
 static bool written_by_another(struct json_value managed_fields, const char *field_manager)
 {
+    if (json_type(managed_fields) == JSON_OMITTED) {
+        return true;
+    }
     for (struct json_value e = json_first(managed_fields); json_exists(e); e = json_next(e)) {
         struct json_value status = json_get(json_get(e, "fieldsV1"), "f:status");
         if (json_exists(json_get(status, "f:conditions")) &&
@@ -447,8 +473,8 @@ int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
         return ERR;
     }
     cr->version = object_version(object);
-    read_annotations(cr, json_get(metadata, "annotations"));
-    if (read_spec(&r, json_get(object, "spec")) < 0) {
+    if (read_annotations(&r, json_get(metadata, "annotations")) < 0 ||
+        read_spec(&r, json_get(object, "spec")) < 0) {
         forget_spec(cr);
         cr->wrong = mem_strdup(r.err.text);
     }

@@ -19,12 +19,14 @@
 #define CR_ANNOTATION_ADOPT "tproxy/adopt"
 
 /* Bounds, octets: of a namespace, which is a DNS label; of every other name; of a chain's variable;
- * of the conditions that are not ours. And numbers: of a chain's variables; of tenants. */
+ * of the conditions that are not ours; of the JSON of any member of metadata, spec or status. And
+ * numbers: of a chain's variables; of tenants. */
 enum {
     CR_NAMESPACE_MAX = 63,
     CR_NAME_MAX = 253,
     CR_VALUE_MAX = 4096,
     CR_CONDITIONS_MAX = 16 * 1024,
+    CR_MEMBER_MAX = 512 * 1024,
     CR_VARIABLES_MAX = 64,
     CR_TENANTS_MAX = 1000,
 };

@@ -29,6 +29,7 @@ static int value_text(struct json_value v, const char *name, struct property *ou
     case JSON_NULL:
     case JSON_ARRAY:
     case JSON_OBJECT:
+    case JSON_OMITTED:
         break;
     }
     char shown[80];

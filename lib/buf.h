@@ -46,6 +46,12 @@ int buf_fmt(struct buf *b, const char *fmt, ...) warn_unused printf_like(2, 3);
 /* Drops n bytes (at most what is there) from the start. The memory stays. */
 void buf_drop(struct buf *b, size_t n);
 
+/* Keeps the first n bytes, of as many at least. The memory stays. */
+static inline void buf_truncate(struct buf *b, size_t n)
+{
+    b->end = b->start + n;
+}
+
 /* Room for at least n more bytes at the returned place, NULL beyond the maximum; buf_added says how
  * many of them were used. */
 char *buf_room(struct buf *b, size_t n);

@@ -43,6 +43,7 @@ struct scan {
     const unsigned char *start, *p, *end;
     unsigned depth;
     uint32_t n_tokens;
+    bool cut; /* values may be left out */
     struct error *err;
 };
 
@@ -312,6 +313,10 @@ static int scan_value(struct scan *s)
     if (at(s, '-') || at_digit(s)) {
         return scan_number(s);
     }
+    if (s->cut && at(s, JSON_OMISSION)) {
+        s->p++;
+        return OK;
+    }
     static const char *const words[] = {"null", "true", "false"};
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         size_t n = strlen(words[i]);
@@ -362,10 +367,10 @@ static void link_tokens(struct json *doc)
     }
 }
 
-struct json *json_parse(struct str text, struct error *err)
+static struct json *parse(struct str text, bool cut, struct error *err)
 {
     const unsigned char *p = (const unsigned char *)text.p;
-    struct scan s = {.start = p, .p = p, .end = p + text.n, .err = err};
+    struct scan s = {.start = p, .p = p, .end = p + text.n, .cut = cut, .err = err};
     if (scan_text(&s) < 0) {
         return NULL;
     }
@@ -382,6 +387,16 @@ struct json *json_parse(struct str text, struct error *err)
     }
     link_tokens(doc);
     return doc;
+}
+
+struct json *json_parse(struct str text, struct error *err)
+{
+    return parse(text, false, err);
+}
+
+struct json *json_parse_cut(struct str text, struct error *err)
+{
+    return parse(text, true, err);
 }
 
 void json_free(struct json *doc)
@@ -428,17 +443,26 @@ enum json_type json_type(struct json_value v)
     case JSMN_UNDEFINED:
         break;
     }
-    char c = inside(v).p[0];
-    return c == 'n' ? JSON_NULL : c == 't' || c == 'f' ? JSON_BOOL : JSON_NUMBER;
+    switch (inside(v).p[0]) {
+    case 'n':
+        return JSON_NULL;
+    case 't':
+    case 'f':
+        return JSON_BOOL;
+    case JSON_OMISSION:
+        return JSON_OMITTED;
+    default:
+        return JSON_NUMBER;
+    }
 }
 
 const char *json_type_name(enum json_type type)
 {
     static const char *const names[] = {
-        [JSON_NONE] = "nothing",    [JSON_NULL] = "null",       [JSON_BOOL] = "a boolean",
-        [JSON_NUMBER] = "a number", [JSON_STRING] = "a string", [JSON_ARRAY] = "an array",
-        [JSON_OBJECT] = "an object"};
-    static_assert(ARRAY_LEN(names) == JSON_OBJECT + 1, "every type has its name");
+        [JSON_NONE] = "nothing",     [JSON_NULL] = "null",        [JSON_BOOL] = "a boolean",
+        [JSON_NUMBER] = "a number",  [JSON_STRING] = "a string",  [JSON_ARRAY] = "an array",
+        [JSON_OBJECT] = "an object", [JSON_OMITTED] = "too large"};
+    static_assert(ARRAY_LEN(names) == JSON_OMITTED + 1, "every type has its name");
     return names[type];
 }
 
@@ -712,6 +736,7 @@ uint64_t json_digest(struct json_value v)
         return 0;
     case JSON_BOOL:
     case JSON_NUMBER:
+    case JSON_OMITTED:
         return hash(h, inside(v));
     case JSON_STRING:
         return hash_string(h, inside(v));

@@ -37,6 +37,7 @@ enum json_type {
     JSON_STRING,
     JSON_ARRAY,
     JSON_OBJECT,
+    JSON_OMITTED, /* json_parse_cut alone: a value that was left out; nothing is known of it */
 };
 
 /* A place in a document; valid as long as the document and its text. {0} is JSON_NONE. */
@@ -51,6 +52,12 @@ struct json_value {
  * repeated in it. */
 struct json *json_parse(struct str text, struct error *err);
 
+/* The octet that stands for a value which lib/json_cutter has left out. It is no JSON. */
+#define JSON_OMISSION '~'
+
+/* The same for a text from lib/json_cutter, in which values may be left out. */
+struct json *json_parse_cut(struct str text, struct error *err);
+
 /* NULL is allowed. */
 void json_free(struct json *doc);
 
@@ -58,7 +65,8 @@ struct json_value json_root(const struct json *doc);
 
 enum json_type json_type(struct json_value v);
 
-/* "nothing", "null", "a boolean", "a number", "a string", "an array", "an object": for messages. */
+/* "nothing", "null", "a boolean", "a number", "a string", "an array", "an object", "too large": for
+ * messages. */
 const char *json_type_name(enum json_type type);
 
 static inline bool json_exists(struct json_value v)

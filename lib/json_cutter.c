@@ -11,10 +11,20 @@
  *                             ]
  *             items: MEMBER --[--> FIRST_ITEM --{--> VALUE --> AFTER_ITEM --,--> ITEM --{--> VALUE
  *
- * Octets of a VALUE are only counted: its depth says where it ends. Every other octet is a step. */
+ * Octets of a VALUE are only counted: its depth says where it ends. Every other octet is a step.
+ *
+ * Inside of an object that is cut out:
+ *
+ *   names of members, braces --a value that may be left out--> in_member --its end--> names
+ *                                                                 |   ^
+ *                                                  too large, ... v   | its end
+ *                                                              leaving_out */
 #include "lib/json_cutter.h"
 
+#include <assert.h>
 #include <string.h>
+
+#include "lib/json.h"
 
 enum state {
     BETWEEN,
@@ -36,9 +46,11 @@ enum state {
 /* Members of the list; an object of the stream counts as one of items. */
 enum member { OTHER, ITEMS = 1, METADATA = 2 };
 
-void json_cutter_init(struct json_cutter *c, enum json_cutter_form form)
+void json_cutter_init(struct json_cutter *c, enum json_cutter_form form,
+                      struct json_cutter_rules rules)
 {
-    *c = (struct json_cutter){.form = form};
+    assert(rules.level > 0 && rules.level <= JSON_CUTTER_LEVEL_MAX);
+    *c = (struct json_cutter){.form = form, .rules = rules};
     c->state = form == JSON_CUTTER_LIST ? START : BETWEEN;
     c->member = form == JSON_CUTTER_LIST ? OTHER : ITEMS;
     buf_init(&c->object, JSON_CUTTER_MAX);
@@ -174,7 +186,7 @@ static enum state step(struct json_cutter *c, char o)
     return BAD;
 }
 
-/* ---- values ---- */
+/* ---- values that are not looked into ---- */
 
 /* How many octets of `in` belong to the value. *ended: and with them it is complete. */
 static size_t measure(struct json_cutter *c, struct str in, bool *ended)
@@ -200,45 +212,191 @@ static size_t measure(struct json_cutter *c, struct str in, bool *ended)
     return in.n;
 }
 
-static enum state after_value(const struct json_cutter *c)
+static struct str take(struct str *in, size_t n)
 {
-    return c->form == JSON_CUTTER_STREAM ? BETWEEN : c->member == ITEMS ? AFTER_ITEM : AFTER;
+    struct str piece = {in->p, n};
+    in->p += n;
+    in->n -= n;
+    return piece;
 }
+
+static int keep(struct buf *to, struct str piece, struct error *err)
+{
+    return buf_add(to, piece.p, piece.n) == OK
+               ? OK
+               : error_set(err, FAIL_LIMIT, "an object is larger than %d octets", JSON_CUTTER_MAX);
+}
+
+/* The list's metadata, or what nobody wants. */
+static int take_other(struct json_cutter *c, struct str *in, struct error *err)
+{
+    bool ended;
+    struct str piece = take(in, measure(c, *in, &ended));
+    if (ended) {
+        c->state = AFTER;
+    }
+    return c->member == METADATA ? keep(&c->metadata, piece, err) : OK;
+}
+
+/* ---- members of an object ---- */
+
+static void add_to_path(struct json_cutter *c, char o)
+{
+    if (c->path_n < sizeof(c->path)) {
+        c->path[c->path_n++] = o;
+    }
+}
+
+/* The brace of an object that is looked into has come. */
+static void enter(struct json_cutter *c)
+{
+    if (c->depth > 0) {
+        add_to_path(c, '.');
+    } else {
+        c->path_n = 0;
+    }
+    c->depth++;
+    c->prefix[c->depth] = c->path_n;
+    c->value_due = false;
+}
+
+/* Names and braces, up to the begin of a value that may be left out, or to the end. */
+static size_t measure_names(struct json_cutter *c, struct str in)
+{
+    for (size_t i = 0; i < in.n; i++) {
+        char o = in.p[i];
+        bool space = is_space(o);
+        if (c->in_string) {
+            c->in_string = o != '"' || c->escaped;
+            c->escaped = o == '\\' && !c->escaped;
+            if (c->in_string) {
+                add_to_path(c, o);
+            }
+        } else if (o == '{' && (c->depth == 0 || (c->value_due && c->depth < c->rules.level))) {
+            enter(c);
+        } else if (o == '}' || o == ']') {
+            c->value_due = false;
+            if (--c->depth == 0) {
+                return i + 1;
+            }
+        } else if (o == '{' || o == '[' || (c->value_due && !space)) {
+            c->in_member = true;
+            return i;
+        } else if (o == '"') {
+            c->in_string = true;
+            c->path_n = c->prefix[c->depth];
+        } else {
+            c->value_due = o == ':' || (space && c->value_due);
+        }
+    }
+    return in.n;
+}
+
+static bool is_unread(const struct json_cutter *c)
+{
+    const char *const *name = c->rules.unread;
+    size_t start = c->prefix[c->rules.level - 1];
+    bool inside = c->depth + 1 >= c->rules.level;
+    while (inside && name && *name &&
+           !str_eq((struct str){c->path + start, c->path_n - start}, *name)) {
+        name++;
+    }
+    return inside && name && *name;
+}
+
+/* OK; ERR and *err when not even this fits. */
+static int leave_out(struct json_cutter *c, struct error *err)
+{
+    static const char omission = JSON_OMISSION;
+    c->leaving_out = true;
+    buf_truncate(&c->object, c->member_start);
+    return keep(&c->object, (struct str){&omission, 1}, err);
+}
+
+static int begin_member_value(struct json_cutter *c, struct error *err)
+{
+    c->value_due = false;
+    c->leaving_out = false;
+    c->member_depth = c->depth;
+    c->member_start = buf_len(&c->object);
+    return is_unread(c) ? leave_out(c, err) : OK;
+}
+
+/* How many octets of `in` belong to the value of a member: up to what is behind it. */
+static size_t measure_member(struct json_cutter *c, struct str in, bool *deep)
+{
+    *deep = false;
+    for (size_t i = 0; i < in.n; i++) {
+        char o = in.p[i];
+        if (c->in_string) {
+            c->in_string = o != '"' || c->escaped;
+            c->escaped = o == '\\' && !c->escaped;
+        } else if (o == '"') {
+            c->in_string = true;
+        } else if (o == '{' || o == '[') {
+            *deep |= ++c->depth - c->member_depth > JSON_CUTTER_DEPTH;
+        } else if (c->depth == c->member_depth && (o == ',' || o == '}' || o == ']')) {
+            c->in_member = false;
+            return i;
+        } else if (o == '}' || o == ']') {
+            c->depth--;
+        }
+    }
+    return in.n;
+}
+
+static int take_member(struct json_cutter *c, struct str *in, struct error *err)
+{
+    bool deep;
+    struct str piece = take(in, measure_member(c, *in, &deep));
+    bool full = c->member_start > JSON_CUTTER_MAX / 2;
+    size_t max = full ? JSON_CUTTER_SHORT : c->rules.value_max;
+    if (c->leaving_out) {
+        return OK;
+    }
+    if (deep || piece.n > max || buf_len(&c->object) - c->member_start > max - piece.n) {
+        c->left_out++;
+        return leave_out(c, err);
+    }
+    return keep(&c->object, piece, err);
+}
+
+/* OK: the object is complete. AGAIN: go on. */
+static int take_object(struct json_cutter *c, struct str *in, struct error *err)
+{
+    if (c->in_member) {
+        return take_member(c, in, err) == OK ? AGAIN : ERR;
+    }
+    if (keep(&c->object, take(in, measure_names(c, *in)), err) < 0 ||
+        (c->in_member && begin_member_value(c, err) < 0)) {
+        return ERR;
+    }
+    return c->depth == 0 ? OK : AGAIN;
+}
+
+/* ---- octets ---- */
 
 /* Takes what belongs to the value off *in. OK: *object has been cut out. AGAIN: go on. */
 static int take_value(struct json_cutter *c, struct str *in, struct str *object, struct error *err)
 {
-    bool ended;
-    struct str piece = {in->p, measure(c, *in, &ended)};
-    struct buf *to = c->member == METADATA ? &c->metadata : &c->object;
-    in->p += piece.n;
-    in->n -= piece.n;
-    if (ended) {
-        c->state = after_value(c);
-    }
-    if (c->member == OTHER) {
-        return AGAIN;
-    }
-    bool whole = ended && c->member == ITEMS;
-    if (whole && buf_len(to) == 0 && piece.n <= JSON_CUTTER_MAX) {
-        *object = piece; /* nothing to copy */
-        return OK;
-    }
-    if (buf_add(to, piece.p, piece.n) == ERR) {
+    int res = c->member == ITEMS             ? take_object(c, in, err)
+              : take_other(c, in, err) == OK ? AGAIN
+                                             : ERR;
+    if (res == OK) {
+        c->state = c->form == JSON_CUTTER_STREAM ? BETWEEN : AFTER_ITEM;
+        *object = buf_str(&c->object);
+    } else if (res == ERR) {
         c->state = BAD;
-        return error_set(err, FAIL_LIMIT, "an object is larger than %d octets", JSON_CUTTER_MAX);
     }
-    if (whole) {
-        *object = buf_str(to);
-    }
-    return whole ? OK : AGAIN;
+    return res;
 }
 
 int json_cutter_next(struct json_cutter *c, struct str *in, struct str *object, struct error *err)
 {
     int res = AGAIN;
-    if (c->state != VALUE) {
-        buf_wipe(&c->object); /* what was cut out last */
+    if (c->state != VALUE) { /* the object that was cut out last is of no use any more */
+        buf_wipe(&c->object);
+        c->left_out = 0;
     }
     while (in->n && res == AGAIN) {
         if (c->state == VALUE) {
@@ -258,6 +416,11 @@ int json_cutter_next(struct json_cutter *c, struct str *in, struct str *object, 
         }
     }
     return res;
+}
+
+unsigned json_cutter_left_out(const struct json_cutter *c)
+{
+    return c->left_out;
 }
 
 bool json_cutter_done(const struct json_cutter *c)

@@ -55,6 +55,7 @@ static void rewrite(struct json_value v, struct buf *out)
     must(json_int64(v, &number) == ERR || type == JSON_NUMBER);
     switch (type) {
     case JSON_NONE:
+    case JSON_OMITTED:
         abort();
     case JSON_NULL:
     case JSON_BOOL:

@@ -1,5 +1,6 @@
-/* The first octet chooses the form and the length of pieces. Whole and in pieces the same comes
- * out; and of a text that is JSON as a whole, exactly the objects that the parser finds in it. */
+/* The first octet chooses the form and the length of pieces, the second what is left out. Whole and
+ * in pieces the same comes out; and of a text that is JSON as a whole, exactly the objects that the
+ * parser finds in it, but for what is to be left out. */
 #include "lib/json_cutter.h"
 
 #include <stdint.h>
@@ -32,13 +33,14 @@ static void add(struct buf *b, struct str s)
     must(buf_add(b, s.p, s.n) == OK && buf_add(b, "\n", 1) == OK);
 }
 
-static void cut(struct outcome *o, enum json_cutter_form form, struct str in, size_t piece)
+static void cut(struct outcome *o, enum json_cutter_form form, struct json_cutter_rules rules,
+                struct str in, size_t piece)
 {
     struct json_cutter c;
     *o = (struct outcome){.res = AGAIN};
     buf_init(&o->objects, (size_t)2 * INPUT_MAX);
     buf_init(&o->metadata, (size_t)2 * INPUT_MAX);
-    json_cutter_init(&c, form);
+    json_cutter_init(&c, form, rules);
     while (in.n && o->res != ERR) {
         struct str part = {in.p, in.n < piece ? in.n : piece}, object;
         struct error err;
@@ -67,8 +69,46 @@ static bool same(const struct buf *a, const struct buf *b)
     return buf_len(a) == buf_len(b) && memcmp(buf_str(a).p, buf_str(b).p, buf_len(a)) == 0;
 }
 
+static unsigned depth_of(struct json_value v)
+{
+    unsigned depth = 0;
+    for (struct json_value e = json_first(v); json_exists(e); e = json_next(e)) {
+        unsigned inside = depth_of(e);
+        depth = inside > depth ? inside : depth;
+    }
+    return depth + (json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY);
+}
+
+/* Adds the text of an object so deep in others, from `from` on. Returns where it ends. */
+static const char *add_cut(struct buf *b, struct json_value v, unsigned depth,
+                           struct json_cutter_rules rules, const char *from)
+{
+    for (struct json_value m = json_first(v); json_exists(m); m = json_next(m)) {
+        struct str text = json_text(m);
+        const char *end = text.p + text.n;
+        if (depth < rules.level && json_type(m) == JSON_OBJECT) {
+            from = add_cut(b, m, depth + 1, rules, from);
+            continue;
+        }
+        end += strspn(end, " \t\r\n"); /* there is a brace behind it */
+        if ((size_t)(end - text.p) > rules.value_max || depth_of(m) > JSON_CUTTER_DEPTH) {
+            must(buf_add(b, from, (size_t)(text.p - from)) == OK && buf_add(b, "~", 1) == OK);
+            from = end;
+        }
+    }
+    return from;
+}
+
+static void add_object(struct buf *b, struct json_value v, struct json_cutter_rules rules)
+{
+    struct str text = json_text(v);
+    const char *from = add_cut(b, v, 1, rules, text.p);
+    add(b, (struct str){from, (size_t)(text.p + text.n - from)});
+}
+
 /* The same by the parser. False: the form does not allow it. */
-static bool find(struct outcome *o, enum json_cutter_form form, struct json_value root)
+static bool find(struct outcome *o, enum json_cutter_form form, struct json_cutter_rules rules,
+                 struct json_value root)
 {
     *o = (struct outcome){.done = true};
     buf_init(&o->objects, (size_t)2 * INPUT_MAX);
@@ -76,7 +116,7 @@ static bool find(struct outcome *o, enum json_cutter_form form, struct json_valu
     struct str metadata = {"", 0};
     bool items = false, once = true, plain = json_type(root) == JSON_OBJECT;
     if (form == JSON_CUTTER_STREAM) {
-        add(&o->objects, json_text(root));
+        add_object(&o->objects, root, rules);
         o->n = 1;
         items = plain;
         root = (struct json_value){0};
@@ -89,7 +129,7 @@ static bool find(struct outcome *o, enum json_cutter_form form, struct json_valu
             plain = json_type(m) == JSON_ARRAY || json_type(m) == JSON_NULL;
             for (struct json_value e = json_first(m); json_exists(e); e = json_next(e), o->n++) {
                 plain = plain && json_type(e) == JSON_OBJECT;
-                add(&o->objects, json_text(e));
+                add_object(&o->objects, e, rules);
             }
         } else if (str_eq(name, "\"metadata\"")) {
             once = once && metadata.n == 0;
@@ -101,7 +141,8 @@ static bool find(struct outcome *o, enum json_cutter_form form, struct json_valu
     return plain && items && once;
 }
 
-static void compare_with_parser(const struct outcome *o, enum json_cutter_form form, struct str in)
+static void compare_with_parser(const struct outcome *o, enum json_cutter_form form,
+                                struct json_cutter_rules rules, struct str in)
 {
     struct error err;
     struct json *doc = json_parse(in, &err);
@@ -109,7 +150,7 @@ static void compare_with_parser(const struct outcome *o, enum json_cutter_form f
         return;
     }
     struct outcome found;
-    if (find(&found, form, json_root(doc))) {
+    if (find(&found, form, rules, json_root(doc))) {
         must(o->res == AGAIN && o->done && o->n == found.n);
         must(same(&o->objects, &found.objects) && same(&o->metadata, &found.metadata));
     } else {
@@ -121,18 +162,20 @@ static void compare_with_parser(const struct outcome *o, enum json_cutter_form f
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size < 1 || size > INPUT_MAX) {
+    if (size < 2 || size > INPUT_MAX) {
         return 0;
     }
-    struct str in = {(const char *)data + 1, size - 1};
+    struct str in = {(const char *)data + 2, size - 2};
+    struct json_cutter_rules rules = {.level = 1 + data[1] % JSON_CUTTER_LEVEL_MAX,
+                                      .value_max = data[1] / JSON_CUTTER_LEVEL_MAX};
     enum json_cutter_form form = data[0] & 1 ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM;
     struct outcome whole, pieces;
-    cut(&whole, form, in, in.n);
-    cut(&pieces, form, in, 1 + (data[0] >> 1) % 32);
+    cut(&whole, form, rules, in, in.n);
+    cut(&pieces, form, rules, in, 1 + (data[0] >> 1) % 32);
     must(whole.res == pieces.res && whole.n == pieces.n && whole.done == pieces.done);
     must(same(&whole.objects, &pieces.objects));
     must(whole.res == ERR || same(&whole.metadata, &pieces.metadata));
-    compare_with_parser(&whole, form, in);
+    compare_with_parser(&whole, form, rules, in);
     outcome_free(&whole);
     outcome_free(&pieces);
     return 0;

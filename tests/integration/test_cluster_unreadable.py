@@ -12,6 +12,7 @@ UNREADABLE = "ConfigurationFailed"
 INVALID = "ConfigurationError-MultitenancyAnnotation-Invalid"
 TENANTS = "transparent-proxy.connectivity.api.sap/tenant-subdomains"
 WIDE = "tproxy-clusterwide"
+CUT = "tproxy_kube_objects_cut_total"
 
 
 def variables(n: int) -> dict:
@@ -155,3 +156,112 @@ def test_conditions_of_others(installation, cluster_tproxy, add_destination, nam
     installation.wait_condition(namespace, "mail-a", "ConfigurationSuccessful")
     assert installation.cr(namespace, "mail-a")["status"]["conditions"][:5] == others[:5]
     assert installation.cr(namespace, "mail-a")["metadata"]["uid"] == cr["metadata"]["uid"]
+
+
+# --- depth and size ---
+
+
+def nested(depth: int) -> dict:
+    value: dict = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+# Of spec.actions, which has no meaning for mail and no bound.
+ACTIONS = {
+    "deep": [nested(150)],
+    "large": [{"x": "<" * 200_000}],
+    "many": [{"x": [0] * 600_000}],
+}
+
+
+@pytest.mark.parametrize("actions", ACTIONS)
+def test_actions(installation, cluster_tproxy, add_destination, namespace, actions):
+    """A change and a deletion are seen whatever is beside them."""
+    mail = add_destination("mail")
+    wide = {"accessControl": {"scope": "clusterWide"}}
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail", **wide))
+    port = installation.available(namespace, "mail-a")
+    until(lambda: WIDE in installation.policies(), "the policy")
+
+    narrow = {"accessControl": {"scope": "namespaced"}, "actions": ACTIONS[actions]}
+    installation.kube.patch(path(namespace, "mail-a"), {"spec": narrow})
+    until(lambda: WIDE not in installation.policies(), "the policy to be that of its namespace")
+    assert list_and_fetch(port) == mail.files()
+
+    installation.kube.delete(path(namespace, "mail-a"))
+    until(lambda: is_closed(port), "the port to be closed")
+    until(lambda: not installation.ours(), "everything to be withdrawn")
+
+
+@pytest.mark.one_build
+def test_memory(installation, cluster_tproxy, add_destination, namespace):
+    """What nobody reads of a resource of 1.2 MB takes no memory, even for a moment."""
+    add_destination("mail")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    installation.available(namespace, "mail-a")
+    before = cluster_tproxy.memory_peak()
+    large = destination_cr("mail-b", namespace, "mail", actions=ACTIONS["many"])
+    installation.kube.create(f"{CRS}/namespaces/{namespace}/destinations", large)
+    installation.available(namespace, "mail-b")
+    growth = cluster_tproxy.memory_peak() - before
+    assert growth < 2**20, f"{growth} octets"
+
+
+def test_too_large(installation, make_cluster_tproxy, add_destination, namespace):
+    """What is read is larger than the program reads; its name and its deletion are seen."""
+    installation.configure()
+    add_destination("mail")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    first = make_cluster_tproxy(installation).ready()
+    port = installation.available(namespace, "mail-a")
+    chain = {"name": "chain", "variables": [{"name": "v", "value": "x" * 600_000}]}
+    installation.kube.patch(path(namespace, "mail-a"), {"spec": {"chainRef": chain}})
+    until(lambda: is_closed(port), "the port to be closed")
+    words = "spec.chainRef is larger than 524288 octets, or nested too deeply; make it smaller"
+    refused(installation, namespace, "mail-a", words)
+    first.kill()
+    make_cluster_tproxy(installation).ready()
+    assert words in installation.condition(namespace, "mail-a")["message"]
+    installation.kube.patch(path(namespace, "mail-a"), {"spec": {"chainRef": None}})
+    port = installation.available(namespace, "mail-a")
+    installation.kube.patch(path(namespace, "mail-a"), {"spec": {"chainRef": chain}})
+    installation.kube.delete(path(namespace, "mail-a"))
+    until(lambda: is_closed(port), "the port to be closed")
+    until(lambda: not installation.ours(), "everything to be withdrawn")
+
+
+def test_service_that_grows(installation, make_cluster_tproxy, add_destination, namespace):
+    """1.2 MB in a Service of ours, which its user writes, are 7 MB on the way to the program. The
+    others are followed, and it stays as it is, after a restart too."""
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    mails = {name: add_destination(name) for name in ("mail-a", "mail-b", "mail-c")}
+    first = make_cluster_tproxy(installation).ready()
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail-a"))
+    installation.available(namespace, "mail-a")
+    service = installation.service_of(namespace, "mail-a")
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "<" * 1_200_000, "uid": "u"}
+    owners = [*service["metadata"]["ownerReferences"], owner]
+    where = f"/api/v1/namespaces/{namespace}/services/mail-a"
+    installation.kube.patch(where, {"metadata": {"ownerReferences": owners}})
+    until(lambda: first.metrics().get(CUT), "the Service to be noticed")
+    assert first.metric(CUT, kind="services")
+    installation.kube.apply(destination_cr("mail-b", namespace, "mail-b"))
+    installation.available(namespace, "mail-b")
+    first.kill()
+
+    second = make_cluster_tproxy(installation).ready()
+    installation.kube.apply(destination_cr("mail-c", namespace, "mail-c"))
+    installation.available(namespace, "mail-c")
+    installation.wait_condition(namespace, "mail-a", "K8sResourceWithNameAlreadyPresent")
+    for name, mail in mails.items():
+        assert list_and_fetch(installation.target_port(name)) == mail.files()
+    assert installation.service_of(namespace, "mail-a")["metadata"]["uid"] == (
+        service["metadata"]["uid"]
+    )
+    lines = {line["msg"] for line in second.logs.all() if "not read as a whole" in line["msg"]}
+    assert lines == {
+        f"services: {namespace}/mail-a is not read as a whole: what is larger than 524288 octets "
+        "or nested too deeply is left out"
+    }

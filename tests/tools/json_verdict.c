@@ -58,6 +58,7 @@ static void show(struct json_value v)
         putchar('}');
         break;
     case JSON_NONE:
+    case JSON_OMITTED:
         abort();
     }
 }

@@ -563,6 +563,46 @@ static void test_status_of_a_wrong_one(void **state)
     cr_clear(&cr);
 }
 
+/* Left out on the way to us: "~" in the text. */
+static void expect_omitted(const char *text, const char *complaint)
+{
+    char quoted[1024];
+    struct cr cr;
+    text_fmt(quoted, sizeof(quoted), "%s", text);
+    for (char *p = quoted; *p; p++) {
+        *p = *p == '\'' ? '"' : *p;
+    }
+    struct json *doc = json_parse_cut(str_of(quoted), &err);
+    assert_non_null(doc);
+    assert_int_equal(cr_parse(&cr, json_root(doc), "tproxy", &err), OK);
+    if (complaint) {
+        assert_string_equal(cr.wrong, complaint);
+    } else {
+        assert_null(cr.wrong);
+        assert_string_equal(cr.ref.name, "d");
+        assert_true(cr.conditions_unread);
+        assert_int_equal(cr.status_owner, CR_STATUS_FOREIGN);
+    }
+    cr_clear(&cr);
+    json_free(doc);
+}
+
+static void test_omitted(void **state)
+{
+    (void)state;
+    expect_omitted("{'metadata':{'name':'m','namespace':'n','labels':~,'managedFields':~},"
+                   "'spec':{'destinationRef':{'name':'d'},'actions':~},'status':{'conditions':~}}",
+                   NULL);
+    expect_omitted("{'metadata':{'name':'m','namespace':'n','annotations':~},"
+                   "'spec':{'destinationRef':{'name':'d'}}}",
+                   "metadata.annotations is larger than 524288 octets, or nested too deeply; make "
+                   "it smaller");
+    expect_omitted(WITH_SPEC("'destinationRef':~"),
+                   "spec.destinationRef is larger than 524288 octets, or nested too deeply; make "
+                   "it smaller");
+    expect_omitted("{" NAMED("m") "'spec':~}", "spec is too large; it must be an object");
+}
+
 static void test_same_spec(void **state)
 {
     (void)state;
@@ -631,7 +671,7 @@ int main(void)
         cmocka_unit_test(test_refused),          cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_status_owner),     cmocka_unit_test(test_conditions),
         cmocka_unit_test(test_large_conditions), cmocka_unit_test(test_status_of_a_wrong_one),
-        cmocka_unit_test(test_same_spec),
+        cmocka_unit_test(test_omitted),          cmocka_unit_test(test_same_spec),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

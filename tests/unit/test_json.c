@@ -655,6 +655,28 @@ static void test_costs(void **state)
     free(deep);
 }
 
+/* What lib/json_cutter has left out has a type of its own; it is no JSON. */
+static void test_omitted(void **state)
+{
+    (void)state;
+    struct error err;
+    struct str text = str_of("{\"a\":~,\"b\":[~,1]}");
+    assert_null(json_parse(text, &err));
+    struct json *doc = json_parse_cut(text, &err);
+    assert_non_null(doc);
+    struct json_value a = json_get(json_root(doc), "a");
+    assert_int_equal(json_type(a), JSON_OMITTED);
+    assert_string_equal(json_type_name(JSON_OMITTED), "too large");
+    assert_true(json_given(a) && !json_exists(json_first(a)) && !json_exists(json_get(a, "b")));
+    assert_int_equal(json_type(json_first(json_get(json_root(doc), "b"))), JSON_OMITTED);
+    assert_null(json_strdup(a, NULL));
+    json_free(doc);
+    static const char *const bad[] = {"~~", "{~:1}", "[~1]", "{\"a\":~~}"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_null(json_parse_cut(str_of(bad[i]), &err));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -672,6 +694,7 @@ int main(void)
         cmocka_unit_test(test_fmt),
         cmocka_unit_test(test_digest),
         cmocka_unit_test(test_costs),
+        cmocka_unit_test(test_omitted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

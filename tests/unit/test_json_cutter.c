@@ -6,6 +6,7 @@
 #include "tests/unit/check.h"
 
 static const enum json_cutter_form stream = JSON_CUTTER_STREAM, list = JSON_CUTTER_LIST;
+static const struct json_cutter_rules nothing = {.level = 2, .value_max = JSON_CUTTER_MAX};
 
 /* What came out: the objects, each with a line end, and how it ended: "done" (with the metadata),
  * "more", "malformed" or "too large". */
@@ -15,11 +16,12 @@ struct outcome {
     const char *end;
 };
 
-static void outcome_start(struct outcome *o, enum json_cutter_form form)
+static void outcome_start(struct outcome *o, enum json_cutter_form form,
+                          struct json_cutter_rules rules)
 {
     *o = (struct outcome){.end = NULL};
     buf_init(&o->text, SIZE_MAX);
-    json_cutter_init(&o->cutter, form);
+    json_cutter_init(&o->cutter, form, rules);
 }
 
 static void feed(struct outcome *o, struct str in)
@@ -64,23 +66,29 @@ static void outcome_free(struct outcome *o)
     buf_free(&o->text);
 }
 
-static void check(enum json_cutter_form form, const char *text, const char *wanted)
+static void check_rules(enum json_cutter_form form, struct json_cutter_rules rules,
+                        const char *text, const char *wanted)
 {
     struct str in = str_of(text);
     struct outcome o;
     for (size_t cut = 0; cut <= in.n; cut++) {
-        outcome_start(&o, form);
+        outcome_start(&o, form, rules);
         feed(&o, (struct str){in.p, cut});
         feed(&o, (struct str){in.p + cut, in.n - cut});
         assert_str(outcome_text(&o), wanted);
         outcome_free(&o);
     }
-    outcome_start(&o, form);
+    outcome_start(&o, form, rules);
     for (size_t i = 0; i < in.n; i++) {
         feed(&o, (struct str){in.p + i, 1});
     }
     assert_str(outcome_text(&o), wanted);
     outcome_free(&o);
+}
+
+static void check(enum json_cutter_form form, const char *text, const char *wanted)
+{
+    check_rules(form, nothing, text, wanted);
 }
 
 static void test_stream(void **state)
@@ -207,45 +215,133 @@ static void test_trusts_depth_alone(void **state)
     check(stream, "{nonsense}", "{nonsense}\ndone");
 }
 
-static void check_bound(enum json_cutter_form form, const char *before, const char *after,
-                        size_t size, const char *wanted)
+/* ---- what is left out ---- */
+
+static const char *const unread[] = {"spec.a", "spec.labels", "kind", NULL};
+static const struct json_cutter_rules few = {.level = 2, .value_max = 8, .unread = unread};
+
+static void test_large_values(void **state)
 {
-    const char *edges = "{\"\":\"\"}";
+    (void)state;
+    static const char *const rows[][2] = {
+        /* whatever is at the third level counts as a whole */
+        {"{\"m\":{\"n\":\"123456\",\"o\":\"1234567\"}}", "{\"m\":{\"n\":\"123456\",\"o\":~}}"},
+        {"{\"m\":{\"n\":[1,2,34],\"o\":[1,2,345]},\"s\":{}}",
+         "{\"m\":{\"n\":[1,2,34],\"o\":~},\"s\":{}}"},
+        {"{\"m\":{\"o\":{\"p\":[{}]},\"q\":12345678,\"r\":123456789}}",
+         "{\"m\":{\"o\":~,\"q\":12345678,\"r\":~}}"},
+        /* and what is no object further outside */
+        {"{\"a\":\"1234567\",\"b\":[1,2,345],\"c\":12345678,\"d\":{}}",
+         "{\"a\":~,\"b\":~,\"c\":12345678,\"d\":{}}"},
+        /* ends and brackets in strings, blanks */
+        {"{\"m\":{\"n\":\"},]\\\"}\"},\"o\":\"1234567\\\"},\"}",
+         "{\"m\":{\"n\":\"},]\\\"}\"},\"o\":~}"},
+        {" { \"m\" : { \"n\" : \"12345678\" , \"o\" : 1 } } ",
+         "{ \"m\" : { \"n\" : ~, \"o\" : 1 } }"},
+        {"{\"m\":{\"a name that is longer than what is kept\":\"1\",\"n\":\"12345678\"}}",
+         "{\"m\":{\"a name that is longer than what is kept\":\"1\",\"n\":~}}"},
+        /* what nobody reads */
+        {"{\"kind\":1,\"spec\":{\"a\":[[[]]],\"b\":1,\"labels\":{}},\"m\":{\"labels\":{}}}",
+         "{\"kind\":~,\"spec\":{\"a\":~,\"b\":1,\"labels\":~},\"m\":{\"labels\":{}}}"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[512], wanted[512];
+        text_fmt(wanted, sizeof(wanted), "%s\ndone", rows[i][1]);
+        check_rules(stream, few, rows[i][0], wanted);
+        text_fmt(text, sizeof(text), "{\"items\":[%s]}", rows[i][0]);
+        check_rules(list, few, text, wanted);
+    }
+}
+
+/* In an event there is one more object around. */
+static void test_large_values_of_events(void **state)
+{
+    (void)state;
+    struct json_cutter_rules rules = {.level = 3, .value_max = 8, .unread = unread};
+    check_rules(
+        stream, rules,
+        "{\"type\":\"ADDED\",\"object\":{\"kind\":\"K\",\"spec\":{\"a\":{},\"b\":[1,2,345]}}}\n"
+        "{\"spec\":{\"a\":{}}}",
+        "{\"type\":\"ADDED\",\"object\":{\"kind\":~,\"spec\":{\"a\":~,\"b\":~}}}\n"
+        "{\"spec\":{\"a\":{}}}\ndone");
+}
+
+static void test_deep_values(void **state)
+{
+    (void)state;
+    for (unsigned more = 0; more < 2; more++) {
+        char deep[2 * JSON_CUTTER_DEPTH + 3], text[512], wanted[512];
+        unsigned n = JSON_CUTTER_DEPTH + more;
+        memset(deep, '[', n);
+        memset(deep + n, ']', n);
+        deep[2 * (size_t)n] = '\0';
+        text_fmt(text, sizeof(text), "{\"m\":{\"n\":%s,\"o\":1}}{}", deep);
+        text_fmt(wanted, sizeof(wanted), "{\"m\":{\"n\":%s,\"o\":1}}\n{}\ndone", more ? "~" : deep);
+        check(stream, text, wanted);
+    }
+}
+
+static void test_counts(void **state)
+{
+    (void)state;
+    struct json_cutter c;
+    struct str in = str_of("{\"kind\":\"12345678\",\"a\":\"12345678\",\"b\":[1,2,3,4]}{\"a\":1}");
+    struct str object;
+    struct error err;
+    json_cutter_init(&c, stream, few);
+    assert_int_equal(json_cutter_next(&c, &in, &object, &err), OK);
+    assert_int_equal(json_cutter_left_out(&c), 2);
+    assert_int_equal(json_cutter_next(&c, &in, &object, &err), OK);
+    assert_int_equal(json_cutter_left_out(&c), 0);
+    json_cutter_free(&c);
+}
+
+/* Octets that all objects can have: names and short values come whatever is beside them. */
+static void test_full_object(void **state)
+{
+    (void)state;
+    struct json_cutter_rules rules = {.level = 2, .value_max = 1000 * 1000};
     struct buf text;
     buf_init(&text, SIZE_MAX);
-    assert_int_equal(buf_fmt(&text, "%s{\"\":\"", before), OK);
-    size_t filling = size - strlen(edges);
-    memset(buf_room(&text, filling), 'x', filling);
-    buf_added(&text, filling);
-    assert_int_equal(buf_fmt(&text, "\"}%s", after), OK);
-    for (size_t piece = 1000; piece < 10 * (size_t)JSON_CUTTER_MAX; piece *= 100) {
+    assert_int_equal(buf_fmt(&text, "{\"m\":{"), OK);
+    for (int i = 0; i < 10; i++) {
+        size_t filling = 900 * 1000;
+        assert_int_equal(buf_fmt(&text, "\"v%d\":\"", i), OK);
+        memset(buf_room(&text, filling), 'x', filling);
+        buf_added(&text, filling);
+        assert_int_equal(buf_fmt(&text, "\",\"n%d\":\"short\",", i), OK);
+    }
+    assert_int_equal(buf_fmt(&text, "\"last\":1}}"), OK);
+    for (size_t piece = 1000; piece < 100 * (size_t)JSON_CUTTER_MAX; piece *= 100) {
         struct outcome o;
-        outcome_start(&o, form);
-        struct str rest = buf_str(&text);
-        while (rest.n) {
+        outcome_start(&o, stream, rules);
+        for (struct str rest = buf_str(&text); rest.n;) {
             size_t n = rest.n < piece ? rest.n : piece;
             feed(&o, (struct str){rest.p, n});
             rest.p += n;
             rest.n -= n;
         }
         struct str out = outcome_text(&o);
-        size_t end = strlen(wanted);
-        assert_true(out.n >= end);
-        assert_str(((struct str){out.p + out.n - end, end}), wanted);
+        static const char end[] = "\"v9\":~,\"n9\":\"short\",\"last\":1}}\ndone";
+        assert_in_range(out.n, 2700 * 1000, JSON_CUTTER_MAX);
+        assert_str(((struct str){out.p + out.n - strlen(end), strlen(end)}), end);
         outcome_free(&o);
     }
     buf_free(&text);
 }
 
-static void test_bound(void **state)
+/* Names are kept: more of them than fit are an error. */
+static void test_too_many_names(void **state)
 {
     (void)state;
-    check_bound(stream, "", "", JSON_CUTTER_MAX, "}\ndone");
-    check_bound(stream, "", "", JSON_CUTTER_MAX + 1, "too large");
-    check_bound(list, "{\"items\":[", "]}", JSON_CUTTER_MAX, "}\ndone");
-    check_bound(list, "{\"items\":[", "]}", JSON_CUTTER_MAX + 1, "too large");
-    check_bound(list, "{\"metadata\":", "}", JSON_CUTTER_MAX + 1, "too large");
-    check_bound(list, "{\"items\":[],\"other\":", "}", 2 * (size_t)JSON_CUTTER_MAX, "done");
+    struct outcome o;
+    outcome_start(&o, stream, few);
+    feed(&o, str_of("{\"m\":{\"\":0"));
+    for (size_t n = 0; n < JSON_CUTTER_MAX; n += 50) {
+        feed(&o, str_of(",\"1234567890123456789012345678901234567890123456\":0"));
+    }
+    assert_str(outcome_text(&o), "too large");
+    outcome_free(&o);
 }
 
 /* Between objects a cutter owns nothing; in the middle of one about as much as has come. */
@@ -255,10 +351,9 @@ static void test_memory(void **state)
     struct json_cutter c;
     struct str in = str_of("{\"a\":1} {\"b"), object;
     struct error err;
-    json_cutter_init(&c, stream);
+    json_cutter_init(&c, stream, nothing);
     assert_int_equal(json_cutter_next(&c, &in, &object, &err), OK);
     assert_str(object, "{\"a\":1}");
-    assert_null(c.object.data);
     assert_int_equal(json_cutter_next(&c, &in, &object, &err), AGAIN);
     assert_int_equal(buf_len(&c.object), 3);
     in = str_of("\":2} ");
@@ -277,7 +372,10 @@ int main(void)
         cmocka_unit_test(test_stream_refused),  cmocka_unit_test(test_list),
         cmocka_unit_test(test_list_of_nothing), cmocka_unit_test(test_list_drops_members),
         cmocka_unit_test(test_list_refused),    cmocka_unit_test(test_trusts_depth_alone),
-        cmocka_unit_test(test_bound),           cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_large_values),    cmocka_unit_test(test_large_values_of_events),
+        cmocka_unit_test(test_deep_values),     cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_full_object),     cmocka_unit_test(test_too_many_names),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -181,6 +181,11 @@ class Tproxy:
     def pid(self) -> int:
         return self._process.pid
 
+    def memory_peak(self) -> int:
+        """The most memory that has been resident so far, octets."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE).group(1))
+
     # --- what it serves ---
 
     def write(self, destination: dict, file: str = "") -> Path:
