@@ -180,6 +180,7 @@ static void pump(struct task *t)
         if (!r) {
             return;
         }
+        c->acting_since = c->acting_since ? c->acting_since : loop_now(c->loop);
         list_remove(&r->queued);
         list_remove(&r->unread);
         if (r->operation != OPERATION_NONE) {
@@ -361,6 +362,7 @@ static void set_present(struct resource *r, bool present)
         return;
     }
     r->present = present;
+    r->retry_at = 0;
     r->gone_confirmed = r->crd_went = r->crd_renewed = false;
     if (!r->settled) {
         resource_count_unsettled(r, present ? 1 : -1);
@@ -401,6 +403,7 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     struct resource *r = get_resource(c, cr.namespace, cr.name);
     bool replaced = !r->cr.uid || strcmp(r->cr.uid, cr.uid) != 0;
     bool same = r->present && !replaced && cr_same_spec(&r->cr, &cr);
+    bool goes = cr.deleting && !r->cr.deleting;
     r->tell_ignored |= !same && (r->present || !cr.available.status);
     if (r->cr.created && strcmp(r->cr.created, cr.created) != 0) {
         resource_set_stance(r, STANCE_NONE); /* its age changes */
@@ -414,6 +417,10 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     }
     if (!same) {
         new_wish(r);
+    }
+    if (goes) {
+        r->retry_at = 0;
+        resource_give_up_call(r);
     }
     resource_wake(r);
     return r;
@@ -447,6 +454,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     resource_wake(r);
     control_wake_first(c, held->service.name);
     policies_forget(c->policies, held);
+    leftover_forget(held);
     service_clear(&held->service);
     free(held->key);
     free(held);
@@ -504,6 +512,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     uint16_t port = held->service.target_port;
     if (held->service.uid && strcmp(held->service.uid, service.uid) != 0) {
         held->removal = (struct removal){0};
+        leftover_forget(held);
     }
     count_port(c, &service, ports_carry);
     count_port(c, &held->service, ports_drop);
@@ -551,6 +560,7 @@ struct held_service *control_take_service(struct control *c, struct json_value o
 static void resource_gone(struct resource *r)
 {
     set_present(r, false);
+    resource_give_up_call(r);
     resource_wake(r);
 }
 
@@ -842,7 +852,9 @@ static void take_namespace(struct control *c, struct stored *stored, struct json
     namespace->labelled = labelled;
     if (space) {
         LIST_EACH (it, &space->resources) {
-            resource_wake(container_of(it, struct resource, in_space));
+            struct resource *r = container_of(it, struct resource, in_space);
+            r->retry_at = 0;
+            resource_wake(r);
         }
     }
 }

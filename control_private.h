@@ -111,6 +111,13 @@ struct removal {
     int64_t due;    /* nothing is tried before */
 };
 
+/* A Service that nobody wants any more and that has not gone. */
+struct leftover {
+    int64_t since;
+    char *words; /* of the API server, which did not delete it; NULL: none */
+    bool told;   /* people have been told */
+};
+
 /* A Service of ours that is there. */
 struct held_service {
     struct map_entry by_key; /* "namespace/name" */
@@ -121,6 +128,7 @@ struct held_service {
     struct opening opening;
     bool checked; /* it is as its tenant wants it, and neither has changed since */
     struct removal removal;
+    struct leftover *leftover; /* NULL: it is wanted */
     struct service service;
 };
 
@@ -185,12 +193,12 @@ struct tenant {
 
     int64_t waits_since; /* until another CR has given its name back; 0: it does not */
 
-    /* What the API server refused, or a name that is not to be had: shown until it is tried
-     * again. */
-    struct condition *trouble;
-    bool trouble_silent; /* an Event says it, the status is left to whose it is */
+    /* Its Services are not tried again before trouble_until: the API server has refused one, or
+     * put it off, or the name is not to be had. The other tenants go on. */
     int64_t trouble_until;
-    unsigned troubles; /* in a row */
+    unsigned troubles;         /* in a row */
+    struct condition *trouble; /* what is said of it until then; NULL: nothing yet */
+    bool trouble_silent;       /* an Event says it, the status is left to whose it is */
 
     struct condition *failure; /* while the status is written: its part of that; NULL: it works */
 
@@ -239,7 +247,8 @@ struct resource {
     bool gone_confirmed; /* it is the CR that went, and not its CRD */
     bool crd_went;       /* its CRD was seen to go, too */
     bool crd_renewed;    /* it was deleted with its CRD, and the CRD has come back */
-    bool settled;        /* it has been given its target or its condition once */
+    bool settled;        /* it has been given its target or its condition once, or waits too long */
+    int64_t settle_by;   /* then it waits too long; 0: not known yet */
     enum counted counted;
 
     struct list tenants; /* as CR and configuration want them since they were seen first */
@@ -304,6 +313,8 @@ struct control {
     size_t running;       /* operations */
     size_t reading;       /* destinations */
     size_t unsettled;     /* present resources that have not settled yet */
+    size_t leftovers;     /* Services that cannot be deleted and of which people have been told */
+    int64_t acting_since; /* when resources were looked at for the first time; 0: not yet */
     size_t counts[COUNTED_KINDS];
     struct task pump;
 
@@ -418,9 +429,10 @@ void resource_call(struct resource *r, enum operation operation,
  * time in a row nothing is tried for a while. */
 void resource_conflicted(struct resource *r);
 
-/* The API server is away, or busy: nothing is tried for a while. The second says so. */
-void resource_try_later(struct resource *r);
-void resource_failed(struct resource *r, const struct cluster_answer *answer);
+/* Gives up the call under way, for a resource whose CR goes: its listeners do not wait for an
+ * answer that may take a minute. The API server may have carried the call out, which the watches
+ * tell. */
+void resource_give_up_call(struct resource *r);
 
 /* Has it looked at again at `due`, or earlier if that was planned already. */
 void resource_wake_at(struct resource *r, int64_t due);
@@ -470,8 +482,9 @@ int tenant_admit(struct tenant *t, struct condition *why) warn_unused;
  * is left is being deleted, or its removal has failed and is tried again later. */
 int tenant_withdraw(struct tenant *t) warn_unused;
 
-/* The trouble of the last try, until the next one: NULL: there is none any more. */
-const struct condition *tenant_trouble(struct tenant *t);
+/* Is it too early to try its Services again? The resource is woken when it is not. The trouble, if
+ * it is to be shown by now, is in t->trouble. */
+bool tenant_is_put_off(struct tenant *t);
 
 /* The same for all of a resource, with Services that nobody wants any more. */
 int tenants_withdraw(struct resource *r) warn_unused;
@@ -481,6 +494,22 @@ bool tenants_clean(struct resource *r);
 
 /* The answer to OPERATION_CREATE, LOOK, APPLY, DELETE or CUT. */
 void tenants_answered(struct resource *r, const struct cluster_answer *answer);
+
+/* ---- leftovers.c ---- */
+
+/* Nobody wants the Service, and it is there. When that has lasted for a while, people are told: an
+ * Event is under way then. Otherwise the resource is woken in time. */
+void leftover_note(struct held_service *held);
+
+/* The API server did not delete it. Returns true the first time. */
+bool leftover_failed(struct held_service *held, const char *words);
+
+/* It is wanted, or about to be freed. */
+void leftover_forget(struct held_service *held);
+
+/* Appends a sentence to the message about a Service of the resource of which people have been told.
+ */
+void resource_say_leftover(const struct resource *r, struct condition *condition);
 
 /* ---- precedence.c ---- */
 
@@ -515,7 +544,8 @@ enum place_state {
 enum place_state tenant_place(const struct tenant *t);
 void space_init_places(struct space *space);
 
-/* Wakes the resource that comes first among those that want Services of this name. */
+/* A Service of this name has gone: the tenant that comes first among those that want the name tries
+ * at once. */
 void control_wake_first(struct control *control, const char *name);
 
 /* ---- configure.c ---- */

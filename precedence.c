@@ -187,6 +187,7 @@ void control_wake_first(struct control *c, const char *name)
     struct claim *claim = find_claim(c, name);
     struct tenant *first = claim ? first_of(claim) : NULL;
     if (first) {
+        first->trouble_until = 0;
         resource_wake(first->resource);
     }
 }

@@ -147,7 +147,8 @@ void resource_call(struct resource *r, enum operation operation,
     r->call = cluster_call(r->control->parts.cluster, request, handler);
 }
 
-void resource_try_later(struct resource *r)
+/* Nothing is tried for a while. */
+static void try_later(struct resource *r)
 {
     r->retry_at = now_of(r) + control_backoff(r->retries++, RETRY_FIRST, RETRY_MOST);
 }
@@ -155,15 +156,15 @@ void resource_try_later(struct resource *r)
 void resource_conflicted(struct resource *r)
 {
     if (r->conflicts++ > 0) {
-        resource_try_later(r);
+        try_later(r);
     }
 }
 
-void resource_failed(struct resource *r, const struct cluster_answer *answer)
+static void call_failed(struct resource *r, const struct cluster_answer *answer)
 {
     log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
     r->control->stats.errors++;
-    resource_try_later(r);
+    try_later(r);
 }
 
 /* ---- whose is it? ---- */
@@ -269,6 +270,7 @@ static void patch_status(struct resource *r, const struct condition *condition, 
 static void post_event(struct resource *r, bool warning, const char *reason, const char *note)
 {
     struct control *c = r->control;
+    struct cr unseen = {.namespace = r->namespace, .name = r->name, .uid = ""};
     struct buf body;
     char now[CONTROL_STAMP_MAX], name[320];
     struct cluster_request request = {
@@ -278,7 +280,8 @@ static void post_event(struct resource *r, bool warning, const char *reason, con
     control_stamp(now, sizeof(now), true);
     text_fmt(name, sizeof(name), "%.230s.%016llx", r->name, (unsigned long long)id);
     buf_init(&body, PLAN_OBJECT_MAX);
-    int rc = plan_event(&body, &r->cr, name, c->settings.instance, warning, reason, note, now);
+    int rc = plan_event(&body, r->cr.name ? &r->cr : &unseen, name, c->settings.instance, warning,
+                        reason, note, now);
     assert(rc == OK);
     request.body = buf_str(&body);
     resource_call(r, OPERATION_EVENT, &request);
@@ -307,6 +310,10 @@ static void tell_ignored(struct resource *r)
     }
 }
 
+/* A resource that has been read and waits longer than this, for a Service that does not go say,
+ * counts as settled: the others do not wait for it. */
+#define SETTLE_WITHIN SECONDS(10)
+
 static void settled(struct resource *r)
 {
     if (r->present && !r->settled) {
@@ -332,6 +339,19 @@ static void tell_instead(struct resource *r, const struct condition *condition)
     }
 }
 
+static void settle_in_time(struct resource *r)
+{
+    if (r->settled || !r->present || r->reading || !tenants_known(r)) {
+        return;
+    }
+    r->settle_by = r->settle_by ? r->settle_by : now_of(r) + SETTLE_WITHIN;
+    if (r->settle_by <= now_of(r)) {
+        settled(r);
+    } else {
+        resource_wake_at(r, r->settle_by);
+    }
+}
+
 /* The status is about to say something else than what it says. Notes whose change it is. */
 static void note_change(struct resource *r, uint64_t wish)
 {
@@ -344,11 +364,13 @@ static void note_change(struct resource *r, uint64_t wish)
 /* Makes the CR say so, and which tenants are served ("a,b"; NULL: none). */
 static void show(struct resource *r, const struct condition *condition, const char *served)
 {
-    uint64_t wish = plan_condition_digest(condition, served);
-    bool tenants_kept = !r->tenants_lost || !r->control->tenants_pruned;
-    enum plan_shown shown = plan_shown(&r->cr, condition, served, tenants_kept);
-    int64_t due = shown == PLAN_SHOWN_NOT ? repairs_due(&r->status_repairs, wish) : r->words_due;
+    struct condition whole = *condition;
     settled(r);
+    resource_say_leftover(r, &whole);
+    uint64_t wish = plan_condition_digest(&whole, served);
+    bool tenants_kept = !r->tenants_lost || !r->control->tenants_pruned;
+    enum plan_shown shown = plan_shown(&r->cr, &whole, served, tenants_kept);
+    int64_t due = shown == PLAN_SHOWN_NOT ? repairs_due(&r->status_repairs, wish) : r->words_due;
     if (shown != PLAN_SHOWN_NOT && r->status_repairs.wish != wish) {
         repairs_note(&r->status_repairs, wish, now_of(r)); /* written before the restart */
     }
@@ -363,7 +385,7 @@ static void show(struct resource *r, const struct condition *condition, const ch
         return;
     }
     if (r->cr.conditions_unread) {
-        tell_instead(r, condition);
+        tell_instead(r, &whole);
         return;
     }
     if (shown == PLAN_SHOWN_NOT) {
@@ -373,8 +395,8 @@ static void show(struct resource *r, const struct condition *condition, const ch
     }
     r->words_due = now_of(r) + WORDS_PAUSE;
     r->shows_tenants = served;
-    set_shown(r, condition);
-    patch_status(r, condition, served);
+    set_shown(r, &whole);
+    patch_status(r, &whole, served);
 }
 
 /* ---- withdrawing ---- */
@@ -383,7 +405,7 @@ static void show(struct resource *r, const struct condition *condition, const ch
 static void leave(struct resource *r)
 {
     settled(r);
-    if (tenants_withdraw(r) == OK && r->cr.status_owner == CR_STATUS_OURS &&
+    if (tenants_withdraw(r) != AGAIN && r->cr.status_owner == CR_STATUS_OURS &&
         r->cr.available.status && !r->cr.conditions_unread) {
         repairs_forget(&r->status_repairs);
         r->shows_tenants = false;
@@ -495,7 +517,8 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
 {
     struct resource *r = t->resource;
     const struct resource *older;
-    struct resource *rival = resource_rival(r, r->control->settings.home, t->service);
+    const char *home = r->control->settings.home;
+    struct resource *rival = resource_rival(r, home, t->service);
     if (!r->control->settings.in_cluster) {
         return DECISION_SERVE;
     }
@@ -601,12 +624,14 @@ static void note_success(struct sum *sum, struct tenant *t)
 /* Listener and Services, unless there is trouble, which is what is said then. */
 static int serve(struct sum *sum, struct tenant *t, struct condition *c)
 {
-    const struct condition *trouble = tenant_trouble(t);
-    if (!trouble) {
+    if (!tenant_is_put_off(t)) {
         return tenant_serve(t, c);
     }
+    if (!t->trouble) {
+        return AGAIN;
+    }
     sum->silent |= t->trouble_silent;
-    *c = *trouble;
+    *c = *t->trouble;
     return ERR;
 }
 
@@ -691,7 +716,7 @@ static void refuse(struct resource *r, const struct condition *condition)
     if (r->cr.status_owner == CR_STATUS_FOREIGN) {
         show(r, condition, NULL);
     }
-    if (r->operation == OPERATION_NONE && tenants_withdraw(r) == OK) {
+    if (r->operation == OPERATION_NONE && tenants_withdraw(r) != AGAIN) {
         show(r, condition, NULL);
     }
 }
@@ -720,6 +745,7 @@ void reconcile(struct resource *r)
             tenant_hold(container_of(it, struct tenant, link));
         }
     }
+    settle_in_time(r);
     if (r->retry_at > now_of(r)) {
         resource_wake_at(r, r->retry_at);
         return;
@@ -873,7 +899,7 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
     case CLUSTER_EXISTS:
     case CLUSTER_REFUSED:
     case CLUSTER_LATER:
-        resource_failed(r, answer);
+        call_failed(r, answer);
         break;
     }
 }
@@ -893,7 +919,7 @@ static void on_reread(struct resource *r, const struct cluster_answer *answer)
 {
     struct control *c = r->control;
     if (answer->result == CLUSTER_LATER || answer->result == CLUSTER_REFUSED) {
-        resource_failed(r, answer);
+        call_failed(r, answer);
         return;
     }
     if (r->status_absent && answer->result == CLUSTER_DONE && is_same(r, answer->object)) {
@@ -966,6 +992,14 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
     }
     if (!r->call) {
         resource_over(r); /* else the next one has begun */
+    }
+}
+
+void resource_give_up_call(struct resource *r)
+{
+    if (r->operation != OPERATION_NONE && r->operation != OPERATION_CONFIRM) {
+        cluster_cancel(r->control->parts.cluster, r->call);
+        resource_over(r);
     }
 }
 

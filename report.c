@@ -1,13 +1,25 @@
 /* What the controller tells about itself: readiness, SAP's JSON, figures. */
 #include "control_private.h"
 #include "core/config.h"
+#include "lib/log.h"
 #include "lib/metric.h"
+
+/* The wait for targets is bounded as a whole. Services that were there before have their listeners
+ * long since. */
+#define READY_WITHIN SECONDS(60)
 
 bool control_ready(struct control *c, const char **why)
 {
-    if (!c->ready && control_may_act(c, why)) {
-        *why = "targets";
-        c->ready = c->unsettled == 0;
+    if (c->ready || !control_may_act(c, why)) {
+        return c->ready;
+    }
+    *why = "targets";
+    bool late = c->acting_since && loop_now(c->loop) - c->acting_since >= READY_WITHIN;
+    c->ready = c->unsettled == 0 || late;
+    if (c->unsettled && late) {
+        log_line(LOG_WARN, "control",
+                 "ready, although %zu Destinations have neither their targets nor a condition yet",
+                 c->unsettled);
     }
     return c->ready;
 }
@@ -74,9 +86,11 @@ struct control_health control_health(const struct control *c)
         .configured = !warning,
         .resources = c->counts[COUNTED_AVAILABLE] + c->counts[COUNTED_UNAVAILABLE],
         .not_available = c->counts[COUNTED_UNAVAILABLE],
+        .stuck = c->leftovers,
     };
     h.message = warning           ? warning
                 : !h.listed       ? "Not everything that is followed has been listed."
+                : h.stuck         ? "Some Services cannot be deleted; the log and Events name them."
                 : h.not_available ? "Some destinations are not available."
                                   : "All destinations are available.";
     return h;

@@ -29,6 +29,9 @@
 #define REMOVAL_FIRST SECONDS(1)
 #define REMOVAL_MOST SECONDS(60)
 
+/* A failure that may pass by itself is shown when it comes so often in a row. */
+enum { TROUBLES_SILENT_MAX = 3 };
+
 /* "namespace/cr/tenant", as clients and the log see it */
 enum { TARGET_NAME_MAX = CR_NAMESPACE_MAX + CR_NAME_MAX + CR_NAMESPACE_MAX + 3 };
 
@@ -447,23 +450,38 @@ bool tenants_known(const struct resource *r)
 
 /* ---- trouble ---- */
 
+static void put_off(struct tenant *t)
+{
+    t->trouble_until = now_of(t) + control_backoff(t->troubles++, TROUBLE_FIRST, TROUBLE_MOST);
+}
+
 static void set_trouble(struct tenant *t, const struct condition *condition, bool silent)
 {
     forget_trouble(t);
     t->trouble = mem_alloc(sizeof(*t->trouble));
     *t->trouble = *condition;
     t->trouble_silent = silent;
-    t->trouble_until = now_of(t) + control_backoff(t->troubles++, TROUBLE_FIRST, TROUBLE_MOST);
+    put_off(t);
 }
 
-const struct condition *tenant_trouble(struct tenant *t)
+/* What may pass by itself: the condition says so only when it has not passed a few times. */
+static void set_passing_trouble(struct tenant *t, const struct condition *condition)
 {
-    if (!t->trouble || t->trouble_until <= now_of(t)) {
+    if (t->troubles + 1 < TROUBLES_SILENT_MAX) {
+        put_off(t);
+    } else {
+        set_trouble(t, condition, false);
+    }
+}
+
+bool tenant_is_put_off(struct tenant *t)
+{
+    if (t->trouble_until <= now_of(t)) {
         forget_trouble(t);
-        return NULL;
+        return false;
     }
     resource_wake_at(t->resource, t->trouble_until);
-    return t->trouble;
+    return true;
 }
 
 static void refused(struct resource *r, const struct cluster_answer *answer)
@@ -475,6 +493,24 @@ static void refused(struct resource *r, const struct cluster_answer *answer)
                  plan_name_advice(r->operand_name));
     if (r->operand) {
         set_trouble(r->operand, &condition, false);
+    }
+}
+
+/* The API server is away or busy, or something in it fails that is for this Service alone: an
+ * admission webhook, the range of addresses. */
+static void not_written(struct resource *r, const struct cluster_answer *answer)
+{
+    struct condition condition;
+    char sentence[PLAN_MESSAGE_MAX];
+    log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
+    r->control->stats.errors++;
+    text_fmt(
+        sentence, sizeof(sentence),
+        "%s. It is tried again within a minute; if it goes on, see to what the API server says",
+        answer->err.text);
+    plan_failure_told(&condition, "ServiceCreationFailed", sentence);
+    if (r->operand) {
+        set_passing_trouble(r->operand, &condition);
     }
 }
 
@@ -541,6 +577,7 @@ static int put_service(struct tenant *t, bool alias)
     }
     if (held) {
         held->removal = (struct removal){0}; /* it is wanted again */
+        leftover_forget(held);
     }
     struct plan_service plan = {.home = c->settings.home,
                                 .domain = c->settings.domain,
@@ -669,12 +706,24 @@ static void cut_alias(struct resource *r, const struct held_service *alias)
     buf_free(&body);
 }
 
+/* `next` is the Service that goes next; others that are not being deleted wait for it. */
+static void note_leftover(struct resource *r, const char *namespace, const char *name,
+                          const struct held_service *next)
+{
+    struct held_service *held = resource_service(r, namespace, name);
+    if (held && (held == next || held->service.deleting) && r->operation == OPERATION_NONE) {
+        leftover_note(held);
+    }
+}
+
 /* Takes the next step towards the removal of the Services of this name. The watch tells of the end
  * of what is being deleted. An alias that a DELETE does not remove is made to lead nowhere. */
 static void take_back(struct resource *r, const char *name)
 {
     const struct held_service *held = next_to_go(r, name);
-    if (!held) {
+    note_leftover(r, r->control->settings.home, name, held);
+    note_leftover(r, r->namespace, name, held);
+    if (!held || r->operation != OPERATION_NONE) {
         return;
     }
     if (held->removal.due > loop_now(r->control->loop)) {
@@ -723,7 +772,7 @@ static bool is_wanted(const struct resource *r, const struct service *s)
 bool tenants_clean(struct resource *r)
 {
     LIST_EACH (it, &r->services) {
-        const struct held_service *held = container_of(it, struct held_service, link);
+        struct held_service *held = container_of(it, struct held_service, link);
         if (!is_wanted(r, &held->service)) {
             take_back(r, held->service.name);
         }
@@ -765,6 +814,21 @@ static void taken(struct resource *r, bool adoptable)
     }
 }
 
+/* The Service that has the name of ours is that of another CR, which gives it up. */
+static void not_gone(struct resource *r, struct resource *rival)
+{
+    struct condition condition;
+    resource_wake(rival);
+    plan_failure(&condition, "ConfigurationError-K8sResourceWithNameAlreadyPresent",
+                 "Technical connectivity is not configured. The Service \"%s\" in the namespace "
+                 "\"%s\" was made for the Destination CR \"%s\" in the namespace \"%s\", and is "
+                 "not gone yet; if it does not go, see its metadata.finalizers",
+                 r->operand_name, r->operand_namespace, rival->name, rival->namespace);
+    if (r->operand) {
+        set_passing_trouble(r->operand, &condition);
+    }
+}
+
 /* The Service whose name is taken: ours after all, also if somebody has removed its labels; or one
  * that we may take over; or foreign. */
 static void looked_at(struct resource *r, struct json_value object)
@@ -777,7 +841,7 @@ static void looked_at(struct resource *r, struct json_value object)
         return;
     }
     if (resource_rival(r, r->operand_namespace, r->operand_name)) {
-        resource_try_later(r);
+        not_gone(r, resource_rival(r, r->operand_namespace, r->operand_name));
         return;
     }
     bool made_by_us = away && service_is_made_for(object, r->name, home);
@@ -833,8 +897,10 @@ static void look_at_service(struct resource *r)
 static void removal_failed(struct resource *r, const struct cluster_answer *answer)
 {
     struct held_service *held = operand_service(r);
-    log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
     r->control->stats.errors++;
+    if (!held || leftover_failed(held, answer->err.text)) {
+        log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
+    }
     if (held) {
         struct removal *removal = &held->removal;
         removal->failed = r->operation == OPERATION_DELETE;
@@ -894,10 +960,14 @@ void tenants_answered(struct resource *r, const struct cluster_answer *answer)
         } else if (answer->result == CLUSTER_REFUSED) {
             refused(r, answer);
         } else {
-            resource_failed(r, answer);
+            not_written(r, answer);
         }
         break;
     case CLUSTER_CONFLICT: /* another one may have its place */
+        if (operation == OPERATION_DELETE) {
+            removal_failed(r, answer);
+            break;
+        }
         resource_conflicted(r);
         if (operation == OPERATION_APPLY) {
             look_at_service(r);

@@ -286,7 +286,7 @@ static struct admin_health health(void *arg)
     }
     if (!c.listed) {
         h.manager = ADMIN_CRITICAL;
-    } else if (!c.configured || c.not_available) {
+    } else if (!c.configured || c.not_available || c.stuck) {
         h.manager = ADMIN_WARNING;
     }
     return h;
