@@ -2,12 +2,14 @@
 disturbs another: they come, go, fail and work again while the program runs."""
 
 import json
+import signal
 
 import pytest
 
 from harness.clients import is_closed
 from harness.dns import hosts_file
-from harness.http_server import proper, silent, where
+from harness.fault_proxy import list_of, refuse
+from harness.http_server import once, proper, silent, where
 from harness.installation import CRS, PROXIES, TARGET_PORTS, destination_cr, list_and_fetch
 from harness.samples import DESTINATIONS, HOME, TENANTS
 from harness.tproxy import destination
@@ -85,9 +87,9 @@ def shared(installation, oauth_dovecot, namespace) -> Shared:
 def start(shared, make_cluster_tproxy, installation, oauth, directory):
     """Starts the program, for which the hosts of all tenants have addresses."""
 
-    def start_one():
-        hosts = hosts_file(directory, *oauth.host_names("nobody"))
-        return make_cluster_tproxy(installation, "--hosts", str(hosts), *TARGET_PORTS).ready()
+    def start_one(url: str = ""):
+        hosts = ("--hosts", str(hosts_file(directory, *oauth.host_names("nobody"))))
+        return make_cluster_tproxy(installation, *hosts, *TARGET_PORTS, url=url).ready()
 
     return start_one
 
@@ -243,3 +245,64 @@ def test_modes(installation, shared, start):
     shared.serves("acme", "umbrella")
     assert is_closed(port)
     assert shared.services(HOME) == ["mail-h-acme", "mail-h-umbrella"]
+
+
+# --- the configuration says that there are tenants, and is not seen for a while ---
+
+
+def not_listed(installation, api, code: int, reason: str) -> None:
+    api.behaviour = where(list_of("transparentproxies"), once(refuse(code, reason)))
+
+
+def wrong(installation, api) -> None:
+    mistake = {"spec": {"config": {"manager": {"executionIntervalMinutes": 0}}}}
+    installation.kube.patch(f"{PROXIES}/transparent-proxy", mistake)
+
+
+def away(installation, api) -> None:
+    installation.kube.delete(f"{PROXIES}/transparent-proxy")
+
+
+UNSEEN = {
+    "forbidden": lambda *world: not_listed(*world, 403, "Forbidden"),
+    "not found": lambda *world: not_listed(*world, 404, "NotFound"),
+    "wrong": wrong,
+    "deleted": away,
+}
+
+
+@pytest.mark.parametrize("how", UNSEEN)
+def test_restart_without_the_configuration(installation, api, shared, start, how):
+    """The Services of all tenants stay as they are, with their ports, though the defaults know no
+    tenants."""
+    first = start()
+    shared.apply("acme", "umbrella")
+    ports = shared.serves("acme", "umbrella")
+    before = [installation.service_of(HOME, f"mail-h-{tenant}") for tenant in ports]
+    first.signal(signal.SIGTERM)
+    first.wait()
+    UNSEEN[how](installation, api)
+    start(api.url)
+    installation.configure(tenantMode="shared", manager={"executionIntervalMinutes": 3})
+    shared.apply("acme", "umbrella", "globex")
+    later = shared.serves("acme", "umbrella", "globex")
+    assert {**later, **ports} == later
+    assert [installation.service_of(HOME, f"mail-h-{tenant}") for tenant in ports] == before
+    assert not [request for request in api.writes() if request.method == "DELETE"]
+
+
+def test_configuration_that_is_replaced(installation, api, shared, start):
+    """As kubectl replace --force does it, while the program runs."""
+    start(api.url)
+    shared.apply("acme", "umbrella")
+    ports = shared.serves("acme", "umbrella")
+    away(installation, api)
+    api.requests.wait(
+        lambda request: request.path.endswith("/events") and b"onfiguration" in request.body,
+        "the Event about the configuration",
+    )
+    installation.configure(tenantMode="shared")
+    shared.apply("acme", "umbrella", "globex")
+    later = shared.serves("acme", "umbrella", "globex")
+    assert {**later, **ports} == later
+    assert not [request for request in api.writes() if request.method == "DELETE"]
