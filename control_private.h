@@ -91,7 +91,8 @@ struct space {
     /* Tenants that want a target, unless their number is unbounded: precedence.c's. */
     struct heap placed, standing;
     size_t n_placed;
-    size_t n_unknown; /* of the placed: they may not want it after all */
+    size_t n_unknown;    /* of the placed: they may not want it after all */
+    int64_t events_full; /* likewise for the Events about all its resources */
     char name[];
 };
 
@@ -272,9 +273,10 @@ struct resource {
     bool shows_tenants;      /* that status names tenants */
     bool tenants_lost;       /* the API server did not store those of the last status */
     struct repairs status_repairs;
-    int64_t words_due;  /* the words of another server are not written again before */
-    unsigned conflicts; /* in a row: others changed the object before our change came */
-    const char *told;   /* the reason that the last Event told of; static storage */
+    int64_t events_full; /* as many Events as at the start may be told again from then on */
+    int64_t words_due;   /* the words of another server are not written again before */
+    unsigned conflicts;  /* in a row: others changed the object before our change came */
+    const char *told;    /* the reason that the last Event told of; static storage */
     struct timer timer;
 };
 
@@ -328,7 +330,7 @@ struct control {
     struct configuration *configuration;
     struct policies *policies;
     struct control_stats {
-        uint64_t reconciles, writes, errors;
+        uint64_t reconciles, writes, errors, events_left_out;
     } stats;
 };
 

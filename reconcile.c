@@ -38,6 +38,12 @@
 /* How long a CR waits for the name of another one before its condition says so. */
 #define NAME_PATIENCE SECONDS(2)
 
+/* Events about one resource, and about all of one namespace: so many at once, and then one in each
+ * interval. */
+#define EVENT_INTERVAL_OF_ONE SECONDS(60)
+#define EVENT_INTERVAL_OF_SPACE SECONDS(1)
+enum { EVENTS_OF_ONE = 10, EVENTS_OF_SPACE = 1000 };
+
 #define REASON_PREFIX "ConfigurationError-"
 
 /* To see whether the CRD of the CRs is on its way out. */
@@ -267,10 +273,38 @@ static void patch_status(struct resource *r, const struct condition *condition, 
     buf_free(&body);
 }
 
+/* Is there room for one more? `full`: when the room for all of them will be there again. */
+static bool has_room(int64_t full, int64_t now, int64_t interval, int most)
+{
+    return full < now + most * interval;
+}
+
+static void take_room(int64_t *full, int64_t now, int64_t interval)
+{
+    *full = (*full > now ? *full : now) + interval;
+}
+
+/* Whoever lets resources flip must not fill the storage of the API server with Events. */
+static bool may_tell(struct resource *r)
+{
+    int64_t now = now_of(r), *of_one = &r->events_full, *of_space = &r->space->events_full;
+    if (!has_room(*of_one, now, EVENT_INTERVAL_OF_ONE, EVENTS_OF_ONE) ||
+        !has_room(*of_space, now, EVENT_INTERVAL_OF_SPACE, EVENTS_OF_SPACE)) {
+        r->control->stats.events_left_out++;
+        return false;
+    }
+    take_room(of_one, now, EVENT_INTERVAL_OF_ONE);
+    take_room(of_space, now, EVENT_INTERVAL_OF_SPACE);
+    return true;
+}
+
 static void post_event(struct resource *r, bool warning, const char *reason, const char *note)
 {
     struct control *c = r->control;
     struct cr unseen = {.namespace = r->namespace, .name = r->name, .uid = ""};
+    if (!may_tell(r)) {
+        return;
+    }
     struct buf body;
     char now[CONTROL_STAMP_MAX], name[320];
     struct cluster_request request = {

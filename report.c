@@ -110,4 +110,7 @@ void control_metrics(const struct control *c, struct buf *out)
                    "Writes that the API server refused or did not answer.", c->stats.errors);
     metric_counter(out, "tproxy_cluster_writes_total", "Writes to the API server.",
                    c->stats.writes);
+    metric_counter(out, "tproxy_events_left_out_total",
+                   "Events that were not sent because there were too many.",
+                   c->stats.events_left_out);
 }

@@ -505,7 +505,8 @@ static void many(void **state)
     world_forget_journal();
     pass(SECONDS(1));
     assert_true(ready());
-    assert_int_equal(fake.calls_made[CLUSTER_CREATE], 3 * MANY + 1);
+    /* two Services each, a policy, and as many Events as one namespace may have at once */
+    assert_in_range(fake.calls_made[CLUSTER_CREATE], 2 * MANY + 1001, 2 * MANY + 1002);
     assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], MANY);
     assert_in_range(fake.calls_made[CLUSTER_APPLY], 0, 2); /* of the policy */
     assert_int_equal(count_listeners(), MANY);

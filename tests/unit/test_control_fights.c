@@ -243,6 +243,47 @@ static void failures_that_are_worded_differently(void **state)
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
 }
 
+/* ---- a flood of Events ---- */
+
+/* The condition of the CR changes so many times. */
+static void flip(const char *name, int times)
+{
+    for (int i = 0; i < times; i++) {
+        put_cr("apps", name, i % 2 ? "bad" : "nowhere", "");
+        settle();
+    }
+}
+
+static void events_are_bounded(void **state)
+{
+    (void)state;
+    refuse("bad", VERDICT_URL_NOT_SUPPORTED);
+    start_control();
+    pass(SECONDS(1));
+    world_forget_journal();
+    flip("inbox", 100);
+    assert_int_equal(count_calls("status Destination"), 100);
+    assert_int_equal(count_calls("create Event"), 10);
+    pass_slowly(SECONDS(120), SECONDS(5));
+    world_forget_journal();
+    flip("inbox", 100);
+    assert_int_equal(count_calls("create Event"), 2);
+
+    /* Other resources tell as before, until there are too many of the namespace. */
+    world_forget_journal();
+    for (int i = 0; i < 120; i++) {
+        char name[16];
+        text_fmt(name, sizeof(name), "x%d", i);
+        flip(name, 12);
+    }
+    assert_in_range(count_calls("create Event"), 950, 1000);
+    put_namespace("beta");
+    put_cr("beta", "other", "inbox", "");
+    world_forget_journal();
+    settle();
+    assert_int_equal(count_calls("create Event beta/"), 1);
+}
+
 /* ---- the object and the ConfigMap of the configuration ---- */
 
 static void configure_instance(const char *mode)
@@ -383,6 +424,7 @@ int main(void)
         TEST(conflicts_without_end),
         TEST(pruned_tenants),
         TEST(failures_that_are_worded_differently),
+        TEST(events_are_bounded),
         TEST(fights_about_the_configuration),
         TEST(conditions_of_others_of_the_object),
         TEST(a_crd_without_the_subresource),
