@@ -41,7 +41,6 @@ struct config_map {
     struct cluster_call *call;
     bool failed;        /* the last write or list has */
     struct timer pause; /* nothing is written while it runs */
-    int64_t not_before; /* another text cuts the pause short, but not shorter than this */
     struct repairs repairs;
     char *problem;
 };
@@ -128,10 +127,9 @@ static void on_written(const struct cluster_answer *answer, void *arg)
     }
     bool done = answer->result == CLUSTER_DONE, failed = map->failed;
     map->failed = !done;
-    map->not_before = map->set.pause == 0 ? now : now + (done ? map->set.pause : pause);
     bool more = done && !same_text(map->written, map->wanted);
     set_text(&map->written, NULL);
-    timer_set(map->loop, &map->pause, more ? map->not_before : now + pause, on_pause_over);
+    timer_set(map->loop, &map->pause, more ? now : now + pause, on_pause_over);
     if (done || !failed) {
         changed(map);
     }
@@ -210,10 +208,7 @@ void config_map_keep(struct config_map *map, struct str text)
     bool same = same_text(map->wanted, wanted);
     free(map->wanted);
     map->wanted = wanted;
-    if (!same && map->pause.due > map->not_before) {
-        timer_set(map->loop, &map->pause, map->not_before, on_pause_over);
-    }
-    if (!same && map->not_before <= loop_now(map->loop)) {
+    if (!same) {
         timer_cancel(map->loop, &map->pause);
         map->pause.due = 0;
         put(map);
@@ -275,7 +270,7 @@ static void on_map_listed(enum cluster_presence presence, void *arg)
     struct config_map *map = arg;
     map->listed = true;
     map->readable = presence == CLUSTER_PRESENT;
-    map->failed |= !map->readable;
+    map->failed = !map->readable;
     if (map->readable && !map->seen) {
         on_map_gone((struct json_value){0}, map);
     } else {

@@ -5,7 +5,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "lib/base.h"
 #include "lib/text.h"
@@ -22,7 +21,6 @@ struct config_map_settings {
     const char *what;    /* the subject of log lines; static storage */
     const char *problem; /* a sentence that begins the text of a problem; static storage */
     size_t max;          /* bound of the text, octets */
-    int64_t pause;       /* between two writes of different texts, microseconds */
     void (*changed)(void *arg);
     void *arg;
 };

@@ -29,6 +29,7 @@
 #include "lib/metric.h"
 #include "pop3.h"
 #include "ports.h"
+#include "resting_ports.h"
 
 enum { STEPS_A_RUN = 16, SWEPT_A_TURN = 256, ALL_PORTS = 65536 };
 
@@ -121,6 +122,10 @@ bool control_may_act(const struct control *c, const char **why)
     }
     if (c->followers[FOLLOW_RESOURCES].presence != CLUSTER_PRESENT) {
         *why = follow_names[FOLLOW_RESOURCES];
+        return false;
+    }
+    if (c->resting && !resting_ports_listed(c->resting)) {
+        *why = "the ConfigMap " RESTING_PORTS_NAME;
         return false;
     }
     const struct follower *proxies = &c->followers[FOLLOW_PROXIES];
@@ -305,6 +310,7 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     r->namespace = mem_strdup(namespace);
     r->name = mem_strdup(name);
     list_init(&r->queued);
+    list_init(&r->recording);
     list_init(&r->unread);
     list_init(&r->tenants);
     list_init(&r->services);
@@ -448,7 +454,13 @@ void resource_drop_service(struct resource *r, struct held_service *held)
 {
     struct control *c = r->control;
     uint16_t port = held->service.target_port;
+    bool home = strcmp(held->service.namespace, c->settings.home) == 0;
     count_port(c, &held->service, ports_drop);
+    if (home && port && c->resting && !ports_carried(c->ports, port) &&
+        !ports_taken(c->ports, port)) {
+        int rc = resting_ports_leave(c->resting, port); /* nobody has to wait for it any more */
+        (void)rc;
+    }
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
     resource_wake(r);
@@ -557,8 +569,23 @@ struct held_service *control_take_service(struct control *c, struct json_value o
 
 /* ---- all of them ---- */
 
+/* The ports of its Services are recorded as resting while it waits for its turn to be withdrawn, so
+ * that many resources share a writing. */
+static void record_ports(struct resource *r)
+{
+    struct control *c = r->control;
+    LIST_EACH (it, &r->services) {
+        const struct service *s = &container_of(it, struct held_service, link)->service;
+        if (c->resting && s->target_port && strcmp(s->namespace, c->settings.home) == 0) {
+            int rc = resting_ports_leave(c->resting, s->target_port);
+            (void)rc; /* the withdrawal asks again */
+        }
+    }
+}
+
 static void resource_gone(struct resource *r)
 {
+    record_ports(r);
     set_present(r, false);
     resource_give_up_call(r);
     resource_wake(r);
@@ -895,6 +922,21 @@ static void take_policy(struct control *c, struct stored *stored, struct json_va
     policies_take(c->policies, stored, object);
 }
 
+/* More ports have been recorded, or cannot be; or the record has been asked for. */
+static void on_resting_ports(void *arg)
+{
+    struct control *c = arg;
+    LIST_EACH (it, &c->recording) {
+        struct resource *r = container_of(it, struct resource, recording);
+        list_remove(&r->recording);
+        resource_over(r);
+    }
+    if (!c->resting_listed) {
+        c->resting_listed = true;
+        control_wake_all(c);
+    }
+}
+
 /* ---- life ---- */
 
 static void follow(struct control *c, enum follow what, const struct cluster_selection *selection,
@@ -982,7 +1024,13 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     map_init(&c->services);
     task_init(&c->pump);
     task_init(&c->sweeper);
+    list_init(&c->recording);
     c->ports = ports_new(loop, &ports);
+    if (settings->in_cluster) {
+        struct resting_ports_handler changed = {.changed = on_resting_ports, .arg = c};
+        c->resting = resting_ports_new(loop, parts->cluster, c->settings.home, c->ports,
+                                       CONTROL_PORT_REST, changed);
+    }
     c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
     c->configuration = configuration_new(c);
     c->policies = policies_new(c);
@@ -1009,6 +1057,8 @@ void control_stop(struct control *c)
         }
         reconcile_stop(container_of(it, struct resource, link));
     }
+    resting_ports_free(c->resting);
+    c->resting = NULL;
     policies_stop(c->policies);
     configuration_stop(c->configuration);
 }

@@ -21,6 +21,7 @@
 #include "store.h"
 
 struct ports;
+struct resting_ports;
 
 /* The most operations under way at a time, and the most destinations that are read at a time: of
  * all resources, of those in one namespace, and of one resource. */
@@ -218,6 +219,7 @@ enum operation {
     OPERATION_REREAD, /* the CR, whose status could not be written */
     OPERATION_EVENT,
     OPERATION_CONFIRM, /* did the CR go, or its CRD? */
+    OPERATION_RECORD,  /* the port of a Service that goes is recorded as resting */
 };
 
 /* What an Event says once the status has been written. */
@@ -262,7 +264,8 @@ struct resource {
     unsigned retries; /* since it was at rest */
 
     enum operation operation;
-    bool again; /* something happened meanwhile */
+    struct list recording; /* on control->recording */
+    bool again;            /* something happened meanwhile */
     struct cluster_call *call;
     struct tenant *operand;  /* whose Service is written; NULL: gone */
     char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
@@ -321,7 +324,10 @@ struct control {
     struct task pump;
 
     struct ports *ports;
-    struct tenant **port_holders; /* whose it is; NULL: nobody's */
+    struct resting_ports *resting; /* NULL in local mode: ports do not rest */
+    bool resting_listed;           /* their record has been asked for */
+    struct list recording;         /* resources whose operation is OPERATION_RECORD */
+    struct tenant **port_holders;  /* whose it is; NULL: nobody's */
 
     bool tenants_pruned;    /* the API server drops status.tenants: the CRD does not have it */
     bool status_missing;    /* nor does it have the subresource status */

@@ -51,13 +51,14 @@ static const struct cluster_kind kind_crd = {
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"};
 
 static const char *const operation_names[] = {
-    [OPERATION_NONE] = "nothing",    [OPERATION_CREATE] = "creating",
-    [OPERATION_LOOK] = "looking at", [OPERATION_APPLY] = "changing",
-    [OPERATION_DELETE] = "deleting", [OPERATION_CUT] = "cutting off",
-    [OPERATION_STATUS] = "status",   [OPERATION_REREAD] = "reading",
-    [OPERATION_EVENT] = "event",     [OPERATION_CONFIRM] = "confirming",
+    [OPERATION_NONE] = "nothing",     [OPERATION_CREATE] = "creating",
+    [OPERATION_LOOK] = "looking at",  [OPERATION_APPLY] = "changing",
+    [OPERATION_DELETE] = "deleting",  [OPERATION_CUT] = "cutting off",
+    [OPERATION_STATUS] = "status",    [OPERATION_REREAD] = "reading",
+    [OPERATION_EVENT] = "event",      [OPERATION_CONFIRM] = "confirming",
+    [OPERATION_RECORD] = "recording",
 };
-static_assert(ARRAY_LEN(operation_names) == OPERATION_CONFIRM + 1, "every operation has its name");
+static_assert(ARRAY_LEN(operation_names) == OPERATION_RECORD + 1, "every operation has its name");
 
 static void on_answer(const struct cluster_answer *answer, void *arg);
 
@@ -1020,7 +1021,8 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
     case OPERATION_CONFIRM:
         on_confirm_answer(r, answer);
         break;
-    case OPERATION_EVENT: /* Events are a courtesy: one that does not arrive is missed by nobody */
+    case OPERATION_EVENT:  /* Events are a courtesy: one that does not arrive is missed by nobody */
+    case OPERATION_RECORD: /* it has no answer */
     case OPERATION_NONE:
         break;
     }
@@ -1043,6 +1045,7 @@ void reconcile_stop(struct resource *r)
     if (r->reading) {
         tenants_stop_reading(r);
     }
+    list_remove(&r->recording);
     r->call = NULL;
     if (r->operation != OPERATION_NONE) {
         resource_begin(r, OPERATION_NONE);

@@ -3,6 +3,7 @@
 #include "core/config.h"
 #include "lib/log.h"
 #include "lib/metric.h"
+#include "resting_ports.h"
 
 /* The wait for targets is bounded as a whole. Services that were there before have their listeners
  * long since. */
@@ -80,6 +81,7 @@ static const char *crd_problem(const struct control *c)
 struct control_health control_health(const struct control *c)
 {
     const char *why, *warning = configuration_warning(c->configuration);
+    const char *unrecorded = c->resting ? resting_ports_problem(c->resting) : NULL;
     warning = warning ? warning : crd_problem(c);
     struct control_health h = {
         .listed = control_may_act(c, &why),
@@ -91,6 +93,7 @@ struct control_health control_health(const struct control *c)
     h.message = warning           ? warning
                 : !h.listed       ? "Not everything that is followed has been listed."
                 : h.stuck         ? "Some Services cannot be deleted; the log and Events name them."
+                : unrecorded      ? unrecorded
                 : h.not_available ? "Some destinations are not available."
                                   : "All destinations are available.";
     return h;

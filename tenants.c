@@ -16,6 +16,7 @@
 #include "lib/mem.h"
 #include "pop3.h"
 #include "ports.h"
+#include "resting_ports.h"
 
 /* A destination that could not be read, or is wrong, is read again after UNREAD_FIRST, doubled up
  * to the configured interval. */
@@ -189,11 +190,21 @@ static int pick_port(struct control *c, uint16_t *port, struct error *err)
             "no target port is given while it is not known which ports NetworkPolicies "
             "list: " POLICIES_UNKNOWN);
     }
+    int64_t until;
+    char time[CONTROL_STAMP_MAX];
+    if (c->resting && !resting_ports_known(c->resting, &until)) {
+        control_stamp_in(time, sizeof(time), until - loop_now(c->loop));
+        return error_set(err, FAIL_CONFIG,
+                         "no target port is given before %s, for it is not known which ones rest: "
+                         "the ConfigMap " RESTING_PORTS_NAME " of the namespace %s cannot be read "
+                         "(see RBAC in docs/install.md)",
+                         time, c->settings.home);
+    }
     if (ports_pick(c->ports, port) == OK) {
         return OK;
     }
     struct ports_use use = ports_use(c->ports);
-    char listed[80] = "", resting[160] = "", time[CONTROL_STAMP_MAX];
+    char listed[80] = "", resting[160] = "";
     if (use.listed) {
         text_fmt(listed, sizeof(listed), ", %u are still listed by NetworkPolicies", use.listed);
     }
@@ -564,6 +575,21 @@ static void note_repair(struct tenant *t, bool alias, uint64_t wish)
     }
 }
 
+/* The port that a home Service gives up is recorded as resting first. True: it is under way. */
+static bool record_port(struct resource *r, const struct held_service *held)
+{
+    struct control *c = r->control;
+    uint16_t port = held->service.target_port;
+    bool home = strcmp(held->service.namespace, c->settings.home) == 0;
+    bool ours = c->settings.first_port <= port && port <= c->settings.last_port;
+    if (!home || !ours || resting_ports_leave(c->resting, port) == OK) {
+        return false;
+    }
+    resource_begin(r, OPERATION_RECORD);
+    list_append(&c->recording, &r->recording);
+    return true;
+}
+
 /* Puts the home Service (or the alias) there as it should be. OK: it is. AGAIN: on the way, or
  * others change it back, and it is too early to write it again. */
 static int put_service(struct tenant *t, bool alias)
@@ -574,6 +600,9 @@ static int put_service(struct tenant *t, bool alias)
     struct held_service *held = resource_service(r, namespace, t->service);
     if (held && held->checked) {
         return OK;
+    }
+    if (held && held->service.target_port != t->port && record_port(r, held)) {
+        return AGAIN;
     }
     if (held) {
         held->removal = (struct removal){0}; /* it is wanted again */
@@ -730,7 +759,7 @@ static void take_back(struct resource *r, const char *name)
         resource_wake_at(r, held->removal.due);
     } else if (still_leads(held) && (held->removal.failed || held->service.deleting)) {
         cut_alias(r, held);
-    } else {
+    } else if (!record_port(r, held)) {
         call_service(r, OPERATION_DELETE, CLUSTER_DELETE, held->service.namespace,
                      held->service.name, held->service.uid, (struct str){0});
     }

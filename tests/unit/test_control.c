@@ -79,7 +79,8 @@ static void goes(void **state)
     serve_inbox();
     fake_drop("Destination", "apps", "inbox");
     settle();
-    expect_calls("get CustomResourceDefinition "
+    expect_calls("create ConfigMap home/tproxy-resting-ports\n"
+                 "get CustomResourceDefinition "
                  "/destinations.destination.connectivity.api.sap\n"
                  "delete Service apps/inbox\n"
                  "delete Service home/inbox\n");
@@ -224,7 +225,7 @@ static void drift_is_repaired(void **state)
          "apply Service home/inbox\n"},
         {"Service", HOME, "inbox",
          "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
-         "'targetPort':20001},{'name':'more','protocol':'TCP','port':111,'targetPort':9494}]}}",
+         "'targetPort':80},{'name':'more','protocol':'TCP','port':111,'targetPort':9494}]}}",
          "apply Service home/inbox\n"},
         {"Service", HOME, "inbox", "{'spec':{'externalIPs':['192.0.2.1']}}",
          "apply Service home/inbox\n"},

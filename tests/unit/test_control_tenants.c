@@ -137,6 +137,7 @@ static void tenants_come_and_go(void **state)
     put_tenants("apps", "mail", "[" Q "b" Q "," Q "a-1" Q "]");
     settle();
     expect_calls("delete Service apps/mail-a\n"
+                 "create ConfigMap home/tproxy-resting-ports\n"
                  "delete Service home/mail-a\n"
                  "create Service home/mail-a-1\n"
                  "apply NetworkPolicy home/tproxy-namespace-apps\n"
@@ -151,7 +152,7 @@ static void tenants_come_and_go(void **state)
     expect_tenants("apps", "mail", "[{'tenantSubdomain':'a-1'},{'tenantSubdomain':'b'}]");
 
     fake_drop("Destination", "apps", "mail");
-    pass(SECONDS(1));
+    pass_slowly(SECONDS(1), MILLIS(100));
     assert_int_equal(count_listeners(), 0);
     assert_int_equal(world.gone, 3);
     assert_false(exists("Service", HOME, "mail-b") || exists("Service", HOME, "mail-a-1"));

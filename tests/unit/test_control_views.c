@@ -65,9 +65,9 @@ static const struct row rows[] = {
     {"TransparentProxy", RUNNING,      SILENT,    GOES_ON},
     {"TransparentProxy", RUNNING,      CUT,       GOES_ON},
     {"TransparentProxy", RUNNING,      EMPTY,     GOES_ON},
-    /* The object says what the ConfigMap would; and it need not be there. */
-    {"ConfigMap",        AT_THE_START, FORBIDDEN, GOES_ON},
-    {"ConfigMap",        AT_THE_START, UNKNOWN,   GOES_ON},
+    /* The object says what the configuration's would, but nothing says which ports rest. */
+    {"ConfigMap",        AT_THE_START, FORBIDDEN, REFUSES},
+    {"ConfigMap",        AT_THE_START, UNKNOWN,   REFUSES},
     {"ConfigMap",        AT_THE_START, SILENT,    WAITS}, /* is there a Connectivity Proxy? */
     {"ConfigMap",        AT_THE_START, CUT,       WAITS},
     {"ConfigMap",        RUNNING,      FORBIDDEN, GOES_ON},

@@ -1,0 +1,49 @@
+/* The target ports that rest, kept in a ConfigMap of ours for the next start. A port is recorded
+ * before the Service that carries it goes: after a crash nobody else remembers it. */
+#ifndef TPROXY_RESTING_PORTS_H
+#define TPROXY_RESTING_PORTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base.h"
+
+struct cluster;
+struct loop;
+struct ports;
+struct resting_ports;
+
+#define RESTING_PORTS_NAME "tproxy-resting-ports"
+#define RESTING_PORTS_ENTRY "ports.json"
+
+/* `changed` is called when more ports have been recorded, or cannot be, or when the record has been
+ * read. It must not call functions of this file. */
+struct resting_ports_handler {
+    void (*changed)(void *arg);
+    void *arg;
+};
+
+/* Follows the record in namespace `home`. The ports that it names rest in `ports` once it has been
+ * read. rest: how long a port rests at most. */
+struct resting_ports *resting_ports_new(struct loop *loop, struct cluster *cluster,
+                                        const char *home, struct ports *ports, int64_t rest,
+                                        struct resting_ports_handler handler);
+
+/* Cancels what is under way and frees the object. NULL is allowed. */
+void resting_ports_free(struct resting_ports *r);
+
+/* Has the API server answered the first list of the record, with success or not? */
+bool resting_ports_listed(const struct resting_ports *r);
+
+/* Is it known which ports rest? While the record cannot be read, it is known as soon as every port
+ * has rested since the start. *until: that time (loop_now). */
+bool resting_ports_known(const struct resting_ports *r, int64_t *until);
+
+/* The port is about to leave its Service and rests from now on. OK: the record says so or cannot be
+ * written, which must not keep the Service. AGAIN: `changed` will be called. */
+int resting_ports_leave(struct resting_ports *r, uint16_t port) warn_unused;
+
+/* Returns why the record cannot be written: a sentence, valid until the next turn; or NULL. */
+const char *resting_ports_problem(const struct resting_ports *r);
+
+#endif

@@ -1,0 +1,112 @@
+"""Target ports that rest, on a real API server: a port is not given to another mailbox for a while,
+also when the program is killed and started again in between."""
+
+import pytest
+
+from harness.fault_proxy import is_write, refuse
+from harness.http_server import where
+from harness.installation import CRS, destination_cr, list_and_fetch
+from harness.samples import HOME
+from harness.util import until
+
+RECORD = f"/api/v1/namespaces/{HOME}/configmaps/tproxy-resting-ports"
+TWO_PORTS = ("--target-ports", "21000-21001")
+
+
+def delete(installation, namespace: str, name: str) -> None:
+    """Waits until the Services are gone."""
+    installation.kube.delete(f"{CRS}/namespaces/{namespace}/destinations/{name}")
+    until(lambda: not installation.service_of(HOME, name), "the Service to go")
+    until(lambda: not installation.service_of(namespace, name), "the alias to go")
+
+
+@pytest.fixture
+def forget(kube):
+    """Other tests have other ports."""
+    yield
+    kube.kubectl("delete", "configmap", "-n", HOME, "tproxy-resting-ports", "--ignore-not-found")
+
+
+def test_rest_survives_a_crash(installation, make_cluster_tproxy, add_destination, forget):
+    mail = add_destination("mail")
+    installation.configure()
+    namespace = installation.kube.namespace()
+    first = make_cluster_tproxy(installation, *TWO_PORTS).ready()
+    installation.kube.apply(destination_cr("one", namespace, "mail"))
+    port = installation.available(namespace, "one")
+    delete(installation, namespace, "one")
+    first.kill()
+    make_cluster_tproxy(installation, *TWO_PORTS).ready()
+    installation.kube.apply(destination_cr("two", namespace, "mail"))
+    other = installation.available(namespace, "two")
+    assert {port, other} == {21000, 21001}
+    assert list_and_fetch(other) == mail.files()
+    installation.kube.apply(destination_cr("three", namespace, "mail"))
+    said = installation.wait_condition(namespace, "three", "ServiceCreationFailed")["message"]
+    assert "1 are in use, 1 rest after their mailboxes have gone, the first of them until " in said
+    (end,) = installation.kube.get(RECORD)["data"].values()
+    assert said.rsplit(" ", 1)[1][:14] in end, "both name the hour, at least"
+
+
+def test_record_that_cannot_be_written(
+    installation, make_cluster_tproxy, add_destination, api, forget
+):
+    """It keeps no Service from being deleted, and is written when that is possible again."""
+    add_destination("mail")
+    installation.configure()
+    namespace = installation.kube.namespace()
+    proxy = make_cluster_tproxy(installation, *TWO_PORTS, url=api.url).ready()
+    installation.kube.apply(destination_cr("one", namespace, "mail"))
+    installation.available(namespace, "one")
+    usual = api.behaviour
+    api.behaviour = where(
+        lambda r: is_write(r) and b"tproxy-resting-ports" in r.body,
+        refuse(403, "Forbidden", "no ConfigMaps today"),
+    )
+    delete(installation, namespace, "one")
+    proxy.logs.wait(
+        lambda line: "The target ports that rest cannot be kept" in line["msg"], "the log line"
+    )
+    assert "no ConfigMaps today" in proxy.http("/status")[1]
+    api.behaviour = usual
+    maps = f"/api/v1/namespaces/{HOME}/configmaps"
+    until(
+        lambda: any(
+            m["metadata"]["name"] == "tproxy-resting-ports" for m in installation.kube.items(maps)
+        ),
+        "the record",
+        patience=90,
+    )
+
+
+@pytest.mark.one_build
+def test_record_that_cannot_be_read(installation, make_cluster_tproxy, add_destination, api, forget):
+    """What is served stays so; new mailboxes get no port before every port has rested."""
+    mail = add_destination("mail")
+    installation.configure()
+    namespace = installation.kube.namespace()
+    first = make_cluster_tproxy(installation, *TWO_PORTS, url=api.url).ready()
+    installation.kube.apply(destination_cr("one", namespace, "mail"))
+    port = installation.available(namespace, "one")
+    first.kill()
+    usual = api.behaviour
+    api.behaviour = where(
+        lambda r: (
+            not is_write(r)
+            and r.path.endswith("/configmaps")
+            and "tproxy-resting-ports" in str(r.query)
+        ),
+        refuse(403, "Forbidden", "no ConfigMaps today"),
+    )
+    make_cluster_tproxy(installation, *TWO_PORTS, url=api.url).ready()
+    assert list_and_fetch(port) == mail.files()
+    installation.kube.apply(destination_cr("two", namespace, "mail"))
+    said = installation.wait_condition(namespace, "two", "ServiceCreationFailed")["message"]
+    assert "it is not known which ones rest: the ConfigMap tproxy-resting-ports" in said
+    assert installation.condition(namespace, "one")["status"] == "True"
+    api.behaviour = usual
+    until(
+        lambda: installation.condition(namespace, "two")["status"] == "True",
+        "the condition",
+        patience=150,
+    )

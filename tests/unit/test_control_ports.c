@@ -1,0 +1,193 @@
+/* Target ports that rest, across a crash and a restart: the ConfigMap that remembers them. */
+#include "resting_ports.h"
+
+#include "control_private.h"
+#include "tests/unit/control_world.h"
+
+#define SUCCESS "ConfigurationSuccessful"
+#define RECORD "ConfigMap", HOME, RESTING_PORTS_NAME
+
+static enum cluster_result fate_of_record = CLUSTER_DONE;
+
+static enum cluster_result record_fate(const struct cluster_call *call)
+{
+    return strcmp(call->name, RESTING_PORTS_NAME) == 0 ? fate_of_record : CLUSTER_DONE;
+}
+
+static void meet(enum cluster_result result)
+{
+    fate_of_record = result;
+    fake.fate = record_fate;
+}
+
+static void start(void)
+{
+    start_control();
+    pass(SECONDS(1));
+}
+
+static void serve_inbox(void)
+{
+    put_cr("apps", "inbox", "inbox", "");
+    start();
+    expect_reason("apps", "inbox", SUCCESS);
+    world_forget_journal();
+}
+
+static void drop_inbox(void)
+{
+    fake_drop("Destination", "apps", "inbox");
+    pass(SECONDS(1));
+    assert_false(exists("Service", HOME, "inbox"));
+}
+
+static bool is_recorded(uint16_t port)
+{
+    char digits[8];
+    text_fmt(digits, sizeof(digits), "%d", port);
+    return exists(RECORD) && strstr(text_at(RECORD, "data"), digits);
+}
+
+/* The record is written before the Service goes. */
+static void recorded_first(void **state)
+{
+    (void)state;
+    serve_inbox();
+    uint16_t port = target_port("inbox");
+    drop_inbox();
+    char *journal = mem_strndup(buf_str(&fake.journal).p, buf_len(&fake.journal));
+    const char *record = strstr(journal, "create ConfigMap home/" RESTING_PORTS_NAME);
+    const char *service = strstr(journal, "delete Service home/inbox");
+    assert_true(record && service && record < service);
+    free(journal);
+    assert_true(is_recorded(port));
+}
+
+/* After a crash and a restart the port still rests, and no longer than it would have. */
+static void rests_across_a_restart(void **state)
+{
+    (void)state;
+    world.settings.last_port = FIRST_PORT;
+    serve_inbox();
+    drop_inbox();
+    restart_control();
+    put_cr("apps", "letters", "inbox", "");
+    pass(SECONDS(1));
+    expect_reason("apps", "letters", "ServiceCreationFailed");
+    assert_non_null(strstr(condition_of("apps", "letters", "message"), "1 rest after"));
+    pass_slowly(SECONDS(18 * 60), SECONDS(10));
+    expect_reason("apps", "letters", SUCCESS);
+    assert_int_equal(target_port("letters"), FIRST_PORT);
+}
+
+/* A record that cannot be written keeps nothing from being withdrawn. */
+static void cannot_be_written(void **state)
+{
+    (void)state;
+    static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_LATER, CLUSTER_EXISTS};
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+        put_cr("apps", "inbox", "inbox", "");
+        start();
+        meet(results[i]);
+        drop_inbox();
+        assert_false(exists(RECORD));
+        fake.fate = NULL;
+        stop_control();
+    }
+    start();
+    meet(CLUSTER_REFUSED);
+    put_cr("apps", "inbox", "inbox", "");
+    pass(SECONDS(1));
+    drop_inbox();
+    assert_non_null(resting_ports_problem(world.control->resting));
+    fake.fate = NULL;
+    pass_slowly(SECONDS(65), SECONDS(5));
+    assert_true(exists(RECORD));
+}
+
+/* While the record cannot be read, every port might rest; after the time of a rest none does. */
+static void cannot_be_read(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake_set_presence("ConfigMap", CLUSTER_FORBIDDEN);
+    restart_control();
+    put_cr("apps", "letters", "inbox", "");
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", SUCCESS);
+    expect_reason("apps", "letters", "ServiceCreationFailed");
+    assert_non_null(strstr(condition_of("apps", "letters", "message"), RESTING_PORTS_NAME));
+    pass_slowly(SECONDS(17 * 60), SECONDS(10));
+    expect_reason("apps", "letters", SUCCESS);
+}
+
+/* Somebody's hand in it: what makes no sense is passed over. */
+static void odd_records(void **state)
+{
+    (void)state;
+    static const char *const odd[] = {"",
+                                      "[]",
+                                      "{",
+                                      "{\"a\":\"1\"}",
+                                      "{\"2200-01-01T00:00Z\":\"20001-x,,7-,-,99999,20003-20002\"}",
+                                      "{\"2200-01-01T00:00Z\":7}"};
+    for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
+        struct buf text;
+        buf_init(&text, 1024);
+        assert_int_equal(json_fmt(&text, "{'data':{'" RESTING_PORTS_ENTRY "':%s}}", odd[i]), OK);
+        char *patch = mem_strndup(buf_str(&text).p, buf_len(&text));
+        fake_put(RECORD, patch);
+        free(patch);
+        buf_free(&text);
+        start();
+        put_cr("apps", "inbox", "inbox", "");
+        pass(SECONDS(1));
+        expect_reason("apps", "inbox", SUCCESS);
+        drop_inbox();
+        stop_control();
+        fake_drop(RECORD);
+    }
+}
+
+/* Many deletions cost few writes. */
+static void many(void **state)
+{
+    (void)state;
+    enum { MANY = 90 };
+    char name[16];
+    start();
+    for (int i = 0; i < MANY; i++) {
+        text_fmt(name, sizeof(name), "inbox-%d", i);
+        put_cr("apps", name, "inbox", "");
+    }
+    pass(SECONDS(1));
+    world_forget_journal();
+    for (int i = 0; i < MANY; i++) {
+        text_fmt(name, sizeof(name), "inbox-%d", i);
+        fake_drop("Destination", "apps", name);
+        pass(MILLIS(5));
+    }
+    pass_slowly(SECONDS(1), MILLIS(50));
+    for (int i = 0; i < MANY; i++) {
+        text_fmt(name, sizeof(name), "inbox-%d", i);
+        assert_false(exists("Service", HOME, name));
+    }
+    size_t writes = 0;
+    char *journal = mem_strndup(buf_str(&fake.journal).p, buf_len(&fake.journal));
+    for (const char *at = journal; (at = strstr(at, "ConfigMap home/" RESTING_PORTS_NAME)); at++) {
+        writes++;
+    }
+    free(journal);
+    assert_in_range(writes, 2, 15); /* in half a second */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(recorded_first),    TEST(rests_across_a_restart),
+        TEST(cannot_be_written), TEST(cannot_be_read),
+        TEST(odd_records),       TEST(many),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
