@@ -75,7 +75,7 @@ static void follow(enum json_cutter_form form, struct str in, size_t piece)
     struct json_cutter c;
     struct error err;
     int res = AGAIN;
-    json_cutter_init(&c, form);
+    json_cutter_init(&c, form, (struct json_cutter_rules){0});
     while (in.n && res != ERR) {
         struct str part = {in.p, in.n < piece ? in.n : piece}, text;
         in.p += part.n;
