@@ -75,13 +75,15 @@ static void follow(enum json_cutter_form form, struct str in, size_t piece)
     struct json_cutter c;
     struct error err;
     int res = AGAIN;
-    json_cutter_init(&c, form, (struct json_cutter_rules){0});
+    const struct json_cutter_rules rules = {.level = form == JSON_CUTTER_STREAM ? 3 : 2,
+                                            .value_max = JSON_CUTTER_MAX};
+    json_cutter_init(&c, form, rules);
     while (in.n && res != ERR) {
         struct str part = {in.p, in.n < piece ? in.n : piece}, text;
         in.p += part.n;
         in.n -= part.n;
         while ((res = json_cutter_next(&c, &part, &text, &err)) == OK) {
-            struct json *doc = json_parse(text, &err);
+            struct json *doc = json_parse_cut(text, &err);
             if (doc && form == JSON_CUTTER_STREAM) {
                 take_event(json_root(doc));
             }

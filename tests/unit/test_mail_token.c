@@ -64,7 +64,7 @@ static void use(const char *authentication, const char *more)
     struct json *doc = json_parse(str_of(text), NULL);
     struct properties *props = properties_from_json(json_root(doc), NULL);
     destination_unref(dest);
-    dest = destination_new(props, false, &problem);
+    dest = destination_new(props, true, &problem);
     if (!dest) {
         fail_msg("%s", problem.text);
     }
