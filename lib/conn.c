@@ -184,6 +184,10 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
         error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
         return NULL;
     }
+    /* A byte of urgent data keeps its place in the stream; sockets of a listener inherit this. It
+     * is too late to set it when the loop has seen the urgent data: a read may have come first. */
+    int on = 1;
+    sys->setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
     if (sys->connect(fd, addr, addr_len) < 0 && errno != EINPROGRESS) {
         error_set(err, FAIL_CONNECT, "%s", strerror(errno));
         sys->close(fd);
@@ -542,12 +546,6 @@ static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
 {
     if (c->at_end || !(c->io.ready & IO_READ)) {
         return AGAIN;
-    }
-    if (c->io.ready & IO_URGENT) {
-        /* The urgent byte keeps its place in the stream. A listener's sockets have inherited this;
-         * for others it is set when it is needed, which spares a call for each connection. */
-        int on = 1;
-        sys->setsockopt(c->io.fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
     }
     ssize_t got;
     do {

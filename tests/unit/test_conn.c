@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -545,6 +546,45 @@ static void test_nagle(void **state)
     conn_close(c.conn);
     buf_free(&c.data);
     close(server);
+    close(listener);
+}
+
+static int urgent_peer; /* sends urgent data before the next read */
+
+/* The text before the urgent byte has been read, and the byte comes after the wait for events. */
+static ssize_t recv_at_urgent_byte(int fd, void *p, size_t n, int flags)
+{
+    struct pollfd urgent = {.fd = fd, .events = POLLPRI};
+    test_sys.recv = sys_real.recv;
+    assert_int_equal(sys_real.recv(fd, p, 1, 0), 1);
+    assert_int_equal(send(urgent_peer, "!", 1, MSG_OOB), 1);
+    assert_int_equal(poll(&urgent, 1, 60 * 1000), 1);
+    return sys_real.recv(fd, p, n, flags);
+}
+
+/* The loop has not seen the urgent data when a read begins at it: the byte is not lost. */
+static void test_urgent_data_before_its_event(void **state)
+{
+    (void)state;
+    struct sockaddr_in addr;
+    struct error err;
+    struct seen c = {.hold = false};
+    buf_init(&c.data, SEEN_MAX);
+    int listener = listen_on_loopback(&addr);
+    c.conn = conn_connect(loop, (struct sockaddr *)&addr, sizeof(addr), seen_handler(&c), &err);
+    assert_non_null(c.conn);
+    await_event(loop, &c, CONN_CONNECTED);
+    urgent_peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+    assert_true(urgent_peer >= 0);
+
+    test_sys.recv = recv_at_urgent_byte;
+    peer_send(urgent_peer, "a", 1);
+    await_bytes(loop, &c, 1);
+    assert_memory_equal(buf_str(&c.data).p, "!", 1);
+
+    conn_close(c.conn);
+    buf_free(&c.data);
+    close(urgent_peer);
     close(listener);
 }
 
@@ -1191,6 +1231,7 @@ int main(void)
         with_conns(test_last_words_unannounced),
         with_conns(test_connect),
         with_conns(test_nagle),
+        with_conns(test_urgent_data_before_its_event),
         with_conns(test_deadline),
         with_conns(test_drained),
         with_conns(test_queue_bound),
