@@ -80,7 +80,10 @@ static void check(const struct config *c)
 static void check_status(struct json_value observed)
 {
     struct config_condition conditions[] = {
-        {.type = "Configured", .status = remarks.n_complaints == 0, .reason = "R", .message = "\"m\""},
+        {.type = "Configured",
+         .status = remarks.n_complaints == 0,
+         .reason = "R",
+         .message = "\"m\""},
         {.type = "SomeKeysIgnored", .reason = "R", .message = remarks.ignored[0]},
     };
     struct buf out, none;
