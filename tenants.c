@@ -581,7 +581,7 @@ static bool record_port(struct resource *r, const struct held_service *held)
     struct control *c = r->control;
     uint16_t port = held->service.target_port;
     bool home = strcmp(held->service.namespace, c->settings.home) == 0;
-    bool ours = c->settings.first_port <= port && port <= c->settings.last_port;
+    bool ours = port && c->settings.first_port <= port && port <= c->settings.last_port;
     if (!home || !ours || resting_ports_leave(c->resting, port) == OK) {
         return false;
     }

@@ -74,7 +74,7 @@ void plan_failure_told(struct condition *c, const char *reason, const char *sent
 static bool is_told(enum verdict verdict, const char *sentence)
 {
     return verdict == VERDICT_UNREADABLE || verdict == VERDICT_CONFIGURATION_FAILED ||
-           verdict == VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED || strstr(sentence, KEY_REFUSED);
+           strstr(sentence, KEY_REFUSED);
 }
 
 #define NOT_CONFIGURED "Technical connectivity is not configured. "

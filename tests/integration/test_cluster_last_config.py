@@ -173,8 +173,9 @@ def test_without_rights_to_keep_it(world):
     world.end()
     world.kube.delete(KEPT)
     world.api.behaviour = where(
-        lambda request: "/configmaps" in request.path and HOME in request.path,
-        refuse(403, "Forbidden", "no rights to ConfigMaps"),
+        lambda request: "tproxy-last-configuration" in f"{request.path} {request.query}"
+        or (request.method == "POST" and b"tproxy-last-configuration" in request.body),
+        refuse(403, "Forbidden", "no rights to this ConfigMap"),
     )
     world.proxy = world.start().ready()
     world.still_serves("second")
