@@ -1,5 +1,5 @@
 /* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * tenants.c, precedence.c, configure.c, onpremise.c, policies.c and report.c only. */
+ * tenants.c, precedence.c, leftovers.c, configure.c, onpremise.c, policies.c and report.c only. */
 #ifndef TPROXY_CONTROL_PRIVATE_H
 #define TPROXY_CONTROL_PRIVATE_H
 

@@ -188,18 +188,32 @@ static enum state step(struct json_cutter *c, char o)
 
 /* ---- values that are not looked into ---- */
 
+/* The next octet of a string, which it may end. */
+static void step_string(struct json_cutter *c, char o)
+{
+    c->in_string = o != '"' || c->escaped;
+    c->escaped = o == '\\' && !c->escaped;
+}
+
+/* Follows the strings. Does the next octet belong to one, its quotes included? */
+static bool is_in_string(struct json_cutter *c, char o)
+{
+    if (!c->in_string) {
+        c->in_string = o == '"';
+        return c->in_string;
+    }
+    step_string(c, o);
+    return true;
+}
+
 /* How many octets of `in` belong to the value. *ended: and with them it is complete. */
 static size_t measure(struct json_cutter *c, struct str in, bool *ended)
 {
     *ended = false;
     for (size_t i = 0; i < in.n; i++) {
         char o = in.p[i];
-        if (c->in_string) {
-            c->in_string = o != '"' || c->escaped;
-            c->escaped = o == '\\' && !c->escaped;
+        if (is_in_string(c, o)) {
             *ended = !c->in_string && c->depth == 0;
-        } else if (o == '"') {
-            c->in_string = true;
         } else if (o == '{' || o == '[') {
             c->depth++;
         } else if (o == '}' || o == ']') {
@@ -267,8 +281,7 @@ static size_t measure_names(struct json_cutter *c, struct str in)
         char o = in.p[i];
         bool space = is_space(o);
         if (c->in_string) {
-            c->in_string = o != '"' || c->escaped;
-            c->escaped = o == '\\' && !c->escaped;
+            step_string(c, o);
             if (c->in_string) {
                 add_to_path(c, o);
             }
@@ -328,12 +341,10 @@ static size_t measure_member(struct json_cutter *c, struct str in, bool *deep)
     *deep = false;
     for (size_t i = 0; i < in.n; i++) {
         char o = in.p[i];
-        if (c->in_string) {
-            c->in_string = o != '"' || c->escaped;
-            c->escaped = o == '\\' && !c->escaped;
-        } else if (o == '"') {
-            c->in_string = true;
-        } else if (o == '{' || o == '[') {
+        if (is_in_string(c, o)) {
+            continue;
+        }
+        if (o == '{' || o == '[') {
             *deep |= ++c->depth - c->member_depth > JSON_CUTTER_DEPTH;
         } else if (c->depth == c->member_depth && (o == ',' || o == '}' || o == ']')) {
             c->in_member = false;

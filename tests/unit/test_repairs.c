@@ -14,6 +14,16 @@ static int64_t write_again(struct repairs *r, uint64_t wish, int64_t *now, bool 
     return *now - before;
 }
 
+static struct repairs written_eight_times(int64_t *now)
+{
+    struct repairs r = {0};
+    bool told;
+    for (int i = 0; i < 8; i++) {
+        write_again(&r, 7, now, &told);
+    }
+    return r;
+}
+
 static void test_pauses(void **state)
 {
     (void)state;
@@ -32,12 +42,9 @@ static void test_pauses(void **state)
 static void test_another_wish(void **state)
 {
     (void)state;
-    struct repairs r = {0};
     int64_t now = START;
+    struct repairs r = written_eight_times(&now);
     bool told;
-    for (int i = 0; i < 8; i++) {
-        write_again(&r, 7, &now, &told);
-    }
     assert_true(repairs_due(&r, 7) > now);
     assert_int_equal(repairs_due(&r, 8), 0);
     assert_false(repairs_note(&r, 8, now));
@@ -50,12 +57,9 @@ static void test_another_wish(void **state)
 static void test_forgotten(void **state)
 {
     (void)state;
-    struct repairs r = {0};
     int64_t now = START;
+    struct repairs r = written_eight_times(&now);
     bool told;
-    for (int i = 0; i < 8; i++) {
-        write_again(&r, 7, &now, &told);
-    }
     now = r.due + REPAIRS_FORGOTTEN;
     assert_false(repairs_note(&r, 7, now)); /* not forgotten yet, but told before */
     assert_int_equal(r.due, now + SECONDS(128));
@@ -69,12 +73,9 @@ static void test_forgotten(void **state)
 static void test_failed(void **state)
 {
     (void)state;
-    struct repairs r = {0};
     int64_t now = START;
+    struct repairs r = written_eight_times(&now);
     bool told;
-    for (int i = 0; i < 8; i++) {
-        write_again(&r, 7, &now, &told);
-    }
     repairs_failed(&r, now);
     assert_int_equal(write_again(&r, 7, &now, &told), 0);
     assert_int_equal(write_again(&r, 7, &now, &told), SECONDS(64));
