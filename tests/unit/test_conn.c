@@ -504,6 +504,23 @@ static void test_connect(void **state)
     assert_int_equal(c.count[CONN_CONNECTED], 0);
 }
 
+/* Connects a conn, whose data is kept, to a server. Returns the server's socket. */
+static int connect_to_server(struct seen *c)
+{
+    struct sockaddr_in addr;
+    struct error err;
+    int listener = listen_on_loopback(&addr);
+    *c = (struct seen){.hold = false};
+    buf_init(&c->data, SEEN_MAX);
+    c->conn = conn_connect(loop, (struct sockaddr *)&addr, sizeof(addr), seen_handler(c), &err);
+    assert_non_null(c->conn);
+    await_event(loop, c, CONN_CONNECTED);
+    int server = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+    assert_true(server >= 0);
+    close(listener);
+    return server;
+}
+
 static int delays_ended; /* calls that switched Nagle's algorithm off */
 
 static int counted_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
@@ -517,18 +534,10 @@ static int counted_setsockopt(int fd, int level, int name, const void *value, so
 static void test_nagle(void **state)
 {
     (void)state;
-    struct sockaddr_in addr;
-    struct error err;
-    struct seen c = {.hold = false};
-    buf_init(&c.data, SEEN_MAX);
-    int listener = listen_on_loopback(&addr);
+    struct seen c;
     test_sys.setsockopt = counted_setsockopt;
     delays_ended = 0;
-    c.conn = conn_connect(loop, (struct sockaddr *)&addr, sizeof(addr), seen_handler(&c), &err);
-    assert_non_null(c.conn);
-    await_event(loop, &c, CONN_CONNECTED);
-    int server = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
-    assert_true(server >= 0);
+    int server = connect_to_server(&c);
 
     for (size_t i = 1; i <= 3; i++) {
         conn_write(c.conn, "NOOP\r\n", 6);
@@ -546,7 +555,6 @@ static void test_nagle(void **state)
     conn_close(c.conn);
     buf_free(&c.data);
     close(server);
-    close(listener);
 }
 
 static int urgent_peer; /* sends urgent data before the next read */
@@ -566,17 +574,8 @@ static ssize_t recv_at_urgent_byte(int fd, void *p, size_t n, int flags)
 static void test_urgent_data_before_its_event(void **state)
 {
     (void)state;
-    struct sockaddr_in addr;
-    struct error err;
-    struct seen c = {.hold = false};
-    buf_init(&c.data, SEEN_MAX);
-    int listener = listen_on_loopback(&addr);
-    c.conn = conn_connect(loop, (struct sockaddr *)&addr, sizeof(addr), seen_handler(&c), &err);
-    assert_non_null(c.conn);
-    await_event(loop, &c, CONN_CONNECTED);
-    urgent_peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
-    assert_true(urgent_peer >= 0);
-
+    struct seen c;
+    urgent_peer = connect_to_server(&c);
     test_sys.recv = recv_at_urgent_byte;
     peer_send(urgent_peer, "a", 1);
     await_bytes(loop, &c, 1);
@@ -585,7 +584,6 @@ static void test_urgent_data_before_its_event(void **state)
     conn_close(c.conn);
     buf_free(&c.data);
     close(urgent_peer);
-    close(listener);
 }
 
 static void test_deadline(void **state)
