@@ -200,9 +200,7 @@ static bool set_instances(struct configuration *conf)
 
 static void on_discovery(void *arg)
 {
-    struct configuration *conf = arg;
-    configuration_look(conf);
-    control_wake_all(conf->control); /* they may have waited for the lists */
+    configuration_look(arg);
 }
 
 /* ---- certificates ---- */
@@ -831,12 +829,20 @@ static void write_status(struct configuration *conf, struct proxy_object *p,
     buf_free(&bare);
 }
 
+/* Is all known that the statuses tell? Instances that may yet be discovered matter only where one
+ * is missing. */
+static bool can_be_told(const struct configuration *conf)
+{
+    const char *why, *name = conf->config ? conf->config->default_instance : NULL;
+    bool missing = list_empty(&conf->instances) || (name && !find_instance(conf, name));
+    return configuration_listed(conf, &why) && (!missing || configuration_knows_instances(conf));
+}
+
 static void write_statuses(struct configuration *conf)
 {
     const struct proxy_object *first = chosen(conf->control);
-    const char *why;
     char now[CONTROL_STAMP_MAX];
-    if (!first || !(conf->undecided || configuration_listed(conf, &why))) {
+    if (!first || !(conf->undecided || can_be_told(conf))) {
         return;
     }
     conf->again = conf->call != NULL;
@@ -856,6 +862,7 @@ static void look(struct task *t)
     if (!conf->control->followers[FOLLOW_PROXIES].listed) {
         return;
     }
+    bool knew_instances = configuration_knows_instances(conf);
     const struct proxy_object *p = chosen(conf->control);
     if (p) {
         struct json *doc = json_parse_cut(str_of(p->text), NULL);
@@ -872,6 +879,9 @@ static void look(struct task *t)
     }
     if (conf->config && set_instances(conf)) {
         read_all_again(conf);
+    }
+    if (!knew_instances && configuration_knows_instances(conf)) {
+        control_wake_all(conf->control); /* those whose instance was missing waited */
     }
     write_statuses(conf);
 }
@@ -892,9 +902,6 @@ bool configuration_listed(const struct configuration *conf, const char **why)
     if (!conf->config) {
         return false;
     }
-    if (conf->discovery && !discovery_listed(conf->discovery, why)) {
-        return false;
-    }
     *why = "Secrets";
     LIST_EACH (it, &conf->instances) {
         if (!credentials_listed(container_of(it, struct instance, link)->credentials)) {
@@ -905,6 +912,11 @@ bool configuration_listed(const struct configuration *conf, const char **why)
         return false;
     }
     return onpremise_decided(conf->onpremise, why);
+}
+
+bool configuration_knows_instances(const struct configuration *conf)
+{
+    return !conf->discovery || discovery_is_told(conf->discovery);
 }
 
 const char *configuration_warning(const struct configuration *conf)

@@ -573,8 +573,14 @@ const struct config *configuration_config(const struct configuration *configurat
 /* The instance of CRs that name none; NULL: there is none. Valid until the next turn. */
 const char *configuration_default_instance(const struct configuration *configuration);
 
-/* Have instances and all Secrets been listed? *why: which have not. */
+/* Have the Secrets and all that tells of the Connectivity Proxy been listed? *why: which have not.
+ */
 bool configuration_listed(const struct configuration *configuration, const char **why);
+
+/* Is an instance that is missing really missing? Instances may be discovered late: many clusters
+ * do not know their kinds, which takes some seconds to be believed. Resources are woken when this
+ * becomes true. */
+bool configuration_knows_instances(const struct configuration *configuration);
 
 /* Has an Event tell of the installation, which has the TransparentProxy object's name. */
 void configuration_tell(struct configuration *configuration, const char *reason, const char *note);

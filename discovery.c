@@ -251,13 +251,11 @@ const struct config_instance *discovery_instances(struct discovery *d, size_t *n
     return d->instances;
 }
 
-bool discovery_listed(const struct discovery *d, const char **why)
+bool discovery_is_told(const struct discovery *d)
 {
+    bool listed = true;
     for (enum kind kind = 0; kind < KINDS; kind++) {
-        if (!d->followed[kind].listed) {
-            *why = names[kind];
-            return false;
-        }
+        listed = listed && d->followed[kind].listed;
     }
-    return true;
+    return listed && !d->stale;
 }

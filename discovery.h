@@ -13,7 +13,7 @@
 struct cluster;
 struct discovery;
 
-/* Other instances may have been found, or discovery_listed says something else. Called from the
+/* Other instances may have been found, or discovery_is_told says something else. Called from the
  * loop, never from inside a call of discovery_*. */
 struct discovery_handler {
     void (*changed)(void *arg);
@@ -31,7 +31,8 @@ void discovery_free(struct discovery *discovery);
  * until the next turn. Of several bindings of one the first by name counts. */
 const struct config_instance *discovery_instances(struct discovery *discovery, size_t *n);
 
-/* Have both kinds been listed once? *why: which has not. */
-bool discovery_listed(const struct discovery *discovery, const char **why);
+/* Have both kinds been listed once, and has discovery_instances been called since what they tell
+ * has changed? */
+bool discovery_is_told(const struct discovery *discovery);
 
 #endif

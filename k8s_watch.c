@@ -53,8 +53,8 @@ enum { BROKEN_MAX = 3 };     /* watches in a row that brought nothing but an err
 /* A server that starts may not yet know a kind, or whom it is for. */
 #define LOOK_TWICE_AFTER SECONDS(3)
 
-/* How often a 403 is not believed before anything else was heard of a kind: where rights were given
- * a moment ago the server may not know of them yet. */
+/* How often a 403 or 404 is not believed before anything else was heard of a kind: the server may
+ * not know yet of rights, or of a definition, that it was given a moment ago. */
 enum { FIRST_REFUSALS = 3 };
 
 /* After the server has come back, those that waited for it spread over such a time. */
@@ -253,7 +253,7 @@ static void missing(struct cluster_watch *w, enum cluster_presence presence,
         retry_after(w, LIST_DUE, why, LOOK_TWICE_AFTER);
         return;
     }
-    if (!w->told && presence == CLUSTER_FORBIDDEN && w->refusals < FIRST_REFUSALS) {
+    if (!w->told && w->refusals < FIRST_REFUSALS) {
         w->refusals++;
         retry(w, LIST_DUE, why);
         return;

@@ -587,6 +587,10 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
 static enum decision decide(struct tenant *t, struct condition *c)
 {
     enum decision by_name = decide_name(t, c);
+    if (by_name == DECISION_SERVE && t->verdict == VERDICT_INSTANCE_NOT_CONFIGURED &&
+        !configuration_knows_instances(t->resource->control->configuration)) {
+        return DECISION_WAIT;
+    }
     if (by_name == DECISION_SERVE && t->verdict != VERDICT_OK) {
         plan_verdict(c, &t->resource->cr, t->name, t->verdict, t->verdict_text);
         return DECISION_HOLD;

@@ -285,6 +285,71 @@ static void test_no_operator(void **state)
     assert_true(has_key("two"));
 }
 
+/* A mailbox of a discovered instance. */
+static void serve_discovered(void)
+{
+    put_instance("found", "destination");
+    put_binding("found", "found", "");
+    put_home_key("found", FIELDS);
+    put_cr("apps", "inbox", "inbox", ",'destinationServiceInstanceName':'found'");
+    start();
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+}
+
+/* At the start the lists come late: the API server's first answers, 404 say, are not believed. */
+static void start_without_lists(void)
+{
+    stop_control();
+    fake_kind("ServiceInstance")->mute = true;
+    refuse("inbox", VERDICT_INSTANCE_NOT_CONFIGURED);
+    start();
+    pass_slowly(SECONDS(6), SECONDS(1));
+}
+
+static void test_discovery_comes_late(void **state)
+{
+    (void)state;
+    const char *why;
+    char version[32], said[32];
+    serve_discovered();
+    text_fmt(version, sizeof(version), "%s",
+             text_at("Destination", "apps", "inbox", "metadata.resourceVersion"));
+    text_fmt(said, sizeof(said), "%s",
+             text_at("TransparentProxy", HOME, OBJECT, "metadata.resourceVersion"));
+    start_without_lists();
+    put_cr("apps", "second", "second", "");
+    serve("second");
+    pass(SECONDS(1));
+    expect_reason("apps", "second", "ConfigurationSuccessful"); /* of another instance */
+    assert_int_equal(count_listeners(), 2);
+    assert_false(control_ready(world.control, &why));
+    serve("inbox");
+    fake_kind("ServiceInstance")->mute = false;
+    pass(SECONDS(1));
+    assert_true(control_ready(world.control, &why));
+    assert_string_equal(text_at("Destination", "apps", "inbox", "metadata.resourceVersion"),
+                        version);
+    assert_string_equal(text_at("TransparentProxy", HOME, OBJECT, "metadata.resourceVersion"),
+                        said);
+}
+
+/* The kind is not there at all. */
+static void test_discovery_finds_nothing(void **state)
+{
+    (void)state;
+    const char *why;
+    serve_discovered();
+    start_without_lists();
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    fake_set_presence("ServiceInstance", CLUSTER_UNKNOWN);
+    fake_kind("ServiceInstance")->mute = false;
+    pass(SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationError-DestinationServiceInstance-NotConfigured");
+    expect_said(OBJECT, "Warning", "CredentialsAvailable", "False SecretNotUsable", "");
+    assert_true(control_ready(world.control, &why));
+    assert_true(exists("Service", HOME, "inbox"));
+}
+
 /* ---- additionalCAs ---- */
 
 static void test_additional_cas(void **state)
@@ -340,6 +405,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_discovered_later, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configured_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_operator, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_discovery_comes_late, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_discovery_finds_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_additional_cas, setup, teardown),
     };
     return cmocka_run_group_tests(tests, start_peer, stop_peer);
