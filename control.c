@@ -370,6 +370,7 @@ static void set_present(struct resource *r, bool present)
     r->present = present;
     r->retry_at = 0;
     r->gone_confirmed = r->crd_went = r->crd_renewed = false;
+    r->crd_refusals = 0;
     if (!r->settled) {
         resource_count_unsettled(r, present ? 1 : -1);
     }

@@ -247,11 +247,12 @@ struct resource {
     bool present; /* the CR is there */
     uint64_t round;
     struct cr cr;
-    bool gone_confirmed; /* it is the CR that went, and not its CRD */
-    bool crd_went;       /* its CRD was seen to go, too */
-    bool crd_renewed;    /* it was deleted with its CRD, and the CRD has come back */
-    bool settled;        /* it has been given its target or its condition once, or waits too long */
-    int64_t settle_by;   /* then it waits too long; 0: not known yet */
+    bool gone_confirmed;   /* it is the CR that went, and not its CRD */
+    bool crd_went;         /* its CRD was seen to go, too */
+    bool crd_renewed;      /* it was deleted with its CRD, and the CRD has come back */
+    unsigned crd_refusals; /* in a row, to show its CRD */
+    bool settled;      /* it has been given its target or its condition once, or waits too long */
+    int64_t settle_by; /* then it waits too long; 0: not known yet */
     enum counted counted;
 
     struct list tenants; /* as CR and configuration want them since they were seen first */
@@ -329,6 +330,7 @@ struct control {
     struct list recording;         /* resources whose operation is OPERATION_RECORD */
     struct tenant **port_holders;  /* whose it is; NULL: nobody's */
 
+    bool crd_hidden;        /* we may not read the CRD of Destinations */
     bool tenants_pruned;    /* the API server drops status.tenants: the CRD does not have it */
     bool status_missing;    /* nor does it have the subresource status */
     int64_t status_retried; /* no status is written before */

@@ -31,9 +31,13 @@
 /* A message in which only the words of another server have changed is written at most so often. */
 #define WORDS_PAUSE SECONDS(5 * 60)
 
-/* How often a deleted CR is checked again while its CRD is missing. Once the CRD is back, its CRs
- * are expected to be applied again, within CONTROL_GRACE. */
+/* How often a deleted CR is checked again while its CRD is missing or not shown. Once the CRD is
+ * back, its CRs are expected to be applied again, within CONTROL_GRACE. */
 #define CONFIRM_AGAIN SECONDS(2)
+
+/* How often in a row a refusal to show the CRD is not believed: the API server may not know yet of
+ * rights that were given a moment ago. */
+enum { CONFIRM_REFUSALS = 3 };
 
 /* How long a CR waits for the name of another one before its condition says so. */
 #define NAME_PATIENCE SECONDS(2)
@@ -985,19 +989,35 @@ static bool is_renewed(const struct resource *r, struct json_value crd)
     return renewed;
 }
 
-/* No right to read CRDs: what went was the CR then. */
+/* Is there no right to read the CRD? An older Role may lack it: what went was the CR then. Once
+ * this has been found out for one CR, the others do not wait. */
+static bool is_crd_hidden(struct resource *r, const struct cluster_answer *answer)
+{
+    struct control *c = r->control;
+    if (answer->result == CLUSTER_REFUSED) {
+        c->crd_hidden |= r->crd_refusals++ >= CONFIRM_REFUSALS;
+        return c->crd_hidden;
+    }
+    if (answer->result == CLUSTER_DONE || answer->result == CLUSTER_ABSENT) {
+        c->crd_hidden = false;
+        r->crd_refusals = 0;
+    }
+    return false;
+}
+
 static void on_confirm_answer(struct resource *r, const struct cluster_answer *answer)
 {
     struct json_value deleting =
         json_get(json_get(answer->object, "metadata"), "deletionTimestamp");
     bool there = answer->result == CLUSTER_DONE && !json_exists(deleting);
+    bool hidden = is_crd_hidden(r, answer);
     r->crd_went |= json_exists(deleting) || answer->result == CLUSTER_ABSENT;
     if (there && !r->crd_renewed && (r->crd_went || is_renewed(r, answer->object))) {
         r->crd_renewed = true;
         r->retry_at = now_of(r) + CONTROL_GRACE;
         return;
     }
-    r->gone_confirmed = there || answer->result == CLUSTER_REFUSED;
+    r->gone_confirmed = there || hidden;
     if (!r->gone_confirmed) {
         r->retry_at = now_of(r) + CONFIRM_AGAIN;
     }

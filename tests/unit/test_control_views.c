@@ -278,7 +278,7 @@ static void answers_about_the_crd(void **state)
         bool withdrawn;
     } table[] = {
         {CLUSTER_DONE, true},
-        {CLUSTER_REFUSED, true}, /* 403: it is not for us to see, so it was the CR */
+        {CLUSTER_REFUSED, true}, /* 403 for long: it is not for us to see, so it was the CR */
         {CLUSTER_ABSENT, false}, /* 404: the CRD went */
         {CLUSTER_LATER, false},  /* anything else: not known yet */
     };
@@ -299,6 +299,52 @@ static void answers_about_the_crd(void **state)
     }
 }
 
+/* The rights are not there yet, and the CRD went. */
+static void crd_refused_at_first(void **state)
+{
+    (void)state;
+    begin();
+    crd_result = CLUSTER_REFUSED;
+    fake.fate = crd_fate;
+    fake_drop("Destination", "apps", "inbox");
+    pass_slowly(SECONDS(3), SECONDS(1));
+    assert_int_equal(fake.calls_made[CLUSTER_GET], 2);
+    assert_true(exists("Service", HOME, "inbox"));
+    crd_result = CLUSTER_ABSENT;
+    pass_slowly(SECONDS(60), SECONDS(1));
+    assert_true(exists("Service", HOME, "inbox"));
+    assert_int_equal(count_listeners(), 1);
+}
+
+/* An old Role lacks the right: that is found out once, until the CRD is seen again. */
+static void crd_hidden(void **state)
+{
+    (void)state;
+    begin();
+    put_cr("apps", "second", "second", "");
+    put_cr("apps", "third", "second", "");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    assert_int_equal(count_listeners(), 3);
+    crd_result = CLUSTER_REFUSED;
+    fake.fate = crd_fate;
+    fake_drop("Destination", "apps", "inbox");
+    pass(SECONDS(1));
+    assert_int_equal(count_listeners(), 3);
+    pass_slowly(SECONDS(6), SECONDS(1));
+    assert_int_equal(count_listeners(), 2);
+    fake_drop("Destination", "apps", "second");
+    settle();
+    assert_int_equal(count_listeners(), 1);
+    crd_result = CLUSTER_ABSENT;
+    fake_drop("Destination", "apps", "third");
+    settle();
+    crd_result = CLUSTER_REFUSED;
+    pass_slowly(SECONDS(5), SECONDS(1));
+    assert_int_equal(count_listeners(), 1);
+    pass_slowly(SECONDS(5), SECONDS(1));
+    assert_int_equal(count_listeners(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +352,8 @@ int main(void)
         TEST(every_row),
         TEST(services_are_gone),
         TEST(answers_about_the_crd),
+        TEST(crd_refused_at_first),
+        TEST(crd_hidden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
