@@ -41,6 +41,10 @@ enum {
     SWEEP_SERVICES = 4,  /* the same for its Services */
 };
 
+/* Pauses between lists of Namespaces that do not count. */
+#define DOUBT_FIRST SECONDS(2)
+#define DOUBT_MOST SECONDS(60)
+
 /* "namespace/name" */
 enum { KEY_MAX = 2 * (CR_NAME_MAX + 1) };
 
@@ -841,6 +845,19 @@ static void on_stored_gone(struct json_value object, void *arg)
     }
 }
 
+static void list_namespaces_again(struct timer *t);
+
+/* The list lacks our own namespace, so the API server is not itself: it is asked again soon. */
+static void doubt_namespaces(struct control *c)
+{
+    int64_t pause = control_backoff(c->doubts, DOUBT_FIRST, DOUBT_MOST);
+    if (c->doubts++ == 0) {
+        log_line(LOG_WARN, "control", "Namespaces: the list lacks our own, %s; it does not count",
+                 c->settings.home);
+    }
+    timer_set(c->loop, &c->list_namespaces, loop_now(c->loop) + pause, list_namespaces_again);
+}
+
 /* The home namespace is there as long as we are. A list of Namespaces without it is no reason to
  * leave the others. */
 static bool is_credible(const struct follower *f)
@@ -854,10 +871,12 @@ static void on_stored_listed(enum cluster_presence presence, void *arg)
 {
     struct follower *f = arg;
     if (presence == CLUSTER_PRESENT && !is_credible(f)) {
-        log_line(LOG_WARN, "control", "Namespaces: the list lacks our own, %s; it does not count",
-                 f->control->settings.home);
+        doubt_namespaces(f->control);
         f->listed = true;
         return;
+    }
+    if (f == &f->control->followers[FOLLOW_NAMESPACES]) {
+        f->control->doubts = 0;
     }
     if (note_listed(f, presence)) {
         store_sweep(f->store, f->round);
@@ -965,6 +984,20 @@ static void follow_stored(struct control *c, enum follow what,
                .object = on_stored, .gone = on_stored_gone, .listed = on_stored_listed});
 }
 
+static void follow_namespaces(struct control *c)
+{
+    follow_stored(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
+                  &c->namespaces, take_namespace, control_wake_all);
+}
+
+/* A new watch begins with a list. */
+static void list_namespaces_again(struct timer *t)
+{
+    struct control *c = container_of(t, struct control, list_namespaces);
+    cluster_unwatch(c->parts.cluster, c->followers[FOLLOW_NAMESPACES].watch);
+    follow_namespaces(c);
+}
+
 static void follow_all(struct control *c)
 {
     char ours[256];
@@ -982,8 +1015,7 @@ static void follow_all(struct control *c)
     if (!c->settings.in_cluster) {
         return;
     }
-    follow_stored(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
-                  &c->namespaces, take_namespace, control_wake_all);
+    follow_namespaces(c);
     follow(c, FOLLOW_SERVICES, &(struct cluster_selection){.kind = &kind_service, .labels = ours},
            (struct cluster_watch_handler){
                .object = on_service, .gone = on_service_gone, .listed = on_services_listed});
@@ -1048,6 +1080,7 @@ void control_stop(struct control *c)
     task_cancel(&c->pump);
     task_cancel(&c->sweeper);
     timer_cancel(c->loop, &c->tell_claims);
+    timer_cancel(c->loop, &c->list_namespaces);
     for (size_t i = 0; i < FOLLOW_COUNT; i++) {
         cluster_unwatch(c->parts.cluster, c->followers[i].watch);
         c->followers[i].watch = NULL;

@@ -301,6 +301,8 @@ struct control {
 
     struct follower followers[FOLLOW_COUNT];
     struct store proxies, namespaces, policies_held;
+    unsigned doubts;              /* lists of Namespaces in a row that do not count */
+    struct timer list_namespaces; /* again, after such a list */
 
     struct map by_key; /* resources */
     struct list resources;

@@ -262,6 +262,28 @@ static void services_are_gone(void **state)
     assert_true(exists("Service", "apps", "inbox"));
 }
 
+/* A list of Namespaces that does not count is followed by another one soon. */
+static void namespaces_are_listed_again(void **state)
+{
+    (void)state;
+    begin();
+    stop_control();
+    meet("Namespace", EMPTY);
+    start_control();
+    pass_slowly(SECONDS(10), SECONDS(1));
+    assert_false(is_ready());
+    fake_kind("Namespace")->empty = false;
+    pass_slowly(SECONDS(10), SECONDS(1));
+    assert_true(is_ready());
+    fake_kind("Namespace")->empty = true;
+    fake_relist("Namespace");
+    pass(SECONDS(1));
+    fake_kind("Namespace")->empty = false;
+    fake_put("Namespace", "", "theirs", LABELLED); /* the watch goes on meanwhile */
+    pass(SECONDS(0));
+    expect_reason("theirs", "other", SUCCESS);
+}
+
 /* ---- whether it was the CR that went, or its CRD ---- */
 
 static enum cluster_result crd_result;
@@ -351,6 +373,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(every_row),
         TEST(services_are_gone),
+        TEST(namespaces_are_listed_again),
         TEST(answers_about_the_crd),
         TEST(crd_refused_at_first),
         TEST(crd_hidden),
