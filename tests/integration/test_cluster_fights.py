@@ -12,7 +12,7 @@ import pytest
 
 from harness.dns import hosts_file
 from harness.fault_proxy import FaultProxy, list_of, refuse, watch_of
-from harness.http_server import Request, Response, once, where
+from harness.http_server import Exchange, Request, Response, once, status, where
 from harness.installation import CRS, TARGET_PORTS, destination_cr, list_and_fetch
 from harness.kube import ApiError, Kube
 from harness.samples import TENANTS
@@ -288,19 +288,52 @@ def told_missing(installation) -> list[dict]:
     return [event for event in events if event["reason"] == "StatusSubresourceMissing"]
 
 
-@pytest.mark.parametrize("kind", ["secrets", "namespaces", "services"])
-def test_forbidden_at_the_start(
-    installation, api, namespace, served, tproxy, make_cluster_tproxy, kind
+FORBIDDEN = refuse(403, "Forbidden", "no")
+UNKNOWN = status(404, b"404 page not found\n")
+
+
+def no_namespaces(exchange: Exchange) -> None:
+    metadata = {"resourceVersion": "1"}
+    body = {"kind": "NamespaceList", "apiVersion": "v1", "metadata": metadata, "items": []}
+    exchange.reply(Response.json(200, body))
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "code"),
+    [
+        ("secrets", FORBIDDEN, 403),
+        ("namespaces", FORBIDDEN, 403),
+        ("services", FORBIDDEN, 403),
+        ("secrets", UNKNOWN, 404),
+        ("transparentproxies", UNKNOWN, 404),
+        ("namespaces", no_namespaces, 200),
+    ],
+)
+def test_refused_at_the_start(
+    installation, api, namespace, served, tproxy, make_cluster_tproxy, kind, answer, code
 ):
-    """Once: what has been told and served stays."""
+    """Once: what has been told and served stays, and soon the kind is listed again."""
     tproxy.signal(signal.SIGTERM)
     tproxy.wait()
     port, before = installation.target_port(MAIL), len(api.requests)
-    refused = refuse(403, "Forbidden", "no")
-    api.behaviour = where(list_of(kind), once(refused))
+    api.behaviour = where(list_of(kind), once(answer))
     make_cluster_tproxy(installation, url=api.url).ready()
+
+    def lists() -> list[int]:
+        later = api.requests.all()[before:]
+        return [request.status for request in later if list_of(kind)(request)]
+
+    until(lambda: lists()[:2] == [code, 200], "the list after the first one")
     later = api.requests.all()[before:]
-    assert [request.status for request in later if list_of(kind)(request)][:2] == [403, 200]
     assert list_and_fetch(port)
     assert not [request for request in api.writes() if request in later]
     assert len(installation.events(namespace)) == 1
+
+
+def test_definition_not_shown(installation, api, namespace, served):
+    """Once, when a CR goes: it is asked again, and the mailbox goes."""
+    api.behaviour = where(lambda request: request.path == CRD, once(FORBIDDEN))
+    installation.kube.delete(served)
+    until(lambda: installation.service_of(namespace, MAIL) is None, "the Service to go")
+    asked = [request.status for request in api.requests.all() if request.path == CRD]
+    assert asked == [403, 200]
