@@ -615,7 +615,8 @@ static int put_service(struct tenant *t, bool alias)
                                 .port = service_port(t),
                                 .target_port = t->port,
                                 .uid = held ? held->service.uid : NULL,
-                                .strangers = held ? held->service.strangers : NULL};
+                                .strangers = held ? held->service.strangers : NULL,
+                                .owners = held ? held->service.owners : NULL};
     struct service wanted = {0};
     struct buf body;
     buf_init(&body, PLAN_OBJECT_MAX);

@@ -18,6 +18,9 @@ enum { LABEL_MAX = 63, NOTE_MAX = 1024, INSTANCE_MAX = 128 };
 /* Of what others have put into a selector; what is beyond comes next time. */
 enum { STRANGERS_MAX = 16 * 1024 };
 
+/* Of owner references of others; what is beyond is lost. */
+enum { OWNERS_MAX = 4 * 1024 };
+
 #define POD_LABEL_INSTANCE "app.kubernetes.io/instance"
 #define POD_LABEL_NAME "app.kubernetes.io/name"
 
@@ -456,9 +459,10 @@ int plan_alias_service(struct buf *out, const struct plan_service *s)
     if (put_metadata(out, s, s->cr->namespace) < 0 ||
         json_fmt(out,
                  ",'ownerReferences':[{'apiVersion':'" CR_API_VERSION "','kind':'" CR_KIND "',"
-                 "'name':%s,'uid':%s,'controller':true}]},"
-                 "'spec':{'type':'ExternalName','externalName':%s,",
-                 s->cr->name, s->cr->uid, host) < 0) {
+                 "'name':%s,'uid':%s,'controller':true}",
+                 s->cr->name, s->cr->uid) < 0 ||
+        (s->owners && buf_fmt(out, ",%s", s->owners) < 0) ||
+        json_fmt(out, "]},'spec':{'type':'ExternalName','externalName':%s,", host) < 0) {
         return ERR;
     }
     /* A port of an alias says what there is and leads nowhere. */
@@ -625,6 +629,33 @@ static char *strangers_of(struct json_value selector)
     return strangers;
 }
 
+/* A reference that says that it is the controller is not kept: the API server allows only one. Nor
+ * is one of which a part has not been read. */
+static bool is_foreign_owner(struct json_value owner)
+{
+    struct json *whole = json_parse(json_text(owner), NULL);
+    bool foreign = whole && json_type(owner) == JSON_OBJECT &&
+                   !json_exists(set_flag(json_get(owner, "controller"))) &&
+                   !json_is(json_get(owner, "kind"), CR_KIND);
+    json_free(whole);
+    return foreign;
+}
+
+static char *owners_of(struct json_value references)
+{
+    struct buf out;
+    buf_init(&out, OWNERS_MAX);
+    for (struct json_value o = json_first(references); json_exists(o); o = json_next(o)) {
+        if (is_foreign_owner(o) &&
+            buf_fmt(&out, "%s%.*s", buf_len(&out) ? "," : "", STR_ARG(json_text(o))) < 0) {
+            break;
+        }
+    }
+    char *owners = buf_len(&out) ? mem_strndup(buf_str(&out).p, buf_len(&out)) : NULL;
+    buf_free(&out);
+    return owners;
+}
+
 static uint16_t port_of(struct json_value v)
 {
     int64_t port = 0;
@@ -682,6 +713,8 @@ int service_parse(struct service *service, struct json_value object, const char 
         service->strangers = strangers_of(json_get(spec, "selector"));
         service->port = port_of(json_get(port, "port"));
         service->target_port = port_of(json_get(port, "targetPort"));
+    } else {
+        service->owners = owners_of(json_get(metadata, "ownerReferences"));
     }
     return OK;
 }
@@ -701,6 +734,7 @@ void service_clear(struct service *service)
     free(service->created);
     service_forget_cr(service);
     free(service->strangers);
+    free(service->owners);
     *service = (struct service){0};
 }
 

@@ -148,6 +148,7 @@ struct plan_service {
     uint16_t target_port;  /* of our pods */
     const char *uid;       /* of the Service that is there and is to be changed; NULL: a new one */
     const char *strangers; /* in that one's selector; NULL: there are none */
+    const char *owners;    /* of that one, besides the CR; NULL: there are none */
 };
 
 /* Append the ClusterIP Service of the home namespace, and the ExternalName Service of the CR's. */
@@ -171,6 +172,8 @@ struct service {
                                    others add does not count */
     char *strangers; /* what the selector asks of pods besides our labels, so that it finds none;
                         NULL: nothing. As a merge patch takes it away: "\"app\":null" */
+    char *owners; /* of an ExternalName Service: owner references of others, which a merge patch of
+                     the list would remove: "{...},{...}"; NULL: there are none */
 };
 
 /* Fills *service from an object, also from one of the two above. ERR when it is none; *service is

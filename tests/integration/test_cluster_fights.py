@@ -105,6 +105,26 @@ def test_alias(installation, api, namespace, served, how):
     installation.available(namespace, MAIL)
 
 
+def test_owner_of_others(installation, namespace, served):
+    """Stays, beside the CR, when the alias is put right."""
+    kube = installation.kube
+    path = f"/api/v1/namespaces/{namespace}/services/{MAIL}"
+    maps = f"/api/v1/namespaces/{namespace}/configmaps"
+    kube.create(maps, {"metadata": {"name": "theirs"}})
+    uid = kube.get(f"{maps}/theirs")["metadata"]["uid"]
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": uid}
+    ours = kube.get(path)["metadata"]["ownerReferences"]
+    kube.patch(
+        path,
+        {
+            "metadata": {"ownerReferences": [theirs, *ours]},
+            "spec": {"externalName": "theirs.example.com"},
+        },
+    )
+    until(lambda: leads_home(installation.service_of(namespace, MAIL), 110), "the repair")
+    assert kube.get(path)["metadata"]["ownerReferences"] == [*ours, theirs]
+
+
 def test_status(installation, api, namespace, served, tproxy):
     kube = installation.kube
 

@@ -119,6 +119,28 @@ static void new_wishes_do_not_wait(void **state)
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
 }
 
+/* Another controller has made itself an owner of the alias, too. */
+static void owners_of_others_are_kept(void **state)
+{
+    (void)state;
+    char references[1024];
+    serve_inbox();
+    struct str ours = str_of(text_at("Service", "apps", "inbox", "metadata.ownerReferences"));
+    text_fmt(references, sizeof(references),
+             "{'metadata':{'ownerReferences':[{'apiVersion':'v1','kind':'ConfigMap',"
+             "'name':'theirs','uid':'u999'},%.*s}}",
+             (int)ours.n - 1, ours.p + 1);
+    fake_put("Service", "apps", "inbox", references);
+    change_alias();
+    pass(SECONDS(5));
+    assert_int_equal(count_calls("apply Service apps/inbox"), 1);
+    assert_string_equal(text_at("Service", "apps", "inbox", "spec.externalName"),
+                        "inbox.home.svc.cluster.local");
+    const char *after = text_at("Service", "apps", "inbox", "metadata.ownerReferences");
+    assert_non_null(strstr(after, "\"u999\""));
+    assert_non_null(strstr(after, "\"Destination\""));
+}
+
 static void fights_about_the_status(void **state)
 {
     (void)state;
@@ -417,6 +439,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(fights_about_services),
+        TEST(owners_of_others_are_kept),
         TEST(fights_about_the_status),
         TEST(new_wishes_do_not_wait),
         TEST(conditions_of_others_are_kept),

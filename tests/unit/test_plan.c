@@ -564,6 +564,38 @@ static void test_strangers(void **state)
     buf_free(&out);
 }
 
+/* A merge patch replaces the whole list of owners, so those of others are written again. One with
+ * a part that was too large to be read is not. */
+static void test_owners(void **state)
+{
+    (void)state;
+    struct service s;
+    struct buf out;
+    static const char text[] =
+        "{\"metadata\":{\"name\":\"mail\",\"namespace\":\"apps\",\"ownerReferences\":["
+        "{\"kind\":\"Destination\",\"uid\":\"1\",\"controller\":true},"
+        "{\"kind\":\"Job\",\"uid\":\"2\",\"controller\":false},7,"
+        "{\"kind\":\"Job\",\"uid\":\"3\",\"controller\":true},"
+        "{\"kind\":\"Job\",\"uid\":~},{\"kind\":\"Job\",\"uid\":\"4\"}]},"
+        "\"spec\":{\"type\":\"ExternalName\"}}";
+    struct json *doc = json_parse_cut(str_of(text), NULL);
+    assert_int_equal(service_parse(&s, json_root(doc), "home"), OK);
+    json_free(doc);
+    assert_string_equal(s.owners, "{\"kind\":\"Job\",\"uid\":\"2\",\"controller\":false},"
+                                  "{\"kind\":\"Job\",\"uid\":\"4\"}");
+    buf_init(&out, PLAN_OBJECT_MAX);
+    plan_a_service("mail");
+    service_plan.owners = s.owners;
+    assert_int_equal(put_alias(&out), OK);
+    struct object o = body_of(&out);
+    struct json_value owner = json_first(json_get(json_get(o.root, "metadata"), "ownerReferences"));
+    assert_true(json_is(json_get(owner, "kind"), "Destination"));
+    assert_true(json_is(json_get(json_next(owner), "uid"), "2"));
+    service_clear(&s);
+    object_free(&o);
+    buf_free(&out);
+}
+
 static struct service parse_service(int (*put)(struct buf *))
 {
     struct service s;
@@ -1122,33 +1154,20 @@ static void test_many_ports(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_success),
-        cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_verdicts),
-        cmocka_unit_test(test_fragments_and_tenants),
-        cmocka_unit_test(test_many_tenants),
-        cmocka_unit_test(test_long_verdicts),
-        cmocka_unit_test(test_status),
-        cmocka_unit_test(test_shown),
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_words_of_tenants),
-        cmocka_unit_test(test_event),
-        cmocka_unit_test(test_event_bounds),
-        cmocka_unit_test(test_name_objection),
-        cmocka_unit_test(test_services),
-        cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_service_answers),
-        cmocka_unit_test(test_service_digests),
-        cmocka_unit_test(test_service_changed),
-        cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_service_owner),
-        cmocka_unit_test(test_service_elsewhere),
-        cmocka_unit_test(test_odd_services),
-        cmocka_unit_test(test_alias),
-        cmocka_unit_test(test_policies),
-        cmocka_unit_test(test_policy_digests),
-        cmocka_unit_test(test_policy_ports),
-        cmocka_unit_test(test_policy_names),
+        cmocka_unit_test(test_success),         cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_verdicts),        cmocka_unit_test(test_fragments_and_tenants),
+        cmocka_unit_test(test_many_tenants),    cmocka_unit_test(test_long_verdicts),
+        cmocka_unit_test(test_status),          cmocka_unit_test(test_shown),
+        cmocka_unit_test(test_words),           cmocka_unit_test(test_words_of_tenants),
+        cmocka_unit_test(test_event),           cmocka_unit_test(test_event_bounds),
+        cmocka_unit_test(test_name_objection),  cmocka_unit_test(test_services),
+        cmocka_unit_test(test_strangers),       cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_service_answers), cmocka_unit_test(test_service_digests),
+        cmocka_unit_test(test_service_changed), cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_service_owner),   cmocka_unit_test(test_service_elsewhere),
+        cmocka_unit_test(test_odd_services),    cmocka_unit_test(test_alias),
+        cmocka_unit_test(test_policies),        cmocka_unit_test(test_policy_digests),
+        cmocka_unit_test(test_policy_ports),    cmocka_unit_test(test_policy_names),
         cmocka_unit_test(test_many_ports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
