@@ -947,9 +947,7 @@ static void on_resting_ports(void *arg)
 {
     struct control *c = arg;
     LIST_EACH (it, &c->recording) {
-        struct resource *r = container_of(it, struct resource, recording);
-        list_remove(&r->recording);
-        resource_over(r);
+        resource_over(container_of(it, struct resource, recording));
     }
     if (!c->resting_listed) {
         c->resting_listed = true;

@@ -143,6 +143,7 @@ void resource_over(struct resource *r)
 {
     r->call = NULL;
     r->operand = NULL;
+    list_remove(&r->recording);
     forget_shown(r);
     r->again = false;
     resource_begin(r, OPERATION_NONE);

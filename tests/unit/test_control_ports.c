@@ -105,6 +105,37 @@ static void cannot_be_written(void **state)
     assert_true(exists(RECORD));
 }
 
+static bool holds_definition(const struct cluster_call *call)
+{
+    return strcmp(call->kind->kind, "CustomResourceDefinition") == 0;
+}
+
+static bool holds_record(const struct cluster_call *call)
+{
+    return holds_definition(call) || strcmp(call->kind->kind, "ConfigMap") == 0;
+}
+
+/* The CR is deleted while the port is being recorded: the end of that is not the end of what has
+ * begun meanwhile. */
+static void goes_while_it_is_recorded(void **state)
+{
+    (void)state;
+    serve_inbox();
+    fake.holds = holds_record;
+    refuse("inbox", VERDICT_TYPE_NOT_SUPPORTED);
+    control_look_again(world.control, "inbox");
+    pass(SECONDS(1));
+    fake_drop("Destination", "apps", "inbox");
+    pass(SECONDS(1));
+    fake.holds = holds_definition;
+    pass(SECONDS(1));
+    assert_true(exists(RECORD));
+    stop_control(); /* cancels all calls */
+    fake.holds = NULL;
+    start();
+    assert_false(exists("Service", HOME, "inbox"));
+}
+
 /* While the record cannot be read, every port might rest; after the time of a rest none does. */
 static void cannot_be_read(void **state)
 {
@@ -185,9 +216,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(recorded_first),    TEST(rests_across_a_restart),
-        TEST(cannot_be_written), TEST(cannot_be_read),
-        TEST(odd_records),       TEST(many),
+        TEST(recorded_first),
+        TEST(rests_across_a_restart),
+        TEST(cannot_be_written),
+        TEST(goes_while_it_is_recorded),
+        TEST(cannot_be_read),
+        TEST(odd_records),
+        TEST(many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
