@@ -455,6 +455,15 @@ static void wake_port(struct control *c, uint16_t port)
     }
 }
 
+/* It has come or gone. */
+static void tell_tenant(const struct resource *r, const struct service *s)
+{
+    struct tenant *t = resource_tenant(r, s->name);
+    if (t) {
+        tenant_look_at_use(t);
+    }
+}
+
 void resource_drop_service(struct resource *r, struct held_service *held)
 {
     struct control *c = r->control;
@@ -469,6 +478,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
     resource_wake(r);
+    tell_tenant(r, &held->service);
     control_wake_first(c, held->service.name);
     policies_forget(c->policies, held);
     leftover_forget(held);
@@ -543,6 +553,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
         wake_port(c, service.target_port);
     }
     policies_look(c->policies, held);
+    tell_tenant(r, &held->service);
     resource_wake(r);
     return held;
 }

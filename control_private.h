@@ -165,6 +165,13 @@ enum stance {
     STANCE_WANTS,
 };
 
+/* What can a tenant do with the name that it wants? */
+enum use {
+    USE_HAS,    /* it has the listener or the home Service already */
+    USE_CAN,    /* it can have them, or may turn out to: its destination has yet to be read */
+    USE_CANNOT, /* its destination is of no use now, or the places of its namespace are taken */
+};
+
 /* One target of a CR: its only one in dedicated mode, that of a tenant in shared mode. */
 struct tenant {
     struct resource *resource;
@@ -179,6 +186,7 @@ struct tenant {
     struct heap_node place; /* in its space's placed or standing */
     bool placed;
     enum stance stance;
+    enum use use; /* unless the stance is STANCE_NONE */
 
     /* Its destination, as read last. */
     bool read;
@@ -536,15 +544,20 @@ struct tenant *resource_tenant(const struct resource *r, const char *service);
  * its CR changes only while the stance is STANCE_NONE. */
 void resource_set_stance(struct resource *r, enum stance stance);
 
+/* Looks again at what the tenant can do with the name. To be called when its destination has been
+ * read, and when its listener or its home Service comes or goes. Wakes others whose rank changes.
+ */
+void tenant_look_at_use(struct tenant *t);
+
 enum rank {
-    RANK_FIRST,
-    RANK_UNKNOWN, /* it is not known yet whether the oldest CR wants the name */
-    RANK_SECOND,
+    RANK_FIRST,   /* the name is its own, if it can use it */
+    RANK_UNKNOWN, /* it is not known yet whether the one that comes first wants the name */
+    RANK_SECOND,  /* another one has the name or gets it */
 };
 
-/* Returns the rank of a tenant whose stance is not STANCE_NONE. *older: the resource that comes
+/* Returns the rank of a tenant whose stance is not STANCE_NONE. *other: the resource that comes
  * first. */
-enum rank tenant_rank(const struct tenant *t, const struct resource **older);
+enum rank tenant_rank(const struct tenant *t, const struct resource **other);
 
 enum place_state {
     PLACE_TAKEN,

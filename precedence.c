@@ -1,12 +1,13 @@
 /* Tenants that want what not all of them can have: Services of one name, and one of the places for
- * targets that a namespace has. The oldest CRs come first; the others are refused while these want
- * it.
+ * targets that a namespace has. A name stays with the tenant that has it; it is given to the oldest
+ * CR that can use it, as the places are. The others are refused meanwhile.
  *
  *   reconcile --> stance of the CR: NONE | UNKNOWN | WANTS
+ *   what the tenant can do with the name: HAS | CAN | CANNOT
  *                    |
  *                    v
- *   struct claim: the contenders (UNKNOWN, WANTS), the oldest first --> the first one is woken
- *                                                                  --> the others a moment later
+ *   struct claim: the contenders (UNKNOWN, WANTS) in order --> the first one is woken
+ *                                                         --> the others a moment later
  *   struct space: placed, the youngest first <--> standing, the oldest first
  *
  * A CR's stance concerns others only when it changes who comes first, so the work for many CRs of
@@ -28,7 +29,7 @@ struct claim {
     size_t n;            /* of these */
     struct heap contenders;
     struct tenant *first; /* at the last change */
-    bool first_wants;     /* its stance then */
+    enum rank others;     /* the rank of the others then */
     struct list changed;  /* on control->claims_changed */
     int64_t told_at;      /* when the others were woken last; 0: never */
     char name[];
@@ -46,8 +47,9 @@ static bool is_older(const struct resource *a, const struct resource *b)
 
 static bool comes_before(const struct heap_node *a, const struct heap_node *b)
 {
-    return is_older(container_of(a, const struct tenant, contender)->resource,
-                    container_of(b, const struct tenant, contender)->resource);
+    const struct tenant *x = container_of(a, const struct tenant, contender);
+    const struct tenant *y = container_of(b, const struct tenant, contender);
+    return x->use != y->use ? x->use < y->use : is_older(x->resource, y->resource);
 }
 
 /* Of the tenants of one CR the first by name comes first. */
@@ -162,21 +164,30 @@ static void on_tell(struct timer *timer)
     }
 }
 
-/* The stance of `by` has changed. */
+/* The rank of all others. A name that nobody can use keeps nobody waiting. */
+static enum rank rank_behind(const struct tenant *first)
+{
+    if (!first || first->use == USE_CANNOT) {
+        return RANK_FIRST;
+    }
+    return first->stance == STANCE_WANTS ? RANK_SECOND : RANK_UNKNOWN;
+}
+
+/* The stance of `by`, or what it can do with the name, has changed. */
 static void look_at_first(struct claim *claim, const struct tenant *by)
 {
     struct control *c = by->resource->control;
     struct tenant *first = first_of(claim);
-    bool wants = first && first->stance == STANCE_WANTS;
-    if (c->stopped || (first == claim->first && wants == claim->first_wants)) {
+    enum rank others = rank_behind(first);
+    if (c->stopped || (first == claim->first && others == claim->others)) {
         return;
     }
     claim->first = first;
-    claim->first_wants = wants;
+    claim->others = others;
     if (first && first != by) {
         resource_wake(first->resource);
     }
-    if (wants && claim->n > 1 && list_empty(&claim->changed)) {
+    if (first && others != RANK_UNKNOWN && claim->n > 1 && list_empty(&claim->changed)) {
         list_append(&c->claims_changed, &claim->changed);
         tell_at(c, tell_due(claim));
     }
@@ -192,17 +203,42 @@ void control_wake_first(struct control *c, const char *name)
     }
 }
 
+/* ---- who can use it ---- */
+
+static size_t places_of(const struct tenant *t)
+{
+    return t->resource->control->settings.namespace_targets;
+}
+
+/* A destination that has not been read may be of use. A listener stands for a Service that somebody
+ * has deleted and that is about to be written again. */
+static enum use use_of(const struct tenant *t)
+{
+    bool is_of_use = !t->read || t->verdict == VERDICT_OK;
+    if (tenant_service(t) || (t->target && is_of_use)) {
+        return USE_HAS;
+    }
+    return is_of_use && (t->placed || !places_of(t)) ? USE_CAN : USE_CANNOT;
+}
+
+void tenant_look_at_use(struct tenant *t)
+{
+    enum use use = use_of(t);
+    if (t->use == use || t->stance == STANCE_NONE) {
+        return;
+    }
+    heap_remove(&t->claim->contenders, &t->contender);
+    t->use = use;
+    heap_add(&t->claim->contenders, &t->contender);
+    look_at_first(t->claim, t);
+}
+
 /* ---- places ---- */
 
 void space_init_places(struct space *space)
 {
     heap_init(&space->placed, placed_after);
     heap_init(&space->standing, stood_before);
-}
-
-static size_t places_of(const struct tenant *t)
-{
-    return t->resource->control->settings.namespace_targets;
 }
 
 static struct tenant *top_of(const struct heap *heap)
@@ -235,6 +271,7 @@ static void take_place(struct tenant *t)
     if (space->n_placed == places_of(t) && is_first(t, youngest)) {
         unplace(space, youngest);
         heap_add(&space->standing, &youngest->place);
+        tenant_look_at_use(youngest);
         resource_wake(youngest->resource);
     }
     if (space->n_placed < places_of(t)) {
@@ -256,6 +293,7 @@ static void leave_place(struct tenant *t)
     if (oldest) {
         heap_remove(&space->standing, &oldest->place);
         place(space, oldest);
+        tenant_look_at_use(oldest);
         resource_wake(oldest->resource);
     }
 }
@@ -285,10 +323,11 @@ enum place_state tenant_place(const struct tenant *t)
 
 static void step_forward(struct tenant *t)
 {
-    heap_add(&t->claim->contenders, &t->contender);
     if (places_of(t)) {
         take_place(t);
     }
+    t->use = use_of(t);
+    heap_add(&t->claim->contenders, &t->contender);
 }
 
 static void step_back(struct tenant *t)
@@ -351,13 +390,10 @@ void tenant_unclaim(struct tenant *t)
     }
 }
 
-enum rank tenant_rank(const struct tenant *t, const struct resource **older)
+enum rank tenant_rank(const struct tenant *t, const struct resource **other)
 {
     const struct tenant *first = first_of(t->claim);
     assert(first);
-    *older = first->resource;
-    if (first == t) {
-        return RANK_FIRST;
-    }
-    return first->stance == STANCE_WANTS ? RANK_SECOND : RANK_UNKNOWN;
+    *other = first->resource;
+    return first == t ? RANK_FIRST : rank_behind(first);
 }

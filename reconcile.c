@@ -556,7 +556,7 @@ static enum decision decide_place(const struct tenant *t, struct condition *c)
 static enum decision decide_name(struct tenant *t, struct condition *c)
 {
     struct resource *r = t->resource;
-    const struct resource *older;
+    const struct resource *other;
     const char *home = r->control->settings.home;
     struct resource *rival = resource_rival(r, home, t->service);
     if (!r->control->settings.in_cluster) {
@@ -565,7 +565,7 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
     if (!is_nameable(r, t, c)) {
         return DECISION_REFUSE;
     }
-    switch (tenant_rank(t, &older)) {
+    switch (tenant_rank(t, &other)) {
     case RANK_FIRST:
         break;
     case RANK_UNKNOWN:
@@ -573,9 +573,8 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
     case RANK_SECOND:
         plan_failure(c, REASON_PREFIX "DuplicateDestinationCustomResource",
                      "Technical connectivity is not configured. A Destination CR named \"%s\" in "
-                     "the namespace \"%s\" is older and has the name of the Service; rename this "
-                     "one",
-                     older->name, older->namespace);
+                     "the namespace \"%s\" has the name of the Service; rename this one",
+                     other->name, other->namespace);
         return DECISION_REFUSE;
     }
     enum decision by_place = decide_place(t, c);

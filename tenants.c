@@ -114,6 +114,7 @@ static void close_target(struct tenant *t)
         pop3_close(t->target);
     }
     t->target = NULL;
+    tenant_look_at_use(t);
 }
 
 static bool service_is_older(const struct tenant *a, const struct tenant *b)
@@ -243,6 +244,7 @@ static int open_target(struct tenant *t, struct error *err)
         ports_take(c->ports, pop3_port(t->target));
         set_port(t, pop3_port(t->target));
     }
+    tenant_look_at_use(t);
     return OK;
 }
 
@@ -390,6 +392,7 @@ static void set_destination(struct tenant *t, const struct dest_answer *answer)
     t->read = true;
     check_services(t);
     plan_next_reading(t);
+    tenant_look_at_use(t);
     if (t->target) {
         struct dest_ref ref = ref_of(t);
         pop3_change(t->target, &ref, t->dest);

@@ -236,23 +236,39 @@ def test_sessions_of_one_namespace(
 # --- names ---
 
 
-def test_names_that_collide_with_a_tenants(installation, make_cluster_tproxy, alice, mallory):
+def test_names_that_collide_with_a_tenants(
+    installation, make_cluster_tproxy, oauth, oauth_dovecot, directory, alice, mallory
+):
     """In shared mode the Destination a-b of one user, for the tenant c, wants the Service that
-    another one's Destination a has for the tenant b-c. The older one keeps it."""
+    another one's Destination a has for the tenant b-c. Who has it keeps it, although the other
+    one is older."""
+    service = installation.service
+    for tenant in ("acme", "b-c", "c"):
+        mail = oauth_dovecot.mailbox([f"Subject: {tenant}\r\n\r\n".encode()])
+        login = {"mail__user": mail.user, "mail__password": mail.password}
+        service.tenant(tenant).destinations["mail"] = destination(
+            "mail", oauth_dovecot.host, oauth_dovecot.pop3, **login
+        )
+    installation.key = service.service_key(by_name=True)
     installation.configure(tenantMode="shared")
-    make_cluster_tproxy(installation).ready()
+    make_cluster_tproxy(installation, "--hosts", str(hosts_file(directory, *oauth.host_names())))
 
-    def cr(user, name: str, tenant: str) -> dict:
-        made = destination_cr(name, user.namespace, "nothing")
-        made["metadata"]["annotations"] = {TENANTS: json.dumps([tenant])}
-        return made
+    def apply(user, name: str, *tenants: str) -> None:
+        made = destination_cr(name, user.namespace, "mail")
+        made["metadata"]["annotations"] = {TENANTS: json.dumps(tenants)}
+        user.apply(made)
 
-    alice.apply(cr(alice, "a", "b-c"))
-    installation.wait_condition(alice.namespace, "a", "FailedToApplyConfiguration")
+    apply(mallory, "a-b", "acme")
+    installation.wait_condition(mallory.namespace, "a-b", "ConfigurationSuccessful")
     next_second()
-    mallory.apply(cr(mallory, "a-b", "c"))
+    apply(alice, "a", "b-c")
+    installation.wait_condition(alice.namespace, "a", "ConfigurationSuccessful")
+    port = installation.target_port("a-b-c")
+    apply(mallory, "a-b", "acme", "c")
     said = installation.wait_condition(mallory.namespace, "a-b", "FailedToApplyConfiguration")
     assert f'"a" in the namespace "{alice.namespace}"' in said["message"]
+    assert installation.target_port("a-b-c") == port
+    assert list_and_fetch(port) == [b"Subject: b-c\r\n\r\n"]
 
 
 def test_large_annotations(installation, make_cluster_tproxy, alice, mallory):

@@ -1,5 +1,6 @@
 """Whose a name is, and whose a port."""
 
+import signal
 import time
 
 import pytest
@@ -90,8 +91,9 @@ def test_older_one_is_not_for_us(installation, cluster_tproxy, rivals):
     assert not installation.condition(older, "mail-a")
 
 
-def test_older_one_becomes_ours_and_ceases_to_be(installation, make_cluster_tproxy, rivals):
-    """By the label on its namespace. The name goes to it, and back."""
+def test_namespace_that_is_labelled_later(installation, make_cluster_tproxy, rivals):
+    """An older CR becomes ours by the label of its namespace: the younger one keeps the name until
+    it goes."""
     installation.configure(managedNamespacesMode="labelSelector")
     make_cluster_tproxy(installation).ready()
     older, younger, mails = rivals()
@@ -103,13 +105,38 @@ def test_older_one_becomes_ours_and_ceases_to_be(installation, make_cluster_tpro
     set_label(younger, HOME)
     assert list_and_fetch(installation.available(younger, "mail-a")) == mails["younger"].files()
     set_label(older, HOME)
-    assert list_and_fetch(installation.available(older, "mail-a")) == mails["older"].files()
-    installation.wait_condition(younger, "mail-a", DUPLICATE)
-    set_label(older, None)
+    installation.wait_condition(older, "mail-a", DUPLICATE)
     assert list_and_fetch(installation.available(younger, "mail-a")) == mails["younger"].files()
-    until(lambda: not installation.condition(older, "mail-a"), "the condition to be withdrawn")
-    assert told(installation, older) == {"ConfigurationSuccessful"}
-    assert told(installation, younger) == {DUPLICATE, "ConfigurationSuccessful"}
+    set_label(younger, None)
+    assert list_and_fetch(installation.available(older, "mail-a")) == mails["older"].files()
+    until(lambda: not installation.condition(younger, "mail-a"), "the condition to be withdrawn")
+    assert told(installation, older) == {DUPLICATE, "ConfigurationSuccessful"}
+    assert told(installation, younger) == {"ConfigurationSuccessful"}
+
+
+def test_name_that_is_in_use(installation, make_cluster_tproxy, add_destination):
+    """The destination of an older CR does not exist, so the younger one is served. It keeps the
+    name when the destination of the older one exists, and when the program starts again."""
+    mails = {name: add_destination(name) for name in ("older", "younger")}
+    older, younger = sorted(installation.kube.namespace() for _ in mails)
+    installation.configure()
+    proxy = make_cluster_tproxy(installation).ready()
+    installation.kube.apply(destination_cr("mail-a", older, "nothing"))
+    installation.wait_condition(older, "mail-a", "ReferencedDestination-NotFound")
+    next_second()
+    installation.kube.apply(destination_cr("mail-a", younger, "younger"))
+    port = installation.available(younger, "mail-a")
+    installation.wait_condition(older, "mail-a", DUPLICATE)
+    installation.kube.apply(destination_cr("mail-a", older, "older"))
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+    make_cluster_tproxy(installation).ready()
+    assert installation.available(younger, "mail-a") == port
+    assert installation.condition(older, "mail-a")["reason"] == DUPLICATE
+    assert list_and_fetch(port) == mails["younger"].files()
+
+    installation.kube.delete(f"{CRS}/namespaces/{younger}/destinations/mail-a")
+    assert list_and_fetch(installation.available(older, "mail-a")) == mails["older"].files()
 
 
 # --- names of Services ---

@@ -1,5 +1,6 @@
-/* Which of many CRs has a name, or one of the places of a namespace: the oldest that want it,
- * whatever the others do, and the work grows with the number of CRs and no faster. */
+/* Which of many CRs has a name: the one that has it already, then the oldest that can use it. Which
+ * has one of the places of a namespace: the oldest that want it. Both whatever the others do, and
+ * the work grows with the number of CRs and no faster. */
 #include "tests/unit/control_world.h"
 
 #define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
@@ -89,7 +90,7 @@ static void message_names_the_first(void **state)
         char named[64];
         pass_slowly(SECONDS(2), MILLIS(500));
         expect_reason(space_of(i), "inbox", "ConfigurationSuccessful");
-        text_fmt(named, sizeof(named), "in the namespace \"n%d\" is older", i);
+        text_fmt(named, sizeof(named), "in the namespace \"n%d\" has the name", i);
         for (int younger = i + 1; younger < 4; younger++) {
             expect_reason(space_of(younger), "inbox", DUPLICATE);
             assert_non_null(strstr(condition_of(space_of(younger), "inbox", "message"), named));
@@ -100,25 +101,155 @@ static void message_names_the_first(void **state)
     expect_reason(space_of(3), "inbox", "ConfigurationSuccessful");
 }
 
-/* A CR that is deleted and applied again is the youngest from then on. */
+/* A CR that is deleted and applied again is the youngest from then on, whatever it was. */
 static void age_begins_anew(void **state)
 {
     (void)state;
     put_namespace("beta");
+    put_namespace("gamma");
     put_cr("apps", "inbox", "inbox", "");
     put_cr("beta", "inbox", "inbox", "");
+    put_cr("gamma", "inbox", "inbox", "");
     start_control();
     pass(SECONDS(2));
-    expect_reason("beta", "inbox", DUPLICATE);
     fake_kind("Destination")->mute = true;
-    fake_drop("Destination", "apps", "inbox");
-    put_cr("apps", "inbox", "inbox", "");
+    fake_drop("Destination", "beta", "inbox");
+    put_cr("beta", "inbox", "inbox", "");
     fake_relist("Destination"); /* which does not tell of the deletion */
     fake_kind("Destination")->mute = false;
     pass_slowly(SECONDS(5), SECONDS(1));
-    expect_reason("beta", "inbox", "ConfigurationSuccessful");
-    expect_reason("apps", "inbox", DUPLICATE);
+    fake_drop("Destination", "apps", "inbox");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("gamma", "inbox", "ConfigurationSuccessful");
+    expect_reason("beta", "inbox", DUPLICATE);
     assert_int_equal(count_listeners(), 1);
+}
+
+/* ---- names in use ---- */
+
+#define NOT_FOUND "ConfigurationError-ReferencedDestination-NotFound"
+
+/* The CR of apps is older than that of beta. */
+static void serve_younger(void)
+{
+    put_namespace("beta");
+    refuse("later", VERDICT_NOT_FOUND);
+    put_cr("apps", "inbox", "later", "");
+    put_cr("beta", "inbox", "inbox", "");
+    start_control();
+    pass_slowly(SECONDS(5), SECONDS(1));
+}
+
+static void expect_younger(uint16_t port)
+{
+    expect_reason("apps", "inbox", DUPLICATE);
+    expect_reason("beta", "inbox", "ConfigurationSuccessful");
+    assert_int_equal(target_port("inbox"), port);
+    assert_int_equal(count_listeners(), 1);
+}
+
+/* Nobody squats a name with a destination that does not exist, and who has it keeps it. */
+static void name_that_is_in_use(void **state)
+{
+    (void)state;
+    serve_younger();
+    uint16_t port = target_port("inbox");
+    expect_younger(port);
+    serve("later");
+    control_look_again(world.control, "later");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_younger(port);
+    restart_control();
+    world.source_mute = true; /* nothing is known of either destination */
+    pass_slowly(SECONDS(5), SECONDS(1));
+    world.source_mute = false;
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_younger(port);
+    refuse("inbox", VERDICT_NOT_FOUND);
+    control_look_again(world.control, "inbox");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("beta", "inbox", NOT_FOUND);
+    assert_int_equal(target_port("inbox"), port);
+    fake_drop("Destination", "beta", "inbox");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+}
+
+/* An administrator deletes the Service by mistake. */
+static void service_of_a_name_in_use(void **state)
+{
+    (void)state;
+    serve_younger();
+    uint16_t port = target_port("inbox");
+    serve("later");
+    control_look_again(world.control, "later");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    fake_drop("Service", HOME, "inbox");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_younger(port);
+}
+
+/* Where nobody can use a name, each CR says what its own destination lacks. */
+static void name_that_nobody_can_use(void **state)
+{
+    (void)state;
+    put_namespace("beta");
+    refuse("later", VERDICT_NOT_FOUND);
+    put_cr("apps", "inbox", "later", "");
+    put_cr("beta", "inbox", "later", "");
+    start_control();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "inbox", NOT_FOUND);
+    expect_reason("beta", "inbox", NOT_FOUND);
+    serve("later");
+    control_look_again(world.control, "later");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    expect_reason("beta", "inbox", DUPLICATE);
+    assert_int_equal(count_listeners(), 1);
+}
+
+/* A CR without a place in its namespace does not keep others from the name. */
+static void name_without_a_place(void **state)
+{
+    (void)state;
+    world.settings.namespace_targets = 1;
+    put_namespace("beta");
+    put_cr("apps", "first", "inbox", "");
+    put_cr("apps", "mail", "inbox", "");
+    put_cr("beta", "mail", "inbox", "");
+    start_control();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("beta", "mail", "ConfigurationSuccessful");
+    expect_reason("apps", "mail", DUPLICATE);
+    fake_drop("Destination", "apps", "first");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("beta", "mail", "ConfigurationSuccessful");
+    fake_drop("Destination", "beta", "mail");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "mail", "ConfigurationSuccessful");
+    assert_int_equal(count_listeners(), 1);
+}
+
+/* An older CR names another tenant, whose Service would have a name that is in use. */
+static void tenant_that_comes_later(void **state)
+{
+    (void)state;
+    configure("'config':{'tenantMode':'shared'}");
+    put_namespace("beta");
+    put_cr("apps", "a-b", "inbox", "");
+    put_tenants("apps", "a-b", "[\\'d\\']");
+    put_cr("beta", "a", "inbox", "");
+    put_tenants("beta", "a", "[\\'b-c\\']");
+    start_control();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    uint16_t port = target_port("a-b-c");
+    put_tenants("apps", "a-b", "[\\'c\\',\\'d\\']");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("beta", "a", "ConfigurationSuccessful");
+    expect_reason("apps", "a-b", "FailedToApplyConfiguration");
+    assert_int_equal(target_port("a-b-c"), port);
+    assert_int_equal(count_listeners(), 2);
 }
 
 /* ---- places ---- */
@@ -219,8 +350,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        cmocka_unit_test(work_is_linear), TEST(message_names_the_first), TEST(age_begins_anew),
-        TEST(places_are_bounded),         TEST(others_take_no_places),   TEST(places_of_tenants),
+        cmocka_unit_test(work_is_linear),
+        TEST(message_names_the_first),
+        TEST(age_begins_anew),
+        TEST(name_that_is_in_use),
+        TEST(service_of_a_name_in_use),
+        TEST(name_that_nobody_can_use),
+        TEST(name_without_a_place),
+        TEST(tenant_that_comes_later),
+        TEST(places_are_bounded),
+        TEST(others_take_no_places),
+        TEST(places_of_tenants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,8 +152,8 @@ static void its_name(void **state)
     expect_reason("beta", "inbox", SUCCESS);
     fake_put("Destination", "apps", "inbox", RIGHT);
     pass_slowly(SECONDS(5), MILLIS(100));
-    expect_served();
-    expect_reason("beta", "inbox", "ConfigurationError-DuplicateDestinationCustomResource");
+    expect_reason("apps", "inbox", "ConfigurationError-DuplicateDestinationCustomResource");
+    expect_reason("beta", "inbox", SUCCESS);
     expect_rest();
 }
 
