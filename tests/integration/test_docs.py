@@ -246,7 +246,6 @@ def test_pages_of_the_admin_port():
 def test_what_the_pod_waits_for():
     """The texts of /readyz."""
     kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("control.c"))
-    kinds += re.findall(r'\[KIND_\w+\] = "(.*?)"', text_of("discovery.c"))
     others = re.findall(r'\*why = "(.*?)"', text_of("configure.c"))
     others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("report.c"))
     there = {f"waiting for {what}" for what in kinds + others} | {"shutting down"}
