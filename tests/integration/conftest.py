@@ -26,7 +26,7 @@ from harness.oauth import OAuthServer, Provider
 from harness.secret_registry import Secrets
 from harness.tproxy import ROOT, Program, Tproxy, destination
 from harness.users import NamespaceUser
-from harness.util import work_directory
+from harness.util import reserved_ports, work_directory
 
 BUILDS = {
     "release": Path(os.environ.get("TPROXY_BIN", ROOT / "build/tproxy")),
@@ -283,6 +283,13 @@ def make_cluster_tproxy(program, directory, certificates, secrets):
             return start_judged(stack, secrets, proxy)
 
         yield start
+
+
+@pytest.fixture
+def reserve_ports():
+    """Reserves some ports in a row for this test; the first of them."""
+    with contextlib.ExitStack() as stack:
+        yield lambda count: stack.enter_context(reserved_ports(count))
 
 
 @pytest.fixture

@@ -178,19 +178,20 @@ def test_removed_for_itself(installation, make_cluster_tproxy, add_destination, 
         assert installation.condition(other, "more") == {}
 
 
-def test_stale_policy(installation, make_cluster_tproxy, add_destination, release):
+def test_stale_policy(installation, make_cluster_tproxy, add_destination, release, reserve_ports):
     """Its ports are not used again, also after a restart, until it lists them no more."""
     add_destination("mail")
     kube = installation.kube
     installation.configure()
-    ports = ("--target-ports", "20000-20004")
+    low = reserve_ports(5)
+    ports = ("--target-ports", f"{low}-{low + 4}")
     gone = policy_of("gone")
     kube.create(
         POLICIES,
         policy(
             gone,
-            {"protocol": "TCP", "port": 20000, "endPort": 20002},
-            {"protocol": "TCP", "port": 20004},
+            {"protocol": "TCP", "port": low, "endPort": low + 2},
+            {"protocol": "TCP", "port": low + 4},
             finalizers=[FINALIZER],
         ),
     )
@@ -203,7 +204,7 @@ def test_stale_policy(installation, make_cluster_tproxy, add_destination, releas
         first = make_cluster_tproxy(installation, *ports).ready()
         namespace = kube.namespace()
         kube.apply(destination_cr("one", namespace, "mail"))
-        assert installation.available(namespace, "one") == 20003
+        assert installation.available(namespace, "one") == low + 3
         first.kill()
         make_cluster_tproxy(installation, *ports).ready()
         kube.apply(destination_cr("two", namespace, "mail"))
@@ -218,7 +219,7 @@ def test_stale_policy(installation, make_cluster_tproxy, add_destination, releas
         "the condition",
         patience=240,
     )
-    assert installation.target_port("two") != 20003
+    assert installation.target_port("two") != low + 3
 
 
 def frozen(name: str) -> dict:

@@ -10,7 +10,6 @@ from harness.samples import HOME
 from harness.util import until
 
 RECORD = f"/api/v1/namespaces/{HOME}/configmaps/tproxy-resting-ports"
-TWO_PORTS = ("--target-ports", "21000-21001")
 
 
 def delete(installation, namespace: str, name: str) -> None:
@@ -21,25 +20,34 @@ def delete(installation, namespace: str, name: str) -> None:
 
 
 @pytest.fixture
+def two_ports(reserve_ports) -> tuple[str, str]:
+    low = reserve_ports(2)
+    return "--target-ports", f"{low}-{low + 1}"
+
+
+@pytest.fixture
 def forget(kube):
     """Other tests have other ports."""
     yield
     kube.kubectl("delete", "configmap", "-n", HOME, "tproxy-resting-ports", "--ignore-not-found")
 
 
-def test_rest_survives_a_crash(installation, make_cluster_tproxy, add_destination, forget):
+def test_rest_survives_a_crash(
+    installation, make_cluster_tproxy, add_destination, two_ports, forget
+):
     mail = add_destination("mail")
     installation.configure()
     namespace = installation.kube.namespace()
-    first = make_cluster_tproxy(installation, *TWO_PORTS).ready()
+    first = make_cluster_tproxy(installation, *two_ports).ready()
     installation.kube.apply(destination_cr("one", namespace, "mail"))
     port = installation.available(namespace, "one")
     delete(installation, namespace, "one")
     first.kill()
-    make_cluster_tproxy(installation, *TWO_PORTS).ready()
+    make_cluster_tproxy(installation, *two_ports).ready()
     installation.kube.apply(destination_cr("two", namespace, "mail"))
     other = installation.available(namespace, "two")
-    assert {port, other} == {21000, 21001}
+    low, high = map(int, two_ports[1].split("-"))
+    assert {port, other} == {low, high}
     assert list_and_fetch(other) == mail.files()
     installation.kube.apply(destination_cr("three", namespace, "mail"))
     said = installation.wait_condition(namespace, "three", "ServiceCreationFailed")["message"]
@@ -49,13 +57,13 @@ def test_rest_survives_a_crash(installation, make_cluster_tproxy, add_destinatio
 
 
 def test_record_that_cannot_be_written(
-    installation, make_cluster_tproxy, add_destination, api, forget
+    installation, make_cluster_tproxy, add_destination, api, two_ports, forget
 ):
     """It keeps no Service from being deleted, and is written when that is possible again."""
     add_destination("mail")
     installation.configure()
     namespace = installation.kube.namespace()
-    proxy = make_cluster_tproxy(installation, *TWO_PORTS, url=api.url).ready()
+    proxy = make_cluster_tproxy(installation, *two_ports, url=api.url).ready()
     installation.kube.apply(destination_cr("one", namespace, "mail"))
     installation.available(namespace, "one")
     usual = api.behaviour
@@ -80,12 +88,14 @@ def test_record_that_cannot_be_written(
 
 
 @pytest.mark.one_build
-def test_record_that_cannot_be_read(installation, make_cluster_tproxy, add_destination, api, forget):
+def test_record_that_cannot_be_read(
+    installation, make_cluster_tproxy, add_destination, api, two_ports, forget
+):
     """What is served stays so; new mailboxes get no port before every port has rested."""
     mail = add_destination("mail")
     installation.configure()
     namespace = installation.kube.namespace()
-    first = make_cluster_tproxy(installation, *TWO_PORTS, url=api.url).ready()
+    first = make_cluster_tproxy(installation, *two_ports, url=api.url).ready()
     installation.kube.apply(destination_cr("one", namespace, "mail"))
     port = installation.available(namespace, "one")
     first.kill()
@@ -98,7 +108,7 @@ def test_record_that_cannot_be_read(installation, make_cluster_tproxy, add_desti
         ),
         refuse(403, "Forbidden", "no ConfigMaps today"),
     )
-    make_cluster_tproxy(installation, *TWO_PORTS, url=api.url).ready()
+    make_cluster_tproxy(installation, *two_ports, url=api.url).ready()
     assert list_and_fetch(port) == mail.files()
     installation.kube.apply(destination_cr("two", namespace, "mail"))
     said = installation.wait_condition(namespace, "two", "ServiceCreationFailed")["message"]

@@ -580,8 +580,8 @@ def test_poisoned_stls(tproxy, backend, certificates, required):
 # --- a loop ---
 
 
-def test_destination_that_points_at_the_proxy_itself(make_tproxy, backend):
-    range_ = free_port()
+def test_destination_that_points_at_the_proxy_itself(make_tproxy, backend, reserve_ports):
+    range_ = reserve_ports(1)
     tproxy = make_tproxy("--target-ports", f"{range_}-{range_}")
     port = tproxy.add(NAME, "127.0.0.1", range_)
     assert port == range_

@@ -12,7 +12,7 @@ import pytest
 from harness.backend import Pop3
 from harness.clients import RawClient
 from harness.tproxy import TARGET_LINE, Tproxy, destination
-from harness.util import PATIENCE, free_port, is_root, until
+from harness.util import PATIENCE, is_root, until
 
 
 def served(port: int) -> None:
@@ -493,10 +493,10 @@ def test_equivalent_forms(tproxy, backend, case):
 # --- ports ---
 
 
-def test_ports_come_from_the_range(make_tproxy, backend):
+def test_ports_come_from_the_range(make_tproxy, backend, reserve_ports):
     """Those of the range that others use are passed over; where there is none left, it is said."""
     with contextlib.ExitStack() as stack:
-        first = run_of_free_ports(3)
+        first = reserve_ports(3)
         stack.enter_context(socket.create_server(("127.0.0.1", first + 1)))
         tproxy = make_tproxy("--target-ports", f"{first}-{first + 2}")
         ports = [tproxy.add(f"mail-{n}", backend.host, backend.port) for n in range(2)]
@@ -513,15 +513,6 @@ def test_ports_come_from_the_range(make_tproxy, backend):
             served(port)
 
 
-def run_of_free_ports(count: int) -> int:
-    while True:
-        first = free_port()
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
-
-
 def test_port_stays_over_a_change(tproxy, backends):
     old, new = backends(Pop3()), backends(Pop3())
     port = tproxy.add("mail", old.host, old.port)
@@ -534,9 +525,9 @@ def test_port_stays_over_a_change(tproxy, backends):
     until(reaches_the_new_server, "the changed destination at the same port")
 
 
-def test_ports_stay_over_a_restart(program, directory, backend):
+def test_ports_stay_over_a_restart(program, directory, backend, reserve_ports):
     """An application's configuration goes on to fit."""
-    first = run_of_free_ports(4)
+    first = reserve_ports(4)
     seen = []
     for run in range(2):
         (directory / str(run)).mkdir()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 PATIENCE = 60.0
 
 NOBODY = 65534
+
+PORTS_IN_A_ROW = 8
 
 
 def is_root() -> bool:
@@ -40,6 +43,25 @@ def free_port(udp: bool = False) -> int:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.bind(("127.0.0.1", port))
         return port
+
+
+@contextlib.contextmanager
+def reserved_ports(count: int):
+    """The first of some ports of 127.0.0.1 in a row that no other test has until the end. They are
+    neither among TARGET_PORTS nor among those that the system chooses."""
+    assert count <= PORTS_IN_A_ROW
+    while True:
+        first = random.choice(range(10000, 16384 - PORTS_IN_A_ROW, PORTS_IN_A_ROW))
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                stack.enter_context(lock).bind(("127.0.0.1", first))
+                for port in range(first, first + count):
+                    socket.create_server(("127.0.0.1", port)).close()
+            except OSError:
+                continue
+            yield first
+            return
 
 
 def until(condition, what: str, patience: float = PATIENCE, every: float = 0.01):
