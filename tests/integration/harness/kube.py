@@ -14,6 +14,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,9 @@ SYSTEM_NAMESPACES = {"kube-system", "kube-public", "kube-node-lease"}
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 _numbers = itertools.count(1)
+
+# Kinds as the API server describes them, by the path of their API and their name.
+_resources: dict[tuple[str, str], dict] = {}
 
 
 class ApiError(Exception):
@@ -81,10 +85,15 @@ class Client:
             assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done
 
-    def apply(self, *objects: dict) -> None:
-        """kubectl apply."""
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        self.kubectl("apply", "-f", "-", input=text)
+    def rendered(self, directory: Path) -> list[dict]:
+        """The objects of a kustomization, in the order in which they are to be applied."""
+        show = ("--dry-run=client", "--validate=false", "-o", "json")
+        rest, things = self.kubectl("create", "-k", str(directory), *show).stdout, []
+        while rest := rest.lstrip():
+            thing, end = json.JSONDecoder().raw_decode(rest)
+            things += thing.get("items", [thing])
+            rest = rest[end:]
+        return things
 
     # --- plain requests; paths are those of the API ---
 
@@ -97,9 +106,18 @@ class Client:
         accept: str = JSON,
         token: str = "",
     ) -> dict:
-        """One request, by this person unless there is another token."""
-        with self._ask(method, path, body, content_type, accept, token) as answer:
-            return json.loads(answer.read())
+        """One request, by this person unless there is another token. An API server that asks for
+        a pause gets it, as from every client of Kubernetes: after a change of a definition it does
+        so for a moment."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._ask(method, path, body, content_type, accept, token) as answer:
+                    return json.loads(answer.read())
+            except ApiError as error:
+                if error.code != 429 or time.monotonic() > deadline:
+                    raise
+                time.sleep(error.status.get("details", {}).get("retryAfterSeconds", 1))
 
     def get(self, path: str) -> dict:
         return self.request("GET", path)
@@ -113,6 +131,13 @@ class Client:
     def patch(self, path: str, change: dict, content_type: str = MERGE) -> dict:
         return self.request("PATCH", path, change, content_type)
 
+    def apply(self, *objects: dict) -> None:
+        """What `kubectl apply --server-side --force-conflicts` does, which costs far more. A field
+        that is None is not there."""
+        how = "?fieldManager=kubectl&force=true&fieldValidation=Strict"
+        for thing in objects:
+            self.patch(self._path_of(thing) + how, _without_nulls(thing), APPLY)
+
     def delete(self, path: str) -> dict:
         return self.request("DELETE", path)
 
@@ -123,6 +148,16 @@ class Client:
                 yield json.loads(line)
 
     # --- inside ---
+
+    def _path_of(self, thing: dict) -> str:
+        about, version, kind = thing["metadata"], thing["apiVersion"], thing["kind"]
+        api = "/api/v1" if version == "v1" else f"/apis/{version}"
+        if (api, kind) not in _resources:
+            listed = self.get(api)["resources"]
+            _resources.update({(api, r["kind"]): r for r in listed if "/" not in r["name"]})
+        resource = _resources[api, kind]
+        space = f"/namespaces/{about.get('namespace', 'default')}" if resource["namespaced"] else ""
+        return f"{api}{space}/{resource['name']}/{about['name']}"
 
     @contextlib.contextmanager
     def _ask(self, method, path, body=None, content_type=JSON, accept=JSON, token=""):
@@ -335,6 +370,12 @@ class Kube(Client):
         tokens = self.directory / "tokens.csv"
         tokens.write_text(f'{self.token},admin,admin,"system:masters"\n')
         self.write_kubeconfig(self.kubeconfig, self.token)
+
+
+def _without_nulls(value):
+    if isinstance(value, dict):
+        return {name: _without_nulls(field) for name, field in value.items() if field is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _in_namespace(kind: tuple[str, str], namespace: str) -> str:
