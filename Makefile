@@ -1,6 +1,6 @@
 # tproxy. `make help` lists what can be made; `make` alone makes the release binary.
 #
-# The same sources are built in three flavours, each with its objects in $(B)/<flavour>/:
+# The same sources are built in three flavours, each with its objects in $(B)/<flavour>/obj/:
 #   release   static, hardened, small                                  -> $(B)/tproxy
 #   dev       AddressSanitizer and UndefinedBehaviorSanitizer, dynamic -> $(B)/dev/tproxy
 #   dynamic   plain and dynamic, for valgrind and debuggers            -> $(B)/dynamic/tproxy
@@ -33,8 +33,10 @@ endif
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-SOURCES := $(wildcard *.c lib/*.c core/*.c)
-HEADERS := $(wildcard *.h lib/*.h core/*.h)
+FOLDERS := . admin btp cluster configuration controller core dest http k8s lib local oauth pop3 \
+	tproxy
+SOURCES := $(patsubst ./%,%,$(wildcard $(FOLDERS:%=%/*.c)))
+HEADERS := $(patsubst ./%,%,$(wildcard $(FOLDERS:%=%/*.h)))
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # Tests over the simulated world are linked with it, and with its toy TLS instead of lib/tls.
 SIMULATION := $(filter-out tests/unit/test_% tests/unit/play_%,$(wildcard tests/unit/*.c))
@@ -78,34 +80,34 @@ all: $(B)/tproxy ## the release binary: static, hardened (also just `make`)
 dev: $(B)/dev/tproxy ## the same with AddressSanitizer and UndefinedBehaviorSanitizer
 dynamic: $(B)/dynamic/tproxy ## the same for valgrind and debuggers
 
-$(B)/tproxy: $(B)/release/tproxy.o $(B)/release/libtproxy.a
+$(B)/tproxy: $(B)/release/obj/tproxy.o $(B)/release/libtproxy.a
 	$(call say,LINK)$(CC) $(RELEASE_LINK) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
 
-$(B)/dev/tproxy $(B)/dynamic/tproxy: $(B)/%/tproxy: $(B)/%/tproxy.o $(B)/%/libtproxy.a
+$(B)/dev/tproxy $(B)/dynamic/tproxy: $(B)/%/tproxy: $(B)/%/obj/tproxy.o $(B)/%/libtproxy.a
 	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
 
-# Everything but main().
+# Everything but main(). (q: files of two folders may have the same name.)
 ARCHIVED := $(filter-out tproxy.o,$(SOURCES:.c=.o))
-$(foreach f,release dev dynamic fuzz,$(eval $(B)/$f/libtproxy.a: $(ARCHIVED:%=$(B)/$f/%)))
+$(foreach f,release dev dynamic fuzz,$(eval $(B)/$f/libtproxy.a: $(ARCHIVED:%=$(B)/$f/obj/%)))
 $(B)/%/libtproxy.a:
-	$(call say,AR)rm -f $@; $(AR) rcs $@ $^
+	$(call say,AR)rm -f $@; $(AR) qcs $@ $^
 
-$(B)/release/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
+$(B)/release/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
 	@mkdir -p $(@D)
 	$(call compile,$(CC))
-$(B)/dev/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
+$(B)/dev/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
 	@mkdir -p $(@D)
 	$(call compile,$(CC))
-$(B)/dynamic/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
+$(B)/dynamic/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
 	@mkdir -p $(@D)
 	$(call compile,$(CC))
-$(B)/fuzz/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/fuzz
+$(B)/fuzz/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/fuzz
 	@mkdir -p $(@D)
 	$(call compile,$(CLANG))
 
 # The version is compiled into one file, and only there; a new one recompiles it.
-$(B)/%/options.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
-$(B)/release/options.o $(B)/dev/options.o $(B)/dynamic/options.o: $(B)/ready/version
+$(B)/%/obj/options.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
+$(B)/release/obj/options.o $(B)/dev/obj/options.o $(B)/dynamic/obj/options.o: $(B)/ready/version
 $(B)/ready/version: always
 	@mkdir -p $(@D)
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
@@ -181,23 +183,25 @@ run_pytest = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev
 .PHONY: unit-programs
 unit-programs: $(UNIT:%=$(B)/dev/tests/unit/%) $(FUZZ:%=$(B)/dev/tests/fuzz/%)
 
-$(B)/dev/tests/%.o: | $(B)/ready/test
-$(SIMULATED:%.c=$(B)/dev/%): $(SIMULATION:%.c=$(B)/dev/%.o)
-$(B)/dev/tests/unit/test_%: $(B)/dev/tests/unit/test_%.o $(B)/dev/libtproxy.a
+$(B)/dev/obj/tests/%.o: | $(B)/ready/test
+$(SIMULATED:%.c=$(B)/dev/%): $(SIMULATION:%.c=$(B)/dev/obj/%.o)
+$(B)/dev/tests/unit/test_%: $(B)/dev/obj/tests/unit/test_%.o $(B)/dev/libtproxy.a
+	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -lcmocka -o $@
 
 # The cast of the simulation. It cuts TLS records at will, which takes a TLS of its own.
-$(B)/dev/tests/unit/test_simulation: $(SIMULATION:%.c=$(B)/dev/%.o) \
-	$(patsubst %.c,$(B)/dev/%.o,$(wildcard tests/unit/play_*.c))
+$(B)/dev/tests/unit/test_simulation: $(SIMULATION:%.c=$(B)/dev/obj/%.o) \
+	$(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/play_*.c))
 
 # A fuzz target without libFuzzer: replay.c feeds it its corpus.
-$(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/tests/fuzz/fuzz_%.o $(B)/dev/tests/fuzz/replay.o \
+$(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/obj/tests/fuzz/fuzz_%.o $(B)/dev/obj/tests/fuzz/replay.o \
 		$(B)/dev/libtproxy.a
+	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
 
 # The HTTP client is fuzzed in the simulated world.
-$(B)/dev/tests/fuzz/fuzz_http_client: $(B)/dev/tests/unit/sim.o
-$(B)/fuzz/fuzz_http_client: $(B)/fuzz/tests/unit/sim.o
+$(B)/dev/tests/fuzz/fuzz_http_client: $(B)/dev/obj/tests/unit/sim.o
+$(B)/fuzz/fuzz_http_client: $(B)/fuzz/obj/tests/unit/sim.o
 
 fuzz: $(FUZZ:%=fuzz-run-%) ## each fuzz target for S=60 seconds (T=http_url: one)
 .PHONY: $(FUZZ:%=fuzz-run-%)
@@ -208,7 +212,7 @@ $(FUZZ:%=fuzz-run-%): fuzz-run-fuzz_%: $(B)/fuzz/fuzz_%
 		-artifact_prefix=$(B)/fuzz/found/$*/ $(B)/fuzz/corpus/$* \
 		$(wildcard tests/fuzz/corpus/$*)
 
-$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(B)/fuzz/libtproxy.a
+$(B)/fuzz/fuzz_%: $(B)/fuzz/obj/tests/fuzz/fuzz_%.o $(B)/fuzz/libtproxy.a
 	$(call say,LINK)$(CLANG) $(SANITIZERS) -fsanitize=fuzzer $(filter %.o,$^) $(libraries) -o $@
 
 ##@ Checking

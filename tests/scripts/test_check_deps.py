@@ -2,6 +2,7 @@
 """scripts/check-deps finds what it is there for: a copy of the tree with one forbidden thing added
 must fail, and say where. Prints TAP; needs nothing but Python."""
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
+SCRIPT = TOP / "scripts/check-deps"
+FOLDERS = runpy.run_path(str(SCRIPT))["FOLDERS"]
 
 # What is done to the copy: a file, a line added to it, and what the complaint must contain.
 CASES = [
@@ -37,7 +40,7 @@ def check(top: Path, script: Path) -> tuple[int, str]:
 
 
 def copy_tree(to: Path) -> None:
-    for folder in ("", "core", "lib"):
+    for folder in FOLDERS:
         (to / folder).mkdir(parents=True, exist_ok=True)
         for path in (TOP / folder).glob("*.[ch]"):
             shutil.copy(path, to / folder / path.name)
@@ -57,16 +60,15 @@ def run_case(script: Path, file: str, line: str, complaint: str) -> str:
 
 
 def main() -> int:
-    script = TOP / "scripts/check-deps"
     results = []
-    status, output = check(TOP, script)
+    status, output = check(TOP, SCRIPT)
     results.append(("the tree as it is", "" if status == 0 else output))
     for name, file, line, complaint in CASES:
-        results.append((name, run_case(script, file, line, complaint)))
+        results.append((name, run_case(SCRIPT, file, line, complaint)))
 
     with tempfile.TemporaryDirectory() as directory:
         circular = Path(directory) / "check-deps"
-        text = script.read_text()
+        text = SCRIPT.read_text()
         circular.write_text(text.replace("lib/base        :", "lib/base        : lib/text", 1))
         status, output = check(TOP, circular)
         good = status != 0 and "a circle: lib/base -> lib/text -> lib/base" in output
