@@ -10,8 +10,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "admin.h"
-#include "admin_socket.h"
+#include "admin/control_socket.h"
+#include "admin/pages.h"
 #include "cluster.h"
 #include "connectivity.h"
 #include "control.h"

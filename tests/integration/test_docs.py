@@ -238,7 +238,7 @@ def test_labels_of_what_is_written():
 
 
 def test_pages_of_the_admin_port():
-    there = re.findall(r'\{"(/\w+)", \w+, \w+\}', text_of("admin.c"))
+    there = re.findall(r'\{"(/\w+)", \w+, \w+\}', text_of("admin/pages.c"))
     assert first_cells(section("docs/operations.md", "Admin port")) == there
 
 

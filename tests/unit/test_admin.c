@@ -1,5 +1,5 @@
 /* The pages of the admin port, as a client gets them. */
-#include "admin.h"
+#include "admin/pages.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

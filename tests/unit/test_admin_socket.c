@@ -1,5 +1,5 @@
 /* The control socket: the server in this process, the asking side in a child of it. */
-#include "admin_socket.h"
+#include "admin/control_socket.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
 /* The admin port: health, readiness, metrics. */
-#include "admin.h"
+#include "admin/pages.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

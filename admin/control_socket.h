@@ -6,8 +6,8 @@
  *   anything else      -> "error <what is wrong>"
  *
  * Only the process's own user and root are answered (SO_PEERCRED). */
-#ifndef TPROXY_ADMIN_SOCKET_H
-#define TPROXY_ADMIN_SOCKET_H
+#ifndef TPROXY_ADMIN_CONTROL_SOCKET_H
+#define TPROXY_ADMIN_CONTROL_SOCKET_H
 
 #include "lib/base.h"
 #include "lib/fail.h"

@@ -5,8 +5,8 @@
  *   /status           {"Status":"ok|warning|critical","Components":{"sap-transp-proxy-tcp":...}}
  *   /destinationCRs   {"Status":"ok","CustomResources":[...]}
  *   /metrics          Prometheus text format 0.0.4; 404 while they are switched off */
-#ifndef TPROXY_ADMIN_H
-#define TPROXY_ADMIN_H
+#ifndef TPROXY_ADMIN_PAGES_H
+#define TPROXY_ADMIN_PAGES_H
 
 #include <stdbool.h>
 #include <stdint.h>

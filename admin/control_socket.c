@@ -1,5 +1,5 @@
 /* The control socket: one line there, one line back. */
-#include "admin_socket.h"
+#include "admin/control_socket.h"
 
 #include <errno.h>
 #include <stdbool.h>
