@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "btp/mail_token.h"
+#include "btp/service_grant.h"
 #include "core/dest_answer.h"
 #include "core/http_proto.h"
 #include "core/service_key.h"
@@ -23,10 +25,8 @@
 #include "lib/digest.h"
 #include "lib/log.h"
 #include "lib/loop.h"
-#include "mail_token.h"
 #include "oauth.h"
 #include "rotations.h"
-#include "service_grant.h"
 
 /* Of a token for the mail server whose lifetime is not said. */
 #define TOKEN_LIFETIME SECONDS(120)

@@ -11,11 +11,11 @@
  *     X-tenant: TENANT */
 #include <string.h>
 
+#include "btp/service_grant.h"
 #include "core/http_proto.h"
 #include "core/service_key.h"
 #include "core/tenant.h"
 #include "dest_private.h"
-#include "service_grant.h"
 
 enum {
     SEGMENT_MAX = 3 * DESTINATION_NAME_MAX, /* of a name in the path, percent-encoded */

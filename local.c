@@ -22,6 +22,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "btp/mail_token.h"
 #include "core/destination.h"
 #include "core/token.h"
 #include "dest_source.h"
@@ -31,7 +32,6 @@
 #include "lib/text.h"
 #include "local_file.h"
 #include "local_object.h"
-#include "mail_token.h"
 
 /* Changes are looked at when none has followed for QUIET, at the latest MOST after the first. */
 #define QUIET MILLIS(30)

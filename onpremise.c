@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connectivity.h"
+#include "btp/connectivity.h"
 #include "control_private.h"
 #include "core/config.h"
 #include "core/connectivity_config.h"

@@ -12,8 +12,8 @@
 
 #include "admin/control_socket.h"
 #include "admin/pages.h"
+#include "btp/connectivity.h"
 #include "cluster.h"
-#include "connectivity.h"
 #include "control.h"
 #include "core/config.h"
 #include "core/destination.h"

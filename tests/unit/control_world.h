@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-#include "connectivity.h"
+#include "btp/connectivity.h"
 #include "control.h"
 #include "core/config.h"
 #include "core/destination.h"

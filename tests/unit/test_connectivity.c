@@ -1,6 +1,6 @@
 /* The way to on-premise systems: with and without tokens, for tenants, and around a source of
  * destinations that the test plays. */
-#include "connectivity.h"
+#include "btp/connectivity.h"
 
 #include "core/properties.h"
 #include "core/service_key.h"

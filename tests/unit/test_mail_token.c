@@ -1,7 +1,7 @@
 /* Tokens of destinations' own token services, straight and through a SOCKS5 proxy. */
-#include "mail_token.h"
+#include "btp/mail_token.h"
 
-#include "connectivity.h"
+#include "btp/connectivity.h"
 #include "core/destination.h"
 #include "core/properties.h"
 #include "core/service_key.h"

@@ -1,5 +1,5 @@
 /* From a service key to a grant. */
-#include "service_grant.h"
+#include "btp/service_grant.h"
 
 #include "core/service_key.h"
 #include "tests/unit/check.h"

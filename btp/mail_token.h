@@ -1,7 +1,7 @@
 /* Tokens for mail servers, from the authorization servers that destinations name: what a
  * destination says of its token service becomes a grant. */
-#ifndef TPROXY_MAIL_TOKEN_H
-#define TPROXY_MAIL_TOKEN_H
+#ifndef TPROXY_BTP_MAIL_TOKEN_H
+#define TPROXY_BTP_MAIL_TOKEN_H
 
 #include "lib/base.h"
 #include "lib/fail.h"

@@ -1,5 +1,5 @@
 /* From a service key to a grant. */
-#include "service_grant.h"
+#include "btp/service_grant.h"
 
 #include <string.h>
 

@@ -10,12 +10,12 @@
  *                                               v   '-------------------'
  *                                             the end
  */
-#include "mail_token.h"
+#include "btp/mail_token.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-#include "connectivity.h"
+#include "btp/connectivity.h"
 #include "core/destination.h"
 #include "core/token.h"
 #include "lib/buf.h"

@@ -1,6 +1,6 @@
 /* Access tokens for SAP's services: what a service key says becomes a grant. */
-#ifndef TPROXY_SERVICE_GRANT_H
-#define TPROXY_SERVICE_GRANT_H
+#ifndef TPROXY_BTP_SERVICE_GRANT_H
+#define TPROXY_BTP_SERVICE_GRANT_H
 
 #include "lib/base.h"
 #include "lib/buf.h"

@@ -5,8 +5,8 @@
  *
  * is a source of destinations that asks the one below and adds to its answers how the mail server
  * of an on-premise destination is reached. */
-#ifndef TPROXY_CONNECTIVITY_H
-#define TPROXY_CONNECTIVITY_H
+#ifndef TPROXY_BTP_CONNECTIVITY_H
+#define TPROXY_BTP_CONNECTIVITY_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,12 +6,13 @@
  *     source: find --> below --> on-premise, and to log in? -- yes --> connectivity_get --> answer
  *                                            '-- no --> answer
  */
-#include "connectivity.h"
+#include "btp/connectivity.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "btp/service_grant.h"
 #include "core/service_key.h"
 #include "core/token.h"
 #include "core/token_refusals.h"
@@ -19,7 +20,6 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "oauth.h"
-#include "service_grant.h"
 
 struct connectivity {
     struct loop *loop;
