@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/object_watch.h"
 #include "core/config.h"
 #include "core/secret_entry.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
-#include "secret_watch.h"
 
 struct additional_cas {
     struct config_secret where;

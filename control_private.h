@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
+#include "cluster/store.h"
 #include "control.h"
 #include "core/custom_resource.h"
 #include "core/plan.h"
@@ -18,7 +19,6 @@
 #include "lib/loop.h"
 #include "lib/map.h"
 #include "lib/turns.h"
-#include "store.h"
 
 struct ports;
 struct resting_ports;

@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/object_watch.h"
 #include "core/config.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
-#include "secret_watch.h"
 
 struct credentials {
     struct cluster *cluster;

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
+#include "cluster/store.h"
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "store.h"
 
 #define GROUP "services.cloud.sap.com"
 #define OFFERING "destination"

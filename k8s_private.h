@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "core/k8s_proto.h"
 #include "http.h"
 #include "lib/json_cutter.h"

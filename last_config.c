@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "config_map.h"
+#include "cluster/config_map.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/mem.h"

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "config_map.h"
+#include "cluster/config_map.h"
 #include "lib/buf.h"
 #include "lib/json.h"
 #include "lib/loop.h"

@@ -13,7 +13,7 @@
 #include "admin/control_socket.h"
 #include "admin/pages.h"
 #include "btp/connectivity.h"
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "control.h"
 #include "core/config.h"
 #include "core/destination.h"

@@ -5,7 +5,7 @@
 #ifndef TPROXY_TESTS_FAKE_CLUSTER_H
 #define TPROXY_TESTS_FAKE_CLUSTER_H
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "lib/list.h"
 #include "lib/map.h"
 #include "lib/mem.h"

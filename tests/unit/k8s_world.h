@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "k8s.h"
 #include "lib/log.h"
 #include "tests/unit/http_world.h"

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "core/http_proto.h"
 #include "tests/unit/k8s_world.h"
 

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "local_object.h"
 #include "tests/unit/objects.h"
 #include "tests/unit/streams.h"

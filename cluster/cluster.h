@@ -2,8 +2,8 @@
  * written. An interface and nothing else; the Kubernetes API fills it, and a directory of files.
  *
  * Objects are JSON as the Kubernetes API has it. Times, names and verbs are the API's. */
-#ifndef TPROXY_CLUSTER_H
-#define TPROXY_CLUSTER_H
+#ifndef TPROXY_CLUSTER_CLUSTER_H
+#define TPROXY_CLUSTER_CLUSTER_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,9 +1,9 @@
 /* A watch that selects one Secret by its name. */
-#include "secret_watch.h"
+#include "cluster/object_watch.h"
 
 #include <stdlib.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "lib/mem.h"
 #include "lib/text.h"
 

@@ -1,7 +1,7 @@
 /* One ConfigMap of ours in the home namespace: followed, written, and restored when somebody else
  * changes or deletes it. Only users who may write ConfigMaps in that namespace can change it. */
-#ifndef TPROXY_CONFIG_MAP_H
-#define TPROXY_CONFIG_MAP_H
+#ifndef TPROXY_CLUSTER_CONFIG_MAP_H
+#define TPROXY_CLUSTER_CONFIG_MAP_H
 
 #include <stdbool.h>
 #include <stddef.h>

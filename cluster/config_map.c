@@ -6,13 +6,13 @@
  *
  * The ConfigMap is written only when its text differs from the wanted one, so a restart writes
  * nothing. */
-#include "config_map.h"
+#include "cluster/config_map.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cluster.h"
+#include "cluster/cluster.h"
 #include "core/plan.h"
 #include "core/repairs.h"
 #include "lib/json.h"

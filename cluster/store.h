@@ -1,7 +1,7 @@
 /* Objects of one kind and one namespace (or none) by their names: what a watch tells, kept as
  * projections which embed struct stored. A list that is complete sweeps the store. */
-#ifndef TPROXY_STORE_H
-#define TPROXY_STORE_H
+#ifndef TPROXY_CLUSTER_STORE_H
+#define TPROXY_CLUSTER_STORE_H
 
 #include <stdbool.h>
 #include <stddef.h>

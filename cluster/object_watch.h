@@ -1,6 +1,6 @@
 /* One Secret in the cluster, followed. */
-#ifndef TPROXY_SECRET_WATCH_H
-#define TPROXY_SECRET_WATCH_H
+#ifndef TPROXY_CLUSTER_OBJECT_WATCH_H
+#define TPROXY_CLUSTER_OBJECT_WATCH_H
 
 #include <stdbool.h>
 

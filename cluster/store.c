@@ -1,5 +1,5 @@
 /* A list, and a map by name. */
-#include "store.h"
+#include "cluster/store.h"
 
 #include <stdlib.h>
 
