@@ -22,8 +22,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "configuration/config.h"
 #include "control_private.h"
-#include "core/config.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/metric.h"

@@ -1,5 +1,6 @@
 /* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * tenants.c, precedence.c, leftovers.c, configure.c, onpremise.c, policies.c and report.c only. */
+ * tenants.c, precedence.c, leftovers.c, policies.c, report.c, configuration/configuration.c and
+ * configuration/onpremise.c only. */
 #ifndef TPROXY_CONTROL_PRIVATE_H
 #define TPROXY_CONTROL_PRIVATE_H
 
@@ -294,8 +295,8 @@ struct resource {
 
 /* ---- the controller ---- */
 
-struct configuration; /* configure.c */
-struct onpremise;     /* onpremise.c */
+struct configuration; /* configuration/configuration.c */
+struct onpremise;     /* configuration/onpremise.c */
 struct policies;      /* policies.c */
 
 struct control {
@@ -573,7 +574,7 @@ void space_init_places(struct space *space);
  * at once. */
 void control_wake_first(struct control *control, const char *name);
 
-/* ---- configure.c ---- */
+/* ---- configuration/configuration.c ---- */
 
 struct configuration *configuration_new(struct control *control);
 
@@ -605,7 +606,7 @@ void configuration_tell(struct configuration *configuration, const char *reason,
 /* Is there something that the status calls a warning? NULL, or a sentence. */
 const char *configuration_warning(const struct configuration *configuration);
 
-/* ---- onpremise.c ---- */
+/* ---- configuration/onpremise.c ---- */
 
 struct onpremise *onpremise_new(struct control *control);
 

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "configuration/config.h"
 #include "control_private.h"
-#include "core/config.h"
 #include "core/repairs.h"
 #include "lib/log.h"
 #include "lib/mem.h"

@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "configuration/config.h"
 #include "control_private.h"
-#include "core/config.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/sys.h"

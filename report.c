@@ -1,6 +1,6 @@
 /* What the controller tells about itself: readiness, SAP's JSON, figures. */
+#include "configuration/config.h"
 #include "control_private.h"
-#include "core/config.h"
 #include "lib/log.h"
 #include "lib/metric.h"
 #include "resting_ports.h"

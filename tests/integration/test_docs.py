@@ -197,7 +197,7 @@ def test_reasons():
 
 def test_status_of_the_configuration():
     """Its states, and the conditions with their reasons."""
-    config, configure = text_of("core/config.c"), text_of("configure.c")
+    config, configure = text_of("configuration/config.c"), text_of("configuration/configuration.c")
     names = re.findall(r'\[(CONFIG_\w+)\] = "(\w+)"', config)
     states = {name for constant, name in names if re.search(rf"\b{constant}\b", configure)}
     reasons = {
@@ -215,7 +215,7 @@ def test_status_of_the_configuration():
 
 def test_keys_without_effect():
     """The document has them, with the values that need no remark."""
-    source = text_of("core/config.c")
+    source = text_of("configuration/config.c")
     for name, value in re.findall(r'#define (\w+) ("config[\w.]+")', source):
         source = source.replace(f'{name} "', value[:-1])
     there = {
@@ -245,7 +245,7 @@ def test_pages_of_the_admin_port():
 def test_what_the_pod_waits_for():
     """The texts of /readyz."""
     kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("control.c"))
-    others = re.findall(r'\*why = "(.*?)"', text_of("configure.c"))
+    others = re.findall(r'\*why = "(.*?)"', text_of("configuration/configuration.c"))
     others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("report.c"))
     there = {f"waiting for {what}" for what in kinds + others} | {"shutting down"}
     assert set(first_cells(section("docs/troubleshooting.md", "The pod is not ready"))) == there
@@ -272,7 +272,7 @@ FIGURES = [
     ("docs/operations.md", "time | 64, N of one", "control_private.h", "READING_OF_SPACE_MAX"),
     ("docs/operations.md", "namespace, N of one resource", "control_private.h", "READING_OF_ONE_MAX"),
     ("docs/operations.md", "watches apart | N |", "k8s.c", "REQUESTS_MAX"),
-    ("docs/operations.md", "Destination service | N |", "core/config.h", "CONFIG_INSTANCES_MAX"),
+    ("docs/operations.md", "Destination service | N |", "configuration/config.h", "CONFIG_INSTANCES_MAX"),
     ("docs/operations.md", "service key | N KiB an entry", "core/service_key.c", "ENTRY_MAX"),
     ("docs/operations.md", "KiB an entry, N octets", "core/service_key.c", "FIELD_MAX"),
     ("docs/operations.md", "a resource | N KiB |", "core/custom_resource.h", "CR_CONDITIONS_MAX"),
@@ -283,7 +283,7 @@ FIGURES = [
     ("docs/operations.md", "stays in force for N seconds", "control_private.h", "CONTROL_GRACE"),
     ("docs/operations.md", "up to every N minutes, unless", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/configuration.md", "the same, for N seconds;", "control_private.h", "CONTROL_GRACE"),
-    ("docs/configuration.md", "At most N instances", "core/config.h", "CONFIG_INSTANCES_MAX"),
+    ("docs/configuration.md", "At most N instances", "configuration/config.h", "CONFIG_INSTANCES_MAX"),
     ("docs/configuration.md", "each may have N octets", "core/service_key.c", "FIELD_MAX"),
     ("docs/destinations.md", "At most N files are read", "local.h", "LOCAL_FILES_MAX"),
     ("docs/destinations.md", "at most N others are named", "local.h", "LOCAL_OTHERS_MAX"),

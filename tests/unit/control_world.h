@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 
 #include "btp/connectivity.h"
+#include "configuration/config.h"
 #include "control.h"
-#include "core/config.h"
 #include "core/destination.h"
 #include "core/plan.h"
 #include "core/properties.h"

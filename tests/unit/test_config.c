@@ -1,5 +1,5 @@
 /* The configuration: SAP's samples, every key, every complaint, what is remarked; the status. */
-#include "core/config.h"
+#include "configuration/config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

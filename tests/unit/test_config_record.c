@@ -1,6 +1,6 @@
 /* A configuration that is written down is read back unchanged, and a changed text is checked like
  * an object. */
-#include "core/config_record.h"
+#include "configuration/config_record.h"
 #include "lib/mem.h"
 #include "tests/unit/check.h"
 #include "tests/unit/objects.h"

@@ -1,5 +1,5 @@
 /* What the Connectivity Proxy says of itself. */
-#include "core/connectivity_config.h"
+#include "configuration/connectivity_config.h"
 
 #include "lib/mem.h"
 #include "tests/unit/check.h"

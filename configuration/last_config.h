@@ -1,10 +1,10 @@
 /* The last good configuration, kept in the cluster for the next start: a ConfigMap of ours in the
  * home namespace. Only users who may write ConfigMaps in that namespace can change it. It holds
  * names of Secrets and never their contents. */
-#ifndef TPROXY_LAST_CONFIG_H
-#define TPROXY_LAST_CONFIG_H
+#ifndef TPROXY_CONFIGURATION_LAST_CONFIG_H
+#define TPROXY_CONFIGURATION_LAST_CONFIG_H
 
-#include "core/config_record.h"
+#include "configuration/config_record.h"
 #include "lib/base.h"
 
 struct cluster;

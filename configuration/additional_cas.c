@@ -1,12 +1,12 @@
 /* A Secret that is followed becomes roots. When nothing in it can be used, the last good ones stay
  * in force: trusting less all of a sudden would break every connection. */
-#include "additional_cas.h"
+#include "configuration/additional_cas.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "cluster/object_watch.h"
-#include "core/config.h"
+#include "configuration/config.h"
 #include "core/secret_entry.h"
 #include "lib/log.h"
 #include "lib/mem.h"

@@ -1,6 +1,6 @@
 /* Certificates out of a Secret, trusted besides the system's, followed. */
-#ifndef TPROXY_ADDITIONAL_CAS_H
-#define TPROXY_ADDITIONAL_CAS_H
+#ifndef TPROXY_CONFIGURATION_ADDITIONAL_CAS_H
+#define TPROXY_CONFIGURATION_ADDITIONAL_CAS_H
 
 #include <stdbool.h>
 

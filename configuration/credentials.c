@@ -6,7 +6,7 @@
  *
  * Two Secrets are never changed at one moment: a private key that does not belong to its
  * certificate is not taken, and the last pair that fits serves until there is another one. */
-#include "credentials.h"
+#include "configuration/credentials.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "cluster/object_watch.h"
-#include "core/config.h"
+#include "configuration/config.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/tls.h"

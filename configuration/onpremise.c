@@ -14,10 +14,10 @@
 #include <string.h>
 
 #include "btp/connectivity.h"
+#include "configuration/config.h"
+#include "configuration/connectivity_config.h"
+#include "configuration/credentials.h"
 #include "control_private.h"
-#include "core/config.h"
-#include "core/connectivity_config.h"
-#include "credentials.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 

@@ -20,13 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "additional_cas.h"
+#include "configuration/additional_cas.h"
+#include "configuration/config.h"
+#include "configuration/credentials.h"
+#include "configuration/discovery.h"
+#include "configuration/last_config.h"
 #include "control_private.h"
-#include "core/config.h"
-#include "credentials.h"
 #include "dest.h"
-#include "discovery.h"
-#include "last_config.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/sys.h"

@@ -1,6 +1,6 @@
 /* From a TransparentProxy object to the configuration. The CRD gives types and nothing else, and
  * files of local mode have met no CRD at all: every value is checked here. */
-#include "core/config.h"
+#include "configuration/config.h"
 
 #include <assert.h>
 #include <stdarg.h>

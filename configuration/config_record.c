@@ -1,6 +1,6 @@
 /* {"since":"...","object":"...","spec":{...}}: the spec has the keys of a TransparentProxy object,
  * so that there is one reader for both. */
-#include "core/config_record.h"
+#include "configuration/config_record.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,12 @@
 /* A configuration in force, written down for the next start of the program. The record holds the
  * known values and not the text of the object, so no unknown text, above all no secret, gets into
  * it. Pure. */
-#ifndef TPROXY_CORE_CONFIG_RECORD_H
-#define TPROXY_CORE_CONFIG_RECORD_H
+#ifndef TPROXY_CONFIGURATION_CONFIG_RECORD_H
+#define TPROXY_CONFIGURATION_CONFIG_RECORD_H
 
 #include <stdbool.h>
 
-#include "core/config.h"
+#include "configuration/config.h"
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"

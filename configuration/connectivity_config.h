@@ -3,8 +3,8 @@
  *
  * Of YAML 1.2 only what a few keys in block style need is understood: indentation, `key: value`,
  * comments, quotes; lists and texts over several lines are passed over. */
-#ifndef TPROXY_CORE_CONNECTIVITY_CONFIG_H
-#define TPROXY_CORE_CONNECTIVITY_CONFIG_H
+#ifndef TPROXY_CONFIGURATION_CONNECTIVITY_CONFIG_H
+#define TPROXY_CONFIGURATION_CONNECTIVITY_CONFIG_H
 
 #include <stdbool.h>
 #include <stdint.h>

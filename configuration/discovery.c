@@ -3,7 +3,7 @@
  *   ServiceInstances --.
  *                      +--> instances: an instance and the first of its bindings
  *   ServiceBindings ---' */
-#include "discovery.h"
+#include "configuration/discovery.h"
 
 #include <stdlib.h>
 #include <string.h>

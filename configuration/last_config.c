@@ -1,5 +1,5 @@
 /* The last good configuration as the text of a ConfigMap. */
-#include "last_config.h"
+#include "configuration/last_config.h"
 
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* The configuration: what the TransparentProxy object of an installation says (its spec, with SAP's
  * keys and defaults), checked and turned into values. Pure. Keys that are null count as absent;
  * keys that are not known are passed over. */
-#ifndef TPROXY_CORE_CONFIG_H
-#define TPROXY_CORE_CONFIG_H
+#ifndef TPROXY_CONFIGURATION_CONFIG_H
+#define TPROXY_CONFIGURATION_CONFIG_H
 
 #include <stdbool.h>
 #include <stddef.h>

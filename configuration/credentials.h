@@ -1,7 +1,7 @@
 /* A service key out of Secrets in the cluster, followed: it is read afresh whenever the Secret that
  * holds it, or the one with the private key of its certificate, comes, changes or goes. */
-#ifndef TPROXY_CREDENTIALS_H
-#define TPROXY_CREDENTIALS_H
+#ifndef TPROXY_CONFIGURATION_CREDENTIALS_H
+#define TPROXY_CONFIGURATION_CREDENTIALS_H
 
 #include <stdbool.h>
 

@@ -1,6 +1,6 @@
 /* ConfigMaps of the Connectivity Proxy. A reader of YAML goes through the lines, keeps the path of
  * keys that leads to each, and takes down the values of those that are wanted. */
-#include "core/connectivity_config.h"
+#include "configuration/connectivity_config.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,13 +1,13 @@
 /* Destination service instances that SAP's BTP service operator keeps in a namespace:
  * ServiceInstance objects (services.cloud.sap.com/v1) of the offering "destination" that have a
  * ServiceBinding, whose Secret holds the service key. */
-#ifndef TPROXY_DISCOVERY_H
-#define TPROXY_DISCOVERY_H
+#ifndef TPROXY_CONFIGURATION_DISCOVERY_H
+#define TPROXY_CONFIGURATION_DISCOVERY_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "core/config.h"
+#include "configuration/config.h"
 #include "lib/base.h"
 
 struct cluster;
