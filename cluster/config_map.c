@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "cluster/cluster.h"
-#include "core/plan.h"
+#include "controller/plan.h"
 #include "core/repairs.h"
 #include "lib/json.h"
 #include "lib/log.h"

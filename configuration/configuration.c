@@ -25,7 +25,7 @@
 #include "configuration/credentials.h"
 #include "configuration/discovery.h"
 #include "configuration/last_config.h"
-#include "control_private.h"
+#include "controller/state.h"
 #include "dest.h"
 #include "lib/log.h"
 #include "lib/mem.h"

@@ -17,7 +17,7 @@
 #include "configuration/config.h"
 #include "configuration/connectivity_config.h"
 #include "configuration/credentials.h"
-#include "control_private.h"
+#include "controller/state.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 

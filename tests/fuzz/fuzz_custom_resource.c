@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/plan.h"
 #include "core/custom_resource.h"
-#include "core/plan.h"
 #include "core/tenant.h"
 #include "lib/json.h"
 

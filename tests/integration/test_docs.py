@@ -185,9 +185,9 @@ def test_reasons():
     source = text_of("core/destination.c")
     verdicts = source[source.index("reasons[][2]") : source.index("verdict_reason")]
     there = set(re.findall(r'\[VERDICT_\w+\] =\s+\{"([\w-]+)"', verdicts))
-    controller = text_of("reconcile.c")
+    controller = text_of("controller/reconcile.c")
     prefix = re.search(r'define REASON_PREFIX "(.*)"', controller).group(1)
-    writers = controller + text_of("tenants.c") + text_of("core/plan.c")
+    writers = controller + text_of("controller/endpoint.c") + text_of("controller/plan.c")
     for call in re.findall(r'plan_failure\([^,]+,\s+((?:REASON_PREFIX )?"[^,]+),', writers):
         there.add(call.replace("REASON_PREFIX", f'"{prefix}"').replace('" "', "").strip('"'))
     assert len(there) > 12, "the sources are no longer understood"
@@ -233,7 +233,7 @@ def test_keys_without_effect():
 
 
 def test_labels_of_what_is_written():
-    there = set(re.findall(r'#define PLAN_LABEL_\w+ "(.*?)"', text_of("core/plan.h")))
+    there = set(re.findall(r'#define PLAN_LABEL_\w+ "(.*?)"', text_of("controller/plan.h")))
     assert there <= set(code_spans(section("docs/operations.md", "What it writes")))
 
 
@@ -244,9 +244,9 @@ def test_pages_of_the_admin_port():
 
 def test_what_the_pod_waits_for():
     """The texts of /readyz."""
-    kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("control.c"))
+    kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("controller/controller.c"))
     others = re.findall(r'\*why = "(.*?)"', text_of("configuration/configuration.c"))
-    others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("report.c"))
+    others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("controller/health.c"))
     there = {f"waiting for {what}" for what in kinds + others} | {"shutting down"}
     assert set(first_cells(section("docs/troubleshooting.md", "The pod is not ready"))) == there
 
@@ -266,11 +266,11 @@ FIGURES = [
     ("docs/operations.md", "may still read why | N,", "pop3.c", "REFUSED_MAX"),
     ("docs/operations.md", "files of local mode | N,", "local.h", "LOCAL_FILES_MAX"),
     ("docs/operations.md", "1 MiB each; N that are only named", "local.h", "LOCAL_OTHERS_MAX"),
-    ("docs/operations.md", "answer of the API server | N,", "control_private.h", "RUNNING_MAX"),
-    ("docs/operations.md", "server | 64, N of one", "control_private.h", "RUNNING_OF_SPACE_MAX"),
-    ("docs/operations.md", "conditions at a time | N,", "control_private.h", "READING_MAX"),
-    ("docs/operations.md", "time | 64, N of one", "control_private.h", "READING_OF_SPACE_MAX"),
-    ("docs/operations.md", "namespace, N of one resource", "control_private.h", "READING_OF_ONE_MAX"),
+    ("docs/operations.md", "answer of the API server | N,", "controller/state.h", "RUNNING_MAX"),
+    ("docs/operations.md", "server | 64, N of one", "controller/state.h", "RUNNING_OF_SPACE_MAX"),
+    ("docs/operations.md", "conditions at a time | N,", "controller/state.h", "READING_MAX"),
+    ("docs/operations.md", "time | 64, N of one", "controller/state.h", "READING_OF_SPACE_MAX"),
+    ("docs/operations.md", "namespace, N of one resource", "controller/state.h", "READING_OF_ONE_MAX"),
     ("docs/operations.md", "watches apart | N |", "k8s.c", "REQUESTS_MAX"),
     ("docs/operations.md", "Destination service | N |", "configuration/config.h", "CONFIG_INSTANCES_MAX"),
     ("docs/operations.md", "service key | N KiB an entry", "core/service_key.c", "ENTRY_MAX"),
@@ -279,18 +279,18 @@ FIGURES = [
     ("docs/operations.md", "during login | N octets", "core/pop3_login.h", "POP3_BACKEND_LINE_MAX"),
     ("docs/operations.md", "on one connection | N KiB;", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/operations.md", "the memory, N |", "tproxy.c", "LOANS_MAX"),
-    ("docs/operations.md", "not used again for N minutes", "control.h", "CONTROL_PORT_REST"),
-    ("docs/operations.md", "stays in force for N seconds", "control_private.h", "CONTROL_GRACE"),
+    ("docs/operations.md", "not used again for N minutes", "controller/controller.h", "CONTROL_PORT_REST"),
+    ("docs/operations.md", "stays in force for N seconds", "controller/state.h", "CONTROL_GRACE"),
     ("docs/operations.md", "up to every N minutes, unless", "core/repairs.h", "REPAIRS_MOST"),
-    ("docs/configuration.md", "the same, for N seconds;", "control_private.h", "CONTROL_GRACE"),
+    ("docs/configuration.md", "the same, for N seconds;", "controller/state.h", "CONTROL_GRACE"),
     ("docs/configuration.md", "At most N instances", "configuration/config.h", "CONFIG_INSTANCES_MAX"),
     ("docs/configuration.md", "each may have N octets", "core/service_key.c", "FIELD_MAX"),
     ("docs/destinations.md", "At most N files are read", "local.h", "LOCAL_FILES_MAX"),
     ("docs/destinations.md", "at most N others are named", "local.h", "LOCAL_OTHERS_MAX"),
-    ("docs/architecture.md", "8 of one resource and N of all", "control_private.h", "READING_MAX"),
-    ("docs/architecture.md", "that, N of one resource", "control_private.h", "READING_OF_ONE_MAX"),
-    ("docs/architecture.md", "their own, N operations", "control_private.h", "RUNNING_OF_SPACE_MAX"),
-    ("docs/architecture.md", "operations and N readings", "control_private.h", "READING_OF_SPACE_MAX"),
+    ("docs/architecture.md", "8 of one resource and N of all", "controller/state.h", "READING_MAX"),
+    ("docs/architecture.md", "that, N of one resource", "controller/state.h", "READING_OF_ONE_MAX"),
+    ("docs/architecture.md", "their own, N operations", "controller/state.h", "RUNNING_OF_SPACE_MAX"),
+    ("docs/architecture.md", "operations and N readings", "controller/state.h", "READING_OF_SPACE_MAX"),
     ("docs/architecture.md", "pauses that double up to N minutes", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/architecture.md", "queued, at most N KiB", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/architecture.md", "end, N listeners are closed", "pop3.c", "END_A_TURN"),

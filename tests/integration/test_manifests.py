@@ -129,7 +129,7 @@ def test_selectors(objects, deployment):
     services = [item["spec"]["selector"] for item in objects if item["kind"] == "Service"]
     assert len(services) == 2
     assert all(wanted == selector for wanted in [*services, policy["podSelector"]["matchLabels"]])
-    source = (ROOT / "core/plan.h").read_text()
+    source = (ROOT / "controller/plan.h").read_text()
     text = re.search(r"define PLAN_POD_LABELS[\s\\]+\"(.*)\"$", source, re.MULTILINE).group(1)
     assert json.loads("{" + text.replace('\\"', '"') + "}") == selector
 
@@ -151,7 +151,7 @@ def test_names_of_the_runbooks(objects, deployment):
 
 def test_names_of_services_are_reserved(objects):
     """No Destination gets the name of one, also where a suffix is added for another namespace."""
-    source = (ROOT / "core/plan.h").read_text()
+    source = (ROOT / "controller/plan.h").read_text()
     prefix = re.search(r'define PLAN_RESERVED_PREFIX "(.*)"', source).group(1)
     names = [item["metadata"]["name"] for item in objects if item["kind"] == "Service"]
     assert names and all(name.startswith(prefix) for name in names)

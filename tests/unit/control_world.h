@@ -10,9 +10,9 @@
 
 #include "btp/connectivity.h"
 #include "configuration/config.h"
-#include "control.h"
+#include "controller/controller.h"
+#include "controller/plan.h"
 #include "core/destination.h"
-#include "core/plan.h"
 #include "core/properties.h"
 #include "dest.h"
 #include "dest_source.h"

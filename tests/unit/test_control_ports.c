@@ -1,7 +1,7 @@
 /* Target ports that rest, across a crash and a restart: the ConfigMap that remembers them. */
-#include "resting_ports.h"
+#include "controller/resting_ports.h"
 
-#include "control_private.h"
+#include "controller/state.h"
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"

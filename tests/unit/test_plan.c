@@ -1,6 +1,6 @@
 /* What the controller writes: the bodies, held against what a kube-apiserver (1.36) makes of them;
  * every verdict; long names. */
-#include "core/plan.h"
+#include "controller/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

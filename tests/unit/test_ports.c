@@ -1,5 +1,5 @@
 /* Ports: which one is picked, which ones are not, and for how long. */
-#include "ports.h"
+#include "controller/ports.h"
 
 #include "tests/unit/streams.h"
 

@@ -1,5 +1,5 @@
 /* The objects that the controller writes, and what it keeps of those that are there. */
-#include "core/plan.h"
+#include "controller/plan.h"
 
 #include <assert.h>
 #include <stdarg.h>

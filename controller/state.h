@@ -1,8 +1,8 @@
-/* What the files of the controller share: its stores and its queue. For control.c, reconcile.c,
- * tenants.c, precedence.c, leftovers.c, policies.c, report.c, configuration/configuration.c and
- * configuration/onpremise.c only. */
-#ifndef TPROXY_CONTROL_PRIVATE_H
-#define TPROXY_CONTROL_PRIVATE_H
+/* What the files of the controller share: its stores and its queue. For controller.c, reconcile.c,
+ * endpoint.c, precedence.c, leftovers.c, network_policies.c, health.c,
+ * configuration/configuration.c and configuration/onpremise.c only. */
+#ifndef TPROXY_CONTROLLER_STATE_H
+#define TPROXY_CONTROLLER_STATE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,9 +10,9 @@
 
 #include "cluster/cluster.h"
 #include "cluster/store.h"
-#include "control.h"
+#include "controller/controller.h"
+#include "controller/plan.h"
 #include "core/custom_resource.h"
-#include "core/plan.h"
 #include "core/repairs.h"
 #include "dest_source.h"
 #include "lib/heap.h"
@@ -98,7 +98,7 @@ struct space {
     char name[];
 };
 
-/* The port of a home Service in the NetworkPolicy that admits to it; policies.c's. */
+/* The port of a home Service in the NetworkPolicy that admits to it; network_policies.c's. */
 struct opening {
     struct list link;
     struct list awaited;   /* while a CR waits for it to change */
@@ -297,7 +297,7 @@ struct resource {
 
 struct configuration; /* configuration/configuration.c */
 struct onpremise;     /* configuration/onpremise.c */
-struct policies;      /* policies.c */
+struct policies;      /* network_policies.c */
 
 struct control {
     struct loop *loop;
@@ -318,7 +318,7 @@ struct control {
     size_t n_resources;
     struct map spaces;   /* namespaces that have resources */
     struct task sweeper; /* walks through all of them, a few in each turn */
-    unsigned sweep;      /* SWEEP_... in control.c */
+    unsigned sweep;      /* SWEEP_... in controller.c */
     size_t to_sweep;     /* number of resources still to sweep, from the first one on */
     struct map claims;   /* names of Services that tenants want */
     struct list claims_changed;
@@ -464,7 +464,7 @@ int64_t control_backoff(unsigned times, int64_t first, int64_t most);
 /* Has an Event tell of it. */
 void resource_send_event(struct resource *r, const struct condition *condition);
 
-/* ---- tenants.c ---- */
+/* ---- endpoint.c ---- */
 
 /* Tenants come and go as CR and configuration say. Those that go have no listener any more; their
  * Services are not wanted then. */
@@ -625,7 +625,7 @@ bool onpremise_decided(const struct onpremise *onpremise, const char **why);
  * from being reached as its ConfigMap now says; NULL, or a sentence. */
 const char *onpremise_problem(const struct onpremise *onpremise);
 
-/* ---- policies.c ---- */
+/* ---- network_policies.c ---- */
 
 struct policies *policies_new(struct control *control);
 

@@ -1,6 +1,6 @@
 /* For each port: whether it is taken, how many objects in the cluster name it, how long it rests.
  * The tables are large and mostly zero; pages of ports that were never used take no memory. */
-#include "ports.h"
+#include "controller/ports.h"
 
 #include <assert.h>
 #include <stdlib.h>

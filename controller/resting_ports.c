@@ -6,7 +6,7 @@
  *
  * One text is on its way at a time; ports that are left meanwhile come with the next one, so many
  * deletions cost few writes. Nothing is written when a rest ends. */
-#include "resting_ports.h"
+#include "controller/resting_ports.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -14,12 +14,12 @@
 #include <time.h>
 
 #include "cluster/config_map.h"
+#include "controller/ports.h"
 #include "lib/buf.h"
 #include "lib/json.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/text.h"
-#include "ports.h"
 
 #define MINUTE SECONDS(60)
 

@@ -1,8 +1,8 @@
 /* Which target ports are taken. Behind address translation the port alone names the mailbox: two
  * targets must never share one, and a port that a target has left rests before another one gets it,
  * for clients, Services and NetworkPolicies may still mean the old one. */
-#ifndef TPROXY_PORTS_H
-#define TPROXY_PORTS_H
+#ifndef TPROXY_CONTROLLER_PORTS_H
+#define TPROXY_CONTROLLER_PORTS_H
 
 #include <stdbool.h>
 #include <stdint.h>

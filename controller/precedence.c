@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "control_private.h"
+#include "controller/state.h"
 #include "lib/mem.h"
 
 /* While another CR comes first time after time, its name is told to those that wait no more often

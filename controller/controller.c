@@ -14,7 +14,7 @@
  *
  * A list that is complete sweeps its store: what it did not name is gone. While the CRD of the CRs
  * is not known to the API server nothing is known of CRs, and nothing is written or removed. */
-#include "control.h"
+#include "controller/controller.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -23,13 +23,13 @@
 #include <time.h>
 
 #include "configuration/config.h"
-#include "control_private.h"
+#include "controller/ports.h"
+#include "controller/resting_ports.h"
+#include "controller/state.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/metric.h"
 #include "pop3.h"
-#include "ports.h"
-#include "resting_ports.h"
 
 enum { STEPS_A_RUN = 16, SWEPT_A_TURN = 256, ALL_PORTS = 65536 };
 

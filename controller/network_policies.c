@@ -15,11 +15,11 @@
 #include <string.h>
 
 #include "configuration/config.h"
-#include "control_private.h"
+#include "controller/ports.h"
+#include "controller/state.h"
 #include "core/repairs.h"
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "ports.h"
 
 /* Between two writings of a policy: doubled until there is nothing to write for so many pauses. */
 #define PAUSE_FIRST MILLIS(25)

@@ -11,12 +11,12 @@
 #include <string.h>
 
 #include "configuration/config.h"
-#include "control_private.h"
+#include "controller/ports.h"
+#include "controller/resting_ports.h"
+#include "controller/state.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "pop3.h"
-#include "ports.h"
-#include "resting_ports.h"
 
 /* A destination that could not be read, or is wrong, is read again after UNREAD_FIRST, doubled up
  * to the configured interval. */

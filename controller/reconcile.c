@@ -1,5 +1,5 @@
 /* One CR, brought to what it should be: level-based, one operation at a time, from the top each
- * time something has happened. Its targets (tenants.c) are decided about one by one; what becomes
+ * time something has happened. Its targets (endpoint.c) are decided about one by one; what becomes
  * of them is summed up in one condition.
  *
  *   Service there, no listener  --> listen: its sessions do not wait for us
@@ -20,7 +20,7 @@
 #include <string.h>
 
 #include "configuration/config.h"
-#include "control_private.h"
+#include "controller/state.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/sys.h"

@@ -1,7 +1,7 @@
 /* From configuration, CR and verdict to what shall be there: Services, NetworkPolicies, conditions,
  * Events; as JSON for the Kubernetes API, and as projections of what is there already. Pure. */
-#ifndef TPROXY_CORE_PLAN_H
-#define TPROXY_CORE_PLAN_H
+#ifndef TPROXY_CONTROLLER_PLAN_H
+#define TPROXY_CONTROLLER_PLAN_H
 
 #include <stdbool.h>
 #include <stddef.h>

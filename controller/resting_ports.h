@@ -1,7 +1,7 @@
 /* The target ports that rest, kept in a ConfigMap of ours for the next start. A port is recorded
  * before the Service that carries it goes: after a crash nobody else remembers it. */
-#ifndef TPROXY_RESTING_PORTS_H
-#define TPROXY_RESTING_PORTS_H
+#ifndef TPROXY_CONTROLLER_RESTING_PORTS_H
+#define TPROXY_CONTROLLER_RESTING_PORTS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,9 +1,9 @@
 /* What the controller tells about itself: readiness, SAP's JSON, figures. */
 #include "configuration/config.h"
-#include "control_private.h"
+#include "controller/resting_ports.h"
+#include "controller/state.h"
 #include "lib/log.h"
 #include "lib/metric.h"
-#include "resting_ports.h"
 
 /* The wait for targets is bounded as a whole. Services that were there before have their listeners
  * long since. */
