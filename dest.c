@@ -27,10 +27,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/dest_source.h"
 #include "core/service_key.h"
 #include "core/token.h"
 #include "dest_private.h"
-#include "dest_source.h"
 #include "http_origins.h"
 #include "lib/cache.h"
 #include "lib/digest.h"

@@ -23,9 +23,9 @@
 #include <unistd.h>
 
 #include "btp/mail_token.h"
+#include "core/dest_source.h"
 #include "core/destination.h"
 #include "core/token.h"
-#include "dest_source.h"
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/mem.h"

@@ -21,9 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/dest_source.h"
 #include "core/destination.h"
 #include "core/token.h"
-#include "dest_source.h"
 #include "lib/conn.h"
 #include "lib/dial.h"
 #include "lib/log.h"

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/dest_source.h"
 #include "core/pop3_login.h"
 #include "core/trials.h"
-#include "dest_source.h"
 #include "lib/conn.h"
 #include "lib/fail.h"
 #include "lib/list.h"

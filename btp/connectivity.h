@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/dest_source.h"
 #include "core/destination.h"
-#include "dest_source.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 

@@ -2,10 +2,10 @@
 #ifndef TPROXY_TESTS_DEST_WORLD_H
 #define TPROXY_TESTS_DEST_WORLD_H
 
+#include "core/dest_source.h"
 #include "core/service_key.h"
 #include "core/token.h"
 #include "dest.h"
-#include "dest_source.h"
 #include "tests/unit/token_world.h"
 
 #define SECRET "s3cret-of-the-instance"

@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
+#include "core/dest_source.h"
 #include "core/destination.h"
-#include "dest_source.h"
 #include "lib/loop.h"
 #include "lib/text.h"
 #include "local_file.h"

@@ -33,10 +33,10 @@
 
 #include <cmocka.h>
 
+#include "core/dest_source.h"
 #include "core/destination.h"
 #include "core/properties.h"
 #include "core/token.h"
-#include "dest_source.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/dns.h"

@@ -1,7 +1,7 @@
 /* Where destinations come from: local mode's files, or the Destination service. An interface and
  * nothing else. */
-#ifndef TPROXY_DEST_SOURCE_H
-#define TPROXY_DEST_SOURCE_H
+#ifndef TPROXY_CORE_DEST_SOURCE_H
+#define TPROXY_CORE_DEST_SOURCE_H
 
 #include "core/dest_ref.h"
 #include "core/destination.h"
