@@ -1,5 +1,5 @@
 /* The Destination service. lib/cache does the waiting, sharing and refreshing; a fetch is a lookup
- * (dest_lookup.c):
+ * (dest/lookup.c):
  *
  *     find() --> is there a way to ask it? --> cache --> fetch() --> dest_lookup_start --.
  *                          |                     ^                                       |
@@ -30,7 +30,7 @@
 #include "core/dest_source.h"
 #include "core/service_key.h"
 #include "core/token.h"
-#include "dest_private.h"
+#include "dest/lookup.h"
 #include "http_origins.h"
 #include "lib/cache.h"
 #include "lib/digest.h"

@@ -259,7 +259,7 @@ FIGURES = [
     ("docs/operations.md", "are remembered | 4096, N KiB each;", "core/token.h", "TOKEN_MAX"),
     ("docs/operations.md", "KiB each; answers of N KiB", "core/token_answer.h", "TOKEN_ANSWER_MAX"),
     ("docs/operations.md", "service that are remembered | N;", "dest.c", "ANSWERS_MAX"),
-    ("docs/operations.md", "16384; N MiB each when", "core/dest_answer.h", "DEST_ANSWER_MAX"),
+    ("docs/operations.md", "16384; N MiB each when", "dest/answer.h", "DEST_ANSWER_MAX"),
     ("docs/operations.md", "connections to each | N,", "http_origins.h", "HTTP_ORIGINS_MAX"),
     ("docs/operations.md", "each | 64, N |", "http_origins.h", "HTTP_ORIGIN_CONNECTIONS"),
     ("docs/operations.md", "requests wait, more than N:", "http.h", "HTTP_WAITING_MAX"),
@@ -406,7 +406,7 @@ SAYS = re.compile(
 SPEAKERS = (
     "pop3.c session.c session_login.c core/pop3_proto.c core/pop3_login.c lib/conn.c lib/dial.c"
     " lib/dns.c lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c"
-    " core/token_answer.c core/dest_answer.c"
+    " core/token_answer.c dest/answer.c"
 ).split()
 # They end the start of the program, or come only of a system that is out of something.
 NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL")

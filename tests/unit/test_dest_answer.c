@@ -1,5 +1,5 @@
 /* Answers of the Destination service: destinations, tokens, refusals, and everything odd. */
-#include "core/dest_answer.h"
+#include "dest/answer.h"
 
 #include <stdio.h>
 

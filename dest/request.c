@@ -15,7 +15,7 @@
 #include "core/http_proto.h"
 #include "core/service_key.h"
 #include "core/tenant.h"
-#include "dest_private.h"
+#include "dest/lookup.h"
 
 enum {
     SEGMENT_MAX = 3 * DESTINATION_NAME_MAX, /* of a name in the path, percent-encoded */

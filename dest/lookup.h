@@ -1,7 +1,7 @@
 /* What the files of the module dest share: instances and the cache (dest.c), one question brought
- * to its answer (dest_lookup.c), how it is put on the wire (dest_wire.c). */
-#ifndef TPROXY_DEST_PRIVATE_H
-#define TPROXY_DEST_PRIVATE_H
+ * to its answer (lookup.c), how it is put on the wire (request.c). */
+#ifndef TPROXY_DEST_LOOKUP_H
+#define TPROXY_DEST_LOOKUP_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,7 +47,7 @@ struct dest_result *dest_refusal(enum verdict verdict, const char *words);
 struct dest_result *dest_result_ref(struct dest_result *result);
 void dest_result_unref(struct dest_result *result); /* takes NULL */
 
-/* ---- a lookup (dest_lookup.c) ---- */
+/* ---- a lookup (lookup.c) ---- */
 
 /* What all of them work with, and their figures. */
 struct dest_lookups {
@@ -106,7 +106,7 @@ void dest_lookup_refused(struct dest_lookups *lookups, const struct service_key 
                          const struct dest_ref *ref, const struct destination *dest,
                          const struct token *token);
 
-/* ---- on the wire (dest_wire.c) ---- */
+/* ---- on the wire (request.c) ---- */
 
 /* Can the service be asked for this, with this key of the instance? ERR: *verdict and *err
  * (FAIL_CONFIG), a sentence that names the field. */

@@ -15,11 +15,11 @@
 
 #include "btp/mail_token.h"
 #include "btp/service_grant.h"
-#include "core/dest_answer.h"
 #include "core/http_proto.h"
 #include "core/service_key.h"
 #include "core/token.h"
-#include "dest_private.h"
+#include "dest/answer.h"
+#include "dest/lookup.h"
 #include "http.h"
 #include "http_origins.h"
 #include "lib/digest.h"

@@ -1,7 +1,7 @@
 /* What the Destination service answers to "find destination" (help.sap.com, "Destination Service
  * REST API", v1 and v2). Pure. */
-#ifndef TPROXY_CORE_DEST_ANSWER_H
-#define TPROXY_CORE_DEST_ANSWER_H
+#ifndef TPROXY_DEST_ANSWER_H
+#define TPROXY_DEST_ANSWER_H
 
 #include <stdbool.h>
 #include <stdint.h>

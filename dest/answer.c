@@ -1,5 +1,5 @@
 /* The answers of the Destination service. */
-#include "core/dest_answer.h"
+#include "dest/answer.h"
 
 #include <stdlib.h>
 #include <string.h>
