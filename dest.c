@@ -31,7 +31,7 @@
 #include "core/service_key.h"
 #include "core/token.h"
 #include "dest/lookup.h"
-#include "http_origins.h"
+#include "http/origins.h"
 #include "lib/cache.h"
 #include "lib/digest.h"
 #include "lib/list.h"

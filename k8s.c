@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "k8s_private.h"
 #include "lib/log.h"
 #include "lib/loop.h"

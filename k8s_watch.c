@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "k8s.h"
 #include "k8s_private.h"
 #include "lib/log.h"

@@ -9,11 +9,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "core/http_proto.h"
 #include "core/token.h"
 #include "core/token_answer.h"
 #include "http.h"
-#include "http_origins.h"
+#include "http/origins.h"
+#include "http/proto.h"
 #include "lib/cache.h"
 #include "lib/digest.h"
 #include "lib/log.h"

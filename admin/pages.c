@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "http_server.h"
+#include "http/server.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/loop.h"

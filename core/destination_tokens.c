@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "core/destination_private.h"
-#include "core/http_proto.h"
 #include "core/tenant.h"
+#include "http/proto.h"
 #include "lib/buf.h"
 
 enum { URL_MAX = 8192, PIECE_MAX = 32 * 1024, ID_MAX = 2048, SECRET_MAX = 4096 };

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/peer_words.h"
+#include "http/peer_words.h"
 
 /* ---- requests that did not succeed ---- */
 

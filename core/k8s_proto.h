@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 #include "lib/json.h"

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/http_proto.h"
 #include "core/secret_entry.h"
+#include "http/proto.h"
 #include "lib/text.h"
 
 /* Bounds, octets: of an entry of the Secret, of a field that is used, of one in PEM. */

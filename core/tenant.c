@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 
 static bool is_digit(char c)
 {

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/http_proto.h"
-#include "core/peer_words.h"
+#include "http/peer_words.h"
+#include "http/proto.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 #include "lib/json.h"

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/peer_words.h"
 #include "core/properties.h"
 #include "core/token_answer.h"
+#include "http/peer_words.h"
 #include "lib/json.h"
 
 /* ---- the token ---- */

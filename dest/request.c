@@ -12,10 +12,10 @@
 #include <string.h>
 
 #include "btp/service_grant.h"
-#include "core/http_proto.h"
 #include "core/service_key.h"
 #include "core/tenant.h"
 #include "dest/lookup.h"
+#include "http/proto.h"
 
 enum {
     SEGMENT_MAX = 3 * DESTINATION_NAME_MAX, /* of a name in the path, percent-encoded */

@@ -1,6 +1,6 @@
 /* A chunked body: decoded whole and in pieces, whose length the first octet chooses, it is the
  * same. */
-#include "core/http_proto.h"
+#include "http/proto.h"
 
 #include <stdint.h>
 #include <stdlib.h>

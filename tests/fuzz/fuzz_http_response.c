@@ -1,5 +1,5 @@
 /* A response head: slices stay inside it, and no shorter piece of a good head is an answer. */
-#include "core/http_proto.h"
+#include "http/proto.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* A URL: slices stay inside it (but for the path "/"), host and port are usable, and putting the
  * parts together gives the URL again. */
-#include "core/http_proto.h"
+#include "http/proto.h"
 
 #include <stdint.h>
 #include <stdlib.h>

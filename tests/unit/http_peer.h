@@ -5,7 +5,7 @@
 
 #include <sys/socket.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "tests/unit/streams.h"
 
 enum { PEER_CONNECTIONS = 128, PEER_REQUEST_MAX = 64 * 1024, PEER_ANSWER_MAX = 128 * 1024 };

@@ -5,7 +5,7 @@
 
 #include <sys/socket.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "tests/unit/streams.h"
 
 struct socks_peer {

@@ -1,5 +1,5 @@
 /* Origins: what shares connections and what does not, on the same servers as test_tls. */
-#include "http_origins.h"
+#include "http/origins.h"
 
 #include "lib/dial.h"
 #include "lib/mem.h"

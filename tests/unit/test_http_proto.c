@@ -1,5 +1,5 @@
 /* HTTP heads, chunks, URLs and encodings: whole, byte by byte, split at every position. */
-#include "core/http_proto.h"
+#include "http/proto.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

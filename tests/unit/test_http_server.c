@@ -1,5 +1,5 @@
 /* The HTTP server over loopback, with a clock that the tests move. */
-#include "http_server.h"
+#include "http/server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "cluster/cluster.h"
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "tests/unit/k8s_world.h"
 
 #define OBJECT(name, version)                                                                      \

@@ -3,7 +3,7 @@
 #include "core/token.h"
 #include "oauth.h"
 
-#include "http_origins.h"
+#include "http/origins.h"
 #include "lib/dial.h"
 #include "tests/unit/socks_peer.h"
 #include "tests/unit/token_world.h"

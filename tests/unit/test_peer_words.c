@@ -1,5 +1,5 @@
 /* The words of HTTP peers are bounded, on one line, and free of secrets that we sent. */
-#include "core/peer_words.h"
+#include "http/peer_words.h"
 
 #include <stdio.h>
 

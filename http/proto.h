@@ -4,8 +4,8 @@
  * Strict where two readers could disagree about where a message ends (request smuggling): refused
  * are bare LF, folded lines, blanks before the colon, Content-Length together with
  * Transfer-Encoding, differing lengths, and every transfer coding but "chunked". */
-#ifndef TPROXY_CORE_HTTP_PROTO_H
-#define TPROXY_CORE_HTTP_PROTO_H
+#ifndef TPROXY_HTTP_PROTO_H
+#define TPROXY_HTTP_PROTO_H
 
 #include <stdbool.h>
 #include <stddef.h>

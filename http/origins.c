@@ -1,6 +1,6 @@
 /* Origins are on a list, the least recently used first. They are dropped by a task: whoever asks
  * for one may be in a callback of another one's client. */
-#include "http_origins.h"
+#include "http/origins.h"
 
 #include <assert.h>
 #include <stdbool.h>

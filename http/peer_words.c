@@ -1,5 +1,5 @@
 /* Turns the words of an HTTP peer into one safe line for people. */
-#include "core/peer_words.h"
+#include "http/peer_words.h"
 
 #include <stdlib.h>
 #include <string.h>

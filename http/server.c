@@ -11,7 +11,7 @@
  * So a new connection always finds a place: the oldest one gives way, whatever it is doing, and
  * nothing makes it younger. With CLIENTS_MAX places a new one is safe for several turns of the
  * loop, however many come, and its request is read in the next. */
-#include "http_server.h"
+#include "http/server.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/list.h"

@@ -1,11 +1,11 @@
 /* Turns the words of an HTTP peer into a line for people: bounded, without secrets. Pure. */
-#ifndef TPROXY_CORE_PEER_WORDS_H
-#define TPROXY_CORE_PEER_WORDS_H
+#ifndef TPROXY_HTTP_PEER_WORDS_H
+#define TPROXY_HTTP_PEER_WORDS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "lib/json.h"
 #include "lib/text.h"
 

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/http_proto.h"
+#include "http/proto.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 

@@ -5,7 +5,7 @@
  *   SIZE, EXT --CR--> SIZE_LF   TRAILER_START --other--> TRAILER --CR--> TRAILER_LF ->
  * TRAILER_START SIZE_LF -> DATA, or TRAILER_START after the last chunk
  */
-#include "core/http_proto.h"
+#include "http/proto.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
