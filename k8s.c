@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "http/proto.h"
-#include "k8s_private.h"
+#include "k8s/client.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/sys.h"

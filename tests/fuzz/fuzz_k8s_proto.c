@@ -1,7 +1,7 @@
 /* What an API server sends, on the way that list and watch take: the first octet chooses a stream
  * of events, a list, or a refusal and its status, and the length of pieces. What is understood
  * keeps what the header promises. */
-#include "core/k8s_proto.h"
+#include "k8s/proto.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* What the Kubernetes API says, as text: how refusals are understood, events, pages. */
-#include "core/k8s_proto.h"
+#include "k8s/proto.h"
 
 #include "tests/unit/check.h"
 

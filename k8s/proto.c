@@ -1,5 +1,5 @@
 /* What the Kubernetes API says, as text. */
-#include "core/k8s_proto.h"
+#include "k8s/proto.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -26,7 +26,7 @@
 
 #include "http/proto.h"
 #include "k8s.h"
-#include "k8s_private.h"
+#include "k8s/client.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 

@@ -1,15 +1,15 @@
 /* What the files of the module k8s share: the API server as a whole (k8s.c), credentials
- * (k8s_credentials.c), list and watch (k8s_watch.c), single requests (k8s_call.c). */
-#ifndef TPROXY_K8S_PRIVATE_H
-#define TPROXY_K8S_PRIVATE_H
+ * (credentials.c), list and watch (watch.c), single requests (call.c). */
+#ifndef TPROXY_K8S_CLIENT_H
+#define TPROXY_K8S_CLIENT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "cluster/cluster.h"
-#include "core/k8s_proto.h"
 #include "http.h"
+#include "k8s/proto.h"
 #include "lib/json_cutter.h"
 #include "lib/list.h"
 #include "lib/log_limit.h"
@@ -120,7 +120,7 @@ struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_requ
                               struct cluster_handler handler);
 void k8s_cancel(struct cluster *cluster, struct cluster_call *call);
 
-/* ---- credentials (k8s_credentials.c) ---- */
+/* ---- credentials (credentials.c) ---- */
 
 /* Reads the files of `dir`. host: the API server's, for TLS; NULL: there is none, and no ca.crt.
  * NULL and *err (FAIL_CONFIG) when one of them is missing or makes no sense. */

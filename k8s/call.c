@@ -10,7 +10,7 @@
 
 #include "http/proto.h"
 #include "k8s.h"
-#include "k8s_private.h"
+#include "k8s/client.h"
 #include "lib/loop.h"
 
 enum { REPEATS_MAX = 4 };

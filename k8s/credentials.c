@@ -1,7 +1,7 @@
 /* A service account as files that are replaced while we run: kubelet writes a new token long before
  * the old one expires, and a new ca.crt when the cluster's authority changes (kubernetes.io,
  * "Configure Service Accounts for Pods"). What cannot be read does not replace what was. */
-#include "k8s_private.h"
+#include "k8s/client.h"
 
 #include <errno.h>
 #include <fcntl.h>

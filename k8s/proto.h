@@ -1,8 +1,8 @@
 /* What the Kubernetes API says, as text: refusals, events of a watch, pages of a list
  * (kubernetes.io, "Kubernetes API Concepts"; Status, WatchEvent and ListMeta of
  * k8s.io/apimachinery/pkg/apis/meta/v1). Pure. */
-#ifndef TPROXY_CORE_K8S_PROTO_H
-#define TPROXY_CORE_K8S_PROTO_H
+#ifndef TPROXY_K8S_PROTO_H
+#define TPROXY_K8S_PROTO_H
 
 #include <stdint.h>
 
