@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/properties_file.h"
 #include "lib/buf.h"
+#include "local/properties_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

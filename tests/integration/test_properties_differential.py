@@ -1,4 +1,4 @@
-"""core/properties_file and java.util.Properties must agree on generated texts, where a JDK is at
+"""local/properties_file and java.util.Properties must agree on generated texts, where a JDK is at
 hand: on the verdict, and on every key and value."""
 
 import random
@@ -12,7 +12,7 @@ import pytest
 from conftest import seed
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["tests/tools/properties_verdict.c", "core/properties_file.c", "core/properties.c"] + [
+SOURCES = ["tests/tools/properties_verdict.c", "local/properties_file.c", "core/properties.c"] + [
     f"lib/{name}.c" for name in ("json", "text", "buf", "fail", "mem")
 ]
 TEXTS = 50_000

@@ -1,4 +1,4 @@
-/* Shows how core/properties_file reads texts, for a comparison with another parser.
+/* Shows how local/properties_file reads texts, for a comparison with another parser.
  *
  * stdin: texts, each after its length (4 bytes, big-endian). stdout: a line for each: "refused", or
  * for each property the key and the value in hexadecimal: "6b=76 " */
@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/properties_file.h"
 #include "lib/mem.h"
+#include "local/properties_file.h"
 
 static void show(const char *s, size_t n, char end)
 {

@@ -1,6 +1,6 @@
 /* A real directory, real inotify, the real loop: what is told of every way in which files change.
  */
-#include "local.h"
+#include "local/directory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,8 +17,8 @@
 #include "core/destination.h"
 #include "lib/loop.h"
 #include "lib/text.h"
-#include "local_file.h"
-#include "local_object.h"
+#include "local/file.h"
+#include "local/object.h"
 
 /* What was told, one line each: "+name host", "-name" of a destination, "+Kind namespace/name",
  * "-Kind namespace/name" of an object, "!file text", "=file", "." when settled. */

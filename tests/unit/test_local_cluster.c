@@ -1,10 +1,10 @@
 /* A directory as a cluster: what its watches tell, in which order, and what becomes of a status. */
-#include "local_cluster.h"
+#include "local/cluster.h"
 
 #include <stdio.h>
 
 #include "cluster/cluster.h"
-#include "local_object.h"
+#include "local/object.h"
 #include "tests/unit/objects.h"
 #include "tests/unit/streams.h"
 

@@ -1,6 +1,6 @@
 /* Kubernetes objects in files: what they become, and what is wrong with those that become nothing.
  */
-#include "local_object.h"
+#include "local/object.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Java properties files are read like java.util.Properties does, or refused. The expected values
  * were taken from OpenJDK 17; tests/integration/test_properties_differential.py compares more. */
-#include "core/properties_file.h"
+#include "local/properties_file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Files of local mode. The form follows from the name: a README must not cause a complaint, and
  * "example-dest-pop3" is a destination as the BTP cockpit exports it. */
-#include "local_file.h"
+#include "local/file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,11 +12,11 @@
 
 #include "core/destination.h"
 #include "core/properties.h"
-#include "core/properties_file.h"
 #include "lib/json.h"
 #include "lib/mem.h"
 #include "lib/text.h"
-#include "local_object.h"
+#include "local/object.h"
+#include "local/properties_file.h"
 
 enum { TEXT_MAX = 640 };
 

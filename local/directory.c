@@ -11,7 +11,7 @@
  *                                        '----------------------------------'
  *                                                   nothing marked: report the differences
  */
-#include "local.h"
+#include "local/directory.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -30,8 +30,8 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/text.h"
-#include "local_file.h"
-#include "local_object.h"
+#include "local/file.h"
+#include "local/object.h"
 
 /* Changes are looked at when none has followed for QUIET, at the latest MOST after the first. */
 #define QUIET MILLIS(30)

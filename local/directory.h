@@ -1,6 +1,6 @@
 /* Local mode: a directory of files, followed while the program runs. Each is a plain destination as
  * exported from the BTP cockpit, known by its property "Name", or a Kubernetes object. File names
- * say in which form (local_file.h), and serve complaints.
+ * say in which form (file.h), and serve complaints.
  *
  * Files *.json and properties files are read. Other files that may be destinations get a complaint.
  * Files that surely are not are ignored: hidden files, editors' temporaries, README,
@@ -8,8 +8,8 @@
  * Kubernetes swaps mounted ones; the directory itself may go and come back. A file that cannot be
  * read keeps its last good version in force; readable JSON that is not a usable destination or
  * object ends it. */
-#ifndef TPROXY_LOCAL_H
-#define TPROXY_LOCAL_H
+#ifndef TPROXY_LOCAL_DIRECTORY_H
+#define TPROXY_LOCAL_DIRECTORY_H
 
 #include "lib/base.h"
 #include "lib/fail.h"

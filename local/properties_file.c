@@ -2,7 +2,7 @@
  *
  *   next_line   skips blank lines and comments, and joins lines at a backslash; escapes stay
  *   take_line   finds the end of the key and the start of the value, and resolves the escapes */
-#include "core/properties_file.h"
+#include "local/properties_file.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -6,8 +6,8 @@
  * It is read like java.util.Properties.load (Java SE API), with these differences: a text that is
  * valid UTF-8 is UTF-8, else ISO-8859-1; a byte order mark of UTF-8 does not count; a NUL byte, NUL
  * in a key, and an escaped half of a surrogate pair are errors. Pure. */
-#ifndef TPROXY_CORE_PROPERTIES_FILE_H
-#define TPROXY_CORE_PROPERTIES_FILE_H
+#ifndef TPROXY_LOCAL_PROPERTIES_FILE_H
+#define TPROXY_LOCAL_PROPERTIES_FILE_H
 
 #include "core/properties.h"
 #include "lib/base.h"

@@ -3,7 +3,7 @@
  *
  *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files do
  */
-#include "local_cluster.h"
+#include "local/cluster.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -14,7 +14,7 @@
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
-#include "local_object.h"
+#include "local/object.h"
 
 struct entry {
     struct list link;

@@ -1,5 +1,5 @@
 /* Kubernetes objects of local mode. The API server would add what files leave out: a namespace. */
-#include "local_object.h"
+#include "local/object.h"
 
 #include <assert.h>
 #include <stdlib.h>
