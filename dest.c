@@ -38,7 +38,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
-#include "rotations.h"
+#include "oauth/refresh_tokens.h"
 
 /* Of 10,000 destinations that are checked in rounds some thousands are in use. */
 enum { ANSWERS_MAX = 16 * 1024 };

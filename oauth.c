@@ -10,7 +10,6 @@
 #include <stdlib.h>
 
 #include "core/token.h"
-#include "core/token_answer.h"
 #include "http.h"
 #include "http/origins.h"
 #include "http/proto.h"
@@ -20,7 +19,8 @@
 #include "lib/log_limit.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
-#include "rotations.h"
+#include "oauth/answer.h"
+#include "oauth/refresh_tokens.h"
 
 enum { TOKENS_MAX = 4096, FORM_MAX = 64 * 1024, CREDENTIALS_MAX = 32 * 1024 };
 

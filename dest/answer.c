@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "core/properties.h"
-#include "core/token_answer.h"
 #include "http/peer_words.h"
 #include "lib/json.h"
+#include "oauth/answer.h"
 
 /* ---- the token ---- */
 

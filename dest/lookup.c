@@ -26,7 +26,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "oauth.h"
-#include "rotations.h"
+#include "oauth/refresh_tokens.h"
 
 /* Of a token for the mail server whose lifetime is not said. */
 #define TOKEN_LIFETIME SECONDS(120)

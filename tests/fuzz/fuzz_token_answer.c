@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/token_answer.h"
+#include "oauth/answer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

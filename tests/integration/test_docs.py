@@ -257,7 +257,7 @@ TOO_LONG = "is too long or contains control characters`"
 FIGURES = [
     ("docs/operations.md", "access tokens that are remembered | N,", "oauth.c", "TOKENS_MAX"),
     ("docs/operations.md", "are remembered | 4096, N KiB each;", "core/token.h", "TOKEN_MAX"),
-    ("docs/operations.md", "KiB each; answers of N KiB", "core/token_answer.h", "TOKEN_ANSWER_MAX"),
+    ("docs/operations.md", "KiB each; answers of N KiB", "oauth/answer.h", "TOKEN_ANSWER_MAX"),
     ("docs/operations.md", "service that are remembered | N;", "dest.c", "ANSWERS_MAX"),
     ("docs/operations.md", "16384; N MiB each when", "dest/answer.h", "DEST_ANSWER_MAX"),
     ("docs/operations.md", "connections to each | N,", "http/origins.h", "HTTP_ORIGINS_MAX"),
@@ -406,7 +406,7 @@ SAYS = re.compile(
 SPEAKERS = (
     "pop3.c session.c session_login.c core/pop3_proto.c core/pop3_login.c lib/conn.c lib/dial.c"
     " lib/dns.c lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c"
-    " core/token_answer.c dest/answer.c"
+    " oauth/answer.c dest/answer.c"
 ).split()
 # They end the start of the program, or come only of a system that is out of something.
 NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL")

@@ -1,5 +1,5 @@
 /* Refresh tokens that took the place of others: kept, replaced, dropped, bounded. */
-#include "rotations.h"
+#include "oauth/refresh_tokens.h"
 
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 /* Answers of token endpoints: tokens, lifetimes, refusals, and that no message repeats a secret. */
-#include "core/token_answer.h"
+#include "oauth/answer.h"
 
 #include <stdio.h>
 

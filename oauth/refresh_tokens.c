@@ -1,5 +1,5 @@
 /* A list, which is looked through once a request for a token: that takes much longer. */
-#include "rotations.h"
+#include "oauth/refresh_tokens.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* What the token endpoint of an authorization server answers (RFC 6749 section 5). Pure. */
-#ifndef TPROXY_CORE_TOKEN_ANSWER_H
-#define TPROXY_CORE_TOKEN_ANSWER_H
+#ifndef TPROXY_OAUTH_ANSWER_H
+#define TPROXY_OAUTH_ANSWER_H
 
 #include <stdbool.h>
 #include <stddef.h>

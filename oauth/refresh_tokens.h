@@ -1,8 +1,8 @@
 /* Refresh tokens that took the place of others. An authorization server may answer with a new one
  * and not know the old one any more (RFC 6749 section 6), but a client keeps sending what it has:
  * the new one is kept in memory, under a digest of where the old one counts. */
-#ifndef TPROXY_ROTATIONS_H
-#define TPROXY_ROTATIONS_H
+#ifndef TPROXY_OAUTH_REFRESH_TOKENS_H
+#define TPROXY_OAUTH_REFRESH_TOKENS_H
 
 #include "lib/base.h"
 #include "lib/digest.h"

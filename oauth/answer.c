@@ -1,5 +1,5 @@
 /* The answers of token endpoints. */
-#include "core/token_answer.h"
+#include "oauth/answer.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
