@@ -1,5 +1,5 @@
 /* The POP3 proxy: targets, their listeners, limits and figures. What happens to one client is in
- * session.c. */
+ * pop3/session.c. */
 #include "pop3.h"
 
 #include <errno.h>
@@ -9,15 +9,15 @@
 #include <string.h>
 
 #include "core/destination.h"
-#include "core/pop3_proto.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/sys.h"
 #include "lib/tls.h"
-#include "session.h"
-#include "target.h"
+#include "pop3/client.h"
+#include "pop3/session.h"
+#include "pop3/target.h"
 
 enum {
     KEEPALIVE_S = 60, /* a client that is silent for so long is asked whether it is still there */

@@ -2,7 +2,7 @@
  * is known of its server; then come its lines, ended by LF, and a TAB alone where TLS is to stand.
  * Whatever it says: commands go out whole and alone, secrets do not show in texts, and the login
  * ends. */
-#include "core/pop3_login.h"
+#include "pop3/login.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* What a client may send before it is relayed, line by line: answers are whole lines
  * within their bounds, and who sends nothing but bad commands is thrown out. The first byte says
  * how the client logs in; lines end with NUL, so that they can hold anything else. */
-#include "core/pop3_proto.h"
+#include "pop3/client.h"
 
 #include <stdint.h>
 #include <stdlib.h>

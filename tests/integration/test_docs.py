@@ -84,8 +84,8 @@ def test_include_table_is_that_of_check_deps():
 def test_reading_order_reaches_the_heart():
     """The tour in the README starts with headers and leads through all layers."""
     tour = code_spans(section("README.md", "The source in reading order"))
-    assert {"lib/loop.h", "session.c", "lib/relay.c", "tproxy.c"} <= set(tour)
-    assert tour.index("lib/base.h") < tour.index("session.c") < tour.index("tproxy.c")
+    assert {"lib/loop.h", "pop3/session.c", "lib/relay.c", "tproxy.c"} <= set(tour)
+    assert tour.index("lib/base.h") < tour.index("pop3/session.c") < tour.index("tproxy.c")
 
 
 # --- paths and links ---
@@ -276,7 +276,7 @@ FIGURES = [
     ("docs/operations.md", "service key | N KiB an entry", "core/service_key.c", "ENTRY_MAX"),
     ("docs/operations.md", "KiB an entry, N octets", "core/service_key.c", "FIELD_MAX"),
     ("docs/operations.md", "a resource | N KiB |", "core/custom_resource.h", "CR_CONDITIONS_MAX"),
-    ("docs/operations.md", "during login | N octets", "core/pop3_login.h", "POP3_BACKEND_LINE_MAX"),
+    ("docs/operations.md", "during login | N octets", "pop3/login.h", "POP3_BACKEND_LINE_MAX"),
     ("docs/operations.md", "on one connection | N KiB;", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/operations.md", "the memory, N |", "tproxy.c", "LOANS_MAX"),
     ("docs/operations.md", "not used again for N minutes", "controller/controller.h", "CONTROL_PORT_REST"),
@@ -294,11 +294,11 @@ FIGURES = [
     ("docs/architecture.md", "pauses that double up to N minutes", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/architecture.md", "queued, at most N KiB", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/architecture.md", "end, N listeners are closed", "pop3.c", "END_A_TURN"),
-    ("docs/pop3.md", "too long` | N octets are possible", "core/sasl.c", "RESPONSE_MAX"),
-    ("docs/pop3.md", f"user {TOO_LONG} | N octets", "core/sasl.h", "SASL_USER_MAX"),
-    ("docs/pop3.md", f"code {TOO_LONG} | N octets", "core/sasl.h", "SASL_SECRET_MAX"),
-    ("docs/pop3.md", "a line of more than N octets", "core/pop3_login.h", "POP3_BACKEND_LINE_MAX"),
-    ("docs/pop3.md", "more than N lines;", "core/pop3_login.c", "CAPA_LINES_MAX"),
+    ("docs/pop3.md", "too long` | N octets are possible", "pop3/sasl.c", "RESPONSE_MAX"),
+    ("docs/pop3.md", f"user {TOO_LONG} | N octets", "pop3/sasl.h", "SASL_USER_MAX"),
+    ("docs/pop3.md", f"code {TOO_LONG} | N octets", "pop3/sasl.h", "SASL_SECRET_MAX"),
+    ("docs/pop3.md", "a line of more than N octets", "pop3/login.h", "POP3_BACKEND_LINE_MAX"),
+    ("docs/pop3.md", "more than N lines;", "pop3/login.c", "CAPA_LINES_MAX"),
 ]
 UNITS = {"KiB": 1024, "MiB": 1024 * 1024, "minutes": 60}
 
@@ -389,7 +389,7 @@ def test_fields_and_results_of_the_summary(tproxy, backend):
     (example,) = [body for body in BLOCK.findall(text) if "session ended" in body[1]]
     assert re.findall(r'"(\w+)":', example[1]) == list(line)
 
-    source = text_of("session.c")
+    source = text_of("pop3/session.c")
     there = set(re.findall(r'\b(?:session_end|leave)\(\w+, "([^"]+)"\)', source))
     there |= set(re.findall(r'\[RELAY_\w+\] = "([^"]+)"', source))
     table = text[text.index("| result | meaning |") :]
@@ -404,7 +404,7 @@ SAYS = re.compile(
     r'((?:"(?:[^"\\\n]|\\.)*"\s*)+)'
 )
 SPEAKERS = (
-    "pop3.c session.c session_login.c core/pop3_proto.c core/pop3_login.c lib/conn.c lib/dial.c"
+    "pop3.c pop3/session.c pop3/session_login.c pop3/client.c pop3/login.c lib/conn.c lib/dial.c"
     " lib/dns.c lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c"
     " oauth/answer.c dest/answer.c"
 ).split()

@@ -15,9 +15,9 @@ FOLDERS = runpy.run_path(str(SCRIPT))["FOLDERS"]
 
 # What is done to the copy: a file, a line added to it, and what the complaint must contain.
 CASES = [
-    ("lib does not know core", "lib/text.c", '#include "core/pop3_proto.h"', "lib/text may not"),
-    ("core does no I/O", "core/pop3_proto.c", "#include <sys/socket.h>", "<sys/socket.h>"),
-    ("core has no loop", "core/pop3_login.c", '#include "lib/loop.h"', "may not include lib/loop"),
+    ("lib does not know core", "lib/text.c", '#include "core/token.h"', "lib/text may not"),
+    ("the dialogue with the client does no I/O", "pop3/client.c", "#include <sys/socket.h>", "<sys/socket.h>"),
+    ("that with the server has no loop", "pop3/login.c", '#include "lib/loop.h"', "may not include lib/loop"),
     ("core has no clock", "core/destination.h", "#  include <time.h>", "<time.h>"),
     ("pop3 does not know local", "pop3.c", '#include "local/file.h"', "not include local/file"),
     ("local does not know pop3", "local/file.c", '#include "pop3.h"', "may not include pop3"),

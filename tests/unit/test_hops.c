@@ -1,5 +1,5 @@
 /* The way of a login: lists and greetings, good and forged. */
-#include "core/hops.h"
+#include "pop3/hops.h"
 
 #include "tests/unit/check.h"
 

@@ -1,6 +1,6 @@
 /* The dialogue with the backend: transcripts (tests/transcripts), and what no transcript shows
  * well: every reply in every state, and the bounds. */
-#include "core/pop3_login.h"
+#include "pop3/login.h"
 
 #include <dirent.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* POP3 facing the client: what each line is answered and what it asks of the session. */
-#include "core/pop3_proto.h"
+#include "pop3/client.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Tests refusals without a code, in the words of known servers. */
-#include "core/refusal_texts.h"
+#include "pop3/refusal_texts.h"
 
 #include <ctype.h>
 

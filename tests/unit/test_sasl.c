@@ -1,5 +1,5 @@
 /* What clients send to log in, whole and cut at every place. */
-#include "core/sasl.h"
+#include "pop3/sasl.h"
 
 #include <stdio.h>
 

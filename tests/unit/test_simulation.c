@@ -11,14 +11,14 @@
  * The test itself is tested by faults: when the world or the judge changes, put each of these into
  * the product, one at a time, and see that a seed fails. The number is the first one that did.
  *
- *   core/pop3_proto.c, on_mailbox: mailbox commands start a login after a failed one too      13
+ *   pop3/client.c, on_mailbox: mailbox commands start a login after a failed one too          13
  *   the same, but not those that had arrived when the failure was told                      2188
  *   lib/relay.c, patience: a TLS backend has 2 s for an answer, also after QUIT               47
  *   lib/conn.c, proves_empty: a short read is believed in spite of urgent data                11
  *   lib/conn.c, conn_splice: an end marker may be cut at the edge of a pipe                   94
  *   lib/relay.c, copy: no beginning of an end marker is held back                            951
  *   lib/relay.c, look: only an empty queue counts as movement                                240
- *   core/trials.c, trials_ask: all sessions show a password at once                          120 */
+ *   pop3/trials.c, trials_ask: all sessions show a password at once                          120 */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

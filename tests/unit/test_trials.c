@@ -1,6 +1,6 @@
 /* Credentials on trial: the seats that show them and that wait, the pauses, and what is forgotten.
  */
-#include "core/trials.h"
+#include "pop3/trials.h"
 
 #include <stdio.h>
 

@@ -1,8 +1,8 @@
 /* Finds out the reason for a mail server's -ERR without a response code. RFC 1939 has no codes:
  * servers say in words that a mailbox is locked, that they are too busy, or that a password is
  * wrong. */
-#ifndef TPROXY_CORE_REFUSAL_TEXTS_H
-#define TPROXY_CORE_REFUSAL_TEXTS_H
+#ifndef TPROXY_POP3_REFUSAL_TEXTS_H
+#define TPROXY_POP3_REFUSAL_TEXTS_H
 
 enum refusal {
     REFUSAL_UNKNOWN,     /* the words say nothing */

@@ -11,7 +11,7 @@
  *
  * Where the client's credentials count (POP3_TOKEN_LOGIN) they are read at once, and nobody else is
  * asked before they are complete. */
-#include "core/pop3_proto.h"
+#include "pop3/client.h"
 
 #include <assert.h>
 #include <string.h>

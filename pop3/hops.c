@@ -1,5 +1,5 @@
 /* The way of a login through several tproxies. */
-#include "core/hops.h"
+#include "pop3/hops.h"
 
 /* Texts before and behind the id in a greeting: see pop3_greeting(). */
 static const char greeting_start[] = "+OK tproxy ", greeting_end[] = " ready";

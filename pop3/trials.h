@@ -11,8 +11,8 @@
  * Accounts get locked after a few wrong passwords, so a wrong one is shown once and not once for
  * each client, and the pause grows from one to the next. Each credential has its own pause: a bad
  * credential does not keep out clients with another one. Pure: the caller passes the time. */
-#ifndef TPROXY_CORE_TRIALS_H
-#define TPROXY_CORE_TRIALS_H
+#ifndef TPROXY_POP3_TRIALS_H
+#define TPROXY_POP3_TRIALS_H
 
 #include <stdbool.h>
 #include <stddef.h>

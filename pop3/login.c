@@ -17,16 +17,16 @@
  *                                                      XOAUTH2_REFUSED
  *
  * Every state may end in FAILED. */
-#include "core/pop3_login.h"
+#include "pop3/login.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/destination.h"
-#include "core/refusal_texts.h"
 #include "lib/digest.h"
 #include "lib/mem.h"
+#include "pop3/refusal_texts.h"
 
 enum {
     CAPA_LINES_MAX = 256,

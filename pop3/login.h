@@ -1,17 +1,17 @@
 /* The dialogue with the backend up to its last +OK: one reply line in, the next command out. No
  * I/O. RFC 1939 (USER, PASS, APOP), 2449 (CAPA), 2595 (STLS), 5034 (AUTH), and Google's and
  * Microsoft's XOAUTH2. */
-#ifndef TPROXY_CORE_POP3_LOGIN_H
-#define TPROXY_CORE_POP3_LOGIN_H
+#ifndef TPROXY_POP3_LOGIN_H
+#define TPROXY_POP3_LOGIN_H
 
 #include <stdbool.h>
 
-#include "core/pop3_proto.h"
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "pop3/client.h"
 
 struct destination;
 

@@ -1,6 +1,6 @@
 /* Targets and their mailboxes: who still needs them, and when what is known of them is
  * forgotten. */
-#include "target.h"
+#include "pop3/target.h"
 
 #include <stdlib.h>
 

@@ -1,18 +1,18 @@
 /* POP3 as tproxy speaks it with a client before the backend takes over: a line comes in, an answer
  * goes out, and the session learns what the line asks of it. No I/O. RFC 1939, 2449 (CAPA), 5034
  * (AUTH), 3206 (response codes). */
-#ifndef TPROXY_CORE_POP3_PROTO_H
-#define TPROXY_CORE_POP3_PROTO_H
+#ifndef TPROXY_POP3_CLIENT_H
+#define TPROXY_POP3_CLIENT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "core/hops.h"
-#include "core/sasl.h"
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"
 #include "lib/text.h"
+#include "pop3/hops.h"
+#include "pop3/sasl.h"
 
 enum {
     POP3_COMMAND_MAX = 255,    /* octets of a command line with its end, RFC 2449 section 4 */

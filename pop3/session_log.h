@@ -1,6 +1,6 @@
 /* Log lines about one session. Each line names the session and its target. */
-#ifndef TPROXY_SESSION_LOG_H
-#define TPROXY_SESSION_LOG_H
+#ifndef TPROXY_POP3_SESSION_LOG_H
+#define TPROXY_POP3_SESSION_LOG_H
 
 #include "lib/base.h"
 #include "lib/log.h"

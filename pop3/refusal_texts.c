@@ -1,7 +1,7 @@
 /* A table of phrases; the first row that matches counts. The order keeps apart what looks alike:
  * "account is locked" and "mailbox is locked", "too many invalid logon attempts" and "too many
  * connections", "authentication failure" and "temporary authentication failure". */
-#include "core/refusal_texts.h"
+#include "pop3/refusal_texts.h"
 
 #include <stdbool.h>
 

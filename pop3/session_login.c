@@ -3,7 +3,7 @@
  *      BACKEND_NONE <---------------------------------------------------------.
  *           |  session_login_start                                            |
  *           v                                                                 |
- *      BACKEND_BUSY: find -> dial -> TLS -> core/pop3_login                   |
+ *      BACKEND_BUSY: find -> dial -> TLS -> login.c                           |
  *           |          ^       |                |                             |
  *           |          '-------'----------------'                             |
  *           |     a cached token is refused, the first time                   |
@@ -15,7 +15,7 @@
  *           '----> BACKEND_READY: session.c starts the relay
  *
  * Callbacks note what has happened and call tell(); session.c decides what the client gets. */
-#include "session_login.h"
+#include "pop3/session_login.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -29,8 +29,8 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
-#include "session_log.h"
-#include "target.h"
+#include "pop3/session_log.h"
+#include "pop3/target.h"
 
 static const char *const backend_names[] = {
     [BACKEND_NONE] = "none",

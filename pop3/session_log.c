@@ -1,15 +1,15 @@
 /* Log lines about one session. */
-#include "session_log.h"
+#include "pop3/session_log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "core/destination.h"
-#include "core/pop3_proto.h"
 #include "lib/relay.h"
 #include "lib/text.h"
-#include "session_private.h"
-#include "target.h"
+#include "pop3/client.h"
+#include "pop3/session_private.h"
+#include "pop3/target.h"
 
 void session_log(const struct session *s, enum log_level level, const char *fmt, ...)
 {

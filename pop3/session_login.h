@@ -1,12 +1,12 @@
 /* The login of one session at its mail server: find the destination, dial, TLS, log in. For
  * session.c only. Nothing here answers the client. */
-#ifndef TPROXY_SESSION_LOGIN_H
-#define TPROXY_SESSION_LOGIN_H
+#ifndef TPROXY_POP3_SESSION_LOGIN_H
+#define TPROXY_POP3_SESSION_LOGIN_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "session_private.h"
+#include "pop3/session_private.h"
 
 struct destination;
 

@@ -1,15 +1,13 @@
 /* State that listeners and sessions of the POP3 proxy share: the proxy, its targets and the facts
  * known about their mailboxes. For pop3.c, target.c and the files of a session only. */
-#ifndef TPROXY_TARGET_H
-#define TPROXY_TARGET_H
+#ifndef TPROXY_POP3_TARGET_H
+#define TPROXY_POP3_TARGET_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/dest_source.h"
-#include "core/pop3_login.h"
-#include "core/trials.h"
 #include "lib/conn.h"
 #include "lib/fail.h"
 #include "lib/list.h"
@@ -19,6 +17,8 @@
 #include "lib/map.h"
 #include "lib/metric.h"
 #include "pop3.h"
+#include "pop3/login.h"
+#include "pop3/trials.h"
 
 struct tls_client;
 

@@ -1,18 +1,18 @@
 /* The types that session.c, session_login.c and session_log.c share. For these three files only. */
-#ifndef TPROXY_SESSION_PRIVATE_H
-#define TPROXY_SESSION_PRIVATE_H
+#ifndef TPROXY_POP3_SESSION_PRIVATE_H
+#define TPROXY_POP3_SESSION_PRIVATE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/pop3_login.h"
-#include "core/pop3_proto.h"
-#include "core/sasl.h"
-#include "core/trials.h"
 #include "lib/addr.h"
 #include "lib/fail.h"
 #include "lib/list.h"
 #include "lib/loop.h"
+#include "pop3/client.h"
+#include "pop3/login.h"
+#include "pop3/sasl.h"
+#include "pop3/trials.h"
 
 struct conn;
 struct dest_request;

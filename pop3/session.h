@@ -1,6 +1,6 @@
 /* One client's session. */
-#ifndef TPROXY_SESSION_H
-#define TPROXY_SESSION_H
+#ifndef TPROXY_POP3_SESSION_H
+#define TPROXY_POP3_SESSION_H
 
 #include <stdbool.h>
 

@@ -8,8 +8,8 @@
  * refuses when its own id is among them. When the list is full the login is refused. Ordinary mail
  * servers never see the command, and whoever forges a list or a greeting only gets his own login
  * refused. */
-#ifndef TPROXY_CORE_HOPS_H
-#define TPROXY_CORE_HOPS_H
+#ifndef TPROXY_POP3_HOPS_H
+#define TPROXY_POP3_HOPS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* SASL responses: base64, then fields between separators. */
-#include "core/sasl.h"
+#include "pop3/sasl.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* One client's session: what the client waits for, and what it is told.
  *
- *      WAIT_NOTHING: core/pop3_proto answers <----------------------------------.
+ *      WAIT_NOTHING: client.c answers <-----------------------------------------.
  *           |                                                                   |
  *           |  a line depends on how clients log in, and that is not known yet  |
  *           |----> WAIT_KIND: session_login reads the destination, or fails ----|
@@ -26,27 +26,27 @@
  * failure; nobody can tell. Therefore no mailbox command starts a login after a failed one: the
  * client has to log in again. When RETR or TOP was refused, it has to connect again. All that a
  * mail server hears in one session comes behind one login, in order and without a gap.
- * core/pop3_proto decides this line by line.
+ * client.c decides this line by line.
  *
  * When a client goes while the mail server judges the credentials, the session lives on without it
  * until the verdict is known: otherwise the next session would show the same wrong password.
  *
  * Callbacks note what has happened and call step(), which alone decides. */
-#include "session.h"
+#include "pop3/session.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/pop3_proto.h"
 #include "lib/conn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/relay.h"
-#include "session_log.h"
-#include "session_login.h"
-#include "session_private.h"
-#include "target.h"
+#include "pop3/client.h"
+#include "pop3/session_log.h"
+#include "pop3/session_login.h"
+#include "pop3/session_private.h"
+#include "pop3/target.h"
 
 /* Number of lines of a client that are answered in one turn. */
 enum { LINES_MOST = 16 };

@@ -1,5 +1,5 @@
 /* A short list with the latest first: a target has few credentials that matter at a time. */
-#include "core/trials.h"
+#include "pop3/trials.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* What clients send to log in with credentials that count: SASL responses in base64, and USER and
  * PASS. XOAUTH2 (Google's and Microsoft's), OAUTHBEARER (RFC 7628), PLAIN (RFC 4616), LOGIN. Pure.
  */
-#ifndef TPROXY_CORE_SASL_H
-#define TPROXY_CORE_SASL_H
+#ifndef TPROXY_POP3_SASL_H
+#define TPROXY_POP3_SASL_H
 
 #include <stdbool.h>
 
