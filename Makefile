@@ -106,8 +106,8 @@ $(B)/fuzz/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/fuzz
 	$(call compile,$(CLANG))
 
 # The version is compiled into one file, and only there; a new one recompiles it.
-$(B)/%/obj/options.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
-$(B)/release/obj/options.o $(B)/dev/obj/options.o $(B)/dynamic/obj/options.o: $(B)/ready/version
+$(B)/%/obj/tproxy/options.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
+$(foreach f,release dev dynamic,$(B)/$f/obj/tproxy/options.o): $(B)/ready/version
 $(B)/ready/version: always
 	@mkdir -p $(@D)
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@

@@ -34,8 +34,8 @@
 #include "local/directory.h"
 #include "local/object.h"
 #include "oauth.h"
-#include "options.h"
 #include "pop3.h"
+#include "tproxy/options.h"
 
 /* Descriptors for everything that is no session, and for one: a client, its backend, and a client
  * of an earlier session that lingers. */

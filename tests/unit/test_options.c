@@ -1,6 +1,6 @@
 /* The command line: the modes, and what they mean when nothing is said. What people see of bad
  * flags is tested with the program. */
-#include "options.h"
+#include "tproxy/options.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,5 +1,5 @@
 /* One table of flags, one switch. */
-#include "options.h"
+#include "tproxy/options.h"
 
 #include <getopt.h>
 #include <stdarg.h>

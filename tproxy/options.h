@@ -1,6 +1,6 @@
 /* The command line: flags and what they mean when they are not given. */
-#ifndef TPROXY_OPTIONS_H
-#define TPROXY_OPTIONS_H
+#ifndef TPROXY_TPROXY_OPTIONS_H
+#define TPROXY_TPROXY_OPTIONS_H
 
 #include <stdbool.h>
 #include <stdint.h>
