@@ -1,4 +1,4 @@
-/* Network addresses: read, printed, judged. */
+/* Reads, prints and judges network addresses. */
 #include "lib/addr.h"
 
 #include <arpa/inet.h>

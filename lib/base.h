@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a function that can fail returns. AGAIN: not now, an event will tell. */
+/* Results of functions that can fail. AGAIN: not yet; an event will tell when. */
 enum { OK = 0, AGAIN = 1, ERR = -1 };
 
 /* Time is a count of microseconds on the monotonic clock, or a span of them. */

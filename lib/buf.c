@@ -45,7 +45,7 @@ char *buf_room(struct buf *b, size_t n)
             cap *= 2;
         }
         cap = cap < b->max ? cap : b->max;
-        /* Not realloc: what the old block held may be a secret, and must not stay behind. */
+        /* realloc is not used: the old block may hold a secret, which has to be wiped. */
         char *data = mem_alloc(cap);
         if (b->data) {
             memcpy(data, b->data + b->start, len);

@@ -61,7 +61,7 @@ int der_take(struct str *in, unsigned tag, struct str *contents)
 
 char *der_oid_text(char *out, size_t cap, struct str oid)
 {
-    uint64_t arc = 0; /* of one with more than 64 bits the low ones are shown */
+    uint64_t arc = 0; /* an arc of more than 64 bits is shown by its low 64 bits */
     size_t n = 0;
     out[0] = '\0';
     for (size_t i = 0; i < oid.n; i++) {

@@ -28,8 +28,8 @@ struct der_item {
  */
 int der_next(struct str *in, struct der_item *item) warn_unused;
 
-/* Takes the next item off *in, which has to have this tag, and stores its contents. ERR: see
- * der_next, or another tag; the item may be gone from *in then. */
+/* Takes the next item off *in, which has to have this tag, and stores its contents. Returns ERR
+ * where der_next does, and for another tag, which may then be gone from *in. */
 int der_take(struct str *in, unsigned tag, struct str *contents) warn_unused;
 
 /* Writes an object identifier in dots ("2.5.29.30") into out[cap], cut at the end; `oid` is the

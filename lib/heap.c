@@ -3,7 +3,8 @@
 
 #include <stddef.h>
 
-/* Makes the later one of two trees the first child of the other one. NULL is an empty tree. */
+/* Melds two trees: the one whose root is later becomes the first child of the other. NULL is an
+ * empty tree. */
 static struct heap_node *meld(const struct heap *heap, struct heap_node *a, struct heap_node *b)
 {
     if (!a || !b) {

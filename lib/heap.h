@@ -9,7 +9,7 @@
 
 struct heap_node {
     struct heap_node *child, *next;
-    struct heap_node *prev; /* the sibling before it; of a first child the parent; NULL: the root */
+    struct heap_node *prev; /* the sibling before it, or a first child's parent; NULL: the root */
 };
 
 struct heap {
