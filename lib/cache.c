@@ -1,15 +1,16 @@
-/* Entries in a hash table, and on a list with the least recently asked for in front. What an entry
- * answers follows from its times; only the fetch is a state:
+/* Keeps entries in a hash table, and on a list that begins with the least recently used one. The
+ * answer of an entry follows from its times; only the fetch is a state:
  *
  *                   set           fresh_until        valid_until        spare_until
  *   value            |--- hand out ---|-- hand out, ----|-- wait for -----|  gone
  *                                        fetch ahead       fetch; if it
  *                                                          fails: hand out
  *   no value         wait for fetch
- *   failed before    until retry_at no fetch starts: the value, if one may be handed out, or the
- * failure
+ *   failed before    no fetch starts before retry_at; hand out the value if that is allowed,
+ *                    else the failure
  *
- * Every answer goes out by a task of its own, so nothing here runs while a handler does. */
+ * A task of its own delivers each answer, so a handler never runs inside cache_get or at the end of
+ * a fetch. */
 #include "lib/cache.h"
 
 #include <assert.h>
@@ -22,15 +23,15 @@
 #include "lib/mem.h"
 #include "lib/sys.h"
 
-/* A failure that will not pass by itself stays known for LASTING times retry_max after its
- * retry_at. */
+/* A failure that will not pass by itself is remembered until LASTING * retry_max after its
+ * retry_at, any other failure until retry_max after it. */
 enum { LASTING = 4 };
 
 struct cache {
     struct loop *loop;
     struct cache_settings set;
     struct cache_stats stats;
-    uint64_t seed;    /* of the hash: nobody can choose keys that collide */
+    uint64_t seed;    /* seeds the hash, so that nobody can choose keys that collide */
     size_t n_buckets; /* a power of two */
     struct list oldest_first;
     struct list answers; /* waits whose answer is on its way */
@@ -41,7 +42,7 @@ struct cache_entry {
     struct cache *cache;
     struct list bucket, age;
     struct list waits;
-    struct timer forget; /* when nothing that it knows is of use any more */
+    struct timer forget; /* due when the entry knows nothing useful any more */
 
     bool fetching;
     void *job;
@@ -51,7 +52,7 @@ struct cache_entry {
 
     unsigned failures; /* in a row */
     int64_t retry_at;
-    struct error *err; /* of the last failure; NULL: none since the last success */
+    struct error *err; /* the last failure; NULL: none since the last success */
 
     size_t key_length;
     char key[];
@@ -87,7 +88,7 @@ struct cache *cache_new(struct loop *loop, const struct cache_settings *settings
 
 /* ---- entries ---- */
 
-/* FNV-1a, seeded. */
+/* Hashes with FNV-1a and the seed. */
 static struct list *bucket_of(struct cache *cache, struct str key)
 {
     uint64_t h = cache->seed;
@@ -116,7 +117,7 @@ static void set_value(struct cache_entry *e, void *value)
     e->value = value;
 }
 
-/* Of an entry that nobody waits for. */
+/* Frees an entry that nobody waits for, and abandons its fetch. */
 static void entry_free(struct cache_entry *e)
 {
     struct cache *cache = e->cache;
@@ -146,7 +147,7 @@ static bool evict_one(struct cache *cache)
     return false;
 }
 
-/* NULL when there is no room. */
+/* Returns NULL when there is no room because every entry is being fetched. */
 static struct cache_entry *entry_new(struct cache *cache, struct str key)
 {
     if (cache->stats.entries >= cache->set.max_entries && !evict_one(cache)) {
@@ -210,7 +211,7 @@ static void on_answer(struct task *t)
     }
 }
 
-/* Sends the value, or if there is none the error, on its way to w. */
+/* Queues an answer for w: the value, or the error when there is no value. */
 static void answer(struct cache_wait *w, void *value, const struct error *err)
 {
     if (value) {
@@ -224,9 +225,9 @@ static void answer(struct cache_wait *w, void *value, const struct error *err)
     loop_soon(w->cache->loop, &w->task, on_answer);
 }
 
-/* Returns the value that serves in spite of the last failure, or NULL. A peer that refuses us or
- * has the wrong certificate has given a verdict; after every other failure the old value may still
- * be right. */
+/* Returns the value that may be used in spite of the last failure, or NULL. A peer that refuses us
+ * or has the wrong certificate has given a verdict; after every other failure the old value may
+ * still be right. */
 static void *spare_value(const struct cache_entry *e)
 {
     int64_t now = loop_now(e->cache->loop);
@@ -325,7 +326,7 @@ void cache_fetched(struct cache_entry *entry, void *value, struct cache_life lif
     conclude(entry, value);
 }
 
-/* Chance keeps those apart who have met the same trouble at the same time. */
+/* A random share of the delay keeps apart the retries of those who failed at the same time. */
 static int64_t retry_delay(const struct cache_entry *entry, int64_t retry_after)
 {
     const struct cache_settings *set = &entry->cache->set;
