@@ -1,4 +1,4 @@
-/* A byte stream with one callback: socket, TLS, buffers and deadline behind one face.
+/* A byte stream with one callback: socket, TLS, buffers and deadline behind one interface.
  *
  *   conn_connect --> CONNECTING --.                     .--> FAILED --> (conn_close)
  *                                 |  CONNECTED          |
@@ -10,11 +10,11 @@
  *   conn_linger: OPEN --> LINGER --> CLOSED            conn_close: any --> CLOSED
  *
  * Bytes in:   socket -> (TLS) -> the loop's scratch memory -> callback; the rest goes to `in`.
- * Bytes out:  conn_write -> (TLS) -> socket; what that refuses goes to `out`. A TLS record is
+ * Bytes out:  conn_write -> (TLS) -> socket; bytes that it refuses go to `out`. A TLS record is
  *             queued whole, so mbedTLS never has a write to repeat.
  *
- * All work is done by step(), which the loop calls when the socket is ready and which the public
- * functions post; so no callback ever comes from inside a call. */
+ * step() does all work that may call back. The loop calls it when the socket is ready, and public
+ * functions post it as a task; so no callback ever comes from inside a call. */
 #include "lib/conn.h"
 
 #include <assert.h>
@@ -38,7 +38,7 @@
 #define LINGER_STALL SECONDS(60)
 #define LINGER_TIME SECONDS(2)
 
-/* Cheap steps of a TLS handshake are taken together up to this time, microseconds. */
+/* Cheap steps of a TLS handshake are taken together for at most this time, microseconds. */
 #define HANDSHAKE_TIME 500
 
 enum state {
@@ -50,11 +50,11 @@ enum state {
     STATE_CLOSED
 };
 
-/* The TLS of a conn. */
+/* The TLS session of a conn and its input. */
 struct conn_tls {
     struct tls *session;
-    struct str ahead; /* read from the socket and not yet taken by TLS, */
-    char *kept;       /* in memory of its own between two steps */
+    struct str ahead; /* read from the socket and not yet taken by TLS */
+    char *kept;       /* memory that `ahead` has between two steps; NULL: none */
 };
 
 /* A conn in STATE_LINGER: its place in a group, and what is left to send. */
@@ -62,11 +62,11 @@ struct lingering {
     struct conn *conn;
     struct list link;
     struct conn_group *group;
-    int64_t taken_at; /* when the peer's kernel last took bytes, */
-    size_t untaken;   /* and how many were left then */
+    int64_t taken_at; /* when the peer's kernel last took bytes */
+    size_t untaken;   /* the number of bytes that were left then */
 };
 
-/* What few conns need has memory of its own, because idle sessions are many. */
+/* Parts that few conns need have memory of their own, because idle sessions are many. */
 struct conn {
     struct loop *loop;
     struct io io;
@@ -92,19 +92,19 @@ struct conn {
     unsigned doubt : 1;        /* a short read does not prove that the socket is empty */
     unsigned show : 1;         /* `in` has to be shown although nothing new came */
     unsigned at_end : 1;       /* the peer's stream has been read to its end */
-    unsigned eof_told : 1;     /* ... and the user knows */
+    unsigned eof_told : 1;     /* the user has been told of the end */
     unsigned drained_due : 1;  /* something was queued: DRAINED is to follow */
-    unsigned shutdown_due : 1; /* our end of stream goes out behind what is queued */
+    unsigned shutdown_due : 1; /* our end of stream follows what is queued */
     unsigned send_broken : 1;  /* the peer takes nothing any more */
     unsigned failed_told : 1;
-    unsigned nagle : 1; /* the kernel may delay what is sent; a listener has switched that off */
+    unsigned nagle : 1;      /* the kernel may delay small pieces; a listener switches that off */
     unsigned unanswered : 1; /* nothing has been read since something was sent */
 };
 
 static size_t conns;
 
-/* The group of the conns that conn_linger has closed, and the list of all groups, which begins with
- * it. */
+/* `everybody` is the group of the conns that conn_linger has closed. `groups` lists all groups and
+ * begins with it. */
 static struct conn_group everybody;
 static struct list groups = {.next = &everybody.link, .prev = &everybody.link};
 static struct conn_group everybody = {
@@ -171,7 +171,7 @@ struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler)
 {
     struct conn *c = new_conn(loop, fd, STATE_OPEN, handler);
     if (c) {
-        c->io.ready = IO_WRITE; /* a new socket takes a greeting without being asked */
+        c->io.ready = IO_WRITE; /* a new socket has room for a greeting; no event has to tell */
     }
     return c;
 }
@@ -184,8 +184,9 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
         error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
         return NULL;
     }
-    /* A byte of urgent data keeps its place in the stream; sockets of a listener inherit this. It
-     * is too late to set it when the loop has seen the urgent data: a read may have come first. */
+    /* A byte of urgent data keeps its place in the stream; accepted sockets inherit this from their
+     * listener. Setting it when the loop has seen the urgent data is too late: a read may have come
+     * first. */
     int on = 1;
     sys->setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
     if (sys->connect(fd, addr, addr_len) < 0 && errno != EINPROGRESS) {
@@ -245,14 +246,15 @@ static void queue(struct conn *c, const void *p, size_t n)
     c->drained_due = true;
 }
 
-/* Result of a call that sends: bytes gone; marks what it learned about the socket. */
+/* Takes the result of a call that sends. Returns the number of bytes that are done with, and notes
+ * what the result tells about the socket. */
 static size_t sent(struct conn *c, ssize_t result, size_t wanted)
 {
     if (result < 0) {
         c->io.ready &= ~(unsigned)IO_WRITE;
         if (errno != EAGAIN) {
-            /* What the peer said before it went is still to be read, whether or not an event has
-             * told of it: step() fails the conn after that. */
+            /* The peer may have said something before it went, whether or not an event has told of
+             * it. step() reads that first and then fails the conn. */
             c->send_broken = true;
             c->io.ready |= IO_READ;
             loop_soon(c->loop, &c->task, on_task);
@@ -276,8 +278,8 @@ static ssize_t send_now(struct conn *c, const void *p, size_t n)
 }
 
 /* The kernel holds back a small piece while an earlier one is not acknowledged (Nagle's algorithm).
- * An answer acknowledges what was sent before it. So most conns, whose peers answer each command
- * before the next, do not need the call. */
+ * An answer acknowledges what was sent before it. Most conns therefore do not need the call: their
+ * peers answer each command before the next. */
 static void send_without_delay(struct conn *c)
 {
     if (c->nagle && c->unanswered) {
@@ -301,7 +303,7 @@ static void send_or_queue(struct conn *c, const void *p, size_t n)
     queue(c, (const char *)p + gone, n - gone);
 }
 
-/* Only the held bytes are left in the pipe. Moves them to the queue in memory, together with the
+/* Moves the held bytes, the only ones left in the pipe, to the queue in memory, together with the
  * rest of their marker and before the bytes that were written later. */
 static void release_held(struct conn *c)
 {
@@ -336,7 +338,8 @@ static void flush_pipe(struct conn *c)
     if (pipe->held && pipe->fill == pipe->held && !c->send_broken) {
         release_held(c);
     }
-    /* What a broken socket did not take is still in the pipe, which pipe_give throws away. */
+    /* The pipe may still have bytes that a broken socket did not take: pipe_give throws them
+     * away. */
     if (pipe->fill == 0 || c->send_broken) {
         pipe_give(pipe);
         c->pipe = NULL;
@@ -433,7 +436,7 @@ void conn_keep_alive(struct conn *c)
         {IPPROTO_TCP, TCP_KEEPIDLE, IDLE},
         {IPPROTO_TCP, TCP_KEEPINTVL, INTERVAL},
         {IPPROTO_TCP, TCP_KEEPCNT, PROBES},
-        {IPPROTO_TCP, TCP_USER_TIMEOUT, CONN_DEATH * 1000}, /* of what was sent, in ms */
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, CONN_DEATH * 1000}, /* limit for an acknowledgement, ms */
     };
     for (size_t i = 0; i < ARRAY_LEN(options) && c->state == STATE_OPEN; i++) {
         sys->setsockopt(c->io.fd, options[i].level, options[i].name, &options[i].value,
@@ -462,7 +465,7 @@ void conn_consume(struct conn *c, size_t n)
 {
     if (c->in) {
         if (buf_len(c->in) >= conn_read_max(c) && c->state == STATE_OPEN) {
-            loop_soon(c->loop, &c->task, on_task); /* reading has stopped for want of room */
+            loop_soon(c->loop, &c->task, on_task); /* reading had stopped because `in` was full */
         }
         buf_drop(c->in, n);
     } else {
@@ -494,7 +497,7 @@ static void drop_in(struct conn *c)
     }
 }
 
-/* Adds to `in`, which always has room: nobody reads more than fits. */
+/* Adds to `in`, which always has room: no read asks for more than fits. */
 static void keep(struct conn *c, const char *p, size_t n)
 {
     int rc = buf_add(c->in, p, n);
@@ -502,7 +505,7 @@ static void keep(struct conn *c, const char *p, size_t n)
     (void)rc;
 }
 
-/* Tells the user of data, and keeps what the user leaves. */
+/* Tells the user of data and keeps what the user does not consume. */
 static void show_data(struct conn *c)
 {
     c->show = false;
@@ -527,21 +530,22 @@ void conn_doubt_short_reads(struct conn *c)
     c->doubt = true;
 }
 
-/* The kernel has reported that nothing is left to read; an edge will report what comes next. */
+/* Notes that nothing is left to read, as the kernel has reported; an edge will report new input. */
 static void note_empty(struct conn *c)
 {
     c->io.ready &= ~(unsigned)(IO_READ | IO_URGENT);
 }
 
-/* Does a short read prove that the socket is empty? Then a second read is not needed. Urgent data
- * that came after the last wait for events also ends a read early, but its edge is still to come.
- */
+/* Tells whether a short read proves that the socket is empty, so that a second read is not needed.
+ * Urgent data that came after the last wait for events also ends a read early, but its edge is
+ * still to come. */
 static bool proves_empty(const struct conn *c)
 {
     return !c->doubt && !(c->io.ready & (IO_BROKEN | IO_URGENT));
 }
 
-/* recv() that keeps the readiness bits and at_end true. AGAIN also at the end. ERR: errno. */
+/* Calls recv() and keeps the readiness bits and at_end up to date. AGAIN also at the end of the
+ * stream. ERR: see errno. */
 static int read_socket(struct conn *c, void *p, size_t cap, size_t *n)
 {
     if (c->at_end || !(c->io.ready & IO_READ)) {
@@ -573,7 +577,7 @@ static int wire_send(void *arg, const unsigned char *p, size_t n)
     return OK;
 }
 
-/* TLS asks for a record's head, then for its body: what it gets is read in larger pieces. */
+/* TLS asks for the head of a record, then for its body. The socket is read in larger pieces. */
 static int wire_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
 {
     struct conn *c = arg;
@@ -598,7 +602,7 @@ static int wire_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
     return OK;
 }
 
-/* What TLS has not taken yet leaves the scratch memory, for other conns use it too. */
+/* Moves bytes that TLS has not taken yet out of the scratch memory, which other conns use too. */
 static void keep_ahead(struct conn_tls *tls)
 {
     if (tls->ahead.n && !tls->kept) {
@@ -608,7 +612,7 @@ static void keep_ahead(struct conn_tls *tls)
     }
 }
 
-/* Reads records until `cap` is full or no more has come: the user sees few large pieces. */
+/* Reads records until `cap` is full or no more has come, so that the user sees few large pieces. */
 static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
 {
     *n = 0;
@@ -618,7 +622,7 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
         bool truncated = false;
         int rc = tls_read(c->tls->session, p + *n, cap - *n, &got, &truncated, &err);
         if (rc == ERR && *n) {
-            return OK; /* what came before is shown first; TLS will say it again */
+            return OK; /* show what came before; TLS will report the error again */
         }
         if (rc == ERR) {
             set_error(c, &err);
@@ -635,15 +639,15 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
     return OK;
 }
 
-/* Reads once; shows what came, or if nothing came what was left and is due. True: the socket (or
- * TLS) may have more. */
+/* Reads once and shows what came; if nothing came, shows what was left if that is due. Returns true
+ * when the socket (or TLS) may have more. */
 static bool read_and_show(struct conn *c)
 {
     size_t kept = c->in ? buf_len(c->in) : 0;
     size_t max = conn_read_max(c), cap = max > kept ? max - kept : 0, n = 0;
     char *p = loop_scratch(c->loop);
     if (cap == 0) {
-        /* Unless the user consumes something now the peer has to wait. */
+        /* The peer has to wait unless the user consumes something now. */
         if (c->show) {
             show_data(c);
         }
@@ -671,7 +675,7 @@ static bool read_and_show(struct conn *c)
     return n == cap || (n && (c->tls || c->io.ready & IO_READ));
 }
 
-/* Reads and tells. True: there may be more to read. */
+/* Reads and tells the user. Returns true when there may be more to read. */
 static bool read_step(struct conn *c)
 {
     if (c->paused) {
@@ -692,8 +696,8 @@ static bool read_step(struct conn *c)
         }
         return true;
     }
-    /* A user who has just taken over sees what is left before the end. After a failed write an end
-     * is no half-close: the kernel has told the error to the writer. */
+    /* A user that has just taken over sees what is left before the end. After a failed write the
+     * end is not a half-close: the kernel has told the error to the writer. */
     bool later = (c->show && c->in) || c->send_broken;
     if (c->state == STATE_OPEN && c->at_end && !c->paused && !c->eof_told && !later) {
         c->eof_told = true;
@@ -725,7 +729,8 @@ void conn_set_raw(struct conn *c, bool raw)
 }
 
 /* Returns how many bytes of `marker` stand before `next`, if `next` goes on with the rest of it;
- * else 0. If `next` looks more like the beginning of a marker, that marker is not cut. */
+ * else 0. Also returns 0 if `next` looks more like the beginning of a marker, which then is not
+ * cut. */
 static size_t begun_before(struct str marker, struct str next)
 {
     size_t beginning = 0;
@@ -803,8 +808,8 @@ int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n
         return OK;
     }
     pipe_give(pipe);
-    /* 0 may be the end of the stream, or urgent data before it, at which splice stops for good: a
-     * read finds out. */
+    /* 0 may mean the end of the stream, or urgent data before it, at which splice stops for good; a
+     * read tells which. */
     if (got == 0 || errno == EINVAL) {
         return ERR;
     }
@@ -899,8 +904,8 @@ static void connecting_step(struct conn *c)
     emit(c, CONN_CONNECTED);
 }
 
-/* Returns the error that broke the connection, 0 when it stands. After the peer has ended its
- * stream reads do not report such an error. */
+/* Returns the error that broke the connection, 0 while there is none. After the peer has ended its
+ * stream, reads do not report such an error. */
 static int gone_with(const struct conn *c)
 {
     int code = 0;
@@ -925,7 +930,7 @@ static void open_step(struct conn *c)
         }
     }
     bool more = read_step(c);
-    /* What the peer had said before it went has now been read. */
+    /* Everything that the peer said before it went has now been read. */
     int code = c->state == STATE_OPEN && !more ? gone_with(c) : 0;
     if (code) {
         set_errno(c, code);
@@ -1101,7 +1106,7 @@ static void linger(struct conn *c, struct conn_group *group)
     loop_soon(c->loop, &c->task, on_task);
 }
 
-/* Ends our stream. Returns true when nothing is left to wait for: then the conn is closed. */
+/* Ends our stream. Returns true when nothing is left to wait for and the conn is closed. */
 static bool close_at_once(struct conn *c)
 {
     if (!c || c->state != STATE_OPEN) {

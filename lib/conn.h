@@ -1,9 +1,10 @@
-/* A byte stream with one callback: socket, TLS, buffers and deadline behind one face.
+/* A byte stream with one callback: socket, TLS, buffers and deadline behind one interface.
  *
- * The conn reads, its user is told: DATA says that conn_data() has something. What the user does
- * not consume stays and is shown again together with what comes. Writing never blocks and never
- * calls back: what the socket does not take is queued, DRAINED says when the queue is empty again.
- * A queue has a bound; who moves much pauses the source while conn_pending() of the sink is not 0.
+ * The conn reads by itself and tells its user: DATA means that conn_data() has something. Bytes
+ * that the user does not consume stay and are shown again together with the next ones. Writing
+ * never blocks and never calls back: bytes that the socket does not take are queued, and DRAINED
+ * means that the queue is empty again. A queue has a bound, so a user that moves many bytes pauses
+ * the source while conn_pending() of the sink is not 0.
  *
  * A conn owns memory for bytes only while its peer blocks or a line is incomplete. */
 #ifndef TPROXY_LIB_CONN_H
@@ -25,13 +26,13 @@ struct loop;
 struct tls_client;
 
 enum conn_event {
-    CONN_CONNECTED, /* the connection, or after conn_start_tls the TLS session, stands */
-    CONN_DATA,      /* conn_data() has grown; in raw mode: there is something to splice */
-    CONN_DRAINED,   /* everything written has left */
+    CONN_CONNECTED, /* the connection, or after conn_start_tls the TLS session, is established */
+    CONN_DATA,      /* conn_data() has grown; in raw mode: conn_splice() may find something */
+    CONN_DRAINED,   /* the queue of bytes to send is empty again */
     CONN_EOF,       /* the peer will send no more; comes once, after the last DATA */
-    CONN_TIMEOUT,   /* the deadline has passed; it is not set any more */
-    CONN_FAILED,    /* the connection is gone, conn_error() says why; the last event; it may also
-                       come after EOF */
+    CONN_TIMEOUT,   /* the deadline has passed and is not set any more */
+    CONN_FAILED,    /* the connection is gone and conn_error() says why; the last event, which may
+                       also come after EOF */
 };
 
 /* Never called from inside a conn_ function. May call any of them, conn_close included. */
@@ -40,26 +41,26 @@ struct conn_handler {
     void *arg;
 };
 
-/* Wraps a connected descriptor, which it owns from now on. NULL (and the descriptor closed) when
- * the loop cannot take it. */
+/* Wraps a connected descriptor and owns it from now on. Returns NULL, with the descriptor closed,
+ * when the loop cannot take it. */
 struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler);
 
-/* Starts a TCP connection (non-blocking); CONNECTED or FAILED follows. NULL and *err when it cannot
- * even be started. */
+/* Starts a TCP connection without blocking; CONNECTED or FAILED follows. Returns NULL and sets *err
+ * when it cannot even be started. */
 struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_len,
                           struct conn_handler handler, struct error *err);
 
-/* Another owner takes over. Input that is there, or its end, is told to it again. */
+/* Hands the conn to another owner. Input that is there, or the end of the stream, is told again. */
 void conn_set_handler(struct conn *c, struct conn_handler handler);
 
-/* Begins a TLS handshake as client; CONNECTED or FAILED follows. Input read before and not consumed
- * is bytes that the peer sent in clear behind its consent: that fails (RFC 2595 section 2.4 and
- * CVE-2011-0411). Takes a reference on `client`. */
+/* Begins a TLS handshake as client; CONNECTED or FAILED follows. Fails when input is left that was
+ * not consumed: the peer sent those bytes in clear after its consent to TLS (RFC 2595 section 2.4
+ * and CVE-2011-0411). Takes a reference on `client`. */
 void conn_start_tls(struct conn *c, struct tls_client *client);
 bool conn_is_tls(const struct conn *c);
 bool conn_tls_resumed(const struct conn *c);
 
-/* "TLSv1.3"; "clear text" without TLS. Static storage. */
+/* Returns "TLSv1.3" or the like, "clear text" without TLS. Static storage. */
 const char *conn_tls_version(const struct conn *c);
 
 /* Stops taking a short read of `c` as proof that the socket is empty, which is the default unless
@@ -67,19 +68,19 @@ const char *conn_tls_version(const struct conn *c);
  * has passed a descriptor. */
 void conn_doubt_short_reads(struct conn *c);
 
-/* What has been read and not consumed. Valid until the callback returns. */
+/* Returns what has been read and not consumed. Valid until the callback returns. */
 struct str conn_data(const struct conn *c);
 
 /* Returns the number of octets that have arrived and were not consumed: those of conn_data() and
- * those that the kernel still holds. In clear text only. */
+ * those that the kernel still holds. With TLS it counts those of conn_data() only. */
 size_t conn_arrived(const struct conn *c);
 
 /* Drops the first n bytes of conn_data(). */
 void conn_consume(struct conn *c, size_t n);
 
-/* The first line of conn_data(), without its LF or CRLF; *octets is its length with it, for
- * conn_consume. AGAIN: not yet complete. ERR: longer than `max` octets, line end included. Valid
- * until the callback returns. */
+/* Finds the first line of conn_data(). *line is the line without its LF or CRLF, *octets its length
+ * with it, for conn_consume. AGAIN: the line is not complete yet. ERR: it is longer than `max`
+ * octets, line end included. Valid until the callback returns. */
 int conn_line(const struct conn *c, size_t max, struct str *line, size_t *octets) warn_unused;
 
 /* Bounds what a conn of a session holds: it reads at most CONN_READ_SMALL octets at a time, and the
@@ -95,98 +96,98 @@ void conn_widen(struct conn *c);
  * to follow. */
 size_t conn_read_max(const struct conn *c);
 
-/* Bounds what the kernel keeps of many commands for a backend that does not read. */
+/* Bounds how many octets of commands the kernel holds for a backend that does not read them. */
 void conn_bound_commands(struct conn *c);
 
-/* Has a peer that is gone without a word noticed after CONN_DEATH seconds, even while nothing is
- * sent to it: the connection fails then. For connections on which only the peer speaks. */
+/* Detects within CONN_DEATH seconds a peer that is gone without closing, even while nothing is sent
+ * to it: the connection then fails. For connections on which only the peer speaks. */
 void conn_keep_alive(struct conn *c);
 enum { CONN_DEATH = 25 };
 
-/* Stops and starts reading: no DATA and no EOF while paused. On resume, what is there is shown
- * (later, as an event). */
+/* Stop and start reading: no DATA and no EOF come while the conn is paused. After conn_resume an
+ * event shows what is there. */
 void conn_pause(struct conn *c);
 void conn_resume(struct conn *c);
 
-/* Sends, or queues, all n bytes. A connection that is gone swallows them; FAILED follows. More than
- * the queue holds (CONN_QUEUE_MAX) fails the connection with FAIL_LIMIT. */
+/* Sends, or queues, all n bytes. A connection that is gone drops them; FAILED follows. A queue that
+ * would pass CONN_QUEUE_MAX fails the connection with FAIL_LIMIT. */
 void conn_write(struct conn *c, const void *p, size_t n);
 enum { CONN_QUEUE_MAX = 256 * 1024 };
 
-/* Maximum number of octets that a small conn reads at a time, and the longest line. */
+/* Maximum number of octets that a small conn reads at a time, and maximum length of a line. */
 enum { CONN_READ_SMALL = 16 * 1024 };
 
-/* Bytes that have not left yet. */
+/* Returns the number of bytes that are queued here. */
 size_t conn_pending(const struct conn *c);
 
-/* Returns the number of bytes that the peer's kernel has not taken yet: pending here, or in our
- * kernel. Costs one system call. Events do not tell when they become fewer. */
+/* Returns the number of bytes that the peer's kernel has not taken yet: queued here, or in our
+ * kernel. Costs one system call. No event tells when the number falls. */
 size_t conn_untaken(const struct conn *c);
 
-/* Raw mode: the conn does not read by itself; DATA says that conn_splice may find something. Only
- * in clear text. */
+/* Switches raw mode on or off. In raw mode the conn does not read by itself; DATA means that
+ * conn_splice may find something. Only in clear text. */
 void conn_set_raw(struct conn *c, bool raw);
 
 /* Moves what `from` has (at most a pipe full) to `to` inside the kernel. A `marker` (of 2 to 9
- * octets) of which `from` has all is not cut at the edge of the pipe: it is sent whole. OK: *n
- * bytes moved, some of which may be pending at `to`. AGAIN: nothing there; CONN_DATA follows. ERR:
- * not possible here (TLS, queued bytes, no pipe left, urgent data, perhaps the end of the stream):
- * copy instead. */
+ * octets) that `from` has completely is not cut at the edge of the pipe: it is sent whole. OK: *n
+ * bytes were moved; some of them may be pending at `to`. AGAIN: there is nothing; CONN_DATA
+ * follows. ERR: not possible here (TLS, queued bytes, no pipe left, urgent data, perhaps the end of
+ * the stream): copy instead. */
 int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n) warn_unused;
 
-/* Sends the end of our stream after what is queued. The peer may still send. */
+/* Ends our stream as soon as the queue is sent. The peer may still send. */
 void conn_shutdown(struct conn *c);
 
-/* At `due` (absolute, microseconds) TIMEOUT comes; 0 takes the deadline away. Pushing it further
- * away is free. */
+/* Sets the deadline, at which TIMEOUT comes (absolute, microseconds); 0 removes it. Moving it
+ * further away costs nothing. */
 void conn_deadline(struct conn *c, int64_t due);
 
-/* Why it failed; of FAIL_NONE while it has not. Valid as long as the conn. */
+/* Returns why the conn has failed, with FAIL_NONE while it has not. Valid as long as the conn. */
 const struct error *conn_error(const struct conn *c);
 
-/* Both closes: no event any more, memory is freed at the end of the turn, NULL is allowed.
+/* Close the conn: no event follows, the memory is freed at the end of the turn, NULL is allowed.
  * conn_close drops what is queued. conn_linger sends what is queued and ends our stream, as long as
- * the peer's kernel takes some of it every 60 s; then it discards what still comes for at most 2 s,
- * and only then closes: otherwise the kernel's reset could destroy our last line. When as many
+ * the peer's kernel takes some of it every 60 s; then it discards what still comes for at most 2 s
+ * before it closes: otherwise a reset by the kernel could destroy our last line. When as many conns
  * linger as conn_set_lingering_max allows, the one that has lingered longest is closed first. */
 void conn_close(struct conn *c);
 void conn_linger(struct conn *c);
 
-/* Connections that were turned away linger in a group of their own: they are many when somebody
- * floods us, and must neither take descriptors without bound nor shorten the lingering of sessions.
- * Embedded in its owner; the fields are private. */
+/* A group of lingering conns, for connections that were turned away. A flood makes many of them;
+ * they must neither take descriptors without bound nor shorten the lingering of sessions. Embedded
+ * in its owner; the fields are private. */
 struct conn_group {
     struct list link;
     struct list conns; /* the one that has lingered longest comes first */
     size_t n, max;
 };
 
-/* At most `max` (1 or more) linger in it. */
+/* Initialises a group in which at most `max` (1 or more) conns linger. */
 void conn_group_init(struct conn_group *group, size_t max);
 
-/* Does the same as conn_linger, in a group. When the group is full its oldest connection is closed.
- */
+/* Lingers as conn_linger does, but in a group. When the group is full, its oldest conn is
+ * closed. */
 void conn_linger_among(struct conn *c, struct conn_group *group);
 
-/* Closes the oldest connection of the group to free its descriptor. Returns false when the group is
+/* Closes the oldest conn of the group to free its descriptor. Returns false when the group is
  * empty. */
 bool conn_group_drop(struct conn_group *group);
 
-/* Closes all of them. */
+/* Closes all conns of the group and ends the group. */
 void conn_group_close(struct conn_group *group);
 
-/* Has the peer sent octets that are still in the kernel? Costs a system call. */
+/* Tells whether the peer has sent octets that are still in the kernel. Costs a system call. */
 bool conn_has_input(const struct conn *c);
 
-/* Sets how many may linger outside groups; 4096 until it is called. */
+/* Sets how many conns may linger outside groups. The default is 4096. */
 void conn_set_lingering_max(size_t n);
 
-/* Numbers of conns that exist, lingering ones included, and of these: a process that ends before
- * them may destroy a last line. */
+/* Return the number of all conns, lingering ones included, and the number of lingering ones. A
+ * process that ends before the lingering ones may destroy a last line. */
 size_t conn_count(void);
 size_t conn_lingering(void);
 
-/* Closes all that linger, for the end of the process. */
+/* Closes all lingering conns, for the end of the process. */
 void conn_close_lingering(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* A host and a port become a connection.
+/* Turns a host and a port into a connection.
  *
  *   RESOLVING --> addresses --.        .--> first CONNECTED: handed over, the others closed
  *                             v        |
@@ -6,11 +6,13 @@
  *                       ^              |
  *                       `--------------+--> 250 ms without an answer: the next starts beside it
  *
- * Through a proxy this is the way to the proxy, and in place of handing it over
+ * With a SOCKS5 proxy the addresses are those of the proxy, and the connection to it is not yet
+ * handed over:
  *
  *               first CONNECTED --> TUNNEL: the dialogue of lib/socks5 --> handed over
  *
- *   all have failed, or the time for everything is over: the failure that tells most */
+ * When all attempts have failed, or the time for everything is over, the failure that tells most is
+ * reported. */
 #include "lib/dial.h"
 
 #include <errno.h>
@@ -31,7 +33,7 @@ struct attempt {
     union addr addr;
 };
 
-/* A copy of a struct dial_via, and what it points to. */
+/* A copy of a struct dial_via and of everything it points to. */
 struct via_copy {
     struct dial_via via;
     struct secret token;
@@ -41,30 +43,30 @@ struct tunnel {
     char *target; /* "mail.corp:995" */
     struct socks5 socks;
     struct str hello;
-    struct conn *conn; /* NULL: the proxy is not yet reached */
-    int64_t timeout;   /* of everything */
+    struct conn *conn; /* NULL until the proxy is reached */
+    int64_t timeout;   /* for the whole dial */
 };
 
-/* `host` and `port` are whom we connect to: with a tunnel the proxy. */
+/* `host` and `port` say where to connect: with a tunnel, to the proxy. */
 struct dial {
     struct loop *loop;
     struct dial_handler handler;
     uint16_t port;
     bool allow_local;
     int64_t started_at, timeout;
-    struct tunnel *tunnel;   /* NULL: straight */
+    struct tunnel *tunnel;   /* NULL: connect directly */
     struct dns_query *query; /* while resolving */
     struct attempt attempts[DNS_MAX_ADDRS];
     size_t count, started, over;
     struct timer head_start, deadline;
-    struct task task; /* the refusal of what cannot be dialled, the grave */
+    struct task task; /* reports settings that cannot be dialled; frees the dial */
     int told;         /* how much `err` tells, see failures[] */
     struct error err;
     char host[];
 };
 
-/* What connect() says, for people. A host that refuses tells more than one that is silent, and that
- * more than our not having a route, as is usual for IPv6. */
+/* Texts for the failures of connect(), and how much each failure tells. A host that refuses tells
+ * more than one that is silent. A missing route tells least, for it is usual with IPv6. */
 static const struct {
     int code;
     int tells;
@@ -128,7 +130,7 @@ static void finish(struct dial *d, struct conn *conn, const struct error *err)
 
 /* ---- failures ---- */
 
-/* Adds how many addresses the text speaks for. */
+/* Adds to the text how many addresses were tried. */
 static void fail(struct dial *d, const struct error *why)
 {
     struct error err = *why;
@@ -209,7 +211,7 @@ static void listen_to_proxy(struct dial *d)
         conn_write(c, say.p, say.n);
     } while (rc == AGAIN && taken);
     if (rc == OK) {
-        t->conn = NULL; /* so that it is not closed */
+        t->conn = NULL; /* keep it open */
         finish(d, c, NULL);
     } else if (rc == ERR) {
         finish(d, NULL, &err);
@@ -249,7 +251,7 @@ static void enter_tunnel(struct dial *d, struct conn *c)
     conn_write(c, t->hello.p, t->hello.n);
 }
 
-/* ERR and d->err: not with such settings. */
+/* Composes the dialogue with the proxy. ERR and d->err: the settings do not allow it. */
 static int prepare_tunnel(struct dial *d, const struct dial_to *to)
 {
     struct socks5_settings settings = {
@@ -286,7 +288,7 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
     struct attempt *a = arg;
     switch (event) {
     case CONN_CONNECTED:
-        a->conn = NULL; /* so that it is not closed with the others */
+        a->conn = NULL; /* keep it open when the others are closed */
         if (a->dial->tunnel) {
             enter_tunnel(a->dial, c);
         } else {
@@ -306,8 +308,8 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
     }
 }
 
-/* Starts the next attempt that can be started; ends the dial when none is left and none is under
- * way. */
+/* Starts the next attempt that can be started. Ends the dial when no attempt is left and none is
+ * under way. */
 static void start_next(struct dial *d)
 {
     while (d->started < d->count) {
@@ -331,7 +333,7 @@ static void start_next(struct dial *d)
 
 /* ---- addresses ---- */
 
-/* Takes the addresses that are allowed; *err says what is wrong with the first that is not. */
+/* Takes the addresses that are allowed. *err describes the first one that is not. */
 static void take_addresses(struct dial *d, const struct dns_result *result, struct error *err)
 {
     for (size_t i = 0; i < result->n; i++) {
