@@ -1,4 +1,5 @@
-/* The resolver: who is asked, in which order, under which full name, and what is remembered.
+/* The resolver: it decides where a name is looked up, in which order and under which full name, and
+ * what is remembered.
  *
  *   dns_resolve -> (task) -> literal? localhost? hosts file? remembered? --> done
  *                                     | no
@@ -9,7 +10,7 @@
  *                          candidate  v    | of the search list
  *                                  on_asked -> conclude --> done for every query
  *
- * An entry under way is in the table only; a remembered one also on the list `oldest_first`. */
+ * An entry under way is only in the table; a remembered one is also on the list `oldest_first`. */
 #include "lib/dns.h"
 
 #include <fcntl.h>
@@ -29,17 +30,17 @@
 enum {
     BUCKETS = 256,
     REMEMBERED_MAX = 1024,
-    FILE_MAX = 1 << 20,                /* what is behind that in a file is not read */
-    QUERY_NAME_MAX = DNS_NAME_MAX + 2, /* longer ones are no names: the byte too much tells */
+    FILE_MAX = 1 << 20,                /* files are read up to this many bytes */
+    QUERY_NAME_MAX = DNS_NAME_MAX + 2, /* one byte too many shows that a name is too long */
 };
 
-/* Bounds of what a server wants remembered, seconds. */
+/* Limits of how long an answer is remembered, whatever the server says, seconds. */
 enum { TTL_MIN = 1, TTL_MAX = 3600, NEGATIVE_TTL_MAX = 60 };
 
-/* At most so often are the files looked at. */
+/* The files are checked for changes at most this often. */
 #define FILE_CHECK_INTERVAL SECONDS(2)
 
-/* For one name with all its candidates, servers and rounds. */
+/* Limit for one name with all its candidates, servers and rounds. */
 #define ENTRY_TIME SECONDS(30)
 
 struct watched_file {
@@ -51,11 +52,11 @@ struct dns {
     struct loop *loop;
     struct watched_file conf_file, hosts_file;
     int64_t next_check;
-    unsigned generation; /* of resolv.conf */
+    unsigned generation; /* counts the versions of resolv.conf */
     struct resolv_conf conf;
     struct hosts hosts;
     unsigned rotation;
-    struct list starting; /* queries nobody has looked at */
+    struct list starting; /* queries that are not yet looked at */
     struct list buckets[BUCKETS];
     struct list oldest_first;
     size_t remembered;
@@ -63,7 +64,7 @@ struct dns {
 
 struct dns_query {
     struct dns *dns;
-    struct entry *entry; /* that it waits at; NULL while it is starting */
+    struct entry *entry; /* the entry that it waits at; NULL while it is starting */
     struct list link;
     struct task task;
     struct dns_handler handler;
@@ -81,8 +82,8 @@ struct entry {
     int64_t started;
     unsigned generation;
     size_t candidate;
-    bool exists; /* a candidate exists, without an address */
-    char problem[sizeof(((struct dns_asked *)0)->problem)]; /* a server failed for a candidate */
+    bool exists; /* a candidate exists, but has no address */
+    char problem[sizeof(((struct dns_asked *)0)->problem)]; /* how a server failed, or empty */
 
     /* remembered, until `expires` */
     int64_t expires;
@@ -133,7 +134,7 @@ static bool has_changed(struct watched_file *file)
 
 static void forget(struct entry *e);
 
-/* What was learned under another resolv.conf does not count any more. */
+/* Answers that were learned under another resolv.conf are not valid any more. */
 static void forget_all(struct dns *dns)
 {
     LIST_EACH (it, &dns->oldest_first) {
@@ -204,7 +205,7 @@ static void set_addrs(struct dns_result *result, const union addr *addrs, size_t
     result->err = (struct error){0};
 }
 
-/* "10.0.0.1, 10.0.0.2" */
+/* Writes the servers as "10.0.0.1, 10.0.0.2". */
 static void list_servers(const struct resolv_conf *conf, char *out, size_t cap)
 {
     size_t n = 0;
@@ -318,7 +319,7 @@ static int64_t lifetime(const struct entry *e)
     return SECONDS(ttl < TTL_MIN ? TTL_MIN : ttl > TTL_MAX ? TTL_MAX : ttl);
 }
 
-/* The entry has its outcome: everybody who waits is told. */
+/* Tells the outcome to every query that waits, then remembers or frees the entry. */
 static void conclude(struct entry *e)
 {
     struct dns_result result;
@@ -346,8 +347,8 @@ static unsigned count_dots(const char *name)
     return n;
 }
 
-/* Candidate number i for a name: as it is, and behind or before that with each search domain.
- * AGAIN: this one would be too long. ERR: there are no more. */
+/* Writes candidate number i for a name: the name as it is, and before or behind that the name with
+ * each search domain. AGAIN: this one would be too long. ERR: there are no more. */
 static int candidate(const struct resolv_conf *conf, const char *name, size_t i,
                      char out[DNS_NAME_MAX + 2])
 {
@@ -457,7 +458,7 @@ static bool is_localhost(const char *name)
     return str_ieq(s, "localhost") || (s.n > n && str_ieq((struct str){s.p + s.n - n, n}, suffix));
 }
 
-/* Answers that need no name server. */
+/* Answers without a name server where that is possible. AGAIN: a name server has to be asked. */
 static int answer_at_once(struct dns *dns, const char *name, struct dns_result *result)
 {
     union addr addrs[2 * DNS_MAX_ADDRS];

@@ -1,5 +1,5 @@
-/* One full name asked of the name servers. An ask has two questions, A and AAAA, which go their
- * ways alone. A question is put in attempts:
+/* Asks the name servers for one full name. An ask has two questions, A and AAAA, which do not wait
+ * for each other. Each question is put in attempts:
  *
  *   question:  START -> ASKING --- an attempt has the answer ------------------> DONE
  *                          |`--- no attempt is under way and none is left -----> FAILED
@@ -12,17 +12,16 @@
  *                       |                    `--- refused, silent, garbage ---> FREE
  *                        `-- SERVFAIL ..., unreachable, silent ---------------> FREE
  *
- * Attempts go to one server after the other, in rounds, as many as resolv.conf allows. A packet may
+ * Attempts go to one server after the other, in as many rounds as resolv.conf allows. A packet may
  * be lost, so a new attempt starts after a second although the earlier one still waits; the pause
  * doubles up to the timeout of resolv.conf. The first answer to any attempt counts. Since no pause
- * is longer than the timeout, all attempts together take no longer than one after the other.
+ * is longer than the timeout, all attempts together take no longer than one after the other would.
  *
- * Each attempt has a socket of its own, connected, so that the kernel lets in only what comes from
- * that server, with a port that the kernel draws and an id that we draw. The two questions have
- * separate sockets, too, because some address translators lose one of two packets that leave the
- * same port at once.
+ * Each attempt has a connected socket of its own, so that the kernel lets in only packets from that
+ * server. The kernel draws the port, and we draw the id. The two questions have separate sockets,
+ * too, because some address translators lose one of two packets that leave the same port at once.
  *
- * When one family has addresses the other has to hurry: see step(). */
+ * When one family has addresses, the other has only a short time left: see step(). */
 #include "lib/dns_ask.h"
 
 #include <errno.h>
@@ -35,22 +34,23 @@
 #include "lib/resolv_conf.h"
 #include "lib/sys.h"
 
-/* With IPv4 addresses at hand IPv6 gets this long (RFC 8305 section 3). The other way round IPv4
+/* IPv6 gets this long when IPv4 addresses have come (RFC 8305 section 3). The other way round IPv4
  * gets longer: a machine may have no route for IPv6 at all. */
 #define WAIT_FOR_IPV6 MILLIS(50)
 #define WAIT_FOR_IPV4 SECONDS(1)
 
-/* The pause before the second attempt. */
+/* The pause between the first and the second attempt. */
 #define FIRST_PAUSE SECONDS(1)
 
-/* An answer that lacks one family is not remembered for longer: seconds. */
+/* Limit for how long an answer that lacks one family is remembered, seconds. */
 enum { INCOMPLETE_TTL = 30 };
 
-/* Datagrams looked at for one event; a server that floods us has to wait for its next turn. */
+/* Limit for the datagrams read for one event; a server that floods us has to wait for its next
+ * turn. */
 enum { DATAGRAMS_MAX = 32 };
 
-/* Attempts of one question under way. With the longest timeout, 30 s, attempts start after 0, 1, 3,
- * 7 and 15 s, and the first one is over after 30 s. */
+/* Limit for the attempts of one question that are under way. With the longest timeout, 30 s,
+ * attempts start after 0, 1, 3, 7 and 15 s, and the first one is over after 30 s. */
 enum { ATTEMPTS_MAX = 5 };
 
 enum attempt_state { ATTEMPT_FREE, ATTEMPT_UDP, ATTEMPT_TCP };
@@ -60,7 +60,7 @@ struct attempt {
     enum attempt_state state;
     uint16_t id;
     union addr server;
-    bool was_truncated; /* TCP is used because of that, and not because of "use-vc" */
+    bool was_truncated; /* TCP is used because of a truncated answer, and not because of "use-vc" */
     struct io io;       /* UDP */
     struct conn *conn;  /* TCP */
     size_t tcp_length;  /* of the answer, once known */
@@ -81,7 +81,7 @@ struct question {
     enum dns_type type;
     unsigned tries; /* attempts so far */
     unsigned tries_max;
-    int64_t deadline;  /* the end of the last attempt at the latest */
+    int64_t deadline;  /* the last attempt is over by then */
     struct timer next; /* starts the next attempt */
     struct attempt attempts[ATTEMPTS_MAX];
     struct dns_answer answer; /* DONE */
@@ -195,7 +195,7 @@ static void arm(struct attempt *a)
 
 static void start_tcp(struct attempt *a);
 
-/* A message came from the server. ERR: it does not answer this question. */
+/* Takes a message from the server. ERR: it does not answer this question. */
 static int take(struct attempt *a, const void *msg, size_t n)
 {
     struct question *q = a->question;
@@ -304,7 +304,7 @@ static void on_datagram(struct io *io)
         } else if (errno == EAGAIN) {
             io->ready = 0;
         } else if (errno != EINTR) {
-            failed(a, strerror(errno)); /* the server's host refused: nobody listens there */
+            failed(a, strerror(errno)); /* the host has told that no server listens there */
             break;
         }
     }
@@ -341,7 +341,7 @@ static void start_udp(struct attempt *a)
 
 /* ---- attempts ---- */
 
-/* The one that has waited longest gives way if all are under way. */
+/* Returns a free attempt. When all are under way, the one that has waited longest is given up. */
 static struct attempt *take_attempt(struct question *q)
 {
     struct attempt *oldest = &q->attempts[0];
@@ -363,7 +363,8 @@ static void on_next(struct timer *t)
     step(q->ask);
 }
 
-/* Pauses 1 s, 2 s, 4 s and so on, at most the timeout. */
+/* Sets the timer for the next attempt. The pause is 1 s, 2 s, 4 s and so on, at most the
+ * timeout. */
 static void arm_next(struct question *q)
 {
     struct loop *loop = q->ask->loop;
@@ -375,8 +376,8 @@ static void arm_next(struct question *q)
     timer_set(loop, &q->next, loop_now(loop) + pause, on_next);
 }
 
-/* Starts an attempt with the next server. The recursion through failed() ends with the attempts, of
- * which there are few. */
+/* Starts an attempt with the next server. The recursion through failed() is shallow, because there
+ * are few attempts. */
 static void try_next(struct question *q)
 {
     const struct resolv_conf *conf = q->ask->conf;
@@ -434,7 +435,7 @@ static void judge(const struct dns_ask *ask, struct dns_asked *asked)
     if (asked->n) {
         asked->outcome = DNS_ADDRESSES;
     } else if (no_name && !no_address) {
-        asked->outcome = DNS_NO_NAME; /* goes for all types (RFC 8020), so one answer will do */
+        asked->outcome = DNS_NO_NAME; /* true for all types (RFC 8020): one answer is enough */
     } else if (complete) {
         asked->outcome = DNS_NO_ADDRESS;
     } else {
@@ -461,7 +462,8 @@ static void on_hurry(struct timer *t)
     finish(container_of(t, struct dns_ask, hurry));
 }
 
-/* Every event ends here. */
+/* Every event ends with this call. It finishes when both questions are over, and sets a limit for
+ * the other family when one family has addresses. */
 static void step(struct dns_ask *ask)
 {
     const struct question *six = &ask->questions[0], *four = &ask->questions[1];

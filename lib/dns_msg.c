@@ -4,10 +4,10 @@
  *   record: name, type, class, TTL, length of data, data
  *
  * Names are compared as `struct name`: labels with their lengths as on the wire, pointers resolved,
- * lower case. A label may hold any byte, so the dotted form would not do.
+ * lower case. The dotted form would be ambiguous, because a label may hold any byte.
  *
- * The work for one message is bounded. Its records are walked through once, and the names of those
- * that do not matter are skipped without following pointers. At most RECORDS_MAX + CNAMES_MAX + 1
+ * The work for one message is bounded. Its records are walked through once, and the names of
+ * unneeded records are skipped without following pointers. At most RECORDS_MAX + CNAMES_MAX + 1
  * names are resolved, each with at most WIRE_NAME_MAX octets and JUMPS_MAX pointers. */
 #include "lib/dns_msg.h"
 
@@ -20,7 +20,7 @@ enum {
     CLASS_IN = 1,
     TYPE_CNAME = 5,
     TYPE_SOA = 6,
-    /* Bounds of the work that one answer may make. Servers need one or two pointers a name. */
+    /* Bounds of the work that one answer may cause. Servers need one or two pointers a name. */
     RECORDS_MAX = 128,
     CNAMES_MAX = 16,
     JUMPS_MAX = 32,
@@ -43,7 +43,7 @@ struct record {
     size_t owner; /* offset of its name */
     unsigned type, class;
     uint32_t ttl;
-    size_t data, data_n; /* where its data is */
+    size_t data, data_n; /* offset and length of its data */
 };
 
 /* The answers that matter, aliases and addresses, with the names of their owners. */
@@ -173,8 +173,8 @@ static int skip_name(struct reader *r)
     }
 }
 
-/* Follows the pointer at *at. It must lead to before `piece`, the piece of the name that it ends,
- * so pointers cannot go round in circles. */
+/* Follows the pointer at *at, which ends the part of a name that begins at `piece`. The pointer
+ * must lead to a place before `piece`, so pointers cannot go round in circles. */
 static int follow_pointer(const struct reader *r, size_t *at, size_t piece)
 {
     if (r->n - *at < 2) {
@@ -185,7 +185,7 @@ static int follow_pointer(const struct reader *r, size_t *at, size_t piece)
     return to < piece ? OK : ERR;
 }
 
-/* Resolves the name at `at`. ERR as well when it takes more than JUMPS_MAX pointers. */
+/* Resolves the name at `at`. ERR also when the name takes more than JUMPS_MAX pointers. */
 static int name_at(const struct reader *r, size_t at, struct name *name)
 {
     size_t piece = at;
@@ -317,7 +317,7 @@ static const struct record *find_cname(const struct answers *answers, const stru
     return NULL;
 }
 
-/* Goes from alias to alias to the name that the addresses belong to. AGAIN: too many. */
+/* Follows the aliases to the name that the addresses belong to. AGAIN: there are too many. */
 static int follow_cnames(const struct answers *answers, struct name *name, uint32_t *ttl)
 {
     for (int i = 0; i < CNAMES_MAX; i++) {
@@ -356,7 +356,8 @@ static int take_addresses(const struct answers *answers, const struct name *name
     return OK;
 }
 
-/* How long the absence may be remembered: the lower of the SOA record's TTL and its last field. */
+/* Finds how long the absence may be remembered: the lower of the SOA record's TTL and its last
+ * field. */
 static int take_negative_ttl(struct reader *r, size_t count, uint32_t *ttl)
 {
     for (size_t i = 0; i < count && i < RECORDS_MAX; i++) {

@@ -18,7 +18,7 @@ enum {
     ATTEMPTS_MAX = 5,
 };
 
-/* The next line without its end. False when there is none. */
+/* Takes the next line off *rest, without its end. Returns false when there is none. */
 static bool next_line(struct str *rest, struct str *line)
 {
     if (rest->n == 0) {
@@ -31,7 +31,7 @@ static bool next_line(struct str *rest, struct str *line)
     return true;
 }
 
-/* The next word of a line; empty at its end or at a comment. */
+/* Takes the next word off *line. Returns an empty one at the end of the line or at a comment. */
 static struct str next_word(struct str *line)
 {
     *line = str_trim(*line);
@@ -54,7 +54,7 @@ static void add_server(struct resolv_conf *conf, struct str text)
     conf->servers[conf->server_count++] = addr;
 }
 
-/* The last "search" or "domain" line counts. */
+/* Replaces the search list: the last "search" or "domain" line counts. */
 static void set_search(struct resolv_conf *conf, struct str domains, size_t max)
 {
     conf->search_count = 0;
@@ -72,7 +72,7 @@ static void set_search(struct resolv_conf *conf, struct str domains, size_t max)
     }
 }
 
-/* Is it "name:NUMBER"? Values beyond [min, max] are moved to the bound. */
+/* Tells whether the option is "name:NUMBER". Values beyond [min, max] are moved to the bound. */
 static bool number_option(struct str option, const char *name, uint64_t min, uint64_t max,
                           uint64_t *value)
 {

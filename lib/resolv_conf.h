@@ -1,4 +1,4 @@
-/* The two files that tell how names become addresses: resolv.conf(5) and hosts(5), as text in
+/* Reads the two files that tell how names become addresses, resolv.conf(5) and hosts(5), as text in
  * memory. Pure. */
 #ifndef TPROXY_LIB_RESOLV_CONF_H
 #define TPROXY_LIB_RESOLV_CONF_H
@@ -28,12 +28,12 @@ struct resolv_conf {
     bool no_ipv6;      /* "no-aaaa" */
 };
 
-/* Reads resolv.conf. What it does not understand is ignored, as the C library does; without any
- * usable name server it is 127.0.0.1. "nameserver 127.0.0.1#5353" is another port (ours, after
- * dnsmasq). */
+/* Reads resolv.conf. Ignores what it does not understand, as the C library does. Without any usable
+ * name server the server is 127.0.0.1. "nameserver 127.0.0.1#5353" names another port (our
+ * extension, after dnsmasq). */
 void resolv_conf_parse(struct resolv_conf *conf, struct str text);
 
-/* A name server for people: its port only when that is an unusual one. */
+/* Returns a name server as text for people, with its port only when that is an unusual one. */
 struct addr_text resolv_server_text(const union addr *server);
 
 struct hosts_entry {
@@ -48,13 +48,13 @@ struct hosts {
     size_t count, cap;
 };
 
-/* Reads a hosts file, of any size that the caller could load; replaces what *hosts held. Lines that
- * begin with no address are ignored. */
+/* Reads a hosts file, of any size that the caller could load; replaces what *hosts held. Ignores
+ * lines that do not begin with an address. */
 void hosts_parse(struct hosts *hosts, struct str text);
 void hosts_free(struct hosts *hosts);
 
 /* Copies the addresses of a name (ASCII case and a dot at its end ignored), at most `cap`, in the
- * order of the file. Returns how many. */
+ * order of the file. Returns the number of copies. */
 size_t hosts_find(const struct hosts *hosts, const char *name, union addr *addrs, size_t cap);
 
 #endif
