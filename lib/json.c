@@ -1,8 +1,9 @@
 /* JSON, strictly (RFC 8259). A text goes through two passes:
  *
- *   scan   a recursive descent over the RFC's grammar, which refuses what is no JSON, says where
- * and why, and counts the tokens; jsmn   makes the tokens. It may be as lenient as it likes: it
- * sees only what the scan let through.
+ *   scan   a recursive descent over the RFC's grammar. It refuses text that is not JSON, says where
+ *          and why, and counts the tokens.
+ *   jsmn   makes the tokens. It may be as lenient as it likes: it sees only text that the scan has
+ *          let through.
  *
  * In jsmn's order every token is followed by its subtree, and the value of a member is the child of
  * the token of its name:
@@ -26,7 +27,8 @@
 
 #include "lib/mem.h"
 
-/* Without the links a wide object costs quadratic time. JSMN_STRICT would refuse a lone number. */
+/* Without the parent links a wide object would cost quadratic time. JSMN_STRICT is not set, because
+ * it would refuse a lone number. */
 #define JSMN_PARENT_LINKS
 #define JSMN_STATIC
 #include <jsmn.h>
@@ -43,11 +45,11 @@ struct scan {
     const unsigned char *start, *p, *end;
     unsigned depth;
     uint32_t n_tokens;
-    bool cut; /* values may be left out */
+    bool cut; /* JSON_OMISSION may stand for a value */
     struct error *err;
 };
 
-/* Fills in where s->p is. Returns ERR. */
+/* Sets the error, with line and column of s->p. Returns ERR. */
 static int complain(struct scan *s, enum fail fail, const char *what)
 {
     unsigned line = 1, column = 1;
@@ -62,7 +64,7 @@ static int complain(struct scan *s, enum fail fail, const char *what)
     return error_set(s->err, fail, "line %u, column %u: %s", line, column, what);
 }
 
-/* The complaint that something else should be at s->p. */
+/* Complains that something else should be at s->p. Returns ERR. */
 static int expected(struct scan *s, const char *what)
 {
     char text[128], found[16];
@@ -143,7 +145,7 @@ static int hex_value(unsigned char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The four hexadecimal digits at p, which are known to be there once the scan has passed. */
+/* Returns the value of the four hexadecimal digits at p, which have been checked. */
 static uint32_t hex4(const unsigned char *p)
 {
     uint32_t v = 0;
@@ -163,7 +165,7 @@ static bool low_surrogate(uint32_t unit)
     return unit >= 0xDC00 && unit < 0xE000;
 }
 
-/* What follows "\u". */
+/* Scans what follows "\u". */
 static int scan_hex4(struct scan *s, uint32_t *unit)
 {
     for (int i = 0; i < 4; i++, s->p++) {
@@ -175,7 +177,8 @@ static int scan_hex4(struct scan *s, uint32_t *unit)
     return OK;
 }
 
-/* What a backslash and c stand for; 0 when that is no escape, or \u. */
+/* Returns the character that a backslash and c stand for; 0 when they are not an escape, and for
+ * \u. */
 static char simple_escape(unsigned char c)
 {
     switch (c) {
@@ -198,7 +201,7 @@ static char simple_escape(unsigned char c)
     }
 }
 
-/* What follows a backslash. */
+/* Scans what follows a backslash. */
 static int scan_escape(struct scan *s)
 {
     if (s->p < s->end && simple_escape(*s->p)) {
@@ -268,7 +271,7 @@ static int scan_member(struct scan *s)
     return scan_value(s);
 }
 
-/* An array or an object. */
+/* Scans an array or an object. */
 static int scan_container(struct scan *s, char close, int (*scan_one)(struct scan *s))
 {
     if (++s->depth > JSON_MAX_DEPTH) {
@@ -349,8 +352,8 @@ static int scan_text(struct scan *s)
 
 /* ---- documents ---- */
 
-/* Puts `after` into the tokens. Backwards: the first child of a token that comes by is its last,
- * and what is behind that one is behind the token too. */
+/* Puts `after` into the tokens. The loop runs backwards: it meets the last child of a token first,
+ * and the place behind that child is also the place behind the token. */
 static void link_tokens(struct json *doc)
 {
     for (uint32_t i = 0; i < doc->n_tokens; i++) {
@@ -420,7 +423,7 @@ static uint32_t after(const jsmntok_t *t)
     return (uint32_t)t->size;
 }
 
-/* The text of the token: of strings, what is between the quotes. */
+/* Returns the text of the token, for strings without the quotes. */
 static struct str inside(struct json_value v)
 {
     const jsmntok_t *t = token_of(v);
@@ -561,8 +564,8 @@ int json_int64(struct json_value v, int64_t *value)
     return OK;
 }
 
-/* Writes the decoded inside of a string to out: at most as many bytes as it has. Returns their
- * number. */
+/* Writes the decoded inside of a string to out, which has room for in.n bytes. Returns the number
+ * of bytes written. */
 static size_t decode(struct str in, char *out)
 {
     size_t n = 0;
@@ -637,7 +640,8 @@ bool json_is(struct json_value v, const char *s)
 
 /* ---- writing ---- */
 
-/* Writes the first piece of s, n bytes of it, as it stands inside a JSON string. */
+/* Writes the first n bytes of s, one character, in the form that stands inside a JSON string. n =
+ * 0: the first byte is not UTF-8. */
 static int quote_piece(struct buf *out, struct str s, size_t n)
 {
     if (n == 0) {
@@ -702,7 +706,7 @@ int json_fmt(struct buf *out, const char *fmt, ...)
 
 /* ---- comparing ---- */
 
-/* FNV-1a in 64 bits. */
+/* Hashes with FNV-1a in 64 bits. */
 static uint64_t hash(uint64_t h, struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -711,7 +715,7 @@ static uint64_t hash(uint64_t h, struct str s)
     return h;
 }
 
-/* Of the inside of a string, decoded. */
+/* Hashes the inside of a string, decoded. */
 static uint64_t hash_string(uint64_t h, struct str in)
 {
     char *decoded = mem_alloc(in.n);
@@ -720,7 +724,7 @@ static uint64_t hash_string(uint64_t h, struct str in)
     return h;
 }
 
-/* Of two parts, in this order. */
+/* Hashes two parts, in this order. */
 static uint64_t combine(uint64_t a, uint64_t b)
 {
     return hash(a, (struct str){(const char *)&b, sizeof(b)});
@@ -748,7 +752,7 @@ uint64_t json_digest(struct json_value v)
     case JSON_OBJECT:
         break;
     }
-    /* A sum does not depend on the order of what goes into it. */
+    /* A sum does not depend on the order of the members. */
     for (struct json_value m = json_first(v); json_exists(m); m = json_next(m)) {
         if (json_type(m) != JSON_NULL) {
             sum += combine(hash_string(h, inside(json_key(m))), json_digest(m));

@@ -1,4 +1,4 @@
-/* Single objects cut out of JSON that comes in pieces.
+/* Cuts single objects out of JSON that comes in pieces.
  *
  *   stream    BETWEEN --{--> VALUE --its end: cut out--> BETWEEN
  *
@@ -13,7 +13,7 @@
  *
  * Octets of a VALUE are only counted: its depth says where it ends. Every other octet is a step.
  *
- * Inside of an object that is cut out:
+ * Inside an object that is cut out:
  *
  *   names of members, braces --a value that may be left out--> in_member --its end--> names
  *                                                                 |   ^
@@ -43,7 +43,7 @@ enum state {
     BAD,
 };
 
-/* Members of the list; an object of the stream counts as one of items. */
+/* Members of the list. An object of the stream counts as one of the items. */
 enum member { OTHER, ITEMS = 1, METADATA = 2 };
 
 void json_cutter_init(struct json_cutter *c, enum json_cutter_form form,
@@ -59,7 +59,7 @@ void json_cutter_init(struct json_cutter *c, enum json_cutter_form form,
 
 void json_cutter_free(struct json_cutter *c)
 {
-    buf_wipe(&c->object); /* it may have been a Secret */
+    buf_wipe(&c->object); /* it may hold a Secret */
     buf_free(&c->metadata);
 }
 
@@ -70,7 +70,7 @@ static bool is_space(char o)
     return o == ' ' || o == '\t' || o == '\n' || o == '\r';
 }
 
-/* Of numbers, true, false and null. */
+/* Tells whether the octet can be part of a number, true, false or null. */
 static bool is_scalar(char o)
 {
     return (o >= '0' && o <= '9') || (o >= 'a' && o <= 'z') || o == 'E' || o == '+' || o == '-' ||
@@ -100,7 +100,7 @@ static enum state begin_name(struct json_cutter *c, char o)
     return expect(o, '"', NAME);
 }
 
-/* A name with an escape in it is none of those that matter here. */
+/* Takes an octet of a member's name. A name with an escape in it is not one that matters here. */
 static enum state step_name(struct json_cutter *c, char o)
 {
     if (o == '"' && !c->escaped) {
@@ -114,7 +114,7 @@ static enum state step_name(struct json_cutter *c, char o)
     return NAME;
 }
 
-/* A scalar needs what comes behind it to end. */
+/* Takes an octet of a scalar, which ends only with the octet behind it. */
 static enum state step_scalar(struct json_cutter *c, char o)
 {
     if (is_scalar(o)) {
@@ -143,13 +143,13 @@ static enum state begin_member(struct json_cutter *c, char o)
     return o == '{' || o == '[' || o == '"' ? VALUE : begin_scalar(c, o);
 }
 
-/* What names no items has not said that there are none. */
+/* Ends the list. A list without `items` is refused, because it does not say that there are none. */
 static enum state end_list(const struct json_cutter *c, char o)
 {
     return c->seen & ITEMS ? expect(o, '}', END) : BAD;
 }
 
-/* The state after an octet that is in no value. */
+/* Returns the state after an octet that is not in a value. */
 static enum state step(struct json_cutter *c, char o)
 {
     enum state state = (enum state)c->state;
@@ -188,14 +188,14 @@ static enum state step(struct json_cutter *c, char o)
 
 /* ---- values that are not looked into ---- */
 
-/* The next octet of a string, which it may end. */
+/* Takes the next octet of a string, which it may end. */
 static void step_string(struct json_cutter *c, char o)
 {
     c->in_string = o != '"' || c->escaped;
     c->escaped = o == '\\' && !c->escaped;
 }
 
-/* Follows the strings. Does the next octet belong to one, its quotes included? */
+/* Keeps track of strings. Returns whether the next octet belongs to one, its quotes included. */
 static bool is_in_string(struct json_cutter *c, char o)
 {
     if (!c->in_string) {
@@ -206,7 +206,7 @@ static bool is_in_string(struct json_cutter *c, char o)
     return true;
 }
 
-/* How many octets of `in` belong to the value. *ended: and with them it is complete. */
+/* Returns how many octets of `in` belong to the value. *ended: the value is complete with them. */
 static size_t measure(struct json_cutter *c, struct str in, bool *ended)
 {
     *ended = false;
@@ -241,7 +241,7 @@ static int keep(struct buf *to, struct str piece, struct error *err)
                : error_set(err, FAIL_LIMIT, "an object is larger than %d octets", JSON_CUTTER_MAX);
 }
 
-/* The list's metadata, or what nobody wants. */
+/* Takes a value of the list that is not an item: keeps the metadata and drops any other. */
 static int take_other(struct json_cutter *c, struct str *in, struct error *err)
 {
     bool ended;
@@ -261,7 +261,7 @@ static void add_to_path(struct json_cutter *c, char o)
     }
 }
 
-/* The brace of an object that is looked into has come. */
+/* Enters an object whose members are examined, at its brace. */
 static void enter(struct json_cutter *c)
 {
     if (c->depth > 0) {
@@ -274,7 +274,8 @@ static void enter(struct json_cutter *c)
     c->value_due = false;
 }
 
-/* Names and braces, up to the begin of a value that may be left out, or to the end. */
+/* Returns how many octets belong to names and braces, up to the beginning of a value that may be
+ * left out, or to the end of the object. */
 static size_t measure_names(struct json_cutter *c, struct str in)
 {
     for (size_t i = 0; i < in.n; i++) {
@@ -317,7 +318,7 @@ static bool is_unread(const struct json_cutter *c)
     return inside && name && *name;
 }
 
-/* OK; ERR and *err when not even this fits. */
+/* Puts JSON_OMISSION in place of the value. ERR and *err: not even this fits. */
 static int leave_out(struct json_cutter *c, struct error *err)
 {
     static const char omission = JSON_OMISSION;
@@ -335,7 +336,8 @@ static int begin_member_value(struct json_cutter *c, struct error *err)
     return is_unread(c) ? leave_out(c, err) : OK;
 }
 
-/* How many octets of `in` belong to the value of a member: up to what is behind it. */
+/* Returns how many octets of `in` belong to the value of a member, up to the octet behind it.
+ * *deep: the value is nested too deeply. */
 static size_t measure_member(struct json_cutter *c, struct str in, bool *deep)
 {
     *deep = false;
@@ -372,7 +374,7 @@ static int take_member(struct json_cutter *c, struct str *in, struct error *err)
     return keep(&c->object, piece, err);
 }
 
-/* OK: the object is complete. AGAIN: go on. */
+/* Takes octets of an object off *in. OK: the object is complete. AGAIN: go on. */
 static int take_object(struct json_cutter *c, struct str *in, struct error *err)
 {
     if (c->in_member) {
@@ -387,7 +389,7 @@ static int take_object(struct json_cutter *c, struct str *in, struct error *err)
 
 /* ---- octets ---- */
 
-/* Takes what belongs to the value off *in. OK: *object has been cut out. AGAIN: go on. */
+/* Takes the octets of the value off *in. OK: *object has been cut out. AGAIN: go on. */
 static int take_value(struct json_cutter *c, struct str *in, struct str *object, struct error *err)
 {
     int res = c->member == ITEMS             ? take_object(c, in, err)
@@ -405,7 +407,7 @@ static int take_value(struct json_cutter *c, struct str *in, struct str *object,
 int json_cutter_next(struct json_cutter *c, struct str *in, struct str *object, struct error *err)
 {
     int res = AGAIN;
-    if (c->state != VALUE) { /* the object that was cut out last is of no use any more */
+    if (c->state != VALUE) { /* the object that was cut out last is not needed any more */
         buf_wipe(&c->object);
         c->left_out = 0;
     }
@@ -420,7 +422,7 @@ int json_cutter_next(struct json_cutter *c, struct str *in, struct str *object, 
             return error_set(err, FAIL_PROTOCOL, "malformed JSON where %s should be",
                              c->form == JSON_CUTTER_LIST ? "a list" : "an object");
         }
-        /* Not used up is the octet that begins a value, and the one that ends a scalar. */
+        /* The octet that begins a value and the one that ends a scalar are not used up here. */
         if (c->state != VALUE && !(in_scalar && c->state == AFTER)) {
             in->p++;
             in->n--;
