@@ -2,10 +2,10 @@
  *
  *   log_fields -> [ bounded buffer of whole lines ] -> log_flush -> descriptor
  *
- * The descriptor is often shared with other processes (a terminal, a container's stderr), so its
- * O_NONBLOCK is not ours to set. Instead we open the same pipe or terminal a second time, with an
- * open file of our own that does not block. Where that is refused, poll(2) is asked before each
- * write. A pipe gets whole lines of together at most PIPE_BUF bytes, which the kernel takes at once
+ * The descriptor is often shared with other processes (a terminal, a container's stderr), so we
+ * must not set its O_NONBLOCK. Instead we open the same pipe or terminal a second time, with an
+ * open file of our own that does not block. Where that is refused, we call poll(2) before each
+ * write. A pipe gets whole lines, together at most PIPE_BUF bytes, which the kernel takes at once
  * or not at all: our lines never mix with those of others. */
 #include "lib/log.h"
 
@@ -23,13 +23,13 @@
 
 enum {
     LINE_MAX_BYTES = PIPE_BUF,           /* one line with its LF */
-    MESSAGE_END = LINE_MAX_BYTES - 1024, /* what is left is for the fields */
+    MESSAGE_END = LINE_MAX_BYTES - 1024, /* end of the message; the rest is for fields */
     MESSAGE_MAX = 2048,
     PENDING_MAX = 65536,
 };
 
 enum how {
-    HOW_UNKNOWN, /* the descriptor has not been looked at yet */
+    HOW_UNKNOWN, /* the descriptor has not been examined yet */
     HOW_PLAIN,   /* a file: write takes everything */
     HOW_SOCKET,  /* send with MSG_DONTWAIT */
     HOW_OWN,     /* a pipe or terminal, through our own non-blocking open file */
@@ -39,11 +39,11 @@ enum how {
 static struct {
     enum log_level level;
     enum log_format format;
-    int fd;  /* as given; not ours */
-    int own; /* for HOW_OWN; ours */
+    int fd;  /* as given; we must not close it */
+    int own; /* for HOW_OWN; we close it */
     enum how how;
     uint64_t dropped, unreported;
-    size_t start, end; /* what waits: pending[start, end) */
+    size_t start, end; /* the lines that wait are pending[start, end) */
     char pending[PENDING_MAX];
 } logger = {.level = LOG_INFO, .format = LOG_FORMAT_TEXT, .fd = STDERR_FILENO, .own = -1};
 
@@ -87,13 +87,14 @@ uint64_t log_dropped(void)
 
 /* ---- one line ---- */
 
-/* A line under construction. Text stops at `limit`, so that what must follow it has its place. */
+/* A line under construction. Text stops at `limit`, so that there is room for what must follow
+ * it. */
 struct line {
     size_t n, limit;
     char text[LINE_MAX_BYTES];
 };
 
-/* All of s, or nothing and false. */
+/* Appends all of s, or returns false and appends nothing. */
 static bool put(struct line *l, const char *s, size_t n)
 {
     if (l->n + n > l->limit) {
@@ -109,15 +110,15 @@ static bool put_str(struct line *l, const char *s)
     return put(l, s, strlen(s));
 }
 
-/* Control characters of ASCII and of Unicode (U+0080 to U+009F): terminals obey both. */
+/* Finds control characters of ASCII and of Unicode (U+0080 to U+009F): terminals obey both. */
 static bool is_control(struct str s, size_t n)
 {
     unsigned char c = (unsigned char)s.p[0];
     return n == 1 ? c < 0x20 || c == 0x7F : n == 2 && c == 0xC2 && (unsigned char)s.p[1] < 0xA0;
 }
 
-/* The characters of s as content of a JSON string (RFC 8259 section 7); a byte that is not UTF-8
- * becomes U+FFFD. Cut where the limit comes. */
+/* Appends the characters of s as content of a JSON string (RFC 8259 section 7); a byte that is not
+ * UTF-8 becomes U+FFFD. Stops at the limit. */
 static void put_json(struct line *l, struct str s)
 {
     while (s.n) {
@@ -143,7 +144,8 @@ static void put_json(struct line *l, struct str s)
     }
 }
 
-/* The characters of s for people, '?' for what cannot be printed. */
+/* Appends the characters of s for people, with '?' in place of those that cannot be printed. Stops
+ * at the limit. */
 static void put_printable(struct line *l, struct str s, bool quoted)
 {
     while (s.n) {
@@ -163,7 +165,7 @@ static void put_printable(struct line *l, struct str s, bool quoted)
     }
 }
 
-/* Does a value need quotes to be told from what is around it? */
+/* Tells whether a value needs quotes to be told from the text around it. */
 static bool needs_quotes(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -174,7 +176,8 @@ static bool needs_quotes(struct str s)
     return s.n == 0;
 }
 
-/* The real time as in RFC 3339, UTC, with milliseconds. The text of the second is kept. */
+/* Returns the real time as in RFC 3339, UTC, with milliseconds. The text of a second is formatted
+ * once. */
 static const char *timestamp(void)
 {
     static time_t second = -1;
@@ -202,7 +205,7 @@ static void field_json(struct line *l, const struct log_field *f)
     put_json(l, str_of(f->key));
     if (f->str) {
         room = put_str(l, "\":\"") && room;
-        l->limit--; /* the closing quote has its place */
+        l->limit--; /* keeps room for the closing quote */
         put_json(l, str_of(f->str));
         l->limit++;
         room = put_str(l, "\"") && room;
@@ -281,7 +284,7 @@ static void line_text(struct line *l, enum log_level level, const char *module, 
 
 /* ---- gathering ---- */
 
-/* Adds a line to what waits; false when it does not fit. */
+/* Adds a line to those that wait. Returns false when it does not fit. */
 static bool gather(enum log_level level, const char *module, struct str message,
                    const struct log_field *fields, size_t n)
 {
@@ -305,8 +308,9 @@ static bool gather(enum log_level level, const char *module, struct str message,
     return true;
 }
 
-/* Says how many lines are missing at this place. Waits for half of the buffer to be free, so that a
- * slow reader gets stretches of lines rather than a notice between every two. */
+/* Writes how many lines are missing at this place, once half of the buffer is free, so that a slow
+ * reader gets stretches of lines rather than a notice between every two. Returns false while it
+ * cannot. */
 static bool report_dropped(void)
 {
     if (logger.unreported == 0) {
@@ -343,7 +347,7 @@ void log_fields(enum log_level level, const char *module, const struct log_field
     va_end(ap);
     size_t length = wanted < 0 ? 0 : (size_t)wanted;
     if (length >= sizeof(message)) {
-        /* Not in the middle of a character. */
+        /* Cut the text between two characters. */
         length = sizeof(message) - 1;
         while (length && ((unsigned char)message[length - 1] & 0xC0) == 0x80) {
             length--;
@@ -386,7 +390,7 @@ void log_open(int fd, enum log_format format)
     logger.how = HOW_UNKNOWN;
 }
 
-/* As many whole lines as a pipe takes in one piece. */
+/* Returns the length of as many whole lines as a pipe takes in one piece. */
 static size_t piece(const char *p, size_t n)
 {
     if (n <= PIPE_BUF) {
@@ -396,7 +400,7 @@ static size_t piece(const char *p, size_t n)
     return lf ? (size_t)(lf - p) + 1 : PIPE_BUF;
 }
 
-/* One write that does not block. -1 and EAGAIN: the reader has to read first. */
+/* Writes once without blocking. Returns -1 with EAGAIN when the reader has to read first. */
 static ssize_t write_some(const char *p, size_t n)
 {
     struct pollfd can = {.fd = logger.fd, .events = POLLOUT};
@@ -418,7 +422,7 @@ static ssize_t write_some(const char *p, size_t n)
     return -1;
 }
 
-/* The descriptor is broken: what waits cannot be written any more. */
+/* Drops the lines that wait, because the descriptor is broken. */
 static void drop_pending(void)
 {
     for (size_t i = logger.start; i < logger.end; i++) {

@@ -23,8 +23,8 @@ struct kind {
     unsigned number;
     enum log_level level;
     int64_t since; /* when the period began */
-    uint64_t held; /* lines that were not written in it, */
-    char *text;    /* and the first of them */
+    uint64_t held; /* lines of the period that were not written */
+    char *text;    /* the first of those lines; NULL: none */
 };
 
 void log_limits_init(struct log_limits *l, struct loop *loop, const char *module,
@@ -53,7 +53,7 @@ static void forget(struct kind *k)
     free(k);
 }
 
-/* Writes the count, if there is one. */
+/* Writes the line with the count, unless no line was held. */
 static void report(struct kind *k)
 {
     const struct log_limits *l = k->owner;
@@ -109,7 +109,7 @@ void log_limited(struct log_limits *l, unsigned kind, enum log_level level,
     bool all = log_enabled(LOG_DEBUG);
     struct kind *k = all ? NULL : find(l, kind);
     if (k && k->held++) {
-        return; /* the line with the count has the text of the first one */
+        return; /* the line with the count shows the text of the first one */
     }
     char text[TEXT_MAX];
     va_list ap;

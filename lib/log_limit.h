@@ -23,16 +23,16 @@ struct log_limits {
     struct list kinds;
 };
 
-/* `module` and `target` are the caller's and outlive the limits. The target becomes a field of the
- * line with the count; NULL: no such field. */
+/* Initialises the limits. `module` and `target` belong to the caller and outlive the limits. The
+ * target becomes a field of the line with the count; NULL: no such field. */
 void log_limits_init(struct log_limits *l, struct loop *loop, const char *module,
                      const char *target);
 
-/* Writes or counts a line. `kind` tells the owner's lines apart; there are few. */
+/* Writes or counts a line. `kind` tells the owner's lines apart; there are few kinds. */
 void log_limited(struct log_limits *l, unsigned kind, enum log_level level,
                  const struct log_field *fields, size_t n, const char *fmt, ...) printf_like(6, 7);
 
-/* Writes the counts that are left. */
+/* Writes the counts that are left and forgets all kinds. */
 void log_limits_close(struct log_limits *l);
 
 #endif
