@@ -45,7 +45,7 @@ static bool out_of_resources(int code)
     return code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM;
 }
 
-/* Returns true when another try may succeed. */
+/* Handles a client for which there is no descriptor. Returns true when another try may succeed. */
 static bool on_starved(struct listener *l)
 {
     if (l->handler->starved(l)) {
@@ -59,7 +59,7 @@ static bool on_starved(struct listener *l)
 }
 
 /* Takes one client, and more only while the listener is reported turn after turn: so a single
- * client costs no call that finds nobody, and a burst is taken in few turns. */
+ * client costs no call that finds no client, and a burst is taken in few turns. */
 static void on_ready(struct io *io)
 {
     struct listener *l = container_of(io, struct listener, io);
@@ -71,8 +71,8 @@ static void on_ready(struct io *io)
     io->ready = 0;
     for (unsigned n = 0; n < l->burst && listener_is_open(l); n++) {
         int fd = accept_one(l, &peer);
-        /* Without a descriptor accept4 fails even if no client waits any more. Only in the first
-         * call of a turn is a client known to wait. */
+        /* Without a descriptor accept4 fails even if no client waits any more. A client is known to
+         * wait only in the first call of a turn. */
         if (fd < 0 && n == 0 && out_of_resources(errno) && on_starved(l) && listener_is_open(l)) {
             fd = accept_one(l, &peer);
         }
@@ -98,7 +98,7 @@ int listener_open(struct listener *l, struct loop *loop, const struct sockaddr *
     }
     if (at->sa_family != AF_UNIX) {
         set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-        /* A byte of urgent data keeps its place in the stream. Linux would take it out. */
+        /* Linux would take a byte of urgent data out of the stream; this keeps it in its place. */
         set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     }
     if (at->sa_family == AF_INET6) {

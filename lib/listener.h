@@ -1,5 +1,5 @@
-/* A listening stream socket: options, bursts of connections, and what happens when the process has
- * no descriptor left stand in this one place. */
+/* A listening stream socket. Its options, bursts of connections, and what happens when the process
+ * has no descriptor left are handled in this one place. */
 #ifndef TPROXY_LIB_LISTENER_H
 #define TPROXY_LIB_LISTENER_H
 
@@ -21,7 +21,7 @@ struct listener_option {
 /* Functions of the owner of a listener. Both may close the listener. */
 struct listener_handler {
     /* A client has connected. `fd` (non-blocking) now belongs to the owner. `peer` is valid during
-     * the call; of a Unix socket it says nothing. */
+     * the call; for a Unix socket it says nothing. */
     void (*accepted)(struct listener *l, int fd, const union addr *peer);
 
     /* A client waits, and the system has no descriptor (or no memory) for it. The owner returns
@@ -41,7 +41,7 @@ struct listener {
     struct io io;
     struct timer again;
     const struct listener_handler *handler;
-    uint64_t turn;  /* when it accepted last */
+    uint64_t turn;  /* the turn in which it accepted last */
     unsigned burst; /* how many clients it accepts in one turn */
 };
 

@@ -4,10 +4,10 @@
  *       ^                                                                                  |
  *       '----------------------------------------------------------------------------------'
  *
- * Descriptors are registered once, edge-triggered for both directions; what they are ready for is
- * kept in their `ready` bits, so nobody ever changes a registration. Work that found more to do
- * than one helping puts itself on the ready list, which is served round robin for a bounded time.
- */
+ * Descriptors are registered once, edge-triggered for both directions. Their `ready` bits keep what
+ * they are ready for, so no registration has to change with what is awaited. Work that has more to
+ * do than fits into one call puts itself on the ready list, which is served round robin for a
+ * bounded time. */
 #include "lib/loop.h"
 
 #include <assert.h>
@@ -23,11 +23,11 @@
 
 enum {
     BATCH = 128,     /* events taken in one turn */
-    FIRST_HEAP = 64, /* timers before the heap grows */
+    FIRST_HEAP = 64, /* room for timers before the heap grows */
 };
 
-/* The ready list gives way to new events after this time, and no second long step begins when a
- * turn has lasted so long. */
+/* The ready list gives way to new events after READY_TIME. No second long step begins when a turn
+ * has lasted LONG_STEP_TIME. */
 #define READY_TIME MILLIS(2)
 #define LONG_STEP_TIME MILLIS(1)
 
@@ -47,7 +47,7 @@ struct loop {
     struct epoll_event batch[BATCH];
     int batch_len, batch_pos;
 
-    struct timer **heap; /* heap[0] is unused: a slot of 0 means "not in it" */
+    struct timer **heap; /* heap[0] is unused, because a slot of 0 means "not in the heap" */
     uint32_t heap_len, heap_cap;
 
     struct list ready, next_turn, dead;
@@ -287,7 +287,8 @@ static void run_timers(struct loop *loop)
     }
 }
 
-/* Milliseconds that the wait may last: rounded up, so that the timer has really come. */
+/* Returns how many milliseconds the wait may last, rounded up, so that the timer is then due. -1:
+ * without limit. */
 static int wait_ms(const struct loop *loop)
 {
     if (!list_empty(&loop->ready) || !list_empty(&loop->next_turn)) {
@@ -349,7 +350,8 @@ bool loop_take_long_step(struct loop *loop)
 
 static void run_ready(struct loop *loop)
 {
-    /* From now on, not from the start of the turn: events alone may fill that, turn after turn. */
+    /* The time begins now and not at the start of the turn: events alone may fill a turn, again and
+     * again. */
     int64_t until = sys->now() + READY_TIME;
     while (!list_empty(&loop->ready) && sys->now() <= until) {
         struct task *t = container_of(loop->ready.next, struct task, link);

@@ -23,7 +23,7 @@ void map_free(struct map *map)
     map->n_buckets = map->n = 0;
 }
 
-/* FNV-1a, seeded. */
+/* Hashes with FNV-1a and the seed. */
 static uint64_t hash_of(const struct map *map, const char *key)
 {
     uint64_t h = map->seed;

@@ -1,5 +1,5 @@
-/* Members that wait for the same, in groups that take turns: after one of a group comes one of each
- * other group, so a group with many members does not delay the others. */
+/* Members that wait for the same thing, in groups that take turns: after a member of one group
+ * comes a member of each other group, so a group with many members does not delay the others. */
 #ifndef TPROXY_LIB_TURNS_H
 #define TPROXY_LIB_TURNS_H
 
@@ -8,7 +8,7 @@
 #include "lib/list.h"
 
 struct turns {
-    struct list groups; /* that may have members, the next one first */
+    struct list groups; /* groups that may have members; the next one comes first */
 };
 
 struct turns_group {
@@ -36,8 +36,8 @@ static inline void turns_add(struct turns *turns, struct turns_group *group, str
     }
 }
 
-/* Takes the next member away. A group for which `may` returns false keeps its turn for later; NULL
- * allows all. NULL: no member waits. */
+/* Takes the next member away and returns it. A group for which `may` returns false keeps its turn
+ * for later; `may` NULL allows all. Returns NULL when no member waits. */
 static inline struct list *turns_next(struct turns *turns,
                                       bool (*may)(const struct turns_group *group))
 {
