@@ -5,7 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Nothing useful can be done without memory, and logging would need some. */
+/* Ends the process when p is NULL: it can do nothing useful without memory, and logging would need
+ * some. */
 static void *must(void *p)
 {
     if (!p) {

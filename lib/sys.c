@@ -23,7 +23,7 @@ static void real_random(void *out, size_t n)
     while (n) {
         ssize_t got = getrandom(p, n, 0);
         if (got < 0 && errno != EINTR) {
-            abort(); /* without chance there is no TLS and no safe DNS: better no process */
+            abort(); /* without random bytes there is no TLS and no safe DNS: better no process */
         }
         if (got > 0) {
             p += got;

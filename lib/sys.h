@@ -1,5 +1,5 @@
-/* The clock, chance and the socket calls as one table, so that tests can put a simulated world in
- * their place. Every other file of tproxy reaches them through `sys` and in no other way. */
+/* The clock, random bytes and the socket calls as one table, so that tests can put a simulated
+ * world in their place. Every other file of tproxy reaches them through `sys` only. */
 #ifndef TPROXY_LIB_SYS_H
 #define TPROXY_LIB_SYS_H
 
@@ -12,7 +12,7 @@
 
 #include "lib/base.h"
 
-/* Each entry behaves like the system call of its name: -1 and errno on failure. */
+/* Each entry behaves like the system call of its name: it returns -1 and sets errno on failure. */
 struct sys {
     int64_t (*now)(void); /* monotonic clock, microseconds */
     void (*random)(void *out,
@@ -35,7 +35,7 @@ struct sys {
 
     int (*pipe2)(int fds[2], int flags);
     int (*set_pipe_size)(int fd, int size);     /* fcntl(F_SETPIPE_SZ) */
-    ssize_t (*read)(int fd, void *p, size_t n); /* out of a pipe */
+    ssize_t (*read)(int fd, void *p, size_t n); /* from a pipe */
     ssize_t (*splice)(int in, int64_t *in_off, int out, int64_t *out_off, size_t n, unsigned flags);
 
     int (*epoll_create1)(int flags);
@@ -43,7 +43,8 @@ struct sys {
     int (*epoll_wait)(int epfd, struct epoll_event *events, int max, int timeout_ms);
 };
 
-/* The table in force: the real one from the start; tests assign another before anything is open. */
+/* The table in force: the real one at the start; tests assign another one before anything is
+ * open. */
 extern const struct sys *sys;
 
 /* The table of the operating system. */

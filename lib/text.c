@@ -1,4 +1,4 @@
-/* Text that came from somewhere: slices, numbers, case, base64, and making it safe to print. */
+/* Handles text from outside: slices, numbers, case, base64, and making it safe to print. */
 #include "lib/text.h"
 
 #include <stdarg.h>

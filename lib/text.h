@@ -1,4 +1,4 @@
-/* Text that came from somewhere: slices, numbers, case, base64, and making it safe to print. ASCII
+/* Handles text from outside: slices, numbers, case, base64, and making it safe to print. ASCII
  * only; the locale plays no part. */
 #ifndef TPROXY_LIB_TEXT_H
 #define TPROXY_LIB_TEXT_H
@@ -21,73 +21,77 @@ static inline struct str str_of(const char *s)
     return (struct str){s, strlen(s)};
 }
 
-/* For printf's "%.*s". */
+/* Arguments for printf's "%.*s". */
 #define STR_ARG(s) (int)(s).n, (s).p
 
-/* Equality with a C string; the second form ignores ASCII case. */
+/* Tell whether a slice equals a C string. str_ieq ignores ASCII case. */
 bool str_eq(struct str a, const char *b);
 bool str_ieq(struct str a, const char *b);
 
-/* Does `a` begin with `prefix` (ASCII case ignored)? */
+/* Tells whether `a` begins with `prefix`, ASCII case ignored. */
 bool str_istarts(struct str a, const char *prefix);
 
-/* Without leading and trailing blanks (space and tab). */
+/* Returns s without leading and trailing blanks (space and tab). */
 struct str str_trim(struct str s);
 
-/* Takes the first word (up to a blank) off *rest; *rest loses it and the blanks behind it. An empty
- * word when there is none. */
+/* Takes the first word (up to a blank) off *rest, and the blanks behind it. Returns an empty word
+ * when there is none. */
 struct str str_word(struct str *rest);
 
-/* Cuts *rest at the first `sep`; returns what was before it, *rest is what is behind (empty when
- * there was none). */
+/* Cuts *rest at the first `sep`: returns the part before it and leaves the part behind it in *rest,
+ * which is empty when there was no `sep`. */
 struct str str_cut(struct str *rest, char sep);
 
-/* ASCII case-insensitive equality of C strings. */
+/* Tells whether two C strings are equal, ASCII case ignored. */
 bool text_ieq(const char *a, const char *b);
 
-/* A decimal number that fills the whole of s, at most `max`. ERR when it is anything else. */
+/* Reads a decimal number that fills the whole of s and is at most `max`. ERR: s is anything
+ * else. */
 int text_number(struct str s, uint64_t max, uint64_t *value) warn_unused;
 
-/* Formats into out[cap], cut at the end, always terminated. Returns the length written. */
+/* Formats into out[cap]. The text is cut at the end and always terminated. Returns the length
+ * written. */
 size_t text_fmt(char *out, size_t cap, const char *fmt, ...) printf_like(3, 4);
 
 /* Copies s into out[cap] for people to read: control bytes, DEL and bytes that are not valid UTF-8
- * become '?', cut at the end at a character boundary. Returns out. */
+ * become '?'. The text is cut at a character boundary. Returns out. */
 char *text_printable(char *out, size_t cap, struct str s);
 
-/* Length of the UTF-8 character (RFC 3629 section 4) that the non-empty s begins with, 0 when there
- * is none. */
+/* Returns the length of the UTF-8 character (RFC 3629 section 4) that the non-empty s begins with,
+ * 0 when it does not begin with one. */
 size_t text_utf8_length(struct str s);
 
-/* Writes a character as UTF-8 (at most 4 bytes). Returns how many bytes. */
+/* Writes a character as UTF-8 (at most 4 bytes). Returns the number of bytes. */
 size_t text_put_utf8(char *out, uint32_t c);
 
-/* Do the first two bytes look like UTF-16: a byte order mark, or an ASCII character? */
+/* Tells whether the first two bytes look like UTF-16: a byte order mark, or an ASCII character. */
 bool text_is_utf16(struct str s);
 
-/* Takes a byte order mark of UTF-8 off the beginning. */
+/* Returns s without a byte order mark of UTF-8 at its beginning. */
 struct str text_without_bom(struct str s);
 
-/* Is there a control byte, or DEL, in it? */
+/* Tells whether a control byte, or DEL, is in s. */
 bool text_has_control(struct str s);
 
 /* Replaces control bytes by spaces, in place. */
 void text_sanitize(char *s);
 
-/* Masks, for somebody else's words that may repeat what they were told, whatever the text has in
- * common with a secret: all of a short one, every part of a dozen octets of a long one. One of less
- * than 4 octets could be a part of any word and is left. */
+/* Masks the parts of a text that it has in common with a secret, for words of a peer that may
+ * repeat what it was told. A short secret is masked where it stands whole, a long one also in every
+ * part of a dozen octets. A secret of less than 4 octets could be a part of any word and is
+ * left. */
 void text_conceal(char *text, struct str secret);
 
-/* Bytes needed for the base64 form of n bytes, with padding and NUL (RFC 4648 section 4). */
+/* The number of bytes that the base64 form of n bytes needs, with padding and NUL (RFC 4648 section
+ * 4). */
 #define TEXT_BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
 
-/* Writes the base64 form with padding, terminated; out has TEXT_BASE64_SIZE(n) bytes. Returns its
- * length. */
+/* Writes the base64 form with padding, terminated, to out, which has TEXT_BASE64_SIZE(n) bytes.
+ * Returns the length of the form. */
 size_t text_base64(char *out, const void *in, size_t n);
 
 /* Decodes strict base64 (padding required, no line breaks, unused bits zero) into out[cap]; *n is
- * the number of bytes. ERR when malformed or too long. `out` may be `in.p` itself. */
+ * the number of bytes. ERR: malformed or too long. `out` may be `in.p` itself. */
 int text_unbase64(void *out, size_t cap, struct str in, size_t *n) warn_unused;
 
 #endif
