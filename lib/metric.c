@@ -23,7 +23,7 @@ static int add(struct buf *out, const char *s)
     return buf_add(out, s, strlen(s));
 }
 
-/* Text with backslash, LF and, in label values, the quote escaped. */
+/* Appends text with backslash, LF and, in label values, the quote escaped. */
 static int add_escaped(struct buf *out, const char *text, bool quote)
 {
     struct str s = str_of(text);
@@ -44,7 +44,7 @@ static int add_escaped(struct buf *out, const char *text, bool quote)
     return res;
 }
 
-/* Takes off again what was added of a line that does not fit. */
+/* Removes what was added of a line that does not fit. */
 static void undo(struct buf *out, size_t length)
 {
     out->end = out->start + length;
@@ -69,7 +69,8 @@ static int add_label(struct buf *out, char before, const struct metric_label *la
     return add(out, "\"");
 }
 
-/* A line: name and suffix, labels, of which `last` may be NULL, and the value as text. */
+/* Appends a line: name and suffix, labels, one more label unless `last` is NULL, and the value as
+ * text. A line that does not fit is left out. */
 static void sample(struct buf *out, const char *name, const char *suffix,
                    const struct metric_label *labels, const struct metric_label *last,
                    const char *value)
