@@ -7,11 +7,13 @@
 #include "lib/mem.h"
 #include "lib/sys.h"
 
-/* A larger pipe than the default moves a bulk transfer with fewer wake-ups of its sender: a quarter
- * less CPU. A user id beyond its quota is refused it, and keeps the default (pipe(7)). */
+/* A larger pipe than the default moves a bulk transfer with fewer wake-ups of its sender, which
+ * saves a quarter of the CPU time. The kernel refuses it to a user id beyond its quota, which keeps
+ * the default (pipe(7)). */
 enum { SIZE = 131072, DEFAULT_SIZE = 65536 };
 
-/* Idle pipes beyond these are closed: a burst of bulk transfers leaves little behind. */
+/* Idle pipes beyond this number are closed, so that a burst of bulk transfers leaves little
+ * behind. */
 enum { IDLE_MAX = 8 };
 
 static struct pipe *idle[IDLE_MAX];

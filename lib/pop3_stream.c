@@ -1,4 +1,4 @@
-/* The facts about the bytes that a relay of POP3 needs. */
+/* Finds the facts about the bytes that a relay of POP3 needs. */
 #include "lib/pop3_stream.h"
 
 #include <string.h>
@@ -6,8 +6,8 @@
 static const char marker[] = "\r\n.\r\n";
 static const char quit[] = "quit";
 
-/* The place of the next byte in its line. A value n below BEHIND_QUIT: behind n letters of `quit`.
- */
+/* The place of the next byte in its line. A value n below BEHIND_QUIT means: behind n letters of
+ * `quit`. */
 enum { BEHIND_QUIT = sizeof(quit) - 1, IN_ARGUMENTS, IN_OTHER_LINE };
 
 struct str pop3_end_marker(void)
@@ -29,7 +29,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r';
 }
 
-/* Goes one byte on within a line. */
+/* Returns the place after one more byte of the line. */
 static unsigned char next(unsigned at, char c)
 {
     if (at < BEHIND_QUIT && (c | 0x20) == quit[at]) {

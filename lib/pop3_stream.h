@@ -1,5 +1,5 @@
-/* The two things that a relay of POP3 has to know of the bytes that it passes on (RFC 1939): where
- * a multi-line answer ends, and whether the client has said QUIT. Pure. */
+/* The two facts that a relay of POP3 has to know about the bytes that it passes on (RFC 1939):
+ * where a multi-line answer ends, and whether the client has said QUIT. Pure. */
 #ifndef TPROXY_LIB_POP3_STREAM_H
 #define TPROXY_LIB_POP3_STREAM_H
 
@@ -19,8 +19,8 @@ struct pop3_said {
     unsigned char at;
 };
 
-/* Takes in the bytes that follow. A line ends with CRLF or LF. It is QUIT in any case of its
- * letters, with blanks around it, and with arguments, which servers take in different ways. */
+/* Takes in the client's next bytes. A line ends with CRLF or LF. It is QUIT in any case of its
+ * letters, with blanks around it, and with arguments, which servers treat in different ways. */
 void pop3_said_add(struct pop3_said *said, struct str s);
 
 #endif

@@ -1,4 +1,4 @@
-/* Two connections become one stream each way.
+/* Joins two connections to one stream each way.
  *
  *              reads                    writes
  *   source ------------> scratch ------------------> sink    while the sink takes everything
@@ -19,17 +19,17 @@
 /* A piece smaller than this is cheaper to copy than to splice. */
 enum { SPLICE_WORTH = 16384 };
 
-/* Octets to the client after which a session gets wide buffers. */
+/* A session gets wide buffers after so many octets to the client. */
 enum { BULK = 65536 };
 
-/* Octets to the backend after which its commands have a bound in the kernel. */
+/* The commands get a bound in the kernel after so many octets to the backend. */
 enum { COMMANDS = SOCKET_COMMANDS_SMALL };
 
 /* How long a backend that has answered may be silent after the client has ended its stream. */
 #define LAST_WORDS SECONDS(2)
 
-/* How often, within the time in which nothing may move, the kernel is asked what the peers have
- * taken. */
+/* How often the kernel is asked what the peers have taken, within the time in which nothing may
+ * move. */
 enum { LOOKS = 8 };
 
 /* One direction: what is read from `source` goes to `sink`. */
@@ -72,9 +72,9 @@ static void end(struct relay *r, enum relay_end why)
     r->handler.ended(r, why, r->handler.arg);
 }
 
-/* Does the relay only wait for the rest of the backend's answers? After QUIT it does not count as
- * such: the backend closes by itself, and it may have deleted messages that it has not sent yet.
- * While the client does not read, the backend is not read either, so its silence means nothing. */
+/* Tells whether the relay only waits for the rest of the backend's answers. After QUIT it does not:
+ * the backend closes by itself, and it may have deleted messages that it has not sent yet. While
+ * the client does not read, the backend is not read either, so its silence means nothing. */
 static bool awaits_last_words(const struct relay *r)
 {
     return r->client_ended && !r->said.quit && conn_pending(r->down.sink) == 0;
@@ -90,7 +90,8 @@ static int64_t patience(const struct relay *r)
     return r->answered && conn_is_tls(r->up.sink) ? LAST_WORDS : r->times.answer;
 }
 
-/* The relay uses the deadline of the client's conn for its next look at what has moved. */
+/* Notes that bytes have moved. The deadline of the client's conn is the time of the next look at
+ * what has moved. */
 static void touch(struct relay *r)
 {
     r->moved_at = loop_now(r->loop);
@@ -106,8 +107,9 @@ static size_t untaken(const struct relay *r)
     return awaits_last_words(r) ? n : n + conn_untaken(r->down.sink);
 }
 
-/* No byte has passed through the relay since the last touch, but a peer's kernel may have taken
- * some without an event. The first look cannot know that yet and assumes it. */
+/* Checks whether bytes have moved without an event: none has passed through the relay since the
+ * last touch, but a peer's kernel may have taken some. The first look cannot know that yet and
+ * assumes it. */
 static void look(struct relay *r)
 {
     int64_t now = loop_now(r->loop), time = patience(r);
@@ -144,8 +146,8 @@ static bool may_splice(const struct lane *lane)
     return lane == &lane->relay->down && !conn_is_tls(lane->source) && !conn_is_tls(lane->sink);
 }
 
-/* Wide buffers are for sessions that fetch much. (The size of a piece does not tell: small buffers
- * make small pieces.) Commands are never much. */
+/* Asks for wide buffers for sessions that fetch much. (The size of a piece does not tell: small
+ * buffers make small pieces.) Commands are never much. */
 static void widen_for_bulk(struct lane *lane)
 {
     if (lane == &lane->relay->down && lane->bytes >= BULK) {
@@ -154,7 +156,7 @@ static void widen_for_bulk(struct lane *lane)
     }
 }
 
-/* Examines the client's bytes. Only a complete line is owed an answer. */
+/* Examines the client's bytes. The backend owes an answer only to a complete line. */
 static void hear(struct relay *r, struct str data)
 {
     pop3_said_add(&r->said, data);
@@ -182,7 +184,7 @@ static void copy(struct lane *lane)
     conn_consume(lane->source, data.n);
     moved(lane, data.n);
     if (held && !conn_pending(lane->sink)) {
-        /* To be shown again with what comes behind it, or alone when nothing has come. */
+        /* The held bytes are shown again with those that follow, or alone when nothing has come. */
         conn_pause(lane->source);
         conn_resume(lane->source);
     }
@@ -228,7 +230,7 @@ static void on_eof(struct lane *lane)
     }
 }
 
-/* Events of the conn that is the lane's source. */
+/* Handles the events of the conn that is the lane's source. */
 static void on_event(struct conn *c, enum conn_event event, void *arg)
 {
     struct lane *lane = arg;

@@ -1,6 +1,6 @@
-/* Two connections become one stream each way, until one event ENDED. Bytes go through untouched;
- * when one side does not take its bytes, the other side is not read. In clear text bulk transfers
- * move inside the kernel.
+/* Joins two connections to one stream each way, until `ended` is called. Bytes go through
+ * untouched; when one side does not take its bytes, the other side is not read. In clear text bulk
+ * transfers move inside the kernel.
  *
  * Half-close: an end of stream from `client` is passed on to a `backend` in clear text. A TLS
  * backend is not told, because servers drop their answers on close_notify. The relay waits for
@@ -32,7 +32,7 @@ enum relay_end {
 };
 
 /* Called once, never from inside a relay function. Both conns still exist and are the owner's
- * again, to be closed or lingered; the relay is still the owner's to free. */
+ * again, to be closed or lingered. The owner also has to free the relay. */
 struct relay_handler {
     void (*ended)(struct relay *r, enum relay_end end, void *arg);
     void *arg;
@@ -45,14 +45,16 @@ struct relay_times {
     int64_t answer;
 };
 
-/* Takes over the handlers and deadlines of both conns; input that they hold is relayed first. */
+/* Starts a relay. Takes over the handlers and deadlines of both conns; input that they hold is
+ * relayed first. */
 struct relay *relay_start(struct loop *loop, struct conn *client, struct conn *backend,
                           struct relay_times times, struct relay_handler handler);
 
-/* Lets go of both conns, silently. NULL is allowed. */
+/* Frees the relay without calling `ended`. The owner closes both conns or sets new handlers. NULL
+ * is allowed. */
 void relay_free(struct relay *r);
 
-/* Bytes moved so far. */
+/* Return the number of bytes moved so far. */
 uint64_t relay_to_client(const struct relay *r);
 uint64_t relay_to_backend(const struct relay *r);
 

@@ -42,8 +42,8 @@ static void set_size(int fd, int name, int bytes)
     sys->setsockopt(fd, SOL_SOCKET, name, &bytes, sizeof(bytes));
 }
 
-/* A receive buffer of a fixed size leaves the window at what it was when the connection was made
- * (tcp(7), TCP_WINDOW_CLAMP). */
+/* Sets the window as well, because a receive buffer of a fixed size leaves it at what it was when
+ * the connection was made (tcp(7), TCP_WINDOW_CLAMP). */
 static void set_window(int fd, int bytes)
 {
     sys->setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof(bytes));

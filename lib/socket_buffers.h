@@ -1,10 +1,10 @@
 /* Bounds for the memory that the kernel keeps for the sockets of sessions. A control group is
- * charged for it, and without a bound one client that stops reading makes the kernel keep
- * megabytes on both sides of its session.
+ * charged for it, and without a bound one client that stops reading makes the kernel keep megabytes
+ * on both sides of its session.
  *
- * Every socket of a session has small buffers. A bulk transfer borrows wide ones, for it is the
- * only thing that needs them; the number of loans is bounded. A loan ends with the socket, or when
- * another transfer asks, none is left and the buffers of this one are empty. */
+ * Every socket of a session has small buffers. A bulk transfer borrows wide ones, because nothing
+ * else needs them; the number of loans is bounded. A loan ends with the socket. It also ends when
+ * another transfer asks for a loan, none is left, and the buffers of this one are empty. */
 #ifndef TPROXY_LIB_SOCKET_BUFFERS_H
 #define TPROXY_LIB_SOCKET_BUFFERS_H
 
@@ -32,13 +32,14 @@ enum socket_side { SOCKET_OF_CLIENT, SOCKET_OF_BACKEND };
 /* A loan to one socket. Its owner keeps a pointer to it, which is NULL while there is no loan. */
 struct socket_loan;
 
-/* Sets how many loans there may be at a time, and the size that each requests. Before it is called
- * there are 64 of SOCKET_WIDE_MIN. */
+/* Sets how many loans there may be at a time, and the size that each requests. The default is 64
+ * loans of SOCKET_WIDE_MIN. socket_loans returns how many there are. */
 void socket_loans_set(size_t n, int size);
 size_t socket_loans(void);
 
 /* Makes the buffer for the answers of a backend small. (A client's socket inherits small buffers
- * from its listener.) The socket is connected: another one would keep a small window for good. */
+ * from its listener.) The socket must be connected: an unconnected one would keep a small window
+ * for good. */
 void socket_buffers_small(int fd);
 
 /* Makes the buffer for the commands to a backend small. Call it when SOCKET_COMMANDS_SMALL octets

@@ -1,4 +1,4 @@
-/* SOCKS5 (RFC 1928), the client's side. One message of the proxy at a time:
+/* The client's side of SOCKS5 (RFC 1928). It takes one message of the proxy at a time:
  *
  *              05 00  no authentication
  *   METHOD ----------------------------------------------> CONNECT -- 05 00 .. --> OPEN
@@ -8,8 +8,8 @@
  *   any other answer --> FAILED
  *
  * Method 0x80 is SAP's: 01, the token with a length of four octets, the location ID in base64 with
- * a length of one; the answer is 01 and a status. One method is offered, never a choice: which one
- * the proxy wants is a matter of configuration. */
+ * a length of one; the answer is 01 and a status. We offer one method and never a choice, because
+ * the configuration says which one the proxy wants. */
 #include "lib/socks5.h"
 
 #include <assert.h>
@@ -46,7 +46,7 @@ const char *socks5_state_name(enum socks5_state state)
 
 /* ---- what we say ---- */
 
-/* Writes behind *at, which moves on; the room has been computed by the caller. */
+/* Writes to *at, which moves on; the caller has computed the room. */
 static void put(unsigned char **at, const void *p, size_t n)
 {
     memcpy(*at, p, n);
@@ -90,7 +90,7 @@ static int compose_connect(struct socks5 *s, struct str host, uint16_t port, str
 {
     union addr addr;
     if (host.n && host.p[host.n - 1] == '.') {
-        host.n--; /* it speaks to a resolver's search list, and the proxy compares names */
+        host.n--; /* the dot is for a resolver's search list, and the proxy compares names */
     }
     if (host.n && memchr(host.p, ':', host.n)) {
         return error_set(err, FAIL_CONFIG,
@@ -141,8 +141,8 @@ int socks5_start(struct socks5 *s, const struct socks5_settings *settings, struc
     return composed;
 }
 
-/* ---- what the proxy says; these return the length of the message, 0 when more has to come, and
- * set the state ---- */
+/* ---- messages of the proxy; these functions return the length of the message, 0 when more has to
+ * come, and set the state ---- */
 
 static size_t no_socks5(struct socks5 *s, unsigned octet, struct error *err)
 {
@@ -191,7 +191,7 @@ static size_t read_authentication(struct socks5 *s, const unsigned char *p, size
     return 2;
 }
 
-/* Replies as SAP means them; RFC 1928 section 6 leaves 1 to 8 more room. */
+/* Fails with the meaning that SAP gives to a reply; RFC 1928 section 6 says less about 1 to 8. */
 static void refuse(struct socks5 *s, unsigned reply, struct error *err)
 {
     static const struct {
@@ -247,7 +247,7 @@ static size_t read_reply(struct socks5 *s, const unsigned char *p, size_t n, str
     return FIXED + address + PORT;
 }
 
-/* What there is to say in a state that was just entered. */
+/* Returns the message to send in a state that was just entered. */
 static struct str message_for(const struct socks5 *s)
 {
     switch (s->state) {
