@@ -1,4 +1,4 @@
-/* Name constraints of CAs, decided on the bytes of the extension.
+/* Judges names by the name constraints of CAs. It works on the bytes of the extension.
  *
  *     NameConstraints ::= SEQUENCE {
  *         permittedSubtrees [0] GeneralSubtrees OPTIONAL,
@@ -26,7 +26,7 @@ enum {
     ATTRIBUTES_MAX = 16, /* of one relative distinguished name; one is usual */
 };
 
-/* Is a name in a subtree? */
+/* Tells whether a name is in a subtree, or why that cannot be told. */
 enum within { WITHIN_NO, WITHIN_YES, WITHIN_BAD_BASE, WITHIN_BAD_NAME };
 
 struct subtree {
@@ -47,8 +47,8 @@ static struct str last(struct str s, size_t n)
     return (struct str){s.p + s.n - n, n};
 }
 
-/* A base that begins with a dot, which RFC 5280 has for URIs only, is widely used: it stands for
- * the names below it alone. */
+/* Tells whether the name is the base or below it. A base that begins with a dot stands for the
+ * names below it alone. RFC 5280 has it for URIs only, but it is widely used. */
 static bool dns_below(struct str base, struct str name)
 {
     if (base.n == 0) {
@@ -60,7 +60,7 @@ static bool dns_below(struct str base, struct str name)
     return name.n == base.n || base.p[0] == '.' || name.p[name.n - base.n - 1] == '.';
 }
 
-/* Is one of the names for which "*.rest" stands the base itself? */
+/* Tells whether one of the names for which "*.rest" stands is the base itself. */
 static bool wildcard_reaches(struct str base, struct str name)
 {
     if (name.n < 2 || name.p[0] != '*' || name.p[1] != '.' || base.n == 0 || base.p[0] == '.') {
@@ -77,7 +77,8 @@ static enum within dns_within(struct str base, struct str name, bool excluded)
                                                                                : WITHIN_NO;
 }
 
-/* The base is a mailbox, a host, or ".domain" for all hosts below it. */
+/* Tells whether the address is in the base: a mailbox, a host, or ".domain" for all hosts below
+ * it. */
 static enum within mail_within(struct str base, struct str name)
 {
     const char *at = memrchr(name.p, '@', name.n), *base_at = memrchr(base.p, '@', base.n);
@@ -88,7 +89,7 @@ static enum within mail_within(struct str base, struct str name)
     if (!base_at && base.n && base.p[0] == '.') {
         return host.n > base.n && same_text(base, last(host, base.n)) ? WITHIN_YES : WITHIN_NO;
     }
-    if (base_at && base_at != base.p) { /* case counts in front of the @ */
+    if (base_at && base_at != base.p) { /* case matters before the @ */
         size_t n = (size_t)(base_at - base.p);
         if (n != (size_t)(at - name.p) || memcmp(base.p, name.p, n) != 0) {
             return WITHIN_NO;
@@ -100,7 +101,7 @@ static enum within mail_within(struct str base, struct str name)
 
 /* ---- addresses ---- */
 
-/* One bits, then zero bits (RFC 4632 section 3.1). */
+/* Tells whether the mask has one bits first and then only zero bits (RFC 4632 section 3.1). */
 static bool is_mask(struct str mask)
 {
     bool over = false;
@@ -150,7 +151,7 @@ enum string_tag {
     BMP_STRING = 0x1e,
 };
 
-/* How many octets a character of a string of this type has, at least; 0: it is not a string. */
+/* Returns how many octets a character of a string of this type has, at least; 0: not a string. */
 static size_t string_width(unsigned tag)
 {
     switch (tag) {
@@ -171,7 +172,7 @@ static size_t string_width(unsigned tag)
 
 enum { STRING_END = -1 };
 
-/* Takes one UTF-8 character off *s; an octet that belongs to none stands for itself. */
+/* Takes one UTF-8 character off *s. An octet that is not part of one stands for itself. */
 static int32_t take_utf8(struct str *s)
 {
     size_t n = text_utf8_length(*s);
@@ -211,9 +212,9 @@ static bool is_blank(int32_t c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The next character for comparison (RFC 5280 section 7.1, as OpenSSL and others do it): ASCII in
- * lower case, one blank for several. A blank at the end is left out; those at the beginning are
- * skipped by the caller. */
+/* Returns the next character for comparison (RFC 5280 section 7.1, in the way of OpenSSL and
+ * others): ASCII in lower case, one blank for several. Leaves out blanks at the end; the caller
+ * skips those at the beginning. */
 static int32_t take_folded(unsigned tag, struct str *s)
 {
     int32_t c = take_character(tag, s);
@@ -256,7 +257,7 @@ struct attribute {
     struct der_item type, value;
 };
 
-/* The attributes of the next relative distinguished name of *name. */
+/* Takes the next relative distinguished name off *name and lists its attributes. */
 static int take_rdn(struct str *name, struct attribute *list, size_t *count)
 {
     struct str set, pair;
@@ -290,7 +291,7 @@ static bool holds_attribute(const struct attribute *list, size_t count,
     return false;
 }
 
-/* The base is the beginning of the name. */
+/* Tells whether the base is the beginning of the name. */
 static enum within directory_within(struct str base_item, struct str name_item)
 {
     struct str base, name;
@@ -326,8 +327,8 @@ static enum within directory_within(struct str base_item, struct str name_item)
 
 /* ---- the extension ---- */
 
-/* Is the subtree about names like this one? Names of the form "other" are of many kinds, which the
- * object identifier in front tells apart. */
+/* Tells whether the subtree is about names like this one. Names of the form "other" are of many
+ * kinds; the object identifier at their beginning tells them apart. */
 static bool concerns(const struct subtree *subtree, const struct general_name *name)
 {
     struct der_item a, b;
@@ -382,7 +383,7 @@ static bool is_zero(struct str integer)
 /* Takes the next subtree off *list. */
 static int take_subtree(struct str *list, struct subtree *subtree)
 {
-    /* Names made of several items are constructed. */
+    /* Names that consist of several items are constructed. */
     static const bool constructed[] = {
         [NAME_OTHER] = true,     [NAME_X400] = true,           [NAME_DIRECTORY] = true,
         [NAME_EDI_PARTY] = true, [NAME_REGISTERED_ID] = false,
@@ -410,8 +411,8 @@ static int take_subtree(struct str *list, struct subtree *subtree)
     return OK;
 }
 
-/* Judges the name by one list of subtrees; NULL: only sees whether the list can be read.
- * The whole list is read in any case. */
+/* Judges the name by one list of subtrees; with NULL, only checks that the list can be read. Reads
+ * the whole list in any case. */
 static enum name_verdict judge_list(struct str list, const struct general_name *name, bool excluded,
                                     size_t *budget)
 {

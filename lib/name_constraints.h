@@ -20,7 +20,7 @@ enum name_form {
     NAME_REGISTERED_ID = 8,
 };
 
-/* A name in a certificate. `value` is the contents of the GeneralName; of a directory name it is
+/* A name in a certificate. `value` is the contents of the GeneralName. For a directory name it is
  * the Name itself, tag and length included, as in the subject of a certificate. */
 struct general_name {
     enum name_form form;
@@ -33,17 +33,17 @@ enum name_verdict {
     NAME_EXCLUDED,      /* it is in an excluded subtree */
     /* the constraints have subtrees of its form, and this form is not compared here */
     NAME_NOT_COMPARED,
-    NAME_BAD_SUBTREE, /* a subtree of its form has a minimum or a maximum, an address that is not
-                           one, or a mask that is not one */
+    NAME_BAD_SUBTREE, /* a subtree of its form has a minimum or a maximum, an invalid address or an
+                         invalid mask */
     NAME_MALFORMED,   /* the extension, or a name, does not follow RFC 5280 */
     NAME_TOO_MANY,    /* *budget is used up */
 };
 
-/* Compares a name with one extension of name constraints. Compares DNS names, addresses, directory
+/* Judges a name by one extension of name constraints. Compares DNS names, addresses, directory
  * names and mail addresses; names of other forms get NAME_NOT_COMPARED when the extension has
  * subtrees of their form. Takes one off *budget for each subtree.
  *
- * A DNS name with a wildcard is in an excluded subtree, too, when one of the names for which it
+ * A DNS name with a wildcard is also in an excluded subtree when one of the names for which it
  * stands is. */
 enum name_verdict name_constraints_judge(struct str extension, struct general_name name,
                                          size_t *budget);
