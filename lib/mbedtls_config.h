@@ -1,5 +1,5 @@
-/* What tproxy builds mbedTLS with: a TLS client, 1.2 and 1.3, X.509, SHA-2 and MD5, nothing else.
- * Chance comes from lib/sys; there is no entropy pool and no generator in the library. */
+/* Selects the parts of mbedTLS: a TLS client, 1.2 and 1.3, X.509, SHA-2 and MD5, nothing else.
+ * Random bytes come from lib/sys; the library has no entropy pool and no generator. */
 #ifndef TPROXY_LIB_MBEDTLS_CONFIG_H
 #define TPROXY_LIB_MBEDTLS_CONFIG_H
 
@@ -12,7 +12,7 @@
 #define MBEDTLS_AESCE_C
 #define MBEDTLS_SHA256_USE_ARMV8_A_CRYPTO_IF_PRESENT
 
-/* Random bytes: lib/tls.c answers mbedtls_psa_external_get_random. */
+/* Random bytes: lib/tls_random.c defines mbedtls_psa_external_get_random. */
 #define MBEDTLS_PSA_CRYPTO_EXTERNAL_RNG
 
 /* TLS as client. No renegotiation, no maximum fragment length (it breaks 1.3), no early data. The
@@ -82,7 +82,7 @@
 #define MBEDTLS_X509_RSASSA_PSS_SUPPORT
 #define MBEDTLS_X509_TRUSTED_CERTIFICATE_CALLBACK
 
-/* Names of what goes wrong, for the log. */
+/* Names of errors, for the log. */
 #define MBEDTLS_ERROR_C
 
 #endif

@@ -4,9 +4,9 @@
  *                  |                    |                       |
  *                  '------- ERR --------+-----------------------'---> DEAD
  *
- * Sessions: TLS 1.2 gives one with the handshake, which serves any number of connections. TLS 1.3
- * gives tickets at any time later, each for one connection (RFC 8446 appendix C.4); a few are kept,
- * the newest is used first. */
+ * TLS 1.2 gives a session with the handshake, and that session serves any number of connections.
+ * TLS 1.3 gives tickets at any time later, each for one connection (RFC 8446 appendix C.4); a few
+ * are kept, and the newest is used first. */
 #include "lib/tls.h"
 
 #include <stdarg.h>
@@ -32,10 +32,10 @@ enum {
     HOST_MAX = 253,
     SESSIONS_MAX = 4,
     TICKET_MAX = 2048,      /* our ClientHello must hold it, in one record of 4 KiB */
-    FLIGHT_MAX = 64 * 1024, /* far beyond what a client says in a handshake */
+    FLIGHT_MAX = 64 * 1024, /* far more than a client says in a handshake */
     IDLE_RECORDS_MAX = 64,  /* records in a row that bring nothing to read */
-    FIRST_BYTES = 5,        /* what mbedTLS reads of a record before it looks at it */
-    KEY_UPDATE = 24, /* a type of message (RFC 8446 section 4), which mbedTLS does not know */
+    FIRST_BYTES = 5,        /* the octets of a record that mbedTLS reads before it examines it */
+    KEY_UPDATE = 24,        /* a type of message (RFC 8446 section 4) that mbedTLS does not know */
 };
 
 struct session {
@@ -49,9 +49,9 @@ struct tls_client {
     struct tls_identity identity;
     struct tls_credentials *own; /* NULL: none */
     bool trust_any, check_host, may_1_3;
-    bool no_sessions; /* servers behind this name have no version in common: offer none */
+    bool no_sessions; /* servers behind this name have no version in common: offer no session */
     mbedtls_ssl_config config;
-    struct session *sessions[SESSIONS_MAX]; /* the newest last */
+    struct session *sessions[SESSIONS_MAX]; /* the newest is the last */
     size_t session_count;
 };
 
@@ -64,19 +64,19 @@ struct tls {
     mbedtls_ssl_context ssl;
     struct tls_judge judge;
     struct buf flight; /* what the handshake sends, gathered until it waits for an answer */
-    unsigned char first[FIRST_BYTES]; /* the first bytes that the server sent ... */
-    size_t first_count;               /* ... and how many they are */
-    bool offered;                     /* a session was offered for resumption ... */
-    bool offered_1_2;                 /* ... and with it nothing but TLS 1.2 */
+    unsigned char first[FIRST_BYTES]; /* the first bytes that the server sent */
+    size_t first_count;               /* the number of bytes in `first` */
+    bool offered;                     /* a session was offered for resumption */
+    bool offered_1_2;                 /* the offered session allows TLS 1.2 only */
     bool starved;                     /* the wire said AGAIN in this call */
     bool ended;                       /* the wire said that the stream has ended */
     bool broken;                      /* the wire failed */
     bool resumed;
     bool asks_for_ours; /* the server asks for a client certificate */
-    struct error death; /* TLS_DEAD: of what */
+    struct error death; /* TLS_DEAD: the error that every call returns */
 };
 
-/* How many clients there are: mbedTLS's crypto core lives as long as any. */
+/* The number of clients. mbedTLS's crypto core lives as long as there is one. */
 static size_t client_count;
 
 static void session_free(struct session *session)
@@ -169,7 +169,7 @@ static mbedtls_ssl_protocol_version version_number(enum tls_version version,
 
 static int configure(struct tls_client *client, const struct tls_settings *settings)
 {
-    /* The cheapest to compute first. */
+    /* The groups that are cheapest to compute come first. */
     static const uint16_t groups[] = {
         MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1, MBEDTLS_SSL_IANA_TLS_GROUP_X25519,
         MBEDTLS_SSL_IANA_TLS_GROUP_SECP384R1, MBEDTLS_SSL_IANA_TLS_GROUP_SECP521R1,
@@ -189,8 +189,8 @@ static int configure(struct tls_client *client, const struct tls_settings *setti
     mbedtls_ssl_conf_groups(config, groups);
     /* The callback only has to be set: lib/tls_chain.c passes its real argument. */
     mbedtls_ssl_conf_ca_cb(config, tls_roots_find, NULL);
-    /* OPTIONAL: mbedTLS does not mind the purpose of the certificate either; a wrong name is still
-     * refused by the judge. */
+    /* With OPTIONAL mbedTLS accepts any purpose of the certificate, too. The judge still refuses a
+     * wrong name. */
     mbedtls_ssl_conf_authmode(config, client->trust_any ? MBEDTLS_SSL_VERIFY_OPTIONAL
                                                         : MBEDTLS_SSL_VERIFY_REQUIRED);
     mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
@@ -272,7 +272,7 @@ static int wire_send(void *arg, const unsigned char *p, size_t n)
     return (int)n;
 }
 
-/* Sends what the handshake has gathered. */
+/* Sends the bytes that the handshake has gathered. */
 static int send_flight(struct tls *tls)
 {
     struct str out = buf_str(&tls->flight);
@@ -347,8 +347,7 @@ void tls_free(struct tls *tls)
     free(tls);
 }
 
-/* Returns the number of the fatal alert that was just received, for which mbedTLS has no function.
- */
+/* Returns the number of the fatal alert that was just received. mbedTLS has no function for it. */
 static int alert_of(const struct tls *tls)
 {
     return tls->ssl.MBEDTLS_PRIVATE(in_msg)[1];
@@ -362,8 +361,8 @@ static int message_type(const struct tls *tls)
                : 0;
 }
 
-/* Does the server end the handshake because we have no client certificate? TLS 1.3 has an alert for
- * that; TLS 1.2 servers use any of these. */
+/* Tells whether the server ends the handshake because we have no client certificate. TLS 1.3 has an
+ * alert for that; TLS 1.2 servers use any of these. */
 static bool misses_certificate(const struct tls *tls, int alert)
 {
     bool complains = (alert >= MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE &&
@@ -415,14 +414,15 @@ static const char *alert_name(int alert)
     }
 }
 
-/* Does what the server said first begin like a TLS record: an alert or a handshake? */
+/* Tells whether the first octets from the server begin a TLS record, an alert or a handshake. */
 static bool speaks_tls(const struct tls *tls)
 {
     return tls->first_count == 0 || tls->first[0] == MBEDTLS_SSL_MSG_ALERT ||
            tls->first[0] == MBEDTLS_SSL_MSG_HANDSHAKE;
 }
 
-/* mbedTLS fills its buffer, and only then notices that the message is longer. */
+/* Tells whether a handshake message is too long. mbedTLS fills its buffer first and only then
+ * notices that. */
 static bool is_too_long(const struct tls *tls)
 {
     return tls->state == TLS_HANDSHAKE &&
@@ -451,7 +451,7 @@ static bool is_version_error(const struct tls *tls, int code)
             alert_of(tls) == MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION);
 }
 
-/* The end: every call from now on fails with this. */
+/* Ends the connection: every call from now on fails with this error. */
 static int die(struct tls *tls, enum fail class, const char *fmt, ...) printf_like(3, 4);
 static int die(struct tls *tls, enum fail class, const char *fmt, ...)
 {
@@ -464,7 +464,7 @@ static int die(struct tls *tls, enum fail class, const char *fmt, ...)
     return error_set(&tls->death, class, "%s", text);
 }
 
-/* Of what mbedTLS says in the handshake and later. */
+/* Ends the connection with the meaning of an mbedTLS error, in the handshake or later. */
 static int die_of(struct tls *tls, int code, const char *during)
 {
     char why[120] = "";
@@ -541,8 +541,9 @@ static int handshake_failed(struct tls *tls, int code)
     return die_of(tls, code, "TLS handshake");
 }
 
-/* The server's certificates are judged; kept, they would be some KiB in every connection and in
- * every copy of the session. A resumed TLS 1.2 session has none either, so mbedTLS does without. */
+/* Frees the server's certificates, which have been judged. They would take some KiB in every
+ * connection and in every copy of the session. mbedTLS does without them, as in a resumed TLS 1.2
+ * session. */
 static void forget_certificates(struct tls *tls)
 {
     mbedtls_ssl_session *session = tls->ssl.MBEDTLS_PRIVATE(session);
@@ -556,7 +557,7 @@ static void forget_certificates(struct tls *tls)
 
 static int handshake_done(struct tls *tls)
 {
-    /* mbedTLS sees to both; this is the lock behind the lock. */
+    /* mbedTLS makes sure of both; this is a second check. */
     if (tls->judge.complaint || (!tls->judge.asked && !tls->offered)) {
         return die(tls, FAIL_CERT, "the server showed no acceptable certificate");
     }
@@ -565,8 +566,8 @@ static int handshake_done(struct tls *tls)
     tls->resumed = !tls->judge.asked; /* a full handshake shows a certificate */
     forget_certificates(tls);
     if (mbedtls_ssl_get_version_number(&tls->ssl) == MBEDTLS_SSL_VERSION_TLS1_2) {
-        /* With a 1.2 session mbedTLS offers 1.2 only. Once the server has declined it, the next
-         * connection finds out anew what is the best version. */
+        /* With a 1.2 session mbedTLS offers 1.2 only. After the server has declined it, the next
+         * connection finds out anew which version is the best. */
         if (tls->offered_1_2 && !tls->resumed && tls->client->may_1_3) {
             forget_sessions(tls->client);
         } else {
@@ -576,7 +577,7 @@ static int handshake_done(struct tls *tls)
     return OK;
 }
 
-/* What a call in the wrong state returns. */
+/* Sets the error of a call in the wrong state. Returns ERR. */
 static int refuse(const struct tls *tls, struct error *err)
 {
     if (tls->state == TLS_DEAD) {
@@ -608,7 +609,7 @@ int tls_handshake(struct tls *tls, bool *more, struct error *err)
     tls->starved = false;
     int code = handshake_step(tls);
     bool over = mbedtls_ssl_is_handshake_over(&tls->ssl);
-    /* mbedTLS wants to read, too, when it has skipped a record. */
+    /* mbedTLS also wants to read when it has skipped a record. */
     if ((code == 0 && !over) || (code == MBEDTLS_ERR_SSL_WANT_READ && !tls->starved)) {
         *more = true;
         return AGAIN;
@@ -621,7 +622,8 @@ int tls_handshake(struct tls *tls, bool *more, struct error *err)
     return result == OK ? OK : refuse(tls, err);
 }
 
-/* What a failed, or fruitless, read means. AGAIN: try once more, the wire may have something. */
+/* Handles a read that failed or brought nothing. AGAIN: try once more, the wire may have
+ * something. */
 static int read_nothing(struct tls *tls, int code)
 {
     switch (code) {
@@ -689,7 +691,7 @@ int tls_write(struct tls *tls, const void *p, size_t n, struct error *err)
 void tls_shutdown(struct tls *tls)
 {
     if (tls->state == TLS_OPEN) {
-        /* A wire that is broken will be noticed by who reads. */
+        /* The next read will notice a broken wire. */
         int ignored = mbedtls_ssl_close_notify(&tls->ssl);
         (void)ignored;
         tls->state = TLS_CLOSED;

@@ -1,4 +1,4 @@
-/* TLS 1.2 and 1.3 as client, over mbedTLS. Knows no sockets: bytes come and go through two
+/* TLS 1.2 and 1.3 as client, over mbedTLS. It knows no sockets: bytes come and go through two
  * functions. Only this module and lib/digest include mbedTLS. */
 #ifndef TPROXY_LIB_TLS_H
 #define TPROXY_LIB_TLS_H
@@ -15,15 +15,15 @@ struct secret;
 /* Certificates that are trusted: read once, shared, reference-counted. */
 struct tls_roots;
 
-/* Reads the PEM file `path`; NULL: SSL_CERT_FILE or the first bundle found in the usual places of
- * the Linux distributions. NULL and *err (FAIL_CONFIG, naming the file) when the file is missing or
- * has no usable certificate; tls_roots_left_out names single unusable certificates. A server's own
- * certificate in the file is trusted, whoever signed it. */
+/* Reads the PEM file `path`; when it is NULL, SSL_CERT_FILE or the first bundle found in the usual
+ * places of the Linux distributions. Returns NULL and sets *err (FAIL_CONFIG, naming the file) when
+ * the file is missing or has no usable certificate; tls_roots_left_out names single unusable
+ * certificates. A server's own certificate in the file is trusted, whoever signed it. */
 struct tls_roots *tls_roots_load(const char *path, struct error *err);
 
 /* Creates roots from those of `base` (may be NULL) and the certificates in a PEM text. `source`
- * names that text for people. NULL and *err (FAIL_CONFIG, naming the source) when nothing in it is
- * usable; see tls_roots_left_out. */
+ * names that text for people. Returns NULL and sets *err (FAIL_CONFIG, naming the source) when
+ * nothing in it is usable; see tls_roots_left_out. */
 struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source, struct str pem,
                                 struct error *err);
 
@@ -38,82 +38,86 @@ enum { TLS_LEFT_OUT_MAX = 8 };
  * counts from 0; NULL when there are no more. Lives as long as the roots. */
 const char *tls_roots_left_out(const struct tls_roots *roots, size_t i);
 
-/* The file that they come from, and the sources of those added, and how many they are. */
+/* Return the file that the roots come from, with the sources of those added, and the number of
+ * roots. */
 const char *tls_roots_path(const struct tls_roots *roots);
 size_t tls_roots_count(const struct tls_roots *roots);
 
-/* How to talk TLS with one server; shared by the connections to it, reference-counted. Keeps the
- * sessions that the next connections resume: dropping it drops them, so whoever has a client of his
- * own shares nothing. */
+/* The settings for TLS with one server; shared by the connections to it, reference-counted. A
+ * client keeps the sessions that its next connections resume and drops them when it is freed, so an
+ * owner with a client of its own shares no sessions. */
 struct tls_client;
 
 enum tls_version { TLS_VERSION_ANY, TLS_VERSION_1_2, TLS_VERSION_1_3 };
 
 struct tls_settings {
-    const char *host; /* name or address that the certificate must carry; also SNI, unless an
-                         address; not NULL, empty: neither */
+    const char *host; /* name or address that the certificate must carry; a name is also sent as
+                         SNI; not NULL, empty: neither */
     bool trust_any;   /* accept any certificate chain (mail.<p>.ssl.trust) */
     bool check_host;  /* compare name or address with the subject alternative names (RFC 6125); the
                          common name does not count (RFC 9525) */
     enum tls_version min, max; /* ANY: 1.2 and 1.3 */
 
-    /* For a server that asks who we are; both or neither. PEM: our certificate, then those above
-     * it (roots are not sent); its key, RSA or EC, in PKCS #1, SEC 1 or PKCS #8, not encrypted. */
+    /* For a server that asks for a client certificate; both or neither. PEM: our certificate, then
+     * those above it (roots are not sent); its key, RSA or EC, in PKCS #1, SEC 1 or PKCS #8, not
+     * encrypted. */
     const char *certificate;
     const struct secret *key;
 };
 
-/* Takes a reference on roots; NULL: no certificate is trusted, which leaves trust_any. Nothing of
- * the settings is needed afterwards; the copy of the key is wiped. NULL and *err (FAIL_CONFIG) when
- * they make no sense. */
+/* Creates a client. Takes a reference on roots; NULL: no certificate is trusted, which leaves
+ * trust_any. The settings are not needed afterwards; the client's copy of the key is wiped when it
+ * is freed. Returns NULL and sets *err (FAIL_CONFIG) when the settings make no sense. */
 struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_settings *settings,
                                   struct error *err);
 struct tls_client *tls_client_ref(struct tls_client *client);
 void tls_client_unref(struct tls_client *client);
 
-/* One connection. Once a call has returned ERR, every one does, with the same error. */
+/* One connection. After a call has returned ERR, every call does, with the same error. */
 struct tls;
 
-/* How it reaches the wire. send takes all n bytes (it queues what the socket refuses), or ERR. recv
- * gives OK and *got > 0, or AGAIN, or OK and *got = 0 at the end of the stream, or ERR. Neither may
- * call a tls_ function. */
+/* The way to the wire. send takes all n bytes (it queues those that the socket refuses) and returns
+ * OK, or ERR. recv returns OK with *got > 0, AGAIN, OK with *got = 0 at the end of the stream, or
+ * ERR. Neither may call a tls_ function. */
 struct tls_wire {
     int (*send)(void *arg, const unsigned char *p, size_t n);
     int (*recv)(void *arg, unsigned char *p, size_t cap, size_t *got);
     void *arg;
 };
 
-/* Takes a reference on client. NULL and *err when there is no memory. Sends nothing yet. */
+/* Creates a connection. Takes a reference on client and sends nothing yet. Returns NULL and sets
+ * *err when there is no memory. */
 struct tls *tls_new(struct tls_client *client, struct tls_wire wire, struct error *err);
 
-/* Frees, wipes; says goodbye (close_notify) only if tls_shutdown was called. NULL is allowed. */
+/* Frees and wipes the connection. Only tls_shutdown says goodbye (close_notify). NULL is
+ * allowed. */
 void tls_free(struct tls *tls);
 
-/* One step of some twenty, most of which take microseconds and a few a millisecond or two. OK:
- * done. AGAIN with *more set: there is another step to do now; without: wait for input. ERR:
- * FAIL_TLS, or FAIL_CERT when the certificate is to blame, with what is wrong with it (not trusted,
- * expired, wrong name ...). What a step has to send goes to wire.send by the time the handshake
- * waits or ends. */
+/* Makes one step of some twenty; most of them take microseconds, a few a millisecond or two. OK:
+ * the handshake is done. AGAIN with *more set: there is another step to do now; without: wait for
+ * input. ERR: FAIL_TLS, or FAIL_CERT when the certificate is to blame, with what is wrong with it
+ * (not trusted, expired, wrong name ...). By the time the handshake waits or ends, everything that
+ * its steps have to send has gone to wire.send. */
 int tls_handshake(struct tls *tls, bool *more, struct error *err) warn_unused;
 
-/* OK and *n > 0, or OK and *n = 0 at the end (close_notify, or the end of the stream without it:
- * POP3 answers are delimited, so a missing close_notify is only *truncated = true), or AGAIN, or
- * ERR. More may be left inside until AGAIN was returned, which is only when wire.recv said so: who
+/* Reads decrypted bytes. OK and *n > 0; OK and *n = 0 at the end of the stream; AGAIN; or ERR. An
+ * end without close_notify only sets *truncated, because POP3 answers are delimited. More may be
+ * left inside until AGAIN was returned, which happens only when wire.recv said so: a caller that
  * stops earlier comes back without waiting for the socket. Takes session tickets in passing. cap >
  * 0. */
 int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated,
              struct error *err) warn_unused;
 
-/* All n bytes become records of at most 4 KiB and go to wire.send, one call for each. */
+/* Makes records of at most 4 KiB from all n bytes, and calls wire.send once for each. */
 int tls_write(struct tls *tls, const void *p, size_t n, struct error *err) warn_unused;
 
 /* Sends close_notify, once; reading goes on. Does nothing before the handshake is done. */
 void tls_shutdown(struct tls *tls);
 
-/* Was an earlier session resumed? Known after the handshake. */
+/* Tells whether an earlier session was resumed. Known after the handshake. */
 bool tls_resumed(const struct tls *tls);
 
-/* "TLSv1.3"; known after the handshake. */
+/* Returns "TLSv1.3" or the like; known after the handshake. */
 const char *tls_version_name(const struct tls *tls);
 
 #endif

@@ -1,4 +1,4 @@
-/* Reads the parts of a certificate that mbedTLS does not tell about (RFC 5280 section 4). */
+/* Reads the parts of a certificate that mbedTLS does not report (RFC 5280 section 4). */
 #include "lib/tls_private.h"
 
 #include <stdbool.h>
@@ -182,9 +182,9 @@ int tls_extension_next(struct str *list, struct tls_extension *extension)
     return item.tag == DER_OCTETS ? OK : ERR;
 }
 
-/* 2.5.29.x, the extensions of X.509. */
+/* Object identifiers 2.5.29.x, the extensions of X.509. */
 #define CE(last) "\x55\x1d" last
-/* 1.3.6.1.5.5.7.1.x, those of PKIX. */
+/* Object identifiers 1.3.6.1.5.5.7.1.x, the extensions of PKIX. */
 #define PE(last) "\x2b\x06\x01\x05\x05\x07\x01" last
 #define NAME_CONSTRAINTS CE("\x1e")
 
@@ -193,10 +193,10 @@ bool tls_is_name_constraints(const struct tls_extension *extension)
     return is_oid(extension->oid, NAME_CONSTRAINTS);
 }
 
-/* Extensions that are judged by mbedTLS or by us, and those that need no judgement: certificate
- * policies, because no policy is asked for (RFC 5280 section 6.1.1, initial-explicit-policy) unless
- * policyConstraints ask; distribution points, because no list of revoked certificates is fetched.
- */
+/* Extensions that are judged by mbedTLS or by us, and those that need no judgement. Certificate
+ * policies need none, because no policy is required (RFC 5280 section 6.1.1,
+ * initial-explicit-policy) unless policyConstraints require one. Distribution points need none,
+ * because no list of revoked certificates is fetched. */
 static const char *const known_extensions[] = {
     CE("\x0e"), /* subjectKeyIdentifier */
     CE("\x0f"), /* keyUsage */

@@ -1,10 +1,10 @@
 /* Chooses the chain that is judged among the certificates that a server sends.
  *
- * mbedTLS takes the first certificate with the right name as the issuer of another one, and the
- * list in the order in which it came. That is nearly always right, so it is judged first. When it
- * fails, other orders are tried: two CAs may have one name (two keys, an expired twin, one signed
- * by two roots), or the issuer may stand in front (RFC 8446 section 4.4.2 allows any order). No
- * signature is checked here: mbedTLS verifies each chain that is tried. */
+ * mbedTLS takes the first certificate with the right name as the issuer of another one, and uses
+ * the list in the order in which it came. That is nearly always right, so that order is judged
+ * first. When it fails, other orders are tried: two CAs may have one name (two keys, an expired
+ * twin, one signed by two roots), or the issuer may stand in front (RFC 8446 section 4.4.2 allows
+ * any order). No signature is checked here: mbedTLS verifies each chain that is tried. */
 #include "lib/tls_private.h"
 
 #include <stdlib.h>
@@ -14,9 +14,10 @@
 
 enum {
     PEERS_MAX = 32, /* certificates of a server that are put into other orders */
-    TRIES_MAX = 4,  /* chains that are tried besides the first one, ... */
-    TRIED_MAX = 12, /* ... and certificates in them, unless one has more: each costs a signature */
-    STEPS_MAX = 64, /* certificates that are put behind another one, in all */
+    TRIES_MAX = 4,  /* chains that are tried besides the first one */
+    TRIED_MAX = 12, /* certificates in those chains together, unless the first of them has more:
+                       each costs a signature */
+    STEPS_MAX = 64, /* how often, in all, a certificate is put behind another one */
 };
 
 /* The names that the linker's --wrap prescribes. */
@@ -45,7 +46,7 @@ void tls_chain_end(void)
 
 /* ---- reading ---- */
 
-/* A certificate that cannot be read is left out, unless it is the server's own. */
+/* Leaves out a certificate that cannot be read, unless it is the server's own. */
 static int leave_out(struct tls_judge *judge, const unsigned char *der, size_t n, int bad, bool own)
 {
     char text[160], name[80];
@@ -53,7 +54,8 @@ static int leave_out(struct tls_judge *judge, const unsigned char *der, size_t n
     const char *why = tls_certificate_problem(text, sizeof(text), bad);
     if (own) {
         tls_judge_complain(judge, "%s", why);
-        /* mbedTLS skips certificates with one certain error, even this one. */
+        /* mbedTLS skips certificates with one certain error, even this one, so another error is
+         * returned. */
         return MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG;
     }
     if (!judge->unreadable) {
@@ -80,14 +82,14 @@ int __wrap_mbedtls_x509_crt_parse_der(mbedtls_x509_crt *chain, const unsigned ch
 struct verification {
     struct tls_judge *judge;
     struct tls_lookup lookup;
-    /* in the order in which they came; the next one of each */
+    /* the certificates in the order in which they came, and the successor of each */
     mbedtls_x509_crt *peers[PEERS_MAX], *after[PEERS_MAX];
     size_t count;
     mbedtls_x509_crt *tried[TLS_CHAIN_MAX]; /* the peers that the first chain uses */
     size_t tried_count;
     bool complete, stale; /* the first chain ends at a root; that root is not valid now */
     int tries, steps;
-    size_t tried_in_all; /* certificates of all chains but the first */
+    size_t tried_in_all; /* certificates of all chains but the first, counted together */
     size_t budget;
     const mbedtls_x509_crt_profile *profile;
     const char *cn;
@@ -153,7 +155,7 @@ static int issuer_rank(const mbedtls_x509_crt *child, const mbedtls_x509_crt *is
 
 enum { RANKS = 4 };
 
-/* A chain that is put together, without the root. */
+/* A chain under construction, without the root. */
 struct chain {
     mbedtls_x509_crt *list[TLS_CHAIN_MAX];
     size_t n;
@@ -169,14 +171,15 @@ static bool chain_holds(const struct chain *chain, const mbedtls_x509_crt *crt)
     return false;
 }
 
-/* Would mbedTLS come to the same result as with the original list? */
+/* Tells whether mbedTLS would come to the same result as with the original list. */
 static bool was_tried(const struct verification *v, const struct chain *chain)
 {
     return !v->stale && chain->n >= v->tried_count && (v->complete || chain->n == v->tried_count) &&
            memcmp(chain->list, v->tried, v->tried_count * sizeof(chain->list[0])) == 0;
 }
 
-/* May a chain with these certificates be verified: is there time, and can it end at a root? */
+/* Tells whether a chain with these certificates should be verified: there is time left, and the
+ * chain can end at a root. */
 static bool is_worth_it(const struct verification *v, const struct chain *chain)
 {
     if (v->tries > 0 && v->tried_in_all + chain->n > TRIED_MAX) {

@@ -1,6 +1,6 @@
-/* What we show a server that wants to know who we are (RFC 8446 section 4.4.2): our certificate
- * and those above it, and the key that proves it ours. Both come as PEM (RFC 7468) out of a Secret.
- */
+/* Our credentials for a server that asks for a client certificate (RFC 8446 section 4.4.2): our
+ * certificate and those above it, and the key that proves it ours. Both come as PEM (RFC 7468) out
+ * of a Secret. */
 #include "lib/tls_private.h"
 
 #include <stdlib.h>
@@ -14,16 +14,17 @@
 #include "lib/text.h"
 
 enum {
-    /* RFC 8446 section 4.4.2, the larger form: head of the message, request context, length; then
-     * for each certificate its length and that of its extensions. mbedTLS sends it in one record.
-     */
+    /* The size of the message, in the larger form of RFC 8446 section 4.4.2: head of the message,
+     * request context, length; then for each certificate its length and that of its extensions.
+     * mbedTLS sends the message in one record. */
     MESSAGE_HEAD = 4 + 1 + 3,
     CERTIFICATE_HEAD = 3 + 2,
     MESSAGE_MAX = MBEDTLS_SSL_OUT_CONTENT_LEN,
 };
 
-/* The server knows the roots itself, and may be told without them: chains that end in one are
- * common, and would often be too long. Takes all but the first from the list. */
+/* Removes the roots from the list, except for its first certificate. The server knows the roots
+ * itself, and may be told without them; chains that end in a root are common, and would often be
+ * too long. */
 static void drop_roots(mbedtls_x509_crt *chain)
 {
     mbedtls_x509_crt *before = chain;

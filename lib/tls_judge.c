@@ -31,8 +31,8 @@ void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...)
 
 /* ---- is it the server that we want? ---- */
 
-/* RFC 6125 section 6.4: case does not count; a wildcard is the whole first label, stands for one
- * label, and has at least two labels behind it. */
+/* Compares as RFC 6125 section 6.4 says: case does not count; a wildcard is the whole first label,
+ * stands for one label, and has at least two labels behind it. */
 static bool dns_name_matches(struct str pattern, struct str host)
 {
     if (pattern.n > 2 && pattern.p[0] == '*' && pattern.p[1] == '.') {
@@ -80,7 +80,7 @@ static bool identity_matches(const mbedtls_x509_crt *crt, const struct tls_ident
     return false;
 }
 
-/* Does the certificate have the wanted address as a DNS name? */
+/* Tells whether the certificate has the wanted address as a DNS name. */
 static bool address_is_dns_name(const mbedtls_x509_crt *crt, const struct tls_identity *identity)
 {
     unsigned char addr[sizeof(identity->addr)];
@@ -226,8 +226,9 @@ static bool name_allowed(struct tls_judge *judge, const char *whose, enum name_f
     return false;
 }
 
-/* The subject counts as a directory name, and mail addresses in it as such (RFC 5280 section
- * 4.2.1.10). The common name does not: it is not used as the name of a host. */
+/* Judges the subject as a directory name, and mail addresses in it as mail addresses (RFC 5280
+ * section 4.2.1.10). The common name is not judged, because it is not used as the name of a
+ * host. */
 static bool subject_allowed(struct tls_judge *judge, const char *who, const char *whose,
                             struct str subject)
 {
@@ -248,7 +249,8 @@ static bool subject_allowed(struct tls_judge *judge, const char *who, const char
     return found != ERR;
 }
 
-/* `who` is what a clause calls the certificate: "it", or "CA certificate NAME". */
+/* Judges all names of a certificate. `who` is what a clause calls the certificate: "it", or "CA
+ * certificate NAME". */
 static bool names_allowed(struct tls_judge *judge, const mbedtls_x509_crt *crt, const char *who)
 {
     char whose[104];
@@ -305,8 +307,8 @@ static bool extensions_allowed(struct tls_judge *judge, const mbedtls_x509_crt *
         tls_judge_complain(judge, "%s has %s, which is not supported", who, extension);
         return false;
     }
-    /* A CA that changes its key signs itself; constraints above do not apply to such a certificate.
-     */
+    /* A CA that changes its key signs a certificate for itself; the constraints above do not apply
+     * to that certificate (RFC 5280 section 4.2.1.10). */
     return (depth > 0 && is_self_issued(crt) ? true : names_allowed(judge, crt, who)) &&
            take_constraints(judge, crt, who);
 }

@@ -1,5 +1,5 @@
-/* Shared by the files of lib/tls: reading certificates, the trusted ones, the judgement of a
- * server's chain, and our own certificate. */
+/* Declarations that the files of lib/tls share: reading certificates, the trusted ones, the
+ * judgement of a server's chain, and our own certificate. */
 #ifndef TPROXY_LIB_TLS_PRIVATE_H
 #define TPROXY_LIB_TLS_PRIVATE_H
 
@@ -13,27 +13,28 @@
 #include "lib/text.h"
 #include "lib/tls.h"
 
-/* ---- lib/tls_certificate.c: what stands in a certificate ---- */
+/* ---- lib/tls_certificate.c: the contents of a certificate ---- */
 
-/* Adds the certificate der[0, n) to the end of a chain (an initialised one, or a longer one). copy:
- * the bytes are copied, else they have to stay as long as the chain. Critical extensions that
- * mbedTLS does not know are accepted: a caller that relies on the certificate asks
+/* Adds the certificate der[0, n) to the end of a chain (an initialised one, or a longer one). With
+ * `copy` the bytes are copied; without, they have to stay as long as the chain. Critical extensions
+ * that mbedTLS does not know are accepted: a caller that relies on the certificate asks
  * tls_unknown_extension. Returns 0 or mbedTLS's error. */
 int tls_certificate_parse(mbedtls_x509_crt *chain, const unsigned char *der, size_t n, bool copy);
 
-/* Says in out[cap] why tls_certificate_parse failed. Returns out. */
+/* Returns why tls_certificate_parse failed: a constant, or out, to which the text is then
+ * written. */
 const char *tls_certificate_problem(char *out, size_t cap, int code);
 
 /* Finds the subject, a Name in DER, in a certificate that mbedTLS may not be able to read. ERR when
  * it is not there. */
 int tls_certificate_subject(struct str der, struct str *subject) warn_unused;
 
-/* Says in out[cap] the part of a Name that people know it by: the common name, else the
- * organisation. Returns out, or a constant. */
+/* Returns the part of a Name that people know it by: the common name, else the organisation. The
+ * text is written to out, or is a constant. */
 const char *tls_name_text(char *out, size_t cap, struct str name);
 
-/* A hash that is equal for Names that X.509 calls equal: case and string type do not count (RFC
- * 5280 section 7.1). Only a filter: mbedTLS compares the names themselves. */
+/* Returns a hash that is equal for Names that X.509 calls equal: case and string type do not count
+ * (RFC 5280 section 7.1). It is only a filter: mbedTLS compares the names themselves. */
 uint32_t tls_name_key(struct str name);
 
 /* The attributes of a Name, one after the other. */
@@ -41,13 +42,13 @@ struct tls_attributes {
     struct str names, set;
 };
 
-/* ERR when it is not a Name in DER. */
+/* Begins to read the attributes of a Name. ERR: it is not a Name in DER. */
 int tls_attributes_open(struct tls_attributes *at, struct str name) warn_unused;
 
 /* Takes the next attribute. AGAIN: no attribute is left; ERR: it cannot be read. */
 int tls_attribute_next(struct tls_attributes *at, struct str *type, struct str *value) warn_unused;
 
-/* Is the attribute a mail address (RFC 5280 section 4.1.2.6)? */
+/* Tells whether the attribute is a mail address (RFC 5280 section 4.1.2.6). */
 bool tls_is_mail_address(struct str type);
 
 /* Return subject and issuer as Names in DER. */
@@ -66,39 +67,40 @@ struct str tls_extensions(const mbedtls_x509_crt *crt);
  * the following ones. */
 int tls_extension_next(struct str *list, struct tls_extension *extension) warn_unused;
 
-/* Is this the extension with a CA's name constraints (RFC 5280 section 4.2.1.10)? */
+/* Tells whether this is the extension with a CA's name constraints (RFC 5280 section 4.2.1.10). */
 bool tls_is_name_constraints(const struct tls_extension *extension);
 
 /* Describes in out[cap] the first critical extension that cannot be judged here, by its number and,
- * where it has one, its name; also an extension that cannot be read. Returns false when there are
- * no such extensions. */
+ * if it has one, its name; also an extension that cannot be read. Returns false when there are no
+ * such extensions. */
 bool tls_unknown_extension(char *out, size_t cap, const mbedtls_x509_crt *crt);
 
 /* ---- lib/tls_roots.c: trusted certificates ---- */
 
-/* Says which roots tls_roots_find looks for. */
+/* The roots that tls_roots_find looks for. */
 struct tls_lookup {
     const struct tls_roots *roots; /* may be NULL: nothing is trusted */
-    bool valid_only;               /* leave out those that have expired or are not valid yet */
+    bool valid_only;               /* leave out roots that have expired or are not valid yet */
     bool failed;                   /* there was no memory */
 };
 
-/* mbedTLS asks for trusted certificates whose subject is the issuer of `child`
- * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_lookup). The list is freed by mbedTLS. */
+/* Finds for mbedTLS the trusted certificates whose subject is the issuer of `child`
+ * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_lookup). mbedTLS frees the list. */
 int tls_roots_find(void *arg, const mbedtls_x509_crt *child, mbedtls_x509_crt **candidates);
 
-/* Does one of them have this Name as its subject? Compares only tls_name_key, so it may err. */
+/* Tells whether one of the roots has this Name as its subject. Compares only tls_name_key, so it
+ * may err. */
 bool tls_roots_named(const struct tls_roots *roots, struct str name);
 
-/* Is this very certificate among them? */
+/* Tells whether this very certificate is one of the roots. */
 bool tls_roots_hold(const struct tls_roots *roots, const mbedtls_x509_crt *crt);
 
 /* Returns why the certificate in the file with this Name as its subject cannot be used; NULL when
  * no certificate with this Name was left out. */
 const char *tls_roots_rejected(const struct tls_roots *roots, struct str name);
 
-/* Takes the next certificate off PEM text and decodes it into out. OK; AGAIN when it is damaged or
- * larger than cap; ERR when no certificate is left. */
+/* Takes the next certificate off PEM text and decodes it into out. AGAIN: it is damaged or larger
+ * than cap. ERR: no certificate is left. */
 int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n) warn_unused;
 
 /* ---- lib/tls_judge.c: the judgement of a server's certificates ---- */
@@ -106,15 +108,16 @@ int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_
 enum {
     TLS_CHAIN_MAX = MBEDTLS_X509_MAX_VERIFY_CHAIN_SIZE,
     TLS_BETWEEN_MAX = MBEDTLS_X509_MAX_INTERMEDIATE_CA, /* without the server's and the root */
-    /* Comparisons of names with name constraints, for one handshake: a few milliseconds. */
+    /* Limit for the comparisons of names with name constraints in one handshake: a few
+     * milliseconds. */
     TLS_COMPARISONS_MAX = 32 * 1024,
 };
 
 /* The name or address that the server has to have. */
 struct tls_identity {
     char *host;             /* name without trailing dot, or address without brackets; owned */
-    unsigned char addr[16]; /* when it is an address: its bytes ... */
-    size_t addr_len;        /* ... 4 or 16 of them; 0 for a name */
+    unsigned char addr[16]; /* the bytes of the address */
+    size_t addr_len;        /* the number of bytes in `addr`, 4 or 16; 0 for a name */
 };
 
 /* Facts about one chain, gathered while mbedTLS walks it from the root down. */
@@ -143,7 +146,7 @@ struct tls_judge {
     struct tls_walk *walk; /* set while mbedTLS walks the chain */
 };
 
-/* mbedTLS tells what it found about each certificate of a chain, from the root down to the server's
+/* Takes what mbedTLS found about each certificate of a chain, from the root down to the server's
  * own at depth 0 (the f_vrfy of mbedtls_ssl_set_verify; `arg` is a struct tls_judge). Decides and
  * words the complaint. */
 int tls_judge_certificate(void *arg, mbedtls_x509_crt *crt, int depth, uint32_t *flags);
@@ -153,29 +156,30 @@ void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...) printf_li
 
 /* ---- lib/tls_chain.c: which chain is judged ---- */
 
-/* mbedTLS has no hook for the two functions that read and verify a server's certificates, so the
- * linker puts ours in their place (--wrap, see the Makefile). Between these two calls they use this
- * judge. */
+/* Set and clear the judge for the two functions that read and verify a server's certificates.
+ * mbedTLS has no hook for these functions, so the linker puts ours in their place (--wrap, see the
+ * Makefile). */
 void tls_chain_begin(struct tls_judge *judge);
 void tls_chain_end(void);
 
 /* ---- lib/tls_credentials.c, lib/tls_random.c ---- */
 
-/* Our own certificate and the ones above it, and its key. */
+/* Our own certificate, the ones above it, and its key. */
 struct tls_credentials {
     mbedtls_x509_crt chain;
     mbedtls_pk_context key;
 };
 
-/* From what struct tls_settings has. NULL and *err (FAIL_CONFIG), which says what is wrong with
- * which of the two, or that one is missing, and repeats nothing of either. */
+/* Creates credentials from the certificate and the key of struct tls_settings. Returns NULL and
+ * sets *err (FAIL_CONFIG), which says which of the two is missing or what is wrong with it, and
+ * repeats nothing of either. */
 struct tls_credentials *tls_credentials_new(const char *certificate, const struct secret *key,
                                             struct error *err);
 
-/* Wipes the key. NULL is allowed. */
+/* Frees the credentials and wipes the key. NULL is allowed. */
 void tls_credentials_free(struct tls_credentials *own);
 
-/* Chance for mbedTLS, which it asks for as f_rng. */
+/* Fills out[0, n) with random bytes, for mbedTLS, which asks for them as f_rng. Returns 0. */
 int tls_random(void *arg, unsigned char *out, size_t n);
 
 #endif

@@ -1,4 +1,4 @@
-/* Chance for mbedTLS, which asks for it in two ways. */
+/* Random bytes for mbedTLS, which asks for them in two ways. */
 #include <psa/crypto.h>
 
 #include "lib/sys.h"

@@ -1,8 +1,8 @@
 /* Trusted certificates.
  *
- * The bundle of a Linux distribution has some 140 certificates, of which a process needs two or
- * three. So they are kept as they come, in DER, behind an index of their subjects; mbedTLS
- * asks for the ones that it needs and those are parsed for that one handshake. */
+ * The bundle of a Linux distribution has some 140 certificates, and a process needs two or three of
+ * them. They are therefore kept as they come, in DER, behind an index of their subjects. mbedTLS
+ * asks for the ones that it needs, and those are parsed for that one handshake. */
 #include "lib/tls_private.h"
 
 #include <errno.h>
@@ -24,8 +24,8 @@ struct root {
 /* A certificate that was left out. */
 struct rejected {
     uint32_t subject_key;
-    char *text; /* "certificate 2 (NAME) cannot be used: " and why ... */
-    size_t why; /* ... which begins here; 0: the text is about further ones */
+    char *text; /* "certificate 2 (NAME) cannot be used: " and the reason */
+    size_t why; /* where the reason begins in `text`; 0: the text is about further ones */
 };
 
 enum { BUNDLE_MAX = 16 * 1024 * 1024 };
@@ -41,7 +41,7 @@ struct tls_roots {
     size_t rejected_count, inherited;
 };
 
-/* Where Debian and Alpine, Red Hat, SUSE, newer Red Hat, and the BSDs and macOS keep it. */
+/* The bundle's place in Debian and Alpine, Red Hat, SUSE, newer Red Hat, and the BSDs and macOS. */
 static const char *const usual_places[] = {
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -78,7 +78,7 @@ static void add_rejected(struct tls_roots *roots, uint32_t subject_key, const ch
         (struct rejected){.subject_key = subject_key, .text = mem_strdup(text), .why = why};
 }
 
-/* Those of base, if any, and room for more from this source. */
+/* Creates roots from those of base, if any; the path names the base's and this source. */
 static struct tls_roots *new_roots(const struct tls_roots *base, const char *source)
 {
     struct tls_roots *roots = mem_zalloc(sizeof(*roots));
@@ -131,7 +131,7 @@ static void reject(struct tls_roots *roots, size_t place, struct str der, const 
     add_rejected(roots, named ? tls_name_key(subject) : 0, text, n);
 }
 
-/* Takes one certificate, der[0, n), which is already in its place behind the others. */
+/* Adds or rejects one certificate, der[0, n), which is already in its place behind the others. */
 static void add_certificate(struct tls_roots *roots, size_t place, size_t n)
 {
     const unsigned char *der = roots->der + roots->der_len;
@@ -169,7 +169,7 @@ static void add_bundle(struct tls_roots *roots, struct str text)
     roots->der = mem_realloc(roots->der, roots->der_len);
 }
 
-/* The whole file, or NULL and errno. */
+/* Reads the whole file. Returns NULL and sets errno when that fails. */
 static char *read_file(const char *path, size_t *n)
 {
     FILE *f = fopen(path, "re");
@@ -197,8 +197,8 @@ static char *read_file(const char *path, size_t *n)
     return text;
 }
 
-/* Creates roots from those of base and those in the text. NULL and *err when the text has no usable
- * certificate. */
+/* Creates roots from those of base and those in the text. Returns NULL and sets *err when the text
+ * has no usable certificate. */
 static struct tls_roots *make_roots(const struct tls_roots *base, const char *source,
                                     struct str text, struct error *err)
 {
