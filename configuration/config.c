@@ -1,5 +1,5 @@
-/* From a TransparentProxy object to the configuration. The CRD gives types and nothing else, and
- * files of local mode have met no CRD at all: every value is checked here. */
+/* Turns a TransparentProxy object into the configuration. Every value is checked here, because the
+ * CRD checks only types, and no CRD checks the files of local mode. */
 #include "configuration/config.h"
 
 #include <assert.h>
@@ -18,25 +18,25 @@
 #define PROXY_TIMEOUT SECONDS(1)
 enum { PROXY_PORT = 20004 };
 
-/* Where members are read from, and how a message calls it: the spec, or an instance. */
+/* The spec or an instance, from which members are read, with its name in messages. */
 struct place {
     struct json_value value;
     char name[128];
 };
 
-/* The work of one config_new. */
+/* The state of one config_new. */
 struct reader {
     struct config *config;
     struct config_remarks *remarks;
     const char *home;
-    size_t complaints, ignored; /* lines, also those for which there was no room */
+    size_t complaints, ignored; /* numbers of lines, with those for which there was no room */
     struct place spec;
     char shown[100]; /* a value in a message */
 };
 
 /* ---- remarks ---- */
 
-/* Adds line number `total` as a sentence, unless it is there already. */
+/* Adds the text as a sentence and counts it in *total, unless it is there already. */
 static void add_line(char lines[][CONFIG_COMPLAINT_SIZE], size_t *n, size_t *total,
                      const char *text)
 {
@@ -77,8 +77,8 @@ static bool is_container(struct json_value v)
     return json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY;
 }
 
-/* A value as JSON has it, or what it is. Not for what stands where an object belongs, or is too
- * long: it may be a key that somebody pasted. */
+/* Returns the JSON text of a value, or the type of an object or array. Do not call it for a value
+ * in the place of an object or for a value that is too long: it may be a pasted service key. */
 static const char *show(struct reader *r, struct json_value v)
 {
     return is_container(v) ? json_type_name(json_type(v))
@@ -87,7 +87,8 @@ static const char *show(struct reader *r, struct json_value v)
 
 /* ---- values ---- */
 
-/* The value at a path ("config.manager") below a place. JSON_NONE when there is none, or null. */
+/* Returns the value at a path ("config.manager") below a place. Returns JSON_NONE when the value is
+ * absent or null. */
 static struct json_value at(struct reader *r, const struct place *place, const char *path)
 {
     struct json_value v = place->value;
@@ -107,7 +108,8 @@ static struct json_value at(struct reader *r, const struct place *place, const c
     return json_given(v) ? v : (struct json_value){0};
 }
 
-/* NULL when it is absent, empty, or complained of. */
+/* Returns the string at a path, which the caller frees. Returns NULL when it is absent, empty or
+ * wrong; a complaint says what is wrong. */
 static char *string_at(struct reader *r, const struct place *place, const char *path)
 {
     struct json_value v = at(r, place, path);
@@ -135,7 +137,7 @@ bool config_is_object_name(const char *name)
            !name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.")];
 }
 
-/* The same for the name of an object in the cluster. */
+/* Does the same as string_at for the name of an object in the cluster. */
 static char *object_name_at(struct reader *r, const struct place *place, const char *path)
 {
     char *text = string_at(r, place, path);
@@ -170,7 +172,7 @@ static bool flag_at(struct reader *r, const char *path, bool otherwise)
     return flag;
 }
 
-/* Is it the second of two words? Without it, the first one. */
+/* Tells whether the value is the second of two words. An absent value counts as the first one. */
 static bool choice_at(struct reader *r, const char *path, const char *first, const char *second)
 {
     struct json_value v = at(r, &r->spec, path);
@@ -199,9 +201,10 @@ static const char *log_level_at(struct reader *r, const char *path)
     return found;
 }
 
-/* ---- what has no effect ---- */
+/* ---- keys without effect ---- */
 
-/* Remarks a value that is there, unless it says what is so anyway (`same`, JSON). */
+/* Adds a remark about a value that is there, unless it equals `same` (JSON), which is our behaviour
+ * anyway. */
 static void ignore(struct reader *r, const struct place *place, const char *path, const char *same)
 {
     char line[CONFIG_COMPLAINT_SIZE];
@@ -220,7 +223,7 @@ static void read_ignored(struct reader *r)
 {
     static const struct {
         const char *path;
-        const char *same; /* what is so anyway, or SAP's default of what is not ours */
+        const char *same; /* our behaviour, or SAP's default for a feature that we do not have */
     } rows[] = {
         {"compliance.fipsModeEnabled", "false"},
         {"config.http.retry", NULL},
@@ -255,7 +258,7 @@ static char *or_default(char *text, const char *otherwise)
     return text ? text : mem_strdup(otherwise);
 }
 
-/* The members secretName, secretNamespace and `entry` of the object at `path`. */
+/* Reads the members secretName, secretNamespace and `entry` of the object at `path`. */
 static struct config_secret read_secret(struct reader *r, const struct place *place,
                                         const char *path, const char *entry,
                                         const struct config_secret *defaults)
@@ -269,7 +272,7 @@ static struct config_secret read_secret(struct reader *r, const struct place *pl
     };
 }
 
-/* Of the member serviceCredentials; its secretName has been seen to. */
+/* Reads the member serviceCredentials. The caller checks whether its secretName is missing. */
 static struct config_credentials read_credentials(struct reader *r, const struct place *place)
 {
     static const struct config_secret service_key = {.name = CONFIG_DEFAULT_SECRET, .key = ""};
@@ -282,7 +285,8 @@ static struct config_credentials read_credentials(struct reader *r, const struct
     };
 }
 
-/* Is there a text at this path? One that is none is complained of where it is read. */
+/* Tells whether a value that is not empty is at this path. The function that reads the value checks
+ * that it is a string. */
 static bool said(struct reader *r, const struct place *place, const char *path)
 {
     struct json_value v = at(r, place, path);
@@ -359,7 +363,7 @@ static void read_instance(struct reader *r, const struct place *place)
     if (!i.name) {
         return;
     }
-    /* Without a name the default counts, but an empty one is meant to be filled in. */
+    /* An absent secretName means the default, but an empty one is meant to be filled in. */
     bool credentials = json_exists(at(r, place, "serviceCredentials"));
     if (!credentials || json_is(at(r, place, "serviceCredentials.secretName"), "")) {
         complain(r,
@@ -401,7 +405,7 @@ static void read_instances(struct reader *r)
 
 /* ---- the Connectivity Proxy ---- */
 
-/* "name", or "name.namespace". */
+/* Reads "name" or "name.namespace". */
 static void read_proxy_name(struct reader *r, struct config_connectivity *c)
 {
     static const char path[] = CONNECTIVITY_PROXY ".serviceName";
@@ -418,7 +422,7 @@ static void read_proxy_name(struct reader *r, struct config_connectivity *c)
     free(text);
 }
 
-/* Helm charts spell the port another way; tcpPort wins. */
+/* Reads the port, which Helm charts spell tcp.port. The key tcpPort has priority. */
 static void read_proxy_port(struct reader *r, struct config_connectivity *c)
 {
     static const char *const paths[] = {CONNECTIVITY_PROXY ".tcp.port",
@@ -573,7 +577,7 @@ static const char *status_of(const struct config_condition *c)
     return c->status ? "True" : "False";
 }
 
-/* The types that we write, at one time or another. */
+/* Tells whether the condition has a type that we write, now or under other circumstances. */
 static bool is_ours(struct json_value condition)
 {
     static const char *const types[] = {"Configured", "CredentialsAvailable", "SomeKeysIgnored",
@@ -586,7 +590,7 @@ static bool is_ours(struct json_value condition)
     return false;
 }
 
-/* Returns the first condition of ours from this one on. */
+/* Returns the first condition of ours, beginning with this one. */
 static struct json_value skip_foreign(struct json_value condition)
 {
     while (json_exists(condition) && !is_ours(condition)) {
@@ -611,7 +615,7 @@ static bool says(struct json_value status, enum config_state state,
     return !json_exists(shown) && json_is(json_get(status, "state"), state_names[state]);
 }
 
-/* Since when the condition has its status; the caller frees it. */
+/* Returns the time since which the condition has had its status. The caller frees the text. */
 static char *since(struct json_value status, const struct config_condition *c, const char *now)
 {
     struct json_value shown = json_first(json_get(status, "conditions"));

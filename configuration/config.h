@@ -1,6 +1,6 @@
-/* The configuration: what the TransparentProxy object of an installation says (its spec, with SAP's
- * keys and defaults), checked and turned into values. Pure. Keys that are null count as absent;
- * keys that are not known are passed over. */
+/* Reads the configuration of an installation: checks the spec of its TransparentProxy object, with
+ * SAP's keys and defaults, and turns it into values. A key that is null counts as absent; an
+ * unknown key is skipped. Pure. */
 #ifndef TPROXY_CONFIGURATION_CONFIG_H
 #define TPROXY_CONFIGURATION_CONFIG_H
 
@@ -12,18 +12,19 @@
 #include "lib/buf.h"
 #include "lib/json.h"
 
-/* The name and namespace of an instance that SAP's BTP service operator creates; the default
- * instance when none is configured. */
+/* The name of the default instance when none is configured, and the Secret of an instance that
+ * names no Secret. */
 #define CONFIG_DEFAULT_INSTANCE "sap-transp-proxy-default"
 #define CONFIG_DEFAULT_SECRET "destination-service-key"
 
-/* Where SAP's product keeps the private key of a service key that has none itself. */
+/* The Secret and the entry where SAP's product keeps the private key of a service key that has none
+ * itself. */
 #define CONFIG_PRIVATE_KEY_SECRET "x509-svc-key-private-key"
 #define CONFIG_PRIVATE_KEY_ENTRY "pk.pem"
 
 enum { CONFIG_INSTANCES_MAX = 256, CONFIG_COMPLAINTS_MAX = 32, CONFIG_COMPLAINT_SIZE = 400 };
 
-/* Longest name of an instance, a Secret, its namespace or its entry, octets. */
+/* Maximum length in octets of the name of an instance, a Secret, its namespace or its entry. */
 enum { CONFIG_NAME_MAX = 253 };
 
 enum tenant_mode { TENANTS_DEDICATED, TENANTS_SHARED };
@@ -31,14 +32,14 @@ enum tenant_mode { TENANTS_DEDICATED, TENANTS_SHARED };
 /* An entry of a Secret. */
 struct config_secret {
     char *namespace, *name;
-    char *key; /* "": one entry a field */
+    char *key; /* "": the Secret has one entry for each field */
 };
 
-/* A service key, and the key of its certificate where that is kept apart. */
+/* References to a service key and to the private key of its certificate. */
 struct config_credentials {
-    struct config_secret service_key, private_key; /* private_key: always filled, with SAP's
-                                                      defaults; counts for an X.509 service key that
-                                                      has none itself */
+    struct config_secret service_key, private_key; /* private_key is always filled, with SAP's
+                                                      defaults; it is used for an X.509 service key
+                                                      without a private key */
 };
 
 struct config_instance {
@@ -48,33 +49,34 @@ struct config_instance {
 
 /* The Connectivity Proxy. */
 struct config_connectivity {
-    char *service, *namespace; /* of its Service; service NULL: not said, namespace NULL: home */
+    char *service, *namespace; /* of its Service; service NULL: not configured; namespace NULL: the
+                                  namespace of the object */
     uint16_t port;             /* SOCKS5 */
-    bool port_given;           /* else the proxy's own configuration may say another one */
+    bool port_given;           /* false: the proxy's own configuration may name another port */
     int64_t timeout;           /* to connect to it, microseconds */
-    struct config_credentials *credentials; /* NULL: not said */
+    struct config_credentials *credentials; /* NULL: not configured */
 };
 
-/* Immutable once made. */
+/* A configuration does not change after config_new, except by config_drop_credentials. */
 struct config {
     enum tenant_mode tenant_mode;
-    char *default_instance; /* NULL: not said; it need not be one of the instances */
+    char *default_instance; /* NULL: not configured; need not be one of the instances */
     struct config_instance *instances;
     size_t n_instances;
     int64_t connect_timeout, read_timeout; /* of the Destination service, microseconds */
     int64_t interval;                      /* between two readings of a destination, microseconds */
     bool labelled_namespaces;              /* only namespaces that carry our label are managed */
-    bool cluster_wide;                     /* CRs that name no scope are open to all namespaces */
-    const char *log_level;                 /* one of lib/log's names; NULL: not said */
+    bool cluster_wide;                     /* a CR without a scope is open to all namespaces */
+    const char *log_level;                 /* one of lib/log's names; NULL: not configured */
     bool metrics;                          /* /metrics is served */
     struct config_connectivity connectivity;
     struct config_secret *additional_cas; /* PEM certificates; NULL: none */
 };
 
-/* What a person has to be told about the object: complaints are misconfigurations (the state is
- * Warning, and the whole object is not taken over); ignored keys are honoured by SAP's product and
- * have no effect here, and say something else than what is so anyway. Each is a sentence that names
- * key and value. Lines beyond the maximum are counted in the last one. */
+/* Remarks about the object for its administrator. A complaint is an error: the state is Warning,
+ * and the whole object does not come into force. An ignored key has an effect in SAP's product and
+ * none here, although its value differs from our behaviour. Each remark is a sentence that names
+ * key and value. When there are more than the maximum, the last line counts the rest. */
 struct config_remarks {
     char complaints[CONFIG_COMPLAINTS_MAX][CONFIG_COMPLAINT_SIZE];
     size_t n_complaints;
@@ -83,20 +85,21 @@ struct config_remarks {
     bool ignored_is_warning; /* compliance.fipsModeEnabled: true */
 };
 
-/* Of a TransparentProxy object in the namespace `home` (where Secrets are that name none). NULL and
- * complaints when something in it is wrong. JSON_NONE gives the defaults. Always fills *remarks. */
+/* Makes the configuration from a TransparentProxy object; JSON_NONE gives the defaults. `home` is
+ * the namespace of each Secret for which the object names none. Always fills *remarks. Returns NULL
+ * when there are complaints. The caller frees the configuration. */
 struct config *config_new(struct json_value object, const char *home,
                           struct config_remarks *remarks);
 
-/* NULL is allowed. */
+/* Frees the configuration. NULL is allowed. */
 void config_free(struct config *config);
 
 /* Removes the instances, the Connectivity Proxy and the certificates, as if the object did not name
- * them. Tenant mode, managed namespaces and scope stay, so that nobody is let in and no Service is
- * deleted. */
+ * them. Tenant mode, managed namespaces and scope stay, so that nobody gains access and no Service
+ * is deleted. */
 void config_drop_credentials(struct config *config);
 
-/* What says where Secrets are, by value: copies are to be cleared. */
+/* Copy, clear and compare references to Secrets. The caller clears each copy once. */
 struct config_secret config_secret_copy(const struct config_secret *secret);
 void config_secret_clear(struct config_secret *secret);
 bool config_secret_equal(const struct config_secret *a, const struct config_secret *b);
@@ -106,7 +109,8 @@ bool config_credentials_equal(const struct config_credentials *a,
                               const struct config_credentials *b);
 void config_instance_clear(struct config_instance *instance);
 
-/* Can it be the name of an object in the cluster, by its length and its characters (RFC 1123)? */
+/* Tells whether the text can be the name of an object in the cluster, by its length and its
+ * characters (RFC 1123). */
 bool config_is_object_name(const char *name);
 
 /* ---- the status of the object ---- */
@@ -119,18 +123,19 @@ enum config_state {
     CONFIG_DELETING
 };
 
-/* A condition to show; reason and message must fit SAP's schema (reason without hyphens) and be
- * UTF-8. */
+/* A condition to show. Reason and message must be UTF-8 and fit SAP's schema: a reason has no
+ * hyphens. */
 struct config_condition {
     const char *type, *reason, *message;
     bool status;
 };
 
-/* Appends the merge patch {"status": {...}} with these conditions to `out`; `now` is RFC 3339. The
- * lastTransitionTime of a condition in `observed` (the object; JSON_NONE: none) stays while its
- * status does. Conditions of other types than ours, which other controllers have written, stay
- * behind ours; as the patch replaces the list, it is only for the version that was observed. OK;
- * AGAIN and nothing appended when `observed` says all of this already; ERR when it does not fit. */
+/* Appends the merge patch {"status": {...}} with these conditions to `out`. `observed` is the
+ * object, or JSON_NONE; `now` is in RFC 3339. A condition keeps the lastTransitionTime in
+ * `observed` while its status stays the same. Conditions of other types come from other controllers
+ * and stay, after ours. The patch replaces the whole list, so it applies only to the observed
+ * version. Returns AGAIN and appends nothing when `observed` shows all of this already; returns ERR
+ * when the patch does not fit. */
 int config_status(struct buf *out, struct json_value observed, enum config_state state,
                   const struct config_condition *conditions, size_t n, const char *now) warn_unused;
 

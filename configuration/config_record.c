@@ -1,5 +1,5 @@
-/* {"since":"...","object":"...","spec":{...}}: the spec has the keys of a TransparentProxy object,
- * so that there is one reader for both. */
+/* A record is {"since":"...","object":"...","spec":{...}}. Its spec has the keys of a
+ * TransparentProxy object, so that config_new reads both. */
 #include "configuration/config_record.h"
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static int whole_seconds(int64_t time)
     return (int)(time / SECONDS(1));
 }
 
-/* Writes a reference to a Secret. `entry` is the name of the member for the Secret's entry. */
+/* Appends a reference to a Secret. `entry` is the name of the member for the Secret's entry. */
 static int put_secret(struct buf *out, const struct config_secret *s, const char *entry)
 {
     return json_fmt(out, "'secretName':%s,'secretNamespace':%s,%s:%s", s->name, s->namespace, entry,
@@ -100,7 +100,7 @@ int config_record_put(struct buf *out, const struct config_record *record)
 
 /* ---- reading ---- */
 
-/* The text is shown in conditions, so accept nothing but a time. */
+/* Reads the time. The text is shown in conditions, so nothing but a time is accepted. */
 static void read_since(char out[CONFIG_SINCE_SIZE], struct json_value v)
 {
     char *text = json_strdup(v, NULL);

@@ -1,5 +1,5 @@
-/* ConfigMaps of the Connectivity Proxy. A reader of YAML goes through the lines, keeps the path of
- * keys that leads to each, and takes down the values of those that are wanted. */
+/* Reads the ConfigMaps of the Connectivity Proxy. The reader of YAML goes through the lines, tracks
+ * the path of keys that leads to each line, and keeps the values of the wanted paths. */
 #include "configuration/connectivity_config.h"
 
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 
 #include "lib/mem.h"
 
-/* Keys above a key; octets of all of them, and of a value. */
+/* Maximum number of keys in a path, and the sizes of a path and of a value with their NUL. */
 enum { DEPTH_MAX = 16, KEYS_MAX = 128, VALUE_MAX = 64 };
 
 enum { TENANT_MODE, AUTHORIZATION, PORT, WANTED_COUNT };
@@ -25,17 +25,17 @@ struct value {
     char text[VALUE_MAX]; /* "": null */
 };
 
-/* A key that lines below may belong to. */
+/* A key or a list item to which the next lines may belong. */
 struct level {
     size_t indent;
-    struct str key; /* empty: of a list */
+    struct str key; /* empty: a list item */
 };
 
 struct reader {
     struct level levels[DEPTH_MAX];
     size_t depth;
     unsigned line;
-    bool skips; /* lines that are further in than the last key: its value goes on there */
+    bool skips; /* skip deeper lines than the last key's, because they continue its value */
     bool ended;
     struct value values[WANTED_COUNT];
     struct error *err;
@@ -55,7 +55,9 @@ static int refuse(const struct reader *r, const char *fmt, ...)
 
 /* ---- one line ---- */
 
-/* Without what stands behind " #", which must not be in quotes. */
+/* Returns the text without its comment, which is a '#' at the start or after a blank and all that
+ * follows. A '#' in quotes counts, too, so a caller that needs the text takes quoted text off
+ * first. */
 static struct str without_comment(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -66,7 +68,7 @@ static struct str without_comment(struct str s)
     return str_trim(s);
 }
 
-/* Takes a text in quotes off the start; AGAIN when there is none there. */
+/* Takes a quoted text off the start of *s. Returns AGAIN when *s does not begin with quotes. */
 static int take_quoted(const struct reader *r, struct str *s, struct str *text)
 {
     if (s->n == 0 || (s->p[0] != '"' && s->p[0] != '\'')) {
@@ -83,7 +85,7 @@ static int take_quoted(const struct reader *r, struct str *s, struct str *text)
     return OK;
 }
 
-/* Splits "key: value". */
+/* Splits "key: value" in *rest: takes off the key and leaves the value. */
 static int take_key(const struct reader *r, struct str *rest, struct str *key)
 {
     int rc = take_quoted(r, rest, key);
@@ -118,7 +120,7 @@ static void path_of(const struct reader *r, char *out, size_t cap)
     }
 }
 
-/* Is the path a wanted one, or the beginning of one? */
+/* Tells whether the path is a wanted one or the beginning of one. */
 static bool concerns_us(const char *path)
 {
     size_t n = strlen(path);
@@ -155,7 +157,7 @@ static bool is_null(struct str plain)
     return str_eq(plain, "~") || str_ieq(plain, "null");
 }
 
-/* What stands behind a key that concerns us. */
+/* Reads the value of a key that concerns us. */
 static int read_value(struct reader *r, const char *path, struct str rest)
 {
     struct str value;
@@ -200,7 +202,7 @@ static int read_key(struct reader *r, size_t indent, struct str rest)
     return concerns_us(path) ? read_value(r, path, rest) : OK;
 }
 
-/* What follows "..." is not read. */
+/* Reads "---" or "...". The rest of the text is not read after "...". */
 static int read_mark(struct reader *r, struct str line)
 {
     bool begun = r->depth > 0;
@@ -300,7 +302,8 @@ int connectivity_config_read(struct str yaml, struct connectivity_config *config
 
 /* ---- ConfigMaps ---- */
 
-/* A copy of an entry, to be freed; NULL and *err. */
+/* Returns a copy of an entry, which the caller frees, and its length in *n. Returns NULL and *err
+ * when the map has no such entry. */
 static char *entry(struct json_value map, const char *key, size_t *n, struct error *err)
 {
     struct json_value value = json_get(json_get(map, "data"), key);

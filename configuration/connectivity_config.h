@@ -1,8 +1,8 @@
-/* What the Connectivity Proxy says of itself: ConfigMaps in its namespace, one of which holds its
+/* Reads the ConfigMaps in which the Connectivity Proxy describes itself. One of them holds its
  * configuration as YAML (help.sap.com, "Configuration Guide" of the Connectivity Proxy). Pure.
  *
- * Of YAML 1.2 only what a few keys in block style need is understood: indentation, `key: value`,
- * comments, quotes; lists and texts over several lines are passed over. */
+ * The reader understands the part of YAML 1.2 that a few keys in block style need: indentation,
+ * `key: value`, comments, quotes. It skips lists and texts over several lines. */
 #ifndef TPROXY_CONFIGURATION_CONNECTIVITY_CONFIG_H
 #define TPROXY_CONFIGURATION_CONNECTIVITY_CONFIG_H
 
@@ -16,29 +16,31 @@
 
 enum { CONNECTIVITY_HOST_MAX = 253 };
 
-/* How it behaves. */
+/* The behaviour of the Connectivity Proxy. */
 struct connectivity_config {
-    bool shared;        /* tenantMode: it serves many tenants, else one */
-    bool authorization; /* of who speaks SOCKS5 to it: by access token */
-    uint16_t port;      /* SOCKS5; 0: it does not say */
+    bool shared;        /* tenantMode: it serves many tenants; false: one */
+    bool authorization; /* a SOCKS5 client must send an access token */
+    uint16_t port;      /* SOCKS5; 0: not configured */
 };
 
-/* Of its configuration. ERR and *err (FAIL_CONFIG): a clause that names the line or the key and
- * what is wrong with it. */
+/* Reads the configuration. Returns ERR and *err (FAIL_CONFIG) when it cannot be read; the text
+ * names the line or the key and what is wrong with it. */
 int connectivity_config_read(struct str yaml, struct connectivity_config *config,
                              struct error *err) warn_unused;
 
-/* Of the ConfigMap that holds it under the key connectivity-proxy-config.yml. */
+/* Reads the configuration from a ConfigMap, which holds it under the key
+ * connectivity-proxy-config.yml. Returns ERR and *err as connectivity_config_read does. */
 int connectivity_config_of_map(struct json_value map, struct connectivity_config *config,
                                struct error *err) warn_unused;
 
-/* Where it is. */
+/* The address of the Connectivity Proxy. */
 struct connectivity_address {
     char host[CONNECTIVITY_HOST_MAX + 1];
     uint16_t port;
 };
 
-/* Of Kyma's ConfigMap connectivity-proxy-info. */
+/* Reads the address from Kyma's ConfigMap connectivity-proxy-info. Returns ERR and *err
+ * (FAIL_CONFIG) when an entry is missing or malformed. */
 int connectivity_address_of_map(struct json_value map, struct connectivity_address *address,
                                 struct error *err) warn_unused;
 
