@@ -1,6 +1,6 @@
-/* From a Destination object to its projection. The API server has held objects against the CRD, but
- * perhaps an older one, and the CRD has no bounds; files of local mode have met no CRD at all. The
- * metadata is read first, so that an object that cannot be read as a whole can be told so. */
+/* Turns a Destination object into a struct cr. The API server has checked the object against the
+ * CRD, but perhaps an older one, and the CRD has no bounds; no CRD checks the files of local mode.
+ * The metadata is read first, so that the status of an object with a wrong spec can say so. */
 #include "core/custom_resource.h"
 
 #include <ctype.h>
@@ -13,13 +13,14 @@
 #include "lib/mem.h"
 #include "lib/text.h"
 
-/* Of one text of the condition Available. More than we write: what is cut here is not ours. */
+/* Maximum length in octets of a text of the condition Available. We write shorter ones, so a text
+ * that is cut is not ours. */
 enum { CONDITION_TEXT_MAX = 4096 };
 
-/* The work of one cr_parse. */
+/* The state of one cr_parse. */
 struct reader {
     struct cr *cr;
-    struct error err; /* field and what is wrong with it */
+    struct error err; /* the field and its error */
     char shown[64];   /* a value in a message */
 };
 
@@ -35,13 +36,14 @@ static int refuse(struct reader *r, const char *field, const char *fmt, ...)
     return error_set(&r->err, FAIL_CONFIG, "%s %s", field, text);
 }
 
-/* A value as JSON has it. */
+/* Returns the JSON text of a value for a message. */
 static const char *show(struct reader *r, struct json_value v)
 {
     return text_printable(r->shown, sizeof(r->shown), json_text(v));
 }
 
-/* A text of at most `max` octets. NULL when it is absent, null or empty. */
+/* Reads a text of at most `max` octets. Leaves *out as it is when the text is absent, null or
+ * empty. */
 static int read_text(struct reader *r, struct json_value v, const char *field, size_t max,
                      const char **out)
 {
@@ -64,7 +66,8 @@ static int read_text(struct reader *r, struct json_value v, const char *field, s
     return n == 0 ? OK : refuse(r, field, "contains a control character; remove it");
 }
 
-/* Of a member of `parent`, which is called like this: has it been left out because of its size? */
+/* Refuses a member of the object called `parent` that the JSON parser has left out because of its
+ * size. `actions` may be of any size, because it is not used. */
 static int check_size(struct reader *r, struct json_value member, const char *parent)
 {
     char field[64];
@@ -333,7 +336,8 @@ static int read_spec(struct reader *r, struct json_value spec)
     return OK;
 }
 
-/* What is not understood as a whole is not used in part. */
+/* Empties all that comes from spec and annotations, because a spec with an error is not used in
+ * part. */
 static void forget_spec(struct cr *cr)
 {
     dest_ref_clear(&cr->ref);
@@ -397,7 +401,8 @@ static void read_conditions(struct cr *cr, struct json_value conditions)
     buf_free(&others);
 }
 
-/* "?" stands for what is no tenant of ours, so that it differs from all that we write. */
+/* Returns the names in status.tenants as "a,b", or NULL without status.tenants. "?" replaces a name
+ * that is not a valid tenant, so that the text differs from everything that we write. */
 static char *read_shown_tenants(struct json_value tenants)
 {
     struct buf names;
@@ -416,8 +421,9 @@ static char *read_shown_tenants(struct json_value tenants)
     return shown;
 }
 
-/* The CRD declares conditions as a list that is written whole: its last writer owns it. Where it is
- * not known who that is, it may be another. */
+/* Tells whether another manager owns the conditions. The CRD declares them as a list that is
+ * written whole, so its last writer owns it. When managedFields was left out because of its size,
+ * the owner is unknown and counts as another one. */
 static bool written_by_another(struct json_value managed_fields, const char *field_manager)
 {
     if (json_type(managed_fields) == JSON_OMITTED) {
@@ -453,7 +459,7 @@ static void read_status(struct cr *cr, struct json_value status, struct json_val
     }
 }
 
-/* The metadata says which object it is, or not: *err. */
+/* Sets *err with the names of the object as far as the metadata has them. Returns ERR. */
 static int name_error(const struct reader *r, struct error *err)
 {
     char name[100];
@@ -497,7 +503,7 @@ void cr_clear(struct cr *cr)
     *cr = (struct cr){0};
 }
 
-/* Either may be NULL. */
+/* Tells whether two texts are equal. Either may be NULL. */
 static bool same_text(const char *a, const char *b)
 {
     return a == b || (a && b && strcmp(a, b) == 0);

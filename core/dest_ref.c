@@ -1,4 +1,4 @@
-/* References: copied, and told apart. */
+/* Copies and compares references to destinations. */
 #include "core/dest_ref.h"
 
 #include <stdlib.h>
@@ -72,7 +72,8 @@ bool dest_ref_equal(const struct dest_ref *a, const struct dest_ref *b)
     return true;
 }
 
-/* A text with its NUL; one that is not given is none, which no text is. */
+/* Appends a text with its NUL. "\001" stands for a missing text. It differs from every other text,
+ * because a reference has no control characters. */
 static int add(struct buf *out, const char *text)
 {
     return text ? buf_add(out, text, strlen(text) + 1) : buf_add(out, "\001", 2);

@@ -1,4 +1,4 @@
-/* The answers of the Destination service. */
+/* Reads the answers of the Destination service: a destination with its tokens, or a refusal. */
 #include "dest/answer.h"
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 /* ---- the token ---- */
 
-/* Properties that hold secrets, which a token service might repeat. */
+/* Properties that hold secrets. A token service might repeat them in its error. */
 static const char *const secret_properties[] = {
     "clientSecret",
     "tokenServicePassword",
@@ -19,8 +19,8 @@ static const char *const secret_properties[] = {
     "mail.password",
 };
 
-/* The reason why there is no token: an error of the service or the type of another token; else
- * JSON_NONE. */
+/* The reason why there is no token: an error of the service, or the type of a token that cannot be
+ * used. Both may be JSON_NONE. */
 struct lack {
     struct json_value error, type;
 };
@@ -58,7 +58,8 @@ static void take_refresh_token(struct json_value value, struct dest_found *found
     }
 }
 
-/* The first of the tokens that can be used. The status is 200 also when there is none. */
+/* Takes the first usable token into *found. Returns ERR and found->err when there is none, which
+ * happens with status 200, too. */
 static int take_token(const struct dest_question *q, struct json_value tokens,
                       const struct properties *props, struct dest_found *found)
 {
@@ -134,7 +135,8 @@ static void read_destination(const struct dest_question *q, struct json_value ro
 
 /* ---- a refusal ---- */
 
-/* No code tells which of the two is not there: only the words do. */
+/* Tells whether the fragment is missing and not the destination. The answer has no code for it, so
+ * its words decide. */
 static bool is_about_fragment(struct json_value message)
 {
     size_t n;
@@ -187,7 +189,7 @@ static void read_refusal(const struct dest_question *q, const struct http_head *
     } else if (status == 404 && doc) {
         not_found(q, message, said, found);
     } else if (status == 404) {
-        /* Of whoever stands before the service, or under a wrong address. */
+        /* The answer comes from a gateway before the service, or the address is wrong. */
         error_set(err, FAIL_REMOTE,
                   "Destination service instance \"%.100s\": there is no Destination service at "
                   "the uri of its service key (404%s)",

@@ -1,5 +1,5 @@
-/* What the Destination service answers to "find destination" (help.sap.com, "Destination Service
- * REST API", v1 and v2). Pure. */
+/* Reads the answer of the Destination service to "find destination" (help.sap.com, "Destination
+ * Service REST API", v1 and v2). Pure. */
 #ifndef TPROXY_DEST_ANSWER_H
 #define TPROXY_DEST_ANSWER_H
 
@@ -13,44 +13,45 @@
 #include "lib/mem.h"
 #include "lib/text.h"
 
-/* Longest answer, octets. */
+/* Maximum length of an answer in octets. */
 enum { DEST_ANSWER_MAX = 1024 * 1024 };
 
-/* What was asked. */
+/* The question to the service. */
 struct dest_question {
     const char *instance;                 /* of the Destination service; for messages */
     const char *level, *fragment, *chain; /* as in struct dest_ref */
-    struct str access_token;              /* that was shown to it; for no message */
-    bool with_token;                      /* for the mail server, if the destination takes one */
-    struct str user_token; /* the client's refresh token or code, for which it was asked; empty:
-                                none; for no message */
-    bool allow_loopback;   /* as for destination_new */
+    struct str access_token; /* the one that the service was sent; kept out of messages */
+    bool with_token;         /* ask for a mail server's token, if the destination takes one */
+    struct str user_token;   /* the client's refresh token or code that was sent for a token;
+                                empty: none; kept out of messages */
+    bool allow_loopback;     /* as for destination_new */
 };
 
-/* What came of it. */
+/* The result of the question. */
 struct dest_found {
     const struct destination *dest; /* with one reference; NULL: see verdict and err */
-    enum verdict verdict;           /* VERDICT_OK with dest */
-    /* set without dest, or without a token that was asked for. After a failure that may pass
+    enum verdict verdict;           /* VERDICT_OK if and only if there is a dest */
+    /* set without dest, or without the wanted token. After a failure that may pass
      * (fail_may_pass) and after a redirect, the destination known before stays valid; after
      * other failures it does not */
     struct error err;
-    struct secret token;         /* that was asked for; as it came. Of AUTH_CLIENT_CREDENTIALS
-                                       the service may have none: FAIL_TOKEN */
-    int64_t token_lifetime;      /* from its receipt, microseconds; 0: not said */
-    struct secret refresh_token; /* takes the place of the client's; empty: none does */
+    struct secret token;         /* the wanted token, unchanged. For AUTH_CLIENT_CREDENTIALS it
+                                    may be empty beside a dest: FAIL_TOKEN */
+    int64_t token_lifetime;      /* from its receipt, microseconds; 0: unknown */
+    struct secret refresh_token; /* replaces the client's refresh token; empty: does not */
 };
 
-/* Reads an answer; any body may come with any status. The verdict is destination_new's, or
- * NOT_FOUND or FRAGMENT_NOT_FOUND (FAIL_CONFIG), or CONFIGURATION_FAILED when the service does not
- * take the chain (FAIL_CONFIG), or UNREADABLE: FAIL_CONFIG when the service refuses the instance
- * (401, 403) or redirects, FAIL_REMOTE for other statuses, FAIL_PROTOCOL when the answer makes no
- * sense, FAIL_AUTH when the service has no token for what the client sent, FAIL_TOKEN when that is
- * of a type that cannot be used. Cleared by the caller. */
+/* Reads an answer, whose body may be anything with any status. The caller clears *found. Without a
+ * destination the verdict is that of destination_new (FAIL_CONFIG), or
+ * - NOT_FOUND or FRAGMENT_NOT_FOUND: FAIL_CONFIG;
+ * - CONFIGURATION_FAILED, because the service does not take the chain: FAIL_CONFIG;
+ * - UNREADABLE: FAIL_CONFIG when the service refuses the instance (401, 403) or redirects,
+ *   FAIL_REMOTE for other statuses, FAIL_PROTOCOL for a malformed answer, FAIL_AUTH when the
+ *   service has no token for the client's, FAIL_TOKEN when it has one of an unusable type. */
 void dest_answer_read(const struct dest_question *question, const struct http_head *head,
                       struct str body, struct dest_found *found);
 
-/* Idempotent. */
+/* Frees and wipes the contents of *found. May be called more than once. */
 void dest_found_clear(struct dest_found *found);
 
 #endif
