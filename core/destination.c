@@ -1,6 +1,6 @@
-/* From the properties of a Destination to what a mail session needs, or to what keeps it from being
- * used. The checks run in the order in which a person would make them: what it is (type, protocol),
- * how to get there (proxy, host, port, TLS), who logs in (authentication, user, mechanisms). */
+/* Turns the properties of a Destination into the terms of a mail session, or into the reason why it
+ * cannot be used. The checks run in the order in which a person would make them: type and protocol,
+ * the way to the server (proxy, host, port, TLS), login (authentication, user, mechanisms). */
 #include "core/destination.h"
 
 #include <arpa/inet.h>
@@ -19,8 +19,8 @@
 #define TIMEOUT_MIN SECONDS(1)
 #define TIMEOUT_MAX SECONDS(60)
 
-/* Longest location ID whose base64 form has a length that fits into the one byte that it has on
- * the wire. */
+/* Maximum length of a location ID in bytes. SOCKS5 carries the length of its base64 form in one
+ * byte. */
 enum { LOCATION_ID_MAX = 189 };
 
 /* ---- names ---- */
@@ -124,7 +124,8 @@ const char *reader_show(struct reader *r, struct str value)
     return text_printable(r->shown, sizeof(r->shown), value);
 }
 
-/* What a property is: is "value", or is missing. */
+/* Returns 'is "VALUE"' or "is missing" for a message, valid until the next call of this function or
+ * of reader_show. */
 static const char *state(struct reader *r, struct str value)
 {
     char shown[80];
@@ -151,7 +152,7 @@ struct str reader_value(const struct reader *r, const char *name)
     return str_trim(v);
 }
 
-/* "mail.pop3.host" for "host". */
+/* Returns "mail.pop3.host" for "host", or "mail.pop3s.host" with the protocol pop3s. */
 static const char *mail_name(const struct reader *r, char out[static FIELD_MAX], const char *suffix)
 {
     text_fmt(out, FIELD_MAX, "mail.%s.%s", mail_protocol_name(r->dest->protocol), suffix);
@@ -200,7 +201,7 @@ static bool mail_flag(struct reader *r, const char *suffix, bool otherwise)
     return reader_flag(r, mail_name(r, name, suffix), otherwise);
 }
 
-/* ---- what it is ---- */
+/* ---- type, protocol and name ---- */
 
 static int read_type(struct reader *r)
 {
@@ -244,7 +245,7 @@ static int read_name(struct reader *r)
     return OK;
 }
 
-/* ---- how to get there ---- */
+/* ---- proxy, host and port ---- */
 
 static int read_proxy_type(struct reader *r)
 {
@@ -267,7 +268,7 @@ static int read_proxy_type(struct reader *r)
     return OK;
 }
 
-/* Loopback, or unspecified, which Linux takes for loopback. */
+/* Tells whether the address is loopback, or unspecified, which Linux treats as loopback. */
 static bool local_ip4(const unsigned char a[4])
 {
     return a[0] == 127 || a[0] == 0;
@@ -279,12 +280,12 @@ static bool local_ip6(const unsigned char a[16])
     if (memcmp(a, mapped, 12) == 0) {
         return local_ip4(a + 12);
     }
-    /* ::, ::1, and the old IPv4-compatible form ::127.0.0.1 */
+    /* ::, ::1, and the obsolete IPv4-compatible form ::127.0.0.1 */
     bool tiny = memcmp(a + 12, zero, 3) == 0 && a[15] <= 1;
     return memcmp(a, zero, 12) == 0 && (tiny || a[12] == 127);
 }
 
-/* Names that always mean this machine (RFC 6761 section 6.3). */
+/* Tells whether the name always means this machine (RFC 6761 section 6.3). */
 static bool local_name(struct str name)
 {
     static const char suffix[] = ".localhost";
@@ -293,8 +294,8 @@ static bool local_name(struct str name)
            (name.n > n && str_ieq((struct str){name.p + name.n - n, n}, suffix));
 }
 
-/* Labels of letters, digits, '-' and '_' of 1 to 63 bytes each (RFC 1035 section 2.3.4; underscores
- * are in use in private networks). */
+/* Tells whether the name has labels of letters, digits, '-' and '_' with 1 to 63 bytes each (RFC
+ * 1035 section 2.3.4; underscores are in use in private networks). */
 static bool name_syntax(struct str name)
 {
     size_t label = 0;
@@ -319,8 +320,8 @@ static int refuse_loopback(struct reader *r, const char *field)
         "is an address of the machine that the proxy runs on; give the mail server's");
 }
 
-/* An address as sixteen bytes or as text that every libc of old read as one: 127.1, 0x7f.1,
- * 2130706433. */
+/* Checks a host that is an address. inet_aton reads the old spellings of IPv4 addresses, as 127.1,
+ * 0x7f.1 and 2130706433, which are refused. Returns AGAIN when the host is not an address. */
 static int check_address(struct reader *r, const char *field, const char *host, const char *bare)
 {
     unsigned char ip6[16], ip4[4];
@@ -423,7 +424,8 @@ static int read_port(struct reader *r)
 
 /* ---- TLS ---- */
 
-/* The next word of a list separated by white space or commas; empty at the end. */
+/* Takes the next word off a list that is separated by white space or commas. Returns an empty word
+ * at the end. */
 static struct str next_word(struct str *list)
 {
     static const char separators[] = " \t\r\n,";
@@ -514,7 +516,7 @@ static void read_tls_trust(struct reader *r)
     }
 }
 
-/* ---- who logs in ---- */
+/* ---- login ---- */
 
 static int read_auth(struct reader *r)
 {
@@ -550,7 +552,7 @@ static bool is_oauth(enum mail_auth auth)
     return auth != AUTH_NONE && auth != AUTH_BASIC;
 }
 
-/* The user, by the most special of the names that are given. */
+/* Reads the user from mail.<p>.user, mail.user or User: the first of these that is given. */
 static int read_user(struct reader *r)
 {
     char name[FIELD_MAX];
@@ -609,7 +611,7 @@ static void add_mechanism(struct destination *d, enum mechanism m)
     d->mechanisms[d->n_mechanisms++] = m;
 }
 
-/* Jakarta Mail calls USER and PASS the mechanism LOGIN, and APOP a variant of it. */
+/* Adds the mechanism LOGIN: Jakarta Mail means USER and PASS by it, and APOP as a variant. */
 static void add_login(struct destination *d, bool apop)
 {
     if (apop) {
@@ -701,22 +703,22 @@ static int64_t read_timeout(struct reader *r, const char *suffix, int64_t otherw
                     reader_show(r, v), (long long)(otherwise / MILLIS(1)));
         return otherwise;
     }
-    /* Jakarta Mail: 0 and less mean no limit. */
+    /* In Jakarta Mail 0 and less mean no limit. */
     if (negative || ms == 0 || MILLIS(ms) > TIMEOUT_MAX) {
         return TIMEOUT_MAX;
     }
     return MILLIS(ms) < TIMEOUT_MIN ? TIMEOUT_MIN : MILLIS(ms);
 }
 
-/* What may stand behind "mail.<p>.": looked at above, or without meaning for a proxy, so that
- * nobody needs to be told. A '*' at the end stands for anything. */
+/* The ends of the names "mail.<p>.*" that need no warning: properties that are read above, and
+ * properties without meaning for a proxy. A '*' at the end stands for anything. */
 static const char *const known_suffixes[] = {
     "host", "port", "user", "auth", "auth.mechanisms", "auth.plain.disable", "auth.login.disable",
     "auth.xoauth2.disable", "auth.xoauth2.two.line.authentication.format", "auth.ntlm.disable",
     "auth.digest-md5.disable", "apop.enable", "disablecapa", "ssl.enable", "ssl.trust",
     "ssl.checkserveridentity", "ssl.protocols", "starttls.enable", "starttls.required",
     "connectiontimeout", "timeout",
-    /* for the reading side only */
+    /* without meaning for a proxy: they tell a mail client how to read */
     "rsetbeforequit", "message.class", "disabletop", "forgettopheaders", "pipelining",
     "filecache.*", "cachewriteto", "keepmessagecontent", "finalizecleanclose",
     "executor.writetimeout", "socketFactory*", "ssl.socketFactory*", "ssl.hostnameverifier*",

@@ -1,5 +1,5 @@
-/* What the two halves of core/destination share: the reading of properties. For destination.c and
- * destination_tokens.c only. */
+/* Functions that destination.c and destination_tokens.c share to read properties. No other file
+ * includes this header. */
 #ifndef TPROXY_CORE_DESTINATION_PRIVATE_H
 #define TPROXY_CORE_DESTINATION_PRIVATE_H
 
@@ -10,40 +10,47 @@
 #include "core/properties.h"
 #include "lib/text.h"
 
-/* The work of one destination_new. */
+/* The state of one destination_new. */
 struct reader {
     const struct properties *props;
     struct destination *dest;
     struct destination_problem *problem;
     bool allow_loopback;
-    bool host_is_local; /* the host is this machine: what is said to it is not overheard */
+    bool host_is_local; /* the host is this machine: nobody on the way can read along */
     char shown[96];     /* the last value that went into a message */
 };
 
-/* The destination cannot be used: always ERR. */
+/* Sets the problem that makes the destination unusable. Always returns ERR. */
 int reader_refuse(struct reader *r, enum verdict verdict, const char *field, const char *fmt, ...)
     printf_like(4, 5);
+
+/* Adds a warning. Drops it when there are DESTINATION_WARNINGS_MAX already; the last one says that
+ * there are more. */
 void reader_warn(struct reader *r, const char *fmt, ...) printf_like(2, 3);
 
-/* A value for a message; valid until the next call. Never for secrets. */
+/* Returns a value for a message, valid until the next call. Do not call it for a secret. */
 const char *reader_show(struct reader *r, struct str value);
 
+/* Tells whether there is such a property. */
 bool reader_has(const struct reader *r, const char *name);
 
-/* The value without blanks around it; empty when there is no such property. */
+/* Returns the value without blanks around it. It is empty when there is no such property. */
 struct str reader_value(const struct reader *r, const char *name);
 
-/* A value that goes onto a wire: as it is, blanks included. ERR when it cannot. */
+/* Reads a value that is sent to a server: unchanged, with its blanks; empty when there is no such
+ * property. Refuses the destination and returns ERR when the value contains CR, LF or NUL or has
+ * more than `max` bytes. */
 int reader_wire_value(struct reader *r, const char *name, size_t max,
                       struct str *value) warn_unused;
 
-/* As Jakarta Mail reads booleans: what is not the opposite of the default, in any case, is the
- * default. */
+/* Returns a boolean as Jakarta Mail reads it: "true" or "false" in upper or lower case. Any other
+ * value counts as the default, with a warning. */
 bool reader_flag(struct reader *r, const char *name, bool otherwise);
 
-/* Fills dest->tokens, if its kind of login needs them. */
+/* Fills dest->tokens, if the kind of login needs them. */
 int destination_read_tokens(struct reader *r) warn_unused;
 
+/* Free and compare token services. NULL is allowed. */
 void token_service_free(struct token_service *service);
 bool token_service_equal(const struct token_service *a, const struct token_service *b);
 

@@ -1,5 +1,5 @@
-/* What a destination says about its token service. The properties become pieces of a request, so
- * that who sends one only puts them together. */
+/* Reads the properties of a destination about its token service. They become pieces of a request,
+ * so that the sender of the request only joins them. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +11,11 @@
 
 enum { URL_MAX = 8192, PIECE_MAX = 32 * 1024, ID_MAX = 2048, SECRET_MAX = 4096 };
 
-/* Longest time that a destination may ask for. */
+/* Maximum time that a destination may ask for, in seconds. */
 enum { TIMEOUT_MAX_S = 60 };
 
-/* http(s)://host with anything behind it; a host may hold the placeholder {tenant}. */
+/* Tells whether the text is http(s)://host, with anything after it. The host may contain the
+ * placeholder {tenant}. */
 static bool url_syntax(struct str url)
 {
     size_t scheme = str_istarts(url, "https://") ? 8 : str_istarts(url, "http://") ? 7 : 0;
@@ -58,15 +59,15 @@ static int refuse_unsupported(struct reader *r)
 
 /* ---- tokenServiceURL.headers.*, tokenServiceURL.queries.*, tokenService.body.* ---- */
 
-/* A place for what such properties say. */
+/* A piece of the request that collects the properties with one prefix. */
 struct piece {
     struct buf text;
-    const char *prefix;      /* of their names */
-    const char *const *ours; /* what we say ourselves; NULL-terminated */
+    const char *prefix;      /* of the properties' names */
+    const char *const *ours; /* the names that we send ourselves; NULL-terminated */
     int (*add)(struct buf *text, struct str name, struct str value);
 };
 
-/* A field of a form, or of a query: encoded, behind '&'. */
+/* Appends a field of a form or a query: encoded, and after '&' unless it is the first one. */
 static int add_field(struct buf *text, struct str name, struct str value)
 {
     bool fits = (buf_len(text) == 0 || buf_add(text, "&", 1) == OK) &&
@@ -75,7 +76,7 @@ static int add_field(struct buf *text, struct str name, struct str value)
     return fits ? OK : ERR;
 }
 
-/* A header line. ERR also when such a name can be none. */
+/* Appends a header line. Returns ERR when it does not fit or the name is not one of a header. */
 static int add_header(struct buf *text, struct str name, struct str value)
 {
     if (!http_is_token(name)) {
@@ -122,7 +123,7 @@ static void keep(struct piece *piece, struct secret *secret)
     secret_set(secret, text.p, text.n);
 }
 
-/* ---- its parts ---- */
+/* ---- parts of the token service ---- */
 
 static int read_headers(struct reader *r)
 {
@@ -157,7 +158,8 @@ static int read_queries(struct reader *r, struct str url)
     return rc;
 }
 
-/* The field of the form, unless the destination gives it below tokenService.body. */
+/* Appends a field to the form, unless its value is empty or the destination gives the field below
+ * tokenService.body. */
 static int add_own(struct reader *r, struct piece *piece, const char *name, struct str value)
 {
     char field[64];
@@ -193,7 +195,8 @@ static int read_form(struct reader *r)
     return rc;
 }
 
-/* The cockpit takes additional properties of a MAIL destination only below "mail.". */
+/* Reads a property of the authorization code. It may also stand below "mail.", because there alone
+ * the cockpit accepts additional properties of a MAIL destination. */
 static int read_code_property(struct reader *r, const char *name, struct secret *secret)
 {
     char below[64];

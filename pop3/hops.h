@@ -1,4 +1,4 @@
-/* The way of a login through several tproxies. It serves to recognise a loop. No I/O.
+/* Records the way of a login through several tproxies, to recognise a loop. Pure.
  *
  * A tproxy recognises another one behind it by its greeting, and sends before it logs in:
  *
@@ -29,7 +29,7 @@ struct hops {
     unsigned char n;
 };
 
-/* Is this line, without its end, the greeting of a tproxy? */
+/* Tells whether this line, without its end, is the greeting of a tproxy. */
 bool hops_greeting(struct str line);
 
 /* Reads ids that are separated by one blank each. Returns ERR and leaves *hops unchanged when the
