@@ -19,7 +19,8 @@ static bool has_secret(struct str text, struct peer_secrets secrets)
     return false;
 }
 
-/* A server may repeat the form, or the header field, that it was sent. */
+/* Tells whether the text contains a secret, as it is or as a form encodes it. A server may repeat
+ * the form or the header field that it was sent. */
 static bool repeats_secret(struct str text, struct peer_secrets secrets)
 {
     char *decoded = mem_alloc(text.n + 1);
@@ -32,15 +33,15 @@ static bool repeats_secret(struct str text, struct peer_secrets secrets)
 
 /* ---- tokens ---- */
 
-/* RFC 7235 section 2.1: the characters of a token68. */
+/* Tells whether the character may be part of a token68 (RFC 7235 section 2.1). */
 static bool is_token_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
            (c && strchr("-._~+/=", c));
 }
 
-/* Does the word look like a token: long and random? Host names, paths, UUIDs and class names do
- * not. */
+/* Tells whether the word looks like a token: long and random. Host names, paths, UUIDs and class
+ * names do not. */
 static bool looks_like_token(struct str run)
 {
     bool digit = false, upper = false, mark = false;
@@ -53,7 +54,7 @@ static bool looks_like_token(struct str run)
     return run.n >= 20 && digit && (upper || !mark);
 }
 
-/* Is it base64 of a text with a secret in it, as "Authorization: Basic" has it? */
+/* Tells whether the word is base64 of a text with a secret in it, as in "Authorization: Basic". */
 static bool is_coded_secret(struct str run, struct peer_secrets secrets)
 {
     size_t n = 0;
@@ -65,7 +66,8 @@ static bool is_coded_secret(struct str run, struct peer_secrets secrets)
     return yes;
 }
 
-/* `apart`: a character that separates words, although it may also be part of a token. */
+/* Writes s with "***" in place of tokens and coded secrets. `apart` is a character that separates
+ * words, although it may also be part of a token. */
 static void print(char *out, size_t cap, struct str s, char apart, struct peer_secrets secrets)
 {
     size_t used = 0;
@@ -91,8 +93,8 @@ static bool is_space(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* Puts one blank in place of each run of blanks and line ends, none at the ends, and '?' in place
- * of a NUL. Returns the length. */
+/* Puts one blank in place of each run of blanks and line ends, and '?' in place of a NUL; removes
+ * blanks at both ends. Returns the length. */
 static size_t fold(char *words, size_t n)
 {
     size_t o = 0;
@@ -108,8 +110,8 @@ static size_t fold(char *words, size_t n)
     return o;
 }
 
-/* Writes the words (a NUL-terminated text of n octets, which is changed) behind a prefix. For
- * `apart` see print(). */
+/* Writes the words after a prefix. They are a NUL-terminated text of n octets, which is changed.
+ * For `apart` see print(). */
 static void say(char *out, size_t cap, const char *prefix, char *words, size_t n, char apart,
                 struct peer_secrets secrets)
 {

@@ -22,8 +22,8 @@ struct peer_secrets {
  * that looks like a token, and base64 of a secret become "***" or asterisks. Returns out. */
 char *peer_said(char *out, size_t cap, struct json_value v, struct peer_secrets secrets);
 
-/* Does the answer redirect (RFC 9110 section 15.4)? Then writes "to URL", without the URL's query,
- * or "without saying where to" into out; the same secrets are left out. */
+/* Tells whether the answer redirects (RFC 9110 section 15.4). If so, writes "to URL", without the
+ * URL's query, or "without saying where to" into out; the secrets are left out as above. */
 bool peer_redirects(const struct http_head *head, char *out, size_t cap,
                     struct peer_secrets secrets);
 

@@ -1,10 +1,28 @@
-/* HTTP/1.1 as text. A chunked body is read by this machine, one octet at a time but for the data:
+/* Parses HTTP/1.1. This machine reads a chunked body, one octet at a time except for the data:
  *
- *   SIZE --digit--> SIZE        DATA --all of it--> DATA_CR -> DATA_LF -> SIZE
- *   SIZE --';'--> EXT           TRAILER_START --CR--> END_LF -> DONE
- *   SIZE, EXT --CR--> SIZE_LF   TRAILER_START --other--> TRAILER --CR--> TRAILER_LF ->
- * TRAILER_START SIZE_LF -> DATA, or TRAILER_START after the last chunk
- */
+ *             digit
+ *              .--.
+ *              v  |
+ *   .-------> SIZE --------------- CR ----> SIZE_LF -- LF, size > 0 --> DATA
+ *   |           |                            ^  |                         |
+ *   |           '--- ';' --> EXT --- CR -----'  | LF, size 0              | all of it
+ *   |                       ^  |                |                         v
+ *   |                       '--'                |                      DATA_CR
+ *   |                       other               |                         |
+ *   |                                           |                         | CR
+ *   |                                           |                         v
+ *   '-------------------------------------------|---------- LF ------- DATA_LF
+ *                                               v
+ *                .-- LF ---------------> TRAILER_START -- CR --> END_LF -- LF --> DONE
+ *                |                              |
+ *                |                              | other
+ *                |                              v
+ *            TRAILER_LF <-------- CR ------- TRAILER
+ *                                              ^  |
+ *                                              '--'
+ *                                              other
+ *
+ * Every other octet leads to BAD. */
 #include "http/proto.h"
 
 #include <arpa/inet.h>
@@ -52,7 +70,8 @@ static bool is_visible(struct str s)
     return true;
 }
 
-/* Content of a field value or a reason phrase: visible, blanks, and octets above ASCII. */
+/* Tells whether the text may be a field value or a reason phrase: visible characters, blanks, and
+ * octets above ASCII. */
 static bool is_field_text(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -82,7 +101,7 @@ static int refuse(struct http_head *head, int status, const char *wrong)
     return ERR;
 }
 
-/* Takes a line and its CRLF off *rest. ERR when it ends in a bare LF. */
+/* Takes a line and its CRLF off *rest. Returns ERR when it ends in a bare LF. */
 static int take_line(struct str *rest, struct str *line)
 {
     const char *lf = rest->n ? memchr(rest->p, '\n', rest->n) : NULL;
@@ -98,7 +117,8 @@ static int take_line(struct str *rest, struct str *line)
     return OK;
 }
 
-/* Finds the empty line that ends the head, so that parsing begins only when all is there. */
+/* Finds the empty line that ends the head, so that parsing begins only when the head is complete.
+ */
 static int find_end(struct str in, size_t max, struct http_head *head)
 {
     struct str rest = {in.p, in.n < max ? in.n : max};
@@ -122,7 +142,7 @@ static int find_end(struct str in, size_t max, struct http_head *head)
     return AGAIN;
 }
 
-/* "HTTP/1.0" or "HTTP/1.1" */
+/* Parses "HTTP/1.0" or "HTTP/1.1". */
 static int parse_version(struct str s, struct http_head *head)
 {
     if (s.n != 8 || memcmp(s.p, "HTTP/", 5) != 0 || !is_digit(s.p[5]) || s.p[6] != '.' ||
@@ -136,7 +156,7 @@ static int parse_version(struct str s, struct http_head *head)
     return OK;
 }
 
-/* RFC 9112 section 5 */
+/* Parses a field line (RFC 9112 section 5). */
 static int parse_header(struct str line, struct http_head *head)
 {
     if (line.p[0] == ' ' || line.p[0] == '\t') {
@@ -173,8 +193,8 @@ static int parse_headers(struct str rest, struct http_head *head)
     return OK;
 }
 
-/* What Content-Length and Transfer-Encoding say (RFC 9112 sections 6.1 to 6.3): HTTP_LENGTH,
- * HTTP_CHUNKED, or HTTP_NO_BODY when there is neither. */
+/* Sets the framing by Content-Length and Transfer-Encoding (RFC 9112 sections 6.1 to 6.3):
+ * HTTP_LENGTH, HTTP_CHUNKED, or HTTP_NO_BODY when there is neither field. Sets keep_alive. */
 static int parse_framing(struct http_head *head)
 {
     bool coded = false, sized = false;
@@ -210,7 +230,8 @@ static int parse_framing(struct http_head *head)
     return OK;
 }
 
-/* Exactly one in HTTP/1.1 (RFC 9112 section 3.2). */
+/* Checks the number of Host fields: exactly one in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112
+ * section 3.2). */
 static int check_host(struct http_head *head)
 {
     size_t n = 0;
@@ -246,7 +267,8 @@ int http_parse_request(struct str in, size_t max, struct http_head *head)
     return parse_framing(head);
 }
 
-/* HTTP-version SP 3DIGIT SP reason (RFC 9112 section 4). Many a server leaves out the second SP. */
+/* Parses HTTP-version SP 3DIGIT SP reason (RFC 9112 section 4). Many servers leave out the second
+ * SP. */
 static int parse_status_line(struct str line, struct http_head *head)
 {
     if (parse_version(str_cut(&line, ' '), head) == ERR) {
@@ -388,7 +410,8 @@ static enum chunk_state step_size(struct http_chunked *c, char octet)
     return octet == ';' ? CHUNK_EXT : expect(octet, '\r', CHUNK_SIZE_LF);
 }
 
-/* An octet of a text that is dropped, up to its CR and to a bound. */
+/* Returns the state after an octet of an extension or of the trailers, which are dropped: `next`
+ * after CR, `same` after another octet within the bound. */
 static enum chunk_state step_dropped(struct http_chunked *c, char octet, unsigned max,
                                      enum chunk_state same, enum chunk_state next)
 {
@@ -398,7 +421,7 @@ static enum chunk_state step_dropped(struct http_chunked *c, char octet, unsigne
     return is_field_text((struct str){&octet, 1}) && ++c->count <= max ? same : CHUNK_BAD;
 }
 
-/* The state after an octet that is not data. */
+/* Returns the state after an octet that is not data. */
 static enum chunk_state chunk_step(struct http_chunked *c, char octet)
 {
     switch ((enum chunk_state)c->state) {
@@ -462,7 +485,8 @@ static int bad_url(const char **wrong, const char *text)
     return ERR;
 }
 
-/* A name of letters, digits, '-', '.', '_', or an IPv4 address, which looks like one. */
+/* Tells whether the text is a name of letters, digits, '-', '.' and '_'. An IPv4 address looks like
+ * one, too. */
 static bool is_host_name(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -485,7 +509,7 @@ static bool is_ipv6(struct str s)
     return inet_pton(AF_INET6, text, &addr) == 1;
 }
 
-/* host [ ":" port ] (RFC 3986 section 3.2) */
+/* Parses host [ ":" port ] (RFC 3986 section 3.2). */
 static int parse_authority(struct http_url *url, const char **wrong)
 {
     struct str rest = url->authority;

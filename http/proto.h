@@ -1,9 +1,9 @@
-/* HTTP/1.1 as text: heads, chunks, URLs, encodings (RFC 9110, RFC 9112, RFC 3986). Pure functions
- * that copy nothing: every struct str in a result lies in the input and lives as long as that.
+/* Parses HTTP/1.1: heads, chunks, URLs, encodings (RFC 9110, RFC 9112, RFC 3986). Pure. The
+ * functions copy nothing: every struct str in a result lies in the input and lives as long as that.
  *
- * Strict where two readers could disagree about where a message ends (request smuggling): refused
- * are bare LF, folded lines, blanks before the colon, Content-Length together with
- * Transfer-Encoding, differing lengths, and every transfer coding but "chunked". */
+ * The parser is strict where two readers could disagree about where a message ends (request
+ * smuggling). It refuses bare LF, folded lines, blanks before the colon, Content-Length together
+ * with Transfer-Encoding, differing lengths, and every transfer coding but "chunked". */
 #ifndef TPROXY_HTTP_PROTO_H
 #define TPROXY_HTTP_PROTO_H
 
@@ -24,7 +24,7 @@ struct http_header {
     struct str name, value; /* the value without blanks around it */
 };
 
-/* Where the body ends (RFC 9112 section 6.3). */
+/* The end of the body (RFC 9112 section 6.3). */
 enum http_framing {
     HTTP_NO_BODY,
     HTTP_LENGTH,      /* after `length` octets */
@@ -33,59 +33,63 @@ enum http_framing {
 };
 
 struct http_head {
-    size_t size; /* octets of the head, its empty line included: the body begins there */
+    size_t size;               /* octets of the head with its empty line: the body begins there */
     struct str method, target; /* of a request */
-    /* of a response. After ERR: for a request, the status to answer with; for a response, 431 if
-     * it exceeds a bound, else another value */
+    /* the status of a response. After ERR: for a request, the status to answer with; for a
+     * response, 431 if it exceeds a bound, else another value */
     int status;
     int minor; /* of HTTP/1.x: 0 or 1 */
     enum http_framing framing;
     uint64_t length;
-    bool keep_alive;   /* may another message follow on this connection? */
-    const char *wrong; /* after ERR: what is wrong, in words; static storage */
+    bool keep_alive;   /* another message may follow on this connection */
+    const char *wrong; /* after ERR: the error in words; static storage */
     size_t header_count;
     struct http_header headers[HTTP_HEADERS_MAX];
 };
 
-/* Parses the head that `in` begins with. AGAIN: not complete yet, call again with the same octets
- * and more. ERR: malformed, or not complete within `max` octets; head->wrong is set. */
+/* Parses the head that `in` begins with. Returns AGAIN when it is not complete yet: call again with
+ * the same octets and more. Returns ERR and sets head->wrong when it is malformed or not complete
+ * within `max` octets. */
 int http_parse_request(struct str in, size_t max, struct http_head *head) warn_unused;
 
-/* The same for a response. to_head: it answers a HEAD request, so no body follows whatever its
- * fields say. */
+/* Parses the head of a response in the same way. to_head: the response answers a HEAD request, so
+ * that no body follows whatever its fields say. */
 int http_parse_response(struct str in, size_t max, bool to_head,
                         struct http_head *head) warn_unused;
 
-/* Value of the first field of that name (any case). False when there is none. */
+/* Finds the first field of that name (any case) and sets *value. Returns false when there is none.
+ */
 bool http_find_header(const struct http_head *head, const char *name, struct str *value);
 
-/* Is `token` (any case) an element of the comma-separated lists in the fields of that name? */
+/* Tells whether `token` (any case) is an element of the comma-separated lists in the fields of that
+ * name. */
 bool http_header_has(const struct http_head *head, const char *name, const char *token);
 
-/* Does the body have a content coding other than "identity" (RFC 9110 section 8.4)? Then *coding is
- * the field's value. */
+/* Tells whether the body has a content coding other than "identity" (RFC 9110 section 8.4). If so,
+ * sets *coding to the field's value. */
 bool http_find_coding(const struct http_head *head, struct str *coding);
 
-/* Can it be the name of a field, or part of one (RFC 9110 section 5.6.2)? */
+/* Tells whether the text is a token (RFC 9110 section 5.6.2), as the name of a field must be. */
 bool http_is_token(struct str s);
 
-/* "Not Found"; "" for a status that this program does not know. */
+/* Returns the reason phrase of a status ("Not Found"), or "" for one that this program does not
+ * use; static storage. */
 const char *http_reason(int status);
 
 /* ---- chunked bodies (RFC 9112 section 7.1) ---- */
 
 enum { HTTP_CHUNK_EXT_MAX = 256, HTTP_TRAILERS_MAX = 8192 };
 
-/* Position in a chunked body. Zero-initialise. */
+/* A position in a chunked body. Zero-initialise. */
 struct http_chunked {
     int state;
-    unsigned count; /* octets of what has a bound: digits, extension, trailers */
+    unsigned count; /* octets read of a part with a bound: digits, extension, trailers */
     uint64_t left;  /* of the chunk */
 };
 
-/* Takes octets off *in. OK: *data is the next piece of the body, or empty when the body has ended
- * (*in is then what follows it). AGAIN: *in is used up, more must come. ERR: malformed. Extensions
- * and trailers are dropped. */
+/* Takes octets off *in. Returns OK with the next piece of the body in *data, which is empty when
+ * the body has ended; *in then holds what follows it. Returns AGAIN when *in is used up and more
+ * must come, ERR when the body is malformed. Extensions and trailers are dropped. */
 int http_chunked_next(struct http_chunked *c, struct str *in, struct str *data) warn_unused;
 
 /* ---- URLs (RFC 9110 section 4.2, RFC 3986) ---- */
@@ -93,26 +97,27 @@ int http_chunked_next(struct http_chunked *c, struct str *in, struct str *data) 
 struct http_url {
     bool https;
     struct str host;      /* name or address, an IPv6 address without its brackets */
-    uint16_t port;        /* the scheme's when not given */
+    uint16_t port;        /* the default port of the scheme when the URL has none */
     struct str authority; /* host and port as written: for the Host field */
     struct str path;      /* at least "/" */
     struct str query;     /* with its '?', or empty */
 };
 
-/* Parses an absolute http or https URL. ERR and *wrong (static storage) for anything else, also
- * when it carries a user name, a fragment, or characters that do not belong into a URL. */
+/* Parses an absolute http or https URL. Returns ERR and *wrong (static storage) for anything else,
+ * and for a URL with a user name, a fragment, or characters that do not belong into a URL. */
 int http_parse_url(struct str in, struct http_url *url, const char **wrong) warn_unused;
 
-/* Appends s as one segment of a path, everything but unreserved characters percent-encoded (RFC
- * 3986 section 2.3). ERR when it does not fit, and for "", "." and "..", which would change the
- * path. */
+/* Appends s as one segment of a path, with everything but unreserved characters percent-encoded
+ * (RFC 3986 section 2.3). Returns ERR when it does not fit, and for "", "." and "..", which would
+ * change the path. */
 int http_encode_segment(struct buf *out, struct str s) warn_unused;
 
-/* Appends s as a name or value of application/x-www-form-urlencoded. ERR when it does not fit. */
+/* Appends s as a name or value of application/x-www-form-urlencoded. Returns ERR when it does not
+ * fit. */
 int http_encode_form(struct buf *out, struct str s) warn_unused;
 
-/* Decodes a form's text s, at most s.n octets; a '%' without a valid code stays as it is. Returns
- * the length. */
+/* Decodes a form's text s into `out`, which has room for s.n octets. A '%' without a valid code
+ * stays as it is. Returns the length. */
 size_t http_decode_form(char *out, struct str s);
 
 #endif

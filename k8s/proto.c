@@ -1,4 +1,4 @@
-/* What the Kubernetes API says, as text. */
+/* Reads refusals, events and pages of the Kubernetes API. */
 #include "k8s/proto.h"
 
 #include <assert.h>
@@ -29,7 +29,7 @@ const char *k8s_failure_name(enum k8s_failure failure)
     return failure_names[failure];
 }
 
-/* StatusReason of meta/v1. */
+/* The values of StatusReason in meta/v1. */
 static const struct {
     const char *reason;
     enum k8s_failure failure;
@@ -86,7 +86,8 @@ static enum k8s_failure failure_of(struct json_value reason, int64_t code)
     return failure_of_code(code);
 }
 
-/* Another object's uid in a patch is a field that cannot be changed. */
+/* Tells whether the refusal blames metadata.uid: the API server calls the uid of another object in
+ * a patch a field that cannot be changed. */
 static bool blames_uid(struct json_value status)
 {
     struct json_value causes = json_get(json_get(status, "details"), "causes");
@@ -98,7 +99,7 @@ static bool blames_uid(struct json_value status)
     return false;
 }
 
-/* The string for people; empty when there is none. */
+/* Writes the string v for people. Writes "" when v is not a string. */
 static void print(char *out, size_t cap, struct json_value v)
 {
     size_t n = 0;
@@ -139,7 +140,8 @@ void k8s_refusal_of_status(struct k8s_refusal *r, struct json_value status)
     refuse(r, status, code);
 }
 
-/* What is no Status counts by its code alone; of its text the first line is shown. */
+/* Fills *r from an answer that is not a Status: by its code alone, with the first line of its text.
+ */
 static void refuse_plain(struct k8s_refusal *r, int status, struct str body)
 {
     char line[200];
