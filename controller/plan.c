@@ -1,4 +1,5 @@
-/* The objects that the controller writes, and what it keeps of those that are there. */
+/* Writes the objects that the controller wants, and reads the fields that it keeps of the existing
+ * ones. */
 #include "controller/plan.h"
 
 #include <assert.h>
@@ -11,24 +12,24 @@
 #include "lib/mem.h"
 #include "lib/text.h"
 
-/* Bounds of the Kubernetes API, octets: a label's value; an Event's note and the name of the
- * process that reports it. */
+/* Bounds of the Kubernetes API in octets: of a label's value, of an Event's note, and of the name
+ * of the process that reports the Event. */
 enum { LABEL_MAX = 63, NOTE_MAX = 1024, INSTANCE_MAX = 128 };
 
-/* Of what others have put into a selector; what is beyond comes next time. */
+/* Maximum length of the foreign labels in a selector. The next write removes labels beyond it. */
 enum { STRANGERS_MAX = 16 * 1024 };
 
-/* Of owner references of others; what is beyond is lost. */
+/* Maximum length of the owner references of others. References beyond it are lost. */
 enum { OWNERS_MAX = 4 * 1024 };
 
 #define POD_LABEL_INSTANCE "app.kubernetes.io/instance"
 #define POD_LABEL_NAME "app.kubernetes.io/name"
 
-/* Meshes that sniff protocols wait for the client to speak first: name and appProtocol of the port
- * tell them not to. */
+/* The name of the port. Together with appProtocol it tells service meshes not to detect the
+ * protocol: they would wait for the client to speak first. */
 #define PORT_NAME "tcp-pop3"
 
-/* No name under "invalid" is ever found (RFC 6761, section 6.4). */
+/* A host name that is never found, because it is below "invalid" (RFC 6761 section 6.4). */
 #define NOWHERE "withdrawn.tproxy.invalid"
 
 /* ---- conditions ---- */
@@ -50,12 +51,13 @@ void plan_failure(struct condition *c, const char *reason, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     *c = (struct condition){.reason = reason};
-    /* What the API server stores otherwise than we wrote it would be written again and again. */
+    /* The API server must store the message unchanged: a difference would make us write the status
+     * again and again. */
     text_printable(c->message, sizeof(c->message), str_of(text));
     c->own = strlen(c->message);
 }
 
-/* Our own words end at the first colon behind `from` octets. */
+/* Ends our own words at the first colon after `from` octets. */
 static void end_own_words(struct condition *c, size_t from)
 {
     const char *colon = c->own > from ? strstr(c->message + from, ": ") : NULL;
@@ -68,12 +70,12 @@ void plan_failure_told(struct condition *c, const char *reason, const char *sent
     end_own_words(c, 0);
 }
 
-/* In the sentence of VERDICT_INSTANCE_NOT_CONFIGURED: what follows are the words of the
- * authorization server that refuses the service key. */
+/* A part of the sentence of VERDICT_INSTANCE_NOT_CONFIGURED. The words of the authorization server
+ * that refuses the service key follow it. */
 #define KEY_REFUSED " does not work: "
 
-/* May the sentence repeat the words of the Destination service, of an authorization server, or of a
- * network that fails? */
+/* Tells whether the sentence may repeat words of the Destination service or of an authorization
+ * server, or the words for a failure of the network. */
 static bool is_told(enum verdict verdict, const char *sentence)
 {
     return verdict == VERDICT_UNREADABLE || verdict == VERDICT_CONFIGURATION_FAILED ||
@@ -83,7 +85,7 @@ static bool is_told(enum verdict verdict, const char *sentence)
 #define NOT_CONFIGURED "Technical connectivity is not configured. "
 #define INSPECT "Inspect the Destination CR or contact the Destination Administrator."
 
-/* "Destination 'd' with fragment 'f' referred in Destination CR 'c'" */
+/* Size of the text "Destination 'd' with fragment 'f' referred in Destination CR 'c'". */
 enum { SUBJECT_MAX = 2 * CR_NAME_MAX + 192 };
 
 static const char *subject_of(char out[SUBJECT_MAX], const struct cr *cr, bool fragment)
@@ -146,7 +148,8 @@ void plan_verdict(struct condition *c, const struct cr *cr, const char *tenant,
 
 /* ---- several tenants ---- */
 
-/* Of the names in a message, octets; what failed for whom gets the rest. */
+/* Maximum length in octets of the names in a message. The rest is for the failures of the tenants.
+ */
 enum { NAMES_MAX = 640 };
 
 void plan_tenants_begin(struct plan_tenants *p)
@@ -171,7 +174,7 @@ void plan_tenants_free(struct plan_tenants *p)
 void plan_tenants_served(struct plan_tenants *p, const char *tenant, const char *service)
 {
     int rc = buf_fmt(&p->served, "%s%s", p->n_served ? "," : "", tenant);
-    assert(rc == OK); /* there are no more, and no longer ones */
+    assert(rc == OK); /* the buffer has room for the maximum number of tenants */
     if (service && (p->unnamed_services ||
                     buf_fmt(&p->services, "%s%s", p->n_served ? ", " : "", service) < 0)) {
         p->unnamed_services++;
@@ -188,13 +191,13 @@ void plan_tenants_failed(struct plan_tenants *p, const char *tenant, const struc
     if (p->unnamed_failed || buf_fmt(&p->failed, "%s\"%s\"", p->n_failed ? ", " : "", tenant) < 0) {
         p->unnamed_failed++;
     }
-    /* What does not fit is left out: it would be cut anyway. */
+    /* A failure that does not fit is left out: it would be cut anyway. */
     int rc = buf_fmt(why->message[why->own] ? &p->told : &p->words, " %s: %s", tenant, words);
     (void)rc;
     p->n_failed++;
 }
 
-/* " and 7 more", or nothing. */
+/* Writes `begin` and "and 7 more", or nothing when `more` is 0. Returns out. */
 static const char *and_more(char out[32], const char *begin, size_t more)
 {
     out[0] = '\0';
@@ -242,7 +245,8 @@ static const char *status_of(const struct condition *c)
     return c->available ? "True" : "False";
 }
 
-/* Do the words begin alike, and is that all that is ours? */
+/* Tells whether the shown message has our own words, and no more when the condition has no words of
+ * another server. */
 static bool same_own_words(const char *shown, const struct condition *c)
 {
     return strncmp(shown, c->message, c->own) == 0 && (c->message[c->own] || !shown[c->own]);
@@ -313,7 +317,7 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
     return json_fmt(out, "}}");
 }
 
-/* Writes an Event without the object that it is about. */
+/* Appends an Event up to the object that it is about. */
 static int put_event(struct buf *out, const char *namespace, const char *name, const char *instance,
                      bool warning, const char *reason, const char *note, const char *now)
 {
@@ -394,7 +398,8 @@ const char *plan_name_advice(const char *name)
                : "";
 }
 
-/* A name as the value of a label: cut, with a digest of the whole, when it is too long for one. */
+/* Writes a name as the value of a label. A name that is too long for it is cut and ends in a digest
+ * of the whole. */
 static void label_value(char out[LABEL_MAX + 1], const char *name)
 {
     enum { DIGITS = 16 };
@@ -465,7 +470,7 @@ int plan_alias_service(struct buf *out, const struct plan_service *s)
         json_fmt(out, "]},'spec':{'type':'ExternalName','externalName':%s,", host) < 0) {
         return ERR;
     }
-    /* A port of an alias says what there is and leads nowhere. */
+    /* The port of an alias is for people only: an ExternalName Service does not map ports. */
     return put_port(out, s->port, s->port);
 }
 
@@ -474,7 +479,7 @@ int plan_alias_cut(struct buf *out, const char *uid)
     return json_fmt(out, "{'metadata':{'uid':%s},'spec':{'externalName':'" NOWHERE "'}}", uid);
 }
 
-/* A name of an object; NULL when it is none. */
+/* Returns the name of an object, which the caller frees. Returns NULL when v cannot be one. */
 static char *name_of(struct json_value v)
 {
     size_t n = 0;
@@ -492,8 +497,8 @@ static char *text_or_empty(struct json_value v)
     return text ? text : mem_strdup("");
 }
 
-/* What stands under `key`: the whole name in the annotation, if it is the one whose label this is;
- * or else the label. */
+/* Returns the name under `key`, which the caller frees: the whole name in the annotation if the
+ * label was made from it, or else the label. */
 static char *whole_name(struct json_value metadata, const char *key)
 {
     char *label = name_of(json_get(json_get(metadata, "labels"), key));
@@ -522,7 +527,7 @@ bool plan_is_ours(struct json_value object, const char *home)
     return is_ours(json_get(object, "metadata"), home);
 }
 
-/* The element of an array whose member `key` is `value`. */
+/* Returns the first element of an array whose member `key` is `value`. */
 static struct json_value element(struct json_value array, const char *key, const char *value)
 {
     struct json_value e = json_first(array);
@@ -548,12 +553,12 @@ static uint64_t digest_of(const struct json_value *parts, size_t n)
     uint64_t h = 0;
     for (size_t i = 0; i < n; i++) {
         h = (h ^ json_digest(parts[i])) * 0x9E3779B97F4A7C15u;
-        h ^= h >> 29; /* so that the order counts */
+        h ^= h >> 29; /* makes the order count */
     }
     return h;
 }
 
-/* The first of several ports that is not ours; JSON_NONE: there is no other one. */
+/* Returns the first port that is not ours, or JSON_NONE. */
 static struct json_value other_port(struct json_value ports)
 {
     struct json_value e = json_first(ports);
@@ -563,23 +568,24 @@ static struct json_value other_port(struct json_value ports)
     return e;
 }
 
-/* A flag that counts only when it is set: the API server leaves it out otherwise. */
+/* Returns the flag if it is set, or else JSON_NONE: the API server leaves out a flag that is false.
+ */
 static struct json_value set_flag(struct json_value v)
 {
     bool set = false;
     return json_bool(v, &set) == OK && set ? v : (struct json_value){0};
 }
 
-/* A list that counts only when it has elements. */
+/* Returns the list if it has elements, or else JSON_NONE. */
 static struct json_value filled_list(struct json_value v)
 {
     return json_exists(json_first(v)) ? v : (struct json_value){0};
 }
 
-/* Field by field. PreferDualStack is not among them: clusters drop it that know one family only.
- * Nor is what a Service of the other type had left behind. The last three are fields by which
- * others could widen the home Service: more ports, addresses outside of the cluster, pods that are
- * not ready. */
+/* Returns the digest of a Service's fields. It leaves out PreferDualStack, which clusters with a
+ * single family drop, and fields that a Service of the other type has left behind. The last three
+ * parts are fields with which others could widen the home Service: more ports, addresses outside of
+ * the cluster, pods that are not ready. */
 static uint64_t service_digest(struct json_value object)
 {
     struct json_value metadata = json_get(object, "metadata"), spec = json_get(object, "spec");
@@ -629,8 +635,9 @@ static char *strangers_of(struct json_value selector)
     return strangers;
 }
 
-/* A reference that says that it is the controller is not kept: the API server allows only one. Nor
- * is one of which a part has not been read. */
+/* Tells whether an owner reference of somebody else is kept. A reference to a controller is not,
+ * because the API server allows only one, and ours is it. A reference that was not read completely
+ * is not kept either. */
 static bool is_foreign_owner(struct json_value owner)
 {
     struct json *whole = json_parse(json_text(owner), NULL);
@@ -662,7 +669,7 @@ static uint16_t port_of(struct json_value v)
     return json_int64(v, &port) == OK && port > 0 && port <= UINT16_MAX ? (uint16_t)port : 0;
 }
 
-/* Is what the labels say true? */
+/* Tells whether the labels may be believed; see service_parse. */
 static bool claim_holds(const struct service *s, struct json_value object, const char *home)
 {
     if (!s->cr_namespace || !s->cr_name) {
@@ -672,7 +679,7 @@ static bool claim_holds(const struct service *s, struct json_value object, const
                                                service_is_made_for(object, s->cr_name, home));
 }
 
-/* Is it "name.home.svc..."? */
+/* Tells whether the Service leads to "name.home.svc...". */
 static bool leads_home(struct json_value spec, const char *name, const char *home)
 {
     char *host = json_is(json_get(spec, "type"), "ExternalName")
@@ -738,7 +745,7 @@ void service_clear(struct service *service)
     *service = (struct service){0};
 }
 
-/* Is it "name.namespace.svc..." or "name-suffix.namespace.svc..."? */
+/* Tells whether the host is "name.namespace.svc..." or "name-suffix.namespace.svc...". */
 static bool points_home(struct str host, struct str name)
 {
     struct str first = str_cut(&host, '.');
@@ -770,7 +777,7 @@ void plan_policy_name(char *out, size_t cap, const char *from)
     text_fmt(out, cap, "tproxy-%s%s", from ? "namespace-" : "clusterwide", from ? from : "");
 }
 
-/* Runs of ports become ranges. */
+/* Appends the ports. A run of neighbours becomes a range. */
 static int put_ports(struct buf *out, const uint16_t *ports, size_t n)
 {
     for (size_t i = 0, last; i < n; i = last + 1) {
@@ -789,7 +796,7 @@ static int put_ports(struct buf *out, const uint16_t *ports, size_t n)
 int plan_policy(struct buf *out, const struct plan_policy *p)
 {
     char name[PLAN_POLICY_NAME_SIZE];
-    assert(p->n_ports > 0); /* a policy without a list of ports admits to all of them */
+    assert(p->n_ports > 0); /* a policy without a list of ports admits to all ports */
     plan_policy_name(name, sizeof(name), p->from);
     if (json_fmt(out,
                  "{'apiVersion':'networking.k8s.io/v1','kind':'NetworkPolicy','metadata':{"
@@ -814,8 +821,8 @@ int plan_policy_closed(struct buf *out, const char *uid)
     return json_fmt(out, "{'metadata':{'uid':%s},'spec':{'ingress':[]}}", uid);
 }
 
-/* Gives the ports of an entry: a number, a range up to `endPort`, or all. Named ports are those of
- * containers. False: there is no port that could be a target's. */
+/* Gives the ports of an entry: a number, a range up to `endPort`, or all. Returns false for a named
+ * port, because our target ports have no names. */
 static bool ports_of(struct json_value entry, struct plan_ports *ports)
 {
     struct json_value port = json_get(entry, "port");
@@ -840,7 +847,7 @@ struct plan_ports *plan_policy_ports(struct json_value object, size_t *n)
     size_t n_ranges = 0, cap = 0;
     for (struct json_value rule = json_first(rules); json_exists(rule); rule = json_next(rule)) {
         struct json_value entry = json_first(json_get(rule, "ports"));
-        do { /* a rule without entries is about all ports */
+        do { /* a rule without entries admits to all ports */
             if (n_ranges == cap) {
                 cap = cap ? 2 * cap : 4;
                 ranges = mem_realloc(ranges, cap * sizeof(*ranges));
