@@ -1,4 +1,4 @@
-/* POP3 as tproxy speaks it with a client before the backend takes over.
+/* Conducts the POP3 dialogue with a client before the backend takes over.
  *
  *                  .-- any other command --.
  *                  v                       |
@@ -9,8 +9,8 @@
  *   XOAUTH2, LOGIN |                         v
  *     with a user  '--------------------> SASL_LAST --> COMMAND (the last answer, or "*")
  *
- * Where the client's credentials count (POP3_TOKEN_LOGIN) they are read at once, and nobody else is
- * asked before they are complete. */
+ * Where the client's credentials count (POP3_TOKEN_LOGIN) they are read here, and no other server
+ * is asked before they are complete. */
 #include "pop3/client.h"
 
 #include <assert.h>
@@ -28,7 +28,7 @@ enum command {
     COMMAND_STLS,
     COMMAND_UNSUPPORTED,
     COMMAND_HOPS,
-    COMMAND_MAILBOX, /* looks at the mailbox */
+    COMMAND_MAILBOX, /* asks about the mailbox */
     COMMAND_MESSAGE, /* asks for a message */
     COMMAND_DELETE,  /* marks messages as deleted, or takes marks away */
 };
@@ -50,18 +50,18 @@ static const char capabilities_any[] = "+OK capabilities follow\r\n"
                                        "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"
                                        "SASL PLAIN LOGIN XOAUTH2\r\n.\r\n";
 
-/* What the backend offers for a login of the client's own is not known before it is asked; USER
- * every server has. */
+/* The capabilities for a login at the backend itself. Those of the backend are not known before it
+ * is connected, but every server has USER. */
 static const char capabilities_own[] =
     "+OK capabilities follow\r\n"
     "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n";
 
-/* With tokens, the mechanisms that are made for them come first. */
+/* The capabilities for a login with tokens. The mechanisms that are made for tokens come first. */
 static const char capabilities_token[] = "+OK capabilities follow\r\n"
                                          "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"
                                          "SASL XOAUTH2 OAUTHBEARER PLAIN LOGIN\r\n.\r\n";
 
-/* base64 of "Username:" and "Password:", the prompts that clients of AUTH LOGIN know. */
+/* The prompts that clients of AUTH LOGIN know: base64 of "Username:" and "Password:". */
 static const char prompt_user[] = "+ VXNlcm5hbWU6\r\n";
 static const char prompt_password[] = "+ UGFzc3dvcmQ6\r\n";
 
@@ -129,7 +129,7 @@ static enum pop3_ask bad_command(struct pop3_client *c, struct buf *reply, const
 /* ---- after a failed login ---- */
 
 /* Refuses a line that needs a login. A line that the client sent before it could see the failure
- * gets the failure again; the other texts are for a person who reads them. */
+ * gets the failure again. The other texts tell a person what to do. */
 static void say_failed(const struct pop3_client *c, struct buf *reply)
 {
     if (c->unseen) {
@@ -141,7 +141,7 @@ static void say_failed(const struct pop3_client *c, struct buf *reply)
     }
 }
 
-/* A login is complete. */
+/* Decides about a complete login after a failed one. */
 static enum pop3_ask login_after_failure(const struct pop3_client *c, struct buf *reply)
 {
     if (c->unseen || c->asked_message) {
@@ -151,8 +151,8 @@ static enum pop3_ask login_after_failure(const struct pop3_client *c, struct buf
     return POP3_ASK_LOGIN;
 }
 
-/* A command that the client sent before it could see the failure does not count as a further one.
- */
+/* Refuses a mailbox command after a failed login. A command that the client sent before it could
+ * see the failure does not count as another failed login. */
 static enum pop3_ask mailbox_after_failure(const struct pop3_client *c, struct buf *reply)
 {
     say_failed(c, reply);
@@ -180,7 +180,7 @@ static enum pop3_ask after_failure(const struct pop3_client *c, enum pop3_ask as
 
 /* ---- logins whose credentials count ---- */
 
-/* A login that makes no sense, and what would. */
+/* Refuses malformed credentials. `wrong` says what to send instead. */
 static enum pop3_ask bad_login(struct pop3_client *c, struct buf *reply, const char *wrong)
 {
     char line[POP3_REPLY_MAX];
@@ -221,7 +221,7 @@ static enum pop3_ask token_pass(struct pop3_client *c, struct str secret, struct
     return POP3_ASK_LOGIN;
 }
 
-/* The answer to a prompt, or what came on the line of AUTH. */
+/* Takes the answer to a prompt, or the initial response on the line of AUTH. */
 static enum pop3_ask token_response(struct pop3_client *c, enum pop3_expect expected,
                                     struct str response, struct buf *reply)
 {
@@ -262,7 +262,7 @@ static enum pop3_ask list_mechanisms(struct pop3_client *c, struct buf *reply)
     return POP3_ASK_NOTHING;
 }
 
-/* What is to come: the response, or first the user and then the password of LOGIN. */
+/* Prompts for the response, or for the user of LOGIN, whose password comes next. */
 static void prompt(struct pop3_client *c, struct buf *reply)
 {
     bool login = c->mechanism == SASL_LOGIN;
@@ -276,7 +276,7 @@ static enum pop3_ask on_auth(struct pop3_client *c, struct str args, struct buf 
     enum sasl_mechanism mechanism;
     bool token = c->kind == POP3_TOKEN_LOGIN;
     if (name.n == 0) {
-        return list_mechanisms(c, reply); /* of before CAPA; some clients still ask so */
+        return list_mechanisms(c, reply); /* older than CAPA; some clients still ask this way */
     }
     if (sasl_find(name, &mechanism) != OK) {
         return bad_command(c, reply,
@@ -290,7 +290,7 @@ static enum pop3_ask on_auth(struct pop3_client *c, struct str args, struct buf 
         prompt(c, reply);
         return token ? POP3_ASK_NOTHING : POP3_ASK_BACKEND;
     }
-    /* With its initial response; that of LOGIN is the user. */
+    /* The line has an initial response. The initial response of LOGIN is the user. */
     enum pop3_expect expected =
         mechanism == SASL_LOGIN ? POP3_EXPECT_SASL_USER : POP3_EXPECT_SASL_LAST;
     if (token) {
@@ -335,14 +335,15 @@ static enum pop3_ask on_mailbox(struct pop3_client *c, enum command command, str
     return POP3_ASK_MAILBOX;
 }
 
-/* The client begins a login at the backend itself. */
+/* Handles the first command of a login at the backend itself. */
 static enum pop3_ask on_own_login(struct pop3_client *c, struct buf *reply)
 {
     bool failed = c->failure && login_after_failure(c, reply) == POP3_ASK_FAILED;
     return failed ? POP3_ASK_FAILED : POP3_ASK_MAILBOX;
 }
 
-/* PASS without USER is half a login: the backend does not know the user. */
+/* Refuses PASS. A login at the backend begins with USER, after which the backend gets the lines; a
+ * PASS that comes here is only half a login. */
 static enum pop3_ask on_own_pass(struct pop3_client *c, struct buf *reply)
 {
     if (c->failure) {
@@ -351,7 +352,8 @@ static enum pop3_ask on_own_pass(struct pop3_client *c, struct buf *reply)
     return bad_command(c, reply, user_first);
 }
 
-/* A tproxy sends XTPROXY at most once. It is neither a login nor a mailbox command. */
+/* Handles XTPROXY, which a tproxy sends at most once. It is neither a login nor a mailbox command.
+ */
 static enum pop3_ask on_hops(struct pop3_client *c, struct str list, struct buf *reply)
 {
     if (!c->own_id || c->hops.n || hops_read(&c->hops, list) != OK) {
@@ -503,7 +505,8 @@ void pop3_greeting(struct buf *out, const char *installation_id)
     (void)rc;
 }
 
-/* The response code that tells the class (RFC 3206, RFC 2449 section 8). */
+/* Returns the response code that stands for the class of the error (RFC 3206, RFC 2449 section 8).
+ */
 static const char *response_code(enum fail fail)
 {
     switch (fail) {
@@ -546,7 +549,7 @@ bool pop3_has_response_code(const char *reply)
 void pop3_failure(struct buf *out, const char *destination, const struct error *err,
                   const char *backend_reply, bool in_use)
 {
-    char line[POP3_REPLY_MAX - 1]; /* with its NUL: leaves room for CRLF */
+    char line[POP3_REPLY_MAX - 1]; /* its NUL included, so that CRLF fits */
     if (pop3_has_response_code(backend_reply)) {
         text_fmt(line, sizeof(line), "%s", backend_reply);
     } else {

@@ -1,4 +1,4 @@
-/* The dialogue with the backend up to its last +OK.
+/* Conducts the dialogue with the backend until the login is complete.
  *
  *   GREETING
  *      |--> HOPS, if another tproxy greets
@@ -85,10 +85,10 @@ static struct pop3_caps *caps(struct pop3_login *login)
 
 static enum pop3_login_next fail(struct pop3_login *login, enum fail class, const char *text)
 {
-    /* What we believed of this backend may be what led us here. */
+    /* The remembered capabilities may have caused the failure: forget them. */
     login->memory = (struct pop3_memory){0};
     login->state = POP3_LOGIN_FAILED;
-    buf_drop(&login->out, buf_len(&login->out)); /* half a line, when the rest did not fit */
+    buf_drop(&login->out, buf_len(&login->out)); /* may be half a line whose rest did not fit */
     error_set(&login->err, class, "%s", text);
     return POP3_NEXT_FAIL;
 }
@@ -100,7 +100,7 @@ static enum pop3_login_next fail_reply(struct pop3_login *login, enum fail class
     return fail(login, class, sentence);
 }
 
-/* Sends parts as one line and waits in `state`. */
+/* Puts word and argument into `out` as one line, and waits for the answer in `state`. */
 static enum pop3_login_next send_parts(struct pop3_login *login, enum pop3_login_state state,
                                        const char *word, const char *argument)
 {
@@ -145,7 +145,7 @@ static enum pop3_login_next send_pass(struct pop3_login *login)
     return send_parts(login, POP3_LOGIN_PASS, "PASS ", login->dest->password.p);
 }
 
-/* AUTH PLAIN (RFC 4616), in one line when that stays within the limit of RFC 5034 section 4. */
+/* Sends AUTH PLAIN (RFC 4616), in one line if that is not longer than RFC 5034 section 4 allows. */
 static enum pop3_login_next send_plain(struct pop3_login *login, bool message_only)
 {
     const struct destination *dest = login->dest;
@@ -175,7 +175,8 @@ static enum pop3_login_next send_plain(struct pop3_login *login, bool message_on
     return next;
 }
 
-/* The message of XOAUTH2: user=U ^A auth=Bearer T ^A ^A. */
+/* Returns the message of XOAUTH2 in base64: user=U ^A auth=Bearer T ^A ^A. The caller wipes and
+ * frees it. */
 static char *xoauth2_message(const char *user, const struct secret *token, size_t *n)
 {
     size_t cap = strlen(user) + token->n + sizeof("user=\1auth=Bearer \1\1");
@@ -209,7 +210,7 @@ static enum pop3_login_next send_xoauth2(struct pop3_login *login, bool message_
     return next;
 }
 
-/* ---- what to do next ---- */
+/* ---- the next command ---- */
 
 static enum pop3_login_next ask_capa(struct pop3_login *login)
 {
@@ -223,7 +224,8 @@ static bool must_ask(const struct pop3_login *login, const struct pop3_caps *off
     return !offered->known && login->dest->ask_capa;
 }
 
-/* The first usable mechanism in the order of preference, or the question that decides it. */
+/* Starts the first usable mechanism in the order of preference, or sends CAPA if that decides
+ * whether it is usable. */
 static enum pop3_login_next authenticate(struct pop3_login *login)
 {
     const struct pop3_caps *offered = caps(login);
@@ -248,7 +250,8 @@ static enum pop3_login_next authenticate(struct pop3_login *login)
             if (must_ask(login, offered)) {
                 return ask_capa(login);
             }
-            /* Without CAPA (disablecapa) it is tried blindly: nothing else takes a token. */
+            /* Without CAPA (disablecapa) XOAUTH2 is tried anyway: no other mechanism of ours takes
+             * a token. */
             if (offered->xoauth2 || !offered->known) {
                 return send_xoauth2(login, false);
             }
@@ -292,7 +295,8 @@ enum pop3_login_next pop3_login_secured(struct pop3_login *login)
 
 /* ---- replies ---- */
 
-/* Octets of base64 that reveal part of a secret: as many as text_conceal looks at. */
+/* The number of octets of base64 that reveal part of a secret. text_conceal looks for parts of the
+ * same length. */
 enum { CODED_PART = 12 };
 
 static size_t coded_run(const char *text)
@@ -334,8 +338,9 @@ static bool has_coded(const char *text, size_t least)
     return false;
 }
 
-/* The same for a secret inside of something that was coded: 0, 1 or 2 octets before it shift its
- * base64. Its first and last characters depend on its neighbours and are left out. */
+/* Masks the base64 of a secret that is part of a longer coded text: 0, 1 or 2 octets before the
+ * secret shift its base64. The first and last characters depend on the neighbours of the secret and
+ * are left out. */
 static void conceal_base64_of(char *text, struct str secret)
 {
     enum { SHIFTS = 3, LEAST = 4 };
@@ -358,8 +363,9 @@ static void conceal_base64_of(char *text, struct str secret)
     free(coded);
 }
 
-/* A server may repeat a secret that it received, at once or later in the login, in part or in
- * base64. It must not reach clients or the log. A user name is not a secret. */
+/* Masks the secrets in a text of the server. A server may repeat a secret that it received, at once
+ * or later in the login, in part or in base64. A secret must not reach clients or the log. A user
+ * name is not a secret. */
 static void hide_secrets(const struct pop3_login *login, char *text)
 {
     static const struct secret none = {0};
@@ -394,7 +400,7 @@ static void take_timestamp(struct pop3_login *login, struct str line)
     }
 }
 
-/* Another tproxy is behind us. Tells it which way the login has come. */
+/* Tells the tproxy behind us which way the login has come. */
 static enum pop3_login_next say_hops(struct pop3_login *login)
 {
     struct hops hops = {0};
@@ -472,7 +478,7 @@ static enum pop3_login_next on_capa(struct pop3_login *login, bool ok)
         login->state = POP3_LOGIN_CAPA_LIST;
         return POP3_NEXT_LINE;
     }
-    *caps(login) = login->learning; /* a server of before RFC 2449: it has USER and PASS */
+    *caps(login) = login->learning; /* the server is older than RFC 2449: it has USER and PASS */
     return decide(login);
 }
 
@@ -489,10 +495,11 @@ static enum pop3_login_next on_stls(struct pop3_login *login, bool ok)
     return decide(login);
 }
 
-/* Does the reply call the command AUTH unknown? Servers word it in their own ways: "Unknown
- * command" (Dovecot, qpopper, hMailServer), "Unrecognized command" (Cyrus), "Invalid command"
- * (Courier), "unimplemented" (qmail-popup), "bad command" (Gmail). They do so where CAPA promises
- * more than the login module has, or where something between the two does not let AUTH through. */
+/* Tells whether the reply calls AUTH an unknown command. Servers word it in their own ways:
+ * "Unknown command" (Dovecot, qpopper, hMailServer), "Unrecognized command" (Cyrus), "Invalid
+ * command" (Courier), "unimplemented" (qmail-popup), "bad command" (Gmail). It happens when CAPA
+ * lists more than the login module supports, or when a device on the way does not let AUTH through.
+ */
 static bool calls_auth_unknown(const struct pop3_login *login)
 {
     static const char *const phrases[] = {
@@ -510,7 +517,8 @@ static bool calls_auth_unknown(const struct pop3_login *login)
     return false;
 }
 
-/* The server did not look at the credentials: a person has to choose another mechanism. */
+/* Fails a login whose credentials the server has not examined: a person has to choose another
+ * mechanism. */
 static enum pop3_login_next auth_unknown(struct pop3_login *login)
 {
     char text[160];
@@ -526,10 +534,11 @@ static enum pop3_login_next auth_unknown(struct pop3_login *login)
     return fail_reply(login, FAIL_CONFIG, text);
 }
 
-/* Does the refusal of a login blame the credentials? [AUTH] says so. A server that announces
- * AUTH-RESP-CODE says nothing else when it does (RFC 3206 section 6); RESP-CODES alone does not
- * promise that. Without both the words decide, and words that tell nothing blame them: to show a
- * wrong password again and again would lock the account. */
+/* Tells whether the refusal of a login blames the credentials. The code [AUTH] does. A server that
+ * announces AUTH-RESP-CODE always says [AUTH] when it blames them (RFC 3206 section 6); RESP-CODES
+ * alone does not promise that. Without any code and AUTH-RESP-CODE the words decide, and words that
+ * tell nothing count as blame: a wrong password that is shown again and again would lock the
+ * account. */
 static bool blames_credentials(struct pop3_login *login)
 {
     if (pop3_has_response_code(login->reply)) {
@@ -570,12 +579,12 @@ static enum pop3_login_next on_challenge(struct pop3_login *login, struct str ba
     return send_parts(login, POP3_LOGIN_XOAUTH2_REFUSED, "", "");
 }
 
-/* "+ ..." in the middle of AUTH. */
+/* Handles "+ ...", by which the server asks for the next message of AUTH. */
 static enum pop3_login_next on_continuation(struct pop3_login *login, struct str data)
 {
     switch (login->state) {
     case POP3_LOGIN_PLAIN_START:
-    case POP3_LOGIN_PLAIN: /* a server that takes no initial response */
+    case POP3_LOGIN_PLAIN: /* the server does not take an initial response */
         return send_plain(login, true);
     case POP3_LOGIN_XOAUTH2:
         return send_xoauth2(login, true);

@@ -1,6 +1,6 @@
-/* The dialogue with the backend up to its last +OK: one reply line in, the next command out. No
- * I/O. RFC 1939 (USER, PASS, APOP), 2449 (CAPA), 2595 (STLS), 5034 (AUTH), and Google's and
- * Microsoft's XOAUTH2. */
+/* Conducts the dialogue with the backend until the login is complete: takes one line of the backend
+ * and gives the next command. Pure. Sources: RFC 1939 (USER, PASS, APOP), 2449 (CAPA), 2595 (STLS),
+ * 5034 (AUTH), and Google's and Microsoft's XOAUTH2. */
 #ifndef TPROXY_POP3_LOGIN_H
 #define TPROXY_POP3_LOGIN_H
 
@@ -15,17 +15,19 @@
 
 struct destination;
 
-/* Longest line accepted from a backend; a SASL challenge may pass the 512 octets of a reply. */
+/* Maximum length in octets of a line of a backend. A SASL challenge may exceed the 512 octets of a
+ * reply. */
 enum { POP3_BACKEND_LINE_MAX = 4096 };
 
-/* What a backend offers. Of what is not `known` nothing has been learned. */
+/* The capabilities of a backend. Unless they are `known`, the other members mean nothing. */
 struct pop3_caps {
     bool known, stls, plain, xoauth2;
     bool auth_codes; /* AUTH-RESP-CODE: a refusal of the credentials says [AUTH] (RFC 3206) */
 };
 
-/* What earlier logins have learned, in clear text and under TLS (the answers may differ, RFC 2595
- * section 4); spares later ones the question. Kept by the caller from one login to the next. */
+/* The capabilities that earlier logins have learned, in clear text and under TLS, where they may
+ * differ (RFC 2595 section 4). Later logins need not ask again. The caller keeps them from one
+ * login to the next. */
 struct pop3_memory {
     struct pop3_caps clear, secure;
 };
@@ -51,11 +53,11 @@ enum pop3_login_state {
     POP3_LOGIN_STATES
 };
 
-/* What the caller does next. In every case it sends `out` first, when that is not empty. */
+/* The next step of the caller. It always sends `out` first, unless that is empty. */
 enum pop3_login_next {
     POP3_NEXT_LINE, /* pass on the next line */
-    POP3_NEXT_TLS,  /* begin TLS; anything that came behind this line is an attack. Then
-                       pop3_login_secured() */
+    POP3_NEXT_TLS,  /* begin TLS, then call pop3_login_secured(). Bytes after this line are an
+                       attack */
     POP3_NEXT_DONE, /* logged in; `reply` is the backend's last line */
     POP3_NEXT_FAIL, /* `err` says why, `reply` is the backend's last line */
 };
@@ -63,44 +65,48 @@ enum pop3_login_next {
 /* One login. Wipe it with pop3_login_wipe. */
 struct pop3_login {
     const struct destination *dest; /* the caller's */
-    const char *user;               /* the caller's, or the destination's */
+    const char *user;               /* the mail user; the caller's, or the destination's */
     const struct secret *token;     /* the caller's; for XOAUTH2 */
-    const char *own_id;             /* the caller's; a greeting that carries it is our own */
+    const char *own_id;             /* the caller's; a greeting that contains it is our own */
     /* the caller's, set after pop3_login_init: the tproxies that the login has come through;
      * NULL: no other tproxy */
     const struct hops *before;
-    struct pop3_memory memory; /* with what this login has learned */
+    struct pop3_memory memory; /* includes what this login has learned */
     enum pop3_login_state state;
-    bool secure;       /* TLS stands */
-    bool shows;        /* `out` carries credentials */
+    bool secure;       /* TLS is established */
+    bool shows;        /* `out` contains credentials */
     bool in_use;       /* refused, because another session has the mailbox */
-    bool proved;       /* refused, but not for the credentials, which the backend has accepted */
-    bool stls_refused; /* wanted, not to be had: we go on in clear text */
+    bool proved;       /* refused, although the backend has accepted the credentials */
+    bool stls_refused; /* STLS is wanted, but the backend does not offer or refuses it: the login
+                          goes on in clear text */
     unsigned capa_lines;
     struct pop3_caps learning;
-    char timestamp[128];        /* of the greeting, with its brackets; "" when it has none */
+    char timestamp[128];        /* of the greeting, with its brackets; "": the greeting has none */
     char reply[POP3_REPLY_MAX]; /* the last status line, printable */
-    char challenge[256];        /* what the backend said to a refused token, printable */
-    struct secret sent;         /* the response of AUTH or the digest of APOP, as it was sent */
+    char challenge[256];        /* the backend's reason for the refusal of a token, printable */
+    struct secret sent;         /* the response of AUTH or the digest of APOP that was sent */
     struct buf out;
     struct error err;
 };
 
-/* Starts with the wait for the greeting. user: who logs in; NULL: the destination's. secure: TLS
- * stands already (pop3s). */
+/* Initialises a login that waits for the greeting. Copies *memory; all other pointers must stay
+ * valid as long as the login. `user` is the mail user; NULL: that of the destination. secure: TLS
+ * is established already (pop3s). */
 void pop3_login_init(struct pop3_login *login, const struct destination *dest, const char *user,
                      const struct secret *token, const struct pop3_memory *memory,
                      const char *own_id, bool secure);
 
-/* Takes a line of the backend, without its end. */
+/* Takes a line of the backend, without its end. Returns the next step. */
 enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line);
 
-/* TLS stands now. */
+/* Goes on after the TLS handshake. Returns the next step. */
 enum pop3_login_next pop3_login_secured(struct pop3_login *login);
 
-/* What we wait for, for the message of a timeout: "the greeting", "the answer to PASS". */
+/* Returns what the login waits for, for the message of a timeout ("the greeting", "the answer to
+ * PASS"; static storage). */
 const char *pop3_login_awaited(const struct pop3_login *login);
 
+/* Wipes and frees the output and the secrets of the login. */
 void pop3_login_wipe(struct pop3_login *login);
 
 #endif

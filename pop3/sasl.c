@@ -1,14 +1,14 @@
-/* SASL responses: base64, then fields between separators. */
+/* Reads SASL responses: decodes base64, then splits the text at separators. */
 #include "pop3/sasl.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a response before it is decoded: what the longest line holds. */
+/* Maximum length of a coded response in octets: the longest line has no more. */
 enum { RESPONSE_MAX = 16 * 1024 };
 
-/* Between the fields of XOAUTH2 and OAUTHBEARER. */
+/* The separator between the fields of XOAUTH2 and OAUTHBEARER. */
 #define SEPARATOR '\001'
 
 static const char *const names[] = {
@@ -43,7 +43,8 @@ static int refuse(const char **wrong, const char *why)
 
 /* ---- the two values ---- */
 
-/* What goes onto a line of another protocol must not end it. */
+/* Tells whether the text has no control characters. It becomes part of a line of another protocol
+ * and must not end that line. */
 static bool is_plain_text(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -82,7 +83,8 @@ static int take_secret(struct sasl_credentials *c, struct str secret, const char
 
 /* ---- responses ---- */
 
-/* Whoever follows the documentation to the letter encodes a backslash, an x, a 0 and a 1. */
+/* Tells whether the text contains the four characters \x01. A person who follows the documentation
+ * to the letter encodes a backslash, an x, a 0 and a 1. */
 static bool has_typed_separator(struct str s)
 {
     for (size_t i = 0; i + 4 <= s.n; i++) {
@@ -98,7 +100,7 @@ static bool has_separator(struct str s)
     return memchr(s.p, SEPARATOR, s.n) != NULL;
 }
 
-/* Does *field begin with `name`? Then it loses it. */
+/* Tells whether *field begins with `name`, and if so takes the name off. */
 static bool cut_name(struct str *field, const char *name)
 {
     size_t n = strlen(name);
@@ -110,7 +112,7 @@ static bool cut_name(struct str *field, const char *name)
     return true;
 }
 
-/* The fields behind the user: "auth=Bearer <token>", others, and two separators at the end. */
+/* Reads the fields after the user: "auth=Bearer <token>", others, and two separators at the end. */
 static int read_auth(struct sasl_credentials *c, struct str rest, const char *form,
                      const char **wrong)
 {
@@ -142,8 +144,8 @@ static int read_xoauth2(struct sasl_credentials *c, struct str text, const char 
     return take_user(c, user, wrong) == OK ? read_auth(c, text, form, wrong) : ERR;
 }
 
-/* "n,a=<user>,^A...": the header of GS2 (RFC 5801 section 4) without channel binding. In it '=' and
- * ',' of a user are written =3D and =2C. */
+/* Reads the GS2 header (RFC 5801 section 4) without channel binding, "n,a=<user>,". The user is
+ * written with =3D for '=' and =2C for ','. */
 static int read_gs2_user(struct sasl_credentials *c, struct str header, const char *form,
                          const char **wrong)
 {
@@ -185,7 +187,7 @@ static int read_oauthbearer(struct sasl_credentials *c, struct str text, const c
     return read_gs2_user(c, header, form, wrong) == OK ? read_auth(c, text, form, wrong) : ERR;
 }
 
-/* [authzid] NUL authcid NUL passwd */
+/* Reads [authzid] NUL authcid NUL passwd. The authzid is not used. */
 static int read_plain(struct sasl_credentials *c, struct str text, const char **wrong)
 {
     const char *end = text.p + text.n;
@@ -201,7 +203,7 @@ static int read_plain(struct sasl_credentials *c, struct str text, const char **
 
 /* ---- base64 ---- */
 
-/* Calls `read` with what the text decodes to, which is wiped afterwards. */
+/* Calls `read` with the decoded text, which is wiped afterwards. */
 static int decoded(struct sasl_credentials *c, struct str base64, const char **wrong,
                    int (*read)(struct sasl_credentials *, struct str, const char **))
 {
