@@ -1,4 +1,4 @@
-/* The properties of a Destination as they come, before anybody asks what they mean. */
+/* Reads the properties of a Destination as names and texts. */
 #include "core/properties.h"
 
 #include <stdbool.h>
@@ -110,7 +110,7 @@ void properties_free(struct properties *props)
 
 const char *properties_get(const struct properties *props, const char *name, size_t *n)
 {
-    /* From the end: of several of one name the last one counts. */
+    /* From the end, because the last one of several properties with the same name counts. */
     for (size_t i = props->n; i-- > 0;) {
         if (strcmp(props->list[i].name, name) == 0) {
             if (n) {

@@ -1,4 +1,5 @@
-/* Names and their values as text: a Destination as it comes, before anybody asks what it means. */
+/* Reads the properties of a Destination as names and texts. core/destination.c gives them their
+ * meaning. */
 #ifndef TPROXY_CORE_PROPERTIES_H
 #define TPROXY_CORE_PROPERTIES_H
 
@@ -17,28 +18,28 @@ struct property {
     size_t n; /* length of the value */
 };
 
-/* In the order of the text. */
+/* Properties in the order of the text. */
 struct properties {
     struct property *list;
     size_t n;
 };
 
-/* Adds a property. *props owns its texts from now on, also after ERR. ERR and *err (FAIL_LIMIT)
- * when there are too many. */
+/* Adds a property. *props takes over its texts, also on ERR, which frees them. Returns ERR and *err
+ * (FAIL_LIMIT) when there are too many properties. */
 int properties_add(struct properties *props, struct property p, struct error *err) warn_unused;
 
-/* From a JSON object whose values are strings, numbers or booleans (null: as if absent), or such an
- * object as the member "destinationConfiguration" of another, the way the Destination service
- * answers. Members whose name begins with '$' are no properties and passed over. The document may
- * be freed afterwards. NULL and *err (FAIL_CONFIG, naming the property; FAIL_LIMIT) when it is
- * anything else. */
+/* Makes the properties from a JSON object whose values are strings, numbers, booleans or null,
+ * which counts as absent. Such an object may also be the member "destinationConfiguration" of
+ * another, as in answers of the Destination service. A member whose name begins with '$' is not a
+ * property and is skipped. The document may be freed afterwards. Returns NULL and *err (FAIL_CONFIG
+ * with the name of the property, or FAIL_LIMIT) when it is anything else. */
 struct properties *properties_from_json(struct json_value v, struct error *err);
 
-/* Wipes and frees. NULL is allowed. */
+/* Wipes and frees the properties. NULL is allowed. */
 void properties_free(struct properties *props);
 
-/* The value, NUL-terminated, its length in *n (n may be NULL); NULL when there is no such property.
- * Names are case-sensitive. Valid until properties_free. */
+/* Returns the value, NUL-terminated and valid until properties_free, with its length in *n unless n
+ * is NULL. Returns NULL when there is no such property. Names are case-sensitive. */
 const char *properties_get(const struct properties *props, const char *name, size_t *n);
 
 #endif

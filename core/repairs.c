@@ -1,11 +1,11 @@
-/* Repairs of one object: how many in a row, and when the next one may come. */
+/* Counts the repairs of one object in a row, and computes the time of the next one. */
 #include "core/repairs.h"
 
 #include <string.h>
 
 #include "lib/digest.h"
 
-/* After so many repairs in a row the object is contested. */
+/* The number of repairs in a row from which on the object is contested. */
 enum { CONTESTED = 2 };
 
 uint64_t repairs_digest(struct str text)

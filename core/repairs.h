@@ -1,8 +1,8 @@
-/* Decides when an object is written again that does not stay as it was written: somebody else
- * changes it back, or the API server stores something else. The first repair is made at once, the
- * next ones after pauses that double from REPAIRS_FIRST to REPAIRS_MOST. Once an object has stayed
- * as written for REPAIRS_FORGOTTEN, everything begins anew. Another text than the last one never
- * waits. Pure: the caller passes the time. */
+/* Decides when to repair an object, that is, to write it again because it did not stay as it was
+ * written: somebody else changes it back, or the API server stores something else. The first repair
+ * is made at once, the next ones after pauses that double from REPAIRS_FIRST to REPAIRS_MOST. After
+ * an object has stayed as written for REPAIRS_FORGOTTEN, everything begins anew. Another text than
+ * the last one never waits. Pure: the caller passes the time. */
 #ifndef TPROXY_CORE_REPAIRS_H
 #define TPROXY_CORE_REPAIRS_H
 
@@ -19,12 +19,12 @@
 /* Returns the digest of a text that is to be written. */
 uint64_t repairs_digest(struct str text);
 
-/* The repairs of one object, embedded in its owner; all zero: it has not been written yet. A `wish`
- * is a digest of what is to be written. */
+/* The repairs of one object, embedded in its owner. All members are zero before the object is
+ * written. A `wish` is the digest of a text that is to be written. */
 struct repairs {
-    uint64_t wish;  /* what was written last; 0: nothing */
-    int64_t due;    /* it is not written again before */
-    unsigned count; /* how often in a row it was written again */
+    uint64_t wish;  /* the wish that was written last; 0: none */
+    int64_t due;    /* the time before which it is not written again */
+    unsigned count; /* number of repairs in a row */
 };
 
 /* Returns the time from which the wish may be written; 0: at once. */
@@ -34,14 +34,14 @@ int64_t repairs_due(const struct repairs *r, uint64_t wish);
  * reports that somebody else changes the object. */
 bool repairs_note(struct repairs *r, uint64_t wish, int64_t now);
 
-/* The writing that was noted last has failed: it does not count, and may be tried again at once. */
+/* Notes that the last write has failed: it does not count, and may be tried again at once. */
 void repairs_failed(struct repairs *r, int64_t now);
 
-/* Forgets what was noted: something else is wanted by now. */
+/* Forgets all notes, because something else is wanted now. */
 void repairs_forget(struct repairs *r);
 
-/* Was the object repaired twice in a row or more, and is it too early to say that the last repair
- * has lasted? */
+/* Tells whether the object was repaired at least twice in a row, and the last repair is too recent
+ * to say that it has lasted. */
 bool repairs_contested(const struct repairs *r, int64_t now);
 
 #endif

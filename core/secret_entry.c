@@ -1,4 +1,4 @@
-/* Out of a Secret. Every value is a secret until it is known to be none. */
+/* Reads entries of a Secret. Every value counts as a secret until it is known not to be one. */
 #include "core/secret_entry.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
-/* From a Secret to a service key. Every value is a secret until it is known to be none, and none
- * gets into a message.
+/* Turns a Secret into a service key. Every value counts as a secret until it is known not to be
+ * one, and no message contains a value.
  *
- *   kind             says who asks                asks at
+ *   kind             client shows                 token endpoint
  *   client secret    clientsecret                 url, or token_service_url   /oauth/token
  *   X.509            certificate, key             certurl                     /oauth/token
  *   IAS              certificate, key             url                         /oauth2/token */
@@ -14,16 +14,17 @@
 #include "http/proto.h"
 #include "lib/text.h"
 
-/* Bounds, octets: of an entry of the Secret, of a field that is used, of one in PEM. */
+/* Maximum lengths in octets: of an entry of the Secret, of a field in one line, of a field in PEM.
+ */
 enum { ENTRY_MAX = 64 * 1024, FIELD_MAX = 4096, PEM_MAX = 32 * 1024 };
 
 enum kind { KIND_SECRET, KIND_X509, KIND_IAS };
 
-/* The work of one service_key_from_secret. */
+/* The state of one service_key_from_secret. */
 struct reader {
     struct json_value secret;
-    const char *json_key;    /* NULL: one entry a field */
-    struct json_value whole; /* what its entry says */
+    const char *json_key;    /* NULL: each field has its own entry */
+    struct json_value whole; /* the object in the entry json_key */
     struct json_value uaa;   /* the fields of the authorization server, if they are apart */
     enum service_key_use use;
     struct error *err;
@@ -62,14 +63,14 @@ static void drop_blanks(struct secret *value)
     }
 }
 
-/* Returns the field of a document; JSON_NONE when it has no such field. */
+/* Returns a field of the JSON in the Secret, or JSON_NONE when there is no such field. */
 static struct json_value find_field(const struct reader *r, const char *name)
 {
     struct json_value v = json_get(r->uaa, name);
     return json_given(v) ? v : json_get(r->whole, name);
 }
 
-/* Reads a field without the blanks around it; empty when there is none. */
+/* Reads a field without the blanks around it. *value stays empty when there is no such field. */
 static int read_value(const struct reader *r, const char *name, struct secret *value)
 {
     struct json_value v = find_field(r, name);
@@ -85,7 +86,7 @@ static int read_value(const struct reader *r, const char *name, struct secret *v
     return OK;
 }
 
-/* A field that is one line of text. */
+/* Reads a field that is one line of text. */
 static int read_field(const struct reader *r, const char *name, struct secret *value)
 {
     if (read_value(r, name, value) < 0) {
@@ -97,7 +98,7 @@ static int read_field(const struct reader *r, const char *name, struct secret *v
     return value->n > FIELD_MAX ? refuse_field(r, name, "is longer than 4096 octets") : OK;
 }
 
-/* The same for one that is no secret. */
+/* Reads a field that is one line of text and not a secret. The caller frees *text. */
 static int read_text(const struct reader *r, const char *name, char **text)
 {
     struct secret value = {0};
@@ -124,7 +125,7 @@ static int missing(const struct reader *r, const char *name)
 
 /* ---- PEM ---- */
 
-/* What is kept in PEM, and how it begins. */
+/* A kind of PEM text: the end of its first line, and the error when it has no such line. */
 struct pem_kind {
     const char *label, *no_pem;
 };
@@ -136,8 +137,8 @@ static const struct pem_kind pem_private_key = {
     "PRIVATE KEY-----", "is no PEM: it must have the lines \"-----BEGIN PRIVATE KEY-----\" and "
                         "\"-----END PRIVATE KEY-----\", perhaps with RSA or EC in them"};
 
-/* What is wrong with the shape of a text (RFC 7468); NULL: nothing. Whether it can be used is for
- * TLS to say. */
+/* Returns the error in the shape of a text (RFC 7468), or NULL. TLS finds out whether the contents
+ * can be used. */
 static const char *pem_fault(const struct secret *text, const struct pem_kind *kind)
 {
     const char *begin = strstr(text->p, "-----BEGIN ");
@@ -162,7 +163,7 @@ static const char *pem_fault(const struct secret *text, const struct pem_kind *k
     return encrypted ? "is encrypted; it can only be used without a passphrase" : NULL;
 }
 
-/* A field in PEM; empty when there is none. */
+/* Reads a field in PEM. *value stays empty when there is no such field. */
 static int read_pem(const struct reader *r, const char *name, const struct pem_kind *kind,
                     struct secret *value)
 {
@@ -181,7 +182,7 @@ static bool ends_with(struct str s, const char *suffix)
     return s.n >= n && str_ieq((struct str){s.p + s.n - n, n}, suffix);
 }
 
-/* Host names of Cloud Identity Services. */
+/* Tells whether the host belongs to Cloud Identity Services. */
 static bool is_ias(struct str host)
 {
     return ends_with(host, ".accounts.ondemand.com") ||
@@ -213,7 +214,7 @@ static int read_kind(const struct reader *r, enum kind *kind)
     return result;
 }
 
-/* A URL without slashes at its end, and with `path` there. */
+/* Reads a URL, removes slashes at its end, and appends `path` unless the URL ends with it. */
 static int read_url(const struct reader *r, const char *name, const char *path, char **out)
 {
     struct http_url url;
@@ -312,7 +313,7 @@ static struct json *parse_entry(const struct reader *r, const char *name, struct
                             "as JSON, or be left out if there is one entry a field");
         return NULL;
     }
-    /* What the parser has to say may quote a character. */
+    /* The parser's error is not shown, because it may quote a character of the key. */
     struct json *doc = json_parse((struct str){text->p, text->n}, NULL);
     if (json_type(json_root(doc)) != JSON_OBJECT) {
         secret_entry_refuse(r->err, name, "is no JSON object; it must be the whole service key");
@@ -324,8 +325,8 @@ static struct json *parse_entry(const struct reader *r, const char *name, struct
 
 /* Reads the JSON in the Secret: the entry that holds the whole key, which the cf command line puts
  * into an object "credentials", or an entry "uaa". In both forms "uaa" may hold the client and the
- * authorization server, instead of the key itself. NULL and *failed false: the Secret has no JSON.
- */
+ * authorization server, instead of the key itself. Returns NULL with *failed false when the Secret
+ * has no JSON. */
 static struct json *read_json(struct reader *r, struct secret *text, bool *failed)
 {
     bool nested = !r->json_key && !secret_entry_given(r->secret, "clientid") &&

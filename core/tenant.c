@@ -1,4 +1,4 @@
-/* A tenant's name, and where it goes. */
+/* Checks the names of tenants and puts them into URLs. */
 #include "core/tenant.h"
 
 #include <string.h>
@@ -23,12 +23,14 @@ bool tenant_is_valid(const char *tenant)
     return n >= 1 && n <= 63;
 }
 
-/* What follows the first label of a host name, its dot included; empty when that is no name. */
+/* Returns the part of a host name after its first label, with the dot. Returns "" for an address
+ * and for a single label. */
 static struct str domain_of(struct str host)
 {
     size_t n = host.n && host.p[host.n - 1] == '.' ? host.n - 1 : host.n;
     const char *first = memchr(host.p, '.', n), *last = memrchr(host.p, '.', n);
-    /* An address: no name has a last label that begins with a digit (RFC 1123 section 2.1). */
+    /* The last label of a name does not begin with a digit (RFC 1123 section 2.1); the last part of
+     * an address does. */
     if (!first || last + 1 == host.p + n || is_digit(last[1])) {
         return str_of("");
     }

@@ -1,4 +1,4 @@
-/* Access tokens: copied once, then shared. */
+/* Copies an access token once and then shares it. */
 #include "core/token.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* An access token: what OAuth hands out and who logs in with it shows (RFC 6749 section 1.4). */
+/* An OAuth access token, which is shown in order to log in (RFC 6749 section 1.4). */
 #ifndef TPROXY_CORE_TOKEN_H
 #define TPROXY_CORE_TOKEN_H
 
@@ -9,19 +9,19 @@
 #include "lib/mem.h"
 #include "lib/text.h"
 
-/* Longest access token, octets. */
+/* Maximum length of an access token in octets. */
 enum { TOKEN_MAX = 16 * 1024 };
 
-/* Immutable, shared by reference count; the last unref wipes it. */
+/* A token is immutable and shared by reference count. The last unref wipes it. */
 struct token {
     unsigned refs;
     struct secret value; /* one line of printable ASCII */
-    int64_t received;    /* when, on the monotonic clock; set by who received it */
-    int64_t expires;     /* likewise, counted from its receipt */
+    int64_t received;    /* time of its receipt on the monotonic clock, set by the receiver */
+    int64_t expires;     /* time on the monotonic clock: its receipt plus its lifetime */
 };
 
-/* A copy of the text with one reference; NULL and *err (FAIL_TOKEN) when it is empty, too long, or
- * contains what no header field may. */
+/* Makes a token with one reference from a copy of the text. Returns NULL and *err (FAIL_TOKEN) when
+ * the text is empty, too long, or has characters that a header field cannot carry. */
 struct token *token_new(struct str value, int64_t expires, struct error *err);
 struct token *token_ref(struct token *token);
 void token_unref(struct token *token); /* NULL is allowed */

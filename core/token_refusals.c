@@ -1,10 +1,17 @@
-/* A record is there from the first refusal until a token is accepted:
+/* A record exists from the first refusal until a token is accepted:
  *
- *     (none) --refused--> ONCE --another token refused--> PAUSE --time over, or another token--.
- *        ^                  |                               ^                                  |
- *        |              time over                           '--refused, also when renewed-- TRIAL
- *        '------------------'----------------- accepted -------------------------------------- '
- */
+ *                             final                   time over,
+ *               refused      refusal                or another token
+ *     (none) ----------> ONCE ---------> PAUSE ----------------------> TRIAL
+ *       ^                  |             ^   |                          |  |
+ *       |                  |             |   |       final refusal      |  |
+ *       |                  |             '---|--------------------------'  |
+ *       |  time over       |                 |                             |
+ *       |  or accepted     |     accepted    |          accepted           |
+ *       '------------------+-----------------+-----------------------------'
+ *
+ * A refusal is final when the token is a renewed one or cannot be renewed. A first refusal that is
+ * final begins a pause at once. */
 #include "core/token_refusals.h"
 
 #include <stdlib.h>
@@ -12,14 +19,14 @@
 
 #include "lib/mem.h"
 
-/* How long a peer is not asked: doubles from one pause to the next. */
+/* The time for which a peer is not asked. It doubles from one pause to the next. */
 #define PAUSE_FIRST SECONDS(5)
 #define PAUSE_MOST SECONDS(60)
 
-/* How long a first refusal is remembered. Within that time a new token is tried at once. */
+/* The time for which a first refusal is remembered. Until then a new token is tried at once. */
 #define ONCE_TIME SECONDS(60)
 
-/* How long the others wait for a trial whose result is never reported (its client has gone). */
+/* The time for which others wait for a trial without a result, because its client has gone. */
 #define TRIAL_TIME SECONDS(10)
 
 static void record_clear(struct token_refusal *r)
@@ -129,7 +136,7 @@ const struct token_refusal *token_refusals_ask(struct token_refusals *refusals,
     return r;
 }
 
-/* ---- what came of it ---- */
+/* ---- results ---- */
 
 /* Notes the first refusal, or the first one after a long time. */
 static bool note_first(struct token_refusals *refusals, const struct refused_at *at,
@@ -163,7 +170,7 @@ bool token_refusals_add(struct token_refusals *refusals, const struct refused_at
         }
         break;
     case REFUSAL_PAUSE:
-        /* it was shown before the pause began: a newer one is known by now */
+        /* another token was shown before the pause began: a newer one is known by now */
         return !same && renewable;
     case REFUSAL_TRIAL:
         if (!same) {

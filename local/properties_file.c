@@ -1,4 +1,4 @@
-/* A properties file, in two steps for each logical line:
+/* Reads a properties file in two steps for each logical line:
  *
  *   next_line   skips blank lines and comments, and joins lines at a backslash; escapes stay
  *   take_line   finds the end of the key and the start of the value, and resolves the escapes */
@@ -85,8 +85,8 @@ static void join_next_line(struct reader *r)
     skip_blanks(r);
 }
 
-/* Copies the next logical line to `out`, which has room for all of the text. AGAIN: the file has no
- * further line. */
+/* Copies the next logical line to `out`, which has room for the whole text. Returns AGAIN when the
+ * file has no further line. */
 static int next_line(struct reader *r, char *out, size_t *n)
 {
     bool escaped = false;
@@ -113,7 +113,7 @@ static int next_line(struct reader *r, char *out, size_t *n)
             }
         }
     }
-    *n -= escaped; /* a backslash at the end of the file */
+    *n -= escaped; /* drops a backslash at the end of the file */
     return *n ? OK : AGAIN;
 }
 
@@ -146,7 +146,7 @@ static int take_unit(struct str *s, uint32_t *unit)
     return OK;
 }
 
-/* Takes an escaped character off *s that may be written as a surrogate pair. */
+/* Takes an escaped character off *s. It may be written as a surrogate pair. */
 static int take_unicode(const struct reader *r, struct str *s, uint32_t *c)
 {
     uint32_t low;
@@ -173,7 +173,8 @@ static char take_escape(struct str *s)
     return letter ? meanings[letter - letters] : c;
 }
 
-/* Returns `s` with its escapes resolved, NUL-terminated; the caller wipes and frees it. */
+/* Returns `s` with its escapes resolved, NUL-terminated; the caller wipes and frees it. Returns
+ * NULL when an escape is malformed. */
 static char *unescape(const struct reader *r, struct str s, size_t *n)
 {
     char *out = mem_alloc(2 * s.n + 1);
@@ -215,7 +216,7 @@ static size_t key_length(struct str line)
     return line.n;
 }
 
-/* Skips what separates key and value: blanks with at most one '=' or ':' among them. */
+/* Skips the separator between key and value: blanks with at most one '=' or ':' among them. */
 static struct str skip_separator(struct str rest)
 {
     bool seen = false;

@@ -1,4 +1,4 @@
-/* The answers of token endpoints. */
+/* Reads the answers of token endpoints: a token or a refusal. */
 #include "oauth/answer.h"
 
 #include <stdbool.h>
@@ -78,9 +78,9 @@ static void take_token(struct json_value root, struct token_answer *answer)
 static const char no_token[] = "gives no token", no_client[] = "refuses the client",
                   no_grant[] = "refuses the refresh token or code";
 
-/* Codes whose meaning does not depend on the status: RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628
- * section 3.5, RFC 8707 section 2; UAA says "unauthorized", Entra ID "invalid_resource", GitHub
- * the last three ("Troubleshooting OAuth app access token request errors"). */
+/* Codes and their meanings. They are from RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5
+ * and RFC 8707 section 2; UAA says "unauthorized", Entra ID "invalid_resource", GitHub the last
+ * three ("Troubleshooting OAuth app access token request errors"). */
 static const struct meaning {
     const char *code;
     enum fail fail;
@@ -121,9 +121,9 @@ static struct meaning meaning_of(int status, struct json_value code)
     return (struct meaning){NULL, passing ? FAIL_REMOTE : FAIL_TOKEN, no_token};
 }
 
-/* Reads the error's code and its meaning in words: {"error": CODE, "error_description": WORDS}, or
- * as Google's and Microsoft's newer services write it {"error": {"status" or "code": CODE,
- * "message": WORDS}}. */
+/* Finds the error's code and its words: {"error": CODE, "error_description": WORDS}, or in the form
+ * of Google's and Microsoft's newer services {"error": {"status" or "code": CODE, "message":
+ * WORDS}}. */
 static void find_error(struct json_value root, struct json_value *code, struct json_value *words)
 {
     *code = json_get(root, "error");

@@ -1,6 +1,7 @@
-/* A table of phrases; the first row that matches counts. The order keeps apart what looks alike:
- * "account is locked" and "mailbox is locked", "too many invalid logon attempts" and "too many
- * connections", "authentication failure" and "temporary authentication failure". */
+/* The texts are in a table of phrases, of which the first matching row counts. The order keeps
+ * similar texts apart: "account is locked" and "mailbox is locked", "too many invalid logon
+ * attempts" and "too many connections", "authentication failure" and "temporary authentication
+ * failure". */
 #include "pop3/refusal_texts.h"
 
 #include <stdbool.h>
@@ -127,7 +128,7 @@ static bool is_of_word(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '\'';
 }
 
-/* Takes the next word off `rest`; "" at the end. */
+/* Takes the next word off *rest. Returns "" at the end. */
 static struct str next_word(struct str *rest)
 {
     size_t from = 0;

@@ -1,4 +1,4 @@
-/* Finds out the reason for a mail server's -ERR without a response code. RFC 1939 has no codes:
+/* Finds out the reason for a mail server's -ERR without a response code. RFC 1939 has no codes, so
  * servers say in words that a mailbox is locked, that they are too busy, or that a password is
  * wrong. */
 #ifndef TPROXY_POP3_REFUSAL_TEXTS_H
@@ -11,7 +11,7 @@ enum refusal {
     REFUSAL_TEMPORARY,   /* load, time, availability */
 };
 
-/* Reads the text of a refusal. Whole words count, in any case. */
+/* Returns the reason that the text of a refusal gives. Only whole words count, in any case. */
 enum refusal refusal_read(const char *text);
 
 #endif

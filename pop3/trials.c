@@ -1,4 +1,5 @@
-/* A short list with the latest first: a target has few credentials that matter at a time. */
+/* The trials are a short list with the latest first, because a target has few credentials that
+ * matter at a time. */
 #include "pop3/trials.h"
 
 #include <stdlib.h>
@@ -6,7 +7,7 @@
 
 #include "lib/mem.h"
 
-/* How long a credential is not shown again: doubles from one pause to the next. */
+/* The time for which a refused credential is not shown. It doubles from one pause to the next. */
 #define PAUSE_FIRST SECONDS(5)
 #define PAUSE_MOST SECONDS(60)
 
@@ -141,7 +142,7 @@ static struct trial_seat *wake(struct trial *t)
     return seat;
 }
 
-/* The trial has a result: nobody tries it or waits for it any more. */
+/* Ends a trial that has a result: no seat tries it or waits for it any more. */
 static void settle(struct trial *t)
 {
     if (t->trier) {

@@ -1,4 +1,4 @@
-/* Credentials that are shown to a mail server: which of them are proved, being tried, or refused.
+/* Keeps the state of credentials that are shown to a mail server: proved, being tried, or refused.
  *
  *                    accepted
  *   UNKNOWN ---------------------> PROVED: all sessions show it
@@ -23,9 +23,10 @@
 #include "lib/list.h"
 #include "lib/text.h"
 
-/* Number of credentials that are remembered beside those that are being tried. TRIALS_OWN: all
- * sessions show the destination's credentials. TRIALS_USERS: each client brings its own. Beyond it
- * the one that was asked for least recently is forgotten; those in a pause come last. */
+/* Maximum number of credentials that are remembered beside those that are being tried. TRIALS_OWN:
+ * all sessions show the destination's credentials. TRIALS_USERS: each client brings its own. Beyond
+ * the maximum the credential that was asked for least recently is forgotten; a credential in a
+ * pause is forgotten only when all are in a pause. */
 enum { TRIALS_OWN = 4, TRIALS_USERS = 64 };
 
 /* A digest of the credentials that are shown to the mail server: a user, and a password or token.
@@ -34,17 +35,18 @@ struct credential {
     unsigned char digest[DIGEST_SHA256_SIZE];
 };
 
+/* Returns the digest of a user and its password or token. */
 struct credential credential_of(const char *user, struct str secret);
 
 /* A session's part in a trial, embedded in its owner. Initialise with trial_seat_init. */
 struct trial_seat {
     struct list link;
-    struct trial *trial; /* the trial that it makes or waits for; or NULL */
+    struct trial *trial; /* the trial that it makes or waits for; NULL: none */
     void (*turn)(struct trial_seat *seat);
 };
 
-/* turn: called from inside the trial_ functions of other seats when a wait is over; it must not
- * call any of them, only make its session ask again soon. */
+/* Initialises a seat. `turn` is called from inside the trial_ functions of other seats when a wait
+ * is over. It must not call any of these functions, but only make its session ask again soon. */
 void trial_seat_init(struct trial_seat *seat, void (*turn)(struct trial_seat *seat));
 
 /* The state of one credential. */
@@ -53,16 +55,15 @@ struct trial {
     struct credential credential;
     struct trial_seat *trier; /* NULL: nobody tries it */
     struct list waiting;      /* seats */
-    int64_t until;            /* end of the pause, on the monotonic clock */
-    unsigned pauses;          /* in a row */
+    int64_t until;            /* the end of the pause on the monotonic clock */
+    unsigned pauses;          /* number of pauses in a row */
     bool proved;
-    bool final; /* refused, and nothing newer could take its place; else another one may be asked
-                   for */
+    bool final; /* refused, and there is no newer credential; false: a newer one can be asked for */
     char *text; /* the mail server's refusal, in words; NULL: not refused */
 };
 
 struct trials {
-    struct list known; /* trials, the one that was asked for most recently first */
+    struct list known; /* trials; the one that was asked for most recently comes first */
     size_t n, max;
 };
 
@@ -71,8 +72,8 @@ void trials_init(struct trials *trials, size_t max);
 /* Forgets all credentials. No seat may be in use any more. */
 void trials_clear(struct trials *trials);
 
-/* Returns the refusal that is in force at `now`, valid until the next call with these trials. NULL:
- * the credential may be asked for. */
+/* Returns the refusal that is in force at `now`, valid until the next call with these trials.
+ * Returns NULL when the credential may be tried. */
 struct trial *trials_refusal(const struct trials *trials, const struct credential *credential,
                              int64_t now);
 
@@ -82,7 +83,7 @@ enum trial_verdict {
     TRIAL_REFUSED, /* a refusal is in force */
 };
 
-/* May a session show the credential now? */
+/* Asks whether a session may show the credential now. */
 enum trial_verdict trial_ask(struct trials *trials, const struct credential *credential,
                              int64_t now, struct trial_seat *seat);
 
@@ -90,18 +91,18 @@ enum trial_verdict trial_ask(struct trials *trials, const struct credential *cre
 void trial_accepted(struct trials *trials, const struct credential *credential,
                     struct trial_seat *seat);
 
-/* Notes that the mail server has refused the credential, and tells all waiting seats. `before`:
- * number of pauses of the credential that this one replaced. final: see struct trial. Returns the
- * number of pauses before this one, for a credential that replaces it. */
+/* Notes that the mail server has refused the credential, and wakes all waiting seats. `before` is
+ * the number of pauses of the credential that this one has replaced. For `final` see struct trial.
+ * Returns the number of pauses before this one, for a credential that will replace it. */
 unsigned trial_refused(struct trials *trials, const struct credential *credential,
                        struct trial_seat *seat, unsigned before, bool final, int64_t now,
                        const char *text);
 
-/* Takes the seat out of its trial without a result. If it was the seat that tries, the one that has
- * waited longest tries next. Does nothing to a seat without a trial. */
+/* Takes the seat out of its trial without a result. If this seat was the one that tries, the seat
+ * that has waited longest tries next. Does nothing to a seat without a trial. */
 void trial_leave(struct trial_seat *seat);
 
-/* Does the seat wait for another one? */
+/* Tells whether the seat waits for another one. */
 bool trial_waits(const struct trial_seat *seat);
 
 #endif
