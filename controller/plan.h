@@ -73,6 +73,7 @@ struct plan_tenants {
     size_t unnamed_services, unnamed_failed; /* numbers of names for which no room was left */
 };
 
+/* Starts a sum without tenants. */
 void plan_tenants_begin(struct plan_tenants *p);
 
 /* Add the result of a tenant. `service` is NULL where there are no Services. */
@@ -83,6 +84,8 @@ void plan_tenants_failed(struct plan_tenants *p, const char *tenant, const struc
  * FailedToApplyConfiguration. Returns the names of the served tenants ("a,b"; NULL: none), valid
  * until plan_tenants_free. */
 const char *plan_tenants_end(struct plan_tenants *p, struct condition *c);
+
+/* Frees the texts of the sum. */
 void plan_tenants_free(struct plan_tenants *p);
 
 /* Tells whether the status of a CR shows a condition. */

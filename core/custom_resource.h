@@ -18,7 +18,7 @@
 #define CR_ANNOTATION_TENANTS "transparent-proxy.connectivity.api.sap/tenant-subdomains"
 #define CR_ANNOTATION_ADOPT "tproxy/adopt"
 
-/* Bounds; those of sizes are in octets. */
+/* Bounds. Sizes are in octets. */
 enum {
     CR_NAMESPACE_MAX = 63,         /* a namespace, which is a DNS label */
     CR_NAME_MAX = 253,             /* every other name */
@@ -60,7 +60,7 @@ struct cr {
      * duplicates. When the list is empty and tenants_wrong is NULL, there is no such annotation. */
     char **tenants;
     size_t n_tenants;
-    char *tenants_wrong; /* the error in the annotation, as "it names no tenant"; NULL: none */
+    char *tenants_wrong; /* the error in the annotation, in words; NULL: none */
 
     enum cr_status_owner status_owner;
     struct cr_condition available;

@@ -123,8 +123,8 @@ enum verdict {
     VERDICT_LOOPBACK_URL_NOT_SUPPORTED,   /* ProxyType Internet and a host that is this machine */
     VERDICT_KEY_STORE_INVALID,            /* needs a key store that we cannot use */
     VERDICT_CONFIGURATION_FAILED,         /* anything else, e.g. a required property is missing */
-    /* The verdicts below do not come from destination_new, but from those that fetch or reach a
-     * destination: */
+    /* The verdicts below do not come from destination_new, but from the code that fetches a
+     * destination or finds the way to it: */
     VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, /* OnPremise, and there is no usable Connectivity
                                                   Proxy */
     VERDICT_TENANT_MODE_MISMATCH,    /* OnPremise, and only one of the Connectivity Proxy and us

@@ -5,7 +5,7 @@
 
 #include "lib/digest.h"
 
-/* The number of repairs in a row from which on the object is contested. */
+/* An object is contested after this number of repairs in a row. */
 enum { CONTESTED = 2 };
 
 uint64_t repairs_digest(struct str text)

@@ -23,7 +23,9 @@ struct token {
 /* Makes a token with one reference from a copy of the text. Returns NULL and *err (FAIL_TOKEN) when
  * the text is empty, too long, or has characters that a header field cannot carry. */
 struct token *token_new(struct str value, int64_t expires, struct error *err);
+
+/* Add and release a reference. unref accepts NULL. */
 struct token *token_ref(struct token *token);
-void token_unref(struct token *token); /* NULL is allowed */
+void token_unref(struct token *token);
 
 #endif

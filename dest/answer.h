@@ -38,7 +38,7 @@ struct dest_found {
     struct secret token;         /* the wanted token, unchanged. For AUTH_CLIENT_CREDENTIALS it
                                     may be empty beside a dest: FAIL_TOKEN */
     int64_t token_lifetime;      /* from its receipt, microseconds; 0: unknown */
-    struct secret refresh_token; /* replaces the client's refresh token; empty: does not */
+    struct secret refresh_token; /* replaces the client's refresh token; empty: that one stays */
 };
 
 /* Reads an answer, whose body may be anything with any status. The caller clears *found. Without a

@@ -44,7 +44,7 @@ static bool is_alnum(char c)
     return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* RFC 9110 section 5.6.2 */
+/* Tells whether the character may be part of a token (RFC 9110 section 5.6.2). */
 static bool is_token_char(char c)
 {
     return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));

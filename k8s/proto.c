@@ -185,7 +185,7 @@ void k8s_refusal_of_error(struct k8s_refusal *r, const struct error *err)
                               .err = *err};
 }
 
-/* ---- following ---- */
+/* ---- watches and lists ---- */
 
 static int parse_version(char version[static K8S_VERSION_SIZE], struct json_value metadata,
                          struct error *err)

@@ -32,7 +32,7 @@ enum k8s_failure {
 /* Returns the name of a failure, for metrics; static storage. */
 const char *k8s_failure_name(enum k8s_failure failure);
 
-/* Maximum wait that the server may ask for. */
+/* Maximum of retry_after. A longer wait that the server asks for is cut to it. */
 #define K8S_RETRY_AFTER_MAX SECONDS(60)
 
 struct k8s_refusal {
@@ -51,7 +51,7 @@ void k8s_refusal_of_status(struct k8s_refusal *r, struct json_value status);
 /* Fills *r from the error of a request without a complete answer. */
 void k8s_refusal_of_error(struct k8s_refusal *r, const struct error *err);
 
-/* ---- following ---- */
+/* ---- watches and lists ---- */
 
 /* Maximum size of a resourceVersion, which is an opaque text, with its NUL. */
 enum { K8S_VERSION_SIZE = 128 };

@@ -13,7 +13,7 @@
 struct reader {
     struct str text;
     size_t at;
-    size_t line_at; /* number of the line where the logical line begins, for messages */
+    size_t line_at; /* the position where the logical line begins, for messages */
     bool latin1;
     struct properties *props;
     struct error *err;

@@ -20,7 +20,7 @@ enum { TOKEN_ANSWER_MAX = 64 * 1024 };
 struct token_answer {
     struct secret access_token;  /* not empty; unchanged */
     int64_t lifetime;            /* from its receipt, microseconds; 5 minutes without expires_in */
-    struct secret refresh_token; /* replaces the one that was sent; empty: does not */
+    struct secret refresh_token; /* replaces the one that was sent; empty: that one stays */
 };
 
 /* The question that the server answers. */

@@ -1,7 +1,7 @@
-/* The way of a login through several tproxies. */
+/* Reads, searches and writes the list of tproxies that a login has come through. */
 #include "pop3/hops.h"
 
-/* Texts before and behind the id in a greeting: see pop3_greeting(). */
+/* The texts before and after the id in a greeting; see pop3_greeting(). */
 static const char greeting_start[] = "+OK tproxy ", greeting_end[] = " ready";
 
 static int read_id(struct str text, uint64_t *id)

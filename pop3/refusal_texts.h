@@ -6,9 +6,9 @@
 
 enum refusal {
     REFUSAL_UNKNOWN,     /* the words say nothing */
-    REFUSAL_CREDENTIALS, /* user, password, token; or the account is locked, disabled or expired */
+    REFUSAL_CREDENTIALS, /* wrong user, password or token, or a locked, disabled, expired account */
     REFUSAL_IN_USE,      /* another session has the mailbox */
-    REFUSAL_TEMPORARY,   /* load, time, availability */
+    REFUSAL_TEMPORARY,   /* the server is too busy, too slow or unavailable at present */
 };
 
 /* Returns the reason that the text of a refusal gives. Only whole words count, in any case. */

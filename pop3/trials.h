@@ -26,7 +26,7 @@
 /* Maximum number of credentials that are remembered beside those that are being tried. TRIALS_OWN:
  * all sessions show the destination's credentials. TRIALS_USERS: each client brings its own. Beyond
  * the maximum the credential that was asked for least recently is forgotten; a credential in a
- * pause is forgotten only when all are in a pause. */
+ * pause is forgotten only when all others are in use or in a pause. */
 enum { TRIALS_OWN = 4, TRIALS_USERS = 64 };
 
 /* A digest of the credentials that are shown to the mail server: a user, and a password or token.
@@ -67,6 +67,7 @@ struct trials {
     size_t n, max;
 };
 
+/* Initialises trials that remember at most `max` credentials. */
 void trials_init(struct trials *trials, size_t max);
 
 /* Forgets all credentials. No seat may be in use any more. */
