@@ -1,4 +1,4 @@
-/* The control socket: one line there, one line back. */
+/* The control socket: answers a request of one line with one line. */
 #include "admin/control_socket.h"
 
 #include <errno.h>
@@ -30,7 +30,7 @@ struct admin_socket {
     struct log_limits limits;
 };
 
-/* Kinds of its log lines. */
+/* Kinds of log lines, each limited by itself. */
 enum { LINE_STRANGER, LINE_CROWDED };
 
 struct client {
@@ -41,7 +41,7 @@ struct client {
 
 /* ---- both sides ---- */
 
-/* An abstract name: a NUL, then the name, and no end but the length. */
+/* Makes an abstract address: a NUL, then the name; only the length marks its end. */
 static int make_address(const char *name, struct sockaddr_un *at, socklen_t *n)
 {
     size_t len = strlen(name);
@@ -54,8 +54,8 @@ static int make_address(const char *name, struct sockaddr_un *at, socklen_t *n)
     return OK;
 }
 
-/* Does the process at the other end belong to our user or to root? The check is needed because any
- * process may take any name. *uid is its user. */
+/* Tells whether the process at the other end belongs to our user or to root; *uid is its user. The
+ * check is needed because any process may take any name. */
 static bool peer_is_ours(int fd, uid_t *uid)
 {
     struct ucred peer = {.uid = (uid_t)-1};
@@ -213,7 +213,7 @@ void admin_socket_free(struct admin_socket *s)
 
 /* ---- client ---- */
 
-/* Sends the line, reads to the end of the answer. Octets read, -1 and errno. */
+/* Sends the line and reads to the end of the answer. Returns the octets read, or -1 and errno. */
 static ssize_t converse(int fd, const char *request, char *reply, size_t cap)
 {
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};

@@ -30,7 +30,7 @@ struct admin {
 
 /* ---- figures of the process ---- */
 
-/* Processor time of the process, user and system, microseconds. */
+/* Returns the processor time of the process, user and system, in microseconds. */
 static int64_t cpu_time(void)
 {
     struct rusage u;
@@ -38,8 +38,8 @@ static int64_t cpu_time(void)
     return SECONDS(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
 }
 
-/* Resident memory in bytes, 0 when /proc does not tell: second field of proc_pid_statm(5), in
- * pages. */
+/* Returns the resident memory in bytes, or 0 when /proc does not tell it. It is the second field of
+ * proc_pid_statm(5), in pages. */
 static uint64_t resident_memory(void)
 {
     char text[128];
@@ -58,7 +58,7 @@ static uint64_t resident_memory(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Percent of one processor since the scrape before. */
+/* Returns the processor time used since the previous scrape, in percent of one processor. */
 static double cpu_percent(struct admin *a)
 {
     int64_t cpu = cpu_time(), wall = sys->now();
@@ -117,7 +117,7 @@ static void metrics(struct admin *a, struct http_reply *reply)
     process_metrics(a, &reply->body);
 }
 
-/* rc: of what has written the body. */
+/* Replies with the JSON in the body. `rc` is the result of the function that wrote it. */
 static void show_json(struct http_reply *reply, int rc)
 {
     if (rc == OK) {

@@ -20,15 +20,15 @@ struct loop;
 
 enum admin_level { ADMIN_OK, ADMIN_WARNING, ADMIN_CRITICAL };
 
-/* How the parts are that SAP's product has as pods of their own. Messages are valid until the next
- * turn. */
+/* The health of the two parts that SAP's product runs as separate pods. Messages are valid until
+ * the next turn. */
 struct admin_health {
     enum admin_level proxy, manager;
     const char *proxy_message, *manager_message;
 };
 
-/* What the rest of the program contributes. All of it is called from within the loop and answers at
- * once. */
+/* Functions of the rest of the program that fill the pages. They are called from within the loop
+ * and answer at once. */
 struct admin_sources {
     bool (*ready)(const char **why, void *arg);  /* false: *why says what is missing, in words */
     bool (*metrics)(struct buf *out, void *arg); /* appends complete families (lib/metric.h);
@@ -37,18 +37,18 @@ struct admin_sources {
     int (*resources)(struct buf *out, void *arg); /* appends the JSON of /destinationCRs; ERR when
                                                      it does not fit */
     void *arg;
-    const char *version; /* of the program; static storage */
+    const char *version; /* version of the program; static storage */
 };
 
-/* Listens on `address` ("127.0.0.1:9494", "[::]:9494"; port 0: any). NULL and *err as
- * http_server_new. */
+/* Listens on `address` ("127.0.0.1:9494", "[::]:9494"; port 0: any free one). Returns NULL and sets
+ * *err as http_server_new does. */
 struct admin *admin_new(struct loop *loop, const char *address, struct admin_sources sources,
                         struct error *err);
 
-/* NULL is allowed. */
+/* Closes the port with its connections and frees the object. NULL is allowed. */
 void admin_free(struct admin *admin);
 
-/* The port it listens on. */
+/* Returns the port that it listens on. */
 uint16_t admin_port(const struct admin *admin);
 
 #endif

@@ -1,5 +1,5 @@
-/* A Secret that is followed becomes roots. When nothing in it can be used, the last good ones stay
- * in force: trusting less all of a sudden would break every connection. */
+/* Turns a followed Secret into roots. When nothing in it can be used, the last good ones stay in
+ * force: to trust less all of a sudden would break every connection. */
 #include "configuration/additional_cas.h"
 
 #include <stdlib.h>
@@ -17,13 +17,13 @@ struct additional_cas {
     struct tls_roots *system;
     struct additional_cas_handler handler;
     struct secret_watch *watch;
-    struct secret pem; /* what the roots were made of */
+    struct secret pem; /* the entry that the roots were made of */
     struct tls_roots *roots;
     char *problem;
 };
 
-/* Stores the problem; NULL when there is not one any more. Returns true if it differs from before.
- */
+/* Stores the problem; NULL: there is none any more. Returns true if it differs from the last
+ * one. */
 static bool set_problem(struct additional_cas *cas, const char *text)
 {
     if (text ? cas->problem && strcmp(cas->problem, text) == 0 : !cas->problem) {
@@ -44,7 +44,8 @@ static void fail(struct additional_cas *cas, const char *text)
     }
 }
 
-/* Takes *pem over in any case. */
+/* Makes roots from the entry of the Secret, which is read into *pem. The caller owns *pem in any
+ * case. */
 static struct tls_roots *make_roots(struct additional_cas *cas, struct json_value secret,
                                     struct secret *pem, struct error *err)
 {
@@ -62,7 +63,7 @@ static struct tls_roots *make_roots(struct additional_cas *cas, struct json_valu
     return tls_roots_add(cas->system, source, (struct str){pem->p, pem->n}, err);
 }
 
-/* Writes to out[cap] what is wrong with the Secret. Returns false when nothing is. */
+/* Writes to out[cap] what is wrong with the Secret. Returns false when nothing is wrong. */
 static bool describe(char *out, size_t cap, const struct additional_cas *cas,
                      const struct tls_roots *roots, const struct error *err)
 {

@@ -1,4 +1,4 @@
-/* A service key out of one Secret, or two.
+/* A service key from one Secret, or from two.
  *
  *   Secret of the service key --> a key that is complete ------------------> check --> in force
  *               |                                                             ^
@@ -26,16 +26,16 @@ struct credentials {
     char *whose;
     struct credentials_handler handler;
     struct secret_watch *service_key;
-    struct secret_watch *private_key;  /* NULL: not wanted */
-    const struct service_key *partial; /* waits for the private key; NULL: nothing does */
+    struct secret_watch *private_key;  /* NULL: not needed */
+    const struct service_key *partial; /* waits for the private key; NULL: no key waits */
     const struct service_key *key;     /* the last good one; NULL: none */
     char *problem;                     /* NULL: all is well */
     bool listed;
 };
 
-/* ---- what comes of it ---- */
+/* ---- results ---- */
 
-/* What is wrong; drop: the last good one is not in force any more. */
+/* Reports what is wrong, if that is new. `drop`: the last good key is not in force any more. */
 static void fail(struct credentials *c, bool drop, const char *fmt, ...) printf_like(3, 4);
 
 static void fail(struct credentials *c, bool drop, const char *fmt, ...)
@@ -65,7 +65,7 @@ static void fail_in(struct credentials *c, const struct config_secret *secret, c
     fail(c, false, "Secret \"%s\" in namespace \"%s\": %s", secret->name, secret->namespace, text);
 }
 
-/* Can TLS do anything with certificate and private key? */
+/* Checks that TLS can use the certificate with the private key. OK without a certificate. */
 static int check_pair(const struct service_key *key, struct error *err)
 {
     struct tls_settings settings = {
@@ -75,7 +75,8 @@ static int check_pair(const struct service_key *key, struct error *err)
     return client || !key->certificate ? OK : ERR;
 }
 
-/* Takes the reference. `from`: the Secret that was read last. */
+/* Puts the key in force, if it can be used; takes over the reference. `from` is the Secret that was
+ * read last. */
 static void take(struct credentials *c, const struct service_key *key,
                  const struct config_secret *from)
 {
@@ -128,7 +129,9 @@ static void forget_partial(struct credentials *c)
     c->partial = NULL;
 }
 
-/* Has it completed; a list that is complete tells the private key afresh. */
+/* Waits for the private key of `partial`, whose reference is taken over. The Secret is followed
+ * afresh even when it was followed already, because a new watch reports the private key once
+ * more. */
 static void complete(struct credentials *c, const struct service_key *partial)
 {
     struct secret_watch_handler handler = {.there = on_private_key, .absent = on_absent, .arg = c};

@@ -1,5 +1,6 @@
-/* A service key out of Secrets in the cluster, followed: it is read afresh whenever the Secret that
- * holds it, or the one with the private key of its certificate, comes, changes or goes. */
+/* A service key from Secrets in the cluster, which are followed: it is read afresh whenever the
+ * Secret that holds it, or the one with the private key of its certificate, comes, changes or
+ * goes. */
 #ifndef TPROXY_CONFIGURATION_CREDENTIALS_H
 #define TPROXY_CONFIGURATION_CREDENTIALS_H
 
@@ -12,33 +13,35 @@ struct cluster;
 struct config_credentials;
 struct credentials;
 
-/* Something that credentials_* say has changed. Never called from inside of them. It may free the
- * credentials. */
+/* `changed` is called when something that the functions credentials_* return has changed, never
+ * from inside one of them. It may free the credentials. */
 struct credentials_handler {
     void (*changed)(void *arg);
     void *arg;
 };
 
-/* Follows the Secrets that `where` names (copied). `whose`, for the log: "instance mail". */
+/* Starts to follow the Secrets that `where` names. `whose` begins log lines: "instance mail". Both
+ * are copied. */
 struct credentials *credentials_new(struct cluster *cluster, const struct config_credentials *where,
                                     enum service_key_use use, const char *whose,
                                     struct credentials_handler handler);
 
-/* NULL is allowed. */
+/* Stops following the Secrets and frees the object. NULL is allowed. */
 void credentials_free(struct credentials *credentials);
 
-/* Do they follow just that? */
+/* Tells whether the credentials follow exactly these Secrets. */
 bool credentials_follow(const struct credentials *credentials,
                         const struct config_credentials *where);
 
-/* The key; valid until the next turn. A Secret that has come to make no sense leaves the last good
- * one in force; one that is gone does not. NULL: there is none. */
+/* Returns the key, valid until the next turn; NULL: there is none. When a Secret becomes unusable,
+ * the last good key stays in force; when it is deleted, the key is dropped. */
 const struct service_key *credentials_key(const struct credentials *credentials);
 
-/* What is wrong, a sentence that names the Secret; NULL: nothing. Valid until the next turn. */
+/* Returns what is wrong: a sentence that names the Secret, valid until the next turn. NULL: nothing
+ * is wrong. */
 const char *credentials_problem(const struct credentials *credentials);
 
-/* Has it been seen whether the Secrets are there? */
+/* Tells whether the Secrets have been read once, with a key or a problem as the result. */
 bool credentials_listed(const struct credentials *credentials);
 
 #endif

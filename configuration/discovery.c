@@ -1,4 +1,4 @@
-/* Two kinds that are kept by name, and what follows from both.
+/* Two kinds that are stored by name, and the instances that follow from both.
  *
  *   ServiceInstances --.
  *                      +--> instances: an instance and the first of its bindings
@@ -36,8 +36,8 @@ struct held_instance {
 /* A ServiceBinding. */
 struct held_binding {
     struct stored stored;
-    char *instance;       /* "": of none here */
-    char *secret, *entry; /* entry "": one entry a field */
+    char *instance;       /* "": not of an instance in this namespace */
+    char *secret, *entry; /* entry "": the Secret has one entry for each field */
 };
 
 struct followed {
@@ -45,7 +45,7 @@ struct followed {
     enum kind kind;
     struct cluster_watch *watch;
     struct store store;
-    uint64_t round; /* number of the list that came last: who was not in it is gone */
+    uint64_t round; /* number of the latest list: an object that was not in it is gone */
     bool listed;
     enum cluster_presence presence;
 };
@@ -57,10 +57,10 @@ struct discovery {
     struct followed followed[KINDS];
     struct config_instance *instances;
     size_t n;
-    bool stale; /* they have to be found anew */
+    bool stale; /* `instances` has to be computed again */
 };
 
-/* ---- what is found ---- */
+/* ---- finding the instances ---- */
 
 static const struct held_binding *first_binding(const struct discovery *d, const char *instance)
 {
@@ -102,7 +102,7 @@ static void find_instances(struct discovery *d)
     }
 }
 
-/* ---- what the watches tell ---- */
+/* ---- reports of the watches ---- */
 
 static char *text_of(struct json_value v)
 {
@@ -124,7 +124,8 @@ static void release_binding(struct stored *stored)
     free(b->entry);
 }
 
-/* The whole key is in one entry with secretRootKey, too; there every value is a string. */
+/* Reads a binding. With secretRootKey, as with secretKey, the whole key is in one entry; there
+ * every value is a string. */
 static void take_binding(struct stored *stored, struct json_value object, const char *namespace)
 {
     struct held_binding *b = container_of(stored, struct held_binding, stored);
@@ -182,7 +183,7 @@ static void on_gone(struct json_value object, void *arg)
     }
 }
 
-/* Most clusters do not know the kinds, which is no news to anybody. */
+/* Most clusters do not know the kinds, so that is not logged. */
 static void on_listed(enum cluster_presence presence, void *arg)
 {
     struct followed *f = arg;

@@ -13,26 +13,27 @@
 struct cluster;
 struct discovery;
 
-/* Other instances may have been found, or discovery_is_told says something else. Called from the
- * loop, never from inside a call of discovery_*. */
+/* `changed` is called when other instances may have been found, or when the result of
+ * discovery_is_told may have changed; always from the loop, never from inside a discovery_*
+ * function. */
 struct discovery_handler {
     void (*changed)(void *arg);
     void *arg;
 };
 
-/* Follows both kinds. A cluster that does not know them has no such instances. */
+/* Starts to follow both kinds. A cluster that does not know them has no such instances. */
 struct discovery *discovery_new(struct cluster *cluster, const char *namespace,
                                 struct discovery_handler handler);
 
-/* NULL is allowed. */
+/* Stops following the kinds and frees the object. NULL is allowed. */
 void discovery_free(struct discovery *discovery);
 
-/* The instances, at most CONFIG_INSTANCES_MAX, each under the name of its ServiceInstance; valid
- * until the next turn. Of several bindings of one the first by name counts. */
+/* Returns the instances, at most CONFIG_INSTANCES_MAX, each under the name of its ServiceInstance;
+ * valid until the next turn. If an instance has several bindings, the first by name counts. */
 const struct config_instance *discovery_instances(struct discovery *discovery, size_t *n);
 
-/* Have both kinds been listed once, and has discovery_instances been called since what they tell
- * has changed? */
+/* Tells whether both kinds have been listed once, and discovery_instances has been called since the
+ * last change. */
 bool discovery_is_told(const struct discovery *discovery);
 
 #endif
