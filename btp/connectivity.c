@@ -41,10 +41,10 @@ struct connectivity_wait {
     struct task task;     /* used instead of `token` when no server has to be asked */
     struct refused_at at; /* the proxy and the tenant of the token */
     enum verdict verdict;
-    struct error err; /* unless that is VERDICT_OK */
+    struct error err; /* not set when the verdict is VERDICT_OK */
 };
 
-/* ---- how it is ---- */
+/* ---- settings ---- */
 
 static void forget_settings(struct connectivity *c)
 {
@@ -117,7 +117,7 @@ void connectivity_free(struct connectivity *c)
     }
 }
 
-/* ---- the way ---- */
+/* ---- the route of a tenant ---- */
 
 static void wait_free(struct connectivity_wait *wait)
 {
@@ -126,7 +126,7 @@ static void wait_free(struct connectivity_wait *wait)
     free(wait);
 }
 
-/* The settings may have changed meanwhile: those of now count. */
+/* Ends the wait. The settings may have changed since it began; the present ones count. */
 static void end(struct connectivity_wait *wait, struct token *token)
 {
     const struct connectivity *c = wait->connectivity;
@@ -157,7 +157,8 @@ static struct str text_of(const struct token *token)
     return (struct str){token->value.p, token->value.n};
 }
 
-/* Has the proxy refused this token just now? Then no connection is tried with it. */
+/* Fails the wait if the proxy has refused this token a short time ago, so that no connection is
+ * tried with it. */
 static void check_token(struct connectivity_wait *wait, const struct token *token)
 {
     struct connectivity *c = wait->connectivity;
@@ -267,7 +268,7 @@ struct dest_request {
     struct dest_request *below;
     struct connectivity_wait *way;
 
-    /* What was answered below, while the way is asked for. */
+    /* The answer of the source below, kept while the route is asked for. */
     const struct destination *dest;
     struct token *token;
 };
@@ -288,7 +289,7 @@ static void tell(struct dest_request *request, const struct dest_answer *answer)
     struct dest_handler handler = request->handler;
     const struct destination *dest = request->dest;
     struct token *token = request->token;
-    request->dest = NULL; /* both may be the answer's */
+    request->dest = NULL; /* both may be part of the answer, so they live until it is told */
     request->token = NULL;
     request_free(request);
     handler.done(answer, handler.arg);

@@ -23,34 +23,38 @@ struct oauth;
 struct service_key;
 struct token;
 
+/* Creates it with the settings connectivity_none. The loop and oauth stay the caller's. */
 struct connectivity *connectivity_new(struct loop *loop, struct oauth *oauth);
 
-/* No request, and no wait, is under way any more. NULL is allowed. */
+/* Frees it. No request and no wait may be under way any more. NULL is allowed. */
 void connectivity_free(struct connectivity *connectivity);
 
-/* How it is at this time; copied, the key is referenced. */
+/* The settings; connectivity_set copies them and references the key. */
 struct connectivity_settings {
     const char *host; /* of the proxy: name or literal */
     uint16_t port;
     int64_t timeout;               /* to connect to it, microseconds */
-    const struct service_key *key; /* whose token is shown to it; NULL: it wants none */
-    enum verdict verdict; /* else than VERDICT_OK: there is no way, and nothing of the above counts,
-                             because: */
-    const char *problem;  /* a sentence */
+    const struct service_key *key; /* the key whose token is shown to the proxy; NULL: it wants no
+                                      token */
+    enum verdict verdict; /* other than VERDICT_OK: there is no route, only `problem` counts */
+    const char *problem;  /* why there is no route, a sentence */
 };
 
-/* There is no way, for the Connectivity Proxy is not configured: so it is before the first call. */
+/* Settings without a route, because the Connectivity Proxy is not configured. They are in force
+ * before the first call of connectivity_set. */
 extern const struct connectivity_settings connectivity_none;
 
-/* For questions from now on. False: nothing is other than before. */
+/* Sets how questions are answered from now on. Returns false if nothing has changed. */
 bool connectivity_set(struct connectivity *connectivity,
                       const struct connectivity_settings *settings);
 
-/* Is there a way at all? OK; or ERR, *verdict and *err (FAIL_CONFIG). Asks nobody. */
+/* Checks whether there is a route at all, without asking a server. Returns OK; or ERR, *verdict and
+ * *err (FAIL_CONFIG). */
 int connectivity_check(const struct connectivity *connectivity, enum verdict *verdict,
                        struct error *err) warn_unused;
 
-/* What keeps it from being one, a sentence; NULL: there is a way. Valid until connectivity_set. */
+/* Returns why there is no route, a sentence valid until connectivity_set; NULL: there is a
+ * route. */
 const char *connectivity_problem(const struct connectivity *connectivity);
 
 /* Called exactly once, never from inside connectivity_get; the wait is gone by then. The route is
@@ -64,11 +68,11 @@ struct connectivity_handler {
     void *arg;
 };
 
-/* The way for a tenant (NULL: the provider's own). Never NULL. */
+/* Asks for the route for a tenant (NULL: the provider's own). Never returns NULL. */
 struct connectivity_wait *connectivity_get(struct connectivity *connectivity, const char *tenant,
                                            struct connectivity_handler handler);
 
-/* Silence. NULL is allowed. */
+/* Cancels the wait: `done` will not be called. NULL is allowed. */
 void connectivity_cancel(struct connectivity_wait *wait);
 
 /* Reports how the proxy took this token: err NULL: accepted; FAIL_TOKEN: refused; else unknown.
@@ -78,8 +82,8 @@ void connectivity_cancel(struct connectivity_wait *wait);
 bool connectivity_tried(struct connectivity *connectivity, const char *tenant,
                         const struct token *token, const struct error *err, bool renewable);
 
-/* The source described above; valid until connectivity_free. `below` stays the caller's. Once
- * only. */
+/* Returns the source described above, valid until connectivity_free. `below` stays the caller's.
+ * May be called only once. */
 struct dest_source *connectivity_source(struct connectivity *connectivity,
                                         struct dest_source *below);
 

@@ -1,5 +1,6 @@
 /* A cluster of objects as the controller sees it: kinds that are followed, objects that are
- * written. An interface and nothing else; the Kubernetes API fills it, and a directory of files.
+ * written. This is only an interface: k8s.c implements it with the Kubernetes API, local_cluster.c
+ * with a directory of files.
  *
  * Objects are JSON as the Kubernetes API has it. Times, names and verbs are the API's. */
 #ifndef TPROXY_CLUSTER_CLUSTER_H
@@ -13,26 +14,28 @@
 #include "lib/json.h"
 #include "lib/text.h"
 
-/* Where a kind is found: group ("" for the core group), version and plural make its path. Static
- * storage, all of it. */
+/* Says where the API has a kind: group ("" for the core group), version and plural make its path.
+ * All strings are in static storage. */
 struct cluster_kind {
     const char *group, *version, *plural;
     const char *kind;
 };
 
-/* What of the objects of a kind is not handed on, but is of type JSON_OMITTED. Static storage. */
+/* Says which parts of the objects of a kind are not handed on: they are of type JSON_OMITTED. All
+ * of it is in static storage. */
 struct cluster_bounds {
     const struct cluster_kind *kind; /* NULL: the end of an array of these */
-    const char *const *unread; /* members that nobody reads, "spec.actions"; NULL at the end */
-    size_t value_max;          /* of a value like "spec.x", octets of JSON */
+    const char *const *unread; /* members that nobody reads, "spec.actions"; NULL ends the list */
+    size_t value_max;          /* the largest value like "spec.x", octets of JSON */
 };
 
-/* The same for all other kinds: only administrators write them. */
+/* The value_max of all other kinds: only administrators write them. */
 enum { CLUSTER_VALUE_MAX = 2 * 1024 * 1024 };
 
 /* ---- following a kind ---- */
 
-/* Which objects. Only read during the call; NULL: all. */
+/* Selects objects of a kind. Only read during the call. A namespace, name or selector that is NULL
+ * selects all. */
 struct cluster_selection {
     const struct cluster_kind *kind;
     const char *namespace;
@@ -40,48 +43,48 @@ struct cluster_selection {
     const char *labels; /* a label selector: "a=b,c=d" */
 };
 
-/* What a complete list found out about the kind. */
+/* The result of a complete list about its kind. */
 enum cluster_presence {
     CLUSTER_PRESENT,
     CLUSTER_UNKNOWN,   /* the API server does not know it (404): its CRD is not installed */
     CLUSTER_FORBIDDEN, /* we may not read it (403) */
 };
 
-/* What is told of a selection, from the loop, never from inside `watch`:
+/* Reports a selection. The functions are called from the loop, never from inside `watch`, in the
+ * order:
  *
  *    (listing  object*  listed  (object | gone)*)*
  *
- * A list replaces everything that was told before: what it does not name between `listing` and
- * `listed` is not there. A list that breaks off is never ended by `listed`; another one begins.
- * With a presence other than CLUSTER_PRESENT nothing is known, which is not the same as nothing
- * being there. Documents are valid during the call; what is too large
- * in them or nested too deeply is of type JSON_OMITTED, and metadata.name and the like are always
- * there. The handlers may call anything, unwatch of this
- * watch included. */
+ * A list replaces everything that was reported before: an object that it does not name between
+ * `listing` and `listed` does not exist. A list that breaks off is never ended by `listed`; another
+ * one begins. With a presence other than CLUSTER_PRESENT nothing is known, which is not the same as
+ * an empty list. Documents are valid during the call; a part that is too large or nested too deeply
+ * is of type JSON_OMITTED, but metadata.name and the like are always there. The handlers may call
+ * anything, including unwatch of this watch. */
 struct cluster_watch_handler {
     void (*listing)(void *arg);
-    void (*object)(struct json_value object, void *arg); /* it is there, perhaps as before */
+    void (*object)(struct json_value object, void *arg); /* it exists, perhaps unchanged */
     void (*gone)(struct json_value object, void *arg);   /* its last state */
     void (*listed)(enum cluster_presence presence, void *arg);
     void *arg;
 };
 
-/* One watch; what is in it is the cluster's. */
+/* One watch. Its contents belong to the implementation. */
 struct cluster_watch;
 
 /* ---- reading and writing one object ---- */
 
 enum cluster_verb {
     CLUSTER_GET,
-    CLUSTER_CREATE,       /* POST: never touches an object that is there */
-    CLUSTER_APPLY,        /* merge patch (RFC 7396) of an object that is there, arrays as a whole:
-                             body carries its uid in metadata.uid, so that no other one of that name
+    CLUSTER_CREATE,       /* POST: never changes an object that exists */
+    CLUSTER_APPLY,        /* merge patch (RFC 7396) of an existing object, arrays as a whole: body
+                             carries its uid in metadata.uid, so that no other object of that name
                              is changed */
     CLUSTER_PATCH_STATUS, /* merge patch of the subresource status */
     CLUSTER_DELETE,       /* only the object with `uid` */
 };
 
-/* Only read during the call. */
+/* One request. Only read during the call. */
 struct cluster_request {
     enum cluster_verb verb;
     const struct cluster_kind *kind;
@@ -93,20 +96,20 @@ struct cluster_request {
 
 enum cluster_result {
     CLUSTER_DONE,
-    CLUSTER_EXISTS,   /* CREATE: an object of that name is there already (409) */
-    CLUSTER_CONFLICT, /* it is not the object that was meant, or changed meanwhile (409) */
+    CLUSTER_EXISTS,   /* CREATE: an object of that name exists already (409) */
+    CLUSTER_CONFLICT, /* another object has this name now, or it has changed since (409) */
     CLUSTER_ABSENT,   /* there is no such object, or no such kind (404) */
     CLUSTER_REFUSED,  /* the API server will refuse it until somebody changes something */
-    CLUSTER_LATER,    /* may pass: the API server is away, busy, or broken */
+    CLUSTER_LATER,    /* the failure may pass: the API server is away, busy, or broken */
 };
 
-/* Valid during the call. */
+/* The answer to a request; valid during the call. */
 struct cluster_answer {
     enum cluster_result result;
-    /* DONE: the object as it is now. JSON_NONE where none came, and after a DELETE that removed it.
-     * After a DELETE an object means that a finalizer keeps it. */
+    /* DONE: the object as it is now; JSON_NONE when the server sent none, and after a DELETE that
+     * removed it. After a DELETE an object means that a finalizer keeps it. */
     struct json_value object;
-    struct error err; /* otherwise: one sentence, naming verb and object */
+    struct error err; /* other results: one sentence that names verb and object */
 };
 
 struct cluster_handler {
@@ -114,33 +117,36 @@ struct cluster_handler {
     void *arg;
 };
 
-/* One request under way; what is in it is the cluster's. */
+/* One request under way. Its contents belong to the implementation. */
 struct cluster_call;
 
-/* Embedded in who fills it. */
+/* Embedded in the implementation (struct k8s, struct local_cluster). */
 struct cluster {
-    /* Names who writes in metadata.managedFields, by which one knows one's own. Whoever uses the
-     * cluster sets it before the first call. */
+    /* The name of the writer in metadata.managedFields, by which one knows one's own writes. The
+     * user of the cluster sets it before the first call. */
     const char *writer;
 
-    /* Of kinds that anybody may write; set likewise. NULL: of none. */
+    /* Bounds for the kinds that anybody may write; set before the first call, too. NULL: no
+     * bounds. */
     const struct cluster_bounds *bounds;
 
-    /* Follows a selection until unwatch. Never NULL. */
+    /* Follows a selection until unwatch. Never returns NULL. */
     struct cluster_watch *(*watch)(struct cluster *cluster,
                                    const struct cluster_selection *selection,
                                    struct cluster_watch_handler handler);
 
-    /* Silence. NULL is allowed. */
+    /* Ends a watch; its handlers are not called any more. NULL is allowed. */
     void (*unwatch)(struct cluster *cluster, struct cluster_watch *watch);
 
-    /* One request. `done` is called exactly once, never from inside call; the call is gone by then.
-     * Requests that fail before the API server can have seen them, or that it turns away with 429
-     * or 503, are repeated a few times before they end with LATER. Never NULL. */
+    /* Sends one request. `done` is called exactly once, never from inside `call`; the call is freed
+     * before that. A request that fails before the API server can have seen it, or that it turns
+     * away with 429 or 503, is repeated a few times before it ends with LATER. Never returns
+     * NULL. */
     struct cluster_call *(*call)(struct cluster *cluster, const struct cluster_request *request,
                                  struct cluster_handler handler);
 
-    /* Silence; the request may have been carried out. NULL is allowed. */
+    /* Cancels a request: `done` will not be called. The request may have been carried out. NULL is
+     * allowed. */
     void (*cancel)(struct cluster *cluster, struct cluster_call *call);
 };
 

@@ -39,7 +39,7 @@ struct config_map {
     char *wanted;      /* NULL: nothing has to be kept yet */
     char *written;     /* the text that the call writes */
     struct cluster_call *call;
-    bool failed;        /* the last write or list has */
+    bool failed;        /* the last write or list has failed */
     struct timer pause; /* nothing is written while it runs */
     struct repairs repairs;
     char *problem;
@@ -148,8 +148,8 @@ static int put_body(const struct config_map *map, struct buf *out)
     return json_fmt(out, "},'data':{%s:%s}}", map->set.entry, map->wanted);
 }
 
-/* Notes that the text is about to be written. False: somebody else changes it again and again, and
- * it waits. */
+/* Notes that the text is about to be written. Returns false when somebody else changes it again and
+ * again; it is then written later. */
 static bool may_repair(struct config_map *map)
 {
     uint64_t wish = repairs_digest(str_of(map->wanted));
@@ -189,7 +189,7 @@ static void put(struct config_map *map)
     struct buf body;
     buf_init(&body, 2 * map->set.max + 4096);
     int rc = put_body(map, &body);
-    assert(rc == OK); /* quoting at most doubles the quotation marks: names need no other escapes */
+    assert(rc == OK); /* quoting at most doubles the quotation marks; names need no other escapes */
     struct cluster_request request = {.verb = map->uid ? CLUSTER_APPLY : CLUSTER_CREATE,
                                       .kind = &kind_config_map,
                                       .namespace = map->home,

@@ -25,17 +25,17 @@ struct config_map_settings {
     void *arg;
 };
 
-/* Follows the ConfigMap in namespace `home`. */
+/* Starts to follow the ConfigMap in namespace `home`. */
 struct config_map *config_map_new(struct loop *loop, struct cluster *cluster, const char *home,
                                   const struct config_map_settings *settings);
 
 /* Cancels the watch and the call under way and frees the object. NULL is allowed. */
 void config_map_free(struct config_map *map);
 
-/* Has a list of it ended, with success or not? */
+/* Tells whether a list of it has ended, with success or not. */
 bool config_map_listed(const struct config_map *map);
 
-/* Has the last list succeeded? */
+/* Tells whether the last list has succeeded. */
 bool config_map_readable(const struct config_map *map);
 
 /* Returns its text; NULL: there is no such ConfigMap, or none has been read. */
@@ -44,10 +44,10 @@ const char *config_map_text(const struct config_map *map);
 /* Keeps this text in the ConfigMap from now on. Failed writes are tried again. */
 void config_map_keep(struct config_map *map, struct str text);
 
-/* Does the ConfigMap hold the text that is to be kept? */
+/* Tells whether the ConfigMap holds the text that is to be kept. */
 bool config_map_kept(const struct config_map *map);
 
-/* Has the last write, or the last list, failed? */
+/* Tells whether the last write, or the last list, has failed. */
 bool config_map_failed(const struct config_map *map);
 
 /* Returns why the API server does not let us keep the text: a sentence, valid until the next turn;
