@@ -6,22 +6,22 @@
  *                          v                     |                                       v
  *                      a refusal                 |<-- cache_fetched: a destination, or a refusal
  *                                                |                   that counts
- *                                                '<-- cache_failed: what may pass; what is known
- *                                                                   stays in use
+ *                                                '<-- cache_failed: a failure that may pass; the
+ *                                                                   known answer stays in use
  *
- * A question for somebody who brings a refresh token or a code is two: for the destination alone,
+ * An answer counts when it is a destination or a refusal (it does not exist, cannot be used, ...).
+ * Both are values of the cache, so that a refusal takes the place of the known destination.
+ *
+ * A client that brings a refresh token or a code causes two questions: for the destination alone,
  * which says what is to be shown to the service, then for the token. The token is kept as long as
  * it is valid; it belongs to the destination as that was.
  *
- * A service that fails again and again is left alone, as a circuit is broken: then fetch() fails by
- * itself, but for one lookup now and then, until one succeeds. Trouble that is one destination's
- * own breaks no circuit. A destination that has not failed lately is tried much sooner than those
- * that have, because the service may fail for a few destinations only, and their owners must not
- * keep others from theirs. While the circuit is broken, what is known of a destination and will not
- * pass by itself is told rather than that the service is not asked.
- *
- * A refusal that counts (the destination is not there, cannot be used, ...) is a value like a
- * destination, so that it takes the place of what was known before. */
+ * When the service of an instance fails again and again, its circuit is broken: fetch() fails by
+ * itself, except for a trial lookup now and then, until one succeeds. Trouble of a single
+ * destination breaks no circuit. A destination that has not failed lately is tried much sooner than
+ * those that have, because the service may fail for a few destinations only, and their owners must
+ * not keep others from theirs. While the circuit is broken, a question is answered with the refusal
+ * or the lasting failure of its destination, if one is known, else with the broken circuit. */
 #include "dest.h"
 
 #include <stdlib.h>
@@ -40,13 +40,14 @@
 #include "lib/metric.h"
 #include "oauth/refresh_tokens.h"
 
-/* Of 10,000 destinations that are checked in rounds some thousands are in use. */
+/* The largest number of cached answers. 10,000 destinations are checked in rounds, and some
+ * thousands of them are also in use, which takes a second answer. */
 enum { ANSWERS_MAX = 16 * 1024 };
 
-/* Octets of all that a reference says. */
+/* The largest size, in octets, of all that a reference says. */
 enum { REF_KEY_MAX = 8 * 1024 };
 
-/* How long a failure is remembered that may pass. */
+/* How long a failure that may pass is remembered: at least, and at most. */
 #define RETRY_MIN SECONDS(1)
 #define RETRY_MAX SECONDS(30)
 
@@ -69,7 +70,7 @@ enum { FAILURES_MAX = 5, FAILED_LAST_MAX = 16 };
 #define SPARE SECONDS((int64_t)7 * 24 * 60 * 60)
 #define REFUSAL_SPARE SECONDS((int64_t)60 * 60)
 
-/* A token for the mail server is not handed out any more so long before its expiry: it still has to
+/* How long before its expiry a token for the mail server is no longer handed out: it still has to
  * travel. */
 #define TOKEN_MARGIN SECONDS(10)
 
@@ -86,7 +87,7 @@ struct instance {
     char *name;
     const struct service_key *key; /* NULL: there is a problem */
     char *problem;
-    uint64_t generation; /* another one for each new key */
+    uint64_t generation; /* a new number for each new key */
     bool in_trouble;     /* the service fails; begin and end are logged */
     unsigned failures;   /* failures of the service in a row */
     int64_t ask_after;   /* the circuit is broken until then; 0: it is not broken */
@@ -100,19 +101,20 @@ struct dest_request {
     struct dest *dest;
     struct dest_handler handler;
     struct cache_wait *wait;
-    struct dest_result *refusal; /* instead of a wait: nobody needs to be asked */
+    struct dest_result *refusal; /* instead of a wait, when the answer is known without one */
     struct task task;
 
-    /* For a user token. */
+    /* only for a client that brings a token */
     struct dest_ref ref;
-    char *user; /* NULL: for none */
+    char *user; /* NULL: no such client */
     struct secret user_token;
     struct dest_result *config; /* NULL: not known yet */
-    int64_t asked;              /* for the token */
-    bool again;                 /* what was known was a token of another destination */
+    int64_t asked;              /* when the token was asked for */
+    bool again;                 /* the token found was one of a changed destination; a new one is
+                                   asked for */
 };
 
-/* What the cache is asked. */
+/* A question to the cache. */
 struct question {
     struct instance *instance;
     const struct dest_ref *ref;
@@ -120,12 +122,12 @@ struct question {
     const struct dest_request *user; /* DEST_KIND_USER */
 };
 
-/* What the cache does about it. */
+/* A fetch of the cache under way. */
 struct fetch {
     struct dest *dest;
     struct cache_entry *entry;
-    struct dest_lookup *lookup; /* NULL: the circuit is broken, */
-    struct task task;           /* which is told soon */
+    struct dest_lookup *lookup; /* NULL while the circuit is broken */
+    struct task task;           /* reports the failure while the circuit is broken */
     bool trial;                 /* finds out whether a broken circuit can be closed */
     enum dest_kind kind;
     char *instance;
@@ -136,8 +138,8 @@ struct fetch {
 
 /* ---- keys of the cache ---- */
 
-/* What makes another answer: the kind, the service key, who brings what (all zero: nobody), and
- * then all that the reference says. */
+/* The size of a key up to the reference: the kind, the service key, and the client's user and token
+ * (all zero: no client). Whatever may change the answer is part of the key. */
 enum { KEY_HEAD = 1 + sizeof(uint64_t) + DIGEST_SHA256_SIZE };
 
 struct answer_key {
@@ -152,7 +154,8 @@ static void digest_user(unsigned char digest[DIGEST_SHA256_SIZE], const struct d
     digest_sha256(digest, parts, ARRAY_LEN(parts));
 }
 
-/* user: NULL: nobody. ERR when the reference does not fit. */
+/* Makes the key of a question. `user` may be NULL: no client brings a token. ERR when the reference
+ * does not fit. */
 static int make_key(struct answer_key *key, enum dest_kind kind, const struct instance *instance,
                     const struct dest_ref *ref, const struct dest_user *user)
 {
@@ -222,7 +225,7 @@ void dest_set_instance(struct dest *dest, const char *name, const struct service
     }
 }
 
-/* Returns a digest, not 0, of what the reference in a key of the cache says. */
+/* Returns a digest, never 0, of the reference in a key of the cache. */
 static uint64_t digest_of(struct str key)
 {
     unsigned char digest[DIGEST_SHA256_SIZE];
@@ -244,8 +247,8 @@ static bool failed_lately(const struct instance *i, struct str key)
     return false;
 }
 
-/* Counts a failure of the service, which may have said how long it is too busy (microseconds, else
- * 0). That counts for all destinations alike. */
+/* Counts a failure of the service. `pause` is how long the service says that it is too busy
+ * (microseconds, else 0); it holds for all destinations. */
 static void count_failure(const struct fetch *f, struct instance *i, int64_t pause)
 {
     int64_t now = loop_now(f->dest->lookups.loop);
@@ -259,7 +262,7 @@ static void count_failure(const struct fetch *f, struct instance *i, int64_t pau
     }
 }
 
-/* The trial has learned nothing about the service: the next lookup is a trial, too. */
+/* Makes the next lookup a trial, too, because this trial has learned nothing about the service. */
 static void pass_turn_on(const struct fetch *f, struct instance *i)
 {
     if (f->trial) {
@@ -309,9 +312,10 @@ static void note_service(const struct fetch *f, const struct dest_lookup_end *en
     }
 }
 
-/* May the service be asked now? While the circuit is broken, the first lookup after a pause is a
- * trial: it finds out for all. One trial of a destination that failed last and one of another
- * destination run at a time, so that a slow failure of the one does not hold up the other. */
+/* Tells whether the service may be asked now. While the circuit is broken, the first lookup after a
+ * pause is a trial, whose result counts for all. One trial of a destination that failed last and
+ * one of another destination run at a time, so that a slow failure of the one does not hold up the
+ * other. */
 static bool take_turn(struct fetch *f, struct instance *i)
 {
     const struct dest_lookups *lookups = &f->dest->lookups;
@@ -359,7 +363,7 @@ static struct cache_life life_of(const struct fetch *f, const struct dest_result
     if (result->token) {
         int64_t left = result->token->expires - TOKEN_MARGIN - loop_now(f->dest->lookups.loop);
         if (f->kind == DEST_KIND_USER) {
-            /* A code would be redeemed a second time. */
+            /* a code cannot be redeemed a second time, so its token is not refreshed */
             bool renewable = result->dest->auth == AUTH_REFRESH_TOKEN;
             return (struct cache_life){renewable ? left / 6 * 5 : left, left, left};
         }
@@ -378,7 +382,7 @@ static bool same(const struct dest_result *a, const struct dest_result *b)
     return destination_equal(a->dest, b->dest);
 }
 
-/* What a check has found out holds for sessions too, at once. */
+/* Drops the answers cached for sessions if a check has found a changed destination. */
 static void forget_old(struct fetch *f, const struct dest_result *news)
 {
     static const enum dest_kind kinds[] = {DEST_KIND_LOG_IN, DEST_KIND_CONFIG};
@@ -601,7 +605,7 @@ static struct dest_result *no_instance(const char *name)
     return dest_refusal(VERDICT_INSTANCE_NOT_CONFIGURED, words);
 }
 
-/* The instance that can be asked for this. NULL and *refusal: there is none. */
+/* Returns the instance that can be asked for this; or NULL and a refusal in *refusal. */
 static struct instance *instance_for(const struct dest *dest, const struct dest_ref *ref,
                                      struct dest_result **refusal)
 {
@@ -648,7 +652,8 @@ static void ask_for_user(struct dest_request *request)
     ask(request, &request->ref, DEST_KIND_USER);
 }
 
-/* Is this the token of a destination that has changed since? Then it is forgotten. */
+/* Tells whether this is the token of a destination that has changed since. Such a token is
+ * forgotten. */
 static bool is_outdated(const struct dest_request *request, const struct dest_result *found)
 {
     if (!request->user || !request->config || request->again || !found->dest ||
@@ -690,7 +695,7 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     }
 }
 
-/* What is known of the token for this user (NULL: for none), if it is `found`, or its token is
+/* Drops the known answer for this user (NULL: for no user) if it is `found`, or if its token is
  * `token`. */
 static void forget(struct dest *dest, const struct dest_ref *ref, const struct dest_user *user,
                    const struct dest_result *found, const struct token *token)
@@ -711,7 +716,8 @@ static void forget(struct dest *dest, const struct dest_ref *ref, const struct d
     cache_drop(dest->cache, key_str(&key), known);
 }
 
-/* The next one who asks gets another. Does nothing when that has happened already. */
+/* Forgets the token, so that the next question gets another one. Does nothing when it has been
+ * forgotten already. */
 static void refused(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token)
 {
@@ -723,7 +729,7 @@ struct dest_source *dest_service(struct dest *dest)
     return &dest->source;
 }
 
-/* ---- the whole ---- */
+/* ---- life ---- */
 
 struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
                       struct connectivity *connectivity, struct tls_roots *roots,

@@ -21,31 +21,33 @@ struct oauth;
 struct service_key;
 struct tls_roots;
 
-/* What it works with stays the caller's; roots are referenced. allow_loopback: destinations may
- * name hosts that are this machine. */
+/* Creates it without instances. The roots are referenced; the other objects stay the caller's.
+ * allow_loopback: destinations may name hosts that are this machine. */
 struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
                       struct connectivity *connectivity, struct tls_roots *roots,
                       bool allow_loopback);
 
-/* No request to its source is under way any more. NULL is allowed. */
+/* Frees it. No request to its source may be under way any more. NULL is allowed. */
 void dest_free(struct dest *dest);
 
-/* For requests from now on: other certificates are trusted (referenced). */
+/* Sets the certificates that are trusted (referenced) for requests from now on. */
 void dest_set_roots(struct dest *dest, struct tls_roots *roots);
 
-/* For requests from now on, microseconds. */
+/* Sets the timeouts of requests from now on, in microseconds. */
 void dest_set_timeouts(struct dest *dest, int64_t connect, int64_t answer);
 
-/* Makes the instance of that name one with this service key (referenced). With another key than
- * before, what was cached under the old one is not used any more; the same key changes nothing.
- * NULL: it has none, and `problem`, a sentence, is what questions to it are answered; without a
- * problem there is no such instance any more. */
+/* Gives the instance of that name this service key (referenced). With another key than before,
+ * answers that were cached under the old one are not used any more; the same key changes nothing.
+ * With NULL the instance has no key, and questions to it are answered with `problem`, a sentence
+ * (copied); if that is NULL, too, the instance does not exist any more. */
 void dest_set_instance(struct dest *dest, const char *name, const struct service_key *key,
                        const char *problem);
 
-/* Questions to it name an instance. Valid until dest_free. */
+/* Returns the source of destinations, valid until dest_free. A question to it has to name an
+ * instance. */
 struct dest_source *dest_service(struct dest *dest);
 
+/* Appends the metrics of requests to the service and of the cache. */
 void dest_metrics(const struct dest *dest, struct buf *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* Where destinations come from: local mode's files, or the Destination service. An interface and
- * nothing else. */
+/* A source of destinations: local mode's files, or the Destination service. This is only an
+ * interface. */
 #ifndef TPROXY_CORE_DEST_SOURCE_H
 #define TPROXY_CORE_DEST_SOURCE_H
 
@@ -10,51 +10,52 @@
 struct secret;
 struct token;
 
-/* What for. */
+/* Why a destination is looked up. */
 enum dest_purpose {
-    DEST_TO_CHECK,  /* is it usable? No token is asked for: the controller asks so, in rounds */
+    DEST_TO_CHECK,  /* to see whether it is usable. No token is asked for: the controller checks all
+                       destinations in rounds */
     DEST_TO_LOG_IN, /* with the token for the mail server, if it takes one */
 };
 
-/* Who logs in, where clients say so themselves: a mail user, and a refresh token or an
+/* The user who logs in, where clients name themselves: a mail user, and a refresh token or an
  * authorization code. Only read during the call. */
 struct dest_user {
     const char *name;
     const struct secret *secret;
 };
 
-/* The way to a server that only a Connectivity Proxy reaches. Valid as long as the answer. */
+/* The route to a server that only a Connectivity Proxy reaches. Valid as long as the answer. */
 struct dest_route {
     const char *host; /* of the proxy */
     uint16_t port;
     int64_t timeout;     /* to connect to it, microseconds */
-    struct token *token; /* to be shown to it; NULL: it wants none */
+    struct token *token; /* shown to the proxy; NULL: it wants no token */
 };
 
 /* The answer; valid during the call. */
 struct dest_answer {
     const struct destination *dest; /* destination_ref keeps it; NULL: see `err` */
-    struct token *token;            /* token_ref keeps it; NULL unless dest->auth needs one and it
-                                       was asked for to log in */
-    const struct dest_route *route; /* NULL: straight to dest->host */
+    struct token *token;            /* token_ref keeps it; NULL unless dest->auth needs a token and
+                                       the purpose is DEST_TO_LOG_IN */
+    const struct dest_route *route; /* NULL: dest->host is reached directly */
     enum verdict verdict;           /* VERDICT_OK; or what is wrong with the destination */
-    struct error err;               /* without dest: one sentence, which names field and remedy */
+    struct error err;               /* without dest: one sentence that names field and remedy */
 };
 
-/* One question under way; what is in it is the source's. */
+/* One question under way. Its contents belong to the source. */
 struct dest_request;
 
-/* The request is gone when it is called. */
+/* Takes the answer. The request is freed before `done` is called. */
 struct dest_handler {
     void (*done)(const struct dest_answer *answer, void *arg);
     void *arg;
 };
 
-/* Embedded in who fills it. */
+/* Embedded in the implementation (struct dest, struct local, struct connectivity). */
 struct dest_source {
     /* Asks for a destination. `done` is called exactly once, never from inside find; until then, or
-     * until cancel, the request is valid. Never NULL. `user` is given to log in where
-     * dest->auth takes one; NULL: nobody yet. */
+     * until cancel, the request is valid. `user` is given to log in where dest->auth takes one;
+     * NULL: no user is known. Never returns NULL. */
     struct dest_request *(*find)(struct dest_source *source, const struct dest_ref *ref,
                                  enum dest_purpose purpose, const struct dest_user *user,
                                  struct dest_handler handler);
@@ -70,7 +71,7 @@ struct dest_source {
     bool (*tried)(struct dest_source *source, const struct dest_ref *ref, const struct token *token,
                   const struct error *err, bool renewable);
 
-    /* Silence: done will not be called, the request is gone. NULL is allowed. */
+    /* Cancels the request: it is freed, and `done` will not be called. NULL is allowed. */
     void (*cancel)(struct dest_source *source, struct dest_request *request);
 };
 

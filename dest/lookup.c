@@ -6,9 +6,9 @@
  *                     the access token is renewed          v                                   |
  *                                                        OWN: mail_token_get --> a token ------|
  *                                                                                              v
- *     what may pass, from any of the three -------------------------------------------------> done
+ *     a failure that may pass, from any of the three --------------------------------------> done
  *
- * Whether an answer counts: see dest.c. An authorization code is shown to the service once. */
+ * dest.c says which answers count. An authorization code is shown to the service once. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,10 +28,10 @@
 #include "oauth.h"
 #include "oauth/refresh_tokens.h"
 
-/* Of a token for the mail server whose lifetime is not said. */
+/* The lifetime of a token for the mail server, when the service does not say it. */
 #define TOKEN_LIFETIME SECONDS(120)
 
-/* Octets of a request's target, and of its header lines. */
+/* Largest sizes, in octets, of a request's target, and of its header lines. */
 enum { TARGET_MAX = 4096, HEADERS_MAX = TOKEN_MAX + 40 * 1024 };
 
 struct dest_lookup {
@@ -41,12 +41,12 @@ struct dest_lookup {
     char *instance;
     const struct service_key *key;
     struct dest_ref ref;
-    char *shown; /* what is looked for, in words */
+    char *shown; /* the destination in words, for the log */
 
-    struct buf url;           /* of the token endpoint, for: */
+    struct buf url;           /* of the token endpoint; `grant` refers to it */
     struct oauth_grant grant; /* of the access token */
     struct oauth_wait *wait;  /* TOKEN */
-    struct token *token;      /* which was shown to the service */
+    struct token *token;      /* the access token that was shown to the service */
     struct refused_at at;     /* the service and the tenant of the token */
     bool renewed;
 
@@ -54,14 +54,16 @@ struct dest_lookup {
     struct http_origin *origin;
     int64_t asked;
 
-    /* DEST_KIND_USER */
+    /* only for DEST_KIND_USER */
     const struct destination *config;
-    struct secret user_token;                  /* that is sent */
-    unsigned char sent_by[DIGEST_SHA256_SIZE]; /* where what the client sent counts */
+    struct secret user_token;                  /* the token or code that is sent */
+    unsigned char sent_by[DIGEST_SHA256_SIZE]; /* the key of the newer refresh token: a digest of
+                                                  the reference and the token that the client
+                                                  sent */
 
     struct mail_token_wait *own;   /* OWN */
-    const struct destination *its; /* which it is for */
-    struct error why;              /* the service has none */
+    const struct destination *its; /* the destination whose token that is */
+    struct error why;              /* why the service has no token */
 };
 
 static void ask_token(struct dest_lookup *l);
@@ -91,7 +93,7 @@ struct dest_result *dest_refusal(enum verdict verdict, const char *words)
     return result;
 }
 
-/* Takes over the reference to the token. */
+/* Creates a result with one reference. Takes over the reference to the token. */
 static struct dest_result *result_new(const struct destination *dest, struct token *token)
 {
     struct dest_result *result = mem_zalloc(sizeof(*result));
@@ -122,7 +124,7 @@ void dest_lookup_cancel(struct dest_lookup *l)
     free(l);
 }
 
-/* The reference is the handler's. */
+/* Ends the lookup with an answer that counts. The handler takes over the reference. */
 static void answered(struct dest_lookup *l, struct dest_result *result,
                      enum dest_service_state service)
 {
@@ -134,7 +136,7 @@ static void answered(struct dest_lookup *l, struct dest_result *result,
     handler.done(&end, handler.arg);
 }
 
-/* What may pass. */
+/* Ends the lookup with a failure that may pass. */
 static void failed(struct dest_lookup *l, const struct error *err, int64_t retry_after,
                    enum dest_service_state service)
 {
@@ -151,7 +153,7 @@ static void refused(struct dest_lookup *l, enum verdict verdict, const char *wor
     answered(l, dest_refusal(verdict, words), DEST_SERVICE_UNKNOWN);
 }
 
-/* The service, or the authorization server before it, could not be asked. */
+/* Ends the lookup: the service, or the authorization server before it, could not be asked. */
 static void not_asked(struct dest_lookup *l, const struct error *err)
 {
     struct error why;
@@ -162,14 +164,16 @@ static void not_asked(struct dest_lookup *l, const struct error *err)
         refused(l, VERDICT_INSTANCE_NOT_CONFIGURED, why.text);
         return;
     }
-    /* Who cannot prove to be the service has not said anything about a destination. */
+    /* An untrusted certificate says nothing about the destination, so report a TLS failure. */
     error_set(&why, err->fail == FAIL_CERT ? FAIL_TLS : err->fail,
               "Destination service instance \"%.100s\": %s", l->instance, err->text);
-    /* The authorization server of a tenant is that tenant's alone. */
+    /* The authorization server of a tenant serves that tenant alone, so its failure is not the
+     * service's. */
     failed(l, &why, 0, l->ref.tenant && !l->token ? DEST_SERVICE_UNKNOWN : DEST_SERVICE_FAILS);
 }
 
-/* The authorization server refuses a tenant. Others may be welcome with the same key. */
+/* Ends the lookup: the authorization server refuses the tenant. It may accept other tenants with
+ * the same key. */
 static void tenant_refused(struct dest_lookup *l, const struct error *err)
 {
     struct error why;
@@ -193,7 +197,7 @@ static void note_result(struct dest_lookup *l, enum fail result)
     metric_observe(&l->with->latency, loop_now(l->with->loop) - l->asked);
 }
 
-/* ---- tokens that the service has not ---- */
+/* ---- tokens that the service does not give ---- */
 
 static struct mail_token_of token_of(const struct dest_ref *ref, const struct service_key *key,
                                      const struct destination *dest)
@@ -246,7 +250,8 @@ void dest_lookup_refused(struct dest_lookups *lookups, const struct service_key 
 
 /* ---- answers ---- */
 
-/* NULL and read->err when the token for the mail server is none. */
+/* Makes a result of the answer. Returns NULL and sets read->err when the token for the mail server
+ * is unusable. */
 static struct dest_result *take_answer(const struct dest_lookup *l, struct dest_found *read)
 {
     struct token *token = NULL;
@@ -262,8 +267,8 @@ static struct dest_result *take_answer(const struct dest_lookup *l, struct dest_
     return result_new(read->dest, token);
 }
 
-/* A new refresh token takes the place of what the client sends; one that is refused is forgotten.
- */
+/* Keeps a new refresh token instead of the one that the client sends, and forgets one that is
+ * refused. */
 static void note_rotation(const struct dest_lookup *l, const struct dest_found *read,
                           enum fail result)
 {
@@ -282,7 +287,8 @@ static bool with_tokens(enum dest_kind kind)
     return kind == DEST_KIND_LOG_IN || kind == DEST_KIND_USER;
 }
 
-/* A service that finds fault with one question (400) is there for the others. */
+/* Returns the state of the service. If it finds fault with one question (400), it still serves the
+ * others. */
 static enum dest_service_state state_of(int status, enum fail fail)
 {
     if (fail == FAIL_AUTH || status == 400) {
@@ -291,8 +297,8 @@ static enum dest_service_state state_of(int status, enum fail fail)
     return fail == FAIL_REMOTE || fail == FAIL_CONFIG ? DEST_SERVICE_FAILS : DEST_SERVICE_UNKNOWN;
 }
 
-/* Does the answer leave open what the destination is now? A redirect does: a person has to act, but
- * the answer does not come from the service itself. */
+/* Tells whether the answer leaves open what the destination is now. A redirect does: a person has
+ * to act, but the answer does not come from the service itself. */
 static bool leaves_open(int status, enum fail fail)
 {
     return fail_may_pass(fail) || fail == FAIL_AUTH || status / 100 == 3;
@@ -343,7 +349,8 @@ static bool shows_code(const struct dest_lookup *l)
     return l->kind == DEST_KIND_USER && l->config->auth == AUTH_AUTHORIZATION_CODE;
 }
 
-/* Nobody knows whether the code is still good: only its owner may send it again. */
+/* Ends the lookup of a client that sent a code. Nobody knows whether the code is still good, so the
+ * client has to send a new one. */
 static void code_not_taken(struct dest_lookup *l)
 {
     struct error err;
@@ -408,7 +415,7 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
 
 /* ---- the request ---- */
 
-/* A line; nothing when there is no value. */
+/* Adds a header line; nothing when the value is empty. */
 static int add_header(struct buf *headers, const char *name, const struct secret *value)
 {
     if (value->n == 0) {
@@ -441,7 +448,8 @@ static int write_headers(const struct dest_lookup *l, struct buf *headers)
     return OK;
 }
 
-/* With keys of Cloud Identity Services the token is bound to the certificate. */
+/* Returns the way to the service. A token of Cloud Identity Services is bound to the certificate of
+ * its key, so that is shown. */
 static struct http_way way_of(const struct dest_lookup *l)
 {
     return (struct http_way){
@@ -536,7 +544,8 @@ static void ask_token(struct dest_lookup *l)
 
 /* ---- the start ---- */
 
-/* A refresh token is the client's whatever user it names, of all that a reference says. */
+/* Sets the token or code that is sent. The key of a newer refresh token is the reference and the
+ * token that the client sent; the user name is not part of it. */
 static void set_user(struct dest_lookup *l, const struct dest_wanted *wanted)
 {
     const struct secret *sent = wanted->user_token;
@@ -550,7 +559,8 @@ static void set_user(struct dest_lookup *l, const struct dest_wanted *wanted)
     secret_set(&l->user_token, token->p, token->n);
 }
 
-/* "destination inbox@subaccount of instance "prod" for tenant "a"" */
+/* Returns words such as: destination inbox@subaccount of instance "prod" for tenant "a". The caller
+ * frees them. */
 static char *describe(const struct dest_wanted *wanted)
 {
     const struct dest_ref *ref = wanted->ref;
@@ -592,7 +602,7 @@ struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
     };
     l->at = refused_at_of(l);
     if (service_grant(l->key, l->ref.tenant, &l->url, &l->grant, NULL) == ERR) {
-        assert(false); /* dest_wire_check has tried */
+        assert(false); /* dest_wire_check has tried it */
     }
     if (l->kind == DEST_KIND_USER) {
         set_user(l, wanted);

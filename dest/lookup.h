@@ -1,5 +1,5 @@
-/* What the files of the module dest share: instances and the cache (dest.c), one question brought
- * to its answer (lookup.c), how it is put on the wire (request.c). */
+/* Declarations that the files of the module dest share: instances and the cache (dest.c), one
+ * question brought to its answer (dest_lookup.c), the text of its request (dest_wire.c). */
 #ifndef TPROXY_DEST_LOOKUP_H
 #define TPROXY_DEST_LOOKUP_H
 
@@ -22,26 +22,27 @@ struct rotations;
 struct service_key;
 struct token;
 
-/* What is asked for; each has answers of its own. */
+/* The kinds of questions; each kind has answers of its own. */
 enum dest_kind {
-    DEST_KIND_CHECK,  /* the destination alone: for DEST_TO_CHECK, */
-    DEST_KIND_CONFIG, /* and for those who bring a token */
-    DEST_KIND_LOG_IN, /* with the token, if it needs none of a client */
-    DEST_KIND_USER,   /* with the token for what a client has sent */
+    DEST_KIND_CHECK,  /* the destination alone, for DEST_TO_CHECK */
+    DEST_KIND_CONFIG, /* the destination alone, for a client that brings a token */
+    DEST_KIND_LOG_IN, /* with the token, if no client has to bring one */
+    DEST_KIND_USER,   /* with the token that the client's token or code is exchanged for */
 };
 
 /* ---- answers of the service that count ---- */
 
-/* Shared by reference count. */
+/* An answer that counts (see dest.c), shared by reference count. */
 struct dest_result {
     unsigned refs;
     const struct destination *dest; /* NULL: refused */
     struct token *token;
     int64_t received;
     enum verdict verdict;
-    char *refusal; /* FAIL_CONFIG, in words */
+    char *refusal; /* the reason, in words */
 };
 
+/* Creates a refusal with one reference; `words` are copied. */
 struct dest_result *dest_refusal(enum verdict verdict, const char *words);
 
 struct dest_result *dest_result_ref(struct dest_result *result);
@@ -49,14 +50,14 @@ void dest_result_unref(struct dest_result *result); /* takes NULL */
 
 /* ---- a lookup (lookup.c) ---- */
 
-/* What all of them work with, and their figures. */
+/* The objects that all lookups work with, and their figures. */
 struct dest_lookups {
     struct loop *loop;
     struct oauth *oauth;
     struct connectivity *connectivity; /* token servers may be behind it */
     struct http_origins *origins;
     struct rotations *rotations;
-    /* access tokens that the service refused, apart for each tenant */
+    /* access tokens that the service refused, kept separately for each tenant */
     struct token_refusals refusals;
     bool allow_loopback;
     int64_t connect_timeout, answer_timeout;
@@ -64,26 +65,27 @@ struct dest_lookups {
     struct metric_histogram latency;
 };
 
-/* Only read during the call. */
+/* The question of a lookup. Only read during the call. */
 struct dest_wanted {
     const char *instance;          /* its name, for messages */
     const struct service_key *key; /* its key */
-    const struct dest_ref *ref;    /* that dest_wire_check accepts */
+    const struct dest_ref *ref;    /* one that dest_wire_check accepts */
     struct str ref_key;            /* see dest_ref_key */
     enum dest_kind kind;
 
-    /* DEST_KIND_USER */
-    const struct destination *config; /* which says what is to be shown to the service */
+    /* only for DEST_KIND_USER */
+    const struct destination *config; /* says which values are shown to the service */
     const struct secret *user_token;
 };
 
-/* What a lookup tells of the service itself. */
+/* The state of the service itself, as the lookup found it. */
 enum dest_service_state { DEST_SERVICE_UNKNOWN, DEST_SERVICE_SERVES, DEST_SERVICE_FAILS };
 
 struct dest_lookup_end {
-    struct dest_result *result; /* takes the place of what was known; a reference for who is told */
-    struct error err;           /* without: what may pass */
-    int64_t retry_after;        /* microseconds; 0: not said */
+    struct dest_result *result; /* takes the place of the known answer; the reference is the
+                                   handler's */
+    struct error err;           /* without a result: a failure that may pass */
+    int64_t retry_after;        /* microseconds; 0: the service has not said */
     enum dest_service_state service;
 };
 
@@ -93,34 +95,35 @@ struct dest_lookup_handler {
     void *arg;
 };
 
+/* Starts a lookup. The lookups stay the caller's. Never returns NULL. */
 struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
                                       const struct dest_wanted *wanted,
                                       struct dest_lookup_handler handler);
 
-/* Silence. NULL is allowed. */
+/* Cancels the lookup: `done` will not be called. NULL is allowed. */
 void dest_lookup_cancel(struct dest_lookup *lookup);
 
-/* The token, which is that of this destination, was refused: one that we have got ourselves is not
- * used again. */
+/* Notes that the mail server refused this token of the destination. A token that we have got from
+ * the token server ourselves is not used again. */
 void dest_lookup_refused(struct dest_lookups *lookups, const struct service_key *key,
                          const struct dest_ref *ref, const struct destination *dest,
                          const struct token *token);
 
 /* ---- on the wire (request.c) ---- */
 
-/* Can the service be asked for this, with this key of the instance? ERR: *verdict and *err
- * (FAIL_CONFIG), a sentence that names the field. */
+/* Checks whether the service can be asked for this, with this key of the instance. Sets *verdict;
+ * on ERR, *err (FAIL_CONFIG) is a sentence that names the field. */
 int dest_wire_check(const struct dest_ref *ref, const char *instance, const struct service_key *key,
                     enum verdict *verdict, struct error *err) warn_unused;
 
-/* Of a reference that can be asked for: append the target of the request, below a path that ends
- * without a slash, and its header lines. ERR when it does not fit. */
+/* Append the target of the request, below a path that ends without a slash, and its header lines.
+ * The reference is one that dest_wire_check accepts. ERR when the text does not fit. */
 int dest_wire_target(struct buf *out, struct str base, const struct dest_ref *ref,
                      bool with_tokens) warn_unused;
 int dest_wire_headers(struct buf *out, const struct dest_ref *ref, const char *tenant) warn_unused;
 
-/* Whose destination it is: the tenant that the reference names, or else the key's own; NULL: not
- * known. */
+/* Returns the tenant that has the destination: the one that the reference names, or else the key's
+ * own; NULL: not known. */
 const char *dest_wire_tenant(const struct dest_ref *ref, const struct service_key *key);
 
 #endif

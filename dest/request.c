@@ -1,4 +1,4 @@
-/* A reference as the Destination service reads it (help.sap.com, "Destination Service REST API"):
+/* How the Destination service reads a reference (help.sap.com, "Destination Service REST API"):
  *
  *     GET /destination-configuration/v1/destinations/NAME          the instance's, or else the
  *                                                                  subaccount's
@@ -22,7 +22,7 @@ enum {
     VARIABLES_MAX = 64,
 };
 
-/* ---- can it be asked for? ---- */
+/* ---- checks ---- */
 
 static bool is_level(const char *level)
 {
@@ -71,7 +71,8 @@ static int check_levels(const struct dest_ref *ref, const char *instance,
     return OK;
 }
 
-/* RFC 9110 section 5.5, without what a recipient may change or drop. */
+/* Tells whether the text is a field value (RFC 9110 section 5.5) of which a recipient may not
+ * change or drop anything. */
 static bool is_value(const char *text)
 {
     size_t n = strlen(text);
