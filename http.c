@@ -8,9 +8,9 @@
  *                                                     v                  v
  *                                      anything else: closed      octets, end, 60 s: closed
  *
- * A connection belongs to one call from its dialling on, so a failure to connect has somebody to
- * tell. serve() alone pairs calls with connections; afterwards either nobody waits, or all
- * connections are there and none is idle. */
+ * A connection belongs to one call from its dialling on, so there is a call to which a failure to
+ * connect is reported. Only serve() pairs calls with connections; afterwards either no call waits,
+ * or there are max_connections connections and none is idle. */
 #include "http.h"
 
 #include <assert.h>
@@ -29,7 +29,7 @@
 
 enum {
     HEAD_MAX = 65536,
-    WRITE_MAX = 65536, /* given to the conn at once */
+    WRITE_MAX = 65536, /* octets given to the conn at once */
 };
 
 /* Less than servers keep an idle connection, so that few calls meet its end. */
@@ -40,7 +40,7 @@ struct http {
     struct loop *loop;
     struct dns *dns;
     struct tls_client *tls;
-    struct dial_via *via; /* NULL: straight */
+    struct dial_via *via; /* NULL: direct */
     char *host, *authority;
     uint16_t port;
     bool allow_local;
@@ -59,16 +59,16 @@ struct connection {
     struct http *http;
     struct http_call *call;
     enum phase phase;
-    bool kept; /* used before, and nothing has come since: its end may have been under way */
+    bool kept; /* used before, and nothing has come since: the server may have closed it already */
     struct dial *dial;
     struct conn *conn;
-    const struct tls_client *tls; /* what its TLS was begun with, which conn holds */
-    int64_t due;                  /* of dial and TLS */
+    const struct tls_client *tls; /* the client that its TLS was begun with; conn keeps it alive */
+    int64_t due;                  /* when dialling and TLS have to be done */
 };
 
 struct http_call {
     struct list link; /* among those that wait */
-    struct task task; /* its refusal, its grave */
+    struct task task; /* for the failure of a call that was refused; frees the call */
     struct http *http;
     struct http_handler handler;
     struct connection *connection; /* NULL: none yet, or the call is over */
@@ -76,12 +76,12 @@ struct http_call {
     bool once, to_head;
 
     struct buf message;
-    size_t sent; /* of it */
+    size_t sent; /* octets of `message` */
 
-    char *head; /* of the answer; as long as it is not complete NULL, and all below 0 */
+    char *head; /* of the answer; until that is complete, NULL, and all members below are 0 */
     size_t head_size;
-    bool handed_on; /* the body; otherwise it is gathered */
-    bool reusable;  /* the connection, as far as the head tells */
+    bool handed_on; /* the body goes to the handler piece by piece, instead of being gathered */
+    bool reusable;  /* the connection may serve another call, as far as the head tells */
     enum http_framing framing;
     uint64_t left; /* of a body that is not chunked */
     struct http_chunked chunked;
@@ -112,7 +112,8 @@ static void free_call(struct task *t)
     free(call);
 }
 
-/* The memory stays until the end of the turn: take_body() looks at it after a cancel. */
+/* Takes the call off its connection or off the waiting ones. Its memory stays until the end of the
+ * turn, because deliver() looks at it after a cancel. */
 static void end_call(struct http_call *call)
 {
     struct http *http = call->http;
@@ -138,7 +139,7 @@ static void finish(struct http_call *call, const struct http_answer *answer,
 
 static void fail(struct http_call *call, enum fail class, const char *fmt, ...) printf_like(3, 4);
 
-/* Puts the server's name before the text. */
+/* Ends the call with an error; puts the server's name before the text. */
 static void fail(struct http_call *call, enum fail class, const char *fmt, ...)
 {
     char what[FAIL_TEXT_MAX];
@@ -158,7 +159,8 @@ static void set_deadline(struct connection *c, int64_t time)
     conn_deadline(c->conn, loop_now(c->http->loop) + time);
 }
 
-/* Moves the request on. A conn queues a part of a large one only. */
+/* Sends more of the request. A large one goes to the conn in pieces, each when the one before has
+ * left. */
 static void send_more(struct connection *c)
 {
     struct http_call *call = c->call;
@@ -220,9 +222,10 @@ static void dial(struct connection *c)
     c->dial = dial_start(http->loop, http->dns, &to, (struct dial_handler){on_dialled, c});
 }
 
-/* ---- who gets which connection ---- */
+/* ---- choosing a connection ---- */
 
-/* One without a conn has still to be dialled. NULL: all are in use. */
+/* Returns a connection; one without a conn has still to be dialled. NULL: all are in use. `fresh`:
+ * a kept one is not wanted. */
 static struct connection *take_connection(struct http *http, bool fresh)
 {
     struct list *oldest = http->idle.next, *newest = http->idle.prev;
@@ -264,11 +267,11 @@ static void serve(struct http *http)
     }
 }
 
-/* The exchange is complete. */
+/* Ends a complete exchange: the connection becomes idle, or is closed. */
 static void release(struct connection *c)
 {
     struct http *http = c->http;
-    /* What is behind the answer would be taken for the next one. */
+    /* octets behind the answer would be taken for the next answer */
     bool reusable = c->call->reusable && conn_data(c->conn).n == 0 && c->tls == http->tls;
     c->call->connection = NULL;
     c->call = NULL;
@@ -296,8 +299,8 @@ static void complete(struct connection *c)
     finish(call, &(struct http_answer){&head, buf_str(&call->body)}, NULL);
 }
 
-/* The message is not needed any more. What of it has not been sent never is: the server has
- * answered without. */
+/* Begins to read the body. The message is not needed any more; if a part of it has not been sent,
+ * it never is, because the server has answered without it. */
 static void begin_body(struct connection *c, const struct http_head *head)
 {
     struct http_call *call = c->call;
@@ -316,7 +319,7 @@ static void begin_body(struct connection *c, const struct http_head *head)
     c->phase = PHASE_BODY;
 }
 
-/* Ends the call: this head cannot be read. */
+/* Ends the call, because this head cannot be read. */
 static void refuse_head(struct connection *c, const struct http_head *head)
 {
     bool bound = head->status == 431;
@@ -329,8 +332,8 @@ static void refuse_head(struct connection *c, const struct http_head *head)
     }
 }
 
-/* Can the call go on? Only the body of a success has to be readable: the status of a refusal says
- * enough. Ends the call and returns false if it cannot. */
+/* Tells whether the call can go on, and ends it if not. Only the body of a success has to be
+ * readable: the status of a refusal says enough. */
 static bool readable(struct connection *c, const struct http_head *head)
 {
     char name[24];
@@ -376,7 +379,7 @@ static int next_piece(struct http_call *call, struct str *in, struct str *piece)
     return piece->n || call->left == 0 ? OK : AGAIN;
 }
 
-/* False when the call is over. */
+/* Hands on or gathers a piece of the body. Returns false when the call is over. */
 static bool deliver(struct http_call *call, struct str piece)
 {
     if (call->handed_on) {
@@ -398,7 +401,7 @@ static void take_body(struct connection *c)
         struct str in = conn_data(c->conn);
         size_t n = in.n;
         int res = next_piece(call, &in, &piece);
-        conn_consume(c->conn, n - in.n); /* the octets stay for this callback */
+        conn_consume(c->conn, n - in.n); /* the octets stay readable during this callback */
         if (res == ERR) {
             fail(call, FAIL_PROTOCOL, "what came is no HTTP/1.1: a malformed chunk");
             return;
@@ -416,7 +419,7 @@ static void take_body(struct connection *c)
     } while (deliver(call, piece));
 }
 
-/* ---- what happens on a connection ---- */
+/* ---- events of a connection ---- */
 
 static const char *awaited(const struct connection *c)
 {
@@ -434,7 +437,8 @@ static void silent(struct connection *c)
          (double)time / 1e6);
 }
 
-/* The conn has ended or failed. */
+/* Handles the end or failure of the conn. On a kept connection, the server may have ended it before
+ * it saw the request, so that is sent again over a new one. */
 static void gone(struct connection *c, enum conn_event event)
 {
     const struct error *err = conn_error(c->conn);
@@ -564,7 +568,7 @@ int64_t http_retry_after(const struct http_head *head)
     return seconds < RETRY_AFTER_MAX / SECONDS(1) ? SECONDS(seconds) : RETRY_AFTER_MAX;
 }
 
-/* ---- the whole ---- */
+/* ---- life ---- */
 
 struct http *http_new(struct loop *loop, struct dns *dns, const struct http_settings *settings)
 {

@@ -1,5 +1,5 @@
-/* Origins are on a list, the least recently used first. They are dropped by a task: whoever asks
- * for one may be in a callback of another one's client. */
+/* Origins are on a list, the least recently used first. A task drops them, because the caller of
+ * http_origin_use may be in a callback of another origin's client. */
 #include "http/origins.h"
 
 #include <assert.h>
@@ -25,7 +25,7 @@ struct http_origin {
     bool https;
     char *host;
     uint16_t port;
-    unsigned char way[DIGEST_SHA256_SIZE]; /* it holds secrets */
+    unsigned char way[DIGEST_SHA256_SIZE]; /* a digest, because the way holds secrets */
     bool stale;                            /* made for roots that are not trusted any more */
 };
 

@@ -24,37 +24,40 @@ struct tls_roots;
 /* How many origins are kept, and how many connections each has at a time. */
 enum { HTTP_ORIGINS_MAX = 64, HTTP_ORIGIN_CONNECTIONS = 8 };
 
-/* Loop and resolver stay the caller's; roots are referenced, NULL: no certificate is trusted. */
+/* Creates it without origins. Loop and resolver stay the caller's; roots are referenced. Without
+ * roots (NULL) no certificate is trusted. */
 struct http_origins *http_origins_new(struct loop *loop, struct dns *dns, struct tls_roots *roots);
 
-/* Nobody uses an origin any more. NULL is allowed. */
+/* Frees all origins; none of them may be in use. NULL is allowed. */
 void http_origins_free(struct http_origins *origins);
 
-/* How, and as whom, a server is reached. Requests that differ in anything of it share no
- * connection: what one tenant's token or key has opened serves nobody else. */
+/* How a server is reached, and with whose credentials. Requests that differ in any member share no
+ * connection: one that a tenant's token or key has opened serves nobody else. */
 struct http_way {
     int64_t connect_timeout;    /* of a connection, microseconds */
-    bool allow_local;           /* also an address of this machine or its link, as in struct
+    bool allow_local;           /* an address of this machine or its link is allowed, as in struct
                                    dial_to: for servers that an administrator names */
-    const struct dial_via *via; /* NULL: straight */
+    const struct dial_via *via; /* NULL: direct */
 
-    /* Client certificate, as in struct tls_settings, both or neither; without https unused. */
+    /* The client certificate and its key, as in struct tls_settings: both or neither; unused
+     * without https. */
     const char *certificate;
     const struct secret *key;
 };
 
-/* Trusts other certificates from now on: what is in use stays until it is released. */
+/* Trusts other certificates from now on (referenced). An origin in use stays as it is until it is
+ * released. */
 void http_origins_set_roots(struct http_origins *origins, struct tls_roots *roots);
 
-/* The origin of a URL, in use until http_origin_release. NULL and *err (FAIL_CONFIG) when no TLS is
- * possible with such a host, or with such a certificate or key. */
+/* Returns the origin of a URL, in use until http_origin_release. Returns NULL and sets *err
+ * (FAIL_CONFIG) when no TLS is possible with such a host, or with such a certificate or key. */
 struct http_origin *http_origin_use(struct http_origins *origins, const struct http_url *url,
                                     const struct http_way *way, struct error *err);
 
-/* To start requests with; valid while the origin is in use. */
+/* Returns the client to start requests with; valid while the origin is in use. */
 struct http *http_origin_client(const struct http_origin *origin);
 
-/* The request has ended or was cancelled. NULL is allowed. */
+/* Releases the origin after its request has ended or was cancelled. NULL is allowed. */
 void http_origin_release(struct http_origin *origin);
 
 #endif

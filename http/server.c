@@ -4,13 +4,13 @@
  *               |                      |                         |
  *           too long: close     408, 400, 431 ...      "Connection: close": lingering close
  *
- * A connection is in REPLY while `out` or the conn hold octets; until then its input is paused, so
- * a pipelining client waits.
+ * A connection is in REPLY as long as `out` or the conn holds octets. Its input is paused for that
+ * time, so a pipelining client waits.
  *
  * Anybody who reaches the port may connect, and the probes that decide over the process use it too.
- * So a new connection always finds a place: the oldest one gives way, whatever it is doing, and
- * nothing makes it younger. With CLIENTS_MAX places a new one is safe for several turns of the
- * loop, however many come, and its request is read in the next. */
+ * So a new connection always finds a place: the oldest one is closed, whatever it is doing, and
+ * nothing makes it younger. With CLIENTS_MAX places a new connection is safe for several turns of
+ * the loop, however many come, and its request is read in the next turn. */
 #include "http/server.h"
 
 #include <errno.h>
@@ -33,7 +33,7 @@
 enum {
     CLIENTS_MAX = 64,
     CROWD = 8,
-    REQUESTS_AT_ONCE = 4, /* in one turn, from a client that sends many */
+    REQUESTS_AT_ONCE = 4, /* requests in one turn, when a client sends many */
     CLOSING_MAX = 16,     /* connections that have their answer and are given time to read it */
     REPLIES_MAX = 2 * HTTP_REPLY_MAX, /* bytes of memory for all answers under way */
     /* Socket buffers of a connection in bytes; the kernel charges twice as much. */
@@ -50,21 +50,21 @@ struct http_server {
     struct loop *loop;
     struct http_server_handler handler;
     struct listener listener;
-    int reserve; /* a descriptor to give up for a client when there are no more, or ERR */
+    int reserve; /* a spare descriptor, closed for a client when no other is free; or ERR */
     struct conn_group closing;
     struct log_limits limits;
     struct list clients; /* the oldest comes first */
     size_t client_count;
 };
 
-/* Kinds of its log lines. */
+/* Kinds of log lines, each limited by itself. */
 enum { LINE_CROWDED };
 
 struct client {
     struct list link;
     struct http_server *server;
     struct conn *conn;
-    struct buf out;  /* of the reply; what the conn does not hold yet */
+    struct buf out;  /* the part of the reply that the conn does not hold yet */
     bool in_request; /* a head has begun and is not complete */
     bool last;       /* close when the reply has left */
 };
@@ -104,7 +104,7 @@ static void set_deadline(struct client *c, int64_t time)
     conn_deadline(c->conn, loop_now(c->server->loop) + time);
 }
 
-/* Moves the reply on. True when it has left and the next request may come. */
+/* Sends more of the reply. Returns true when it has left and the next request may come. */
 static bool push(struct client *c)
 {
     while (buf_len(&c->out) && conn_pending(c->conn) == 0) {
@@ -152,7 +152,7 @@ static void put_reply(struct client *c, const struct http_reply *reply, bool hea
 {
     struct str body = buf_str(&reply->body);
     drop_replies(c, body.n);
-    set_deadline(c, REQUEST_TIME); /* to take all of it */
+    set_deadline(c, REQUEST_TIME); /* for the client to take all of it */
     int res = buf_fmt(&c->out,
                       "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
                       "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s%s\r\n",
@@ -209,7 +209,7 @@ static bool answer(struct client *c, const struct http_head *head)
     return push(c);
 }
 
-/* Takes one request off the input. True when another may follow. */
+/* Takes one request off the input. Returns true when another may follow. */
 static bool take_request(struct client *c)
 {
     struct http_head head;
@@ -225,7 +225,8 @@ static bool take_request(struct client *c)
     if (res == ERR) {
         return refuse(c, head.status, head.wrong);
     }
-    /* Before the answer, which may pause the input. The octets stay for this callback. */
+    /* This comes before the answer, which may pause the input. The octets stay readable during this
+     * callback. */
     conn_consume(c->conn, head.size);
     return answer(c, &head);
 }
@@ -309,7 +310,7 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
     add_client(container_of(l, struct http_server, listener), fd);
 }
 
-/* A probe is answered although sessions have taken all descriptors. */
+/* Frees a descriptor, so that a probe is answered even when sessions have taken all others. */
 static bool on_starved(struct listener *l)
 {
     struct http_server *server = container_of(l, struct http_server, listener);
@@ -336,7 +337,7 @@ static const struct listener_handler listener_handler = {
     .n_options = ARRAY_LEN(options),
 };
 
-/* "127.0.0.1:9494" or "[::]:9494" */
+/* Parses "127.0.0.1:9494" or "[::]:9494". */
 static int parse_address(const char *text, union addr *out)
 {
     const char *colon = strrchr(text, ':');
@@ -346,7 +347,7 @@ static int parse_address(const char *text, union addr *out)
         return ERR;
     }
     if (out->sa.sa_family == AF_INET6 && text[0] != '[') {
-        return ERR; /* its last group could be meant */
+        return ERR; /* the last group of the address could be meant */
     }
     addr_set_port(out, (uint16_t)port);
     return OK;

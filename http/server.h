@@ -30,23 +30,23 @@ struct http_reply {
     struct buf body;
 };
 
-/* Answers at once. HEAD is handled by the server: the handler fills in the same as for GET. */
+/* `serve` answers at once. The server handles HEAD: the handler fills in the same as for GET. */
 struct http_server_handler {
     void (*serve)(const struct http_request *request, struct http_reply *reply, void *arg);
     void *arg;
 };
 
 /* Listens on `address`: an IP address and a port, "127.0.0.1:9494" or "[::]:9494" (which takes IPv4
- * too); port 0 lets the system choose. At most 64 connections: the oldest gives way to a new one. A
- * request, and the taking of its answer, may last 10 s. NULL and *err: FAIL_CONFIG when the address
- * is malformed or cannot be had. */
+ * too); port 0 lets the system choose. There are at most 64 connections; a new one closes the
+ * oldest. A client has 10 s to send a request, and 10 s to take the answer. Returns NULL and sets
+ * *err (FAIL_CONFIG) when the address is malformed or cannot be had. */
 struct http_server *http_server_new(struct loop *loop, const char *address,
                                     struct http_server_handler handler, struct error *err);
 
 /* Closes the listener and all its connections. NULL is allowed. */
 void http_server_free(struct http_server *server);
 
-/* The port it listens on. */
+/* Returns the port that it listens on. */
 uint16_t http_server_port(const struct http_server *server);
 
 #endif
