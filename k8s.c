@@ -1,4 +1,4 @@
-/* The API server as a whole: where it is, whether it can be reached, what was asked of it. */
+/* The API server as a whole: its URL, whether it can be reached, figures of the requests to it. */
 #include "k8s.h"
 
 #include <assert.h>
@@ -16,18 +16,18 @@
 
 enum {
     STREAMS_MAX = 512, /* watches at a time */
-    REQUESTS_MAX = 16, /* others at a time */
+    REQUESTS_MAX = 16, /* other requests at a time */
     ANSWER_MAX = 4 * 1024 * 1024,
 };
 
 #define CONNECT_TIME SECONDS(10)
-#define ANSWER_TIME SECONDS(60) /* that is how long a request may take in the API server */
+#define ANSWER_TIME SECONDS(60) /* as long as the API server itself lets a request last */
 
-/* Waiting after failures. */
+/* Delays after failures. */
 #define DELAY_FIRST MILLIS(800)
 #define DELAY_MAX SECONDS(30)
 
-/* ---- where it is ---- */
+/* ---- paths and URL ---- */
 
 int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
              const char *namespace, const char *name, const char *subresource)
@@ -51,7 +51,8 @@ int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *
     return res;
 }
 
-/* The URL of what a pod finds in its environment, to be freed. */
+/* Returns the URL that a pod finds in its environment, to be freed; NULL and *err when there is
+ * none. */
 static char *url_of_environment(struct error *err)
 {
     const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
@@ -77,7 +78,7 @@ int64_t k8s_chance(int64_t n)
     return n > 0 ? (int64_t)(r % (uint64_t)n) : 0;
 }
 
-/* Half of it is left to chance: many that failed together do not come back together. */
+/* Half of the delay is random, so that clients that failed together do not come back together. */
 int64_t k8s_delay(unsigned failures, int64_t retry_after)
 {
     int64_t delay = DELAY_FIRST;
@@ -129,7 +130,7 @@ struct http_call *k8s_send(struct k8s *k8s, const struct k8s_request *request,
     return call;
 }
 
-/* ---- what comes of them ---- */
+/* ---- results of requests ---- */
 
 static void note_answer(struct k8s *k8s)
 {
@@ -140,7 +141,7 @@ static void note_answer(struct k8s *k8s)
     }
 }
 
-/* Each reason is said once, until it can be reached again. */
+/* Logs each reason once, until the API server can be reached again. */
 static void note_failure(struct k8s *k8s, enum k8s_failure failure, const struct error *err)
 {
     bool away = failure == K8S_UNREACHED || err->fail == FAIL_TIMEOUT;
@@ -151,7 +152,7 @@ static void note_failure(struct k8s *k8s, enum k8s_failure failure, const struct
     }
 }
 
-/* Not even the API server gets our token into the log, or into a condition. */
+/* Keeps our token out of the log and out of conditions, even if the API server repeats it. */
 void k8s_conceal(struct k8s *k8s, struct k8s_refusal *refusal)
 {
     if (k8s->credentials) {
@@ -289,7 +290,7 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
     metric_histogram(out, name, NULL, &k8s->latency);
 }
 
-/* ---- the whole ---- */
+/* ---- life ---- */
 
 static void open_pools(struct k8s *k8s, struct dns *dns, const char *host,
                        const struct http_url *url)
@@ -311,7 +312,7 @@ static void open_pools(struct k8s *k8s, struct dns *dns, const char *host,
     free(authority);
 }
 
-/* Takes k8s->url apart, without a slash at its end. */
+/* Removes slashes at the end of k8s->url and parses it. */
 static int parse_url(struct k8s *k8s, struct http_url *url, struct error *err)
 {
     const char *wrong = NULL;

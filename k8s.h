@@ -1,6 +1,6 @@
-/* The Kubernetes API over HTTP/1.1: credentials, list and watch, create, change, delete. Knows no
- * kind by name (kubernetes.io, "Kubernetes API Concepts"). Everything that is followed is also
- * listed anew once an hour. */
+/* The Kubernetes API over HTTP/1.1: credentials, list and watch, create, change, delete. The module
+ * knows no kind by name (kubernetes.io, "Kubernetes API Concepts"). Everything that is followed is
+ * also listed anew once an hour. */
 #ifndef TPROXY_K8S_H
 #define TPROXY_K8S_H
 
@@ -17,28 +17,30 @@ struct loop;
 #define K8S_CREDENTIALS "/var/run/secrets/kubernetes.io/serviceaccount"
 
 struct k8s_settings {
-    /* "https://10.96.0.1:443", "http://127.0.0.1:8001"; NULL: of the environment that Kubernetes
-     * gives to a container (KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT). */
+    /* "https://10.96.0.1:443", "http://127.0.0.1:8001"; NULL: the one in the environment that
+     * Kubernetes gives to a container (KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT). */
     const char *url;
     /* Directory with the files token, ca.crt and namespace, which are read again when they change.
-     * With a http URL it may be NULL: then nothing of it is used. */
+     * With an http URL it may be NULL: then no credentials are sent. */
     const char *credentials;
 };
 
-/* Sends nothing yet. NULL and *err (FAIL_CONFIG), naming what is missing or malformed and the flag
- * that would help. */
+/* Creates the client; sends nothing yet. Returns NULL and sets *err (FAIL_CONFIG), which names what
+ * is missing or malformed and the flag that would help. */
 struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_settings *settings,
                     struct error *err);
 
-/* All watches and calls have ended. NULL is allowed. */
+/* Frees it. All watches and calls must have ended. NULL is allowed. */
 void k8s_free(struct k8s *k8s);
 
-/* Valid until k8s_free. */
+/* Returns the API server as a cluster; valid until k8s_free. */
 struct cluster *k8s_cluster(struct k8s *k8s);
 
-/* The namespace in the credentials directory; NULL when it says none. Valid until k8s_free. */
+/* Returns the namespace in the credentials directory, valid until k8s_free; NULL when there is
+ * none. */
 const char *k8s_namespace(const struct k8s *k8s);
 
+/* Appends the metrics of requests and watches. */
 void k8s_metrics(const struct k8s *k8s, struct buf *out);
 
 #endif

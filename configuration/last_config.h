@@ -17,26 +17,26 @@ struct loop;
 /* The state of the ConfigMap. */
 enum last_config_state {
     LAST_CONFIG_UNKNOWN, /* it has not been listed yet, or may not be read */
-    LAST_CONFIG_NONE,    /* it is not there */
+    LAST_CONFIG_NONE,    /* it does not exist */
     LAST_CONFIG_WRONG,   /* it cannot be read as a configuration */
     LAST_CONFIG_GOOD,
 };
 
-/* Called when the ConfigMap was listed or has changed, or its problem has changed. Also called from
- * inside last_config_keep, so the handler must not call functions of this file. */
+/* `changed` is called when the ConfigMap was listed or has changed, or its problem has changed. It
+ * is also called from inside last_config_keep, so it must not call functions of this file. */
 struct last_config_handler {
     void (*changed)(void *arg);
     void *arg;
 };
 
-/* Follows the ConfigMap in namespace `home`. */
+/* Starts to follow the ConfigMap in namespace `home`. */
 struct last_config *last_config_new(struct loop *loop, struct cluster *cluster, const char *home,
                                     struct last_config_handler handler);
 
 /* Cancels the watch and the call under way and frees the object. NULL is allowed. */
 void last_config_free(struct last_config *last);
 
-/* Has a list of it ended, with success or not? */
+/* Tells whether a list of it has ended, with success or not. */
 bool last_config_listed(const struct last_config *last);
 
 /* Reads the ConfigMap. GOOD: the caller clears *record. WRONG: *err says what is wrong. */

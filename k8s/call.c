@@ -2,7 +2,7 @@
  *
  *     call --> ASK --answer--> done
  *               ^  |
- *               |  '-- 401: the token is read again, and it is sent once more
+ *               |  '-- 401: the token is read again, and the request is sent once more
  *               '--waits-- not reached, 429, 503: at most REPEATS_MAX times */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 
 enum { REPEATS_MAX = 4 };
 
-/* Between two pieces of an answer. */
+/* How long the server may be silent between two pieces of an answer. */
 #define ANSWER_SILENCE SECONDS(30)
 
 struct cluster_call {
@@ -27,20 +27,20 @@ struct cluster_call {
     const struct cluster_kind *kind;
     struct buf target, body;
     struct json_cutter cutter; /* of the answer */
-    struct json *answer;       /* what it has cut out; NULL: nothing yet */
-    struct error err;          /* what was wrong with that */
-    struct http_call *call;    /* under way, or else */
-    struct timer timer;        /* until it is sent */
+    struct json *answer;       /* the object that the cutter has put out; NULL: none yet */
+    struct error err;          /* why the answer cannot be read */
+    struct http_call *call;    /* NULL while `timer` runs */
+    struct timer timer;        /* runs until the request is sent again */
     int64_t since;
     unsigned repeats;
     bool renewed; /* sent again with another token */
 };
 
-/* Changes are merge patches, which replace arrays as a whole. Server-side apply would merge them,
- * and takes away only what an apply has brought: what comes from POST stays beside it for ever. */
+/* Changes are merge patches, which replace arrays as a whole. Server-side apply would merge arrays,
+ * and removes only elements that an apply has added: those of a POST would stay for ever. */
 static const struct {
     const char *method, *content_type, *subresource;
-    bool writes; /* fields */
+    bool writes; /* it writes fields, and names the field manager */
     enum k8s_verb counted;
 } verbs[] = {
     [CLUSTER_GET] = {"GET", NULL, NULL, false, K8S_GET},
@@ -70,7 +70,7 @@ static void free_call(struct cluster_call *c)
     free(c);
 }
 
-/* `why` is what went wrong, without the name of the request. */
+/* Ends the call. `why` says what went wrong, without the name of the request. */
 static void finish(struct cluster_call *c, struct cluster_answer *answer, const struct error *why)
 {
     struct cluster_handler handler = c->handler;
@@ -107,7 +107,7 @@ static enum cluster_result result_of(enum k8s_failure failure)
     return CLUSTER_LATER;
 }
 
-/* A DELETE is answered with success, too, when a finalizer keeps the object. */
+/* Tells whether a finalizer keeps the object. A DELETE is answered with success then, too. */
 static bool is_kept(struct json_value object)
 {
     struct json_value metadata = json_get(object, "metadata");
@@ -115,7 +115,8 @@ static bool is_kept(struct json_value object)
            json_exists(json_first(json_get(metadata, "finalizers")));
 }
 
-/* The answer is cut while it comes: of a large object only what is read takes memory. */
+/* Cuts the answer while it comes, so that only the parts of a large object that are read take
+ * memory. */
 static void on_data(struct str piece, void *arg)
 {
     struct cluster_call *c = arg;
@@ -131,7 +132,7 @@ static void succeed(struct cluster_call *c)
     struct cluster_answer answer = {.result = CLUSTER_DONE};
     struct error err = c->err;
     struct json *doc = c->answer;
-    struct json_cutter cutter = c->cutter; /* has the text */
+    struct json_cutter cutter = c->cutter; /* holds the text of `doc` */
     c->answer = NULL;
     json_cutter_init(&c->cutter, JSON_CUTTER_STREAM, cutter.rules);
     if (err.fail == FAIL_NONE && !doc && !json_cutter_done(&cutter)) {
@@ -213,7 +214,7 @@ static char *describe(const struct cluster_request *r)
     return mem_strndup(text, n);
 }
 
-/* ERR: namespace or name can be none. */
+/* Writes the path and the query. ERR: the namespace or the name cannot stand in a path. */
 static int put_target(struct cluster_call *c, const struct cluster_request *r)
 {
     const char *name = r->verb == CLUSTER_CREATE ? NULL : r->name;

@@ -1,5 +1,5 @@
-/* What the files of the module k8s share: the API server as a whole (k8s.c), credentials
- * (credentials.c), list and watch (watch.c), single requests (call.c). */
+/* Declarations that the files of the module k8s share: the API server as a whole (k8s.c),
+ * credentials (k8s_credentials.c), list and watch (k8s_watch.c), single requests (k8s_call.c). */
 #ifndef TPROXY_K8S_CLIENT_H
 #define TPROXY_K8S_CLIENT_H
 
@@ -19,7 +19,7 @@
 struct k8s_credentials;
 struct tls_client;
 
-/* What is asked of the API server, for metrics. */
+/* The kinds of requests to the API server, for metrics. */
 enum k8s_verb {
     K8S_GET,
     K8S_CREATE,
@@ -31,7 +31,7 @@ enum k8s_verb {
     K8S_VERBS
 };
 
-/* Kinds whose figures are kept apart. */
+/* Kinds whose figures are kept separately; the last place is for all others. */
 enum { K8S_KINDS_MAX = 16 };
 
 struct k8s_kind_figures {
@@ -44,15 +44,15 @@ struct k8s {
     struct cluster cluster;
     struct loop *loop;
     char *url;                           /* of the API server, without a slash at its end */
-    char *base;                          /* the path in it: "" */
+    char *base;                          /* the path in it; "" when there is none */
     struct k8s_credentials *credentials; /* NULL: none */
     struct http *streams;                /* for watches: each keeps its connection */
-    struct http *requests;               /* for all others */
+    struct http *requests;               /* for all other requests */
     struct list watches, calls;
-    unsigned troubles; /* bits of enum fail: why it cannot be reached, as was logged */
+    unsigned troubles; /* bits of enum fail: the logged reasons why it cannot be reached */
 
     uint64_t ok[K8S_VERBS], failed[K8S_VERBS][K8S_FAILURES];
-    struct metric_histogram latency; /* of all but watches */
+    struct metric_histogram latency; /* of all requests but watches */
     struct k8s_kind_figures kinds[K8S_KINDS_MAX];
     struct log_limits limits; /* of the lines about objects that are cut */
 };
@@ -60,19 +60,21 @@ struct k8s {
 /* ---- the API server (k8s.c) ---- */
 
 /* Appends the path of a collection, or of an object when `name` is given, or of its subresource.
- * ERR: namespace or name can be none. */
+ * ERR: the namespace or the name cannot stand in a path. */
 int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
              const char *namespace, const char *name, const char *subresource) warn_unused;
 
-/* Of lib/json_cutter: members of metadata, spec and status of an object, and of one in an event. */
+/* Levels of lib/json_cutter: members of metadata, spec and status of an object, and of an object in
+ * an event. */
 enum { K8S_OBJECT_LEVEL = 2, K8S_EVENT_LEVEL = 3 };
 
-/* What of an object of the kind is left out; `level` as in lib/json_cutter. */
+/* Returns which parts of an object of the kind are left out; `level` as in lib/json_cutter. */
 struct json_cutter_rules k8s_cutter_rules(const struct k8s *k8s, const struct cluster_kind *kind,
                                           unsigned level);
 
-/* Parses an object, or an event with one, as the cutter has brought it. What is left out of an
- * object is counted, and logged once a minute for each kind. NULL and *err: it is no JSON. */
+/* Parses an object, or an event with one, as the cutter has put it out. An object with parts left
+ * out is counted, and logged once a minute for each kind. Returns NULL and sets *err when the text
+ * is not JSON. */
 struct json *k8s_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
                            const struct json_cutter *cutter, struct str text, struct error *err);
 
@@ -84,27 +86,28 @@ struct k8s_request {
     int64_t silence; /* between two pieces of the answer, microseconds */
 };
 
-/* http_start with credentials, over the connections that are right for the verb. */
+/* Starts a request with http_start, with our credentials, over the connections for its verb. */
 struct http_call *k8s_send(struct k8s *k8s, const struct k8s_request *request,
                            struct http_handler handler);
 
-/* What http_handler's `done` brought for a request that was sent at `since`: counted, and looked at
- * for what it says about the API server and our credentials. False: *refusal is why it did not
- * succeed. After K8S_UNAUTHORIZED the token is read again. */
+/* Takes in the result of a request sent at `since`, as http_handler's `done` brought it: counts it,
+ * and notes what it says about the API server and our credentials. Returns false when the request
+ * did not succeed; *refusal is the reason. After K8S_UNAUTHORIZED the token is read again. */
 bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
                    const struct http_answer *answer, const struct error *err,
                    struct k8s_refusal *refusal);
 
-/* Masks our token where the server's words repeat it. k8s_succeeded does so. */
+/* Masks our token where the server's words repeat it. k8s_succeeded does so itself. */
 void k8s_conceal(struct k8s *k8s, struct k8s_refusal *refusal);
 
-/* How long to wait after so many failures before this one, and after what the server asks for. */
+/* Returns how long to wait after a failure, microseconds: longer with each of the `failures` before
+ * it, and at least retry_after, which the server asks for. */
 int64_t k8s_delay(unsigned failures, int64_t retry_after);
 
-/* A random number from 0 to n - 1; 0 when n is not above it. */
+/* Returns a random number from 0 to n - 1; 0 when n is not positive. */
 int64_t k8s_chance(int64_t n);
 
-/* Figures of a kind; of all others when there are too many. */
+/* Returns the figures of a kind; those of all others when there are too many kinds. */
 struct k8s_kind_figures *k8s_figures(struct k8s *k8s, const struct cluster_kind *kind);
 
 /* ---- the rest of struct cluster ---- */
@@ -113,7 +116,8 @@ struct cluster_watch *k8s_watch(struct cluster *cluster, const struct cluster_se
                                 struct cluster_watch_handler handler);
 void k8s_unwatch(struct cluster *cluster, struct cluster_watch *watch);
 
-/* The API server can be reached again: those that wait because it could not be ask now. */
+/* Lets the watches that wait because the API server could not be reached ask now. Called when it
+ * can be reached again. */
 void k8s_hurry_watches(struct k8s *k8s);
 
 struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_request *request,
@@ -122,26 +126,27 @@ void k8s_cancel(struct cluster *cluster, struct cluster_call *call);
 
 /* ---- credentials (credentials.c) ---- */
 
-/* Reads the files of `dir`. host: the API server's, for TLS; NULL: there is none, and no ca.crt.
- * NULL and *err (FAIL_CONFIG) when one of them is missing or makes no sense. */
+/* Reads the files of `dir`. `host` is the API server's, for TLS; NULL: there is no TLS, and ca.crt
+ * is not read. Returns NULL and sets *err (FAIL_CONFIG) when the token or ca.crt is missing or
+ * unusable. */
 struct k8s_credentials *k8s_credentials_new(const char *dir, const char *host, int64_t now,
                                             struct error *err);
 
-/* NULL is allowed. */
+/* Frees the credentials. NULL is allowed. */
 void k8s_credentials_free(struct k8s_credentials *c);
 
-/* One line of visible ASCII; valid until the next call. The file is read again when a minute has
- * passed, or after k8s_token_refused. */
+/* Returns the token: one line of visible ASCII, valid until the next call. The file is read again
+ * when a minute has passed, or after k8s_token_refused. */
 const struct secret *k8s_token(struct k8s_credentials *c, int64_t now);
 void k8s_token_refused(struct k8s_credentials *c);
 
-/* Valid until k8s_ca_changed. */
+/* Returns the TLS client, valid until k8s_ca_changed. */
 struct tls_client *k8s_tls(const struct k8s_credentials *c);
 
-/* Looks at ca.crt. True: it has changed, and k8s_tls is another one. */
+/* Looks at ca.crt. Returns true when it has changed; k8s_tls is another client then. */
 bool k8s_ca_changed(struct k8s_credentials *c);
 
-/* NULL: none. */
+/* Returns the namespace, or NULL when there is none. */
 const char *k8s_credentials_namespace(const struct k8s_credentials *c);
 
 #endif

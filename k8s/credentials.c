@@ -1,6 +1,7 @@
 /* A service account as files that are replaced while we run: kubelet writes a new token long before
  * the old one expires, and a new ca.crt when the cluster's authority changes (kubernetes.io,
- * "Configure Service Accounts for Pods"). What cannot be read does not replace what was. */
+ * "Configure Service Accounts for Pods"). When a file cannot be read, its last contents stay in
+ * use. */
 #include "k8s/client.h"
 
 #include <errno.h>
@@ -20,11 +21,11 @@ enum { FILE_MAX = 65536 };
 struct k8s_credentials {
     char *dir, *host;
     struct secret token;
-    int64_t token_read; /* when; INT64_MIN: it was refused */
+    int64_t token_read; /* time of the last attempt; INT64_MIN: the token was refused */
     struct stat ca;     /* of ca.crt as it was read */
     struct tls_client *tls;
     char *namespace;
-    bool complained; /* of a file that cannot be read any more */
+    bool complained; /* the log has a line about a file that cannot be read any more */
 };
 
 static char *path_of(const struct k8s_credentials *c, const char *name)
@@ -41,7 +42,8 @@ static int file_error(struct error *err, const struct k8s_credentials *c, const 
     return error_set(err, FAIL_CONFIG, "%s/%s %s", c->dir, name, what);
 }
 
-/* The whole file without blanks and line ends at its end, which *out owns. */
+/* Reads the whole file into *out, without blanks and line ends at its end. The caller frees *out in
+ * any case. */
 static int read_file(const struct k8s_credentials *c, const char *name, struct buf *out,
                      struct error *err)
 {
@@ -68,7 +70,7 @@ static int read_file(const struct k8s_credentials *c, const char *name, struct b
 
 /* ---- token ---- */
 
-/* It goes into a line of a header. */
+/* Tells whether the text can stand in a header line. */
 static bool is_token(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -94,7 +96,7 @@ static int read_token(struct k8s_credentials *c, int64_t now, struct error *err)
     return res;
 }
 
-/* Once, until it goes well again. */
+/* Logs a failure once, until a read succeeds again. */
 static void complain(struct k8s_credentials *c, int res, const struct error *err)
 {
     if (res == ERR && !c->complained) {
@@ -138,7 +140,8 @@ static int read_ca(struct k8s_credentials *c, struct error *err)
 {
     struct tls_settings settings = {.host = c->host, .check_host = true};
     char *path = path_of(c, "ca.crt");
-    look_at_ca(c, &c->ca); /* first: what changes meanwhile is another one */
+    look_at_ca(c, &c->ca); /* before it is read, so that a change during the read is noticed
+                              later */
     struct tls_roots *roots = tls_roots_load(path, err);
     struct tls_client *tls = roots ? tls_client_new(roots, &settings, err) : NULL;
     const char *clause;
@@ -176,7 +179,7 @@ bool k8s_ca_changed(struct k8s_credentials *c)
     return res == OK;
 }
 
-/* ---- the whole ---- */
+/* ---- life ---- */
 
 const char *k8s_credentials_namespace(const struct k8s_credentials *c)
 {

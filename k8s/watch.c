@@ -14,10 +14,10 @@
  *      '--- the version expired (410, as status or as event), --------'
  *           404, 403, 400, errors and nothing else
  *
- * Where a watch would begin but the last list is old, another list begins.
+ * When a watch would begin but the last list is old, a new list begins instead.
  *
  * A watch goes on from the version of the last event that came as a whole, so nothing is missed and
- * nothing needs to be listed again. Only what a list found, or an event, is ever told. */
+ * nothing needs to be listed again. The handler is only told what a list or an event contained. */
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,28 +36,31 @@ enum { PAGE = 500 };
  * looks like a kind that does not change. Most servers send a bookmark every minute. */
 #define WATCH_TIME_MIN SECONDS(300)
 #define WATCH_TIME_MAX SECONDS(600)
-#define WATCH_SILENCE SECONDS(30) /* beyond that time, of a server without bookmarks */
+#define WATCH_SILENCE SECONDS(30) /* after that time, for a server without bookmarks */
 #define BOOKMARK_SILENCE SECONDS(150)
 #define LIST_SILENCE SECONDS(30)
 
-/* Everything is listed again after such a time, at the end of a watch: a server whose versions went
- * backwards (restored from a backup) answers a watch with silence. Together at most an hour. */
+/* The time after which a kind is listed again, at the end of a watch: a server whose versions went
+ * backwards (restored from a backup) answers a watch with silence. With the time of the watch it is
+ * at most an hour. */
 #define LIST_AGE_MIN SECONDS(30 * 60)
 #define LIST_AGE_MAX SECONDS(50 * 60)
 
-/* Who stood that long is healthy: its failures are forgotten. */
+/* A watch that lasted this long counts as healthy; its failure count is reset. */
 #define HEALTHY SECONDS(60)
-#define TOO_SHORT SECONDS(1) /* a watch that ended as agreed */
+#define TOO_SHORT SECONDS(1) /* a watch that ends as agreed, but so early, has failed */
 enum { BROKEN_MAX = 3 };     /* watches in a row that brought nothing but an error */
 
-/* A server that starts may not yet know a kind, or whom it is for. */
+/* The time after which a kind that seems to be gone is looked at again: a server that starts may
+ * not yet know all kinds and all rights. */
 #define LOOK_TWICE_AFTER SECONDS(3)
 
-/* How often a 403 or 404 is not believed before anything else was heard of a kind: the server may
+/* How often a 403 or 404 is not believed before the first list of a kind has ended: the server may
  * not know yet of rights, or of a definition, that it was given a moment ago. */
 enum { FIRST_REFUSALS = 3 };
 
-/* After the server has come back, those that waited for it spread over such a time. */
+/* After the server has come back, the watches that waited for it ask again at random moments within
+ * this time. */
 #define HURRY_TIME SECONDS(1)
 
 enum state { LIST_DUE, LISTING, WATCH_DUE, WATCHING, CLOSED, STATES };
@@ -74,32 +77,32 @@ struct cluster_watch {
     struct task grave;
     struct cluster_watch_handler handler;
     const struct cluster_kind *kind;
-    char *path;      /* NULL: no object can be there */
+    char *path;      /* NULL: no object can exist there */
     char *selectors; /* of the query, with a '&' behind each */
     char *what;      /* "services in mail": for people */
 
     enum state state;
     struct timer timer;     /* of a state that waits */
-    struct http_call *call; /* of one that asks */
+    struct http_call *call; /* of a state that asks */
     int64_t since;          /* when it asked */
     struct json_cutter cutter;
 
-    char version[K8S_VERSION_SIZE]; /* where a watch goes on */
+    char version[K8S_VERSION_SIZE]; /* from which a watch goes on */
     char *next;                     /* page of the list; NULL: the first */
-    bool in_one_page;               /* pages have expired */
+    bool in_one_page;               /* ask for the list in one page, because pages have expired */
     int64_t list_again;
 
-    bool listing_due; /* the handler is not told yet that a list begins */
-    bool open;        /* it was, and not that it has ended */
-    bool told;        /* it knows of `presence` */
+    bool listing_due; /* the handler has not been told yet that a list begins */
+    bool open;        /* the handler has been told that it began, and not yet that it ended */
+    bool told;        /* the handler has been told `presence` */
     enum cluster_presence presence;
-    bool doubted;      /* the kind seemed to have gone */
+    bool doubted;      /* the kind seems to be gone; it is listed once more */
     unsigned refusals; /* see FIRST_REFUSALS */
 
     bool bookmarked;   /* a watch has brought a bookmark */
     unsigned failures; /* in a row */
     unsigned broken;   /* watches in a row, see BROKEN_MAX */
-    bool unreached;    /* the last failure was for want of an answer */
+    bool unreached;    /* the last failure was that no answer came */
     bool renewed;      /* asked again with another token */
 };
 
@@ -139,7 +142,7 @@ static void on_timer(struct timer *t)
 
 static void ask_later(struct cluster_watch *w, enum state state, int64_t delay)
 {
-    json_cutter_free(&w->cutter); /* what came of an object */
+    json_cutter_free(&w->cutter); /* drop a part of an object */
     set_state(w, state);
     timer_set(w->k8s->loop, &w->timer, loop_now(w->k8s->loop) + delay, on_timer);
 }
@@ -147,7 +150,7 @@ static void ask_later(struct cluster_watch *w, enum state state, int64_t delay)
 static void retry_after(struct cluster_watch *w, enum state state, const struct k8s_refusal *why,
                         int64_t delay)
 {
-    /* The others are said elsewhere: once for all, or when they are told. */
+    /* Other failures are logged elsewhere: by k8s.c once for all watches, or by missing(). */
     bool news = w->failures == 0 && why->failure != K8S_UNREACHED && why->failure != K8S_ABSENT &&
                 why->failure != K8S_FORBIDDEN;
     watch_log(w, news ? LOG_WARN : LOG_DEBUG, "%s; %s in %.1f s", why->err.text,
@@ -157,13 +160,13 @@ static void retry_after(struct cluster_watch *w, enum state state, const struct 
     ask_later(w, state, delay);
 }
 
-/* Longer and longer. */
+/* Tries again after a delay that grows with the failures. */
 static void retry(struct cluster_watch *w, enum state state, const struct k8s_refusal *why)
 {
     retry_after(w, state, why, k8s_delay(w->failures, why->retry_after));
 }
 
-/* At once, unless this is not the first failure. */
+/* Tries again at once, unless this is not the first failure. */
 static void retry_soon(struct cluster_watch *w, enum state state, const struct k8s_refusal *why)
 {
     retry_after(w, state, why,
@@ -201,7 +204,8 @@ static void ask(struct cluster_watch *w, enum state state, const struct buf *tar
     w->call = k8s_send(w->k8s, &request, handler);
 }
 
-/* Path and query with a NUL. The last parameter is encoded; without a value it is left out. */
+/* Writes path and query, with a NUL at the end. The last parameter is encoded; without a value it
+ * is left out. */
 static void put_target(const struct cluster_watch *w, struct buf *out, const char *query,
                        const char *last, const char *value)
 {
@@ -215,7 +219,7 @@ static void put_target(const struct cluster_watch *w, struct buf *out, const cha
     (void)res;
 }
 
-/* What came makes no sense: of the rest nothing is looked at. */
+/* Ends the call, because the answer makes no sense; the rest of it is not read. */
 static void break_off(struct cluster_watch *w, struct k8s_refusal *why, const struct error *err)
 {
     http_cancel(w->call);
@@ -223,7 +227,7 @@ static void break_off(struct cluster_watch *w, struct k8s_refusal *why, const st
     *why = (struct k8s_refusal){.failure = K8S_BROKEN, .err = *err};
 }
 
-/* ---- telling ---- */
+/* ---- reports ---- */
 
 static void tell_listing(struct cluster_watch *w)
 {
@@ -244,7 +248,7 @@ static void tell_listed(struct cluster_watch *w, enum cluster_presence presence)
 
 /* ---- list ---- */
 
-/* The kind is not there, or not for us. */
+/* Handles a 403 or 404: the kind does not exist, or we may not read it. */
 static void missing(struct cluster_watch *w, enum cluster_presence presence,
                     const struct k8s_refusal *why)
 {
@@ -313,7 +317,7 @@ static void list_failed(struct cluster_watch *w, const struct k8s_refusal *why)
     case K8S_BUSY:
     case K8S_BROKEN:
     case K8S_FAILURES:
-        retry(w, LIST_DUE, why); /* the same page: what it told before it tells again */
+        retry(w, LIST_DUE, why); /* the same page; its objects are reported again */
         break;
     }
 }
@@ -331,7 +335,8 @@ static int take_item(struct cluster_watch *w, struct str text, struct error *err
 static void on_list_data(struct str piece, void *arg)
 {
     struct cluster_watch *w = arg;
-    const struct http_call *call = w->call; /* another one, or none: this is over */
+    const struct http_call *call = w->call; /* when it is no longer w->call, a handler has ended
+                                               it */
     struct k8s_refusal why;
     struct str text;
     struct error err;
@@ -354,7 +359,8 @@ static void list_complete(struct cluster_watch *w)
     w->in_one_page = w->doubted = w->renewed = false;
     w->broken = 0;
     if (w->told && w->presence != CLUSTER_PRESENT) {
-        w->failures = 0; /* that it was not there yet is no fault of the server's */
+        w->failures = 0; /* the failures were those of a kind that did not exist, not of the
+                            server */
     }
     w->list_again = loop_now(w->k8s->loop) + LIST_AGE_MIN + k8s_chance(LIST_AGE_MAX - LIST_AGE_MIN);
     tell_listing(w);
@@ -398,7 +404,7 @@ static void on_list_done(const struct http_answer *answer, const struct error *e
     }
 }
 
-/* Begins it, or goes on with the next page. */
+/* Starts a list, or goes on with its next page. */
 static void start_list(struct cluster_watch *w)
 {
     struct buf target;
@@ -556,8 +562,8 @@ static void start_watch(struct cluster_watch *w)
 
 /* ---- life ---- */
 
-/* A value of a field selector: what means something in it is escaped (fields.EscapeValue of
- * k8s.io/apimachinery). */
+/* Appends a value of a field selector. Characters with a meaning in it are escaped
+ * (fields.EscapeValue of k8s.io/apimachinery). */
 static int escape_field(struct buf *out, const char *value)
 {
     int res = OK;
@@ -592,7 +598,7 @@ static char *make_selectors(const struct cluster_selection *s)
     return text;
 }
 
-/* NULL: the namespace can be none. */
+/* Returns the path; NULL: the namespace cannot stand in one. */
 static char *make_path(const struct k8s *k8s, const struct cluster_selection *s)
 {
     struct buf out;
@@ -643,7 +649,8 @@ static void free_watch(struct task *t)
     free(w);
 }
 
-/* The memory stays until the end of the turn: it may be a handler that calls. */
+/* Ends the watch. Its memory stays until the end of the turn, because one of its handlers may be
+ * the caller. */
 void k8s_unwatch(struct cluster *cluster, struct cluster_watch *watch)
 {
     (void)cluster;
