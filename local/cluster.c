@@ -1,8 +1,7 @@
-/* A cluster in memory. Of what is written into it, a status is kept; the rest nobody reads: there
- * are no Services on a laptop, and no Events.
+/* A cluster in memory. It keeps a status that is written into it, and nothing else, because nobody
+ * reads the rest: there are no Services on a laptop, and no Events.
  *
- *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files do
- */
+ *   watch --> (directory read) --> task: listing, object*, listed --> object | gone, as files do */
 #include "local/cluster.h"
 
 #include <assert.h>
@@ -19,7 +18,7 @@
 struct entry {
     struct list link;
     const struct local_object *object;
-    bool made;        /* for a plain destination */
+    bool made;        /* a CR made for a plain destination */
     char *status;     /* JSON; NULL: none was written */
     char *text;       /* the object with its status; NULL without one */
     struct json *doc; /* of the text */
@@ -32,7 +31,7 @@ struct cluster_watch {
     const struct cluster_kind *kind;
     char *namespace, *name; /* NULL: any */
     bool listed, closed;
-    bool due; /* to be told of a change */
+    bool due; /* has to be told of the change */
     struct cluster_watch_handler handler;
 };
 
@@ -74,8 +73,8 @@ static struct entry *find_entry(struct local_cluster *lc, const struct local_obj
     return NULL;
 }
 
-/* A CR that was made for a destination gives way to one of its name that somebody wrote, whatever
- * the namespace: it is names that people see. */
+/* Tells whether an entry is hidden: a CR that was made for a destination gives way to one of its
+ * name that somebody wrote, whatever the namespace, because people see the names only. */
 static bool is_hidden(struct local_cluster *lc, const struct entry *e)
 {
     LIST_EACH (it, &lc->entries) {
@@ -88,7 +87,8 @@ static bool is_hidden(struct local_cluster *lc, const struct entry *e)
     return false;
 }
 
-/* The CR that was made for a destination called like the CR `object`, if nothing hides it. */
+/* Returns the CR that was made for a destination with the name of the CR `object`, if nothing hides
+ * it. */
 static struct entry *find_shown(struct local_cluster *lc, const struct local_object *object)
 {
     LIST_EACH (it, &lc->entries) {
@@ -156,7 +156,8 @@ static struct cluster_watch *first_due(struct local_cluster *lc)
     return NULL;
 }
 
-/* One after the other from the top: a handler may end the watch of another. */
+/* Tells the watches of a change, starting from the top after each one, because a handler may end
+ * the watch of another. */
 static void tell(struct local_cluster *lc, const struct entry *e, bool gone)
 {
     struct cluster_watch *w;
@@ -185,7 +186,7 @@ static void put(struct local_cluster *lc, struct entry *e, const struct local_ob
     local_object_unref(e->object);
     e->object = local_object_ref(object);
     if (e->status) {
-        set_status(e, str_of(e->status)); /* it stays */
+        set_status(e, str_of(e->status)); /* the status stays */
     }
     if (!is_hidden(lc, e)) {
         tell(lc, e, false);
@@ -199,12 +200,12 @@ void local_cluster_put(struct local_cluster *lc, const struct local_object *obje
         tell(lc, hides, true);
     }
     if (hides) {
-        clear_status(hides); /* it comes back as a new one */
+        clear_status(hides); /* it comes back as a new CR */
     }
     put(lc, find_entry(lc, object, false), object, false);
 }
 
-/* What was hidden by it comes to light. */
+/* Drops an object. A CR that it has hidden appears. */
 void local_cluster_drop(struct local_cluster *lc, const struct local_object *object)
 {
     struct entry *e = find_entry(lc, object, false);
@@ -299,7 +300,7 @@ static void unwatch(struct cluster *cluster, struct cluster_watch *w)
         w->closed = true;
         list_remove(&w->link);
         task_cancel(&w->task);
-        loop_bury(lc->loop, &w->task, free_watch); /* a handler of its own may have asked for it */
+        loop_bury(lc->loop, &w->task, free_watch); /* one of its own handlers may be the caller */
     }
 }
 
@@ -339,7 +340,7 @@ static struct entry *find_named(const struct cluster_call *call)
     return NULL;
 }
 
-/* A patch of ours carries the whole status. */
+/* Keeps the status of a patch. Our patches carry the whole status. */
 static void keep_status(const struct cluster_call *call, struct entry *e)
 {
     struct local_cluster *lc = call->lc;

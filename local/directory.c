@@ -1,6 +1,5 @@
-/* A directory of files, level-based: events only say what to look at again; a while after the last
- * of them everything marked is looked at, one file a step, and the outcome compared with what was
- * told before.
+/* Follows a directory of files. Events only mark what to read again. A while after the last event
+ * everything marked is read, one file a step, and the result is compared with the last report.
  *
  *    event --> mark file, or the list of files, or all --> timer (quiet for a moment)
  *                                                            |
@@ -9,8 +8,7 @@
  *                       '----------------|          list it, if marked
  *                                        |          read one marked file ---.
  *                                        '----------------------------------'
- *                                                   nothing marked: report the differences
- */
+ *                                                   nothing marked: report the differences */
 #include "local/directory.h"
 
 #include <assert.h>
@@ -33,14 +31,14 @@
 #include "local/file.h"
 #include "local/object.h"
 
-/* Changes are looked at when none has followed for QUIET, at the latest MOST after the first. */
+/* Changes are read when none has followed for QUIET, at the latest MOST after the first. */
 #define QUIET MILLIS(30)
 #define MOST MILLIS(300)
 #define RETRY MILLIS(500)
 
 enum { TEXT_MAX = 640, PATH_TEXT_MAX = 4096 + 256 };
 
-/* What is wrong with something, and what of it was told. NULL: nothing. */
+/* A text that says what is wrong, and the text that was reported last. NULL: nothing is wrong. */
 struct complaint {
     char *text, *told;
 };
@@ -56,15 +54,15 @@ struct file {
 
 struct local {
     struct dest_source source;
-    struct dest_source *service;       /* for what no file describes; NULL: none */
+    struct dest_source *service;       /* for destinations that no file describes; NULL: none */
     struct oauth *oauth;               /* for tokens of destinations in files */
-    struct connectivity *connectivity; /* likewise */
+    struct connectivity *connectivity; /* for the route to their token servers */
     struct loop *loop;
     char *dir;
     struct local_handler handler;
 
     struct io inotify;
-    int watch; /* -1: the directory is not there */
+    int watch; /* -1: the directory is not watched */
     struct timer timer;
     bool timer_waits;
     int64_t first_change;
@@ -172,7 +170,8 @@ static void mark_all(struct local *l)
     }
 }
 
-/* A directory is ignored, unless it has the name of a JSON file. */
+/* Tells whether an entry may be a file that counts. A directory is ignored, unless it has the name
+ * of a JSON file. */
 static bool is_candidate(const struct dirent *entry)
 {
     enum local_form form = local_file_form(entry->d_name);
@@ -224,7 +223,8 @@ static void take_new(struct local *l, const char *name)
 
 static void retry_later(struct local *l);
 
-/* A directory that is not there has no files; one that cannot be read keeps those it had. */
+/* Handles a directory that cannot be read. If it does not exist, it has no files; otherwise it
+ * keeps those that it had. */
 static void directory_failed(struct local *l, int error)
 {
     char text[TEXT_MAX];
@@ -284,9 +284,9 @@ static void list_directory(struct local *l)
     }
 }
 
-/* ---- telling the differences ---- */
+/* ---- reporting the differences ---- */
 
-/* By key, then by file: the first of a key has it. */
+/* Sorts by key, then by file: the first file with a key owns it. */
 static int compare_claims(const void *a, const void *b)
 {
     const struct file *const *x = a, *const *y = b;
@@ -305,7 +305,7 @@ static void duplicate_text(char text[static TEXT_MAX], const struct local_conten
     text_sanitize(text);
 }
 
-/* The JSON form of a YAML file is there: nothing is left to do about it. */
+/* Tells whether the JSON form of a YAML file is there, so that nothing is left to do about it. */
 static bool converted(const struct local *l, const struct file *f)
 {
     char json[NAME_MAX + sizeof(".json")];
@@ -316,7 +316,7 @@ static bool converted(const struct local *l, const struct file *f)
     return find_file(l, json) != NULL;
 }
 
-/* Fills the table anew and tells all complaints. */
+/* Fills the table anew and reports all complaints. */
 static void settle_claims(struct local *l)
 {
     char path[PATH_TEXT_MAX], text[TEXT_MAX];
@@ -369,7 +369,7 @@ static void tell_gone(struct local *l, const struct local_content *content)
     }
 }
 
-/* Both tables are sorted: one walk finds what came, went and changed. */
+/* Reports what came, went and changed. Both tables are sorted, so one walk finds it. */
 static void tell_contents(struct local *l, const struct local_content *old, size_t n_old)
 {
     size_t o = 0, n = 0;
@@ -409,14 +409,14 @@ static void report(struct local *l)
 
 static int watch_directory(struct local *l)
 {
-    /* Not IN_MODIFY: what is being written is looked at when its writer closes it. */
+    /* Without IN_MODIFY, a file that is being written is read when its writer closes it. */
     l->watch = inotify_add_watch(l->inotify.fd, l->dir,
                                  IN_CLOSE_WRITE | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVE |
                                      IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
     return l->watch < 0 ? ERR : OK;
 }
 
-/* One bounded piece of work a turn of the ready list. */
+/* Does one bounded piece of work in each turn of the ready list. */
 static void on_step(struct task *t)
 {
     struct local *l = container_of(t, struct local, step);
@@ -471,7 +471,7 @@ static void on_event(struct local *l, const struct inotify_event *e)
     if (e->mask & IN_Q_OVERFLOW) {
         mark_all(l);
     } else if (e->wd != l->watch) {
-        return; /* a late word about a directory that was there before */
+        return; /* a late event of a directory that was watched before */
     } else if (e->mask & IN_MOVE_SELF) {
         inotify_rm_watch(l->inotify.fd, l->watch);
         l->watch = -1;
@@ -524,7 +524,7 @@ struct dest_request {
     char *name;
     struct secret user_token;       /* what the client sent; empty: nothing */
     struct dest_request *forwarded; /* to the service; NULL: `task` answers, or asks for a token */
-    const struct destination *dest; /* that the token is for */
+    const struct destination *dest; /* the destination that the token is for */
     struct mail_token_wait *wait;
 };
 
@@ -538,7 +538,7 @@ static const struct destination *find_destination(const struct local *l, const c
 {
     char key[DESTINATION_NAME_MAX + 2];
     if (strlen(name) > DESTINATION_NAME_MAX) {
-        return NULL; /* a CR may name what no destination can be called */
+        return NULL; /* a CR may have a name that no destination can have */
     }
     text_fmt(key, sizeof(key), "/%s", name);
     const struct local_content *found =
@@ -561,7 +561,7 @@ static void answer(struct dest_request *request, const struct dest_answer *answe
 {
     struct dest_handler handler = request->handler;
     const struct destination *dest = request->dest;
-    request->dest = NULL; /* it may be the answer's */
+    request->dest = NULL; /* it may be part of the answer, so it lives until that is told */
     request_free(request);
     handler.done(answer, handler.arg);
     destination_unref(dest);
@@ -604,7 +604,7 @@ static void ask_token(struct dest_request *request)
     }
 }
 
-/* Without what the client sends there is no user token. */
+/* Tells whether a token has to be asked for. There is none for a user who has not sent anything. */
 static bool wants_token(const struct dest_request *request, const struct destination *dest)
 {
     return request->purpose == DEST_TO_LOG_IN && dest->tokens &&
@@ -635,7 +635,7 @@ static void on_forwarded(const struct dest_answer *found, void *arg)
     answer(arg, found);
 }
 
-/* Files come first. */
+/* Asks the files first, and then the service. */
 static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
                                  enum dest_purpose purpose, const struct dest_user *user,
                                  struct dest_handler handler)
