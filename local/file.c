@@ -38,8 +38,8 @@ static bool ends_in_one_of(const char *name, const char *const *suffixes, size_t
     return false;
 }
 
-/* Backups and what editors leave behind, files that somebody has switched off, documents, programs,
- * certificates. */
+/* Endings of ignored files: backups and other remains of editors, files that somebody has switched
+ * off, documents, programs, certificates. */
 static const char *const passed_over[] = {
     "~",    ".bak",      ".old", ".orig", ".rej", ".swp", ".swo", ".tmp", ".part", ".log", ".md",
     ".rst", ".adoc",     ".htm", ".html", ".pdf", ".png", ".jpg", ".sh",  ".bat",  ".ps1", ".py",
@@ -48,7 +48,7 @@ static const char *const passed_over[] = {
 
 static const char *const archives[] = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"};
 
-/* Names, with any extension, of files that lie beside others. */
+/* Names, with any extension, of files that often lie beside others. */
 static const char *const companions[] = {"README",   "LICENSE",    "LICENCE",       "NOTICE",
                                          "COPYING",  "CHANGELOG",  "AUTHORS",       "CODEOWNERS",
                                          "Makefile", "Dockerfile", "Containerfile", "Jenkinsfile"};
@@ -84,7 +84,8 @@ enum local_form local_file_form(const char *name)
 
 /* ---- contents ---- */
 
-/* No name contains a slash, so no object has the key of a destination. */
+/* Makes the contents of a destination. Their key begins with a slash, which no key of an object
+ * does. */
 static struct local_content content_of_destination(const struct destination *dest)
 {
     size_t n = strlen(dest->name) + 2;
@@ -159,7 +160,7 @@ static void replace(struct reading *r, struct local_content content)
  * been meant as a file. */
 static int open_file(struct reading *r, size_t *size)
 {
-    /* Without blocking: it may be a FIFO. */
+    /* without blocking, because the path may be a FIFO */
     int fd = open(r->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     struct stat st = {0};
     char text[128];
@@ -229,8 +230,8 @@ static const struct property *find_placeholder(const struct properties *props)
     return NULL;
 }
 
-/* Takes *props. Returns NULL when they do not make a usable destination; `text` names field and
- * remedy. */
+/* Makes a destination of *props, which are freed. Returns NULL when they are not a usable one;
+ * `text` then names field and remedy. */
 static const struct destination *destination_of(struct properties *props,
                                                 char text[static TEXT_MAX])
 {
@@ -327,7 +328,8 @@ static unsigned count_lines(struct str text, const char *word)
     return n;
 }
 
-/* Writes the path for a shell: in quotation marks if it has an unusual character. */
+/* Returns the quotation mark that the path needs in a shell, or "" if it has no unusual
+ * character. */
 static const char *quotes_for(const char *path)
 {
     static const char usual[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -335,8 +337,8 @@ static const char *quotes_for(const char *path)
     return path[strspn(path, usual)] ? "'" : "";
 }
 
-/* kubectl converts without a cluster. It writes one document after the other, so a file must hold
- * one object. */
+/* Complains about a YAML file, and names the command that converts it. kubectl converts without a
+ * cluster. It writes one document after the other, so a file must hold one object. */
 static void refuse_yaml(struct reading *r, struct str text)
 {
     unsigned objects = count_lines(text, "apiVersion:");
@@ -356,7 +358,8 @@ static void refuse_yaml(struct reading *r, struct str text)
              quote, r->path, quote, quote, stem, r->path, quote);
 }
 
-/* A name like "mail.json.txt", which Windows shows as "mail.json", says what was meant. */
+/* Complains about a file of unknown form. A name like "mail.json.txt", which Windows shows as
+ * "mail.json", says what was meant. */
 static void refuse_unknown(struct reading *r)
 {
     int stem = (int)(strrchr(r->name, '.') - r->name);

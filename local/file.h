@@ -1,4 +1,4 @@
-/* One file of local mode: its form, by its name, and its contents. */
+/* One file of local mode: its form, which its name tells, and its contents. */
 #ifndef TPROXY_LOCAL_FILE_H
 #define TPROXY_LOCAL_FILE_H
 
@@ -9,21 +9,22 @@
 struct destination;
 struct local_object;
 
-/* The longest complaint, which may name a path twice, and bytes of a file. */
+/* The largest sizes of a complaint, which may name a path twice, and of a file, in bytes. */
 enum { LOCAL_COMPLAINT_MAX = 10 * 1024, LOCAL_FILE_SIZE_MAX = 1024 * 1024 };
 
 enum local_form {
     LOCAL_PASSED_OVER, /* ignored: hidden files, editors' backups, README, ... */
     LOCAL_JSON,        /* *.json */
     LOCAL_PROPERTIES,  /* *.properties, or no extension: JSON if it begins with '{' */
-    LOCAL_YAML,        /* not read, but named, like the next ones */
+    LOCAL_YAML,        /* not read, but reported, as are the next two */
     LOCAL_ARCHIVE,
     LOCAL_UNKNOWN,
 };
 
+/* Returns the form that a file's name tells. */
 enum local_form local_file_form(const char *name);
 
-/* Are files of that form read? */
+/* Tells whether files of that form are read. */
 static inline bool local_form_is_read(enum local_form form)
 {
     return form == LOCAL_JSON || form == LOCAL_PROPERTIES;
@@ -40,7 +41,7 @@ struct local_content {
 struct local_content local_content_ref(const struct local_content *from);
 void local_content_clear(struct local_content *content);
 
-/* Are two contents with the same key equal? */
+/* Tells whether two contents with the same key are equal. */
 bool local_content_equal(const struct local_content *a, const struct local_content *b);
 
 /* Reads the file at `path`, whose last part is `name`. *content is the previous contents and

@@ -1,4 +1,5 @@
-/* Kubernetes objects of local mode. The API server would add what files leave out: a namespace. */
+/* Kubernetes objects of local mode. An object whose file names no namespace gets one, as the API
+ * server would add it. */
 #include "local/object.h"
 
 #include <assert.h>
@@ -16,7 +17,7 @@ static const struct {
     {"Secret", LOCAL_HOME},
 };
 
-/* What of an object goes on, besides its metadata. */
+/* The members of an object that are kept, besides its metadata. */
 static const char *const members[] = {"spec", "data", "stringData"};
 
 bool local_object_is(struct json_value root)
@@ -44,7 +45,7 @@ void local_object_unref(const struct local_object *object)
     free(o);
 }
 
-/* The text of the object as the API server would have it. */
+/* Writes the text of the object as the API server would have it. */
 static int write_object(struct buf *out, struct json_value root, const struct local_object *o)
 {
     struct json_value annotations = json_get(json_get(root, "metadata"), "annotations");
@@ -70,7 +71,7 @@ static int write_object(struct buf *out, struct json_value root, const struct lo
     return rc | json_fmt(out, "}");
 }
 
-/* Makes the text of what is set otherwise. */
+/* Makes the text, the document and the digest of an object whose kind and names are set. */
 static int finish(struct local_object *o, struct json_value root, struct error *err)
 {
     struct buf text;
@@ -120,7 +121,7 @@ static int set_names(struct local_object *o, struct json_value root, struct erro
     return OK;
 }
 
-/* What the CRD would refuse. */
+/* Checks a CR as the CRD would. */
 static int check(const struct local_object *o, struct error *err)
 {
     struct cr cr;

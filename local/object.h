@@ -1,5 +1,5 @@
-/* A Kubernetes object out of a file of local mode: a Destination CR, a TransparentProxy object, or
- * a Secret, in the form that the API server would give it. */
+/* A Kubernetes object from a file of local mode: a Destination CR, a TransparentProxy object, or a
+ * Secret, in the form that the API server would give it. */
 #ifndef TPROXY_LOCAL_OBJECT_H
 #define TPROXY_LOCAL_OBJECT_H
 
@@ -10,7 +10,7 @@
 #include "lib/fail.h"
 #include "lib/json.h"
 
-/* Namespaces of objects that name none: of CRs, and of the installation. */
+/* The namespaces of objects that name none: of CRs, and of objects of the installation. */
 #define LOCAL_NAMESPACE "default"
 #define LOCAL_HOME "sap-transp-proxy-system"
 
@@ -23,17 +23,17 @@ struct local_object {
     char *namespace, *name;
     char *text;
     struct json *doc; /* of the text */
-    uint64_t digest;  /* of what it says */
+    uint64_t digest;  /* of its contents */
 };
 
-/* Does the document mean to be a Kubernetes object? */
+/* Tells whether the document is meant to be a Kubernetes object. */
 bool local_object_is(struct json_value root);
 
-/* Of a file's document, which may be freed afterwards. NULL and *err (FAIL_CONFIG), naming the
- * field and the remedy. */
+/* Creates an object from a file's document, which may be freed afterwards. Returns NULL and sets
+ * *err, which names the field and the remedy. */
 const struct local_object *local_object_new(struct json_value root, struct error *err);
 
-/* The CR for a plain destination: of its name, in LOCAL_NAMESPACE. */
+/* Creates the CR for a plain destination, with its name, in LOCAL_NAMESPACE. */
 const struct local_object *local_object_of_destination(const char *name);
 
 const struct local_object *local_object_ref(const struct local_object *object);
