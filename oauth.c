@@ -24,15 +24,16 @@
 
 enum { TOKENS_MAX = 4096, FORM_MAX = 64 * 1024, CREDENTIALS_MAX = 32 * 1024 };
 
-/* Between what is digested of a grant. */
+/* A NUL between the parts of a grant that are digested. */
 static const struct str separator = {"", 1};
 
-/* How long a failure is remembered. */
+/* How long a failure is remembered: at least, and at most. */
 #define RETRY_MIN SECONDS(1)
 #define RETRY_MAX SECONDS(30)
 
-/* A token is renewed the larger of these before its expiry, but not in the first half of its life,
- * and not handed out any more in its last seconds: it still has to travel. */
+/* How long before its expiry a token is renewed: the larger of these, but not in the first half of
+ * its life. In its last seconds a token is not handed out any more, because it still has to
+ * travel. */
 #define RENEW_BEFORE SECONDS(30)
 enum { RENEW_BEFORE_PART = 10 };
 #define LAST_SECONDS SECONDS(5)
@@ -70,10 +71,10 @@ struct job {
     bool tunnelled;
     char host[128];                   /* of the server, for messages */
     const char *property;             /* the property that names the URL */
-    struct secret secret, user_token; /* that were sent, for no message */
+    struct secret secret, user_token; /* those that were sent; no message may show them */
 
     struct error err; /* without a call: why it could not be started */
-    struct task task; /* which tells */
+    struct task task; /* reports `err` */
 };
 
 /* ---- values of the cache ---- */
@@ -139,15 +140,15 @@ static void fetched(struct job *job, struct token *token, int64_t lifetime)
         .spare = lifetime - LAST_SECONDS,
     };
     if (job->type == OAUTH_AUTHORIZATION_CODE) {
-        life.fresh = life.valid; /* it would be redeemed a second time */
+        life.fresh = life.valid; /* a refresh would redeem the code a second time */
     }
     note(job, NULL);
     job_free(job);
     cache_fetched(entry, token, life);
 }
 
-/* A new refresh token is kept also when its access token is of no use: the old one may be worth
- * nothing any more. */
+/* Keeps a new refresh token, and forgets one that was refused. The new one is kept also when its
+ * access token is of no use: the old one may be worth nothing any more. */
 static void note_rotation(struct job *job, const struct token_answer *read, enum fail result)
 {
     if (job->type != OAUTH_REFRESH_TOKEN) {
@@ -170,7 +171,7 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
     if (!answer) {
         error_set(&why, err->fail, "authorization server%s %s", job->tunnelled ? ":" : "",
                   err->text);
-        /* only the proxy causes FAIL_TOKEN of a connection */
+        /* a connection fails with FAIL_TOKEN only because of the proxy */
         why.on_the_way = err->fail == FAIL_TOKEN;
         failed(job, &why, 0);
         return;
@@ -214,7 +215,7 @@ static int add_field(struct buf *form, const char *name, struct str value)
     return http_encode_form(form, value);
 }
 
-/* What the client brings, besides its own credentials. */
+/* Adds the fields of the grant, besides the client's own credentials. */
 static int add_grant(struct buf *form, const struct job *job)
 {
     struct str token = {job->user_token.p, job->user_token.n};
@@ -249,8 +250,8 @@ static int write_form(struct buf *form, const struct job *job, const struct oaut
     return fits ? OK : ERR;
 }
 
-/* RFC 6749 section 2.3.1: both are encoded as in a form, then joined. SAP's servers (UAA) take them
- * for encoded only when they are told so. */
+/* Adds the client's credentials as a header field. RFC 6749 section 2.3.1: both are encoded as in a
+ * form, then joined. SAP's servers (UAA) decode them only when they are told so. */
 static int add_basic(struct buf *headers, const struct oauth_grant *grant)
 {
     struct str secret = {grant->client_secret->p, grant->client_secret->n};
@@ -280,7 +281,7 @@ static int write_headers(struct buf *headers, const struct oauth_grant *grant)
     return grant->basic && grant->client_secret ? add_basic(headers, grant) : OK;
 }
 
-/* ERR: job->err says why. */
+/* Starts the request. ERR: job->err says why that is impossible. */
 static int start(struct job *job, const struct oauth_grant *grant)
 {
     struct oauth *oauth = job->oauth;
@@ -369,7 +370,8 @@ static struct str part_of_secret(const struct secret *secret)
     return secret && secret->p ? (struct str){secret->p, secret->n} : str_of("");
 }
 
-/* No part has a NUL in it. Timeouts and ways make no other token. */
+/* Returns the key of a grant. No part contains a NUL, so NUL separates them. Timeouts and routes
+ * are not part of the key. */
 static struct grant_key key_of(const struct oauth_grant *grant)
 {
     struct grant_key key;
@@ -440,7 +442,7 @@ void oauth_refused(struct oauth *oauth, const struct oauth_grant *grant, const s
     cache_drop(oauth->cache, key_str(&key), token);
 }
 
-/* ---- the whole ---- */
+/* ---- life ---- */
 
 struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *roots)
 {

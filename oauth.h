@@ -1,8 +1,8 @@
-/* Access tokens: who asks, with which grant, how long they serve (RFC 6749). Owner of every token
- * that the program gets from an authorization server itself.
+/* Access tokens (RFC 6749): asks authorization servers for them and keeps them as long as they
+ * serve. The module owns every token that the program gets from an authorization server itself.
  *
- * One request at a time for one grant, shared by all who wait; a token that gets old is replaced
- * ahead of its expiry; a refusal is remembered for a while. */
+ * There is one request at a time for a grant, shared by all who wait. A token that gets old is
+ * replaced ahead of its expiry. A failure is remembered for a while. */
 #ifndef TPROXY_OAUTH_H
 #define TPROXY_OAUTH_H
 
@@ -23,45 +23,46 @@ struct secret;
 struct tls_roots;
 struct token;
 
-/* Roots (referenced) are those of authorization servers. */
+/* Creates it without tokens. The roots (referenced) are those of authorization servers; the other
+ * objects stay the caller's. */
 struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *roots);
 
-/* No wait is under way any more. NULL is allowed. */
+/* Frees it. No wait may be under way any more. NULL is allowed. */
 void oauth_free(struct oauth *oauth);
 
-/* For requests from now on: other certificates are trusted (referenced). */
+/* Sets the certificates that are trusted (referenced) for requests from now on. */
 void oauth_set_roots(struct oauth *oauth, struct tls_roots *roots);
 
-/* For requests from now on, microseconds. */
+/* Sets the timeouts of requests from now on, in microseconds. */
 void oauth_set_timeouts(struct oauth *oauth, int64_t connect, int64_t answer);
 
 enum oauth_grant_type {
     OAUTH_CLIENT_CREDENTIALS, /* RFC 6749 section 4.4 */
-    OAUTH_REFRESH_TOKEN,      /* section 6. When the server answers with a new one, that is sent the
-                                 next time, whatever the grant says */
-    OAUTH_AUTHORIZATION_CODE, /* section 4.1.3. It is sent once, over a connection of its own; what
-                                 comes of it is not refreshed */
+    OAUTH_REFRESH_TOKEN,      /* section 6. A new refresh token in an answer is sent the next time,
+                                 in place of the grant's */
+    OAUTH_AUTHORIZATION_CODE, /* section 4.1.3. The code is sent once, over a connection of its own;
+                                 its token is not refreshed */
 };
 
-/* Only read during the call. */
+/* A grant. Only read during the call. */
 struct oauth_grant {
     const char *url; /* of the token endpoint, complete */
-    /* where it was written, for messages: "tokenServiceURL"; static storage */
+    /* the property that names the URL, for messages: "tokenServiceURL"; static storage */
     const char *property;
     const char *client_id;
-    const struct secret *client_secret; /* NULL: the certificate says who asks */
-    const char *certificate;            /* and its key, PEM, both or neither: mutual TLS (RFC 8705
-                                           section 2) */
+    const struct secret *client_secret; /* NULL: the certificate says which client asks */
+    const char *certificate;            /* PEM, both certificate and key or neither: mutual TLS (RFC
+                                           8705 section 2) */
     const struct secret *key;
-    const char *tenant;   /* on whose behalf; NULL: the provider's. Tokens of two tenants are
-                                   kept apart, whatever else is equal */
-    const char *location; /* location ID of the Cloud Connector behind which the server is; NULL:
-                                   it is behind none. Likewise */
+    const char *tenant;   /* on whose behalf; NULL: the provider's. Tokens of two tenants are kept
+                             apart, even if all else is equal */
+    const char *location; /* location ID of the Cloud Connector behind which the server is; NULL: it
+                             is behind none. Tokens are kept apart by it, too */
     bool allow_local;     /* as in struct http_way */
-    const struct dial_via *via; /* how the server is reached; NULL: straight. Not part of what tells
-                                   grants apart */
+    const struct dial_via *via; /* how the server is reached; NULL: directly. Grants that differ
+                                   only in it share a token */
 
-    /* The rest is for others than SAP's own servers. */
+    /* The members below are for servers other than SAP's own. */
     enum oauth_grant_type type;
     const struct secret *user_token; /* the refresh token or code */
     bool basic;                      /* the client's credentials go into a header field (section
@@ -71,26 +72,28 @@ struct oauth_grant {
     int64_t connect_timeout, answer_timeout; /* microseconds; 0: the usual ones */
 };
 
-/* Called exactly once, never from inside oauth_get; the wait is gone by then. Either a token (take
- * a reference to keep it), or NULL and *err: the errors of token_answer_read; FAIL_CONFIG also when
- * the URL is malformed, or certificate or key cannot be used; FAIL_TOKEN with on_the_way when the
- * proxy of `via` refuses its own token; FAIL_CERT; else a failure that may pass. The text names the
- * server and has its words, sanitised. */
+/* `done` is called exactly once, never from inside oauth_get; the wait is freed before that. It
+ * gets a token (take a reference to keep it), or NULL and *err: the errors of token_answer_read;
+ * FAIL_CONFIG also when the URL is malformed, or certificate or key cannot be used; FAIL_TOKEN with
+ * on_the_way when the proxy of `via` refuses its own token; FAIL_CERT; else a failure that may
+ * pass. The text names the server and has its words, sanitised. */
 struct oauth_handler {
     void (*done)(struct token *token, const struct error *err, void *arg);
     void *arg;
 };
 
+/* Asks for a token. Never returns NULL. */
 struct oauth_wait *oauth_get(struct oauth *oauth, const struct oauth_grant *grant,
                              struct oauth_handler handler);
 
-/* Silence. NULL is allowed. */
+/* Cancels the wait: `done` will not be called. NULL is allowed. */
 void oauth_cancel(struct oauth_wait *wait);
 
-/* The token was refused by who it is for: it is not handed out again. Does nothing if another one
- * has taken its place already. NULL: whatever is known of the grant, a failure too. */
+/* Forgets a token that was refused, so that it is not handed out again. Does nothing if another one
+ * has taken its place already. NULL: forgets whatever is known of the grant, a failure too. */
 void oauth_refused(struct oauth *oauth, const struct oauth_grant *grant, const struct token *token);
 
+/* Appends the metrics of requests to authorization servers. */
 void oauth_metrics(const struct oauth *oauth, struct buf *out);
 
 #endif

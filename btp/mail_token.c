@@ -1,4 +1,4 @@
-/* From a destination to a grant, and to the server that it is for.
+/* Makes a grant of a destination, and asks the server that it is for.
  *
  *     mail_token_get --> on-premise? -- yes --> WAY: connectivity_get --.
  *                              |                      ^                 |
@@ -8,8 +8,7 @@
  *                                             TOKEN: oauth_get      |   |
  *                                               |   ^  '- once -----'   |
  *                                               v   '-------------------'
- *                                             the end
- */
+ *                                             the end */
 #include "btp/mail_token.h"
 
 #include <assert.h>
@@ -30,8 +29,8 @@ struct mail_token_wait {
     struct oauth_handler handler;
     struct connectivity_wait *way; /* WAY */
     struct oauth_wait *token;      /* TOKEN */
-    struct token *shown;           /* to the proxy */
-    bool again;                    /* it is the second one */
+    struct token *shown;           /* the token that was shown to the proxy */
+    bool again;                    /* the route is asked for the second time */
 
     const struct destination *dest;
     char *tenant, *subscriber;
@@ -58,7 +57,8 @@ static enum oauth_grant_type grant_type(enum mail_auth auth)
     return OAUTH_CLIENT_CREDENTIALS;
 }
 
-/* `url` gets the URL, with its NUL, to be wiped in any case. */
+/* Makes a grant. `url` gets the URL with its NUL, to which the grant refers; it has to be wiped in
+ * any case. ERR: the destination does not say where to ask. */
 static int make_grant(const struct mail_token_of *of, struct buf *url, struct oauth_grant *grant)
 {
     const struct token_service *service = of->dest->tokens;
@@ -176,7 +176,7 @@ static void on_way(const struct dest_route *route, enum verdict verdict, const s
     token_unref(wait->shown);
     wait->shown = route->token ? token_ref(route->token) : NULL;
     int rc = ask_token(wait, &via);
-    assert(rc == OK); /* that has been checked */
+    assert(rc == OK); /* check() has tried the same */
     (void)rc;
 }
 
@@ -188,7 +188,7 @@ static void ask_way(struct mail_token_wait *wait)
 
 /* ---- the face ---- */
 
-/* Will there be a grant, once the way is known? */
+/* Checks that there will be a grant once the route is known. */
 static int check(const struct mail_token_of *of)
 {
     struct oauth_grant grant;
