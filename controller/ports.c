@@ -1,5 +1,6 @@
-/* For each port: whether it is taken, how many objects in the cluster name it, how long it rests.
- * The tables are large and mostly zero; pages of ports that were never used take no memory. */
+/* Keeps for each port: whether it is taken, how many objects in the cluster name it, how long it
+ * rests. The tables are large and mostly zero; pages of ports that were never used take no
+ * memory. */
 #include "controller/ports.h"
 
 #include <assert.h>
@@ -13,15 +14,15 @@ enum { PORTS = 65536, TRIES = 16 };
 
 #define AVOIDED SECONDS(5)
 
-/* After the last policy that listed a port: nodes may follow a moment later. */
+/* How long a port rests after the last policy that listed it: nodes may follow a moment later. */
 #define UNLISTED_REST SECONDS(60)
 
 struct ports {
     struct loop *loop;
     struct ports_settings set;
     uint8_t taken[PORTS / 8];
-    uint16_t carried[PORTS]; /* by so many Services */
-    uint16_t listed[PORTS];  /* by so many policies */
+    uint16_t carried[PORTS]; /* how many Services carry the port */
+    uint16_t listed[PORTS];  /* how many policies list it */
     int64_t rests_until[PORTS];
 };
 
@@ -64,7 +65,7 @@ int ports_pick(struct ports *p, uint16_t *port)
             break;
         }
     }
-    /* A range that is nearly full is searched from the last throw on. */
+    /* A range that is nearly full is searched from the last random port on. */
     for (unsigned i = 0; i < n; i++) {
         unsigned candidate = p->set.first + (start + i) % n;
         if (is_free(p, candidate)) {

@@ -1,6 +1,6 @@
-/* Which target ports are taken. Behind address translation the port alone names the mailbox: two
- * targets must never share one, and a port that a target has left rests before another one gets it,
- * for clients, Services and NetworkPolicies may still mean the old one. */
+/* Target ports, and which of them are taken. Behind address translation the port alone names the
+ * mailbox: two targets must never share one, and a port that a target has left rests before another
+ * target gets it, because clients, Services and NetworkPolicies may still mean the old one. */
 #ifndef TPROXY_CONTROLLER_PORTS_H
 #define TPROXY_CONTROLLER_PORTS_H
 
@@ -14,51 +14,54 @@ struct ports;
 
 struct ports_settings {
     uint16_t first, last; /* the range to pick from; 0, 0: the system picks */
-    bool at_random;       /* else the lowest that is free, which people can guess */
+    bool at_random;       /* else the lowest free port, which people can guess */
     int64_t rest;         /* how long a port rests, microseconds */
 };
 
+/* Creates the table with all ports free; the settings are copied. The loop stays the caller's. */
 struct ports *ports_new(struct loop *loop, const struct ports_settings *settings);
 
-/* NULL is allowed. */
+/* Frees it. NULL is allowed. */
 void ports_free(struct ports *ports);
 
-/* A free port of the range, not taken yet. ERR: there is none left. OK and 0: the system shall pick
- * one; take what it picked. */
+/* Picks a free port of the range, but does not take it. ERR: no port is free. OK and 0: the system
+ * shall pick one; take the port that it picked. */
 int ports_pick(struct ports *ports, uint16_t *port) warn_unused;
 
-/* Also outside the range, and out of its rest: who has had a port gets it back. */
+/* Takes a port, also one outside the range, or one that rests: a target that has had a port gets it
+ * back. */
 void ports_take(struct ports *ports, uint16_t port);
 bool ports_taken(const struct ports *ports, uint16_t port);
 
-/* It rests from now on. */
+/* Releases a port; it rests from now on. */
 void ports_release(struct ports *ports, uint16_t port);
 
-/* Begins a rest, also of a port that is taken. */
+/* Begins the rest of a port, also of one that is taken. */
 void ports_rest(struct ports *ports, uint16_t port);
 
-/* The time until which a port rests (loop_now); past when it does not. The second makes it rest at
- * least until then. */
+/* ports_rests_until returns the time until which a port rests (loop_now); it has passed when the
+ * port does not rest. ports_rest_until makes it rest at least until then. */
 int64_t ports_rests_until(const struct ports *ports, uint16_t port);
 void ports_rest_until(struct ports *ports, uint16_t port, int64_t until);
 
-/* One that was picked and is another process's: it is not picked again for some seconds. */
+/* Avoids a port that was picked and belongs to another process: it is not picked again for some
+ * seconds. */
 void ports_avoid(struct ports *ports, uint16_t port);
 
-/* Count the Services in the cluster that carry a port. It is not picked while there is one, and
- * rests after the last one. */
+/* Count the Services in the cluster that carry a port. The port is not picked while there is a
+ * Service, and rests after the last one. */
 void ports_carry(struct ports *ports, uint16_t port);
 void ports_drop(struct ports *ports, uint16_t port);
 unsigned ports_carried(const struct ports *ports, uint16_t port);
 
-/* Count the NetworkPolicies in the cluster that list the ports from `first` to `last`. None of them
- * is picked while a policy lists it, nor in the next minute. */
+/* Count the NetworkPolicies in the cluster that list the ports from `first` to `last`. A port is
+ * not picked while a policy lists it, nor in the minute after that. */
 void ports_list(struct ports *ports, uint16_t first, uint16_t last);
 void ports_unlist(struct ports *ports, uint16_t first, uint16_t last);
 unsigned ports_listed(const struct ports *ports, uint16_t port);
 
-/* Why no port of the range is free: how many are taken by targets or carried by Services; how many
- * others are listed by policies; how many others rest, and when the first of those is free. */
+/* Tells why no port of the range is free: how many are taken by targets or carried by Services; how
+ * many others are listed by policies; how many others rest, and when the first of those is free. */
 struct ports_use {
     unsigned taken, listed, resting;
     int64_t next;

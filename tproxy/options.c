@@ -116,7 +116,7 @@ static const struct option flags[] = {
     {0},
 };
 
-/* What differs between the two modes is not here: see set_mode. */
+/* Defaults that both modes share; set_mode sets the others. */
 static const struct options defaults = {
     .log_level = LOG_INFO,
     .log_format = LOG_FORMAT_JSON,
@@ -173,7 +173,7 @@ static void parse_ports(struct options *o, const char *value)
     o->last_port = (uint16_t)b;
 }
 
-/* One of two words: true for the second. */
+/* Reads one of two words. Returns true for the second. */
 static bool choice(const char *flag, const char *value, const char *first, const char *second)
 {
     if (strcmp(value, first) != 0 && strcmp(value, second) != 0) {
@@ -275,8 +275,8 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
     }
 }
 
-/* Reads the flags beforehand, as getopt does: a name may be shortened, and a value may look like a
- * flag. */
+/* Tells whether --local is given. It reads the flags beforehand as getopt does, because a name may
+ * be shortened, and a value may look like a flag. */
 static bool is_local(int argc, char **argv)
 {
     bool local = false;
@@ -286,11 +286,11 @@ static bool is_local(int argc, char **argv)
         local = local || flag == FLAG_LOCAL;
     }
     opterr = 1;
-    optind = 0; /* begins anew */
+    optind = 0; /* getopt begins anew */
     return local;
 }
 
-/* Without IPv6 in the kernel "::" cannot be listened on. */
+/* Tells whether the kernel has IPv6. Without it "::" cannot be listened on. */
 static bool has_ipv6(void)
 {
     int fd = sys->socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -300,13 +300,13 @@ static bool has_ipv6(void)
     return fd >= 0;
 }
 
-/* A laptop is not a pod: nobody else reaches it, ports are typed by people, and nobody waits for
- * endpoints to be withdrawn. */
+/* Sets the defaults of the mode. On a laptop, nobody else reaches the proxy, ports are typed by
+ * people, and nobody waits for endpoints to be withdrawn. */
 static void set_mode(struct options *o, bool local)
 {
     bool v6 = has_ipv6();
     int rc = addr_parse(str_of(local ? "127.0.0.1" : v6 ? "::" : "0.0.0.0"), &o->listen);
-    (void)rc; /* a literal */
+    (void)rc; /* a literal always parses */
     o->first_port = local ? 1110 : 16384;
     o->last_port = local ? 2109 : 32767;
     o->admin = local ? "127.0.0.1:9494" : v6 ? "[::]:9494" : "0.0.0.0:9494";

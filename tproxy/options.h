@@ -1,4 +1,4 @@
-/* The command line: flags and what they mean when they are not given. */
+/* The command line: flags and their defaults. */
 #ifndef TPROXY_TPROXY_OPTIONS_H
 #define TPROXY_TPROXY_OPTIONS_H
 
@@ -10,13 +10,13 @@
 #include "lib/log.h"
 #include "pop3.h"
 
-/* Texts are those of argv. */
+/* The settings. Texts are those of argv, or in static storage. */
 struct options {
     const char *local_dir;   /* NULL: in a cluster */
-    const char *kube_url;    /* NULL: the environment of a pod tells */
+    const char *kube_url;    /* NULL: from the environment of a pod */
     const char *credentials; /* directory; NULL: that of a pod, or none beside kube_url */
     const char *namespace;   /* of the installation; NULL: that of the credentials */
-    const char *domain;      /* of the cluster; NULL: the resolver's search list tells */
+    const char *domain;      /* of the cluster; NULL: from the resolver's search list */
     bool claim_all;
     size_t namespace_targets; /* most of one namespace; 0: unbounded */
     union addr listen;
@@ -29,17 +29,17 @@ struct options {
     const char *ca_file; /* NULL: the system's */
     const char *resolv_conf, *hosts;
     int64_t drain_delay, grace; /* microseconds */
-    struct pop3_config pop3;    /* max_sessions 0: what descriptors and memory allow */
+    struct pop3_config pop3;    /* max_sessions 0: as many as descriptors and memory allow */
 };
 
 /* The program's version, and the name of the control socket when none is given. */
 extern const char *const options_version, *const options_control;
 
 /* Reads the flags of argv, which may be reordered. Ends the process for --help and --version, and,
- * with one sentence on standard error and exit code 2, for what makes no sense. */
+ * with one sentence on standard error and exit code 2, for flags that make no sense. */
 void options_parse(struct options *o, int argc, char **argv);
 
-/* "tproxy: ...", exit code 2. */
+/* Prints "tproxy: " and the text on standard error, and ends the process with exit code 2. */
 void die(const char *fmt, ...) printf_like(1, 2) __attribute__((noreturn));
 
 #endif
