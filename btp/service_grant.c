@@ -1,4 +1,4 @@
-/* From a service key to a grant. */
+/* Makes a grant from a service key. */
 #include "btp/service_grant.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Access tokens for SAP's services: what a service key says becomes a grant. */
+/* Access tokens for SAP's services: a service key becomes a grant. */
 #ifndef TPROXY_BTP_SERVICE_GRANT_H
 #define TPROXY_BTP_SERVICE_GRANT_H
 
@@ -9,9 +9,10 @@
 
 struct service_key;
 
-/* For a tenant; NULL: for the provider itself. `url` becomes the URL's, to be freed in any case;
- * the grant is valid as long as it, the key and the tenant's name are. ERR and *err (FAIL_CONFIG)
- * when the authorization server has no place for a tenant in its URL. */
+/* Makes the grant of a service key for a tenant; NULL: for the provider itself. `url` gets the URL,
+ * and is to be freed in any case; the grant is valid as long as `url`, the key and the tenant's
+ * name are. ERR and *err (FAIL_CONFIG) when the URL of the authorization server has no place for a
+ * tenant. */
 int service_grant(const struct service_key *key, const char *tenant, struct buf *url,
                   struct oauth_grant *grant, struct error *err) warn_unused;
 

@@ -9,7 +9,7 @@
 
 static const struct cluster_kind kind_secret = {"", "v1", "secrets", "Secret"};
 
-/* Two names and what is said of them. */
+/* Room for two names and a sentence about them. */
 enum { PROBLEM_MAX = 768 };
 
 struct secret_watch {
@@ -17,7 +17,7 @@ struct secret_watch {
     char *namespace, *name;
     struct secret_watch_handler handler;
     struct cluster_watch *watch;
-    bool listed, seen; /* seen: in the list that is coming in */
+    bool listed, seen; /* seen: the list under way contains it */
 };
 
 static void on_listing(void *arg)
@@ -29,7 +29,7 @@ static void on_listing(void *arg)
 static void on_object(struct json_value object, void *arg)
 {
     struct secret_watch *w = arg;
-    w->listed = w->seen = true; /* a list of one ends with it */
+    w->listed = w->seen = true; /* a list of one object ends with it */
     w->handler.there(object, w->handler.arg);
 }
 

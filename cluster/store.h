@@ -1,5 +1,6 @@
-/* Objects of one kind and one namespace (or none) by their names: what a watch tells, kept as
- * projections which embed struct stored. A list that is complete sweeps the store. */
+/* Objects of one kind and one namespace (or none) by their names. A watch fills the store; the
+ * parts of an object that are needed are kept in a struct that embeds struct stored. A complete
+ * list sweeps the store. */
 #ifndef TPROXY_CLUSTER_STORE_H
 #define TPROXY_CLUSTER_STORE_H
 
@@ -12,7 +13,7 @@
 #include "lib/list.h"
 #include "lib/map.h"
 
-/* The first member of what is stored; the rest is zero when it is new. */
+/* The first member of a stored object. All other members are zero when the object is new. */
 struct stored {
     struct map_entry entry;
     struct list link; /* on store->all */
@@ -23,26 +24,27 @@ struct stored {
 struct store {
     struct map by_name;
     struct list all;
-    size_t size;                            /* of what is stored */
+    size_t size;                            /* of a stored object */
     void (*release)(struct stored *stored); /* frees what it owns, not itself; NULL: nothing */
 };
 
+/* Makes an empty store. `size` and `release` as in struct store. */
 void store_init(struct store *store, size_t size, void (*release)(struct stored *stored));
 
-/* Drops everything. */
+/* Drops all objects. */
 void store_clear(struct store *store);
 
-/* NULL: there is none. */
+/* Returns the stored object of that name; NULL: there is none. */
 struct stored *store_find(const struct store *store, const char *name);
 
-/* The one with the object's name, a new one if need be; seen in this round. NULL: the object has no
- * name. */
+/* Returns the stored object with the object's name, a new one if need be, and marks it as seen in
+ * this round. NULL: the object has no name. */
 struct stored *store_take(struct store *store, struct json_value object, uint64_t round);
 
-/* True: there was one with the object's name. */
+/* Drops the stored object with the object's name. Returns true if there was one. */
 bool store_drop(struct store *store, struct json_value object);
 
-/* Drops all that were not seen in this round. */
+/* Drops all objects that were not seen in this round. */
 void store_sweep(struct store *store, uint64_t round);
 
 #endif

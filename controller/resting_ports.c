@@ -4,8 +4,8 @@
  *
  *   leave(port) --> rests --> asked for --> written with all others that rest --> recorded
  *
- * One text is on its way at a time; ports that are left meanwhile come with the next one, so many
- * deletions cost few writes. Nothing is written when a rest ends. */
+ * Only one text is on its way at a time; ports that are left during that time come with the next
+ * text, so many deletions cost few writes. Nothing is written when a rest ends. */
 #include "controller/resting_ports.h"
 
 #include <assert.h>
@@ -23,10 +23,11 @@
 
 #define MINUTE SECONDS(60)
 
-/* Between two texts. */
+/* The shortest time between two texts. */
 #define PAUSE MILLIS(50)
 
-/* A record is still good if a rest ends so many minutes earlier in it than it would now. */
+/* A record is still good if a rest ends at most this many minutes earlier in it than it would
+ * now. */
 enum { LATE_MINUTES = 2 };
 
 /* 65536 ports of up to six characters each, with room for the times. */
@@ -42,15 +43,15 @@ struct resting_ports {
     bool read;           /* the ports of the record rest */
     bool asked;          /* there is more to write */
     bool writing;        /* a text is on its way */
-    struct timer writer; /* writes it */
-    int64_t not_before;  /* the next text */
+    struct timer writer; /* writes the next text */
+    int64_t not_before;  /* the earliest time for the next text */
 
     /* By port: the minute of the calendar in which its rest ends, in the text that is on its way
-     * and in the one that is there; 0: not in it. */
+     * and in the one in the ConfigMap; 0: the port is not in the text. */
     uint32_t written[PORTS], recorded[PORTS];
 };
 
-/* The minute of the calendar in which so much time will have passed, rounded up. */
+/* Returns the minute of the calendar in which `left` microseconds will have passed, rounded up. */
 static uint32_t minute_in(int64_t left)
 {
     return (uint32_t)((time(NULL) + left / SECONDS(1)) / 60 + 1);
@@ -125,7 +126,7 @@ static void write_record(struct resting_ports *r)
     for (unsigned port = 1; port < PORTS; port++) {
         int64_t left = ports_rests_until(r->ports, (uint16_t)port) - loop_now(r->loop);
         if (left > 0 && ports_carried(r->ports, (uint16_t)port)) {
-            left = r->rest; /* its Service has yet to go */
+            left = r->rest; /* its Service still has to go */
             ports_rest(r->ports, (uint16_t)port);
         }
         if (left > 0 || r->written[port]) { /* pages that are all zero stay unused */
@@ -140,7 +141,7 @@ static void write_record(struct resting_ports *r)
     assert(rc == OK);
     config_map_keep(r->map, buf_str(&text));
     buf_free(&text);
-    if (config_map_kept(r->map)) { /* it was there already */
+    if (config_map_kept(r->map)) { /* the ConfigMap had this text already */
         written(r);
         r->handler.changed(r->handler.arg);
     }
@@ -172,11 +173,11 @@ static int64_t time_of(struct json_value key)
     return seconds;
 }
 
-/* One member of the record; what makes no sense in it is passed over. */
+/* Takes one member of the record. Ranges that make no sense are ignored. */
 static void take_ports(struct resting_ports *r, struct json_value member)
 {
     int64_t left = SECONDS(1) * (time_of(json_key(member)) - (int64_t)time(NULL));
-    int64_t most = r->rest + MINUTE; /* clocks differ; a rest ends all the same */
+    int64_t most = r->rest + MINUTE; /* even if clocks differ, a rest ends */
     char *text = json_strdup(member, NULL);
     for (struct str rest = str_of(text ? text : ""); rest.n && left > 0;) {
         uint64_t first, last = 0;

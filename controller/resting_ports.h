@@ -1,5 +1,5 @@
 /* The target ports that rest, kept in a ConfigMap of ours for the next start. A port is recorded
- * before the Service that carries it goes: after a crash nobody else remembers it. */
+ * before the Service that carries it goes, because after a crash nothing else remembers it. */
 #ifndef TPROXY_CONTROLLER_RESTING_PORTS_H
 #define TPROXY_CONTROLLER_RESTING_PORTS_H
 
@@ -23,8 +23,8 @@ struct resting_ports_handler {
     void *arg;
 };
 
-/* Follows the record in namespace `home`. The ports that it names rest in `ports` once it has been
- * read. rest: how long a port rests at most. */
+/* Starts to follow the record in namespace `home`. The ports that it names rest in `ports` once it
+ * has been read. `rest`: how long a port rests at most, microseconds. */
 struct resting_ports *resting_ports_new(struct loop *loop, struct cluster *cluster,
                                         const char *home, struct ports *ports, int64_t rest,
                                         struct resting_ports_handler handler);
@@ -32,14 +32,14 @@ struct resting_ports *resting_ports_new(struct loop *loop, struct cluster *clust
 /* Cancels what is under way and frees the object. NULL is allowed. */
 void resting_ports_free(struct resting_ports *r);
 
-/* Has the API server answered the first list of the record, with success or not? */
+/* Tells whether the API server has answered the first list of the record, with success or not. */
 bool resting_ports_listed(const struct resting_ports *r);
 
-/* Is it known which ports rest? While the record cannot be read, it is known as soon as every port
- * has rested since the start. *until: that time (loop_now). */
+/* Tells whether it is known which ports rest. While the record cannot be read, it is known as soon
+ * as every port has rested since the start; *until is that time (loop_now). */
 bool resting_ports_known(const struct resting_ports *r, int64_t *until);
 
-/* The port is about to leave its Service and rests from now on. OK: the record says so or cannot be
+/* Makes a port rest that is about to leave its Service. OK: the record says so, or it cannot be
  * written, which must not keep the Service. AGAIN: `changed` will be called. */
 int resting_ports_leave(struct resting_ports *r, uint16_t port) warn_unused;
 

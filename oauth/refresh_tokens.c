@@ -1,4 +1,5 @@
-/* A list, which is looked through once a request for a token: that takes much longer. */
+/* A list. It is searched once for a request for a token, which takes much longer than the
+ * search. */
 #include "oauth/refresh_tokens.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* Refresh tokens that took the place of others. An authorization server may answer with a new one
- * and not know the old one any more (RFC 6749 section 6), but a client keeps sending what it has:
- * the new one is kept in memory, under a digest of where the old one counts. */
+/* Newer refresh tokens. An authorization server may answer with a new refresh token and not know
+ * the old one any more (RFC 6749 section 6), but a client keeps sending the old one. So the new one
+ * is kept in memory, under a digest of the old one and of the place where it counts. */
 #ifndef TPROXY_OAUTH_REFRESH_TOKENS_H
 #define TPROXY_OAUTH_REFRESH_TOKENS_H
 
@@ -8,25 +8,27 @@
 #include "lib/digest.h"
 #include "lib/mem.h"
 
-/* So many are kept; beyond, the one that was not asked for longest is lost. */
+/* Maximum number of entries; beyond it the least recently used one is dropped. */
 enum { ROTATIONS_MAX = 1024 };
 
 struct rotations;
 
+/* Creates it without tokens. */
 struct rotations *rotations_new(void);
 
-/* Wipes all. NULL is allowed. */
+/* Wipes all tokens and frees the object. NULL is allowed. */
 void rotations_free(struct rotations *rotations);
 
-/* What is to be sent instead, valid until the next call with these rotations; NULL: nothing. */
+/* Returns the token to be sent instead, valid until the next call with these rotations; NULL: there
+ * is none. */
 const struct secret *rotations_find(struct rotations *rotations,
                                     const unsigned char digest[DIGEST_SHA256_SIZE]);
 
-/* Takes a copy, in place of the one that was kept under this digest. */
+/* Keeps a copy of the token, in place of the one that was kept under this digest. */
 void rotations_keep(struct rotations *rotations, const unsigned char digest[DIGEST_SHA256_SIZE],
                     const struct secret *token);
 
-/* The one that was kept is refused. */
+/* Forgets the token that was kept, because it was refused. */
 void rotations_drop(struct rotations *rotations, const unsigned char digest[DIGEST_SHA256_SIZE]);
 
 #endif
