@@ -1,5 +1,4 @@
-/* tproxy: flags, wiring, signals, drain. What belongs to the whole process is in `struct process`.
- */
+/* tproxy: flags, wiring, signals, drain. The state of the whole process is in `struct process`. */
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -37,8 +36,8 @@
 #include "pop3.h"
 #include "tproxy/options.h"
 
-/* Descriptors for everything that is no session, and for one: a client, its backend, and a client
- * of an earlier session that lingers. */
+/* Descriptors for everything that is not a session, and for one session: a client, its backend, and
+ * a client of an earlier session that lingers. */
 enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 64 };
 
 /* One client of an earlier session may linger for each SESSIONS_PER_LINGERING sessions. */
@@ -47,7 +46,7 @@ enum { SESSIONS_PER_LINGERING = 4 };
 /* Memory for everything that is not a session, out of the limit of the control group. */
 #define BASE_MEMORY (16ull << 20)
 
-/* The share of the rest that is lent to bulk transfers. */
+/* One part in LOANS_SHARE of the rest is lent to bulk transfers, in at most LOANS_MAX loans. */
 enum { LOANS_SHARE = 4, LOANS_MAX = 64 };
 
 /* Bytes that a client and its server can make a session hold. */
@@ -64,10 +63,11 @@ enum {
 /* How long connections have after the grace period, or the second signal, to take what is left. */
 #define LAST_BYTES SECONDS(2)
 
-/* When a reader of the log that takes nothing is tried again. */
+/* The time after which a reader of the log that takes nothing is tried again. */
 #define LOG_RETRY MILLIS(200)
 
-/* `tproxy log-level [LEVEL] [--control NAME]`, and change-log-level LEVEL. */
+/* Runs `tproxy log-level [LEVEL] [--control NAME]`, or change-log-level LEVEL. Returns the exit
+ * code. */
 static int log_level_command(int argc, char **argv)
 {
     const char *control = options_control, *level = NULL;
@@ -88,7 +88,7 @@ static int log_level_command(int argc, char **argv)
 enum phase {
     PHASE_SERVING,
     PHASE_LEAVING,  /* not ready any more, but clients that do not know yet are served */
-    PHASE_DRAINING, /* nobody is accepted; sessions go on */
+    PHASE_DRAINING, /* no client is accepted; sessions go on */
     PHASE_CUT,      /* sessions are over; their last bytes leave */
 };
 
@@ -103,19 +103,20 @@ struct process {
     struct pop3 *pop3;
     struct k8s *k8s;                     /* in a cluster */
     struct local *local;                 /* in local mode */
-    struct local_cluster *local_objects; /* likewise */
+    struct local_cluster *local_objects; /* in local mode, too */
     struct control *control;
     const char *home; /* namespace of the installation */
     struct admin *admin;
     struct admin_socket *control_socket;
-    bool metrics;                    /* are to be served */
-    enum log_level configured_level; /* that of the configuration in force */
+    bool metrics;                    /* metrics are to be served */
+    enum log_level configured_level; /* the level of the configuration in force */
     enum phase phase;
     struct timer timer;
     struct timer log_timer;
 };
 
-/* A line for the person at the terminal; a terminal that is stopped must not stop us. */
+/* Prints a line for the person at the terminal. It is dropped when the terminal is stopped, because
+ * that must not stop us. */
 static void tell(const char *fmt, ...) printf_like(1, 2);
 
 static void tell(const char *fmt, ...)
@@ -135,7 +136,7 @@ static void tell(const char *fmt, ...)
     }
 }
 
-/* ---- local mode: what the directory says ---- */
+/* ---- local mode: reports of the directory ---- */
 
 static void on_destination_changed(const struct destination *dest, void *arg)
 {
@@ -181,7 +182,7 @@ static void on_settled(void *arg)
     local_cluster_settled(p->local_objects);
 }
 
-/* Of a TransparentProxy object, what is wrong with it. */
+/* Prints what is wrong with a TransparentProxy object. */
 static void on_status(const char *kind, const char *name, struct json_value status, void *arg)
 {
     struct json_value conditions = json_get(status, "conditions");
@@ -196,9 +197,10 @@ static void on_status(const char *kind, const char *name, struct json_value stat
     }
 }
 
-/* ---- the controller's word ---- */
+/* ---- reports of the controller ---- */
 
-/* The level that somebody has set at run time stays until that of the configuration changes. */
+/* Takes over a configuration. The log level that somebody has set at run time stays until that of
+ * the configuration changes. */
 static void on_configured(const struct config *config, void *arg)
 {
     struct process *p = arg;
@@ -212,7 +214,8 @@ static void on_configured(const struct config *config, void *arg)
     }
 }
 
-/* In local mode people look at the terminal; a cluster has conditions. */
+/* Logs a condition. In local mode people look at the terminal; in a cluster they see the
+ * condition. */
 static void on_condition(const char *namespace, const char *name, const struct condition *condition,
                          uint16_t port, void *arg)
 {
@@ -350,7 +353,7 @@ static void on_terminate(int signo, void *arg)
         drain(&p->timer);
         break;
     case PHASE_DRAINING:
-        cut(p); /* asked a second time */
+        cut(p); /* the second signal */
         break;
     case PHASE_CUT:
         conn_close_lingering();
@@ -358,13 +361,13 @@ static void on_terminate(int signo, void *arg)
     }
 }
 
-/* Nothing to do: the turn that the timer makes writes the log. */
+/* Does nothing: the turn that the timer makes writes the log. */
 static void on_log_retry(struct timer *t)
 {
     (void)t;
 }
 
-/* The end of every turn. */
+/* Runs at the end of every turn of the loop. */
 static void on_turn(void *arg)
 {
     struct process *p = arg;
@@ -380,7 +383,7 @@ static void on_turn(void *arg)
 
 /* ---- start ---- */
 
-/* Secrets do not go into core files. */
+/* Keeps secrets out of core files. */
 static void forbid_core_dumps(void)
 {
     struct rlimit none = {0, 0};
@@ -402,7 +405,7 @@ static uint64_t raise_descriptor_limit(void)
     return limit.rlim_cur;
 }
 
-/* The memory limit of the control group, bytes; UINT64_MAX when there is none. */
+/* Returns the memory limit of the control group in bytes; UINT64_MAX when there is none. */
 static uint64_t memory_limit(void)
 {
     static const char *const files[] = {"/sys/fs/cgroup/memory.max",
@@ -453,7 +456,8 @@ static size_t session_limit(uint64_t memory, uint64_t descriptors)
     return least < 2 ? 2 : (size_t)least;
 }
 
-/* The domain of the cluster's Services, out of the search list of a pod: "svc.cluster.local". */
+/* Finds the domain of the cluster's Services: the flag's, or the one in the search list of a pod,
+ * "svc.cluster.local". */
 static void find_domain(const struct options *o, char *out, size_t cap)
 {
     static struct resolv_conf conf;
@@ -659,7 +663,7 @@ static void stop(struct process *p)
     dns_free(p->dns);
     timer_cancel(p->loop, &p->timer);
     timer_cancel(p->loop, &p->log_timer);
-    loop_turn(p->loop, false); /* frees what has died just now */
+    loop_turn(p->loop, false); /* frees the objects that have just died */
     pop3_free(p->pop3);
     loop_free(p->loop);
     tls_roots_unref(p->roots);
