@@ -1,5 +1,4 @@
-/* The POP3 proxy: targets, their listeners, limits and figures. What happens to one client is in
- * pop3/session.c. */
+/* The POP3 proxy: targets, their listeners, limits and figures. session.c serves one client. */
 #include "pop3.h"
 
 #include <errno.h>
@@ -20,7 +19,8 @@
 #include "pop3/target.h"
 
 enum {
-    KEEPALIVE_S = 60, /* a client that is silent for so long is asked whether it is still there */
+    KEEPALIVE_S = 60, /* how long a client may be silent before it is asked whether it is still
+                         there */
     END_A_TURN = 64,  /* listeners that are closed, or sessions that are cut, in one turn */
     REFUSED_MAX = 64, /* clients that were turned away and are given time to read why */
 };
@@ -159,7 +159,7 @@ static bool cut_session(struct target *target)
     return one;
 }
 
-/* Ends one session of the target, or else its listener: then the next target is the first. */
+/* Ends one session of the target, or else its listener: then another target becomes the first. */
 static void end_first(struct pop3 *pop3, struct target *target)
 {
     target_ref(target);
@@ -257,7 +257,7 @@ static void ignore_event(struct conn *c, enum conn_event event, void *arg)
     (void)arg;
 }
 
-/* Is there a place for one more session, or does a silent client give way? */
+/* Tells whether there is a place for one more session. A silent client may give way for it. */
 static bool make_place(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;

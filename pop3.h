@@ -33,33 +33,34 @@ struct pop3_config {
     bool allow_local;     /* backends on loopback and link-local addresses */
 };
 
-/* What it works with stays the caller's, and lives longer; roots are referenced. NULL and *err when
- * the system refuses. */
+/* Creates the proxy without targets. The roots are referenced; the other objects stay the caller's
+ * and must outlive the proxy. Returns NULL and sets *err when the system refuses. */
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
                       const struct pop3_config *config, struct error *err);
 
-/* Frees it; all targets and sessions are gone before (pop3_abort). */
+/* Frees it. All targets and sessions must be gone (pop3_abort). */
 void pop3_free(struct pop3 *pop3);
 
-/* For connections from now on: other certificates are trusted (referenced); NULL: none. */
+/* Sets the certificates that are trusted (referenced; NULL: none) for connections from now on. */
 void pop3_set_roots(struct pop3 *pop3, struct tls_roots *roots);
 
-/* What a target stands for. Copied; `dest` is referenced. */
+/* The settings of a target. pop3_open copies them and references `dest`. */
 struct pop3_target {
     const char *name;               /* in the log */
     const char *owner;              /* its namespace. While there are targets of several owners none
-                                       may have all sessions. NULL: nobody, without such a bound */
-    struct dest_source *source;     /* whom sessions ask, the caller's, */
-    const struct dest_ref *ref;     /* and for what: clients are told of it by its name */
-    const struct destination *dest; /* what it is at present; NULL: not known */
+                                       may have all sessions. NULL: no owner, and no such bound */
+    struct dest_source *source;     /* the source that sessions ask; it stays the caller's */
+    const struct dest_ref *ref;     /* the destination that they ask for; clients are told its
+                                       name */
+    const struct destination *dest; /* that destination at present; NULL: not known */
 };
 
-/* Opens a listener at an address (port 0: any). NULL and *err when it cannot listen: FAIL_LIMIT
- * when the port is taken, or not for us; FAIL_CONFIG when the address is not ours. */
+/* Opens a listener at an address (port 0: any). Returns NULL and sets *err when it cannot listen:
+ * FAIL_LIMIT when the port is taken, or not for us; FAIL_CONFIG when the address is not ours. */
 struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, const union addr *at,
                          struct error *err);
 
-/* The destination is another one, or has changed: new sessions use the new one, and what was
+/* Gives the target another destination, or one that has changed. New sessions use it, and what was
  * remembered of the old one (capabilities, TLS session, refused credentials) is forgotten. With
  * dest NULL they learn from the source what is wrong. */
 void pop3_change(struct target *target, const struct dest_ref *ref, const struct destination *dest);
@@ -67,23 +68,27 @@ void pop3_change(struct target *target, const struct dest_ref *ref, const struct
 /* Closes the listener at once; sessions may go on for 60 s and are then cut, without QUIT. */
 void pop3_close(struct target *target);
 
+/* Returns the port that the target listens on. */
 uint16_t pop3_port(const struct target *target);
 
 /* Stops listening everywhere, a few listeners in each turn of the loop; sessions go on. Until its
- * listener is closed a target accepts clients, and serves them. No target is opened any more. */
+ * listener is closed a target accepts clients, and serves them. No target may be opened any
+ * more. */
 void pop3_drain(struct pop3 *pop3);
 
 /* Stops listening everywhere and ends the sessions without QUIT, a few in each turn. */
 void pop3_cut(struct pop3 *pop3);
 
-/* Has the end that one of these two functions began been reached? */
+/* Tells whether the end that pop3_drain or pop3_cut began has been reached. */
 bool pop3_is_drained(const struct pop3 *pop3);
 
 /* Ends all sessions and targets at once, without QUIT. */
 void pop3_abort(struct pop3 *pop3);
 
+/* Returns the number of sessions. */
 size_t pop3_sessions(const struct pop3 *pop3);
 
+/* Appends the metrics of the proxy. */
 void pop3_metrics(const struct pop3 *pop3, struct buf *out);
 
 #endif

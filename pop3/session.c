@@ -85,7 +85,8 @@ static void drop_dialogue(struct session *s)
     s->dialogue = NULL;
 }
 
-/* All of the end but the client's connection, which is the caller's to close. NULL: it has gone. */
+/* Ends the session. Returns the connection of its client, which the caller closes; NULL: the client
+ * has gone. */
 static struct conn *leave(struct session *s, const char *result)
 {
     struct target *target = s->target;
@@ -108,9 +109,9 @@ static struct conn *leave(struct session *s, const char *result)
     return client;
 }
 
-/* The client goes, the session stays until the verdict is known: if it were not heard, the next
- * session would show the same wrong password, and accounts get locked. The answer timeout bounds
- * the wait, and the session keeps its place among --max-sessions. */
+/* Lets the client go, and keeps the session until the verdict is known: if it were not heard, the
+ * next session would show the same wrong password, and accounts get locked. The answer timeout
+ * bounds the wait, and the session keeps its place among --max-sessions. */
 static void part_from_client(struct session *s, const char *result)
 {
     session_log(s, LOG_DEBUG, "the client has gone: the verdict on the login is waited for");
@@ -119,7 +120,8 @@ static void part_from_client(struct session *s, const char *result)
     s->client = NULL;
 }
 
-/* Never sends QUIT to the backend: that would commit deletions (RFC 1939 section 6). */
+/* Ends the session, or lets only its client go when a verdict is awaited. Never sends QUIT to the
+ * backend: that would commit deletions (RFC 1939 section 6). */
 static void session_end(struct session *s, const char *result)
 {
     if (!s->client) {
@@ -140,7 +142,7 @@ static void append_silent(struct session *s)
     list_append(&s->target->pop3->silent, &s->dialogue->silent);
 }
 
-/* It has sent a login or mailbox command: from now on it keeps its place. */
+/* Notes that the client has sent a login or mailbox command: from now on it keeps its place. */
 static void is_heard(struct session *s)
 {
     if (!list_empty(&s->dialogue->silent)) {
@@ -162,7 +164,8 @@ static struct session *oldest_silent(struct pop3 *pop3, struct target *target)
                : container_of(pop3->silent.next, struct dialogue, silent)->session;
 }
 
-/* Once, so that those who talk without end do not keep others out. */
+/* Spares a client whose input has not been read yet. It does so once, so that clients that talk
+ * without end do not keep others out. */
 static bool spare(struct session *s)
 {
     if (s->spared || !conn_has_input(s->client)) {
@@ -229,8 +232,8 @@ static void say_loop(struct session *s, struct buf *reply)
     pop3_failure(reply, s->target->ref.name, &err, NULL, false);
 }
 
-/* Has the line to be kept back until it is known how the client has to log in? When that could not
- * be found out (BACKEND_FAILED), the login fails in whatever form it comes. */
+/* Tells whether the line has to be kept back until it is known how the client has to log in. When
+ * that could not be found out (BACKEND_FAILED), the login fails in whatever form it comes. */
 static bool waits_for_kind(struct session *s, struct str line)
 {
     if (!s->knows_kind && s->target->mailbox) {
@@ -240,8 +243,8 @@ static bool waits_for_kind(struct session *s, struct str line)
            pop3_client_needs_kind(&s->dialogue->pop3, line);
 }
 
-/* Takes one line (or what is no POP3) off the input. False: there is no complete one, or the
- * session has ended. */
+/* Takes one line (or something that is not POP3) off the input. Returns false when no line is
+ * complete, or the session has ended. */
 static bool client_line(struct session *s)
 {
     char space[POP3_REPLY_MAX];
@@ -307,7 +310,7 @@ static bool client_line(struct session *s)
         return false;
     case POP3_ASK_QUIT:
         if (s->state == BACKEND_READY) {
-            /* Nothing was deleted in this session: QUIT frees the maildrop's lock, no more. */
+            /* Nothing was deleted in this session, so QUIT only frees the maildrop's lock. */
             conn_write(s->backend, "QUIT\r\n", 6);
             conn_linger(s->backend);
             s->backend = NULL;
@@ -321,8 +324,8 @@ static bool client_line(struct session *s)
     return true;
 }
 
-/* Answers the client's line with the failure of the backend. Everything that has arrived behind it
- * was sent before the client could see this. */
+/* Answers the client's line with the failure of the backend. Everything that has arrived behind the
+ * line was sent before the client could see this answer. */
 static void tell_failure(struct session *s)
 {
     struct dialogue *d = s->dialogue;
@@ -436,7 +439,7 @@ static void serve_client(struct session *s)
             return; /* read no more until the client has taken our answers; DRAINED goes on */
         }
         if (s->wait == WAIT_NOTHING && lines++ == LINES_MOST) {
-            /* The others have their turn, then the rest is shown again. */
+            /* The others have their turn first, then the rest of the input is shown again. */
             conn_pause(s->client);
             conn_resume(s->client);
             return;

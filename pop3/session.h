@@ -15,10 +15,10 @@ void session_start(struct target *target, int fd, const union addr *client);
 /* Ends a session, without QUIT at the backend. */
 void session_abort(struct list *member);
 
-/* A client that comes needs a place, and the oldest session whose client has sent no login or
- * mailbox command gives way, of this target or (NULL) of any. Its client is told that there are too
- * many connections. A client that has just sent something that nobody has read yet is spared, once.
- * False: nobody gives way. */
+/* Ends the oldest session whose client has sent no login or mailbox command, because another client
+ * needs its place; a session of this target or (NULL) of any. Its client is told that there are too
+ * many connections. A client that has just sent something that has not been read yet is spared,
+ * once. Returns false when no session gives way. */
 bool session_give_way(struct pop3 *pop3, struct target *target);
 
 #endif

@@ -47,7 +47,7 @@ void session_login_set_state(struct session *s, enum backend_state state)
 }
 
 /* Returns true while another session tries the same credentials, and until this one's turn runs.
- * Meanwhile the credentials stay in login.out. */
+ * The credentials stay in login.out for that time. */
 static bool waits_for_trial(const struct attempt *a)
 {
     return trial_waits(&a->seat) || !list_empty(&a->turn.link);
@@ -124,7 +124,8 @@ static bool may_renew(const struct session *s)
            !a->renewed && a->token->received < a->started;
 }
 
-/* Fills *user with what the client has said of itself. Returns NULL when that does not count. */
+/* Fills *user with the credentials that the client has sent. Returns NULL when they do not
+ * count. */
 static const struct dest_user *client_user(const struct session *s, struct dest_user *user)
 {
     const struct sasl_credentials *said = s->dialogue->credentials;
@@ -167,8 +168,8 @@ static void renew(struct session *s, unsigned pauses_before)
 }
 
 /* Reports what the Connectivity Proxy did with the token that it was shown. Returns true if another
- * token may replace that one. As in may_renew, a token that was made for this login cannot be
- * replaced by a better one. */
+ * token may replace that one. A token that was made for this login cannot be replaced by a better
+ * one, as in may_renew. */
 static bool may_renew_way(const struct session *s, const struct error *err)
 {
     const struct attempt *a = s->attempt;
@@ -346,8 +347,8 @@ static void follow(struct session *s, enum pop3_login_next next)
     }
 }
 
-/* Goes on after the wait for another session's trial. Lines that the backend has sent in the
- * meantime are not its answer to the credentials. */
+/* Goes on after the wait for another session's trial. Lines that the backend has sent during the
+ * wait are not its answer to the credentials. */
 static void on_turn(struct task *t)
 {
     struct session *s = container_of(t, struct attempt, turn)->session;
@@ -554,7 +555,7 @@ static void note_user(struct session *s)
     }
 }
 
-/* Returns what the mail server will be shown. */
+/* Returns the credentials that the mail server will be shown. */
 static struct credential credential(const struct session *s)
 {
     const struct destination *dest = s->mailbox->dest;

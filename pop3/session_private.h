@@ -23,14 +23,14 @@ struct session;
 struct target;
 struct token;
 
-/* What the session waits for before its client is answered; drawn in session.c. */
+/* The event for which the answer to the client waits; drawn in session.c. */
 enum wait { WAIT_NOTHING, WAIT_KIND, WAIT_LOGIN, WAIT_MAILBOX };
 
 /* How far the login at the mail server is; drawn in session_login.c. */
 enum backend_state { BACKEND_NONE, BACKEND_BUSY, BACKEND_READY, BACKEND_FAILED };
 
-/* A login at the backend under way. It is freed when the relay starts, because idle sessions are
- * many. */
+/* A login at the backend under way. It is freed when the relay starts, because there are many idle
+ * sessions. */
 struct attempt {
     struct dest_request *request;
     struct token *token; /* to log in with; NULL: the destination's password */
@@ -52,14 +52,15 @@ struct attempt {
     struct error err;
 };
 
-/* What is needed while tproxy itself answers the client. It is freed when the relay starts, too. */
+/* State that is needed while tproxy itself answers the client. It is freed when the relay starts,
+ * too. */
 struct dialogue {
     struct session *session;
-    struct list silent; /* among the silent ones of all targets */
+    struct list silent; /* among the silent sessions of all targets */
     struct pop3_client pop3;
-    struct sasl_credentials *credentials; /* NULL: the client's do not count, or no longer */
+    struct sasl_credentials *credentials; /* NULL: the client's credentials do not count */
     char *failure;      /* the line that has told of a failed login; NULL: no login has failed */
-    const char *result; /* of a session whose client has gone */
+    const char *result; /* the result of a session whose client has gone */
 };
 
 struct session {
@@ -78,9 +79,10 @@ struct session {
     enum wait wait : 8;
     enum backend_state state : 8;
     unsigned char failures;
-    enum fail failed : 8; /* how the last attempt failed that the client was told of */
+    enum fail failed : 8; /* the last failure of an attempt that the client was told of */
     bool client_ended;    /* it will send no more */
-    bool knows_kind;      /* how the client has to log in; until then the dialogue's is a guess */
+    bool knows_kind;      /* how the client has to log in is known; until then the dialogue's kind
+                             is a guess */
     bool spared;          /* it did not give way, although it was its turn */
     bool tried;           /* a login was tried */
     bool logged_in;

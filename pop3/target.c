@@ -1,5 +1,5 @@
-/* Targets and their mailboxes: who still needs them, and when what is known of them is
- * forgotten. */
+/* Targets and their mailboxes: counts who still needs them, and forgets what is known of a mailbox
+ * when its destination changes. */
 #include "pop3/target.h"
 
 #include <stdlib.h>
@@ -100,7 +100,8 @@ void mailbox_unref(struct mailbox *mailbox)
 
 void target_refer(struct target *target, const struct dest_ref *ref)
 {
-    struct dest_ref copy = dest_ref_copy(ref); /* it may be of what it replaces */
+    struct dest_ref copy = dest_ref_copy(ref); /* first, because `ref` may be part of what is
+                                                  replaced */
     dest_ref_clear(&target->ref);
     target->ref = copy;
 }

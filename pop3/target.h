@@ -70,12 +70,13 @@ struct pop3 {
     struct log_limits limits;
     size_t sessions;
     uint64_t next_id;
-    int reserve; /* a descriptor to give up when there are no more, so that a client can be told */
+    int reserve; /* a spare descriptor, given up when no other is free, so that a client can be
+                    told */
     struct pop3_stats stats;
 };
 
 /* A destination and all that was learned about it. When a target's destination changes it gets
- * another mailbox, and logins under way keep theirs; tenants are apart by construction.
+ * another mailbox, and logins under way keep theirs; two tenants never share one.
  * Reference-counted. */
 struct mailbox {
     unsigned refs;
@@ -88,7 +89,7 @@ struct mailbox {
 struct mailbox *mailbox_ref(struct mailbox *mailbox);
 void mailbox_unref(struct mailbox *mailbox);
 
-/* The namespace that targets belong to: the bound for their sessions together. */
+/* The namespace that targets belong to. The number of their sessions together is bounded. */
 struct target_owner {
     struct map_entry by_name; /* in pop3->owners */
     size_t targets, sessions;
@@ -97,9 +98,9 @@ struct target_owner {
 
 struct target {
     struct pop3 *pop3;
-    struct target_owner *owner; /* NULL: nobody */
+    struct target_owner *owner; /* NULL: no owner */
     struct list link;
-    unsigned refs; /* one of the owner's, one a session */
+    unsigned refs; /* one until pop3_close, and one for each session */
     bool closed;
     enum target_end end;
     char *name;
@@ -119,19 +120,20 @@ struct target {
 struct target *target_ref(struct target *target);
 void target_unref(struct target *target);
 
-/* Makes it one of the targets of this owner (NULL: of nobody); only once. */
+/* Makes the target one of this owner's (NULL: it has no owner). Call it only once. */
 void target_give_to(struct target *target, const char *owner);
 
 /* Counts a session that begins, or ends. */
 void target_count_session(struct target *target, bool begins);
 
-/* Have the targets of its owner together as many sessions as they may have? */
+/* Tells whether the targets of its owner together have as many sessions as they may have. */
 bool target_owner_is_full(const struct target *target);
 
-/* Makes a copy of `ref` what its sessions ask for. */
+/* Makes its sessions ask for a copy of `ref`. */
 void target_refer(struct target *target, const struct dest_ref *ref);
 
-/* Makes `dest` the target's: nothing happens when it is what it was. */
+/* Gives the target another mailbox, for `dest` (referenced). Does nothing when the destination is
+ * the same. */
 void target_adopt(struct target *target, const struct destination *dest);
 
 #endif
