@@ -1,5 +1,5 @@
 /* A cluster of objects as the controller sees it: kinds that are followed, objects that are
- * written. This is only an interface: k8s.c implements it with the Kubernetes API, local_cluster.c
+ * written. This is only an interface: k8s.c implements it with the Kubernetes API, local/cluster.c
  * with a directory of files.
  *
  * Objects are JSON as the Kubernetes API has it. Times, names and verbs are the API's. */

@@ -1,5 +1,5 @@
 /* Declarations that the files of the module dest share: instances and the cache (dest.c), one
- * question brought to its answer (dest_lookup.c), the text of its request (dest_wire.c). */
+ * question brought to its answer (dest/lookup.c), the text of its request (dest/request.c). */
 #ifndef TPROXY_DEST_LOOKUP_H
 #define TPROXY_DEST_LOOKUP_H
 

@@ -1,5 +1,5 @@
 /* Declarations that the files of the module k8s share: the API server as a whole (k8s.c),
- * credentials (k8s_credentials.c), list and watch (k8s_watch.c), single requests (k8s_call.c). */
+ * credentials (k8s/credentials.c), list and watch (k8s/watch.c), single requests (k8s/call.c). */
 #ifndef TPROXY_K8S_CLIENT_H
 #define TPROXY_K8S_CLIENT_H
 

@@ -1,6 +1,6 @@
 /* Local mode: a directory of files, followed while the program runs. A file is a plain destination
  * as exported from the BTP cockpit, known by its property "Name", or a Kubernetes object. Its file
- * name tells its form (local_file.h) and stands in complaints.
+ * name tells its form (local/file.h) and stands in complaints.
  *
  * Files *.json and properties files are read. Other files that may be destinations get a complaint.
  * Files that surely are not destinations are ignored: hidden files, editors' temporaries, README,
