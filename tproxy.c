@@ -15,6 +15,7 @@
 #include "cluster/cluster.h"
 #include "configuration/config.h"
 #include "controller/controller.h"
+#include "controller/health.h"
 #include "controller/plan.h"
 #include "core/dest_source.h"
 #include "core/destination.h"

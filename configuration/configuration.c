@@ -17,6 +17,8 @@
  *   instance --> credentials --> service key --> dest_set_instance; its CRs are read again
  *   additionalCAs --> roots for every TLS client; CRs are read again
  *   afterwards --> status of each object, one call at a time */
+#include "configuration/configuration.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +27,8 @@
 #include "configuration/credentials.h"
 #include "configuration/discovery.h"
 #include "configuration/last_config.h"
+#include "configuration/onpremise.h"
+#include "controller/endpoint.h"
 #include "controller/state.h"
 #include "dest.h"
 #include "lib/log.h"

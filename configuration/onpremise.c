@@ -8,6 +8,8 @@
  * The ConfigMap `connectivity-proxy` tells how it behaves. Where no Service is configured Kyma's
  * `connectivity-proxy-info` may tell that there is one. In local mode there are no ConfigMaps: the
  * configuration says everything. */
+#include "configuration/onpremise.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 
 #include "btp/connectivity.h"
 #include "configuration/config.h"
+#include "configuration/configuration.h"
 #include "configuration/connectivity_config.h"
 #include "configuration/credentials.h"
 #include "controller/state.h"

@@ -23,7 +23,14 @@
 #include <time.h>
 
 #include "configuration/config.h"
+#include "configuration/configuration.h"
+#include "controller/endpoint.h"
+#include "controller/health.h"
+#include "controller/leftovers.h"
+#include "controller/network_policies.h"
 #include "controller/ports.h"
+#include "controller/precedence.h"
+#include "controller/reconcile.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
 #include "lib/log.h"

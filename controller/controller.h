@@ -9,7 +9,6 @@
 
 #include "lib/addr.h"
 #include "lib/base.h"
-#include "lib/buf.h"
 
 struct cluster;
 struct condition;
@@ -82,26 +81,5 @@ void control_free(struct control *control);
 /* A destination may have changed otherwise than its source could tell: local mode's files. All CRs
  * that refer to one of that name read it again. */
 void control_look_again(struct control *control, const char *destination);
-
-/* Has everything that it follows been listed once, and every CR of then been given its target or
- * its condition, or been waited for long enough? If not, *why says in words what is missing. Once
- * true it stays so: whatever goes away later, the targets serve. */
-bool control_ready(struct control *control, const char **why);
-
-/* SAP's /destinationCRs: {"Status":"ok","CustomResources":[...]}. ERR when it does not fit. */
-int control_resources_json(const struct control *control, struct buf *out) warn_unused;
-
-/* What /status says of the controller. */
-struct control_health {
-    bool listed;      /* everything that it follows has been listed */
-    bool configured;  /* a configuration is in force, and neither it nor a CRD has to be mended */
-    size_t resources; /* CRs that are ours */
-    size_t not_available; /* of these */
-    size_t stuck;         /* Services that are not needed any more and cannot be deleted */
-    const char *message;  /* a sentence about the worst of it; valid until the next turn */
-};
-struct control_health control_health(const struct control *control);
-
-void control_metrics(const struct control *control, struct buf *out);
 
 #endif

@@ -6,12 +6,19 @@
  *                                               HOLD   as they are, if they are there
  *                                               REFUSE withdrawn
  *   not wanted any more --> listener closed --> (freed); its Services are cleaned up */
+#include "controller/endpoint.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "configuration/config.h"
+#include "configuration/configuration.h"
+#include "controller/leftovers.h"
+#include "controller/network_policies.h"
 #include "controller/ports.h"
+#include "controller/precedence.h"
+#include "controller/reconcile.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
 #include "lib/log.h"

@@ -1,5 +1,9 @@
 /* What the controller tells about itself: readiness, SAP's JSON, figures. */
+#include "controller/health.h"
+
 #include "configuration/config.h"
+#include "configuration/configuration.h"
+#include "controller/reconcile.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
 #include "lib/log.h"

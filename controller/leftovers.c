@@ -1,9 +1,12 @@
 /* Services of ours that nobody wants any more and that have not gone: a finalizer holds them, or
  * the API server does not delete them. Nothing else waits for them. People are told once in the log
  * and by an Event, and by /status and the condition of the CR as long as it is so. */
+#include "controller/leftovers.h"
+
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/reconcile.h"
 #include "controller/state.h"
 #include "lib/log.h"
 #include "lib/mem.h"

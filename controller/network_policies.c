@@ -10,12 +10,17 @@
  * The first change is written at once. While a policy changes on and on, the pauses between its
  * writings grow, so that many CRs cost few writings. Each policy has its own pauses and failures:
  * none waits for another one. */
+#include "controller/network_policies.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "configuration/config.h"
+#include "configuration/configuration.h"
 #include "controller/ports.h"
+#include "controller/precedence.h"
+#include "controller/reconcile.h"
 #include "controller/state.h"
 #include "core/repairs.h"
 #include "lib/log.h"

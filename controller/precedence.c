@@ -12,10 +12,14 @@
  *
  * A CR's stance concerns others only when it changes who comes first, so the work for many CRs of
  * one name, or in one namespace, grows with their number and hardly faster. */
+#include "controller/precedence.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/endpoint.h"
+#include "controller/reconcile.h"
 #include "controller/state.h"
 #include "lib/mem.h"
 

@@ -14,12 +14,19 @@
  *
  * What fails for a while is tried again by the timer, later each time; what the API server refuses
  * is `trouble` and shown in the condition until then. */
+#include "controller/reconcile.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "configuration/config.h"
+#include "configuration/configuration.h"
+#include "controller/endpoint.h"
+#include "controller/health.h"
+#include "controller/leftovers.h"
+#include "controller/precedence.h"
 #include "controller/state.h"
 #include "lib/log.h"
 #include "lib/mem.h"

@@ -11,6 +11,7 @@
 #include "btp/connectivity.h"
 #include "configuration/config.h"
 #include "controller/controller.h"
+#include "controller/health.h"
 #include "controller/plan.h"
 #include "core/dest_source.h"
 #include "core/destination.h"
