@@ -31,6 +31,7 @@
 #include "core/service_key.h"
 #include "core/token.h"
 #include "dest/lookup.h"
+#include "dest/request.h"
 #include "http/origins.h"
 #include "lib/cache.h"
 #include "lib/digest.h"
@@ -616,7 +617,7 @@ static struct instance *instance_for(const struct dest *dest, const struct dest_
         *refusal = no_instance(ref->instance);
     } else if (!instance->key) {
         *refusal = dest_refusal(VERDICT_INSTANCE_NOT_CONFIGURED, instance->problem);
-    } else if (dest_wire_check(ref, instance->name, instance->key, &verdict, &err) == ERR) {
+    } else if (dest_request_check(ref, instance->name, instance->key, &verdict, &err) == ERR) {
         *refusal = dest_refusal(verdict, err.text);
     } else {
         return instance;

@@ -19,6 +19,7 @@
 #include "core/token.h"
 #include "dest/answer.h"
 #include "dest/lookup.h"
+#include "dest/request.h"
 #include "http.h"
 #include "http/origins.h"
 #include "http/proto.h"
@@ -203,7 +204,7 @@ static struct mail_token_of token_of(const struct dest_ref *ref, const struct se
                                      const struct destination *dest)
 {
     return (struct mail_token_of){
-        .dest = dest, .tenant = dest_wire_tenant(ref, key), .subscriber = ref->tenant};
+        .dest = dest, .tenant = dest_request_tenant(ref, key), .subscriber = ref->tenant};
 }
 
 static void no_own_token(struct dest_lookup *l, const struct error *err)
@@ -430,7 +431,7 @@ static int write_headers(const struct dest_lookup *l, struct buf *headers)
 {
     if (buf_fmt(headers, "Accept: application/json\r\n") == ERR ||
         add_header(headers, "Authorization: Bearer ", &l->token->value) == ERR ||
-        dest_wire_headers(headers, &l->ref, dest_wire_tenant(&l->ref, l->key)) == ERR) {
+        dest_request_headers(headers, &l->ref, dest_request_tenant(&l->ref, l->key)) == ERR) {
         return ERR;
     }
     if (l->kind != DEST_KIND_USER) {
@@ -463,7 +464,7 @@ static struct http_way way_of(const struct dest_lookup *l)
 static int write_target(const struct dest_lookup *l, const struct http_url *url, struct buf *target)
 {
     struct str base = str_eq(url->path, "/") ? str_of("") : url->path;
-    return dest_wire_target(target, base, &l->ref, with_tokens(l->kind));
+    return dest_request_target(target, base, &l->ref, with_tokens(l->kind));
 }
 
 static void ask_service(struct dest_lookup *l)
@@ -602,7 +603,7 @@ struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
     };
     l->at = refused_at_of(l);
     if (service_grant(l->key, l->ref.tenant, &l->url, &l->grant, NULL) == ERR) {
-        assert(false); /* dest_wire_check has tried it */
+        assert(false); /* dest_request_check has tried it */
     }
     if (l->kind == DEST_KIND_USER) {
         set_user(l, wanted);

@@ -1,5 +1,4 @@
-/* Declarations that the files of the module dest share: instances and the cache (dest.c), one
- * question brought to its answer (dest/lookup.c), the text of its request (dest/request.c). */
+/* Brings one question to the Destination service to its answer. */
 #ifndef TPROXY_DEST_LOOKUP_H
 #define TPROXY_DEST_LOOKUP_H
 
@@ -30,8 +29,6 @@ enum dest_kind {
     DEST_KIND_USER,   /* with the token that the client's token or code is exchanged for */
 };
 
-/* ---- answers of the service that count ---- */
-
 /* An answer that counts (see dest.c), shared by reference count. */
 struct dest_result {
     unsigned refs;
@@ -47,8 +44,6 @@ struct dest_result *dest_refusal(enum verdict verdict, const char *words);
 
 struct dest_result *dest_result_ref(struct dest_result *result);
 void dest_result_unref(struct dest_result *result); /* takes NULL */
-
-/* ---- a lookup (lookup.c) ---- */
 
 /* The objects that all lookups work with, and their figures. */
 struct dest_lookups {
@@ -69,7 +64,7 @@ struct dest_lookups {
 struct dest_wanted {
     const char *instance;          /* its name, for messages */
     const struct service_key *key; /* its key */
-    const struct dest_ref *ref;    /* one that dest_wire_check accepts */
+    const struct dest_ref *ref;    /* one that dest_request_check accepts */
     struct str ref_key;            /* see dest_ref_key */
     enum dest_kind kind;
 
@@ -108,22 +103,5 @@ void dest_lookup_cancel(struct dest_lookup *lookup);
 void dest_lookup_refused(struct dest_lookups *lookups, const struct service_key *key,
                          const struct dest_ref *ref, const struct destination *dest,
                          const struct token *token);
-
-/* ---- on the wire (request.c) ---- */
-
-/* Checks whether the service can be asked for this, with this key of the instance. Sets *verdict;
- * on ERR, *err (FAIL_CONFIG) is a sentence that names the field. */
-int dest_wire_check(const struct dest_ref *ref, const char *instance, const struct service_key *key,
-                    enum verdict *verdict, struct error *err) warn_unused;
-
-/* Append the target of the request, below a path that ends without a slash, and its header lines.
- * The reference is one that dest_wire_check accepts. ERR when the text does not fit. */
-int dest_wire_target(struct buf *out, struct str base, const struct dest_ref *ref,
-                     bool with_tokens) warn_unused;
-int dest_wire_headers(struct buf *out, const struct dest_ref *ref, const char *tenant) warn_unused;
-
-/* Returns the tenant that has the destination: the one that the reference names, or else the key's
- * own; NULL: not known. */
-const char *dest_wire_tenant(const struct dest_ref *ref, const struct service_key *key);
 
 #endif

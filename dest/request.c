@@ -9,12 +9,13 @@
  *     X-chain-name: CHAIN
  *     X-chain-var-NAME: VALUE
  *     X-tenant: TENANT */
+#include "dest/request.h"
+
 #include <string.h>
 
 #include "btp/service_grant.h"
 #include "core/service_key.h"
 #include "core/tenant.h"
-#include "dest/lookup.h"
 #include "http/proto.h"
 
 enum {
@@ -154,8 +155,8 @@ static int check_tenant(const struct dest_ref *ref, const char *instance,
     return rc;
 }
 
-int dest_wire_check(const struct dest_ref *ref, const char *instance, const struct service_key *key,
-                    enum verdict *verdict, struct error *err)
+int dest_request_check(const struct dest_ref *ref, const char *instance,
+                       const struct service_key *key, enum verdict *verdict, struct error *err)
 {
     char space[SEGMENT_MAX];
     struct buf segment = BUF_ON(space);
@@ -175,7 +176,8 @@ int dest_wire_check(const struct dest_ref *ref, const char *instance, const stru
 
 /* ---- the request ---- */
 
-int dest_wire_target(struct buf *out, struct str base, const struct dest_ref *ref, bool with_tokens)
+int dest_request_target(struct buf *out, struct str base, const struct dest_ref *ref,
+                        bool with_tokens)
 {
     bool fits = buf_fmt(out, "%.*s/destination-configuration/%s/destinations/", STR_ARG(base),
                         ref->level ? "v2" : "v1") == OK &&
@@ -207,7 +209,7 @@ static int add_chain(struct buf *out, const struct dest_ref *ref)
     return OK;
 }
 
-int dest_wire_headers(struct buf *out, const struct dest_ref *ref, const char *tenant)
+int dest_request_headers(struct buf *out, const struct dest_ref *ref, const char *tenant)
 {
     bool fits = (!ref->fragment || add_fragment(out, ref) == OK) &&
                 (!ref->chain || add_chain(out, ref) == OK) &&
@@ -215,7 +217,7 @@ int dest_wire_headers(struct buf *out, const struct dest_ref *ref, const char *t
     return fits ? OK : ERR;
 }
 
-const char *dest_wire_tenant(const struct dest_ref *ref, const struct service_key *key)
+const char *dest_request_tenant(const struct dest_ref *ref, const struct service_key *key)
 {
     const char *tenant = ref->tenant ? ref->tenant : key->identity_zone;
     return tenant && tenant_is_valid(tenant) ? tenant : NULL;
