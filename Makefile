@@ -166,7 +166,7 @@ integration: $(B)/ready/venv $(B)/ready/standins $(tested) ## the binaries again
 cluster-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) ## the same in a Kubernetes cluster (T=file K=name)
 	$(run_cluster)
 
-run_tools = scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
+run_tools = B=$(B) scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
 run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
 	$(B)/results/unit.json --jobs $(JOBS) --repeat $(REPEAT) $(UNIT:%=$(B)/dev/tests/unit/%) \
 	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
@@ -222,11 +222,11 @@ COMPILED := $(filter %.c,$(FORMATTED))
 lint: check-deps check-source $(FORMATTED:%=$(B)/lint/%.format) $(COMPILED:%=$(B)/lint/%.gcc) $(COMPILED:%=$(B)/lint/%.clang) $(COMPILED:%=$(B)/lint/%.tidy) $(HEADERS:%=$(B)/lint/%.alone) ## formatting, includes, clang-tidy, gcc and clang with -Werror
 	@echo lint: clean
 
-check-deps: ## who includes whom, by the table in scripts/check-deps
-	scripts/check-deps
+check-deps: $(SOURCES:%.c=$(B)/dev/obj/%.o) ## which files use which, by the tables in scripts/check-deps
+	@scripts/check-deps . $(B)/dev/obj
 
 check-source: ## functions and habits that are banned
-	scripts/check-source $(FORMATTED)
+	@scripts/check-source $(FORMATTED)
 
 format: | $(B)/ready/lint ## run clang-format over all sources
 	clang-format-14 -i $(FORMATTED)

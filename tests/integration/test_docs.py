@@ -1,4 +1,4 @@
-"""The documents are true: tree, include table, flags, metrics, targets of make, paths, links and
+"""The documents are true: tree, folders, flags, metrics, targets of make, paths, links and
 error texts are those of the sources, and the commands in them work."""
 
 import json
@@ -21,7 +21,7 @@ from harness.util import NOBODY, PATIENCE, Feed, is_root, until
 
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 CHECK_DEPS = runpy.run_path(str(ROOT / "scripts/check-deps"))
-FOLDERS = CHECK_DEPS["FOLDERS"]
+FOLDERS = [".", *CHECK_DEPS["rows_of"](CHECK_DEPS["FOLDERS"])]
 
 
 def code_spans(text: str) -> list[str]:
@@ -63,22 +63,8 @@ def test_tree_is_that_of_the_sources():
     assert set(named) == files
 
 
-def test_include_table_is_that_of_check_deps():
-    modules, _ = CHECK_DEPS["read_table"](CHECK_DEPS["TABLE"])
-    there = {name: module.includes for name, module in modules.items()}
-
-    text = section("docs/architecture.md", "Who may include whom")
-    prose = " ".join(text.split())
-    words = set(re.findall(r"`([^`]+)`", re.search(r"\*Words\* are (.*?);", prose).group(1)))
-    more = re.search(r"\*Plumbing\* is the words and (.*?)\.", prose).group(1)
-    sets = {"words": words, "plumbing": words | set(re.findall(r"`([^`]+)`", more))}
-    said = {}
-    for left, right in re.findall(r"^\| (`.*?) \| (.*?) \|$", text, re.MULTILINE):
-        includes = set(re.findall(r"`([^`]+)`", right))
-        for name, members in sets.items():
-            includes |= members if name in right else set()
-        said.update({module: includes for module in re.findall(r"`([^`]+)`", left)})
-    assert said == there
+def test_table_of_folders_is_that_of_check_deps():
+    assert blocks("docs/architecture.md", "folders") == [CHECK_DEPS["FOLDERS"].lstrip("\n")]
 
 
 def test_reading_order_reaches_the_heart():
