@@ -11,7 +11,7 @@ ifeq ($(origin CC),default)
 CC = gcc
 endif
 CLANG ?= clang-14
-# The prefix of an mbedTLS 3.6 built with lib/mbedtls_config.h; empty: Debian's is fetched and built.
+# The prefix of an mbedTLS 3.6 built with lib/mbedtls_config.h. Empty: Debian's source is built.
 MBEDTLS ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -58,21 +58,25 @@ LANGUAGE = -std=c17 -D_GNU_SOURCE -I. -isystem $(B)/mbedtls/include \
 HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-plt
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-# What a flavour adds, when it compiles and when it links.
+# The compiler of a flavour, and its flags for compiling and for linking.
+compiler = $(CC)
 $(B)/release/%: flavour = -O2 -g -fPIE -ffunction-sections -fdata-sections $(HARDENING)
+$(B)/tproxy: flavour = -O2 -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 $(B)/dev/%: flavour = -O1 -g $(SANITIZERS)
 $(B)/dynamic/%: flavour = -O1 -g
-$(B)/fuzz/%: flavour = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZERS)
-RELEASE_LINK = -O2 -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
-MBEDTLS_LIBS = $(wildcard $(B)/mbedtls/lib/libmbed*.a)
+$(B)/fuzz/%: compiler = $(CLANG)
+$(B)/fuzz/obj/%: flavour = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZERS)
+$(B)/fuzz/fuzz_%: flavour = -fsanitize=fuzzer $(SANITIZERS)
 
 # V=1 shows whole commands.
 say = $(if $(V),,@echo '  $(1)	$(@:$(B)/%=%)';)
-compile = $(call say,CC)$(1) $(LANGUAGE) $(WARNINGS) $(flavour) $(CFLAGS) -MMD -MP -c $< -o $@
+compile = $(call say,CC)$(compiler) $(LANGUAGE) $(WARNINGS) $(flavour) $(CFLAGS) -MMD -MP \
+	-c $< -o $@
+link = $(call say,LINK)$(compiler) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
 # The archives refer to each other: tproxy calls mbedTLS, which asks tproxy for random bytes.
 # lib/tls_chain.c stands in for two functions of mbedTLS.
 libraries = -Wl,--wrap=mbedtls_x509_crt_parse_der -Wl,--wrap=mbedtls_x509_crt_verify_with_ca_cb \
-	-Wl,--start-group $(filter %.a,$^) $(MBEDTLS_LIBS) -Wl,--end-group
+	-Wl,--start-group $(filter %.a,$^) $(wildcard $(B)/mbedtls/lib/libmbed*.a) -Wl,--end-group
 
 ##@ Building
 .PHONY: all dev dynamic
@@ -81,29 +85,25 @@ dev: $(B)/dev/tproxy ## the same with AddressSanitizer and UndefinedBehaviorSani
 dynamic: $(B)/dynamic/tproxy ## the same for valgrind and debuggers
 
 $(B)/tproxy: $(B)/release/obj/tproxy.o $(B)/release/libtproxy.a
-	$(call say,LINK)$(CC) $(RELEASE_LINK) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+	$(link)
 
 $(B)/dev/tproxy $(B)/dynamic/tproxy: $(B)/%/tproxy: $(B)/%/obj/tproxy.o $(B)/%/libtproxy.a
-	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+	$(link)
 
-# Everything but main(). (q: files of two folders may have the same name.)
+# Everything but main(). (ar q: it does not matter that files of two folders have the same name.)
 ARCHIVED := $(filter-out tproxy.o,$(SOURCES:.c=.o))
 $(foreach f,release dev dynamic fuzz,$(eval $(B)/$f/libtproxy.a: $(ARCHIVED:%=$(B)/$f/obj/%)))
 $(B)/%/libtproxy.a:
 	$(call say,AR)rm -f $@; $(AR) qcs $@ $^
 
-$(B)/release/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
-	@mkdir -p $(@D)
-	$(call compile,$(CC))
-$(B)/dev/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
-	@mkdir -p $(@D)
-	$(call compile,$(CC))
-$(B)/dynamic/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/build
-	@mkdir -p $(@D)
-	$(call compile,$(CC))
-$(B)/fuzz/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/fuzz
-	@mkdir -p $(@D)
-	$(call compile,$(CLANG))
+# The rule of a flavour's objects. 1: the flavour, 2: how deps.sh calls what its compiler is for.
+define objects
+$(B)/$(1)/obj/%.o: %.c $(B)/ready/mbedtls | $(B)/ready/$(2)
+	@mkdir -p $$(@D)
+	$$(compile)
+endef
+$(foreach f,release dev dynamic,$(eval $(call objects,$f,build)))
+$(eval $(call objects,fuzz,fuzz))
 
 # The version is compiled into one file, and only there; a new one recompiles it.
 $(B)/%/obj/tproxy/options.o: LANGUAGE += -DTPROXY_VERSION='"$(VERSION)"'
@@ -149,7 +149,8 @@ $(B)/ready/standins: $(wildcard tests/standins/*) tests/standins/.npmrc | $(B)/r
 .PHONY: test unit integration cluster-test fuzz
 tested = $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy $(B)/tproxy-image.tar
 # The parts run one after the other and none stops the others; the last line adds them up.
-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) unit-programs ## all tests; ends with `N passed, N failed`
+test: ## all tests; ends with `N passed, N failed`
+test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) unit-programs
 	rm -rf $(B)/results
 	-$(run_tools)
 	-$(run_unit)
@@ -157,16 +158,20 @@ test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) unit-prog
 	-$(run_cluster)
 	@scripts/run-tests sum $(B)/results
 
-unit: unit-programs $(B)/ready/venv ## unit tests and the corpora of the fuzz targets (T=json: one; REPEAT=200: so often)
+unit: ## unit tests and the corpora of the fuzz targets (T=json: one; REPEAT=200: so often)
+unit: unit-programs $(B)/ready/venv
 	$(run_unit)
 
-integration: $(B)/ready/venv $(B)/ready/standins $(tested) ## the binaries against real servers and clients (T=file K=name)
+integration: ## the binaries against real servers and clients (T=file K=name)
+integration: $(B)/ready/venv $(B)/ready/standins $(tested)
 	$(run_integration)
 
-cluster-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) ## the same in a Kubernetes cluster (T=file K=name)
+cluster-test: ## the same in a Kubernetes cluster (T=file K=name)
+cluster-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested)
 	$(run_cluster)
 
-run_tools = B=$(B) scripts/run-tests programs $(B)/results/tools.json tests/scripts/test_check_deps.py
+run_tools = B=$(B) scripts/run-tests programs $(B)/results/tools.json \
+	tests/scripts/test_check_deps.py
 run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
 	$(B)/results/unit.json --jobs $(JOBS) --repeat $(REPEAT) $(UNIT:%=$(B)/dev/tests/unit/%) \
 	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
@@ -183,11 +188,11 @@ run_pytest = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev
 .PHONY: unit-programs
 unit-programs: $(UNIT:%=$(B)/dev/tests/unit/%) $(FUZZ:%=$(B)/dev/tests/fuzz/%)
 
-$(B)/dev/obj/tests/%.o: | $(B)/ready/test
+$(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/*.c)): | $(B)/ready/test
 $(SIMULATED:%.c=$(B)/dev/%): $(SIMULATION:%.c=$(B)/dev/obj/%.o)
 $(B)/dev/tests/unit/test_%: $(B)/dev/obj/tests/unit/test_%.o $(B)/dev/libtproxy.a
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -lcmocka -o $@
+	$(link) -lcmocka
 
 # The cast of the simulation. It cuts TLS records at will, which takes a TLS of its own.
 $(B)/dev/tests/unit/test_simulation: $(SIMULATION:%.c=$(B)/dev/obj/%.o) \
@@ -197,7 +202,7 @@ $(B)/dev/tests/unit/test_simulation: $(SIMULATION:%.c=$(B)/dev/obj/%.o) \
 $(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/obj/tests/fuzz/fuzz_%.o $(B)/dev/obj/tests/fuzz/replay.o \
 		$(B)/dev/libtproxy.a
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+	$(link)
 
 # The HTTP client is fuzzed in the simulated world.
 $(B)/dev/tests/fuzz/fuzz_http_client: $(B)/dev/obj/tests/unit/sim.o
@@ -213,16 +218,19 @@ $(FUZZ:%=fuzz-run-%): fuzz-run-fuzz_%: $(B)/fuzz/fuzz_%
 		$(wildcard tests/fuzz/corpus/$*)
 
 $(B)/fuzz/fuzz_%: $(B)/fuzz/obj/tests/fuzz/fuzz_%.o $(B)/fuzz/libtproxy.a
-	$(call say,LINK)$(CLANG) $(SANITIZERS) -fsanitize=fuzzer $(filter %.o,$^) $(libraries) -o $@
+	$(link)
 
 ##@ Checking
 .PHONY: lint format check-deps check-source
 FORMATTED := $(SOURCES) $(HEADERS) $(TEST_SOURCES)
 COMPILED := $(filter %.c,$(FORMATTED))
-lint: check-deps check-source $(FORMATTED:%=$(B)/lint/%.format) $(COMPILED:%=$(B)/lint/%.gcc) $(COMPILED:%=$(B)/lint/%.clang) $(COMPILED:%=$(B)/lint/%.tidy) $(HEADERS:%=$(B)/lint/%.alone) ## formatting, includes, clang-tidy, gcc and clang with -Werror
+lint: ## formatting, includes and calls, clang-tidy, gcc and clang with -Werror
+lint: check-deps check-source $(FORMATTED:%=$(B)/lint/%.format) $(HEADERS:%=$(B)/lint/%.alone) \
+		$(foreach check,gcc clang tidy,$(COMPILED:%=$(B)/lint/%.$(check)))
 	@echo lint: clean
 
-check-deps: $(SOURCES:%.c=$(B)/dev/obj/%.o) ## which files use which, by the tables in scripts/check-deps
+check-deps: ## which files use which, by the tables in scripts/check-deps
+check-deps: $(SOURCES:%.c=$(B)/dev/obj/%.o)
 	@scripts/check-deps . $(B)/dev/obj
 
 check-source: ## functions and habits that are banned
@@ -266,7 +274,8 @@ demo: $(B)/ready/demo $(B)/tproxy ## a mailbox, tproxy in front of it, and a tel
 bench: $(B)/ready/bench $(B)/tproxy ## compare with HAProxy, nginx, Dovecot, Perdition (ARGS=...)
 	B=$(B) CC=$(CC) python3 bench/run.py --build $(B) $(ARGS)
 
-bench-cluster: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/tproxy ## tproxy in a cluster with 10,000 custom resources (ARGS=...)
+bench-cluster: ## tproxy in a cluster with 10,000 custom resources (ARGS=...)
+bench-cluster: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/tproxy
 	TPROXY_STANDINS=$(abspath $(B)/standins) $(B)/venv/bin/python bench/cluster.py --build $(B) $(ARGS)
 
 ##@ The rest
