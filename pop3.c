@@ -16,6 +16,7 @@
 #include "lib/tls.h"
 #include "pop3/client.h"
 #include "pop3/session.h"
+#include "pop3/state.h"
 #include "pop3/target.h"
 
 enum {
@@ -49,7 +50,7 @@ static bool free_descriptor(void *arg)
 }
 
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
-                      const struct pop3_config *config, struct error *err)
+                      const struct pop3_settings *settings, struct error *err)
 {
     int reserve = open_reserve();
     if (reserve < 0) {
@@ -60,7 +61,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
     pop3->loop = loop;
     pop3->dns = dns;
     pop3->roots = roots ? tls_roots_ref(roots) : NULL;
-    pop3->config = *config;
+    pop3->settings = *settings;
     pop3->reserve = reserve;
     list_init(&pop3->targets);
     map_init(&pop3->owners);
@@ -261,7 +262,7 @@ static void ignore_event(struct conn *c, enum conn_event event, void *arg)
 static bool make_place(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
-    size_t most = pop3->config.max_sessions;
+    size_t most = pop3->settings.max_sessions;
     if (target->sessions >= (most + 1) / 2 || target_owner_is_full(target)) {
         return session_give_way(pop3, target);
     }
@@ -277,7 +278,7 @@ static void refuse(struct target *target, int fd)
     log_limited(&target->limits, LINE_REFUSED, LOG_WARN, &field, 1,
                 "client refused: %zu sessions, %zu of them here; at most %zu, half of them for one "
                 "target, three quarters for one namespace (--max-sessions)",
-                pop3->sessions, target->sessions, pop3->config.max_sessions);
+                pop3->sessions, target->sessions, pop3->settings.max_sessions);
     if (c) {
         conn_write(c, pop3_too_many, strlen(pop3_too_many));
         conn_linger_among(c, &pop3->refused);

@@ -13,6 +13,7 @@
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/fail.h"
+#include "pop3/settings.h"
 
 struct dest_ref;
 struct dest_source;
@@ -24,19 +25,10 @@ struct target;
 struct tls_roots;
 union addr;
 
-struct pop3_config {
-    int64_t login_timeout;  /* from the greeting to the login, microseconds */
-    int64_t answer_timeout; /* upper bound for the backend's answer to one step of the login */
-    int64_t idle_timeout; /* of a relayed session without a byte; RFC 1939 section 3 wants at least
-                             10 minutes */
-    size_t max_sessions;  /* at most half of them for one target, three quarters for one owner */
-    bool allow_local;     /* backends on loopback and link-local addresses */
-};
-
 /* Creates the proxy without targets. The roots are referenced; the other objects stay the caller's
  * and must outlive the proxy. Returns NULL and sets *err when the system refuses. */
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
-                      const struct pop3_config *config, struct error *err);
+                      const struct pop3_settings *settings, struct error *err);
 
 /* Frees it. All targets and sessions must be gone (pop3_abort). */
 void pop3_free(struct pop3 *pop3);

@@ -45,7 +45,8 @@
 #include "pop3/client.h"
 #include "pop3/session_log.h"
 #include "pop3/session_login.h"
-#include "pop3/session_private.h"
+#include "pop3/session_state.h"
+#include "pop3/state.h"
 #include "pop3/target.h"
 
 /* Number of lines of a client that are answered in one turn. */
@@ -193,7 +194,7 @@ bool session_give_way(struct pop3 *pop3, struct target *target)
         "a client that has sent no login gives way to another: %zu sessions, %zu of them "
         "here; at most %zu, half of them for one target, three quarters for one namespace "
         "(--max-sessions)",
-        pop3->sessions, s->target->sessions, pop3->config.max_sessions);
+        pop3->sessions, s->target->sessions, pop3->settings.max_sessions);
     pop3->stats.refused++;
     conn_write(s->client, pop3_too_many, strlen(pop3_too_many));
     conn_linger_among(leave(s, "gave way"), &pop3->refused);
@@ -387,7 +388,7 @@ static void start_relay(struct session *s)
     session_login_drop_attempt(s);
     drop_dialogue(s);
     struct relay_handler handler = {.ended = on_relay_end, .arg = s};
-    struct relay_times times = {pop3->config.idle_timeout, session_login_answer_timeout(s)};
+    struct relay_times times = {pop3->settings.idle_timeout, session_login_answer_timeout(s)};
     s->relay = relay_start(pop3->loop, s->client, s->backend, times, handler);
 }
 
@@ -396,7 +397,7 @@ static void client_timeout(struct session *s)
     struct error err;
     char space[POP3_REPLY_MAX];
     struct buf reply = BUF_ON(space);
-    double seconds = (double)s->target->pop3->config.login_timeout / 1e6;
+    double seconds = (double)s->target->pop3->settings.login_timeout / 1e6;
     if (s->wait == WAIT_NOTHING) {
         error_set(&err, FAIL_TIMEOUT, "no login within %.3g s", seconds);
     } else {
@@ -505,7 +506,7 @@ void session_start(struct target *target, int fd, const union addr *client)
         session_login_set_kind(s, target->mailbox->dest);
     }
     s->dialogue->pop3.own_id = pop3->installation_id;
-    conn_deadline(s->client, s->started + pop3->config.login_timeout);
+    conn_deadline(s->client, s->started + pop3->settings.login_timeout);
 
     char space[POP3_REPLY_MAX];
     struct buf greeting = BUF_ON(space);

@@ -8,8 +8,8 @@
 #include "lib/relay.h"
 #include "lib/text.h"
 #include "pop3/client.h"
-#include "pop3/session_private.h"
-#include "pop3/target.h"
+#include "pop3/session_state.h"
+#include "pop3/state.h"
 
 void session_log(const struct session *s, enum log_level level, const char *fmt, ...)
 {

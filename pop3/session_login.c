@@ -30,6 +30,7 @@
 #include "lib/mem.h"
 #include "lib/tls.h"
 #include "pop3/session_log.h"
+#include "pop3/state.h"
 #include "pop3/target.h"
 
 static const char *const backend_names[] = {
@@ -228,7 +229,7 @@ static bool refuse_at_once(struct session *s)
 
 int64_t session_login_answer_timeout(const struct session *s)
 {
-    int64_t most = s->target->pop3->config.answer_timeout;
+    int64_t most = s->target->pop3->settings.answer_timeout;
     return s->mailbox->dest->answer_timeout < most ? s->mailbox->dest->answer_timeout : most;
 }
 
@@ -499,7 +500,7 @@ static void dial_backend(struct session *s, const struct dest_route *route)
     struct dial_to to = {
         .host = dest->host,
         .port = dest->port,
-        .allow_local = pop3->config.allow_local,
+        .allow_local = pop3->settings.allow_local,
         .timeout = dest->connect_timeout,
     };
     struct dial_via via = {.location = dest->location_id};

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "pop3/session_private.h"
+#include "pop3/session_state.h"
 
 struct destination;
 

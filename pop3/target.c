@@ -7,6 +7,7 @@
 #include "core/destination.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
+#include "pop3/state.h"
 
 /* ---- owners ---- */
 
@@ -50,7 +51,7 @@ void target_count_session(struct target *target, bool begins)
 bool target_owner_is_full(const struct target *target)
 {
     const struct pop3 *pop3 = target->pop3;
-    size_t most = pop3->config.max_sessions;
+    size_t most = pop3->settings.max_sessions;
     return target->owner && pop3->owners.n > 1 && target->owner->sessions >= most - most / 4;
 }
 

@@ -29,7 +29,7 @@ struct options {
     const char *ca_file; /* NULL: the system's */
     const char *resolv_conf, *hosts;
     int64_t drain_delay, grace; /* microseconds */
-    struct pop3_config pop3;    /* max_sessions 0: as many as descriptors and memory allow */
+    struct pop3_settings pop3;  /* max_sessions 0: as many as descriptors and memory allow */
 };
 
 /* The program's version, and the name of the control socket when none is given. */

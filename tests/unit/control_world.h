@@ -569,11 +569,11 @@ static inline uint16_t target_port(const char *name)
 static inline void start_world(bool in_cluster)
 {
     struct error err;
-    struct pop3_config config = {.login_timeout = SECONDS(60),
-                                 .answer_timeout = SECONDS(30),
-                                 .idle_timeout = SECONDS(600),
-                                 .max_sessions = 100,
-                                 .allow_local = true};
+    struct pop3_settings config = {.login_timeout = SECONDS(60),
+                                   .answer_timeout = SECONDS(30),
+                                   .idle_timeout = SECONDS(600),
+                                   .max_sessions = 100,
+                                   .allow_local = true};
     world = (struct world){.chance = 88172645463325252u, .deeds_max = WORLD_DEEDS_MAX};
     world.nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     world.source = (struct dest_source){.find = fake_dest_find, .cancel = fake_dest_cancel};

@@ -353,7 +353,7 @@ static int64_t perform(struct pop3 *pop3, struct target *target)
 
 static void run_seed(uint64_t seed)
 {
-    struct pop3_config config = {
+    struct pop3_settings config = {
         .login_timeout = SECONDS(300), .answer_timeout = SECONDS(30), .allow_local = true};
     union addr at = {.v4.sin_family = AF_INET};
     struct error err;

@@ -1,6 +1,6 @@
-/* The types that session.c, session_login.c and session_log.c share. For these three files only. */
-#ifndef TPROXY_POP3_SESSION_PRIVATE_H
-#define TPROXY_POP3_SESSION_PRIVATE_H
+/* The structs that session.c, session_login.c and session_log.c share. No functions. */
+#ifndef TPROXY_POP3_SESSION_STATE_H
+#define TPROXY_POP3_SESSION_STATE_H
 
 #include <stdbool.h>
 #include <stdint.h>
