@@ -156,17 +156,17 @@ bool control_may_act(const struct control *c, const char **why)
     return c->followers[FOLLOW_NAMESPACES].known || !selects_namespaces(c);
 }
 
-static bool runs_nothing(const struct turns_group *waiting)
+static bool runs_nothing_in(const struct turns_group *waiting)
 {
     return container_of(waiting, const struct space, waiting)->running == 0;
 }
 
-static bool may_run(const struct turns_group *waiting)
+static bool may_run_in(const struct turns_group *waiting)
 {
     return container_of(waiting, const struct space, waiting)->running < RUNNING_OF_SPACE_MAX;
 }
 
-static bool may_read(const struct turns_group *unread)
+static bool may_read_in(const struct turns_group *unread)
 {
     return container_of(unread, const struct space, unread)->reading < READING_OF_SPACE_MAX;
 }
@@ -174,16 +174,16 @@ static bool may_read(const struct turns_group *unread)
 /* Takes the next resource out of the queues. Woken resources run before waiting ones, so that
  * started work is finished first; but however many are woken, each namespace gets to start
  * something. NULL: none. */
-static struct resource *next_due(struct control *c)
+static struct resource *next_due(struct queue *q)
 {
-    bool may_start = c->running < RUNNING_MAX;
-    struct list *it = may_start ? turns_next(&c->waiting, runs_nothing) : NULL;
-    it = it ? it : turns_next(&c->queue, NULL);
-    it = it || !may_start ? it : turns_next(&c->waiting, may_run);
+    bool may_start = q->running < RUNNING_MAX;
+    struct list *it = may_start ? turns_next(&q->waiting, runs_nothing_in) : NULL;
+    it = it ? it : turns_next(&q->woken, NULL);
+    it = it || !may_start ? it : turns_next(&q->waiting, may_run_in);
     if (it) {
         return container_of(it, struct resource, queued);
     }
-    it = c->reading < READING_MAX ? turns_next(&c->unread, may_read) : NULL;
+    it = q->reading < READING_MAX ? turns_next(&q->unread, may_read_in) : NULL;
     return it ? container_of(it, struct resource, unread) : NULL;
 }
 
@@ -191,21 +191,43 @@ static struct resource *next_due(struct control *c)
  * that opens a listener and writes a Service takes a quarter of a millisecond. */
 static void pump(struct task *t)
 {
-    struct control *c = container_of(t, struct control, pump);
-    const char *why;
-    struct resource *r = control_may_act(c, &why) ? next_due(c) : NULL;
+    struct control *c = container_of(t, struct control, queue.pump);
+    struct queue *q = &c->queue;
+    struct resource *r = q->may_run(c) ? next_due(q) : NULL;
     if (!r) {
         return;
     }
-    c->acting_since = c->acting_since ? c->acting_since : loop_now(c->loop);
+    q->since = q->since ? q->since : loop_now(c->loop);
     list_remove(&r->queued);
     list_remove(&r->unread);
-    loop_soon(c->loop, &c->pump, pump);
+    queue_resume(c);
     if (r->operation == OPERATION_NONE) { /* if not, it waited to read: the operation wakes it */
-        c->stats.reconciles++;
-        resource_count(r);
-        reconcile(r);
+        q->run(r);
     }
+}
+
+void queue_init(struct control *c, bool (*may_run)(const struct control *control),
+                void (*run)(struct resource *r))
+{
+    struct queue *q = &c->queue;
+    turns_init(&q->woken);
+    turns_init(&q->waiting);
+    turns_init(&q->unread);
+    task_init(&q->pump);
+    q->may_run = may_run;
+    q->run = run;
+}
+
+void queue_resume(struct control *c)
+{
+    if (!c->stopped) {
+        loop_soon(c->loop, &c->queue.pump, pump);
+    }
+}
+
+void queue_stop(struct control *c)
+{
+    task_cancel(&c->queue.pump);
 }
 
 void resource_wake(struct resource *r)
@@ -214,32 +236,30 @@ void resource_wake(struct resource *r)
     if (r->operation != OPERATION_NONE) {
         r->again = true;
     } else if (list_empty(&r->queued)) {
-        turns_add(&c->queue, &r->space->queue, &r->queued);
+        turns_add(&c->queue.woken, &r->space->woken, &r->queued);
     }
-    if (!c->stopped) {
-        loop_soon(c->loop, &c->pump, pump);
-    }
+    queue_resume(c);
 }
 
 bool resource_may_run(const struct resource *r)
 {
-    return r->control->running < RUNNING_MAX && may_run(&r->space->waiting);
+    return r->control->queue.running < RUNNING_MAX && may_run_in(&r->space->waiting);
 }
 
 void resource_wait(struct resource *r)
 {
-    turns_add(&r->control->waiting, &r->space->waiting, &r->queued);
+    turns_add(&r->control->queue.waiting, &r->space->waiting, &r->queued);
 }
 
 bool resource_may_read(const struct resource *r)
 {
-    return r->control->reading < READING_MAX && may_read(&r->space->unread);
+    return r->control->queue.reading < READING_MAX && may_read_in(&r->space->unread);
 }
 
 void resource_wait_to_read(struct resource *r)
 {
     if (list_empty(&r->unread)) {
-        turns_add(&r->control->unread, &r->space->unread, &r->unread);
+        turns_add(&r->control->queue.unread, &r->space->unread, &r->unread);
     }
 }
 
@@ -268,7 +288,7 @@ static void enter_space(struct resource *r)
         space = mem_zalloc(sizeof(*space) + size);
         memcpy(space->name, r->namespace, size);
         list_init(&space->resources);
-        turns_group_init(&space->queue);
+        turns_group_init(&space->woken);
         turns_group_init(&space->waiting);
         turns_group_init(&space->unread);
         space_init_places(space);
@@ -283,7 +303,7 @@ static void leave_space(struct resource *r)
     struct space *space = r->space;
     list_remove(&r->in_space);
     if (list_empty(&space->resources)) {
-        list_remove(&space->queue.link);
+        list_remove(&space->woken.link);
         list_remove(&space->waiting.link);
         list_remove(&space->unread.link);
         map_remove(&r->control->spaces, &space->by_name);
@@ -658,7 +678,7 @@ static void sweep_some(struct task *t)
         policies_look_at_all(c->policies); /* they could not be compared before */
     }
     c->sweep = 0;
-    loop_soon(c->loop, &c->pump, pump);
+    queue_resume(c);
 }
 
 /* Begins a sweep, or begins the current one again with more to do. */
@@ -1040,6 +1060,12 @@ static void follow_all(struct control *c)
         &c->policies_held, take_policy, NULL);
 }
 
+static bool may_act(const struct control *c)
+{
+    const char *why;
+    return control_may_act(c, &why);
+}
+
 struct control *control_new(struct loop *loop, const struct control_parts *parts,
                             const struct control_settings *settings, struct control_handler handler)
 {
@@ -1062,15 +1088,12 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     store_init(&c->namespaces, sizeof(struct held_namespace), NULL);
     store_init(&c->policies_held, sizeof(struct held_policy), policies_release);
     list_init(&c->resources);
-    turns_init(&c->queue);
-    turns_init(&c->waiting);
-    turns_init(&c->unread);
+    queue_init(c, may_act, reconcile);
     map_init(&c->by_key);
     map_init(&c->spaces);
     map_init(&c->claims);
     list_init(&c->claims_changed);
     map_init(&c->services);
-    task_init(&c->pump);
     task_init(&c->sweeper);
     list_init(&c->recording);
     c->ports = ports_new(loop, &ports);
@@ -1092,7 +1115,7 @@ void control_stop(struct control *c)
         return;
     }
     c->stopped = true;
-    task_cancel(&c->pump);
+    queue_stop(c);
     task_cancel(&c->sweeper);
     timer_cancel(c->loop, &c->tell_claims);
     timer_cancel(c->loop, &c->list_namespaces);
@@ -1101,7 +1124,7 @@ void control_stop(struct control *c)
         c->followers[i].watch = NULL;
     }
     LIST_EACH (it, &c->resources) {
-        if (!c->running && !c->reading) {
+        if (!c->queue.running && !c->queue.reading) {
             break;
         }
         reconcile_stop(container_of(it, struct resource, link));

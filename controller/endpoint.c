@@ -54,7 +54,7 @@ static void count_reading(struct tenant *t, struct dest_request *request)
     t->request = request;
     t->resource->reading += change;
     t->resource->space->reading += change;
-    t->resource->control->reading += change;
+    t->resource->control->queue.reading += change;
 }
 
 static void stop_reading(struct tenant *t)
@@ -537,6 +537,8 @@ static void not_written(struct resource *r, const struct cluster_answer *answer)
 
 /* ---- Services ---- */
 
+static void on_service_answer(struct resource *r, const struct cluster_answer *answer);
+
 static void call_service(struct resource *r, enum operation operation, enum cluster_verb verb,
                          const char *namespace, const char *name, const char *uid, struct str body)
 {
@@ -553,7 +555,7 @@ static void call_service(struct resource *r, enum operation operation, enum clus
         r->operand_name = mem_strdup(name);
     }
     r->operand = resource_tenant(r, name);
-    resource_call(r, operation, &request);
+    resource_call(r, operation, &request, on_service_answer);
 }
 
 /* What clients connect to; by the protocol, unless the CR says. */
@@ -963,7 +965,7 @@ static void changed(struct resource *r, struct json_value object)
     }
 }
 
-void tenants_answered(struct resource *r, const struct cluster_answer *answer)
+static void on_service_answer(struct resource *r, const struct cluster_answer *answer)
 {
     enum operation operation = r->operation;
     bool removes = operation == OPERATION_DELETE || operation == OPERATION_CUT;

@@ -7,7 +7,6 @@
 
 #include "lib/base.h"
 
-struct cluster_answer;
 struct condition;
 struct held_service;
 struct resource;
@@ -59,8 +58,5 @@ int tenants_withdraw(struct resource *r) warn_unused;
 
 /* Takes back a Service that no tenant wants. True: one is being taken back. */
 bool tenants_clean(struct resource *r);
-
-/* The answer to OPERATION_CREATE, LOOK, APPLY, DELETE or CUT. */
-void tenants_answered(struct resource *r, const struct cluster_answer *answer);
 
 #endif

@@ -19,7 +19,7 @@ bool control_ready(struct control *c, const char **why)
         return c->ready;
     }
     *why = "targets";
-    bool late = c->acting_since && loop_now(c->loop) - c->acting_since >= READY_WITHIN;
+    bool late = c->queue.since && loop_now(c->loop) - c->queue.since >= READY_WITHIN;
     c->ready = c->unsettled == 0 || late;
     if (c->unsettled && late) {
         log_line(LOG_WARN, "control",

@@ -71,8 +71,6 @@ static const char *const operation_names[] = {
 };
 static_assert(ARRAY_LEN(operation_names) == OPERATION_RECORD + 1, "every operation has its name");
 
-static void on_answer(const struct cluster_answer *answer, void *arg);
-
 /* ---- time ---- */
 
 static int64_t now_of(const struct resource *r)
@@ -116,11 +114,11 @@ void resource_begin(struct resource *r, enum operation operation)
                  operation_names[operation]);
     }
     if (r->operation == OPERATION_NONE) {
-        r->control->running++;
+        r->control->queue.running++;
         r->space->running++;
     }
     if (operation == OPERATION_NONE) {
-        r->control->running--;
+        r->control->queue.running--;
         r->space->running--;
     }
     r->operation = operation;
@@ -151,17 +149,30 @@ void resource_over(struct resource *r)
     r->call = NULL;
     r->operand = NULL;
     list_remove(&r->recording);
-    forget_shown(r);
     r->again = false;
     resource_begin(r, OPERATION_NONE);
     resource_wake(r);
 }
 
+static void on_answer(const struct cluster_answer *answer, void *arg)
+{
+    struct resource *r = arg;
+    r->call = NULL;
+    if (r->done) {
+        r->done(r, answer);
+    }
+    if (!r->call) {
+        resource_over(r); /* else the next one has begun */
+    }
+}
+
 void resource_call(struct resource *r, enum operation operation,
-                   const struct cluster_request *request)
+                   const struct cluster_request *request,
+                   void (*done)(struct resource *r, const struct cluster_answer *answer))
 {
     struct cluster_handler handler = {.done = on_answer, .arg = r};
     resource_begin(r, operation);
+    r->done = done;
     r->control->stats.writes += request->verb != CLUSTER_GET;
     r->call = cluster_call(r->control->parts.cluster, request, handler);
 }
@@ -269,7 +280,8 @@ static enum stance stance_of(const struct resource *r)
 
 /* ---- conditions and Events ---- */
 
-static void patch_status(struct resource *r, const struct condition *condition, const char *served)
+static void patch_status(struct resource *r, const struct condition *condition, const char *served,
+                         void (*done)(struct resource *r, const struct cluster_answer *answer))
 {
     struct buf body;
     char now[CONTROL_STAMP_MAX];
@@ -282,7 +294,7 @@ static void patch_status(struct resource *r, const struct condition *condition, 
     int rc = plan_status(&body, &r->cr, condition, served, now);
     assert(rc == OK);
     request.body = buf_str(&body);
-    resource_call(r, OPERATION_STATUS, &request);
+    resource_call(r, OPERATION_STATUS, &request, done);
     buf_free(&body);
 }
 
@@ -331,7 +343,7 @@ static void post_event(struct resource *r, bool warning, const char *reason, con
                         reason, note, now);
     assert(rc == OK);
     request.body = buf_str(&body);
-    resource_call(r, OPERATION_EVENT, &request);
+    resource_call(r, OPERATION_EVENT, &request, NULL); /* a courtesy: nobody misses one */
     buf_free(&body);
 }
 
@@ -409,14 +421,12 @@ static void note_change(struct resource *r, uint64_t wish)
 }
 
 /* Makes the CR say so, and which tenants are served ("a,b"; NULL: none). */
-static void show(struct resource *r, const struct condition *condition, const char *served)
+static void status_show(struct resource *r, const struct condition *condition, const char *served,
+                        void (*done)(struct resource *r, const struct cluster_answer *answer))
 {
-    struct condition whole = *condition;
-    settled(r);
-    resource_say_leftover(r, &whole);
-    uint64_t wish = plan_condition_digest(&whole, served);
+    uint64_t wish = plan_condition_digest(condition, served);
     bool tenants_kept = !r->tenants_lost || !r->control->tenants_pruned;
-    enum plan_shown shown = plan_shown(&r->cr, &whole, served, tenants_kept);
+    enum plan_shown shown = plan_shown(&r->cr, condition, served, tenants_kept);
     int64_t due = shown == PLAN_SHOWN_NOT ? repairs_due(&r->status_repairs, wish) : r->words_due;
     if (shown != PLAN_SHOWN_NOT && r->status_repairs.wish != wish) {
         repairs_note(&r->status_repairs, wish, now_of(r)); /* written before the restart */
@@ -432,7 +442,7 @@ static void show(struct resource *r, const struct condition *condition, const ch
         return;
     }
     if (r->cr.conditions_unread) {
-        tell_instead(r, &whole);
+        tell_instead(r, condition);
         return;
     }
     if (shown == PLAN_SHOWN_NOT) {
@@ -442,8 +452,220 @@ static void show(struct resource *r, const struct condition *condition, const ch
     }
     r->words_due = now_of(r) + WORDS_PAUSE;
     r->shows_tenants = served;
-    set_shown(r, &whole);
-    patch_status(r, &whole, served);
+    set_shown(r, condition);
+    patch_status(r, condition, served, done);
+}
+
+/* ---- answers ---- */
+
+/* Each target is told what becomes of it: what concerns it alone, or the whole CR. */
+static void tell_changed(const struct resource *r)
+{
+    const struct control_handler *h = &r->control->handler;
+    struct condition success;
+    LIST_EACH (it, &r->tenants) {
+        const struct tenant *t = container_of(it, struct tenant, link);
+        bool works = t->name && t->target && !t->failure;
+        plan_success(&success, r->control->settings.in_cluster ? t->service : NULL);
+        h->changed(r->namespace, t->service,
+                   works        ? &success
+                   : t->failure ? t->failure
+                                : r->shown,
+                   t->target ? t->port : 0, h->arg);
+    }
+    if (list_empty(&r->tenants)) {
+        h->changed(r->namespace, r->name, r->shown, 0, h->arg);
+    }
+}
+
+/* The object is the CR as it was then: by now it may be gone, or another one. */
+static bool is_same(const struct resource *r, struct json_value object)
+{
+    struct json_value uid = json_get(json_get(object, "metadata"), "uid");
+    return r->present && (json_is(uid, r->cr.uid) || !r->control->settings.in_cluster);
+}
+
+/* An API server whose CRD does not have status.tenants drops the field. */
+static void note_tenants(struct resource *r, struct json_value object)
+{
+    struct control *c = r->control;
+    if (!r->shows_tenants) {
+        return;
+    }
+    r->tenants_lost = !json_given(json_get(json_get(object, "status"), "tenants"));
+    if (c->tenants_pruned == r->tenants_lost) {
+        return;
+    }
+    c->tenants_pruned = r->tenants_lost;
+    if (c->tenants_pruned) {
+        log_line(LOG_WARN, "control", "%s", CONTROL_TENANTS_PRUNED);
+    } else {
+        log_line(LOG_INFO, "control", "the API server stores status.tenants of Destinations again");
+        control_wake_all(c);
+    }
+}
+
+static void status_written(struct resource *r, const struct cluster_answer *answer)
+{
+    struct control *c = r->control;
+    r->conflicts = 0;
+    if (c->status_missing) {
+        c->status_missing = false;
+        log_line(LOG_INFO, "control", "the CRD of Destinations has the subresource status now");
+        control_wake_all(c);
+    }
+    note_tenants(r, answer->object);
+    if (is_same(r, answer->object) && control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
+        control_take_resource(c, answer->object);
+    }
+    if (r->shown && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
+        tell_changed(r);
+    }
+}
+
+static void tell_contest(struct resource *r)
+{
+    static const char note[] =
+        "The status does not stay as it is written: somebody else changes it again and again, or "
+        "the API server stores something else. It is written again less and less often";
+    log_line(LOG_WARN, "control", "%s: %s", r->key, note);
+    post_event(r, true, "StatusContested", note);
+}
+
+static void tell_status(struct resource *r)
+{
+    if (!r->present || !r->control->settings.in_cluster || !r->shown) {
+        return;
+    }
+    switch (r->telling) {
+    case TELL_NOTHING:
+    case TELL_WORDS:
+        break;
+    case TELL_CONDITION:
+        resource_send_event(r, r->shown);
+        break;
+    case TELL_CONTEST:
+        tell_contest(r);
+        break;
+    }
+}
+
+/* An older CRD has no subresource for the status, and then no CR has one. */
+static void status_is_missing(struct control *c)
+{
+    c->status_retried = loop_now(c->loop) + CONTROL_STATUS_AGAIN;
+    if (!c->status_missing) {
+        c->status_missing = true;
+        log_line(LOG_WARN, "control", "%s", CONTROL_STATUS_MISSING);
+        configuration_tell(c->configuration, "StatusSubresourceMissing", CONTROL_STATUS_MISSING);
+    }
+}
+
+static void on_reread(struct resource *r, const struct cluster_answer *answer)
+{
+    struct control *c = r->control;
+    if (answer->result == CLUSTER_LATER || answer->result == CLUSTER_REFUSED) {
+        call_failed(r, answer);
+        return;
+    }
+    if (r->status_absent && answer->result == CLUSTER_DONE && is_same(r, answer->object)) {
+        status_is_missing(r->control);
+    } else {
+        resource_conflicted(r);
+    }
+    if (answer->result == CLUSTER_DONE && is_same(r, answer->object) &&
+        control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
+        control_take_resource(c, answer->object);
+    }
+}
+
+/* Others have changed the CR, and the watch has perhaps not told of it yet. */
+static void reread(struct resource *r)
+{
+    struct cluster_request request = {
+        .verb = CLUSTER_GET, .kind = &kind_destination, .namespace = r->namespace, .name = r->name};
+    resource_call(r, OPERATION_REREAD, &request, on_reread);
+}
+
+static void on_status_answer(struct resource *r, const struct cluster_answer *answer)
+{
+    if (answer->result != CLUSTER_DONE) {
+        repairs_failed(&r->status_repairs, now_of(r));
+        r->words_due = 0;
+    }
+    switch (answer->result) {
+    case CLUSTER_DONE:
+        status_written(r, answer);
+        tell_status(r);
+        break;
+    case CLUSTER_CONFLICT:
+    case CLUSTER_ABSENT: /* the CR has gone, or the CRD has no such subresource */
+        r->status_absent = answer->result == CLUSTER_ABSENT;
+        reread(r);
+        break;
+    case CLUSTER_EXISTS:
+    case CLUSTER_REFUSED:
+    case CLUSTER_LATER:
+        call_failed(r, answer);
+        break;
+    }
+}
+
+/* Is the CRD younger than the CR that went, or, of one that was never seen, than its Service? Times
+ * are in seconds: in the same one it may be. */
+static bool is_renewed(const struct resource *r, struct json_value crd)
+{
+    const struct held_service *held =
+        list_empty(&r->services) ? NULL : container_of(r->services.next, struct held_service, link);
+    const char *before = r->cr.created ? r->cr.created : held ? held->service.created : NULL;
+    char *created = json_strdup(json_get(json_get(crd, "metadata"), "creationTimestamp"), NULL);
+    bool renewed = before && created && strcmp(before, created) <= 0;
+    free(created);
+    return renewed;
+}
+
+/* Is there no right to read the CRD? An older Role may lack it: what went was the CR then. Once
+ * this has been found out for one CR, the others do not wait. */
+static bool is_crd_hidden(struct resource *r, const struct cluster_answer *answer)
+{
+    struct control *c = r->control;
+    if (answer->result == CLUSTER_REFUSED) {
+        c->crd_hidden |= r->crd_refusals++ >= CONFIRM_REFUSALS;
+        return c->crd_hidden;
+    }
+    if (answer->result == CLUSTER_DONE || answer->result == CLUSTER_ABSENT) {
+        c->crd_hidden = false;
+        r->crd_refusals = 0;
+    }
+    return false;
+}
+
+static void on_confirm_answer(struct resource *r, const struct cluster_answer *answer)
+{
+    struct json_value deleting =
+        json_get(json_get(answer->object, "metadata"), "deletionTimestamp");
+    bool there = answer->result == CLUSTER_DONE && !json_exists(deleting);
+    bool hidden = is_crd_hidden(r, answer);
+    r->crd_went |= json_exists(deleting) || answer->result == CLUSTER_ABSENT;
+    if (there && !r->crd_renewed && (r->crd_went || is_renewed(r, answer->object))) {
+        r->crd_renewed = true;
+        r->retry_at = now_of(r) + CONTROL_GRACE;
+        return;
+    }
+    r->gone_confirmed = there || hidden;
+    if (!r->gone_confirmed) {
+        r->retry_at = now_of(r) + CONFIRM_AGAIN;
+    }
+}
+
+/* ---- what is shown ---- */
+
+static void show(struct resource *r, const struct condition *condition, const char *served)
+{
+    struct condition whole = *condition;
+    settled(r);
+    resource_say_leftover(r, &whole);
+    status_show(r, &whole, served, on_status_answer);
 }
 
 /* ---- withdrawing ---- */
@@ -456,7 +678,7 @@ static void leave(struct resource *r)
         r->cr.available.status && !r->cr.conditions_unread) {
         repairs_forget(&r->status_repairs);
         r->shows_tenants = false;
-        patch_status(r, NULL, NULL);
+        patch_status(r, NULL, NULL, on_status_answer);
     }
 }
 
@@ -466,7 +688,7 @@ static void confirm_gone(struct resource *r)
 {
     struct cluster_request request = {
         .verb = CLUSTER_GET, .kind = &kind_crd, .name = "destinations." CR_GROUP};
-    resource_call(r, OPERATION_CONFIRM, &request);
+    resource_call(r, OPERATION_CONFIRM, &request, on_confirm_answer);
 }
 
 static void tell_gone(const struct resource *r)
@@ -789,6 +1011,9 @@ static void act(struct resource *r)
 void reconcile(struct resource *r)
 {
     bool wanted = r->present && !r->cr.deleting;
+    r->control->stats.reconciles++;
+    forget_shown(r);
+    resource_count(r);
     resource_set_stance(r, stance_of(r));
     LIST_EACH (it, &r->tenants) {
         if (wanted) {
@@ -825,240 +1050,6 @@ void reconcile(struct resource *r)
     if (r->operation == OPERATION_NONE && !r->reading) { /* the resource is at rest */
         r->retries = 0;
         forget_shown(r);
-    }
-}
-
-/* ---- answers ---- */
-
-/* Each target is told what becomes of it: what concerns it alone, or the whole CR. */
-static void tell_changed(const struct resource *r)
-{
-    const struct control_handler *h = &r->control->handler;
-    struct condition success;
-    LIST_EACH (it, &r->tenants) {
-        const struct tenant *t = container_of(it, struct tenant, link);
-        bool works = t->name && t->target && !t->failure;
-        plan_success(&success, r->control->settings.in_cluster ? t->service : NULL);
-        h->changed(r->namespace, t->service,
-                   works        ? &success
-                   : t->failure ? t->failure
-                                : r->shown,
-                   t->target ? t->port : 0, h->arg);
-    }
-    if (list_empty(&r->tenants)) {
-        h->changed(r->namespace, r->name, r->shown, 0, h->arg);
-    }
-}
-
-/* The object is the CR as it was then: by now it may be gone, or another one. */
-static bool is_same(const struct resource *r, struct json_value object)
-{
-    struct json_value uid = json_get(json_get(object, "metadata"), "uid");
-    return r->present && (json_is(uid, r->cr.uid) || !r->control->settings.in_cluster);
-}
-
-/* An API server whose CRD does not have status.tenants drops the field. */
-static void note_tenants(struct resource *r, struct json_value object)
-{
-    struct control *c = r->control;
-    if (!r->shows_tenants) {
-        return;
-    }
-    r->tenants_lost = !json_given(json_get(json_get(object, "status"), "tenants"));
-    if (c->tenants_pruned == r->tenants_lost) {
-        return;
-    }
-    c->tenants_pruned = r->tenants_lost;
-    if (c->tenants_pruned) {
-        log_line(LOG_WARN, "control", "%s", CONTROL_TENANTS_PRUNED);
-    } else {
-        log_line(LOG_INFO, "control", "the API server stores status.tenants of Destinations again");
-        control_wake_all(c);
-    }
-}
-
-static void status_written(struct resource *r, const struct cluster_answer *answer)
-{
-    struct control *c = r->control;
-    r->conflicts = 0;
-    if (c->status_missing) {
-        c->status_missing = false;
-        log_line(LOG_INFO, "control", "the CRD of Destinations has the subresource status now");
-        control_wake_all(c);
-    }
-    note_tenants(r, answer->object);
-    if (is_same(r, answer->object) && control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
-        control_take_resource(c, answer->object);
-    }
-    if (r->shown && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
-        tell_changed(r);
-    }
-}
-
-static void tell_contest(struct resource *r)
-{
-    static const char note[] =
-        "The status does not stay as it is written: somebody else changes it again and again, or "
-        "the API server stores something else. It is written again less and less often";
-    log_line(LOG_WARN, "control", "%s: %s", r->key, note);
-    post_event(r, true, "StatusContested", note);
-}
-
-static void tell_status(struct resource *r)
-{
-    if (!r->present || !r->control->settings.in_cluster || !r->shown) {
-        return;
-    }
-    switch (r->telling) {
-    case TELL_NOTHING:
-    case TELL_WORDS:
-        break;
-    case TELL_CONDITION:
-        resource_send_event(r, r->shown);
-        break;
-    case TELL_CONTEST:
-        tell_contest(r);
-        break;
-    }
-}
-
-/* Others have changed the CR, and the watch has perhaps not told of it yet. */
-static void reread(struct resource *r)
-{
-    struct cluster_request request = {
-        .verb = CLUSTER_GET, .kind = &kind_destination, .namespace = r->namespace, .name = r->name};
-    resource_call(r, OPERATION_REREAD, &request);
-}
-
-static void on_status_answer(struct resource *r, const struct cluster_answer *answer)
-{
-    if (answer->result != CLUSTER_DONE) {
-        repairs_failed(&r->status_repairs, now_of(r));
-        r->words_due = 0;
-    }
-    switch (answer->result) {
-    case CLUSTER_DONE:
-        status_written(r, answer);
-        tell_status(r);
-        break;
-    case CLUSTER_CONFLICT:
-    case CLUSTER_ABSENT: /* the CR has gone, or the CRD has no such subresource */
-        r->status_absent = answer->result == CLUSTER_ABSENT;
-        reread(r);
-        break;
-    case CLUSTER_EXISTS:
-    case CLUSTER_REFUSED:
-    case CLUSTER_LATER:
-        call_failed(r, answer);
-        break;
-    }
-}
-
-/* An older CRD has no subresource for the status, and then no CR has one. */
-static void status_is_missing(struct control *c)
-{
-    c->status_retried = loop_now(c->loop) + CONTROL_STATUS_AGAIN;
-    if (!c->status_missing) {
-        c->status_missing = true;
-        log_line(LOG_WARN, "control", "%s", CONTROL_STATUS_MISSING);
-        configuration_tell(c->configuration, "StatusSubresourceMissing", CONTROL_STATUS_MISSING);
-    }
-}
-
-static void on_reread(struct resource *r, const struct cluster_answer *answer)
-{
-    struct control *c = r->control;
-    if (answer->result == CLUSTER_LATER || answer->result == CLUSTER_REFUSED) {
-        call_failed(r, answer);
-        return;
-    }
-    if (r->status_absent && answer->result == CLUSTER_DONE && is_same(r, answer->object)) {
-        status_is_missing(r->control);
-    } else {
-        resource_conflicted(r);
-    }
-    if (answer->result == CLUSTER_DONE && is_same(r, answer->object) &&
-        control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
-        control_take_resource(c, answer->object);
-    }
-}
-
-/* Is the CRD younger than the CR that went, or, of one that was never seen, than its Service? Times
- * are in seconds: in the same one it may be. */
-static bool is_renewed(const struct resource *r, struct json_value crd)
-{
-    const struct held_service *held =
-        list_empty(&r->services) ? NULL : container_of(r->services.next, struct held_service, link);
-    const char *before = r->cr.created ? r->cr.created : held ? held->service.created : NULL;
-    char *created = json_strdup(json_get(json_get(crd, "metadata"), "creationTimestamp"), NULL);
-    bool renewed = before && created && strcmp(before, created) <= 0;
-    free(created);
-    return renewed;
-}
-
-/* Is there no right to read the CRD? An older Role may lack it: what went was the CR then. Once
- * this has been found out for one CR, the others do not wait. */
-static bool is_crd_hidden(struct resource *r, const struct cluster_answer *answer)
-{
-    struct control *c = r->control;
-    if (answer->result == CLUSTER_REFUSED) {
-        c->crd_hidden |= r->crd_refusals++ >= CONFIRM_REFUSALS;
-        return c->crd_hidden;
-    }
-    if (answer->result == CLUSTER_DONE || answer->result == CLUSTER_ABSENT) {
-        c->crd_hidden = false;
-        r->crd_refusals = 0;
-    }
-    return false;
-}
-
-static void on_confirm_answer(struct resource *r, const struct cluster_answer *answer)
-{
-    struct json_value deleting =
-        json_get(json_get(answer->object, "metadata"), "deletionTimestamp");
-    bool there = answer->result == CLUSTER_DONE && !json_exists(deleting);
-    bool hidden = is_crd_hidden(r, answer);
-    r->crd_went |= json_exists(deleting) || answer->result == CLUSTER_ABSENT;
-    if (there && !r->crd_renewed && (r->crd_went || is_renewed(r, answer->object))) {
-        r->crd_renewed = true;
-        r->retry_at = now_of(r) + CONTROL_GRACE;
-        return;
-    }
-    r->gone_confirmed = there || hidden;
-    if (!r->gone_confirmed) {
-        r->retry_at = now_of(r) + CONFIRM_AGAIN;
-    }
-}
-
-static void on_answer(const struct cluster_answer *answer, void *arg)
-{
-    struct resource *r = arg;
-    enum operation operation = r->operation;
-    r->call = NULL;
-    switch (operation) {
-    case OPERATION_CREATE:
-    case OPERATION_LOOK:
-    case OPERATION_APPLY:
-    case OPERATION_DELETE:
-    case OPERATION_CUT:
-        tenants_answered(r, answer);
-        break;
-    case OPERATION_STATUS:
-        on_status_answer(r, answer);
-        break;
-    case OPERATION_REREAD:
-        on_reread(r, answer);
-        break;
-    case OPERATION_CONFIRM:
-        on_confirm_answer(r, answer);
-        break;
-    case OPERATION_EVENT:  /* Events are a courtesy: one that does not arrive is missed by nobody */
-    case OPERATION_RECORD: /* it has no answer */
-    case OPERATION_NONE:
-        break;
-    }
-    if (!r->call) {
-        resource_over(r); /* else the next one has begun */
     }
 }
 

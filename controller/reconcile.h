@@ -7,6 +7,7 @@
 
 #include "controller/state.h"
 
+struct cluster_answer;
 struct cluster_request;
 struct condition;
 
@@ -27,9 +28,11 @@ bool resource_is_gateway(const struct resource *r);
 void resource_begin(struct resource *r, enum operation operation);
 void resource_over(struct resource *r);
 
-/* One that is a call of the cluster. */
+/* Begins an operation that is a call of the cluster. `done` takes the answer in and may begin the
+ * next operation; if it does not, the operation is over. NULL: the answer does not matter. */
 void resource_call(struct resource *r, enum operation operation,
-                   const struct cluster_request *request);
+                   const struct cluster_request *request,
+                   void (*done)(struct resource *r, const struct cluster_answer *answer));
 
 /* Others changed or deleted an object before our change came, so it is read again. From the second
  * time in a row nothing is tried for a while. */

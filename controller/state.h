@@ -87,7 +87,7 @@ struct space {
     struct list resources;
     size_t running; /* operations */
     size_t reading; /* destinations */
-    struct turns_group queue, waiting, unread;
+    struct turns_group woken, waiting, unread;
 
     /* Tenants that want a target, unless their number is unbounded: precedence.c's. */
     struct heap placed, standing;
@@ -248,8 +248,8 @@ struct resource {
     struct list link;        /* on control->resources */
     struct space *space;
     struct list in_space;
-    struct list queued; /* in control->queue or waiting */
-    struct list unread; /* in control->unread, while it may not read another destination */
+    struct list queued; /* in woken or waiting of control->queue */
+    struct list unread; /* in control->queue.unread, while it may not read another destination */
     char *key, *namespace, *name;
 
     bool present; /* the CR is there */
@@ -276,6 +276,7 @@ struct resource {
     struct list recording; /* on control->recording */
     bool again;            /* something happened meanwhile */
     struct cluster_call *call;
+    void (*done)(struct resource *r, const struct cluster_answer *answer); /* takes its answer in */
     struct tenant *operand;  /* whose Service is written; NULL: gone */
     char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
@@ -293,6 +294,19 @@ struct resource {
 };
 
 /* ---- the controller ---- */
+
+/* Resources that want to run; queue.c's. */
+struct queue {
+    struct turns woken;
+    struct turns waiting; /* until an operation of another resource is over */
+    struct turns unread;  /* wait until a destination of another resource has been read */
+    size_t running;       /* operations */
+    size_t reading;       /* destinations */
+    struct task pump;
+    int64_t since; /* when the first resource ran; 0: none has */
+    bool (*may_run)(const struct control *control);
+    void (*run)(struct resource *r);
+};
 
 struct configuration; /* configuration/configuration.c */
 struct onpremise;     /* configuration/onpremise.c */
@@ -323,16 +337,10 @@ struct control {
     struct list claims_changed;
     struct timer tell_claims; /* to those that wait: who has the name */
     struct map services;      /* that are there, of all resources */
-    struct turns queue;
-    struct turns waiting; /* until an operation of another resource is over */
-    struct turns unread;  /* wait until a destination of another resource has been read */
-    size_t running;       /* operations */
-    size_t reading;       /* destinations */
-    size_t unsettled;     /* present resources that have not settled yet */
-    size_t leftovers;     /* Services that cannot be deleted and of which people have been told */
-    int64_t acting_since; /* when resources were looked at for the first time; 0: not yet */
+    size_t unsettled;         /* present resources that have not settled yet */
+    size_t leftovers; /* Services that cannot be deleted and of which people have been told */
     size_t counts[COUNTED_KINDS];
-    struct task pump;
+    struct queue queue;
 
     struct ports *ports;
     struct resting_ports *resting; /* NULL in local mode: ports do not rest */
@@ -365,6 +373,17 @@ void control_stamp(char *out, size_t cap, bool fraction);
 
 /* Writes the minute that ends after so much more time: "2026-01-31T10:15Z". */
 void control_stamp_in(char *out, size_t cap, int64_t left);
+
+/* Prepares the queue of a controller. `run` decides about one resource and may begin one operation
+ * of it; it is called from the loop, and only while `may_run` returns true. */
+void queue_init(struct control *control, bool (*may_run)(const struct control *control),
+                void (*run)(struct resource *r));
+
+/* Has the queue run again, because may_run may return true now. */
+void queue_resume(struct control *control);
+
+/* Runs nothing any more. */
+void queue_stop(struct control *control);
 
 /* Has the resource looked at, once now and once more if it is being worked on. */
 void resource_wake(struct resource *r);
