@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cluster/cluster.h"
+#include "cluster/kinds.h"
 #include "controller/plan.h"
 #include "core/repairs.h"
 #include "lib/json.h"
@@ -24,8 +25,6 @@
  * change of the Role ends. */
 #define PAUSE SECONDS(5)
 #define PAUSE_REFUSED SECONDS(60)
-
-static const struct cluster_kind kind_config_map = {"", "v1", "configmaps", "ConfigMap"};
 
 struct config_map {
     struct loop *loop;

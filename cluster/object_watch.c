@@ -4,10 +4,9 @@
 #include <stdlib.h>
 
 #include "cluster/cluster.h"
+#include "cluster/kinds.h"
 #include "lib/mem.h"
 #include "lib/text.h"
-
-static const struct cluster_kind kind_secret = {"", "v1", "secrets", "Secret"};
 
 /* Room for two names and a sentence about them. */
 enum { PROBLEM_MAX = 768 };

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/kinds.h"
 #include "configuration/additional_cas.h"
 #include "configuration/config.h"
 #include "configuration/credentials.h"

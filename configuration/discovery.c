@@ -9,18 +9,18 @@
 #include <string.h>
 
 #include "cluster/cluster.h"
+#include "cluster/kinds.h"
 #include "cluster/store.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 
-#define GROUP "services.cloud.sap.com"
 #define OFFERING "destination"
 
 enum kind { KIND_INSTANCES, KIND_BINDINGS, KINDS };
 
-static const struct cluster_kind kinds[KINDS] = {
-    [KIND_INSTANCES] = {GROUP, "v1", "serviceinstances", "ServiceInstance"},
-    [KIND_BINDINGS] = {GROUP, "v1", "servicebindings", "ServiceBinding"},
+static const struct cluster_kind *const kinds[KINDS] = {
+    [KIND_INSTANCES] = &kind_service_instance,
+    [KIND_BINDINGS] = &kind_service_binding,
 };
 static const char *const names[KINDS] = {
     [KIND_INSTANCES] = "ServiceInstances",
@@ -205,7 +205,7 @@ static void follow(struct discovery *d, enum kind kind, size_t size,
                    void (*release)(struct stored *stored))
 {
     struct followed *f = &d->followed[kind];
-    struct cluster_selection selection = {.kind = &kinds[kind], .namespace = d->namespace};
+    struct cluster_selection selection = {.kind = kinds[kind], .namespace = d->namespace};
     struct cluster_watch_handler handler = {
         .listing = on_listing, .object = on_object, .gone = on_gone, .listed = on_listed, .arg = f};
     f->discovery = d;

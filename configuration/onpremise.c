@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "btp/connectivity.h"
+#include "cluster/kinds.h"
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "configuration/connectivity_config.h"
@@ -28,8 +29,6 @@
 #define CONFIG_KEY "config.integration.connectivityProxy"
 
 enum { SENTENCE_MAX = 600, HOST_MAX = 800 };
-
-static const struct cluster_kind kind_config_map = {"", "v1", "configmaps", "ConfigMap"};
 
 /* A ConfigMap that is followed. */
 struct config_map {

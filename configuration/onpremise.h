@@ -1,4 +1,4 @@
-/* Which Connectivity Proxy there is, and what it wants. */
+/* The way to on-premise systems: which Connectivity Proxy there is, and what it wants. */
 #ifndef TPROXY_CONFIGURATION_ONPREMISE_H
 #define TPROXY_CONFIGURATION_ONPREMISE_H
 
@@ -10,19 +10,22 @@ struct onpremise;
 
 struct onpremise *onpremise_new(struct control *control);
 
-/* Follows nothing any more. */
+/* Ends all watches. */
 void onpremise_stop(struct onpremise *onpremise);
+
+/* Frees the object, after onpremise_stop. */
 void onpremise_free(struct onpremise *onpremise);
 
-/* Another configuration is in force; valid until the next one. */
+/* Takes the configuration in force, which stays valid until the next call. */
 void onpremise_configure(struct onpremise *onpremise, const struct config *config);
 
-/* Has all been listed that tells of the Connectivity Proxy, and been considered? *why: what has
- * not. */
+/* Tells whether everything that describes the Connectivity Proxy has been listed and considered. If
+ * not, *why names what is missing. */
 bool onpremise_decided(const struct onpremise *onpremise, const char **why);
 
-/* What keeps on-premise systems from being reached through the Connectivity Proxy that there is, or
- * from being reached as its ConfigMap now says; NULL, or a sentence. */
+/* Returns a sentence that says why on-premise systems cannot be reached through the Connectivity
+ * Proxy, or not as its ConfigMap now says; valid until the next turn. NULL: nothing is wrong, or
+ * there is no Connectivity Proxy. */
 const char *onpremise_problem(const struct onpremise *onpremise);
 
 #endif

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cluster/kinds.h"
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "controller/endpoint.h"
@@ -57,15 +58,6 @@ enum { KEY_MAX = 2 * (CR_NAME_MAX + 1) };
 
 /* With this label on a namespace somebody hands it to the installation of that name. */
 #define NAMESPACE_LABEL "transparent-proxy.connectivity.api.sap/namespace"
-
-const struct cluster_kind kind_destination = {CR_GROUP, "v1", "destinations", "Destination"};
-const struct cluster_kind kind_service = {"", "v1", "services", "Service"};
-const struct cluster_kind kind_policy = {"networking.k8s.io", "v1", "networkpolicies",
-                                         "NetworkPolicy"};
-const struct cluster_kind kind_event = {"events.k8s.io", "v1", "events", "Event"};
-const struct cluster_kind kind_proxy = {"operator.kyma-project.io", "v1alpha1",
-                                        "transparentproxies", "TransparentProxy"};
-static const struct cluster_kind kind_namespace = {"", "v1", "namespaces", "Namespace"};
 
 /* Users of any namespace write these; they have no share in our memory. */
 static const char *const nothing_unread[] = {NULL};

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/kinds.h"
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "controller/leftovers.h"

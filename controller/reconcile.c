@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/kinds.h"
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "controller/endpoint.h"
@@ -56,10 +57,6 @@ enum { CONFIRM_REFUSALS = 3 };
 enum { EVENTS_OF_ONE = 10, EVENTS_OF_SPACE = 1000 };
 
 #define REASON_PREFIX "ConfigurationError-"
-
-/* To see whether the CRD of the CRs is on its way out. */
-static const struct cluster_kind kind_crd = {
-    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"};
 
 static const char *const operation_names[] = {
     [OPERATION_NONE] = "nothing",     [OPERATION_CREATE] = "creating",

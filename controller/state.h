@@ -44,9 +44,6 @@ enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
 /* A status that the CRD does not take is tried again so often. */
 #define CONTROL_STATUS_AGAIN SECONDS(60)
 
-extern const struct cluster_kind kind_destination, kind_proxy, kind_service, kind_policy,
-    kind_event;
-
 /* ---- what is followed ---- */
 
 enum follow {

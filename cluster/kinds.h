@@ -1,0 +1,18 @@
+/* The kinds of objects that are followed or written: where the Kubernetes API has each of them. The
+ * address of a constant identifies the kind (struct cluster_bounds, the metrics of k8s.c), so there
+ * is one constant for each kind. */
+#ifndef TPROXY_CLUSTER_KINDS_H
+#define TPROXY_CLUSTER_KINDS_H
+
+#include "cluster/cluster.h"
+
+/* Of the core group and of other groups of Kubernetes. */
+extern const struct cluster_kind kind_config_map, kind_crd, kind_event, kind_namespace, kind_policy,
+    kind_secret, kind_service;
+
+/* SAP's: the Destination CRs, the TransparentProxy objects, and the objects of the BTP service
+ * operator. */
+extern const struct cluster_kind kind_destination, kind_proxy, kind_service_instance,
+    kind_service_binding;
+
+#endif
