@@ -8,9 +8,9 @@
 
 #include "http/proto.h"
 #include "k8s/client.h"
+#include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/loop.h"
-#include "lib/sys.h"
 #include "lib/text.h"
 #include "lib/tls.h"
 
@@ -71,22 +71,9 @@ static char *url_of_environment(struct error *err)
 
 /* ---- requests ---- */
 
-int64_t k8s_chance(int64_t n)
-{
-    uint64_t r;
-    sys->random(&r, sizeof(r));
-    return n > 0 ? (int64_t)(r % (uint64_t)n) : 0;
-}
-
-/* Half of the delay is random, so that clients that failed together do not come back together. */
 int64_t k8s_delay(unsigned failures, int64_t retry_after)
 {
-    int64_t delay = DELAY_FIRST;
-    for (unsigned i = 0; i < failures && delay < DELAY_MAX; i++) {
-        delay *= 2;
-    }
-    delay = delay < DELAY_MAX ? delay : DELAY_MAX;
-    delay = delay / 2 + k8s_chance(delay / 2);
+    int64_t delay = backoff_delay(failures, DELAY_FIRST, DELAY_MAX, 50);
     return delay > retry_after ? delay : retry_after;
 }
 

@@ -34,6 +34,7 @@
 #include "dest.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "lib/stamp.h"
 #include "lib/sys.h"
 #include "oauth.h"
 #include "pop3.h"
@@ -300,8 +301,8 @@ static void adopt(struct configuration *conf, struct config *config, const char 
 
 static void adopt_now(struct configuration *conf, struct config *config, const char *object)
 {
-    char now[CONTROL_STAMP_MAX];
-    control_stamp(now, sizeof(now), false);
+    char now[STAMP_SIZE];
+    stamp_now(now);
     adopt(conf, config, object, now);
 }
 
@@ -459,7 +460,7 @@ void configuration_tell(struct configuration *conf, const char *reason, const ch
     const struct control *c = conf->control;
     const char *object = conf->object ? conf->object : "transparent-proxy";
     struct buf body;
-    char now[CONTROL_STAMP_MAX], name[320];
+    char now[STAMP_SIZE], name[320];
     struct cluster_request request = {
         .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = c->settings.home, .name = name};
     uint64_t id;
@@ -467,7 +468,7 @@ void configuration_tell(struct configuration *conf, const char *reason, const ch
         return;
     }
     sys->random(&id, sizeof(id));
-    control_stamp(now, sizeof(now), true);
+    stamp_now_exactly(now);
     text_fmt(name, sizeof(name), "%.230s.%016llx", object, (unsigned long long)id);
     buf_init(&body, PLAN_OBJECT_MAX);
     int rc = plan_proxy_event(&body, c->settings.home, object, name, c->settings.instance, reason,
@@ -846,12 +847,12 @@ static bool can_be_told(const struct configuration *conf)
 static void write_statuses(struct configuration *conf)
 {
     const struct proxy_object *first = chosen(conf->control);
-    char now[CONTROL_STAMP_MAX];
+    char now[STAMP_SIZE];
     if (!first || !(conf->undecided || can_be_told(conf))) {
         return;
     }
     conf->again = conf->call != NULL;
-    control_stamp(now, sizeof(now), false);
+    stamp_now(now);
     LIST_EACH (it, &conf->control->proxies.all) {
         if (!conf->call) {
             write_status(conf, container_of(it, struct proxy_object, stored.link), first, now);

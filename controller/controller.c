@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cluster/kinds.h"
 #include "configuration/config.h"
@@ -34,6 +33,7 @@
 #include "controller/reconcile.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
+#include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/metric.h"
@@ -77,29 +77,6 @@ static const char *const follow_names[] = {
     [FOLLOW_POLICIES] = "NetworkPolicies",
 };
 static_assert(ARRAY_LEN(follow_names) == FOLLOW_COUNT, "every kind has its name");
-
-void control_stamp(char *out, size_t cap, bool fraction)
-{
-    struct timespec now;
-    struct tm tm;
-    char seconds[32];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
-    if (fraction) {
-        text_fmt(out, cap, "%s.%06ldZ", seconds, now.tv_nsec / 1000);
-    } else {
-        text_fmt(out, cap, "%sZ", seconds);
-    }
-}
-
-void control_stamp_in(char *out, size_t cap, int64_t left)
-{
-    struct tm tm;
-    time_t minute = (time(NULL) + (time_t)(left / SECONDS(1))) / 60 * 60 + 60;
-    gmtime_r(&minute, &tm);
-    strftime(out, cap, "%Y-%m-%dT%H:%MZ", &tm);
-}
 
 /* ---- the queue ---- */
 
@@ -879,7 +856,7 @@ static void list_namespaces_again(struct timer *t);
 /* The list lacks our own namespace, so the API server is not itself: it is asked again soon. */
 static void doubt_namespaces(struct control *c)
 {
-    int64_t pause = control_backoff(c->doubts, DOUBT_FIRST, DOUBT_MOST);
+    int64_t pause = backoff_delay(c->doubts, DOUBT_FIRST, DOUBT_MOST, 10);
     if (c->doubts++ == 0) {
         log_line(LOG_WARN, "control", "Namespaces: the list lacks our own, %s; it does not count",
                  c->settings.home);

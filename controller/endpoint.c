@@ -22,8 +22,10 @@
 #include "controller/reconcile.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
+#include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "lib/stamp.h"
 #include "pop3.h"
 
 /* A destination that could not be read, or is wrong, is read again after UNREAD_FIRST, doubled up
@@ -200,9 +202,9 @@ static int pick_port(struct control *c, uint16_t *port, struct error *err)
             "list: " POLICIES_UNKNOWN);
     }
     int64_t until;
-    char time[CONTROL_STAMP_MAX];
+    char time[STAMP_SIZE];
     if (c->resting && !resting_ports_known(c->resting, &until)) {
-        control_stamp_in(time, sizeof(time), until - loop_now(c->loop));
+        stamp_minute(time, stamp_minute_in(until - loop_now(c->loop)));
         return error_set(err, FAIL_CONFIG,
                          "no target port is given before %s, for it is not known which ones rest: "
                          "the ConfigMap " RESTING_PORTS_NAME " of the namespace %s cannot be read "
@@ -218,7 +220,7 @@ static int pick_port(struct control *c, uint16_t *port, struct error *err)
         text_fmt(listed, sizeof(listed), ", %u are still listed by NetworkPolicies", use.listed);
     }
     if (use.resting) {
-        control_stamp_in(time, sizeof(time), use.next - loop_now(c->loop));
+        stamp_minute(time, stamp_minute_in(use.next - loop_now(c->loop)));
         text_fmt(resting, sizeof(resting),
                  ", %u rest after their mailboxes have gone, the first of them until %s",
                  use.resting, time);
@@ -376,8 +378,8 @@ static void plan_next_reading(struct tenant *t)
 {
     int64_t interval = configuration_config(t->resource->control->configuration)->interval;
     t->unread = t->verdict == VERDICT_OK ? 0 : t->unread + 1;
-    t->read_due = now_of(t) + (t->unread ? control_backoff(t->unread - 1, UNREAD_FIRST, interval)
-                                         : control_backoff(0, interval, interval));
+    t->read_due = now_of(t) + (t->unread ? backoff_delay(t->unread - 1, UNREAD_FIRST, interval, 10)
+                                         : backoff_delay(0, interval, interval, 10));
 }
 
 static void set_destination(struct tenant *t, const struct dest_answer *answer)
@@ -474,7 +476,7 @@ bool tenants_known(const struct resource *r)
 
 static void put_off(struct tenant *t)
 {
-    t->trouble_until = now_of(t) + control_backoff(t->troubles++, TROUBLE_FIRST, TROUBLE_MOST);
+    t->trouble_until = now_of(t) + backoff_delay(t->troubles++, TROUBLE_FIRST, TROUBLE_MOST, 10);
 }
 
 static void set_trouble(struct tenant *t, const struct condition *condition, bool silent)
@@ -949,7 +951,7 @@ static void removal_failed(struct resource *r, const struct cluster_answer *answ
         removal->failed = r->operation == OPERATION_DELETE;
         if (!removal->failed || !still_leads(held)) {
             removal->due = loop_now(r->control->loop) +
-                           control_backoff(removal->tries++, REMOVAL_FIRST, REMOVAL_MOST);
+                           backoff_delay(removal->tries++, REMOVAL_FIRST, REMOVAL_MOST, 10);
         }
     }
 }

@@ -24,6 +24,7 @@
 #include "controller/reconcile.h"
 #include "controller/state.h"
 #include "core/repairs.h"
+#include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 
@@ -448,7 +449,7 @@ static void failed(struct policy *policy)
     c->stats.errors++;
     repairs_forget(&policy->repairs);
     policy->not_before =
-        loop_now(c->loop) + control_backoff(policy->failures++, RETRY_FIRST, RETRY_MOST);
+        loop_now(c->loop) + backoff_delay(policy->failures++, RETRY_FIRST, RETRY_MOST, 10);
     policy->again = true;
 }
 

@@ -29,8 +29,10 @@
 #include "controller/leftovers.h"
 #include "controller/precedence.h"
 #include "controller/state.h"
+#include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "lib/stamp.h"
 #include "lib/sys.h"
 
 #define RETRY_FIRST SECONDS(1)
@@ -86,15 +88,6 @@ void resource_wake_at(struct resource *r, int64_t due)
     if (!r->timer.due || due < r->timer.due) {
         timer_set(r->control->loop, &r->timer, due, on_timer);
     }
-}
-
-int64_t control_backoff(unsigned times, int64_t first, int64_t most)
-{
-    uint32_t dice;
-    int64_t pause = times < 16 ? first << times : most;
-    sys->random(&dice, sizeof(dice));
-    pause = pause < most ? pause : most;
-    return pause - (int64_t)(dice % 1000) * (pause / 10000);
 }
 
 static const struct config *config_of(const struct resource *r)
@@ -177,7 +170,7 @@ void resource_call(struct resource *r, enum operation operation,
 /* Nothing is tried for a while. */
 static void try_later(struct resource *r)
 {
-    r->retry_at = now_of(r) + control_backoff(r->retries++, RETRY_FIRST, RETRY_MOST);
+    r->retry_at = now_of(r) + backoff_delay(r->retries++, RETRY_FIRST, RETRY_MOST, 10);
 }
 
 void resource_conflicted(struct resource *r)
@@ -281,12 +274,12 @@ static void patch_status(struct resource *r, const struct condition *condition, 
                          void (*done)(struct resource *r, const struct cluster_answer *answer))
 {
     struct buf body;
-    char now[CONTROL_STAMP_MAX];
+    char now[STAMP_SIZE];
     struct cluster_request request = {.verb = CLUSTER_PATCH_STATUS,
                                       .kind = &kind_destination,
                                       .namespace = r->namespace,
                                       .name = r->name};
-    control_stamp(now, sizeof(now), false);
+    stamp_now(now);
     buf_init(&body, PLAN_OBJECT_MAX);
     int rc = plan_status(&body, &r->cr, condition, served, now);
     assert(rc == OK);
@@ -328,12 +321,12 @@ static void post_event(struct resource *r, bool warning, const char *reason, con
         return;
     }
     struct buf body;
-    char now[CONTROL_STAMP_MAX], name[320];
+    char now[STAMP_SIZE], name[320];
     struct cluster_request request = {
         .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = r->namespace, .name = name};
     uint64_t id;
     sys->random(&id, sizeof(id));
-    control_stamp(now, sizeof(now), true);
+    stamp_now_exactly(now);
     text_fmt(name, sizeof(name), "%.230s.%016llx", r->name, (unsigned long long)id);
     buf_init(&body, PLAN_OBJECT_MAX);
     int rc = plan_event(&body, r->cr.name ? &r->cr : &unseen, name, c->settings.instance, warning,

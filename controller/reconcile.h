@@ -46,9 +46,6 @@ void resource_give_up_call(struct resource *r);
 /* Has it looked at again at `due`, or earlier if that was planned already. */
 void resource_wake_at(struct resource *r, int64_t due);
 
-/* `first`, doubled for each time before, at most `most`; a tenth of chance keeps many apart. */
-int64_t control_backoff(unsigned times, int64_t first, int64_t most);
-
 /* Has an Event tell of it. */
 void resource_send_event(struct resource *r, const struct condition *condition);
 

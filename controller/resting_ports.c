@@ -11,7 +11,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cluster/config_map.h"
 #include "controller/ports.h"
@@ -19,6 +18,7 @@
 #include "lib/json.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/stamp.h"
 #include "lib/text.h"
 
 #define MINUTE SECONDS(60)
@@ -31,7 +31,7 @@
 enum { LATE_MINUTES = 2 };
 
 /* 65536 ports of up to six characters each, with room for the times. */
-enum { PORTS = 65536, RECORD_MAX = 400 * 1024, TIME_SIZE = 24 };
+enum { PORTS = 65536, RECORD_MAX = 400 * 1024 };
 
 struct resting_ports {
     struct loop *loop;
@@ -51,21 +51,7 @@ struct resting_ports {
     uint32_t written[PORTS], recorded[PORTS];
 };
 
-/* Returns the minute of the calendar in which `left` microseconds will have passed, rounded up. */
-static uint32_t minute_in(int64_t left)
-{
-    return (uint32_t)((time(NULL) + left / SECONDS(1)) / 60 + 1);
-}
-
 /* ---- writing ---- */
-
-static void put_time(char out[TIME_SIZE], uint32_t minute)
-{
-    struct tm tm;
-    time_t seconds = (time_t)minute * 60;
-    gmtime_r(&seconds, &tm);
-    strftime(out, TIME_SIZE, "%Y-%m-%dT%H:%MZ", &tm);
-}
 
 /* Appends the ports whose rest ends in that minute, as ranges. */
 static int put_ports(struct buf *out, const uint32_t *minutes, uint32_t minute)
@@ -91,11 +77,12 @@ static int put_record(const struct resting_ports *r, struct buf *out)
 {
     const char *comma = "";
     int rc = buf_fmt(out, "{");
-    for (uint32_t minute = minute_in(0); minute <= minute_in(r->rest) && rc == OK; minute++) {
-        char end[TIME_SIZE];
+    uint32_t last = stamp_minute_in(r->rest);
+    for (uint32_t minute = stamp_minute_in(0); minute <= last && rc == OK; minute++) {
+        char end[STAMP_SIZE];
         struct buf ports;
         buf_init(&ports, RECORD_MAX);
-        put_time(end, minute);
+        stamp_minute(end, minute);
         rc = put_ports(&ports, r->written, minute);
         if (rc == OK && buf_len(&ports)) {
             rc = buf_fmt(out, "%s\"%s\":\"%.*s\"", comma, end, STR_ARG(buf_str(&ports)));
@@ -130,7 +117,7 @@ static void write_record(struct resting_ports *r)
             ports_rest(r->ports, (uint16_t)port);
         }
         if (left > 0 || r->written[port]) { /* pages that are all zero stay unused */
-            r->written[port] = left > 0 ? minute_in(left) : 0;
+            r->written[port] = left > 0 ? stamp_minute_in(left) : 0;
         }
     }
     r->asked = false;
@@ -163,22 +150,12 @@ static void write_soon(struct resting_ports *r)
 
 /* ---- reading ---- */
 
-static int64_t time_of(struct json_value key)
-{
-    struct tm tm = {0};
-    char *text = json_strdup(key, NULL);
-    const char *end = text ? strptime(text, "%Y-%m-%dT%H:%MZ", &tm) : NULL;
-    int64_t seconds = end && !*end ? (int64_t)timegm(&tm) : 0;
-    free(text);
-    return seconds;
-}
-
 /* Takes one member of the record. Ranges that make no sense are ignored. */
 static void take_ports(struct resting_ports *r, struct json_value member)
 {
-    int64_t left = SECONDS(1) * (time_of(json_key(member)) - (int64_t)time(NULL));
     int64_t most = r->rest + MINUTE; /* even if clocks differ, a rest ends */
-    char *text = json_strdup(member, NULL);
+    char *end = json_strdup(json_key(member), NULL), *text = json_strdup(member, NULL);
+    int64_t left = end ? stamp_left(end) : 0;
     for (struct str rest = str_of(text ? text : ""); rest.n && left > 0;) {
         uint64_t first, last = 0;
         struct str range = str_cut(&rest, ','), from = str_cut(&range, '-');
@@ -192,6 +169,7 @@ static void take_ports(struct resting_ports *r, struct json_value member)
                              loop_now(r->loop) + (left < most ? left : most));
         }
     }
+    free(end);
     free(text);
 }
 
@@ -236,7 +214,7 @@ bool resting_ports_known(const struct resting_ports *r, int64_t *until)
 int resting_ports_leave(struct resting_ports *r, uint16_t port)
 {
     ports_rest(r->ports, port);
-    if (r->recorded[port] + LATE_MINUTES >= minute_in(r->rest)) {
+    if (r->recorded[port] + LATE_MINUTES >= stamp_minute_in(r->rest)) {
         return OK;
     }
     r->asked = true;

@@ -364,13 +364,6 @@ bool control_may_act(const struct control *control, const char **why);
 /* Wakes all resources, one after another over the next turns. */
 void control_wake_all(struct control *control);
 
-/* The time for status and Events: RFC 3339, with seconds or with six digits of a fraction. */
-enum { CONTROL_STAMP_MAX = 40 };
-void control_stamp(char *out, size_t cap, bool fraction);
-
-/* Writes the minute that ends after so much more time: "2026-01-31T10:15Z". */
-void control_stamp_in(char *out, size_t cap, int64_t left);
-
 /* Prepares the queue of a controller. `run` decides about one resource and may begin one operation
  * of it; it is called from the loop, and only while `may_run` returns true. */
 void queue_init(struct control *control, bool (*may_run)(const struct control *control),

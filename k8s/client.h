@@ -104,9 +104,6 @@ void k8s_conceal(struct k8s *k8s, struct k8s_refusal *refusal);
  * it, and at least retry_after, which the server asks for. */
 int64_t k8s_delay(unsigned failures, int64_t retry_after);
 
-/* Returns a random number from 0 to n - 1; 0 when n is not positive. */
-int64_t k8s_chance(int64_t n);
-
 /* Returns the figures of a kind; those of all others when there are too many kinds. */
 struct k8s_kind_figures *k8s_figures(struct k8s *k8s, const struct cluster_kind *kind);
 

@@ -27,6 +27,7 @@
 #include "http/proto.h"
 #include "k8s.h"
 #include "k8s/client.h"
+#include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 
@@ -177,7 +178,7 @@ void k8s_hurry_watches(struct k8s *k8s)
 {
     LIST_EACH (it, &k8s->watches) {
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
-        int64_t due = loop_now(k8s->loop) + k8s_chance(HURRY_TIME);
+        int64_t due = loop_now(k8s->loop) + backoff_random(HURRY_TIME);
         bool waits = w->state == LIST_DUE || w->state == WATCH_DUE;
         if (waits && w->unreached && due < w->timer.due) {
             w->failures = 0;
@@ -362,7 +363,8 @@ static void list_complete(struct cluster_watch *w)
         w->failures = 0; /* the failures were those of a kind that did not exist, not of the
                             server */
     }
-    w->list_again = loop_now(w->k8s->loop) + LIST_AGE_MIN + k8s_chance(LIST_AGE_MAX - LIST_AGE_MIN);
+    int64_t age = LIST_AGE_MIN + backoff_random(LIST_AGE_MAX - LIST_AGE_MIN);
+    w->list_again = loop_now(w->k8s->loop) + age;
     tell_listing(w);
     if (w->state != CLOSED) {
         tell_listed(w, CLUSTER_PRESENT);
@@ -550,7 +552,7 @@ static void start_watch(struct cluster_watch *w)
         start_list(w);
         return;
     }
-    int64_t time = WATCH_TIME_MIN + k8s_chance(WATCH_TIME_MAX - WATCH_TIME_MIN);
+    int64_t time = WATCH_TIME_MIN + backoff_random(WATCH_TIME_MAX - WATCH_TIME_MIN);
     text_fmt(query, sizeof(query), "watch=1&allowWatchBookmarks=true&timeoutSeconds=%lld",
              (long long)(time / SECONDS(1)));
     buf_init(&target, SIZE_MAX);

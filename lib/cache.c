@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/backoff.h"
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -326,19 +327,13 @@ void cache_fetched(struct cache_entry *entry, void *value, struct cache_life lif
     conclude(entry, value);
 }
 
-/* A random share of the delay keeps apart the retries of those who failed at the same time. */
+/* The random part is added, so that no peer is asked earlier than it wants. */
 static int64_t retry_delay(const struct cache_entry *entry, int64_t retry_after)
 {
     const struct cache_settings *set = &entry->cache->set;
-    int64_t delay = set->retry_min;
-    for (unsigned i = 0; i < entry->failures && delay < set->retry_max; i++) {
-        delay *= 2;
-    }
-    delay = delay < set->retry_max ? delay : set->retry_max;
+    int64_t delay = backoff_delay(entry->failures, set->retry_min, set->retry_max, 0);
     delay = delay > retry_after ? delay : retry_after;
-    uint32_t chance;
-    sys->random(&chance, sizeof(chance));
-    return delay + (int64_t)((uint64_t)(delay / 4) * chance / UINT32_MAX);
+    return delay + backoff_random(delay / 4);
 }
 
 void cache_failed(struct cache_entry *entry, const struct error *err, int64_t retry_after)
