@@ -7,7 +7,7 @@
  *           |                                                                   |
  *           |  the login is complete                                            |
  *           |----> WAIT_LOGIN ---.                                              |
- *           |                    |----> BACKEND_FAILED: -ERR -------------------'
+ *           |                    |----> BACKEND_FAILED, _REFUSED: -ERR ---------'
  *           |  a mailbox command |
  *           '----> WAIT_MAILBOX -'----> BACKEND_READY: relay until one side ends
  *
@@ -330,13 +330,13 @@ static bool client_line(struct session *s)
 static void tell_failure(struct session *s)
 {
     struct dialogue *d = s->dialogue;
+    bool refused = s->state == BACKEND_REFUSED;
     char space[POP3_REPLY_MAX + 1];
     struct buf reply = BUF_ON(space);
     struct str line;
     size_t octets;
     pop3_failure(&reply, s->target->ref.name, &s->attempt->err,
-                 s->attempt->refused ? s->attempt->login.reply : NULL,
-                 s->attempt->refused && s->attempt->login.in_use);
+                 refused ? s->attempt->login.reply : NULL, refused && s->attempt->login.in_use);
     if (s->wait == WAIT_MAILBOX && conn_line(s->client, POP3_LONG_MAX, &line, &octets) == OK) {
         conn_consume(s->client, octets);
     }
@@ -455,12 +455,17 @@ static void serve_client(struct session *s)
         case BACKEND_NONE:
             session_login_start(s, step);
             return;
-        case BACKEND_BUSY:
+        case BACKEND_FINDING:
+        case BACKEND_DIALLING:
+        case BACKEND_SECURING:
+        case BACKEND_LOGIN:
+        case BACKEND_VERDICT:
             return;
         case BACKEND_READY:
             start_relay(s);
             return;
         case BACKEND_FAILED:
+        case BACKEND_REFUSED:
             tell_failure(s);
             break;
         }

@@ -1,18 +1,24 @@
 /* The login of one session at its mail server, as one attempt after the other.
  *
- *      BACKEND_NONE <---------------------------------------------------------.
- *           |  session_login_start                                            |
- *           v                                                                 |
- *      BACKEND_BUSY: find -> dial -> TLS -> login.c                           |
- *           |          ^       |                |                             |
- *           |          '-------'----------------'                             |
- *           |     a cached token is refused, the first time                   |
- *           |                                                                 |
- *           |-- the attempt was only to tell how the client has to log in ----|
- *           |                                                                 |
- *           |----> BACKEND_FAILED -- session.c has told the client -----------'
- *           |
- *           '----> BACKEND_READY: session.c starts the relay
+ *      NONE <-------------------------------------------------------------.
+ *       |  session_login_start                                            |
+ *       v                                                                 |
+ *      FINDING -- only to tell how the client has to log in --------------|
+ *       |  ^                                                              |
+ *       |  |  once for each token: the proxy (DIALLING) or the            |
+ *       |  |  mail server (LOGIN, VERDICT) refuses one from a cache       |
+ *       v  |                                                              |
+ *      DIALLING --> SECURING, for pop3s                                   |
+ *       |               |                                                 |
+ *       v               |                                                 |
+ *      LOGIN <----------'   the dialogue of login.c, with STLS            |
+ *       |  it shows credentials                                           |
+ *       v                                                                 |
+ *      VERDICT                                                            |
+ *       |                                                                 |
+ *       |----> REFUSED, or FAILED from any state: session.c tells it -----'
+ *       |
+ *       '----> READY: session.c starts the relay
  *
  * Callbacks note what has happened and call tell(); session.c decides what the client gets. */
 #include "pop3/session_login.h"
@@ -34,16 +40,20 @@
 #include "pop3/target.h"
 
 static const char *const backend_names[] = {
-    [BACKEND_NONE] = "none",
-    [BACKEND_BUSY] = "logging in",
-    [BACKEND_READY] = "logged in",
-    [BACKEND_FAILED] = "failed",
+    [BACKEND_NONE] = "none",           [BACKEND_FINDING] = "finding the destination",
+    [BACKEND_DIALLING] = "connecting", [BACKEND_SECURING] = "starting TLS",
+    [BACKEND_LOGIN] = "logging in",    [BACKEND_VERDICT] = "waiting for the verdict",
+    [BACKEND_READY] = "logged in",     [BACKEND_FAILED] = "failed",
+    [BACKEND_REFUSED] = "refused",
 };
-static_assert(ARRAY_LEN(backend_names) == BACKEND_FAILED + 1, "every state has its name");
+static_assert(ARRAY_LEN(backend_names) == BACKEND_REFUSED + 1, "every state has its name");
 
 void session_login_set_state(struct session *s, enum backend_state state)
 {
-    session_log(s, LOG_DEBUG, "backend: %s -> %s", backend_names[s->state], backend_names[state]);
+    if (state != s->state) {
+        session_log(s, LOG_DEBUG, "backend: %s -> %s", backend_names[s->state],
+                    backend_names[state]);
+    }
     s->state = state;
 }
 
@@ -70,7 +80,7 @@ void session_login_drop_attempt(struct session *s)
     dial_cancel(s->attempt->dial);
     pop3_login_wipe(&s->attempt->login);
     token_unref(s->attempt->token);
-    token_unref(s->attempt->way);
+    token_unref(s->attempt->proxy_token);
     free(s->attempt);
     s->attempt = NULL;
 }
@@ -84,10 +94,16 @@ void session_login_drop(struct session *s)
 
 bool session_login_awaits_verdict(const struct session *s)
 {
-    return s->attempt && s->attempt->judging;
+    return s->state == BACKEND_VERDICT;
 }
 
-static void backend_failed(struct session *s, const struct error *err)
+static bool login_has_begun(const struct session *s)
+{
+    return s->state == BACKEND_LOGIN || s->state == BACKEND_VERDICT || s->state == BACKEND_READY;
+}
+
+/* Ends the attempt in BACKEND_FAILED or BACKEND_REFUSED. */
+static void end_attempt(struct session *s, enum backend_state state, const struct error *err)
 {
     struct pop3 *pop3 = s->target->pop3;
     struct attempt *a = s->attempt;
@@ -96,15 +112,19 @@ static void backend_failed(struct session *s, const struct error *err)
                         a->login.challenge[0] ? ": " : "", a->login.challenge);
     pop3->stats.logins[err->fail]++;
     a->err = *err;
-    a->judging = false;
     leave_trial(a);
-    if (a->login_started) {
+    if (login_has_begun(s)) {
         /* The remembered capabilities may have caused the failure: forget them. */
         s->mailbox->memory = (struct pop3_memory){0};
     }
     conn_close(s->backend);
     s->backend = NULL;
-    session_login_set_state(s, BACKEND_FAILED);
+    session_login_set_state(s, state);
+}
+
+static void backend_failed(struct session *s, const struct error *err)
+{
+    end_attempt(s, BACKEND_FAILED, err);
 }
 
 /* Tells the session that something has happened. */
@@ -117,12 +137,12 @@ static void find_destination(struct session *s);
 
 /* Returns true if another token may replace a refused one. A token that was made for this login
  * cannot be replaced by a better one, and an authorization code gives only one token. */
-static bool may_renew(const struct session *s)
+static bool may_renew_token(const struct session *s)
 {
     const struct attempt *a = s->attempt;
     enum mail_auth auth = s->mailbox->dest->auth;
     return (auth == AUTH_CLIENT_CREDENTIALS || auth == AUTH_REFRESH_TOKEN) && a->token &&
-           !a->renewed && a->token->received < a->started;
+           !a->token_renewed && a->token->received < a->started;
 }
 
 /* Fills *user with the credentials that the client has sent. Returns NULL when they do not
@@ -150,40 +170,41 @@ static void start_again(struct session *s, const struct token *refused)
     conn_close(s->backend);
     s->backend = NULL;
     token_unref(a->token);
-    token_unref(a->way);
-    a->token = a->way = NULL;
+    token_unref(a->proxy_token);
+    a->token = a->proxy_token = NULL;
     pop3_login_wipe(&a->login);
     a->login = (struct pop3_login){0};
-    a->login_started = false;
     find_destination(s);
 }
 
-static void renew(struct session *s, unsigned pauses_before)
+static void renew_token(struct session *s, unsigned pauses_before)
 {
     session_log_limited(s, LINE_TOKEN_RENEWED, LOG_INFO,
                         "the mail server refuses the token: another one is asked for");
     s->target->pop3->stats.renewals++;
-    s->attempt->renewed = true;
+    s->attempt->token_renewed = true;
     s->attempt->pauses_before = pauses_before;
     start_again(s, s->attempt->token);
 }
 
 /* Reports what the Connectivity Proxy did with the token that it was shown. Returns true if another
  * token may replace that one. A token that was made for this login cannot be replaced by a better
- * one, as in may_renew. */
-static bool may_renew_way(const struct session *s, const struct error *err)
+ * one, as in may_renew_token. */
+static bool may_renew_proxy_token(const struct session *s, const struct error *err)
 {
     const struct attempt *a = s->attempt;
-    bool renewable = a->way && !a->way_renewed && a->way->received < a->started;
-    return a->way && dest_tried(s->target->source, &s->target->ref, a->way, err, renewable);
+    bool renewable =
+        a->proxy_token && !a->proxy_token_renewed && a->proxy_token->received < a->started;
+    return a->proxy_token &&
+           dest_tried(s->target->source, &s->target->ref, a->proxy_token, err, renewable);
 }
 
-static void renew_way(struct session *s)
+static void renew_proxy_token(struct session *s)
 {
     session_log_limited(
-        s, LINE_WAY_RENEWED, LOG_INFO,
+        s, LINE_PROXY_TOKEN_RENEWED, LOG_INFO,
         "the Connectivity Proxy refuses the access token: another one is asked for");
-    s->attempt->way_renewed = true;
+    s->attempt->proxy_token_renewed = true;
     start_again(s, NULL);
 }
 
@@ -192,15 +213,13 @@ static void renew_way(struct session *s)
 static void credentials_refused(struct session *s)
 {
     struct attempt *a = s->attempt;
-    bool final = !may_renew(s);
-    unsigned pauses = trial_refused(&s->mailbox->trials, &a->shown, &a->seat, a->pauses_before,
+    bool final = !may_renew_token(s);
+    unsigned pauses = trial_refused(&s->mailbox->trials, &a->credential, &a->seat, a->pauses_before,
                                     final, loop_now(s->target->pop3->loop), a->login.err.text);
-    a->judging = false;
     if (final || !s->client) {
-        a->refused = true;
-        backend_failed(s, &a->login.err);
+        end_attempt(s, BACKEND_REFUSED, &a->login.err);
     } else {
-        renew(s, pauses);
+        renew_token(s, pauses);
     }
 }
 
@@ -210,12 +229,12 @@ static bool refuse_at_once(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
     int64_t now = loop_now(pop3->loop);
-    struct trial *r = trials_refusal(&s->mailbox->trials, &s->attempt->shown, now);
+    struct trial *r = trials_refusal(&s->mailbox->trials, &s->attempt->credential, now);
     if (!r) {
         return false;
     }
-    if (!r->final && may_renew(s)) {
-        renew(s, r->pauses - 1);
+    if (!r->final && may_renew_token(s)) {
+        renew_token(s, r->pauses - 1);
         return true;
     }
     r->final = true; /* the new token may be the old one again */
@@ -275,7 +294,7 @@ static void logged_in(struct session *s)
     int64_t took = loop_now(target->pop3->loop) - s->attempt->started;
     s->mailbox->memory = s->attempt->login.memory;
     if (s->mailbox->dest->auth != AUTH_NONE) {
-        trial_accepted(&s->mailbox->trials, &s->attempt->shown, &s->attempt->seat);
+        trial_accepted(&s->mailbox->trials, &s->attempt->credential, &s->attempt->seat);
     }
     if (s->attempt->login.stls_refused) {
         session_log_limited(s, LINE_CLEAR_TEXT, LOG_WARN,
@@ -285,7 +304,6 @@ static void logged_in(struct session *s)
     stats->logins[FAIL_NONE]++;
     metric_observe(&stats->latency, took);
     s->logged_in = true;
-    s->attempt->judging = false;
     conn_deadline(s->backend, 0);
     session_login_set_state(s, BACKEND_READY);
 }
@@ -301,7 +319,7 @@ static bool may_show(struct session *s)
     if (s->target->pop3->end == TARGET_CUT) {
         return false;
     }
-    switch (trial_ask(&s->mailbox->trials, &a->shown, now, &a->seat)) {
+    switch (trial_ask(&s->mailbox->trials, &a->credential, now, &a->seat)) {
     case TRIAL_GO:
         break;
     case TRIAL_WAIT:
@@ -323,7 +341,9 @@ static void follow(struct session *s, enum pop3_login_next next)
     }
     struct str out = buf_str(&login->out);
     conn_write(s->backend, out.p, out.n);
-    s->attempt->judging |= login->shows;
+    if (login->shows) {
+        session_login_set_state(s, BACKEND_VERDICT);
+    }
     switch (next) {
     case POP3_NEXT_LINE:
         expect_answer(s);
@@ -338,11 +358,10 @@ static void follow(struct session *s, enum pop3_login_next next)
         if (login->err.fail == FAIL_AUTH) {
             credentials_refused(s);
         } else {
-            s->attempt->refused = true;
             if (login->proved) {
-                trial_accepted(&s->mailbox->trials, &s->attempt->shown, &s->attempt->seat);
+                trial_accepted(&s->mailbox->trials, &s->attempt->credential, &s->attempt->seat);
             }
-            backend_failed(s, &login->err);
+            end_attempt(s, BACKEND_REFUSED, &login->err);
         }
         break;
     }
@@ -373,8 +392,8 @@ static void backend_lines(struct session *s)
 {
     struct str line;
     size_t octets;
-    while (s->state == BACKEND_BUSY && s->backend && !waits_for_trial(s->attempt) &&
-           s->attempt->login.state != POP3_LOGIN_HANDSHAKE) {
+    while ((s->state == BACKEND_LOGIN || s->state == BACKEND_VERDICT) &&
+           !waits_for_trial(s->attempt) && s->attempt->login.state != POP3_LOGIN_HANDSHAKE) {
         int rc = conn_line(s->backend, POP3_BACKEND_LINE_MAX, &line, &octets);
         if (rc == AGAIN) {
             return;
@@ -396,7 +415,7 @@ static void start_login(struct session *s)
 {
     struct attempt *a = s->attempt;
     const struct sasl_credentials *said = s->dialogue->credentials;
-    a->login_started = true;
+    session_login_set_state(s, BACKEND_LOGIN);
     pop3_login_init(&a->login, s->mailbox->dest, said ? said->user : NULL,
                     a->token ? &a->token->value : NULL, &s->mailbox->memory,
                     s->target->pop3->installation_id, conn_is_tls(s->backend));
@@ -405,7 +424,7 @@ static void start_login(struct session *s)
     backend_lines(s);
 }
 
-static void tls_stands(struct session *s)
+static void on_secured(struct session *s)
 {
     struct pop3_stats *stats = &s->target->pop3->stats;
     bool resumed = conn_tls_resumed(s->backend);
@@ -413,7 +432,7 @@ static void tls_stands(struct session *s)
     stats->tls_full += !resumed;
     session_log(s, LOG_DEBUG, "%s stands%s", conn_tls_version(s->backend),
                 resumed ? ", a session resumed" : "");
-    if (s->attempt->login_started) {
+    if (login_has_begun(s)) {
         follow(s, pop3_login_secured(&s->attempt->login));
     } else {
         start_login(s);
@@ -422,11 +441,10 @@ static void tls_stands(struct session *s)
 
 static const char *awaited(const struct session *s)
 {
-    if (s->attempt && waits_for_trial(s->attempt)) {
+    if (waits_for_trial(s->attempt)) {
         return "another session with the same credentials";
     }
-    return s->attempt && s->attempt->login_started ? pop3_login_awaited(&s->attempt->login)
-                                                   : "the TLS handshake";
+    return login_has_begun(s) ? pop3_login_awaited(&s->attempt->login) : "the TLS handshake";
 }
 
 /* Fails the attempt when the backend has gone, or was silent, before the relay has started. */
@@ -456,7 +474,7 @@ static void on_backend(struct conn *c, enum conn_event event, void *arg)
     (void)c;
     switch (event) {
     case CONN_CONNECTED:
-        tls_stands(s);
+        on_secured(s);
         break;
     case CONN_DATA:
         backend_lines(s);
@@ -476,8 +494,8 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
 {
     struct session *s = arg;
     s->attempt->dial = NULL;
-    if (may_renew_way(s, conn ? NULL : err)) {
-        renew_way(s);
+    if (may_renew_proxy_token(s, conn ? NULL : err)) {
+        renew_proxy_token(s);
     } else if (!conn) {
         backend_failed(s, err);
     } else {
@@ -485,6 +503,7 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
         conn_set_handler(conn, (struct conn_handler){.event = on_backend, .arg = s});
         conn_keep_small(conn, SOCKET_OF_BACKEND);
         if (s->mailbox->dest->tls == TLS_IMPLICIT) {
+            session_login_set_state(s, BACKEND_SECURING);
             start_tls(s);
         } else {
             start_login(s);
@@ -505,13 +524,14 @@ static void dial_backend(struct session *s, const struct dest_route *route)
     };
     struct dial_via via = {.location = dest->location_id};
     assert((route != NULL) == (dest->proxy == PROXY_ON_PREMISE));
+    session_login_set_state(s, BACKEND_DIALLING);
     if (route) {
         via.host = route->host;
         via.port = route->port;
         via.timeout = route->timeout;
         via.token = route->token ? &route->token->value : NULL;
         to.via = &via;
-        s->attempt->way = route->token ? token_ref(route->token) : NULL;
+        s->attempt->proxy_token = route->token ? token_ref(route->token) : NULL;
     }
     struct dial_handler handler = {.done = on_dialled, .arg = s};
     s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
@@ -557,13 +577,22 @@ static void note_user(struct session *s)
 }
 
 /* Returns the credentials that the mail server will be shown. */
-static struct credential credential(const struct session *s)
+static struct credential credential_to_show(const struct session *s)
 {
     const struct destination *dest = s->mailbox->dest;
     const struct token *token = s->attempt->token;
     const struct secret *secret = token ? &token->value : &dest->password;
     const struct sasl_credentials *said = s->dialogue->credentials;
     return credential_of(said ? said->user : dest->user, (struct str){secret->p, secret->n});
+}
+
+/* Fails the attempt because the target has been closed. The source may now have a destination under
+ * this name that gets no target. */
+static void no_longer_served(struct session *s)
+{
+    struct error gone;
+    error_set(&gone, FAIL_CONFIG, "it is not served here any more");
+    backend_failed(s, &gone);
 }
 
 static void on_found(const struct dest_answer *answer, void *arg)
@@ -574,10 +603,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
     if (!dest) {
         backend_failed(s, &answer->err);
     } else if (s->target->closed) {
-        /* The source may now have a destination under this name that gets no target. */
-        struct error gone;
-        error_set(&gone, FAIL_CONFIG, "it is not served here any more");
-        backend_failed(s, &gone);
+        no_longer_served(s);
     } else if (login_kind(dest) != s->dialogue->pop3.kind) {
         struct error changed;
         target_adopt(s->target, dest);
@@ -588,7 +614,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
         mailbox_unref(s->mailbox);
         s->mailbox = mailbox_ref(s->target->mailbox);
         s->attempt->token = answer->token ? token_ref(answer->token) : NULL;
-        s->attempt->shown = credential(s);
+        s->attempt->credential = credential_to_show(s);
         note_user(s);
         if (!refuse_at_once(s)) {
             dial_backend(s, answer->route);
@@ -601,14 +627,12 @@ static void on_kind(const struct dest_answer *answer, void *arg)
 {
     struct session *s = arg;
     void (*changed)(struct session *) = s->attempt->changed;
-    struct error gone;
     s->attempt->request = NULL;
     s->wait = WAIT_NOTHING;
     if (!answer->dest) {
         backend_failed(s, &answer->err);
     } else if (s->target->closed) {
-        error_set(&gone, FAIL_CONFIG, "it is not served here any more");
-        backend_failed(s, &gone);
+        no_longer_served(s);
     } else {
         target_adopt(s->target, answer->dest);
         session_login_set_kind(s, answer->dest);
@@ -622,6 +646,7 @@ static void on_kind(const struct dest_answer *answer, void *arg)
 static void find_kind(struct session *s)
 {
     struct dest_handler handler = {.done = on_kind, .arg = s};
+    session_login_set_state(s, BACKEND_FINDING);
     s->attempt->request =
         dest_find(s->target->source, &s->target->ref, DEST_TO_CHECK, NULL, handler);
 }
@@ -630,6 +655,7 @@ static void find_destination(struct session *s)
 {
     struct dest_handler handler = {.done = on_found, .arg = s};
     struct dest_user user;
+    session_login_set_state(s, BACKEND_FINDING);
     s->attempt->request = dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN,
                                     client_user(s, &user), handler);
 }
@@ -643,7 +669,6 @@ void session_login_start(struct session *s, void (*changed)(struct session *s))
     s->attempt->changed = changed;
     task_init(&s->attempt->turn);
     trial_seat_init(&s->attempt->seat, take_turn);
-    session_login_set_state(s, BACKEND_BUSY);
     if (s->wait == WAIT_KIND) {
         find_kind(s);
     } else {

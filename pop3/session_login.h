@@ -10,11 +10,11 @@
 
 struct destination;
 
-/* Starts an attempt. The state must be BACKEND_NONE, and becomes BACKEND_BUSY. The attempt ends in
- * BACKEND_READY, with its connection in s->backend, or in BACKEND_FAILED, with the error in
- * s->attempt->err. When the session is in WAIT_KIND, the attempt only reads how the client has to
- * log in (see session_login_set_kind): it sets WAIT_NOTHING, and ends in BACKEND_NONE, or in
- * BACKEND_FAILED as above.
+/* Starts an attempt. The state must be BACKEND_NONE, and becomes BACKEND_FINDING. The attempt ends
+ * in BACKEND_READY, with its connection in s->backend, or in BACKEND_FAILED or BACKEND_REFUSED,
+ * with the error in s->attempt->err. When the session is in WAIT_KIND, the attempt only reads how
+ * the client has to log in (see session_login_set_kind): it sets WAIT_NOTHING, and ends in
+ * BACKEND_NONE, or in BACKEND_FAILED as above.
  *
  * `changed` is called each time something has happened, also without a new state, until the attempt
  * is dropped. It is never called from inside this call. It may end the session. */

@@ -27,27 +27,34 @@ struct token;
 enum wait { WAIT_NOTHING, WAIT_KIND, WAIT_LOGIN, WAIT_MAILBOX };
 
 /* How far the login at the mail server is; drawn in session_login.c. */
-enum backend_state { BACKEND_NONE, BACKEND_BUSY, BACKEND_READY, BACKEND_FAILED };
+enum backend_state {
+    BACKEND_NONE,
+    BACKEND_FINDING,  /* the source is asked for the destination */
+    BACKEND_DIALLING, /* the connection is made */
+    BACKEND_SECURING, /* TLS is started before the greeting, for pop3s */
+    BACKEND_LOGIN,    /* the dialogue of the login, before it shows credentials */
+    BACKEND_VERDICT,  /* the mail server has credentials and has not judged them */
+    BACKEND_READY,
+    BACKEND_FAILED,
+    BACKEND_REFUSED, /* failed, by the mail server's last reply */
+};
 
 /* A login at the backend under way. It is freed when the relay starts, because there are many idle
  * sessions. */
 struct attempt {
     struct dest_request *request;
-    struct token *token; /* to log in with; NULL: the destination's password */
-    struct token *way;   /* shown to the Connectivity Proxy; NULL: no token is shown */
-    struct credential shown;
+    struct token *token;          /* to log in with; NULL: the destination's password */
+    struct token *proxy_token;    /* shown to the Connectivity Proxy; NULL: no token is shown */
+    struct credential credential; /* shown to the mail server */
     struct dial *dial;
     struct pop3_login login;
     int64_t started;
-    bool login_started;
-    bool judging;           /* the backend was shown credentials and has not given its verdict */
-    bool refused;           /* by the backend's last reply */
-    bool renewed;           /* `token` is the second one */
-    bool way_renewed;       /* `way` is the second one */
-    unsigned pauses_before; /* the pauses that the refusal of the first token counted */
+    bool token_renewed;       /* `token` is the second one */
+    bool proxy_token_renewed; /* `proxy_token` is the second one */
+    unsigned pauses_before;   /* the pauses that the refusal of the first token counted */
     struct session *session;
     void (*changed)(struct session *); /* see session_login_start */
-    struct trial_seat seat;            /* in the trial of `shown` */
+    struct trial_seat seat;            /* in the trial of `credential` */
     struct task turn;                  /* runs when a wait for another session's trial is over */
     struct error err;
 };

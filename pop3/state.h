@@ -38,7 +38,7 @@ enum target_line {
     LINE_TLS,
     LINE_OTHER_USER,
     LINE_TOKEN_RENEWED,
-    LINE_WAY_RENEWED,
+    LINE_PROXY_TOKEN_RENEWED,
     LINE_CLEAR_TEXT,
     LINE_SESSION_FAILED,
     LINE_LOGIN_FAILED, /* the last kind: the class of the failure is added to it */

@@ -70,7 +70,7 @@ def test_login_keeps_its_place(make_tproxy, backends, said):
         clients = [stack.enter_context(RawClient(port)) for _ in range(2)]
         for number, client in enumerate(clients, 1):
             client.send(said)
-            tproxy.wait_log("backend: none -> logging in", count=number)
+            tproxy.wait_log("backend: none -> finding the destination", count=number)
         for _ in range(3):
             assert re.match(TOO_MANY, stack.enter_context(RawClient(port)).greeting)
 

@@ -213,7 +213,7 @@ def asked_early(again, known: threading.Event, ask) -> object:
         asked = pool.submit(ask)
         try:
             again.logs.wait(
-                lambda line: line["msg"] == "backend: none -> logging in", "a login", start=start
+                lambda line: line["msg"] == "backend: none -> finding the destination", "a login", start=start
             )
         finally:
             known.set()
