@@ -30,6 +30,7 @@
 #include "configuration/last_config.h"
 #include "configuration/onpremise.h"
 #include "controller/endpoint.h"
+#include "controller/exposure.h"
 #include "controller/state.h"
 #include "dest.h"
 #include "lib/log.h"
@@ -294,7 +295,7 @@ static void adopt(struct configuration *conf, struct config *config, const char 
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
         tenants_update(r);
-        resource_look_at_policies(r);
+        resource_expose(r);
     }
     read_all_again(conf);
 }

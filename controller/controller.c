@@ -25,6 +25,7 @@
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "controller/endpoint.h"
+#include "controller/exposure.h"
 #include "controller/health.h"
 #include "controller/leftovers.h"
 #include "controller/network_policies.h"
@@ -375,13 +376,6 @@ static void set_present(struct resource *r, bool present)
     }
 }
 
-void resource_look_at_policies(struct resource *r)
-{
-    LIST_EACH (it, &r->services) {
-        policies_look(r->control->policies, container_of(it, struct held_service, link));
-    }
-}
-
 /* What stood in the way of the last one need not stand in its way. */
 static void new_wish(struct resource *r)
 {
@@ -395,7 +389,7 @@ static void new_wish(struct resource *r)
     LIST_EACH (it, &r->services) {
         container_of(it, struct held_service, link)->checked = false;
     }
-    resource_look_at_policies(r);
+    resource_expose(r);
 }
 
 struct resource *control_take_resource(struct control *c, struct json_value object)
@@ -475,7 +469,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     resource_wake(r);
     tell_tenant(r, &held->service);
     control_wake_first(c, held->service.name);
-    policies_forget(c->policies, held);
+    policies_close(c->policies, &held->opening);
     leftover_forget(held);
     service_clear(&held->service);
     free(held->key);
@@ -547,7 +541,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     if (service.target_port && ports_carried(c->ports, service.target_port) > 1) {
         wake_port(c, service.target_port);
     }
-    policies_look(c->policies, held);
+    service_expose(held);
     tell_tenant(r, &held->service);
     resource_wake(r);
     return held;
@@ -1026,7 +1020,32 @@ static void follow_all(struct control *c)
     follow_stored(
         c, FOLLOW_POLICIES,
         &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
-        &c->policies_held, take_policy, NULL);
+        policies_store(c->policies), take_policy, NULL);
+}
+
+static bool may_write_policies(void *arg)
+{
+    const struct control *c = arg;
+    const char *why;
+    return c->followers[FOLLOW_POLICIES].known && control_may_act(c, &why);
+}
+
+/* Who is admitted to the port of a Service may have changed. */
+static void on_admission(struct opening *opening, void *arg)
+{
+    (void)arg;
+    resource_wake(container_of(opening, struct held_service, opening)->resource);
+}
+
+static void take_written_policy(struct json_value object, void *arg)
+{
+    struct control *c = arg;
+    struct follower *f = &c->followers[FOLLOW_POLICIES];
+    struct stored *stored =
+        control_is_news(c, FOLLOW_POLICIES, object) ? store_take(f->store, object, f->round) : NULL;
+    if (stored) {
+        policies_take(c->policies, stored, object);
+    }
 }
 
 static bool may_act(const struct control *c)
@@ -1055,7 +1074,6 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->handler = handler;
     store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);
     store_init(&c->namespaces, sizeof(struct held_namespace), NULL);
-    store_init(&c->policies_held, sizeof(struct held_policy), policies_release);
     list_init(&c->resources);
     queue_init(c, may_act, reconcile);
     map_init(&c->by_key);
@@ -1073,7 +1091,14 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     }
     c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
     c->configuration = configuration_new(c);
-    c->policies = policies_new(c);
+    c->policies = policies_new(&(struct policies_settings){.loop = loop,
+                                                           .cluster = parts->cluster,
+                                                           .home = c->settings.home,
+                                                           .ports = c->ports,
+                                                           .may_write = may_write_policies,
+                                                           .wake = on_admission,
+                                                           .take = take_written_policy,
+                                                           .arg = c});
     follow_all(c);
     return c;
 }
@@ -1117,7 +1142,6 @@ void control_free(struct control *c)
     configuration_free(c->configuration);
     store_clear(&c->proxies);
     store_clear(&c->namespaces);
-    store_clear(&c->policies_held);
     map_free(&c->by_key);
     map_free(&c->spaces);
     map_free(&c->claims);

@@ -15,6 +15,7 @@
 #include "cluster/kinds.h"
 #include "configuration/config.h"
 #include "configuration/configuration.h"
+#include "controller/exposure.h"
 #include "controller/leftovers.h"
 #include "controller/network_policies.h"
 #include "controller/ports.h"
@@ -106,7 +107,7 @@ static void set_port(struct tenant *t, uint16_t port)
     check_services(t);
     struct held_service *held = tenant_service(t);
     if (held) {
-        policies_look(c->policies, held);
+        service_expose(held);
     }
 }
 
@@ -256,18 +257,6 @@ static int open_target(struct tenant *t, struct error *err)
     }
     tenant_look_at_use(t);
     return OK;
-}
-
-int tenant_exclude(struct tenant *t, struct condition *why)
-{
-    struct held_service *held = t->port ? tenant_service(t) : NULL;
-    return held ? policies_exclude(t->resource->control->policies, held, why) : OK;
-}
-
-int tenant_admit(struct tenant *t, struct condition *why)
-{
-    struct held_service *held = tenant_service(t);
-    return held ? policies_admit(t->resource->control->policies, held, why) : OK;
 }
 
 void tenant_hold(struct tenant *t)

@@ -41,10 +41,6 @@ void tenant_hold(struct tenant *t);
  * a Service does not stay as it is written; *why says so. */
 int tenant_serve(struct tenant *t, struct condition *why) warn_unused;
 
-/* See policies_exclude and policies_admit. OK for a target without a home Service or a port. */
-int tenant_exclude(struct tenant *t, struct condition *why) warn_unused;
-int tenant_admit(struct tenant *t, struct condition *why) warn_unused;
-
 /* Takes them back: the listener is closed at once. AGAIN: a Service is being taken back. OK: what
  * is left is being deleted, or its removal has failed and is tried again later. */
 int tenant_withdraw(struct tenant *t) warn_unused;

@@ -3,6 +3,7 @@
 
 #include "configuration/config.h"
 #include "configuration/configuration.h"
+#include "controller/network_policies.h"
 #include "controller/reconcile.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
@@ -106,6 +107,7 @@ struct control_health control_health(const struct control *c)
 void control_metrics(const struct control *c, struct buf *out)
 {
     struct control_health h = control_health(c);
+    struct policies_figures policies = policies_figures(c->policies);
     const char *name = "tp_destination_crs";
     metric_head(out, name, METRIC_GAUGE, "Destination custom resources by their condition.");
     metric_count(out, name, (struct metric_label[]){{"Available", "True"}, {0}},
@@ -114,9 +116,10 @@ void control_metrics(const struct control *c, struct buf *out)
     metric_counter(out, "tproxy_reconciles_total", "Times that a custom resource was looked at.",
                    c->stats.reconciles);
     metric_counter(out, "tproxy_reconcile_errors_total",
-                   "Writes that the API server refused or did not answer.", c->stats.errors);
+                   "Writes that the API server refused or did not answer.",
+                   c->stats.errors + policies.errors);
     metric_counter(out, "tproxy_cluster_writes_total", "Writes to the API server.",
-                   c->stats.writes);
+                   c->stats.writes + policies.writes);
     metric_counter(out, "tproxy_events_left_out_total",
                    "Events that were not sent because there were too many.",
                    c->stats.events_left_out);

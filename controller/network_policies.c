@@ -17,15 +17,14 @@
 #include <string.h>
 
 #include "cluster/kinds.h"
-#include "configuration/config.h"
-#include "configuration/configuration.h"
+#include "cluster/store.h"
+#include "controller/plan.h"
 #include "controller/ports.h"
-#include "controller/precedence.h"
-#include "controller/reconcile.h"
-#include "controller/state.h"
 #include "core/repairs.h"
 #include "lib/backoff.h"
 #include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/map.h"
 #include "lib/mem.h"
 
 /* Between two writings of a policy: doubled until there is nothing to write for so many pauses. */
@@ -47,6 +46,18 @@ struct trouble {
     char words[FAIL_TEXT_MAX + 256];
 };
 
+/* A NetworkPolicy of ours that exists. */
+struct held_policy {
+    struct stored stored;
+    struct policies *policies;
+    uint64_t digest;
+    char *uid;
+    char *strangers;           /* see plan_policy_strangers */
+    struct plan_ports *ranges; /* the ports that it lists */
+    size_t n_ranges;
+    bool deleting; /* a finalizer keeps it */
+};
+
 /* One that is wanted, or was. */
 struct policy {
     struct policies *policies;
@@ -56,6 +67,7 @@ struct policy {
     struct list openings; /* of the Services to whose ports it admits */
     struct list awaiting; /* those of them that CRs wait for */
     char *name;
+    char *from; /* the namespace whose pods it admits; NULL: all, or nothing was ever opened */
     struct repairs repairs;
     struct cluster_call *call;
     bool again;         /* it has changed during the call */
@@ -68,7 +80,10 @@ struct policy {
 };
 
 struct policies {
-    struct control *control;
+    struct policies_settings set;
+    struct store held; /* the policies that exist */
+    bool stopped;
+    struct policies_figures figures;
     struct map by_name;
     struct list all, due;
     struct list exposed; /* openings whose ports policies of others list */
@@ -88,13 +103,13 @@ static void look(struct policy *policy)
     struct policies *p = policy->policies;
     if (policy->call) {
         policy->again = true;
-    } else if (policy->not_before > loop_now(p->control->loop)) {
-        timer_set(p->control->loop, &policy->timer, policy->not_before, on_timer);
+    } else if (policy->not_before > loop_now(p->set.loop)) {
+        timer_set(p->set.loop, &policy->timer, policy->not_before, on_timer);
     } else {
         if (list_empty(&policy->due)) {
             list_append(&p->due, &policy->due);
         }
-        loop_soon(p->control->loop, &p->task, compare_some);
+        loop_soon(p->set.loop, &p->task, compare_some);
     }
 }
 
@@ -107,7 +122,7 @@ static void on_timer(struct timer *t)
 /* The same, but not before a moment has passed. */
 static void look_soon(struct policy *policy)
 {
-    struct loop *loop = policy->policies->control->loop;
+    struct loop *loop = policy->policies->set.loop;
     int64_t at = loop_now(loop) + PAUSE_FIRST;
     at = at > policy->not_before ? at : policy->not_before;
     if (policy->call) {
@@ -137,50 +152,25 @@ static struct policy *get_policy(struct policies *p, const char *name)
 static void policy_free(struct policy *policy)
 {
     struct policies *p = policy->policies;
-    timer_cancel(p->control->loop, &policy->timer);
+    timer_cancel(p->set.loop, &policy->timer);
     map_remove(&p->by_name, &policy->by_name);
     list_remove(&policy->link);
     list_remove(&policy->due);
     free(policy->trouble);
     free(policy->name);
+    free(policy->from);
     free(policy);
 }
 
-static bool is_cluster_wide(const struct resource *r)
-{
-    switch (r->cr.scope) {
-    case CR_SCOPE_NAMESPACED:
-        return false;
-    case CR_SCOPE_CLUSTER_WIDE:
-        return true;
-    case CR_SCOPE_DEFAULT:
-        break;
-    }
-    return configuration_config(r->control->configuration)->cluster_wide;
-}
-
-/* The namespace whose pods are admitted to its port; NULL: all. */
-static const char *from_of(const struct resource *r)
-{
-    return is_cluster_wide(r) ? NULL : r->namespace;
-}
-
-static struct policy *policy_of(struct policies *p, const struct resource *r)
+static struct policy *policy_from(struct policies *p, const char *from)
 {
     char name[PLAN_POLICY_NAME_SIZE];
-    plan_policy_name(name, sizeof(name), from_of(r));
-    return get_policy(p, name);
-}
-
-/* Until who wants the Service has a port, that in the Service, so that nobody is cut off while its
- * destination is read for the first time. Nobody is admitted to what a CR that cannot be read once
- * asked for. */
-static uint16_t open_port(const struct held_service *held)
-{
-    const struct resource *r = held->resource;
-    const struct tenant *t = resource_tenant(r, held->service.name);
-    bool home = strcmp(held->service.namespace, r->control->settings.home) == 0;
-    return !home || r->cr.wrong ? 0 : t && t->port ? t->port : held->service.target_port;
+    plan_policy_name(name, sizeof(name), from);
+    struct policy *policy = get_policy(p, name);
+    if (from && !policy->from) {
+        policy->from = mem_strdup(from);
+    }
+    return policy;
 }
 
 static void set_opening(struct opening *o, struct policy *wanted, uint16_t port)
@@ -203,29 +193,26 @@ static void set_opening(struct opening *o, struct policy *wanted, uint16_t port)
     }
 }
 
-void policies_look(struct policies *p, struct held_service *held)
+void policies_open(struct policies *p, struct opening *o, uint16_t port, const char *from)
 {
-    const struct control *c = p->control;
-    if (c->stopped || !configuration_config(c->configuration)) {
-        return; /* with the first configuration all are looked at */
+    if (!p->stopped) {
+        set_opening(o, policy_from(p, from), port);
     }
-    uint16_t port = open_port(held);
-    set_opening(&held->opening, port ? policy_of(p, held->resource) : NULL, port);
 }
 
-void policies_forget(struct policies *p, struct held_service *held)
+void policies_close(struct policies *p, struct opening *o)
 {
-    if (p->control->stopped) {
-        list_remove(&held->opening.link);
-        list_remove(&held->opening.awaited);
+    if (p->stopped) {
+        list_remove(&o->link);
+        list_remove(&o->awaited);
     } else {
-        set_opening(&held->opening, NULL, 0);
+        set_opening(o, NULL, 0);
     }
 }
 
 void policies_look_at_all(struct policies *p)
 {
-    LIST_EACH (it, &p->control->policies_held.all) {
+    LIST_EACH (it, &p->held.all) {
         get_policy(p, container_of(it, struct stored, link)->name);
     }
     LIST_EACH (it, &p->all) {
@@ -237,7 +224,7 @@ void policies_look_at_all(struct policies *p)
 
 static struct held_policy *find_held(const struct policies *p, const char *name)
 {
-    const struct stored *stored = store_find(&p->control->policies_held, name);
+    const struct stored *stored = store_find(&p->held, name);
     return stored ? container_of(stored, struct held_policy, stored) : NULL;
 }
 
@@ -261,33 +248,28 @@ static bool lists(const struct policies *p, const char *name, uint16_t port)
     return false;
 }
 
-static void wake(const struct opening *o)
-{
-    resource_wake(container_of(o, struct held_service, opening)->resource);
-}
-
-/* The resources of these openings look again whether they are admitted to. */
-static void wake_awaited(struct list *openings)
+/* What is known of these openings may have changed. */
+static void wake_awaited(struct policies *p, struct list *openings)
 {
     LIST_EACH (it, openings) {
         struct opening *o = container_of(it, struct opening, awaited);
         list_remove(&o->awaited);
-        wake(o);
+        p->set.wake(o, p->set.arg);
     }
 }
 
 static void count_ports(struct held_policy *held, void (*count)(struct ports *, uint16_t, uint16_t))
 {
     for (size_t i = 0; i < held->n_ranges; i++) {
-        count(held->control->ports, held->ranges[i].first, held->ranges[i].last);
+        count(held->policies->set.ports, held->ranges[i].first, held->ranges[i].last);
     }
 }
 
 static void changed(struct policies *p, const char *name)
 {
     struct policy *policy = get_policy(p, name);
-    wake_awaited(&policy->awaiting);
-    wake_awaited(&p->exposed);
+    wake_awaited(p, &policy->awaiting);
+    wake_awaited(p, &p->exposed);
     look(policy);
 }
 
@@ -295,14 +277,14 @@ void policies_take(struct policies *p, struct stored *stored, struct json_value 
 {
     struct held_policy *held = container_of(stored, struct held_policy, stored), before = *held;
     struct json_value metadata = json_get(object, "metadata");
-    held->control = p->control;
+    held->policies = p;
     held->uid = json_strdup(json_get(metadata, "uid"), NULL);
     held->strangers = plan_policy_strangers(object);
     held->digest = plan_policy_digest(object);
     held->deleting = json_given(json_get(metadata, "deletionTimestamp"));
     held->ranges = plan_policy_ports(object, &held->n_ranges);
     count_ports(held, ports_list);
-    if (before.control) {
+    if (before.policies) {
         count_ports(&before, ports_unlist);
     }
     free(before.uid);
@@ -311,33 +293,35 @@ void policies_take(struct policies *p, struct stored *stored, struct json_value 
     changed(p, stored->name);
 }
 
-void policies_release(struct stored *stored)
+static void release(struct stored *stored)
 {
     struct held_policy *held = container_of(stored, struct held_policy, stored);
-    struct control *c = held->control;
+    struct policies *p = held->policies;
     count_ports(held, ports_unlist);
     free(held->uid);
     free(held->strangers);
     free(held->ranges);
-    if (!c->stopped) {
-        changed(c->policies, stored->name);
+    if (!p->stopped) {
+        changed(p, stored->name);
     }
 }
 
 /* ---- what CRs are told ---- */
 
-/* Returns a policy that admits pods to the port which are not admitted by the CR: those of another
- * namespace, or of all. NULL: there is none. Rare, so it may walk. */
-static const char *find_stranger(const struct policies *p, const struct resource *r, uint16_t port)
+/* Returns a policy that admits pods to the port other than those of the namespace and those for
+ * which it is open. NULL: there is none. Rare, so it may walk. */
+static const char *find_stranger(const struct policies *p, const struct opening *o,
+                                 const char *namespace)
 {
     char own[PLAN_POLICY_NAME_SIZE], everybody[PLAN_POLICY_NAME_SIZE];
-    plan_policy_name(own, sizeof(own), r->namespace);
+    uint16_t port = o->port;
+    plan_policy_name(own, sizeof(own), namespace);
     plan_policy_name(everybody, sizeof(everybody), NULL);
-    bool wide = is_cluster_wide(r) && lists(p, everybody, port);
-    if (ports_listed(p->control->ports, port) <= (unsigned)lists(p, own, port) + wide) {
+    bool wide = strcmp(o->policy->name, everybody) == 0 && lists(p, everybody, port);
+    if (ports_listed(p->set.ports, port) <= (unsigned)lists(p, own, port) + wide) {
         return NULL;
     }
-    LIST_EACH (it, &p->control->policies_held.all) {
+    LIST_EACH (it, &p->held.all) {
         const char *name = container_of(it, struct stored, link)->name;
         if (strcmp(name, own) != 0 && !(wide && strcmp(name, everybody) == 0) &&
             lists(p, name, port)) {
@@ -359,10 +343,10 @@ static void await(struct list *list, struct opening *o)
     list_append(list, &o->awaited);
 }
 
-int policies_exclude(struct policies *p, struct held_service *held, struct condition *why)
+int policies_exclude(struct policies *p, struct opening *o, const char *namespace,
+                     struct condition *why)
 {
-    struct opening *o = &held->opening;
-    const char *name = o->policy ? find_stranger(p, held->resource, o->port) : NULL;
+    const char *name = o->policy ? find_stranger(p, o, namespace) : NULL;
     if (!name) {
         return OK;
     }
@@ -374,14 +358,12 @@ int policies_exclude(struct policies *p, struct held_service *held, struct condi
     plan_failure(why, trouble->reason,
                  "Technical connectivity is not configured. The NetworkPolicy \"%s\" in the "
                  "namespace \"%s\" admits pods to the mailbox that must not reach it: %s",
-                 name, p->control->settings.home, trouble->words);
+                 name, p->set.home, trouble->words);
     return ERR;
 }
 
-int policies_admit(struct policies *p, struct held_service *held, struct condition *why)
+int policies_admit(struct policies *p, struct opening *o, struct condition *why)
 {
-    struct opening *o = &held->opening;
-    const struct follower *f = &p->control->followers[FOLLOW_POLICIES];
     if (!o->policy || lists(p, o->policy->name, o->port)) {
         return OK;
     }
@@ -391,17 +373,10 @@ int policies_admit(struct policies *p, struct held_service *held, struct conditi
         plan_failure(why, trouble->reason,
                      "Technical connectivity is not configured. No pod is admitted to the mailbox "
                      "by the NetworkPolicy \"%s\" in the namespace \"%s\": %s",
-                     o->policy->name, p->control->settings.home, trouble->words);
+                     o->policy->name, p->set.home, trouble->words);
         return ERR;
     }
-    const char *status = held->resource->cr.available.status;
-    if (f->known || (status && strcmp(status, "True") == 0)) {
-        return AGAIN;
-    }
-    plan_failure(why, "ConfigurationFailed",
-                 "Technical connectivity is not configured. It is not known which pods are "
-                 "admitted to the mailbox: " POLICIES_UNKNOWN);
-    return ERR;
+    return AGAIN;
 }
 
 /* ---- writing ---- */
@@ -413,17 +388,18 @@ static void resume(struct policy *policy)
     if (again) {
         look(policy);
     }
-    loop_soon(policy->policies->control->loop, &policy->policies->task, compare_some);
+    loop_soon(policy->policies->set.loop, &policy->policies->task, compare_some);
 }
 
 static void end_trouble(struct policy *policy)
 {
+    struct policies *p = policy->policies;
     policy->failures = 0;
     if (policy->trouble) {
         free(policy->trouble);
         policy->trouble = NULL;
-        wake_awaited(&policy->awaiting);
-        wake_awaited(&policy->policies->exposed);
+        wake_awaited(p, &policy->awaiting);
+        wake_awaited(p, &p->exposed);
     }
 }
 
@@ -438,18 +414,18 @@ static void set_trouble(struct policy *policy, const char *reason, const char *w
     policy->trouble = mem_zalloc(sizeof(*policy->trouble));
     policy->trouble->reason = reason;
     text_fmt(policy->trouble->words, sizeof(policy->trouble->words), "%s", words);
-    wake_awaited(&policy->awaiting);
-    wake_awaited(&p->exposed);
+    wake_awaited(p, &policy->awaiting);
+    wake_awaited(p, &p->exposed);
 }
 
 /* It is tried again later, each time after a longer pause. */
 static void failed(struct policy *policy)
 {
-    struct control *c = policy->policies->control;
-    c->stats.errors++;
+    struct policies *p = policy->policies;
+    p->figures.errors++;
     repairs_forget(&policy->repairs);
     policy->not_before =
-        loop_now(c->loop) + backoff_delay(policy->failures++, RETRY_FIRST, RETRY_MOST, 10);
+        loop_now(p->set.loop) + backoff_delay(policy->failures++, RETRY_FIRST, RETRY_MOST, 10);
     policy->again = true;
 }
 
@@ -463,29 +439,15 @@ static void failed_by_answer(struct policy *policy, const struct cluster_answer 
     }
 }
 
-/* Takes in what an answer brings, unless the watch has told of it already. */
-static void take_answer(struct policies *p, struct json_value object)
-{
-    struct control *c = p->control;
-    if (!control_is_news(c, FOLLOW_POLICIES, object)) {
-        return;
-    }
-    struct stored *stored =
-        store_take(&c->policies_held, object, c->followers[FOLLOW_POLICIES].round);
-    if (stored) {
-        policies_take(p, stored, object);
-    }
-}
-
 static void done(struct policy *policy, struct json_value object)
 {
     struct policies *p = policy->policies;
     int64_t pause = policy->busy ? 2 * policy->pause : PAUSE_FIRST;
     policy->pause = pause < PAUSE_MOST ? pause : PAUSE_MOST;
-    policy->not_before = loop_now(p->control->loop) + policy->pause;
+    policy->not_before = loop_now(p->set.loop) + policy->pause;
     end_trouble(policy);
     if (json_exists(object)) {
-        take_answer(p, object);
+        p->set.take(object, p->set.arg);
     }
 }
 
@@ -494,7 +456,7 @@ static void on_looked_at(const struct cluster_answer *answer, void *arg)
 {
     struct policy *policy = arg;
     struct policies *p = policy->policies;
-    const char *home = p->control->settings.home;
+    const char *home = p->set.home;
     char words[FAIL_TEXT_MAX + 256];
     policy->call = NULL;
     p->calls--;
@@ -502,7 +464,7 @@ static void on_looked_at(const struct cluster_answer *answer, void *arg)
     case CLUSTER_DONE:
         failed(policy);
         if (plan_is_ours(answer->object, home)) {
-            take_answer(p, answer->object);
+            p->set.take(answer->object, p->set.arg);
             break;
         }
         text_fmt(words, sizeof(words),
@@ -530,14 +492,14 @@ static void call(struct policy *policy, const struct cluster_request *request,
     struct policies *p = policy->policies;
     struct cluster_handler handler = {.done = answered, .arg = policy};
     p->calls++;
-    policy->call = cluster_call(p->control->parts.cluster, request, handler);
+    policy->call = cluster_call(p->set.cluster, request, handler);
 }
 
 static struct cluster_request request_of(const struct policy *policy, enum cluster_verb verb)
 {
     return (struct cluster_request){.verb = verb,
                                     .kind = &kind_policy,
-                                    .namespace = policy->policies->control->settings.home,
+                                    .namespace = policy->policies->set.home,
                                     .name = policy->name};
 }
 
@@ -568,12 +530,12 @@ static void on_written(const struct cluster_answer *answer, void *arg)
 
 static void start(struct policy *policy, enum cluster_verb verb, const char *uid, struct str body)
 {
-    struct control *c = policy->policies->control;
+    struct policies *p = policy->policies;
     struct cluster_request request = request_of(policy, verb);
     request.uid = uid;
     request.body = body;
-    c->stats.writes++;
-    policy->busy = loop_now(c->loop) < policy->not_before + QUIET * policy->pause;
+    p->figures.writes++;
+    policy->busy = loop_now(p->set.loop) < policy->not_before + QUIET * policy->pause;
     call(policy, &request, on_written);
 }
 
@@ -607,17 +569,17 @@ static uint16_t *list_ports(const struct policy *policy, size_t *n)
 /* Writes the text unless it is there, or has been repaired too often to be written now. */
 static void write_text(struct policy *policy, const struct held_policy *held, struct str text)
 {
-    struct control *c = policy->policies->control;
+    struct loop *loop = policy->policies->set.loop;
     struct json *doc = json_parse(text, NULL);
     uint64_t digest = plan_policy_digest(json_root(doc));
     int64_t due = repairs_due(&policy->repairs, digest);
     json_free(doc);
     if (held && held->digest == digest) {
         end_trouble(policy);
-    } else if (due > loop_now(c->loop)) {
-        timer_set(c->loop, &policy->timer, due, on_timer);
+    } else if (due > loop_now(loop)) {
+        timer_set(loop, &policy->timer, due, on_timer);
     } else {
-        if (repairs_note(&policy->repairs, digest, loop_now(c->loop))) {
+        if (repairs_note(&policy->repairs, digest, loop_now(loop))) {
             log_line(LOG_WARN, "control",
                      "NetworkPolicy %s: somebody else changes it again and again; it is put right "
                      "less and less often",
@@ -631,13 +593,11 @@ static void write_text(struct policy *policy, const struct held_policy *held, st
 static size_t put_policy(struct policy *policy)
 {
     struct policies *p = policy->policies;
-    const struct opening *first = container_of(policy->openings.next, struct opening, link);
     const struct held_policy *held = find_held(p, policy->name);
-    struct plan_policy plan = {
-        .home = p->control->settings.home,
-        .from = from_of(container_of(first, struct held_service, opening)->resource),
-        .uid = held ? held->uid : NULL,
-        .strangers = held ? held->strangers : NULL};
+    struct plan_policy plan = {.home = p->set.home,
+                               .from = policy->from,
+                               .uid = held ? held->uid : NULL,
+                               .strangers = held ? held->strangers : NULL};
     uint16_t *ports = list_ports(policy, &plan.n_ports);
     struct buf body;
     buf_init(&body, PLAN_OBJECT_MAX);
@@ -676,15 +636,14 @@ static void remove_policy(struct policy *policy)
 static void compare_some(struct task *t)
 {
     struct policies *p = container_of(t, struct policies, task);
-    const char *why;
     size_t cost = 0;
-    if (!p->control->followers[FOLLOW_POLICIES].known || !control_may_act(p->control, &why)) {
+    if (!p->set.may_write(p->set.arg)) {
         return; /* all are looked at when that changes */
     }
     while (!list_empty(&p->due) && p->calls < CALLS_MAX) {
         struct policy *policy = container_of(p->due.next, struct policy, due);
         if (cost >= PORTS_A_TURN) {
-            loop_next_turn(p->control->loop, &p->task, compare_some);
+            loop_next_turn(p->set.loop, &p->task, compare_some);
             return;
         }
         list_remove(&policy->due);
@@ -699,10 +658,11 @@ static void compare_some(struct task *t)
 
 /* ---- life ---- */
 
-struct policies *policies_new(struct control *control)
+struct policies *policies_new(const struct policies_settings *settings)
 {
     struct policies *p = mem_zalloc(sizeof(*p));
-    p->control = control;
+    p->set = *settings;
+    store_init(&p->held, sizeof(struct held_policy), release);
     map_init(&p->by_name);
     list_init(&p->all);
     list_init(&p->due);
@@ -711,13 +671,24 @@ struct policies *policies_new(struct control *control)
     return p;
 }
 
+struct store *policies_store(struct policies *p)
+{
+    return &p->held;
+}
+
+struct policies_figures policies_figures(const struct policies *p)
+{
+    return p->figures;
+}
+
 void policies_stop(struct policies *p)
 {
+    p->stopped = true;
     task_cancel(&p->task);
     LIST_EACH (it, &p->all) {
         struct policy *policy = container_of(it, struct policy, link);
-        timer_cancel(p->control->loop, &policy->timer);
-        cluster_cancel(p->control->parts.cluster, policy->call);
+        timer_cancel(p->set.loop, &policy->timer);
+        cluster_cancel(p->set.cluster, policy->call);
         policy->call = NULL;
     }
 }
@@ -727,6 +698,7 @@ void policies_free(struct policies *p)
     LIST_EACH (it, &p->all) {
         policy_free(container_of(it, struct policy, link));
     }
+    store_clear(&p->held);
     map_free(&p->by_name);
     free(p);
 }

@@ -25,6 +25,7 @@
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "controller/endpoint.h"
+#include "controller/exposure.h"
 #include "controller/health.h"
 #include "controller/leftovers.h"
 #include "controller/precedence.h"

@@ -10,6 +10,7 @@
 #include "cluster/cluster.h"
 #include "cluster/store.h"
 #include "controller/controller.h"
+#include "controller/network_policies.h"
 #include "controller/plan.h"
 #include "core/custom_resource.h"
 #include "core/dest_source.h"
@@ -94,14 +95,6 @@ struct space {
     char name[];
 };
 
-/* The port of a home Service in the NetworkPolicy that admits to it; network_policies.c's. */
-struct opening {
-    struct list link;
-    struct list awaited;   /* while a CR waits for it to change */
-    struct policy *policy; /* NULL: in none */
-    uint16_t port;
-};
-
 /* How far the removal of a Service has come. */
 struct removal {
     bool failed;    /* the last DELETE did */
@@ -129,18 +122,6 @@ struct held_service {
     struct removal removal;
     struct leftover *leftover; /* NULL: it is wanted */
     struct service service;
-};
-
-/* A NetworkPolicy of ours that is there. */
-struct held_policy {
-    struct stored stored;
-    struct control *control;
-    uint64_t digest;
-    char *uid;
-    char *strangers;           /* see plan_policy_strangers */
-    struct plan_ports *ranges; /* the ports that it lists */
-    size_t n_ranges;
-    bool deleting; /* a finalizer keeps it */
 };
 
 /* A TransparentProxy object. */
@@ -307,7 +288,6 @@ struct queue {
 
 struct configuration; /* configuration/configuration.c */
 struct onpremise;     /* configuration/onpremise.c */
-struct policies;      /* network_policies.c */
 
 struct control {
     struct loop *loop;
@@ -319,7 +299,7 @@ struct control {
     bool ready; /* has been */
 
     struct follower followers[FOLLOW_COUNT];
-    struct store proxies, namespaces, policies_held;
+    struct store proxies, namespaces;
     unsigned doubts;              /* lists of Namespaces in a row that do not count */
     struct timer list_namespaces; /* again, after such a list */
 
@@ -404,9 +384,6 @@ bool resource_managed(const struct resource *r);
 /* Of what is on its list; NULL: none. */
 struct held_service *resource_service(const struct resource *r, const char *namespace,
                                       const char *name);
-
-/* Its scope, or the configuration, may have changed. */
-void resource_look_at_policies(struct resource *r);
 
 /* Another resource that has the Service of this name; NULL: none. */
 struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name);

@@ -1,0 +1,86 @@
+/* Between endpoints and NetworkPolicies: works out port and namespace of each home Service. */
+#include "controller/exposure.h"
+
+#include <string.h>
+
+#include "configuration/config.h"
+#include "configuration/configuration.h"
+#include "controller/endpoint.h"
+#include "controller/network_policies.h"
+#include "controller/plan.h"
+#include "controller/precedence.h"
+
+static bool is_cluster_wide(const struct resource *r)
+{
+    switch (r->cr.scope) {
+    case CR_SCOPE_NAMESPACED:
+        return false;
+    case CR_SCOPE_CLUSTER_WIDE:
+        return true;
+    case CR_SCOPE_DEFAULT:
+        break;
+    }
+    return configuration_config(r->control->configuration)->cluster_wide;
+}
+
+/* Returns the namespace whose pods are admitted to its port; NULL: all. */
+static const char *from_of(const struct resource *r)
+{
+    return is_cluster_wide(r) ? NULL : r->namespace;
+}
+
+/* Returns the port to admit to; 0: none. Before the tenant has a port, that is the one in the
+ * existing Service, so that clients stay connected while the destination is first read. For a CR
+ * that cannot be read it is none, whatever the CR asked for before. */
+static uint16_t open_port(const struct held_service *held)
+{
+    const struct resource *r = held->resource;
+    const struct tenant *t = resource_tenant(r, held->service.name);
+    bool home = strcmp(held->service.namespace, r->control->settings.home) == 0;
+    return !home || r->cr.wrong ? 0 : t && t->port ? t->port : held->service.target_port;
+}
+
+void service_expose(struct held_service *held)
+{
+    struct resource *r = held->resource;
+    struct control *c = r->control;
+    if (c->stopped || !configuration_config(c->configuration)) {
+        return; /* the first configuration has all exposed */
+    }
+    uint16_t port = open_port(held);
+    if (port) {
+        policies_open(c->policies, &held->opening, port, from_of(r));
+    } else {
+        policies_close(c->policies, &held->opening);
+    }
+}
+
+void resource_expose(struct resource *r)
+{
+    LIST_EACH (it, &r->services) {
+        service_expose(container_of(it, struct held_service, link));
+    }
+}
+
+int tenant_exclude(struct tenant *t, struct condition *why)
+{
+    struct held_service *held = t->port ? tenant_service(t) : NULL;
+    const struct resource *r = t->resource;
+    return held ? policies_exclude(r->control->policies, &held->opening, r->namespace, why) : OK;
+}
+
+int tenant_admit(struct tenant *t, struct condition *why)
+{
+    const struct resource *r = t->resource;
+    struct held_service *held = tenant_service(t);
+    const char *status = r->cr.available.status;
+    int rc = held ? policies_admit(r->control->policies, &held->opening, why) : OK;
+    if (rc == AGAIN && !r->control->followers[FOLLOW_POLICIES].known &&
+        !(status && strcmp(status, "True") == 0)) {
+        plan_failure(why, "ConfigurationFailed",
+                     "Technical connectivity is not configured. It is not known which pods are "
+                     "admitted to the mailbox: " POLICIES_UNKNOWN);
+        return ERR;
+    }
+    return rc;
+}
