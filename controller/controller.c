@@ -261,7 +261,6 @@ static void enter_space(struct resource *r)
         turns_group_init(&space->woken);
         turns_group_init(&space->waiting);
         turns_group_init(&space->unread);
-        space_init_places(space);
         map_add(&c->spaces, &space->by_name, space->name);
     }
     r->space = space;
@@ -325,11 +324,7 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
 void resource_free(struct resource *r)
 {
     struct control *c = r->control;
-    assert(r->operation == OPERATION_NONE);
-    tenants_free(r);
-    LIST_EACH (it, &r->services) {
-        resource_drop_service(r, container_of(it, struct held_service, link));
-    }
+    assert(r->operation == OPERATION_NONE && list_empty(&r->tenants) && list_empty(&r->services));
     c->counts[r->counted]--;
     timer_cancel(c->loop, &r->timer);
     list_remove(&r->queued);
@@ -1136,7 +1131,12 @@ void control_free(struct control *c)
     }
     control_stop(c);
     LIST_EACH (it, &c->resources) {
-        resource_free(container_of(it, struct resource, link));
+        struct resource *r = container_of(it, struct resource, link);
+        tenants_free(r);
+        LIST_EACH (s, &r->services) {
+            resource_drop_service(r, container_of(s, struct held_service, link));
+        }
+        resource_free(r);
     }
     policies_free(c->policies);
     configuration_free(c->configuration);

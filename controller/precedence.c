@@ -8,7 +8,7 @@
  *                    v
  *   struct claim: the contenders (UNKNOWN, WANTS) in order --> the first one is woken
  *                                                         --> the others a moment later
- *   struct space: placed, the youngest first <--> standing, the oldest first
+ *   struct places: placed, the youngest first <--> standing, the oldest first
  *
  * A CR's stance concerns others only when it changes who comes first, so the work for many CRs of
  * one name, or in one namespace, grows with their number and hardly faster. */
@@ -37,6 +37,13 @@ struct claim {
     struct list changed;  /* on control->claims_changed */
     int64_t told_at;      /* when the others were woken last; 0: never */
     char name[];
+};
+
+/* The places of a namespace that has a bound; those that want one are its members. */
+struct places {
+    struct heap placed, standing;
+    size_t n_placed;
+    size_t n_unknown; /* the placed that may not want their place after all */
 };
 
 /* ---- age ---- */
@@ -239,10 +246,19 @@ void tenant_look_at_use(struct tenant *t)
 
 /* ---- places ---- */
 
-void space_init_places(struct space *space)
+static struct places *places_in(struct space *space)
 {
-    heap_init(&space->placed, placed_after);
-    heap_init(&space->standing, stood_before);
+    if (!space->places) {
+        space->places = mem_zalloc(sizeof(*space->places));
+        heap_init(&space->places->placed, placed_after);
+        heap_init(&space->places->standing, stood_before);
+    }
+    return space->places;
+}
+
+static size_t unknown_in(const struct space *space)
+{
+    return space->places ? space->places->n_unknown : 0;
 }
 
 static struct tenant *top_of(const struct heap *heap)
@@ -251,54 +267,58 @@ static struct tenant *top_of(const struct heap *heap)
     return node ? container_of(node, struct tenant, place) : NULL;
 }
 
-static void place(struct space *space, struct tenant *t)
+static void place(struct places *places, struct tenant *t)
 {
-    heap_add(&space->placed, &t->place);
-    space->n_placed++;
-    space->n_unknown += t->stance == STANCE_UNKNOWN;
+    heap_add(&places->placed, &t->place);
+    places->n_placed++;
+    places->n_unknown += t->stance == STANCE_UNKNOWN;
     t->placed = true;
 }
 
-static void unplace(struct space *space, struct tenant *t)
+static void unplace(struct places *places, struct tenant *t)
 {
-    heap_remove(&space->placed, &t->place);
-    space->n_placed--;
-    space->n_unknown -= t->stance == STANCE_UNKNOWN;
+    heap_remove(&places->placed, &t->place);
+    places->n_placed--;
+    places->n_unknown -= t->stance == STANCE_UNKNOWN;
     t->placed = false;
 }
 
 /* It wants a place from now on. A younger one may have to give up its own. */
 static void take_place(struct tenant *t)
 {
-    struct space *space = t->resource->space;
-    struct tenant *youngest = top_of(&space->placed);
-    if (space->n_placed == places_of(t) && is_first(t, youngest)) {
-        unplace(space, youngest);
-        heap_add(&space->standing, &youngest->place);
+    struct places *places = places_in(t->resource->space);
+    struct tenant *youngest = top_of(&places->placed);
+    if (places->n_placed == places_of(t) && is_first(t, youngest)) {
+        unplace(places, youngest);
+        heap_add(&places->standing, &youngest->place);
         tenant_look_at_use(youngest);
         resource_wake(youngest->resource);
     }
-    if (space->n_placed < places_of(t)) {
-        place(space, t);
+    if (places->n_placed < places_of(t)) {
+        place(places, t);
     } else {
-        heap_add(&space->standing, &t->place);
+        heap_add(&places->standing, &t->place);
     }
 }
 
 static void leave_place(struct tenant *t)
 {
     struct space *space = t->resource->space;
-    struct tenant *oldest = top_of(&space->standing);
+    struct places *places = space->places;
+    struct tenant *oldest = top_of(&places->standing);
     if (!t->placed) {
-        heap_remove(&space->standing, &t->place);
+        heap_remove(&places->standing, &t->place);
         return;
     }
-    unplace(space, t);
+    unplace(places, t);
     if (oldest) {
-        heap_remove(&space->standing, &oldest->place);
-        place(space, oldest);
+        heap_remove(&places->standing, &oldest->place);
+        place(places, oldest);
         tenant_look_at_use(oldest);
         resource_wake(oldest->resource);
+    } else if (!places->n_placed) {
+        free(places);
+        space->places = NULL;
     }
 }
 
@@ -320,7 +340,7 @@ enum place_state tenant_place(const struct tenant *t)
     if (t->placed || !places_of(t)) {
         return PLACE_TAKEN;
     }
-    return t->resource->space->n_unknown ? PLACE_UNKNOWN : PLACE_NONE;
+    return unknown_in(t->resource->space) ? PLACE_UNKNOWN : PLACE_NONE;
 }
 
 /* ---- stances ---- */
@@ -346,20 +366,20 @@ static void set_stance(struct tenant *t, enum stance stance)
 {
     struct space *space = t->resource->space;
     enum stance before = t->stance;
-    size_t unknown = space->n_unknown;
+    size_t unknown = unknown_in(space);
     if (before == stance) {
         return;
     }
     if (stance == STANCE_NONE) {
         step_back(t);
+    } else if (t->placed) {
+        space->places->n_unknown += stance == STANCE_UNKNOWN ? 1 : (size_t)-1;
     }
-    space->n_unknown -= t->placed && before == STANCE_UNKNOWN;
     t->stance = stance;
-    space->n_unknown += t->placed && stance == STANCE_UNKNOWN;
     if (before == STANCE_NONE) {
         step_forward(t);
     }
-    if (unknown && !space->n_unknown && heap_first(&space->standing)) {
+    if (unknown && !unknown_in(space) && space->places && heap_first(&space->places->standing)) {
         tell_standing(space);
     }
     look_at_first(t->claim, t);

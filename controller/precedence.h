@@ -40,7 +40,6 @@ enum place_state {
 
 /* Has the tenant a place among the targets of its namespace? */
 enum place_state tenant_place(const struct tenant *t);
-void space_init_places(struct space *space);
 
 /* A Service of this name has gone: the tenant that comes first among those that want the name tries
  * at once. */

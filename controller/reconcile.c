@@ -703,6 +703,7 @@ static void withdraw_gone(struct resource *r)
         if (r->settled) { /* else it never was there */
             tell_gone(r);
         }
+        tenants_free(r);
         resource_free(r);
     }
 }

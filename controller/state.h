@@ -78,6 +78,8 @@ struct held_namespace {
     bool labelled; /* as managed by this installation */
 };
 
+struct places; /* precedence.c: of the targets of a namespace, and who wants them */
+
 /* A namespace that resources live in, whether its Namespace has been seen or not. Namespaces take
  * turns, so the resources of one do not delay those of another. */
 struct space {
@@ -87,11 +89,8 @@ struct space {
     size_t reading; /* destinations */
     struct turns_group woken, waiting, unread;
 
-    /* Tenants that want a target, unless their number is unbounded: precedence.c's. */
-    struct heap placed, standing;
-    size_t n_placed;
-    size_t n_unknown;    /* of the placed: they may not want it after all */
-    int64_t events_full; /* likewise for the Events about all its resources */
+    struct places *places; /* NULL: no tenant wants one */
+    int64_t events_full;   /* see struct resource; for the Events about all its resources */
     char name[];
 };
 
@@ -161,7 +160,7 @@ struct tenant {
     struct claim *claim;
     struct list same_name;
     struct heap_node contender;
-    struct heap_node place; /* in its space's placed or standing */
+    struct heap_node place; /* in its space's places */
     bool placed;
     enum stance stance;
     enum use use; /* unless the stance is STANCE_NONE */
@@ -372,7 +371,7 @@ void resource_wait_to_read(struct resource *r);
 /* Its destinations are read afresh when it is looked at next. */
 void resource_read_again(struct resource *r);
 
-/* Frees a resource that is not being worked on. */
+/* Frees a resource that has no tenants and no Services any more, and no operation. */
 void resource_free(struct resource *r);
 
 /* The resource is present and has not settled (1), or this is no longer so (-1). */
