@@ -696,14 +696,17 @@ int service_parse(struct service *service, struct json_value object, const char 
 {
     struct json_value metadata = json_get(object, "metadata"), spec = json_get(object, "spec");
     *service = (struct service){
-        .namespace = name_of(json_get(metadata, "namespace")),
-        .name = name_of(json_get(metadata, "name")),
+        .namespace = text_or_empty(json_get(metadata, "namespace")),
+        .name = text_or_empty(json_get(metadata, "name")),
         .uid = text_or_empty(json_get(metadata, "uid")),
         .created = text_or_empty(json_get(metadata, "creationTimestamp")),
         .deleting = json_given(json_get(metadata, "deletionTimestamp")),
         .digest = service_digest(object),
     };
-    if (!service->namespace || !service->name) {
+    const char **const texts[] = {&service->namespace, &service->name, &service->uid,
+                                  &service->created};
+    service->texts = mem_join(texts, ARRAY_LEN(texts));
+    if (!*service->namespace || !*service->name) {
         service_clear(service);
         return ERR;
     }
@@ -735,10 +738,7 @@ void service_forget_cr(struct service *service)
 
 void service_clear(struct service *service)
 {
-    free(service->namespace);
-    free(service->name);
-    free(service->uid);
-    free(service->created);
+    free(service->texts);
     service_forget_cr(service);
     free(service->strangers);
     free(service->owners);

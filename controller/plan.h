@@ -168,7 +168,8 @@ int plan_alias_cut(struct buf *out, const char *uid) warn_unused;
 
 /* The fields of a Service that we keep. */
 struct service {
-    char *namespace, *name, *uid, *created;
+    char *texts; /* owns the texts of the next line */
+    const char *namespace, *name, *uid, *created;
     char *cr_namespace, *cr_name; /* of the CR that it was made for; NULL: it is not ours */
     bool deleting;
     bool leads; /* an ExternalName Service that leads to the Service of its name at home */

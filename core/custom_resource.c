@@ -365,10 +365,14 @@ static char *condition_text(struct json_value v)
 
 static void clear_condition(struct cr_condition *c)
 {
-    free(c->status);
-    free(c->reason);
-    free(c->message);
+    free(c->texts);
     *c = (struct cr_condition){0};
+}
+
+static void join_condition(struct cr_condition *c)
+{
+    const char **const texts[] = {&c->status, &c->reason, &c->message};
+    c->texts = mem_join(texts, ARRAY_LEN(texts));
 }
 
 static void read_conditions(struct cr *cr, struct json_value conditions)
@@ -390,6 +394,7 @@ static void read_conditions(struct cr *cr, struct json_value conditions)
             cr->available.status = condition_text(json_get(c, "status"));
             cr->available.reason = condition_text(json_get(c, "reason"));
             cr->available.message = condition_text(json_get(c, "message"));
+            join_condition(&cr->available);
         } else if (buf_add(&others, ",", buf_len(&others) > 0) < 0 ||
                    buf_add(&others, text.p, text.n) < 0) {
             cr->conditions_unread = true;
@@ -473,7 +478,10 @@ int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
     *cr = (struct cr){0};
     struct reader r = {.cr = cr};
     struct json_value metadata = json_get(object, "metadata");
-    if (read_metadata(&r, metadata) < 0) {
+    int rc = read_metadata(&r, metadata);
+    const char **const texts[] = {&cr->namespace, &cr->name, &cr->uid, &cr->created};
+    cr->texts = mem_join(texts, ARRAY_LEN(texts));
+    if (rc != OK) {
         name_error(&r, err);
         cr_clear(cr);
         return ERR;
@@ -490,10 +498,7 @@ int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
 
 void cr_clear(struct cr *cr)
 {
-    free((char *)cr->namespace);
-    free((char *)cr->name);
-    free((char *)cr->uid);
-    free((char *)cr->created);
+    free(cr->texts);
     free(cr->wrong);
     dest_ref_clear(&cr->ref);
     clear_tenants(cr);

@@ -37,24 +37,26 @@ enum cr_status_owner { CR_STATUS_NONE, CR_STATUS_OURS, CR_STATUS_FOREIGN };
 /* The condition Available of the object. A missing text is "". All are NULL when the object does
  * not have the condition. */
 struct cr_condition {
-    char *status, *reason, *message;
+    char *texts; /* owns the texts of the next line */
+    const char *status, *reason, *message;
 };
 
 /* Only the texts of `available` and `other_conditions` may contain control characters. */
 struct cr {
+    char *texts;                        /* owns namespace, name, uid and created */
     const char *namespace, *name, *uid; /* uid: "" in local mode */
-    uint64_t version;                   /* see object_version */
     const char *created; /* creationTimestamp: RFC 3339 in UTC, so that text order is time order;
                             "" when the object has none */
+    uint64_t version;    /* see object_version */
     bool deleting;       /* deletionTimestamp is set */
 
+    bool adopt;    /* the annotation tproxy/adopt is "true" */
+    uint16_t port; /* spec.service.port; 0: the port of the protocol */
+    enum cr_scope scope;
+    struct dest_ref ref; /* has no tenant; ref.instance NULL: the default instance */
     /* NULL when spec and annotations are good. Otherwise the text names the field, the error and
      * the remedy; nothing of spec and annotations is filled in then, and ref.name is "". */
     char *wrong;
-    struct dest_ref ref; /* has no tenant; ref.instance NULL: the default instance */
-    uint16_t port;       /* spec.service.port; 0: the port of the protocol */
-    enum cr_scope scope;
-    bool adopt; /* the annotation tproxy/adopt is "true" */
 
     /* The annotation tenant-subdomains: labels in lower case, in alphabetical order, without
      * duplicates. When the list is empty and tenants_wrong is NULL, there is no such annotation. */
@@ -62,12 +64,12 @@ struct cr {
     size_t n_tenants;
     char *tenants_wrong; /* the error in the annotation, in words; NULL: none */
 
-    enum cr_status_owner status_owner;
     struct cr_condition available;
-    bool available_last;    /* it is the last condition, and the only one of its type */
     char *other_conditions; /* JSON, comma-separated: conditions of other types; NULL: none */
-    bool conditions_unread; /* some are missing there: writing the list would lose them */
     char *shown_tenants;    /* status.tenants, "a,b"; NULL: there are none */
+    enum cr_status_owner status_owner;
+    bool available_last;    /* `available` is the last condition, and the only one of its type */
+    bool conditions_unread; /* some are not in other_conditions: writing would lose them */
 };
 
 /* Fills *cr from an object. A spec that violates the CRD or exceeds a bound sets cr->wrong and is

@@ -794,6 +794,12 @@ static int read_all(struct reader *r)
     return OK;
 }
 
+static void join_texts(struct destination *d)
+{
+    const char **const texts[] = {&d->name, &d->host, &d->tls_name, &d->location_id, &d->user};
+    d->texts = mem_join(texts, ARRAY_LEN(texts));
+}
+
 const struct destination *destination_new(const struct properties *props, bool allow_loopback,
                                           struct destination_problem *problem)
 {
@@ -805,7 +811,9 @@ const struct destination *destination_new(const struct properties *props, bool a
     };
     *problem = (struct destination_problem){.verdict = VERDICT_OK};
     r.dest->refs = 1;
-    if (read_all(&r) < 0) {
+    int rc = read_all(&r);
+    join_texts(r.dest);
+    if (rc != OK) {
         destination_unref(r.dest);
         return NULL;
     }
@@ -826,11 +834,7 @@ void destination_unref(const struct destination *dest)
     if (!d || --d->refs > 0) {
         return;
     }
-    free(d->name);
-    free(d->host);
-    free(d->tls_name);
-    free(d->location_id);
-    free(d->user);
+    free(d->texts);
     secret_clear(&d->password);
     token_service_free(d->tokens);
     for (size_t i = 0; i < d->n_warnings; i++) {

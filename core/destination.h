@@ -79,14 +79,15 @@ struct token_service {
 /* An immutable snapshot, shared by reference count. No text in it contains CR, LF or NUL. */
 struct destination {
     unsigned refs;
-    char *name;
+    char *texts; /* owns name, host, tls_name, location_id and user */
+    const char *name;
 
     enum mail_protocol protocol;
     enum proxy_type proxy;
-    char *host;     /* name (with a final dot: absolute) or address, IPv6 without brackets */
-    char *tls_name; /* the name in the certificate and in SNI: host without the final dot */
+    const char *host;     /* name (with a final dot: absolute) or address, IPv6 without brackets */
+    const char *tls_name; /* the name in the certificate and in SNI: host without the final dot */
     uint16_t port;
-    char *location_id; /* CloudConnectorLocationId; "" without one, or when not on-premise */
+    const char *location_id; /* CloudConnectorLocationId; "" without one, or when not on-premise */
 
     enum tls_mode tls;
     bool tls_trust_any;  /* ssl.trust names this host or "*": any certificate chain is accepted */
@@ -94,7 +95,7 @@ struct destination {
     enum mail_tls_version tls_min, tls_max;
 
     enum mail_auth auth;
-    char *user;             /* "" for NONE; not used for REFRESH_TOKEN and AUTHORIZATION_CODE, where
+    const char *user;       /* "" for NONE; not used for REFRESH_TOKEN and AUTHORIZATION_CODE, where
                                the client names the user */
     struct secret password; /* BASIC only */
     struct token_service *tokens; /* NULL for NONE and BASIC */

@@ -43,6 +43,25 @@ char *mem_strndup(const char *s, size_t n)
     return must(strndup(s, n));
 }
 
+char *mem_join(const char **const texts[], size_t n)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++) {
+        size += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+    }
+    char *joined = mem_alloc(size), *to = joined;
+    for (size_t i = 0; i < n; i++) {
+        if (*texts[i]) {
+            size_t len = strlen(*texts[i]) + 1;
+            memcpy(to, *texts[i], len);
+            free((char *)*texts[i]);
+            *texts[i] = to;
+            to += len;
+        }
+    }
+    return joined;
+}
+
 void mem_wipe(void *p, size_t n)
 {
     if (p) {

@@ -16,6 +16,11 @@ void *mem_realloc(void *p, size_t n);
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
 
+/* Moves texts that were allocated one by one into one allocation, which takes less memory, and
+ * returns it. *texts[i] then points into it; NULL stays NULL. The caller frees it together with the
+ * last of them. */
+char *mem_join(const char **const texts[], size_t n);
+
 /* Overwrites n bytes in a way that the compiler does not remove. */
 void mem_wipe(void *p, size_t n);
 

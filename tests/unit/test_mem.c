@@ -26,6 +26,24 @@ static void test_alloc(void **state)
     free(copy);
 }
 
+static void test_join(void **state)
+{
+    (void)state;
+    const char *a = mem_strdup("one"), *none = NULL, *empty = mem_strdup(""),
+               *b = mem_strdup("two");
+    char *joined = mem_join((const char **const[]){&a, &none, &empty, &b}, 4);
+    assert_ptr_equal(a, joined);
+    assert_string_equal(a, "one");
+    assert_null(none);
+    assert_string_equal(empty, "");
+    assert_ptr_equal(b, joined + 5);
+    assert_string_equal(b, "two");
+    free(joined);
+
+    free(mem_join((const char **const[]){&none}, 1));
+    assert_null(none);
+}
+
 static void test_wipe(void **state)
 {
     (void)state;
@@ -72,9 +90,8 @@ static void test_secret(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc),
-        cmocka_unit_test(test_wipe),
-        cmocka_unit_test(test_compare_secret),
+        cmocka_unit_test(test_alloc),  cmocka_unit_test(test_join),
+        cmocka_unit_test(test_wipe),   cmocka_unit_test(test_compare_secret),
         cmocka_unit_test(test_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -314,7 +314,8 @@ static void show(struct cr *cr, const struct condition *c)
 {
     *cr = cr_named("default", "mail");
     cr->available_last = true;
-    cr->available = (struct cr_condition){(char *)"False", (char *)c->reason, (char *)c->message};
+    cr->available =
+        (struct cr_condition){.status = "False", .reason = c->reason, .message = c->message};
 }
 
 /* What is new in kind, and what are only other words of another server. */
