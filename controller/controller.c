@@ -308,6 +308,8 @@ static struct resource *get_resource(struct control *c, const char *namespace, c
     r->key = mem_strdup(key_of(key, namespace, name));
     r->namespace = mem_strdup(namespace);
     r->name = mem_strdup(name);
+    const char **const texts[] = {&r->key, &r->namespace, &r->name};
+    r->texts = mem_join(texts, ARRAY_LEN(texts));
     list_init(&r->queued);
     list_init(&r->recording);
     list_init(&r->unread);
@@ -337,9 +339,7 @@ void resource_free(struct resource *r)
     free(r->shown);
     free(r->operand_namespace);
     free(r->operand_name);
-    free(r->key);
-    free(r->namespace);
-    free(r->name);
+    free(r->texts);
     free(r);
 }
 
@@ -467,7 +467,6 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     policies_close(c->policies, &held->opening);
     leftover_forget(held);
     service_clear(&held->service);
-    free(held->key);
     free(held);
     if (port && ports_carried(c->ports, port)) {
         wake_port(c, port);
@@ -499,9 +498,10 @@ static struct held_service *add_service(struct resource *r, const struct service
 {
     struct control *c = r->control;
     char key[KEY_MAX];
-    struct held_service *held = mem_zalloc(sizeof(*held));
+    size_t size = strlen(key_of(key, service->namespace, service->name)) + 1;
+    struct held_service *held = mem_zalloc(sizeof(*held) + size);
+    memcpy(held->key, key, size);
     held->resource = r;
-    held->key = mem_strdup(key_of(key, service->namespace, service->name));
     held->round = c->followers[FOLLOW_SERVICES].round;
     map_add(&c->services, &held->by_key, held->key);
     list_init(&held->opening.link);

@@ -114,13 +114,13 @@ struct held_service {
     struct map_entry by_key; /* "namespace/name" */
     struct list link;        /* on its resource's list */
     struct resource *resource;
-    char *key;
     uint64_t round;
     struct opening opening;
     bool checked; /* it is as its tenant wants it, and neither has changed since */
     struct removal removal;
     struct leftover *leftover; /* NULL: it is wanted */
     struct service service;
+    char key[];
 };
 
 /* A TransparentProxy object. */
@@ -161,30 +161,30 @@ struct tenant {
     struct list same_name;
     struct heap_node contender;
     struct heap_node place; /* in its space's places */
-    bool placed;
     enum stance stance;
     enum use use; /* unless the stance is STANCE_NONE */
+    bool placed;
 
     /* Its destination, as read last. */
     bool read;
-    bool read_again;              /* read it again at once */
-    struct dest_request *request; /* set while it is being read */
+    bool read_again; /* read it again at once */
+    unsigned unread; /* readings in a row that failed and may do better soon */
     int64_t read_due;
-    unsigned unread;                /* readings in a row that failed and may do better soon */
+    struct dest_request *request;   /* set while it is being read */
     const struct destination *dest; /* NULL: see verdict */
-    enum verdict verdict;
     char *verdict_text;
+    enum verdict verdict;
 
-    struct target *target;
     uint16_t port; /* taken for it; 0: none */
+    struct target *target;
 
     int64_t waits_since; /* until another CR has given its name back; 0: it does not */
 
     /* Its Services are not tried again before trouble_until: the API server has refused one, or
      * put it off, or the name is not to be had. The other tenants go on. */
     int64_t trouble_until;
-    unsigned troubles;         /* in a row */
     struct condition *trouble; /* what is said of it until then; NULL: nothing yet */
+    unsigned troubles;         /* in a row */
     bool trouble_silent;       /* an Event says it, the status is left to whose it is */
 
     struct condition *failure; /* while the status is written: its part of that; NULL: it works */
@@ -227,31 +227,33 @@ struct resource {
     struct list in_space;
     struct list queued; /* in woken or waiting of control->queue */
     struct list unread; /* in control->queue.unread, while it may not read another destination */
-    char *key, *namespace, *name;
+    char *texts;        /* owns the texts of the next line */
+    const char *key, *namespace, *name;
 
-    bool present; /* the CR is there */
     uint64_t round;
     struct cr cr;
+    bool present;          /* the CR is there */
     bool gone_confirmed;   /* it is the CR that went, and not its CRD */
     bool crd_went;         /* its CRD was seen to go, too */
     bool crd_renewed;      /* it was deleted with its CRD, and the CRD has come back */
     unsigned crd_refusals; /* in a row, to show its CRD */
-    bool settled;      /* it has been given its target or its condition once, or waits too long */
-    int64_t settle_by; /* then it waits too long; 0: not known yet */
     enum counted counted;
+    bool settled;      /* it has been given its target or its condition once, or waits too long */
+    bool tell_ignored; /* an annotation that has no effect has come */
+    int64_t settle_by; /* then it waits too long; 0: not known yet */
 
     struct list tenants; /* as CR and configuration want them since they were seen first */
     size_t n_tenants;
     size_t reading; /* destinations */
     struct list services;
-    bool tell_ignored; /* an annotation that has no effect has come */
 
-    int64_t retry_at; /* the API server did not answer: not before */
-    unsigned retries; /* since it was at rest */
+    int64_t retry_at;   /* the API server did not answer: not before */
+    unsigned retries;   /* since it was at rest */
+    unsigned conflicts; /* in a row: others changed the object before our change came */
 
     enum operation operation;
-    struct list recording; /* on control->recording */
     bool again;            /* something happened meanwhile */
+    struct list recording; /* on control->recording */
     struct cluster_call *call;
     void (*done)(struct resource *r, const struct cluster_answer *answer); /* takes its answer in */
     struct tenant *operand;  /* whose Service is written; NULL: gone */
@@ -265,7 +267,6 @@ struct resource {
     struct repairs status_repairs;
     int64_t events_full; /* as many Events as at the start may be told again from then on */
     int64_t words_due;   /* the words of another server are not written again before */
-    unsigned conflicts;  /* in a row: others changed the object before our change came */
     const char *told;    /* the reason that the last Event told of; static storage */
     struct timer timer;
 };
