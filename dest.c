@@ -719,8 +719,8 @@ static void forget(struct dest *dest, const struct dest_ref *ref, const struct d
 
 /* Forgets the token, so that the next question gets another one. Does nothing when it has been
  * forgotten already. */
-static void refused(struct dest_source *source, const struct dest_ref *ref,
-                    const struct dest_user *user, const struct token *token)
+static void token_refused(struct dest_source *source, const struct dest_ref *ref,
+                          const struct dest_user *user, const struct token *token)
 {
     forget(container_of(source, struct dest, source), ref, user, NULL, token);
 }
@@ -752,11 +752,11 @@ struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
         .oauth = oauth,
         .connectivity = connectivity,
         .origins = http_origins_new(loop, dns, roots),
-        .rotations = rotations_new(),
+        .refresh_tokens = refresh_tokens_new(),
         .allow_loopback = allow_loopback,
     };
     dest->cache = cache_new(loop, &settings);
-    dest->source = (struct dest_source){.find = find, .cancel = cancel, .refused = refused};
+    dest->source = (struct dest_source){.find = find, .cancel = cancel, .refused = token_refused};
     list_init(&dest->instances);
     dest_set_timeouts(dest, SECONDS(5), SECONDS(10));
     return dest;
@@ -766,7 +766,7 @@ void dest_free(struct dest *dest)
 {
     if (dest) {
         cache_free(dest->cache);
-        rotations_free(dest->lookups.rotations);
+        refresh_tokens_free(dest->lookups.refresh_tokens);
         token_refusals_clear(&dest->lookups.refusals);
         http_origins_free(dest->lookups.origins);
         LIST_EACH (it, &dest->instances) {

@@ -89,11 +89,11 @@ struct http_call {
 };
 
 static void serve(struct http *http);
-static void on_event(struct conn *conn, enum conn_event event, void *arg);
+static void on_connection_event(struct conn *conn, enum conn_event event, void *arg);
 
 /* ---- the end of a connection, and of a call ---- */
 
-static void drop(struct connection *c)
+static void drop_connection(struct connection *c)
 {
     dial_cancel(c->dial);
     conn_close(c->conn);
@@ -118,7 +118,7 @@ static void end_call(struct http_call *call)
 {
     struct http *http = call->http;
     if (call->connection) {
-        drop(call->connection);
+        drop_connection(call->connection);
         call->connection = NULL;
     }
     if (!list_empty(&call->link)) {
@@ -137,10 +137,11 @@ static void finish(struct http_call *call, const struct http_answer *answer,
     handler.done(answer, err, handler.arg);
 }
 
-static void fail(struct http_call *call, enum fail class, const char *fmt, ...) printf_like(3, 4);
+static void fail_call(struct http_call *call, enum fail class, const char *fmt, ...)
+    printf_like(3, 4);
 
 /* Ends the call with an error; puts the server's name before the text. */
-static void fail(struct http_call *call, enum fail class, const char *fmt, ...)
+static void fail_call(struct http_call *call, enum fail class, const char *fmt, ...)
 {
     char what[FAIL_TEXT_MAX];
     struct error err;
@@ -191,12 +192,12 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
         return;
     }
     if (err) {
-        fail(c->call, err->fail, "%s", err->text);
+        fail_call(c->call, err->fail, "%s", err->text);
         return;
     }
     c->conn = conn;
     c->tls = c->http->tls;
-    conn_set_handler(conn, (struct conn_handler){on_event, c});
+    conn_set_handler(conn, (struct conn_handler){on_connection_event, c});
     if (c->http->keep_alive) {
         conn_keep_alive(conn);
     }
@@ -238,7 +239,7 @@ static struct connection *take_connection(struct http *http, bool fresh)
         if (!has_idle) {
             return NULL;
         }
-        drop(container_of(oldest, struct connection, link));
+        drop_connection(container_of(oldest, struct connection, link));
     }
     struct connection *c = mem_zalloc(sizeof(*c));
     c->http = http;
@@ -276,7 +277,7 @@ static void release(struct connection *c)
     c->call->connection = NULL;
     c->call = NULL;
     if (!reusable) {
-        drop(c);
+        drop_connection(c);
         return;
     }
     c->phase = PHASE_IDLE;
@@ -324,11 +325,11 @@ static void refuse_head(struct connection *c, const struct http_head *head)
 {
     bool bound = head->status == 431;
     if (bound && head->size == 0) {
-        fail(c->call, FAIL_LIMIT, "the head of the answer has more than %d octets", HEAD_MAX);
+        fail_call(c->call, FAIL_LIMIT, "the head of the answer has more than %d octets", HEAD_MAX);
     } else if (bound) {
-        fail(c->call, FAIL_LIMIT, "the answer has %s", head->wrong);
+        fail_call(c->call, FAIL_LIMIT, "the answer has %s", head->wrong);
     } else {
-        fail(c->call, FAIL_PROTOCOL, "what came is no HTTP/1.1: %s", head->wrong);
+        fail_call(c->call, FAIL_PROTOCOL, "what came is no HTTP/1.1: %s", head->wrong);
     }
 }
 
@@ -341,8 +342,8 @@ static bool readable(struct connection *c, const struct http_head *head)
     if (head->status / 100 != 2 || !http_find_coding(head, &coding)) {
         return true;
     }
-    fail(c->call, FAIL_PROTOCOL, "the answer is coded as %s, which was not asked for",
-         text_printable(name, sizeof(name), coding));
+    fail_call(c->call, FAIL_PROTOCOL, "the answer is coded as %s, which was not asked for",
+              text_printable(name, sizeof(name), coding));
     return false;
 }
 
@@ -387,7 +388,7 @@ static bool deliver(struct http_call *call, struct str piece)
         return call->connection;
     }
     if (buf_add(&call->body, piece.p, piece.n) == ERR) {
-        fail(call, FAIL_LIMIT, "the answer is larger than %zu bytes", call->body.max);
+        fail_call(call, FAIL_LIMIT, "the answer is larger than %zu bytes", call->body.max);
         return false;
     }
     return true;
@@ -403,7 +404,7 @@ static void take_body(struct connection *c)
         int res = next_piece(call, &in, &piece);
         conn_consume(c->conn, n - in.n); /* the octets stay readable during this callback */
         if (res == ERR) {
-            fail(call, FAIL_PROTOCOL, "what came is no HTTP/1.1: a malformed chunk");
+            fail_call(call, FAIL_PROTOCOL, "what came is no HTTP/1.1: a malformed chunk");
             return;
         }
         if (res == AGAIN) {
@@ -433,8 +434,8 @@ static void silent(struct connection *c)
     int64_t time = c->phase == PHASE_TLS ? c->http->connect_timeout
                    : c->call->handed_on  ? c->call->silence_timeout
                                          : c->call->answer_timeout;
-    fail(c->call, FAIL_TIMEOUT, "the server kept us waiting for %s for %.3g s", awaited(c),
-         (double)time / 1e6);
+    fail_call(c->call, FAIL_TIMEOUT, "the server kept us waiting for %s for %.3g s", awaited(c),
+              (double)time / 1e6);
 }
 
 /* Handles the end or failure of the conn. On a kept connection, the server may have ended it before
@@ -451,23 +452,23 @@ static void gone(struct connection *c, enum conn_event event)
     } else if (event == CONN_EOF && c->call->framing == HTTP_UNTIL_CLOSE) {
         complete(c);
     } else if (event == CONN_EOF) {
-        fail(c->call, FAIL_REMOTE, "the server closed the connection; we waited for %s",
-             awaited(c));
+        fail_call(c->call, FAIL_REMOTE, "the server closed the connection; we waited for %s",
+                  awaited(c));
     } else if (err->fail == FAIL_REMOTE) {
-        fail(c->call, FAIL_REMOTE, "the connection broke (%s); we waited for %s", err->text,
-             awaited(c));
+        fail_call(c->call, FAIL_REMOTE, "the connection broke (%s); we waited for %s", err->text,
+                  awaited(c));
     } else {
-        fail(c->call, err->fail, "%s", err->text);
+        fail_call(c->call, err->fail, "%s", err->text);
     }
 }
 
-static void on_event(struct conn *conn, enum conn_event event, void *arg)
+static void on_connection_event(struct conn *conn, enum conn_event event, void *arg)
 {
     struct connection *c = arg;
     (void)conn;
     if (c->phase == PHASE_IDLE) {
         if (event != CONN_DRAINED) {
-            drop(c);
+            drop_connection(c);
         }
         return;
     }
@@ -519,10 +520,10 @@ static void put_message(struct buf *out, const struct http_message *m, const cha
     (void)res;
 }
 
-static void refuse(struct task *t)
+static void on_too_many_waiting(struct task *t)
 {
-    fail(container_of(t, struct http_call, task), FAIL_LIMIT,
-         "more than %d requests wait for a connection", HTTP_WAITING_MAX);
+    fail_call(container_of(t, struct http_call, task), FAIL_LIMIT,
+              "more than %d requests wait for a connection", HTTP_WAITING_MAX);
 }
 
 struct http_call *http_start(struct http *http, const struct http_message *message,
@@ -541,7 +542,7 @@ struct http_call *http_start(struct http *http, const struct http_message *messa
     buf_init(&call->message, SIZE_MAX);
     put_message(&call->message, message, http->authority);
     if (http->waiting_count == HTTP_WAITING_MAX) {
-        loop_soon(http->loop, &call->task, refuse);
+        loop_soon(http->loop, &call->task, on_too_many_waiting);
         return call;
     }
     list_append(&http->waiting, &call->link);
@@ -592,7 +593,7 @@ struct http *http_new(struct loop *loop, struct dns *dns, const struct http_sett
 static void drop_idle(struct http *http)
 {
     LIST_EACH (it, &http->idle) {
-        drop(container_of(it, struct connection, link));
+        drop_connection(container_of(it, struct connection, link));
     }
 }
 

@@ -1,6 +1,6 @@
 /* Access tokens. lib/cache does the waiting, sharing and refreshing; a fetch is one POST:
  *
- *     oauth_get --> cache --> fetch() --> POST to the token endpoint --> on_answer()
+ *     oauth_get --> cache --> fetch() --> POST to the token endpoint --> on_token_answer()
  *                     ^                                                     |
  *                     '------------- cache_fetched, cache_failed -----------'
  */
@@ -42,7 +42,7 @@ struct oauth {
     struct loop *loop;
     struct http_origins *origins;
     struct cache *cache;
-    struct rotations *rotations; /* by the key of the grant */
+    struct refresh_tokens *refresh_tokens; /* by the key of the grant */
     int64_t connect_timeout, answer_timeout;
     uint64_t results[FAIL_COUNT];
     struct metric_histogram latency;
@@ -120,7 +120,7 @@ static void note(struct job *job, const struct error *err)
     }
 }
 
-static void failed(struct job *job, const struct error *err, int64_t retry_after)
+static void job_failed(struct job *job, const struct error *err, int64_t retry_after)
 {
     struct cache_entry *entry = job->entry;
     note(job, err);
@@ -128,7 +128,7 @@ static void failed(struct job *job, const struct error *err, int64_t retry_after
     cache_failed(entry, err, retry_after);
 }
 
-static void fetched(struct job *job, struct token *token, int64_t lifetime)
+static void job_fetched(struct job *job, struct token *token, int64_t lifetime)
 {
     struct cache_entry *entry = job->entry;
     int64_t renew_before = lifetime / RENEW_BEFORE_PART;
@@ -149,19 +149,19 @@ static void fetched(struct job *job, struct token *token, int64_t lifetime)
 
 /* Keeps a new refresh token, and forgets one that was refused. The new one is kept also when its
  * access token is of no use: the old one may be worth nothing any more. */
-static void note_rotation(struct job *job, const struct token_answer *read, enum fail result)
+static void note_refresh_token(struct job *job, const struct token_answer *read, enum fail result)
 {
     if (job->type != OAUTH_REFRESH_TOKEN) {
         return;
     }
     if (read->refresh_token.n) {
-        rotations_keep(job->oauth->rotations, job->key.digest, &read->refresh_token);
+        refresh_tokens_keep(job->oauth->refresh_tokens, job->key.digest, &read->refresh_token);
     } else if (result == FAIL_AUTH) {
-        rotations_drop(job->oauth->rotations, job->key.digest);
+        refresh_tokens_drop(job->oauth->refresh_tokens, job->key.digest);
     }
 }
 
-static void on_answer(const struct http_answer *answer, const struct error *err, void *arg)
+static void on_token_answer(const struct http_answer *answer, const struct error *err, void *arg)
 {
     struct job *job = arg;
     struct token_answer read = {0};
@@ -173,7 +173,7 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
                   err->text);
         /* a connection fails with FAIL_TOKEN only because of the proxy */
         why.on_the_way = err->fail == FAIL_TOKEN;
-        failed(job, &why, 0);
+        job_failed(job, &why, 0);
         return;
     }
     const struct str known[] = {{job->secret.p, job->secret.n},
@@ -189,14 +189,14 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
             token->received = now;
         }
     }
-    note_rotation(job, &read, rc == OK ? FAIL_NONE : sentence.fail);
+    note_refresh_token(job, &read, rc == OK ? FAIL_NONE : sentence.fail);
     token_answer_clear(&read);
     if (token) {
-        fetched(job, token, read.lifetime);
+        job_fetched(job, token, read.lifetime);
     } else {
         error_set(&why, sentence.fail, "authorization server %s%s %s", job->host,
                   rc == OK ? ":" : "", sentence.text);
-        failed(job, &why, http_retry_after(answer->head));
+        job_failed(job, &why, http_retry_after(answer->head));
     }
 }
 
@@ -204,7 +204,7 @@ static void on_not_started(struct task *t)
 {
     struct job *job = container_of(t, struct job, task);
     struct error err = job->err;
-    failed(job, &err, 0);
+    job_failed(job, &err, 0);
 }
 
 static int add_field(struct buf *form, const char *name, struct str value)
@@ -323,7 +323,7 @@ static int start(struct job *job, const struct oauth_grant *grant)
             .answer_timeout = grant->answer_timeout ? grant->answer_timeout : oauth->answer_timeout,
             .body_max = TOKEN_ANSWER_MAX,
         };
-        struct http_handler handler = {.done = on_answer, .arg = job};
+        struct http_handler handler = {.done = on_token_answer, .arg = job};
         job->call = http_start(http_origin_client(job->origin), &message, handler);
     }
     buf_wipe(&form);
@@ -347,7 +347,8 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
         secret_set(&job->secret, grant->client_secret->p, grant->client_secret->n);
     }
     if (grant->user_token) {
-        const struct secret *newer = rotations_find(job->oauth->rotations, job->key.digest);
+        const struct secret *newer =
+            refresh_tokens_find(job->oauth->refresh_tokens, job->key.digest);
         const struct secret *token = newer ? newer : grant->user_token;
         secret_set(&job->user_token, token->p, token->n);
     }
@@ -409,7 +410,7 @@ static struct str key_str(const struct grant_key *key)
     return (struct str){(const char *)key->digest, sizeof(key->digest)};
 }
 
-static void on_token(void *value, const struct error *err, void *arg)
+static void on_cached_token(void *value, const struct error *err, void *arg)
 {
     struct oauth_wait *wait = arg;
     struct oauth_handler handler = wait->handler;
@@ -424,7 +425,7 @@ struct oauth_wait *oauth_get(struct oauth *oauth, const struct oauth_grant *gran
     struct grant_key key = key_of(grant);
     wait->handler = handler;
     wait->wait = cache_get(oauth->cache, key_str(&key), grant,
-                           (struct cache_handler){.done = on_token, .arg = wait});
+                           (struct cache_handler){.done = on_cached_token, .arg = wait});
     return wait;
 }
 
@@ -460,7 +461,7 @@ struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *ro
     oauth->loop = loop;
     oauth->origins = http_origins_new(loop, dns, roots);
     oauth->cache = cache_new(loop, &settings);
-    oauth->rotations = rotations_new();
+    oauth->refresh_tokens = refresh_tokens_new();
     log_limits_init(&oauth->limits, loop, "oauth", NULL);
     oauth_set_timeouts(oauth, SECONDS(5), SECONDS(10));
     return oauth;
@@ -470,7 +471,7 @@ void oauth_free(struct oauth *oauth)
 {
     if (oauth) {
         cache_free(oauth->cache);
-        rotations_free(oauth->rotations);
+        refresh_tokens_free(oauth->refresh_tokens);
         http_origins_free(oauth->origins);
         log_limits_close(&oauth->limits);
         free(oauth);

@@ -269,7 +269,7 @@ static bool make_place(struct target *target)
     return pop3->sessions < most || session_give_way(pop3, NULL);
 }
 
-static void refuse(struct target *target, int fd)
+static void refuse_client(struct target *target, int fd)
 {
     struct pop3 *pop3 = target->pop3;
     struct conn *c = conn_new(pop3->loop, fd, (struct conn_handler){.event = ignore_event});
@@ -292,7 +292,7 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
     if (make_place(target)) {
         session_start(target, fd, peer);
     } else {
-        refuse(target, fd);
+        refuse_client(target, fd);
     }
 }
 

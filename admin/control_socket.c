@@ -92,7 +92,7 @@ static void log_level(struct str arg, char *out, size_t cap)
 }
 
 /* Answers the request and lets the client go. */
-static void answer(struct client *c, struct str line)
+static void answer_client(struct client *c, struct str line)
 {
     char reply[ADMIN_SOCKET_LINE_MAX];
     struct str rest = str_trim(line);
@@ -108,7 +108,7 @@ static void answer(struct client *c, struct str line)
     drop_client(c);
 }
 
-static void on_event(struct conn *conn, enum conn_event event, void *arg)
+static void on_control_event(struct conn *conn, enum conn_event event, void *arg)
 {
     struct client *c = arg;
     struct str line;
@@ -118,7 +118,7 @@ static void on_event(struct conn *conn, enum conn_event event, void *arg)
         switch (conn_line(conn, ADMIN_SOCKET_LINE_MAX, &line, &octets)) {
         case OK:
             conn_consume(conn, octets);
-            answer(c, line);
+            answer_client(c, line);
             break;
         case ERR:
             drop_client(c);
@@ -155,7 +155,7 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
     }
     struct client *c = mem_zalloc(sizeof(*c));
     c->socket = s;
-    c->conn = conn_new(s->loop, fd, (struct conn_handler){on_event, c});
+    c->conn = conn_new(s->loop, fd, (struct conn_handler){on_control_event, c});
     if (!c->conn) {
         free(c);
         return;

@@ -3,7 +3,7 @@
  *     connectivity_get --> key? -- yes --> oauth_get --> route with the token
  *                            '---- no ----------------> route
  *
- *     source: find --> below --> on-premise, and to log in? -- yes --> connectivity_get --> answer
+ *     source: find --> inner --> on-premise, and to log in? -- yes --> connectivity_get --> answer
  *                                            '-- no --> answer
  */
 #include "btp/connectivity.h"
@@ -31,7 +31,7 @@ struct connectivity {
     enum verdict verdict;
     char *problem;
     struct token_refusals refusals;
-    struct dest_source source, *below;
+    struct dest_source source, *inner;
 };
 
 struct connectivity_wait {
@@ -175,7 +175,7 @@ static void check_token(struct connectivity_wait *wait, const struct token *toke
     }
 }
 
-static void on_token(struct token *token, const struct error *err, void *arg)
+static void on_proxy_token(struct token *token, const struct error *err, void *arg)
 {
     struct connectivity_wait *wait = arg;
     wait->token = NULL;
@@ -209,7 +209,7 @@ struct connectivity_wait *connectivity_get(struct connectivity *c, const char *t
     buf_init(&url, 0);
     if (connectivity_check(c, &wait->verdict, &wait->err) == OK && c->key) {
         if (service_grant(c->key, tenant, &url, &grant, &wait->err) == OK) {
-            wait->token = oauth_get(c->oauth, &grant, (struct oauth_handler){on_token, wait});
+            wait->token = oauth_get(c->oauth, &grant, (struct oauth_handler){on_proxy_token, wait});
         } else {
             wait->verdict = VERDICT_CONFIGURATION_FAILED;
         }
@@ -265,10 +265,10 @@ struct dest_request {
     struct dest_handler handler;
     enum dest_purpose purpose;
     char *tenant;
-    struct dest_request *below;
-    struct connectivity_wait *way;
+    struct dest_request *inner;
+    struct connectivity_wait *route;
 
-    /* The answer of the source below, kept while the route is asked for. */
+    /* The answer of the inner source, kept while the route is asked for. */
     const struct destination *dest;
     struct token *token;
 };
@@ -276,8 +276,8 @@ struct dest_request {
 static void request_free(struct dest_request *request)
 {
     struct connectivity *c = request->connectivity;
-    dest_cancel(c->below, request->below);
-    connectivity_cancel(request->way);
+    dest_cancel(c->inner, request->inner);
+    connectivity_cancel(request->route);
     destination_unref(request->dest);
     token_unref(request->token);
     free(request->tenant);
@@ -302,7 +302,7 @@ static void on_route(const struct dest_route *route, enum verdict verdict, const
 {
     struct dest_request *request = arg;
     struct dest_answer answer = {.verdict = verdict};
-    request->way = NULL;
+    request->route = NULL;
     if (route) {
         answer.dest = request->dest;
         answer.token = request->token;
@@ -313,12 +313,12 @@ static void on_route(const struct dest_route *route, enum verdict verdict, const
     tell(request, &answer);
 }
 
-static void on_below(const struct dest_answer *found, void *arg)
+static void on_inner_answer(const struct dest_answer *found, void *arg)
 {
     struct dest_request *request = arg;
     struct connectivity *c = request->connectivity;
     struct dest_answer refusal = {0};
-    request->below = NULL;
+    request->inner = NULL;
     if (!found->dest || found->dest->proxy != PROXY_ON_PREMISE) {
         tell(request, found);
     } else if (connectivity_check(c, &refusal.verdict, &refusal.err) == ERR) {
@@ -328,7 +328,7 @@ static void on_below(const struct dest_answer *found, void *arg)
     } else {
         request->dest = destination_ref(found->dest);
         request->token = found->token ? token_ref(found->token) : NULL;
-        request->way =
+        request->route =
             connectivity_get(c, request->tenant, (struct connectivity_handler){on_route, request});
     }
 }
@@ -342,8 +342,8 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
     request->handler = handler;
     request->purpose = purpose;
     request->tenant = ref->tenant ? mem_strdup(ref->tenant) : NULL;
-    request->below = dest_find(request->connectivity->below, ref, purpose, user,
-                               (struct dest_handler){on_below, request});
+    request->inner = dest_find(request->connectivity->inner, ref, purpose, user,
+                               (struct dest_handler){on_inner_answer, request});
     return request;
 }
 
@@ -355,10 +355,10 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     }
 }
 
-static void refused(struct dest_source *source, const struct dest_ref *ref,
-                    const struct dest_user *user, const struct token *token)
+static void pass_refusal_on(struct dest_source *source, const struct dest_ref *ref,
+                            const struct dest_user *user, const struct token *token)
 {
-    dest_refused(container_of(source, struct connectivity, source)->below, ref, user, token);
+    dest_refused(container_of(source, struct connectivity, source)->inner, ref, user, token);
 }
 
 static bool tried(struct dest_source *source, const struct dest_ref *ref, const struct token *token,
@@ -368,11 +368,11 @@ static bool tried(struct dest_source *source, const struct dest_ref *ref, const 
     return connectivity_tried(c, ref->tenant, token, err, renewable);
 }
 
-struct dest_source *connectivity_source(struct connectivity *c, struct dest_source *below)
+struct dest_source *connectivity_source(struct connectivity *c, struct dest_source *inner)
 {
-    assert(!c->below);
-    c->below = below;
-    c->source =
-        (struct dest_source){.find = find, .refused = refused, .tried = tried, .cancel = cancel};
+    assert(!c->inner);
+    c->inner = inner;
+    c->source = (struct dest_source){
+        .find = find, .refused = pass_refusal_on, .tried = tried, .cancel = cancel};
     return &c->source;
 }

@@ -1,9 +1,9 @@
 /* The way to on-premise systems: SAP's Connectivity Proxy, a SOCKS5 proxy in the cluster, and the
  * access token that it may ask for (help.sap.com, "Using the Connectivity Proxy", SOCKS5).
  *
- *     struct dest_source *source = connectivity_source(connectivity, below);
+ *     struct dest_source *source = connectivity_source(connectivity, inner);
  *
- * is a source of destinations that asks the one below and adds to its answers how the mail server
+ * is a source of destinations that asks the inner one and adds to its answers how the mail server
  * of an on-premise destination is reached. */
 #ifndef TPROXY_BTP_CONNECTIVITY_H
 #define TPROXY_BTP_CONNECTIVITY_H
@@ -82,9 +82,9 @@ void connectivity_cancel(struct connectivity_wait *wait);
 bool connectivity_tried(struct connectivity *connectivity, const char *tenant,
                         const struct token *token, const struct error *err, bool renewable);
 
-/* Returns the source described above, valid until connectivity_free. `below` stays the caller's.
+/* Returns the source described above, valid until connectivity_free. `inner` stays the caller's.
  * May be called only once. */
 struct dest_source *connectivity_source(struct connectivity *connectivity,
-                                        struct dest_source *below);
+                                        struct dest_source *inner);
 
 #endif

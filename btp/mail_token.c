@@ -1,13 +1,13 @@
 /* Makes a grant of a destination, and asks the server that it is for.
  *
- *     mail_token_get --> on-premise? -- yes --> WAY: connectivity_get --.
- *                              |                      ^                 |
- *                              |                      '- the proxy -.   |
- *                              '------ no ------.        refuses    |   |
- *                                               v        its token, |   |
- *                                             TOKEN: oauth_get      |   |
- *                                               |   ^  '- once -----'   |
- *                                               v   '-------------------'
+ *     mail_token_get --> on-premise? -- yes --> ROUTE: connectivity_get --.
+ *                              |                       ^                  |
+ *                              |                       '- the proxy -.    |
+ *                              '------ no ------.         refuses    |    |
+ *                                               v         its token, |    |
+ *                                             TOKEN: oauth_get       |    |
+ *                                               |   ^   '- once -----'    |
+ *                                               v   '---------------------'
  *                                             the end */
 #include "btp/mail_token.h"
 
@@ -27,10 +27,10 @@ struct mail_token_wait {
     struct oauth *oauth;
     struct connectivity *connectivity;
     struct oauth_handler handler;
-    struct connectivity_wait *way; /* WAY */
-    struct oauth_wait *token;      /* TOKEN */
-    struct token *shown;           /* the token that was shown to the proxy */
-    bool again;                    /* the route is asked for the second time */
+    struct connectivity_wait *route; /* ROUTE */
+    struct oauth_wait *token;        /* TOKEN */
+    struct token *proxy_token;       /* the token that was shown to the proxy */
+    bool again;                      /* the route is asked for the second time */
 
     const struct destination *dest;
     char *tenant, *subscriber;
@@ -97,9 +97,9 @@ static struct mail_token_of of_wait(const struct mail_token_wait *wait)
 
 static void wait_free(struct mail_token_wait *wait)
 {
-    connectivity_cancel(wait->way);
+    connectivity_cancel(wait->route);
     oauth_cancel(wait->token);
-    token_unref(wait->shown);
+    token_unref(wait->proxy_token);
     destination_unref(wait->dest);
     free(wait->tenant);
     free(wait->subscriber);
@@ -117,20 +117,20 @@ static void end(struct mail_token_wait *wait, struct token *token, const struct 
     handler.done(token, err, handler.arg);
 }
 
-static void ask_way(struct mail_token_wait *wait);
+static void ask_route(struct mail_token_wait *wait);
 
 /* Reports how the proxy took the route's token. Returns true when the route has to be asked for
  * again. A mail token from the cache says nothing about the route. A code is never sent twice. */
 static bool may_try_again(const struct mail_token_wait *wait, const struct error *err)
 {
     static const struct error nothing = {.fail = FAIL_NONE};
-    const struct error *way = err && err->on_the_way ? err : &nothing;
-    bool renew = wait->shown && connectivity_tried(wait->connectivity, wait->subscriber,
-                                                   wait->shown, way, !wait->again);
+    const struct error *said = err && err->on_the_way ? err : &nothing;
+    bool renew = wait->proxy_token && connectivity_tried(wait->connectivity, wait->subscriber,
+                                                         wait->proxy_token, said, !wait->again);
     return renew && wait->dest->auth != AUTH_AUTHORIZATION_CODE;
 }
 
-static void on_token(struct token *token, const struct error *err, void *arg)
+static void on_granted(struct token *token, const struct error *err, void *arg)
 {
     struct mail_token_wait *wait = arg;
     wait->token = NULL;
@@ -141,10 +141,10 @@ static void on_token(struct token *token, const struct error *err, void *arg)
     struct mail_token_of of = of_wait(wait);
     mail_token_refused(wait->oauth, &of, NULL);
     wait->again = true;
-    ask_way(wait);
+    ask_route(wait);
 }
 
-static int ask_token(struct mail_token_wait *wait, const struct dial_via *via)
+static int ask_server(struct mail_token_wait *wait, const struct dial_via *via)
 {
     struct mail_token_of of = of_wait(wait);
     struct oauth_grant grant;
@@ -152,18 +152,18 @@ static int ask_token(struct mail_token_wait *wait, const struct dial_via *via)
     int rc = make_grant(&of, &url, &grant);
     if (rc == OK) {
         grant.via = via;
-        wait->token = oauth_get(wait->oauth, &grant, (struct oauth_handler){on_token, wait});
+        wait->token = oauth_get(wait->oauth, &grant, (struct oauth_handler){on_granted, wait});
     }
     buf_wipe(&url);
     return rc;
 }
 
-static void on_way(const struct dest_route *route, enum verdict verdict, const struct error *err,
-                   void *arg)
+static void on_proxy_route(const struct dest_route *route, enum verdict verdict,
+                           const struct error *err, void *arg)
 {
     struct mail_token_wait *wait = arg;
     (void)verdict;
-    wait->way = NULL;
+    wait->route = NULL;
     if (!route) {
         end(wait, NULL, err);
         return;
@@ -173,17 +173,17 @@ static void on_way(const struct dest_route *route, enum verdict verdict, const s
                                  .timeout = route->timeout,
                                  .token = route->token ? &route->token->value : NULL,
                                  .location = wait->dest->location_id};
-    token_unref(wait->shown);
-    wait->shown = route->token ? token_ref(route->token) : NULL;
-    int rc = ask_token(wait, &via);
+    token_unref(wait->proxy_token);
+    wait->proxy_token = route->token ? token_ref(route->token) : NULL;
+    int rc = ask_server(wait, &via);
     assert(rc == OK); /* check() has tried the same */
     (void)rc;
 }
 
-static void ask_way(struct mail_token_wait *wait)
+static void ask_route(struct mail_token_wait *wait)
 {
-    wait->way = connectivity_get(wait->connectivity, wait->subscriber,
-                                 (struct connectivity_handler){on_way, wait});
+    wait->route = connectivity_get(wait->connectivity, wait->subscriber,
+                                   (struct connectivity_handler){on_proxy_route, wait});
 }
 
 /* ---- the face ---- */
@@ -220,7 +220,7 @@ struct mail_token_wait *mail_token_get(struct oauth *oauth, struct connectivity 
     wait->oauth = oauth;
     wait->connectivity = connectivity;
     wait->handler = handler;
-    if ((on_premise ? check(of) : ask_token(wait, NULL)) == ERR) {
+    if ((on_premise ? check(of) : ask_server(wait, NULL)) == ERR) {
         wait_free(wait);
         error_set(err, FAIL_CONFIG,
                   "tokenServiceURLType: Common needs a tenant, which becomes a part of the host of "
@@ -228,7 +228,7 @@ struct mail_token_wait *mail_token_get(struct oauth *oauth, struct connectivity 
         return NULL;
     }
     if (on_premise) {
-        ask_way(wait);
+        ask_route(wait);
     }
     return wait;
 }

@@ -4,7 +4,7 @@
  *                 ^                              |         |                                   |
  *                 '-- 401, the first time -------'         |  no token for the mail server     |
  *                     the access token is renewed          v                                   |
- *                                                        OWN: mail_token_get --> a token ------|
+ *                                                 MAIL_TOKEN: mail_token_get --> a token ------|
  *                                                                                              v
  *     a failure that may pass, from any of the three --------------------------------------> done
  *
@@ -36,13 +36,13 @@
 enum { TARGET_MAX = 4096, HEADERS_MAX = TOKEN_MAX + 40 * 1024 };
 
 struct dest_lookup {
-    struct dest_lookups *with;
+    struct dest_lookups *lookups;
     struct dest_lookup_handler handler;
     enum dest_kind kind;
     char *instance;
     const struct service_key *key;
     struct dest_ref ref;
-    char *shown; /* the destination in words, for the log */
+    char *description; /* the destination in words, for the log */
 
     struct buf url;           /* of the token endpoint; `grant` refers to it */
     struct oauth_grant grant; /* of the access token */
@@ -62,12 +62,12 @@ struct dest_lookup {
                                                   the reference and the token that the client
                                                   sent */
 
-    struct mail_token_wait *own;   /* OWN */
-    const struct destination *its; /* the destination whose token that is */
-    struct error why;              /* why the service has no token */
+    struct mail_token_wait *mail_token;  /* MAIL_TOKEN */
+    const struct destination *mail_dest; /* the destination that the token is for */
+    struct error no_token_reason;        /* why the service has no token */
 };
 
-static void ask_token(struct dest_lookup *l);
+static void ask_access_token(struct dest_lookup *l);
 
 /* ---- results ---- */
 
@@ -110,7 +110,7 @@ void dest_lookup_cancel(struct dest_lookup *l)
         return;
     }
     oauth_cancel(l->wait);
-    mail_token_cancel(l->own);
+    mail_token_cancel(l->mail_token);
     http_cancel(l->call);
     http_origin_release(l->origin);
     token_unref(l->token);
@@ -118,40 +118,40 @@ void dest_lookup_cancel(struct dest_lookup *l)
     buf_free(&l->url);
     dest_ref_clear(&l->ref);
     free(l->instance);
-    free(l->shown);
+    free(l->description);
     destination_unref(l->config);
-    destination_unref(l->its);
+    destination_unref(l->mail_dest);
     secret_clear(&l->user_token);
     free(l);
 }
 
 /* Ends the lookup with an answer that counts. The handler takes over the reference. */
-static void answered(struct dest_lookup *l, struct dest_result *result,
-                     enum dest_service_state service)
+static void lookup_answered(struct dest_lookup *l, struct dest_result *result,
+                            enum dest_service_state service)
 {
     const struct dest_lookup_end end = {.result = result, .service = service};
     struct dest_lookup_handler handler = l->handler;
-    log_line(LOG_DEBUG, "dest", "%s: %s", l->shown, result->dest ? "found" : result->refusal);
-    result->received = loop_now(l->with->loop);
+    log_line(LOG_DEBUG, "dest", "%s: %s", l->description, result->dest ? "found" : result->refusal);
+    result->received = loop_now(l->lookups->loop);
     dest_lookup_cancel(l);
     handler.done(&end, handler.arg);
 }
 
 /* Ends the lookup with a failure that may pass. */
-static void failed(struct dest_lookup *l, const struct error *err, int64_t retry_after,
-                   enum dest_service_state service)
+static void lookup_failed(struct dest_lookup *l, const struct error *err, int64_t retry_after,
+                          enum dest_service_state service)
 {
     const struct dest_lookup_end end = {
         .err = *err, .retry_after = retry_after, .service = service};
     struct dest_lookup_handler handler = l->handler;
-    log_line(LOG_DEBUG, "dest", "%s: %s", l->shown, err->text);
+    log_line(LOG_DEBUG, "dest", "%s: %s", l->description, err->text);
     dest_lookup_cancel(l);
     handler.done(&end, handler.arg);
 }
 
-static void refused(struct dest_lookup *l, enum verdict verdict, const char *words)
+static void lookup_refused(struct dest_lookup *l, enum verdict verdict, const char *words)
 {
-    answered(l, dest_refusal(verdict, words), DEST_SERVICE_UNKNOWN);
+    lookup_answered(l, dest_refusal(verdict, words), DEST_SERVICE_UNKNOWN);
 }
 
 /* Ends the lookup: the service, or the authorization server before it, could not be asked. */
@@ -162,7 +162,7 @@ static void not_asked(struct dest_lookup *l, const struct error *err)
         error_set(&why, FAIL_CONFIG,
                   "the service key of Destination service instance \"%.100s\" does not work: %s",
                   l->instance, err->text);
-        refused(l, VERDICT_INSTANCE_NOT_CONFIGURED, why.text);
+        lookup_refused(l, VERDICT_INSTANCE_NOT_CONFIGURED, why.text);
         return;
     }
     /* An untrusted certificate says nothing about the destination, so report a TLS failure. */
@@ -170,7 +170,8 @@ static void not_asked(struct dest_lookup *l, const struct error *err)
               "Destination service instance \"%.100s\": %s", l->instance, err->text);
     /* The authorization server of a tenant serves that tenant alone, so its failure is not the
      * service's. */
-    failed(l, &why, 0, l->ref.tenant && !l->token ? DEST_SERVICE_UNKNOWN : DEST_SERVICE_FAILS);
+    lookup_failed(l, &why, 0,
+                  l->ref.tenant && !l->token ? DEST_SERVICE_UNKNOWN : DEST_SERVICE_FAILS);
 }
 
 /* Ends the lookup: the authorization server refuses the tenant. It may accept other tenants with
@@ -189,13 +190,13 @@ static void tenant_refused(struct dest_lookup *l, const struct error *err)
                   "using Destination service instance with name \"%.60s\": %s",
                   l->ref.tenant, l->instance, err->text);
     }
-    refused(l, VERDICT_CONFIGURATION_FAILED, why.text);
+    lookup_refused(l, VERDICT_CONFIGURATION_FAILED, why.text);
 }
 
 static void note_result(struct dest_lookup *l, enum fail result)
 {
-    l->with->results[result]++;
-    metric_observe(&l->with->latency, loop_now(l->with->loop) - l->asked);
+    l->lookups->results[result]++;
+    metric_observe(&l->lookups->latency, loop_now(l->lookups->loop) - l->asked);
 }
 
 /* ---- tokens that the service does not give ---- */
@@ -207,35 +208,35 @@ static struct mail_token_of token_of(const struct dest_ref *ref, const struct se
         .dest = dest, .tenant = dest_request_tenant(ref, key), .subscriber = ref->tenant};
 }
 
-static void no_own_token(struct dest_lookup *l, const struct error *err)
+static void no_mail_token(struct dest_lookup *l, const struct error *err)
 {
     struct error both;
-    error_set(&both, err->fail, "%.140s; asked directly: %s", l->why.text, err->text);
-    failed(l, &both, 0, DEST_SERVICE_SERVES);
+    error_set(&both, err->fail, "%.140s; asked directly: %s", l->no_token_reason.text, err->text);
+    lookup_failed(l, &both, 0, DEST_SERVICE_SERVES);
 }
 
-static void on_own_token(struct token *token, const struct error *err, void *arg)
+static void on_mail_token(struct token *token, const struct error *err, void *arg)
 {
     struct dest_lookup *l = arg;
-    l->own = NULL;
+    l->mail_token = NULL;
     if (token) {
-        answered(l, result_new(l->its, token_ref(token)), DEST_SERVICE_SERVES);
+        lookup_answered(l, result_new(l->mail_dest, token_ref(token)), DEST_SERVICE_SERVES);
     } else {
-        no_own_token(l, err);
+        no_mail_token(l, err);
     }
 }
 
-static void ask_own_token(struct dest_lookup *l, const struct dest_found *read)
+static void ask_mail_token(struct dest_lookup *l, const struct dest_found *read)
 {
     struct error err;
     struct mail_token_of of = token_of(&l->ref, l->key, read->dest);
-    l->its = destination_ref(read->dest);
-    l->why = read->err;
-    log_line(LOG_DEBUG, "dest", "%s: %s", l->shown, l->why.text);
-    l->own = mail_token_get(l->with->oauth, l->with->connectivity, &of,
-                            (struct oauth_handler){on_own_token, l}, &err);
-    if (!l->own) {
-        no_own_token(l, &err);
+    l->mail_dest = destination_ref(read->dest);
+    l->no_token_reason = read->err;
+    log_line(LOG_DEBUG, "dest", "%s: %s", l->description, l->no_token_reason.text);
+    l->mail_token = mail_token_get(l->lookups->oauth, l->lookups->connectivity, &of,
+                                   (struct oauth_handler){on_mail_token, l}, &err);
+    if (!l->mail_token) {
+        no_mail_token(l, &err);
     }
 }
 
@@ -257,7 +258,7 @@ static struct dest_result *take_answer(const struct dest_lookup *l, struct dest_
 {
     struct token *token = NULL;
     if (read->token.n) {
-        int64_t now = loop_now(l->with->loop);
+        int64_t now = loop_now(l->lookups->loop);
         int64_t lifetime = read->token_lifetime ? read->token_lifetime : TOKEN_LIFETIME;
         token = token_new((struct str){read->token.p, read->token.n}, now + lifetime, &read->err);
         if (!token) {
@@ -270,16 +271,16 @@ static struct dest_result *take_answer(const struct dest_lookup *l, struct dest_
 
 /* Keeps a new refresh token instead of the one that the client sends, and forgets one that is
  * refused. */
-static void note_rotation(const struct dest_lookup *l, const struct dest_found *read,
-                          enum fail result)
+static void note_refresh_token(const struct dest_lookup *l, const struct dest_found *read,
+                               enum fail result)
 {
     if (l->kind != DEST_KIND_USER || l->config->auth != AUTH_REFRESH_TOKEN) {
         return;
     }
     if (read->refresh_token.n) {
-        rotations_keep(l->with->rotations, l->sent_by, &read->refresh_token);
+        refresh_tokens_keep(l->lookups->refresh_tokens, l->sent_by, &read->refresh_token);
     } else if (result == FAIL_AUTH) {
-        rotations_drop(l->with->rotations, l->sent_by);
+        refresh_tokens_drop(l->lookups->refresh_tokens, l->sent_by);
     }
 }
 
@@ -321,7 +322,7 @@ static void read_answer(const struct dest_lookup *l, const struct http_answer *a
         .access_token = token_text(l->token),
         .with_token = with_tokens(l->kind),
         .user_token = {l->user_token.p, l->user_token.n},
-        .allow_loopback = l->with->allow_loopback,
+        .allow_loopback = l->lookups->allow_loopback,
     };
     dest_answer_read(&question, answer->head, answer->body, read);
 }
@@ -332,16 +333,16 @@ static void use_answer(struct dest_lookup *l, const struct http_head *head, stru
     struct dest_result *result = read->dest ? take_answer(l, read) : NULL;
     enum fail fail = result ? FAIL_NONE : read->err.fail;
     note_result(l, fail);
-    note_rotation(l, read, fail);
+    note_refresh_token(l, read, fail);
     if (result && !result->token && l->kind == DEST_KIND_LOG_IN &&
         result->dest->auth == AUTH_CLIENT_CREDENTIALS) {
         dest_result_unref(result);
-        ask_own_token(l, read);
+        ask_mail_token(l, read);
     } else if (leaves_open(status, fail)) {
-        failed(l, &read->err, http_retry_after(head), state_of(status, fail));
+        lookup_failed(l, &read->err, http_retry_after(head), state_of(status, fail));
     } else {
-        answered(l, result ? result : dest_refusal(read->verdict, read->err.text),
-                 DEST_SERVICE_SERVES);
+        lookup_answered(l, result ? result : dest_refusal(read->verdict, read->err.text),
+                        DEST_SERVICE_SERVES);
     }
 }
 
@@ -355,34 +356,34 @@ static bool shows_code(const struct dest_lookup *l)
 static void code_not_taken(struct dest_lookup *l)
 {
     struct error err;
-    oauth_refused(l->with->oauth, &l->grant, l->token);
+    oauth_refused(l->lookups->oauth, &l->grant, l->token);
     error_set(&err, FAIL_REMOTE,
               "Destination service instance \"%.100s\": the service has refused its access token "
               "(401); log in again, with a new code",
               l->instance);
-    failed(l, &err, 0, DEST_SERVICE_UNKNOWN);
+    lookup_failed(l, &err, 0, DEST_SERVICE_UNKNOWN);
 }
 
 static void renew_token(struct dest_lookup *l)
 {
-    oauth_refused(l->with->oauth, &l->grant, l->token);
+    oauth_refused(l->lookups->oauth, &l->grant, l->token);
     token_unref(l->token);
     l->token = NULL;
     l->renewed = true;
-    ask_token(l);
+    ask_access_token(l);
 }
 
 /* Notes whether the service has accepted the access token. Returns true if it has not and another
  * one was asked for, or the client has to come again with another code. */
 static bool token_is_renewed(struct dest_lookup *l, int status, const char *text)
 {
-    struct token_refusals *refusals = &l->with->refusals;
+    struct token_refusals *refusals = &l->lookups->refusals;
     if (status != 401) {
         token_refusals_accepted(refusals, &l->at);
         return false;
     }
     if (!token_refusals_add(refusals, &l->at, token_text(l->token), !l->renewed,
-                            loop_now(l->with->loop), text)) {
+                            loop_now(l->lookups->loop), text)) {
         return false;
     }
     note_result(l, FAIL_AUTH);
@@ -394,7 +395,7 @@ static bool token_is_renewed(struct dest_lookup *l, int status, const char *text
     return true;
 }
 
-static void on_answer(const struct http_answer *answer, const struct error *err, void *arg)
+static void on_lookup_answer(const struct http_answer *answer, const struct error *err, void *arg)
 {
     struct dest_lookup *l = arg;
     struct dest_found read;
@@ -402,7 +403,7 @@ static void on_answer(const struct http_answer *answer, const struct error *err,
     http_origin_release(l->origin);
     l->origin = NULL;
     if (!answer) {
-        token_refusals_undecided(&l->with->refusals, &l->at, loop_now(l->with->loop));
+        token_refusals_undecided(&l->lookups->refusals, &l->at, loop_now(l->lookups->loop));
         note_result(l, err->fail);
         not_asked(l, err);
         return;
@@ -454,7 +455,7 @@ static int write_headers(const struct dest_lookup *l, struct buf *headers)
 static struct http_way way_of(const struct dest_lookup *l)
 {
     return (struct http_way){
-        .connect_timeout = l->with->connect_timeout,
+        .connect_timeout = l->lookups->connect_timeout,
         .allow_local = true,
         .certificate = l->key->ias ? l->key->certificate : NULL,
         .key = l->key->ias ? &l->key->private_key : NULL,
@@ -485,7 +486,7 @@ static void ask_service(struct dest_lookup *l)
         return;
     }
     const struct http_way way = way_of(l);
-    l->origin = http_origin_use(l->with->origins, &url, &way, &err);
+    l->origin = http_origin_use(l->lookups->origins, &url, &way, &err);
     if (!l->origin) {
         not_asked(l, &err);
         return;
@@ -503,34 +504,34 @@ static void ask_service(struct dest_lookup *l)
         .target = buf_str(&target),
         .headers = buf_str(&headers),
         .once = shows_code(l),
-        .answer_timeout = l->with->answer_timeout,
+        .answer_timeout = l->lookups->answer_timeout,
         .body_max = DEST_ANSWER_MAX,
     };
-    l->asked = loop_now(l->with->loop);
+    l->asked = loop_now(l->lookups->loop);
     l->call = http_start(http_origin_client(l->origin), &message,
-                         (struct http_handler){.done = on_answer, .arg = l});
+                         (struct http_handler){.done = on_lookup_answer, .arg = l});
     buf_wipe(&headers);
 }
 
 /* Uses the token, unless the service has refused it just now. */
-static void use_token(struct dest_lookup *l, struct token *token)
+static void use_access_token(struct dest_lookup *l, struct token *token)
 {
-    const struct token_refusal *refusal =
-        token_refusals_ask(&l->with->refusals, &l->at, token_text(token), loop_now(l->with->loop));
+    const struct token_refusal *refusal = token_refusals_ask(
+        &l->lookups->refusals, &l->at, token_text(token), loop_now(l->lookups->loop));
     if (refusal) {
-        refused(l, VERDICT_UNREADABLE, refusal->text);
+        lookup_refused(l, VERDICT_UNREADABLE, refusal->text);
     } else {
         l->token = token_ref(token);
         ask_service(l);
     }
 }
 
-static void on_token(struct token *token, const struct error *err, void *arg)
+static void on_access_token(struct token *token, const struct error *err, void *arg)
 {
     struct dest_lookup *l = arg;
     l->wait = NULL;
     if (token) {
-        use_token(l, token);
+        use_access_token(l, token);
     } else if (l->ref.tenant && (err->fail == FAIL_CONFIG || err->fail == FAIL_AUTH)) {
         tenant_refused(l, err);
     } else {
@@ -538,9 +539,9 @@ static void on_token(struct token *token, const struct error *err, void *arg)
     }
 }
 
-static void ask_token(struct dest_lookup *l)
+static void ask_access_token(struct dest_lookup *l)
 {
-    l->wait = oauth_get(l->with->oauth, &l->grant, (struct oauth_handler){on_token, l});
+    l->wait = oauth_get(l->lookups->oauth, &l->grant, (struct oauth_handler){on_access_token, l});
 }
 
 /* ---- the start ---- */
@@ -554,7 +555,7 @@ static void set_user(struct dest_lookup *l, const struct dest_wanted *wanted)
     digest_sha256(l->sent_by, parts, ARRAY_LEN(parts));
     l->config = destination_ref(wanted->config);
     const struct secret *newer = l->config->auth == AUTH_REFRESH_TOKEN
-                                     ? rotations_find(l->with->rotations, l->sent_by)
+                                     ? refresh_tokens_find(l->lookups->refresh_tokens, l->sent_by)
                                      : NULL;
     const struct secret *token = newer ? newer : sent;
     secret_set(&l->user_token, token->p, token->n);
@@ -593,13 +594,13 @@ struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
 {
     struct dest_lookup *l = mem_zalloc(sizeof(*l));
     *l = (struct dest_lookup){
-        .with = lookups,
+        .lookups = lookups,
         .handler = handler,
         .kind = wanted->kind,
         .instance = mem_strdup(wanted->instance),
         .key = service_key_ref(wanted->key),
         .ref = dest_ref_copy(wanted->ref),
-        .shown = describe(wanted),
+        .description = describe(wanted),
     };
     l->at = refused_at_of(l);
     if (service_grant(l->key, l->ref.tenant, &l->url, &l->grant, NULL) == ERR) {
@@ -608,6 +609,6 @@ struct dest_lookup *dest_lookup_start(struct dest_lookups *lookups,
     if (l->kind == DEST_KIND_USER) {
         set_user(l, wanted);
     }
-    ask_token(l);
+    ask_access_token(l);
     return l;
 }

@@ -17,7 +17,7 @@ struct dest_lookup;
 struct http_origins;
 struct loop;
 struct oauth;
-struct rotations;
+struct refresh_tokens;
 struct service_key;
 struct token;
 
@@ -51,7 +51,7 @@ struct dest_lookups {
     struct oauth *oauth;
     struct connectivity *connectivity; /* token servers may be behind it */
     struct http_origins *origins;
-    struct rotations *rotations;
+    struct refresh_tokens *refresh_tokens;
     /* access tokens that the service refused, kept separately for each tenant */
     struct token_refusals refusals;
     bool allow_loopback;

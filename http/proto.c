@@ -94,7 +94,7 @@ static int hex_value(char c)
 
 /* ---- heads ---- */
 
-static int refuse(struct http_head *head, int status, const char *wrong)
+static int bad_head(struct http_head *head, int status, const char *wrong)
 {
     head->status = status;
     head->wrong = wrong;
@@ -134,10 +134,10 @@ static int find_end(struct str in, size_t max, struct http_head *head)
         first = false;
     }
     if (res == ERR) {
-        return refuse(head, 400, "a line ends with a bare LF");
+        return bad_head(head, 400, "a line ends with a bare LF");
     }
     if (in.n >= max) {
-        return refuse(head, 431, "the head is too long");
+        return bad_head(head, 431, "the head is too long");
     }
     return AGAIN;
 }
@@ -147,10 +147,10 @@ static int parse_version(struct str s, struct http_head *head)
 {
     if (s.n != 8 || memcmp(s.p, "HTTP/", 5) != 0 || !is_digit(s.p[5]) || s.p[6] != '.' ||
         !is_digit(s.p[7])) {
-        return refuse(head, 400, "no HTTP version where one must be");
+        return bad_head(head, 400, "no HTTP version where one must be");
     }
     if (s.p[5] != '1' || s.p[7] > '1') {
-        return refuse(head, 505, "an HTTP version other than 1.0 and 1.1");
+        return bad_head(head, 505, "an HTTP version other than 1.0 and 1.1");
     }
     head->minor = s.p[7] - '0';
     return OK;
@@ -160,23 +160,23 @@ static int parse_version(struct str s, struct http_head *head)
 static int parse_header(struct str line, struct http_head *head)
 {
     if (line.p[0] == ' ' || line.p[0] == '\t') {
-        return refuse(head, 400, "a folded header line");
+        return bad_head(head, 400, "a folded header line");
     }
     if (head->header_count == HTTP_HEADERS_MAX) {
-        return refuse(head, 431, "more than " NUMBER_TEXT(HTTP_HEADERS_MAX) " header fields");
+        return bad_head(head, 431, "more than " NUMBER_TEXT(HTTP_HEADERS_MAX) " header fields");
     }
     if (!memchr(line.p, ':', line.n)) {
-        return refuse(head, 400, "a header line without a colon");
+        return bad_head(head, 400, "a header line without a colon");
     }
     struct http_header *h = &head->headers[head->header_count++];
     h->value = line;
     h->name = str_cut(&h->value, ':');
     h->value = str_trim(h->value);
     if (!http_is_token(h->name)) {
-        return refuse(head, 400, "a malformed header name");
+        return bad_head(head, 400, "a malformed header name");
     }
     if (!is_field_text(h->value)) {
-        return refuse(head, 400, "a control character in a header field");
+        return bad_head(head, 400, "a control character in a header field");
     }
     return OK;
 }
@@ -205,24 +205,24 @@ static int parse_framing(struct http_head *head)
         uint64_t length;
         if (str_ieq(h->name, "Transfer-Encoding")) {
             if (coded || !str_ieq(h->value, "chunked")) {
-                return refuse(head, 501, "a transfer coding other than chunked");
+                return bad_head(head, 501, "a transfer coding other than chunked");
             }
             coded = true;
         } else if (str_ieq(h->name, "Content-Length")) {
             if (text_number(h->value, INT64_MAX, &length) == ERR) {
-                return refuse(head, 400, "a malformed Content-Length");
+                return bad_head(head, 400, "a malformed Content-Length");
             }
             if (sized && length != head->length) {
-                return refuse(head, 400, "two different lengths");
+                return bad_head(head, 400, "two different lengths");
             }
             sized = true;
             head->length = length;
         }
     }
     if (coded && (sized || head->minor == 0)) {
-        return refuse(head, 400,
-                      sized ? "both Content-Length and Transfer-Encoding"
-                            : "Transfer-Encoding in HTTP/1.0");
+        return bad_head(head, 400,
+                        sized ? "both Content-Length and Transfer-Encoding"
+                              : "Transfer-Encoding in HTTP/1.0");
     }
     head->framing = coded ? HTTP_CHUNKED : sized ? HTTP_LENGTH : HTTP_NO_BODY;
     head->keep_alive = !http_header_has(head, "Connection", "close") &&
@@ -239,7 +239,7 @@ static int check_host(struct http_head *head)
         n += str_ieq(head->headers[i].name, "Host");
     }
     if (n > 1 || (n == 0 && head->minor == 1)) {
-        return refuse(head, 400, n ? "more than one Host field" : "no Host field");
+        return bad_head(head, 400, n ? "more than one Host field" : "no Host field");
     }
     return OK;
 }
@@ -258,7 +258,7 @@ int http_parse_request(struct str in, size_t max, struct http_head *head)
     head->method = str_cut(&line, ' ');
     head->target = str_cut(&line, ' ');
     if (!http_is_token(head->method) || head->target.n == 0 || !is_visible(head->target)) {
-        return refuse(head, 400, "a malformed request line");
+        return bad_head(head, 400, "a malformed request line");
     }
     if (parse_version(line, head) == ERR || parse_headers(rest, head) == ERR ||
         check_host(head) == ERR) {
@@ -277,10 +277,10 @@ static int parse_status_line(struct str line, struct http_head *head)
     uint64_t status;
     struct str digits = str_cut(&line, ' ');
     if (digits.n != 3 || text_number(digits, 599, &status) == ERR || status < 100) {
-        return refuse(head, 0, "a malformed status");
+        return bad_head(head, 0, "a malformed status");
     }
     if (!is_field_text(line)) {
-        return refuse(head, 0, "a control character in the status line");
+        return bad_head(head, 0, "a control character in the status line");
     }
     head->status = (int)status;
     return OK;

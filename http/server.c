@@ -171,7 +171,7 @@ static void init_reply(struct http_reply *reply, int status)
     buf_init(&reply->body, HTTP_REPLY_MAX);
 }
 
-static bool refuse(struct client *c, int status, const char *why)
+static bool refuse_request(struct client *c, int status, const char *why)
 {
     struct http_reply reply;
     init_reply(&reply, status);
@@ -184,14 +184,14 @@ static bool refuse(struct client *c, int status, const char *why)
     return push(c);
 }
 
-static bool answer(struct client *c, const struct http_head *head)
+static bool answer_request(struct client *c, const struct http_head *head)
 {
     bool head_only = str_eq(head->method, "HEAD");
     if (!head_only && !str_eq(head->method, "GET")) {
-        return refuse(c, 405, "only GET and HEAD");
+        return refuse_request(c, 405, "only GET and HEAD");
     }
     if (head->framing == HTTP_CHUNKED || head->length) {
-        return refuse(c, 413, "no content is wanted here");
+        return refuse_request(c, 413, "no content is wanted here");
     }
     struct http_request request = {.query = head->target,
                                    .crowded = c->server->client_count > CROWD};
@@ -223,12 +223,12 @@ static bool take_request(struct client *c)
     }
     c->in_request = false;
     if (res == ERR) {
-        return refuse(c, head.status, head.wrong);
+        return refuse_request(c, head.status, head.wrong);
     }
     /* This comes before the answer, which may pause the input. The octets stay readable during this
      * callback. */
     conn_consume(c->conn, head.size);
-    return answer(c, &head);
+    return answer_request(c, &head);
 }
 
 static void take_requests(struct client *c)
@@ -244,7 +244,7 @@ static void take_requests(struct client *c)
     }
 }
 
-static void on_event(struct conn *conn, enum conn_event event, void *arg)
+static void on_client_event(struct conn *conn, enum conn_event event, void *arg)
 {
     struct client *c = arg;
     switch (event) {
@@ -258,7 +258,7 @@ static void on_event(struct conn *conn, enum conn_event event, void *arg)
         break;
     case CONN_TIMEOUT:
         if (c->in_request) {
-            refuse(c, 408, "the request took too long");
+            refuse_request(c, 408, "the request took too long");
         } else {
             drop_client(c);
         }
@@ -292,7 +292,7 @@ static void add_client(struct http_server *server, int fd)
     }
     struct client *c = mem_zalloc(sizeof(*c));
     c->server = server;
-    c->conn = conn_new(server->loop, fd, (struct conn_handler){on_event, c});
+    c->conn = conn_new(server->loop, fd, (struct conn_handler){on_client_event, c});
     if (!c->conn) {
         free(c);
         return;

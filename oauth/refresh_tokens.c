@@ -7,47 +7,47 @@
 
 #include "lib/list.h"
 
-struct rotation {
+struct refresh_token {
     struct list link;
     unsigned char digest[DIGEST_SHA256_SIZE];
     struct secret token;
 };
 
-struct rotations {
+struct refresh_tokens {
     struct list oldest_first;
     size_t n;
 };
 
-struct rotations *rotations_new(void)
+struct refresh_tokens *refresh_tokens_new(void)
 {
-    struct rotations *rotations = mem_zalloc(sizeof(*rotations));
-    list_init(&rotations->oldest_first);
-    return rotations;
+    struct refresh_tokens *tokens = mem_zalloc(sizeof(*tokens));
+    list_init(&tokens->oldest_first);
+    return tokens;
 }
 
-static void drop(struct rotations *rotations, struct rotation *r)
+static void drop(struct refresh_tokens *tokens, struct refresh_token *r)
 {
     list_remove(&r->link);
     secret_clear(&r->token);
     free(r);
-    rotations->n--;
+    tokens->n--;
 }
 
-void rotations_free(struct rotations *rotations)
+void refresh_tokens_free(struct refresh_tokens *tokens)
 {
-    if (rotations) {
-        LIST_EACH (it, &rotations->oldest_first) {
-            drop(rotations, container_of(it, struct rotation, link));
+    if (tokens) {
+        LIST_EACH (it, &tokens->oldest_first) {
+            drop(tokens, container_of(it, struct refresh_token, link));
         }
-        free(rotations);
+        free(tokens);
     }
 }
 
-static struct rotation *find(struct rotations *rotations,
-                             const unsigned char digest[DIGEST_SHA256_SIZE])
+static struct refresh_token *find(struct refresh_tokens *tokens,
+                                  const unsigned char digest[DIGEST_SHA256_SIZE])
 {
-    LIST_EACH (it, &rotations->oldest_first) {
-        struct rotation *r = container_of(it, struct rotation, link);
+    LIST_EACH (it, &tokens->oldest_first) {
+        struct refresh_token *r = container_of(it, struct refresh_token, link);
         if (memcmp(r->digest, digest, DIGEST_SHA256_SIZE) == 0) {
             return r;
         }
@@ -55,43 +55,41 @@ static struct rotation *find(struct rotations *rotations,
     return NULL;
 }
 
-const struct secret *rotations_find(struct rotations *rotations,
-                                    const unsigned char digest[DIGEST_SHA256_SIZE])
+const struct secret *refresh_tokens_find(struct refresh_tokens *tokens,
+                                         const unsigned char digest[DIGEST_SHA256_SIZE])
 {
-    struct rotation *r = find(rotations, digest);
+    struct refresh_token *r = find(tokens, digest);
     if (!r) {
         return NULL;
     }
     list_remove(&r->link);
-    list_append(&rotations->oldest_first, &r->link);
+    list_append(&tokens->oldest_first, &r->link);
     return &r->token;
 }
 
-void rotations_keep(struct rotations *rotations, const unsigned char digest[DIGEST_SHA256_SIZE],
-                    const struct secret *token)
+void refresh_tokens_keep(struct refresh_tokens *tokens,
+                         const unsigned char digest[DIGEST_SHA256_SIZE], const struct secret *token)
 {
-    struct rotation *r = find(rotations, digest);
+    struct refresh_token *r = find(tokens, digest);
     if (!r) {
         r = mem_zalloc(sizeof(*r));
         memcpy(r->digest, digest, DIGEST_SHA256_SIZE);
         list_init(&r->link);
-        rotations->n++;
+        tokens->n++;
     }
     list_remove(&r->link);
-    list_append(&rotations->oldest_first, &r->link);
+    list_append(&tokens->oldest_first, &r->link);
     secret_set(&r->token, token->p, token->n);
-    LIST_EACH (it, &rotations->oldest_first) {
-        if (rotations->n <= ROTATIONS_MAX) {
-            break;
-        }
-        drop(rotations, container_of(it, struct rotation, link));
+    if (tokens->n > REFRESH_TOKENS_MAX) {
+        drop(tokens, container_of(tokens->oldest_first.next, struct refresh_token, link));
     }
 }
 
-void rotations_drop(struct rotations *rotations, const unsigned char digest[DIGEST_SHA256_SIZE])
+void refresh_tokens_drop(struct refresh_tokens *tokens,
+                         const unsigned char digest[DIGEST_SHA256_SIZE])
 {
-    struct rotation *r = find(rotations, digest);
+    struct refresh_token *r = find(tokens, digest);
     if (r) {
-        drop(rotations, r);
+        drop(tokens, r);
     }
 }

@@ -9,26 +9,28 @@
 #include "lib/mem.h"
 
 /* Maximum number of entries; beyond it the least recently used one is dropped. */
-enum { ROTATIONS_MAX = 1024 };
+enum { REFRESH_TOKENS_MAX = 1024 };
 
-struct rotations;
+struct refresh_tokens;
 
 /* Creates it without tokens. */
-struct rotations *rotations_new(void);
+struct refresh_tokens *refresh_tokens_new(void);
 
 /* Wipes all tokens and frees the object. NULL is allowed. */
-void rotations_free(struct rotations *rotations);
+void refresh_tokens_free(struct refresh_tokens *tokens);
 
-/* Returns the token to be sent instead, valid until the next call with these rotations; NULL: there
+/* Returns the token to be sent instead, valid until the next call with these tokens; NULL: there
  * is none. */
-const struct secret *rotations_find(struct rotations *rotations,
-                                    const unsigned char digest[DIGEST_SHA256_SIZE]);
+const struct secret *refresh_tokens_find(struct refresh_tokens *tokens,
+                                         const unsigned char digest[DIGEST_SHA256_SIZE]);
 
 /* Keeps a copy of the token, in place of the one that was kept under this digest. */
-void rotations_keep(struct rotations *rotations, const unsigned char digest[DIGEST_SHA256_SIZE],
-                    const struct secret *token);
+void refresh_tokens_keep(struct refresh_tokens *tokens,
+                         const unsigned char digest[DIGEST_SHA256_SIZE],
+                         const struct secret *token);
 
 /* Forgets the token that was kept, because it was refused. */
-void rotations_drop(struct rotations *rotations, const unsigned char digest[DIGEST_SHA256_SIZE]);
+void refresh_tokens_drop(struct refresh_tokens *tokens,
+                         const unsigned char digest[DIGEST_SHA256_SIZE]);
 
 #endif

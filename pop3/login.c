@@ -83,7 +83,7 @@ static struct pop3_caps *caps(struct pop3_login *login)
     return login->secure ? &login->memory.secure : &login->memory.clear;
 }
 
-static enum pop3_login_next fail(struct pop3_login *login, enum fail class, const char *text)
+static enum pop3_login_next login_fail(struct pop3_login *login, enum fail class, const char *text)
 {
     /* The remembered capabilities may have caused the failure: forget them. */
     login->memory = (struct pop3_memory){0};
@@ -93,11 +93,12 @@ static enum pop3_login_next fail(struct pop3_login *login, enum fail class, cons
     return POP3_NEXT_FAIL;
 }
 
-static enum pop3_login_next fail_reply(struct pop3_login *login, enum fail class, const char *text)
+static enum pop3_login_next login_fail_reply(struct pop3_login *login, enum fail class,
+                                             const char *text)
 {
     char sentence[FAIL_TEXT_MAX];
     text_fmt(sentence, sizeof(sentence), "%s: %s", text, login->reply);
-    return fail(login, class, sentence);
+    return login_fail(login, class, sentence);
 }
 
 /* Puts word and argument into `out` as one line, and waits for the answer in `state`. */
@@ -108,7 +109,7 @@ static enum pop3_login_next send_parts(struct pop3_login *login, enum pop3_login
     rc |= buf_add(&login->out, argument, strlen(argument));
     rc |= buf_add(&login->out, "\r\n", 2);
     if (rc != OK) {
-        return fail(login, FAIL_LIMIT, "the credentials are too long for a POP3 line");
+        return login_fail(login, FAIL_LIMIT, "the credentials are too long for a POP3 line");
     }
     login->state = state;
     return POP3_NEXT_LINE;
@@ -260,8 +261,9 @@ static enum pop3_login_next authenticate(struct pop3_login *login)
             break;
         }
     }
-    return fail(login, FAIL_CONFIG,
-                "the mail server offers none of the login mechanisms that the destination allows");
+    return login_fail(
+        login, FAIL_CONFIG,
+        "the mail server offers none of the login mechanisms that the destination allows");
 }
 
 static enum pop3_login_next decide(struct pop3_login *login)
@@ -277,8 +279,9 @@ static enum pop3_login_next decide(struct pop3_login *login)
             return send_parts(login, POP3_LOGIN_STLS, "STLS", "");
         }
         if (required) {
-            return fail(login, FAIL_CONFIG,
-                        "the mail server does not offer STLS, which the destination requires");
+            return login_fail(
+                login, FAIL_CONFIG,
+                "the mail server does not offer STLS, which the destination requires");
         }
         login->stls_refused = true;
     }
@@ -409,7 +412,8 @@ static enum pop3_login_next say_hops(struct pop3_login *login)
         hops = *login->before;
     }
     if (hops_add(&hops, login->own_id) != OK) {
-        return fail(login, FAIL_CONFIG, "the login has come through too many tproxies: a loop?");
+        return login_fail(login, FAIL_CONFIG,
+                          "the login has come through too many tproxies: a loop?");
     }
     hops_text(&hops, list);
     return send_parts(login, POP3_LOGIN_HOPS, "XTPROXY ", list);
@@ -427,11 +431,11 @@ static enum pop3_login_next on_greeting(struct pop3_login *login, struct str lin
 {
     if (!ok) {
         read_refusal(login);
-        return fail_reply(login, FAIL_REMOTE, "the mail server refuses sessions");
+        return login_fail_reply(login, FAIL_REMOTE, "the mail server refuses sessions");
     }
     if (login->own_id[0] && strstr(login->reply, login->own_id)) {
-        return fail(login, FAIL_CONFIG,
-                    "the destination's host and port lead back to tproxy itself: a loop");
+        return login_fail(login, FAIL_CONFIG,
+                          "the destination's host and port lead back to tproxy itself: a loop");
     }
     if (login->own_id[0] && hops_greeting(line)) {
         return say_hops(login);
@@ -448,8 +452,8 @@ static enum pop3_login_next on_hops(struct pop3_login *login, bool ok)
         return decide(login);
     }
     bool permanent = str_istarts(str_of(login->reply), "-ERR [SYS/PERM]");
-    return fail_reply(login, permanent ? FAIL_CONFIG : FAIL_REMOTE,
-                      "the tproxy behind this one refuses the login");
+    return login_fail_reply(login, permanent ? FAIL_CONFIG : FAIL_REMOTE,
+                            "the tproxy behind this one refuses the login");
 }
 
 static enum pop3_login_next on_capability(struct pop3_login *login, struct str line)
@@ -460,7 +464,7 @@ static enum pop3_login_next on_capability(struct pop3_login *login, struct str l
         return decide(login);
     }
     if (++login->capa_lines > CAPA_LINES_MAX) {
-        return fail(login, FAIL_PROTOCOL, "the mail server's answer to CAPA has no end");
+        return login_fail(login, FAIL_PROTOCOL, "the mail server's answer to CAPA has no end");
     }
     login->learning.stls |= str_ieq(word, "STLS");
     login->learning.auth_codes |= str_ieq(word, "AUTH-RESP-CODE");
@@ -489,7 +493,7 @@ static enum pop3_login_next on_stls(struct pop3_login *login, bool ok)
         return POP3_NEXT_TLS;
     }
     if (login->dest->tls == TLS_STLS_REQUIRED) {
-        return fail_reply(login, FAIL_TLS, "the mail server refused STLS");
+        return login_fail_reply(login, FAIL_TLS, "the mail server refused STLS");
     }
     login->stls_refused = true;
     return decide(login);
@@ -523,15 +527,16 @@ static enum pop3_login_next auth_unknown(struct pop3_login *login)
 {
     char text[160];
     if (login->state == POP3_LOGIN_XOAUTH2) {
-        return fail_reply(login, FAIL_CONFIG,
-                          "the mail server does not know AUTH, and so takes no access tokens");
+        return login_fail_reply(
+            login, FAIL_CONFIG,
+            "the mail server does not know AUTH, and so takes no access tokens");
     }
     text_fmt(
         text, sizeof(text),
         "the mail server does not know AUTH, though its CAPA lists it; mail.%s.auth.mechanisms "
         "can choose another login (LOGIN)",
         mail_protocol_name(login->dest->protocol));
-    return fail_reply(login, FAIL_CONFIG, text);
+    return login_fail_reply(login, FAIL_CONFIG, text);
 }
 
 /* Tells whether the refusal of a login blames the credentials. The code [AUTH] does. A server that
@@ -555,18 +560,18 @@ static bool blames_credentials(struct pop3_login *login)
     return !caps(login)->auth_codes;
 }
 
-static enum pop3_login_next refused(struct pop3_login *login)
+static enum pop3_login_next login_refused(struct pop3_login *login)
 {
     if (!pop3_has_response_code(login->reply) && calls_auth_unknown(login)) {
         return auth_unknown(login);
     }
     if (blames_credentials(login)) {
-        return fail_reply(login, FAIL_AUTH, "the mail server refused the login");
+        return login_fail_reply(login, FAIL_AUTH, "the mail server refused the login");
     }
     /* RFC 2449 section 8.1.2: IN-USE means that the authentication was successful. */
     login->proved =
         login->state != POP3_LOGIN_USER && str_istarts(str_of(login->reply), "-ERR [IN-USE]");
-    return fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
+    return login_fail_reply(login, FAIL_REMOTE, "the mail server did not open the mailbox");
 }
 
 static enum pop3_login_next on_challenge(struct pop3_login *login, struct str base64)
@@ -606,7 +611,8 @@ static enum pop3_login_next on_continuation(struct pop3_login *login, struct str
     case POP3_LOGIN_STATES:
         break;
     }
-    return fail_reply(login, FAIL_PROTOCOL, "the mail server asks for more than its protocol has");
+    return login_fail_reply(login, FAIL_PROTOCOL,
+                            "the mail server asks for more than its protocol has");
 }
 
 static enum pop3_login_next on_status(struct pop3_login *login, struct str line, bool ok)
@@ -621,19 +627,19 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     case POP3_LOGIN_STLS:
         return on_stls(login, ok);
     case POP3_LOGIN_USER:
-        return ok ? send_pass(login) : refused(login);
+        return ok ? send_pass(login) : login_refused(login);
     case POP3_LOGIN_APOP:
     case POP3_LOGIN_PASS:
     case POP3_LOGIN_PLAIN:
     case POP3_LOGIN_PLAIN_MESSAGE:
     case POP3_LOGIN_XOAUTH2_TOKEN:
-        return ok ? ready(login) : refused(login);
+        return ok ? ready(login) : login_refused(login);
     case POP3_LOGIN_PLAIN_START:
     case POP3_LOGIN_XOAUTH2:
     case POP3_LOGIN_XOAUTH2_REFUSED:
-        return ok ? fail_reply(login, FAIL_PROTOCOL,
-                               "the mail server accepts a login that was not made")
-                  : refused(login);
+        return ok ? login_fail_reply(login, FAIL_PROTOCOL,
+                                     "the mail server accepts a login that was not made")
+                  : login_refused(login);
     case POP3_LOGIN_CAPA_LIST:
     case POP3_LOGIN_HANDSHAKE:
     case POP3_LOGIN_READY:
@@ -641,7 +647,7 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     case POP3_LOGIN_STATES:
         break;
     }
-    return fail_reply(login, FAIL_PROTOCOL, "the mail server spoke out of turn");
+    return login_fail_reply(login, FAIL_PROTOCOL, "the mail server spoke out of turn");
 }
 
 enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
@@ -664,5 +670,5 @@ enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
     if (str_eq(word, "+")) {
         return on_continuation(login, rest);
     }
-    return fail_reply(login, FAIL_PROTOCOL, "this is not POP3");
+    return login_fail_reply(login, FAIL_PROTOCOL, "this is not POP3");
 }

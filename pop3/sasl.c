@@ -35,7 +35,7 @@ int sasl_find(struct str name, enum sasl_mechanism *mechanism)
     return ERR;
 }
 
-static int refuse(const char **wrong, const char *why)
+static int bad_response(const char **wrong, const char *why)
 {
     *wrong = why;
     return ERR;
@@ -58,10 +58,10 @@ static bool is_plain_text(struct str s)
 static int take_user(struct sasl_credentials *c, struct str user, const char **wrong)
 {
     if (user.n == 0) {
-        return refuse(wrong, "the mail user is missing");
+        return bad_response(wrong, "the mail user is missing");
     }
     if (user.n > SASL_USER_MAX || !is_plain_text(user)) {
-        return refuse(wrong, "the mail user is too long or contains control characters");
+        return bad_response(wrong, "the mail user is too long or contains control characters");
     }
     memcpy(c->user, user.p, user.n);
     c->user[user.n] = '\0';
@@ -71,11 +71,12 @@ static int take_user(struct sasl_credentials *c, struct str user, const char **w
 static int take_secret(struct sasl_credentials *c, struct str secret, const char **wrong)
 {
     if (secret.n == 0) {
-        return refuse(wrong, "the refresh token or authorization code is missing");
+        return bad_response(wrong, "the refresh token or authorization code is missing");
     }
     if (secret.n > SASL_SECRET_MAX || !is_plain_text(secret)) {
-        return refuse(wrong, "the refresh token or authorization code is too long or contains "
-                             "control characters");
+        return bad_response(wrong,
+                            "the refresh token or authorization code is too long or contains "
+                            "control characters");
     }
     secret_set(&c->secret, secret.p, secret.n);
     return OK;
@@ -117,7 +118,7 @@ static int read_auth(struct sasl_credentials *c, struct str rest, const char *fo
                      const char **wrong)
 {
     if (rest.n < 2 || rest.p[rest.n - 1] != SEPARATOR || rest.p[rest.n - 2] != SEPARATOR) {
-        return refuse(wrong, form);
+        return bad_response(wrong, form);
     }
     while (rest.n) {
         struct str field = str_cut(&rest, SEPARATOR);
@@ -125,7 +126,7 @@ static int read_auth(struct sasl_credentials *c, struct str rest, const char *fo
             return take_secret(c, str_trim(field), wrong);
         }
     }
-    return refuse(wrong, form);
+    return bad_response(wrong, form);
 }
 
 static int read_xoauth2(struct sasl_credentials *c, struct str text, const char **wrong)
@@ -134,12 +135,13 @@ static int read_xoauth2(struct sasl_credentials *c, struct str text, const char 
         "send base64 of user=<mail user>^Aauth=Bearer <refresh token or code>^A^A, where ^A is one "
         "byte of value 1";
     if (!has_separator(text) && has_typed_separator(text)) {
-        return refuse(wrong, "the four characters \\x01 were sent; each stands for one byte of "
-                             "value 1");
+        return bad_response(wrong,
+                            "the four characters \\x01 were sent; each stands for one byte of "
+                            "value 1");
     }
     struct str user = str_cut(&text, SEPARATOR);
     if (!cut_name(&user, "user=")) {
-        return refuse(wrong, form);
+        return bad_response(wrong, form);
     }
     return take_user(c, user, wrong) == OK ? read_auth(c, text, form, wrong) : ERR;
 }
@@ -153,11 +155,11 @@ static int read_gs2_user(struct sasl_credentials *c, struct str header, const ch
     size_t n = 0;
     if (header.n < 4 || (header.p[0] != 'n' && header.p[0] != 'y') || header.p[1] != ',' ||
         header.p[header.n - 1] != ',') {
-        return refuse(wrong, form);
+        return bad_response(wrong, form);
     }
     struct str name = {header.p + 2, header.n - 3};
     if (!cut_name(&name, "a=")) {
-        return refuse(wrong, form);
+        return bad_response(wrong, form);
     }
     for (size_t i = 0; i < name.n; i++) {
         char byte = name.p[i];
@@ -168,10 +170,10 @@ static int read_gs2_user(struct sasl_credentials *c, struct str header, const ch
                    str_istarts((struct str){name.p + i, 3}, "=3D")) {
             i += 2;
         } else if (byte == '=' || byte == ',') {
-            return refuse(wrong, form);
+            return bad_response(wrong, form);
         }
         if (n == sizeof(user)) {
-            return refuse(wrong, "the mail user is too long or contains control characters");
+            return bad_response(wrong, "the mail user is too long or contains control characters");
         }
         user[n++] = byte;
     }
@@ -194,7 +196,7 @@ static int read_plain(struct sasl_credentials *c, struct str text, const char **
     const char *first = memchr(text.p, '\0', text.n);
     const char *second = first ? memchr(first + 1, '\0', (size_t)(end - first - 1)) : NULL;
     if (!second) {
-        return refuse(wrong, "send base64 of NUL <mail user> NUL <refresh token or code>");
+        return bad_response(wrong, "send base64 of NUL <mail user> NUL <refresh token or code>");
     }
     struct str user = {first + 1, (size_t)(second - first - 1)};
     struct str secret = {second + 1, (size_t)(end - second - 1)};
@@ -209,13 +211,14 @@ static int decoded(struct sasl_credentials *c, struct str base64, const char **w
 {
     size_t n;
     if (base64.n > RESPONSE_MAX) {
-        return refuse(wrong, "the response is too long");
+        return bad_response(wrong, "the response is too long");
     }
     char *text = mem_alloc(base64.n + 1);
     int rc = text_unbase64(text, base64.n, base64, &n);
-    rc = rc == OK ? read(c, (struct str){text, n}, wrong)
-                  : refuse(wrong, "the response is no base64 (RFC 4648: with its padding, on one "
-                                  "line)");
+    rc = rc == OK
+             ? read(c, (struct str){text, n}, wrong)
+             : bad_response(wrong, "the response is no base64 (RFC 4648: with its padding, on one "
+                                   "line)");
     mem_wipe(text, base64.n);
     free(text);
     return rc;

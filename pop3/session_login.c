@@ -20,7 +20,8 @@
  *       |
  *       '----> READY: session.c starts the relay
  *
- * Callbacks note what has happened and call tell(); session.c decides what the client gets. */
+ * Callbacks note what has happened and call tell_session(). session.c decides what the client
+ * gets. */
 #include "pop3/session_login.h"
 
 #include <assert.h>
@@ -128,7 +129,7 @@ static void backend_failed(struct session *s, const struct error *err)
 }
 
 /* Tells the session that something has happened. */
-static void tell(struct session *s)
+static void tell_session(struct session *s)
 {
     s->attempt->changed(s);
 }
@@ -379,7 +380,7 @@ static void on_turn(struct task *t)
     } else {
         follow(s, POP3_NEXT_LINE);
     }
-    tell(s);
+    tell_session(s);
 }
 
 static void take_turn(struct trial_seat *seat)
@@ -487,7 +488,7 @@ static void on_backend(struct conn *c, enum conn_event event, void *arg)
     case CONN_DRAINED:
         break;
     }
-    tell(s);
+    tell_session(s);
 }
 
 static void on_dialled(struct conn *conn, const struct error *err, void *arg)
@@ -509,7 +510,7 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
             start_login(s);
         }
     }
-    tell(s);
+    tell_session(s);
 }
 
 static void dial_backend(struct session *s, const struct dest_route *route)
@@ -620,7 +621,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
             dial_backend(s, answer->route);
         }
     }
-    tell(s);
+    tell_session(s);
 }
 
 static void on_kind(const struct dest_answer *answer, void *arg)

@@ -388,7 +388,7 @@ def test_fields_and_results_of_the_summary(tproxy, backend):
 
 # Functions that are given a text for a client, and the class of failure before it.
 SAYS = re.compile(
-    r"\b(error_set|die|fail|fail_reply|say|bad_command|tls_judge_complain)\(([^\"();]*?)"
+    r"\b(error_set|die|fail|login_fail|login_fail_reply|say|bad_command|tls_judge_complain)\(([^\"();]*?)"
     r'((?:"(?:[^"\\\n]|\\.)*"\s*)+)'
 )
 SPEAKERS = (
