@@ -276,7 +276,7 @@ FIGURES = [
     ("docs/destinations.md", "At most N files are read", "local/directory.h", "LOCAL_FILES_MAX"),
     ("docs/destinations.md", "at most N others are named", "local/directory.h", "LOCAL_OTHERS_MAX"),
     ("docs/architecture.md", "8 of one resource and N of all", "controller/state.h", "READING_MAX"),
-    ("docs/architecture.md", "that, N of one resource", "controller/state.h", "READING_OF_ONE_MAX"),
+    ("docs/architecture.md", "same time, N of one resource", "controller/state.h", "READING_OF_ONE_MAX"),
     ("docs/architecture.md", "their own, N operations", "controller/state.h", "RUNNING_OF_SPACE_MAX"),
     ("docs/architecture.md", "operations and N readings", "controller/state.h", "READING_OF_SPACE_MAX"),
     ("docs/architecture.md", "pauses that double up to N minutes", "core/repairs.h", "REPAIRS_MOST"),
