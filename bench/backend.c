@@ -13,15 +13,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/*
- * A POP3 server which costs next to nothing: one loop, prepared answers, one receive and one send
- * for each command. RETR 1 is a message of 2 kB, RETR 2 one of --bulk MiB. Any login is right.
+/* A POP3 server that costs next to nothing: one loop, prepared answers, one receive and one send
+ * for each command. RETR 1 is a message of 2 kB, RETR 2 one of --bulk MiB. Every login succeeds.
  *
  *   backend [--port N] [--bulk MIB]
  *
  * It prints "pop3 PORT auth PORT" when it listens. The second port answers nginx's auth_http
- * requests: every user lives on this server. SIGTERM ends it; it then prints what it has served.
- */
+ * requests: every user lives on this server. SIGTERM ends it; it then prints what it has served. */
 
 #define LINE_MAX_OCTETS 2048
 #define REPLY_MAX 8192
@@ -30,7 +28,7 @@
 struct session {
     int fd;
     bool http;         /* a request of auth_http, not a mail session */
-    bool continuation; /* AUTH PLAIN came without its response: the next line is it */
+    bool continuation; /* AUTH PLAIN came without its response, which is the next line */
     bool closing;
     size_t have;        /* octets of an unfinished line */
     uint64_t bulk_left; /* octets of the message that is being sent, without the final dot */

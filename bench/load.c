@@ -11,9 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/*
- * The load generator: POP3 clients in one loop, each waiting for the whole answer before its next
- * command, and checking every octet of a message.
+/* The load generator: POP3 clients in one loop. Each client waits for the whole answer before its
+ * next command, and checks every octet of a message.
  *
  *   load --port N [--short C] [--bulk C] [--idle N] [--sessions N] [--seconds S] [--login-only]
  *        [--hold]
@@ -26,9 +25,8 @@
  *   --login-only  short and idle sessions without STAT and RETR
  *   --hold        afterwards keep the idle sessions until standard input ends
  *
- * First all idle sessions are opened ("idle N" is printed), then the others run and one line of
- * JSON tells what they did. The exit status is 1 when anything was not as it should be.
- */
+ * First all idle sessions are opened ("idle N" is printed), then the others run, and one line of
+ * JSON reports the results. The exit status is 1 if any answer was wrong or any session failed. */
 
 #define EVENTS 256
 #define OPENING_MAX 32 /* idle clients that log in at the same time */
@@ -38,7 +36,7 @@
 
 enum kind { SHORT, BULK, IDLE };
 
-/* In the order of a session; each waits for one answer. */
+/* The steps are in the order of a session; each waits for one answer. */
 enum step { GREETING, USER, PASS, STAT, RETR, BODY, QUIT, END, SILENT };
 
 struct client {
@@ -161,7 +159,7 @@ static bool after_message(struct client *c)
     return say(c, QUIT, "QUIT\r\n");
 }
 
-/* Sends what follows a positive answer. Returns false when the client is gone. */
+/* Sends the command that follows a positive answer. Returns false when the client is gone. */
 static bool advance(struct client *c)
 {
     unsigned long long size;
@@ -201,7 +199,8 @@ static bool advance(struct client *c)
     return false;
 }
 
-/* Compares a piece of the message with what it must be. Returns how much of data belongs to it. */
+/* Compares a piece of the message with the expected text. Returns how many octets of data belong to
+ * it. */
 static size_t check_body(struct client *c, const char *data, size_t length, bool *right)
 {
     static const char dot[] = ".\r\n";
@@ -224,7 +223,8 @@ static size_t check_body(struct client *c, const char *data, size_t length, bool
     return used;
 }
 
-/* Takes octets up to the end of a line. Returns how many, sets *whole when the line is complete. */
+/* Takes octets up to the end of a line. Returns how many, and sets *whole when the line is
+ * complete. */
 static size_t take_line(struct client *c, const char *data, size_t length, bool *whole)
 {
     const char *stop = memchr(data, '\n', length);

@@ -11,24 +11,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/*
- * The floor: a relay which knows nothing of mail and does only what any proxy has to do for each
- * connection: accept, connect, carry both directions, close. One loop, one edge-triggered
- * registration for each descriptor.
+/* The floor of the measurements: a relay that knows nothing of mail and does only what any proxy
+ * has to do for each connection: accept, connect, carry both directions, close. It has one loop and
+ * one edge-triggered registration for each descriptor.
  *
  *   relay --to PORT [--port N] [--buffer OCTETS] [--splice PIPE_OCTETS]
  *
- * Everything is copied through one shared buffer. With --splice a direction whose read filled the
- * buffer goes on through a pipe of that size until it has been emptied. It prints "port N" when it
- * listens.
- */
+ * The relay copies through one shared buffer. With --splice, a direction whose read filled the
+ * buffer continues through a pipe of that size until the pipe is empty. The relay prints "port N"
+ * when it listens. */
 
 #define EVENTS 64
-#define ROUNDS 8 /* of one session before the others have their turn */
+#define ROUNDS 8 /* reads for one session before the other sessions have their turn */
 #define BUFFER_MAX ((size_t)1 << 20)
 #define DEFAULT_PIPE 65536
 
-/* One socket, and what has been read from it and not yet been written to its peer. */
+/* One socket, and the octets read from it that its peer has not yet taken. */
 struct side {
     struct session *session;
     struct side *peer;
@@ -49,7 +47,7 @@ struct session {
 static int epoll_fd;
 static uint16_t to_port;
 static size_t buffer_size = 65536;
-static int pipe_size; /* 0: never splice */
+static int pipe_size; /* 0: splice is not used */
 static char buffer[BUFFER_MAX];
 static struct session *ready; /* sessions that used up their rounds */
 static struct session *ended; /* freed at the end of the turn */
@@ -122,7 +120,7 @@ static bool failed(struct side *to)
     return true;
 }
 
-/* What the peer did not take is kept; the next write begins with it. */
+/* Keeps what the peer did not take; the next write begins with it. */
 static void keep(struct side *from, const char *data, size_t length)
 {
     if (!from->kept) {
@@ -154,7 +152,7 @@ static bool write_kept(struct side *from)
     return true;
 }
 
-/* A read that did not fill the buffer has emptied the socket: no further read to be told so. */
+/* A read that did not fill the buffer has emptied the socket, so a second read is not needed. */
 static bool copy(struct side *from)
 {
     ssize_t n = recv(from->fd, buffer, buffer_size, 0);

@@ -4,38 +4,38 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/*
- * What the backend, the load generator and the relay share: the text of the two messages, so that
- * the load can check every octet it gets, and a few socket calls on the loopback address.
- * A helper that fails ends the program: a measurement is either clean or not there.
- */
+/* The parts that the backend, the load generator and the relay share: the text of the two messages,
+ * so that the load generator can check every octet, and a few socket calls on the loopback address.
+ * A helper that fails ends the program, so that a failed measurement has no result. */
 
-/* Messages are cut out of one block of numbered 64-octet lines, repeated without end. */
+/* Messages are cut from one block of numbered 64-octet lines, repeated without end. */
 #define WIRE_BLOCK ((size_t)1 << 20)
 #define WIRE_SMALL ((size_t)2048) /* RETR 1, without the final dot */
 
-/* Prints the text and, when errno is set, its meaning; exits with status 1. */
+/* Prints the text and, if errno is set, its meaning; exits with status 1. */
 __attribute__((format(printf, 1, 2), noreturn)) void wire_die(const char *format, ...);
 
-/* The block; filled on the first call, owned by this module. */
+/* Returns the block, which the first call fills. The block is owned by this module. */
 const char *wire_block(void);
 
-/* Returns a non-blocking listener on 127.0.0.1 (port 0: any), with TCP_NODELAY to be inherited. */
+/* Returns a non-blocking listener on 127.0.0.1 (port 0: any); connections inherit its
+ * TCP_NODELAY. */
 int wire_listen(uint16_t port);
 
 /* Returns the port to which the socket is bound. */
 uint16_t wire_port(int fd);
 
-/* Returns a non-blocking socket whose connection to 127.0.0.1 is under way or made. */
+/* Returns a non-blocking socket that is connected to 127.0.0.1 or is connecting. */
 int wire_connect(uint16_t port);
 
 /* Lets the process open as many descriptors as its hard limit permits. */
 void wire_raise_limit(void);
 
-/* Monotonic clock in microseconds. */
+/* Returns the monotonic clock in microseconds. */
 int64_t wire_now(void);
 
-/* Reads a number from 0 to max; anything else ends the program and names the option. */
+/* Reads a number from 0 to max; any other text ends the program with an error that names the
+ * option. */
 long wire_number(const char *option, const char *text, long max);
 
 #endif

@@ -1,5 +1,5 @@
-/* A TransparentProxy object: values within their bounds, or complaints; and a status that, once it
- * is written, needs no other write. */
+/* Fuzzes the reading of a TransparentProxy object. The result is either values within their bounds
+ * or complaints. The status that is written needs no second write. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>

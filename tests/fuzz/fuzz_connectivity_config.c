@@ -1,5 +1,5 @@
-/* The Connectivity Proxy's configuration: values that make sense, or an error of one line; and what
- * was read does not depend on the ends of lines. */
+/* Fuzzes the reading of the Connectivity Proxy's configuration. The result is either values that
+ * make sense or an error of one line, and it does not depend on how lines end. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>

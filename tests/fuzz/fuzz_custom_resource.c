@@ -1,5 +1,6 @@
-/* A Destination object: whatever it is, there is a projection that keeps its promises, or an error
- * that names the field; what is written about it is JSON, and says what it should. */
+/* Fuzzes the reading of a Destination object. The result is either a projection that keeps its
+ * promises or an error that names the field. The status that is written about the object is JSON
+ * and says what it should. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -32,7 +33,8 @@ static struct json *parse(const struct buf *out)
     return doc;
 }
 
-/* The object with the patch of its status as its status. */
+/* Gives the object the patch of its status as its status, and checks that it then shows the
+ * condition. */
 static void check_status(const struct cr *cr, const struct condition *c)
 {
     struct buf out;
@@ -42,7 +44,7 @@ static void check_status(const struct cr *cr, const struct condition *c)
                   "'name':%s}},",
                   cr->name, cr->namespace, cr->ref.name) == OK);
     size_t brace = buf_len(&out);
-    struct cr unversioned = *cr; /* its patch has only a status */
+    struct cr unversioned = *cr; /* a patch has only a status */
     unversioned.version = 0;
     must(plan_status(&out, &unversioned, c, NULL, "2025-11-03T08:00:00Z") == OK);
     out.data[out.start + brace] = ' ';

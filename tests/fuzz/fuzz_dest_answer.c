@@ -1,5 +1,5 @@
-/* Answers of the Destination service: a destination, with a token if it takes one, or a verdict and
- * one line that does not repeat what the request carried. */
+/* Fuzzes the answers of the Destination service. The result is either a destination, with a token
+ * if it needs one, or a verdict and one line that does not repeat what the request carried. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

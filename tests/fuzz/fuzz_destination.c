@@ -1,5 +1,5 @@
-/* Destinations: whatever the properties are, there is a snapshot whose fields keep their promises,
- * or a verdict that names a field; no secret gets into a message. */
+/* Fuzzes the properties of destinations. The result is either a snapshot whose fields keep their
+ * promises or a verdict that names a field. No message contains a secret. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Answers of name servers. The id is put in front, for the fuzzer would only have to guess it; the
- * first byte chooses the question. */
+/* Fuzzes the answers of name servers. The target puts the right id in front, because the fuzzer
+ * could only guess it. The first byte chooses the question. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

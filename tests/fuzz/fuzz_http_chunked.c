@@ -1,5 +1,5 @@
-/* A chunked body: decoded whole and in pieces, whose length the first octet chooses, it is the
- * same. */
+/* Fuzzes the decoding of a chunked body. It gives the same result whole and in pieces, whose length
+ * the first octet chooses. */
 #include "http/proto.h"
 
 #include <stdint.h>

@@ -1,8 +1,8 @@
-/* Whatever a server sends to the HTTP client, in pieces of every size, in the simulated world:
- * every call ends once and within its bounds, and nothing is left behind.
+/* Fuzzes the answers to the HTTP client, in pieces of every size, in the simulated world. Every
+ * call ends once and within its bounds, and nothing leaks.
  *
  * The first three bytes choose the pieces, the calls and how a server ends. The rest is what
- * servers send: with each request that one hears, the next part up to an 0xFF. */
+ * servers send: each request that a server reads is answered with the next part, up to an 0xFF. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* A request head: slices stay inside it, and no shorter piece of a good head is an answer. */
+/* Fuzzes the parser of request heads. Slices stay inside the head, and no prefix of a good head
+ * parses as a head. */
 #include "http/proto.h"
 
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* A URL: slices stay inside it (but for the path "/"), host and port are usable, and putting the
- * parts together gives the URL again. */
+/* Fuzzes the parser of URLs. Slices stay inside the URL (except the default path "/"), host and
+ * port are usable, and the parts put together give the URL again. */
 #include "http/proto.h"
 
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* A JSON text: refused with a complaint, or written anew from its values it means the same. The two
- * passes of the parser never disagree (FAIL_INTERNAL). */
+/* Fuzzes the JSON parser. It refuses a text with a complaint, or the values written out again mean
+ * the same as the text. Its two passes never disagree (FAIL_INTERNAL). */
 #include "lib/json.h"
 
 #include <stdint.h>

@@ -1,6 +1,7 @@
-/* The first octet chooses the form and the length of pieces, the second what is left out. Whole and
- * in pieces the same comes out; and of a text that is JSON as a whole, exactly the objects that the
- * parser finds in it, but for what is to be left out. */
+/* Fuzzes the JSON cutter. The first octet chooses the form and the length of pieces, the second
+ * what is left out. The outcome is the same for the whole text and for pieces. If the text as a
+ * whole is JSON, the cutter finds exactly the objects that the parser finds, without the values to
+ * leave out. */
 #include "lib/json_cutter.h"
 
 #include <stdint.h>
@@ -20,7 +21,7 @@ static void must(bool condition)
     }
 }
 
-/* Everything that was cut out, with a line end behind each; what the end was; metadata. */
+/* All objects that were cut out, with a line end behind each; the result; the metadata. */
 struct outcome {
     int res;
     bool done;
@@ -79,7 +80,8 @@ static unsigned depth_of(struct json_value v)
     return depth + (json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY);
 }
 
-/* Adds the text of an object so deep in others, from `from` on. Returns where it ends. */
+/* Adds the text from `from` on up to the last value in v that is left out. `depth` is the number of
+ * objects around v. Returns the end of what it has added. */
 static const char *add_cut(struct buf *b, struct json_value v, unsigned depth,
                            struct json_cutter_rules rules, const char *from)
 {
@@ -90,7 +92,7 @@ static const char *add_cut(struct buf *b, struct json_value v, unsigned depth,
             from = add_cut(b, m, depth + 1, rules, from);
             continue;
         }
-        end += strspn(end, " \t\r\n"); /* there is a brace behind it */
+        end += strspn(end, " \t\r\n"); /* a brace follows */
         if ((size_t)(end - text.p) > rules.value_max || depth_of(m) > JSON_CUTTER_DEPTH) {
             must(buf_add(b, from, (size_t)(text.p - from)) == OK && buf_add(b, "~", 1) == OK);
             from = end;
@@ -106,7 +108,7 @@ static void add_object(struct buf *b, struct json_value v, struct json_cutter_ru
     add(b, (struct str){from, (size_t)(text.p + text.n - from)});
 }
 
-/* The same by the parser. False: the form does not allow it. */
+/* Finds the same objects with the parser. Returns false if the form does not allow the text. */
 static bool find(struct outcome *o, enum json_cutter_form form, struct json_cutter_rules rules,
                  struct json_value root)
 {

@@ -1,6 +1,6 @@
-/* What an API server sends, on the way that list and watch take: the first octet chooses a stream
- * of events, a list, or a refusal and its status, and the length of pieces. What is understood
- * keeps what the header promises. */
+/* Fuzzes what an API server sends, on the path that list and watch use. The first octet chooses a
+ * stream of events, a list, or a refusal and its status, and the length of pieces. Everything that
+ * is accepted keeps the promises of the header. */
 #include "k8s/proto.h"
 
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* Name constraints and a name to compare with them. The first octet chooses the form of the name,
- * the second says how many octets of the rest are the name; the extension is behind it. */
+/* Fuzzes name constraints and a name to compare with them. The first octet chooses the form of the
+ * name, the second the length of the name that follows; the extension is the rest. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,8 @@
 
 enum { BUDGET = 1000 };
 
-/* Copies the bytes into a block of their size, so that the sanitizer sees a read beyond its end. */
+/* Copies the bytes into a block of exactly their size, so that the sanitizer sees a read beyond its
+ * end. */
 static struct str copy(const uint8_t *p, size_t n)
 {
     char *block = malloc(n ? n : 1);
@@ -40,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(check == NAME_ALLOWED || check == NAME_MALFORMED || check == NAME_TOO_MANY);
     /* An extension that cannot be read never allows a name. */
     require(check == NAME_ALLOWED || (verdict != NAME_ALLOWED && for_judge <= BUDGET));
-    if (form == NAME_DNS) { /* case does not count */
+    if (form == NAME_DNS) { /* the comparison ignores case */
         char *text = (char *)value.p;
         for (size_t i = 0; i < n; i++) {
             text[i] = text[i] >= 'a' && text[i] <= 'z' ? (char)(text[i] - 'a' + 'A') : text[i];

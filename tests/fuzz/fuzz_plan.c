@@ -1,5 +1,5 @@
-/* A Service or a NetworkPolicy as the API server sends it: its projection keeps its promises, and
- * written anew with its members in another order the object has the same one. */
+/* Fuzzes a Service or a NetworkPolicy that the API server sends. Its projection keeps its promises,
+ * and stays the same when the members of the object are written in another order. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static void must(bool ok)
 
 static void reversed(struct json_value v, struct buf *out);
 
-/* The members that `next` and those behind it are; the last one first. */
+/* Writes `member` and the members behind it, the last one first. */
 static void reversed_members(struct json_value member, struct buf *out)
 {
     struct json_value next = json_next(member);
@@ -51,7 +51,7 @@ static void reversed(struct json_value v, struct buf *out)
     }
 }
 
-/* Of several members of one name the last one counts: then the order is not the same to all. */
+/* The last of several members with one name counts, so another order changes the meaning. */
 static bool has_twins(struct json_value v)
 {
     bool object = json_type(v) == JSON_OBJECT;

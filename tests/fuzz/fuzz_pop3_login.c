@@ -1,7 +1,7 @@
-/* What a backend may answer during the login. The first three bytes choose the destination and what
- * is known of its server; then come its lines, ended by LF, and a TAB alone where TLS is to stand.
- * Whatever it says: commands go out whole and alone, secrets do not show in texts, and the login
- * ends. */
+/* Fuzzes the answers of a backend during the login. The first three bytes choose the destination
+ * and what is known of its server. The lines of the server follow, each with an LF at its end; a
+ * line with only a TAB starts TLS. For every input, commands go out whole and one at a time, no
+ * text shows a secret, and the login ends. */
 #include "pop3/login.h"
 
 #include <stdint.h>

@@ -1,6 +1,6 @@
-/* What a client may send before it is relayed, line by line: answers are whole lines
- * within their bounds, and who sends nothing but bad commands is thrown out. The first byte says
- * how the client logs in; lines end with NUL, so that they can hold anything else. */
+/* Fuzzes what a client sends before it is relayed, line by line. Answers are whole lines within
+ * their bounds, and a client that sends only bad commands is disconnected. The first byte says how
+ * the client logs in. A NUL ends each line, so that lines can contain every other octet. */
 #include "pop3/client.h"
 
 #include <stdint.h>
@@ -22,7 +22,8 @@ static bool ends_with(struct str s, const char *end)
     return s.n >= n && memcmp(s.p + s.n - n, end, n) == 0;
 }
 
-/* Nothing, a prompt, or a status line; several lines only up to a lone dot. */
+/* A reply is empty, a prompt, or a status line; only the latter may go on with more lines, up to a
+ * lone dot. */
 static void check_reply(struct str reply)
 {
     if (reply.n == 0) {
@@ -53,7 +54,7 @@ static enum pop3_ask take_line(struct pop3_client *c, struct str line)
     return ask;
 }
 
-/* The same bytes as the text of a failure, and as a backend's reply. */
+/* Uses the same bytes as the text of a failure and as a backend's reply. */
 static void fail_with(struct str text)
 {
     char printable[POP3_REPLY_MAX];

@@ -1,5 +1,5 @@
-/* Properties files: an error that is one line and repeats no value, or properties that come back
- * the same when they are written and read again. */
+/* Fuzzes the reader of properties files. The result is either an error of one line that repeats no
+ * value, or properties that are read back unchanged after they have been written. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@ static void must(bool ok)
     }
 }
 
-/* Escapes every character that has a meaning, and NUL. */
+/* Writes the text with every special character and NUL escaped. */
 static void put(struct buf *out, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -38,7 +38,7 @@ static void write_and_read(const struct properties *props)
     struct buf text;
     struct error err;
     buf_init(&text, SIZE_MAX);
-    must(buf_add(&text, "#\n", 2) == OK); /* what follows is no byte order mark */
+    must(buf_add(&text, "#\n", 2) == OK); /* so that the next octets are not a byte order mark */
     for (size_t i = 0; i < props->n; i++) {
         put(&text, props->list[i].name, strlen(props->list[i].name));
         must(buf_add(&text, "=", 1) == OK);

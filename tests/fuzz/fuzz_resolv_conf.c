@@ -1,4 +1,4 @@
-/* resolv.conf and hosts files: the same text as both. */
+/* Fuzzes the readers of resolv.conf and hosts files with the same text. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

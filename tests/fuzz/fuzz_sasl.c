@@ -1,5 +1,5 @@
-/* What clients send to log in: credentials within bounds that can go onto a wire, or a sentence
- * that says what to send and repeats nothing of it. */
+/* Fuzzes what clients send to log in. The result is either credentials within bounds that can be
+ * sent to a server, or a sentence that says what to send and repeats nothing of the input. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@ static void check_sentence(const char *wrong)
     must(strcspn(wrong, "\r\n") == strlen(wrong));
 }
 
-/* What may stand in a command of the mail session, and in a header field. */
+/* Credentials fit into a command of the mail session and into a header field. */
 static void check_credentials(const struct sasl_credentials *c)
 {
     must(strlen(c->user) > 0 && strlen(c->user) <= SASL_USER_MAX);
@@ -42,7 +42,7 @@ static void try_response(enum sasl_mechanism mechanism, struct str base64)
     sasl_wipe(&c);
 }
 
-/* The two halves, apart at the first LF. */
+/* Splits the text at the first LF into the user and the secret of AUTH LOGIN. */
 static void try_halves(struct str text, bool is_base64)
 {
     struct sasl_credentials c = {0};
@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t m = SASL_XOAUTH2; m < SASL_MECHANISMS; m++) {
         if (m != SASL_LOGIN) {
             try_response(m, text);
-            try_response(m, (struct str){base64, n}); /* so that what is coded is reached, too */
+            try_response(m, (struct str){base64, n}); /* so that the fuzzer gets past the decoder */
         }
     }
     try_halves(text, true);

@@ -1,5 +1,5 @@
-/* A Secret, in both layouts: a service key whose texts are fit for a request, or an error that
- * holds nothing of a value. */
+/* Fuzzes the reading of a Secret, in both layouts. The result is either a service key whose texts
+ * are fit for a request, or an error that contains nothing of a value. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -57,7 +57,7 @@ static void check_error(const struct error *err)
     one_line(str_of(err->text));
 }
 
-/* The Secret itself in the part of the one with the private key. */
+/* Uses the Secret also as the one that holds the private key. */
 static void complete(const struct service_key *key, struct json_value secret)
 {
     struct error err;

@@ -1,5 +1,5 @@
-/* What a SOCKS5 proxy says: the dialogue ends the same, given whole or octet by octet. The first
- * octet chooses how we log in to it. */
+/* Fuzzes the answers of a SOCKS5 proxy. The dialogue ends the same, given whole or octet by octet.
+ * The first octet chooses how tproxy logs in to the proxy. */
 #include "lib/socks5.h"
 
 #include <stdbool.h>
@@ -12,7 +12,8 @@ struct outcome {
     struct error err;
 };
 
-/* A conn gives what has come and was not taken; the sanitizer watches its end. */
+/* Gives the dialogue the octets that have come and were not taken, as a conn does. The copy has
+ * their exact size, so that the sanitizer sees a read beyond the end. */
 static void give(struct socks5 *s, struct outcome *o, const uint8_t *data, size_t come)
 {
     size_t taken = 1;

@@ -1,6 +1,7 @@
-/* Whatever a server answers to our ClientHello: no crash, no leak, no endless loop. The first byte
- * chooses version and size of the pieces. Chance is a fixed sequence, so that the recorded TLS 1.3
- * session in the corpus fits to its end, tickets, data and close_notify included. */
+/* Fuzzes a server's answers to our ClientHello: no crash, no leak, no endless loop. The first byte
+ * chooses the version and the size of the pieces. The random bytes are a fixed sequence, so that
+ * the recorded TLS 1.3 session in the corpus is valid to its end, including tickets, data and
+ * close_notify. */
 #include "lib/tls.h"
 
 #include <stdint.h>
@@ -67,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0) {
         return 0;
     }
-    /* TLS 1.3 rarely: its ClientHello costs a key pair. */
+    /* TLS 1.3 is chosen rarely because its ClientHello costs a key pair. */
     struct tls_settings settings = {
         .host = "mail.test",
         .trust_any = data[0] & 1,

@@ -1,5 +1,5 @@
-/* Answers of token endpoints: a token and a lifetime within bounds, or one line that says why not
- * and does not repeat what the request carried. */
+/* Fuzzes the answers of token endpoints. The result is either a token and a lifetime within bounds,
+ * or one line that gives the reason and does not repeat what the request carried. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct token_answer answer;
         struct error err = {0};
         struct str known = str_of(secret);
-        /* The body serves as a Location, too, up to the first octet that a Location cannot have. */
+        /* The body is also the Location, unless it contains a NUL, which a header field cannot
+         * contain. */
         const struct http_head head = {.status = statuses[i],
                                        .header_count = memchr(data, '\0', size) ? 0 : 1,
                                        .headers = {{str_of("Location"), body}}};

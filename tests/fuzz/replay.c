@@ -1,5 +1,5 @@
-/* Feeds a fuzz target every file of its corpus, tests/fuzz/corpus/<name>, and says so in TAP. The
- * name is that of the program without fuzz_; it is run from the top of the tree. The empty input
+/* Feeds a fuzz target every file of its corpus, tests/fuzz/corpus/<name>, and reports each in TAP.
+ * The name is that of the program without fuzz_. Run it from the top of the tree. The empty input
  * comes first. */
 #include <dirent.h>
 #include <stdint.h>
@@ -14,7 +14,8 @@ static int visible(const struct dirent *entry)
     return entry->d_name[0] != '.';
 }
 
-/* The whole file in memory of exactly its size, so that a byte too far is found. */
+/* Reads the whole file into memory of exactly its size, so that the sanitizer finds a read beyond
+ * its end. */
 static uint8_t *read_file(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");
