@@ -1,4 +1,4 @@
-/* Address literals, their printed form, and the judgement of addresses. */
+/* Tests lib/addr: address literals, their printed form, and the classes of addresses. */
 #include "lib/addr.h"
 
 #include <setjmp.h>
@@ -117,7 +117,7 @@ static void objections(void **state)
     }
 }
 
-/* "4" and "6" in; their order out. */
+/* `in` and `expected` are strings of "4" and "6": the families as given and as sorted. */
 static void expect_order(const char *in, size_t cap, const char *expected)
 {
     union addr addrs[16], out[16];

@@ -1,4 +1,4 @@
-/* The pages of the admin port, as a client gets them. */
+/* Tests admin/pages: the pages of the admin port, as a client gets them. */
 #include "admin/pages.h"
 
 #include <arpa/inet.h>
@@ -100,7 +100,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Fetches a page over a connection of its own; the whole answer is in `page`. */
+/* Fetches a page over a connection of its own and stores the whole answer in `page`. */
 static void get(const char *path)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
@@ -160,7 +160,7 @@ static void readiness(void **state)
     expect("HTTP/1.1 200 OK\r\n", "ok\n");
 }
 
-/* Value of the sample whose line begins with `name` and a blank. */
+/* Returns the value of the sample whose line begins with `name` and a blank. */
 static double value(const char *name)
 {
     char start[128];
@@ -196,7 +196,7 @@ static void metrics_off(void **state)
            "metrics are off: see spec.config.metrics.prometheus.enabled\n");
 }
 
-/* The overall status is that of the part that is worst off. */
+/* The overall status is the worst status of its parts. */
 static void status_page(void **state)
 {
     (void)state;
@@ -225,7 +225,7 @@ static void resources_page(void **state)
            "the answer is too large\n");
 }
 
-/* The percentage is that of the time since the scrape before. */
+/* The percentage covers the time since the previous scrape. */
 static void cpu_between_scrapes(void **state)
 {
     (void)state;
@@ -240,9 +240,9 @@ static void cpu_between_scrapes(void **state)
     assert_true(value("tp_cpu_percent") <= 100.0 * 16);
 }
 
-/* Costly pages asked for without end by a crowd are refused after a while, probes are not; a client
- * that comes alone is never refused. The clock stands still but for the pages: what a busy machine
- * adds to their time would count. */
+/* Endless requests of a crowd for costly pages are refused after a while. Probes and a client that
+ * comes alone are never refused. The clock stands still except for the time that the pages take, so
+ * that a busy machine does not add to it. */
 static void crowd_gets_no_costly_pages(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* The control socket: the server in this process, the asking side in a child of it. */
+/* Tests the control socket: the server runs in this process, the client in a child of it. */
 #include "admin/control_socket.h"
 
 #include <fcntl.h>
@@ -71,10 +71,10 @@ static void turns(int n)
     }
 }
 
-/* ---- the asking side, as a process ---- */
+/* ---- the client, as a process ---- */
 
-/* Runs `log-level` in a child while the loop turns here; its exit code, and in `reply` what it
- * printed. */
+/* Runs `log-level` in a child while the loop turns here. Returns its exit code; its output is in
+ * `reply`. */
 static int command(const char *control, const char *level, uid_t uid)
 {
     int fds[2], status = -1;
@@ -231,7 +231,7 @@ static void too_long_or_too_slow(void **state)
     assert_int_equal(conn_count(), 0);
 }
 
-/* The oldest connection gives way, so a silent client does not keep others out. */
+/* The oldest connection is closed, so a silent client does not keep others out. */
 static void too_many(void **state)
 {
     (void)state;

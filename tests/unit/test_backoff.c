@@ -1,4 +1,4 @@
-/* lib/backoff: doubling, the bound, the random part. */
+/* Tests lib/backoff: doubling, the bound, the random part. */
 #include "lib/backoff.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Growing buffers: bytes go in and come out in order, the maximum holds, refusals change nothing.
- */
+/* Tests lib/buf: bytes come out in the order in which they went in, the maximum holds, and a
+ * refusal changes nothing. */
 #include "lib/buf.h"
 
 #include "tests/unit/check.h"
@@ -69,14 +69,14 @@ static void test_room(void **state)
     memset(p, 'x', 300);
     buf_added(&b, 200);
     assert_int_equal(buf_len(&b), 200);
-    /* What was not added does not count. */
+    /* Room that was asked for but not used does not count. */
     assert_non_null(buf_room(&b, 800));
     assert_null(buf_room(&b, 801));
     assert_int_equal(buf_len(&b), 200);
     buf_free(&b);
 }
 
-/* Pieces of all sizes in and out against an endless counting sequence. */
+/* Adds and takes pieces of all sizes and compares them with an endless counting sequence. */
 static void test_stream(void **state)
 {
     (void)state;

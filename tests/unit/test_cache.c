@@ -1,5 +1,5 @@
-/* The cache: who is answered with what and when, how often is fetched, and that nothing is lost or
- * leaked. The clock is ours; values are counters of references. */
+/* Tests lib/cache: which answer each asker gets and when, how often the cache fetches, and that it
+ * neither loses nor leaks a value. The test sets the clock; the values are reference counters. */
 #include "lib/cache.h"
 
 #include <setjmp.h>
@@ -23,23 +23,23 @@ struct value {
 enum { MAX_ENTRIES = 3 };
 
 static int64_t now;
-static uint32_t chance; /* what the next random bytes are */
+static uint32_t chance; /* the next random bytes */
 static struct sys test_sys;
 static struct loop *loop;
 static struct cache *cache;
 static int values_alive;
 
-/* The fetch that was started last, and how many were. */
+/* The fetch that was started last, and the number of fetches. */
 static struct cache_entry *fetching;
 static char fetched_key[32];
 static const char *fetched_request;
 static int fetches, abandoned;
 
-/* What one asker has got. */
+/* One asker and its answer. */
 struct asker {
     struct cache_wait *wait;
     int answers;
-    int number; /* of the value; 0: an error */
+    int number; /* the number of the value; 0: an error */
     struct error err;
     bool free_cache;
     const char *ask_again;
@@ -158,7 +158,7 @@ static void on_done(void *value, const struct error *err, void *arg)
     if (a->free_cache) {
         cache_free(cache);
         cache = NULL;
-        /* The value outlives the cache for as long as the call. */
+        /* The value outlives the cache until the callback returns. */
         assert_int_equal(a->number, value ? ((struct value *)value)->number : 0);
     }
 }
@@ -171,8 +171,8 @@ static void ask(struct asker *a, const char *key)
     assert_int_equal(a->answers, before);
 }
 
-/* The number that `key` gives right now; 0: an error, in *err if wanted; -1: it has to wait (and
- * does not). */
+/* Returns the number that `key` gives right now. 0: an error, stored in *err if err is given. -1:
+ * the asker would have to wait; it is cancelled instead. */
 static int get(const char *key, struct error *err)
 {
     struct asker a = {0};
@@ -266,7 +266,7 @@ static void test_ages(void **state)
     assert_int_equal(get("key", NULL), 1);
     assert_int_equal(fetches, 1);
 
-    /* Stale: the old one at once, a new one under way, only one. */
+    /* A stale value is given at once, and one fetch for a new value starts. */
     pass(SECONDS(1));
     assert_int_equal(get("key", NULL), 1);
     assert_int_equal(get("key", NULL), 1);
@@ -275,13 +275,13 @@ static void test_ages(void **state)
     assert_int_equal(get("key", NULL), 2);
     assert_int_equal(values_alive, 1);
 
-    /* Expired: nobody is given it any more. */
+    /* An expired value is given to nobody. */
     pass(SECONDS(100));
     assert_int_equal(get("key", NULL), -1);
     succeed(3);
     assert_int_equal(get("key", NULL), 3);
 
-    /* It expires while the refresh is under way. */
+    /* The value expires while its refresh is under way. */
     pass(SECONDS(99));
     assert_int_equal(get("key", NULL), 3);
     pass(SECONDS(1000));
@@ -290,7 +290,7 @@ static void test_ages(void **state)
     succeed(4);
     assert_int_equal(get("key", NULL), 4);
 
-    /* Of no use any more: its memory goes. */
+    /* The cache frees a value that can no longer be used. */
     assert_int_equal(cache_stats(cache).entries, 1);
     pass(SECONDS(299));
     assert_int_equal(cache_stats(cache).entries, 1);
@@ -312,7 +312,7 @@ static void test_failures(void **state)
     assert_int_equal(a.err.fail, FAIL_CONNECT);
     assert_string_equal(b.err.text, "the peer is on fire");
 
-    /* Remembered for 1, 2, 4, 8, 8 seconds. */
+    /* The failure is remembered for 1, 2, 4, 8, 8 seconds. */
     const int delays[] = {1, 2, 4, 8, 8};
     for (size_t i = 0; i < ARRAY_LEN(delays); i++) {
         pass(SECONDS(delays[i]) - 1);
@@ -325,7 +325,7 @@ static void test_failures(void **state)
         fail_with(FAIL_CONNECT, 0);
     }
 
-    /* The peer may ask for more patience. */
+    /* The peer may ask for a longer delay. */
     pass(SECONDS(8));
     assert_int_equal(get("key", NULL), -1);
     fail_with(FAIL_REMOTE, SECONDS(30));
@@ -335,7 +335,7 @@ static void test_failures(void **state)
     pass(1);
     assert_int_equal(get("key", NULL), -1);
 
-    /* Success makes it forget the failures. */
+    /* A success resets the failure count. */
     succeed(1);
     assert_int_equal(get("key", NULL), 1);
     pass(SECONDS(100));
@@ -345,7 +345,7 @@ static void test_failures(void **state)
     assert_int_equal(get("key", NULL), -1);
 }
 
-/* Up to a quarter of the time is added by chance. */
+/* Up to a quarter of the time is added at random. */
 static void test_chance(void **state)
 {
     (void)state;
@@ -379,12 +379,12 @@ static void test_failed_refresh(void **state)
     assert_int_equal(fetches, 3);
     fail_with(FAIL_TIMEOUT, SECONDS(60));
 
-    /* The value has expired, and the last attempt failed without a verdict on it: the spare value
-     * serves, without a fetch ... */
+    /* The value has expired, and the last attempt failed without a verdict on it. The cache gives
+     * the spare value without a fetch ... */
     pass(SECONDS(50));
     assert_int_equal(get("key", NULL), 1);
     assert_int_equal(fetches, 3);
-    /* ... then after one that fails in the same way ... */
+    /* ... and after a fetch that fails in the same way ... */
     pass(SECONDS(10));
     struct asker a = {0};
     ask(&a, "key");
@@ -394,7 +394,7 @@ static void test_failed_refresh(void **state)
     fail_with(FAIL_CONFIG, 0);
     pass(0);
     assert_int_equal(a.number, 1);
-    /* ... but not when the peer has said no. */
+    /* ... but not after the peer has refused. */
     pass(SECONDS(8));
     assert_int_equal(get("key", NULL), -1);
     fail_with(FAIL_AUTH, 0);
@@ -432,7 +432,7 @@ static void test_cancel(void **state)
     cache_cancel(NULL);
     pass(0);
     assert_int_equal(c.answers, 0);
-    /* Nobody waited, and still it was learned. */
+    /* The value is stored although nobody waited for it. */
     assert_int_equal(get("key", NULL), 1);
     assert_int_equal(fetches, 1);
 }
@@ -452,7 +452,7 @@ static void test_bound(void **state)
     assert_int_equal(get("d", NULL), 4);
     assert_int_equal(values_alive, 3);
 
-    /* What is being fetched stays. */
+    /* Entries that are being fetched are not evicted. */
     struct asker waiting[MAX_ENTRIES] = {0};
     ask(&waiting[0], "x");
     ask(&waiting[1], "y");
@@ -478,7 +478,7 @@ static void test_peek(void **state)
     assert_ptr_equal(cache_peek(cache, str_of("key")), value);
     assert_int_equal(value->refs, 1);
 
-    /* Of any age, and without a fetch. */
+    /* A peek returns a value of any age and starts no fetch. */
     pass(SECONDS(299));
     assert_ptr_equal(cache_peek(cache, str_of("key")), value);
     assert_int_equal(fetches, 1);
@@ -486,8 +486,8 @@ static void test_peek(void **state)
     assert_null(cache_peek(cache, str_of("key")));
 }
 
-/* The last failure is known until a value is fetched, and for a while after it was of use: longer,
- * if it will not pass by itself. */
+/* The last failure stays known until a value is fetched or until some time after it has expired.
+ * That time is longer for a failure that does not pass by itself. */
 static void test_failure(void **state)
 {
     (void)state;
@@ -523,12 +523,13 @@ static void test_drop(void **state)
     assert_int_equal(first->refs, 1);
     assert_int_equal(get("key", NULL), -1);
     succeed(2);
-    /* Too late: it is another one by now. */
+    /* Dropping the first value has no effect, because the entry has another one by now. */
     cache_drop(cache, str_of("key"), first);
     assert_int_equal(get("key", NULL), 2);
     value_unref(first);
 
-    /* While its refresh is under way: that one answers. */
+    /* If the value is dropped while its refresh is under way, the asker gets the result of the
+     * refresh. */
     pass(SECONDS(60));
     assert_int_equal(get("key", NULL), 2);
     cache_drop(cache, str_of("key"), NULL);
@@ -541,7 +542,7 @@ static void test_drop(void **state)
     assert_int_equal(a.number, 3);
     assert_int_equal(fetches, 3);
 
-    /* A failure is dropped too, also while the next attempt is under way. */
+    /* A failure is dropped too, even while the next attempt is under way. */
     pass(SECONDS(60));
     assert_int_equal(get("key", NULL), 3);
     fail_with(FAIL_CONNECT, 0);

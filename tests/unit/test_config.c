@@ -1,4 +1,5 @@
-/* The configuration: SAP's samples, every key, every complaint, what is remarked; the status. */
+/* Tests configuration/config: SAP's samples, every key, every complaint, every remark, and the
+ * status. */
 #include "configuration/config.h"
 
 #include <setjmp.h>
@@ -25,7 +26,7 @@ static struct config *parse(const char *text)
     return config;
 }
 
-/* Of a spec, without its braces. */
+/* Reads a configuration from the members of a spec, given without braces. */
 static struct config *from_spec(const char *spec)
 {
     char text[8192];
@@ -121,7 +122,7 @@ static void assert_instance(const struct config_instance *i, const char *name, c
     assert_secret(&i->credentials.service_key, secret, namespace, key);
 }
 
-/* The object of SAP's repository, with names put in, and as its script changes it. */
+/* The object in SAP's repository, with names filled in, and as SAP's script changes it. */
 static void test_sample(void **state)
 {
     (void)state;
@@ -159,7 +160,7 @@ static void test_sample(void **state)
     }
 }
 
-/* Kyma's default, and the fragments that the documentation shows. */
+/* Kyma's default, and the fragments in the documentation. */
 static void test_fragments(void **state)
 {
     (void)state;
@@ -194,7 +195,7 @@ static void test_fragments(void **state)
                         "here."));
     config_free(c);
 
-    /* it may be discovered */
+    /* the instance may be discovered later */
     c = good("'config':{'integration':{'destinationService':{'defaultInstanceName':'other'}}}");
     assert_string_equal(c->default_instance, "other");
     config_free(c);
@@ -311,7 +312,7 @@ static void test_ignored(void **state)
 {
     (void)state;
     static const struct {
-        const char *spec, *line; /* NULL: not worth a line */
+        const char *spec, *line; /* line NULL: nothing is logged */
     } rows[] = {
         {"'compliance':{'fipsModeEnabled':true}",
          "spec.compliance.fipsModeEnabled: true has no effect here."},
@@ -360,7 +361,7 @@ static void test_ignored(void **state)
 #define INSTANCES(list) "'config':{'integration':{'destinationService':{'instances':" list "}}}"
 #define SERVICE "spec.config.integration.destinationService"
 
-/* Each spec has its complaint. */
+/* Checks that each spec has its complaint. */
 static void expect_complaints(const char *const (*rows)[2], size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -506,7 +507,7 @@ static void test_proxy_complaints(void **state)
     expect_complaints(rows, ARRAY_LEN(rows));
 }
 
-/* Each one is told of, as far as there is room. */
+/* All complaints are reported, up to the space for them. */
 static void test_many(void **state)
 {
     (void)state;
@@ -551,7 +552,7 @@ static void test_many(void **state)
     }
 }
 
-/* A value of any length leaves a line that is whole. */
+/* A value of any length leaves a complete line. */
 static void test_long_values(void **state)
 {
     (void)state;
@@ -614,7 +615,7 @@ static void test_status(void **state)
     static const struct {
         const char *observed;
         enum config_state state;
-        const char *patch; /* NULL: all of it is there already */
+        const char *patch; /* patch NULL: the status already says everything */
     } rows[] = {
         {"{}", CONFIG_READY, SHOWN("Ready", "True", NOW)},
         {"{'status':7}", CONFIG_READY, SHOWN("Ready", "True", NOW)},
@@ -633,7 +634,7 @@ static void test_status(void **state)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char *patch = status_patch(rows[i].observed, rows[i].state, 2);
         if (i == ARRAY_LEN(rows) - 1) {
-            /* one status has changed, the other one has not */
+            /* the first condition's status has changed, the second one's has not */
             assert_non_null(strstr(patch, "\"a \\\"message\\\"\",\"lastTransitionTime\":\"" NOW));
             assert_non_null(strstr(patch, "\"\",\"lastTransitionTime\":\"" BEFORE));
         } else {
@@ -641,7 +642,7 @@ static void test_status(void **state)
         }
         free(patch);
     }
-    /* conditions that are not there any more */
+    /* the conditions that are no longer true are removed */
     char *patch = status_patch(SHOWN("Ready", "True", BEFORE), CONFIG_READY, 1);
     assert_non_null(patch);
     assert_null(strstr(patch, "SomeKeysIgnored"));
@@ -650,7 +651,7 @@ static void test_status(void **state)
     assert_null(patch);
 }
 
-/* Those of other controllers stay, for the version in which they were seen. */
+/* Conditions of other controllers are kept, together with the version in which they were seen. */
 static void test_foreign_conditions(void **state)
 {
     (void)state;

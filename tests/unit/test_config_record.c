@@ -1,5 +1,5 @@
-/* A configuration that is written down is read back unchanged, and a changed text is checked like
- * an object. */
+/* Tests configuration/config_record: a configuration that is recorded is read back unchanged, and
+ * an edited text is checked like an object. */
 #include "configuration/config_record.h"
 #include "lib/mem.h"
 #include "tests/unit/check.h"
@@ -17,7 +17,7 @@ static struct config *config_of(const char *spec)
     return config;
 }
 
-/* The caller frees it. */
+/* Returns the record as text; the caller frees it. */
 static char *text_of(const struct config_record *record)
 {
     struct buf out;
@@ -69,7 +69,7 @@ static void come_back(void **state)
     }
 }
 
-/* Keys that the configuration does not know do not get into a record. */
+/* A record does not contain keys that the configuration does not know. */
 static void unknown_keys_stay_out(void **state)
 {
     (void)state;
@@ -128,7 +128,7 @@ static void hostile_texts(void **state)
     assert_non_null(strstr(err.text, "octets"));
     free(big);
 
-    /* Time and name are shown to people: nothing else gets through. */
+    /* Time and name are shown to people, so every other character is refused. */
     const char *odd =
         "{\"spec\":{},\"since\":\"2026-11-29T14:30:57Z\\nX\",\"object\":\"A \\\"b\\\"\"}";
     assert_int_equal(config_record_parse(&record, str_of(odd), "home", &err), OK);
@@ -137,7 +137,7 @@ static void hostile_texts(void **state)
     config_record_clear(&record);
 }
 
-/* The keys are removed; tenants and namespaces stay, and nobody else is let in. */
+/* The keys are removed; tenants and namespaces stay, and no others are added. */
 static void credentials_are_dropped(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* Byte streams over real sockets: what is shown when, what is kept, how it ends. */
+/* Tests lib/conn over real sockets: which data the owner sees and when, which data is kept, and how
+ * a stream ends. */
 #include "lib/conn.h"
 
 #include <arpa/inet.h>
@@ -46,7 +47,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* Makes `a` a conn over TCP, where a reset is possible. */
+/* Makes `a` a conn over TCP, where the peer can reset. */
 static void use_tcp(void)
 {
     conn_close(a.conn);
@@ -77,7 +78,7 @@ static unsigned events(const struct seen *s)
     return n;
 }
 
-/* Everything that the peer gets until nothing more comes, or to the end of the stream. */
+/* Reads everything that the peer gets until no more comes or the stream ends. */
 static size_t drain(struct buf *to, bool *end)
 {
     size_t n, total = 0;
@@ -103,8 +104,8 @@ static void test_data(void **state)
     assert_int_equal(conn_data(a.conn).n, 0);
 }
 
-/* A read stops at urgent data. The bytes behind it are shown all the same, although no event
- * reports them, and the end of the stream comes after them. */
+/* A read stops at urgent data. The conn still shows the bytes behind it, although no event reports
+ * them, and the end of the stream comes after them. */
 static void test_urgent_data(void **state)
 {
     (void)state;
@@ -131,7 +132,7 @@ static ssize_t counted_recv(int fd, void *p, size_t n, int flags)
     return sys_real.recv(fd, p, n, flags);
 }
 
-/* One read for each piece: before urgent data, and again once it is over. */
+/* The conn reads once before the urgent data and once after it. */
 static void test_short_read_is_the_last(void **state)
 {
     (void)state;
@@ -149,7 +150,7 @@ static void test_short_read_is_the_last(void **state)
     assert_int_equal(counted_recvs, 8);
 }
 
-/* A read of a Unix socket also stops where a descriptor was passed. */
+/* A read from a Unix socket also stops where a descriptor was passed. */
 static void test_passed_descriptor(void **state)
 {
     (void)state;
@@ -169,7 +170,7 @@ static void test_passed_descriptor(void **state)
     await_bytes(loop, &a, 10);
 }
 
-/* What is left is shown again, together with what comes. */
+/* Unconsumed data is shown again together with new data. */
 static void test_leftover(void **state)
 {
     (void)state;
@@ -189,7 +190,7 @@ static void test_leftover(void **state)
     assert_str(buf_str(&a.data), "bcdefg");
 }
 
-/* Who consumes nothing makes the peer wait. */
+/* If the owner consumes nothing, the peer has to wait. */
 static void test_leftover_bound(void **state)
 {
     (void)state;
@@ -213,8 +214,8 @@ static void test_leftover_bound(void **state)
     assert_true(pattern_is(buf_str(&a.data), 0));
 }
 
-/* Who makes room later, from elsewhere than the callback, is shown the rest although the peer sends
- * no more. */
+/* If the owner makes room later and outside the callback, the conn shows the remaining data
+ * although the peer sends no more. */
 static void test_leftover_consumed_later(void **state)
 {
     (void)state;
@@ -282,7 +283,7 @@ static void test_lines_split_everywhere(void **state)
     assert_string_equal(lines.text, expected);
 }
 
-/* A limit counts the octets with the line's end, whole or not. */
+/* A limit counts the octets including the line's end, whether the line is complete or not. */
 static void test_line_limit(void **state)
 {
     (void)state;
@@ -315,13 +316,14 @@ static void test_pause(void **state)
     turn_quietly(loop);
     assert_int_equal(events(&a), 0);
     conn_resume(a.conn);
-    assert_int_equal(events(&a), 0); /* never from inside a call */
+    assert_int_equal(events(&a), 0); /* no event comes from inside a call */
     await_event(loop, &a, CONN_EOF);
     assert_str(buf_str(&a.data), "abc");
     assert_int_equal(events(&a), 2);
 }
 
-/* What was left before the pause is shown after it, though nothing comes; not during it. */
+/* Data that was unconsumed before the pause is shown after it, even if no more comes, and not
+ * during it. */
 static void test_pause_leftover(void **state)
 {
     (void)state;
@@ -350,8 +352,8 @@ static void hand_over(struct seen *s, enum conn_event event)
     }
 }
 
-/* Another owner takes over inside DATA: it is shown what is left, whether that has just come or was
- * kept. */
+/* Another owner takes over inside CONN_DATA. It sees the unconsumed data, whether that has just
+ * come or was kept. */
 static void test_hand_over(void **state)
 {
     (void)state;
@@ -391,7 +393,7 @@ static void test_eof_with_data(void **state)
     assert_str(buf_str(&a.data), "bye");
     turn_quietly(loop);
     assert_int_equal(a.count[CONN_EOF], 1);
-    /* A new owner is told again, after what was left. */
+    /* A new owner gets the end of the stream again, after the unconsumed data. */
     conn_set_handler(a.conn, seen_handler(&a));
     await_event(loop, &a, CONN_EOF);
     assert_int_equal(a.count[CONN_FAILED], 0);
@@ -427,8 +429,7 @@ static void test_reset(void **state)
     assert_int_equal(a.last, CONN_FAILED);
 }
 
-/* A peer that says something and goes away before we write: its words are read before the failure.
- */
+/* A peer says something and closes before we write: the conn shows its words before the failure. */
 static void test_last_words(void **state)
 {
     (void)state;
@@ -452,7 +453,7 @@ static void answer_to_the_gone(struct seen *s, enum conn_event event)
     }
 }
 
-/* The same before any event could have told of them. */
+/* The same, before any event could report the words. */
 static void test_last_words_unannounced(void **state)
 {
     (void)state;
@@ -464,7 +465,7 @@ static void test_last_words_unannounced(void **state)
     assert_int_equal(a.count[CONN_FAILED], 1);
 }
 
-/* Returns a listening socket, and its address in *addr. */
+/* Returns a listening socket and stores its address in *addr. */
 static int listen_on_loopback(struct sockaddr_in *addr)
 {
     socklen_t n = sizeof(*addr);
@@ -504,7 +505,7 @@ static void test_connect(void **state)
     assert_int_equal(c.count[CONN_CONNECTED], 0);
 }
 
-/* Connects a conn, whose data is kept, to a server. Returns the server's socket. */
+/* Connects a conn to a server; the conn's data is kept. Returns the server's socket. */
 static int connect_to_server(struct seen *c)
 {
     struct sockaddr_in addr;
@@ -530,7 +531,7 @@ static int counted_setsockopt(int fd, int level, int name, const void *value, so
 }
 
 /* Pieces that are sent without an answer between them are not delayed. A dialogue of command and
- * answer needs no call for that. */
+ * answer needs no setsockopt(2) for that. */
 static void test_nagle(void **state)
 {
     (void)state;
@@ -559,7 +560,8 @@ static void test_nagle(void **state)
 
 static int urgent_peer; /* sends urgent data before the next read */
 
-/* The text before the urgent byte has been read, and the byte comes after the wait for events. */
+/* Reads the text before the urgent byte; the urgent byte itself arrives after the loop has waited
+ * for events. */
 static ssize_t recv_at_urgent_byte(int fd, void *p, size_t n, int flags)
 {
     struct pollfd urgent = {.fd = fd, .events = POLLPRI};
@@ -570,7 +572,7 @@ static ssize_t recv_at_urgent_byte(int fd, void *p, size_t n, int flags)
     return sys_real.recv(fd, p, n, flags);
 }
 
-/* The loop has not seen the urgent data when a read begins at it: the byte is not lost. */
+/* The loop has not yet seen the urgent data when a read begins at it. The byte is not lost. */
 static void test_urgent_data_before_its_event(void **state)
 {
     (void)state;
@@ -609,7 +611,7 @@ static void test_deadline(void **state)
 
 /* ---- out ---- */
 
-/* Fills the socket until something is queued; returns how much was written. */
+/* Writes until a write has to be queued. Returns the number of bytes written. */
 static size_t write_until_queued(void)
 {
     char block[10000];
@@ -637,7 +639,7 @@ static void test_drained(void **state)
     assert_int_equal(a.count[CONN_DRAINED], 1);
     assert_int_equal(buf_len(&got), total);
     assert_true(pattern_is(buf_str(&got), 0));
-    /* What goes out at once drains nothing. */
+    /* A write that the socket takes at once causes no CONN_DRAINED. */
     conn_write(a.conn, "x", 1);
     turn_quietly(loop);
     assert_int_equal(a.count[CONN_DRAINED], 1);
@@ -676,7 +678,7 @@ static void test_shutdown(void **state)
     buf_free(&got);
 }
 
-/* Our last line survives although the peer's input was never read; no reset destroys it. */
+/* Our last line arrives although the peer's input was never read; no reset destroys it. */
 static void test_linger(void **state)
 {
     (void)state;
@@ -705,7 +707,7 @@ static void test_linger(void **state)
     buf_free(&got);
 }
 
-/* A peer that has taken everything and does not end holds us for two seconds. */
+/* A peer that has taken everything and does not close keeps the conn for two seconds. */
 static void test_linger_time(void **state)
 {
     (void)state;
@@ -720,7 +722,7 @@ static void test_linger_time(void **state)
     a.conn = NULL;
 }
 
-/* A slow peer gets all that is queued; only one that takes nothing for a minute loses it. */
+/* A slow peer gets all queued bytes; they are lost only if it takes nothing for a minute. */
 static void test_linger_slow(void **state)
 {
     (void)state;
@@ -755,7 +757,8 @@ static void test_linger_stall(void **state)
     a.conn = NULL;
 }
 
-/* Makes `a` a conn over TCP whose kernel takes `size` bytes at once, its peer's few. */
+/* Makes `a` a conn over TCP whose kernel takes `size` bytes at once and whose peer's kernel takes
+ * few. */
 static void use_tcp_of_slow_reader(int size)
 {
     int ends[2], few = 10000;
@@ -769,7 +772,7 @@ static void use_tcp_of_slow_reader(int size)
     assert_non_null(a.conn);
 }
 
-/* Reads n bytes of the pattern, from `at` on, as they come. */
+/* Reads n bytes of the pattern from `at` on, as they arrive. */
 static void peer_take(size_t at, size_t n)
 {
     static char got[1 << 20];
@@ -782,8 +785,8 @@ static void peer_take(size_t at, size_t n)
     }
 }
 
-/* All bytes have left us, but the peer takes its time to read them. If the conn were closed, the
- * kernel would answer the peer's next bytes with a reset. */
+/* All bytes have left our kernel, but the peer takes its time to read them. If the conn closed now,
+ * the kernel would answer the peer's next bytes with a reset. */
 static void test_linger_for_slow_reader(void **state)
 {
     (void)state;
@@ -821,8 +824,8 @@ static void test_linger_ended(void **state)
     a.conn = NULL;
 }
 
-/* In a full group the oldest conn is closed, whatever it still has to send; other groups are not
- * touched. */
+/* In a full group the oldest conn is closed even if it still has bytes to send; other groups are
+ * not touched. */
 static void test_linger_group(void **state)
 {
     (void)state;
@@ -892,7 +895,7 @@ static void test_close_in_event(void **state)
 
 static const struct str marker = {"\r\n.\r\n", 5};
 
-enum { PIPE = 131072 }; /* octets that a pipe takes */
+enum { PIPE = 131072 }; /* octets that the pipe holds */
 
 static void test_splice(void **state)
 {
@@ -907,7 +910,7 @@ static void test_splice(void **state)
     pattern_fill(block, 0, sizeof(block));
     peer_send(peer, block, sizeof(block));
     await_event(loop, &a, CONN_DATA);
-    assert_int_equal(conn_data(a.conn).n, 0); /* raw: nobody has read it */
+    assert_int_equal(conn_data(a.conn).n, 0); /* spliced data is not read into the conn */
     assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), OK);
     assert_int_equal(n, sizeof(block));
     assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), AGAIN);
@@ -922,13 +925,14 @@ static void test_splice(void **state)
         loop_turn(loop, true);
         rc = conn_splice(a.conn, b.conn, marker, &n);
     }
-    assert_int_equal(rc, ERR); /* only a read can tell that this is the end */
+    assert_int_equal(rc, ERR); /* only a read can tell that the stream has ended */
     conn_set_raw(a.conn, false);
     await_event(loop, &a, CONN_EOF);
     buf_free(&got);
 }
 
-/* Bytes that the sink does not take wait in the pipe, in order with what is written behind them. */
+/* Bytes that the sink does not take wait in the pipe. They stay in order with the bytes that are
+ * written after them. */
 static void test_splice_pending(void **state)
 {
     (void)state;
@@ -987,7 +991,8 @@ static void test_splice_impossible(void **state)
     assert_int_equal(conn_splice(a.conn, b.conn, marker, &n), ERR);
 }
 
-/* Makes `s` a conn over TCP whose kernel takes much at once. Returns its descriptor. */
+/* Makes `s` a conn over TCP whose kernel takes much at once. Returns its descriptor and stores the
+ * peer's in *far. */
 static int use_wide_tcp(struct seen *s, int *far)
 {
     int ends[2], wide = 208 * 1024;
@@ -1014,8 +1019,8 @@ static void await_unread(int fd, size_t n)
     assert_int_equal(there, n);
 }
 
-/* Sends a block whose last octets are `tail` through a pipe of PIPE octets. No piece that the other
- * peer gets may end inside the marker, which is the end of the tail. */
+/* Sends a block whose last octets are `tail` through a pipe of PIPE octets. The tail ends with a
+ * marker, and no piece that the other peer gets may end inside it. */
 static void splice_block(size_t size, const char *tail)
 {
     static char block[2 * PIPE];
@@ -1045,7 +1050,7 @@ static void splice_block(size_t size, const char *tail)
     buf_free(&got);
 }
 
-/* A marker at the edge of the pipe, at each of its octets. */
+/* The edge of the pipe falls on each octet of a marker. */
 static void test_splice_keeps_marker_whole(void **state)
 {
     (void)state;
@@ -1055,7 +1060,8 @@ static void test_splice_keeps_marker_whole(void **state)
     }
 }
 
-/* The text before the marker ends like a marker, and the edge of the pipe is in it. */
+/* The text before the marker ends like the beginning of a marker, and the edge of the pipe falls
+ * into it. */
 static void test_splice_full_stop_before_marker(void **state)
 {
     (void)state;
@@ -1066,7 +1072,8 @@ static void test_splice_full_stop_before_marker(void **state)
     }
 }
 
-/* Bytes that look like the rest of a marker but are not, and bytes that are written behind them. */
+/* The bytes after the held-back beginning of a marker do not complete it; they come from the source
+ * or are written after it. */
 static void test_splice_held_in_vain(void **state)
 {
     (void)state;
@@ -1105,7 +1112,8 @@ static void test_splice_held_in_vain(void **state)
     buf_free(&got);
 }
 
-/* What a peer that is gone did not take must never reach another: the pipe is not lent again. */
+/* The bytes that a dead peer did not take must never reach another session, so the pipe is not lent
+ * again. */
 static void test_splice_broken(void **state)
 {
     (void)state;
@@ -1113,7 +1121,7 @@ static void test_splice_broken(void **state)
     bool end;
     size_t n = 0;
     buf_init(&got, SEEN_MAX);
-    signal(SIGPIPE, SIG_IGN); /* as tproxy.c does: splice(2) cannot be told not to send it */
+    signal(SIGPIPE, SIG_IGN); /* like tproxy.c, because splice(2) has no flag against the signal */
     a.hold = true;
     conn_set_raw(a.conn, true);
     peer_send(peer, "secret", 6);
@@ -1131,7 +1139,7 @@ static void test_splice_broken(void **state)
     buf_free(&got);
 }
 
-/* ---- the way to TLS ---- */
+/* ---- the start of TLS ---- */
 
 static void start_tls_after_line(struct seen *s, enum conn_event event)
 {
@@ -1139,11 +1147,12 @@ static void start_tls_after_line(struct seen *s, enum conn_event event)
     size_t octets;
     if (event == CONN_DATA && conn_line(s->conn, 512, &line, &octets) == OK) {
         conn_consume(s->conn, octets);
-        conn_start_tls(s->conn, NULL); /* does not come so far that it needs a client */
+        conn_start_tls(s->conn, NULL); /* fails before it needs a client */
     }
 }
 
-/* Bytes in clear text behind the consent to STLS, whether they came with it or were left before. */
+/* Clear-text bytes after the reply to STLS are refused, whether they came with the reply or were
+ * already in the buffer. */
 static void test_poisoned_tls(void **state)
 {
     (void)state;
@@ -1166,7 +1175,7 @@ static void test_poisoned_tls(void **state)
     }
 }
 
-/* ---- a system that refuses ---- */
+/* ---- failing system calls ---- */
 
 static int no_socket(int domain, int type, int protocol)
 {
@@ -1200,7 +1209,7 @@ static void test_no_resources(void **state)
     stream_pair(false, ends);
     test_sys.epoll_ctl = no_epoll_ctl;
     assert_null(conn_new(loop, ends[0], seen_handler(&a)));
-    assert_int_equal(fcntl(ends[0], F_GETFD), -1); /* closed all the same */
+    assert_int_equal(fcntl(ends[0], F_GETFD), -1); /* the descriptor is closed all the same */
     close(ends[1]);
     assert_int_equal(conn_count(), 2);
 }

@@ -1,5 +1,5 @@
-/* The way to on-premise systems: with and without tokens, for tenants, and around a source of
- * destinations that the test plays. */
+/* Tests btp/connectivity: the route to on-premise systems, with and without tokens, for tenants,
+ * and around a source of destinations that the test plays. */
 #include "btp/connectivity.h"
 
 #include "core/properties.h"
@@ -19,7 +19,7 @@ static struct connectivity *connectivity;
 static struct service_key key;
 static struct connectivity_settings settings;
 
-/* What the authorization server answers, and was asked as last. */
+/* The authorization server's next answer and its last question. */
 static int status;
 static bool silent;
 static unsigned given;
@@ -48,7 +48,7 @@ struct dest_request {
 
 static struct {
     struct dest_source face;
-    const struct destination *dest; /* NULL: it is not there */
+    const struct destination *dest; /* NULL: the destination does not exist */
     struct token *token;
     int asked, cancelled;
     enum dest_purpose purpose;
@@ -65,7 +65,7 @@ static void on_asked(struct task *t)
         error_set(&answer.err, FAIL_CONFIG, "it is not there");
     }
     free(request);
-    /* What was answered goes before the way is known. */
+    /* The answer is released before the route is known. */
     const struct destination *dest = below.dest;
     struct token *token = below.token;
     below.dest = NULL;
@@ -188,12 +188,12 @@ struct asker {
     struct connectivity_wait *wait;
     struct dest_request *request;
     int answers;
-    char host[64]; /* "": there is no way */
+    char host[64]; /* "": no route */
     uint16_t port;
     char token[64];
     struct token *kept;
     char mail_token[64];
-    char dest[64]; /* its host */
+    char dest[64]; /* the destination's host */
     enum verdict verdict;
     struct error err;
 };
@@ -385,7 +385,7 @@ static void refused_again(void **state)
     }
     assert_int_equal(auth.requests, 4);
 
-    /* After the pause one attempt finds out. */
+    /* After the pause one attempt tries the token again. */
     pass(SECONDS(5));
     assert_true(try_way("one", &refusal, true));
     assert_false(try_way("one", &refusal, false));
@@ -395,7 +395,7 @@ static void refused_again(void **state)
     assert_false(try_way("one", NULL, true));
     expect_way("one", TOKEN "-one-5");
 
-    /* Another proxy, or another key, ends the pause. */
+    /* Another proxy or another key ends the pause. */
     assert_true(try_way("one", &refusal, true));
     assert_false(try_way("one", &refusal, false));
     settings.timeout = SECONDS(2);
@@ -417,7 +417,7 @@ static void no_token(void **state)
     expect_none("one", VERDICT_UNREADABLE, FAIL_REMOTE, "no access token for the Connectivity");
 }
 
-/* What is true when the token comes counts. */
+/* The settings in force when the token arrives count. */
 static void changed_meanwhile(void **state)
 {
     (void)state;
@@ -461,7 +461,7 @@ static void as_a_source(void **state)
     struct asker a;
     struct dest_source *source = connectivity_source(connectivity, &below.face);
 
-    /* Not ours. */
+    /* The destination is absent or not on-premise, so the answer passes unchanged. */
     find_it(&a, source, DEST_TO_LOG_IN);
     assert_int_equal(a.verdict, VERDICT_NOT_FOUND);
     assert_string_equal(a.err.text, "it is not there");
@@ -472,7 +472,7 @@ static void as_a_source(void **state)
     assert_string_equal(a.mail_token, MAIL_TOKEN);
     assert_int_equal(below.purpose, DEST_TO_LOG_IN);
 
-    /* No way. */
+    /* An on-premise destination has no route. */
     have("OnPremise");
     find_it(&a, source, DEST_TO_CHECK);
     assert_string_equal(a.dest, "");
@@ -483,7 +483,7 @@ static void as_a_source(void **state)
     assert_int_equal(a.verdict, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED);
     assert_int_equal(a.err.fail, FAIL_CONFIG);
 
-    /* To check, nobody is asked for a token. */
+    /* A check asks for no token. */
     connectivity_set(connectivity, &settings);
     have("OnPremise");
     find_it(&a, source, DEST_TO_CHECK);
@@ -540,7 +540,7 @@ static void cancelled_through_the_source(void **state)
     assert_int_equal(below.cancelled, 1);
     settle();
 
-    /* While the way is asked for: what was answered below is kept. */
+    /* While the source waits for the route, it keeps the answer of the inner source. */
     silent = true;
     find_for(&a, source, &inbox, DEST_TO_LOG_IN);
     settle();

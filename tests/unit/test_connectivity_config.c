@@ -1,4 +1,4 @@
-/* What the Connectivity Proxy says of itself. */
+/* Tests configuration/connectivity_config: the ConfigMaps of the Connectivity Proxy. */
 #include "configuration/connectivity_config.h"
 
 #include "lib/mem.h"
@@ -94,7 +94,7 @@ static void values(void **state)
     assert_int_equal(config.port, 1);
 }
 
-/* What is none of ours may be written in any way. */
+/* The keys that we do not read may have any form. */
 static void the_rest_is_passed_over(void **state)
 {
     (void)state;
@@ -187,7 +187,7 @@ static void deep(void **state)
 
 static struct json *map_of(const char *data)
 {
-    static char text[1024]; /* the document refers to it */
+    static char text[1024]; /* static because the document refers to it */
     text_fmt(text, sizeof(text), "{\"metadata\":{\"name\":\"x\"},\"data\":%s}", data);
     struct json *doc = json_parse(str_of(text), NULL);
     assert_non_null(doc);
