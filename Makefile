@@ -208,7 +208,7 @@ $(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/obj/tests/fuzz/fuzz_%.o $(B)/dev/obj/tests/
 $(B)/dev/tests/fuzz/fuzz_http_client: $(B)/dev/obj/tests/unit/sim.o
 $(B)/fuzz/fuzz_http_client: $(B)/fuzz/obj/tests/unit/sim.o
 
-fuzz: $(FUZZ:%=fuzz-run-%) ## each fuzz target for S=60 seconds (T=http_url: one)
+fuzz: $(FUZZ:%=fuzz-run-%) ## each fuzz target for S=60 seconds (T=url: one)
 .PHONY: $(FUZZ:%=fuzz-run-%)
 $(FUZZ:%=fuzz-run-%): fuzz-run-fuzz_%: $(B)/fuzz/fuzz_%
 	@mkdir -p $(B)/fuzz/found/$* $(B)/fuzz/corpus/$*

@@ -13,6 +13,7 @@
 #include "lib/loop.h"
 #include "lib/text.h"
 #include "lib/tls.h"
+#include "lib/url.h"
 
 enum {
     STREAMS_MAX = 512, /* watches at a time */
@@ -36,14 +37,14 @@ int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *
                              : buf_fmt(out, "%s/api/%s", k8s->base, kind->version);
     if (res == OK && namespace) {
         res = buf_fmt(out, "/namespaces/");
-        res = res == OK ? http_encode_segment(out, str_of(namespace)) : res;
+        res = res == OK ? url_encode_segment(out, str_of(namespace)) : res;
     }
     if (res == OK) {
         res = buf_fmt(out, "/%s", kind->plural);
     }
     if (res == OK && name) {
         res = buf_fmt(out, "/");
-        res = res == OK ? http_encode_segment(out, str_of(name)) : res;
+        res = res == OK ? url_encode_segment(out, str_of(name)) : res;
     }
     if (res == OK && subresource) {
         res = buf_fmt(out, "/%s", subresource);
@@ -279,8 +280,7 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
 
 /* ---- life ---- */
 
-static void open_pools(struct k8s *k8s, struct dns *dns, const char *host,
-                       const struct http_url *url)
+static void open_pools(struct k8s *k8s, struct dns *dns, const char *host, const struct url *url)
 {
     char *authority = mem_strndup(url->authority.p, url->authority.n);
     struct http_settings settings = {
@@ -300,13 +300,13 @@ static void open_pools(struct k8s *k8s, struct dns *dns, const char *host,
 }
 
 /* Removes slashes at the end of k8s->url and parses it. */
-static int parse_url(struct k8s *k8s, struct http_url *url, struct error *err)
+static int parse_url(struct k8s *k8s, struct url *url, struct error *err)
 {
     const char *wrong = NULL;
     for (size_t n = strlen(k8s->url); n > 0 && k8s->url[n - 1] == '/'; n--) {
         k8s->url[n - 1] = '\0';
     }
-    int res = http_parse_url(str_of(k8s->url), url, &wrong);
+    int res = url_parse(str_of(k8s->url), url, &wrong);
     if (res == OK && url->query.n) {
         res = ERR;
         wrong = "has a query";
@@ -321,7 +321,7 @@ static int parse_url(struct k8s *k8s, struct http_url *url, struct error *err)
 
 static int begin(struct k8s *k8s, struct dns *dns, const char *credentials, struct error *err)
 {
-    struct http_url url;
+    struct url url;
     if (parse_url(k8s, &url, err) == ERR) {
         return ERR;
     }

@@ -19,6 +19,7 @@
 #include "lib/log_limit.h"
 #include "lib/loop.h"
 #include "lib/metric.h"
+#include "lib/url.h"
 #include "oauth/answer.h"
 #include "oauth/refresh_tokens.h"
 
@@ -212,7 +213,7 @@ static int add_field(struct buf *form, const char *name, struct str value)
     if (buf_fmt(form, "%s%s=", buf_len(form) ? "&" : "", name) == ERR) {
         return ERR;
     }
-    return http_encode_form(form, value);
+    return url_encode_form(form, value);
 }
 
 /* Adds the fields of the grant, besides the client's own credentials. */
@@ -257,8 +258,8 @@ static int add_basic(struct buf *headers, const struct oauth_grant *grant)
     struct str secret = {grant->client_secret->p, grant->client_secret->n};
     struct buf pair;
     buf_init(&pair, CREDENTIALS_MAX);
-    bool fits = http_encode_form(&pair, str_of(grant->client_id)) == OK &&
-                buf_add(&pair, ":", 1) == OK && http_encode_form(&pair, secret) == OK;
+    bool fits = url_encode_form(&pair, str_of(grant->client_id)) == OK &&
+                buf_add(&pair, ":", 1) == OK && url_encode_form(&pair, secret) == OK;
     size_t n = TEXT_BASE64_SIZE(buf_len(&pair));
     char *base64 = mem_alloc(n);
     text_base64(base64, buf_str(&pair).p, buf_len(&pair));
@@ -285,9 +286,9 @@ static int write_headers(struct buf *headers, const struct oauth_grant *grant)
 static int start(struct job *job, const struct oauth_grant *grant)
 {
     struct oauth *oauth = job->oauth;
-    struct http_url url;
+    struct url url;
     const char *wrong;
-    if (http_parse_url(str_of(grant->url), &url, &wrong) == ERR) {
+    if (url_parse(str_of(grant->url), &url, &wrong) == ERR) {
         return error_set(&job->err, FAIL_CONFIG, "the URL of the authorization server %s", wrong);
     }
     text_fmt(job->host, sizeof(job->host), "%.*s", STR_ARG(url.host));

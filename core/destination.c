@@ -301,8 +301,7 @@ static bool name_syntax(struct str name)
     size_t label = 0;
     for (size_t i = 0; i < name.n; i++) {
         char c = name.p[i];
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      c == '-' || c == '_';
+        bool letter = text_is_alnum(c) || c == '-' || c == '_';
         if (c == '.' ? label == 0 : (!letter || ++label > 63)) {
             return false;
         }

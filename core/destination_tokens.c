@@ -6,8 +6,8 @@
 
 #include "core/destination_private.h"
 #include "core/tenant.h"
-#include "http/proto.h"
 #include "lib/buf.h"
+#include "lib/url.h"
 
 enum { URL_MAX = 8192, PIECE_MAX = 32 * 1024, ID_MAX = 2048, SECRET_MAX = 4096 };
 
@@ -19,12 +19,7 @@ enum { TIMEOUT_MAX_S = 60 };
 static bool url_syntax(struct str url)
 {
     size_t scheme = str_istarts(url, "https://") ? 8 : str_istarts(url, "http://") ? 7 : 0;
-    for (size_t i = 0; i < url.n; i++) {
-        if ((unsigned char)url.p[i] <= ' ' || (unsigned char)url.p[i] >= 0x7F) {
-            return false;
-        }
-    }
-    return scheme && url.n > scheme && !strchr("/:?#@", url.p[scheme]);
+    return scheme && text_is_visible(url) && url.n > scheme && !strchr("/:?#@", url.p[scheme]);
 }
 
 static int require(struct reader *r, const char *field, size_t max, struct str *value)
@@ -71,15 +66,15 @@ struct piece {
 static int add_field(struct buf *text, struct str name, struct str value)
 {
     bool fits = (buf_len(text) == 0 || buf_add(text, "&", 1) == OK) &&
-                http_encode_form(text, name) == OK && buf_add(text, "=", 1) == OK &&
-                http_encode_form(text, value) == OK;
+                url_encode_form(text, name) == OK && buf_add(text, "=", 1) == OK &&
+                url_encode_form(text, value) == OK;
     return fits ? OK : ERR;
 }
 
 /* Appends a header line. Returns ERR when it does not fit or the name is not one of a header. */
 static int add_header(struct buf *text, struct str name, struct str value)
 {
-    if (!http_is_token(name)) {
+    if (!text_is_token(name)) {
         return ERR;
     }
     return buf_fmt(text, "%.*s: %.*s\r\n", STR_ARG(name), STR_ARG(value));

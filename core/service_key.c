@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "core/secret_entry.h"
-#include "http/proto.h"
 #include "lib/text.h"
+#include "lib/url.h"
 
 /* Maximum lengths in octets: of an entry of the Secret, of a field in one line, of a field in PEM.
  */
@@ -192,7 +192,7 @@ static bool is_ias(struct str host)
 static int read_kind(const struct reader *r, enum kind *kind)
 {
     char *type = NULL, *url = NULL;
-    struct http_url parsed;
+    struct url parsed;
     const char *wrong;
     int result = OK;
     *kind = KIND_SECRET;
@@ -202,7 +202,7 @@ static int read_kind(const struct reader *r, enum kind *kind)
         result = error_set(r->err, FAIL_CONFIG,
                            "the service key is of credential-type x509_attested, which is not "
                            "supported; create one of binding-secret or x509");
-    } else if (http_parse_url(str_of(url), &parsed, &wrong) == OK && is_ias(parsed.host)) {
+    } else if (url_parse(str_of(url), &parsed, &wrong) == OK && is_ias(parsed.host)) {
         *kind = KIND_IAS;
     } else if (str_istarts(str_of(type), "x509") ||
                (!has_field(r, "clientsecret") &&
@@ -217,7 +217,7 @@ static int read_kind(const struct reader *r, enum kind *kind)
 /* Reads a URL, removes slashes at its end, and appends `path` unless the URL ends with it. */
 static int read_url(const struct reader *r, const char *name, const char *path, char **out)
 {
-    struct http_url url;
+    struct url url;
     const char *wrong = NULL;
     char text[128];
     char *value = NULL;
@@ -228,7 +228,7 @@ static int read_url(const struct reader *r, const char *name, const char *path, 
     }
     if (base.n == 0) {
         result = missing(r, name);
-    } else if (http_parse_url(base, &url, &wrong) < 0 || url.query.n) {
+    } else if (url_parse(base, &url, &wrong) < 0 || url.query.n) {
         text_fmt(text, sizeof(text), "is no URL to build on: it %s", wrong ? wrong : "has a query");
         result = refuse_field(r, name, text);
     } else {

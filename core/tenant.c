@@ -3,20 +3,14 @@
 
 #include <string.h>
 
-#include "http/proto.h"
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
+#include "lib/url.h"
 
 bool tenant_is_valid(const char *tenant)
 {
     size_t n = strlen(tenant);
     for (size_t i = 0; i < n; i++) {
-        char c = tenant[i];
-        bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c);
-        if (!alphanumeric && (c != '-' || i == 0 || i + 1 == n)) {
+        bool inner = i > 0 && i + 1 < n;
+        if (!text_is_alnum(tenant[i]) && !(tenant[i] == '-' && inner)) {
             return false;
         }
     }
@@ -31,7 +25,7 @@ static struct str domain_of(struct str host)
     const char *first = memchr(host.p, '.', n), *last = memrchr(host.p, '.', n);
     /* The last label of a name does not begin with a digit (RFC 1123 section 2.1); the last part of
      * an address does. */
-    if (!first || last + 1 == host.p + n || is_digit(last[1])) {
+    if (!first || last + 1 == host.p + n || text_is_digit(last[1])) {
         return str_of("");
     }
     return (struct str){first, (size_t)(host.p + host.n - first)};
@@ -39,9 +33,9 @@ static struct str domain_of(struct str host)
 
 int tenant_url(struct str url, const char *tenant, struct buf *out)
 {
-    struct http_url parts;
+    struct url parts;
     const char *wrong;
-    if (!tenant_is_valid(tenant) || http_parse_url(url, &parts, &wrong) == ERR) {
+    if (!tenant_is_valid(tenant) || url_parse(url, &parts, &wrong) == ERR) {
         return ERR;
     }
     struct str domain = domain_of(parts.host);

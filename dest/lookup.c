@@ -26,6 +26,7 @@
 #include "lib/digest.h"
 #include "lib/log.h"
 #include "lib/loop.h"
+#include "lib/url.h"
 #include "oauth.h"
 #include "oauth/refresh_tokens.h"
 
@@ -462,7 +463,7 @@ static struct http_way way_of(const struct dest_lookup *l)
     };
 }
 
-static int write_target(const struct dest_lookup *l, const struct http_url *url, struct buf *target)
+static int write_target(const struct dest_lookup *l, const struct url *url, struct buf *target)
 {
     struct str base = str_eq(url->path, "/") ? str_of("") : url->path;
     return dest_request_target(target, base, &l->ref, with_tokens(l->kind));
@@ -470,12 +471,12 @@ static int write_target(const struct dest_lookup *l, const struct http_url *url,
 
 static void ask_service(struct dest_lookup *l)
 {
-    struct http_url url;
+    struct url url;
     char space[TARGET_MAX];
     struct buf target = BUF_ON(space), headers;
     const char *wrong;
     struct error err;
-    int rc = http_parse_url(str_of(l->key->uri), &url, &wrong);
+    int rc = url_parse(str_of(l->key->uri), &url, &wrong);
     if (rc == OK && write_target(l, &url, &target) == ERR) {
         wrong = "is too long";
         rc = ERR;

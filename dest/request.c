@@ -16,7 +16,7 @@
 #include "btp/service_grant.h"
 #include "core/service_key.h"
 #include "core/tenant.h"
-#include "http/proto.h"
+#include "lib/url.h"
 
 enum {
     SEGMENT_MAX = 3 * DESTINATION_NAME_MAX, /* of a name in the path, percent-encoded */
@@ -100,7 +100,7 @@ static int check_variable(const struct dest_variable *variable, struct error *er
 {
     char field[160], shown[80];
     text_printable(shown, sizeof(shown), str_of(variable->name));
-    if (!http_is_token(str_of(variable->name))) {
+    if (!text_is_token(str_of(variable->name))) {
         return error_set(err, FAIL_CONFIG,
                          "spec.chainRef.variables: \"%s\" can be no part of a header field's name",
                          shown);
@@ -160,7 +160,7 @@ int dest_request_check(const struct dest_ref *ref, const char *instance,
 {
     char space[SEGMENT_MAX];
     struct buf segment = BUF_ON(space);
-    if (http_encode_segment(&segment, str_of(ref->name)) == ERR) {
+    if (url_encode_segment(&segment, str_of(ref->name)) == ERR) {
         *verdict = VERDICT_NOT_FOUND;
         return error_set(err, FAIL_CONFIG, "no destination can have this name");
     }
@@ -181,7 +181,7 @@ int dest_request_target(struct buf *out, struct str base, const struct dest_ref 
 {
     bool fits = buf_fmt(out, "%.*s/destination-configuration/%s/destinations/", STR_ARG(base),
                         ref->level ? "v2" : "v1") == OK &&
-                http_encode_segment(out, str_of(ref->name)) == OK &&
+                url_encode_segment(out, str_of(ref->name)) == OK &&
                 buf_fmt(out, "%s%s%s", ref->level ? "@" : "", ref->level ? ref->level : "",
                         with_tokens ? "" : "?$skipTokenRetrieval=true") == OK;
     return fits ? OK : ERR;

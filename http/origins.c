@@ -15,6 +15,7 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
+#include "lib/url.h"
 
 struct http_origin {
     struct http_origins *origins;
@@ -124,14 +125,14 @@ static void way_digest(unsigned char digest[DIGEST_SHA256_SIZE], const struct ht
     digest_sha256(digest, parts, ARRAY_LEN(parts));
 }
 
-static bool is_origin(const struct http_origin *o, const struct http_url *url,
+static bool is_origin(const struct http_origin *o, const struct url *url,
                       const unsigned char way[DIGEST_SHA256_SIZE])
 {
     return !o->stale && o->https == url->https && o->port == url->port &&
            str_ieq(url->host, o->host) && memcmp(o->way, way, DIGEST_SHA256_SIZE) == 0;
 }
 
-static struct http_origin *origin_new(struct http_origins *origins, const struct http_url *url,
+static struct http_origin *origin_new(struct http_origins *origins, const struct url *url,
                                       const struct http_way *way, struct error *err)
 {
     struct tls_client *tls = NULL;
@@ -179,7 +180,7 @@ static struct http_origin *origin_new(struct http_origins *origins, const struct
     return o;
 }
 
-struct http_origin *http_origin_use(struct http_origins *origins, const struct http_url *url,
+struct http_origin *http_origin_use(struct http_origins *origins, const struct url *url,
                                     const struct http_way *way, struct error *err)
 {
     struct http_origin *o = NULL;

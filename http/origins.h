@@ -11,6 +11,7 @@
 #include "http/proto.h"
 #include "lib/base.h"
 #include "lib/fail.h"
+#include "lib/url.h"
 
 struct dial_via;
 struct dns;
@@ -51,7 +52,7 @@ void http_origins_set_roots(struct http_origins *origins, struct tls_roots *root
 
 /* Returns the origin of a URL, in use until http_origin_release. Returns NULL and sets *err
  * (FAIL_CONFIG) when no TLS is possible with such a host, or with such a certificate or key. */
-struct http_origin *http_origin_use(struct http_origins *origins, const struct http_url *url,
+struct http_origin *http_origin_use(struct http_origins *origins, const struct url *url,
                                     const struct http_way *way, struct error *err);
 
 /* Returns the client to start requests with; valid while the origin is in use. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/mem.h"
+#include "lib/url.h"
 
 /* ---- secrets ---- */
 
@@ -24,7 +25,7 @@ static bool has_secret(struct str text, struct peer_secrets secrets)
 static bool repeats_secret(struct str text, struct peer_secrets secrets)
 {
     char *decoded = mem_alloc(text.n + 1);
-    size_t n = http_decode_form(decoded, text);
+    size_t n = url_decode_form(decoded, text);
     bool yes = has_secret(text, secrets) || has_secret((struct str){decoded, n}, secrets);
     mem_wipe(decoded, n);
     free(decoded);
@@ -36,8 +37,7 @@ static bool repeats_secret(struct str text, struct peer_secrets secrets)
 /* Tells whether the character may be part of a token68 (RFC 7235 section 2.1). */
 static bool is_token_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c && strchr("-._~+/=", c));
+    return text_is_alnum(c) || (c && strchr("-._~+/=", c));
 }
 
 /* Tells whether the word looks like a token: long and random. Host names, paths, UUIDs and class

@@ -25,50 +25,10 @@
  * Every other octet leads to BAD. */
 #include "http/proto.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <string.h>
 
 #define TEXT_OF(number) #number
 #define NUMBER_TEXT(number) TEXT_OF(number)
-
-/* ---- characters ---- */
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool is_alnum(char c)
-{
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-/* Tells whether the character may be part of a token (RFC 9110 section 5.6.2). */
-static bool is_token_char(char c)
-{
-    return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
-}
-
-bool http_is_token(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (!is_token_char(s.p[i])) {
-            return false;
-        }
-    }
-    return s.n > 0;
-}
-
-static bool is_visible(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] <= 0x20 || s.p[i] >= 0x7F) {
-            return false;
-        }
-    }
-    return true;
-}
 
 /* Tells whether the text may be a field value or a reason phrase: visible characters, blanks, and
  * octets above ASCII. */
@@ -81,15 +41,6 @@ static bool is_field_text(struct str s)
         }
     }
     return true;
-}
-
-static int hex_value(char c)
-{
-    if (is_digit(c)) {
-        return c - '0';
-    }
-    char l = (char)(c | 0x20);
-    return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
 }
 
 /* ---- heads ---- */
@@ -145,8 +96,8 @@ static int find_end(struct str in, size_t max, struct http_head *head)
 /* Parses "HTTP/1.0" or "HTTP/1.1". */
 static int parse_version(struct str s, struct http_head *head)
 {
-    if (s.n != 8 || memcmp(s.p, "HTTP/", 5) != 0 || !is_digit(s.p[5]) || s.p[6] != '.' ||
-        !is_digit(s.p[7])) {
+    if (s.n != 8 || memcmp(s.p, "HTTP/", 5) != 0 || !text_is_digit(s.p[5]) || s.p[6] != '.' ||
+        !text_is_digit(s.p[7])) {
         return bad_head(head, 400, "no HTTP version where one must be");
     }
     if (s.p[5] != '1' || s.p[7] > '1') {
@@ -172,7 +123,7 @@ static int parse_header(struct str line, struct http_head *head)
     h->value = line;
     h->name = str_cut(&h->value, ':');
     h->value = str_trim(h->value);
-    if (!http_is_token(h->name)) {
+    if (!text_is_token(h->name)) {
         return bad_head(head, 400, "a malformed header name");
     }
     if (!is_field_text(h->value)) {
@@ -257,7 +208,7 @@ int http_parse_request(struct str in, size_t max, struct http_head *head)
     } while (res == OK && line.n == 0);
     head->method = str_cut(&line, ' ');
     head->target = str_cut(&line, ' ');
-    if (!http_is_token(head->method) || head->target.n == 0 || !is_visible(head->target)) {
+    if (!text_is_token(head->method) || head->target.n == 0 || !text_is_visible(head->target)) {
         return bad_head(head, 400, "a malformed request line");
     }
     if (parse_version(line, head) == ERR || parse_headers(rest, head) == ERR ||
@@ -398,7 +349,7 @@ static enum chunk_state expect(char c, char wanted, enum chunk_state next)
 
 static enum chunk_state step_size(struct http_chunked *c, char octet)
 {
-    int digit = hex_value(octet);
+    int digit = text_hex_value(octet);
     if (digit >= 0) {
         c->left = c->left << 4 | (uint64_t)digit;
         return ++c->count <= CHUNK_DIGITS_MAX ? CHUNK_SIZE : CHUNK_BAD;
@@ -475,156 +426,4 @@ int http_chunked_next(struct http_chunked *c, struct str *in, struct str *data)
         in->n--;
     }
     return c->state == CHUNK_DONE ? OK : AGAIN;
-}
-
-/* ---- URLs ---- */
-
-static int bad_url(const char **wrong, const char *text)
-{
-    *wrong = text;
-    return ERR;
-}
-
-/* Tells whether the text is a name of letters, digits, '-', '.' and '_'. An IPv4 address looks like
- * one, too. */
-static bool is_host_name(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (!is_alnum(s.p[i]) && s.p[i] != '-' && s.p[i] != '.' && s.p[i] != '_') {
-            return false;
-        }
-    }
-    return s.n > 0 && s.n <= 253;
-}
-
-static bool is_ipv6(struct str s)
-{
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr addr;
-    if (s.n == 0 || s.n >= sizeof(text) || memchr(s.p, '\0', s.n)) {
-        return false;
-    }
-    memcpy(text, s.p, s.n);
-    text[s.n] = '\0';
-    return inet_pton(AF_INET6, text, &addr) == 1;
-}
-
-/* Parses host [ ":" port ] (RFC 3986 section 3.2). */
-static int parse_authority(struct http_url *url, const char **wrong)
-{
-    struct str rest = url->authority;
-    uint64_t port;
-    if (memchr(rest.p, '@', rest.n)) {
-        return bad_url(wrong, "has a user name in it");
-    }
-    if (rest.n && rest.p[0] == '[') {
-        rest.p++;
-        rest.n--;
-        const char *end = memchr(rest.p, ']', rest.n);
-        url->host = str_cut(&rest, ']');
-        if (!end || !is_ipv6(url->host) || (rest.n && rest.p[0] != ':')) {
-            return bad_url(wrong, "has a malformed IPv6 address");
-        }
-        str_cut(&rest, ':');
-    } else {
-        url->host = str_cut(&rest, ':');
-        if (!is_host_name(url->host)) {
-            return bad_url(wrong, url->host.n ? "has a malformed host name" : "has no host");
-        }
-    }
-    url->port = url->https ? 443 : 80;
-    if (rest.n) {
-        if (text_number(rest, 65535, &port) == ERR || port == 0) {
-            return bad_url(wrong, "has a malformed port");
-        }
-        url->port = (uint16_t)port;
-    }
-    return OK;
-}
-
-int http_parse_url(struct str in, struct http_url *url, const char **wrong)
-{
-    *url = (struct http_url){.https = str_istarts(in, "https://")};
-    if (!url->https && !str_istarts(in, "http://")) {
-        return bad_url(wrong, "does not begin with https:// or http://");
-    }
-    if (!is_visible(in)) {
-        return bad_url(wrong, "has a blank, a control character or a letter beyond ASCII in it");
-    }
-    if (memchr(in.p, '#', in.n)) {
-        return bad_url(wrong, "has a fragment");
-    }
-    size_t scheme = url->https ? 8 : 7;
-    struct str rest = {in.p + scheme, in.n - scheme};
-    size_t n = 0;
-    while (n < rest.n && rest.p[n] != '/' && rest.p[n] != '?') {
-        n++;
-    }
-    url->authority = (struct str){rest.p, n};
-    rest.p += n;
-    rest.n -= n;
-    const char *mark = rest.n ? memchr(rest.p, '?', rest.n) : NULL;
-    n = mark ? (size_t)(mark - rest.p) : rest.n;
-    url->path = n ? (struct str){rest.p, n} : str_of("/");
-    url->query = (struct str){rest.p + n, rest.n - n};
-    return parse_authority(url, wrong);
-}
-
-/* ---- encodings ---- */
-
-static int encode(struct buf *out, struct str s, const char *plain, bool plus)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    size_t need = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        bool keep = is_alnum(s.p[i]) || (s.p[i] && strchr(plain, s.p[i]));
-        need += keep || (plus && s.p[i] == ' ') ? 1 : 3;
-    }
-    char *o = need ? buf_room(out, need) : NULL;
-    if (!o) {
-        return need ? ERR : OK;
-    }
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if (is_alnum(s.p[i]) || (c && strchr(plain, c))) {
-            *o++ = s.p[i];
-        } else if (plus && c == ' ') {
-            *o++ = '+';
-        } else {
-            *o++ = '%';
-            *o++ = digits[c >> 4];
-            *o++ = digits[c & 15];
-        }
-    }
-    buf_added(out, need);
-    return OK;
-}
-
-int http_encode_segment(struct buf *out, struct str s)
-{
-    if (s.n == 0 || str_eq(s, ".") || str_eq(s, "..")) {
-        return ERR;
-    }
-    return encode(out, s, "-._~", false);
-}
-
-int http_encode_form(struct buf *out, struct str s)
-{
-    return encode(out, s, "*-._", true);
-}
-
-size_t http_decode_form(char *out, struct str s)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        bool room = s.p[i] == '%' && i + 2 < s.n;
-        int high = room ? hex_value(s.p[i + 1]) : -1, low = room ? hex_value(s.p[i + 2]) : -1;
-        if (high >= 0 && low >= 0) {
-            out[n++] = (char)(high << 4 | low);
-            i += 2;
-        } else {
-            out[n++] = s.p[i] == '+' ? ' ' : s.p[i];
-        }
-    }
-    return n;
 }

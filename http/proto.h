@@ -1,5 +1,5 @@
-/* Parses HTTP/1.1: heads, chunks, URLs, encodings (RFC 9110, RFC 9112, RFC 3986). Pure. The
- * functions copy nothing: every struct str in a result lies in the input and lives as long as that.
+/* Parses HTTP/1.1: heads and chunks (RFC 9110, RFC 9112). Pure. The functions copy nothing: every
+ * struct str in a result lies in the input and lives as long as that.
  *
  * The parser is strict where two readers could disagree about where a message ends (request
  * smuggling). It refuses bare LF, folded lines, blanks before the colon, Content-Length together
@@ -69,9 +69,6 @@ bool http_header_has(const struct http_head *head, const char *name, const char 
  * sets *coding to the field's value. */
 bool http_find_coding(const struct http_head *head, struct str *coding);
 
-/* Tells whether the text is a token (RFC 9110 section 5.6.2), as the name of a field must be. */
-bool http_is_token(struct str s);
-
 /* Returns the reason phrase of a status ("Not Found"), or "" for one that this program does not
  * use; static storage. */
 const char *http_reason(int status);
@@ -91,33 +88,5 @@ struct http_chunked {
  * the body has ended; *in then holds what follows it. Returns AGAIN when *in is used up and more
  * must come, ERR when the body is malformed. Extensions and trailers are dropped. */
 int http_chunked_next(struct http_chunked *c, struct str *in, struct str *data) warn_unused;
-
-/* ---- URLs (RFC 9110 section 4.2, RFC 3986) ---- */
-
-struct http_url {
-    bool https;
-    struct str host;      /* name or address, an IPv6 address without its brackets */
-    uint16_t port;        /* the default port of the scheme when the URL has none */
-    struct str authority; /* host and port as written: for the Host field */
-    struct str path;      /* at least "/" */
-    struct str query;     /* with its '?', or empty */
-};
-
-/* Parses an absolute http or https URL. Returns ERR and *wrong (static storage) for anything else,
- * and for a URL with a user name, a fragment, or characters that do not belong into a URL. */
-int http_parse_url(struct str in, struct http_url *url, const char **wrong) warn_unused;
-
-/* Appends s as one segment of a path, with everything but unreserved characters percent-encoded
- * (RFC 3986 section 2.3). Returns ERR when it does not fit, and for "", "." and "..", which would
- * change the path. */
-int http_encode_segment(struct buf *out, struct str s) warn_unused;
-
-/* Appends s as a name or value of application/x-www-form-urlencoded. Returns ERR when it does not
- * fit. */
-int http_encode_form(struct buf *out, struct str s) warn_unused;
-
-/* Decodes a form's text s into `out`, which has room for s.n octets. A '%' without a valid code
- * stays as it is. Returns the length. */
-size_t http_decode_form(char *out, struct str s);
 
 #endif

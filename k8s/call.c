@@ -12,6 +12,7 @@
 #include "k8s.h"
 #include "k8s/client.h"
 #include "lib/loop.h"
+#include "lib/url.h"
 
 enum { REPEATS_MAX = 4 };
 
@@ -224,7 +225,7 @@ static int put_target(struct cluster_call *c, const struct cluster_request *r)
         return ERR;
     }
     if (verbs[r->verb].writes && (buf_fmt(&c->target, "?fieldManager=") == ERR ||
-                                  http_encode_segment(&c->target, str_of(writer)) == ERR)) {
+                                  url_encode_segment(&c->target, str_of(writer)) == ERR)) {
         return ERR;
     }
     return buf_add(&c->target, "", 1);

@@ -70,23 +70,13 @@ static int read_file(const struct k8s_credentials *c, const char *name, struct b
 
 /* ---- token ---- */
 
-/* Tells whether the text can stand in a header line. */
-static bool is_token(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] <= ' ' || s.p[i] > '~') {
-            return false;
-        }
-    }
-    return s.n > 0;
-}
-
 static int read_token(struct k8s_credentials *c, int64_t now, struct error *err)
 {
     struct buf text;
     int res = read_file(c, "token", &text, err);
-    if (res == OK && !is_token(buf_str(&text))) {
-        res = file_error(err, c, "token", "is no token");
+    /* It goes into a header line. */
+    if (res == OK && (buf_len(&text) == 0 || !text_is_visible(buf_str(&text)))) {
+        res = file_error(err, c, "token", "is not a token");
     }
     if (res == OK) {
         secret_set(&c->token, buf_str(&text).p, buf_len(&text));

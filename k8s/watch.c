@@ -30,6 +30,7 @@
 #include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/loop.h"
+#include "lib/url.h"
 
 enum { PAGE = 500 };
 
@@ -213,7 +214,7 @@ static void put_target(const struct cluster_watch *w, struct buf *out, const cha
     int res = buf_fmt(out, "%s?%s%s", w->path, w->selectors, query);
     if (res == OK && value) {
         res = buf_fmt(out, "&%s=", last);
-        res = res == OK ? http_encode_form(out, str_of(value)) : res;
+        res = res == OK ? url_encode_form(out, str_of(value)) : res;
     }
     res = res == OK ? buf_add(out, "", 1) : res;
     assert(res == OK); /* there is no maximum */
@@ -584,13 +585,13 @@ static char *make_selectors(const struct cluster_selection *s)
     buf_init(&field, SIZE_MAX);
     if (s->labels) {
         res = buf_fmt(&out, "labelSelector=");
-        res = res == OK ? http_encode_form(&out, str_of(s->labels)) : res;
+        res = res == OK ? url_encode_form(&out, str_of(s->labels)) : res;
         res = res == OK ? buf_add(&out, "&", 1) : res;
     }
     if (s->name && res == OK) {
         res = buf_fmt(&out, "fieldSelector=metadata.name%%3D");
         res = res == OK ? escape_field(&field, s->name) : res;
-        res = res == OK ? http_encode_form(&out, buf_str(&field)) : res;
+        res = res == OK ? url_encode_form(&out, buf_str(&field)) : res;
         res = res == OK ? buf_add(&out, "&", 1) : res;
     }
     assert(res == OK); /* there is no maximum */

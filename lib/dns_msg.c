@@ -65,8 +65,7 @@ static unsigned char lower(unsigned char c)
 
 static bool host_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_';
+    return text_is_alnum(c) || c == '-' || c == '_';
 }
 
 static bool is_number(struct str s)

@@ -136,21 +136,12 @@ static int scan_number(struct scan *s)
     return OK;
 }
 
-static int hex_value(unsigned char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Returns the value of the four hexadecimal digits at p, which have been checked. */
 static uint32_t hex4(const unsigned char *p)
 {
     uint32_t v = 0;
     for (int i = 0; i < 4; i++) {
-        v = v << 4 | (uint32_t)hex_value(p[i]);
+        v = v << 4 | (uint32_t)text_hex_value((char)p[i]);
     }
     return v;
 }
@@ -169,7 +160,7 @@ static bool low_surrogate(uint32_t unit)
 static int scan_hex4(struct scan *s, uint32_t *unit)
 {
     for (int i = 0; i < 4; i++, s->p++) {
-        if (s->p == s->end || hex_value(*s->p) < 0) {
+        if (s->p == s->end || text_hex_value((char)*s->p) < 0) {
             return expected(s, "four hexadecimal digits after \\u");
         }
     }

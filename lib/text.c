@@ -14,6 +14,51 @@ static bool blank(char c)
     return c == ' ' || c == '\t';
 }
 
+bool text_is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+bool text_is_alnum(char c)
+{
+    return text_is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* Tells whether the character may be part of a token (RFC 9110 section 5.6.2). */
+static bool is_token_char(char c)
+{
+    return text_is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+bool text_is_token(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (!is_token_char(s.p[i])) {
+            return false;
+        }
+    }
+    return s.n > 0;
+}
+
+bool text_is_visible(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] <= 0x20 || s.p[i] >= 0x7F) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int text_hex_value(char c)
+{
+    if (text_is_digit(c)) {
+        return c - '0';
+    }
+    char l = (char)(c | 0x20);
+    return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
+}
+
 bool str_eq(struct str a, const char *b)
 {
     return a.n == strlen(b) && memcmp(a.p, b, a.n) == 0;

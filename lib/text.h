@@ -24,6 +24,20 @@ static inline struct str str_of(const char *s)
 /* Arguments for printf's "%.*s". */
 #define STR_ARG(s) (int)(s).n, (s).p
 
+/* Tell whether the character is a digit of ASCII, or a digit or a letter. */
+bool text_is_digit(char c);
+bool text_is_alnum(char c);
+
+/* Returns the value of a hexadecimal digit, -1 when the character is not one. */
+int text_hex_value(char c);
+
+/* Tells whether all of s is visible ASCII: neither blanks nor control characters. */
+bool text_is_visible(struct str s);
+
+/* Tells whether s is a token of HTTP (RFC 9110 section 5.6.2), as the name of a header field must
+ * be. */
+bool text_is_token(struct str s);
+
 /* Tell whether a slice equals a C string. str_ieq ignores ASCII case. */
 bool str_eq(struct str a, const char *b);
 bool str_ieq(struct str a, const char *b);

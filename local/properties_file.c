@@ -119,15 +119,6 @@ static int next_line(struct reader *r, char *out, size_t *n)
 
 /* ---- key and value ---- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Takes "\uXXXX" off *s. */
 static int take_unit(struct str *s, uint32_t *unit)
 {
@@ -136,7 +127,7 @@ static int take_unit(struct str *s, uint32_t *unit)
         return ERR;
     }
     for (size_t i = 2; i < 6; i++) {
-        int digit = hex_digit(s->p[i]);
+        int digit = text_hex_value(s->p[i]);
         if (digit < 0) {
             return ERR;
         }

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/service_key.h"
-#include "http/proto.h"
 #include "lib/json.h"
+#include "lib/url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -31,7 +31,7 @@ static bool ends_with(struct str s, const char *end)
 
 static void check(const struct service_key *key, enum service_key_use use)
 {
-    struct http_url url;
+    struct url url;
     const char *wrong;
     one_line(str_of(key->client_id));
     one_line((struct str){key->client_secret.p, key->client_secret.n});
@@ -40,12 +40,12 @@ static void check(const struct service_key *key, enum service_key_use use)
     must(key->certificate || (key->client_secret.p[0] && !key->ias && !key->private_key.n));
     must(!key->certificate || strstr(key->certificate, "-----BEGIN "));
     must(!key->private_key.n || strlen(key->private_key.p) == key->private_key.n);
-    must(http_parse_url(str_of(key->token_url), &url, &wrong) == OK && url.query.n == 0);
+    must(url_parse(str_of(key->token_url), &url, &wrong) == OK && url.query.n == 0);
     must(ends_with(url.path, key->ias ? "/oauth2/token" : "/oauth/token"));
     if (use == SERVICE_KEY_CONNECTIVITY) {
         must(!key->uri[0]);
     } else {
-        must(http_parse_url(str_of(key->uri), &url, &wrong) == OK && url.query.n == 0);
+        must(url_parse(str_of(key->uri), &url, &wrong) == OK && url.query.n == 0);
         must(key->uri[strlen(key->uri) - 1] != '/');
     }
     must(service_key_equal(key, key));

@@ -4,6 +4,7 @@
 #include "lib/dial.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
+#include "lib/url.h"
 #include "tests/unit/http_world.h"
 #include "tests/unit/tls_peer.h"
 
@@ -22,18 +23,18 @@ static int stop_world(void **state)
     return teardown(state);
 }
 
-static struct http_url url_of(const char *text)
+static struct url url_of(const char *text)
 {
-    struct http_url url;
+    struct url url;
     const char *wrong;
-    assert_int_equal(http_parse_url(str_of(text), &url, &wrong), OK);
+    assert_int_equal(url_parse(str_of(text), &url, &wrong), OK);
     return url;
 }
 
 static struct http_origin *use(const char *url, const struct http_way *way)
 {
     struct error err;
-    struct http_url parsed = url_of(url);
+    struct url parsed = url_of(url);
     struct http_origin *o = http_origin_use(origins, &parsed, way, &err);
     if (!o) {
         fail_msg("%s", err.text);
@@ -143,7 +144,7 @@ static void unusable(void **state)
     struct error err;
     struct secret key = {0};
     struct http_way way = {.connect_timeout = 1, .certificate = "junk", .key = &key};
-    struct http_url url = url_of("https://a.test/");
+    struct url url = url_of("https://a.test/");
     assert_null(http_origin_use(origins, &url, &way, &err));
     assert_int_equal(err.fail, FAIL_CONFIG);
     assert_non_null(strstr(err.text, "the client certificate is not PEM"));

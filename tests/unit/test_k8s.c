@@ -381,7 +381,7 @@ static void token_is_read_again(void **state)
         advance(SECONDS(60));
         expect_token("Bearer t2");
     }
-    assert_int_equal(logged("token is no token; what was read before stays in use"), 1);
+    assert_int_equal(logged("token is not a token; what was read before stays in use"), 1);
     write_credential("token", "t3 \r\n");
     advance(SECONDS(60));
     expect_token("Bearer t3");
@@ -534,7 +534,7 @@ static void settings_refused(void **state)
     write_credential("ca.crt", "nothing");
     check_refused("https://10.0.0.1", directory, "--kube-credentials names");
     write_credential("token", "two words");
-    check_refused("http://10.0.0.1", directory, "/token is no token");
+    check_refused("http://10.0.0.1", directory, "/token is not a token");
     char large[70000];
     memset(large, 'a', sizeof(large) - 1);
     large[sizeof(large) - 1] = '\0';

@@ -1,6 +1,6 @@
 /* Fuzzes the parser of URLs. Slices stay inside the URL (except the default path "/"), host and
  * port are usable, and the parts put together give the URL again. */
-#include "http/proto.h"
+#include "lib/url.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,10 +10,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct http_url url;
+    struct url url;
     const char *wrong = NULL;
     struct str in = {(const char *)data, size};
-    if (http_parse_url(in, &url, &wrong) != OK) {
+    if (url_parse(in, &url, &wrong) != OK) {
         if (!wrong) {
             abort();
         }
@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     struct buf out;
     buf_init(&out, 3 * size);
-    if (http_encode_form(&out, in) == ERR) {
+    if (url_encode_form(&out, in) == ERR) {
         abort();
     }
     buf_free(&out);
