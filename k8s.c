@@ -1,56 +1,15 @@
-/* The API server as a whole: its URL, whether it can be reached, figures of the requests to it. */
+/* The API server as a cluster: puts the files of k8s/ together, and writes their figures. */
 #include "k8s.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/proto.h"
+#include "k8s/call.h"
 #include "k8s/client.h"
-#include "lib/backoff.h"
-#include "lib/log.h"
-#include "lib/loop.h"
+#include "k8s/credentials.h"
+#include "k8s/watch.h"
 #include "lib/text.h"
-#include "lib/tls.h"
-#include "lib/url.h"
-
-enum {
-    STREAMS_MAX = 512, /* watches at a time */
-    REQUESTS_MAX = 16, /* other requests at a time */
-    ANSWER_MAX = 4 * 1024 * 1024,
-};
-
-#define CONNECT_TIME SECONDS(10)
-#define ANSWER_TIME SECONDS(60) /* as long as the API server itself lets a request last */
-
-/* Delays after failures. */
-#define DELAY_FIRST MILLIS(800)
-#define DELAY_MAX SECONDS(30)
-
-/* ---- paths and URL ---- */
-
-int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
-             const char *namespace, const char *name, const char *subresource)
-{
-    int res = kind->group[0] ? buf_fmt(out, "%s/apis/%s/%s", k8s->base, kind->group, kind->version)
-                             : buf_fmt(out, "%s/api/%s", k8s->base, kind->version);
-    if (res == OK && namespace) {
-        res = buf_fmt(out, "/namespaces/");
-        res = res == OK ? url_encode_segment(out, str_of(namespace)) : res;
-    }
-    if (res == OK) {
-        res = buf_fmt(out, "/%s", kind->plural);
-    }
-    if (res == OK && name) {
-        res = buf_fmt(out, "/");
-        res = res == OK ? url_encode_segment(out, str_of(name)) : res;
-    }
-    if (res == OK && subresource) {
-        res = buf_fmt(out, "/%s", subresource);
-    }
-    return res;
-}
 
 /* Returns the URL that a pod finds in its environment, to be freed; NULL and *err when there is
  * none. */
@@ -58,10 +17,11 @@ static char *url_of_environment(struct error *err)
 {
     const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
     if (!host || !host[0] || !port || !port[0]) {
-        error_set(err, FAIL_CONFIG,
-                  "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, so this is no "
-                  "pod of a cluster; name the API server with --kube-url URL, or a directory with "
-                  "--local DIR (--help tells more)");
+        error_set(
+            err, FAIL_CONFIG,
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, so this is not "
+            "a pod of a cluster; name the API server with --kube-url URL, or a directory with "
+            "--local DIR (--help tells more)");
         return NULL;
     }
     size_t size = strlen(host) + strlen(port) + sizeof("https://[]:");
@@ -70,175 +30,7 @@ static char *url_of_environment(struct error *err)
     return url;
 }
 
-/* ---- requests ---- */
-
-int64_t k8s_delay(unsigned failures, int64_t retry_after)
-{
-    int64_t delay = backoff_delay(failures, DELAY_FIRST, DELAY_MAX, 50);
-    return delay > retry_after ? delay : retry_after;
-}
-
-static void put_headers(struct k8s *k8s, struct buf *out, const char *content_type)
-{
-    int res = buf_fmt(out, "Accept: application/json\r\n");
-    if (res == OK && content_type) {
-        res = buf_fmt(out, "Content-Type: %s\r\n", content_type);
-    }
-    if (res == OK && k8s->credentials) {
-        const struct secret *token = k8s_token(k8s->credentials, loop_now(k8s->loop));
-        res = buf_fmt(out, "Authorization: Bearer %s\r\n", token->p);
-    }
-    assert(res == OK); /* there is no maximum */
-    (void)res;
-}
-
-struct http_call *k8s_send(struct k8s *k8s, const struct k8s_request *request,
-                           struct http_handler handler)
-{
-    if (k8s->credentials && k8s_ca_changed(k8s->credentials)) {
-        http_set_tls(k8s->streams, k8s_tls(k8s->credentials));
-        http_set_tls(k8s->requests, k8s_tls(k8s->credentials));
-    }
-    struct buf headers;
-    buf_init(&headers, SIZE_MAX);
-    put_headers(k8s, &headers, request->content_type);
-    struct http_message message = {
-        .method = request->method,
-        .target = str_of(request->target),
-        .headers = buf_str(&headers),
-        .body = request->body,
-        .has_body = request->content_type,
-        .answer_timeout = ANSWER_TIME,
-        .silence_timeout = request->silence,
-        .body_max = ANSWER_MAX,
-    };
-    struct http *pool = request->verb == K8S_WATCH ? k8s->streams : k8s->requests;
-    struct http_call *call = http_start(pool, &message, handler);
-    buf_wipe(&headers);
-    return call;
-}
-
-/* ---- results of requests ---- */
-
-static void note_answer(struct k8s *k8s)
-{
-    if (k8s->troubles) {
-        log_line(LOG_INFO, "k8s", "%s answers again", k8s->url);
-        k8s->troubles = 0;
-        k8s_hurry_watches(k8s);
-    }
-}
-
-/* Logs each reason once, until the API server can be reached again. */
-static void note_failure(struct k8s *k8s, enum k8s_failure failure, const struct error *err)
-{
-    bool away = failure == K8S_UNREACHED || err->fail == FAIL_TIMEOUT;
-    unsigned bit = 1U << err->fail;
-    if (away && !(k8s->troubles & bit)) {
-        log_line(LOG_WARN, "k8s", "the API server cannot be reached: %s", err->text);
-        k8s->troubles |= bit;
-    }
-}
-
-/* Keeps our token out of the log and out of conditions, even if the API server repeats it. */
-void k8s_conceal(struct k8s *k8s, struct k8s_refusal *refusal)
-{
-    if (k8s->credentials) {
-        const struct secret *token = k8s_token(k8s->credentials, loop_now(k8s->loop));
-        text_conceal(refusal->err.text, (struct str){token->p, token->n});
-    }
-}
-
-bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
-                   const struct http_answer *answer, const struct error *err,
-                   struct k8s_refusal *refusal)
-{
-    bool ok = answer && answer->head->status / 100 == 2;
-    if (verb != K8S_WATCH) {
-        metric_observe(&k8s->latency, loop_now(k8s->loop) - since);
-    }
-    if (ok) {
-        k8s->ok[verb]++;
-        note_answer(k8s);
-        return true;
-    }
-    if (answer) {
-        k8s_refusal_of_answer(refusal, answer->head, answer->body);
-        k8s_conceal(k8s, refusal);
-        int64_t retry_after = http_retry_after(answer->head);
-        if (retry_after) {
-            refusal->retry_after =
-                retry_after < K8S_RETRY_AFTER_MAX ? retry_after : K8S_RETRY_AFTER_MAX;
-        }
-        note_answer(k8s);
-    } else {
-        k8s_refusal_of_error(refusal, err);
-        note_failure(k8s, refusal->failure, err);
-    }
-    if (refusal->failure == K8S_UNAUTHORIZED && k8s->credentials) {
-        k8s_token_refused(k8s->credentials);
-    }
-    k8s->failed[verb][refusal->failure]++;
-    return false;
-}
-
-/* ---- objects that are not read as a whole ---- */
-
-struct json_cutter_rules k8s_cutter_rules(const struct k8s *k8s, const struct cluster_kind *kind,
-                                          unsigned level)
-{
-    const struct cluster_bounds *b = k8s->cluster.bounds;
-    struct json_cutter_rules rules = {.level = level, .value_max = CLUSTER_VALUE_MAX};
-    while (b && b->kind && b->kind != kind) {
-        b++;
-    }
-    if (b && b->kind) {
-        rules.unread = b->unread;
-        rules.value_max = b->value_max;
-    }
-    return rules;
-}
-
-static void tell_cut(struct k8s *k8s, const struct cluster_kind *kind, struct json_value root)
-{
-    char text[2][254];
-    struct json_value object = json_get(root, "object"); /* of an event */
-    struct json_value metadata = json_get(json_exists(object) ? object : root, "metadata");
-    for (size_t i = 0; i < 2; i++) {
-        char *name = json_strdup(json_get(metadata, i ? "name" : "namespace"), NULL);
-        text_printable(text[i], sizeof(text[i]), str_of(name ? name : ""));
-        free(name);
-    }
-    struct k8s_kind_figures *figures = k8s_figures(k8s, kind);
-    figures->cut++;
-    log_limited(&k8s->limits, (unsigned)(figures - k8s->kinds), LOG_WARN, NULL, 0,
-                "%s: %s%s%s is not read as a whole: what is larger than %zu octets or nested too "
-                "deeply is left out",
-                kind->plural, text[0], text[0][0] ? "/" : "", text[1],
-                k8s_cutter_rules(k8s, kind, 1).value_max);
-}
-
-struct json *k8s_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
-                           const struct json_cutter *cutter, struct str text, struct error *err)
-{
-    struct json *doc = json_parse_cut(text, err);
-    if (doc && json_cutter_left_out(cutter)) {
-        tell_cut(k8s, kind, json_root(doc));
-    }
-    return doc;
-}
-
-/* ---- figures ---- */
-
-struct k8s_kind_figures *k8s_figures(struct k8s *k8s, const struct cluster_kind *kind)
-{
-    size_t i = 0;
-    while (i < K8S_KINDS_MAX - 1 && k8s->kinds[i].kind && k8s->kinds[i].kind != kind) {
-        i++;
-    }
-    k8s->kinds[i].kind = kind;
-    return &k8s->kinds[i];
-}
+/* ---- metrics ---- */
 
 void k8s_metrics(const struct k8s *k8s, struct buf *out)
 {
@@ -280,70 +72,6 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
 
 /* ---- life ---- */
 
-static void open_pools(struct k8s *k8s, struct dns *dns, const char *host, const struct url *url)
-{
-    char *authority = mem_strndup(url->authority.p, url->authority.n);
-    struct http_settings settings = {
-        .host = host,
-        .port = url->port,
-        .allow_local = true,
-        .authority = authority,
-        .tls = url->https ? k8s_tls(k8s->credentials) : NULL,
-        .max_connections = STREAMS_MAX,
-        .connect_timeout = CONNECT_TIME,
-        .keep_alive = true,
-    };
-    k8s->streams = http_new(k8s->loop, dns, &settings);
-    settings.max_connections = REQUESTS_MAX;
-    k8s->requests = http_new(k8s->loop, dns, &settings);
-    free(authority);
-}
-
-/* Removes slashes at the end of k8s->url and parses it. */
-static int parse_url(struct k8s *k8s, struct url *url, struct error *err)
-{
-    const char *wrong = NULL;
-    for (size_t n = strlen(k8s->url); n > 0 && k8s->url[n - 1] == '/'; n--) {
-        k8s->url[n - 1] = '\0';
-    }
-    int res = url_parse(str_of(k8s->url), url, &wrong);
-    if (res == OK && url->query.n) {
-        res = ERR;
-        wrong = "has a query";
-    }
-    if (res == ERR) {
-        return error_set(err, FAIL_CONFIG, "the API server's URL \"%s\" %s; check --kube-url",
-                         k8s->url, wrong);
-    }
-    k8s->base = mem_strndup(url->path.p, str_eq(url->path, "/") ? 0 : url->path.n);
-    return OK;
-}
-
-static int begin(struct k8s *k8s, struct dns *dns, const char *credentials, struct error *err)
-{
-    struct url url;
-    if (parse_url(k8s, &url, err) == ERR) {
-        return ERR;
-    }
-    if (url.https && !credentials) {
-        return error_set(err, FAIL_CONFIG,
-                         "%s needs the directory of a service account; name it with "
-                         "--kube-credentials DIR",
-                         k8s->url);
-    }
-    char *host = mem_strndup(url.host.p, url.host.n);
-    if (credentials) {
-        k8s->credentials =
-            k8s_credentials_new(credentials, url.https ? host : NULL, loop_now(k8s->loop), err);
-    }
-    bool ok = k8s->credentials || !credentials;
-    if (ok) {
-        open_pools(k8s, dns, host, &url);
-    }
-    free(host);
-    return ok ? OK : ERR;
-}
-
 struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_settings *settings,
                     struct error *err)
 {
@@ -352,14 +80,16 @@ struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_setting
         return NULL;
     }
     struct k8s *k8s = mem_zalloc(sizeof(*k8s));
-    k8s->cluster = (struct cluster){
-        .watch = k8s_watch, .unwatch = k8s_unwatch, .call = k8s_call, .cancel = k8s_cancel};
-    k8s->loop = loop;
-    k8s->url = url;
+    k8s->cluster = (struct cluster){.watch = k8s_watch_start,
+                                    .unwatch = k8s_watch_stop,
+                                    .call = k8s_call_start,
+                                    .cancel = k8s_call_cancel};
+    k8s->reachable_again = k8s_watch_hurry;
     list_init(&k8s->watches);
     list_init(&k8s->calls);
-    log_limits_init(&k8s->limits, loop, "k8s", NULL);
-    if (begin(k8s, dns, settings->credentials, err) == ERR) {
+    int res = k8s_client_open(k8s, loop, dns, url, settings->credentials, err);
+    free(url);
+    if (res == ERR) {
         k8s_free(k8s);
         return NULL;
     }
@@ -372,12 +102,7 @@ void k8s_free(struct k8s *k8s)
         return;
     }
     assert(list_empty(&k8s->watches) && list_empty(&k8s->calls));
-    log_limits_close(&k8s->limits);
-    http_free(k8s->streams);
-    http_free(k8s->requests);
-    k8s_credentials_free(k8s->credentials);
-    free(k8s->base);
-    free(k8s->url);
+    k8s_client_close(k8s);
     free(k8s);
 }
 

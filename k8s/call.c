@@ -4,12 +4,12 @@
  *               ^  |
  *               |  '-- 401: the token is read again, and the request is sent once more
  *               '--waits-- not reached, 429, 503: at most REPEATS_MAX times */
+#include "k8s/call.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/proto.h"
-#include "k8s.h"
 #include "k8s/client.h"
 #include "lib/loop.h"
 #include "lib/url.h"
@@ -72,7 +72,8 @@ static void free_call(struct cluster_call *c)
 }
 
 /* Ends the call. `why` says what went wrong, without the name of the request. */
-static void finish(struct cluster_call *c, struct cluster_answer *answer, const struct error *why)
+static void call_finish(struct cluster_call *c, struct cluster_answer *answer,
+                        const struct error *why)
 {
     struct cluster_handler handler = c->handler;
     if (answer->result != CLUSTER_DONE) {
@@ -118,17 +119,17 @@ static bool is_kept(struct json_value object)
 
 /* Cuts the answer while it comes, so that only the parts of a large object that are read take
  * memory. */
-static void on_data(struct str piece, void *arg)
+static void on_call_data(struct str piece, void *arg)
 {
     struct cluster_call *c = arg;
     struct str text;
     if (!c->answer && c->err.fail == FAIL_NONE &&
         json_cutter_next(&c->cutter, &piece, &text, &c->err) == OK) {
-        c->answer = k8s_parse_cut(c->k8s, c->kind, &c->cutter, text, &c->err);
+        c->answer = k8s_client_parse_cut(c->k8s, c->kind, &c->cutter, text, &c->err);
     }
 }
 
-static void succeed(struct cluster_call *c)
+static void call_succeed(struct cluster_call *c)
 {
     struct cluster_answer answer = {.result = CLUSTER_DONE};
     struct error err = c->err;
@@ -144,40 +145,43 @@ static void succeed(struct cluster_call *c)
     } else if (doc && (c->verb != CLUSTER_DELETE || is_kept(json_root(doc)))) {
         answer.object = json_root(doc);
     }
-    finish(c, &answer, &err);
+    call_finish(c, &answer, &err);
     json_free(doc);
     json_cutter_free(&cutter);
 }
 
-static void ask(struct cluster_call *c);
+static void call_ask(struct cluster_call *c);
 
-static void on_timer(struct timer *t)
+static void on_call_timer(struct timer *t)
 {
-    ask(container_of(t, struct cluster_call, timer));
+    call_ask(container_of(t, struct cluster_call, timer));
 }
 
-static void on_answer(const struct http_answer *http_answer, const struct error *err, void *arg)
+static void on_call_answer(const struct http_answer *http_answer, const struct error *err,
+                           void *arg)
 {
     struct cluster_call *c = arg;
     struct k8s_refusal refusal;
     c->call = NULL;
-    if (k8s_succeeded(c->k8s, verbs[c->verb].counted, c->since, http_answer, err, &refusal)) {
-        succeed(c);
+    if (k8s_client_succeeded(c->k8s, verbs[c->verb].counted, c->since, http_answer, err,
+                             &refusal)) {
+        call_succeed(c);
         return;
     }
     bool passing = refusal.failure == K8S_UNREACHED || refusal.failure == K8S_BUSY;
     if (refusal.failure == K8S_UNAUTHORIZED && !c->renewed) {
         c->renewed = true;
-        ask(c);
+        call_ask(c);
     } else if (passing && c->repeats < REPEATS_MAX) {
-        int64_t delay = k8s_delay(c->repeats++, refusal.retry_after);
-        timer_set(c->k8s->loop, &c->timer, loop_now(c->k8s->loop) + delay, on_timer);
+        int64_t delay = k8s_client_delay(c->repeats++, refusal.retry_after);
+        timer_set(c->k8s->loop, &c->timer, loop_now(c->k8s->loop) + delay, on_call_timer);
     } else {
-        finish(c, &(struct cluster_answer){.result = result_of(refusal.failure)}, &refusal.err);
+        call_finish(c, &(struct cluster_answer){.result = result_of(refusal.failure)},
+                    &refusal.err);
     }
 }
 
-static void ask(struct cluster_call *c)
+static void call_ask(struct cluster_call *c)
 {
     struct k8s_request request = {
         .verb = verbs[c->verb].counted,
@@ -189,10 +193,11 @@ static void ask(struct cluster_call *c)
     };
     forget_answer(c);
     json_cutter_init(&c->cutter, JSON_CUTTER_STREAM,
-                     k8s_cutter_rules(c->k8s, c->kind, K8S_OBJECT_LEVEL));
+                     k8s_client_cutter_rules(c->k8s, c->kind, K8S_OBJECT_LEVEL));
     c->since = loop_now(c->k8s->loop);
-    c->call = k8s_send(c->k8s, &request,
-                       (struct http_handler){.data = on_data, .done = on_answer, .arg = c});
+    c->call = k8s_client_send(
+        c->k8s, &request,
+        (struct http_handler){.data = on_call_data, .done = on_call_answer, .arg = c});
 }
 
 /* ---- asking ---- */
@@ -202,10 +207,10 @@ static void on_bad_name(struct timer *t)
     struct cluster_call *c = container_of(t, struct cluster_call, timer);
     struct error err;
     error_set(&err, FAIL_CONFIG, "no object can be called that");
-    finish(c, &(struct cluster_answer){.result = CLUSTER_REFUSED}, &err);
+    call_finish(c, &(struct cluster_answer){.result = CLUSTER_REFUSED}, &err);
 }
 
-static char *describe(const struct cluster_request *r)
+static char *describe_call(const struct cluster_request *r)
 {
     char text[512];
     const char *subresource = verbs[r->verb].subresource;
@@ -220,8 +225,8 @@ static int put_target(struct cluster_call *c, const struct cluster_request *r)
 {
     const char *name = r->verb == CLUSTER_CREATE ? NULL : r->name;
     const char *writer = c->k8s->cluster.writer;
-    if (k8s_path(c->k8s, &c->target, r->kind, r->namespace, name, verbs[r->verb].subresource) ==
-        ERR) {
+    if (k8s_client_path(c->k8s, &c->target, r->kind, r->namespace, name,
+                        verbs[r->verb].subresource) == ERR) {
         return ERR;
     }
     if (verbs[r->verb].writes && (buf_fmt(&c->target, "?fieldManager=") == ERR ||
@@ -245,8 +250,8 @@ static void put_body(struct cluster_call *c, const struct cluster_request *r)
     (void)res;
 }
 
-struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_request *request,
-                              struct cluster_handler handler)
+struct cluster_call *k8s_call_start(struct cluster *cluster, const struct cluster_request *request,
+                                    struct cluster_handler handler)
 {
     struct k8s *k8s = container_of(cluster, struct k8s, cluster);
     struct cluster_call *c = mem_zalloc(sizeof(*c));
@@ -254,7 +259,7 @@ struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_requ
     c->handler = handler;
     c->verb = request->verb;
     c->kind = request->kind;
-    c->what = describe(request);
+    c->what = describe_call(request);
     list_init(&c->link);
     list_append(&k8s->calls, &c->link);
     buf_init(&c->target, SIZE_MAX);
@@ -264,11 +269,11 @@ struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_requ
         return c;
     }
     put_body(c, request);
-    ask(c);
+    call_ask(c);
     return c;
 }
 
-void k8s_cancel(struct cluster *cluster, struct cluster_call *call)
+void k8s_call_cancel(struct cluster *cluster, struct cluster_call *call)
 {
     (void)cluster;
     if (call) {

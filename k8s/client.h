@@ -1,5 +1,5 @@
-/* Declarations that the files of the module k8s share: the API server as a whole (k8s.c),
- * credentials (k8s/credentials.c), list and watch (k8s/watch.c), single requests (k8s/call.c). */
+/* The API server as the files of k8s/ use it: sends requests, takes in what their results say about
+ * the server and our credentials, and counts them. */
 #ifndef TPROXY_K8S_CLIENT_H
 #define TPROXY_K8S_CLIENT_H
 
@@ -16,8 +16,9 @@
 #include "lib/mem.h"
 #include "lib/metric.h"
 
+struct dns;
 struct k8s_credentials;
-struct tls_client;
+struct loop;
 
 /* The kinds of requests to the API server, for metrics. */
 enum k8s_verb {
@@ -51,32 +52,43 @@ struct k8s {
     struct list watches, calls;
     unsigned troubles; /* bits of enum fail: the logged reasons why it cannot be reached */
 
+    /* Called when the API server answers again after it could not be reached. */
+    void (*reachable_again)(struct k8s *k8s);
+
     uint64_t ok[K8S_VERBS], failed[K8S_VERBS][K8S_FAILURES];
     struct metric_histogram latency; /* of all requests but watches */
     struct k8s_kind_figures kinds[K8S_KINDS_MAX];
     struct log_limits limits; /* of the lines about objects that are cut */
 };
 
-/* ---- the API server (k8s.c) ---- */
+/* Opens the connections to the API server; sends nothing yet. `credentials` is a directory; NULL:
+ * none are sent. ERR and *err (FAIL_CONFIG): the URL or the credentials cannot be used;
+ * k8s_client_close is to be called all the same. */
+int k8s_client_open(struct k8s *k8s, struct loop *loop, struct dns *dns, const char *url,
+                    const char *credentials, struct error *err);
+
+/* Closes the connections. No request may be under way. */
+void k8s_client_close(struct k8s *k8s);
 
 /* Appends the path of a collection, or of an object when `name` is given, or of its subresource.
  * ERR: the namespace or the name cannot stand in a path. */
-int k8s_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
-             const char *namespace, const char *name, const char *subresource) warn_unused;
+int k8s_client_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
+                    const char *namespace, const char *name, const char *subresource) warn_unused;
 
 /* Levels of lib/json_cutter: members of metadata, spec and status of an object, and of an object in
  * an event. */
 enum { K8S_OBJECT_LEVEL = 2, K8S_EVENT_LEVEL = 3 };
 
 /* Returns which parts of an object of the kind are left out; `level` as in lib/json_cutter. */
-struct json_cutter_rules k8s_cutter_rules(const struct k8s *k8s, const struct cluster_kind *kind,
-                                          unsigned level);
+struct json_cutter_rules k8s_client_cutter_rules(const struct k8s *k8s,
+                                                 const struct cluster_kind *kind, unsigned level);
 
 /* Parses an object, or an event with one, as the cutter has put it out. An object with parts left
  * out is counted, and logged once a minute for each kind. Returns NULL and sets *err when the text
  * is not JSON. */
-struct json *k8s_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
-                           const struct json_cutter *cutter, struct str text, struct error *err);
+struct json *k8s_client_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
+                                  const struct json_cutter *cutter, struct str text,
+                                  struct error *err);
 
 struct k8s_request {
     enum k8s_verb verb;
@@ -87,63 +99,24 @@ struct k8s_request {
 };
 
 /* Starts a request with http_start, with our credentials, over the connections for its verb. */
-struct http_call *k8s_send(struct k8s *k8s, const struct k8s_request *request,
-                           struct http_handler handler);
+struct http_call *k8s_client_send(struct k8s *k8s, const struct k8s_request *request,
+                                  struct http_handler handler);
 
 /* Takes in the result of a request sent at `since`, as http_handler's `done` brought it: counts it,
  * and notes what it says about the API server and our credentials. Returns false when the request
  * did not succeed; *refusal is the reason. After K8S_UNAUTHORIZED the token is read again. */
-bool k8s_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
-                   const struct http_answer *answer, const struct error *err,
-                   struct k8s_refusal *refusal);
+bool k8s_client_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
+                          const struct http_answer *answer, const struct error *err,
+                          struct k8s_refusal *refusal);
 
-/* Masks our token where the server's words repeat it. k8s_succeeded does so itself. */
-void k8s_conceal(struct k8s *k8s, struct k8s_refusal *refusal);
+/* Masks our token where the server's words repeat it. k8s_client_succeeded does so itself. */
+void k8s_client_conceal(struct k8s *k8s, struct k8s_refusal *refusal);
 
 /* Returns how long to wait after a failure, microseconds: longer with each of the `failures` before
  * it, and at least retry_after, which the server asks for. */
-int64_t k8s_delay(unsigned failures, int64_t retry_after);
+int64_t k8s_client_delay(unsigned failures, int64_t retry_after);
 
 /* Returns the figures of a kind; those of all others when there are too many kinds. */
-struct k8s_kind_figures *k8s_figures(struct k8s *k8s, const struct cluster_kind *kind);
-
-/* ---- the rest of struct cluster ---- */
-
-struct cluster_watch *k8s_watch(struct cluster *cluster, const struct cluster_selection *selection,
-                                struct cluster_watch_handler handler);
-void k8s_unwatch(struct cluster *cluster, struct cluster_watch *watch);
-
-/* Lets the watches that wait because the API server could not be reached ask now. Called when it
- * can be reached again. */
-void k8s_hurry_watches(struct k8s *k8s);
-
-struct cluster_call *k8s_call(struct cluster *cluster, const struct cluster_request *request,
-                              struct cluster_handler handler);
-void k8s_cancel(struct cluster *cluster, struct cluster_call *call);
-
-/* ---- credentials (credentials.c) ---- */
-
-/* Reads the files of `dir`. `host` is the API server's, for TLS; NULL: there is no TLS, and ca.crt
- * is not read. Returns NULL and sets *err (FAIL_CONFIG) when the token or ca.crt is missing or
- * unusable. */
-struct k8s_credentials *k8s_credentials_new(const char *dir, const char *host, int64_t now,
-                                            struct error *err);
-
-/* Frees the credentials. NULL is allowed. */
-void k8s_credentials_free(struct k8s_credentials *c);
-
-/* Returns the token: one line of visible ASCII, valid until the next call. The file is read again
- * when a minute has passed, or after k8s_token_refused. */
-const struct secret *k8s_token(struct k8s_credentials *c, int64_t now);
-void k8s_token_refused(struct k8s_credentials *c);
-
-/* Returns the TLS client, valid until k8s_ca_changed. */
-struct tls_client *k8s_tls(const struct k8s_credentials *c);
-
-/* Looks at ca.crt. Returns true when it has changed; k8s_tls is another client then. */
-bool k8s_ca_changed(struct k8s_credentials *c);
-
-/* Returns the namespace, or NULL when there is none. */
-const char *k8s_credentials_namespace(const struct k8s_credentials *c);
+struct k8s_kind_figures *k8s_client_figures(struct k8s *k8s, const struct cluster_kind *kind);
 
 #endif

@@ -2,7 +2,7 @@
  * the old one expires, and a new ca.crt when the cluster's authority changes (kubernetes.io,
  * "Configure Service Accounts for Pods"). When a file cannot be read, its last contents stay in
  * use. */
-#include "k8s/client.h"
+#include "k8s/credentials.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/buf.h"
 #include "lib/log.h"
+#include "lib/text.h"
 #include "lib/tls.h"
 
 #define TOKEN_AGE_MAX SECONDS(60)
@@ -87,7 +89,7 @@ static int read_token(struct k8s_credentials *c, int64_t now, struct error *err)
 }
 
 /* Logs a failure once, until a read succeeds again. */
-static void complain(struct k8s_credentials *c, int res, const struct error *err)
+static void complain_of_file(struct k8s_credentials *c, int res, const struct error *err)
 {
     if (res == ERR && !c->complained) {
         log_line(LOG_WARN, "k8s", "%s; what was read before stays in use", err->text);
@@ -95,16 +97,16 @@ static void complain(struct k8s_credentials *c, int res, const struct error *err
     c->complained = res == ERR;
 }
 
-const struct secret *k8s_token(struct k8s_credentials *c, int64_t now)
+const struct secret *k8s_credentials_token(struct k8s_credentials *c, int64_t now)
 {
     if (now >= c->token_read + TOKEN_AGE_MAX) {
         struct error err;
-        complain(c, read_token(c, now, &err), &err);
+        complain_of_file(c, read_token(c, now, &err), &err);
     }
     return &c->token;
 }
 
-void k8s_token_refused(struct k8s_credentials *c)
+void k8s_credentials_token_refused(struct k8s_credentials *c)
 {
     c->token_read = INT64_MIN;
 }
@@ -148,12 +150,12 @@ static int read_ca(struct k8s_credentials *c, struct error *err)
     return OK;
 }
 
-struct tls_client *k8s_tls(const struct k8s_credentials *c)
+struct tls_client *k8s_credentials_tls(const struct k8s_credentials *c)
 {
     return c->tls;
 }
 
-bool k8s_ca_changed(struct k8s_credentials *c)
+bool k8s_credentials_ca_changed(struct k8s_credentials *c)
 {
     struct stat st;
     struct error err;
@@ -165,7 +167,7 @@ bool k8s_ca_changed(struct k8s_credentials *c)
         return false;
     }
     int res = read_ca(c, &err);
-    complain(c, res, &err);
+    complain_of_file(c, res, &err);
     return res == OK;
 }
 

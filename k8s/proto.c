@@ -108,7 +108,7 @@ static void print(char *out, size_t cap, struct json_value v)
     free(s);
 }
 
-static void refuse(struct k8s_refusal *r, struct json_value status, int64_t code)
+static void set_refusal(struct k8s_refusal *r, struct json_value status, int64_t code)
 {
     char reason[64], message[FAIL_TEXT_MAX];
     int64_t seconds;
@@ -137,7 +137,7 @@ void k8s_refusal_of_status(struct k8s_refusal *r, struct json_value status)
     if (json_int64(json_get(status, "code"), &code) == ERR) {
         code = 0;
     }
-    refuse(r, status, code);
+    set_refusal(r, status, code);
 }
 
 /* Fills *r from an answer that is not a Status: by its code alone, with the first line of its text.
@@ -146,7 +146,7 @@ static void refuse_plain(struct k8s_refusal *r, int status, struct str body)
 {
     char line[200];
     text_printable(line, sizeof(line), str_trim(str_cut(&body, '\n')));
-    refuse(r, (struct json_value){0}, status);
+    set_refusal(r, (struct json_value){0}, status);
     if (line[0]) {
         error_set(&r->err, r->err.fail, "status %d: %s", status, line);
     }
@@ -159,7 +159,7 @@ void k8s_refusal_of_answer(struct k8s_refusal *r, const struct http_head *head, 
     struct json *doc = json_parse(peer_body(body), NULL);
     struct json_value root = json_root(doc);
     if (json_is(json_get(root, "kind"), "Status")) {
-        refuse(r, root, head->status);
+        set_refusal(r, root, head->status);
     } else {
         refuse_plain(r, head->status, body);
     }

@@ -18,14 +18,14 @@
  *
  * A watch goes on from the version of the last event that came as a whole, so nothing is missed and
  * nothing needs to be listed again. The handler is only told what a list or an event contained. */
+#include "k8s/watch.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/proto.h"
-#include "k8s.h"
 #include "k8s/client.h"
 #include "lib/backoff.h"
 #include "lib/log.h"
@@ -132,27 +132,33 @@ static void set_state(struct cluster_watch *w, enum state state)
     w->state = state;
 }
 
-static void on_timer(struct timer *t)
+/* Starts what is due: a list or a watch. */
+static void start_due(struct cluster_watch *w, enum state state)
 {
-    struct cluster_watch *w = container_of(t, struct cluster_watch, timer);
-    if (w->state == LIST_DUE) {
+    if (state == LIST_DUE) {
         start_list(w);
     } else {
         start_watch(w);
     }
 }
 
+static void on_watch_timer(struct timer *t)
+{
+    struct cluster_watch *w = container_of(t, struct cluster_watch, timer);
+    start_due(w, w->state);
+}
+
 static void ask_later(struct cluster_watch *w, enum state state, int64_t delay)
 {
     json_cutter_free(&w->cutter); /* drop a part of an object */
     set_state(w, state);
-    timer_set(w->k8s->loop, &w->timer, loop_now(w->k8s->loop) + delay, on_timer);
+    timer_set(w->k8s->loop, &w->timer, loop_now(w->k8s->loop) + delay, on_watch_timer);
 }
 
 static void retry_after(struct cluster_watch *w, enum state state, const struct k8s_refusal *why,
                         int64_t delay)
 {
-    /* Other failures are logged elsewhere: by k8s.c once for all watches, or by missing(). */
+    /* Other failures are logged elsewhere: by k8s.c once for all watches, or by kind_missing(). */
     bool news = w->failures == 0 && why->failure != K8S_UNREACHED && why->failure != K8S_ABSENT &&
                 why->failure != K8S_FORBIDDEN;
     watch_log(w, news ? LOG_WARN : LOG_DEBUG, "%s; %s in %.1f s", why->err.text,
@@ -165,17 +171,29 @@ static void retry_after(struct cluster_watch *w, enum state state, const struct 
 /* Tries again after a delay that grows with the failures. */
 static void retry(struct cluster_watch *w, enum state state, const struct k8s_refusal *why)
 {
-    retry_after(w, state, why, k8s_delay(w->failures, why->retry_after));
+    retry_after(w, state, why, k8s_client_delay(w->failures, why->retry_after));
 }
 
 /* Tries again at once, unless this is not the first failure. */
 static void retry_soon(struct cluster_watch *w, enum state state, const struct k8s_refusal *why)
 {
     retry_after(w, state, why,
-                w->failures ? k8s_delay(w->failures, why->retry_after) : why->retry_after);
+                w->failures ? k8s_client_delay(w->failures, why->retry_after) : why->retry_after);
 }
 
-void k8s_hurry_watches(struct k8s *k8s)
+/* Handles a 401: asks once more at once, for the token is read again then. */
+static void retry_with_new_token(struct cluster_watch *w, enum state state,
+                                 const struct k8s_refusal *why)
+{
+    if (w->renewed) {
+        retry(w, state, why);
+    } else {
+        w->renewed = true;
+        start_due(w, state);
+    }
+}
+
+void k8s_watch_hurry(struct k8s *k8s)
 {
     LIST_EACH (it, &k8s->watches) {
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
@@ -183,13 +201,13 @@ void k8s_hurry_watches(struct k8s *k8s)
         bool waits = w->state == LIST_DUE || w->state == WATCH_DUE;
         if (waits && w->unreached && due < w->timer.due) {
             w->failures = 0;
-            timer_set(k8s->loop, &w->timer, due, on_timer);
+            timer_set(k8s->loop, &w->timer, due, on_watch_timer);
         }
     }
 }
 
-static void ask(struct cluster_watch *w, enum state state, const struct buf *target,
-                int64_t silence, struct http_handler handler)
+static void watch_ask(struct cluster_watch *w, enum state state, const struct buf *target,
+                      int64_t silence, struct http_handler handler)
 {
     struct k8s_request request = {
         .verb = state == LISTING ? K8S_LIST : K8S_WATCH,
@@ -198,12 +216,12 @@ static void ask(struct cluster_watch *w, enum state state, const struct buf *tar
         .silence = silence,
     };
     json_cutter_free(&w->cutter);
-    json_cutter_init(
-        &w->cutter, state == LISTING ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM,
-        k8s_cutter_rules(w->k8s, w->kind, state == LISTING ? K8S_OBJECT_LEVEL : K8S_EVENT_LEVEL));
+    json_cutter_init(&w->cutter, state == LISTING ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM,
+                     k8s_client_cutter_rules(
+                         w->k8s, w->kind, state == LISTING ? K8S_OBJECT_LEVEL : K8S_EVENT_LEVEL));
     set_state(w, state);
     w->since = loop_now(w->k8s->loop);
-    w->call = k8s_send(w->k8s, &request, handler);
+    w->call = k8s_client_send(w->k8s, &request, handler);
 }
 
 /* Writes path and query, with a NUL at the end. The last parameter is encoded; without a value it
@@ -251,8 +269,8 @@ static void tell_listed(struct cluster_watch *w, enum cluster_presence presence)
 /* ---- list ---- */
 
 /* Handles a 403 or 404: the kind does not exist, or we may not read it. */
-static void missing(struct cluster_watch *w, enum cluster_presence presence,
-                    const struct k8s_refusal *why)
+static void kind_missing(struct cluster_watch *w, enum cluster_presence presence,
+                         const struct k8s_refusal *why)
 {
     if (w->told && w->presence == CLUSTER_PRESENT && !w->doubted) {
         w->doubted = true;
@@ -293,7 +311,7 @@ static void list_failed(struct cluster_watch *w, const struct k8s_refusal *why)
     case K8S_ABSENT:
     case K8S_FORBIDDEN:
         begin_again(w);
-        missing(w, why->failure == K8S_ABSENT ? CLUSTER_UNKNOWN : CLUSTER_FORBIDDEN, why);
+        kind_missing(w, why->failure == K8S_ABSENT ? CLUSTER_UNKNOWN : CLUSTER_FORBIDDEN, why);
         break;
     case K8S_EXPIRED:
         w->in_one_page = true;
@@ -301,12 +319,7 @@ static void list_failed(struct cluster_watch *w, const struct k8s_refusal *why)
         retry_soon(w, LIST_DUE, why);
         break;
     case K8S_UNAUTHORIZED:
-        if (w->renewed) {
-            retry(w, LIST_DUE, why);
-        } else {
-            w->renewed = true;
-            start_list(w);
-        }
+        retry_with_new_token(w, LIST_DUE, why);
         break;
     case K8S_INVALID:
         begin_again(w);
@@ -326,7 +339,7 @@ static void list_failed(struct cluster_watch *w, const struct k8s_refusal *why)
 
 static int take_item(struct cluster_watch *w, struct str text, struct error *err)
 {
-    struct json *doc = k8s_parse_cut(w->k8s, w->kind, &w->cutter, text, err);
+    struct json *doc = k8s_client_parse_cut(w->k8s, w->kind, &w->cutter, text, err);
     if (doc) {
         w->handler.object(json_root(doc), w->handler.arg);
     }
@@ -381,7 +394,7 @@ static void on_list_done(const struct http_answer *answer, const struct error *e
     struct k8s_refusal why = {.failure = K8S_CUT};
     struct k8s_page page;
     w->call = NULL;
-    if (!k8s_succeeded(w->k8s, K8S_LIST, w->since, answer, err, &why)) {
+    if (!k8s_client_succeeded(w->k8s, K8S_LIST, w->since, answer, err, &why)) {
         list_failed(w, &why);
         return;
     }
@@ -421,8 +434,8 @@ static void start_list(struct cluster_watch *w)
     text_fmt(query, sizeof(query), "limit=%d", w->in_one_page ? 0 : PAGE);
     buf_init(&target, SIZE_MAX);
     put_target(w, &target, query, "continue", w->next);
-    ask(w, LISTING, &target, LIST_SILENCE,
-        (struct http_handler){.data = on_list_data, .done = on_list_done, .arg = w});
+    watch_ask(w, LISTING, &target, LIST_SILENCE,
+              (struct http_handler){.data = on_list_data, .done = on_list_done, .arg = w});
     buf_free(&target);
 }
 
@@ -438,7 +451,7 @@ static void note_end(struct cluster_watch *w)
 static void watch_failed(struct cluster_watch *w, const struct k8s_refusal *why)
 {
     note_end(w);
-    k8s_figures(w->k8s, w->kind)->restarts++;
+    k8s_client_figures(w->k8s, w->kind)->restarts++;
     switch (why->failure) {
     case K8S_EXPIRED:
     case K8S_ABSENT:
@@ -446,12 +459,7 @@ static void watch_failed(struct cluster_watch *w, const struct k8s_refusal *why)
         retry_soon(w, LIST_DUE, why);
         break;
     case K8S_UNAUTHORIZED:
-        if (w->renewed) {
-            retry(w, WATCH_DUE, why);
-        } else {
-            w->renewed = true;
-            start_watch(w);
-        }
+        retry_with_new_token(w, WATCH_DUE, why);
         break;
     case K8S_INVALID:
         retry(w, LIST_DUE, why);
@@ -478,7 +486,7 @@ static void take_event(struct cluster_watch *w, const struct k8s_event *event)
         http_cancel(w->call);
         w->call = NULL;
         k8s_refusal_of_status(&why, event->object);
-        k8s_conceal(w->k8s, &why);
+        k8s_client_conceal(w->k8s, &why);
         watch_failed(w, &why);
         return;
     }
@@ -496,7 +504,7 @@ static void take_event(struct cluster_watch *w, const struct k8s_event *event)
 static int take_text(struct cluster_watch *w, struct str text, struct error *err)
 {
     struct k8s_event event;
-    struct json *doc = k8s_parse_cut(w->k8s, w->kind, &w->cutter, text, err);
+    struct json *doc = k8s_client_parse_cut(w->k8s, w->kind, &w->cutter, text, err);
     int res = doc ? k8s_event_parse(&event, json_root(doc), err) : ERR;
     if (res == OK) {
         take_event(w, &event);
@@ -530,7 +538,7 @@ static void on_watch_done(const struct http_answer *answer, const struct error *
     struct cluster_watch *w = arg;
     struct k8s_refusal why = {.failure = K8S_CUT};
     w->call = NULL;
-    if (!k8s_succeeded(w->k8s, K8S_WATCH, w->since, answer, err, &why)) {
+    if (!k8s_client_succeeded(w->k8s, K8S_WATCH, w->since, answer, err, &why)) {
         watch_failed(w, &why);
     } else if (!json_cutter_done(&w->cutter)) {
         error_set(&why.err, FAIL_REMOTE, "the watch ended in the middle of an event");
@@ -558,8 +566,8 @@ static void start_watch(struct cluster_watch *w)
              (long long)(time / SECONDS(1)));
     buf_init(&target, SIZE_MAX);
     put_target(w, &target, query, "resourceVersion", w->version);
-    ask(w, WATCHING, &target, w->bookmarked ? BOOKMARK_SILENCE : time + WATCH_SILENCE,
-        (struct http_handler){.data = on_watch_data, .done = on_watch_done, .arg = w});
+    watch_ask(w, WATCHING, &target, w->bookmarked ? BOOKMARK_SILENCE : time + WATCH_SILENCE,
+              (struct http_handler){.data = on_watch_data, .done = on_watch_done, .arg = w});
     buf_free(&target);
 }
 
@@ -606,13 +614,13 @@ static char *make_path(const struct k8s *k8s, const struct cluster_selection *s)
 {
     struct buf out;
     buf_init(&out, SIZE_MAX);
-    int res = k8s_path(k8s, &out, s->kind, s->namespace, NULL, NULL);
+    int res = k8s_client_path(k8s, &out, s->kind, s->namespace, NULL, NULL);
     char *path = res == OK ? mem_strndup(buf_str(&out).p, buf_len(&out)) : NULL;
     buf_free(&out);
     return path;
 }
 
-static char *describe(const struct cluster_selection *s)
+static char *describe_watch(const struct cluster_selection *s)
 {
     char text[256];
     size_t n = text_fmt(text, sizeof(text), "%s%s%s%s%s", s->kind->plural, s->name ? " " : "",
@@ -621,8 +629,9 @@ static char *describe(const struct cluster_selection *s)
     return mem_strndup(text, n);
 }
 
-struct cluster_watch *k8s_watch(struct cluster *cluster, const struct cluster_selection *selection,
-                                struct cluster_watch_handler handler)
+struct cluster_watch *k8s_watch_start(struct cluster *cluster,
+                                      const struct cluster_selection *selection,
+                                      struct cluster_watch_handler handler)
 {
     struct k8s *k8s = container_of(cluster, struct k8s, cluster);
     struct cluster_watch *w = mem_zalloc(sizeof(*w));
@@ -631,10 +640,10 @@ struct cluster_watch *k8s_watch(struct cluster *cluster, const struct cluster_se
     w->kind = selection->kind;
     w->path = make_path(k8s, selection);
     w->selectors = make_selectors(selection);
-    w->what = describe(selection);
+    w->what = describe_watch(selection);
     task_init(&w->grave);
     json_cutter_init(&w->cutter, JSON_CUTTER_LIST,
-                     k8s_cutter_rules(w->k8s, w->kind, K8S_OBJECT_LEVEL));
+                     k8s_client_cutter_rules(w->k8s, w->kind, K8S_OBJECT_LEVEL));
     list_init(&w->link);
     list_append(&k8s->watches, &w->link);
     ask_later(w, LIST_DUE, 0);
@@ -654,7 +663,7 @@ static void free_watch(struct task *t)
 
 /* Ends the watch. Its memory stays until the end of the turn, because one of its handlers may be
  * the caller. */
-void k8s_unwatch(struct cluster *cluster, struct cluster_watch *watch)
+void k8s_watch_stop(struct cluster *cluster, struct cluster_watch *watch)
 {
     (void)cluster;
     if (watch) {

@@ -606,7 +606,7 @@ def test_no_arguments(program):
     """That is cluster mode; outside of a pod the ways to run are named."""
     run = program.run()
     assert run.returncode == 2
-    assert "this is no pod of a cluster" in run.stderr
+    assert "this is not a pod of a cluster" in run.stderr
     assert "--kube-url URL" in run.stderr and "--local DIR" in run.stderr
     assert run.stdout == "" and run.stderr.count("\n") == 1
 
