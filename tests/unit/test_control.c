@@ -1,5 +1,4 @@
-/* The life of CRs: what becomes of them in a cluster where all goes well, and what belongs to whom.
- */
+/* Tests the life of CRs in a cluster where nothing fails. */
 #include "tests/unit/control_world.h"
 
 #define CREATE                                                                                     \
@@ -15,7 +14,7 @@ static bool ready(void)
     return control_ready(world.control, &why);
 }
 
-/* A mailbox that is served. */
+/* Starts with a mailbox that is served. */
 static void serve_inbox(void)
 {
     put_cr("apps", "inbox", "inbox", "");
@@ -26,7 +25,7 @@ static void serve_inbox(void)
     world_forget_journal();
 }
 
-/* ---- the way of a CR ---- */
+/* ---- the life of a CR ---- */
 
 static void comes(void **state)
 {
@@ -65,7 +64,7 @@ static const char *first_line(uint16_t port)
     return line;
 }
 
-/* Whoever connects to the target port is greeted. */
+/* Every client that connects to the target port gets a greeting. */
 static void clients_are_greeted(void **state)
 {
     (void)state;
@@ -94,7 +93,7 @@ static void goes(void **state)
     expect_calls("");
 }
 
-/* An answer that overtakes what the watch tells of it changes nothing. */
+/* An answer that arrives before the watch reports the same change has no further effect. */
 static void answers_first(void **state)
 {
     (void)state;
@@ -112,7 +111,7 @@ static void answers_first(void **state)
     assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
 }
 
-/* In the home namespace there is no alias. */
+/* The home namespace has no alias. */
 static void at_home(void **state)
 {
     (void)state;
@@ -127,7 +126,7 @@ static void at_home(void **state)
                  "create Event home/ ConfigurationSuccessful\n");
 }
 
-/* With a finalizer of somebody's the CR stays for a while; its Services do not. */
+/* A foreign finalizer keeps the CR for a while. Its Services are deleted at once. */
 static void lingers(void **state)
 {
     (void)state;
@@ -143,7 +142,7 @@ static void lingers(void **state)
     assert_int_equal(world.gone, 1);
 }
 
-/* ---- what is there already ---- */
+/* ---- existing objects ---- */
 
 static void restart_writes_nothing(void **state)
 {
@@ -160,7 +159,7 @@ static void restart_writes_nothing(void **state)
     }
 }
 
-/* Listeners of Services that are there, and the policies that admit to them, do not wait for
+/* Listeners of existing Services, and the policies that admit clients to them, do not wait for
  * destinations, however many there are. */
 static void old_services_listen_at_once(void **state)
 {
@@ -187,7 +186,7 @@ static void old_services_listen_at_once(void **state)
     expect_calls("");
 }
 
-/* Nothing is decided before everything has been listed once. */
+/* The controller decides nothing before all kinds have been listed once. */
 static void waits_for_all_lists(void **state)
 {
     (void)state;
@@ -207,7 +206,7 @@ static void waits_for_all_lists(void **state)
 }
 
 struct drift {
-    const char *kind, *namespace, *name, *patch; /* NULL: it is deleted */
+    const char *kind, *namespace, *name, *patch; /* patch NULL: the object is deleted */
     const char *calls;
 };
 
@@ -266,7 +265,8 @@ static void drift_is_repaired(void **state)
         expect_calls(c->calls);
         assert_int_equal(target_port("inbox"), port);
         assert_int_not_equal(world.listeners[port], 0);
-        pass_slowly(SECONDS(1200), SECONDS(60)); /* a late change does not count as repeated */
+        pass_slowly(SECONDS(1200),
+                    SECONDS(60)); /* so that the next change does not count as repeated */
         world_forget_journal();
         if (strcmp(c->kind, "NetworkPolicy") == 0 && c->calls[0]) {
             struct json *there = json_parse(str_of(text_at(POLICY, "spec")), NULL);
@@ -279,8 +279,8 @@ static void drift_is_repaired(void **state)
     free(policy);
 }
 
-/* A policy that somebody changes again and again is repaired less and less often; a change of our
- * own is still written at once. */
+/* A policy that somebody else changes again and again is repaired less and less often. A change of
+ * our own is still written at once. */
 static void fight_about_a_policy(void **state)
 {
     (void)state;
@@ -302,7 +302,7 @@ static void fight_about_a_policy(void **state)
     assert_null(strstr(text_at(POLICY, "spec"), "other"));
 }
 
-/* A condition that somebody has taken away. */
+/* A condition that somebody has removed is written again. */
 static void status_is_repaired(void **state)
 {
     (void)state;
@@ -325,7 +325,7 @@ static void other_conditions_stay(void **state)
     assert_non_null(strstr(text_at("Destination", "apps", "inbox", "status.conditions"), "Theirs"));
 }
 
-/* ---- ghosts: objects of ours whose CR is not there ---- */
+/* ---- ghosts: objects of ours whose CR does not exist ---- */
 
 static void ghosts_go(void **state)
 {
@@ -359,7 +359,7 @@ static void ghosts_stay_without_the_crd(void **state)
     assert_int_equal(target_port("inbox"), port);
 }
 
-/* Deleting the CRD deletes the CRs; that is not meant for their mailboxes. */
+/* Deleting the CRD deletes the CRs, but must not remove their mailboxes. */
 static void crd_goes_and_comes(void **state)
 {
     (void)state;
@@ -390,13 +390,14 @@ static void crd_goes_and_comes(void **state)
     assert_non_null(strstr(text_at("Service", "apps", "inbox", "metadata.ownerReferences"), uid));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
 
-    /* This one belongs to the CRD that is there. */
+    /* This deletion counts, because the CRD exists and is the one that the CR belongs to. */
     fake_drop("Destination", "apps", "inbox");
     pass(SECONDS(1));
     assert_false(exists("Service", HOME, "inbox"));
 }
 
-/* However fast: within one second, in which the creation times of both lie, as well. */
+/* Deleting and creating the CRD within one second, so that both creation times are equal, has the
+ * same result. */
 static void crd_goes_and_comes_at_once(void **state)
 {
     (void)state;
@@ -414,7 +415,8 @@ static void crd_goes_and_comes_at_once(void **state)
     assert_int_equal(target_port("inbox"), port);
 }
 
-/* Those that nobody applies again go after a while, also if all of it happened behind our back. */
+/* Services of CRs that nobody applies again are deleted after a while, even if the CRD was replaced
+ * while the controller did not run. */
 static void crd_comes_alone(void **state)
 {
     (void)state;
@@ -451,8 +453,8 @@ static uint64_t reconciles(void)
     return n;
 }
 
-/* A few listeners are closed in each turn, so that sessions go on. A listener that is still open
- * serves its clients. */
+/* Each turn closes a few listeners, so that sessions continue. A listener that is still open serves
+ * its clients. */
 static void the_end_takes_turns(void **state)
 {
     (void)state;
@@ -485,8 +487,8 @@ static void the_end_takes_turns(void **state)
     assert_int_equal(count_listeners(), 0);
 }
 
-/* The work grows with the number of CRs and no faster, and of what takes time little is under way.
- */
+/* The work grows linearly with the number of CRs, and the number of lookups and calls under way at
+ * one time is bounded. */
 static void many(void **state)
 {
     (void)state;
@@ -515,11 +517,13 @@ static void many(void **state)
     assert_int_equal(control_health(world.control).not_available, 0);
     assert_in_range(reconciles(), 5 * MANY, 20 * MANY);
     assert_in_range(world.most_waiting, 1, UNDER_WAY);
-    assert_in_range(fake.most_waiting, 1, UNDER_WAY + 2); /* a policy, a status of the object */
+    assert_in_range(fake.most_waiting, 1,
+                    UNDER_WAY +
+                        2); /* and one call each for a policy and the TransparentProxy's status */
 
     restart_control();
     world_forget_journal();
-    pass_slowly(SECONDS(10), MILLIS(100)); /* they are looked at over many turns */
+    pass_slowly(SECONDS(10), MILLIS(100)); /* the reconciliations are spread over many turns */
     expect_calls("");
     assert_true(ready());
     assert_in_range(reconciles(), 2 * MANY, 6 * MANY);

@@ -1,4 +1,4 @@
-/* What belongs to whom: names, ports, namespaces, and CRs that are another proxy's. */
+/* Tests which CR has a name, a port or a namespace, and which CRs belong to another proxy. */
 #include "tests/unit/control_world.h"
 
 #define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
@@ -29,7 +29,7 @@ static bool journal_says(const char *text)
 
 /* ---- names ---- */
 
-/* The oldest of several CRs has the name, whoever is told of first. */
+/* The oldest of several CRs gets the name, whichever the watch reports first. */
 static void the_older_one_has_the_name(void **state)
 {
     (void)state;
@@ -65,12 +65,13 @@ static void the_name_passes_on(void **state)
     expect_reason("apps", "inbox", SUCCESS);
     assert_true(exists("Service", "apps", "inbox"));
     assert_false(exists("Service", "beta", "inbox"));
-    assert_int_not_equal(target_port("inbox"), port); /* it is not what clients of beta meant */
+    assert_int_not_equal(target_port("inbox"),
+                         port); /* so that clients of beta do not reach the mailbox of apps */
     assert_int_equal(world.listeners[port], 0);
     assert_false(journal_says("AlreadyPresent"));
     expect_rest();
 
-    /* And back, but not by a CR that is deleted and applied again at once. */
+    /* The name goes back, but not to a CR that is deleted and applied again at once. */
     put_cr("beta", "inbox", "inbox", "");
     pass_slowly(SECONDS(5), MILLIS(100));
     port = target_port("inbox");
@@ -86,7 +87,8 @@ static void the_name_passes_on(void **state)
     expect_rest();
 }
 
-/* One that is being deleted has no name any more; one that nobody reads has not taken it yet. */
+/* A CR that is being deleted loses its name. A CR whose destination has not been read does not have
+ * its name yet. */
 static void names_of_the_dying_and_the_unknown(void **state)
 {
     (void)state;
@@ -169,7 +171,7 @@ static void all_are_claimed(void **state)
     expect_rest();
 }
 
-/* What is found out later: a destination that becomes one for the web is not ours any more. */
+/* A destination that later becomes one for HTTP is no longer ours. */
 static void not_ours_any_more(void **state)
 {
     (void)state;
@@ -187,7 +189,7 @@ static void not_ours_any_more(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* A destination that is gone keeps its Service: sessions are told why. */
+/* The Service of a destination that no longer exists stays, and sessions get the reason. */
 static void destination_goes_and_comes(void **state)
 {
     (void)state;
@@ -199,7 +201,7 @@ static void destination_goes_and_comes(void **state)
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
     assert_int_not_equal(world.listeners[port], 0);
     expect_rest();
-    restart_control(); /* the listener is there again, before anybody reads */
+    restart_control(); /* the listener is back before the destination is read */
     settle();
     assert_int_not_equal(world.listeners[port], 0);
     expect_rest();
@@ -209,7 +211,7 @@ static void destination_goes_and_comes(void **state)
     assert_int_equal(target_port("inbox"), port);
 }
 
-/* What is wrong is read again soon, then less and less often. */
+/* A destination with an error is read again soon, then less and less often. */
 static void reads_again(void **state)
 {
     (void)state;
@@ -223,7 +225,7 @@ static void reads_again(void **state)
     assert_in_range(world.finds, 3 + 5 + 1, 3 + 8 + 3);
     unsigned before = world.finds;
     pass_slowly(SECONDS(3600), SECONDS(1));
-    assert_in_range(world.finds - before, 40, 48); /* both of them every three minutes */
+    assert_in_range(world.finds - before, 40, 48); /* both destinations every three minutes */
 }
 
 /* ---- namespaces ---- */
@@ -249,7 +251,7 @@ static void labelled_namespaces(void **state)
     expect_reason("beta", "inbox", SUCCESS);
     fake_put("Namespace", "", "apps", LABELLED);
     pass_slowly(SECONDS(5), MILLIS(100));
-    expect_reason("apps", "inbox", DUPLICATE); /* though it is older */
+    expect_reason("apps", "inbox", DUPLICATE); /* although it is older */
     expect_reason("beta", "inbox", SUCCESS);
     fake_put("Namespace", "", "beta", UNLABELLED);
     pass_slowly(SECONDS(5), MILLIS(100));
@@ -263,7 +265,8 @@ static void labelled_namespaces(void **state)
     expect_reason("beta", "inbox", DUPLICATE);
 }
 
-/* Who may not list namespaces does not know which ones are managed, and withdraws nothing. */
+/* Without the right to list namespaces the controller does not know which are managed, and removes
+ * nothing. */
 static void unknown_namespaces(void **state)
 {
     (void)state;
@@ -286,7 +289,8 @@ static void unknown_namespaces(void **state)
 
 /* ---- ports ---- */
 
-/* Two Services carry one port: nobody is served there until the younger one has got another. */
+/* Two Services have the same port: nobody is served there until the younger one has another
+ * port. */
 static void two_services_with_one_port(void **state)
 {
     (void)state;
@@ -377,7 +381,7 @@ static void ports_rest(void **state)
     expect_rest();
 }
 
-/* Another process has the port of a Service, or it is one that we may not have. */
+/* The port of a Service is in use by another process, or we may not bind it. */
 static void ports_of_others(void **state)
 {
     (void)state;

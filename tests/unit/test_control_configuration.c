@@ -1,9 +1,9 @@
-/* The TransparentProxy object and the Secrets that it names: what is in force, since when, and what
- * is said about it. */
+/* Tests the TransparentProxy object and the Secrets that it names: which configuration is in force,
+ * since when, and what its status says. */
 #include "tests/unit/configuration_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
-/* With a mailbox whose destination is in the default instance. */
+/* Starts with a mailbox whose destination is in the default instance. */
 static void start_with_key(void)
 {
     put_key("first", "client");
@@ -51,7 +51,7 @@ static void changes_are_followed(void **state)
     assert_in_range(world.finds - finds, 5, 7);
 }
 
-/* A change that changes nothing, such as our own status, is none. */
+/* An update that leaves the spec unchanged, such as our own status, has no effect. */
 static void no_change(void **state)
 {
     (void)state;
@@ -122,7 +122,7 @@ static void mistake_from_the_start(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* A mistake or another trouble with the objects changes nothing at a restart. */
+/* A mistake in the objects, or their absence, changes nothing after a restart. */
 static void restarts(const char *wrong, enum cluster_presence presence)
 {
     put_cr("apps", "theirs", "inbox", "");
@@ -189,7 +189,7 @@ static void restart_without_the_object(void **state)
                  "apply ConfigMap home/" KEPT "\n");
 }
 
-/* While the kind is unknown it is not known either that no object exists. */
+/* While the kind is unknown, the absence of an object is unknown too. */
 static void unknown_from_the_start(void **state)
 {
     (void)state;
@@ -211,7 +211,8 @@ static void unknown_from_the_start(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* A last configuration that somebody has damaged is not used, and does not lead to the defaults. */
+/* If somebody has damaged the record of the last configuration, it is not used, and the defaults
+ * are not used either. */
 static void spoilt_memory(void **state)
 {
     (void)state;
@@ -262,7 +263,8 @@ static void forgotten_memory(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* Changes by others are undone after a pause; a refusal is shown. */
+/* Changes by others are undone after a pause. If the API server refuses the record, the status says
+ * so. */
 static void memory_is_kept(void **state)
 {
     (void)state;
@@ -360,7 +362,7 @@ static void deleted_for_good(void **state)
     fake_drop("TransparentProxy", HOME, OBJECT);
     pass_slowly(SECONDS(115), SECONDS(5));
     assert_true(has_key("one"));
-    fake_set_presence("TransparentProxy", CLUSTER_UNKNOWN); /* then its definition went, too */
+    fake_set_presence("TransparentProxy", CLUSTER_UNKNOWN); /* then the CRD is deleted, too */
     pass_slowly(SECONDS(300), SECONDS(5));
     assert_true(has_key("one"));
     fake_set_presence("TransparentProxy", CLUSTER_PRESENT);
@@ -381,7 +383,7 @@ static void deleted_for_good(void **state)
     expect_reason("apps", "other", SUCCESS);
 }
 
-/* A fresh installation works without an object. Its defaults are kept as well. */
+/* A fresh installation works without an object, and its defaults are recorded as well. */
 static void defaults_are_kept(void **state)
 {
     (void)state;
@@ -396,7 +398,7 @@ static void defaults_are_kept(void **state)
     assert_int_equal(count_listeners(), 1);
 }
 
-/* Ports are allocated only once the ports in use are known. */
+/* Ports are allocated only after the ports in use are known. */
 static void services_unknown_at_the_start(void **state)
 {
     (void)state;
@@ -433,7 +435,7 @@ static void shared_tenants(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* The oldest one is the configuration; the others are told so. */
+/* The oldest object is the configuration; the status of the others says so. */
 static void several_objects(void **state)
 {
     (void)state;
@@ -483,7 +485,7 @@ static void refused_status(void **state)
 
 /* ---- Secrets ---- */
 
-/* Another key is taken at once; the same one again, or another label, means nothing. */
+/* A new key is used at once. The same key again, or another label, has no effect. */
 static void rotation(void **state)
 {
     (void)state;
@@ -502,7 +504,7 @@ static void rotation(void **state)
     expect_rest();
 }
 
-/* A Secret that makes no sense, or may not be read any more, leaves the last good key in force. */
+/* If a Secret becomes invalid or unreadable, the last good key stays in force. */
 static void broken_secrets(void **state)
 {
     (void)state;
@@ -560,7 +562,7 @@ static void missing_secret(void **state)
     expect_rest();
 }
 
-/* Where the key is now: until that Secret has been read, the key of the last one serves. */
+/* Another Secret is named: the old key stays in force until the new Secret has been read. */
 static void another_secret(void **state)
 {
     (void)state;
@@ -573,14 +575,14 @@ static void another_secret(void **state)
     fake_kind("Secret")->mute = false;
     settle();
     assert_true(has_key("one"));
-    fake_drop("Secret", "vault", "first"); /* nobody looks at it any more */
+    fake_drop("Secret", "vault", "first"); /* the old Secret is no longer used */
     settle();
     assert_true(has_key("one"));
     expect_said(OBJECT, "Ready", "CredentialsAvailable", "True SecretsRead", "");
     expect_rest();
 }
 
-/* Instances come and go; the others keep what they have. */
+/* Adding or removing an instance does not affect the others. */
 static void instances_come_and_go(void **state)
 {
     (void)state;
@@ -604,7 +606,7 @@ static void instances_come_and_go(void **state)
     expect_rest();
 }
 
-/* Nothing is decided before the Secrets have been listed. */
+/* The controller decides nothing before the Secrets have been listed. */
 static void waits_for_secrets(void **state)
 {
     (void)state;
@@ -623,7 +625,7 @@ static void waits_for_secrets(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* No word of a Secret gets out. */
+/* No log line, Event or status contains a value of a Secret. */
 static void secrets_stay_secret(void **state)
 {
     (void)state;

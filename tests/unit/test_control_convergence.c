@@ -1,15 +1,15 @@
-/* Whatever happens, in whatever order, with whatever failures: once it is quiet, all is as a
- * controller would make it that has seen nothing of that.
+/* Events and failures come at random. When they stop, the cluster is in the state that a new
+ * controller would create.
  *
  * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
 #include "tests/unit/control_world.h"
 
 enum { SEEDS = 300, STEPS = 60, NAMES = 6, TENANTS = 3 };
 
-/* Over all seeds: CRs that have served tenants in the end. */
+/* The number of CRs, over all seeds, that serve several tenants in the end. */
 static size_t shared_crs;
 
-/* ---- whatever happens ---- */
+/* ---- random events ---- */
 
 static const char *const namespaces[] = {"apps", "beta", HOME};
 
@@ -31,7 +31,7 @@ static const char *any_destination(void)
     return names[world_rand(ARRAY_LEN(names))];
 }
 
-/* Is it there? */
+/* Returns a random object of the kind, or NULL. */
 static struct item *any_item(const char *kind)
 {
     struct item *found = NULL;
@@ -77,7 +77,7 @@ static bool loses_some(const struct cluster_call *call)
     return world_rand(100) < 10;
 }
 
-/* With "inbox" and "inbox-a" some of them want one Service. */
+/* Some tenants of "inbox" and "inbox-a" need the same Service name. */
 static void change_tenants(void)
 {
     static const char *const annotations[] = {
@@ -135,7 +135,7 @@ static void change_configuration(void)
         ("'integration':{'destinationService':{'instances':[{'name':'one',"
          "'serviceCredentials':{'secretName':'key'}}]}}")};
     char spec[512];
-    /* Who is not woken when something happens is to sleep for ever. */
+    /* The long interval makes the test fail if an event does not wake a resource that needs it. */
     text_fmt(spec, sizeof(spec), "'config':{'manager':{'executionIntervalMinutes':10080},%s}",
              keys[world_rand(ARRAY_LEN(keys))]);
     configure(spec);
@@ -149,7 +149,7 @@ static void change_namespace(void)
     fake_put("Namespace", "", any_namespace(), patches[world_rand(ARRAY_LEN(patches))]);
 }
 
-/* Somebody meddles with a Service: ours, or one of that name. */
+/* Somebody else changes one of our Services, or creates one with its name. */
 static void change_service(void)
 {
     static const char *const patches[] = {
@@ -250,8 +250,8 @@ static void happen(void)
     }
 }
 
-/* No failures any more: what was held back comes, what stands in the way of an end goes. The
- * configuration is a good one, for the last good one a new controller could not know. */
+/* Ends all failures: delayed answers arrive and foreign finalizers are removed. A configuration
+ * with a mistake is replaced, because a new controller could not know the last good one. */
 static void calm_down(void)
 {
     while (text_at("TransparentProxy", HOME, "transparent-proxy", "spec.config.tenantMode")[0] ==
@@ -279,8 +279,8 @@ static void calm_down(void)
     pass_slowly(SECONDS(1500), SECONDS(20));
 }
 
-/* Every Service of ours has its listener. Other listeners are those of CRs whose Service cannot be
- * had. */
+/* Checks that each of our Services has its listener. Other listeners may only belong to CRs whose
+ * Service cannot be created. */
 static void check_ports(void)
 {
     size_t services = 0, others = 0;
@@ -326,7 +326,7 @@ static void play(uint64_t seed)
     const char *why;
     assert_true(control_ready(world.control, &why));
 
-    /* One that knows nothing finds nothing to change. */
+    /* A new controller finds nothing to change. */
     world_forget_journal();
     restart_control();
     uint64_t changes = fake.changes;

@@ -1,8 +1,8 @@
-/* What the controller does when the API server refuses, does not answer, or says something else
- * than it said before: it comes to rest, shows what is wrong, tries again, and converges. */
+/* Tests failures of the API server: it refuses, does not answer, or returns something unexpected.
+ * The controller comes to rest, shows the error, tries again, and converges. */
 #include "tests/unit/control_world.h"
 
-/* What calls meet: those of this verb and kind get this result. kind NULL: all. */
+/* The result of all calls with this verb and kind. kind NULL: of all calls. */
 static struct {
     enum cluster_verb verb;
     const char *kind;
@@ -29,7 +29,7 @@ static void heal(void)
     fake.fate = NULL;
 }
 
-/* How many calls are made in ten minutes, looked at every second. */
+/* Returns the number of calls made in ten minutes. */
 static unsigned calls_in_ten_minutes(void)
 {
     world_forget_journal();
@@ -46,7 +46,7 @@ static void serve_inbox(void)
     world_forget_journal();
 }
 
-/* As it should be, and nothing more to do about it. */
+/* Checks that the CR is served and that the controller makes no more calls. */
 static void expect_served(const char *namespace, const char *name)
 {
     char lead[128];
@@ -78,7 +78,7 @@ static void api_server_away(void **state)
     expect_served("apps", "inbox");
 }
 
-/* A wish that is new does not wait for the next try of the old one. */
+/* A changed spec does not wait for the retry of the old one. */
 static void a_change_is_tried_at_once(void **state)
 {
     (void)state;
@@ -98,7 +98,7 @@ static bool loses_writes(const struct cluster_call *call)
     return call->verb != CLUSTER_GET;
 }
 
-/* What was carried out without our knowing is not done again. */
+/* A call whose answer was lost is not made again if it has succeeded. */
 static void answers_are_lost(void **state)
 {
     (void)state;
@@ -192,7 +192,7 @@ static void refused_event(void **state)
     expect_served("apps", "inbox");
 }
 
-/* One policy that cannot be written keeps no other one from being written. */
+/* One policy that cannot be written does not prevent the writing of others. */
 static enum cluster_result no_policy_for_apps(const struct cluster_call *call)
 {
     return strcmp(call->name, "tproxy-namespace-apps") == 0 ? CLUSTER_EXISTS : CLUSTER_DONE;
@@ -218,7 +218,7 @@ static void refused_policy(void **state)
     assert_true(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
 }
 
-/* ---- other objects than were meant ---- */
+/* ---- unexpected objects ---- */
 
 static void conflicts(void **state)
 {
@@ -235,7 +235,7 @@ static void conflicts(void **state)
     }
 }
 
-/* The Service was replaced by another one of ours, of which nobody has told yet. */
+/* The Service was replaced by another one of ours, which the watch has not reported yet. */
 static void replaced_service(void **state)
 {
     (void)state;
@@ -260,7 +260,8 @@ static void replaced_service(void **state)
     free(whole);
 }
 
-/* An API server that keeps something else than is written to it is not asked without end. */
+/* If an API server stores something else than was written, the controller does not write without
+ * end. */
 static void stubborn_status(void **state)
 {
     (void)state;
@@ -282,7 +283,9 @@ static void stubborn_service(void **state)
     assert_in_range(calls_in_ten_minutes(), 8, 30);
     expect_reason("apps", "inbox", "ServiceCreationFailed");
     fake.prunes = NULL;
-    pass_slowly(SECONDS(600), SECONDS(5)); /* until it is written again, and has lasted */
+    pass_slowly(
+        SECONDS(600),
+        SECONDS(5)); /* long enough for the next write and for the repair to count as lasting */
     expect_served("apps", "inbox");
 }
 
@@ -321,7 +324,7 @@ static void foreign_alias(void **state)
     expect_reason("apps", "inbox", PRESENT);
     assert_non_null(strstr(condition_of("apps", "inbox", "message"),
                            "or annotate the Destination CR with tproxy/adopt: \"true\""));
-    /* It is not taken over before somebody says so. */
+    /* The Service is not adopted before somebody asks for it. */
     pass_slowly(SECONDS(120), SECONDS(5));
     assert_string_equal(text_at("Service", "apps", "inbox", "spec.externalName"),
                         "inbox.sap.svc.cluster.local");
@@ -333,8 +336,8 @@ static void foreign_alias(void **state)
 
 #define ADOPT "{'metadata':{'annotations':{'tproxy/adopt':'true'}}}"
 
-/* Whoever may create CRs in a namespace gets nothing of the home namespace, and nothing that
- * another installation has made. */
+/* A user who may create CRs cannot take over a Service of the home namespace or of another
+ * installation. */
 static void not_to_be_adopted(void **state)
 {
     (void)state;
@@ -365,7 +368,7 @@ static void not_to_be_adopted(void **state)
                         "inbox.sap.svc.cluster.local");
 }
 
-/* Not every API server takes a name that begins with a digit. */
+/* Some API servers refuse a name that begins with a digit. */
 static enum cluster_result no_digits(const struct cluster_call *call)
 {
     bool service = strcmp(call->kind->kind, "Service") == 0;
@@ -387,7 +390,7 @@ static void name_that_an_api_server_refuses(void **state)
     expect_served("apps", "1st");
 }
 
-/* Where another proxy has spoken, an Event says it, once, and the status stays as it is. */
+/* If another proxy has written the status, the status stays and one Event gives the error. */
 static void foreign_alias_and_status(void **state)
 {
     (void)state;
@@ -400,7 +403,7 @@ static void foreign_alias_and_status(void **state)
     start_control();
     pass_slowly(SECONDS(300), SECONDS(1));
     expect_reason("apps", "inbox", "Theirs");
-    assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], 1); /* of the TransparentProxy */
+    assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], 1); /* the TransparentProxy's */
     const char *events = buf_str(&fake.journal).p, *first = strstr(events, "create Event");
     assert_non_null(first);
     assert_null(strstr(first + 1, "create Event"));

@@ -1,6 +1,6 @@
-/* Somebody else who changes what the controller has written, and an API server that stores
- * something else: repairs come less and less often and are told once; conditions of others are
- * kept; what is new is written at once. */
+/* Tests fights: another writer changes what the controller has written, or the API server stores
+ * something else. Repairs come less and less often and are reported once, conditions of others are
+ * kept, and new content is written at once. */
 #include "tests/unit/configuration_world.h"
 
 static void serve_inbox(void)
@@ -12,7 +12,7 @@ static void serve_inbox(void)
     world_forget_journal();
 }
 
-/* How many lines of the journal begin so. */
+/* Returns the number of journal lines that begin with `start`. */
 static unsigned count_calls(const char *start)
 {
     unsigned n = 0;
@@ -23,7 +23,7 @@ static unsigned count_calls(const char *start)
     return n;
 }
 
-/* ---- an opponent ---- */
+/* ---- another writer ---- */
 
 static void change_alias(void)
 {
@@ -49,7 +49,7 @@ static void change_status(void)
              "'message':'no'}]}}");
 }
 
-/* Undoes four times a second what the controller has done. */
+/* Undoes the controller's changes four times a second. */
 static void fight(void (*undo)(void), int64_t time)
 {
     for (int64_t t = 0; t < time; t += MILLIS(250)) {
@@ -76,7 +76,7 @@ static void fights_about_services(void **state)
         }
         serve_inbox();
         fight(rows[i].undo, SECONDS(60));
-        /* at once, and after 1, 2, 4, 8, 16 s, and less than 32 */
+        /* at once, after pauses of 1, 2, 4, 8 and 16 s, and perhaps one more */
         assert_in_range(count_calls(rows[i].repair), 6, 7);
         assert_int_equal(count_calls("create Event"), 1);
         assert_int_equal(count_calls("status Destination"), 1);
@@ -92,7 +92,7 @@ static void fights_about_services(void **state)
         assert_in_range(calls_made(), 3, 8);
         assert_int_equal(count_calls("create Event"), 0);
 
-        pass_slowly(SECONDS(20 * 60), SECONDS(5)); /* the opponent has given up */
+        pass_slowly(SECONDS(20 * 60), SECONDS(5)); /* the other writer has stopped */
         expect_reason("apps", "inbox", "ConfigurationSuccessful");
         rows[i].undo();
         world_forget_journal();
@@ -119,7 +119,7 @@ static void new_wishes_do_not_wait(void **state)
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
 }
 
-/* Another controller has made itself an owner of the alias, too. */
+/* Another controller has added itself to the owners of the alias. */
 static void owners_of_others_are_kept(void **state)
 {
     (void)state;
@@ -164,7 +164,7 @@ static const char *conditions(void)
     return text_at("Destination", "apps", "inbox", "status.conditions");
 }
 
-/* Another controller adds one. */
+/* Another controller adds a condition. */
 static void add_condition(bool last)
 {
     static const char audited[] = "{\"type\":\"Audited\",\"status\":\"True\",\"reason\":\"Fine\"}";
@@ -176,7 +176,7 @@ static void add_condition(bool last)
     fake_store(i, fake_merged(i->text, patch));
 }
 
-/* The watch has not told of it yet. */
+/* The watch has not reported the new condition yet. */
 static void conditions_of_others_are_kept(void **state)
 {
     (void)state;
@@ -230,7 +230,7 @@ static void conflicts_without_end(void **state)
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
 }
 
-/* ---- the words of another server ---- */
+/* ---- messages with the words of another server ---- */
 
 static void failures_that_are_worded_differently(void **state)
 {
@@ -249,12 +249,12 @@ static void failures_that_are_worded_differently(void **state)
     assert_in_range(count_calls("status Destination"), 5, 6);
     char newest[32];
     text_fmt(newest, sizeof(newest), "request %u)", world.finds);
-    world.source_mute = true; /* so that these are the last words */
+    world.source_mute = true; /* so that the words no longer change */
     pass_slowly(SECONDS(5 * 60), SECONDS(1));
     assert_non_null(strstr(condition_of("apps", "inbox", "message"), newest));
     world.source_mute = false;
 
-    restart_control(); /* which is no news either */
+    restart_control(); /* a restart does not make the words new */
     world_forget_journal();
     pass_slowly(SECONDS(60), SECONDS(1));
     assert_int_equal(count_calls("create Event"), 0);
@@ -267,7 +267,7 @@ static void failures_that_are_worded_differently(void **state)
 
 /* ---- a flood of Events ---- */
 
-/* The condition of the CR changes so many times. */
+/* Changes the condition of the CR this many times. */
 static void flip(const char *name, int times)
 {
     for (int i = 0; i < times; i++) {
@@ -291,7 +291,7 @@ static void events_are_bounded(void **state)
     flip("inbox", 100);
     assert_int_equal(count_calls("create Event"), 2);
 
-    /* Other resources tell as before, until there are too many of the namespace. */
+    /* Other resources have their Events as before, until the namespace has too many. */
     world_forget_journal();
     for (int i = 0; i < 120; i++) {
         char name[16];
@@ -348,7 +348,7 @@ static void fights_about_the_configuration(void **state)
         strstr(text_at("ConfigMap", HOME, "tproxy-last-configuration", "data"), "shared"));
 }
 
-/* Also one of which the watch has not told. */
+/* The conditions include one that the watch has not reported. */
 static void conditions_of_others_of_the_object(void **state)
 {
     (void)state;
@@ -422,7 +422,7 @@ static void pruned_tenants(void **state)
     pass_slowly(SECONDS(20 * 60), SECONDS(1));
     expect_calls("");
 
-    put_tenants("apps", "inbox", "[\\u0022acme\\u0022]"); /* another wish */
+    put_tenants("apps", "inbox", "[\\u0022acme\\u0022]"); /* a changed spec */
     settle();
     assert_int_equal(count_calls("status Destination"), 1);
 

@@ -27,7 +27,8 @@ static void begin(void)
     world_forget_journal();
 }
 
-/* Things happen one by one until the resource is available. Returns how many calls that took. */
+/* Lets one thing happen at a time until the resource is available. Returns the number of calls
+ * made. */
 static unsigned calls_until_available(const char *namespace, const char *name)
 {
     while (strcmp(condition_of(namespace, name, "reason"), SUCCESS) != 0) {
@@ -51,7 +52,7 @@ static void a_flood_of_resources(void **state)
     assert_int_equal(count_listeners(), FLOOD + 1);
 }
 
-/* The flood has been served, and all of it changes. */
+/* All resources of the flood are served, and all of them change. */
 static void a_flood_of_changes(void **state)
 {
     (void)state;
@@ -76,7 +77,7 @@ static bool is_of_apps(const struct cluster_call *call)
     return strcmp(call->namespace, "apps") == 0;
 }
 
-/* A webhook of one namespace does not answer. */
+/* An admission webhook of one namespace does not answer. */
 static void calls_that_hang(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* Instances with a certificate whose private key is kept apart, instances that are discovered, and
- * certificates that are trusted besides the system's. */
+/* Tests instances whose certificate has its private key in another Secret, discovered instances,
+ * and additional trusted certificates. */
 #include "lib/tls.h"
 #include "tests/unit/configuration_world.h"
 #include "tests/unit/tls_peer.h"
@@ -23,7 +23,7 @@ static int stop_peer(void **state)
     return tls_peer_stop();
 }
 
-/* A file in PEM as JSON has it, without its quotes; valid until the next call but one. */
+/* Returns a PEM file as a JSON string without quotes; valid until the next call but one. */
 static const char *pem_of(const char *file)
 {
     enum { ROOM = 16384 };
@@ -46,7 +46,7 @@ static const char *pem_of(const char *file)
     return text;
 }
 
-/* key NULL: in the other Secret. */
+/* key NULL: the private key is in the other Secret. */
 static void put_certificate(const char *certificate, const char *key)
 {
     static char text[40000];
@@ -86,7 +86,7 @@ static void test_private_key_apart(void **state)
     expect_said(OBJECT, "Ready", "CredentialsAvailable", "True SecretsRead", "");
     fake_drop("Secret", "vault", "private");
     expect_key(false);
-    put_certificate("ecclient.crt", "ecclient.key"); /* of its own */
+    put_certificate("ecclient.crt", "ecclient.key"); /* with its own private key */
     expect_key(true);
     fake_drop("Secret", "vault", "key");
     expect_key(false);
@@ -94,7 +94,7 @@ static void test_private_key_apart(void **state)
                 "Secret with name \"key\" not found in namespace: \"vault\".");
 }
 
-/* Both halves change, in either order; nothing is without a key meanwhile. */
+/* The certificate and the private key change in either order; the instance always has a key. */
 static void test_rotation(void **state)
 {
     (void)state;
@@ -155,7 +155,7 @@ static void put_instance(const char *name, const char *offering)
     fake_put("ServiceInstance", HOME, name, text);
 }
 
-/* more: of its spec, beginning with a comma. */
+/* `more`: other members of the spec, beginning with a comma. */
 static void put_binding(const char *name, const char *instance, const char *more)
 {
     char text[512];
@@ -178,7 +178,7 @@ static void put_home_key(const char *secret, const char *patch)
     "\\u0022url\\u0022:\\u0022http://127.0.0.1:1\\u0022,"                                          \
     "\\u0022uri\\u0022:\\u0022http://127.0.0.1:1\\u0022}'"
 
-/* What SAP's operator makes of a binding is found in each of its forms. */
+/* Each form of binding that SAP's operator creates is found. */
 static void test_discovery(void **state)
 {
     (void)state;
@@ -206,7 +206,7 @@ static void test_discovery(void **state)
     expect_said(OBJECT, "Ready", "CredentialsAvailable", "True SecretsRead", "");
 }
 
-/* Instances come, change and go while the program runs. */
+/* Instances are created, changed and deleted while the controller runs. */
 static void test_discovered_later(void **state)
 {
     (void)state;
@@ -226,7 +226,7 @@ static void test_discovered_later(void **state)
     assert_string_equal(world.asked, "sap-transp-proxy-default");
     expect_said(OBJECT, "Ready", "CredentialsAvailable", "True SecretsRead", "");
 
-    /* the first by name counts: that of a rotation that is over comes after it */
+    /* the first binding by name counts; the one that remains after a rotation sorts behind it */
     put_binding("b-0815", "sap-transp-proxy-default", ",'secretName':'nowhere'");
     pass(SECONDS(1));
     assert_true(has_key("sap-transp-proxy-default"));
@@ -242,7 +242,8 @@ static void test_discovered_later(void **state)
     assert_string_equal(world.asked, "");
 }
 
-/* One that is configured wins; a default that is none of both is complained of. */
+/* A configured instance takes precedence over a discovered one. A default instance that is neither
+ * configured nor discovered is reported. */
 static void test_configured_wins(void **state)
 {
     (void)state;
@@ -264,7 +265,7 @@ static void test_configured_wins(void **state)
         "be the name of one of the instances.");
 }
 
-/* Without SAP's operator there is nothing to find, and nothing to wait for. */
+/* Without SAP's operator there is nothing to find and nothing to wait for. */
 static void test_no_operator(void **state)
 {
     (void)state;
@@ -285,7 +286,7 @@ static void test_no_operator(void **state)
     assert_true(has_key("two"));
 }
 
-/* A mailbox of a discovered instance. */
+/* Starts with a mailbox whose destination is in a discovered instance. */
 static void serve_discovered(void)
 {
     put_instance("found", "destination");
@@ -296,7 +297,7 @@ static void serve_discovered(void)
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
 }
 
-/* At the start the lists come late: the API server's first answers, 404 say, are not believed. */
+/* Starts with late lists: the first answers of an API server, such as 404, are not trusted. */
 static void start_without_lists(void)
 {
     stop_control();
@@ -320,7 +321,7 @@ static void test_discovery_comes_late(void **state)
     put_cr("apps", "second", "second", "");
     serve("second");
     pass(SECONDS(1));
-    expect_reason("apps", "second", "ConfigurationSuccessful"); /* of another instance */
+    expect_reason("apps", "second", "ConfigurationSuccessful"); /* its instance is another one */
     assert_int_equal(count_listeners(), 2);
     assert_false(control_ready(world.control, &why));
     serve("inbox");
@@ -333,7 +334,7 @@ static void test_discovery_comes_late(void **state)
                         said);
 }
 
-/* The kind is not there at all. */
+/* The kind does not exist at all. */
 static void test_discovery_finds_nothing(void **state)
 {
     (void)state;
@@ -362,7 +363,7 @@ static void test_additional_cas(void **state)
     expect_said(OBJECT, "Warning", "CredentialsAvailable", "False SecretNotUsable",
                 "Secret with name \"cas\" not found in namespace: \"" HOME "\".");
     static const struct {
-        const char *file, *says; /* NULL: all is well */
+        const char *file, *says; /* NULL: no complaint */
         bool trusted;
     } rows[] = {
         {"ca.crt", NULL, true},
@@ -383,7 +384,7 @@ static void test_additional_cas(void **state)
         expect_said(OBJECT, rows[i].says ? "Warning" : "Ready", "CredentialsAvailable",
                     rows[i].says ? "False SecretNotUsable" : "True SecretsRead",
                     rows[i].says ? rows[i].says : "");
-        /* destinations are read again with other certificates only */
+        /* only changed certificates cause destinations to be read again */
         assert_int_equal(world.finds > finds, rows[i].trusted);
     }
     fake_put("Secret", HOME, "cas", "{'stringData':{'pem':null}}");

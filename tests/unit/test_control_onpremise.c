@@ -1,4 +1,4 @@
-/* Which Connectivity Proxy the controller finds, and what it makes of its ConfigMaps, its
+/* Tests which Connectivity Proxy the controller finds, and how it uses the proxy's ConfigMaps and
  * credentials and the configuration. */
 #include "tests/unit/control_world.h"
 
@@ -47,7 +47,7 @@ static void start(void)
     pass(SECONDS(1));
 }
 
-/* ---- what came of it ---- */
+/* ---- the resulting route ---- */
 
 struct answer {
     int came;
@@ -63,7 +63,8 @@ static void on_route(const struct dest_route *route, enum verdict verdict, const
         assert_null(route->token);
         text_fmt(a->words, sizeof(a->words), "%s:%u", route->host, route->port);
     } else if (strstr(err->text, "no access token") == err->text) {
-        text_fmt(a->words, sizeof(a->words), "wants a token"); /* nobody gives one here */
+        text_fmt(a->words, sizeof(a->words),
+                 "wants a token"); /* the test has no authorization server */
     } else {
         text_fmt(a->words, sizeof(a->words), "%s: %s", verdict_reason(verdict, false), err->text);
     }
@@ -95,7 +96,7 @@ static void expect_no_way(enum verdict expected, const char *part)
     }
 }
 
-/* The status says so, too. NULL: it says nothing. */
+/* Checks that the condition contains this text. NULL: the condition is absent. */
 static void expect_said(const char *part)
 {
     const char *conditions = text_at("TransparentProxy", HOME, OBJECT, "status.conditions");
@@ -126,7 +127,7 @@ static void trusted(void **state)
     expect_way(TRUSTED);
     expect_said(NULL);
 
-    /* The configuration's port wins. */
+    /* The port in the configuration takes precedence. */
     configure(PROXY(",'tcpPort':20005"));
     expect_way("cp.onprem.svc.cluster.local:20005");
     configure("'config':{'integration':{'connectivityProxy':{'serviceName':'cp'}}}");
@@ -144,7 +145,7 @@ static void authorization(void **state)
     expect_way(TRUSTED);
     unsigned finds = world.finds;
 
-    /* Switched on while we run: at once, and CRs are read again. */
+    /* A mode that is switched on while we run takes effect at once, and CRs are read again. */
     put_map("onprem", "dedicated", "true");
     expect_no_way(VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
                   "the Connectivity Proxy wants access tokens: set "
@@ -158,7 +159,7 @@ static void authorization(void **state)
     expect_way("wants a token");
     expect_said(NULL);
 
-    /* Credentials that are there are shown in any case. */
+    /* Configured credentials are always used. */
     put_map("onprem", "dedicated", "false");
     expect_way("wants a token");
     fake_drop("Secret", "vault", "key");
@@ -220,7 +221,7 @@ static void no_sense(void **state)
     expect_said("may not be read");
     fake_set_presence("ConfigMap", CLUSTER_PRESENT);
 
-    /* One that makes no sense any more leaves the last good one in force, and is said. */
+    /* If the ConfigMap becomes invalid, the last good one stays in force and the status says so. */
     put_map("onprem", "dedicated", "false");
     expect_way(TRUSTED);
     expect_said(NULL);
@@ -231,7 +232,7 @@ static void no_sense(void **state)
     fake_drop("ConfigMap", "onprem", "connectivity-proxy");
     expect_no_way(VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "not found");
 
-    /* With credentials it is known what to say. */
+    /* With credentials the proxy can be used without its ConfigMap. */
     put_key("a");
     configure(PROXY("," CREDENTIALS));
     expect_way("wants a token");
@@ -249,7 +250,7 @@ static void kyma(void **state)
     put_map("kyma-system", "dedicated", "false");
     expect_way("connectivity-proxy.kyma-system.svc.cluster.local:30004");
 
-    /* What is configured counts. */
+    /* The configured proxy takes precedence over Kyma's. */
     put_map("onprem", "dedicated", "false");
     configure(PROXY(""));
     expect_way(TRUSTED);

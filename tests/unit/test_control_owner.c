@@ -1,4 +1,5 @@
-/* Whose a Service is when users of other namespaces write what they like: labels are claims. */
+/* Tests which Services are ours when users of other namespaces write any labels they like: labels
+ * are only claims. */
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
@@ -19,10 +20,10 @@ static void serve_inbox(void)
     world_forget_journal();
 }
 
-/* How much of what we write a user has copied. */
+/* The parts of our Services that a user has copied. */
 enum forging { LABELS_ONLY, LABELS_AND_OWNER, LABELS_AND_MANAGER, EVERYTHING };
 
-/* A user's Service which says that it was made for a CR, and which cannot be deleted. */
+/* Creates a user's Service that claims to be made for a CR and cannot be deleted. */
 static void forge(enum forging forging, const char *namespace, const char *name,
                   const char *cr_namespace, const char *cr_name)
 {
@@ -45,7 +46,8 @@ static void forge(enum forging forging, const char *namespace, const char *name,
     fake_put("Service", namespace, name, text);
 }
 
-/* Never changed or deleted, whatever it says. A CR that wants its name finds a foreign Service. */
+/* A forged Service is never changed or deleted. A CR that needs its name reports a foreign
+ * Service. */
 static void forged_for_another_namespace(void **state)
 {
     (void)state;
@@ -73,7 +75,7 @@ static void forged_for_another_namespace(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* The same for a CR of their own namespace, as long as something of ours is missing. */
+/* The same holds for a CR of the user's own namespace, as long as one of our marks is missing. */
 static void forged_for_their_own(void **state)
 {
     (void)state;
@@ -95,7 +97,7 @@ static void forged_for_their_own(void **state)
     "{}}}}]},'status':{'conditions':[{'type':'Available','status':'True','reason':'Theirs',"       \
     "'message':'m'}]}}"
 
-/* No Service outside of the home namespace proves that we have served a CR. */
+/* Only a Service in the home namespace proves that we have served a CR. */
 static void foreign_status_stays(void **state)
 {
     (void)state;
@@ -115,7 +117,7 @@ static void foreign_status_stays(void **state)
     }
 }
 
-/* What somebody does to a Service that we have made, it stays ours, and is put right. */
+/* Edits by others do not take a Service of ours away from us, and are repaired. */
 static void edited_by_hand(void **state)
 {
     (void)state;
@@ -149,7 +151,7 @@ static void edited_by_hand(void **state)
     free(owners);
 }
 
-/* The Service of another installation is taken over by nobody. */
+/* Nobody takes over the Service of another installation. */
 static void another_installation(void **state)
 {
     (void)state;

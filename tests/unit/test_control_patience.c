@@ -1,5 +1,5 @@
-/* Trouble that passes late or never, of one Service, one namespace or one tenant: those whom it
- * concerns are told, and nobody else waits. */
+/* Tests trouble that lasts long or for ever and affects one Service, one namespace or one tenant:
+ * those affected are told, and nobody else waits. */
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
@@ -47,7 +47,7 @@ static void serve_inbox(void)
     world_forget_journal();
 }
 
-/* ---- what the API server puts off ---- */
+/* ---- calls that the API server rejects for now ---- */
 
 static enum cluster_result bad_webhook(const struct cluster_call *call)
 {
@@ -67,7 +67,7 @@ static void webhook_of_one_namespace(void **state)
     start_control();
     pass(MILLIS(100));
     expect_reason("apps", "inbox", SUCCESS);
-    expect_reason("evil", "x", ""); /* it may pass */
+    expect_reason("evil", "x", ""); /* not shown yet, because the failure may pass */
     pass_slowly(SECONDS(9), SECONDS(1));
     assert_true(ready());
     expect_reason("evil", "x", CREATION);
@@ -108,7 +108,7 @@ static void service_of_one_tenant(void **state)
     expect_reason("apps", "mail", SUCCESS);
 }
 
-/* The wait for all of them has an end, whatever they wait for. */
+/* Readiness waits for at most a minute, whatever the resources wait for. */
 static void readiness_is_bounded(void **state)
 {
     (void)state;
@@ -127,7 +127,8 @@ static void readiness_is_bounded(void **state)
 #define RELEASE "{'metadata':{'finalizers':null}}"
 #define STUCK "create Event apps/ ServiceDeletionFailed"
 
-/* Of a CR that is gone: an Event tells it, once, and everything else goes. */
+/* The alias of a deleted CR cannot be deleted: one Event reports it, and everything else is
+ * deleted. */
 static void alias_that_stays(void **state)
 {
     (void)state;
@@ -158,7 +159,8 @@ static enum cluster_result no_deletion(const struct cluster_call *call)
                : CLUSTER_DONE;
 }
 
-/* Of a tenant that is gone: the others come and go, and the condition says it. */
+/* The Service of a removed tenant cannot be deleted: other tenants are added and removed, and the
+ * condition reports it. */
 static void service_of_a_former_tenant(void **state)
 {
     (void)state;
@@ -179,7 +181,7 @@ static void service_of_a_former_tenant(void **state)
     assert_int_equal(control_health(world.control).stuck, 1);
     assert_int_equal(count_in_journal(STUCK), 1);
     assert_in_range(calls_made(), 8, 40);
-    put_tenants("apps", "mail", "[" Q "a" Q "," Q "b" Q "]"); /* it is wanted again */
+    put_tenants("apps", "mail", "[" Q "a" Q "," Q "b" Q "]"); /* the Service is needed again */
     pass(SECONDS(1));
     assert_int_equal(control_health(world.control).stuck, 0);
     assert_null(strstr(condition_of("apps", "mail", "message"), "cannot be deleted"));
@@ -189,7 +191,7 @@ static void service_of_a_former_tenant(void **state)
     assert_false(exists("Service", "apps", "mail-a") || exists("Service", HOME, "mail-a"));
 }
 
-/* A CR that is refused says so although its Services stay. */
+/* A CR that is refused shows its reason although its Services cannot be deleted. */
 static void refused_with_services_that_stay(void **state)
 {
     (void)state;
@@ -202,8 +204,8 @@ static void refused_with_services_that_stay(void **state)
     assert_int_equal(count_listeners(), 0);
 }
 
-/* A user's Service that looks in all points like ours keeps the name from a CR of that namespace
- * alone. */
+/* A user's Service that is identical to ours withholds the name only from CRs of its own
+ * namespace. */
 static void name_that_is_held(void **state)
 {
     (void)state;
@@ -226,7 +228,7 @@ static void name_that_is_held(void **state)
     assert_int_equal(count_in_journal(STUCK), 1);
     pass_slowly(SECONDS(300), SECONDS(1));
     fake_put("Service", "apps", "inbox", RELEASE);
-    pass(SECONDS(1)); /* it does not wait for the next try */
+    pass(SECONDS(1)); /* without waiting for the next retry */
     expect_reason("apps", "inbox", SUCCESS);
 }
 
@@ -237,7 +239,7 @@ static enum cluster_result no_status(const struct cluster_call *call)
     return call->verb == CLUSTER_PATCH_STATUS ? CLUSTER_LATER : CLUSTER_DONE;
 }
 
-/* A CR that goes closes its listener at once, also in the middle of a pause. */
+/* Deleting a CR closes its listener at once, even in the middle of a pause. */
 static void gone_in_a_pause(void **state)
 {
     (void)state;
@@ -269,7 +271,7 @@ static bool creations_hang(const struct cluster_call *call)
     return call->verb == CLUSTER_CREATE && strcmp(call->namespace, "apps") == 0;
 }
 
-/* Nor does it wait for the answer to a call. */
+/* Deleting a CR closes its listener even while a call is unanswered. */
 static void gone_during_a_call(void **state)
 {
     (void)state;

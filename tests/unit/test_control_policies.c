@@ -1,5 +1,6 @@
-/* NetworkPolicies and conditions: a CR is available once those whom it names are admitted, and
- * nobody else; no policy waits for another one; no port is used again while a policy lists it. */
+/* Tests NetworkPolicies and conditions: a CR is available once the clients that it names are
+ * admitted and no others are. No policy waits for another one. No port is used again while a policy
+ * lists it. */
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
@@ -10,7 +11,7 @@
 #define EVERYBODY "tproxy-clusterwide"
 #define WIDE ",'accessControl':{'scope':'clusterWide'}"
 
-/* Calls for the policy of this name that are not carried out. */
+/* Calls for the policy with this name fail. */
 static struct {
     const char *name;
     enum cluster_verb verb;
@@ -83,7 +84,8 @@ static size_t written(const char *verb, const char *policy)
 
 /* ---- admitted, or not ---- */
 
-/* What may pass is not shown at once; the condition waits, and the other namespace does not. */
+/* A failure that may pass is not shown at once. The condition waits, and the other namespace is
+ * served. */
 static void waits_for_its_own_policy(void **state)
 {
     (void)state;
@@ -102,7 +104,7 @@ static void waits_for_its_own_policy(void **state)
     assert_true(admits(APPS, target_port("inbox")));
 }
 
-/* What fails again and again is shown. */
+/* A failure that repeats is shown. */
 static void later_again_and_again(void **state)
 {
     (void)state;
@@ -136,7 +138,7 @@ static void refused(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* Who is admitted stays so while another port cannot be added. */
+/* Admitted clients stay admitted while another port cannot be added. */
 static void refused_for_one_more(void **state)
 {
     (void)state;
@@ -150,7 +152,7 @@ static void refused_for_one_more(void **state)
     expect_reason("apps", "letters", "ConfigurationFailed");
 }
 
-/* A policy of somebody else that has the name of ours. */
+/* A foreign policy has the name of ours. */
 static void in_the_way(void **state)
 {
     (void)state;
@@ -175,7 +177,7 @@ static void in_the_way(void **state)
     assert_true(admits(APPS, target_port("inbox")));
 }
 
-/* One of ours that the watch has not told of. */
+/* A policy of ours has the name, but the watch has not reported it. */
 static void ours_in_the_way(void **state)
 {
     (void)state;
@@ -185,7 +187,7 @@ static void ours_in_the_way(void **state)
     fake_kind(KIND)->mute = true;
     char *text = mem_strdup(fake_find(KIND, HOME, APPS)->text);
     fake_drop("Destination", "apps", "inbox");
-    pass(SECONDS(1)); /* its deletion is told of by nobody */
+    pass(SECONDS(1)); /* the watch does not report its deletion */
     fake_put(KIND, HOME, APPS, text);
     free(text);
     put_cr("apps", "inbox", "inbox", "");
@@ -210,14 +212,14 @@ static void narrowed(void **state)
     fake_put("Destination", "apps", "inbox", "{'spec':{'accessControl':{'scope':'namespaced'}}}");
     pass(SECONDS(1));
     assert_true(admits(APPS, port));
-    /* What may not be deleted admits nobody any more. */
+    /* A policy that cannot be deleted is emptied, so that it admits nobody. */
     pass_slowly(SECONDS(5), SECONDS(1));
     assert_true(exists(KIND, HOME, EVERYBODY));
     assert_false(admits(EVERYBODY, port));
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* It is not available while others are admitted. */
+/* The CR is not available while others are admitted. */
 static void cannot_be_narrowed(void **state)
 {
     (void)state;
@@ -240,8 +242,8 @@ static void cannot_be_narrowed(void **state)
     assert_false(admits(EVERYBODY, target_port("inbox")));
 }
 
-/* Where two Services carry one port, the elder is served again once the younger one's namespace is
- * not admitted to it any more. */
+/* If two Services have one port, the older one is served again after the younger one's namespace is
+ * no longer admitted to it. */
 static void handed_over(void **state)
 {
     (void)state;
@@ -287,7 +289,7 @@ static void removed_for_itself(void **state)
     assert_false(exists(KIND, HOME, APPS));
 }
 
-/* Many CRs cost few writings; a single one is not delayed. */
+/* Many CRs cost few writes; a single CR is not delayed. */
 static void collected(void **state)
 {
     (void)state;
@@ -320,7 +322,7 @@ static void put_stale(const char *ports)
     fake_put(KIND, HOME, "tproxy-namespace-gone", text);
 }
 
-/* A stale policy keeps its ports from being used, also across a restart, until it goes. */
+/* A stale policy keeps its ports from being used, even across a restart, until it is removed. */
 static void stale_policy(void **state)
 {
     (void)state;
@@ -341,14 +343,14 @@ static void stale_policy(void **state)
     restart_control();
     pass(SECONDS(1));
     expect_reason("beta", "letters", "ServiceCreationFailed");
-    heal(); /* now it can be emptied */
+    heal(); /* now the policy can be emptied */
     pass_slowly(SECONDS(180), SECONDS(5));
     expect_reason("beta", "letters", SUCCESS);
     assert_true(exists(KIND, HOME, "tproxy-namespace-gone"));
     assert_false(admits("tproxy-namespace-gone", 20000));
 }
 
-/* While policies cannot be listed, what is served stays so, and no port is given away. */
+/* While policies cannot be listed, existing endpoints are served and no port is allocated. */
 static void unknown(void **state)
 {
     (void)state;

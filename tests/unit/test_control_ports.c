@@ -1,4 +1,4 @@
-/* Target ports that rest, across a crash and a restart: the ConfigMap that remembers them. */
+/* Tests the ConfigMap that records resting target ports, across a crash and a restart. */
 #include "controller/resting_ports.h"
 
 #include "controller/state.h"
@@ -48,7 +48,7 @@ static bool is_recorded(uint16_t port)
     return exists(RECORD) && strstr(text_at(RECORD, "data"), digits);
 }
 
-/* The record is written before the Service goes. */
+/* The record is written before the Service is deleted. */
 static void recorded_first(void **state)
 {
     (void)state;
@@ -63,7 +63,7 @@ static void recorded_first(void **state)
     assert_true(is_recorded(port));
 }
 
-/* After a crash and a restart the port still rests, and no longer than it would have. */
+/* After a crash and a restart the port still rests, for the time that was left. */
 static void rests_across_a_restart(void **state)
 {
     (void)state;
@@ -80,7 +80,7 @@ static void rests_across_a_restart(void **state)
     assert_int_equal(target_port("letters"), FIRST_PORT);
 }
 
-/* A record that cannot be written keeps nothing from being withdrawn. */
+/* A record that cannot be written does not prevent the deletion. */
 static void cannot_be_written(void **state)
 {
     (void)state;
@@ -115,8 +115,8 @@ static bool holds_record(const struct cluster_call *call)
     return holds_definition(call) || strcmp(call->kind->kind, "ConfigMap") == 0;
 }
 
-/* The CR is deleted while the port is being recorded: the end of that is not the end of what has
- * begun meanwhile. */
+/* The CR is deleted while its port is being recorded. The end of that write must not end the
+ * deletion that has begun since. */
 static void goes_while_it_is_recorded(void **state)
 {
     (void)state;
@@ -136,7 +136,8 @@ static void goes_while_it_is_recorded(void **state)
     assert_false(exists("Service", HOME, "inbox"));
 }
 
-/* While the record cannot be read, every port might rest; after the time of a rest none does. */
+/* While the record cannot be read, no port is allocated; after the length of a rest all ports
+ * are. */
 static void cannot_be_read(void **state)
 {
     (void)state;
@@ -152,7 +153,7 @@ static void cannot_be_read(void **state)
     expect_reason("apps", "letters", SUCCESS);
 }
 
-/* Somebody's hand in it: what makes no sense is passed over. */
+/* Invalid entries that somebody has written into the record are ignored. */
 static void odd_records(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
-/* Which of many CRs has a name: the one that has it already, then the oldest that can use it. Which
- * has one of the places of a namespace: the oldest that want it. Both whatever the others do, and
- * the work grows with the number of CRs and no faster. */
+/* Tests precedence among many CRs. The CR that has a name keeps it; otherwise the oldest CR that
+ * can use it gets it. The places of a namespace go to the oldest CRs that want one. The events'
+ * order does not matter, and the work grows linearly with the number of CRs. */
 #include "tests/unit/control_world.h"
 
 #define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
@@ -33,7 +33,7 @@ struct work {
     uint64_t comes, goes; /* reconciliations */
 };
 
-/* CRs of one name in as many namespaces come, then go from the oldest on. */
+/* CRs with one name are created in n namespaces, then deleted from the oldest on. */
 static struct work work_of(int n)
 {
     struct work work;
@@ -77,7 +77,7 @@ static void work_is_linear(void **state)
     assert_in_range(many.goes, MANY, 5 * few.goes / 2);
 }
 
-/* What the message of a waiting CR says of the one that has the name stays true. */
+/* The message of a waiting CR always names the CR that has the name. */
 static void message_names_the_first(void **state)
 {
     (void)state;
@@ -101,7 +101,7 @@ static void message_names_the_first(void **state)
     expect_reason(space_of(3), "inbox", "ConfigurationSuccessful");
 }
 
-/* A CR that is deleted and applied again is the youngest from then on, whatever it was. */
+/* A CR that is deleted and applied again becomes the youngest. */
 static void age_begins_anew(void **state)
 {
     (void)state;
@@ -115,7 +115,7 @@ static void age_begins_anew(void **state)
     fake_kind("Destination")->mute = true;
     fake_drop("Destination", "beta", "inbox");
     put_cr("beta", "inbox", "inbox", "");
-    fake_relist("Destination"); /* which does not tell of the deletion */
+    fake_relist("Destination"); /* which does not report the deletion */
     fake_kind("Destination")->mute = false;
     pass_slowly(SECONDS(5), SECONDS(1));
     fake_drop("Destination", "apps", "inbox");
@@ -148,7 +148,8 @@ static void expect_younger(uint16_t port)
     assert_int_equal(count_listeners(), 1);
 }
 
-/* Nobody squats a name with a destination that does not exist, and who has it keeps it. */
+/* A CR whose destination does not exist cannot reserve a name, and a CR that has a name keeps
+ * it. */
 static void name_that_is_in_use(void **state)
 {
     (void)state;
@@ -160,7 +161,7 @@ static void name_that_is_in_use(void **state)
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_younger(port);
     restart_control();
-    world.source_mute = true; /* nothing is known of either destination */
+    world.source_mute = true; /* so that neither destination is known */
     pass_slowly(SECONDS(5), SECONDS(1));
     world.source_mute = false;
     pass_slowly(SECONDS(5), SECONDS(1));
@@ -189,7 +190,7 @@ static void service_of_a_name_in_use(void **state)
     expect_younger(port);
 }
 
-/* Where nobody can use a name, each CR says what its own destination lacks. */
+/* If nobody can use a name, each CR reports what is wrong with its own destination. */
 static void name_that_nobody_can_use(void **state)
 {
     (void)state;
@@ -209,7 +210,7 @@ static void name_that_nobody_can_use(void **state)
     assert_int_equal(count_listeners(), 1);
 }
 
-/* A CR without a place in its namespace does not keep others from the name. */
+/* A CR that has no place in its namespace does not keep others from the name. */
 static void name_without_a_place(void **state)
 {
     (void)state;
@@ -231,7 +232,7 @@ static void name_without_a_place(void **state)
     assert_int_equal(count_listeners(), 1);
 }
 
-/* An older CR names another tenant, whose Service would have a name that is in use. */
+/* An older CR adds a tenant whose Service would have a name that is in use. */
 static void tenant_that_comes_later(void **state)
 {
     (void)state;
@@ -263,7 +264,8 @@ static void put_numbered(const char *namespace, const char *what, int n, const c
     }
 }
 
-/* The namespace has three places. */
+/* Checks that the three CRs from `first` on have the three places of the namespace, and that the
+ * others up to `last` have none. */
 static void expect_places(const char *namespace, int first, int last)
 {
     char name[32];
@@ -301,7 +303,8 @@ static void places_are_bounded(void **state)
     assert_int_equal(count_listeners(), 5);
 }
 
-/* CRs of other proxies take no places, though this is known only when they have been read. */
+/* CRs of other proxies take no places, although that is known only after their destinations have
+ * been read. */
 static void others_take_no_places(void **state)
 {
     (void)state;
@@ -316,7 +319,7 @@ static void others_take_no_places(void **state)
     world.source_mute = false;
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_places("apps", 0, 3);
-    serve("web"); /* they become mail, and are the oldest */
+    serve("web"); /* now they are mail, and the oldest CRs */
     control_look_again(world.control, "web");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "web-2", "ConfigurationSuccessful");
