@@ -14,6 +14,7 @@
 
 #include "cluster/cluster.h"
 #include "cluster/kinds.h"
+#include "cluster/object_watch.h"
 #include "controller/plan.h"
 #include "core/repairs.h"
 #include "lib/json.h"
@@ -31,12 +32,11 @@ struct config_map {
     struct cluster *cluster;
     char *home;
     struct config_map_settings set;
-    struct cluster_watch *watch;
-    bool listed, seen; /* seen: the list under way contains it */
-    bool readable;     /* the last list succeeded */
-    char *uid, *text;  /* of the ConfigMap and its entry; NULL: it does not exist */
-    char *wanted;      /* NULL: nothing has to be kept yet */
-    char *written;     /* the text that the call writes */
+    struct object_watch *watch;
+    bool readable;    /* the last list succeeded */
+    char *uid, *text; /* of the ConfigMap and its entry; NULL: it does not exist */
+    char *wanted;     /* NULL: nothing has to be kept yet */
+    char *written;    /* the text that the call writes */
     struct cluster_call *call;
     bool failed;        /* the last write or list has failed */
     struct timer pause; /* nothing is written while it runs */
@@ -168,7 +168,7 @@ static bool may_repair(struct config_map *map)
 
 static void put(struct config_map *map)
 {
-    if (!map->listed || map->call || map->pause.due) {
+    if (!config_map_listed(map) || map->call || map->pause.due) {
         return;
     }
     if (!map->readable) {
@@ -231,55 +231,39 @@ const char *config_map_problem(const struct config_map *map)
 
 /* ---- reading ---- */
 
-static void on_listing(void *arg)
+static void news(struct config_map *map, bool readable)
 {
-    struct config_map *map = arg;
-    map->seen = false;
-}
-
-static void news(struct config_map *map)
-{
-    if (map->listed) {
-        changed(map);
-        put(map);
+    if (!readable || !map->readable) {
+        map->failed = !readable;
     }
+    map->readable = readable;
+    changed(map);
+    put(map);
 }
 
-static void on_map(struct json_value object, void *arg)
+static void on_there(struct json_value object, void *arg)
 {
     struct config_map *map = arg;
     char *text = json_strdup(json_get(json_get(object, "data"), map->set.entry), NULL);
-    map->seen = true;
     take(map, object, text ? text : "");
     free(text);
-    news(map);
+    news(map, true);
 }
 
-static void on_map_gone(struct json_value object, void *arg)
+static void on_absent(enum object_absence absence, const char *problem, void *arg)
 {
     struct config_map *map = arg;
-    (void)object;
-    set_text(&map->uid, NULL);
-    set_text(&map->text, NULL);
-    news(map);
-}
-
-static void on_map_listed(enum cluster_presence presence, void *arg)
-{
-    struct config_map *map = arg;
-    map->listed = true;
-    map->readable = presence == CLUSTER_PRESENT;
-    map->failed = !map->readable;
-    if (map->readable && !map->seen) {
-        on_map_gone((struct json_value){0}, map);
-    } else {
-        news(map);
+    (void)problem; /* put() says that it may not be read */
+    if (absence == OBJECT_GONE) {
+        set_text(&map->uid, NULL);
+        set_text(&map->text, NULL);
     }
+    news(map, absence == OBJECT_GONE);
 }
 
 bool config_map_listed(const struct config_map *map)
 {
-    return map->listed;
+    return object_watch_listed(map->watch);
 }
 
 bool config_map_readable(const struct config_map *map)
@@ -298,18 +282,13 @@ struct config_map *config_map_new(struct loop *loop, struct cluster *cluster, co
                                   const struct config_map_settings *settings)
 {
     struct config_map *map = mem_zalloc(sizeof(*map));
-    struct cluster_selection selection = {
-        .kind = &kind_config_map, .namespace = home, .name = settings->name};
     map->loop = loop;
     map->cluster = cluster;
     map->home = mem_strdup(home);
     map->set = *settings;
-    map->watch = cluster_watch(cluster, &selection,
-                               (struct cluster_watch_handler){.listing = on_listing,
-                                                              .object = on_map,
-                                                              .gone = on_map_gone,
-                                                              .listed = on_map_listed,
-                                                              .arg = map});
+    map->watch = object_watch_new(
+        cluster, &kind_config_map, home, settings->name,
+        (struct object_watch_handler){.there = on_there, .absent = on_absent, .arg = map});
     return map;
 }
 
@@ -318,7 +297,7 @@ void config_map_free(struct config_map *map)
     if (!map) {
         return;
     }
-    cluster_unwatch(map->cluster, map->watch);
+    object_watch_free(map->watch);
     cluster_cancel(map->cluster, map->call);
     timer_cancel(map->loop, &map->pause);
     free(map->home);

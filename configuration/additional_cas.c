@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/kinds.h"
 #include "cluster/object_watch.h"
 #include "configuration/config.h"
 #include "core/secret_entry.h"
@@ -16,7 +17,7 @@ struct additional_cas {
     struct config_secret where;
     struct tls_roots *system;
     struct additional_cas_handler handler;
-    struct secret_watch *watch;
+    struct object_watch *watch;
     struct secret pem; /* the entry that the roots were made of */
     struct tls_roots *roots;
     char *problem;
@@ -112,7 +113,7 @@ static void on_there(struct json_value secret, void *arg)
     }
 }
 
-static void on_absent(enum secret_absence absence, const char *problem, void *arg)
+static void on_absent(enum object_absence absence, const char *problem, void *arg)
 {
     (void)absence;
     fail(arg, problem);
@@ -124,11 +125,11 @@ struct additional_cas *additional_cas_new(struct cluster *cluster,
                                           struct additional_cas_handler handler)
 {
     struct additional_cas *cas = mem_zalloc(sizeof(*cas));
-    struct secret_watch_handler told = {.there = on_there, .absent = on_absent, .arg = cas};
+    struct object_watch_handler told = {.there = on_there, .absent = on_absent, .arg = cas};
     cas->where = config_secret_copy(where);
     cas->system = system ? tls_roots_ref(system) : NULL;
     cas->handler = handler;
-    cas->watch = secret_watch_new(cluster, where->namespace, where->name, told);
+    cas->watch = object_watch_new(cluster, &kind_secret, where->namespace, where->name, told);
     return cas;
 }
 
@@ -137,7 +138,7 @@ void additional_cas_free(struct additional_cas *cas)
     if (!cas) {
         return;
     }
-    secret_watch_free(cas->watch);
+    object_watch_free(cas->watch);
     config_secret_clear(&cas->where);
     secret_clear(&cas->pem);
     tls_roots_unref(cas->system);
@@ -163,5 +164,5 @@ const char *additional_cas_problem(const struct additional_cas *cas)
 
 bool additional_cas_listed(const struct additional_cas *cas)
 {
-    return secret_watch_listed(cas->watch);
+    return object_watch_listed(cas->watch);
 }

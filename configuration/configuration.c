@@ -754,7 +754,8 @@ static void on_reread(const struct cluster_answer *answer, void *arg)
     struct configuration *conf = arg;
     struct control *c = conf->control;
     conf->call = NULL;
-    if (answer->result == CLUSTER_DONE && control_is_news(c, FOLLOW_PROXIES, answer->object)) {
+    if (answer->result == CLUSTER_DONE &&
+        follower_is_news(&c->followers[FOLLOW_PROXIES], answer->object)) {
         control_take_proxy(c, answer->object);
     }
     if (answer->result == CLUSTER_DONE && !conf->conflicted) {

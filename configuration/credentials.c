@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/kinds.h"
 #include "cluster/object_watch.h"
 #include "configuration/config.h"
 #include "lib/log.h"
@@ -25,8 +26,8 @@ struct credentials {
     enum service_key_use use;
     char *whose;
     struct credentials_handler handler;
-    struct secret_watch *service_key;
-    struct secret_watch *private_key;  /* NULL: not needed */
+    struct object_watch *service_key;
+    struct object_watch *private_key;  /* NULL: not needed */
     const struct service_key *partial; /* waits for the private key; NULL: no key waits */
     const struct service_key *key;     /* the last good one; NULL: none */
     char *problem;                     /* NULL: all is well */
@@ -116,14 +117,14 @@ static void on_private_key(struct json_value secret, void *arg)
     }
 }
 
-static void on_absent(enum secret_absence absence, const char *problem, void *arg)
+static void on_absent(enum object_absence absence, const char *problem, void *arg)
 {
-    fail(arg, absence == SECRET_GONE, "%s", problem);
+    fail(arg, absence == OBJECT_GONE, "%s", problem);
 }
 
 static void forget_partial(struct credentials *c)
 {
-    secret_watch_free(c->private_key);
+    object_watch_free(c->private_key);
     c->private_key = NULL;
     service_key_unref(c->partial);
     c->partial = NULL;
@@ -134,10 +135,10 @@ static void forget_partial(struct credentials *c)
  * more. */
 static void complete(struct credentials *c, const struct service_key *partial)
 {
-    struct secret_watch_handler handler = {.there = on_private_key, .absent = on_absent, .arg = c};
+    struct object_watch_handler handler = {.there = on_private_key, .absent = on_absent, .arg = c};
     forget_partial(c);
     c->partial = partial;
-    c->private_key = secret_watch_new(c->cluster, c->where.private_key.namespace,
+    c->private_key = object_watch_new(c->cluster, &kind_secret, c->where.private_key.namespace,
                                       c->where.private_key.name, handler);
 }
 
@@ -162,9 +163,9 @@ static void on_service_key(struct json_value secret, void *arg)
     }
 }
 
-static void on_service_key_absent(enum secret_absence absence, const char *problem, void *arg)
+static void on_service_key_absent(enum object_absence absence, const char *problem, void *arg)
 {
-    if (absence == SECRET_GONE) {
+    if (absence == OBJECT_GONE) {
         forget_partial(arg);
     }
     on_absent(absence, problem, arg);
@@ -177,15 +178,15 @@ struct credentials *credentials_new(struct cluster *cluster, const struct config
                                     struct credentials_handler handler)
 {
     struct credentials *c = mem_zalloc(sizeof(*c));
-    struct secret_watch_handler told = {
+    struct object_watch_handler told = {
         .there = on_service_key, .absent = on_service_key_absent, .arg = c};
     c->cluster = cluster;
     c->where = config_credentials_copy(where);
     c->use = use;
     c->whose = mem_strdup(whose);
     c->handler = handler;
-    c->service_key =
-        secret_watch_new(cluster, where->service_key.namespace, where->service_key.name, told);
+    c->service_key = object_watch_new(cluster, &kind_secret, where->service_key.namespace,
+                                      where->service_key.name, told);
     return c;
 }
 
@@ -195,7 +196,7 @@ void credentials_free(struct credentials *c)
         return;
     }
     forget_partial(c);
-    secret_watch_free(c->service_key);
+    object_watch_free(c->service_key);
     service_key_unref(c->key);
     config_credentials_clear(&c->where);
     free(c->whose);

@@ -9,23 +9,12 @@
 #include <string.h>
 
 #include "cluster/cluster.h"
+#include "cluster/follower.h"
 #include "cluster/kinds.h"
 #include "cluster/store.h"
-#include "lib/log.h"
 #include "lib/mem.h"
 
 #define OFFERING "destination"
-
-enum kind { KIND_INSTANCES, KIND_BINDINGS, KINDS };
-
-static const struct cluster_kind *const kinds[KINDS] = {
-    [KIND_INSTANCES] = &kind_service_instance,
-    [KIND_BINDINGS] = &kind_service_binding,
-};
-static const char *const names[KINDS] = {
-    [KIND_INSTANCES] = "ServiceInstances",
-    [KIND_BINDINGS] = "ServiceBindings",
-};
 
 /* A ServiceInstance. */
 struct held_instance {
@@ -40,21 +29,12 @@ struct held_binding {
     char *secret, *entry; /* entry "": the Secret has one entry for each field */
 };
 
-struct followed {
-    struct discovery *discovery;
-    enum kind kind;
-    struct cluster_watch *watch;
-    struct store store;
-    uint64_t round; /* number of the latest list: an object that was not in it is gone */
-    bool listed;
-    enum cluster_presence presence;
-};
-
 struct discovery {
     struct cluster *cluster;
     char *namespace;
     struct discovery_handler handler;
-    struct followed followed[KINDS];
+    struct follower follow_instances, follow_bindings;
+    struct store held_instances, held_bindings;
     struct config_instance *instances;
     size_t n;
     bool stale; /* `instances` has to be computed again */
@@ -65,7 +45,7 @@ struct discovery {
 static const struct held_binding *first_binding(const struct discovery *d, const char *instance)
 {
     const struct held_binding *first = NULL;
-    LIST_EACH (it, &d->followed[KIND_BINDINGS].store.all) {
+    LIST_EACH (it, &d->held_bindings.all) {
         const struct held_binding *b = container_of(it, struct held_binding, stored.link);
         if (strcmp(b->instance, instance) == 0 &&
             (!first || strcmp(b->stored.name, first->stored.name) < 0)) {
@@ -89,7 +69,7 @@ static void find_instances(struct discovery *d)
                                               .name = (char *)CONFIG_PRIVATE_KEY_SECRET,
                                               .key = (char *)CONFIG_PRIVATE_KEY_ENTRY};
     drop_instances(d);
-    LIST_EACH (it, &d->followed[KIND_INSTANCES].store.all) {
+    LIST_EACH (it, &d->held_instances.all) {
         const struct held_instance *i = container_of(it, struct held_instance, stored.link);
         const struct held_binding *b = i->ours ? first_binding(d, i->stored.name) : NULL;
         if (b && d->n < CONFIG_INSTANCES_MAX) {
@@ -110,10 +90,17 @@ static char *text_of(struct json_value v)
     return text ? text : mem_strdup("");
 }
 
-static void take_instance(struct stored *stored, struct json_value object)
+static void changed(struct discovery *d)
+{
+    d->stale = true;
+    d->handler.changed(d->handler.arg);
+}
+
+static void on_instance(struct json_value object, struct stored *stored, void *arg)
 {
     struct json_value offering = json_get(json_get(object, "spec"), "serviceOfferingName");
     container_of(stored, struct held_instance, stored)->ours = json_is(offering, OFFERING);
+    changed(arg);
 }
 
 static void release_binding(struct stored *stored)
@@ -126,13 +113,15 @@ static void release_binding(struct stored *stored)
 
 /* Reads a binding. With secretRootKey, as with secretKey, the whole key is in one entry; there
  * every value is a string. */
-static void take_binding(struct stored *stored, struct json_value object, const char *namespace)
+static void on_binding(struct json_value object, struct stored *stored, void *arg)
 {
+    struct discovery *d = arg;
     struct held_binding *b = container_of(stored, struct held_binding, stored);
     struct json_value spec = json_get(object, "spec");
     struct json_value elsewhere = json_get(spec, "serviceInstanceNamespace");
     struct json_value root = json_get(spec, "secretRootKey");
-    bool here = !json_given(elsewhere) || json_is(elsewhere, "") || json_is(elsewhere, namespace);
+    bool here =
+        !json_given(elsewhere) || json_is(elsewhere, "") || json_is(elsewhere, d->namespace);
     release_binding(stored);
     b->instance = here ? text_of(json_get(spec, "serviceInstanceName")) : mem_strdup("");
     b->secret = text_of(json_get(spec, "secretName"));
@@ -141,77 +130,32 @@ static void take_binding(struct stored *stored, struct json_value object, const 
         free(b->secret);
         b->secret = mem_strdup(stored->name);
     }
-}
-
-static void changed(struct discovery *d)
-{
-    d->stale = true;
-    d->handler.changed(d->handler.arg);
-}
-
-static void on_listing(void *arg)
-{
-    struct followed *f = arg;
-    f->round++;
-}
-
-static void on_object(struct json_value object, void *arg)
-{
-    struct followed *f = arg;
-    struct stored *stored = store_take(&f->store, object, f->round);
-    if (!stored) {
-        return;
-    }
-    switch (f->kind) {
-    case KIND_INSTANCES:
-        take_instance(stored, object);
-        break;
-    case KIND_BINDINGS:
-        take_binding(stored, object, f->discovery->namespace);
-        break;
-    case KINDS:
-        break;
-    }
-    changed(f->discovery);
+    changed(d);
 }
 
 static void on_gone(struct json_value object, void *arg)
 {
-    struct followed *f = arg;
-    if (store_drop(&f->store, object)) {
-        changed(f->discovery);
-    }
+    (void)object;
+    changed(arg);
 }
 
-/* Most clusters do not know the kinds, so that is not logged. */
-static void on_listed(enum cluster_presence presence, void *arg)
+static void on_listed(bool complete, void *arg)
 {
-    struct followed *f = arg;
-    if (presence == CLUSTER_FORBIDDEN && (!f->listed || f->presence != presence)) {
-        log_line(LOG_WARN, "control", "%s: we may not list them (see RBAC in docs/install.md)",
-                 names[f->kind]);
-    }
-    f->listed = true;
-    f->presence = presence;
-    if (presence == CLUSTER_PRESENT) {
-        store_sweep(&f->store, f->round);
-    }
-    changed(f->discovery);
+    (void)complete;
+    changed(arg);
 }
 
 /* ---- the face ---- */
 
-static void follow(struct discovery *d, enum kind kind, size_t size,
-                   void (*release)(struct stored *stored))
+static void follow(struct discovery *d, struct follower *follower, const struct cluster_kind *kind,
+                   struct follower_settings settings)
 {
-    struct followed *f = &d->followed[kind];
-    struct cluster_selection selection = {.kind = kinds[kind], .namespace = d->namespace};
-    struct cluster_watch_handler handler = {
-        .listing = on_listing, .object = on_object, .gone = on_gone, .listed = on_listed, .arg = f};
-    f->discovery = d;
-    f->kind = kind;
-    store_init(&f->store, size, release);
-    f->watch = cluster_watch(d->cluster, &selection, handler);
+    settings.optional = true;
+    settings.gone = on_gone;
+    settings.listed = on_listed;
+    settings.arg = d;
+    follower_start(follower, d->cluster,
+                   &(struct cluster_selection){.kind = kind, .namespace = d->namespace}, &settings);
 }
 
 struct discovery *discovery_new(struct cluster *cluster, const char *namespace,
@@ -222,8 +166,14 @@ struct discovery *discovery_new(struct cluster *cluster, const char *namespace,
     d->namespace = mem_strdup(namespace);
     d->handler = handler;
     d->instances = mem_alloc(CONFIG_INSTANCES_MAX * sizeof(*d->instances));
-    follow(d, KIND_INSTANCES, sizeof(struct held_instance), NULL);
-    follow(d, KIND_BINDINGS, sizeof(struct held_binding), release_binding);
+    store_init(&d->held_instances, sizeof(struct held_instance), NULL);
+    store_init(&d->held_bindings, sizeof(struct held_binding), release_binding);
+    follow(d, &d->follow_instances, &kind_service_instance,
+           (struct follower_settings){
+               .name = "ServiceInstances", .store = &d->held_instances, .there = on_instance});
+    follow(d, &d->follow_bindings, &kind_service_binding,
+           (struct follower_settings){
+               .name = "ServiceBindings", .store = &d->held_bindings, .there = on_binding});
     return d;
 }
 
@@ -232,10 +182,10 @@ void discovery_free(struct discovery *d)
     if (!d) {
         return;
     }
-    for (enum kind kind = 0; kind < KINDS; kind++) {
-        cluster_unwatch(d->cluster, d->followed[kind].watch);
-        store_clear(&d->followed[kind].store);
-    }
+    follower_stop(&d->follow_instances);
+    follower_stop(&d->follow_bindings);
+    store_clear(&d->held_instances);
+    store_clear(&d->held_bindings);
     drop_instances(d);
     free(d->instances);
     free(d->namespace);
@@ -254,9 +204,5 @@ const struct config_instance *discovery_instances(struct discovery *d, size_t *n
 
 bool discovery_is_told(const struct discovery *d)
 {
-    bool listed = true;
-    for (enum kind kind = 0; kind < KINDS; kind++) {
-        listed = listed && d->followed[kind].listed;
-    }
-    return listed && !d->stale;
+    return d->follow_instances.listed && d->follow_bindings.listed && !d->stale;
 }

@@ -17,6 +17,7 @@
 
 #include "btp/connectivity.h"
 #include "cluster/kinds.h"
+#include "cluster/object_watch.h"
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "configuration/connectivity_config.h"
@@ -31,22 +32,21 @@
 enum { SENTENCE_MAX = 600, HOST_MAX = 800 };
 
 /* A ConfigMap that is followed. */
-struct config_map {
+struct followed_map {
     struct onpremise *onpremise;
     const char *name;
-    char *namespace; /* NULL: it is not followed */
-    struct cluster_watch *watch;
-    bool listed, seen; /* seen: in the list that is coming in */
-    bool absent;       /* it is not there; else, while there is a problem, it makes no sense */
-    bool known;        /* it made sense once, and has not gone since */
-    char *problem;     /* NULL: all is well */
+    char *namespace;            /* NULL: it is not followed */
+    struct object_watch *watch; /* NULL likewise */
+    bool absent;   /* it is not there; else, while there is a problem, it makes no sense */
+    bool known;    /* it made sense once, and has not gone since */
+    char *problem; /* NULL: all is well */
     int (*read)(struct json_value map, struct onpremise *onpremise, struct error *err);
 };
 
 struct onpremise {
     struct control *control;
     const struct config *config; /* NULL: not known yet */
-    struct config_map behaviour, kyma;
+    struct followed_map behaviour, kyma;
     struct connectivity_config says;     /* the last of `behaviour` that made sense */
     struct connectivity_address address; /* likewise, of `kyma` */
     struct credentials *credentials;
@@ -65,9 +65,9 @@ static void look(struct onpremise *o);
 
 /* ---- ConfigMaps ---- */
 
-static void set_problem(struct config_map *map, const char *fmt, ...) printf_like(2, 3);
+static void set_problem(struct followed_map *map, const char *fmt, ...) printf_like(2, 3);
 
-static void set_problem(struct config_map *map, const char *fmt, ...)
+static void set_problem(struct followed_map *map, const char *fmt, ...)
 {
     char text[SENTENCE_MAX];
     va_list ap;
@@ -79,18 +79,11 @@ static void set_problem(struct config_map *map, const char *fmt, ...)
     look(map->onpremise);
 }
 
-static void on_listing(void *arg)
-{
-    struct config_map *map = arg;
-    map->seen = false;
-}
-
 /* One that makes no sense leaves the last good one in force. */
 static void on_map(struct json_value object, void *arg)
 {
-    struct config_map *map = arg;
+    struct followed_map *map = arg;
     struct error err;
-    map->seen = true;
     map->absent = false;
     if (map->read(object, map->onpremise, &err) == OK) {
         free(map->problem);
@@ -103,62 +96,40 @@ static void on_map(struct json_value object, void *arg)
     }
 }
 
-static void on_map_gone(struct json_value object, void *arg)
+static void on_map_absent(enum object_absence absence, const char *problem, void *arg)
 {
-    struct config_map *map = arg;
-    (void)object;
-    map->known = false;
-    map->absent = true;
-    set_problem(map, "ConfigMap with name \"%s\" not found in namespace: \"%s\".", map->name,
-                map->namespace);
+    struct followed_map *map = arg;
+    if (absence == OBJECT_GONE) {
+        map->known = false;
+        map->absent = true;
+    }
+    set_problem(map, "%s", problem);
 }
 
-static void on_map_listed(enum cluster_presence presence, void *arg)
+static void unfollow(struct followed_map *map)
 {
-    struct config_map *map = arg;
-    bool first = !map->listed;
-    map->listed = true;
-    if (presence == CLUSTER_FORBIDDEN) {
-        set_problem(map,
-                    "ConfigMap \"%s\" in namespace \"%s\" may not be read: a Role in that "
-                    "namespace has to grant get, list and watch on it (docs/install.md)",
-                    map->name, map->namespace);
-    } else if (!map->seen) {
-        on_map_gone((struct json_value){0}, map);
-    }
-    if (first) {
-        look(map->onpremise);
-    }
-}
-
-static void unfollow(struct config_map *map)
-{
-    cluster_unwatch(map->onpremise->control->parts.cluster, map->watch);
+    object_watch_free(map->watch);
     map->watch = NULL;
     free(map->namespace);
     map->namespace = NULL;
     free(map->problem);
     map->problem = NULL;
-    map->known = map->listed = false;
+    map->known = false;
 }
 
 /* namespace NULL: it is not followed any more. */
-static void follow(struct config_map *map, const char *namespace)
+static void follow(struct followed_map *map, const char *namespace)
 {
     if (namespace && map->namespace && strcmp(namespace, map->namespace) == 0) {
         return;
     }
     unfollow(map);
     if (namespace) {
+        struct object_watch_handler handler = {
+            .there = on_map, .absent = on_map_absent, .arg = map};
         map->namespace = mem_strdup(namespace);
-        struct cluster_selection selection = {
-            .kind = &kind_config_map, .namespace = map->namespace, .name = map->name};
-        struct cluster_watch_handler handler = {.listing = on_listing,
-                                                .object = on_map,
-                                                .gone = on_map_gone,
-                                                .listed = on_map_listed,
-                                                .arg = map};
-        map->watch = cluster_watch(map->onpremise->control->parts.cluster, &selection, handler);
+        map->watch = object_watch_new(map->onpremise->control->parts.cluster, &kind_config_map,
+                                      namespace, map->name, handler);
     }
 }
 
@@ -229,7 +200,7 @@ static int find_method(const struct onpremise *o, struct decision *d, bool *toke
 {
     static const char *const modes[] = {"dedicated", "shared"};
     bool shared = o->config->tenant_mode == TENANTS_SHARED;
-    const struct config_map *map = &o->behaviour;
+    const struct followed_map *map = &o->behaviour;
     /* What Kyma's does unless it says otherwise: it trusts everybody, for one tenant. */
     bool kyma = !o->config->connectivity.service && map->absent;
     *token = shared || o->config->connectivity.credentials;
@@ -281,11 +252,16 @@ static bool is_meant(const struct onpremise *o)
     return o->config->connectivity.service || o->kyma.known;
 }
 
+/* Is nothing to be expected of it before it changes? */
+static bool is_listed(const struct followed_map *map)
+{
+    return !map->watch || object_watch_listed(map->watch);
+}
+
 static bool all_listed(const struct onpremise *o, const char **why)
 {
     *why = "the ConfigMaps of the Connectivity Proxy";
-    if (!o->config || (o->behaviour.namespace && !o->behaviour.listed) ||
-        (o->kyma.namespace && !o->kyma.listed)) {
+    if (!o->config || !is_listed(&o->behaviour) || !is_listed(&o->kyma)) {
         return false;
     }
     *why = "Secrets";
@@ -389,9 +365,9 @@ struct onpremise *onpremise_new(struct control *control)
     struct onpremise *o = mem_zalloc(sizeof(*o));
     o->control = control;
     o->behaviour =
-        (struct config_map){.onpremise = o, .name = "connectivity-proxy", .read = read_behaviour};
+        (struct followed_map){.onpremise = o, .name = "connectivity-proxy", .read = read_behaviour};
     o->kyma =
-        (struct config_map){.onpremise = o, .name = "connectivity-proxy-info", .read = read_kyma};
+        (struct followed_map){.onpremise = o, .name = "connectivity-proxy-info", .read = read_kyma};
     task_init(&o->decide);
     return o;
 }

@@ -663,59 +663,6 @@ static char *text_of(struct json_value object, const char *member)
     return text ? text : mem_strdup("");
 }
 
-bool control_is_news(const struct control *c, enum follow what, struct json_value object)
-{
-    uint64_t version = object_version(object);
-    return version == 0 || version > c->followers[what].version;
-}
-
-static struct follower *heard(void *arg, struct json_value object)
-{
-    struct follower *f = arg;
-    uint64_t version = object_version(object);
-    f->version = version > f->version ? version : f->version;
-    return f;
-}
-
-static void on_listing(void *arg)
-{
-    struct follower *f = arg;
-    /* A resource that the last list did not name may be in this one. */
-    f->control->sweep &= ~f->sweeps;
-    f->round++;
-    f->version = 0; /* they are lower where a backup was restored */
-}
-
-static void tell_presence(const struct follower *f, const char *name)
-{
-    switch (f->presence) {
-    case CLUSTER_PRESENT:
-        log_line(LOG_INFO, "control", "%s: listed", name);
-        break;
-    case CLUSTER_UNKNOWN:
-        log_line(LOG_WARN, "control", "%s: the API server does not know them (is the CRD there?)",
-                 name);
-        break;
-    case CLUSTER_FORBIDDEN:
-        log_line(LOG_WARN, "control", "%s: we may not list them (see RBAC in docs/install.md)",
-                 name);
-        break;
-    }
-}
-
-/* True: the list counts, and what it did not name is gone. */
-static bool note_listed(struct follower *f, enum cluster_presence presence)
-{
-    bool news = !f->listed || f->presence != presence;
-    f->listed = true;
-    f->presence = presence;
-    f->known |= presence == CLUSTER_PRESENT;
-    if (news) {
-        tell_presence(f, follow_names[f - f->control->followers]);
-    }
-    return presence == CLUSTER_PRESENT;
-}
-
 static struct resource *named_resource(const struct control *c, struct json_value object)
 {
     char *namespace = text_of(object, "namespace"), *name = text_of(object, "name");
@@ -725,30 +672,36 @@ static struct resource *named_resource(const struct control *c, struct json_valu
     return r;
 }
 
-static void on_resource(struct json_value object, void *arg)
+/* A resource that the last list did not name may be in this one. */
+static void on_listing_resources(void *arg)
 {
-    struct follower *f = heard(arg, object);
-    struct resource *r = control_take_resource(f->control, object);
+    struct control *c = arg;
+    c->sweep &= ~(unsigned)SWEEP_RESOURCES;
+}
+
+static void on_resource(struct json_value object, struct stored *stored, void *arg)
+{
+    struct control *c = arg;
+    struct resource *r = control_take_resource(c, object);
+    (void)stored;
     if (r) {
-        r->round = f->round;
+        r->round = c->followers[FOLLOW_RESOURCES].round;
     }
 }
 
 static void on_resource_gone(struct json_value object, void *arg)
 {
-    struct follower *f = heard(arg, object);
-    struct resource *r = named_resource(f->control, object);
+    struct resource *r = named_resource(arg, object);
     if (r && r->present) {
         resource_gone(r);
     }
 }
 
-static void on_resources_listed(enum cluster_presence presence, void *arg)
+static void on_resources_listed(bool complete, void *arg)
 {
-    struct follower *f = arg;
-    struct control *c = f->control;
-    if (note_listed(f, presence)) {
-        sweep(c, f->sweeps);
+    struct control *c = arg;
+    if (complete) {
+        sweep(c, SWEEP_RESOURCES);
     }
     control_wake_all(c);
 }
@@ -776,13 +729,20 @@ static struct held_service *named_service(const struct control *c, struct json_v
     return held;
 }
 
-static void on_service(struct json_value object, void *arg)
+static void on_listing_services(void *arg)
 {
-    struct follower *f = heard(arg, object);
-    struct held_service *held = shows_owner(object) ? control_take_service(f->control, object)
-                                                    : named_service(f->control, object);
+    struct control *c = arg;
+    c->sweep &= ~(unsigned)SWEEP_SERVICES;
+}
+
+static void on_service(struct json_value object, struct stored *stored, void *arg)
+{
+    struct control *c = arg;
+    struct held_service *held =
+        shows_owner(object) ? control_take_service(c, object) : named_service(c, object);
+    (void)stored;
     if (held) {
-        held->round = f->round;
+        held->round = c->followers[FOLLOW_SERVICES].round;
     }
 }
 
@@ -796,8 +756,7 @@ static void services_tell(struct control *c)
 
 static void on_service_gone(struct json_value object, void *arg)
 {
-    struct follower *f = heard(arg, object);
-    struct control *c = f->control;
+    struct control *c = arg;
     struct service service;
     if (service_parse(&service, object, c->settings.home) != OK) {
         return;
@@ -810,35 +769,17 @@ static void on_service_gone(struct json_value object, void *arg)
     services_tell(c);
 }
 
-static void on_services_listed(enum cluster_presence presence, void *arg)
+static void on_services_listed(bool complete, void *arg)
 {
-    struct follower *f = arg;
-    struct control *c = f->control;
-    if (note_listed(f, presence)) {
-        sweep(c, f->sweeps);
+    struct control *c = arg;
+    if (complete) {
+        sweep(c, SWEEP_SERVICES);
     }
     services_tell(c);
     control_wake_all(c);
 }
 
 /* ---- what is kept by name ---- */
-
-static void on_stored(struct json_value object, void *arg)
-{
-    struct follower *f = heard(arg, object);
-    struct stored *stored = store_take(f->store, object, f->round);
-    if (stored) {
-        f->take(f->control, stored, object);
-    }
-}
-
-static void on_stored_gone(struct json_value object, void *arg)
-{
-    struct follower *f = heard(arg, object);
-    if (store_drop(f->store, object) && f->changed) {
-        f->changed(f->control);
-    }
-}
 
 static void list_namespaces_again(struct timer *t);
 
@@ -855,35 +796,34 @@ static void doubt_namespaces(struct control *c)
 
 /* The home namespace is there as long as we are. A list of Namespaces without it is no reason to
  * leave the others. */
-static bool is_credible(const struct follower *f)
+static bool namespaces_count(void *arg)
 {
-    const struct control *c = f->control;
-    const struct stored *home = store_find(f->store, c->settings.home);
-    return f != &c->followers[FOLLOW_NAMESPACES] || (home && home->round == f->round);
+    struct control *c = arg;
+    const struct stored *home = store_find(&c->namespaces, c->settings.home);
+    if (home && home->round == c->followers[FOLLOW_NAMESPACES].round) {
+        return true;
+    }
+    doubt_namespaces(c);
+    return false;
 }
 
-static void on_stored_listed(enum cluster_presence presence, void *arg)
+static void on_namespaces_listed(bool complete, void *arg)
 {
-    struct follower *f = arg;
-    if (presence == CLUSTER_PRESENT && !is_credible(f)) {
-        doubt_namespaces(f->control);
-        f->listed = true;
-        return;
-    }
-    if (f == &f->control->followers[FOLLOW_NAMESPACES]) {
-        f->control->doubts = 0;
-    }
-    if (note_listed(f, presence)) {
-        store_sweep(f->store, f->round);
-    }
-    if (f->changed) {
-        f->changed(f->control);
-    }
-    control_wake_all(f->control);
+    struct control *c = arg;
+    (void)complete;
+    c->doubts = 0;
+    control_wake_all(c);
 }
 
-static void take_namespace(struct control *c, struct stored *stored, struct json_value object)
+static void on_namespace_gone(struct json_value object, void *arg)
 {
+    (void)object;
+    control_wake_all(arg);
+}
+
+static void on_namespace(struct json_value object, struct stored *stored, void *arg)
+{
+    struct control *c = arg;
     struct held_namespace *namespace = container_of(stored, struct held_namespace, stored);
     const struct space *space = find_space(c, stored->name);
     struct json_value labels = json_get(json_get(object, "metadata"), "labels");
@@ -927,14 +867,36 @@ static void release_proxy(struct stored *stored)
     free(p->text);
 }
 
-static void proxies_changed(struct control *c)
+static void on_proxy(struct json_value object, struct stored *stored, void *arg)
 {
+    take_proxy(arg, stored, object);
+}
+
+static void on_proxy_gone(struct json_value object, void *arg)
+{
+    struct control *c = arg;
+    (void)object;
     configuration_look(c->configuration);
 }
 
-static void take_policy(struct control *c, struct stored *stored, struct json_value object)
+static void on_proxies_listed(bool complete, void *arg)
 {
+    struct control *c = arg;
+    (void)complete;
+    configuration_look(c->configuration);
+    control_wake_all(c);
+}
+
+static void on_policy(struct json_value object, struct stored *stored, void *arg)
+{
+    struct control *c = arg;
     policies_take(c->policies, stored, object);
+}
+
+static void on_policies_listed(bool complete, void *arg)
+{
+    (void)complete;
+    control_wake_all(arg);
 }
 
 /* More ports have been recorded, or cannot be; or the record has been asked for. */
@@ -953,41 +915,28 @@ static void on_resting_ports(void *arg)
 /* ---- life ---- */
 
 static void follow(struct control *c, enum follow what, const struct cluster_selection *selection,
-                   struct cluster_watch_handler handler)
+                   struct follower_settings settings)
 {
-    struct follower *f = &c->followers[what];
-    f->control = c;
-    handler.listing = on_listing;
-    handler.arg = f;
-    f->watch = cluster_watch(c->parts.cluster, selection, handler);
-}
-
-/* The same for a kind that is kept by name. */
-static void follow_stored(struct control *c, enum follow what,
-                          const struct cluster_selection *selection, struct store *store,
-                          void (*take)(struct control *, struct stored *, struct json_value),
-                          void (*changed)(struct control *))
-{
-    struct follower *f = &c->followers[what];
-    f->store = store;
-    f->take = take;
-    f->changed = changed;
-    follow(c, what, selection,
-           (struct cluster_watch_handler){
-               .object = on_stored, .gone = on_stored_gone, .listed = on_stored_listed});
+    settings.name = follow_names[what];
+    settings.arg = c;
+    follower_start(&c->followers[what], c->parts.cluster, selection, &settings);
 }
 
 static void follow_namespaces(struct control *c)
 {
-    follow_stored(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
-                  &c->namespaces, take_namespace, control_wake_all);
+    follow(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
+           (struct follower_settings){.store = &c->namespaces,
+                                      .there = on_namespace,
+                                      .gone = on_namespace_gone,
+                                      .counts = namespaces_count,
+                                      .listed = on_namespaces_listed});
 }
 
 /* A new watch begins with a list. */
 static void list_namespaces_again(struct timer *t)
 {
     struct control *c = container_of(t, struct control, list_namespaces);
-    cluster_unwatch(c->parts.cluster, c->followers[FOLLOW_NAMESPACES].watch);
+    follower_stop(&c->followers[FOLLOW_NAMESPACES]);
     follow_namespaces(c);
 }
 
@@ -997,25 +946,30 @@ static void follow_all(struct control *c)
     const char *home = c->settings.home;
     text_fmt(ours, sizeof(ours), PLAN_LABEL_MANAGED "=" PLAN_MANAGER "," PLAN_LABEL_HOME "=%s",
              home);
-    c->followers[FOLLOW_RESOURCES].sweeps = SWEEP_RESOURCES;
-    c->followers[FOLLOW_SERVICES].sweeps = SWEEP_SERVICES;
-    follow_stored(c, FOLLOW_PROXIES,
-                  &(struct cluster_selection){.kind = &kind_proxy, .namespace = home}, &c->proxies,
-                  take_proxy, proxies_changed);
+    follow(c, FOLLOW_PROXIES, &(struct cluster_selection){.kind = &kind_proxy, .namespace = home},
+           (struct follower_settings){.store = &c->proxies,
+                                      .there = on_proxy,
+                                      .gone = on_proxy_gone,
+                                      .listed = on_proxies_listed});
     follow(c, FOLLOW_RESOURCES, &(struct cluster_selection){.kind = &kind_destination},
-           (struct cluster_watch_handler){
-               .object = on_resource, .gone = on_resource_gone, .listed = on_resources_listed});
+           (struct follower_settings){.listing = on_listing_resources,
+                                      .there = on_resource,
+                                      .gone = on_resource_gone,
+                                      .listed = on_resources_listed});
     if (!c->settings.in_cluster) {
         return;
     }
     follow_namespaces(c);
     follow(c, FOLLOW_SERVICES, &(struct cluster_selection){.kind = &kind_service, .labels = ours},
-           (struct cluster_watch_handler){
-               .object = on_service, .gone = on_service_gone, .listed = on_services_listed});
-    follow_stored(
-        c, FOLLOW_POLICIES,
-        &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
-        policies_store(c->policies), take_policy, NULL);
+           (struct follower_settings){.listing = on_listing_services,
+                                      .there = on_service,
+                                      .gone = on_service_gone,
+                                      .listed = on_services_listed});
+    follow(c, FOLLOW_POLICIES,
+           &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
+           (struct follower_settings){.store = policies_store(c->policies),
+                                      .there = on_policy,
+                                      .listed = on_policies_listed});
 }
 
 static bool may_write_policies(void *arg)
@@ -1035,12 +989,7 @@ static void on_admission(struct opening *opening, void *arg)
 static void take_written_policy(struct json_value object, void *arg)
 {
     struct control *c = arg;
-    struct follower *f = &c->followers[FOLLOW_POLICIES];
-    struct stored *stored =
-        control_is_news(c, FOLLOW_POLICIES, object) ? store_take(f->store, object, f->round) : NULL;
-    if (stored) {
-        policies_take(c->policies, stored, object);
-    }
+    follower_take(&c->followers[FOLLOW_POLICIES], object);
 }
 
 static bool may_act(const struct control *c)
@@ -1109,8 +1058,7 @@ void control_stop(struct control *c)
     timer_cancel(c->loop, &c->tell_claims);
     timer_cancel(c->loop, &c->list_namespaces);
     for (size_t i = 0; i < FOLLOW_COUNT; i++) {
-        cluster_unwatch(c->parts.cluster, c->followers[i].watch);
-        c->followers[i].watch = NULL;
+        follower_stop(&c->followers[i]);
     }
     LIST_EACH (it, &c->resources) {
         if (!c->queue.running && !c->queue.reading) {

@@ -948,7 +948,7 @@ static void removal_failed(struct resource *r, const struct cluster_answer *answ
 /* The answer to a change tells how the Service is by now. */
 static void changed(struct resource *r, struct json_value object)
 {
-    if (control_is_news(r->control, FOLLOW_SERVICES, object)) {
+    if (follower_is_news(&r->control->followers[FOLLOW_SERVICES], object)) {
         control_take_service(r->control, object);
     }
     struct held_service *held = operand_service(r);

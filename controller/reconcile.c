@@ -506,7 +506,8 @@ static void status_written(struct resource *r, const struct cluster_answer *answ
         control_wake_all(c);
     }
     note_tenants(r, answer->object);
-    if (is_same(r, answer->object) && control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
+    if (is_same(r, answer->object) &&
+        follower_is_news(&c->followers[FOLLOW_RESOURCES], answer->object)) {
         control_take_resource(c, answer->object);
     }
     if (r->shown && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
@@ -565,7 +566,7 @@ static void on_reread(struct resource *r, const struct cluster_answer *answer)
         resource_conflicted(r);
     }
     if (answer->result == CLUSTER_DONE && is_same(r, answer->object) &&
-        control_is_news(c, FOLLOW_RESOURCES, answer->object)) {
+        follower_is_news(&c->followers[FOLLOW_RESOURCES], answer->object)) {
         control_take_resource(c, answer->object);
     }
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "cluster/cluster.h"
+#include "cluster/follower.h"
 #include "cluster/store.h"
 #include "controller/controller.h"
 #include "controller/network_policies.h"
@@ -54,22 +55,6 @@ enum follow {
     FOLLOW_SERVICES, /* ours */
     FOLLOW_POLICIES, /* ours */
     FOLLOW_COUNT
-};
-
-struct follower {
-    struct control *control;
-    struct cluster_watch *watch; /* NULL: not followed */
-    bool listed;                 /* once at least */
-    enum cluster_presence presence;
-    uint64_t round;   /* number of the list that came last: who was not in it is gone */
-    uint64_t version; /* the newest that it has told of */
-    bool known;       /* a list has found the kind, once at least */
-    unsigned sweeps;  /* SWEEP_...: flags of the sweep that a complete list begins */
-
-    /* Of those kinds that are kept by name. */
-    struct store *store;
-    void (*take)(struct control *control, struct stored *stored, struct json_value object);
-    void (*changed)(struct control *control); /* NULL: nobody is told */
 };
 
 /* A Namespace. */
@@ -393,10 +378,6 @@ struct resource *resource_rival(const struct resource *r, const char *namespace,
 struct held_service *control_take_service(struct control *control, struct json_value object);
 struct resource *control_take_resource(struct control *control, struct json_value object);
 void control_take_proxy(struct control *control, struct json_value object);
-
-/* Is an object that an answer brings newer than all that the watch of its kind has told? If not,
- * the watch has told of it already, and perhaps of what came after it. */
-bool control_is_news(const struct control *control, enum follow what, struct json_value object);
 
 /* Puts a Service on its list, in the place of what was known under that name, of another resource
  * too. What is in it changes hands. */
