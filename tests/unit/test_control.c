@@ -265,8 +265,8 @@ static void drift_is_repaired(void **state)
         expect_calls(c->calls);
         assert_int_equal(target_port("inbox"), port);
         assert_int_not_equal(world.listeners[port], 0);
-        pass_slowly(SECONDS(1200),
-                    SECONDS(60)); /* so that the next change does not count as repeated */
+        /* The pause is so long that the next change does not count as repeated. */
+        pass_slowly(SECONDS(1200), SECONDS(60));
         world_forget_journal();
         if (strcmp(c->kind, "NetworkPolicy") == 0 && c->calls[0]) {
             struct json *there = json_parse(str_of(text_at(POLICY, "spec")), NULL);
@@ -517,9 +517,8 @@ static void many(void **state)
     assert_int_equal(control_health(world.control).not_available, 0);
     assert_in_range(reconciles(), 5 * MANY, 20 * MANY);
     assert_in_range(world.most_waiting, 1, UNDER_WAY);
-    assert_in_range(fake.most_waiting, 1,
-                    UNDER_WAY +
-                        2); /* and one call each for a policy and the TransparentProxy's status */
+    /* A policy and the TransparentProxy's status have one call each besides. */
+    assert_in_range(fake.most_waiting, 1, UNDER_WAY + 2);
 
     restart_control();
     world_forget_journal();

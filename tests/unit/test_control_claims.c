@@ -65,8 +65,8 @@ static void the_name_passes_on(void **state)
     expect_reason("apps", "inbox", SUCCESS);
     assert_true(exists("Service", "apps", "inbox"));
     assert_false(exists("Service", "beta", "inbox"));
-    assert_int_not_equal(target_port("inbox"),
-                         port); /* so that clients of beta do not reach the mailbox of apps */
+    /* The port changes, so that clients of beta do not reach the mailbox of apps. */
+    assert_int_not_equal(target_port("inbox"), port);
     assert_int_equal(world.listeners[port], 0);
     assert_false(journal_says("AlreadyPresent"));
     expect_rest();

@@ -283,9 +283,8 @@ static void stubborn_service(void **state)
     assert_in_range(calls_in_ten_minutes(), 8, 30);
     expect_reason("apps", "inbox", "ServiceCreationFailed");
     fake.prunes = NULL;
-    pass_slowly(
-        SECONDS(600),
-        SECONDS(5)); /* long enough for the next write and for the repair to count as lasting */
+    /* This is long enough for the next write and for the repair to count as lasting. */
+    pass_slowly(SECONDS(600), SECONDS(5));
     expect_served("apps", "inbox");
 }
 

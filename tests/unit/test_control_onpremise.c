@@ -63,8 +63,8 @@ static void on_route(const struct dest_route *route, enum verdict verdict, const
         assert_null(route->token);
         text_fmt(a->words, sizeof(a->words), "%s:%u", route->host, route->port);
     } else if (strstr(err->text, "no access token") == err->text) {
-        text_fmt(a->words, sizeof(a->words),
-                 "wants a token"); /* the test has no authorization server */
+        /* The test has no authorization server. */
+        text_fmt(a->words, sizeof(a->words), "wants a token");
     } else {
         text_fmt(a->words, sizeof(a->words), "%s: %s", verdict_reason(verdict, false), err->text);
     }
