@@ -1,4 +1,5 @@
-/* Shared mode: one target for each tenant of a CR, and none disturbs another. */
+/* Tests shared mode: each tenant of a CR has a target of its own, and no tenant affects another
+ * one. */
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
@@ -8,7 +9,7 @@
 #define SHARED "'config':{'tenantMode':'shared'}"
 #define ANNOTATION "\"transparent-proxy.connectivity.api.sap/tenant-subdomains\" annotation"
 
-/* As the annotation has it. */
+/* Quotes and a list as they stand in the JSON text of the annotation. */
 #define Q "\\'"
 #define A_AND_B "[" Q "a" Q "," Q "b" Q "]"
 
@@ -19,7 +20,7 @@ static void expect_rest(void)
     expect_calls("");
 }
 
-/* Is it part of the condition's message? */
+/* Checks that the condition's message contains these words. */
 #define expect_words(namespace, name, words)                                                       \
     if (!strstr(condition_of(namespace, name, "message"), words)) {                                \
         fail_msg("%s is not in: %s", words, condition_of(namespace, name, "message"));             \
@@ -55,7 +56,7 @@ static void start(void)
     world_forget_journal();
 }
 
-/* The tenants a and b are served. */
+/* Starts with a CR that serves the tenants a and b. */
 static void serve_two(void)
 {
     configure(SHARED);
@@ -64,7 +65,7 @@ static void serve_two(void)
     expect_reason("apps", "mail", SUCCESS);
 }
 
-/* ---- the way of a tenant ---- */
+/* ---- the life of a tenant ---- */
 
 static void two_tenants(void **state)
 {
@@ -148,7 +149,7 @@ static void tenants_come_and_go(void **state)
     assert_int_equal(world.listeners[a], 0);
     assert_int_equal(world.listeners[b], listener);
     assert_int_equal(target_port("mail-b"), b);
-    assert_int_not_equal(target_port("mail-a-1"), a); /* it rests */
+    assert_int_not_equal(target_port("mail-a-1"), a); /* because the old port rests */
     expect_tenants("apps", "mail", "[{'tenantSubdomain':'a-1'},{'tenantSubdomain':'b'}]");
 
     fake_drop("Destination", "apps", "mail");
@@ -159,7 +160,7 @@ static void tenants_come_and_go(void **state)
     assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps"));
 }
 
-/* Its listener goes at once, whatever else is under way. */
+/* A removed tenant's listener closes at once, even while its destination is being read. */
 static void removed_while_it_is_read(void **state)
 {
     (void)state;
@@ -170,7 +171,7 @@ static void removed_while_it_is_read(void **state)
     assert_int_equal(world.waiting, 2);
     put_tenants("apps", "mail", "[" Q "c" Q "]");
     settle();
-    assert_int_equal(world.waiting, 1); /* the others are no longer asked for */
+    assert_int_equal(world.waiting, 1); /* the destination of no other tenant is read */
     assert_int_equal(count_listeners(), 0);
     world.source_mute = false;
     serve("other");
@@ -211,7 +212,7 @@ static void invalid_annotations(void **state)
     }
 }
 
-/* Of a CR whose tenants nobody knows it cannot be said whether it is mail. */
+/* If the tenants of a CR are unknown, the controller cannot know whether the CR is for mail. */
 static void another_proxy_has_spoken(void **state)
 {
     (void)state;
@@ -275,7 +276,7 @@ static void modes_are_switched(void **state)
     expect_rest();
 }
 
-/* ---- one that fails ---- */
+/* ---- failures of one tenant ---- */
 
 static void one_fails(void **state)
 {
@@ -307,7 +308,7 @@ static void one_fails(void **state)
                  "status Destination apps/mail ConfigurationSuccessful\n"
                  "create Event apps/ ConfigurationSuccessful\n");
 
-    /* Its Service stays, as in dedicated mode. */
+    /* The tenant's Service stays, as in dedicated mode. */
     refuse("inbox@a", VERDICT_UNREADABLE);
     refuse("inbox@b", VERDICT_TYPE_NOT_SUPPORTED);
     control_look_again(world.control, "inbox");
@@ -319,7 +320,7 @@ static void one_fails(void **state)
     assert_int_equal(count_listeners(), 2);
 }
 
-/* Nobody has one that is POP3 mail: it is another proxy's. */
+/* No tenant has a destination for POP3, so the CR belongs to another proxy. */
 static void none_is_mail(void **state)
 {
     (void)state;
@@ -357,7 +358,7 @@ static void one_hangs(void **state)
     expect_rest();
 }
 
-/* The resource counts as ours once one destination is ours; as not ours once all have been read. */
+/* The CR counts as ours once one destination is ours, and as not ours once all have been read. */
 static void one_hangs_and_one_is_no_mail(void **state)
 {
     (void)state;
@@ -375,7 +376,8 @@ static void one_hangs_and_one_is_no_mail(void **state)
     expect_rest();
 }
 
-/* Readings of one resource are bounded, and so are those of one namespace and of all. */
+/* The number of destinations read at one time is bounded for each CR, for each namespace, and
+ * overall. */
 static void readings_are_bounded(void **state)
 {
     (void)state;
@@ -402,7 +404,7 @@ static void readings_are_bounded(void **state)
     }
     settle();
     assert_int_equal(world.waiting, OF_ALL);
-    fake_drop("Destination", "n0", "mail-00"); /* its turn is another's */
+    fake_drop("Destination", "n0", "mail-00"); /* another CR takes its turn */
     pass(SECONDS(1));
     assert_int_equal(world.waiting, OF_ALL);
     world.source_mute = false;
@@ -411,7 +413,8 @@ static void readings_are_bounded(void **state)
     for (int i = 1; i < RESOURCES; i++) {
         text_fmt(name, sizeof(name), "mail-%02d", i);
         text_fmt(space, sizeof(space), "n%d", i / 3);
-        put_tenants(space, name, "[" Q "t00" Q "]"); /* there are fewer ports than tenants */
+        /* Because there are not ports for all tenants. */
+        put_tenants(space, name, "[" Q "t00" Q "]");
     }
     pass_slowly(SECONDS(180), SECONDS(1));
     for (int i = 1; i < RESOURCES; i++) {
@@ -456,7 +459,7 @@ static void foreign_service(void **state)
 
 /* ---- names and ports ---- */
 
-/* a-b and c, a and b-c. */
+/* CR a-b with the tenant c, and CR a with the tenant b-c, need the same Service name. */
 static void one_name_for_two(void **state)
 {
     (void)state;
@@ -482,13 +485,13 @@ static void one_name_for_two(void **state)
     assert_true(exists("Service", "beta", "a-b-c") && !exists("Service", "apps", "a-b-c"));
     put_tenants("apps", "a-b", "[" Q "c" Q "]");
     pass_slowly(SECONDS(5), MILLIS(100));
-    expect_reason("apps", "a-b", FAILED); /* though it is older */
+    expect_reason("apps", "a-b", FAILED); /* although it is older */
     expect_reason("beta", "a", SUCCESS);
     assert_true(exists("Service", "beta", "a-b-c") && !exists("Service", "apps", "a-b-c"));
     expect_rest();
 }
 
-/* Two Services of one CR that carry one port: the younger gets another. */
+/* Two Services of one CR have the same port: the younger one gets another port. */
 static void one_port_for_two(void **state)
 {
     (void)state;

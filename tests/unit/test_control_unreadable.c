@@ -1,5 +1,5 @@
-/* CRs that cannot be taken in: refused with a condition, closed, and served again when they are
- * corrected. Statuses that cannot be written. */
+/* Tests CRs with an invalid spec: they are refused with a condition, their listeners close, and
+ * they are served again after a correction. Tests also statuses that cannot be written. */
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
@@ -7,12 +7,12 @@
 #define POLICY "NetworkPolicy", HOME, "tproxy-namespace-apps"
 #define WIDE "NetworkPolicy", HOME, "tproxy-clusterwide"
 
-/* A spec with a mistake that the CRD lets through, and the correction. */
+/* A mistake in a spec that the CRD allows, and the corrected spec. */
 #define MISTAKE "'spec':{'destinationServiceInstanceName':'a\\tb','accessControl':null}"
 #define WRONG "{" MISTAKE "}"
 #define RIGHT "{'spec':{'destinationServiceInstanceName':null}}"
 
-/* Another manager has written the status last. */
+/* Another manager was the last to write the status. */
 #define THEIRS                                                                                     \
     ",'metadata':{'managedFields':[{'manager':'theirs','fieldsV1':{'f:status':{'f:conditions':"    \
     "{}}}}]}"
@@ -71,7 +71,8 @@ static void from_the_beginning(void **state)
     expect_rest();
 }
 
-/* It was open to all, and is to be narrower than that, in words that we do not understand. */
+/* A CR that was open to all namespaces is changed, perhaps to fewer, but the new spec is
+ * invalid. */
 static void a_change(void **state)
 {
     (void)state;
@@ -82,7 +83,7 @@ static void a_change(void **state)
         assert_int_equal(exists(WIDE), !again);
         fake_put("Destination", "apps", "inbox", WRONG);
         while (count_listeners()) {
-            assert_true(world_deed()); /* the watch tells of it: nothing else is waited for */
+            assert_true(world_deed()); /* only the watch's report is needed */
         }
         assert_true(exists("Service", HOME, "inbox"));
         pass_slowly(SECONDS(2), MILLIS(100));
@@ -95,7 +96,8 @@ static void a_change(void **state)
     }
 }
 
-/* Its condition says True, and its Services are there. */
+/* The spec becomes invalid while no controller runs: the condition still says True and the Services
+ * exist. */
 static void after_a_restart(void **state)
 {
     (void)state;
@@ -112,7 +114,7 @@ static void after_a_restart(void **state)
     assert_int_equal(world.gone, 1);
 }
 
-/* Another mistake is another message; the same one is not told twice. */
+/* Another mistake changes the message; the same mistake is not reported twice. */
 static void another_mistake(void **state)
 {
     (void)state;
@@ -138,7 +140,7 @@ static void it_goes(void **state)
     expect_rest();
 }
 
-/* Its name is free for another one, and its own again when it is corrected. */
+/* The name is free for another CR, and goes back to this one when it is corrected. */
 static void its_name(void **state)
 {
     (void)state;
@@ -157,7 +159,8 @@ static void its_name(void **state)
     expect_rest();
 }
 
-/* What it is for is not known: we speak where nobody else has, or where we have served it. */
+/* An invalid CR may belong to another proxy. We write its status if nobody else has, or if we have
+ * served it. */
 static void of_another_proxy(void **state)
 {
     (void)state;
@@ -178,7 +181,7 @@ static void of_another_proxy(void **state)
 
 /* ---- conditions of others ---- */
 
-/* Gives the CR a condition of another controller's, so large beside ours; 0: none. */
+/* Gives the CR another controller's condition with a message of n octets, and overwrites ours. */
 static void put_other_condition(size_t n)
 {
     static char patch[CR_CONDITIONS_MAX + 1024], filler[CR_CONDITIONS_MAX];
@@ -203,7 +206,7 @@ static void expect_other_condition(void)
     assert_non_null(strstr(fake_find("Destination", "apps", "inbox")->text, "\"Other\""));
 }
 
-/* It is served, and an Event says what its status cannot. */
+/* The CR is served, and an Event says what its status cannot. */
 static void conditions_beyond_the_bound(void **state)
 {
     (void)state;

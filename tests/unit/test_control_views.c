@@ -1,11 +1,11 @@
-/* What the controller decides while it sees only a part of the cluster. A row for each kind that is
- * followed and each answer to its list; at the start, when nothing is known, and while running,
- * when everything is known. Whatever the row: nothing that is served is withdrawn, no port moves,
- * no condition changes. Only a complete list says what is not there.
+/* Tests what the controller does while it sees only a part of the cluster. There is a row for each
+ * kind that is followed and for each answer to its list, both at the start, when nothing is known,
+ * and while running, when everything is known. In every row no served endpoint is removed, no port
+ * changes and no condition changes: only a complete list shows that an object does not exist.
  *
- * Here the answers are what lib/k8s makes of the API server's: 403 is "forbidden", 404 "unknown".
- * 401, 410, 429, 500, nonsense, an answer that is cut and no answer at all are one and the same:
- * "silent", for nothing is told until a list is complete (test_k8s_watch.c, `nothing_is_told`). */
+ * The answers are those that k8s.c makes of the API server's: 403 is "forbidden", 404 "unknown".
+ * After 401, 410, 429, 500, nonsense, a cut answer or none, nothing is reported until a list is
+ * complete (test_k8s_watch.c, `nothing_is_told`); all of these are "silent". */
 #include "tests/unit/configuration_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
@@ -15,7 +15,7 @@ enum reply { FORBIDDEN, UNKNOWN, SILENT, CUT, EMPTY };
 enum outcome {
     GOES_ON, /* ready, and new resources are served */
     REFUSES, /* ready, but a new resource gets a condition that says why it is not served */
-    WAITS,   /* not ready at the start; new resources wait */
+    WAITS,   /* not ready at the start, and new resources wait */
 };
 
 struct row {
@@ -27,7 +27,7 @@ struct row {
 
 /* clang-format off */
 static const struct row rows[] = {
-    /* Without these nothing can be decided. */
+    /* The controller decides nothing without these. */
     {"Destination",      AT_THE_START, FORBIDDEN, WAITS},
     {"Destination",      AT_THE_START, UNKNOWN,   WAITS},
     {"Destination",      AT_THE_START, SILENT,    WAITS},
@@ -36,25 +36,25 @@ static const struct row rows[] = {
     {"Destination",      RUNNING,      UNKNOWN,   WAITS},
     {"Destination",      RUNNING,      SILENT,    WAITS},
     {"Destination",      RUNNING,      CUT,       WAITS},
-    {"Service",          AT_THE_START, FORBIDDEN, WAITS}, /* they hold the ports */
+    {"Service",          AT_THE_START, FORBIDDEN, WAITS}, /* Services record the ports */
     {"Service",          AT_THE_START, UNKNOWN,   WAITS},
     {"Service",          AT_THE_START, SILENT,    WAITS},
     {"Service",          AT_THE_START, CUT,       WAITS},
     {"Service",          RUNNING,      FORBIDDEN, GOES_ON},
-    {"Service",          RUNNING,      UNKNOWN,   REFUSES}, /* nor can any be made */
+    {"Service",          RUNNING,      UNKNOWN,   REFUSES}, /* new Services cannot be created */
     {"Service",          RUNNING,      SILENT,    GOES_ON},
     {"Service",          RUNNING,      CUT,       GOES_ON},
     {"Namespace",        AT_THE_START, FORBIDDEN, WAITS}, /* their labels say which ones are ours */
     {"Namespace",        AT_THE_START, UNKNOWN,   WAITS},
     {"Namespace",        AT_THE_START, SILENT,    WAITS},
     {"Namespace",        AT_THE_START, CUT,       WAITS},
-    {"Namespace",        AT_THE_START, EMPTY,     WAITS}, /* not even the home namespace is there */
+    {"Namespace",        AT_THE_START, EMPTY,     WAITS}, /* even the home namespace is missing */
     {"Namespace",        RUNNING,      FORBIDDEN, GOES_ON},
     {"Namespace",        RUNNING,      UNKNOWN,   GOES_ON},
     {"Namespace",        RUNNING,      SILENT,    GOES_ON},
     {"Namespace",        RUNNING,      CUT,       GOES_ON},
     {"Namespace",        RUNNING,      EMPTY,     GOES_ON},
-    /* The last good configuration takes the place of the object. */
+    /* The last good configuration is used instead of the object. */
     {"TransparentProxy", AT_THE_START, FORBIDDEN, GOES_ON},
     {"TransparentProxy", AT_THE_START, UNKNOWN,   GOES_ON},
     {"TransparentProxy", AT_THE_START, SILENT,    WAITS},
@@ -65,25 +65,25 @@ static const struct row rows[] = {
     {"TransparentProxy", RUNNING,      SILENT,    GOES_ON},
     {"TransparentProxy", RUNNING,      CUT,       GOES_ON},
     {"TransparentProxy", RUNNING,      EMPTY,     GOES_ON},
-    /* The object says what the configuration's would, but nothing says which ports rest. */
+    /* The configuration is known from the object, but the resting ports are unknown. */
     {"ConfigMap",        AT_THE_START, FORBIDDEN, REFUSES},
     {"ConfigMap",        AT_THE_START, UNKNOWN,   REFUSES},
-    {"ConfigMap",        AT_THE_START, SILENT,    WAITS}, /* is there a Connectivity Proxy? */
+    {"ConfigMap",        AT_THE_START, SILENT,    WAITS}, /* proxy unknown */
     {"ConfigMap",        AT_THE_START, CUT,       WAITS},
     {"ConfigMap",        RUNNING,      FORBIDDEN, GOES_ON},
     {"ConfigMap",        RUNNING,      UNKNOWN,   GOES_ON},
     {"ConfigMap",        RUNNING,      SILENT,    GOES_ON},
     {"ConfigMap",        RUNNING,      CUT,       GOES_ON},
-    /* They may list ports of others: no new one is given away before they have been read. */
+    /* Policies may list ports of others, so no port is allocated before they have been read. */
     {"NetworkPolicy",    AT_THE_START, FORBIDDEN, REFUSES},
     {"NetworkPolicy",    AT_THE_START, UNKNOWN,   REFUSES},
     {"NetworkPolicy",    AT_THE_START, SILENT,    WAITS},
     {"NetworkPolicy",    AT_THE_START, CUT,       WAITS},
     {"NetworkPolicy",    RUNNING,      FORBIDDEN, GOES_ON},
-    {"NetworkPolicy",    RUNNING,      UNKNOWN,   REFUSES}, /* it cannot be admitted */
+    {"NetworkPolicy",    RUNNING,      UNKNOWN,   REFUSES}, /* new clients cannot be admitted */
     {"NetworkPolicy",    RUNNING,      SILENT,    GOES_ON},
     {"NetworkPolicy",    RUNNING,      CUT,       GOES_ON},
-    /* Service keys: without them sessions fail, and conditions say so when they are read again. */
+    /* Without these service keys sessions fail, and conditions say so after the next reading. */
     {"Secret",           AT_THE_START, FORBIDDEN, GOES_ON},
     {"Secret",           AT_THE_START, UNKNOWN,   GOES_ON},
     {"Secret",           AT_THE_START, SILENT,    WAITS},
@@ -93,7 +93,8 @@ static const struct row rows[] = {
     {"Secret",           RUNNING,      UNKNOWN,   GOES_ON},
     {"Secret",           RUNNING,      SILENT,    GOES_ON},
     {"Secret",           RUNNING,      CUT,       GOES_ON},
-    /* Most clusters do not have these. Only resources that name such an instance wait for them. */
+    /* Most clusters do not have these kinds. Only resources that name a discovered instance wait
+     * for them. */
     {"ServiceInstance",  AT_THE_START, FORBIDDEN, GOES_ON},
     {"ServiceInstance",  AT_THE_START, UNKNOWN,   GOES_ON},
     {"ServiceInstance",  AT_THE_START, SILENT,    GOES_ON},
@@ -124,7 +125,7 @@ static const char *text_of_row(const struct row *row)
     return text;
 }
 
-static unsigned wrong; /* rows that came out otherwise */
+static unsigned wrong; /* rows with another result */
 
 static void complain(const struct row *row, const char *what, const char *got)
 {
@@ -132,7 +133,7 @@ static void complain(const struct row *row, const char *what, const char *got)
     wrong++;
 }
 
-/* Lists of the kind meet this answer from now on. */
+/* From now on, lists of the kind have this answer. */
 static void meet(const char *kind, enum reply answer)
 {
     struct kind_state *state = fake_kind(kind);
@@ -160,7 +161,7 @@ static bool is_ready(void)
     return control_ready(world.control, &why);
 }
 
-/* An installation in which every kind counts for something; one mailbox is served. */
+/* Starts an installation that uses objects of every kind and serves one mailbox. */
 static void begin(void)
 {
     put_key("key", "client");
@@ -182,8 +183,8 @@ static void begin(void)
     world_forget_journal();
 }
 
-/* Nothing that was served has been touched. The status of the TransparentProxy object and its
- * ConfigMap may be written. */
+/* Checks that no served endpoint has changed. The status of the TransparentProxy object and its
+ * ConfigMap may have been written. */
 static void expect_untouched(const struct row *row, const char *version, uint16_t port)
 {
     char calls[1024];
@@ -248,7 +249,8 @@ static void every_row(void **state)
     assert_int_equal(wrong, 0);
 }
 
-/* A complete list that does not name what was there: it is gone, and comes back as it was. */
+/* A complete list does not name the Services: they are deleted, and are created again as they
+ * were. */
 static void services_are_gone(void **state)
 {
     (void)state;
@@ -262,7 +264,7 @@ static void services_are_gone(void **state)
     assert_true(exists("Service", "apps", "inbox"));
 }
 
-/* A list of Namespaces that does not count is followed by another one soon. */
+/* A list of Namespaces without the home namespace is not trusted, and another list follows soon. */
 static void namespaces_are_listed_again(void **state)
 {
     (void)state;
@@ -279,12 +281,12 @@ static void namespaces_are_listed_again(void **state)
     fake_relist("Namespace");
     pass(SECONDS(1));
     fake_kind("Namespace")->empty = false;
-    fake_put("Namespace", "", "theirs", LABELLED); /* the watch goes on meanwhile */
+    fake_put("Namespace", "", "theirs", LABELLED); /* while the watch continues */
     pass(SECONDS(0));
     expect_reason("theirs", "other", SUCCESS);
 }
 
-/* ---- whether it was the CR that went, or its CRD ---- */
+/* ---- is the CR deleted, or its CRD? ---- */
 
 static enum cluster_result crd_result;
 
@@ -300,8 +302,8 @@ static void answers_about_the_crd(void **state)
         bool withdrawn;
     } table[] = {
         {CLUSTER_DONE, true},
-        {CLUSTER_REFUSED, true}, /* 403 for long: it is not for us to see, so it was the CR */
-        {CLUSTER_ABSENT, false}, /* 404: the CRD went */
+        {CLUSTER_REFUSED, true}, /* 403 for long: we lack the right, so the CR counts as deleted */
+        {CLUSTER_ABSENT, false}, /* 404: the CRD is deleted */
         {CLUSTER_LATER, false},  /* anything else: not known yet */
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
@@ -321,7 +323,7 @@ static void answers_about_the_crd(void **state)
     }
 }
 
-/* The rights are not there yet, and the CRD went. */
+/* The CRD is deleted before the rights to read it exist. */
 static void crd_refused_at_first(void **state)
 {
     (void)state;
@@ -338,7 +340,8 @@ static void crd_refused_at_first(void **state)
     assert_int_equal(count_listeners(), 1);
 }
 
-/* An old Role lacks the right: that is found out once, until the CRD is seen again. */
+/* An old Role lacks the right to read the CRD. The controller learns that once, and asks again only
+ * after it has seen the CRD. */
 static void crd_hidden(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* How Services are taken back, also where an object does not go at once: the alias in the namespace
- * of the CR goes, or leads nowhere, before another CR can get the name of the home Service. */
+/* Tests how Services are removed, including objects that cannot be deleted at once. The alias in
+ * the CR's namespace is deleted or leads nowhere before another CR can get the name of the home
+ * Service. */
 #include "tests/unit/control_world.h"
 
 #define SUCCESS "ConfigurationSuccessful"
@@ -9,7 +10,7 @@
 #define NOWHERE "withdrawn.tproxy.invalid"
 #define LEADS_HOME "{'spec':{'externalName':'inbox.home.svc.cluster.local'}}"
 
-/* Two CRs want one name; that of apps is older and has it. */
+/* Two CRs need one name; the CR of apps is older and has it. */
 static void serve_inbox(void)
 {
     put_namespace("beta");
@@ -34,7 +35,7 @@ static const char *lead(void)
                : "";
 }
 
-/* The calls about Services so far, in their order. */
+/* Checks the calls about Services so far, in their order. */
 static void expect_service_calls(const char *lines)
 {
     struct str rest = buf_str(&fake.journal);
@@ -79,7 +80,7 @@ static void finalizer_on_home_service(void **state)
     assert_string_equal(owner_at_home(), "beta");
 }
 
-/* What takes the name from the CR of apps. */
+/* The ways in which the CR of apps loses its name. */
 static void cr_goes(void)
 {
     fake_drop("Destination", "apps", "inbox");
@@ -98,7 +99,8 @@ static void namespace_is_not_managed(void)
     configure("'config':{'managedNamespacesMode':'labelSelector'}");
 }
 
-/* The alias cannot go: it leads nowhere before the name passes on, however that comes about. */
+/* If the alias cannot be deleted, it leads nowhere before the name goes to another CR, in each of
+ * these ways. */
 static void finalizer_on_alias(void **state)
 {
     (void)state;
@@ -114,7 +116,7 @@ static void finalizer_on_alias(void **state)
         assert_string_equal(lead(), NOWHERE);
         expect_reason("beta", "inbox", SUCCESS);
 
-        /* What its users make of it afterwards concerns nobody else. */
+        /* Later edits by the alias's users have no effect on others. */
         fake_put("Service", "apps", "inbox", LEADS_HOME);
         pass_slowly(SECONDS(70), SECONDS(1));
         expect_service_calls("");
@@ -126,7 +128,7 @@ static void finalizer_on_alias(void **state)
     }
 }
 
-/* The API server does not do this to Services of the namespace apps. */
+/* The result of these calls for Services of the namespace apps. */
 static struct {
     enum cluster_verb first, last;
     enum cluster_result result;
@@ -173,7 +175,7 @@ static void alias_cannot_be_deleted(void **state)
     }
 }
 
-/* As long as it leads to the home Service, nobody else gets that. */
+/* While the alias leads to the home Service, no other CR gets the name. */
 static void alias_can_be_neither_deleted_nor_changed(void **state)
 {
     (void)state;
@@ -202,7 +204,8 @@ static void alias_can_be_neither_deleted_nor_changed(void **state)
     }
 }
 
-/* The condition of a CR that has lost its name does not wait for what cannot be deleted. */
+/* A CR that has lost its name shows that in its condition at once, although its Services cannot be
+ * deleted yet. */
 static void condition_does_not_wait(void **state)
 {
     (void)state;
@@ -219,7 +222,7 @@ static void condition_does_not_wait(void **state)
     assert_string_equal(lead(), NOWHERE);
 }
 
-/* A CR that is applied again gets its alias back, which had been cut off. */
+/* The alias leads nowhere; a CR that is applied again gets it back. */
 static void cut_off_and_wanted_again(void **state)
 {
     (void)state;
@@ -239,7 +242,7 @@ static void cut_off_and_wanted_again(void **state)
     }
 }
 
-/* A controller that starts again finds the alias cut off, and has nothing more to do with it. */
+/* A controller that starts with such an alias makes no more calls for it. */
 static void start_with_a_cut_alias(void **state)
 {
     (void)state;
@@ -256,7 +259,7 @@ static void start_with_a_cut_alias(void **state)
     assert_string_equal(lead(), NOWHERE);
 }
 
-/* A tenant's Services go in the same order, and all when the tenant mode changes. */
+/* A tenant's Services are deleted in the same order. A change of the tenant mode deletes all. */
 static void tenants_go(void **state)
 {
     (void)state;
@@ -280,8 +283,8 @@ static void tenants_go(void **state)
     expect_reason("apps", "inbox", SUCCESS);
 }
 
-/* An administrator's labels give the home Service to the CR of beta: its listener is another one,
- * and the alias of apps does not lead to it. */
+/* If an administrator's labels give the home Service to the CR of beta, that CR has another
+ * listener and the alias of apps does not lead to it. */
 static void labels_change_hands(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* Destination custom resources: SAP's samples, every field, what is refused, whose status it is. */
+/* Tests core/custom_resource: SAP's samples, every field, every refusal, and whose status it is. */
 #include "core/custom_resource.h"
 
 #include <setjmp.h>
@@ -41,7 +41,7 @@ static void expect_words(const char *text, const char *words)
     }
 }
 
-/* It has a name, and something of its spec is wrong. Nothing of that is used. */
+/* Checks that the object has a name and an invalid spec, no part of which is used. */
 static void wrong(const char *text, const char *complaint)
 {
     struct cr cr;
@@ -56,7 +56,7 @@ static void wrong(const char *text, const char *complaint)
     cr_clear(&cr);
 }
 
-/* It names no object. */
+/* Checks that the text names no object. */
 static void bad(const char *text, const char *complaint)
 {
     struct cr cr;
@@ -80,7 +80,7 @@ static const struct dest_variable two[] = {{"key1", "value1"}, {"key2", "value2"
 static const struct dest_variable saml[] = {
     {"samlProviderDestinationName", "samlAssertionProviderDest"}, {"none", ""}};
 
-/* The samples of SAP's documentation. */
+/* The samples in SAP's documentation. */
 static const struct {
     const char *spec;
     struct dest_ref ref;
@@ -164,7 +164,7 @@ static const struct {
      {.name = "d", .instance = "inst // can be ommited"},
      CR_SCOPE_DEFAULT,
      0},
-    /* null and empty are absent */
+    /* null and empty values count as absent */
     {"'destinationRef':{'name':'d','level':null},'fragmentRef':{'name':'','optional':null},"
      "'chainRef':null,'destinationServiceInstanceName':null,'service':{'port':null},"
      "'accessControl':{'scope':null}",
@@ -235,7 +235,8 @@ static void test_metadata(void **state)
     cr_clear(&cr);
 }
 
-/* With this annotation, JSON in JSON: the names, comma-separated, or what is wrong. */
+/* Checks the names, separated by commas, or the complaint. The annotation is JSON in a JSON
+ * string. */
 static void with_tenants(const char *annotation, const char *names, const char *wrong_with_it)
 {
     char text[2048], got[1024] = "";
@@ -295,7 +296,7 @@ static void test_many_tenants(void **state)
     }
 }
 
-/* A name of n letters. */
+/* Returns a name of n letters. */
 static const char *letters(size_t n)
 {
     static char text[300];
@@ -327,7 +328,7 @@ static void test_refused(void **state)
 {
     (void)state;
     static const char *const rows[][2] = {
-        /* D10: the reference below metadata */
+        /* the reference stands below metadata */
         {"{" HEAD "'metadata':{'name':'mail-h','namespace':'default','destinationRef':{'name':"
          "'example-dest-pop3'}}}",
          "spec is missing"},
@@ -360,7 +361,7 @@ static void test_refused(void **state)
          "spec.fragmentRef.level is a number"},
         {WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'name':'f','optional':'true'}"),
          "spec.fragmentRef.optional is a string; it must be true or false"},
-        /* only a level: what it should mean nobody says */
+        /* a level alone has no documented meaning */
         {WITH_SPEC("'destinationRef':{'name':'d'},'fragmentRef':{'level':'instance'}"),
          "spec.fragmentRef.level means nothing without spec.fragmentRef.name; give both"},
         {WITH_SPEC("'destinationRef':{'name':'d'},'chainRef':{'name':1}"),
@@ -414,7 +415,7 @@ static void test_bounds(void **state)
         }
     }
 
-    /* However long the name is, the message says what is wrong. */
+    /* The message names the mistake even if the object's name has the greatest length. */
     text_fmt(text, sizeof(text), "{'metadata':{'name':'%s','namespace':'%.63s'},'spec':7}",
              letters(CR_NAME_MAX), letters(CR_NAME_MAX));
     wrong(text, "spec is a number; it must be an object");
@@ -449,11 +450,11 @@ static void test_status_owner(void **state)
         {",'managedFields':[{" THEIRS "," CONDITIONS "}]", "'conditions':[]", CR_STATUS_NONE},
         {",'managedFields':[{" THEIRS "," CONDITIONS "}]",
          "'conditions':[" CONDITION("Other", "True") "]", CR_STATUS_FOREIGN},
-        /* an older CRD without the subresource */
+        /* an older CRD without the status subresource */
         {",'managedFields':[{'manager':'kubectl','fieldsV1':{'f:spec':{},'f:status':{"
          "'f:conditions':{}}}}]",
          available, CR_STATUS_FOREIGN},
-        /* who applied the spec, and who wrote before us and owns only what is left of it */
+        /* others have applied the spec and own an older part of the status */
         {",'managedFields':[{'manager':'kubectl','fieldsV1':{'f:spec':{'f:destinationRef':{}}}},"
          "{" THEIRS ",'fieldsV1':{'f:status':{'.':{},'f:tenants':{}}}},{" OURS "," CONDITIONS "}]",
          available, CR_STATUS_OURS},
@@ -537,7 +538,7 @@ static void test_large_conditions(void **state)
     cr_clear(&cr);
 }
 
-/* The metadata and the status are those of the object, whatever its spec is. */
+/* The metadata and the status are read even if the spec is invalid. */
 static void test_status_of_a_wrong_one(void **state)
 {
     (void)state;
@@ -563,7 +564,7 @@ static void test_status_of_a_wrong_one(void **state)
     cr_clear(&cr);
 }
 
-/* Left out on the way to us: "~" in the text. */
+/* Parses a text in which "~" stands for a value that was left out while it was received. */
 static void expect_omitted(const char *text, const char *complaint)
 {
     char quoted[1024];
@@ -640,7 +641,7 @@ static void test_same_spec(void **state)
             cr_clear(&b);
         }
     }
-    /* What is not in the spec does not count. */
+    /* Members outside the spec do not count. */
     struct cr a = good(different[0]),
               b = good("{'metadata':{'name':'x','namespace':'y','uid':'z','annotations':{'a':'b'}},"
                        "'spec':{'destinationRef':{'name':'d'},'actions':[]},'status':{"

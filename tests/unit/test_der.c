@@ -1,4 +1,4 @@
-/* lib/der. */
+/* Tests lib/der. */
 #include "lib/der.h"
 
 #include <stdlib.h>
@@ -76,7 +76,7 @@ static void test_oid_text(void **state)
         {BYTES("\x00"), "0.0"},
         {BYTES("\x88\x37\x03"), "2.999.3"},
         {BYTES(""), ""},
-        {BYTES("\x2a\x86"), "1.2"}, /* its last number has no end */
+        {BYTES("\x2a\x86"), "1.2"}, /* its last number is incomplete */
     };
     char out[64];
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {

@@ -1,5 +1,5 @@
-/* What the Destination service answers: how long it counts, what becomes of it in trouble; its
- * instances. */
+/* Tests dest: how long answers of the Destination service count, what sessions get when it fails,
+ * and its instances. */
 #include "tests/unit/dest_world.h"
 
 #include "tests/unit/tls_peer.h"
@@ -85,7 +85,7 @@ static void ages(void **state)
     expect_port(DEST_TO_LOG_IN, 995);
     assert_int_equal(service.requests, 2);
 
-    /* A refresh ahead: the old one now, the new one from then on. */
+    /* A refresh before the expiry: this question gets the old answer, later ones the new one. */
     pass(1);
     expect_port(DEST_TO_LOG_IN, 995);
     assert_int_equal(service.requests, 3);
@@ -110,13 +110,13 @@ static void mail_tokens(void **state)
     assert_string_equal(a.token, MAIL_TOKEN);
     assert_int_equal(a.expires, test_now + SECONDS(3600));
 
-    /* To check, none is wanted. */
+    /* A check needs no token. */
     ask(&a, DEST_TO_CHECK);
     await(&a.answers);
     assert_int_equal(a.port, 995);
     assert_string_equal(a.token, "");
 
-    /* One that lives shorter than the destination is fetched again earlier. */
+    /* A token that expires before the destination's answer is fetched again earlier. */
     serve(200, with_token("second", "40"));
     pass(SECONDS(120));
     ask(&a, DEST_TO_LOG_IN);
@@ -132,7 +132,7 @@ static void mail_tokens(void **state)
     assert_string_equal(a.token, "second");
     assert_int_equal(service.requests, 4);
 
-    /* One whose lifetime is not said counts for two minutes. */
+    /* A token without a lifetime counts for two minutes. */
     ask(&a, DEST_TO_LOG_IN);
     settle();
     assert_string_equal(a.token, "third");
@@ -173,7 +173,7 @@ static void no_mail_token(void **state)
     pass(SECONDS(4));
     expect_port(DEST_TO_LOG_IN, 995);
 
-    /* One that is valid serves on. */
+    /* A valid token stays in use. */
     serve(200, oauth_body("ClientCredentials", "", NULL));
     pass(SECONDS(49));
     expect_port(DEST_TO_LOG_IN, 995);
@@ -200,7 +200,7 @@ static void not_found_heals(void **state)
     expect_port(DEST_TO_LOG_IN, 995);
 }
 
-/* What the service refuses is not served from memory. */
+/* A refusal replaces the answer in the cache. */
 static void refusals_replace_what_was_known(void **state)
 {
     (void)state;
@@ -221,7 +221,7 @@ static void refusals_replace_what_was_known(void **state)
         expect_port(DEST_TO_LOG_IN, 995);
         serve(table[i].status, table[i].body);
 
-        /* A refresh ahead meets it. */
+        /* The refresh before the expiry is refused. */
         pass(SECONDS(100));
         expect_port(DEST_TO_LOG_IN, 995);
         struct asker a;
@@ -281,7 +281,7 @@ static void refuses_every_access_token(void **state)
     assert_int_equal(tokens, 2);
     assert_int_equal(service.requests, 2);
 
-    /* Another tenant and another service key have tokens of their own. */
+    /* Another tenant and another service key have their own tokens. */
     const struct dest_ref of_tenant = {.name = "inbox", .instance = "prod", .tenant = "a"};
     ask_ref(&a, &of_tenant, DEST_TO_CHECK, NULL);
     await(&a.answers);
@@ -307,7 +307,7 @@ static void a_check_tells_the_sessions(void **state)
     expect_port(DEST_TO_CHECK, 995);
     assert_int_equal(service.requests, 2);
 
-    /* Nothing new: nothing is dropped. */
+    /* The check finds no change, so the cached answer stays. */
     pass(SECONDS(10));
     expect_port(DEST_TO_CHECK, 995);
     expect_port(DEST_TO_LOG_IN, 995);
@@ -325,7 +325,7 @@ static void a_check_tells_the_sessions(void **state)
     expect_refusal(DEST_TO_LOG_IN, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
     assert_int_equal(service.requests, 7);
 
-    /* And that it is there again. */
+    /* A destination that exists again is found in the same way. */
     pass(SECONDS(5));
     expect_refusal(DEST_TO_LOG_IN, VERDICT_NOT_FOUND, FAIL_CONFIG, not_found);
     serve(200, BASIC);
@@ -357,13 +357,13 @@ static void trouble_backs_off(void **state)
     pass(1);
     expect_port(DEST_TO_CHECK, 995);
 
-    /* Said when it begins and when it is over. */
+    /* The log says once that the trouble has begun and once that it is over. */
     assert_int_equal(logged("stays in use"), 1);
     assert_int_equal(logged("serves again"), 1);
 }
 
-/* After five failures in a row, of whatever destinations, one question about those that failed and
- * one about others get through in five seconds, until one is answered. */
+/* After five failures in a row, of any destinations, one question about those that failed and one
+ * about others are sent in five seconds, until one is answered. */
 static void fails_again_and_again(void **state)
 {
     (void)state;
@@ -377,7 +377,7 @@ static void fails_again_and_again(void **state)
     }
     assert_int_equal(service.requests, 5);
 
-    set_key("test", "another", SECRET, NULL); /* other instances are asked */
+    set_key("test", "another", SECRET, NULL); /* the questions of other instances are sent */
     ask_for(&a[0], "test", names[0], DEST_TO_LOG_IN);
     await(&a[0].answers);
     assert_int_equal(service.requests, 6);
@@ -418,8 +418,8 @@ static void ask_each(const char *names, enum fail fail, const char *words)
 
 static const char again[] = " has failed again and again, ";
 
-/* The service fails for the destinations of one team, which ask all the time. A destination that
- * was never asked for before is served a quarter of a second later at the latest. */
+/* The service fails for the destinations of one team, which asks all the time. A destination that
+ * was never asked for before is served at most a quarter of a second later. */
 static void trouble_of_some_does_not_keep_others_away(void **state)
 {
     (void)state;
@@ -434,7 +434,7 @@ static void trouble_of_some_does_not_keep_others_away(void **state)
         ask_for(&a, "prod", name, DEST_TO_LOG_IN);
         await(&a.answers);
         assert_int_equal(a.port, 995);
-        pass(SECONDS(60)); /* until the failures are forgotten */
+        pass(SECONDS(60)); /* long enough for the failures to be forgotten */
     }
 }
 
@@ -487,8 +487,8 @@ static void next_one_finds_out(void **state)
     assert_int_equal(service.requests, 8);
 }
 
-/* While the circuit is open, lasting failures and refusals are still reported as themselves, to
- * sessions too when a check has met them, and long afterwards. */
+/* While the circuit is open, lasting failures and refusals are still reported as such, even to
+ * sessions when a check has found them, and long afterwards. */
 static void lasting_trouble_is_told_as_itself(void **state)
 {
     (void)state;
@@ -512,11 +512,11 @@ static void lasting_trouble_is_told_as_itself(void **state)
         ask_each("xyz", FAIL_REMOTE, again);
         assert_int_equal(service.requests, requests);
         pass(SECONDS(60));
-        ask_each("f", FAIL_REMOTE, ""); /* finds out for all that it still fails */
+        ask_each("f", FAIL_REMOTE, ""); /* tries for all, and the service still fails */
         assert_int_equal(service.requests, ++requests);
     }
 
-    /* The present state counts as soon as the service reports it. */
+    /* The new state counts as soon as the service reports it. */
     pass(SECONDS(60));
     serve(200, BASIC);
     expect_port(DEST_TO_LOG_IN, 995);
@@ -525,7 +525,7 @@ static void lasting_trouble_is_told_as_itself(void **state)
     assert_int_equal(a.port, 995);
 }
 
-/* Somebody may have repaired the destination since. */
+/* A refusal is used for at most an hour, because the destination may have been corrected. */
 static void a_refusal_is_known_for_an_hour(void **state)
 {
     (void)state;
@@ -539,7 +539,7 @@ static void a_refusal_is_known_for_an_hour(void **state)
     expect_refusal(DEST_TO_CHECK, VERDICT_UNREADABLE, FAIL_REMOTE, down);
 }
 
-/* The service takes other questions. */
+/* A refused question says nothing about other questions, so the circuit stays closed. */
 static void finds_fault_with_questions(void **state)
 {
     (void)state;
@@ -554,7 +554,7 @@ static void finds_fault_with_questions(void **state)
     assert_int_equal(service.requests, 8);
 }
 
-/* Whatever goes wrong with the service, a destination without a token serves on. */
+/* A destination without a token stays in use, whatever goes wrong with the service. */
 static void without_the_service(void **state)
 {
     (void)state;
@@ -710,12 +710,12 @@ static void another_key(void **state)
     expect_port(DEST_TO_LOG_IN, 9950);
     assert_string_equal(client, "client_id=another");
 
-    /* What was known under the old key does not stand in either. */
+    /* After another change of the key, the old key's answers do not replace a failure. */
     set_key("prod", "third", SECRET, NULL);
     serve(503, "");
     expect_refusal(DEST_TO_LOG_IN, VERDICT_UNREADABLE, FAIL_REMOTE, down);
 
-    /* A lookup under way ends with the key that it began with. */
+    /* A lookup under way ends with the key with which it began. */
     struct asker a;
     serve(200, BASIC);
     pass(SECONDS(1));
@@ -737,7 +737,7 @@ static void a_key_that_does_not_work(void **state)
     expect_refusal(DEST_TO_CHECK, VERDICT_INSTANCE_NOT_CONFIGURED, FAIL_CONFIG, text);
     assert_int_equal(service.requests, 0);
 
-    /* Another secret is used at once; a corrected server is found soon. */
+    /* Another secret is used at once; an authorization server that works again is found soon. */
     auth_status = 200;
     set_key("prod", "client", "corrected", NULL);
     expect_port(DEST_TO_CHECK, 995);
@@ -766,12 +766,13 @@ static void impossible_addresses(void **state)
     assert_int_equal(a.err.fail, FAIL_CONFIG);
 }
 
-/* Who has no good certificate is not the service, and says nothing about a destination. */
+/* An untrusted certificate says nothing about the destination, so the lookup reports a TLS
+ * failure. */
 static void not_trusted(void **state)
 {
     (void)state;
     char uri[64];
-    test_sys.random = sys_real.random; /* TLS needs some */
+    test_sys.random = sys_real.random; /* TLS needs random bytes */
     text_fmt(uri, sizeof(uri), "https://127.0.0.1:%d", tls_peer_port("any"));
     set_key("prod", "client", SECRET, uri);
     struct asker a;

@@ -1,4 +1,4 @@
-/* Answers of the Destination service: destinations, tokens, refusals, and everything odd. */
+/* Tests dest/answer: destinations, tokens, refusals, and odd answers. */
 #include "dest/answer.h"
 
 #include <stdio.h>
@@ -71,7 +71,7 @@ static void destinations(void **state)
     dest_found_clear(&found);
     dest_found_clear(&found);
 
-    /* Tokens of a destination that needs none are passed over, whatever they are. */
+    /* Tokens of a destination that needs none are ignored, whatever they contain. */
     expect_destination("{" BASIC ",\"authTokens\":[{\"type\":\"Basic\",\"value\":\"YTpi\","
                        "\"expires_in\":\"0\"},7],\"certificates\":[],\"news\":{\"a\":[1]}}");
     assert_null(found.token.p);
@@ -81,7 +81,7 @@ static void destinations(void **state)
     expect_destination("\xEF\xBB\xBF{" BASIC "}");
     dest_found_clear(&found);
 
-    /* To check, no token is needed. */
+    /* A check needs no token. */
     question.with_token = false;
     expect_destination("{" OAUTH "}");
     assert_int_equal(found.dest->auth, AUTH_CLIENT_CREDENTIALS);
@@ -138,7 +138,7 @@ static void tokens(void **state)
     expect_token("[{\"value\":\"abc\",\"expires_in\":\"\"}]", "abc", 0);
     expect_token("[{\"value\":\"abc\",\"expires_in\":\"-5\"}]", "abc", 0);
 
-    /* The first that can be used. */
+    /* The first usable token counts. */
     expect_token("[null,{\"error\":\"no\"},{\"type\":\"Basic\",\"value\":\"YTpi\"},"
                  "{\"type\":\"bearer\",\"value\":\"\"},{\"type\":\"bearer\",\"value\":\"one\"},"
                  "{\"type\":\"bearer\",\"value\":\"two\"}]",
@@ -151,7 +151,8 @@ static void expect_no_token(const char *tokens, const char *text)
 {
     char body[2048];
     snprintf(body, sizeof(body), "{" OAUTH "%s%s}", tokens[0] ? ",\"authTokens\":" : "", tokens);
-    expect_destination(body); /* whose token service may be asked directly */
+    /* The destination is good, because its token service may be asked directly. */
+    expect_destination(body);
     assert_null(found.token.p);
     assert_string_equal(found.err.text, text);
     assert_int_equal(found.err.fail, FAIL_TOKEN);
@@ -184,7 +185,7 @@ static void no_tokens(void **state)
                     "OAuthToken failed due to: 401 {\\\"error\\\":\\\"invalid_client\\\"}\"}]",
                     "the Destination service has no access token for it: Retrieval of OAuthToken "
                     "failed due to: 401 {\"error\":\"invalid_client\"}");
-    /* An entry with an error has no token, whatever else it says. */
+    /* An entry with an error has no token, even if it has a value. */
     expect_no_token("[{\"type\":\"bearer\",\"value\":\"abc\",\"error\":\"a\\r\\nb\"},"
                     "{\"error\":\"c\"}]",
                     "the Destination service has no access token for it: a b");
@@ -226,7 +227,7 @@ static void user_tokens(void **state)
                    "Destination service instance \"prod\" does not take the refresh token or code "
                    "that was sent (400: no such header)");
 
-    /* Who is of another kind needs none of a client. */
+    /* A destination of another kind needs no token of a user. */
     expect_destination("{" BASIC "}");
     dest_found_clear(&found);
     question.user_token = (struct str){0};
@@ -349,7 +350,7 @@ static void levels(void **state)
 {
     (void)state;
     question.level = "subaccount";
-    /* As v2 answers: nobody is said to own it, unless that is asked for. */
+    /* In an answer of v2 the owner is missing unless it was asked for. */
     expect_destination("{" BASIC "}");
     dest_found_clear(&found);
     expect_destination("{\"destinationConfiguration\":{" MAIL ",\"mail.password\":\"wonderland\","
@@ -375,7 +376,7 @@ static void fragments(void **state)
     answer_read(404, "{\"ErrorMessage\":[\"fragment\"]}");
     assert_int_equal(found.verdict, VERDICT_NOT_FOUND);
 
-    /* It cannot be one that was not asked for. */
+    /* A missing fragment cannot be meant if none was asked for. */
     question.fragment = NULL;
     answer_read(404, no_fragment);
     assert_int_equal(found.verdict, VERDICT_NOT_FOUND);
@@ -396,7 +397,7 @@ static void chains(void **state)
     assert_int_equal(found.err.fail, FAIL_REMOTE);
 }
 
-/* Every beginning of a good answer is none. */
+/* No prefix of a good answer is accepted. */
 static void cut(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* References: copies of their own, keys that tell all apart. */
+/* Tests core/dest_ref: a reference owns copies of its texts, and different references have
+ * different keys. */
 #include "core/dest_ref.h"
 
 #include <stdio.h>
@@ -7,7 +8,7 @@
 
 static const struct dest_variable variables[] = {{"a", "b"}, {"c", "d"}}, others[] = {{"a", "bc"}};
 
-/* No two of them say the same. */
+/* All references differ. */
 static const struct dest_ref refs[] = {
     {.name = "x"},
     {.name = "y"},

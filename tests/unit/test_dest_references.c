@@ -1,5 +1,5 @@
-/* All that a reference says, as the Destination service is asked: levels, fragments, chains,
- * tenants; and the kinds of service keys. */
+/* Tests how dest asks the Destination service for each part of a reference: levels, fragments,
+ * chains, tenants. Tests also the kinds of service keys. */
 #include "tests/unit/dest_world.h"
 
 #include <stdlib.h>
@@ -15,7 +15,8 @@ static char hosts[] = "/tmp/tproxy-hosts.XXXXXX";
 
 /* ---- the world ---- */
 
-/* A key whose authorization server has a name. uri: of the service; NULL: where it is. */
+/* Returns a key whose authorization server has a host name. `uri` is the service's; NULL: the
+ * test's server. */
 static struct service_key *new_key(const char *uri)
 {
     struct service_key *key = calloc(1, sizeof(*key));
@@ -54,7 +55,7 @@ static void expect_found(const struct dest_ref *ref, enum dest_purpose purpose)
     }
 }
 
-/* A refusal of FAIL_CONFIG. */
+/* Expects a refusal with FAIL_CONFIG. */
 static void expect_refused(const struct dest_ref *ref, enum verdict verdict, const char *text)
 {
     struct asker a;
@@ -125,7 +126,7 @@ static void chains(void **state)
                    "X-chain-var-key3 is missing)");
 }
 
-/* ---- what is said apart is kept apart ---- */
+/* ---- references are kept apart ---- */
 
 static void every_reference_has_an_answer_of_its_own(void **state)
 {
@@ -156,7 +157,7 @@ static void every_reference_has_an_answer_of_its_own(void **state)
         }
     }
 
-    /* And so is what a check finds out. */
+    /* The result of a check is also kept apart. */
     serve(200, MOVED);
     struct asker a;
     ask_ref(&a, &refs[3], DEST_TO_CHECK, NULL);
@@ -189,7 +190,7 @@ static void rotated_tokens_are_those_of_a_reference(void **state)
     assert_string_equal(shown, "X-tenant=b X-refresh-token=1//what-alice-sends ");
 }
 
-/* ---- what cannot be asked ---- */
+/* ---- questions that cannot be asked ---- */
 
 static void impossible_references(void **state)
 {
@@ -262,7 +263,7 @@ static void tenants(void **state)
     assert_string_equal(authority, "provider.auth.test");
     assert_string_equal(shown, "X-tenant=provider ");
 
-    /* The tokens are known, and each is shown for its tenant alone. */
+    /* The access tokens are known, and each is used for its own tenant only. */
     ref.name = "other";
     ref.tenant = "a";
     expect_found(&ref, DEST_TO_LOG_IN);
@@ -273,7 +274,7 @@ static void tenants(void **state)
     assert_int_equal(tokens, 3);
 }
 
-/* The authorization server's 401 is not the service's, after which a new token is asked for. */
+/* After the authorization server's 401 no new token is requested, unlike after the service's. */
 static void tenants_are_refused(void **state)
 {
     (void)state;
@@ -294,7 +295,7 @@ static void tenants_are_refused(void **state)
     assert_int_equal(auth.requests, 2);
     assert_int_equal(service.requests, 0);
 
-    /* Nobody else is hurt; and who subscribes is served. */
+    /* No other tenant is affected, and a tenant that subscribes is served. */
     auth_status = 200;
     ref.tenant = NULL;
     expect_found(&ref, DEST_TO_LOG_IN);
@@ -302,7 +303,8 @@ static void tenants_are_refused(void **state)
     ref.tenant = "b";
     expect_found(&ref, DEST_TO_LOG_IN);
 
-    /* Unsubscribed meanwhile: the service refuses the token, then there is no new one. */
+    /* The tenant has unsubscribed: the service refuses the token, and the authorization server
+     * gives no new one. */
     pass(SECONDS(120));
     refuse_tokens = 1;
     auth_status = 401;
@@ -321,7 +323,7 @@ static void keys_without_a_place_for_tenants(void **state)
     assert_int_equal(auth.requests, 0);
 }
 
-/* A destination's own token service gets the tenant, too. */
+/* A destination's own token service is also asked for the tenant. */
 static void own_tokens_of_tenants(void **state)
 {
     (void)state;
@@ -361,7 +363,7 @@ static char *contents(const char *file)
     return text;
 }
 
-/* uri: of the service, as with new_key. */
+/* `uri` as for new_key. */
 static struct service_key *new_certified_key(const char *uri)
 {
     struct service_key *key = new_key(uri);
@@ -388,7 +390,7 @@ static void start_ias(bool ias)
     struct tls_roots *roots;
     struct error err;
     char path[64], uri[64];
-    test_sys.random = sys_real.random; /* TLS needs some */
+    test_sys.random = sys_real.random; /* TLS needs random bytes */
     tls_peer_path(path, sizeof(path), "ca.crt");
     roots = tls_roots_load(path, &err);
     assert_non_null(roots);
@@ -400,7 +402,7 @@ static void start_ias(bool ias)
     use_key(key);
 }
 
-/* The service itself is shown the certificate, which here it asks everybody for. */
+/* The certificate is shown to the service itself. The test's service asks every client for one. */
 static void ias_keys(void **state)
 {
     (void)state;
@@ -409,7 +411,8 @@ static void ias_keys(void **state)
     start_ias(true);
     ask_ref(&a, &ref, DEST_TO_LOG_IN, NULL);
     await(&a.answers);
-    assert_int_equal(a.err.fail, FAIL_PROTOCOL); /* it has answered, if not with a destination */
+    /* The service has answered, although not with a destination. */
+    assert_int_equal(a.err.fail, FAIL_PROTOCOL);
     assert_non_null(strstr(a.err.text, "received invalid configuration from Destination service"));
 
     ref.level = "subaccount";

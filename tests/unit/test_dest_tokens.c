@@ -1,9 +1,10 @@
-/* Tokens for mail servers: those that we get ourselves, and those for what clients send. */
+/* Tests the tokens for mail servers: those that we request ourselves, and those for what clients
+ * send. */
 #include "tests/unit/dest_world.h"
 
 enum { ASKERS = 200 };
 
-/* ---- tokens that we get ourselves ---- */
+/* ---- tokens that we request ourselves ---- */
 
 static void own_retrieval(void **state)
 {
@@ -18,14 +19,14 @@ static void own_retrieval(void **state)
     assert_string_equal(a.token, MAIL_TOKEN);
     assert_int_equal(own_requests, 1);
 
-    /* The destination is read again, the token is known. */
+    /* The destination is read again; the token stays in use. */
     pass(SECONDS(130));
     ask(&a, DEST_TO_LOG_IN);
     await(&a.answers);
     assert_string_equal(a.token, MAIL_TOKEN);
     assert_int_equal(own_requests, 1);
 
-    /* Refused at the mail server: another one, for all who had it. */
+    /* The mail server has refused the token: one request gets another token for all sessions. */
     own_body = "{\"access_token\":\"another\",\"expires_in\":3600}";
     struct token *old = token_ref(a.last);
     dest_refused(source, &ref, NULL, old);
@@ -45,7 +46,7 @@ static void own_retrieval(void **state)
 
 #define USER_TOKEN "1//what-alice-has-sent"
 
-/* Asks for a user who has sent this. */
+/* Asks for a user whose client has sent this token. */
 static void ask_as(struct asker *a, const char *user, const char *token)
 {
     struct dest_ref ref = {.name = "inbox", .instance = "prod"};
@@ -88,13 +89,13 @@ static void refresh_tokens(void **state)
         await(&askers[i].answers);
         assert_string_equal(askers[i].token, MAIL_TOKEN);
     }
-    /* One question for the destination, one for the token. */
+    /* One question is for the destination, one for the token. */
     assert_int_equal(service.requests, 2);
     assert_int_equal(with_user, 1);
     assert_string_equal(shown, "X-refresh-token=" USER_TOKEN " ");
     assert_null(strstr(target, "skipTokenRetrieval"));
 
-    /* Nobody else gets it: neither who names another user nor who brings another token. */
+    /* Another user, or a client with another user token, does not get the token. */
     serve(200, token_body("RefreshToken", "", "of-bob", "3600", ""));
     expect_token_for("bob", USER_TOKEN, "of-bob");
     expect_token_for("alice", "other", "of-bob");
@@ -108,7 +109,7 @@ static void a_wrong_user_token_harms_its_owner_alone(void **state)
     serve(200, oauth_body("RefreshToken", "", "[{\"error\":\"400 invalid_grant\"}]"));
     expect_auth_failure("alice", "wrong");
     expect_auth_failure("alice", "wrong");
-    assert_int_equal(with_user, 1); /* the service is not asked again at once */
+    assert_int_equal(with_user, 1); /* no question follows at once */
     serve(200, token_body("RefreshToken", "", MAIL_TOKEN, "3600", ""));
     expect_token_for("alice", USER_TOKEN, MAIL_TOKEN);
     expect_token_for("bob", USER_TOKEN, MAIL_TOKEN);
@@ -130,7 +131,7 @@ static void rotated_refresh_tokens(void **state)
     expect_token_for("alice", USER_TOKEN, "next");
     assert_string_equal(shown, "X-refresh-token=1//third ");
 
-    /* Refused, it is forgotten. */
+    /* A newer refresh token that is refused is dropped, and the client's own is used again. */
     pass(SECONDS(60));
     serve(200, oauth_body("RefreshToken", "", "[{\"error\":\"400 invalid_grant\"}]"));
     expect_auth_failure("alice", USER_TOKEN);
@@ -193,12 +194,12 @@ static void a_code_is_not_sent_twice(void **state)
     assert_int_equal(a.err.fail, FAIL_REMOTE);
     assert_non_null(strstr(a.err.text, "log in again, with a new code"));
 
-    /* The access token has been renewed for whoever comes next. */
+    /* The renewed access token of the service is used for the next client. */
     expect_token_for("bob", "4/other", MAIL_TOKEN);
     assert_int_equal(tokens, 2);
 }
 
-/* A client that comes while the service refuses every access token keeps its code. */
+/* Clients that come while the service refuses every access token keep their codes. */
 static void codes_are_kept_from_a_service_that_refuses_us(void **state)
 {
     (void)state;
@@ -234,7 +235,7 @@ static void a_changed_destination_takes_another_token(void **state)
     expect_token_for("alice", USER_TOKEN, "of-more");
     assert_int_equal(with_user, 2);
 
-    /* Seen first in the answer for a user. */
+    /* The answer for a user is the first that shows the change. */
     serve(200, token_body("RefreshToken", ",\"scope\":\"less\"", "of-less", "3600", ""));
     expect_token_for("bob", USER_TOKEN, "of-less");
     assert_int_equal(with_user, 3);

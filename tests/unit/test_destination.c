@@ -1,4 +1,4 @@
-/* Properties of destinations: the forms that SAP documents, every verdict, every property. */
+/* Tests core/destination: the forms that SAP documents, every verdict, every property. */
 #include "core/destination.h"
 
 #include <setjmp.h>
@@ -114,7 +114,7 @@ static void test_basic(void **state)
     destination_unref(d);
 }
 
-/* The twelve forms of the documentation, and the old one without Authentication. */
+/* The twelve forms in the documentation, and the old one without Authentication. */
 static void test_documented_forms(void **state)
 {
     (void)state;
@@ -323,7 +323,7 @@ static void test_loopback(void **state)
     (void)state;
     static const struct {
         const char *host;
-        bool usual; /* a spelling that is used where loopback is allowed */
+        bool usual; /* a spelling for which loopback may be allowed */
     } spellings[] = {
         {"localhost", true},
         {"LocalHost.", true},
@@ -373,7 +373,7 @@ static void test_loopback(void **state)
         text_fmt(with, sizeof(with), "\"mail.pop3.host\": \"%s\"", elsewhere[i]);
         destination_unref(good(NULL, with));
     }
-    /* A virtual host may be called anything. */
+    /* A virtual host may have any name. */
     destination_unref(good(NULL, ON_PREMISE "," HOST("localhost")));
     destination_unref(good(NULL, ON_PREMISE "," HOST("127.0.0.1")));
 }
@@ -533,7 +533,7 @@ static void test_users(void **state)
     assert_string_equal(d->user, "alice");
     assert_string_equal(d->password.p, "wonder land");
     destination_unref(d);
-    /* The client of a user token names the user itself. */
+    /* A client with a user token names the user itself, so mail.user is ignored. */
     d = good("mail.user", "\"Authentication\": \"OAuth2RefreshToken\"," TOKEN_URL "," CLIENT);
     assert_string_equal(d->user, "");
     destination_unref(d);
@@ -758,7 +758,7 @@ static void test_reasons(void **state)
     assert_string_equal(verdict_reason(VERDICT_CONFIGURATION_FAILED, true), "ConfigurationFailed");
 }
 
-/* Each change of what a session depends on makes a difference; nothing else does. */
+/* A change of any property that a session depends on makes a difference; other changes do not. */
 static void test_equal(void **state)
 {
     (void)state;
@@ -856,7 +856,8 @@ static void test_token_requests(void **state)
     assert_int_equal(t->answer_timeout, SECONDS(60));
     destination_unref(d);
 
-    /* What the body says wins over scope, and user and password over the client's. */
+    /* tokenService.body.scope takes precedence over scope, and the token service's user and
+     * password over the client's. */
     d = good(NULL, TOKENS(", \"scope\": \"a\", \"tokenService.body.scope\": \"b\","
                           " \"tokenServiceUser\": \"u\", \"tokenServicePassword\": \"p\","
                           " \"tokenService.body.grant_type\": \"x\","
@@ -922,7 +923,7 @@ static void test_token_service_of_tenants(void **state)
     destination_unref(d);
 }
 
-/* Every part counts. */
+/* Each part makes a difference. */
 static void test_token_services_are_apart(void **state)
 {
     (void)state;

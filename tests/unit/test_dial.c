@@ -1,5 +1,5 @@
-/* Dialling on loopback sockets. Time stands still unless a test moves it; what 10.0.0.0/8 and IPv6
- * do is up to the test, see fake_connect(). */
+/* Tests lib/dial over loopback sockets. Time stands still unless a test moves it. fake_connect()
+ * decides what 10.0.0.0/8 and IPv6 do. */
 #include "lib/dial.h"
 
 #include <errno.h>
@@ -24,11 +24,11 @@ enum { PATIENCE_MS = 10000, PORT = 110, PROXY_PORT = 20004, FD_MAX = 1024 };
 static struct sys test_sys;
 static int64_t clock_now;
 static bool no_sockets;
-static bool in_hole[FD_MAX]; /* descriptors that connect to a black hole */
+static bool in_hole[FD_MAX]; /* descriptors whose connection is never answered */
 
 static struct loop *loop;
 static struct dns *dns;
-static int listener, name_server; /* the latter never answers */
+static int listener, name_server; /* the name server never answers */
 static uint16_t listener_port, closed_port;
 static char dir[] = "/tmp/test_dial.XXXXXX";
 static char conf_path[64], hosts_path[64];
@@ -144,7 +144,7 @@ static int bound_socket(int type, uint16_t *port)
     return fd;
 }
 
-static int closed; /* keeps its port from others; nobody listens there */
+static int closed; /* holds a port on which nobody listens */
 
 static int setup(void **state)
 {
@@ -371,7 +371,7 @@ static void no_route(void **state)
     expect_failure(FAIL_CONNECT, "no route to [fd00::1]:110");
     dial("10.0.0.4");
     expect_failure(FAIL_CONNECT, "no route to 10.0.0.4:110");
-    dial("mixed.test"); /* no IPv6, one refuses, one without a route */
+    dial("mixed.test"); /* IPv6 is missing, one address refuses, one has no route */
     expect_failure(FAIL_CONNECT, "10.0.0.3:110 refused the connection (3 addresses tried)");
     no_sockets = true;
     dial("10.0.0.9");
@@ -400,7 +400,7 @@ static void policy(void **state)
         expect_failure(FAIL_CONFIG, table[i].text);
     }
     assert_string_equal(tried, "");
-    dial("half.test"); /* what is allowed is tried */
+    dial("half.test"); /* the allowed address is tried */
     expect_success();
     assert_string_equal(tried, "10.0.0.6:110");
     start("group.test", true);
@@ -438,7 +438,7 @@ static void cancelled(void **state)
                 advance(MILLIS(250) * k);
             }
             if (last.calls) {
-                break; /* refused before we could cancel */
+                break; /* the dial was refused before this turn */
             }
             dial_cancel(last.dial);
             advance(SECONDS(60));
@@ -464,7 +464,8 @@ static const struct dial_via with_token = {.host = "proxy.test",
                                            .token = &token,
                                            .location = "plant"};
 
-/* What of all this dial_start keeps it has to copy. */
+/* Starts a dial and then overwrites the settings, because dial_start has to copy those that it
+ * keeps. */
 static void start_via(const struct dial_via *settings, const char *host, int64_t timeout)
 {
     char proxy[64], target[64], text[64] = "", location[64] = "";
@@ -490,7 +491,7 @@ static void start_via(const struct dial_via *settings, const char *host, int64_t
     assert_int_equal(last.calls, 0);
 }
 
-/* The proxy is told exactly this next. */
+/* Checks that the next octets sent to the proxy are exactly these. */
 static void expect_told(int proxy, struct str text)
 {
     char told[128];
@@ -513,7 +514,7 @@ static void answer(int proxy, struct str text)
     assert_int_equal(send(proxy, text.p, text.n, MSG_NOSIGNAL), text.n);
 }
 
-/* A proxy that has been told the method. */
+/* Returns a proxy's connection on which the client has offered its method. */
 static int proxy_of(const struct dial_via *via, int64_t timeout)
 {
     start_via(via, "mail.corp", timeout);
@@ -564,7 +565,8 @@ static void tunnel_with_token(void **state)
     expect_success();
 }
 
-/* The greeting comes together with the proxy's answer, whole or cut, and the end behind it. */
+/* The greeting comes together with the proxy's answer, whole or cut, and the end of the stream
+ * follows. */
 static void greeting_behind_the_answer(void **state)
 {
     (void)state;
@@ -647,7 +649,7 @@ static void tunnel_silence(void **state)
     close(proxy);
 }
 
-/* The proxy has a head start for each of its addresses, too. */
+/* The addresses of a proxy have head starts, too. */
 static void slow_proxy(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* lib/digest: the examples of the standards, and parts cut anywhere. */
+/* Tests lib/digest: the examples in the standards, and a text cut anywhere. */
 #include "lib/digest.h"
 
 #include <setjmp.h>

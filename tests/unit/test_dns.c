@@ -1,4 +1,4 @@
-/* The resolver against scripted name servers on loopback, which live in the same loop. Time stands
+/* Tests lib/dns with scripted name servers on loopback, which run in the same loop. Time stands
  * still unless a test moves it. */
 #include "lib/dns.h"
 
@@ -20,7 +20,7 @@ enum { PATIENCE_MS = 10000 };
 
 static struct sys test_sys;
 static int64_t clock_now;
-static int open_sockets; /* of the resolver */
+static int open_sockets; /* the resolver's */
 
 static struct loop *loop;
 static struct dns *dns;
@@ -34,7 +34,7 @@ static int64_t fake_now(void)
     return clock_now;
 }
 
-/* Waits for an event, however long the loop would. */
+/* Waits for an event, however short the loop's timeout is. */
 static int patient_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
     int n = epoll_wait(epfd, events, max, timeout ? PATIENCE_MS : 0);
@@ -86,13 +86,14 @@ static void write_file(const char *path, const char *text)
 
 enum how { REPLY, SILENT, TRUNCATE, GARBAGE, FALSE_FIRST, SHUT, LATER };
 
-/* What a server does with a question; the first rule that fits counts. Without one: NXDOMAIN. */
+/* A rule says what a server does with a question; the first that fits counts. Without a rule the
+ * answer is NXDOMAIN. */
 struct rule {
     const char *name; /* NULL: any */
     unsigned type;    /* 0: any */
-    const char *addr; /* the answer; NULL: none */
+    const char *addr; /* NULL: no address */
     unsigned rcode;
-    uint32_t ttl; /* of the address, or of the SOA record; 0: no SOA record */
+    uint32_t ttl; /* the TTL of the address or of the SOA record; 0: no SOA record */
     enum how how;
     enum how how_tcp;
 };
@@ -103,12 +104,12 @@ struct server {
     const struct rule *rules;
     char asked[4096]; /* "A mail.test, AAAA mail.test, TCP A mail.test" */
     size_t count;
-    unsigned ids[16], ports[16]; /* of the first questions over UDP */
+    unsigned ids[16], ports[16]; /* those of the first questions over UDP */
     struct {
         struct sockaddr_in to;
         unsigned char p[1024];
         size_t n;
-    } later; /* the answer that was kept back last */
+    } later; /* the answer that was last held back */
 };
 
 static struct server servers[2];
@@ -134,7 +135,7 @@ static size_t put(unsigned char *p, uint32_t value, size_t n)
     return n;
 }
 
-/* A record for the name of the question. */
+/* Writes a record for the name of the question. */
 static size_t put_record(unsigned char *p, unsigned type, uint32_t ttl, const void *data,
                          size_t length)
 {
@@ -282,7 +283,7 @@ static void on_listener(struct io *io)
     assert_int_equal(loop_add(loop, &s->tcp, fd, IO_KIND_LISTEN, on_tcp), OK);
 }
 
-/* A UDP socket and a TCP listener with the same number. */
+/* Opens a UDP socket and a TCP listener on the same port. */
 static void start_server(struct server *s)
 {
     for (;;) {
@@ -324,7 +325,7 @@ static void until_asked(struct server *s, size_t n)
     assert_int_equal(s->count, n);
 }
 
-/* The questions so far come in pairs whose order is chance. */
+/* Checks the questions so far. Two that are sent together may arrive in either order. */
 static void expect_asked(const struct server *s, const char *one, const char *other)
 {
     if (strcmp(s->asked, one) != 0) {
@@ -378,7 +379,7 @@ static void resolve(const char *name)
     until_done(&last);
 }
 
-/* The addresses, separated by blanks, or the text of the failure. */
+/* Checks the addresses, separated by blanks, or the text of the failure. */
 static void expect(const struct outcome *o, const char *expected)
 {
     char got[FAIL_TEXT_MAX] = "";
@@ -396,7 +397,8 @@ static void expect(const struct outcome *o, const char *expected)
     assert_string_equal(got, expected);
 }
 
-/* The failure with this text, in which %s is the first server and its port. */
+/* Checks the text of the failure, which names the first server and its port between `before` and
+ * `after`. */
 static void expect_failure(const struct outcome *o, const char *before, const char *after)
 {
     char text[FAIL_TEXT_MAX];
@@ -405,7 +407,7 @@ static void expect_failure(const struct outcome *o, const char *before, const ch
     assert_int_equal(o->result.err.fail, FAIL_DNS);
 }
 
-/* resolv.conf with the first `count` servers and more lines; read at the next query. */
+/* Writes a resolv.conf with the first `count` servers and more lines; the next query reads it. */
 static void configure(size_t count, const char *more)
 {
     char text[512];
@@ -534,7 +536,8 @@ static void both_families(void **state)
     resolve("six.test");
     expect(&last, "fd00::6");
     clear(&servers[0]);
-    advance(SECONDS(59)); /* the family that is absent does not shorten the life of the other */
+    /* The absent family does not shorten the lifetime of the other one's addresses. */
+    advance(SECONDS(59));
     resolve("four.test");
     assert_int_equal(servers[0].count, 0);
 }
@@ -566,7 +569,7 @@ static void search_list(void **state)
     }
     longest[0] = 'a';
     longest[DNS_NAME_MAX - 5] = '\0';
-    resolve(longest); /* too long for what the search list adds */
+    resolve(longest); /* too long for the search list */
     assert_int_equal(servers[0].count, 1);
     clear(&servers[0]);
     resolve("mail.");
@@ -632,13 +635,13 @@ static void next_server(void **state)
         expect(&last, "10.0.0.1");
     }
 
-    stop_server(&servers[0]); /* now nobody listens there */
+    stop_server(&servers[0]); /* so that nobody listens there */
     resolve("dead.test");
     expect(&last, "10.0.0.1");
     start_server(&servers[0]);
 }
 
-/* A packet that is lost costs a second; the same server is asked again if there is no other. */
+/* A lost packet costs a second. A single server is asked again. */
 static void lost_packet(void **state)
 {
     static const struct rule mute[] = {{.how = SILENT}, {0}};
@@ -660,7 +663,7 @@ static void lost_packet(void **state)
     assert_int_equal(open_sockets, 0);
 }
 
-/* A slow server is asked again and then answers the first question: that answer counts. */
+/* A slow server is asked again and then answers the first question. That answer counts. */
 static void late_answer(void **state)
 {
     static const struct rule late[] = {{.addr = "10.0.0.1", .ttl = 60, .how = LATER}, {0}};
@@ -680,7 +683,8 @@ static void late_answer(void **state)
     expect(&last, "10.0.0.1");
     assert_int_equal(open_sockets, 0);
 
-    /* A failure is followed at once, and does not end the wait for the other server. */
+    /* After a failure the other server is asked at once; its answer is still awaited after another
+     * failure. */
     static const struct rule bad[] = {{.name = "other.test", .rcode = 2}, {0}};
     servers[1].rules = bad;
     configure(2, "options no-aaaa timeout:5 attempts:1");
@@ -697,8 +701,8 @@ static void late_answer(void **state)
     expect(&last, "10.0.0.1");
 }
 
-/* Makes the number of attempts of resolv.conf, after 0, 1 and 3 s and then with its timeout as the
- * pause; the last attempt has its timeout as well. */
+/* There are as many attempts as resolv.conf says. The pauses between them are 1 s, 2 s and then the
+ * timeout; the last attempt also waits for the timeout. */
 static void silence_everywhere(void **state)
 {
     static const struct rule mute[] = {{.how = SILENT}, {0}};
@@ -724,7 +728,7 @@ static void silence_everywhere(void **state)
     assert_int_equal(open_sockets, 0);
 }
 
-/* Whatever resolv.conf says, it is over after 30 s. */
+/* A query ends after 30 s, whatever resolv.conf says. */
 static void bounded(void **state)
 {
     static const struct rule mute[] = {{.how = SILENT}, {0}};
@@ -760,7 +764,7 @@ static void one_family_is_silent(void **state)
     start(&last, "four.test");
     until_asked(&servers[0], 2);
     for (int i = 0; i < 3; i++) {
-        turn(); /* the answer has come */
+        turn(); /* enough for the answer to arrive */
     }
     assert_int_equal(last.calls, 0);
     advance(MILLIS(50));
@@ -771,7 +775,7 @@ static void one_family_is_silent(void **state)
     advance(SECONDS(29));
     resolve("four.test");
     assert_int_equal(servers[0].count, 0);
-    advance(SECONDS(2)); /* what is incomplete is not remembered for the whole TTL */
+    advance(SECONDS(2)); /* an incomplete answer is remembered for less than its TTL */
     start(&last, "four.test");
     until_asked(&servers[0], 2);
     dns_cancel(last.query);
@@ -886,7 +890,7 @@ static void rotation(void **state)
 
 /* ---- what is remembered ---- */
 
-/* Resolves and tells whether a server was asked. */
+/* Resolves the name and returns whether a server was asked. */
 static bool asks(const char *name)
 {
     clear(&servers[0]);
@@ -933,7 +937,8 @@ static void lifetimes(void **state)
     }
     resolve("mail.test");
     assert_false(asks("MAIL.test"));
-    assert_true(asks("mail.test.")); /* which is another question: no search list */
+    /* A name with a final dot is another question, without the search list. */
+    assert_true(asks("mail.test."));
 }
 
 static void changed_configuration(void **state)
@@ -950,7 +955,7 @@ static void changed_configuration(void **state)
     resolve("mail.test");
     expect(&last, "10.0.0.2");
 
-    /* What was asked before the change and comes after it is told, but not remembered. */
+    /* An answer to a question from before the change is given to the caller but not remembered. */
     static const struct rule mute[] = {{.how = SILENT}, {0}};
     servers[0].rules = mute;
     clear(&servers[0]);
@@ -979,7 +984,7 @@ static void bound_of_memory(void **state)
         text_fmt(name, sizeof(name), "host%d.test", i);
         assert_true(asks(name));
     }
-    assert_false(asks("host0.test")); /* which is the youngest now */
+    assert_false(asks("host0.test")); /* so that it is the most recently used name */
     assert_true(asks("one-more.test"));
     assert_false(asks("host0.test"));
     assert_true(asks("host1.test"));
@@ -997,9 +1002,9 @@ static void one_question_for_all(void **state)
     for (size_t i = 0; i < ARRAY_LEN(o); i++) {
         start(&o[i], i % 2 ? "mail.test" : "Mail.TEST");
     }
-    dns_cancel(o[1].query); /* before anybody has looked at it */
+    dns_cancel(o[1].query); /* before the query has started */
     turn();
-    dns_cancel(o[2].query); /* while it waits */
+    dns_cancel(o[2].query); /* while the query waits */
     until_done(&o[0]);
     for (size_t i = 0; i < ARRAY_LEN(o); i++) {
         assert_int_equal(o[i].calls, i == 1 || i == 2 ? 0 : 1);

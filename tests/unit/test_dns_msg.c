@@ -1,4 +1,4 @@
-/* DNS messages: names, questions, answers whole and cut at every byte. */
+/* Tests lib/dns_msg: names, questions, and answers whole and cut at every byte. */
 #include "lib/dns_msg.h"
 
 #include <setjmp.h>
@@ -45,7 +45,7 @@ static void name(const char *text)
     u8(0);
 }
 
-/* A pointer to the question's name, or to somewhere else. */
+/* Writes a pointer to an offset; 12 is the question's name. */
 static void pointer(unsigned to)
 {
     u16(0xC000 | to);
@@ -66,7 +66,7 @@ static void head(unsigned flags, const char *question, unsigned type, unsigned a
     u16(1);
 }
 
-/* The rest of a record behind its owner's name, without the data. */
+/* Writes a record's fields between the owner's name and the data. */
 static void record(unsigned type, uint32_t ttl, unsigned length)
 {
     u16(type);
@@ -95,7 +95,7 @@ static void soa_record(uint32_t ttl, uint32_t minimum)
 
 static struct dns_answer answer;
 
-/* Reads a copy of exactly n bytes, so that the sanitizer sees every step beyond. */
+/* Reads a copy of exactly n bytes, so that the sanitizer sees every access beyond. */
 static int read_n(size_t n, const char *question, enum dns_type type)
 {
     unsigned char *copy = malloc(n ? n : 1);
@@ -222,7 +222,7 @@ static void not_our_question(void **state)
     assert_int_equal(dns_msg_answer(msg.p, msg.n, ID + 1, "a.b", DNS_TYPE_A, &answer), ERR);
     msg.p[2] = 0x01; /* a question, not an answer */
     assert_int_equal(read_all("a.b", DNS_TYPE_A), ERR);
-    msg.p[2] = 0xA1; /* an answer to something else than a query */
+    msg.p[2] = 0xA1; /* an answer to another operation than a query */
     assert_int_equal(read_all("a.b", DNS_TYPE_A), ERR);
     msg.p[2] = 0x81;
     assert_int_equal(read_all("a.b", DNS_TYPE_A), OK);
@@ -258,7 +258,7 @@ static void other_records_are_skipped(void **state)
     assert_int_equal(read_all("a", DNS_TYPE_A), ERR);
 }
 
-/* a -> b -> c with the address of c; forwards or backwards. */
+/* Writes a -> b -> c with the address of c, in this order or backwards. */
 static void aliases(void **state)
 {
     (void)state;
@@ -315,7 +315,7 @@ static void alias_to_nothing(void **state)
 
     head(OK_FLAGS, "a", DNS_TYPE_A, 1, 0);
     pointer(12);
-    record(CNAME, 50, 4); /* longer than the name in it */
+    record(CNAME, 50, 4); /* longer than the name in the record */
     name("b");
     u8(0);
     assert_int_equal(read_all("a", DNS_TYPE_A), ERR);
@@ -339,7 +339,8 @@ static void absence(void **state)
     assert_int_equal(answer.outcome, DNS_NO_ADDRESS);
     assert_int_equal(answer.ttl, 0);
 
-    head(OK_FLAGS | 3, "a", DNS_TYPE_A, 1, 0); /* both at once: there is no such name */
+    /* A contradiction, in which the code counts: the name does not exist. */
+    head(OK_FLAGS | 3, "a", DNS_TYPE_A, 1, 0);
     pointer(12);
     a_record(1, 1);
     assert_int_equal(read_all("a", DNS_TYPE_A), OK);
@@ -369,7 +370,7 @@ static void failures(void **state)
     assert_int_equal(answer.outcome, DNS_TRUNCATED);
 }
 
-/* Names that a pointer or a length makes endless or too long. */
+/* Pointers or lengths make these names endless or too long. */
 static void hostile_names(void **state)
 {
     (void)state;
@@ -394,7 +395,7 @@ static void hostile_names(void **state)
     assert_int_equal(read_all("a", DNS_TYPE_A), ERR);
 
     head(OK_FLAGS, "a", DNS_TYPE_A, 1, 0);
-    u8(0x40); /* a label type nobody uses */
+    u8(0x40); /* an unused type of label */
     u8(0);
     a_record(1, 1);
     assert_int_equal(read_all("a", DNS_TYPE_A), ERR);
@@ -413,8 +414,8 @@ static void hostile_names(void **state)
     }
 }
 
-/* Addresses whose owner is reached by `jumps` pointers, each two octets behind the next one. All
- * but the first lie in the data of another record. */
+/* Writes addresses whose owner's name is reached by `jumps` pointers, each two octets behind the
+ * next one. All pointers except the first lie in the data of another record. */
 static void chain_of_pointers(unsigned jumps, unsigned owners)
 {
     head(OK_FLAGS, "a", DNS_TYPE_A, 1 + owners, 0);
@@ -479,7 +480,8 @@ static void dot_in_label(void **state)
     assert_int_equal(answer.outcome, DNS_NO_ADDRESS);
 }
 
-/* Every octet of a good answer replaced by every value: decided, never beyond the message. */
+/* Every octet of a good answer is replaced by every value: each result is decided without a read
+ * beyond the message. */
 static void every_octet_changed(void **state)
 {
     (void)state;

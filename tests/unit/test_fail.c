@@ -1,10 +1,10 @@
-/* Classes of failure and the sentences that go with them. */
+/* Tests lib/fail: the classes of failure and their sentences. */
 #include "lib/fail.h"
 
 #include "tests/unit/check.h"
 
-/* The names are labels of metrics: they stay. What a person has to change does not pass by itself.
- */
+/* The names are labels of metrics, so they must not change. A failure that a person has to correct
+ * does not pass by itself. */
 static void test_classes(void **state)
 {
     (void)state;

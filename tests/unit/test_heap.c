@@ -1,4 +1,4 @@
-/* lib/heap against a plain array, and how often it compares. */
+/* Tests lib/heap against a plain array, and counts its comparisons. */
 #include "lib/heap.h"
 
 #include "tests/unit/check.h"
@@ -30,7 +30,7 @@ static void begin(struct heap *heap)
     }
 }
 
-/* Returns the least rank of all that are in the heap; OBJECTS when it is empty. */
+/* Returns the least rank in the heap; OBJECTS if it is empty. */
 static unsigned least(void)
 {
     unsigned rank = OBJECTS;
@@ -80,7 +80,7 @@ static void any_node_leaves(void **state)
     }
 }
 
-/* Everything comes, then goes from the first one on, in about n log n comparisons. */
+/* All objects are added and then removed in order, in about n log n comparisons. */
 static void comparisons_are_few(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* The way of a login: lists and greetings, good and forged. */
+/* Tests pop3/hops: lists and greetings, good and forged. */
 #include "pop3/hops.h"
 
 #include "tests/unit/check.h"

@@ -1,4 +1,4 @@
-/* The HTTP client: requests and answers. */
+/* Tests http: requests and answers. */
 #include "http.h"
 
 #include <setjmp.h>
@@ -44,7 +44,7 @@ static const struct answer {
     {"GET", "HTTP/1.1 500 Oops\r\n\r\n", "", 500, UNTIL_CLOSE},
 };
 
-/* *fd is the server's end of the kept connection, -1: there is none. */
+/* *fd is the server's end of the kept connection; -1: there is no connection. */
 static void exchange(const struct answer *answer, bool handed_on, size_t first, size_t piece,
                      int *fd)
 {
@@ -86,7 +86,7 @@ static void every_answer_cut_everywhere(void **state)
     close(fd);
 }
 
-/* Octets of the answer's heads, those of 1xx included. */
+/* Returns the number of octets in the answer's heads, including those of 1xx. */
 static size_t heads_length(const char *text)
 {
     const char *end = strstr(text, "\r\n\r\n") + 4;
@@ -222,13 +222,13 @@ static void too_many_fields(void **state)
     expect_end(fd);
 }
 
-/* We do not ask for a coding. The status of a coded refusal counts all the same. */
+/* We do not ask for a coding. The status of an encoded refusal still counts. */
 static void coded_body(void **state)
 {
     static const struct {
         const char *coding;
         int status;
-        const char *text; /* NULL: it is an answer */
+        const char *text; /* NULL: the answer is accepted */
     } table[] = {
         {"gzip", 200, "api.test: the answer is coded as gzip, which was not asked for"},
         {"deflate, br", 201,
@@ -259,7 +259,7 @@ static void coded_body(void **state)
     }
 }
 
-/* An answer whose body is so long. */
+/* Sends an answer with a body of n octets. */
 static void send_long(int fd, bool chunked, int n)
 {
     char text[BODY_MAX + 200], body[BODY_MAX + 1];
@@ -359,7 +359,7 @@ static void request_with_headers_and_body(void **state)
 
 enum { LARGE = 4 * 1024 * 1024 };
 
-/* A call with a body that no socket takes at once. */
+/* Starts a call whose body is too large for a socket to take at once. */
 static char *start_large(struct outcome *o)
 {
     struct http_message message = get("/large");
@@ -384,7 +384,7 @@ static void large_request(void **state)
     read_all(fd, begin, sizeof(head) - 1);
     assert_memory_equal(begin, head, sizeof(head) - 1);
     for (size_t at = 0; at < LARGE; at += LARGE / 4) {
-        advance(ANSWER_TIMEOUT - 1); /* slow, but never silent for too long */
+        advance(ANSWER_TIMEOUT - 1); /* slow, but never silent until the timeout */
         read_all(fd, got + at, LARGE / 4);
     }
     assert_memory_equal(got, body, LARGE);

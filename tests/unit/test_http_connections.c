@@ -1,4 +1,5 @@
-/* The HTTP client: its connections, the calls that share them, failures, deadlines, cancelling. */
+/* Tests the HTTP client's connections, the calls that share them, failures, deadlines and
+ * cancelling. */
 #include "http.h"
 
 #include <setjmp.h>
@@ -124,7 +125,7 @@ static void not_sent_again(void **state)
     struct outcome *o = &outcomes[0];
     struct http_message message = get("/once");
     (void)state;
-    int fd = have_kept(); /* an octet has come */
+    int fd = have_kept(); /* a connection that ends after an octet of the answer */
     start_get(o, "/");
     expect_get(fd, "/");
     send_text(fd, "H");
@@ -133,7 +134,7 @@ static void not_sent_again(void **state)
                    "api.test: the server closed the connection; we waited for the answer");
     expect_no_connection();
 
-    fd = have_kept(); /* silence is no end */
+    fd = have_kept(); /* a connection on which the server is silent */
     reset(o);
     start_get(o, "/");
     expect_get(fd, "/");
@@ -142,7 +143,7 @@ static void not_sent_again(void **state)
     expect_end(fd);
     expect_no_connection();
 
-    int kept = have_kept(); /* it must not be */
+    int kept = have_kept(); /* a connection that this call must not use */
     message.once = true;
     reset(o);
     start(o, &message, false);
@@ -167,7 +168,7 @@ static void once_over_a_new_connection_that_is_kept(void **state)
     int fd = accept_one();
     answer_kept(fd, "/once");
     reset(o);
-    start_get(o, "/next"); /* the one used last */
+    start_get(o, "/next"); /* uses the newest connection */
     answer_kept(fd, "/next");
     expect_no_connection();
     close(fd);
@@ -190,7 +191,7 @@ static void limit_and_order(void **state)
     send_text(b, ok_answer);
     expect_answer(&outcomes[1], 200, "ok");
     expect_get(b, "/2");
-    send_text(b, "H"); /* also a failure makes place for the next */
+    send_text(b, "H"); /* a failure also lets the next call start */
     shutdown(b, SHUT_WR);
     expect_failure(&outcomes[2], FAIL_REMOTE,
                    "api.test: the server closed the connection; we waited for the answer");
@@ -217,13 +218,13 @@ static void too_many_wait(void **state)
         start_get(&many[i], "/");
     }
     expect_failure(last, FAIL_LIMIT, "api.test: more than 4096 requests wait for a connection");
-    http_cancel(many[5].call); /* one place */
+    http_cancel(many[5].call); /* makes room for one call */
     reset(last);
     start_get(last, "/");
     turn_quietly(loop);
     assert_int_equal(last->done, 0);
     start_get(&outcomes[0], "/");
-    http_cancel(outcomes[0].call); /* before it is refused */
+    http_cancel(outcomes[0].call); /* before the call is refused */
     turn_quietly(loop);
     assert_int_equal(outcomes[0].done, 0);
     for (size_t i = 0; i < ARRAY_LEN(many); i++) {
@@ -242,7 +243,8 @@ static struct tls_client *make_tls(void)
     return client;
 }
 
-/* A client says so much at once: the first octets of its ClientHello (RFC 8446 section 5.1). */
+/* Checks for the first octets of a ClientHello (RFC 8446 section 5.1), which a TLS client sends at
+ * once. */
 static void expect_handshake(int fd)
 {
     char head[2];
@@ -291,7 +293,8 @@ static void refused(void **state)
     text_fmt(text, sizeof(text), "api.test: 127.0.0.1:%u refused the connection", port);
     expect_failure(&outcomes[0], FAIL_CONNECT, text);
 
-    text_fmt(authority, sizeof(authority), "127.0.0.1:%u", port); /* is not said twice */
+    /* A message does not contain it twice. */
+    text_fmt(authority, sizeof(authority), "127.0.0.1:%u", port);
     settings.authority = authority;
     http_free(http);
     http = http_new(loop, dns, &settings);
@@ -378,7 +381,8 @@ static void timeouts(void **state)
     int fd = accept_one();
     expect_get(fd, "/");
     advance(SECONDS(10));
-    send_text(fd, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1"); /* no whole head: no more time */
+    /* An incomplete head does not extend the deadline. */
+    send_text(fd, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1");
     turn_quietly(loop);
     time_passes(ANSWER_TIMEOUT - SECONDS(10), o,
                 "api.test: the server kept us waiting for the answer for 30 s");
@@ -391,7 +395,7 @@ static void timeouts(void **state)
     send_text(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
     turn_quietly(loop);
     advance(ANSWER_TIMEOUT - SECONDS(10));
-    send_text(fd, "l"); /* nor for a body that comes in drops */
+    send_text(fd, "l"); /* nor does a body that comes in drops */
     turn_quietly(loop);
     time_passes(SECONDS(10), o,
                 "api.test: the server kept us waiting for the rest of the answer for 30 s");
@@ -426,7 +430,7 @@ static void timeouts(void **state)
 
 enum where { IN_QUEUE, IN_DIAL, IN_CONNECT, IN_TLS, IN_HEAD, IN_BODY, BEHIND_A_KEPT_ONE, WHERES };
 
-/* Brings a call to that place. Returns the server's end of its connection, -1: it has none. */
+/* Brings a call to that place. Returns the server's end of its connection; -1: it has none. */
 static int bring_to(enum where where, struct outcome *o, struct tls_client *tls)
 {
     int fd = -1;
@@ -491,7 +495,7 @@ static void cancelled_anywhere(void **state)
         advance(SECONDS(1000));
         assert_int_equal(o->done, 0);
         http_set_tls(http, NULL);
-        close(have_kept()); /* the place is free */
+        close(have_kept()); /* the connection is free for the next call */
         turn_quietly(loop);
     }
     tls_client_unref(tls);

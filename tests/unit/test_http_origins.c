@@ -1,4 +1,4 @@
-/* Origins: what shares connections and what does not, on the same servers as test_tls. */
+/* Tests http/origins: which requests share connections, with the same servers as test_tls. */
 #include "http/origins.h"
 
 #include "lib/dial.h"
@@ -79,7 +79,7 @@ static char *text_of(const char *file)
     return text;
 }
 
-/* Whatever differs, tokens and keys among it, nothing is shared. */
+/* A difference in any setting, including tokens and keys, means that no connection is shared. */
 static void by_way(void **state)
 {
     (void)state;
@@ -150,7 +150,7 @@ static void unusable(void **state)
     assert_non_null(strstr(err.text, "the client certificate is not PEM"));
 }
 
-/* Those in use stay, and of the others the newest. */
+/* Origins in use are kept, and the newest of the unused ones. */
 static void bounded(void **state)
 {
     (void)state;
@@ -211,7 +211,7 @@ static struct tls_roots *roots_of(const char *file)
     return roots;
 }
 
-/* A connection that was opened with a certificate serves only who has it. */
+/* A connection that was opened with a certificate serves only requests with that certificate. */
 static void client_certificate(void **state)
 {
     (void)state;

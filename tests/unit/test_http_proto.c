@@ -1,4 +1,4 @@
-/* HTTP heads and chunks: whole, byte by byte, split at every position. */
+/* Tests http/proto: heads and chunks, whole, byte by byte, and split at every position. */
 #include "http/proto.h"
 
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 
 enum { MAX = 8192 };
 
-/* Parses a copy of exactly n octets, so that the sanitizer sees what reads beyond. */
+/* Parses a copy of exactly n octets, so that the sanitizer sees a read beyond. */
 static int parse(bool request, const char *text, size_t n, struct http_head *head)
 {
     static char *copy;
@@ -26,7 +26,7 @@ static int parse(bool request, const char *text, size_t n, struct http_head *hea
     return request ? http_parse_request(in, MAX, head) : http_parse_response(in, MAX, false, head);
 }
 
-/* Every shorter piece says AGAIN, the head and what follows it the same as the head alone. */
+/* Checks that every shorter piece gives AGAIN, and that octets behind the head change nothing. */
 static void parse_ok(bool request, const char *text, struct http_head *head)
 {
     char more[MAX];
@@ -155,14 +155,14 @@ static void bad_requests(void **state)
             fail_msg("%s: %d, status %d", bad[i].text, res, h.status);
         }
         assert_non_null(h.wrong);
-        /* Never good on the way there either. */
+        /* No prefix of it is good either. */
         for (size_t k = 0; k < n; k++) {
             assert_int_not_equal(parse(true, bad[i].text, k, &h), OK);
         }
     }
 }
 
-/* A NUL is no end of anything. */
+/* A NUL ends neither a line nor a head. */
 static void nul_octets(void **state)
 {
     (void)state;
@@ -271,8 +271,8 @@ static void bad_responses(void **state)
 
 /* ---- chunks ---- */
 
-/* Feeds text in two or three pieces cut at a and b; collects the data. Returns the last result and
- * how much was not taken. */
+/* Feeds the text in two or three pieces, cut at a and b, and collects the data. Returns the last
+ * result and the number of octets that were not taken. */
 static int feed(const char *text, size_t a, size_t b, char *out, size_t *rest)
 {
     struct http_chunked c = {0};

@@ -1,4 +1,4 @@
-/* The HTTP server over loopback, with a clock that the tests move. */
+/* Tests http/server over loopback, with a clock that the tests move. */
 #include "http/server.h"
 
 #include <arpa/inet.h>
@@ -114,8 +114,8 @@ static void say(int fd, const char *text)
     turns(3);
 }
 
-/* Reads until `want` octets or the end have come, for at most 60 s; what came is in `received`.
- * Returns true when the server has closed. */
+/* Reads `want` octets or to the end, for at most 60 s, into `received`. Returns true when the
+ * server has closed. */
 static bool collect(int fd, size_t want, size_t *len)
 {
     int64_t until = sys_real.now() + SECONDS(60);
@@ -146,7 +146,7 @@ static void expect_hello(int fd)
     assert_string_equal(received, hello);
 }
 
-/* The reply begins so, and the connection is closed behind it. */
+/* Checks that the reply begins like this and that the server then closes the connection. */
 static void expect_close(int fd, const char *start)
 {
     size_t n;
@@ -398,7 +398,7 @@ static int accept_with_little_room(int fd, struct sockaddr *addr, socklen_t *n, 
     return accepted;
 }
 
-/* Who takes some of it now and then has no more time than the others. */
+/* A client that takes a part of the reply now and then has no more time than the others. */
 static void reader_dawdles(void **state)
 {
     enum { PART = 1 << 20 };
@@ -424,7 +424,7 @@ static void reader_dawdles(void **state)
 
 /* ---- many connections ---- */
 
-/* The oldest client gives way, whatever it is doing, and no activity makes it younger. */
+/* The oldest client is closed, whatever it is doing; activity does not make it younger. */
 static void oldest_gives_way(void **state)
 {
     (void)state;
@@ -451,8 +451,8 @@ static void oldest_gives_way(void **state)
     }
 }
 
-/* A request that came together with ten times as many connections as there are places is answered:
- * it is read before those that came behind it have taken its place. */
+/* A request that arrives together with ten times as many connections as there are places is
+ * answered: the server reads it before the later connections take its place. */
 static void probe_in_a_flood(void **state)
 {
     (void)state;
@@ -473,7 +473,7 @@ static void probe_in_a_flood(void **state)
     }
 }
 
-/* Unread answers may take the memory of two of the largest, not of one for each client. */
+/* Unread answers use at most the memory of two of the largest, not of one for each client. */
 static void answers_have_a_bound(void **state)
 {
     (void)state;
@@ -511,7 +511,7 @@ static void closing_has_a_bound(void **state)
 
 static int descriptors_left;
 
-/* Simulates a process with so many descriptors left. */
+/* Simulates a process that has `descriptors_left` descriptors left. */
 static int few_accept4(int fd, struct sockaddr *addr, socklen_t *n, int flags)
 {
     if (descriptors_left == 0) {
@@ -539,7 +539,7 @@ static int few_socket(int domain, int type, int protocol)
     return sys_real.socket(domain, type, protocol);
 }
 
-/* Sessions have taken all descriptors: the one in reserve serves one client after the other. */
+/* Sessions have taken all descriptors: the one in reserve serves one client after another. */
 static void out_of_descriptors(void **state)
 {
     (void)state;
@@ -593,7 +593,7 @@ static void addresses(void **state)
     http_server_free(NULL);
 }
 
-/* "[::]" takes IPv4 as well; where the kernel has no IPv6 there is nothing to see. */
+/* "[::]" accepts IPv4 as well. Without IPv6 in the kernel the test checks nothing. */
 static void any_address(void **state)
 {
     (void)state;

@@ -1,8 +1,8 @@
-/* The HTTP client in a simulated world. Of every seed: which calls there are, when they start and
+/* The HTTP client in a simulated world. A seed decides which calls there are, when they start and
  * are cancelled, over how many connections and whether in TLS, how the servers frame their answers,
- * when they close, and which of them go wrong, at which octet. Whatever happens, an answer is whole
- * and belongs to its call, every call ends once, nothing is sent more often than it may be, and
- * nothing is left behind.
+ * when they close, which of them fail, and at which octet. For every seed, an answer is whole and
+ * belongs to its call, every call ends once, no request is sent more often than it may be, and
+ * nothing leaks.
  *
  * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
 #include <setjmp.h>
@@ -31,23 +31,23 @@ struct call {
     size_t number;
     const char *method;
     bool once, handed_on, refused;
-    bool cancels_itself; /* with its first piece */
+    bool cancels_itself; /* when the first piece arrives */
     size_t cancel_turn;
-    size_t size, sends; /* octets of the answer's body, and of its own */
+    size_t size, sends; /* octets of the answer's body and of the request's body */
     bool started, cancelled, done;
     bool answered;
     struct buf got;
-    int heard; /* so many servers */
+    int heard; /* times that a server received it */
 };
 
 struct server {
     struct sim_actor actor;
     bool greeted, gone;
-    size_t read; /* of what tproxy sent */
+    size_t read; /* octets read of what tproxy sent */
     struct buf heard;
     size_t served;
     enum fate fate;
-    size_t fate_request; /* which it meets its fate with */
+    size_t fate_request; /* the request at which the fate takes effect */
 };
 
 static struct {
@@ -59,7 +59,7 @@ static struct {
     bool tls, refuses, evil;
 } play;
 
-/* Octet i of what call `number` sends or is to get. */
+/* Returns octet i of the body that call `number` sends or gets. */
 static char octet(size_t number, size_t i)
 {
     return (char)(number * 31 + i * 7 + i / 251);
@@ -137,7 +137,7 @@ static void put_chunks(struct buf *out, const struct call *call)
     put_text(out, sim_chance(20) ? "0\r\nX-Trailer: 1\r\n\r\n" : "0\r\n\r\n");
 }
 
-/* Returns whether the connection ends with it. */
+/* Writes the answer. Returns whether the connection ends with it. */
 static bool put_answer(struct buf *out, const struct call *call)
 {
     bool closes = sim_chance(20), empty = strcmp(call->method, "HEAD") == 0;
@@ -187,7 +187,7 @@ static void answer(struct server *s, struct call *call)
     bool ends = put_answer(&out, call);
     struct str text = buf_str(&out);
     bool wrong = s->fate != FATE_WELL && s->served == s->fate_request;
-    if (wrong && !(ends && s->fate == FATE_FINISH)) { /* which could be a regular end */
+    if (wrong && !(ends && s->fate == FATE_FINISH)) { /* a FIN could be the regular end */
         go_wrong(s, text);
     } else {
         serve(s, text.p, text.n);
@@ -199,7 +199,7 @@ static void answer(struct server *s, struct call *call)
     buf_free(&out);
 }
 
-/* Takes the toy's HELLO and records, or clear text, off what tproxy has sent. */
+/* Reads tproxy's octets: the toy's HELLO and records, or clear text. */
 static void listen_to(struct server *s)
 {
     static const char hello[] = "HELLO";
@@ -224,7 +224,7 @@ static void listen_to(struct server *s)
     }
 }
 
-/* The call whose request has come to its end. NULL: none. */
+/* Returns the call whose request is complete, or NULL. */
 static struct call *take_request(struct server *s)
 {
     struct http_head head;
@@ -238,7 +238,7 @@ static struct call *take_request(struct server *s)
     assert_int_equal(head.length, call->sends);
     assert_true(str_eq(head.method, call->method));
     assert_true(are_octets((struct str){heard.p + head.size, head.length}, call));
-    assert_int_equal(heard.n, head.size + head.length); /* one at a time */
+    assert_int_equal(heard.n, head.size + head.length); /* a client sends one request at a time */
     buf_drop(&s->heard, heard.n);
     call->heard++;
     return call;
@@ -399,7 +399,7 @@ static void check(const struct call *call)
     struct str got = buf_str(&call->got);
     bool empty = strcmp(call->method, "HEAD") == 0;
     assert_true(call->heard <= (call->once ? 1 : 2));
-    assert_true(are_octets(got, call)); /* whole or not */
+    assert_true(are_octets(got, call)); /* even if it is incomplete */
     if (call->answered) {
         assert_true(call->heard >= 1);
         assert_int_equal(got.n, empty ? 0 : call->size);
