@@ -17,6 +17,7 @@
 #include "btp/connectivity.h"
 #include "core/destination.h"
 #include "core/token.h"
+#include "core/token_service.h"
 #include "lib/buf.h"
 #include "lib/dial.h"
 #include "lib/mem.h"

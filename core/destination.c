@@ -6,12 +6,11 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <netinet/in.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/destination_private.h"
+#include "core/property_reader.h"
+#include "core/token_service.h"
 
 /* Defaults and bounds of connectiontimeout and timeout. */
 #define CONNECT_TIMEOUT SECONDS(15)
@@ -65,19 +64,6 @@ const char *verdict_reason(enum verdict verdict, bool with_fragment)
     return reasons[verdict][with_fragment];
 }
 
-static const char *const auth_names[] = {
-    [AUTH_NONE] = "NoAuthentication",
-    [AUTH_BASIC] = "BasicAuthentication",
-    [AUTH_CLIENT_CREDENTIALS] = "OAuth2ClientCredentials",
-    [AUTH_REFRESH_TOKEN] = "OAuth2RefreshToken",
-    [AUTH_AUTHORIZATION_CODE] = "OAuth2AuthorizationCode",
-};
-
-const char *mail_auth_name(enum mail_auth auth)
-{
-    return auth_names[auth];
-}
-
 const char *mail_protocol_name(enum mail_protocol protocol)
 {
     return protocol == MAIL_POP3S ? "pop3s" : "pop3";
@@ -86,43 +72,6 @@ const char *mail_protocol_name(enum mail_protocol protocol)
 /* ---- reading ---- */
 
 enum { FIELD_MAX = sizeof(((struct destination_problem *)0)->field) };
-
-int reader_refuse(struct reader *r, enum verdict verdict, const char *field, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    r->problem->verdict = verdict;
-    text_printable(r->problem->field, sizeof(r->problem->field), str_of(field));
-    vsnprintf(r->problem->text, sizeof(r->problem->text), fmt, ap);
-    va_end(ap);
-    text_sanitize(r->problem->text);
-    return ERR;
-}
-
-void reader_warn(struct reader *r, const char *fmt, ...)
-{
-    struct destination *d = r->dest;
-    char text[FAIL_TEXT_MAX];
-    if (d->n_warnings == DESTINATION_WARNINGS_MAX) {
-        return;
-    }
-    if (d->n_warnings == DESTINATION_WARNINGS_MAX - 1) {
-        text_fmt(text, sizeof(text), "there is more to say: correct the above first");
-    } else {
-        va_list ap;
-        va_start(ap, fmt);
-        vsnprintf(text, sizeof(text), fmt, ap);
-        va_end(ap);
-    }
-    text_sanitize(text);
-    d->warnings = mem_realloc(d->warnings, (d->n_warnings + 1) * sizeof(d->warnings[0]));
-    d->warnings[d->n_warnings++] = mem_strdup(text);
-}
-
-const char *reader_show(struct reader *r, struct str value)
-{
-    return text_printable(r->shown, sizeof(r->shown), value);
-}
 
 /* Returns 'is "VALUE"' or "is missing" for a message, valid until the next call of this function or
  * of reader_show. */
@@ -137,62 +86,11 @@ static const char *state(struct reader *r, struct str value)
     return r->shown;
 }
 
-bool reader_has(const struct reader *r, const char *name)
-{
-    return properties_get(r->props, name, NULL) != NULL;
-}
-
-struct str reader_value(const struct reader *r, const char *name)
-{
-    struct str v = {"", 0};
-    const char *p = properties_get(r->props, name, &v.n);
-    if (p) {
-        v.p = p;
-    }
-    return str_trim(v);
-}
-
 /* Returns "mail.pop3.host" for "host", or "mail.pop3s.host" with the protocol pop3s. */
 static const char *mail_name(const struct reader *r, char out[static FIELD_MAX], const char *suffix)
 {
     text_fmt(out, FIELD_MAX, "mail.%s.%s", mail_protocol_name(r->dest->protocol), suffix);
     return out;
-}
-
-int reader_wire_value(struct reader *r, const char *name, size_t max, struct str *value)
-{
-    *value = (struct str){"", 0};
-    const char *p = properties_get(r->props, name, &value->n);
-    if (!p) {
-        return OK;
-    }
-    value->p = p;
-    for (size_t i = 0; i < value->n; i++) {
-        if (p[i] == '\r' || p[i] == '\n' || p[i] == '\0') {
-            return reader_refuse(
-                r, VERDICT_CONFIGURATION_FAILED, name,
-                "contains a line break or a NUL character (at position %zu); remove it", i + 1);
-        }
-    }
-    if (value->n > max) {
-        return reader_refuse(r, VERDICT_CONFIGURATION_FAILED, name, "is longer than %zu bytes",
-                             max);
-    }
-    return OK;
-}
-
-bool reader_flag(struct reader *r, const char *name, bool otherwise)
-{
-    struct str v = reader_value(r, name);
-    if (!reader_has(r, name)) {
-        return otherwise;
-    }
-    if (!str_ieq(v, "true") && !str_ieq(v, "false")) {
-        reader_warn(r, "%s: \"%s\" is neither true nor false and counts as %s", name,
-                    reader_show(r, v), otherwise ? "true" : "false");
-        return otherwise;
-    }
-    return str_ieq(v, "true");
 }
 
 static bool mail_flag(struct reader *r, const char *suffix, bool otherwise)
@@ -522,9 +420,9 @@ static int read_auth(struct reader *r)
     struct str v = reader_value(r, "Authentication");
     bool known = v.n == 0;
     r->dest->auth = AUTH_BASIC;
-    for (size_t i = 0; i < ARRAY_LEN(auth_names); i++) {
-        if (str_ieq(v, auth_names[i])) {
-            r->dest->auth = (enum mail_auth)i;
+    for (enum mail_auth auth = AUTH_NONE; auth <= AUTH_AUTHORIZATION_CODE; auth++) {
+        if (str_ieq(v, mail_auth_name(auth))) {
+            r->dest->auth = auth;
             known = true;
         }
     }
@@ -539,7 +437,7 @@ static int read_auth(struct reader *r)
         if (v.n && r->dest->auth != AUTH_NONE) {
             reader_warn(
                 r, "Authentication=%s is ignored: mail.%s.auth is false, clients log in themselves",
-                auth_names[r->dest->auth], mail_protocol_name(r->dest->protocol));
+                mail_auth_name(r->dest->auth), mail_protocol_name(r->dest->protocol));
         }
         r->dest->auth = AUTH_NONE;
     }
@@ -585,7 +483,7 @@ static int read_password(struct reader *r)
     struct str password;
     if (r->dest->auth != AUTH_BASIC) {
         if (is_oauth(r->dest->auth) && reader_has(r, field)) {
-            reader_warn(r, "%s is ignored beside %s", field, auth_names[r->dest->auth]);
+            reader_warn(r, "%s is ignored beside %s", field, mail_auth_name(r->dest->auth));
         }
         return OK;
     }
@@ -655,7 +553,7 @@ static int read_mechanisms(struct reader *r)
         if (!listed || mail_flag(r, "auth.xoauth2.disable", false)) {
             reader_warn(r, "%s: XOAUTH2 is used all the same, for the token of %s",
                         listed ? mail_name(r, name, "auth.xoauth2.disable") : name,
-                        auth_names[d->auth]);
+                        mail_auth_name(d->auth));
         }
         add_mechanism(d, MECH_XOAUTH2);
         return OK;
@@ -786,7 +684,7 @@ static int read_all(struct reader *r)
     read_tls_mode(r);
     read_tls_trust(r);
     if (read_tls_versions(r) < 0 || read_port(r) < 0 || read_user(r) < 0 || read_password(r) < 0 ||
-        read_mechanisms(r) < 0 || destination_read_tokens(r) < 0) {
+        read_mechanisms(r) < 0 || token_service_read(r) < 0) {
         return ERR;
     }
     read_rest(r);

@@ -23,8 +23,8 @@
 #include "lib/fail.h"
 #include "lib/mem.h"
 
-struct buf;
 struct properties;
+struct token_service;
 
 /* Bounds of the properties that a destination keeps, in bytes without NUL; the last one is a
  * number of warnings. */
@@ -59,23 +59,6 @@ enum mail_auth {
  * need their names in the capability SASL; USER_PASS can always be used. */
 enum mechanism { MECH_PLAIN, MECH_USER_PASS, MECH_APOP, MECH_XOAUTH2, MECH_COUNT };
 
-/* The pieces of a request for a mail server's token. The request goes to the authorization server
- * that the destination names (RFC 6749 section 3.2). */
-struct token_service {
-    struct secret url;           /* with the queries; see token_service_url */
-    bool common;                 /* each tenant has its own URL */
-    bool on_premise;             /* only the Connectivity Proxy reaches it */
-    bool allow_local;            /* it may be at a loopback or link-local address */
-    char *client_id;             /* clientId, or tokenServiceUser */
-    struct secret client_secret; /* clientSecret, or tokenServicePassword */
-    bool basic;            /* client_id and client_secret go into a header field; false: into the
-                              form */
-    struct secret headers; /* more lines, each with its CRLF */
-    struct secret form;    /* more fields, encoded; scope is one of them */
-    struct secret redirect_uri, code_verifier; /* for an authorization code; also in the form */
-    int64_t connect_timeout, answer_timeout;   /* microseconds; 0: not configured */
-};
-
 /* An immutable snapshot, shared by reference count. No text in it contains CR, LF or NUL. */
 struct destination {
     unsigned refs;
@@ -98,7 +81,7 @@ struct destination {
     const char *user;       /* "" for NONE; not used for REFRESH_TOKEN and AUTHORIZATION_CODE, where
                                the client names the user */
     struct secret password; /* BASIC only */
-    struct token_service *tokens; /* NULL for NONE and BASIC */
+    struct token_service *tokens; /* core/token_service.h; NULL for NONE and BASIC */
     /* In order of preference; empty for AUTH_NONE. Only the first usable one is tried: after a
      * refusal there is no second attempt. */
     enum mechanism mechanisms[MECH_COUNT];
@@ -164,15 +147,7 @@ void destination_unref(const struct destination *dest);
  * do not count. */
 bool destination_equal(const struct destination *a, const struct destination *b);
 
-/* Appends the URL for a tenant. With type Common the tenant replaces each "{tenant}" or, without
- * that placeholder, becomes the first label of the host. Returns ERR when the URL does not fit, or
- * when the type is Common and the tenant is NULL or not one label of a host name. */
-int token_service_url(const struct token_service *service, const char *tenant,
-                      struct buf *out) warn_unused;
-
-/* Return the kind of login as the property Authentication spells it ("BasicAuthentication"), and
- * the name of the protocol ("pop3", "pop3s"); static storage. */
-const char *mail_auth_name(enum mail_auth auth);
+/* Returns the name of the protocol ("pop3", "pop3s"); static storage. */
 const char *mail_protocol_name(enum mail_protocol protocol);
 
 #endif

@@ -17,6 +17,7 @@
 #include "btp/service_grant.h"
 #include "core/service_key.h"
 #include "core/token.h"
+#include "core/token_service.h"
 #include "dest/answer.h"
 #include "dest/lookup.h"
 #include "dest/request.h"

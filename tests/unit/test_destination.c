@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include "core/properties.h"
+#include "core/property_reader.h"
+#include "core/token_service.h"
 #include "lib/buf.h"
 #include "lib/json.h"
 

@@ -1,10 +1,12 @@
 /* Reads the properties of a destination about its token service. They become pieces of a request,
  * so that the sender of the request only joins them. */
+#include "core/token_service.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/destination_private.h"
+#include "core/property_reader.h"
 #include "core/tenant.h"
 #include "lib/buf.h"
 #include "lib/url.h"
@@ -234,7 +236,7 @@ static int64_t read_seconds(struct reader *r, const char *name)
     return SECONDS(seconds < TIMEOUT_MAX_S ? seconds : TIMEOUT_MAX_S);
 }
 
-int destination_read_tokens(struct reader *r)
+int token_service_read(struct reader *r)
 {
     struct str url, type;
     if (r->dest->auth == AUTH_NONE || r->dest->auth == AUTH_BASIC) {

@@ -1,7 +1,7 @@
-/* Functions that destination.c and destination_tokens.c share to read properties. No other file
- * includes this header. */
-#ifndef TPROXY_CORE_DESTINATION_PRIVATE_H
-#define TPROXY_CORE_DESTINATION_PRIVATE_H
+/* Reads properties of a destination one by one, for core/destination.c and core/token_service.c. No
+ * other file includes this header. Pure. */
+#ifndef TPROXY_CORE_PROPERTY_READER_H
+#define TPROXY_CORE_PROPERTY_READER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -47,11 +47,8 @@ int reader_wire_value(struct reader *r, const char *name, size_t max,
  * value counts as the default, with a warning. */
 bool reader_flag(struct reader *r, const char *name, bool otherwise);
 
-/* Fills dest->tokens, if the kind of login needs them. */
-int destination_read_tokens(struct reader *r) warn_unused;
-
-/* Free and compare token services. NULL is allowed. */
-void token_service_free(struct token_service *service);
-bool token_service_equal(const struct token_service *a, const struct token_service *b);
+/* Returns the kind of login as the property Authentication spells it ("BasicAuthentication").
+ * Static storage. */
+const char *mail_auth_name(enum mail_auth auth);
 
 #endif
