@@ -14,6 +14,7 @@
 #include "lib/mem.h"
 #include "lib/sys.h"
 #include "lib/tls.h"
+#include "lib/tls_roots.h"
 #include "pop3/client.h"
 #include "pop3/session.h"
 #include "pop3/state.h"

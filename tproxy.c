@@ -29,7 +29,7 @@
 #include "lib/pipes.h"
 #include "lib/resolv_conf.h"
 #include "lib/text.h"
-#include "lib/tls.h"
+#include "lib/tls_roots.h"
 #include "local/cluster.h"
 #include "local/directory.h"
 #include "local/object.h"

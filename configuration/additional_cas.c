@@ -11,7 +11,7 @@
 #include "core/secret_entry.h"
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "lib/tls.h"
+#include "lib/tls_roots.h"
 
 struct additional_cas {
     struct config_secret where;

@@ -15,6 +15,7 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
+#include "lib/tls_roots.h"
 #include "lib/url.h"
 
 struct http_origin {

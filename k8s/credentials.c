@@ -15,6 +15,7 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "lib/tls.h"
+#include "lib/tls_roots.h"
 
 #define TOKEN_AGE_MAX SECONDS(60)
 

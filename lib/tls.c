@@ -26,7 +26,11 @@
 #include "lib/buf.h"
 #include "lib/mem.h"
 #include "lib/text.h"
-#include "lib/tls_private.h"
+#include "lib/tls_chain.h"
+#include "lib/tls_credentials.h"
+#include "lib/tls_judge.h"
+#include "lib/tls_random.h"
+#include "lib/tls_roots.h"
 
 enum {
     HOST_MAX = 253,

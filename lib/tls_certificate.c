@@ -1,9 +1,10 @@
 /* Reads the parts of a certificate that mbedTLS does not report (RFC 5280 section 4). */
-#include "lib/tls_private.h"
+#include "lib/tls_certificate.h"
 
 #include <stdbool.h>
 #include <string.h>
 
+#include <mbedtls/base64.h>
 #include <mbedtls/error.h>
 
 #include "lib/der.h"
@@ -20,6 +21,25 @@ static int take_extension(void *arg, mbedtls_x509_crt const *crt, mbedtls_x509_b
     (void)p;
     (void)end;
     return 0;
+}
+
+int tls_certificate_from_pem(struct str *text, unsigned char *out, size_t cap, size_t *n)
+{
+    static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
+    const char *from = text->n ? memmem(text->p, text->n, begin, sizeof(begin) - 1) : NULL;
+    if (!from) {
+        return ERR;
+    }
+    from += sizeof(begin) - 1;
+    struct str rest = {from, (size_t)(text->p + text->n - from)};
+    const char *to = memmem(rest.p, rest.n, end, sizeof(end) - 1);
+    if (!to) {
+        *text = str_of("");
+        return AGAIN;
+    }
+    *text = (struct str){to, rest.n - (size_t)(to - from)};
+    int bad = mbedtls_base64_decode(out, cap, n, (const unsigned char *)from, (size_t)(to - from));
+    return bad ? AGAIN : OK;
 }
 
 int tls_certificate_parse(mbedtls_x509_crt *chain, const unsigned char *der, size_t n, bool copy)

@@ -5,12 +5,15 @@
  * first. When it fails, other orders are tried: two CAs may have one name (two keys, an expired
  * twin, one signed by two roots), or the issuer may stand in front (RFC 8446 section 4.4.2 allows
  * any order). No signature is checked here: mbedTLS verifies each chain that is tried. */
-#include "lib/tls_private.h"
+#include "lib/tls_chain.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/mem.h"
+#include "lib/tls_certificate.h"
+#include "lib/tls_judge.h"
+#include "lib/tls_roots.h"
 
 enum {
     PEERS_MAX = 32, /* certificates of a server that are put into other orders */

@@ -1,7 +1,7 @@
 /* Our credentials for a server that asks for a client certificate (RFC 8446 section 4.4.2): our
  * certificate and those above it, and the key that proves it ours. Both come as PEM (RFC 7468) out
  * of a Secret. */
-#include "lib/tls_private.h"
+#include "lib/tls_credentials.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,8 @@
 
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls_certificate.h"
+#include "lib/tls_random.h"
 
 enum {
     /* The size of the message, in the larger form of RFC 8446 section 4.4.2: head of the message,
@@ -47,7 +49,7 @@ static int read_chain(mbedtls_x509_crt *chain, struct str pem, struct error *err
     size_t count = 0, n, cap = pem.n; /* base64 only shrinks */
     unsigned char *der = mem_alloc(cap);
     int found;
-    while ((found = tls_next_certificate(&pem, der, cap, &n)) == OK &&
+    while ((found = tls_certificate_from_pem(&pem, der, cap, &n)) == OK &&
            mbedtls_x509_crt_parse_der(chain, der, n) == 0) {
         count++;
     }

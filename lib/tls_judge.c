@@ -1,7 +1,7 @@
 /* Judges a server's certificates and puts in words what is wrong with them. mbedTLS checks
  * signatures, dates and keys, and reports one certificate after the other, from the root down;
  * names, name constraints and unknown extensions are judged here. */
-#include "lib/tls_private.h"
+#include "lib/tls_judge.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +13,9 @@
 
 #include "lib/mem.h"
 #include "lib/name_constraints.h"
+#include "lib/text.h"
+#include "lib/tls_certificate.h"
+#include "lib/tls_roots.h"
 
 void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...)
 {

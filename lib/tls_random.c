@@ -1,8 +1,9 @@
 /* Random bytes for mbedTLS, which asks for them in two ways. */
+#include "lib/tls_random.h"
+
 #include <psa/crypto.h>
 
 #include "lib/sys.h"
-#include "lib/tls_private.h"
 
 int tls_random(void *arg, unsigned char *out, size_t n)
 {

@@ -3,18 +3,18 @@
  * The bundle of a Linux distribution has some 140 certificates, and a process needs two or three of
  * them. They are therefore kept as they come, in DER, behind an index of their subjects. mbedTLS
  * asks for the ones that it needs, and those are parsed for that one handshake. */
-#include "lib/tls_private.h"
+#include "lib/tls_roots.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <mbedtls/base64.h>
 #include <mbedtls/platform.h>
 
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls_certificate.h"
 
 struct root {
     size_t at, n;         /* its DER form: roots->der[at, at + n) */
@@ -49,25 +49,6 @@ static const char *const usual_places[] = {
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 };
-
-int tls_next_certificate(struct str *text, unsigned char *out, size_t cap, size_t *n)
-{
-    static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
-    const char *from = text->n ? memmem(text->p, text->n, begin, sizeof(begin) - 1) : NULL;
-    if (!from) {
-        return ERR;
-    }
-    from += sizeof(begin) - 1;
-    struct str rest = {from, (size_t)(text->p + text->n - from)};
-    const char *to = memmem(rest.p, rest.n, end, sizeof(end) - 1);
-    if (!to) {
-        *text = str_of("");
-        return AGAIN;
-    }
-    *text = (struct str){to, rest.n - (size_t)(to - from)};
-    int bad = mbedtls_base64_decode(out, cap, n, (const unsigned char *)from, (size_t)(to - from));
-    return bad ? AGAIN : OK;
-}
 
 static void add_rejected(struct tls_roots *roots, uint32_t subject_key, const char *text,
                          size_t why)
@@ -157,8 +138,8 @@ static void add_bundle(struct tls_roots *roots, struct str text)
     size_t n, place = 0;
     size_t room = roots->der_len + text.n; /* base64 only shrinks */
     roots->der = mem_realloc(roots->der, room);
-    for (int found; (found = tls_next_certificate(&text, roots->der + roots->der_len,
-                                                  room - roots->der_len, &n)) != ERR;) {
+    for (int found; (found = tls_certificate_from_pem(&text, roots->der + roots->der_len,
+                                                      room - roots->der_len, &n)) != ERR;) {
         place++;
         if (found == OK) {
             add_certificate(roots, place, n);

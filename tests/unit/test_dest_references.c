@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lib/tls.h"
+#include "lib/tls_roots.h"
 #include "tests/unit/tls_peer.h"
 
 #define V1 "/destination-configuration/v1/destinations/"

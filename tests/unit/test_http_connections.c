@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "lib/tls.h"
+#include "lib/tls_roots.h"
 #include "tests/unit/http_world.h"
 #include "tests/unit/tls_peer.h"
 

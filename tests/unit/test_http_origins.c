@@ -4,6 +4,7 @@
 #include "lib/dial.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
+#include "lib/tls_roots.h"
 #include "lib/url.h"
 #include "tests/unit/http_world.h"
 #include "tests/unit/tls_peer.h"

@@ -7,6 +7,7 @@
 
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls_roots.h"
 #include "tests/unit/tls_link.h"
 
 static struct tls_roots *roots;

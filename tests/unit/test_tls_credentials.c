@@ -2,6 +2,7 @@
  * certificate or no key. */
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls_roots.h"
 #include "tests/unit/tls_link.h"
 
 static struct tls_roots *roots;

@@ -1,0 +1,70 @@
+/* Trusted certificates. */
+#ifndef TPROXY_LIB_TLS_ROOTS_H
+#define TPROXY_LIB_TLS_ROOTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/base.h"
+#include "lib/fail.h"
+#include "lib/text.h"
+
+struct mbedtls_x509_crt;
+
+/* Certificates that are trusted: read once, shared, reference-counted. */
+struct tls_roots;
+
+/* Reads the PEM file `path`; when it is NULL, SSL_CERT_FILE or the first bundle found in the usual
+ * places of the Linux distributions. Returns NULL and sets *err (FAIL_CONFIG, naming the file) when
+ * the file is missing or has no usable certificate; tls_roots_left_out names single unusable
+ * certificates. A server's own certificate in the file is trusted, whoever signed it. */
+struct tls_roots *tls_roots_load(const char *path, struct error *err);
+
+/* Creates roots from those of `base` (may be NULL) and the certificates in a PEM text. `source`
+ * names that text for people. Returns NULL and sets *err (FAIL_CONFIG, naming the source) when
+ * nothing in it is usable; see tls_roots_left_out. */
+struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source, struct str pem,
+                                struct error *err);
+
+struct tls_roots *tls_roots_ref(struct tls_roots *roots);
+void tls_roots_unref(struct tls_roots *roots);
+
+/* Maximum number of clauses about left-out certificates. */
+enum { TLS_LEFT_OUT_MAX = 8 };
+
+/* Returns a clause about the i-th left-out certificate of the file, or of the text that was added
+ * last: "certificate 2 (NAME) cannot be used: ...". The last clause may be about all others. i
+ * counts from 0; NULL when there are no more. Lives as long as the roots. */
+const char *tls_roots_left_out(const struct tls_roots *roots, size_t i);
+
+/* Return the file that the roots come from, with the sources of those added, and the number of
+ * roots. */
+const char *tls_roots_path(const struct tls_roots *roots);
+size_t tls_roots_count(const struct tls_roots *roots);
+
+/* ---- for the files of lib/tls ---- */
+
+/* The roots that tls_roots_find looks for. */
+struct tls_lookup {
+    const struct tls_roots *roots; /* may be NULL: nothing is trusted */
+    bool valid_only;               /* leave out roots that have expired or are not valid yet */
+    bool failed;                   /* there was no memory */
+};
+
+/* Finds for mbedTLS the trusted certificates whose subject is the issuer of `child`
+ * (mbedtls_x509_crt_ca_cb_t; `arg` is a struct tls_lookup). mbedTLS frees the list. */
+int tls_roots_find(void *arg, const struct mbedtls_x509_crt *child,
+                   struct mbedtls_x509_crt **candidates);
+
+/* Tells whether one of the roots has this Name as its subject. Compares only tls_name_key, so it
+ * may err. */
+bool tls_roots_named(const struct tls_roots *roots, struct str name);
+
+/* Tells whether this very certificate is one of the roots. */
+bool tls_roots_hold(const struct tls_roots *roots, const struct mbedtls_x509_crt *crt);
+
+/* Returns why the certificate in the file with this Name as its subject cannot be used; NULL when
+ * no certificate with this Name was left out. */
+const char *tls_roots_rejected(const struct tls_roots *roots, struct str name);
+
+#endif
