@@ -600,8 +600,8 @@ static struct dest_result *no_instance(const char *name)
     }
     text_printable(shown, sizeof(shown), str_of(name));
     text_fmt(words, sizeof(words), "Destination service instance \"%s\" is not configured%s", shown,
-             strstr(name, "//") ? "; \"//\" begins no comment in YAML: what follows it is part of "
-                                  "the name"
+             strstr(name, "//") ? "; YAML has no comments with \"//\": the text is part of the "
+                                  "name"
                                 : "");
     return dest_refusal(VERDICT_INSTANCE_NOT_CONFIGURED, words);
 }
@@ -634,9 +634,10 @@ static void ask(struct dest_request *request, const struct dest_ref *ref, enum d
     struct instance *instance = instance_for(dest, ref, &request->refusal);
     int rc = instance ? make_key(&key, kind, instance, ref, who) : ERR;
     if (instance && rc == ERR) {
-        request->refusal = dest_refusal(VERDICT_CONFIGURATION_FAILED,
-                                        "spec.fragmentRef and spec.chainRef are too long: all that "
-                                        "a resource says of its destination must fit 8 KiB");
+        request->refusal =
+            dest_refusal(VERDICT_CONFIGURATION_FAILED,
+                         "spec.fragmentRef and spec.chainRef are too long: the whole "
+                         "reference to the destination must fit into 8 KiB");
     }
     if (rc == ERR) {
         loop_soon(dest->lookups.loop, &request->task, on_refused);

@@ -329,7 +329,7 @@ static void refuse_head(struct connection *c, const struct http_head *head)
     } else if (bound) {
         fail_call(c->call, FAIL_LIMIT, "the answer has %s", head->wrong);
     } else {
-        fail_call(c->call, FAIL_PROTOCOL, "what came is no HTTP/1.1: %s", head->wrong);
+        fail_call(c->call, FAIL_PROTOCOL, "the answer is not HTTP/1.1: %s", head->wrong);
     }
 }
 
@@ -404,7 +404,7 @@ static void take_body(struct connection *c)
         int res = next_piece(call, &in, &piece);
         conn_consume(c->conn, n - in.n); /* the octets stay readable during this callback */
         if (res == ERR) {
-            fail_call(call, FAIL_PROTOCOL, "what came is no HTTP/1.1: a malformed chunk");
+            fail_call(call, FAIL_PROTOCOL, "the answer is not HTTP/1.1: a malformed chunk");
             return;
         }
         if (res == AGAIN) {
@@ -434,7 +434,8 @@ static void silent(struct connection *c)
     int64_t time = c->phase == PHASE_TLS ? c->http->connect_timeout
                    : c->call->handed_on  ? c->call->silence_timeout
                                          : c->call->answer_timeout;
-    fail_call(c->call, FAIL_TIMEOUT, "the server kept us waiting for %s for %.3g s", awaited(c),
+    fail_call(c->call, FAIL_TIMEOUT, "the server %s %s within %.3g s",
+              c->phase == PHASE_TLS ? "did not complete" : "did not send", awaited(c),
               (double)time / 1e6);
 }
 

@@ -86,7 +86,8 @@ static void log_level(struct str arg, char *out, size_t cap)
         log_line(LOG_INFO, "admin", "log level is now %s", log_level_name(level));
         text_fmt(out, cap, "ok %s\n", log_level_name(level));
     } else {
-        text_fmt(out, cap, "error \"%s\" is no level: trace, debug, info, warn, error or fatal\n",
+        text_fmt(out, cap,
+                 "error \"%s\" is not a level: use trace, debug, info, warn, error or fatal\n",
                  text_printable(shown, sizeof(shown), arg));
     }
 }
@@ -100,7 +101,8 @@ static void answer_client(struct client *c, struct str line)
     if (str_eq(command, "log-level")) {
         log_level(rest, reply, sizeof(reply));
     } else {
-        text_fmt(reply, sizeof(reply), "error unknown request; known is: log-level [LEVEL]\n");
+        text_fmt(reply, sizeof(reply),
+                 "error unknown request; the only one is: log-level [LEVEL]\n");
     }
     conn_write(c->conn, reply, strlen(reply));
     conn_linger(c->conn);
@@ -252,12 +254,12 @@ static int ask(int fd, const char *name, const char *request, char *reply, struc
     }
     uid_t uid;
     if (!peer_is_ours(fd, &uid)) {
-        return error_set(err, FAIL_AUTH, "the process with the control name %s is another user's",
-                         name);
+        return error_set(err, FAIL_AUTH,
+                         "the process with the control name %s belongs to another user", name);
     }
     ssize_t got = converse(fd, request, raw, sizeof(raw));
     if (got == 0 || (got < 0 && (errno == EPIPE || errno == ECONNRESET))) {
-        return error_set(err, FAIL_AUTH, "tproxy does not talk to user %ld", (long)geteuid());
+        return error_set(err, FAIL_AUTH, "tproxy does not accept user %ld", (long)geteuid());
     }
     if (got < 0) {
         return error_set(err, FAIL_TIMEOUT, "tproxy does not answer (%s)", strerror(errno));

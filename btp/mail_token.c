@@ -225,7 +225,7 @@ struct mail_token_wait *mail_token_get(struct oauth *oauth, struct connectivity 
         wait_free(wait);
         error_set(err, FAIL_CONFIG,
                   "tokenServiceURLType: Common needs a tenant, which becomes a part of the host of "
-                  "tokenServiceURL, and there is none; use Dedicated");
+                  "tokenServiceURL, and there is no tenant; use Dedicated");
         return NULL;
     }
     if (on_premise) {

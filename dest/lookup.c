@@ -496,7 +496,7 @@ static void ask_service(struct dest_lookup *l)
     buf_init(&headers, HEADERS_MAX);
     if (write_headers(l, &headers) == ERR) {
         buf_wipe(&headers);
-        error_set(&err, FAIL_LIMIT, "what is to be shown to it has more than %d octets",
+        error_set(&err, FAIL_LIMIT, "the header fields of the request have more than %d octets",
                   HEADERS_MAX);
         not_asked(l, &err);
         return;

@@ -58,7 +58,7 @@ static int check_levels(const struct dest_ref *ref, const char *instance,
     }
     if (ref->fragment_level && !ref->level) {
         return error_set(err, FAIL_CONFIG,
-                         "spec.fragmentRef.level means nothing without spec.destinationRef.level: "
+                         "spec.fragmentRef.level needs spec.destinationRef.level: "
                          "add that, or remove the level of the fragment");
     }
     if (ref->level && key->ias) {
@@ -102,7 +102,7 @@ static int check_variable(const struct dest_variable *variable, struct error *er
     text_printable(shown, sizeof(shown), str_of(variable->name));
     if (!text_is_token(str_of(variable->name))) {
         return error_set(err, FAIL_CONFIG,
-                         "spec.chainRef.variables: \"%s\" can be no part of a header field's name",
+                         "spec.chainRef.variables: \"%s\" cannot be part of a header field's name",
                          shown);
     }
     text_fmt(field, sizeof(field), "spec.chainRef.variables: the value of \"%s\"", shown);
@@ -134,10 +134,11 @@ static int check_tenant(const struct dest_ref *ref, const char *instance,
         return OK;
     }
     if (!tenant_is_valid(ref->tenant)) {
-        return error_set(err, FAIL_CONFIG,
-                         "\"%s\" can be no tenant's subdomain, which is one label of a host name: "
-                         "letters, digits and hyphens, at most 63",
-                         text_printable(shown, sizeof(shown), str_of(ref->tenant)));
+        return error_set(
+            err, FAIL_CONFIG,
+            "\"%s\" cannot be a tenant's subdomain, which has to be one label of a host name: "
+            "letters, digits and hyphens, at most 63",
+            text_printable(shown, sizeof(shown), str_of(ref->tenant)));
     }
     if (key->ias) {
         return error_set(err, FAIL_CONFIG,

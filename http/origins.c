@@ -148,8 +148,8 @@ static struct http_origin *origin_new(struct http_origins *origins, const struct
         }
     } else {
         log_line(LOG_WARN, "http",
-                 "%.*s is asked in clear text: what it is shown and what it answers can be read on "
-                 "the way",
+                 "%.*s is asked in clear text: anybody on the way can read the requests and their "
+                 "answers",
                  STR_ARG(url->authority));
     }
     char *authority = mem_strndup(url->authority.p, url->authority.n);

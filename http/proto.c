@@ -98,7 +98,7 @@ static int parse_version(struct str s, struct http_head *head)
 {
     if (s.n != 8 || memcmp(s.p, "HTTP/", 5) != 0 || !text_is_digit(s.p[5]) || s.p[6] != '.' ||
         !text_is_digit(s.p[7])) {
-        return bad_head(head, 400, "no HTTP version where one must be");
+        return bad_head(head, 400, "the HTTP version is missing");
     }
     if (s.p[5] != '1' || s.p[7] > '1') {
         return bad_head(head, 505, "an HTTP version other than 1.0 and 1.1");

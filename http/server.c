@@ -191,7 +191,7 @@ static bool answer_request(struct client *c, const struct http_head *head)
         return refuse_request(c, 405, "only GET and HEAD");
     }
     if (head->framing == HTTP_CHUNKED || head->length) {
-        return refuse_request(c, 413, "no content is wanted here");
+        return refuse_request(c, 413, "this server accepts no content");
     }
     struct http_request request = {.query = head->target,
                                    .crowded = c->server->client_count > CROWD};

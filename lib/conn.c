@@ -826,7 +826,7 @@ void conn_start_tls(struct conn *c, struct tls_client *client)
 {
     struct error err;
     if (conn_data(c).n) {
-        error_set(&err, FAIL_PROTOCOL, "bytes in clear text behind the consent to TLS");
+        error_set(&err, FAIL_PROTOCOL, "clear-text bytes after the reply to STLS");
         set_error(c, &err);
         return;
     }

@@ -146,8 +146,8 @@ int socks5_start(struct socks5 *s, const struct socks5_settings *settings, struc
 
 static size_t no_socks5(struct socks5 *s, unsigned octet, struct error *err)
 {
-    error_set(err, FAIL_PROTOCOL, "what answers there does not speak SOCKS5 (0x%02X for the %s)",
-              octet, socks5_state_name(s->state));
+    error_set(err, FAIL_PROTOCOL, "the peer is not a SOCKS5 proxy (0x%02X for the %s)", octet,
+              socks5_state_name(s->state));
     s->state = SOCKS5_FAILED;
     return 0;
 }

@@ -234,7 +234,7 @@ struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_sett
     } else if (settings->check_host && client->identity.host[0] == '\0') {
         error_set(err, FAIL_CONFIG, "there is no host name to compare with the certificate");
     } else if (configure(client, settings) != OK) {
-        error_set(err, FAIL_CONFIG, "the allowed TLS versions leave none");
+        error_set(err, FAIL_CONFIG, "no TLS version is allowed");
     } else if (set_own(client, settings, err) == OK) {
         return client;
     }

@@ -65,7 +65,7 @@ static const char capabilities_token[] = "+OK capabilities follow\r\n"
 static const char prompt_user[] = "+ VXNlcm5hbWU6\r\n";
 static const char prompt_password[] = "+ UGFzc3dvcmQ6\r\n";
 
-static const char user_first[] = "-ERR USER comes first\r\n";
+static const char user_first[] = "-ERR send USER first\r\n";
 
 static void say(struct buf *reply, const char *text)
 {
@@ -329,7 +329,7 @@ static enum pop3_ask on_mailbox(struct pop3_client *c, enum command command, str
         return log_in_first(c, reply);
     }
     if (command == COMMAND_DELETE) {
-        return bad_command(c, reply, "-ERR log in first; DELE and RSET do not\r\n");
+        return bad_command(c, reply, "-ERR log in first; DELE and RSET do not start a login\r\n");
     }
     c->asked_message = command == COMMAND_MESSAGE;
     return POP3_ASK_MAILBOX;

@@ -464,7 +464,7 @@ static enum pop3_login_next on_capability(struct pop3_login *login, struct str l
         return decide(login);
     }
     if (++login->capa_lines > CAPA_LINES_MAX) {
-        return login_fail(login, FAIL_PROTOCOL, "the mail server's answer to CAPA has no end");
+        return login_fail(login, FAIL_PROTOCOL, "the mail server's answer to CAPA is too long");
     }
     login->learning.stls |= str_ieq(word, "STLS");
     login->learning.auth_codes |= str_ieq(word, "AUTH-RESP-CODE");
@@ -612,7 +612,7 @@ static enum pop3_login_next on_continuation(struct pop3_login *login, struct str
         break;
     }
     return login_fail_reply(login, FAIL_PROTOCOL,
-                            "the mail server asks for more than its protocol has");
+                            "the mail server sent an unexpected continuation");
 }
 
 static enum pop3_login_next on_status(struct pop3_login *login, struct str line, bool ok)
@@ -638,7 +638,7 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     case POP3_LOGIN_XOAUTH2:
     case POP3_LOGIN_XOAUTH2_REFUSED:
         return ok ? login_fail_reply(login, FAIL_PROTOCOL,
-                                     "the mail server accepts a login that was not made")
+                                     "the mail server sent +OK before the login was complete")
                   : login_refused(login);
     case POP3_LOGIN_CAPA_LIST:
     case POP3_LOGIN_HANDSHAKE:
@@ -647,7 +647,7 @@ static enum pop3_login_next on_status(struct pop3_login *login, struct str line,
     case POP3_LOGIN_STATES:
         break;
     }
-    return login_fail_reply(login, FAIL_PROTOCOL, "the mail server spoke out of turn");
+    return login_fail_reply(login, FAIL_PROTOCOL, "the mail server sent an unexpected line");
 }
 
 enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
@@ -670,5 +670,5 @@ enum pop3_login_next pop3_login_line(struct pop3_login *login, struct str line)
     if (str_eq(word, "+")) {
         return on_continuation(login, rest);
     }
-    return login_fail_reply(login, FAIL_PROTOCOL, "this is not POP3");
+    return login_fail_reply(login, FAIL_PROTOCOL, "the mail server does not speak POP3");
 }

@@ -135,9 +135,8 @@ static int read_xoauth2(struct sasl_credentials *c, struct str text, const char 
         "send base64 of user=<mail user>^Aauth=Bearer <refresh token or code>^A^A, where ^A is one "
         "byte of value 1";
     if (!has_separator(text) && has_typed_separator(text)) {
-        return bad_response(wrong,
-                            "the four characters \\x01 were sent; each stands for one byte of "
-                            "value 1");
+        return bad_response(wrong, "the four characters \\x01 were sent; send one byte of value 1 "
+                                   "for each");
     }
     struct str user = str_cut(&text, SEPARATOR);
     if (!cut_name(&user, "user=")) {
@@ -217,7 +216,7 @@ static int decoded(struct sasl_credentials *c, struct str base64, const char **w
     int rc = text_unbase64(text, base64.n, base64, &n);
     rc = rc == OK
              ? read(c, (struct str){text, n}, wrong)
-             : bad_response(wrong, "the response is no base64 (RFC 4648: with its padding, on one "
+             : bad_response(wrong, "the response is not base64 (RFC 4648, with padding, on one "
                                    "line)");
     mem_wipe(text, base64.n);
     free(text);

@@ -115,7 +115,7 @@ static struct conn *leave(struct session *s, const char *result)
  * bounds the wait, and the session keeps its place among --max-sessions. */
 static void part_from_client(struct session *s, const char *result)
 {
-    session_log(s, LOG_DEBUG, "the client has gone: the verdict on the login is waited for");
+    session_log(s, LOG_DEBUG, "the client has gone; waiting for the verdict on the login");
     s->dialogue->result = result;
     conn_linger(s->client);
     s->client = NULL;

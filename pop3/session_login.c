@@ -181,7 +181,7 @@ static void start_again(struct session *s, const struct token *refused)
 static void renew_token(struct session *s, unsigned pauses_before)
 {
     session_log_limited(s, LINE_TOKEN_RENEWED, LOG_INFO,
-                        "the mail server refuses the token: another one is asked for");
+                        "the mail server refused the token; asking for another one");
     s->target->pop3->stats.renewals++;
     s->attempt->token_renewed = true;
     s->attempt->pauses_before = pauses_before;
@@ -202,9 +202,8 @@ static bool may_renew_proxy_token(const struct session *s, const struct error *e
 
 static void renew_proxy_token(struct session *s)
 {
-    session_log_limited(
-        s, LINE_PROXY_TOKEN_RENEWED, LOG_INFO,
-        "the Connectivity Proxy refuses the access token: another one is asked for");
+    session_log_limited(s, LINE_PROXY_TOKEN_RENEWED, LOG_INFO,
+                        "the Connectivity Proxy refused the access token; asking for another one");
     s->attempt->proxy_token_renewed = true;
     start_again(s, NULL);
 }
@@ -375,7 +374,7 @@ static void on_turn(struct task *t)
     struct session *s = container_of(t, struct attempt, turn)->session;
     if (conn_data(s->backend).n) {
         struct error err;
-        error_set(&err, FAIL_PROTOCOL, "the mail server spoke out of turn");
+        error_set(&err, FAIL_PROTOCOL, "the mail server sent an unexpected line");
         backend_failed(s, &err);
     } else {
         follow(s, POP3_NEXT_LINE);
@@ -431,13 +430,18 @@ static void on_secured(struct session *s)
     bool resumed = conn_tls_resumed(s->backend);
     stats->tls_resumed += resumed;
     stats->tls_full += !resumed;
-    session_log(s, LOG_DEBUG, "%s stands%s", conn_tls_version(s->backend),
-                resumed ? ", a session resumed" : "");
+    session_log(s, LOG_DEBUG, "%s established%s", conn_tls_version(s->backend),
+                resumed ? ", session resumed" : "");
     if (login_has_begun(s)) {
         follow(s, pop3_login_secured(&s->attempt->login));
     } else {
         start_login(s);
     }
+}
+
+static bool is_handshaking(const struct session *s)
+{
+    return !login_has_begun(s) || s->attempt->login.state == POP3_LOGIN_HANDSHAKE;
 }
 
 static const char *awaited(const struct session *s)
@@ -453,8 +457,9 @@ static void backend_gone(struct session *s, enum conn_event event)
 {
     struct error err;
     if (event == CONN_TIMEOUT) {
-        error_set(&err, FAIL_TIMEOUT, "the mail server %s:%u kept us waiting for %s for %.3g s",
-                  s->mailbox->dest->host, s->mailbox->dest->port, awaited(s),
+        error_set(&err, FAIL_TIMEOUT, "the mail server %s:%u %s %s within %.3g s",
+                  s->mailbox->dest->host, s->mailbox->dest->port,
+                  is_handshaking(s) ? "did not complete" : "did not send", awaited(s),
                   (double)session_login_answer_timeout(s) / 1e6);
     } else if (event == CONN_EOF) {
         error_set(&err, FAIL_REMOTE, "the mail server closed the connection; we waited for %s",
@@ -592,7 +597,7 @@ static struct credential credential_to_show(const struct session *s)
 static void no_longer_served(struct session *s)
 {
     struct error gone;
-    error_set(&gone, FAIL_CONFIG, "it is not served here any more");
+    error_set(&gone, FAIL_CONFIG, "the destination is no longer served");
     backend_failed(s, &gone);
 }
 

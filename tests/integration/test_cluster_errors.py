@@ -324,8 +324,8 @@ def test_instances(installation, cluster_tproxy, namespace, good, messages):
         "wrong-secret": 'the service key of Destination service instance "wrong-secret" does not '
         "work: authorization server 127.0.0.1 refuses the client (401: invalid_client",
         "unknown": f'Destination service instance "{INSTANCE}" is not configured',
-        "comment": f'Destination service instance "{comment}" is not configured; "//" begins no '
-        "comment in YAML",
+        "comment": f'Destination service instance "{comment}" is not configured; YAML has no '
+        'comments with "//"',
         "none": "Destination service instance name should be provided",
     }
     for name, words in said.items():

@@ -133,7 +133,7 @@ def test_fragments_at_levels(proxy, apply, configured, destination_service, mail
     )
     assert list_and_fetch(proxy.port("same")) == high_mail
     assert list_and_fetch(proxy.port("lower")) == low_mail
-    not_served("alone", "spec.fragmentRef.level means nothing without spec.destinationRef.level")
+    not_served("alone", "spec.fragmentRef.level needs spec.destinationRef.level")
 
 
 def test_chains(proxy, apply, configured, destination_service, mailbox, not_served):

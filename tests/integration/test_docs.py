@@ -403,7 +403,7 @@ CONVERSION = re.compile(r"%(?:\.\*|0?\.?\d+)?[lz]*[dugsX]|%%")
 PLACEHOLDER = re.compile(
     r"\b(?:HOST|DIR|NAMES?|NAMESPACE|ADDRESS|ISSUER|FILE|DATE|REASON|WHAT|PORT|CODE|TEXT|N)\b"
     r"|\b(?:FIELD|KEY)\b"
-    r"|\.\.\.|\d+|\"\+OK\"|\(SERVFAIL\)|\bit\b|TLS handshake|a loopback address"
+    r"|\.\.\.|\d+|\"\+OK\"|\(SERVFAIL\)|\bit\b|(?:the )?TLS handshake|a loopback address"
 )
 
 

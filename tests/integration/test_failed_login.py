@@ -194,7 +194,7 @@ def test_a_login_in_the_same_packet_counts_as_a_failure(tproxy, backend):
 def test_what_never_begins_a_session(tproxy, backend, command, authentication):
     port = tproxy.add(NAME, backend.host, backend.port, Authentication=authentication)
     with RawClient(port) as client:
-        assert client.command(command) == b"-ERR log in first; DELE and RSET do not"
+        assert client.command(command) == b"-ERR log in first; DELE and RSET do not start a login"
         assert client.command(b"QUIT").startswith(b"+OK")
     nothing_deleted(backend, connections=0)
 
@@ -226,7 +226,7 @@ def test_a_client_that_logs_in_itself(tproxy, backend):
         assert len(set(failures)) == 1 and failures[0].startswith(b"-ERR [SYS/TEMP] ")
     nothing_deleted(backend)
     with RawClient(port) as client:
-        assert client.command(b"PASS Scripted-Pa55word") == b"-ERR USER comes first"
+        assert client.command(b"PASS Scripted-Pa55word") == b"-ERR send USER first"
     with RawClient(port) as client:
         assert client.command(b"USER robot").startswith(b"+OK")
         assert client.command(b"PASS Scripted-Pa55word").startswith(b"+OK")

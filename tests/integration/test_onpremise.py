@@ -227,7 +227,7 @@ def test_what_a_cloud_connector_refuses(tproxy, untrusting, backend):
     "step, said, expected",
     [
         ("method", b"\5\xff", "PERM.*wants an access token .it refuses method 0x00."),
-        ("method", b"HTTP/1.1 400\r\n", "TEMP.*does not speak SOCKS5 .0x48 for the choice"),
+        ("method", b"HTTP/1.1 400\r\n", "TEMP.*is not a SOCKS5 proxy .0x48 for the choice"),
         ("method", close, "TEMP.*the proxy closed the connection"),
         ("connect", close, "TEMP.*the proxy closed the connection"),
         ("connect", reply(OPEN)[:5], "TEMP.*the proxy closed the connection"),

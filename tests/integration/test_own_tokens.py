@@ -341,7 +341,7 @@ def test_nothing_goes_on_without_a_login(add, oauth, oauth_dovecot):
         assert b"SASL XOAUTH2 OAUTHBEARER PLAIN LOGIN" in client.multi(b"CAPA")
         assert client.command(b"AUTH XOAUTH2") == b"+ "
         assert client.command(b"*").startswith(b"-ERR authentication cancelled")
-        assert client.command(b"AUTH XOAUTH2 ****").startswith(b"-ERR [AUTH] the response is no b")
+        assert client.command(b"AUTH XOAUTH2 ****").startswith(b"-ERR [AUTH] the response is not b")
         typed = base64.b64encode(rb"user=a\x01auth=Bearer b\x01\x01")
         assert b"\\x01 were sent" in client.command(b"AUTH XOAUTH2 " + typed)
         assert client.command(b"QUIT").startswith(b"+OK")

@@ -14,7 +14,7 @@ from harness.util import PATIENCE, until
 NAME = "mail"
 CLIENTS = 12
 WRONG = b"-ERR [AUTH] wrong"
-GONE = "the client has gone: the verdict on the login is waited for"
+GONE = "the client has gone; waiting for the verdict on the login"
 
 
 class Judge(Pop3):

@@ -112,8 +112,8 @@ static void tells_and_changes(void **state)
     assert_string_equal(reply, "error\n");
     assert_int_equal(log_get_level(), LOG_ERROR);
     assert_int_equal(command(name, "loud\n\033", 0), 1);
-    assert_string_equal(reply,
-                        "tproxy: \"loud\" is no level: trace, debug, info, warn, error or fatal\n");
+    assert_string_equal(
+        reply, "tproxy: \"loud\" is not a level: use trace, debug, info, warn, error or fatal\n");
     assert_int_equal(log_get_level(), LOG_ERROR);
 }
 
@@ -198,13 +198,14 @@ static void raw_requests(void **state)
     assert_int_equal(log_get_level(), LOG_WARN);
     fd = dial();
     say(fd, "\n");
-    expect(fd, "error unknown request; known is: log-level [LEVEL]\n");
+    expect(fd, "error unknown request; the only one is: log-level [LEVEL]\n");
     fd = dial();
     say(fd, "log-level \xff\x01\n");
-    expect(fd, "error \"\?\?\" is no level: trace, debug, info, warn, error or fatal\n");
+    expect(fd, "error \"\?\?\" is not a level: use trace, debug, info, warn, error or fatal\n");
     fd = dial();
     say(fd, "log-level warn error\n");
-    expect(fd, "error \"warn error\" is no level: trace, debug, info, warn, error or fatal\n");
+    expect(fd,
+           "error \"warn error\" is not a level: use trace, debug, info, warn, error or fatal\n");
 }
 
 static void too_long_or_too_slow(void **state)

@@ -654,8 +654,8 @@ static void unknown_instances(void **state)
         {"test", "Destination service instance \"test\" is not configured"},
         {"te\tst", "Destination service instance \"te?st\" is not configured"},
         {"prod // can be omitted",
-         "Destination service instance \"prod // can be omitted\" is not configured; \"//\" begins "
-         "no comment in YAML: what follows it is part of the name"},
+         "Destination service instance \"prod // can be omitted\" is not configured; YAML has no "
+         "comments with \"//\": the text is part of the name"},
     };
     struct asker a;
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {

@@ -214,25 +214,26 @@ static void impossible_references(void **state)
         {{.level = "instance", .fragment = "f", .fragment_level = "a\r\nb"},
          "spec.fragmentRef.level is \"a??b\"" NO_LEVEL},
         {{.fragment = "f", .fragment_level = "instance"},
-         "spec.fragmentRef.level means nothing without spec.destinationRef.level: add that, or "
+         "spec.fragmentRef.level needs spec.destinationRef.level: add that, or "
          "remove the level of the fragment"},
         {{.fragment = "f\r\nX-evil: 1"}, "spec.fragmentRef.name" HEADER_FIELD},
         {{.fragment = "f\xC3\xA4"}, "spec.fragmentRef.name" HEADER_FIELD},
         {{.fragment = " f"}, "spec.fragmentRef.name" HEADER_FIELD},
         {{.fragment = longest},
-         "spec.fragmentRef and spec.chainRef are too long: all that a resource says of its "
-         "destination must fit 8 KiB"},
+         "spec.fragmentRef and spec.chainRef are too long: the whole reference to the "
+         "destination must fit into 8 KiB"},
         {{.chain = "c\n"}, "spec.chainRef.name" HEADER_FIELD},
         {{.chain = "c", .variables = &variables[0], .n_variables = 1},
-         "spec.chainRef.variables: \"a b\" can be no part of a header field's name"},
+         "spec.chainRef.variables: \"a b\" cannot be part of a header field's name"},
         {{.chain = "c", .variables = &variables[1], .n_variables = 1},
          "spec.chainRef.variables: the value of \"a\"" HEADER_FIELD},
         {{.chain = "c", .variables = &variables[2], .n_variables = 1},
-         "spec.chainRef.variables: \"\" can be no part of a header field's name"},
+         "spec.chainRef.variables: \"\" cannot be part of a header field's name"},
         {{.chain = "c", .variables = many, .n_variables = ARRAY_LEN(many)},
          "spec.chainRef.variables has more than 64 entries"},
         {{.tenant = "evil.example/"},
-         "\"evil.example/\" can be no tenant's subdomain, which is one label of a host name: "
+         "\"evil.example/\" cannot be a tenant's subdomain, which has to be one label of a host "
+         "name: "
          "letters, digits and hyphens, at most 63"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {

@@ -152,13 +152,13 @@ static void not_http(void **state)
     static const struct {
         const char *text, *wrong;
     } table[] = {
-        {"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no HTTP version where one must be"},
+        {"SSH-2.0-OpenSSH_9.2\r\n\r\n", "the HTTP version is missing"},
         {"HTTP/2.0 200 OK\r\n\r\n", "an HTTP version other than 1.0 and 1.1"},
         {"HTTP/1.1 99 Low\r\n\r\n", "a malformed status"},
         {"HTTP/1.1 200 OK\nX: y\n\n", "a line ends with a bare LF"},
         {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
          "two different lengths"},
-        {"HTTP/1.1 100 Continue\r\n\r\nnonsense\r\n\r\n", "no HTTP version where one must be"},
+        {"HTTP/1.1 100 Continue\r\n\r\nnonsense\r\n\r\n", "the HTTP version is missing"},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokay", "a malformed chunk"},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx", "a malformed chunk"},
     };
@@ -171,7 +171,7 @@ static void not_http(void **state)
         int fd = accept_one();
         expect_get(fd, "/");
         send_text(fd, table[i].text);
-        text_fmt(text, sizeof(text), "api.test: what came is no HTTP/1.1: %s", table[i].wrong);
+        text_fmt(text, sizeof(text), "api.test: the answer is not HTTP/1.1: %s", table[i].wrong);
         expect_failure(o, FAIL_PROTOCOL, text);
         expect_end(fd);
     }
@@ -404,7 +404,7 @@ static void large_request_not_taken(void **state)
     int fd = accept_one();
     turn_quietly(loop);
     advance(ANSWER_TIMEOUT);
-    expect_failure(o, FAIL_TIMEOUT, "api.test: the server kept us waiting for the answer for 30 s");
+    expect_failure(o, FAIL_TIMEOUT, "api.test: the server did not send the answer within 30 s");
     close(fd);
     free(body);
 }

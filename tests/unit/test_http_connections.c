@@ -140,7 +140,7 @@ static void not_sent_again(void **state)
     start_get(o, "/");
     expect_get(fd, "/");
     advance(ANSWER_TIMEOUT);
-    expect_failure(o, FAIL_TIMEOUT, "api.test: the server kept us waiting for the answer for 30 s");
+    expect_failure(o, FAIL_TIMEOUT, "api.test: the server did not send the answer within 30 s");
     expect_end(fd);
     expect_no_connection();
 
@@ -386,7 +386,7 @@ static void timeouts(void **state)
     send_text(fd, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1");
     turn_quietly(loop);
     time_passes(ANSWER_TIMEOUT - SECONDS(10), o,
-                "api.test: the server kept us waiting for the answer for 30 s");
+                "api.test: the server did not send the answer within 30 s");
     expect_end(fd);
 
     reset(o);
@@ -399,7 +399,7 @@ static void timeouts(void **state)
     send_text(fd, "l"); /* nor does a body that comes in drops */
     turn_quietly(loop);
     time_passes(SECONDS(10), o,
-                "api.test: the server kept us waiting for the rest of the answer for 30 s");
+                "api.test: the server did not send the rest of the answer within 30 s");
     expect_end(fd);
 
     struct http_message message = get("/watch");
@@ -413,7 +413,7 @@ static void timeouts(void **state)
     send_text(fd, "l");
     turn_quietly(loop);
     time_passes(SILENCE_TIMEOUT, o,
-                "api.test: the server kept us waiting for the rest of the answer for 300 s");
+                "api.test: the server did not send the rest of the answer within 300 s");
     expect_end(fd);
 
     http_set_tls(http, tls);
@@ -423,7 +423,7 @@ static void timeouts(void **state)
     fd = accept_one();
     expect_handshake(fd);
     time_passes(CONNECT_TIMEOUT, o,
-                "api.test: the server kept us waiting for the TLS handshake for 5 s");
+                "api.test: the server did not complete the TLS handshake within 5 s");
     close(fd);
 }
 

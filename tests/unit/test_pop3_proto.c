@@ -552,7 +552,7 @@ static void test_token_login(void **state)
         {{"USER a@b.c", "PASS tok en"}, POP3_ASK_LOGIN, "a@b.c", "tok en", ""},
         {{"USER a", "AUTH XOAUTH2", xoauth2}, POP3_ASK_LOGIN, "a@b.c", "tok", ""},
         {{"USER a", "AUTH PLAIN", "PASS b"}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH]"},
-        {{"PASS tok"}, POP3_ASK_NOTHING, "", NULL, "-ERR USER comes first"},
+        {{"PASS tok"}, POP3_ASK_NOTHING, "", NULL, "-ERR send USER first"},
         {{"USER"}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH] the mail user is missing"},
         {{"APOP a b"}, POP3_ASK_NOTHING, "", NULL, "-ERR log in first: AUTH XOAUTH2"},
         {{"LIST"}, POP3_ASK_NOTHING, "", NULL, "-ERR log in first: AUTH XOAUTH2"},

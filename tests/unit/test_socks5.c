@@ -214,15 +214,15 @@ static void no_socks5(void **state)
 {
     (void)state;
     expect_failure(&plain, BYTES("HTTP/1.1 400 Bad Request\r\n"), FAIL_PROTOCOL,
-                   "what answers there does not speak SOCKS5 (0x48 for the choice of a method)");
+                   "the peer is not a SOCKS5 proxy (0x48 for the choice of a method)");
     expect_failure(&plain, BYTES("\4\x5A"), FAIL_PROTOCOL,
-                   "what answers there does not speak SOCKS5 (0x04 for the choice of a method)");
+                   "the peer is not a SOCKS5 proxy (0x04 for the choice of a method)");
     expect_failure(&with_token, BYTES("\5\x80\5\0"), FAIL_PROTOCOL,
-                   "what answers there does not speak SOCKS5 (0x05 for the authentication)");
+                   "the peer is not a SOCKS5 proxy (0x05 for the authentication)");
     expect_failure(&plain, BYTES("\5\0\1\0\0\1"), FAIL_PROTOCOL,
-                   "what answers there does not speak SOCKS5 (0x01 for the connection)");
+                   "the peer is not a SOCKS5 proxy (0x01 for the connection)");
     expect_failure(&plain, BYTES("\5\0\5\0\0\2\0\0\0\0\0\0"), FAIL_PROTOCOL,
-                   "what answers there does not speak SOCKS5 (0x02 for the connection)");
+                   "the peer is not a SOCKS5 proxy (0x02 for the connection)");
 }
 
 static void cut(void **state)
