@@ -683,8 +683,7 @@ static void late_answer(void **state)
     expect(&last, "10.0.0.1");
     assert_int_equal(open_sockets, 0);
 
-    /* After a failure the other server is asked at once; its answer is still awaited after another
-     * failure. */
+    /* Another server's failure does not end the wait for the slow server. */
     static const struct rule bad[] = {{.name = "other.test", .rcode = 2}, {0}};
     servers[1].rules = bad;
     configure(2, "options no-aaaa timeout:5 attempts:1");

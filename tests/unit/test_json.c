@@ -1,4 +1,5 @@
-/* JSON: which texts are accepted, what they mean, what the complaints say, what parsing costs. */
+/* Tests lib/json: which texts are accepted, what they mean, what the complaints say, and what
+ * parsing costs. */
 #include "lib/json.h"
 
 #include <setjmp.h>
@@ -41,7 +42,7 @@ static const struct str accepted[] = {
     TEXT("[0e1]"), TEXT("[0e+1]"), TEXT("[0E-1]"), TEXT("[1e5]"), TEXT("[1E5]"), TEXT("[1E+5]"),
     TEXT("[1e-05]"), TEXT("[20e00]"), TEXT("[3.25]"), TEXT("[3.250]"), TEXT("[-3.25e-7]"),
     TEXT("[0.0]"), TEXT("[-0.0]"), TEXT("[0.00000000000000000000000000000000000000000000000001]"),
-    /* numbers that no machine type holds: grammar is all that counts here */
+    /* numbers that no machine type can hold: only the grammar counts */
     TEXT("[99999999999999999999999999999999]"), TEXT("[-99999999999999999999999999999999]"),
     TEXT("[9223372036854775808]"), TEXT("[1e400]"), TEXT("[-1e400]"), TEXT("[1e-400]"),
     TEXT("[0.5e00000000000000000000000000000000001]"), TEXT("[1e99999999999999999999999999999]"),
@@ -51,10 +52,10 @@ static const struct str accepted[] = {
     TEXT("[\"\\u0022\"]"), TEXT("[\"\\u005C\"]"), TEXT("[\"\\\\u0000\"]"), TEXT("[\"\\\\n\"]"),
     TEXT("[\"\\\\\"]"), TEXT("[\"\\u2028\\u2029\"]"), TEXT("[\"\\uFEFF\"]"),
     TEXT("[\"\\u200b\\u2064\"]"),
-    /* strings: surrogate pairs and what is beyond the basic plane */
+    /* strings: surrogate pairs and characters beyond the basic plane */
     TEXT("[\"\\ud83d\\udce7\"]"), TEXT("[\"\\uD83D\\uDCE7\\ud83D\\uDce8\"]"),
     TEXT("[\"\\ud800\\udc00\"]"), TEXT("[\"\\udbff\\udfff\"]"), TEXT("[\"\\uDBFF\\uDFFE\"]"),
-    /* strings: characters that are none */
+    /* strings: code points that are not characters */
     TEXT("[\"\\uFFFE\"]"), TEXT("[\"\\uFFFF\"]"), TEXT("[\"\\uFDD0\"]"),
     TEXT("[\"\\ud83f\\udffe\"]"), TEXT("[\"\xEF\xBF\xBF\"]"), TEXT("[\"\xF4\x8F\xBF\xBF\"]"),
     /* strings: raw UTF-8 of every length, and characters that look like the end of a line */
@@ -68,20 +69,20 @@ static const struct str accepted[] = {
     TEXT("[\"aa\\u0000\\ud83d\\udce7zz\"]")};
 
 static const struct str refused[] = {
-    /* structure: nothing, or not only one value */
+    /* structure: no value, or more than one */
     TEXT(""), TEXT(" "), TEXT("\n"), TEXT("[]]"), TEXT("{}}"), TEXT("1 2"), TEXT("{} {}"),
     TEXT("[][]"), TEXT("[1]x"), TEXT("[1],"), TEXT("{\"a\":1}#"), TEXT("{\"a\":1}//"),
     TEXT("{\"a\":1}/**/"), TEXT("[]\0"), TEXT("\0"), TEXT("[1]\x1A"), TEXT("\"a\" \"b\""),
     TEXT("]"), TEXT("}"), TEXT(","), TEXT(":"), TEXT("\\"), TEXT("*"), TEXT("\\u005b\\u005d"),
     TEXT("<null>"), TEXT("<.>"), TEXT("abc"), TEXT("'"), TEXT("\""), TEXT("e"), TEXT("\xC3\xA5"),
     TEXT("\xE5"), TEXT("<html></html>"), TEXT("apiVersion: v1"),
-    /* structure: left open or closed by the other bracket */
+    /* structure: unclosed, or closed by the wrong bracket */
     TEXT("["), TEXT("{"), TEXT("[["), TEXT("[{"), TEXT("{["), TEXT("[\""), TEXT("[\"a"),
     TEXT("[\"a\""), TEXT("[\"a\","), TEXT("[1,"), TEXT("[,"), TEXT("[1}"), TEXT("{]"), TEXT("[)"),
     TEXT("{\"a\":1]"), TEXT("[1,\n1\n,1"), TEXT("[{}"), TEXT("[[]"), TEXT("{\"a\":[}"),
     TEXT("{\"a\""), TEXT("{\"a\":"), TEXT("{\"a\":1"), TEXT("{\"a\":1,"), TEXT("{\"a"), TEXT("{,"),
     TEXT("{\"a\":{\"b\":[1,{\"c\":"), TEXT("{\"\":[{\"\":[{\"\":["),
-    /* structure: white space that is none, comments, marks, other encodings */
+    /* structure: other white space, comments, marks, other encodings */
     TEXT("[\f]"), TEXT("[\v]"), TEXT("[\xC2\xA0]"), TEXT("[\xE2\x81\xA0]"), TEXT("\xE2\x80\x8B[]"),
     TEXT("[\x08]"), TEXT("[\0]"), TEXT("[\x1F]"), TEXT("[\x7F]"), TEXT("[1 /* one */]"),
     TEXT("// one\n1"), TEXT("{\"a\":/*b*/1}"), TEXT("\xEF\xBB\xBF"), TEXT("\xEF\xBB\xBF{}"),
@@ -176,7 +177,7 @@ static struct json *parse_s(const char *text)
     return parse(str_of(text));
 }
 
-/* A copy of exactly the size, so that a sanitizer sees a step beyond its end. */
+/* Returns a copy of exactly the size, so that a sanitizer sees an access beyond its end. */
 static char *exact(struct str text)
 {
     char *copy = mem_alloc(text.n);
@@ -219,7 +220,7 @@ static void test_refuses(void **state)
     }
 }
 
-/* Of a text that ends with a bracket or a quote every true prefix is incomplete. */
+/* Every true prefix of a text that ends with a bracket or a quote is incomplete. */
 static void test_refuses_prefixes(void **state)
 {
     (void)state;
@@ -234,7 +235,7 @@ static void test_refuses_prefixes(void **state)
     }
 }
 
-/* `n` times `open`, then `middle`, then n times `close`. The caller frees. */
+/* Returns `n` times `open`, then `middle`, then n times `close`. The caller frees it. */
 static char *nest(size_t n, const char *open, const char *middle, const char *close)
 {
     struct buf b;
@@ -274,7 +275,7 @@ static void test_bounds(void **state)
         assert_int_equal(refusal(str_of(text)), rows[i].fail);
         free(text);
     }
-    /* Depth counts what is open, not what has been. */
+    /* The depth counts only open brackets. */
     json_free(
         parse_s("[[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],"
                 "[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],"
@@ -534,7 +535,7 @@ static void test_fmt(void **state)
     json_free(parse(buf_str(&out)));
     buf_free(&out);
 
-    /* Whatever does not fit leaves nothing. */
+    /* A text that does not fit leaves the buffer empty. */
     static const char whole[] = "[\"abc\",12,\"d\"]";
     for (size_t max = 0; max <= strlen(whole); max++) {
         buf_init(&out, max);
@@ -613,8 +614,8 @@ static void test_digest(void **state)
     assert_true(json_digest((struct json_value){0}) == digest_of("null"));
 }
 
-/* CPU seconds that it takes to parse a text of about n bytes, made of copies of `piece`, and to
- * walk over it. */
+/* Returns the CPU seconds that it takes to parse a text of about n bytes, made of copies of
+ * `piece`, and to visit all its values. */
 static double cost(size_t n, const char *open, const char *piece, const char *close)
 {
     size_t copies = n / strlen(piece);
@@ -640,7 +641,7 @@ static double cost(size_t n, const char *open, const char *piece, const char *cl
     return took;
 }
 
-/* A parser that is quadratic in anything needs minutes for these. */
+/* A parser that is quadratic in any way would need minutes for these. */
 static void test_costs(void **state)
 {
     (void)state;
@@ -655,7 +656,8 @@ static void test_costs(void **state)
     free(deep);
 }
 
-/* What lib/json_cutter has left out has a type of its own; it is no JSON. */
+/* A value that lib/json_cutter has left out has a type of its own. The text with such a value is
+ * not JSON. */
 static void test_omitted(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* Objects cut out of streams and lists: whole, octet by octet, and split at every place. */
+/* Tests lib/json_cutter: objects cut out of streams and lists, whole, octet by octet, and split at
+ * every place. */
 #include "lib/json_cutter.h"
 
 #include "lib/json.h"
@@ -8,7 +9,7 @@
 static const enum json_cutter_form stream = JSON_CUTTER_STREAM, list = JSON_CUTTER_LIST;
 static const struct json_cutter_rules nothing = {.level = 2, .value_max = JSON_CUTTER_MAX};
 
-/* What came out: the objects, each with a line end, and how it ended: "done" (with the metadata),
+/* The objects that came out, each with a line end, and then the result: "done" (with the metadata),
  * "more", "malformed" or "too large". */
 struct outcome {
     struct json_cutter cutter;
@@ -46,7 +47,7 @@ static void feed(struct outcome *o, struct str in)
     free((char *)copy.p);
 }
 
-/* The outcome as text, which is valid until outcome_free. */
+/* Returns the outcome as text, which is valid until outcome_free. */
 static struct str outcome_text(struct outcome *o)
 {
     struct str metadata = json_cutter_metadata(&o->cutter);
@@ -207,7 +208,7 @@ static void test_list_refused(void **state)
     check(list, "{\"items\":[{} {}]}", "{}\nmalformed");
 }
 
-/* Only ends are found: such a thing is for json_parse to refuse. */
+/* The cutter only finds where objects end; json_parse refuses the rest. */
 static void test_trusts_depth_alone(void **state)
 {
     (void)state;
@@ -224,13 +225,13 @@ static void test_large_values(void **state)
 {
     (void)state;
     static const char *const rows[][2] = {
-        /* whatever is at the third level counts as a whole */
+        /* a value at the third level counts as a whole */
         {"{\"m\":{\"n\":\"123456\",\"o\":\"1234567\"}}", "{\"m\":{\"n\":\"123456\",\"o\":~}}"},
         {"{\"m\":{\"n\":[1,2,34],\"o\":[1,2,345]},\"s\":{}}",
          "{\"m\":{\"n\":[1,2,34],\"o\":~},\"s\":{}}"},
         {"{\"m\":{\"o\":{\"p\":[{}]},\"q\":12345678,\"r\":123456789}}",
          "{\"m\":{\"o\":~,\"q\":12345678,\"r\":~}}"},
-        /* and what is no object further outside */
+        /* and so does a value at the levels above it that is not an object */
         {"{\"a\":\"1234567\",\"b\":[1,2,345],\"c\":12345678,\"d\":{}}",
          "{\"a\":~,\"b\":~,\"c\":12345678,\"d\":{}}"},
         /* ends and brackets in strings, blanks */
@@ -240,7 +241,7 @@ static void test_large_values(void **state)
          "{ \"m\" : { \"n\" : ~, \"o\" : 1 } }"},
         {"{\"m\":{\"a name that is longer than what is kept\":\"1\",\"n\":\"12345678\"}}",
          "{\"m\":{\"a name that is longer than what is kept\":\"1\",\"n\":~}}"},
-        /* what nobody reads */
+        /* members that are not read */
         {"{\"kind\":1,\"spec\":{\"a\":[[[]]],\"b\":1,\"labels\":{}},\"m\":{\"labels\":{}}}",
          "{\"kind\":~,\"spec\":{\"a\":~,\"b\":1,\"labels\":~},\"m\":{\"labels\":{}}}"},
     };
@@ -253,7 +254,7 @@ static void test_large_values(void **state)
     }
 }
 
-/* In an event there is one more object around. */
+/* In an event the object is one level deeper. */
 static void test_large_values_of_events(void **state)
 {
     (void)state;
@@ -296,7 +297,7 @@ static void test_counts(void **state)
     json_cutter_free(&c);
 }
 
-/* Octets that all objects can have: names and short values come whatever is beside them. */
+/* Names and short values are kept, however large the other values are. */
 static void test_full_object(void **state)
 {
     (void)state;
@@ -330,7 +331,7 @@ static void test_full_object(void **state)
     buf_free(&text);
 }
 
-/* Names are kept: more of them than fit are an error. */
+/* Names are always kept, so more names than fit are an error. */
 static void test_too_many_names(void **state)
 {
     (void)state;
@@ -344,7 +345,7 @@ static void test_too_many_names(void **state)
     outcome_free(&o);
 }
 
-/* Between objects a cutter owns nothing; in the middle of one about as much as has come. */
+/* Between objects a cutter has no memory; inside an object it has about as much as has arrived. */
 static void test_memory(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* Single requests to an API server played octet by octet: how they are written, how answers are
- * understood, what is repeated; credentials that change; settings; figures. */
+/* Tests single requests to an API server that the test plays octet by octet: how requests are
+ * written, how answers are understood, what is repeated, credentials that change, settings, and
+ * metrics. */
 #include "k8s.h"
 
 #include <setjmp.h>
@@ -16,7 +17,7 @@
 #include "tests/unit/k8s_world.h"
 #include "tests/unit/tls_peer.h"
 
-/* The smallest delays: half of 0.8 s, doubled. */
+/* The delays are the smallest possible: half of 0.8 s, doubled each time. */
 #define FIRST_DELAY MILLIS(400)
 #define MAIL_A "/api/v1/namespaces/home/services/mail-a"
 
@@ -26,7 +27,7 @@ static struct {
     struct cluster_call *call;
     int done;
     enum cluster_result result;
-    char object[256]; /* of the answer, as text */
+    char object[256]; /* the object in the answer, as text */
     struct error err;
 } outcome;
 
@@ -123,8 +124,8 @@ static void verbs(void **state)
     expect_outcome(CLUSTER_DONE, "", "");
 }
 
-/* An API server answers a deletion with a Status or with the object as it was last. The object is
- * still there only if a finalizer keeps it. */
+/* An API server answers a deletion with a Status or with the object's last state. The object exists
+ * only if a finalizer keeps it. */
 static void deletions(void **state)
 {
     static const struct {
@@ -207,7 +208,7 @@ static void malformed_answer(void **state)
                    "GET services home/mail-a: malformed JSON where an object should be");
 }
 
-/* Of an object that is larger than what is kept, the small members come. */
+/* The small members of an object that is too large to keep are still read. */
 static void large_answer(void **state)
 {
     enum { FILLING = 5 * 1024 * 1024 };
@@ -234,7 +235,7 @@ static void large_answer(void **state)
     buf_free(&body);
 }
 
-/* It may have been carried out: whoever asked has to look. */
+/* The call may have been carried out, so the caller has to look. */
 static void answer_cut(void **state)
 {
     (void)state;
@@ -374,7 +375,7 @@ static void token_is_read_again(void **state)
     advance(1);
     expect_token("Bearer t2");
 
-    /* What is no token does not replace one. */
+    /* A text that is not a token does not replace the current one. */
     static const char *const wrong[] = {"", "a\r\nb", "a b", "\x7F", "a\xC3\xA9"};
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         write_credential("token", wrong[i]);
@@ -414,7 +415,7 @@ static void reopen(const char *url, const char *credentials)
     cluster->writer = "tproxy";
 }
 
-/* As against `kubectl proxy`. */
+/* The API server asks for no credentials, like `kubectl proxy`. */
 static void no_credentials(void **state)
 {
     char url[64];
@@ -453,14 +454,14 @@ static void open_tls(const char *server, const char *ca)
     reopen(url, directory);
 }
 
-/* While time goes by, slowly enough for a handshake. */
+/* Moves the clock too, slowly enough for a handshake. */
 static bool has_outcome_in_time(void *arg)
 {
     test_now += MILLIS(50);
     return has_outcome(arg);
 }
 
-/* What the server says is no JSON, so it has been reached. */
+/* Expects an answer that is not JSON, which proves that the server was reached. */
 static void expect_reached(void)
 {
     turn_until(loop, has_outcome_in_time, NULL);
@@ -481,7 +482,7 @@ static void certificates(void **state)
     ask(CLUSTER_GET, "");
     expect_reached();
 
-    /* Its certificate names no address. */
+    /* The server's certificate names no address. */
     open_tls("cnonly", "ca.crt");
     ask(CLUSTER_GET, "");
     turn_until(loop, trouble_logged, "the API server cannot be reached");
@@ -501,7 +502,7 @@ static void authority_changes(void **state)
     expect_reached();
     assert_int_equal(logged("answers again"), 1);
 
-    /* And away again: connections that stood are not used any more. */
+    /* After another change of the CA, open connections are no longer used. */
     copy_ca("other.crt");
     ask(CLUSTER_GET, "");
     turn_until(loop, trouble_logged, "is not among");
@@ -570,7 +571,7 @@ static void environment(void **state)
     expect_reached();
 }
 
-/* ---- figures ---- */
+/* ---- metrics ---- */
 
 static void figures(void **state)
 {

@@ -1,4 +1,4 @@
-/* What the Kubernetes API says, as text: how refusals are understood, events, pages. */
+/* Tests k8s/proto: how refusals, events and pages of the Kubernetes API are read. */
 #include "k8s/proto.h"
 
 #include "tests/unit/check.h"
@@ -66,7 +66,7 @@ static void test_reasons(void **state)
     }
 }
 
-/* As a real API server words it when a patch carries the uid of another object. */
+/* The texts are those of a real API server when a patch has the uid of another object. */
 static void test_foreign_uid(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* List and watch, against an API server played octet by octet: what is told, and what is asked,
- * when and from which version on, whatever the server does. */
+/* Tests list and watch with an API server that the test plays octet by octet: what the follower is
+ * told, what is requested, when, and from which version, whatever the server does. */
 #include "k8s.h"
 
 #include <setjmp.h>
@@ -30,15 +30,15 @@
     "{\"metadata\":{\"resourceVersion\":\"" version "\",\"continue\":\"" next                      \
     "\"},\"items\":[" items "]}"
 
-/* The smallest delays: half of 0.8 s, doubled. */
+/* The delays are the smallest possible: half of 0.8 s, doubled each time. */
 #define FIRST_DELAY MILLIS(400)
 
-/* ---- what is told ---- */
+/* ---- what the follower is told ---- */
 
 static struct {
     struct cluster_watch *watch;
     char text[8192];        /* "[" listing, "+name@version", "-name@version", "present]" listed */
-    const char *unwatch_at; /* in the callback that tells this */
+    const char *unwatch_at; /* the callback that unwatches */
 } told;
 
 static void tell(const char *fmt, ...) printf_like(1, 2);
@@ -115,7 +115,7 @@ static void follow_mails(void)
     follow(&(struct cluster_selection){.kind = &mails});
 }
 
-/* Also frees what is under way, so that the world can end. */
+/* Ends the watch and lets the loop free it. */
 static void forget(void)
 {
     cluster_unwatch(cluster, told.watch);
@@ -123,7 +123,7 @@ static void forget(void)
     turn_quietly(loop);
 }
 
-/* Turns until this has been told, and starts afresh. */
+/* Turns the loop until the follower has been told this, and clears it. */
 static void expect_told(const char *text)
 {
     int64_t until = sys_real.now() + SECONDS(60);
@@ -135,9 +135,9 @@ static void expect_told(const char *text)
     told.text[0] = '\0';
 }
 
-/* ---- the usual beginnings ---- */
+/* ---- common starts ---- */
 
-/* Until the watch from version 7 on stands: returns who serves it. */
+/* Lists and watches from version 7 on. Returns the server's end of the watch. */
 static struct peer *have_watch(void)
 {
     follow_mails();
@@ -196,7 +196,7 @@ static void selections(void **state)
     forget();
 }
 
-/* No object can be there. */
+/* No namespace can have this name, so nothing is requested. */
 static void impossible_namespace(void **state)
 {
     (void)state;
@@ -233,7 +233,7 @@ static void pages_expire(void **state)
     forget();
 }
 
-/* What failed in passing is asked for again, not the whole. */
+/* After a failure in the middle of a list, only the failed page is requested again. */
 static void page_fails(void **state)
 {
     (void)state;
@@ -275,7 +275,7 @@ static void list_of_nothing(void **state)
     forget();
 }
 
-/* A list is never taken for complete unless it is. */
+/* An incomplete list is never taken for a complete one. */
 static void list_malformed(void **state)
 {
     static const char *const lists[] = {
@@ -304,7 +304,7 @@ static void list_malformed(void **state)
     }
 }
 
-/* At every octet. */
+/* The list is cut at every octet. */
 static void list_cut(void **state)
 {
     static const char text[] =
@@ -329,7 +329,8 @@ static void list_cut(void **state)
     }
 }
 
-/* What is nested too deeply in an object is left out; the object is told of, and its deletion. */
+/* Values that are nested too deeply are left out. The object and its deletion are still
+ * reported. */
 static void unreadable_object(void **state)
 {
     char deep[600], items[1600];
@@ -359,8 +360,8 @@ static void unreadable_object(void **state)
     forget();
 }
 
-/* Whatever else than a list and 403 or 404 is answered: nothing is told, neither to who knows
- * nothing yet nor to who knows everything. */
+/* An answer other than a list, 403 and 404 is not reported to the follower, neither at the start
+ * nor while running. */
 static void nothing_is_told(void **state)
 {
     static const struct {
@@ -404,9 +405,9 @@ static void nothing_is_told(void **state)
     }
 }
 
-/* ---- kinds that are not there ---- */
+/* ---- kinds that do not exist ---- */
 
-/* What comes first is not believed: only the fourth time it is. */
+/* Refuses three times. Only the fourth refusal in a row is believed. */
 static void refuse_first(const char *status, const char *body)
 {
     int64_t delay = FIRST_DELAY;
@@ -462,7 +463,8 @@ static void forbidden_kind(void **state)
     forget();
 }
 
-/* Rights and definition are there before anybody has noticed. */
+/* The rights and the CRD are created so soon that the follower and the log do not mention the
+ * refusals. */
 static void refused_at_first(void **state)
 {
     (void)state;
@@ -480,7 +482,8 @@ static void refused_at_first(void **state)
     forget();
 }
 
-/* As an API server does that starts: it takes itself back, and nobody has noticed. */
+/* An API server that starts may report a kind as absent and then correct itself. The follower is
+ * told only about the list. */
 static void doubtful_absence(void **state)
 {
     (void)state;
@@ -526,7 +529,7 @@ static void bookmarks(void **state)
     forget();
 }
 
-/* As agreed: at once, without a list. */
+/* A watch that ends regularly is followed by another one at once, without a list. */
 static void watch_ends(void **state)
 {
     (void)state;
@@ -546,7 +549,7 @@ static void watch_ends(void **state)
     forget();
 }
 
-/* A server that ends every watch at once is not asked again and again without a rest. */
+/* If a server ends every watch at once, the next ones wait. */
 static void watch_ends_at_once(void **state)
 {
     (void)state;
@@ -565,10 +568,10 @@ static void watch_ends_at_once(void **state)
     forget();
 }
 
-/* The server's answer to a watch, and where in it its events end. */
+/* The server's answer to a watch, and the offsets at which its events end. */
 static const char answer_head[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 static const char *const answer_pieces[] = {
-    /* the first one up to its last octet, without its line end */
+    /* the first event up to its last octet, without its line end */
     "5e\r\n{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"}\\\"\",\"resourceVersion\":"
     "\"11\"}}}",
     "\n{\"type\":\"MODIFIED\r\n3c\r\n\",\"object\":{\"metadata\":{\"name\":\"b\","
@@ -577,8 +580,8 @@ static const char *const answer_pieces[] = {
     "\"resourceVersion\":\"13\"}}}",
 };
 
-/* Cut at every octet, by an end or a reset: what was whole was told, once, and from there the next
- * watch goes on, without a list. */
+/* The watch is cut at every octet, by an end or a reset. Each complete event is reported once, and
+ * the next watch continues behind it, without a list. */
 static void watch_cut_everywhere(void **state)
 {
     static const char *const tellings[] = {"", "+}\"@11", "+}\"@11 +b@12", "+}\"@11 +b@12 -b@13"};
@@ -613,7 +616,7 @@ static void watch_cut_everywhere(void **state)
     }
 }
 
-/* In pieces of every length. */
+/* The answer comes in pieces of every length. */
 static void watch_in_pieces(void **state)
 {
     char raw[1024];
@@ -630,7 +633,7 @@ static void watch_in_pieces(void **state)
     }
 }
 
-/* The delays grow, and begin again after a minute of health. */
+/* The delays grow, and start again after a minute without a failure. */
 static void watch_cut_again_and_again(void **state)
 {
     (void)state;
@@ -666,7 +669,7 @@ static void watch_expires(void **state)
     answer(expect("GET", MAILS "?limit=500"), "200 OK", "", LIST("30", OBJECT("c", "29")));
     peer = expect("GET", MAILS "?" WATCH "30");
     expect_told("+b@8 [ +c@29 present]");
-    /* Again, and now not at once: there would be no end to it. */
+    /* The second time the list waits, because it could otherwise repeat without end. */
     answer_status(peer, 410, "Gone", "too old");
     turn_quietly(loop);
     expect_nothing();
@@ -685,7 +688,8 @@ static void watch_expires_as_status(void **state)
 
 #define FAILED EVENT("ERROR", "{\"kind\":\"Status\",\"reason\":\"InternalError\",\"code\":500}")
 
-/* Other errors: from the same version, and after a few everything is listed. */
+/* After another error the watch continues from the same version; after a few of them everything is
+ * listed. */
 static void watch_brings_errors(void **state)
 {
     (void)state;
@@ -703,7 +707,7 @@ static void watch_brings_errors(void **state)
     forget();
 }
 
-/* What comes behind an error is not looked at, though another watch begins at once. */
+/* Events behind an error are ignored, although another watch begins at once. */
 static void watch_brings_more_than_an_error(void **state)
 {
     (void)state;
@@ -721,7 +725,7 @@ static void watch_brings_more_than_an_error(void **state)
     forget();
 }
 
-/* What gets on is not listed again. */
+/* A watch that reports new events between its errors is not listed again. */
 static void watch_brings_errors_and_news(void **state)
 {
     (void)state;
@@ -814,7 +818,7 @@ static void server_asks_to_wait(void **state)
     forget();
 }
 
-/* A connection that has died looks like a kind that does not change. */
+/* A dead connection looks like a kind that does not change. */
 static void silence(void **state)
 {
     (void)state;
@@ -835,7 +839,7 @@ static void silence(void **state)
     forget();
 }
 
-/* A server that sends bookmarks is not silent for minutes. */
+/* A server that sends bookmarks is never silent for minutes. */
 static void silence_without_bookmarks(void **state)
 {
     (void)state;
@@ -862,7 +866,7 @@ static void silence_without_bookmarks(void **state)
     forget();
 }
 
-/* As after a restored backup: watches end as agreed, and bring nothing. */
+/* After a restored backup, watches end regularly and report nothing. */
 static void silent_stall(void **state)
 {
     (void)state;
@@ -884,7 +888,7 @@ static void time_of_watch_is_random(void **state)
 {
     char text[16];
     (void)state;
-    chance = 0xFF; /* 2^64 - 1 modulo 300000000, microseconds */
+    chance = 0xFF; /* the random number is 2^64 - 1, taken modulo 300000000 microseconds */
     follow_mails();
     answer(expect("GET", MAILS "?limit=500"), "200 OK", "", LIST("7", ""));
     text_fmt(text, sizeof(text), "%d", 300 + (int)(UINT64_MAX % SECONDS(300) / SECONDS(1)));
@@ -934,7 +938,8 @@ static int refuse_connect(int fd, const struct sockaddr *addr, socklen_t n)
     return -1;
 }
 
-/* Said once, not with each try; and once it is back, nobody waits for the end of his delay. */
+/* The trouble is logged once, not with each attempt. When the server is back, all watches start
+ * without the rest of their delays. */
 static void server_away(void **state)
 {
     (void)state;
@@ -947,7 +952,7 @@ static void server_away(void **state)
         drop_peer(&peers[i]);
     }
     turn_quietly(loop);
-    assert_int_equal(logged(" warn "), 1); /* the watch was cut */
+    assert_int_equal(logged(" warn "), 1); /* for the watch that was cut */
     for (int i = 0; i < 20; i++) {
         advance(SECONDS(15));
     }
@@ -955,7 +960,7 @@ static void server_away(void **state)
 
     other = told.watch;
     follow(&(struct cluster_selection){.kind = &services});
-    turn_quietly(loop); /* it cannot be reached either, and will try again soon */
+    turn_quietly(loop); /* it cannot connect either and will soon try again */
     test_sys.connect = fake_connect;
     advance(FIRST_DELAY);
     answer(expect("GET", "/api/v1/services?limit=500"), "200 OK", "", LIST("40", ""));
@@ -973,7 +978,7 @@ static void unwatch_anywhere(void **state)
     for (size_t i = 0; i < ARRAY_LEN(callbacks); i++) {
         follow_mails();
         told.unwatch_at = callbacks[i];
-        /* The first object comes in two pieces, so that it lies in memory of the watch. */
+        /* The first object comes in two pieces, so that the watch keeps it in its own memory. */
         struct peer *peer = expect("GET", MAILS "?limit=500");
         begin_stream(peer);
         send_chunk(peer, "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[{\"metadata\":"
@@ -1018,10 +1023,10 @@ static void unwatch_while_waiting(void **state)
 {
     (void)state;
     follow_mails();
-    forget(); /* before it has asked */
+    forget(); /* before the first request */
     expect_nothing();
     drop_watch(have_watch());
-    forget(); /* before it asks again */
+    forget(); /* before the next request */
     advance(SECONDS(100));
     expect_nothing();
 }

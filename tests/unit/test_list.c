@@ -1,4 +1,4 @@
-/* Intrusive lists. */
+/* Tests lib/list. */
 #include "lib/list.h"
 
 #include "tests/unit/check.h"
@@ -8,7 +8,7 @@ struct item {
     struct list link;
 };
 
-/* The names on the list, forwards; the links backwards must agree. */
+/* Returns the names on the list in order, and checks that the backward links agree. */
 static const char *names(struct list *head)
 {
     static char text[16];
@@ -38,7 +38,7 @@ static void test_order(void **state)
     assert_string_equal(names(&head), "abc");
     list_remove(&items[1].link);
     assert_true(list_empty(&items[1].link));
-    list_remove(&items[1].link); /* is on no list */
+    list_remove(&items[1].link); /* has no effect, because it is on no list */
     assert_string_equal(names(&head), "ac");
     list_append(&head, &items[1].link);
     assert_string_equal(names(&head), "acb");

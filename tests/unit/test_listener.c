@@ -1,4 +1,4 @@
-/* A listener: bursts, no descriptor left, and the end. */
+/* Tests lib/listener: bursts, a lack of descriptors, and the end. */
 #include "lib/listener.h"
 
 #include <arpa/inet.h>
@@ -17,11 +17,11 @@ static struct sys table;
 static struct loop *loop;
 static struct listener listener;
 static int64_t ahead;
-static int calls;    /* of accept4 */
-static int refusals; /* so many calls of accept4 still fail, */
-static int skip;     /* after so many that do not */
-static int starved;  /* calls of it */
-static bool frees;   /* it finds something to close */
+static int calls;    /* calls of accept4 */
+static int refusals; /* the number of calls of accept4 that fail, */
+static int skip;     /* after this number of calls that do not */
+static int starved;  /* calls of starved() */
+static bool frees;   /* starved() finds something to close */
 static bool closes;  /* accepted() closes the listener */
 static int accepted;
 static int taken[CLIENTS_MAX], clients[CLIENTS_MAX];
@@ -106,7 +106,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* Connects over IPv4: the client then waits in the kernel's queue. */
+/* Connects over IPv4: the client waits in the kernel's queue. */
 static void dial(void)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
@@ -178,7 +178,7 @@ static void test_starved_and_helped(void **state)
     assert_int_equal(accepted, 1);
 }
 
-/* The pause must not keep the loop busy, and must end. */
+/* The pause must not keep the loop busy, and it must end. */
 static void test_starved_and_not_helped(void **state)
 {
     (void)state;
@@ -197,8 +197,8 @@ static void test_starved_and_not_helped(void **state)
     assert_int_equal(accepted, 1);
 }
 
-/* accept4 fails for want of a descriptor before it looks whether somebody waits: only the first
- * call of a turn is sure to have a client. */
+/* Without a descriptor, accept4 fails before it looks for a client. Only the first call of a turn
+ * surely has one. */
 static void test_nobody_gives_way_for_nobody(void **state)
 {
     (void)state;
@@ -207,7 +207,7 @@ static void test_nobody_gives_way_for_nobody(void **state)
         dial();
     }
     loop_turn(loop, false);
-    skip = 1; /* the next turn accepts one more, and would accept another */
+    skip = 1; /* the next turn accepts one client and tries once more */
     refusals = 1;
     loop_turn(loop, false);
     assert_int_equal(accepted, 2);

@@ -1,5 +1,5 @@
-/* A real directory, real inotify, the real loop: what is told of every way in which files change.
- */
+/* Tests local/directory with a real directory, real inotify and the real loop: what is reported for
+ * every way in which files change. */
 #include "local/directory.h"
 
 #include <setjmp.h>
@@ -20,8 +20,8 @@
 #include "local/file.h"
 #include "local/object.h"
 
-/* What was told, one line each: "+name host", "-name" of a destination, "+Kind namespace/name",
- * "-Kind namespace/name" of an object, "!file text", "=file", "." when settled. */
+/* The reports, one line each: "+name host", "-name" for a destination, "+Kind namespace/name",
+ * "-Kind namespace/name" for an object, "!file text", "=file", "." when settled. */
 static char told[1 << 20];
 static size_t told_n;
 
@@ -100,8 +100,8 @@ static void on_deadline(struct timer *t)
     late = true;
 }
 
-/* Turns the loop until a line that begins with `line` has been told, and forgets what was told up
- * to the following '.'. */
+/* Turns the loop until a line that begins with `line` has been reported, then clears the text up to
+ * the following '.'. */
 static void expect(const char *line)
 {
     char wanted[512];
@@ -154,7 +154,7 @@ static void write_file(const char *name, const char *fmt, ...)
     assert_int_equal(fclose(f), 0);
 }
 
-/* A destination called `target` on `host`. */
+/* Writes a destination called `target` on `host`. */
 static void write_dest(const char *file, const char *target, const char *host)
 {
     write_file(file,
@@ -259,7 +259,8 @@ static void test_changes(void **state)
     assert_true(was_told("+gamma a3.example"));
 
     forget();
-    assert_int_equal(rename(in_dir("a.json"), in_dir("c.json")), 0); /* the file name is nothing */
+    /* The file's name does not matter. */
+    assert_int_equal(rename(in_dir("a.json"), in_dir("c.json")), 0);
     expect(".");
     assert_string_equal(told, "\n.\n");
 
@@ -275,7 +276,7 @@ static void test_changes(void **state)
         "-beta\n.\n");
 }
 
-/* Many changes at once are one; the same content again is none. */
+/* Many changes in a short time are reported once; unchanged content is not reported. */
 static void test_burst(void **state)
 {
     (void)state;
@@ -330,7 +331,8 @@ static void test_half_written(void **state)
     assert_false(was_told("alpha"));
 }
 
-/* Read, understood, and not usable: the target goes, the others stay, a correction heals. */
+/* A destination that is read but cannot be used is removed; the others stay, and a correction
+ * brings it back. */
 static void test_refused(void **state)
 {
     (void)state;
@@ -369,7 +371,7 @@ static void test_refused(void **state)
         assert_true(was_told("\n=a.json\n"));
         assert_false(was_told("beta"));
     }
-    /* Loopback is what local mode is for. */
+    /* Local mode allows loopback. */
     forget();
     write_dest("a.json", "alpha", "localhost");
     expect("+alpha localhost");
@@ -386,7 +388,7 @@ static void test_duplicates(void **state)
     assert_false(was_told("c.example"));
 
     forget();
-    write_dest("a.json", "same", "a.example"); /* comes first by name */
+    write_dest("a.json", "same", "a.example"); /* the first file by name wins */
     expect("+same a.example");
     assert_true(was_told("!b.json Name: \"same\" is taken by the file a.json"));
 
@@ -482,7 +484,7 @@ static void test_forms(void **state)
     }
 }
 
-/* A destination as a properties file. */
+/* Writes a destination as a properties file. */
 static void write_properties(const char *file, const char *target, const char *host)
 {
     write_file(file,
@@ -501,7 +503,7 @@ static void test_properties(void **state)
     expect("+beta b.example");
     assert_string_equal(told, "\n+alpha a.example\n+beta b.example\n.\n");
 
-    /* A properties file may be half written, wherever it ends. */
+    /* A properties file may be half written and end anywhere. */
     static const char *const parts[] = {"Type=MA", "Type=MAIL\nName=alpha\nProxyType=Inter", "#\n",
                                         "Type=MAIL\nName=\\u00"};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
@@ -516,7 +518,7 @@ static void test_properties(void **state)
     expect("+alpha a2.example");
     assert_true(was_told("=alpha\n"));
 
-    /* The same file may become JSON, and another destination. */
+    /* The same file may become JSON and define another destination. */
     forget();
     write_dest("alpha", "alpha", "a3.example");
     expect("+alpha a3.example");
@@ -581,7 +583,7 @@ static void test_files_that_are_not_read(void **state)
     forget();
     write_dest("mail.json", "mail", "m.example");
     expect("+mail m.example");
-    assert_string_equal(told, "\n+mail m.example\n.\n"); /* each is named once */
+    assert_string_equal(told, "\n+mail m.example\n.\n"); /* each target is reported once */
 }
 
 static void test_odd_files(void **state)
@@ -620,7 +622,7 @@ static void test_odd_files(void **state)
     }
 }
 
-/* Kubernetes mounts: the files are links through ..data, which is swapped. */
+/* In a Kubernetes mount the files are links through ..data, which is replaced. */
 static void test_mounted(void **state)
 {
     (void)state;
@@ -692,7 +694,7 @@ static void test_too_many(void **state)
     expect("=.");
 }
 
-/* Files that are only named do not use up the places of those that are read. */
+/* Files that are not read do not use up the places of those that are. */
 static void test_too_many_others(void **state)
 {
     (void)state;
@@ -777,7 +779,7 @@ static void test_source(void **state)
     assert_non_null(two);
 }
 
-/* A CR may name a destination with more octets than a destination's name can have. */
+/* A CR may name a destination with more octets than a destination's name may have. */
 static void test_source_long_name(void **state)
 {
     char name[DESTINATION_NAME_MAX + 2];
@@ -802,7 +804,7 @@ static void test_source_long_name(void **state)
     "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"key\"%s},"          \
     " \"stringData\": {\"clientsecret\": \"%s\"}}"
 
-/* Objects of each kind, beside destinations; what a file leaves out is added. */
+/* Objects of each kind, beside destinations; members that a file leaves out are added. */
 static void test_objects(void **state)
 {
     (void)state;
@@ -819,7 +821,7 @@ static void test_objects(void **state)
     assert_true(was_told("\n+Secret sap-transp-proxy-system/key\n"));
     assert_false(was_told("!"));
 
-    /* The same, written differently, is no change. */
+    /* The same content, written differently, is not a change. */
     forget();
     write_file("key.json", SECRET "\n\n", "", "hush");
     write_dest("b.json", "beta", "b.example");

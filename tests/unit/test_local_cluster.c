@@ -1,4 +1,4 @@
-/* A directory as a cluster: what its watches tell, in which order, and what becomes of a status. */
+/* Tests local/cluster: what the watches report, in which order, and what happens to a status. */
 #include "local/cluster.h"
 
 #include <stdio.h>
@@ -17,24 +17,25 @@ static struct loop *loop;
 static struct local_cluster *lc;
 static struct cluster *cluster;
 
-/* What one watch was told: "[" a list begins, "+namespace/name destination reason",
+/* The reports to one watch: "[" a list begins, "+namespace/name destination reason",
  * "-namespace/name", "]" it ends. */
 struct follower {
     struct cluster_watch *watch;
     char told[2048];
-    char leave_at; /* the sign with which it ends a watch from inside: that of `leaves`; 0: none */
+    /* At the report with this sign it ends the watch of `leaves` inside the callback; 0: never. */
+    char leave_at;
     struct follower *leaves;
 };
 
 static struct follower follower, other;
-static char statuses[1024]; /* what was told of written ones */
+static char statuses[1024]; /* the statuses that were reported as written */
 
-/* What became of a call. */
+/* The outcome of a call. */
 struct outcome {
     struct cluster_call *call;
     int done;
     enum cluster_result result;
-    char reason[64]; /* in the object of the answer; "-": there is none */
+    char reason[64]; /* the reason in the answer's object; "-": no object */
     struct error err;
 };
 
@@ -72,7 +73,7 @@ static void on_listed(enum cluster_presence presence, void *arg)
     perhaps_leave(arg, ']');
 }
 
-/* The reason of the last condition; the caller frees. */
+/* Returns the reason of the last condition; the caller frees it. */
 static char *reason_of(struct json_value object)
 {
     struct json_value conditions = json_get(json_get(object, "status"), "conditions");
@@ -119,7 +120,7 @@ static void follow(struct follower *f, const struct cluster_kind *kind, const ch
     struct cluster_watch_handler handler = {
         .listing = on_listing, .object = on_object, .gone = on_gone, .listed = on_listed, .arg = f};
     f->watch = cluster_watch(cluster, &selection, handler);
-    assert_string_equal(f->told, ""); /* nothing from inside */
+    assert_string_equal(f->told, ""); /* no callback comes from inside */
 }
 
 #define expect_told(f, text) check_told(f, text, __FILE__, __LINE__)
@@ -283,7 +284,7 @@ static void lists_once_the_directory_is_read(void **state)
     expect_told(&follower, "");
 }
 
-/* What changes between watch and list is in the list, and told once. */
+/* A change between watch and list is in the list, and is reported once. */
 static void changes_before_the_list(void **state)
 {
     (void)state;
@@ -328,7 +329,7 @@ static void selects(void **state)
     expect_told(&other, "[]");
 }
 
-/* A CR that somebody wrote takes the place of that of the destination which has its name. */
+/* A CR in a file replaces the one that was made for the destination with the same name. */
 static void takes_the_place(void **state)
 {
     (void)state;
@@ -350,7 +351,7 @@ static void takes_the_place(void **state)
     expect_told(&follower, "-default/a=x ");
 }
 
-/* Also from another namespace. */
+/* A CR in another namespace replaces it, too. */
 static void takes_the_place_from_afar(void **state)
 {
     (void)state;
@@ -371,7 +372,7 @@ static void takes_the_place_from_afar(void **state)
     expect_told(&follower, "-default/a=a ");
 }
 
-/* A status stays with its object whatever the file says next, and goes with it. */
+/* A status stays with its object when the file changes, and is gone when the object is deleted. */
 static void keeps_statuses(void **state)
 {
     (void)state;
@@ -385,7 +386,7 @@ static void keeps_statuses(void **state)
     expect_told(&follower, "+apps/a=x:Good ");
     assert_string_equal(statuses, "Destination a Good\n");
 
-    /* The same again is nothing new. */
+    /* Writing the same status again is not reported. */
     o = write_status("apps", "a", "Good");
     assert_int_equal(o.result, CLUSTER_DONE);
     assert_string_equal(o.reason, "Good");
@@ -400,7 +401,7 @@ static void keeps_statuses(void **state)
     put_cr("apps", "a", "y");
     expect_told(&follower, "-apps/a=y:Bad +apps/a=y ");
 
-    /* One that was hidden comes back as a new one. */
+    /* An object that was hidden comes back as a new one. */
     local_cluster_put_destination(lc, "b");
     write_status("default", "b", "Good");
     put_cr("default", "b", "x");
@@ -414,7 +415,7 @@ static void statuses_of_what_is_not_there(void **state)
     local_cluster_settled(lc);
     local_cluster_put_destination(lc, "a");
     put_cr("apps", "a", "x");
-    struct outcome o = write_status("default", "a", "Late"); /* hidden by the other one */
+    struct outcome o = write_status("default", "a", "Late"); /* hidden by the CR in a file */
     assert_int_equal(o.result, CLUSTER_ABSENT);
     assert_string_equal(o.err.text, "Destination a: there is none in the directory");
     assert_string_equal(o.reason, "-");
@@ -431,7 +432,7 @@ static void other_calls(void **state)
     assert_int_equal(o.result, CLUSTER_DONE);
     assert_string_equal(o.reason, "");
     assert_int_equal(answer_to(CLUSTER_GET, &services, NULL, "a", "").result, CLUSTER_ABSENT);
-    /* What nobody reads is as good as written. */
+    /* Writes to kinds that nobody reads succeed without effect. */
     assert_int_equal(answer_to(CLUSTER_CREATE, &services, "apps", "a", "{}").result, CLUSTER_DONE);
     assert_int_equal(answer_to(CLUSTER_APPLY, &services, "apps", "a", "{}").result, CLUSTER_DONE);
     assert_int_equal(answer_to(CLUSTER_DELETE, &services, "apps", "a", "").result, CLUSTER_DONE);
@@ -455,7 +456,7 @@ static void silence(void **state)
     assert_int_equal(o.done, 0);
 }
 
-/* A handler that ends its watch is told nothing more, whatever it was told. */
+/* After a handler has ended its own watch it gets no more reports, whichever report it was in. */
 static void leaves_from_inside(void **state)
 {
     static const struct {
@@ -479,7 +480,7 @@ static void leaves_from_inside(void **state)
     }
 }
 
-/* So may one that ends another's, which would be told next. */
+/* A handler may also end another watch, which would get the report next. */
 static void ends_another(void **state)
 {
     (void)state;

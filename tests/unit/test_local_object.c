@@ -1,5 +1,4 @@
-/* Kubernetes objects in files: what they become, and what is wrong with those that become nothing.
- */
+/* Tests local/object: which objects the files become, and the complaints about the others. */
 #include "local/object.h"
 
 #include <setjmp.h>
@@ -34,7 +33,7 @@ static const struct local_object *good(const char *text)
     return object;
 }
 
-/* The text at a place of two names, "" when there is none; the caller frees. */
+/* Returns the text of a member of a member, or ""; the caller frees it. */
 static char *text_at(const struct local_object *object, const char *outer, const char *inner)
 {
     char *text = json_strdup(json_get(json_get(json_root(object->doc), outer), inner), NULL);
@@ -70,7 +69,7 @@ static void tells_objects_from_destinations(void **state)
     }
 }
 
-/* Namespaces that a file leaves out; what it says otherwise stays. */
+/* A missing namespace is added; a given one stays. */
 static void namespaces(void **state)
 {
     (void)state;
@@ -102,7 +101,8 @@ static void namespaces(void **state)
     }
 }
 
-/* Spec, data and annotations go on as they are; what the API server alone writes does not. */
+/* Spec, data and annotations are passed on unchanged. Members that only the API server writes are
+ * not. */
 static void keeps_what_counts(void **state)
 {
     (void)state;
@@ -127,7 +127,7 @@ static void keeps_what_counts(void **state)
     local_object_unref(o);
 }
 
-/* A Secret in both of its layouts becomes a service key. */
+/* Both layouts of a Secret become a service key. */
 static void secrets(void **state)
 {
     (void)state;
@@ -161,7 +161,7 @@ static void secrets(void **state)
     }
 }
 
-/* The order of members, white space and the status do not make another object; the rest does. */
+/* The order of members, white space and the status do not change the digest; other changes do. */
 static void digests(void **state)
 {
     (void)state;
@@ -249,7 +249,7 @@ static void too_large(void **state)
     buf_free(&text);
 }
 
-/* Destinations have longer and stranger names than CRs may have in a cluster. */
+/* Destinations may have longer and stranger names than CRs in a cluster. */
 static void for_plain_destinations(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* The log: its two forms, hostile text, and a reader that does not read. */
+/* Tests lib/log: its two forms, hostile text, and a reader that does not read. */
 #include "lib/log.h"
 
 #include <ctype.h>
@@ -16,7 +16,7 @@
 
 static int pipe_fds[2];
 
-/* What the pipe holds now, terminated. */
+/* Reads the contents of the pipe and terminates them. */
 static size_t drain(char *out, size_t cap)
 {
     size_t n = 0;
@@ -49,7 +49,7 @@ static int close_pipe(void **state)
     return 0;
 }
 
-/* ---- a JSON checker of the test's own: one flat object per line ---- */
+/* ---- a JSON checker of the test: one flat object per line ---- */
 
 static const char *skip_string(const char *p)
 {
@@ -68,8 +68,8 @@ static const char *skip_string(const char *p)
     return p + 1;
 }
 
-/* Fails unless p begins with a JSON object of strings and integers and a LF; returns what follows.
- */
+/* Fails unless p begins with a JSON object of strings and integers and an LF. Returns the text
+ * behind it. */
 static const char *check_object(const char *p)
 {
     assert_int_equal(*p, '{');
@@ -162,7 +162,7 @@ static void levels(void **state)
     assert_int_equal(log_level_parse(str_of(""), &level), ERR);
 }
 
-/* Every byte, and every shape that an encoder can stumble over, in message, value and key. */
+/* Message, value and key contain every byte and every sequence that is hard to encode. */
 static void hostile_json(void **state)
 {
     (void)state;
@@ -185,8 +185,7 @@ static void hostile_json(void **state)
     }
 }
 
-/* Whatever the lengths, a line ends properly, within PIPE_BUF, and the fields survive the message.
- */
+/* For all lengths a line ends properly, within PIPE_BUF, and the fields survive a long message. */
 static void long_lines(void **state)
 {
     (void)state;
@@ -220,8 +219,8 @@ static void long_lines(void **state)
     }
 }
 
-/* A reader that sleeps: nothing blocks, lines are dropped and counted, and what is read later is
- * whole lines in order with the number of the missing ones in their place. */
+/* The reader sleeps: nothing blocks, and lines are dropped and counted. The lines that it reads
+ * later are whole and in order, with the number of missing ones in their place. */
 static void check_full(void)
 {
     static char out[262144];
@@ -272,7 +271,8 @@ static void full_pipe(void **state)
     assert_false(flags & O_NONBLOCK);
 }
 
-/* A pipe that may be written but not opened again, as stderr of a container that is not root. */
+/* The pipe may be written but not opened again, like stderr of a container that does not run as
+ * root. */
 static void full_pipe_of_another_user(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* Repeated lines: the first is written at once, the others are counted, none is lost. */
+/* Tests lib/log_limit: of repeated lines the first is written at once, and the others are
+ * counted. */
 #include "lib/log_limit.h"
 
 #include <fcntl.h>
@@ -49,7 +50,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* The lines that were written since the last call. */
+/* Returns the lines that were written since the last call. */
 static const char *written(void)
 {
     log_flush();
@@ -97,7 +98,7 @@ static void test_first_at_once_then_a_count(void **state)
     assert_int_equal(lines(text), 1);
 }
 
-/* The count is written although no further line comes, and another period begins with it. */
+/* The count is written even if no further line comes, and another period begins then. */
 static void test_goes_on_while_lines_come(void **state)
 {
     (void)state;
@@ -112,7 +113,7 @@ static void test_goes_on_while_lines_come(void **state)
         text_fmt(expected, sizeof(expected), "x (%d more of the same in the last 60 s)", i);
         assert_non_null(strstr(written(), expected));
     }
-    pass(SECONDS(60)); /* none */
+    pass(SECONDS(60)); /* a period without lines */
     assert_string_equal(written(), "");
     say(1, "x");
     assert_non_null(strstr(written(), "pop3: x session=7\n"));

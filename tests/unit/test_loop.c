@@ -1,4 +1,4 @@
-/* The event loop, over a clock and an epoll_wait of the test's. */
+/* Tests lib/loop with a clock and an epoll_wait of the test. */
 #include "lib/loop.h"
 
 #include <fcntl.h>
@@ -12,16 +12,16 @@
 
 static struct sys test_sys;
 static int64_t now;
-static int waited_ms; /* what the last wait was told */
+static int waited_ms; /* the timeout of the last wait */
 static struct loop *loop;
-static char order[64]; /* what has run, a letter each */
+static char order[64]; /* a letter for each function that has run */
 
 static int64_t test_now(void)
 {
     return now;
 }
 
-/* Never waits, but tells for how long it would have. */
+/* Does not wait, but records the timeout. */
 static int test_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
 {
     waited_ms = timeout_ms;
@@ -69,7 +69,7 @@ static int tear_down(void **state)
 struct named_timer {
     struct timer timer;
     char name;
-    int64_t again; /* sets itself again after this time */
+    int64_t again; /* the timer sets itself again after this time */
 };
 
 static void fire(struct timer *t)
@@ -106,7 +106,7 @@ static void test_timer_order(void **state)
     assert_order("");
 }
 
-/* A deadline that moves is looked at again at its old time, and fires at its new one, once. */
+/* A timer that was moved is checked at its old time, and fires once, at its new time. */
 static void test_timer_moved(void **state)
 {
     (void)state;
@@ -120,7 +120,7 @@ static void test_timer_moved(void **state)
     assert_order("");
     turn_at(t + 50);
     assert_order("a");
-    /* Nearer, and nearer than a move further away. */
+    /* The timer is moved nearer after it was moved further away. */
     timer_set(loop, &a.timer, t + 100, fire);
     timer_set(loop, &a.timer, t + 200, fire);
     timer_set(loop, &a.timer, t + 60, fire);
@@ -160,7 +160,8 @@ static void test_timer_again(void **state)
     timer_cancel(loop, &a.timer);
 }
 
-/* Hundreds of timers set, moved and cancelled at random: each fires at its time and at no other. */
+/* Hundreds of timers are set, moved and cancelled at random. Each fires at its time and at no
+ * other. */
 static struct {
     struct timer timer;
     int64_t due; /* 0: not set */
@@ -204,7 +205,7 @@ static void no_run(struct task *t)
     (void)t;
 }
 
-/* The wait lasts to the next timer, rounded up; not at all when there is work. */
+/* The wait lasts until the next timer, rounded up. There is no wait if there is work. */
 static void test_wait(void **state)
 {
     (void)state;
@@ -247,9 +248,9 @@ struct named_task {
     struct task task;
     char name;
     int again;                /* how often it puts itself on the list again */
-    struct named_task *posts; /* NULL, or whom it puts there */
-    bool next_turn;           /* the loop's next turn instead of the list */
-    int64_t takes;            /* how long it runs */
+    struct named_task *posts; /* NULL, or the task that it puts there */
+    bool next_turn;           /* in the next turn instead of this one */
+    int64_t takes;            /* the time that it takes */
 };
 
 static void run(struct task *t)
@@ -288,8 +289,8 @@ static void test_soon(void **state)
     loop_soon(loop, &t[1].task, run);
     loop_soon(loop, &t[2].task, run);
     loop_turn(loop, false);
-    assert_order("abcaa"); /* who comes again gives way first */
-    /* Twice on the list is once, with the later function, at its old place. */
+    assert_order("abcaa"); /* a task that comes again runs behind the others */
+    /* A task that is posted twice runs once, with the later function, at its old place. */
     loop_soon(loop, &t[0].task, run);
     loop_soon(loop, &t[1].task, run);
     loop_soon(loop, &t[0].task, run_upper);
@@ -303,7 +304,7 @@ static void test_soon(void **state)
     assert_order("b");
 }
 
-/* A turn gives the list a bounded time; the rest keeps its order. */
+/* The list has a bounded time in each turn. The rest keeps its order. */
 static void test_soon_bounded(void **state)
 {
     (void)state;
@@ -350,11 +351,12 @@ static void hook(void *arg)
     ran('!');
 }
 
-/* The dead go at the end of the turn, before the hook; what they still waited for does not come. */
+/* Buried objects are freed at the end of the turn, before the hook, and their pending tasks do not
+ * run. */
 static void test_bury(void **state)
 {
     (void)state;
-    static struct named_task t[3]; /* one outlives the test */
+    static struct named_task t[3]; /* static because one outlives the test */
     init_tasks(t, 3);
     loop_set_hook(loop, hook, order);
     loop_soon(loop, &t[0].task, run);
@@ -365,7 +367,7 @@ static void test_bury(void **state)
     assert_order("bcA!");
     loop_turn(loop, false);
     assert_order("!");
-    loop_bury(loop, &t[0].task, run_upper); /* freed with the loop at the latest */
+    loop_bury(loop, &t[0].task, run_upper); /* is freed with the loop at the latest */
 }
 
 static void test_long_steps(void **state)
@@ -378,7 +380,7 @@ static void test_long_steps(void **state)
     now += 1;
     assert_false(loop_take_long_step(loop));
     loop_turn(loop, false);
-    now += SECONDS(1); /* the first of a turn is always granted */
+    now += SECONDS(1); /* the first long step of a turn is always allowed */
     assert_true(loop_take_long_step(loop));
     assert_false(loop_take_long_step(loop));
 }
@@ -388,7 +390,7 @@ static void test_long_steps(void **state)
 struct named_io {
     struct io io;
     char name;
-    struct named_io *forgets; /* NULL, or whom it takes off the loop */
+    struct named_io *forgets; /* NULL, or the io that it removes from the loop */
 };
 
 static void on_ready(struct io *io)
@@ -434,7 +436,7 @@ static void test_ready_bits(void **state)
     assert_int_equal(a.io.ready, IO_WRITE);
     assert_order("a");
     loop_turn(loop, false);
-    assert_order(""); /* told once */
+    assert_order(""); /* edge-triggered: reported once */
     assert_int_equal(send(peer, "x", 1, 0), 1);
     loop_turn(loop, false);
     assert_int_equal(a.io.ready, IO_READ | IO_WRITE);
@@ -453,7 +455,8 @@ static void test_ready_bits(void **state)
     assert_int_equal(a.io.fd, -1);
 }
 
-/* Two become ready together; the first to be told takes both away: nothing reaches the other. */
+/* Two descriptors become ready together, and the first callback removes both: the other gets no
+ * event. */
 static void test_forget_in_batch(void **state)
 {
     (void)state;
@@ -465,7 +468,7 @@ static void test_forget_in_batch(void **state)
     assert_order("x");
     remove_stream(&a, peer_a);
     remove_stream(&b, peer_b);
-    /* Itself. */
+    /* A callback removes itself. */
     peer_a = add_stream(&a, 'a');
     a.forgets = &a;
     assert_int_equal(send(peer_a, "x", 1, 0), 1);
@@ -487,7 +490,7 @@ static void on_busy(struct io *io)
     now += MILLIS(5);
 }
 
-/* Descriptors that always have something to do leave a share of every turn to the list. */
+/* If descriptors always have events, the list still has a share of every turn. */
 static void test_soon_beside_busy_events(void **state)
 {
     (void)state;
@@ -521,7 +524,7 @@ static void test_listen_pause(void **state)
     assert_int_equal(write(ends[1], "x", 1), 1);
     loop_turn(loop, false);
     loop_turn(loop, false);
-    assert_order("ll"); /* as long as somebody waits */
+    assert_order("ll"); /* as long as a client waits */
     loop_listen_pause(loop, &io, true);
     loop_turn(loop, false);
     assert_order("");
@@ -550,7 +553,7 @@ static void test_signals(void **state)
     loop_turn(loop, false);
     assert_order("");
     raise(SIGUSR2);
-    loop_run(loop); /* until the signal stops it */
+    loop_run(loop); /* returns because of the signal */
     assert_order("2");
     raise(SIGUSR1);
     loop_turn(loop, false);

@@ -1,4 +1,5 @@
-/* Tokens of destinations' own token services, straight and through a SOCKS5 proxy. */
+/* Tests the tokens of destinations' own token services, requested directly and through a SOCKS5
+ * proxy. */
 #include "btp/mail_token.h"
 
 #include "btp/connectivity.h"
@@ -23,7 +24,8 @@ static struct service_key key;
 static const struct destination *dest;
 static struct mail_token_of of;
 
-/* What the authorization server has given, to whom it was asked for. */
+/* The numbers of tokens that the authorization server has issued for the proxy and for the mail
+ * server. */
 static unsigned jwts, tokens;
 
 static const char *token_answer(const char *token, unsigned number)
@@ -33,7 +35,7 @@ static const char *token_answer(const char *token, unsigned number)
     return peer_answer(200, "", text);
 }
 
-/* What the server behind the proxy answers. */
+/* Sets the answer of the server behind the proxy. */
 static void serve(unsigned number)
 {
     static char text[256];
@@ -194,7 +196,7 @@ static void straight(void **state)
     expect_token(TOKEN "-1");
     assert_int_equal(jwts + proxy.connections, 0);
 
-    /* Tenants' are apart. */
+    /* Each tenant has tokens of its own. */
     of.tenant = of.subscriber = "one";
     expect_token(TOKEN "-2");
     expect_token(TOKEN "-2");
@@ -231,7 +233,7 @@ static void refused_again(void **state)
     assert_int_equal(proxy.connections, 2);
 }
 
-/* Whether a code has been redeemed nobody knows for certain. */
+/* A code may have been redeemed although the request failed, so it is not sent again. */
 static void codes_are_tried_once(void **state)
 {
     (void)state;
@@ -274,7 +276,7 @@ static void no_url(void **state)
     mail_token_refused(oauth, &of, NULL);
 }
 
-/* In every state; what was asked with is not needed any more. */
+/* A request may be cancelled in every state, and does not need the destination after its start. */
 static void cancelled(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* lib/map against a plain array. */
+/* Tests lib/map against a plain array. */
 #include "lib/map.h"
 
 #include <stdbool.h>

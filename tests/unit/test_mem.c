@@ -1,4 +1,4 @@
-/* Allocation that is never NULL, wiping, secrets. */
+/* Tests lib/mem: allocation that never returns NULL, wiping, secrets. */
 #include "lib/mem.h"
 
 #include "tests/unit/check.h"
@@ -74,7 +74,7 @@ static void test_secret(void **state)
     secret_set(&s, "hunter2 and more", 7);
     assert_int_equal(s.n, 7);
     assert_string_equal(s.p, "hunter2");
-    secret_set(&s, s.p + 2, 3); /* a part of itself */
+    secret_set(&s, s.p + 2, 3); /* to a part of itself */
     assert_string_equal(s.p, "nte");
     secret_set(&s, "a\0b", 3);
     assert_int_equal(s.n, 3);

@@ -1,4 +1,4 @@
-/* Prometheus text as it must look on the wire. */
+/* Tests lib/metric: the Prometheus text as a scraper gets it. */
 #include "lib/metric.h"
 
 #include <setjmp.h>
@@ -44,7 +44,7 @@ static void families(void **state)
         "# HELP c By result.\n# TYPE c counter\nc{result=\"ok\"} 3\nc{result=\"dns\",x=\"\"} 0\n");
 }
 
-/* One sample for each class of failure, and for success. */
+/* There is one sample for each class of failure, and one for success. */
 static void results(void **state)
 {
     (void)state;
@@ -112,7 +112,7 @@ static void histogram_without_labels(void **state)
     assert_memory_equal(s.p + s.n - 28, " 0\nh_sum 0.000000\nh_count 0\n", 28);
 }
 
-/* At every maximum, only whole lines. */
+/* At every maximum, the text consists of whole lines. */
 static void bound(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* lib/name_constraints. tests/integration/test_tls_chains.py compares chains with OpenSSL; this
- * file has names that no certificate library makes. */
+/* Tests lib/name_constraints with names that no certificate library makes.
+ * tests/integration/test_tls_chains.py compares whole chains with OpenSSL. */
 #include "lib/name_constraints.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 enum { ROOM = 1024, PERMITTED = 0xa0, EXCLUDED = 0xa1 };
 
-/* DER that is put together from the inside to the outside. */
+/* DER that is put together from the inside outwards. */
 struct made {
     char bytes[ROOM];
     size_t n;
@@ -43,7 +43,7 @@ static struct str str_made(const struct made *made)
     return (struct str){made->bytes, made->n};
 }
 
-/* An extension with one subtree. */
+/* Returns an extension with one subtree. */
 static struct made one(unsigned list, unsigned tag, struct str base)
 {
     struct made made = {.n = 0};
@@ -65,7 +65,7 @@ static void test_dns(void **state)
     (void)state;
     static const struct {
         const char *base, *name;
-        bool within, reached; /* reached: by an exclusion */
+        bool within, reached; /* reached: an exclusion reaches the name */
     } table[] = {
         {"a.test", "a.test", true, true},
         {"a.test", "x.a.test", true, true},
@@ -120,7 +120,7 @@ static void test_masks(void **state)
     }
 }
 
-/* A Name with one attribute for each value, all of one type. */
+/* Returns a Name with one attribute for each value, all of one type. */
 static struct made directory(unsigned tag, const struct str *values, size_t count)
 {
     struct made name = {.n = 0};
@@ -159,7 +159,7 @@ static void test_directory_strings(void **state)
         {UTF8, {"\xc3\xa4", 2}, BMP, {"\0\xe4", 2}, true},
         {UTF8, {"\xc3\xa4", 2}, TELETEX, {"\xe4", 1}, true},
         {UTF8, {"\xf0\x9f\x93\xac", 4}, UNIVERSAL, {"\0\x01\xf4\xec", 4}, true},
-        {UTF8, {"\xc3\xa4", 2}, UTF8, {"\xc3\x84", 2}, false}, /* only ASCII has no case */
+        {UTF8, {"\xc3\xa4", 2}, UTF8, {"\xc3\x84", 2}, false}, /* case is ignored for ASCII only */
         {UTF8, {"  ", 2}, UTF8, {"", 0}, true},
         {UTF8, {"a ", 2}, UTF8, {" a", 2}, true},
         {UTF8, {"a b", 3}, UTF8, {"ab", 2}, false},
@@ -199,7 +199,7 @@ static void test_directory_names(void **state)
     assert_int_equal(judge(&bad, NAME_DIRECTORY, str_made(&names[1])), NAME_BAD_SUBTREE);
 }
 
-/* Several attributes side by side may stand in any order; more than a few are not compared. */
+/* Several attributes side by side may be in any order. More than a few are not compared. */
 static void test_attributes_side_by_side(void **state)
 {
     (void)state;
@@ -221,8 +221,8 @@ static void test_attributes_side_by_side(void **state)
     assert_int_equal(judge(&made, NAME_DIRECTORY, str_made(&names[2])), NAME_MALFORMED);
 }
 
-/* An extension that is cut off anywhere, or has an octet too many, is malformed; none of it is read
- * beyond its end. */
+/* An extension that is cut off anywhere, or has an octet too many, is malformed, and nothing is
+ * read beyond its end. */
 static void test_every_cut(void **state)
 {
     (void)state;

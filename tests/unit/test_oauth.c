@@ -1,5 +1,5 @@
-/* Access tokens from an authorization server that the test plays, over loopback sockets. Time
- * stands still unless a test moves it. */
+/* Tests oauth with an authorization server that the test plays, over loopback sockets. Time stands
+ * still unless a test moves it. */
 #include "core/token.h"
 #include "oauth.h"
 
@@ -17,14 +17,14 @@ enum { ASKERS = 200 };
 static const char *const secrets[] = {TOKEN, SECRET, NULL};
 static struct http_peer peer;
 
-/* What the server answers. */
+/* The server's answer. */
 static int status;
 static const char *headers, *body;
 static bool silent;
 static char seen[2048];         /* the last request */
-static char authorization[256]; /* of that, if it has one */
+static char authorization[256]; /* the Authorization field of that request, or "" */
 
-/* What one who asked has got. */
+/* One asker and its answer. */
 struct asker {
     struct oauth_wait *wait;
     int answers;
@@ -135,7 +135,7 @@ static void expect_token(const char *token)
     assert_string_equal(a.token, token);
 }
 
-/* %s in the text is the server's authority. */
+/* Expects this failure; %s in the text is the server's authority. */
 static void expect_failure(enum fail fail, const char *text)
 {
     struct asker a;
@@ -190,7 +190,7 @@ static void one_request_for_all(void **state)
     assert_int_equal(peer.requests, 1);
 }
 
-/* Grants that differ in anything share nothing. */
+/* Grants with any difference share no token. */
 static void grants_are_apart(void **state)
 {
     (void)state;
@@ -207,8 +207,7 @@ static void grants_are_apart(void **state)
     assert_int_equal(peer.requests, 4);
 }
 
-/* Also when all that is sent is the same. */
-/* One URL, straight and behind Cloud Connectors: these are other servers. */
+/* One URL, reached directly or behind different Cloud Connectors, means different servers. */
 static void locations_are_apart(void **state)
 {
     (void)state;
@@ -251,14 +250,14 @@ static void renewed_ahead(void **state)
     expect_token(TOKEN);
     assert_int_equal(peer.requests, 1);
 
-    /* In the last tenth the old one serves while a new one is fetched. */
+    /* In the last tenth of its lifetime the old token is used while a new one is fetched. */
     pass(1);
     expect_token(TOKEN);
     settle();
     assert_int_equal(peer.requests, 2);
     expect_token("second");
 
-    /* 30 s before the end, if that is earlier. */
+    /* The refresh begins 30 s before the end, if that is earlier. */
     give_token("third", 20);
     pass(SECONDS(30) - 1);
     expect_token("second");
@@ -269,7 +268,7 @@ static void renewed_ahead(void **state)
     settle();
     expect_token("third");
 
-    /* Not in the first half of its life. */
+    /* The refresh does not begin in the first half of the lifetime. */
     pass(SECONDS(10) - 1);
     expect_token("third");
     settle();
@@ -296,7 +295,7 @@ static void until_its_last_seconds(void **state)
     expect_token("new");
 }
 
-/* One that lives no longer than the way to its user is shared by who waits, and not kept. */
+/* A token that expires at once is given to the waiting askers and not kept. */
 static void short_lives(void **state)
 {
     (void)state;
@@ -323,7 +322,7 @@ static void refusals_are_remembered(void **state)
     expect_failure(FAIL_AUTH, text);
     assert_int_equal(peer.requests, 1);
 
-    /* Another secret is another question. */
+    /* Another secret makes another request. */
     secret_set(&secret, "corrected", 9);
     give_token(TOKEN, 3600);
     expect_token(TOKEN);
@@ -331,7 +330,7 @@ static void refusals_are_remembered(void **state)
     expect_failure(FAIL_AUTH, text);
     assert_int_equal(peer.requests, 2);
 
-    /* And a server that has been corrected is found soon. */
+    /* A server that works again is found soon. */
     pass(SECONDS(1));
     expect_token(TOKEN);
 
@@ -354,7 +353,7 @@ static void trouble_backs_off(void **state)
     expect_failure(FAIL_REMOTE, text);
     assert_int_equal(peer.requests, 2);
 
-    /* The second failure in a row: 2 s. */
+    /* The second failure in a row is remembered for 2 s. */
     pass(SECONDS(2) - 1);
     expect_failure(FAIL_REMOTE, text);
     assert_int_equal(peer.requests, 2);
@@ -420,7 +419,7 @@ static void unreachable(void **state)
     assert_int_equal(a.err.fail, FAIL_TIMEOUT);
     pass(SECONDS(1));
 
-    /* As set for requests from now on. */
+    /* New timeouts apply to requests that begin later. */
     oauth_set_timeouts(oauth, SECONDS(1), SECONDS(3));
     ask(&a);
     settle();
@@ -436,7 +435,7 @@ static void unreachable(void **state)
     pass(SECONDS(60));
     expect_token(TOKEN);
 
-    /* Its certificate cannot be checked against nothing, and it speaks no TLS at all. */
+    /* There are no trusted certificates, and the server does not speak TLS. */
     text_fmt(url, sizeof(url), "https://127.0.0.1:%d/oauth/token", peer.port);
     ask(&a);
     await(&a.answers);
@@ -493,7 +492,7 @@ static void a_refused_token_is_replaced(void **state)
     give_token("second", 3600);
     oauth_refused(oauth, &grant, kept);
     expect_token("second");
-    /* Who comes late does no harm. */
+    /* A late report about an old token has no effect. */
     oauth_refused(oauth, &grant, kept);
     expect_token("second");
     assert_int_equal(peer.requests, 2);
@@ -508,7 +507,8 @@ static void cancelled(void **state)
     struct asker a, b;
     oauth_cancel(NULL);
 
-    /* At once; while the answer is awaited; when it is on its way. */
+    /* The request is cancelled at once, while the answer is awaited, and when the answer has
+     * arrived. */
     ask(&a);
     oauth_cancel(a.wait);
     settle();
@@ -533,7 +533,7 @@ static void cancelled(void **state)
     assert_int_equal(b.answers, 1);
     assert_int_equal(b.err.fail, FAIL_TIMEOUT);
 
-    /* What cannot be asked. */
+    /* These grants cannot be requested. */
     grant.url = "nonsense";
     ask(&a);
     oauth_cancel(a.wait);
@@ -541,7 +541,7 @@ static void cancelled(void **state)
     assert_int_equal(a.answers, 0);
 }
 
-/* The end, with a request in every state. */
+/* The object is freed with a request in every state. */
 static void the_end(void **state)
 {
     struct asker a;
@@ -567,7 +567,7 @@ static void the_end(void **state)
     oauth_cancel(a.wait);
 }
 
-/* Connections to servers that nobody asks any more are not kept without end. */
+/* Connections to servers that are no longer used are closed in the end. */
 static void few_origins(void **state)
 {
     (void)state;
@@ -598,7 +598,7 @@ static void metrics(void **state)
     buf_free(&out);
 }
 
-/* ---- what others than SAP's servers want ---- */
+/* ---- authorization servers other than SAP's ---- */
 
 #define REFRESH "1//refresh-token-of-the-client"
 #define NEWER "1//what-takes-its-place"
@@ -624,7 +624,7 @@ static void credentials_in_a_header_field(void **state)
     grant.form = str_of("scope=a%20b");
     grant.headers = str_of("X-More: yes\r\n");
     expect_token(TOKEN);
-    /* Both are encoded before they are joined: "sb-clone%21b21283%7C..." */
+    /* Both parts are encoded before they are joined: "sb-clone%21b21283%7C..." */
     assert_string_equal(authorization, "Basic c2ItY2xvbmUlMjFiMjEyODMlN0NkZXN0JTIxYjQwNDpzM2Ny"
                                        "ZXQtJTI0MSUyQjIlM0QlMjZ4");
     assert_true(was_sent("\ngrant_type=client_credentials&scope=a%20b"));
@@ -632,7 +632,7 @@ static void credentials_in_a_header_field(void **state)
     assert_false(was_sent("client_secret"));
 }
 
-/* Who asks is said by the certificate: there is no secret to send, and none is looked for. */
+/* The certificate identifies the client: there is no secret to send, and none is required. */
 static void no_secret(void **state)
 {
     (void)state;
@@ -666,7 +666,7 @@ static void certificates(void **state)
     assert_int_equal(a.err.fail, FAIL_CONFIG);
     assert_non_null(strstr(a.err.text, "the client certificate is not PEM"));
 
-    /* Another certificate is another question, not the one whose failure is remembered. */
+    /* Another certificate makes another request, which does not have the remembered failure. */
     grant.certificate = NULL;
     grant.key = NULL;
     ask(&a);
@@ -701,7 +701,7 @@ static void through_a_tunnel(void **state)
     assert_non_null(strstr(a.err.text, "authorization server: no tunnel"));
     assert_null(strstr(a.err.text, text));
 
-    /* Remembered until it is said that something has changed. */
+    /* The failure is remembered until the caller reports a change. */
     proxy.refuses_token = 0;
     give_token(TOKEN, 60);
     proxy.answer = peer_answer(status, headers, body);
@@ -721,7 +721,7 @@ static void through_a_tunnel(void **state)
     assert_string_equal(proxy.host, "auth.corp");
     assert_int_equal(proxy.requests, 1);
 
-    /* The way is no part of the question. */
+    /* The route is not part of the key. */
     grant.via = NULL;
     expect_token(TOKEN);
     assert_int_equal(peer.requests, 0);
@@ -740,7 +740,7 @@ static void refresh_tokens(void **state)
     expect_token(TOKEN);
     assert_int_equal(peer.requests, 1);
 
-    /* Another's is another token, and a wrong one harms nobody else. */
+    /* Another user token makes another request. A wrong one affects only its owner. */
     use_user_token(OAUTH_REFRESH_TOKEN, "wrong");
     refuse(400, "", "{\"error\":\"invalid_grant\",\"error_description\":\"no wrong here\"}");
     ask(&other);
@@ -766,7 +766,7 @@ static void rotated_refresh_tokens(void **state)
     expect_token("next");
     assert_true(was_sent("&refresh_token=1%2F%2Fwhat-takes-its-place&"));
 
-    /* When that one is refused it is forgotten: what the client sends counts again. */
+    /* A newer refresh token that is refused is dropped, and the client's own is used again. */
     pass(SECONDS(70));
     refuse(400, "", "{\"error\":\"invalid_grant\"}");
     ask(&a);

@@ -1,5 +1,5 @@
-/* The command line: the modes, and what they mean when nothing is said. What people see of bad
- * flags is tested with the program. */
+/* Tests tproxy/options: the modes and their defaults. The integration tests check the messages
+ * about bad flags. */
 #include "tproxy/options.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@ static void parse(const char *const arguments[], size_t n)
         argv[i + 1] = texts[i + 1];
         text_fmt(texts[i + 1], sizeof(texts[0]), "%s", arguments[i]);
     }
-    optind = 0; /* a program does it once */
+    optind = 0; /* so that getopt starts again */
     options_parse(&options, (int)n + 1, argv);
 }
 
@@ -40,7 +40,7 @@ static void expect(bool local, const char *listen, const char *admin)
     assert_string_equal(options.admin, admin);
 }
 
-/* On a laptop only the laptop itself is let in, however the flag is written. */
+/* In local mode only this machine is admitted, however the flag is written. */
 static void local_mode(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* The words of HTTP peers are bounded, on one line, and free of secrets that we sent. */
+/* Tests http/peer_words: the words of HTTP peers are bounded, on one line, and free of secrets that
+ * we sent. */
 #include "http/peer_words.h"
 
 #include <stdio.h>
@@ -49,15 +50,15 @@ static void secrets_are_not_repeated(void **state)
     expect_said("\"hunter\\u0032\"", hidden);
     expect_said("\"hunter\"", ": hunter");
 
-    /* as it was sent, in a form or in a header field */
+    /* as it was sent in a form or in a header field */
     expect_said("\"grant_type=x&client_secret=sw%26rd+fish%3D&a=b\"", hidden);
     expect_said("\"client_secret=sw%26rd%20fish%3d\"", hidden);
     expect_said("\"Basic c2I6aHVudGVyMg== Yzpodw==\"", ": Basic *** Yzpodw==");
 
-    /* in part */
+    /* a part of the secret */
     expect_said("\"what is a-long-secret-o...?\"", ": what is ***************...?");
 
-    /* Unknown tokens: JWTs, opaque ones, base64. */
+    /* Tokens that we do not know: JWTs, opaque ones, base64. */
     expect_said("\"got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X"
                 ", no\"",
                 ": got ***, no");
@@ -66,7 +67,7 @@ static void secrets_are_not_repeated(void **state)
     expect_said("\"Zm9vYmFyYmF6MDEyMzQ1Ng==\"", ": ***");
 }
 
-/* The text is terminated in a buffer of any size, and never shows part of a token. */
+/* The text is terminated in a buffer of any size and never shows a part of a token. */
 static void any_room(void **state)
 {
     (void)state;

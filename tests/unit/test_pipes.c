@@ -1,4 +1,4 @@
-/* Pipes that are lent and taken back. */
+/* Tests lib/pipes: pipes that are lent and taken back. */
 #include "lib/pipes.h"
 
 #include <fcntl.h>
@@ -50,11 +50,11 @@ static void test_lend(void **state)
     char byte = 'x';
     assert_non_null(p);
     assert_int_equal(p->fill, 0);
-    assert_int_equal(read(p->read_end, &byte, 1), -1); /* empty, and does not block */
+    assert_int_equal(read(p->read_end, &byte, 1), -1); /* the pipe is empty and does not block */
     assert_true(fcntl(p->read_end, F_GETFD) & FD_CLOEXEC);
     pipe_give(p);
     p = pipe_take();
-    assert_int_equal(made, 1); /* the same again */
+    assert_int_equal(made, 1); /* the same pipe is lent again */
     pipe_give(p);
     pipe_give(NULL);
 }
@@ -89,7 +89,7 @@ static void test_bound(void **state)
     for (size_t i = 0; i < PIPES_MAX; i++) {
         pipe_give(pipes[i]);
     }
-    assert_true(closed > PIPES_MAX); /* a burst leaves little behind */
+    assert_true(closed > PIPES_MAX); /* few pipes remain after a burst */
     assert_true(closed < 2 * PIPES_MAX);
 }
 

@@ -1,4 +1,4 @@
-/* What the controller writes: the bodies, held against what a kube-apiserver (1.36) makes of them;
+/* Tests controller/plan: the bodies, compared with what a kube-apiserver (1.36) makes of them;
  * every verdict; long names. */
 #include "controller/plan.h"
 
@@ -17,7 +17,7 @@
 #define NOT_CONFIGURED "Technical connectivity is not configured. "
 #define UID "11111111-2222-3333-4444-555555555555"
 
-/* A CR whose texts belong to nobody. */
+/* Returns a CR whose texts are not owned by it. */
 static struct cr cr_named(const char *namespace, const char *name)
 {
     return (struct cr){.namespace = namespace,
@@ -35,7 +35,7 @@ static const char *letters(size_t n)
     return text;
 }
 
-/* The body that something has appended, parsed; `out` must stay. */
+/* Returns the body in `out`, parsed; `out` must remain. */
 static struct object body_of(const struct buf *out)
 {
     char *text = mem_strndup(buf_str(out).p, buf_len(out));
@@ -47,7 +47,7 @@ static struct object body_of(const struct buf *out)
     return o;
 }
 
-/* Does the body say the same as this, down to the last member? */
+/* Checks that the body has the same members and values as `expected`, and no others. */
 static void assert_says(const struct buf *out, const char *expected)
 {
     struct object is = body_of(out), should = object_of(expected);
@@ -58,7 +58,7 @@ static void assert_says(const struct buf *out, const char *expected)
     object_free(&should);
 }
 
-/* Whatever the bound is, the body is whole or it is an error. */
+/* Checks that for every bound the result is a complete body or an error. */
 static void assert_bounded(int (*put)(struct buf *out))
 {
     struct buf whole, out;
@@ -177,7 +177,8 @@ static void test_fragments_and_tenants(void **state)
                                        "Destination CR 'mail' cannot be used: why");
 }
 
-/* As many as there may be: the message says how many did not fit, the status has all. */
+/* With the greatest number of tenants, the message says how many did not fit and the status lists
+ * all. */
 static void test_many_tenants(void **state)
 {
     (void)state;
@@ -205,7 +206,7 @@ static void test_many_tenants(void **state)
     }
 }
 
-/* With the longest of names the sentence still says what is wrong. */
+/* With names of the greatest length, the sentence still says what is wrong. */
 static void test_long_verdicts(void **state)
 {
     (void)state;
@@ -252,7 +253,7 @@ static void test_status(void **state)
                       "'lastUpdateTime':'2025-11-03T08:00:00Z'}]}}");
     buf_free(&out);
 
-    /* Available is withdrawn, what others say stays. */
+    /* Available is removed, the conditions of others stay. */
     assert_int_equal(plan_status(&out, &cr, NULL, NULL, ""), OK);
     assert_says(&out, "{'status':{'conditions':[]}}");
     buf_free(&out);
@@ -262,7 +263,8 @@ static void test_status(void **state)
     buf_free(&out);
 }
 
-/* What was written is shown, whatever bytes a message is made of; nothing else is. */
+/* A condition that was written counts as shown, whatever bytes its message contains. Another one
+ * does not. */
 static void test_shown(void **state)
 {
     (void)state;
@@ -318,7 +320,7 @@ static void show(struct cr *cr, const struct condition *c)
         (struct cr_condition){.status = "False", .reason = c->reason, .message = c->message};
 }
 
-/* What is new in kind, and what are only other words of another server. */
+/* A change in kind is distinguished from other words of another server. */
 static void test_words(void **state)
 {
     (void)state;
@@ -351,7 +353,7 @@ static void test_words(void **state)
                          rows[i].shown != PLAN_SHOWN_NOT);
         shown.available_last = false;
         assert_int_equal(plan_shown(&shown, &a, NULL, true), PLAN_SHOWN_NOT);
-        /* Tenants count unless the API server drops them. */
+        /* The tenants count unless the API server drops them. */
         shown.available_last = true;
         assert_int_equal(plan_shown(&shown, &a, "acme", true), PLAN_SHOWN_NOT);
         assert_int_equal(plan_shown(&shown, &a, "acme", false), PLAN_SHOWN);
@@ -359,7 +361,7 @@ static void test_words(void **state)
     }
 }
 
-/* Of several tenants: those whose failure another server words come last. */
+/* Among several tenants, failures that contain another server's words come last in the message. */
 static void test_words_of_tenants(void **state)
 {
     (void)state;
@@ -402,7 +404,7 @@ static void test_event(void **state)
     assert_bounded(put_event);
 }
 
-/* The API refuses notes of more than 1024 octets; one that is cut stays UTF-8. */
+/* The API refuses notes of more than 1024 octets. A note that is cut is valid UTF-8. */
 static void test_event_bounds(void **state)
 {
     (void)state;
@@ -535,7 +537,7 @@ static void test_services(void **state)
     }
 }
 
-/* What somebody has added to the selector is taken out; our labels are none of that. */
+/* Labels that others have added to the selector are removed; our own stay. */
 static void test_strangers(void **state)
 {
     (void)state;
@@ -565,8 +567,8 @@ static void test_strangers(void **state)
     buf_free(&out);
 }
 
-/* A merge patch replaces the whole list of owners, so those of others are written again. One with
- * a part that was too large to be read is not. */
+/* A merge patch replaces the whole list of owners, so the owners of others are written again. One
+ * that was too large to be read cannot be. */
 static void test_owners(void **state)
 {
     (void)state;
@@ -618,7 +620,7 @@ static uint64_t service_digest(int (*put)(struct buf *))
     return digest;
 }
 
-/* As the API server answers, with its defaults, in its order, and with what others have added. */
+/* The API server's answer, with its defaults, its order, and what others have added. */
 static const char *const home_answers[] = {
     "{'kind':'Service','apiVersion':'v1','metadata':{'name':'mail','namespace':'home',"
     "'uid':'02b9472e-bfb4-49d8-9e48-e3e4f9953041','resourceVersion':'220',"
@@ -684,7 +686,7 @@ static void test_service_answers(void **state)
     object_free(&o);
 }
 
-/* Every field that we write counts. */
+/* Every field that we write changes the digest. */
 static void test_service_digests(void **state)
 {
     (void)state;
@@ -720,7 +722,7 @@ static void test_service_digests(void **state)
     assert_true(service_digest(put_home) == seen[0]);
 }
 
-/* Somebody's hand in the object: each of these must be seen. */
+/* Others have changed the object: each of these changes is recognised. */
 static void test_service_changed(void **state)
 {
     (void)state;
@@ -810,7 +812,7 @@ static void test_service_owner(void **state)
         const char *labels, *annotations, *name;
     } rows[] = {
         {OURS "," CR_LABELS, "", "a"},
-        /* an annotation that the label does not stand for */
+        /* an annotation that does not match the label */
         {OURS "," CR_LABELS, "'tproxy/destination-name':'b'", "a"},
         {OURS "," CR_LABELS, "'tproxy/destination-name':7", "a"},
         {OURS, "'tproxy/destination-namespace':'n','tproxy/destination-name':'a'", NULL},
@@ -839,7 +841,7 @@ static void test_service_owner(void **state)
     }
 }
 
-/* Elsewhere labels are claims, and prove nothing. */
+/* In other namespaces labels are claims and prove nothing. */
 static void test_service_elsewhere(void **state)
 {
     (void)state;
@@ -851,8 +853,8 @@ static void test_service_elsewhere(void **state)
 #define OWNER_A OWNED_BY(GROUP, "Destination", "a")
     static const struct {
         const char *labels, *others;
-        bool labelled; /* by its labels and all the rest it is that of "a" */
-        bool made;     /* without its labels */
+        bool labelled; /* it belongs to "a", judged with its labels */
+        bool made;     /* it belongs to "a", judged without its labels */
     } rows[] = {
         {HERE, MANAGER "," OWNER_A, true, true},
         {HERE, MANAGER, false, false},
@@ -1057,7 +1059,7 @@ static void test_policy_digests(void **state)
     policy_plan.from = "team-a";
     assert_true(policy_digest() != digest);
 
-    /* As the API server answers; then with one more source, which would let others in. */
+    /* The API server's answer; then the same with one more source, which would admit others. */
     static const char answer[] =
         "{'kind':'NetworkPolicy','apiVersion':'networking.k8s.io/v1','metadata':{"
         "'name':'tproxy-namespace-team-a','namespace':'home','uid':'2a2a55d6','generation':1,"
@@ -1077,7 +1079,7 @@ static void test_policy_digests(void **state)
     assert_true(plan_policy_digest((struct json_value){0}) != digest);
 }
 
-/* Which ports a policy lists, whoever wrote it. */
+/* Reads the ports of a policy, whoever has written it. */
 static void test_policy_ports(void **state)
 {
     (void)state;
@@ -1124,7 +1126,7 @@ static void test_policy_names(void **state)
     assert_string_not_equal(name, other);
 }
 
-/* The bound: 10,000 ports that have no neighbours, or as many as there are in one run. */
+/* The bound is 10,000 ports without neighbours, or all ports in one range. */
 static void test_many_ports(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The dialogue with the backend: transcripts (tests/transcripts), and what no transcript shows
- * well: every reply in every state, and the bounds. */
+/* Tests pop3/login with transcripts (tests/transcripts), and without them every reply in every
+ * state, and the bounds. */
 #include "pop3/login.h"
 
 #include <dirent.h>
@@ -11,7 +11,7 @@
 #include "lib/mem.h"
 #include "tests/unit/check.h"
 
-/* RFC 1939's own example of a login, for whatever a test leaves open. */
+/* The login in RFC 1939's example, for the properties that a test does not set. */
 static const char *const usual[][2] = {
     {"Name", "inbox"},
     {"Type", "MAIL"},
@@ -28,18 +28,18 @@ static const char *const usual[][2] = {
 
 enum { PROPERTIES = 32, TRANSCRIPTS = 200, VALUE_MAX = 1024 };
 
-/* A login and all that it needs. */
+/* A login and everything that it needs. */
 struct world {
     char properties[PROPERTIES][2][VALUE_MAX];
     size_t n_properties;
     const struct destination *dest;
-    const char *user; /* who logs in, if not the destination's */
+    const char *user; /* the user who logs in, if not the destination's */
     struct secret token;
     struct pop3_memory memory;
     char own_id[64];
     struct pop3_login login;
     enum pop3_login_next next;
-    size_t taken; /* of what is to be sent */
+    size_t taken; /* octets taken of the text to send */
 };
 
 static void set_property(struct world *w, const char *name, const char *value)
@@ -111,7 +111,7 @@ static struct str sent(const struct world *w)
     return (struct str){out.p + w->taken, out.n - w->taken};
 }
 
-/* What is sent begins with this line; takes it off. */
+/* Takes this line off the text to send. Returns false if the text begins with another line. */
 static bool take_line(struct world *w, const char *text)
 {
     struct str out = sent(w);
@@ -127,17 +127,18 @@ static bool take_line(struct world *w, const char *text)
  *
  *     # what it shows
  *     mail.pop3.starttls.enable: true     a property of the destination, beside the usual ones
- * above token: abc                          the access token id: abc our own id, by which loops are
- * seen known: clear stls                   what earlier logins learned, "clear" or "secure" and
- * what is offered expect: auth                        the outcome: "ready", or the class of the
- * failure says: words                         part of the failure's text challenge: words part of
- * what the backend said to a refused token
+ *     token: abc                          the access token
+ *     id: abc                             our own id, by which loops are recognised
+ *     known: clear stls                   what earlier logins learned: "clear" or "secure", and the
+ *                                         capabilities
+ *     expect: auth                        the outcome: "ready", or the class of the failure
+ *     says: words                         a part of the failure's text
+ *     challenge: words                    a part of what the backend said to a refused token
  *
  *     S: a line of the server             \s at the end is a blank
  *     C: a line of ours
  *     X: a line of the server where none is allowed
- *     T: TLS begins
- */
+ *     T: TLS begins */
 struct transcript {
     struct world world;
     const char *name;
@@ -292,12 +293,12 @@ static void replay(void **state)
 #define OAUTH "Authentication:OAuth2ClientCredentials"
 #define FIFTY "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwx"
 
-/* A way into each state, and what the replies there lead to. */
+/* The lines that lead into a state, and what the replies there lead to. */
 struct way {
     enum pop3_login_state state;
     const char *property;  /* name:value, or NULL */
-    const char *lines;     /* of the server, with a bar between them */
-    enum fail expected[4]; /* of +OK, -ERR, -ERR [IN-USE], +; FAIL_NONE: it goes on */
+    const char *lines;     /* the server's lines, separated by "|" */
+    enum fail expected[4]; /* after +OK, -ERR, -ERR [IN-USE], +; FAIL_NONE: the login goes on */
 };
 
 /* clang-format off */
@@ -460,7 +461,7 @@ static void test_hops_that_loop(void **state)
 
 static const char long_token[] = "ya29.a0AfB_byC-secret.secret.secret-0123456789";
 
-/* Checks that no 12 octets in a row of `secret` are shown. */
+/* Checks that no 12 consecutive octets of `secret` are shown. */
 static void expect_hidden(const char *shown, const char *secret)
 {
     enum { PART = 12 };
@@ -473,7 +474,8 @@ static void expect_hidden(const char *shown, const char *secret)
     }
 }
 
-/* The server's words, at once or behind a challenge, are shown without the secret that was sent. */
+/* Checks that the server's words, said at once or behind a challenge, are shown without the secret
+ * that was sent. */
 static void check_repeated(const char *said, bool late)
 {
     struct world w;
@@ -498,7 +500,8 @@ static void check_repeated(const char *said, bool late)
     finish(&w);
 }
 
-/* The same in base64, behind 0, 1 or 2 other octets, whole or from any place on. */
+/* The server repeats the token in base64, behind 0, 1 or 2 other octets, whole or from any place
+ * on. */
 static void test_repeated_secrets(void **state)
 {
     char message[256], coded[512], again[1024];
@@ -527,7 +530,7 @@ static void test_repeated_secrets(void **state)
 
 /* ---- bounds ---- */
 
-/* A login up to the line that carries the credentials; `length` is that of the user's name. */
+/* Drives a login up to the line with the credentials; `length` is the length of the user's name. */
 static void with_user(struct world *w, size_t length, bool oauth)
 {
     char user[DESTINATION_USER_MAX + 1];
@@ -544,7 +547,8 @@ static void with_user(struct world *w, size_t length, bool oauth)
     server(w, "+OK hi");
 }
 
-/* One line when it has at most 255 octets with its end (RFC 5034 section 4), else two. */
+/* The response is sent on the command's line if that has at most 255 octets with its end (RFC 5034
+ * section 4), else on a second line. */
 static void test_one_line_bound(void **state)
 {
     (void)state;
@@ -575,7 +579,7 @@ static void test_one_line_bound(void **state)
     }
 }
 
-/* The largest credentials that a destination may hold. */
+/* The credentials have the greatest length that a destination may have. */
 static void test_largest_credentials(void **state)
 {
     (void)state;
@@ -605,7 +609,7 @@ static void test_largest_credentials(void **state)
     }
 }
 
-/* Whoever the client says it is logs in, whatever the destination says. */
+/* The user is the one that the client names, not the destination's. */
 static void test_user_of_the_client(void **state)
 {
     (void)state;
@@ -669,7 +673,7 @@ static void test_capa_without_end(void **state)
     finish(&w);
 }
 
-/* Lines as long as the caller lets through, and bytes that nobody should print. */
+/* The lines have the greatest length that the caller allows, and bytes that must not be printed. */
 static void test_wild_lines(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* POP3 facing the client: what each line is answered and what it asks of the session. */
+/* Tests pop3/client: how each line is answered and what it asks of the session. */
 #include "pop3/client.h"
 
 #include <ctype.h>
@@ -24,8 +24,8 @@ static enum pop3_ask line(struct pop3_client *c, const char *text)
     return ask;
 }
 
-/* The first line of a client, of each kind. Answers: NULL is none, "-ERR " stands for any refusal.
- */
+/* A first line, and what it leads to for each kind of login. Answers: NULL is no answer, "-ERR "
+ * stands for any refusal. */
 struct row {
     const char *line;
     enum pop3_ask any;
@@ -129,7 +129,7 @@ static void test_case(void **state)
     }
 }
 
-/* The lines of a client in turn, for exchanges of more than one. */
+/* The lines of a client in turn, for exchanges with more than one line. */
 static void test_exchanges(void **state)
 {
     (void)state;
@@ -147,7 +147,7 @@ static void test_exchanges(void **state)
           {"AGEAYg==", POP3_ASK_LOGIN, NULL},
           {"STAT", POP3_ASK_MAILBOX, NULL}}},
         {{{"AUTH PLAIN", POP3_ASK_BACKEND, "+ \r\n"}, {"", POP3_ASK_LOGIN, NULL}}},
-        /* A SASL line is no command, whatever it looks like. */
+        /* A line of a SASL exchange is never a command. */
         {{{"AUTH XOAUTH2", POP3_ASK_BACKEND, "+ \r\n"}, {"QUIT", POP3_ASK_LOGIN, NULL}}},
         {{{"AUTH LOGIN", POP3_ASK_BACKEND, PROMPT_USER},
           {"YQ==", POP3_ASK_NOTHING, PROMPT_PASSWORD},
@@ -165,7 +165,7 @@ static void test_exchanges(void **state)
           {"YQ==", POP3_ASK_NOTHING, PROMPT_PASSWORD},
           {"*", POP3_ASK_NOTHING, "-ERR "},
           {"QUIT", POP3_ASK_QUIT, "+OK bye\r\n"}}},
-        /* A failed login leaves the client where it was. */
+        /* After a failed login the client is in the same state as before. */
         {{{"PASS a", POP3_ASK_LOGIN, NULL},
           {"USER a", POP3_ASK_BACKEND, "+OK\r\n"},
           {"PASS b", POP3_ASK_LOGIN, NULL}}},
@@ -184,9 +184,10 @@ static void test_exchanges(void **state)
 
 enum { KINDS = 3 };
 
-/* A client's line after a failed login, and its answers: at first (`unseen`: it had arrived
- * before), later, and later when a message was refused. "" is no answer, "=" the failure again,
- * "log in" and "connect" texts of our own, "-ERR" any other refusal. */
+/* A client's line after a failed login, and its answers: `unseen` if it had arrived before the
+ * failure was sent, `later` if not, `message` if it came later and RETR or TOP was refused. "" is
+ * no answer, "=" the failure again, "log in" and "connect" stand for texts of ours, "-ERR" for any
+ * other refusal. */
 static const struct {
     const char *line;
     struct {
@@ -326,7 +327,8 @@ static void test_bad_commands(void **state)
     pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
     for (size_t i = 1; i < POP3_BAD_COMMANDS; i++) {
         assert_int_equal(line(&c, bad[i % ARRAY_LEN(bad)]), POP3_ASK_NOTHING);
-        assert_int_equal(line(&c, "NOOP"), POP3_ASK_NOTHING); /* does not make it good */
+        /* A good command does not reset the count. */
+        assert_int_equal(line(&c, "NOOP"), POP3_ASK_NOTHING);
     }
     assert_int_equal(line(&c, "XYZ"), POP3_ASK_CLOSE);
     assert_str(buf_str(&reply), "-ERR too many bad commands\r\n");
@@ -356,7 +358,7 @@ static void test_line_max(void **state)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_int_equal(pop3_client_line_max(&c, str_of(rows[i].input)), rows[i].max);
     }
-    /* The answers to prompts may be long, what comes after them not. */
+    /* Answers to prompts may be long; the lines after them may not. */
     line(&c, "AUTH LOGIN");
     assert_int_equal(pop3_client_line_max(&c, str_of("x")), POP3_LONG_MAX);
     line(&c, "x");
@@ -376,14 +378,15 @@ static const char *foreign(const char *p, size_t n)
     return what;
 }
 
-/* Told from POP3 at the first octet that decides, and never before it. */
+/* Another protocol is recognised at the first octet that distinguishes it from POP3, and not
+ * before. */
 static void test_foreign(void **state)
 {
     (void)state;
     static const struct {
         const char *input;
         const char *what;
-        size_t from; /* octets that decide */
+        size_t from; /* the number of octets that decide */
     } rows[] = {
         {"GET / HTTP/1.1\r\n", "HTTP", 5},
         {"HEAD / HTTP/1.1\r\n", "HTTP", 6},
@@ -527,19 +530,18 @@ static int clean_up(void **state)
     return 0;
 }
 
-/* Where the client's credentials count: what it sends, and who it then is ("" where it is nobody).
- */
+/* Logins with the client's own credentials: what it sends and who it then is ("": nobody). */
 static void test_token_login(void **state)
 {
     (void)state;
-    /* base64 of "user=a@b.c^Aauth=Bearer tok^A^A"; of the same with the four characters \x01 */
+    /* base64 of "user=a@b.c^Aauth=Bearer tok^A^A", and of the same with \x01 as four characters */
     static const char xoauth2[] = "dXNlcj1hQGIuYwFhdXRoPUJlYXJlciB0b2sBAQ==";
     static const char typed[] = "dXNlcj1hQGIuY1x4MDFhdXRoPUJlYXJlciB0b2tceDAxXHgwMQ==";
     const struct {
         const char *lines[4];
-        enum pop3_ask ask; /* of the last one */
+        enum pop3_ask ask; /* what the last line asks */
         const char *user, *secret;
-        const char *answer; /* what the last one's answer contains */
+        const char *answer; /* a part of the answer to the last line */
     } rows[] = {
         {{"AUTH XOAUTH2", xoauth2}, POP3_ASK_LOGIN, "a@b.c", "tok", ""},
         {{"AUTH XOAUTH2", typed}, POP3_ASK_NOTHING, "", NULL, "-ERR [AUTH] the four characters"},
@@ -579,7 +581,7 @@ static void test_token_login(void **state)
     }
 }
 
-/* XTPROXY from a tproxy in front of us is neither a login nor a mailbox command. */
+/* XTPROXY from another tproxy is neither a login nor a mailbox command. */
 static void test_hops(void **state)
 {
     (void)state;
@@ -614,7 +616,7 @@ static void test_hops(void **state)
     }
 }
 
-/* Lines after which a client keeps its place. */
+/* A client that sends such a line wants to log in or use the mailbox, and keeps its place. */
 static void test_wants_in(void **state)
 {
     (void)state;
@@ -647,7 +649,7 @@ static void test_wants_in(void **state)
     }
 }
 
-/* Lines that begin a login wait until it is known how clients log in. */
+/* Lines that begin a login wait until the kind of login is known. */
 static void test_needs_kind(void **state)
 {
     (void)state;
@@ -667,7 +669,7 @@ static void test_needs_kind(void **state)
     }
     c.failure = "-ERR no\r\n";
     assert_true(pop3_client_needs_kind(&c, str_of("USER a")));
-    c.unseen = 1; /* the line fails with the login, whatever the kind */
+    c.unseen = 1; /* the line fails like the login, whatever the kind */
     assert_false(pop3_client_needs_kind(&c, str_of("USER a")));
     pop3_client_init(&c, POP3_ANY_LOGIN, NULL);
     c.expect = POP3_EXPECT_SASL_LAST;

@@ -1,4 +1,4 @@
-/* Ports: which one is picked, which ones are not, and for how long. */
+/* Tests controller/ports: which port is picked, which ones are not, and for how long. */
 #include "controller/ports.h"
 
 #include "tests/unit/streams.h"
@@ -8,7 +8,7 @@
 
 static struct loop *loop;
 static struct ports *ports;
-static uint32_t dice; /* what chance gives next; then it is one more */
+static uint32_t dice; /* the next random number; it grows by one each time */
 
 static void fake_random(void *out, size_t n)
 {
@@ -37,7 +37,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* A range of n ports. */
+/* Creates a range of n ports. */
 static void make(uint16_t n, bool at_random, int64_t rest)
 {
     struct ports_settings settings = {
@@ -69,7 +69,7 @@ static void lowest_first(void **state)
     (void)state;
     make(3, false, 0);
     expect_pick(FIRST);
-    expect_pick(FIRST); /* picked is not taken */
+    expect_pick(FIRST); /* a pick does not take the port */
     ports_take(ports, FIRST);
     ports_take(ports, FIRST + 1);
     expect_pick(FIRST + 2);
@@ -98,12 +98,12 @@ static void at_random(void **state)
     dice = 17;
     expect_pick(FIRST + 7);
     ports_take(ports, FIRST + 8);
-    expect_pick(FIRST + 9); /* another throw */
+    expect_pick(FIRST + 9); /* the next random number */
     dice = UINT32_MAX;
     expect_pick(FIRST + 5);
 }
 
-/* However few are free, one of them is found; and what is not free is never picked. */
+/* However few ports are free, one of them is found, and no other port is picked. */
 static void nearly_full(void **state)
 {
     (void)state;
@@ -140,7 +140,7 @@ static void rests(void **state)
     expect_pick(FIRST + 1);
 }
 
-/* Who has had a port gets it back while it rests, and its next rest is a whole one. */
+/* A resting port may be taken again by name, and its next rest has the full length. */
 static void comes_back(void **state)
 {
     (void)state;
@@ -156,8 +156,7 @@ static void comes_back(void **state)
     expect_pick(FIRST);
 }
 
-/* A port that is another process's is passed over for some seconds, and its rest is not cut short.
- */
+/* A port that another process uses is skipped for some seconds, and its rest is not shortened. */
 static void avoids(void **state)
 {
     (void)state;
@@ -181,7 +180,8 @@ static void avoids(void **state)
     expect_pick(FIRST);
 }
 
-/* A port that Services carry is not picked, although no target has it; it rests after the last. */
+/* A port that Services have is not picked, even if no target has it. It rests after the last
+ * Service is deleted. */
 static void carried(void **state)
 {
     (void)state;
@@ -200,7 +200,7 @@ static void carried(void **state)
     expect_pick(FIRST);
 }
 
-/* The same for policies, whose ranges overlap; they leave a short rest behind. */
+/* The same holds for the ranges in policies, which may overlap. The rest after them is short. */
 static void listed(void **state)
 {
     (void)state;
@@ -225,7 +225,7 @@ static void listed(void **state)
     expect_pick(FIRST + 1);
 }
 
-/* What keeps ports from being picked, for people. */
+/* Counts the uses that keep ports from being picked, for messages. */
 static void what_they_are_used_for(void **state)
 {
     (void)state;
@@ -249,7 +249,8 @@ static void what_they_are_used_for(void **state)
     assert_int_equal(ports_rests_until(ports, FIRST + 3), next);
 }
 
-/* Long lives of many ports: each one that rests does so, and all of them are free in the end. */
+/* Many ports are taken and released many times: each rests for its time, and all are free in the
+ * end. */
 static void many_rests(void **state)
 {
     (void)state;
