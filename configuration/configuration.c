@@ -32,6 +32,7 @@
 #include "controller/endpoint.h"
 #include "controller/exposure.h"
 #include "controller/state.h"
+#include "controller/sweep.h"
 #include "dest.h"
 #include "lib/log.h"
 #include "lib/mem.h"
@@ -291,6 +292,7 @@ static void adopt(struct configuration *conf, struct config *config, const char 
     set_instances(conf);
     set_additional_cas(conf);
     onpremise_configure(conf->onpremise, config);
+    c->config = config;
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);

@@ -22,7 +22,8 @@
 #include "configuration/configuration.h"
 #include "configuration/connectivity_config.h"
 #include "configuration/credentials.h"
-#include "controller/state.h"
+#include "controller/endpoint.h"
+#include "controller/sweep.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 

@@ -1,20 +1,21 @@
-/* One target of a CR: what its destination is, its listener and port, its Services. */
+/* One target of a CR: what its destination is, its listener and its port. In shared mode a CR has
+ * one for each tenant; in dedicated mode it has one, without a name. */
 #ifndef TPROXY_CONTROLLER_ENDPOINT_H
 #define TPROXY_CONTROLLER_ENDPOINT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "controller/state.h"
 #include "lib/base.h"
 
-struct condition;
-struct held_service;
-struct resource;
-struct tenant;
+struct error;
 
-/* Tenants come and go as CR and configuration say. Those that go have no listener any more; their
- * Services are not wanted then. */
+/* Adds and removes the tenants of a resource as its CR and the configuration say. Those that go
+ * lose their listener; their Services are not wanted any more. */
 void tenants_update(struct resource *r);
+
+/* Frees all tenants of a resource, with their listeners. */
 void tenants_free(struct resource *r);
 
 /* Begins to read the destinations that are due, side by side, as far as the bounds READING_..._MAX
@@ -25,34 +26,29 @@ int64_t tenants_read(struct resource *r);
 /* Cancels these readings. Their destinations are due again. */
 void tenants_stop_reading(struct resource *r);
 
-/* Is its destination about to be read, or being read? The decision about it follows afterwards. */
+/* Has all destinations of the resource read afresh when it runs next, and wakes it. */
+void resource_read_again(struct resource *r);
+
+/* Tells whether the destination is about to be read, or being read. The decision about it follows
+ * afterwards. */
 bool tenant_is_unread(const struct tenant *t);
 
-/* Has each been read once? */
+/* Tells whether each has been read once. */
 bool tenants_known(const struct resource *r);
 
-/* Its Service in the home namespace; NULL: there is none. */
-struct held_service *tenant_service(const struct tenant *t);
-
-/* Opens the listener of a Service that is there. */
+/* Opens the listener of a tenant whose home Service exists, so that its sessions do not wait for
+ * the decision. */
 void tenant_hold(struct tenant *t);
 
-/* Listener and Services, as they should be. OK: they are. AGAIN: not yet, or there is trouble. ERR:
- * a Service does not stay as it is written; *why says so. */
-int tenant_serve(struct tenant *t, struct condition *why) warn_unused;
+/* Opens the listener of a tenant that has none, at its own port first; when another process on this
+ * machine has that, at another one. ERR: *err says why there is no listener. */
+int tenant_open(struct tenant *t, struct error *err) warn_unused;
 
-/* Takes them back: the listener is closed at once. AGAIN: a Service is being taken back. OK: what
- * is left is being deleted, or its removal has failed and is tried again later. */
-int tenant_withdraw(struct tenant *t) warn_unused;
+/* Closes the listener and gives up the port. */
+void tenant_close(struct tenant *t);
 
-/* Is it too early to try its Services again? The resource is woken when it is not. The trouble, if
- * it is to be shown by now, is in t->trouble. */
-bool tenant_is_put_off(struct tenant *t);
-
-/* The same for all of a resource, with Services that nobody wants any more. */
-int tenants_withdraw(struct resource *r) warn_unused;
-
-/* Takes back a Service that no tenant wants. True: one is being taken back. */
-bool tenants_clean(struct resource *r);
+/* Tells whether two Services carry the tenant's port, which would bring clients of one to the
+ * mailbox of the other. The younger one is about to get another port. */
+bool tenant_port_is_shared(const struct tenant *t);
 
 #endif

@@ -4,11 +4,10 @@
 #include <string.h>
 
 #include "configuration/config.h"
-#include "configuration/configuration.h"
-#include "controller/endpoint.h"
 #include "controller/network_policies.h"
 #include "controller/plan.h"
 #include "controller/precedence.h"
+#include "controller/resources.h"
 
 static bool is_cluster_wide(const struct resource *r)
 {
@@ -20,7 +19,7 @@ static bool is_cluster_wide(const struct resource *r)
     case CR_SCOPE_DEFAULT:
         break;
     }
-    return configuration_config(r->control->configuration)->cluster_wide;
+    return r->control->config->cluster_wide;
 }
 
 /* Returns the namespace whose pods are admitted to its port; NULL: all. */
@@ -44,7 +43,7 @@ void service_expose(struct held_service *held)
 {
     struct resource *r = held->resource;
     struct control *c = r->control;
-    if (c->stopped || !configuration_config(c->configuration)) {
+    if (c->stopped || !c->config) {
         return; /* the first configuration has all exposed */
     }
     uint16_t port = open_port(held);

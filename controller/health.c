@@ -1,10 +1,9 @@
 /* What the controller tells about itself: readiness, SAP's JSON, figures. */
 #include "controller/health.h"
 
-#include "configuration/config.h"
 #include "configuration/configuration.h"
+#include "controller/claim.h"
 #include "controller/network_policies.h"
-#include "controller/reconcile.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
 #include "lib/log.h"
@@ -30,26 +29,6 @@ bool control_ready(struct control *c, const char **why)
     return c->ready;
 }
 
-static bool is_available(const struct resource *r)
-{
-    return r->cr.available.status && strcmp(r->cr.available.status, "True") == 0;
-}
-
-static bool is_shown(const struct resource *r)
-{
-    return r->present && r->settled && resource_managed(r) && resource_claimed(r);
-}
-
-void resource_count(struct resource *r)
-{
-    size_t *counts = r->control->counts;
-    counts[r->counted]--;
-    r->counted = !is_shown(r)      ? COUNTED_NOT
-                 : is_available(r) ? COUNTED_AVAILABLE
-                                   : COUNTED_UNAVAILABLE;
-    counts[r->counted]++;
-}
-
 static int resource_json(const struct resource *r, struct buf *out)
 {
     const struct cr_condition *a = &r->cr.available;
@@ -67,7 +46,7 @@ int control_resources_json(const struct control *c, struct buf *out)
     const char *comma = "";
     LIST_EACH (it, &c->resources) {
         const struct resource *r = container_of(it, struct resource, link);
-        if (rc == OK && is_shown(r)) {
+        if (rc == OK && resource_is_shown(r)) {
             rc = buf_fmt(out, "%s", comma) == OK ? resource_json(r, out) : ERR;
             comma = ",";
         }

@@ -9,7 +9,6 @@
 #include "lib/buf.h"
 
 struct control;
-struct resource;
 
 /* Has everything that it follows been listed once, and every CR of then been given its target or
  * its condition, or been waited for long enough? If not, *why says in words what is missing. Once
@@ -31,8 +30,5 @@ struct control_health {
 struct control_health control_health(const struct control *control);
 
 void control_metrics(const struct control *control, struct buf *out);
-
-/* Counts it as what it is by now. */
-void resource_count(struct resource *r);
 
 #endif

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "controller/reconcile.h"
-#include "controller/state.h"
+#include "controller/plan.h"
+#include "controller/queue.h"
+#include "controller/status.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 
@@ -44,7 +45,7 @@ static void tell(struct held_service *held)
 void leftover_note(struct held_service *held)
 {
     struct resource *r = held->resource;
-    int64_t now = loop_now(r->control->loop);
+    int64_t now = resource_now(r);
     if (!held->leftover) {
         held->leftover = mem_zalloc(sizeof(*held->leftover));
         held->leftover->since = now;

@@ -18,9 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "controller/endpoint.h"
-#include "controller/reconcile.h"
-#include "controller/state.h"
+#include "controller/queue.h"
+#include "controller/resources.h"
 #include "lib/mem.h"
 
 /* While another CR comes first time after time, its name is told to those that wait no more often

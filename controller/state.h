@@ -1,5 +1,5 @@
-/* What the files of the controller share: its stores and its queue; and the functions of
- * controller.c that only these files use. */
+/* What the files of the controller share: its stores, a CR and all that belongs to it, and what is
+ * under way. */
 #ifndef TPROXY_CONTROLLER_STATE_H
 #define TPROXY_CONTROLLER_STATE_H
 
@@ -10,9 +10,9 @@
 #include "cluster/cluster.h"
 #include "cluster/follower.h"
 #include "cluster/store.h"
-#include "controller/controller.h"
 #include "controller/network_policies.h"
 #include "controller/plan.h"
+#include "controller/settings.h"
 #include "core/custom_resource.h"
 #include "core/dest_source.h"
 #include "core/repairs.h"
@@ -24,11 +24,6 @@
 
 struct ports;
 struct resting_ports;
-
-/* The most operations under way at a time, and the most destinations that are read at a time: of
- * all resources, of those in one namespace, and of one resource. */
-enum { RUNNING_MAX = 64, RUNNING_OF_SPACE_MAX = 4 };
-enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
 
 /* Grace period after a deletion, during which nothing is withdrawn: for a CR whose definition was
  * deleted and has come back, and for the configuration of a deleted TransparentProxy object. */
@@ -42,9 +37,6 @@ enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
 #define CONTROL_STATUS_MISSING                                                                     \
     "The CRD of Destinations does not have the subresource status, so no condition can be shown: " \
     "apply tproxy's CRD (manifests/crds)."
-
-/* A status that the CRD does not take is tried again so often. */
-#define CONTROL_STATUS_AGAIN SECONDS(60)
 
 /* ---- what is followed ---- */
 
@@ -258,6 +250,15 @@ struct resource {
 
 /* ---- the controller ---- */
 
+/* A walk through all resources; sweep.c's. */
+struct sweep {
+    struct task task;
+    unsigned flags; /* SWEEP_...; 0: no sweep is under way */
+    size_t left;    /* number of resources still to visit, from the first one on */
+    void (*visit)(struct resource *r, unsigned flags);
+    void (*over)(struct control *control, unsigned flags);
+};
+
 /* Resources that want to run; queue.c's. */
 struct queue {
     struct turns woken;
@@ -291,11 +292,9 @@ struct control {
     struct map by_key; /* resources */
     struct list resources;
     size_t n_resources;
-    struct map spaces;   /* namespaces that have resources */
-    struct task sweeper; /* walks through all of them, a few in each turn */
-    unsigned sweep;      /* SWEEP_... in controller.c */
-    size_t to_sweep;     /* number of resources still to sweep, from the first one on */
-    struct map claims;   /* names of Services that tenants want */
+    struct map spaces; /* namespaces that have resources */
+    struct sweep sweep;
+    struct map claims; /* names of Services that tenants want */
     struct list claims_changed;
     struct timer tell_claims; /* to those that wait: who has the name */
     struct map services;      /* that are there, of all resources */
@@ -316,6 +315,7 @@ struct control {
     int64_t status_retried; /* no status is written before */
 
     struct configuration *configuration;
+    const struct config *config; /* in force; NULL: no configuration is */
     struct policies *policies;
     struct control_stats {
         uint64_t reconciles, writes, errors, events_left_out;
@@ -326,64 +326,6 @@ struct control {
  * known? *why: what is missing, in words. */
 bool control_may_act(const struct control *control, const char **why);
 
-/* Wakes all resources, one after another over the next turns. */
-void control_wake_all(struct control *control);
-
-/* Prepares the queue of a controller. `run` decides about one resource and may begin one operation
- * of it; it is called from the loop, and only while `may_run` returns true. */
-void queue_init(struct control *control, bool (*may_run)(const struct control *control),
-                void (*run)(struct resource *r));
-
-/* Has the queue run again, because may_run may return true now. */
-void queue_resume(struct control *control);
-
-/* Runs nothing any more. */
-void queue_stop(struct control *control);
-
-/* Has the resource looked at, once now and once more if it is being worked on. */
-void resource_wake(struct resource *r);
-
-/* May an operation of the resource begin: are there fewer than the most, of all and of its
- * namespace? */
-bool resource_may_run(const struct resource *r);
-
-/* Has it looked at again when fewer operations are under way. */
-void resource_wait(struct resource *r);
-
-/* The same for its destinations. */
-bool resource_may_read(const struct resource *r);
-void resource_wait_to_read(struct resource *r);
-
-/* Its destinations are read afresh when it is looked at next. */
-void resource_read_again(struct resource *r);
-
-/* Frees a resource that has no tenants and no Services any more, and no operation. */
-void resource_free(struct resource *r);
-
-/* The resource is present and has not settled (1), or this is no longer so (-1). */
-void resource_count_unsettled(struct resource *r, int change);
-
-/* Is its namespace managed by this installation? */
-bool resource_managed(const struct resource *r);
-
-/* Of what is on its list; NULL: none. */
-struct held_service *resource_service(const struct resource *r, const char *namespace,
-                                      const char *name);
-
-/* Another resource that has the Service of this name; NULL: none. */
-struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name);
-
-/* Take in an object that is there. NULL: it is not ours, or no such object. A Service whose uid is
- * that of one of ours is still ours, also without the proof that service_parse() asks for. */
-struct held_service *control_take_service(struct control *control, struct json_value object);
-struct resource *control_take_resource(struct control *control, struct json_value object);
 void control_take_proxy(struct control *control, struct json_value object);
-
-/* Puts a Service on its list, in the place of what was known under that name, of another resource
- * too. What is in it changes hands. */
-struct held_service *resource_hold_service(struct resource *r, struct service service);
-
-/* It is not there any more. Wakes the one that may have its name. */
-void resource_drop_service(struct resource *r, struct held_service *held);
 
 #endif

@@ -175,7 +175,7 @@ def test_reasons():
     there = set(re.findall(r'\[VERDICT_\w+\] =\s+\{"([\w-]+)"', verdicts))
     controller = text_of("controller/reconcile.c")
     prefix = re.search(r'define REASON_PREFIX "(.*)"', controller).group(1)
-    writers = controller + text_of("controller/endpoint.c") + text_of("controller/plan.c")
+    writers = controller + text_of("controller/services.c") + text_of("controller/plan.c")
     for call in re.findall(r'plan_failure\([^,]+,\s+((?:REASON_PREFIX )?"[^,]+),', writers):
         there.add(call.replace("REASON_PREFIX", f'"{prefix}"').replace('" "', "").strip('"'))
     assert len(there) > 12, "the sources are no longer understood"
@@ -254,11 +254,11 @@ FIGURES = [
     ("docs/operations.md", "may still read why | N,", "pop3.c", "REFUSED_MAX"),
     ("docs/operations.md", "files of local mode | N,", "local/directory.h", "LOCAL_FILES_MAX"),
     ("docs/operations.md", "1 MiB each; N that are only named", "local/directory.h", "LOCAL_OTHERS_MAX"),
-    ("docs/operations.md", "answer of the API server | N,", "controller/state.h", "RUNNING_MAX"),
-    ("docs/operations.md", "server | 64, N of one", "controller/state.h", "RUNNING_OF_SPACE_MAX"),
-    ("docs/operations.md", "conditions at a time | N,", "controller/state.h", "READING_MAX"),
-    ("docs/operations.md", "time | 64, N of one", "controller/state.h", "READING_OF_SPACE_MAX"),
-    ("docs/operations.md", "namespace, N of one resource", "controller/state.h", "READING_OF_ONE_MAX"),
+    ("docs/operations.md", "answer of the API server | N,", "controller/queue.h", "RUNNING_MAX"),
+    ("docs/operations.md", "server | 64, N of one", "controller/queue.h", "RUNNING_OF_SPACE_MAX"),
+    ("docs/operations.md", "conditions at a time | N,", "controller/queue.h", "READING_MAX"),
+    ("docs/operations.md", "time | 64, N of one", "controller/queue.h", "READING_OF_SPACE_MAX"),
+    ("docs/operations.md", "namespace, N of one resource", "controller/queue.h", "READING_OF_ONE_MAX"),
     ("docs/operations.md", "watches apart | N |", "k8s.c", "REQUESTS_MAX"),
     ("docs/operations.md", "Destination service | N |", "configuration/config.h", "CONFIG_INSTANCES_MAX"),
     ("docs/operations.md", "service key | N KiB an entry", "core/service_key.c", "ENTRY_MAX"),
@@ -267,7 +267,7 @@ FIGURES = [
     ("docs/operations.md", "during login | N octets", "pop3/login.h", "POP3_BACKEND_LINE_MAX"),
     ("docs/operations.md", "on one connection | N KiB;", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/operations.md", "the memory, N |", "tproxy.c", "LOANS_MAX"),
-    ("docs/operations.md", "not used again for N minutes", "controller/controller.h", "CONTROL_PORT_REST"),
+    ("docs/operations.md", "not used again for N minutes", "controller/settings.h", "CONTROL_PORT_REST"),
     ("docs/operations.md", "stays in force for N seconds", "controller/state.h", "CONTROL_GRACE"),
     ("docs/operations.md", "up to every N minutes, unless", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/configuration.md", "the same, for N seconds;", "controller/state.h", "CONTROL_GRACE"),
@@ -275,10 +275,10 @@ FIGURES = [
     ("docs/configuration.md", "each may have N octets", "core/service_key.c", "FIELD_MAX"),
     ("docs/destinations.md", "At most N files are read", "local/directory.h", "LOCAL_FILES_MAX"),
     ("docs/destinations.md", "at most N others are named", "local/directory.h", "LOCAL_OTHERS_MAX"),
-    ("docs/architecture.md", "8 of one resource and N of all", "controller/state.h", "READING_MAX"),
-    ("docs/architecture.md", "same time, N of one resource", "controller/state.h", "READING_OF_ONE_MAX"),
-    ("docs/architecture.md", "their own, N operations", "controller/state.h", "RUNNING_OF_SPACE_MAX"),
-    ("docs/architecture.md", "operations and N readings", "controller/state.h", "READING_OF_SPACE_MAX"),
+    ("docs/architecture.md", "8 of one resource and N of all", "controller/queue.h", "READING_MAX"),
+    ("docs/architecture.md", "same time, N of one resource", "controller/queue.h", "READING_OF_ONE_MAX"),
+    ("docs/architecture.md", "their own, N operations", "controller/queue.h", "RUNNING_OF_SPACE_MAX"),
+    ("docs/architecture.md", "operations and N readings", "controller/queue.h", "READING_OF_SPACE_MAX"),
     ("docs/architecture.md", "pauses that double up to N minutes", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/architecture.md", "queued, at most N KiB", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/architecture.md", "end, N listeners are closed", "pop3.c", "END_A_TURN"),

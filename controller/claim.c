@@ -1,0 +1,118 @@
+/* A CR is claimed by its destination. Where that has not been read, or cannot be, the CR may belong
+ * to another proxy; it is ours only if nobody else has written its status, or if we have served it
+ * before. */
+#include "controller/claim.h"
+
+#include <string.h>
+
+#include "configuration/config.h"
+
+/* Are there namespaces that are not ours to manage? */
+bool control_selects_namespaces(const struct control *c)
+{
+    return c->settings.in_cluster && c->config && c->config->labelled_namespaces;
+}
+
+bool resource_managed(const struct resource *r)
+{
+    if (!control_selects_namespaces(r->control)) {
+        return true;
+    }
+    const struct stored *s = store_find(&r->control->namespaces, r->namespace);
+    return s && container_of(s, struct held_namespace, stored)->labelled;
+}
+
+bool resource_is_gateway(const struct resource *r)
+{
+    return strcmp(r->cr.ref.name, "*") == 0;
+}
+
+/* Have we served it? Its Service in the home namespace proves that: users cannot write there. */
+static bool is_served(const struct resource *r)
+{
+    LIST_EACH (it, &r->services) {
+        const struct held_service *held = container_of(it, struct held_service, link);
+        if (strcmp(held->service.namespace, r->control->settings.home) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It may be another proxy's: only where nobody else has spoken, or we have served it. */
+static bool is_free(const struct resource *r)
+{
+    return r->cr.status_owner != CR_STATUS_FOREIGN || is_served(r);
+}
+
+/* Is its destination POP3 mail, or may it be? A destination that has not been read may be. */
+static bool is_claimed(const struct tenant *t)
+{
+    if (!t->read) {
+        return false;
+    }
+    switch (t->verdict) {
+    case VERDICT_TYPE_NOT_SUPPORTED:
+        return false;
+    case VERDICT_NOT_FOUND:
+    case VERDICT_FRAGMENT_NOT_FOUND:
+    case VERDICT_INSTANCE_NOT_CONFIGURED:
+    case VERDICT_UNREADABLE:
+        return is_free(t->resource);
+    case VERDICT_OK:
+    case VERDICT_PROXY_TYPE_NOT_SUPPORTED:
+    case VERDICT_AUTHENTICATION_NOT_SUPPORTED:
+    case VERDICT_URL_NOT_SUPPORTED:
+    case VERDICT_LOOPBACK_URL_NOT_SUPPORTED:
+    case VERDICT_KEY_STORE_INVALID:
+    case VERDICT_CONFIGURATION_FAILED:
+    case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
+    case VERDICT_TENANT_MODE_MISMATCH:
+    case VERDICT_COUNT:
+        break;
+    }
+    return true;
+}
+
+bool resource_claimed(const struct resource *r)
+{
+    if (r->control->settings.claim_all) {
+        return true;
+    }
+    if (resource_is_gateway(r)) {
+        return false;
+    }
+    LIST_EACH (it, &r->tenants) {
+        if (is_claimed(container_of(it, struct tenant, link))) {
+            return true;
+        }
+    }
+    return list_empty(&r->tenants) && is_free(r);
+}
+
+/* ---- counting ---- */
+
+static bool is_available(const struct resource *r)
+{
+    return r->cr.available.status && strcmp(r->cr.available.status, "True") == 0;
+}
+
+bool resource_is_shown(const struct resource *r)
+{
+    return r->present && r->settled && resource_managed(r) && resource_claimed(r);
+}
+
+void resource_count(struct resource *r)
+{
+    size_t *counts = r->control->counts;
+    counts[r->counted]--;
+    r->counted = !resource_is_shown(r) ? COUNTED_NOT
+                 : is_available(r)     ? COUNTED_AVAILABLE
+                                       : COUNTED_UNAVAILABLE;
+    counts[r->counted]++;
+}
+
+void resource_count_unsettled(struct resource *r, int change)
+{
+    r->control->unsettled += (size_t)change;
+}

@@ -1,0 +1,31 @@
+/* Is a CR ours? It is when its namespace is managed by this installation and its destination is, or
+ * may be, POP3 mail that no other proxy serves. */
+#ifndef TPROXY_CONTROLLER_CLAIM_H
+#define TPROXY_CONTROLLER_CLAIM_H
+
+#include <stdbool.h>
+
+#include "controller/state.h"
+
+/* Tells whether only labelled namespaces are managed. */
+bool control_selects_namespaces(const struct control *control);
+
+/* Tells whether the namespace of the resource is managed by this installation. */
+bool resource_managed(const struct resource *r);
+
+/* Tells whether the CR stands for all destinations ("*"), which POP3 has no way to name. */
+bool resource_is_gateway(const struct resource *r);
+
+/* Tells whether we give the CR a condition. */
+bool resource_claimed(const struct resource *r);
+
+/* Tells whether the CR is ours and has got its target or its condition. */
+bool resource_is_shown(const struct resource *r);
+
+/* Counts the resource in control->counts as what it is by now. */
+void resource_count(struct resource *r);
+
+/* Counts a CR that exists and has not settled (1), or one of which this is no longer so (-1). */
+void resource_count_unsettled(struct resource *r, int change);
+
+#endif

@@ -1,0 +1,138 @@
+/* Each Service that exists is on the list of the resource that it was made for. Ports and names
+ * that it takes, or gives back, concern other resources, too: they are woken. */
+#include "controller/held_services.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "controller/exposure.h"
+#include "controller/leftovers.h"
+#include "controller/ports.h"
+#include "controller/precedence.h"
+#include "controller/queue.h"
+#include "controller/resources.h"
+#include "controller/resting_ports.h"
+#include "lib/mem.h"
+
+static void count_port(struct control *c, const struct service *s,
+                       void (*count)(struct ports *, uint16_t))
+{
+    if (s->target_port && strcmp(s->namespace, c->settings.home) == 0) {
+        count(c->ports, s->target_port);
+    }
+}
+
+/* A port that two Services carried may have become one's own. */
+static void wake_port(struct control *c, uint16_t port)
+{
+    if (c->port_holders[port]) {
+        resource_wake(c->port_holders[port]->resource);
+    }
+}
+
+/* It has come or gone. */
+static void tell_tenant(const struct resource *r, const struct service *s)
+{
+    struct tenant *t = resource_tenant(r, s->name);
+    if (t) {
+        tenant_look_at_use(t);
+    }
+}
+
+void resource_drop_service(struct resource *r, struct held_service *held)
+{
+    struct control *c = r->control;
+    uint16_t port = held->service.target_port;
+    bool home = strcmp(held->service.namespace, c->settings.home) == 0;
+    count_port(c, &held->service, ports_drop);
+    if (home && port && c->resting && !ports_carried(c->ports, port) &&
+        !ports_taken(c->ports, port)) {
+        int rc = resting_ports_leave(c->resting, port); /* nobody has to wait for it any more */
+        (void)rc;
+    }
+    map_remove(&c->services, &held->by_key);
+    list_remove(&held->link);
+    resource_wake(r);
+    tell_tenant(r, &held->service);
+    control_wake_first(c, held->service.name);
+    policies_close(c->policies, &held->opening);
+    leftover_forget(held);
+    service_clear(&held->service);
+    free(held);
+    if (port && ports_carried(c->ports, port)) {
+        wake_port(c, port);
+    }
+}
+
+static struct held_service *add_service(struct resource *r, const struct service *service)
+{
+    struct control *c = r->control;
+    char key[RESOURCE_KEY_MAX];
+    size_t size = strlen(resource_key(key, service->namespace, service->name)) + 1;
+    struct held_service *held = mem_zalloc(sizeof(*held) + size);
+    memcpy(held->key, key, size);
+    held->resource = r;
+    held->round = c->followers[FOLLOW_SERVICES].round;
+    map_add(&c->services, &held->by_key, held->key);
+    list_init(&held->opening.link);
+    list_init(&held->opening.awaited);
+    list_append(&r->services, &held->link);
+    return held;
+}
+
+struct held_service *resource_hold_service(struct resource *r, struct service service)
+{
+    struct control *c = r->control;
+    struct held_service *held = find_service(c, service.namespace, service.name);
+    if (held && held->resource != r) { /* its labels were changed */
+        resource_drop_service(held->resource, held);
+        held = NULL;
+    }
+    held = held ? held : add_service(r, &service);
+    service_forget_cr(&service); /* its list says whose it is */
+    uint16_t port = held->service.target_port;
+    if (held->service.uid && strcmp(held->service.uid, service.uid) != 0) {
+        held->removal = (struct removal){0};
+        leftover_forget(held);
+    }
+    count_port(c, &service, ports_carry);
+    count_port(c, &held->service, ports_drop);
+    service_clear(&held->service);
+    held->service = service;
+    held->checked = false;
+    if (port && port != service.target_port && ports_carried(c->ports, port)) {
+        wake_port(c, port);
+    }
+    if (service.target_port && ports_carried(c->ports, service.target_port) > 1) {
+        wake_port(c, service.target_port);
+    }
+    service_expose(held);
+    tell_tenant(r, &held->service);
+    resource_wake(r);
+    return held;
+}
+
+/* The resource that a Service was made for. What is known to be ours stays so, whatever somebody
+ * has made of it. NULL: it is not ours. */
+static struct resource *owner_of(struct control *c, const struct service *service)
+{
+    if (service->cr_name) {
+        return get_resource(c, service->cr_namespace, service->cr_name);
+    }
+    const struct held_service *held = find_service(c, service->namespace, service->name);
+    return held && strcmp(held->service.uid, service->uid) == 0 ? held->resource : NULL;
+}
+
+struct held_service *control_take_service(struct control *c, struct json_value object)
+{
+    struct service service;
+    if (service_parse(&service, object, c->settings.home) != OK) {
+        return NULL;
+    }
+    struct resource *r = owner_of(c, &service);
+    if (!r) {
+        service_clear(&service);
+        return NULL;
+    }
+    return resource_hold_service(r, service);
+}

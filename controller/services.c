@@ -1,0 +1,588 @@
+/* The Services of a target: one in the home namespace, and the alias in the CR's namespace. One
+ * operation is under way at a time, and its answer decides about the next one.
+ *
+ *   wanted --> create --> exists --> whose is it? --> ours, or to be taken over --> apply
+ *              apply                              --> another's --> trouble
+ *   not wanted --> (its port is recorded) --> delete --> fails: an alias is cut off
+ *
+ * What the API server refuses is `trouble`: it is shown in the condition, and tried again later. */
+#include "controller/services.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/kinds.h"
+#include "controller/endpoint.h"
+#include "controller/held_services.h"
+#include "controller/leftovers.h"
+#include "controller/plan.h"
+#include "controller/precedence.h"
+#include "controller/queue.h"
+#include "controller/resources.h"
+#include "controller/resting_ports.h"
+#include "controller/status.h"
+#include "lib/backoff.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+
+/* What the API server refuses is tried again after these. */
+#define TROUBLE_FIRST SECONDS(1)
+#define TROUBLE_MOST SECONDS(60)
+
+/* A Service that could not be deleted is tried again after these. */
+#define REMOVAL_FIRST SECONDS(1)
+#define REMOVAL_MOST SECONDS(60)
+
+/* A failure that may pass by itself is shown when it comes so often in a row. */
+enum { TROUBLES_SILENT_MAX = 3 };
+
+/* ---- trouble ---- */
+
+static void forget_trouble(struct tenant *t)
+{
+    free(t->trouble);
+    t->trouble = NULL;
+}
+
+static void put_off(struct tenant *t)
+{
+    t->trouble_until =
+        resource_now(t->resource) + backoff_delay(t->troubles++, TROUBLE_FIRST, TROUBLE_MOST, 10);
+}
+
+static void set_trouble(struct tenant *t, const struct condition *condition, bool silent)
+{
+    forget_trouble(t);
+    t->trouble = mem_alloc(sizeof(*t->trouble));
+    *t->trouble = *condition;
+    t->trouble_silent = silent;
+    put_off(t);
+}
+
+/* What may pass by itself: the condition says so only when it has not passed a few times. */
+static void set_passing_trouble(struct tenant *t, const struct condition *condition)
+{
+    if (t->troubles + 1 < TROUBLES_SILENT_MAX) {
+        put_off(t);
+    } else {
+        set_trouble(t, condition, false);
+    }
+}
+
+bool tenant_is_put_off(struct tenant *t)
+{
+    if (t->trouble_until <= resource_now(t->resource)) {
+        forget_trouble(t);
+        return false;
+    }
+    resource_wake_at(t->resource, t->trouble_until);
+    return true;
+}
+
+static void refused(struct resource *r, const struct cluster_answer *answer)
+{
+    struct condition condition;
+    log_line(LOG_WARN, "control", "%s: %s", r->key, answer->err.text);
+    r->control->stats.errors++;
+    plan_failure(&condition, "ServiceCreationFailed", "%s%s", answer->err.text,
+                 plan_name_advice(r->operand_name));
+    if (r->operand) {
+        set_trouble(r->operand, &condition, false);
+    }
+}
+
+/* The API server is away or busy, or something in it fails that is for this Service alone: an
+ * admission webhook, the range of addresses. */
+static void not_written(struct resource *r, const struct cluster_answer *answer)
+{
+    struct condition condition;
+    char sentence[PLAN_MESSAGE_MAX];
+    log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
+    r->control->stats.errors++;
+    text_fmt(
+        sentence, sizeof(sentence),
+        "%s. It is tried again within a minute; if it goes on, see to what the API server says",
+        answer->err.text);
+    plan_failure_told(&condition, "ServiceCreationFailed", sentence);
+    if (r->operand) {
+        set_passing_trouble(r->operand, &condition);
+    }
+}
+
+/* ---- writing Services ---- */
+
+static void on_service_answer(struct resource *r, const struct cluster_answer *answer);
+
+static void call_service(struct resource *r, enum operation operation, enum cluster_verb verb,
+                         const char *namespace, const char *name, const char *uid, struct str body)
+{
+    struct cluster_request request = {.verb = verb,
+                                      .kind = &kind_service,
+                                      .namespace = namespace,
+                                      .name = name,
+                                      .uid = uid,
+                                      .body = body};
+    if (name != r->operand_name) { /* else the same Service once more */
+        free(r->operand_namespace);
+        free(r->operand_name);
+        r->operand_namespace = mem_strdup(namespace);
+        r->operand_name = mem_strdup(name);
+    }
+    r->operand = resource_tenant(r, name);
+    resource_call(r, operation, &request, on_service_answer);
+}
+
+/* What clients connect to; by the protocol, unless the CR says. */
+static uint16_t service_port(const struct tenant *t)
+{
+    const struct held_service *held = tenant_service(t);
+    if (t->resource->cr.port) {
+        return t->resource->cr.port;
+    }
+    if (!t->dest && held && held->service.port) {
+        return held->service.port;
+    }
+    return t->dest && t->dest->protocol == MAIL_POP3S ? 995 : 110;
+}
+
+static struct repairs *repairs_of(struct tenant *t, bool alias)
+{
+    return alias ? &t->alias_repairs : &t->home_repairs;
+}
+
+static void note_repair(struct tenant *t, bool alias, uint64_t wish)
+{
+    const struct resource *r = t->resource;
+    if (repairs_note(repairs_of(t, alias), wish, resource_now(t->resource))) {
+        log_line(LOG_WARN, "control",
+                 "%s: the Service %s/%s does not stay as it is written: somebody else changes or "
+                 "deletes it again and again; it is put right less and less often",
+                 r->key, alias ? r->namespace : r->control->settings.home, t->service);
+    }
+}
+
+/* The port that a home Service gives up is recorded as resting first. True: it is under way. */
+static bool record_port(struct resource *r, const struct held_service *held)
+{
+    struct control *c = r->control;
+    uint16_t port = held->service.target_port;
+    bool home = strcmp(held->service.namespace, c->settings.home) == 0;
+    bool ours = port && c->settings.first_port <= port && port <= c->settings.last_port;
+    if (!home || !ours || resting_ports_leave(c->resting, port) == OK) {
+        return false;
+    }
+    resource_begin(r, OPERATION_RECORD);
+    list_append(&c->recording, &r->recording);
+    return true;
+}
+
+/* Puts the home Service (or the alias) there as it should be. OK: it is. AGAIN: on the way, or
+ * others change it back, and it is too early to write it again. */
+static int put_service(struct tenant *t, bool alias)
+{
+    struct resource *r = t->resource;
+    struct control *c = r->control;
+    const char *namespace = alias ? r->namespace : c->settings.home;
+    struct held_service *held = resource_service(r, namespace, t->service);
+    if (held && held->checked) {
+        return OK;
+    }
+    if (held && held->service.target_port != t->port && record_port(r, held)) {
+        return AGAIN;
+    }
+    if (held) {
+        held->removal = (struct removal){0}; /* it is wanted again */
+        leftover_forget(held);
+    }
+    struct plan_service plan = {.home = c->settings.home,
+                                .domain = c->settings.domain,
+                                .cr = &r->cr,
+                                .name = t->service,
+                                .port = service_port(t),
+                                .target_port = t->port,
+                                .uid = held ? held->service.uid : NULL,
+                                .strangers = held ? held->service.strangers : NULL,
+                                .owners = held ? held->service.owners : NULL};
+    struct service wanted = {0};
+    struct buf body;
+    buf_init(&body, PLAN_OBJECT_MAX);
+    int rc = alias ? plan_alias_service(&body, &plan) : plan_home_service(&body, &plan);
+    struct json *doc = rc == OK ? json_parse(buf_str(&body), NULL) : NULL;
+    rc = doc ? service_parse(&wanted, json_root(doc), c->settings.home) : ERR;
+    assert(rc == OK); /* names and numbers have been checked: it is our own text */
+    bool same = held && held->service.digest == wanted.digest && !held->service.strangers;
+    int64_t due = repairs_due(repairs_of(t, alias), wanted.digest);
+    if (same) {
+        held->checked = true;
+    } else if (due > resource_now(t->resource)) {
+        resource_wake_at(r, due);
+    } else {
+        note_repair(t, alias, wanted.digest);
+        call_service(r, held ? OPERATION_APPLY : OPERATION_CREATE,
+                     held ? CLUSTER_APPLY : CLUSTER_CREATE, namespace, t->service, NULL,
+                     buf_str(&body));
+    }
+    json_free(doc);
+    service_clear(&wanted);
+    buf_free(&body);
+    return same ? OK : AGAIN;
+}
+
+/* Is one of its Services contested? ERR: *why says so, and the tenant is looked at again when it is
+ * known whether the last repair has lasted. */
+static int check_contest(struct tenant *t, struct condition *why)
+{
+    for (int alias = 0; alias < 2; alias++) {
+        const struct repairs *repairs = repairs_of(t, alias);
+        if (repairs_contested(repairs, resource_now(t->resource))) {
+            const struct resource *r = t->resource;
+            plan_failure(
+                why, "ServiceCreationFailed",
+                "Technical connectivity is not configured. The Service \"%s\" in the "
+                "namespace \"%s\" does not stay as tproxy writes it: somebody else changes "
+                "or deletes it again and again, or an admission webhook changes it. It is "
+                "put right less and less often",
+                t->service, alias ? r->namespace : r->control->settings.home);
+            resource_wake_at(t->resource, repairs->due);
+            return ERR;
+        }
+    }
+    return OK;
+}
+
+/* Both Services, as far as there is time. */
+static int put_services(struct tenant *t, struct condition *why)
+{
+    struct resource *r = t->resource;
+    bool away = strcmp(r->namespace, r->control->settings.home) != 0;
+    int home = put_service(t, false), alias = OK;
+    if (away && r->operation == OPERATION_NONE) {
+        alias = put_service(t, true);
+    }
+    if (r->operation != OPERATION_NONE) {
+        return AGAIN;
+    }
+    return check_contest(t, why) != OK ? ERR : home != OK ? home : alias;
+}
+
+int tenant_serve(struct tenant *t, struct condition *why)
+{
+    struct resource *r = t->resource;
+    struct control *c = r->control;
+    struct condition condition;
+    struct error err;
+    if (tenant_port_is_shared(t)) {
+        return AGAIN; /* the younger Service is about to get another port: that will wake us */
+    }
+    if (!t->target && tenant_open(t, &err) != OK) {
+        plan_failure(&condition, "ServiceCreationFailed", "%s", err.text);
+        set_trouble(t, &condition, false);
+        resource_wake(r);
+        return AGAIN;
+    }
+    int rc = c->settings.in_cluster ? put_services(t, why) : OK;
+    if (rc == OK) {
+        t->troubles = 0;
+    }
+    return rc;
+}
+
+/* ---- taking Services back ---- */
+
+/* Do clients still reach the home Service through it? Once it has been cut off it does not count
+ * any more, whatever the users of its namespace make of it. */
+static bool still_leads(const struct held_service *alias)
+{
+    return alias->service.leads && !alias->removal.cut;
+}
+
+/* Which Service of this name goes next: an alias that leads to the home Service, then that, for its
+ * name may pass to another CR. NULL: all are being deleted. */
+static struct held_service *next_to_go(const struct resource *r, const char *name)
+{
+    struct held_service *home = resource_service(r, r->control->settings.home, name);
+    struct held_service *alias = resource_service(r, r->namespace, name);
+    if (alias && alias != home && still_leads(alias)) {
+        return alias;
+    }
+    if (home && !home->service.deleting) {
+        return home;
+    }
+    return alias && !alias->service.deleting ? alias : NULL;
+}
+
+static void cut_alias(struct resource *r, const struct held_service *alias)
+{
+    struct buf body;
+    buf_init(&body, PLAN_OBJECT_MAX);
+    int rc = plan_alias_cut(&body, alias->service.uid);
+    assert(rc == OK);
+    call_service(r, OPERATION_CUT, CLUSTER_APPLY, alias->service.namespace, alias->service.name,
+                 NULL, buf_str(&body));
+    buf_free(&body);
+}
+
+/* `next` is the Service that goes next; others that are not being deleted wait for it. */
+static void note_leftover(struct resource *r, const char *namespace, const char *name,
+                          const struct held_service *next)
+{
+    struct held_service *held = resource_service(r, namespace, name);
+    if (held && (held == next || held->service.deleting) && r->operation == OPERATION_NONE) {
+        leftover_note(held);
+    }
+}
+
+/* Takes the next step towards the removal of the Services of this name. The watch tells of the end
+ * of what is being deleted. An alias that a DELETE does not remove is made to lead nowhere. */
+static void take_back(struct resource *r, const char *name)
+{
+    const struct held_service *held = next_to_go(r, name);
+    note_leftover(r, r->control->settings.home, name, held);
+    note_leftover(r, r->namespace, name, held);
+    if (!held || r->operation != OPERATION_NONE) {
+        return;
+    }
+    if (held->removal.due > resource_now(r)) {
+        resource_wake_at(r, held->removal.due);
+    } else if (still_leads(held) && (held->removal.failed || held->service.deleting)) {
+        cut_alias(r, held);
+    } else if (!record_port(r, held)) {
+        call_service(r, OPERATION_DELETE, CLUSTER_DELETE, held->service.namespace,
+                     held->service.name, held->service.uid, (struct str){0});
+    }
+}
+
+int tenant_withdraw(struct tenant *t)
+{
+    tenant_close(t);
+    take_back(t->resource, t->service);
+    return t->resource->operation == OPERATION_NONE ? OK : AGAIN;
+}
+
+int tenants_withdraw(struct resource *r)
+{
+    LIST_EACH (it, &r->tenants) {
+        tenant_close(container_of(it, struct tenant, link));
+    }
+    LIST_EACH (it, &r->services) {
+        take_back(r, container_of(it, struct held_service, link)->service.name);
+        if (r->operation != OPERATION_NONE) {
+            return AGAIN;
+        }
+    }
+    return OK;
+}
+
+static bool is_wanted(const struct resource *r, const struct service *s)
+{
+    return resource_tenant(r, s->name) && (strcmp(s->namespace, r->control->settings.home) == 0 ||
+                                           strcmp(s->namespace, r->namespace) == 0);
+}
+
+bool tenants_clean(struct resource *r)
+{
+    LIST_EACH (it, &r->services) {
+        struct held_service *held = container_of(it, struct held_service, link);
+        if (!is_wanted(r, &held->service)) {
+            take_back(r, held->service.name);
+        }
+        if (r->operation != OPERATION_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- answers ---- */
+
+/* May a user have it taken over? SAP's proxy leaves nothing in the home namespace that names its
+ * CR, so a Service there belongs to somebody else, or to nobody who could be asked. */
+static bool is_adoptable(const struct resource *r, struct json_value object)
+{
+    const char *home = r->control->settings.home;
+    return strcmp(r->operand_namespace, home) != 0 && service_is_alias(object, home);
+}
+
+/* The Service that has the name of ours is not ours. */
+static void taken(struct resource *r, bool adoptable)
+{
+    struct condition condition;
+    bool silent = adoptable && r->cr.status_owner == CR_STATUS_FOREIGN;
+    plan_failure(&condition, "ConfigurationError-K8sResourceWithNameAlreadyPresent",
+                 "Technical connectivity is not configured. The Service \"%s\" in the namespace "
+                 "\"%s\" is there already and is not tproxy's. Delete it (kubectl delete service "
+                 "-n %s %s)%s",
+                 r->operand_name, r->operand_namespace, r->operand_namespace, r->operand_name,
+                 adoptable ? ", or annotate the Destination CR with " CR_ANNOTATION_ADOPT
+                             ": \"true\" to have it taken over"
+                           : ", or rename the Destination CR");
+    if (r->operand) {
+        set_trouble(r->operand, &condition, silent);
+    }
+    if (silent && (!r->told || strcmp(r->told, condition.reason) != 0)) {
+        resource_send_event(r, &condition);
+    }
+}
+
+/* The Service that has the name of ours is that of another CR, which gives it up. */
+static void not_gone(struct resource *r, struct resource *rival)
+{
+    struct condition condition;
+    resource_wake(rival);
+    plan_failure(&condition, "ConfigurationError-K8sResourceWithNameAlreadyPresent",
+                 "Technical connectivity is not configured. The Service \"%s\" in the namespace "
+                 "\"%s\" was made for the Destination CR \"%s\" in the namespace \"%s\", and is "
+                 "not gone yet; if it does not go, see its metadata.finalizers",
+                 r->operand_name, r->operand_namespace, rival->name, rival->namespace);
+    if (r->operand) {
+        set_passing_trouble(r->operand, &condition);
+    }
+}
+
+/* The Service whose name is taken: ours after all, also if somebody has removed its labels; or one
+ * that we may take over; or foreign. */
+static void looked_at(struct resource *r, struct json_value object)
+{
+    struct control *c = r->control;
+    const char *home = c->settings.home;
+    bool away = strcmp(r->operand_namespace, home) != 0;
+    control_take_service(c, object);
+    if (resource_service(r, r->operand_namespace, r->operand_name)) {
+        return;
+    }
+    if (resource_rival(r, r->operand_namespace, r->operand_name)) {
+        not_gone(r, resource_rival(r, r->operand_namespace, r->operand_name));
+        return;
+    }
+    bool made_by_us = away && service_is_made_for(object, r->name, home);
+    if (!made_by_us && !(r->cr.adopt && is_adoptable(r, object))) {
+        taken(r, is_adoptable(r, object));
+        return;
+    }
+    struct service service;
+    if (service_parse(&service, object, home) == OK) {
+        log_line(LOG_INFO, "control", "%s: the Service %s/%s is %s", r->key, service.namespace,
+                 service.name, made_by_us ? "ours, and put right" : "taken over");
+        resource_hold_service(r, service);
+    }
+}
+
+static struct held_service *operand_service(const struct resource *r)
+{
+    return resource_service(r, r->operand_namespace, r->operand_name);
+}
+
+static void service_went(struct resource *r)
+{
+    struct held_service *held = operand_service(r);
+    if (held) {
+        resource_drop_service(r, held);
+    }
+}
+
+/* A write that did not succeed was no repair, and a Service that we have deleted needs none. */
+static void correct_repairs(struct resource *r)
+{
+    if (!r->operand) {
+        return;
+    }
+    struct repairs *repairs =
+        repairs_of(r->operand, strcmp(r->operand_namespace, r->control->settings.home) != 0);
+    if (r->operation == OPERATION_DELETE || r->operation == OPERATION_CUT) {
+        repairs_forget(repairs);
+    } else if (r->operation != OPERATION_LOOK) {
+        repairs_failed(repairs, resource_now(r));
+    }
+}
+
+/* Who has the name, and what is it like? */
+static void look_at_service(struct resource *r)
+{
+    call_service(r, OPERATION_LOOK, CLUSTER_GET, r->operand_namespace, r->operand_name, NULL,
+                 (struct str){0});
+}
+
+/* A DELETE or a cut has failed. Nothing else waits for it: there may be no CR any more that could
+ * say so. When an alias cannot be deleted, it is cut off at once. */
+static void removal_failed(struct resource *r, const struct cluster_answer *answer)
+{
+    struct held_service *held = operand_service(r);
+    r->control->stats.errors++;
+    if (!held || leftover_failed(held, answer->err.text)) {
+        log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
+    }
+    if (held) {
+        struct removal *removal = &held->removal;
+        removal->failed = r->operation == OPERATION_DELETE;
+        if (!removal->failed || !still_leads(held)) {
+            removal->due =
+                resource_now(r) + backoff_delay(removal->tries++, REMOVAL_FIRST, REMOVAL_MOST, 10);
+        }
+    }
+}
+
+/* The answer to a change tells how the Service is by now. */
+static void changed(struct resource *r, struct json_value object)
+{
+    if (follower_is_news(&r->control->followers[FOLLOW_SERVICES], object)) {
+        control_take_service(r->control, object);
+    }
+    struct held_service *held = operand_service(r);
+    if (held && r->operation == OPERATION_CUT) {
+        held->removal.cut = true;
+    }
+}
+
+static void on_service_answer(struct resource *r, const struct cluster_answer *answer)
+{
+    enum operation operation = r->operation;
+    bool removes = operation == OPERATION_DELETE || operation == OPERATION_CUT;
+    if (answer->result != CLUSTER_DONE || removes) {
+        correct_repairs(r);
+    } else if (operation != OPERATION_LOOK) {
+        r->conflicts = 0;
+    }
+    switch (answer->result) {
+    case CLUSTER_DONE:
+        if (operation == OPERATION_LOOK) {
+            looked_at(r, answer->object);
+        } else if (operation == OPERATION_DELETE && !json_exists(answer->object)) {
+            service_went(r);
+        } else {
+            changed(r, answer->object);
+        }
+        break;
+    case CLUSTER_EXISTS:
+        look_at_service(r);
+        break;
+    case CLUSTER_ABSENT:
+        service_went(r);
+        if (operation == OPERATION_CREATE) {
+            refused(r, answer); /* its namespace is going, say */
+        } else if (!removes) {
+            resource_conflicted(r);
+        }
+        break;
+    case CLUSTER_REFUSED:
+    case CLUSTER_LATER:
+        if (removes) {
+            removal_failed(r, answer);
+        } else if (answer->result == CLUSTER_REFUSED) {
+            refused(r, answer);
+        } else {
+            not_written(r, answer);
+        }
+        break;
+    case CLUSTER_CONFLICT: /* another one may have its place */
+        if (operation == OPERATION_DELETE) {
+            removal_failed(r, answer);
+            break;
+        }
+        resource_conflicted(r);
+        if (operation == OPERATION_APPLY) {
+            look_at_service(r);
+        }
+        break;
+    }
+}

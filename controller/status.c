@@ -1,0 +1,271 @@
+/* The condition of a CR is written only when it says something else than before, and then followed
+ * by an Event. Both are bounded: a status that others change back is repaired less and less often,
+ * and Events are left out when there are too many. */
+#include "controller/status.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/kinds.h"
+#include "configuration/config.h"
+#include "controller/plan.h"
+#include "controller/queue.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/stamp.h"
+#include "lib/sys.h"
+
+/* A message in which only the words of another server have changed is written at most so often. */
+#define WORDS_PAUSE SECONDS(5 * 60)
+
+/* Events about one resource, and about all of one namespace: so many at once, and then one in each
+ * interval. */
+#define EVENT_INTERVAL_OF_ONE SECONDS(60)
+#define EVENT_INTERVAL_OF_SPACE SECONDS(1)
+enum { EVENTS_OF_ONE = 10, EVENTS_OF_SPACE = 1000 };
+
+static void set_shown(struct resource *r, const struct condition *condition)
+{
+    free(r->shown);
+    r->shown = condition ? mem_alloc(sizeof(*condition)) : NULL;
+    if (condition) {
+        *r->shown = *condition;
+    }
+}
+
+/* What is told of it while its status is written: afterwards nobody needs it. */
+void status_forget(struct resource *r)
+{
+    set_shown(r, NULL);
+    LIST_EACH (it, &r->tenants) {
+        struct tenant *t = container_of(it, struct tenant, link);
+        free(t->failure);
+        t->failure = NULL;
+    }
+}
+
+/* ---- Events ---- */
+
+/* Is there room for one more? `full`: when the room for all of them will be there again. */
+static bool has_room(int64_t full, int64_t now, int64_t interval, int most)
+{
+    return full < now + most * interval;
+}
+
+static void take_room(int64_t *full, int64_t now, int64_t interval)
+{
+    *full = (*full > now ? *full : now) + interval;
+}
+
+/* Whoever lets resources flip must not fill the storage of the API server with Events. */
+static bool may_tell(struct resource *r)
+{
+    int64_t now = resource_now(r), *of_one = &r->events_full, *of_space = &r->space->events_full;
+    if (!has_room(*of_one, now, EVENT_INTERVAL_OF_ONE, EVENTS_OF_ONE) ||
+        !has_room(*of_space, now, EVENT_INTERVAL_OF_SPACE, EVENTS_OF_SPACE)) {
+        r->control->stats.events_left_out++;
+        return false;
+    }
+    take_room(of_one, now, EVENT_INTERVAL_OF_ONE);
+    take_room(of_space, now, EVENT_INTERVAL_OF_SPACE);
+    return true;
+}
+
+static void post_event(struct resource *r, bool warning, const char *reason, const char *note)
+{
+    struct control *c = r->control;
+    struct cr unseen = {.namespace = r->namespace, .name = r->name, .uid = ""};
+    if (!may_tell(r)) {
+        return;
+    }
+    struct buf body;
+    char now[STAMP_SIZE], name[320];
+    struct cluster_request request = {
+        .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = r->namespace, .name = name};
+    uint64_t id;
+    sys->random(&id, sizeof(id));
+    stamp_now_exactly(now);
+    text_fmt(name, sizeof(name), "%.230s.%016llx", r->name, (unsigned long long)id);
+    buf_init(&body, PLAN_OBJECT_MAX);
+    int rc = plan_event(&body, r->cr.name ? &r->cr : &unseen, name, c->settings.instance, warning,
+                        reason, note, now);
+    assert(rc == OK);
+    request.body = buf_str(&body);
+    resource_call(r, OPERATION_EVENT, &request, NULL); /* a courtesy: nobody misses one */
+    buf_free(&body);
+}
+
+void resource_send_event(struct resource *r, const struct condition *condition)
+{
+    r->told = condition->reason;
+    post_event(r, !condition->available, condition->reason, condition->message);
+}
+
+/* An annotation without effect is a mistake, or waits for another configuration. */
+static void tell_ignored(struct resource *r)
+{
+    static const char note[] =
+        "The annotation " CR_ANNOTATION_TENANTS " is ignored: config.tenantMode is dedicated";
+    bool there = r->cr.n_tenants || r->cr.tenants_wrong;
+    bool tell = r->tell_ignored && there && r->control->config->tenant_mode == TENANTS_DEDICATED;
+    r->tell_ignored = false;
+    if (tell) {
+        log_line(LOG_WARN, "control", "%s: %s", r->key, note);
+        if (r->control->settings.in_cluster) {
+            post_event(r, true, "MultitenancyAnnotation-Ignored", note);
+        }
+    }
+}
+
+static void tell_contest(struct resource *r)
+{
+    static const char note[] =
+        "The status does not stay as it is written: somebody else changes it again and again, or "
+        "the API server stores something else. It is written again less and less often";
+    log_line(LOG_WARN, "control", "%s: %s", r->key, note);
+    post_event(r, true, "StatusContested", note);
+}
+
+/* The status cannot be written without losing conditions of other controllers, so an Event says
+ * what the condition would. */
+static void tell_instead(struct resource *r, const struct condition *condition)
+{
+    char note[PLAN_MESSAGE_MAX];
+    text_fmt(note, sizeof(note),
+             "The status cannot say so, because its conditions of other controllers take more than "
+             "%d octets (remove some): %s",
+             CR_CONDITIONS_MAX, condition->message);
+    if (!r->told || strcmp(r->told, condition->reason) != 0) {
+        r->told = condition->reason;
+        log_line(LOG_WARN, "control", "%s: %s", r->key, note);
+        post_event(r, !condition->available, condition->reason, note);
+    }
+}
+
+/* ---- the condition ---- */
+
+static void patch_status(struct resource *r, const struct condition *condition, const char *served,
+                         void (*done)(struct resource *r, const struct cluster_answer *answer))
+{
+    struct buf body;
+    char now[STAMP_SIZE];
+    struct cluster_request request = {.verb = CLUSTER_PATCH_STATUS,
+                                      .kind = &kind_destination,
+                                      .namespace = r->namespace,
+                                      .name = r->name};
+    stamp_now(now);
+    buf_init(&body, PLAN_OBJECT_MAX);
+    int rc = plan_status(&body, &r->cr, condition, served, now);
+    assert(rc == OK);
+    request.body = buf_str(&body);
+    resource_call(r, OPERATION_STATUS, &request, done);
+    buf_free(&body);
+}
+
+/* The status is about to say something else than what it says. Notes whose change it is. */
+static void note_change(struct resource *r, uint64_t wish)
+{
+    r->telling = r->status_repairs.wish == wish ? TELL_NOTHING : TELL_CONDITION;
+    if (repairs_note(&r->status_repairs, wish, resource_now(r))) {
+        r->telling = TELL_CONTEST;
+    }
+}
+
+/* Makes the CR say so, and which tenants are served ("a,b"; NULL: none). */
+void status_show(struct resource *r, const struct condition *condition, const char *served,
+                 void (*done)(struct resource *r, const struct cluster_answer *answer))
+{
+    uint64_t wish = plan_condition_digest(condition, served);
+    bool tenants_kept = !r->tenants_lost || !r->control->tenants_pruned;
+    enum plan_shown shown = plan_shown(&r->cr, condition, served, tenants_kept);
+    int64_t due = shown == PLAN_SHOWN_NOT ? repairs_due(&r->status_repairs, wish) : r->words_due;
+    if (shown != PLAN_SHOWN_NOT && r->status_repairs.wish != wish) {
+        repairs_note(&r->status_repairs, wish, resource_now(r)); /* written before the restart */
+    }
+    if (r->control->status_missing && due < r->control->status_retried) {
+        due = r->control->status_retried;
+    }
+    if (shown == PLAN_SHOWN || due > resource_now(r)) {
+        if (shown != PLAN_SHOWN) {
+            resource_wake_at(r, due);
+        }
+        tell_ignored(r);
+        return;
+    }
+    if (r->cr.conditions_unread) {
+        tell_instead(r, condition);
+        return;
+    }
+    if (shown == PLAN_SHOWN_NOT) {
+        note_change(r, wish);
+    } else {
+        r->telling = TELL_WORDS;
+    }
+    r->words_due = resource_now(r) + WORDS_PAUSE;
+    r->shows_tenants = served;
+    set_shown(r, condition);
+    patch_status(r, condition, served, done);
+}
+
+void status_remove(struct resource *r,
+                   void (*done)(struct resource *r, const struct cluster_answer *answer))
+{
+    repairs_forget(&r->status_repairs);
+    r->shows_tenants = false;
+    patch_status(r, NULL, NULL, done);
+}
+
+/* ---- whom it concerns ---- */
+
+/* Each target is told what becomes of it: what concerns it alone, or the whole CR. */
+static void tell_changed(const struct resource *r)
+{
+    const struct control_handler *h = &r->control->handler;
+    struct condition success;
+    LIST_EACH (it, &r->tenants) {
+        const struct tenant *t = container_of(it, struct tenant, link);
+        bool works = t->name && t->target && !t->failure;
+        plan_success(&success, r->control->settings.in_cluster ? t->service : NULL);
+        h->changed(r->namespace, t->service,
+                   works        ? &success
+                   : t->failure ? t->failure
+                                : r->shown,
+                   t->target ? t->port : 0, h->arg);
+    }
+    if (list_empty(&r->tenants)) {
+        h->changed(r->namespace, r->name, r->shown, 0, h->arg);
+    }
+}
+
+void status_tell(struct resource *r)
+{
+    if (r->shown && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
+        tell_changed(r);
+    }
+    if (!r->present || !r->control->settings.in_cluster || !r->shown) {
+        return;
+    }
+    switch (r->telling) {
+    case TELL_NOTHING:
+    case TELL_WORDS:
+        break;
+    case TELL_CONDITION:
+        resource_send_event(r, r->shown);
+        break;
+    case TELL_CONTEST:
+        tell_contest(r);
+        break;
+    }
+}
+
+void status_tell_gone(const struct resource *r)
+{
+    const struct control_handler *h = &r->control->handler;
+    LIST_EACH (it, &r->tenants) {
+        h->gone(r->namespace, container_of(it, struct tenant, link)->service, h->arg);
+    }
+    if (list_empty(&r->tenants)) {
+        h->gone(r->namespace, r->name, h->arg);
+    }
+}

@@ -1,0 +1,54 @@
+/* Resources that arrive during the sweep are added behind the swept ones. */
+#include "controller/sweep.h"
+
+#include "controller/network_policies.h"
+
+enum { SWEPT_A_TURN = 256 };
+
+static void sweep_some(struct task *t)
+{
+    struct control *c = container_of(t, struct control, sweep.task);
+    struct sweep *s = &c->sweep;
+    for (int i = 0; i < SWEPT_A_TURN && s->left && !list_empty(&c->resources); i++) {
+        struct resource *r = container_of(c->resources.next, struct resource, link);
+        list_remove(&r->link);
+        list_append(&c->resources, &r->link);
+        s->left--;
+        s->visit(r, s->flags);
+    }
+    if (s->left && !list_empty(&c->resources)) {
+        loop_next_turn(c->loop, &s->task, sweep_some);
+        return;
+    }
+    unsigned flags = s->flags;
+    s->flags = 0;
+    s->over(c, flags);
+}
+
+void sweep_init(struct control *c, void (*visit)(struct resource *r, unsigned flags),
+                void (*over)(struct control *control, unsigned flags))
+{
+    task_init(&c->sweep.task);
+    c->sweep.visit = visit;
+    c->sweep.over = over;
+}
+
+void sweep_begin(struct control *c, unsigned flags)
+{
+    c->sweep.flags |= flags;
+    c->sweep.left = c->n_resources;
+    if (!c->stopped) {
+        loop_soon(c->loop, &c->sweep.task, sweep_some);
+    }
+}
+
+void sweep_stop(struct control *c)
+{
+    task_cancel(&c->sweep.task);
+}
+
+void control_wake_all(struct control *c)
+{
+    policies_look_at_all(c->policies);
+    sweep_begin(c, SWEEP_WAKE);
+}

@@ -1,0 +1,28 @@
+/* A walk through all resources, a few in each turn, because 10,000 at once would take 5 ms. */
+#ifndef TPROXY_CONTROLLER_SWEEP_H
+#define TPROXY_CONTROLLER_SWEEP_H
+
+#include "controller/state.h"
+
+/* Flags that say what the sweep does with each resource. */
+enum {
+    SWEEP_WAKE = 1,
+    SWEEP_RESOURCES = 2, /* the last list did not name it: treat it as deleted */
+    SWEEP_SERVICES = 4,  /* the same for its Services */
+};
+
+/* Prepares the sweep of a controller. `visit` does with a resource what the flags say; `over` is
+ * called when all resources have been visited. */
+void sweep_init(struct control *control, void (*visit)(struct resource *r, unsigned flags),
+                void (*over)(struct control *control, unsigned flags));
+
+/* Begins a sweep, or begins the current one again with more flags. */
+void sweep_begin(struct control *control, unsigned flags);
+
+/* Visits no resource any more. */
+void sweep_stop(struct control *control);
+
+/* Wakes all resources, one after another over the next turns. */
+void control_wake_all(struct control *control);
+
+#endif
