@@ -1,4 +1,5 @@
-/* Tests the recognition of QUIT and of an answer's end: whole, byte by byte, cut at every place. */
+/* Tests lib/pop3_stream: QUIT and an answer's end are recognised whole, byte by byte, and cut at
+ * every place. */
 #include "lib/pop3_stream.h"
 
 #include <string.h>

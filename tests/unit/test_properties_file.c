@@ -1,5 +1,6 @@
-/* Java properties files are read like java.util.Properties does, or refused. The expected values
- * were taken from OpenJDK 17; tests/integration/test_properties_differential.py compares more. */
+/* Tests local/properties_file: Java properties files are read as java.util.Properties reads them,
+ * or refused. The expected values are those of OpenJDK 17;
+ * tests/integration/test_properties_differential.py compares more. */
 #include "local/properties_file.h"
 
 #include <setjmp.h>
@@ -24,7 +25,7 @@ static struct properties *read_n(const char *text, size_t n)
     return props;
 }
 
-/* "key=value|key=value" */
+/* `expected` has the form "key=value|key=value". */
 static void expect(const char *text, const char *expected)
 {
     struct properties *props = read_n(text, strlen(text));
@@ -50,10 +51,10 @@ static void test_lines(void **state)
     static const char *const rows[][2] = {
         {"", ""},
         {"\n\r\n \t\f\n", ""},
-        {"#comment\n  ! comment\\\na=b", "a=b"}, /* a comment does not go on */
+        {"#comment\n  ! comment\\\na=b", "a=b"}, /* a comment has no continuation lines */
         {"a=b", "a=b"},
         {"a=b\nc=d\r\ne=f\rg=h\n", "a=b|c=d|e=f|g=h"},
-        {"  \t\fa=b  \n", "a=b  "}, /* blanks at the end belong to the value */
+        {"  \t\fa=b  \n", "a=b  "}, /* blanks at the end are part of the value */
         {"a:b\nc d\ne\tf\ng\fh", "a=b|c=d|e=f|g=h"},
         {"a \t = \t b\nc : d\ne  f", "a=b|c=d|e=f"},
         {"a==b\nc=:d\ne:=f\ng = = h", "a==b|c=:d|e==f|g== h"},
@@ -65,7 +66,7 @@ static void test_lines(void **state)
         {"a=\\ b", "a= b"},
         {"a=1\\\n2\\\r\n   3\\\r\t4\nb=c", "a=1234|b=c"},
         {"a\\\nb=c", "ab=c"},
-        {"a=1\\\n\nb=2", "a=1|b=2"}, /* an empty line ends it */
+        {"a=1\\\n\nb=2", "a=1|b=2"}, /* an empty line ends the value */
         {"a=1\\\n#2\nb=3", "a=1#2|b=3"},
         {"\\\n#2\nb=3", "b=3"},
         {"a=1\\\\\nb=2", "a=1\\|b=2"}, /* an escaped backslash at the end */
@@ -89,7 +90,7 @@ static void test_characters(void **state)
         {"\\u0061\\u003d=b", "a==b"},
         {"a=\xC3\xA9\\\xC3\xA9", "a=\xC3\xA9\xC3\xA9"},       /* UTF-8 */
         {"a=\xE9\\\xE9\xA0 ", "a=\xC3\xA9\xC3\xA9\xC2\xA0 "}, /* ISO-8859-1 */
-        {"a=\xE9\xC3\xA9", "a=\xC3\xA9\xC3\x83\xC2\xA9"},     /* all of it, or none */
+        {"a=\xE9\xC3\xA9", "a=\xC3\xA9\xC3\x83\xC2\xA9"},     /* not UTF-8 as a whole */
         {"\xEF\xBB\xBF"
          "a=b",
          "a=b"},
@@ -152,7 +153,7 @@ static void test_bound(void **state)
     assert_string_equal(err.text, "more than 1024 properties");
 }
 
-/* An export of the cockpit, cut at every place, never causes an access beyond its end, and the
+/* An export of the cockpit is cut at every place. No cut causes an access beyond the end, and the
  * complete lines keep their meaning. */
 static void test_every_cut(void **state)
 {

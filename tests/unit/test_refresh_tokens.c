@@ -1,4 +1,4 @@
-/* Refresh tokens that took the place of others: kept, replaced, dropped, bounded. */
+/* Tests oauth/refresh_tokens: the tokens that replace others, how they are dropped, and the bound. */
 #include "oauth/refresh_tokens.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Tests refusals without a code, in the words of known servers. */
+/* Tests pop3/refusal_texts: refusals without a code, in the words of known servers. */
 #include "pop3/refusal_texts.h"
 
 #include <ctype.h>
@@ -68,7 +68,7 @@ static const struct {
     {"no", REFUSAL_UNKNOWN},
     {"", REFUSAL_UNKNOWN},
     {"   \t..,", REFUSAL_UNKNOWN},
-    /* Only whole words count. */
+    /* Only complete words count. */
     {"unlocked", REFUSAL_UNKNOWN},
     {"in-use", REFUSAL_IN_USE},
     {"begin user", REFUSAL_UNKNOWN},

@@ -1,4 +1,4 @@
-/* Two streams made one: every byte, in order, whatever the speed of the four ends. */
+/* Tests lib/relay: every byte arrives, in order, whatever the speed of the four ends. */
 #include "lib/relay.h"
 
 #include <stdio.h>
@@ -9,10 +9,10 @@
 #define IDLE SECONDS(600)
 #define ANSWER SECONDS(30)
 
-/* How often the relay checks in that time which bytes the peers have taken. */
+/* LOOKS: how often within that time the relay checks which bytes the peers have taken. */
 enum { LOOKS = 8 };
 
-/* One end of the whole: the client, or the backend. `sent` and `got` count bytes of the pattern. */
+/* One outer end: the client or the backend. `sent` and `got` count bytes of the pattern. */
 struct far {
     int fd;
     uint64_t sent, got;
@@ -26,7 +26,7 @@ static struct relay *relay;
 static int ended;
 static enum relay_end why;
 
-/* What the relay's system calls did. */
+/* A record of the relay's system calls. */
 static unsigned splices, pieces;
 static char tails[1000][4]; /* the last bytes of each send() */
 
@@ -43,7 +43,7 @@ static ssize_t noted_send(int fd, const void *p, size_t n, int flags)
     if (gone >= 4 && pieces < ARRAY_LEN(tails)) {
         memcpy(tails[pieces++], (const char *)p + gone - 4, 4);
     } else if (gone > 0 && pieces < ARRAY_LEN(tails)) {
-        memcpy(tails[pieces++], "\r\n.\r", 4); /* so short a piece is never whole */
+        memcpy(tails[pieces++], "\r\n.\r", 4); /* so short a piece is never a complete marker */
     }
     return gone;
 }
@@ -132,7 +132,7 @@ static void far_reset(struct far *f)
     far_close(f);
 }
 
-/* Sends up to n bytes of the pattern, as much as the socket takes. */
+/* Sends up to n bytes of the pattern, as many as the socket takes. */
 static size_t far_send(struct far *f, size_t n)
 {
     static char block[256 * 1024];
@@ -143,7 +143,7 @@ static size_t far_send(struct far *f, size_t n)
     return gone > 0 ? (size_t)gone : 0;
 }
 
-/* Reads up to n bytes, which must be the pattern. */
+/* Reads up to n bytes and checks that they are the pattern. */
 static size_t far_read(struct far *f, size_t n)
 {
     static char block[256 * 1024];
@@ -159,7 +159,8 @@ static size_t far_read(struct far *f, size_t n)
 
 static void read_all(struct far *f, uint64_t n)
 {
-    int64_t until = sys_real.now() + SECONDS(20); /* the kernel may wait to send a segment again */
+    /* Long, because the kernel may delay the retransmission of a segment. */
+    int64_t until = sys_real.now() + SECONDS(20);
     while (f->got < n && sys_real.now() < until) {
         far_read(f, SIZE_MAX);
         loop_turn(loop, false);
@@ -202,7 +203,8 @@ static void test_both_ways(void **state)
     assert_int_equal(ended, 0);
 }
 
-/* The client's bytes are examined, so they are copied and never spliced, however many they are. */
+/* The relay has to examine the client's bytes, so it copies them and never splices, however many
+ * they are. */
 static void test_bulk_of_client(void **state)
 {
     (void)state;
@@ -217,7 +219,7 @@ static void test_bulk_of_client(void **state)
     assert_int_equal(splices, 0);
 }
 
-/* Megabytes at full speed, and into a reader of odd pieces. */
+/* Relays megabytes at full speed, into a reader that takes pieces of read_size. */
 static void bulk(size_t read_size)
 {
     enum { SIZE = 8 * 1024 * 1024 };
@@ -248,7 +250,7 @@ static void test_bulk_slow_reader(void **state)
     bulk(1777);
 }
 
-/* Urgent data, at which reads and splices stop, in the middle and before the end. */
+/* Reads and splices stop at urgent data, which comes in the middle and before the end. */
 static void test_bulk_urgent(void **state)
 {
     (void)state;
@@ -285,8 +287,8 @@ static void test_bulk_copied(void **state)
     assert_int_equal(splices, 0);
 }
 
-/* A sink that takes nothing stops its source: little is held between them, and the other way stays
- * open. */
+/* A sink that takes nothing stops its source: little is held between them, and the other direction
+ * stays open. */
 static void test_slow_sink(void **state)
 {
     (void)state;
@@ -303,7 +305,7 @@ static void test_slow_sink(void **state)
     assert_int_equal(ended, 0);
 }
 
-/* Input that the conns already hold is relayed first, in order. */
+/* Data that the conns hold already is relayed first, in order. */
 static void test_input_before(void **state)
 {
     (void)state;
@@ -327,8 +329,8 @@ static bool splits_marker(const char *tail)
     return memcmp(tail, "\r\n.\r", 4) == 0 || memcmp(tail + 1, "\r\n.", 3) == 0;
 }
 
-/* Answers that end around a full read: all of it arrives without anything coming behind, and
- * nobody sees half an end marker. */
+/* Answers end close to the end of a full read. Each arrives complete although no more data follows,
+ * and no piece ends inside an end marker. */
 static void test_marker(void **state)
 {
     (void)state;
@@ -345,7 +347,7 @@ static void test_marker(void **state)
         test_sys.pipe2 = no_pipe;
         memset(answer, 'x', n);
         memcpy(answer + n - 5, "\r\n.\r\n", 5);
-        /* In one send, before the loop looks: a full read cuts it. */
+        /* One send before the loop turns, so that a full read cuts it. */
         ssize_t sent = send(near_backend.fd, answer, n, MSG_NOSIGNAL);
         assert_true(sent > LOOP_SCRATCH);
         size_t have = 0;
@@ -363,7 +365,7 @@ static void test_marker(void **state)
     }
 }
 
-/* Full reads that end anywhere in the marker, with the rest behind them. */
+/* Full reads end anywhere in the marker, and the rest follows. */
 static void test_marker_unsplit(void **state)
 {
     (void)state;
@@ -397,7 +399,7 @@ static void test_marker_unsplit(void **state)
     }
 }
 
-/* The beginning of a marker that never comes is still passed on. */
+/* The beginning of a marker that is not completed is still relayed. */
 static void test_marker_begun(void **state)
 {
     (void)state;
@@ -478,7 +480,7 @@ static void client_ends_with(const char *last)
     assert_int_equal(ended, 0);
 }
 
-/* A client has ended its stream without QUIT, and the backend does not close. */
+/* The client has ended its stream without QUIT, and the backend does not close. */
 static void test_answer_time(void **state)
 {
     (void)state;
@@ -512,7 +514,7 @@ static void test_answers_before_quit(void **state)
     await_end(RELAY_IDLE);
 }
 
-/* A client that vanishes after it has ended its stream is noticed at once. */
+/* The relay notices at once when a client vanishes after it has ended its stream. */
 static void test_ended_client_vanishes(void **state)
 {
     (void)state;
@@ -532,7 +534,7 @@ static void test_backend_closes(void **state)
     assert_int_equal(relay_to_client(relay), 5000);
 }
 
-/* Nothing at all is sent to the backend of a client that vanishes, a QUIT least of all. */
+/* The backend gets nothing for a client that vanishes, and in particular no QUIT. */
 static void test_client_vanishes(void **state)
 {
     (void)state;
@@ -578,8 +580,8 @@ static size_t left_at_client(void)
     return conn_untaken(client.conn);
 }
 
-/* A client that reads slowly from the kernel's buffer is not idle, although no event reports that.
- * It is idle once it stops. */
+/* A client that slowly reads from the kernel's buffer is not idle, although no event reports that.
+ * It is idle once it stops reading. */
 static void test_slow_reader_is_not_idle(void **state)
 {
     (void)state;

@@ -1,11 +1,11 @@
-/* Repairs: when the same text may be written again, and when it is told. */
+/* Tests core/repairs: when the same text may be written again, and when that is reported. */
 #include "core/repairs.h"
 
 #include "tests/unit/check.h"
 
 #define START SECONDS(1000)
 
-/* Writes as soon as it may, and notes how long it had to wait. */
+/* Writes as soon as it is allowed. Returns the time that it had to wait. */
 static int64_t write_again(struct repairs *r, uint64_t wish, int64_t *now, bool *told)
 {
     int64_t before = *now, due = repairs_due(r, wish);
@@ -61,7 +61,7 @@ static void test_forgotten(void **state)
     struct repairs r = written_eight_times(&now);
     bool told;
     now = r.due + REPAIRS_FORGOTTEN;
-    assert_false(repairs_note(&r, 7, now)); /* not forgotten yet, but told before */
+    assert_false(repairs_note(&r, 7, now)); /* remembered still, and reported already */
     assert_int_equal(r.due, now + SECONDS(128));
     now = r.due + REPAIRS_FORGOTTEN + 1;
     assert_int_equal(write_again(&r, 7, &now, &told), 0);

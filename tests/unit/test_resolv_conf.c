@@ -1,4 +1,4 @@
-/* resolv.conf and hosts, whole and cut at every byte. */
+/* Tests lib/resolv_conf: resolv.conf and hosts, whole and cut at every byte. */
 #include "lib/resolv_conf.h"
 
 #include <setjmp.h>

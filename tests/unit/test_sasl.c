@@ -1,11 +1,12 @@
-/* What clients send to log in, whole and cut at every place. */
+/* Tests pop3/sasl: what clients send to log in, whole and cut at every place. */
 #include "pop3/sasl.h"
 
 #include <stdio.h>
 
 #include "tests/unit/check.h"
 
-/* A response before it is encoded; user and secret NULL: refused, with `wrong` in the sentence. */
+/* A response before it is encoded. With user and secret NULL it is refused with `wrong` in the
+ * sentence. */
 struct row {
     enum sasl_mechanism mechanism;
     const char *text;
@@ -81,7 +82,7 @@ static void test_responses(void **state)
     }
 }
 
-/* Cut short anywhere it is refused, and nothing behind its end is looked at. */
+/* A response cut at any place is refused, and nothing behind its end is read. */
 static void test_cut(void **state)
 {
     (void)state;
@@ -109,7 +110,7 @@ static void test_base64(void **state)
     }
 }
 
-/* A token of several kilobytes goes through, one that is longer than its bound does not. */
+/* A token of several kilobytes is accepted; one that is longer than its bound is refused. */
 static void test_bounds(void **state)
 {
     (void)state;

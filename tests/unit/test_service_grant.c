@@ -1,4 +1,4 @@
-/* From a service key to a grant. */
+/* Tests btp/service_grant: a service key becomes a grant. */
 #include "btp/service_grant.h"
 
 #include "core/service_key.h"
@@ -55,7 +55,7 @@ static void of_tenants(void **state)
     assert_string_equal(grant.tenant, "one");
     buf_free(&url);
 
-    /* The secret of all would go to a host that is no tenant's. */
+    /* The client secret would go to a host that belongs to no tenant. */
     assert_int_equal(service_grant(&key, "evil.example.com/", &url, &grant, &err), ERR);
     assert_int_equal(err.fail, FAIL_CONFIG);
     assert_string_equal(err.text, "tenant \"evil.example.com/\" cannot take the place of the "

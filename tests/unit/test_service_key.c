@@ -1,5 +1,5 @@
-/* Service keys: the two layouts of their Secrets, what the BTP service operator writes, every
- * complaint; and no complaint holds a value. */
+/* Tests core/service_key: the two layouts of the Secrets, what the BTP service operator writes, and
+ * every complaint. No complaint contains a value. */
 #include "core/service_key.h"
 
 #include <setjmp.h>
@@ -42,7 +42,7 @@ static const struct field good[FIELDS_MAX] = {
     {"tags", "[\"destination\",\"conn\"]"},
 };
 
-/* The fields as one JSON object of strings. */
+/* Writes the fields as one JSON object of strings. */
 static void put_fields(struct buf *out, const struct field *fields, bool base64)
 {
     assert_int_equal(buf_add(out, "{", 1), OK);
@@ -58,7 +58,7 @@ static void put_fields(struct buf *out, const struct field *fields, bool base64)
 
 enum layout { ENTRIES, ENTRIES_PLAIN, WHOLE, WHOLE_PLAIN, LAYOUTS };
 
-/* A Secret with these fields in one of the layouts. */
+/* Reads a Secret with these fields in one of the layouts. */
 static const struct service_key *read_key(const struct field *fields, enum layout layout)
 {
     struct buf text, out;
@@ -91,7 +91,8 @@ static const struct service_key *read_key(const struct field *fields, enum layou
     return key;
 }
 
-/* The good fields with one of them replaced or, with NULL, left out; or with another one. */
+/* Copies the good fields with the named one replaced or added, or without it if the value is
+ * NULL. */
 static void change(struct field *fields, const char *name, const char *value)
 {
     size_t n = 0;
@@ -175,7 +176,7 @@ static void test_values(void **state)
         {"clientsecret", CLIENT_SECRET "\r\n", TOKEN_URL "/oauth/token", SERVICE_URL},
         {"credential-type", "instance-secret", TOKEN_URL "/oauth/token", SERVICE_URL},
         {"credential-type", "", TOKEN_URL "/oauth/token", SERVICE_URL},
-        /* beside a secret a certificate is of no account */
+        /* a certificate beside a secret is ignored */
         {"certificate", "-----BEGIN", TOKEN_URL "/oauth/token", SERVICE_URL},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -262,7 +263,7 @@ static const struct field x509[FIELDS_MAX] = {
     {"uri", SERVICE_URL},    {"identityzone", "provider"},
 };
 
-/* The fields of an X.509 key with one changed: NULL leaves it out. */
+/* Reads an X.509 key with one field changed, or without it if the value is NULL. */
 static const struct service_key *read_x509(const char *name, const char *value, enum layout layout)
 {
     struct field fields[FIELDS_MAX] = {{0}};
@@ -362,7 +363,7 @@ static void test_refused_certificates(void **state)
     }
 }
 
-/* The private key may come from a Secret of its own. */
+/* The private key may be in another Secret. */
 static void test_private_key(void **state)
 {
     (void)state;
@@ -401,7 +402,8 @@ static void test_private_key(void **state)
     object_free(&o);
 }
 
-/* Keys of Cloud Identity Services are known by the host of their url, whatever else they say. */
+/* Keys of Cloud Identity Services are recognised by the host of their url, whatever else they
+ * contain. */
 static void test_ias(void **state)
 {
     (void)state;
@@ -420,13 +422,14 @@ static void test_ias(void **state)
         service_key_unref(x);
         service_key_unref(key);
         struct field fields[FIELDS_MAX];
-        change(fields, "url", urls[i][0]); /* with a secret: the service wants a certificate */
+        /* A secret is not enough, because the service needs a certificate. */
+        change(fields, "url", urls[i][0]);
         assert_null(read_key(fields, WHOLE));
         assert_non_null(strstr(err.text, "the field \"certificate\""));
     }
 }
 
-/* The Connectivity Proxy's need no uri, and have a URL of their own for tokens. */
+/* Keys of the Connectivity Proxy need no uri and have their own URL for tokens. */
 static void test_connectivity(void **state)
 {
     (void)state;
@@ -455,7 +458,7 @@ static void test_connectivity(void **state)
     use = SERVICE_KEY_DESTINATION;
 }
 
-/* Secrets as they should not be. */
+/* These Secrets are invalid. */
 static void test_refused_secrets(void **state)
 {
     (void)state;
@@ -512,7 +515,7 @@ static void test_refused_secrets(void **state)
     }
 }
 
-/* stringData wins, as it does when the API server takes it over. */
+/* stringData takes precedence, as it does when the API server merges it into data. */
 static void test_string_data_wins(void **state)
 {
     (void)state;
@@ -536,12 +539,13 @@ static void test_forms(void **state)
     static const struct {
         const char *secret, *json_key;
     } rows[] = {
-        /* output of "cf service-key" */
+        /* the output of "cf service-key" */
         {"{'stringData':{'k':'{\\u0022credentials\\u0022:{\\u0022clientid\\u0022:\\u0022id\\u0022,"
          "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022,"
          "\\u0022uri\\u0022:\\u0022https://v\\u0022}}'}}",
          "k"},
-        /* client and authorization server apart; the other url is not that of the latter */
+        /* client and authorization server in different objects; the other url is not the
+         * authorization server's */
         {"{'stringData':{'k':'{\\u0022uaa\\u0022:{\\u0022clientid\\u0022:\\u0022id\\u0022,"
          "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022},"
          "\\u0022url\\u0022:\\u0022https://x\\u0022,\\u0022uri\\u0022:\\u0022https://v\\u0022}'}}",
@@ -550,16 +554,16 @@ static void test_forms(void **state)
          "\\u0022clientsecret\\u0022:\\u0022old\\u0022,\\u0022url\\u0022:\\u0022https://u\\u0022}',"
          "'url':'https://x','uri':'https://v'}}",
          NULL},
-        /* with a client beside it, "uaa" is ignored */
+        /* with a client beside it "uaa" is ignored */
         {"{'stringData':{'uaa':'h1dd3n','clientid':'id','clientsecret':'old','url':'https://u',"
          "'uri':'https://v'}}",
          NULL},
-        /* blanks around values, a byte order mark */
+        /* blanks around values, and a byte order mark */
         {"{'stringData':{'clientid':'\\uFEFFid \\n','clientsecret':'\\t old\\r\\n','url':' "
          "https://u ',"
          "'uri':'https://v\\n\\n'}}",
          NULL},
-        /* base64 in lines, and with bits left over */
+        /* base64 in several lines, and with unused bits that are set */
         {"{'data':{'clientid':'aW\\r\\nQ=\\n','clientsecret':'b2\\nxk\\n','url':'"
          "aHR0cHM6\\r\\nLy91',"
          "'uri':'aHR0cHM6Ly92'}}",

@@ -1,18 +1,20 @@
-/* Whole sessions in a simulated world: clients, tproxy, the Connectivity Proxy, mail servers. Every
- * seed decides which bytes come when and in which pieces, with which TLS, who logs in and how, who
- * refuses, thinks slowly, reads slowly, vanishes or falls silent, and when the destination changes
- * or goes. Whatever happens, the rules of play_judge.c hold and nothing is left behind.
+/* Whole sessions in a simulated world: clients, tproxy, the Connectivity Proxy, mail servers. A
+ * seed decides which bytes arrive when and in which pieces, in which TLS version, how the clients
+ * log in, which actors refuse, think slowly, read slowly, vanish or fall silent, and when the
+ * destination changes or is deleted. For every seed the rules of play_judge.c hold and nothing
+ * leaks.
  *
  *   SIM_SEED=n    runs one seed, with tproxy's log
  *   SIM_COUNT=n   runs the first n
- *   SIM_JOBS=n    in so many processes; as many as there are processors until it is set
- *   SIM_ALL=1     goes on behind a seed that fails
+ *   SIM_JOBS=n    uses n processes; without it, as many as there are processors
+ *   SIM_ALL=1     continues after a seed that fails
  *
- * The test itself is tested by faults: when the world or the judge changes, put each of these into
- * the product, one at a time, and see that a seed fails. The number is the first one that did.
+ * The test itself is tested with faults. After a change of the world or the judge, put each of
+ * these faults into the product, one at a time, and check that a seed fails. The number is the
+ * first seed that did.
  *
  *   pop3/client.c, on_mailbox: mailbox commands start a login after a failed one too          13
- *   the same, but not those that had arrived when the failure was told                      2188
+ *   the same, but not those that had arrived when the failure was sent                      2188
  *   lib/relay.c, patience: a TLS backend has 2 s for an answer, also after QUIT               47
  *   lib/conn.c, proves_empty: a short read is believed in spite of urgent data                11
  *   lib/conn.c, conn_splice: an end marker may be cut at the edge of a pipe                   94
@@ -54,16 +56,16 @@ enum { SEEDS = 12000, TURNS_MAX = 200000, JOBS_MAX = 16 };
 
 struct play play;
 
-/* The destination as tproxy knows it. */
+/* The destination that tproxy is given. */
 static struct {
     struct loop *loop;
     struct dest_source source;
     const struct destination *dest;
     unsigned version;
-    struct token *way; /* shown to the Connectivity Proxy */
+    struct token *way; /* the token that is shown to the Connectivity Proxy */
 } ours;
 
-/* Prints the nature of a client and the fate of its commands. */
+/* Prints the behaviour of a client and the outcome of its commands. */
 static void describe(const struct client *c)
 {
     static const char *const manners[] = {"one command after the other", "all at once",
@@ -157,7 +159,7 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
     return request;
 }
 
-/* Only the Connectivity Proxy gets a token here. */
+/* Only the Connectivity Proxy's token can be refused here. */
 static void refused(struct dest_source *source, const struct dest_ref *ref,
                     const struct dest_user *user, const struct token *token)
 {
@@ -180,7 +182,7 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     }
 }
 
-/* The second one differs from the first in the password, and perhaps in STLS. */
+/* The second destination differs from the first in the password, and perhaps in STLS. */
 static const struct destination *make_destination(void)
 {
     char text[1024];
@@ -216,8 +218,8 @@ static struct sim_actor *server_connected(void)
 
 /* ---- a play ---- */
 
-/* Lines with ends of every kind; no line begins with a period, which would be an end marker or
- * would have to be doubled (RFC 1939 section 3). */
+/* Writes lines with ends of every kind. No line begins with a period, which would be an end marker
+ * or would have to be doubled (RFC 1939 section 3). */
 static void write_message(struct message *m, size_t n)
 {
     m->n = n;
@@ -230,8 +232,8 @@ static void write_message(struct message *m, size_t n)
     }
 }
 
-/* Large enough to be spliced. Full reads have multiples of 16 KiB: often one ends in the end marker
- * when the message is all that there is to read. */
+/* Returns a size that is large enough for splicing. Full reads have multiples of 16 KiB, so one
+ * often ends in the end marker when the rest of the message is all that there is to read. */
 static size_t large_size(void)
 {
     if (play.slow_reader) {
@@ -330,7 +332,7 @@ static void enter(void)
     }
 }
 
-/* Turns the loop until everybody has gone. Returns how long it took, microseconds. */
+/* Turns the loop until all actors have finished. Returns how long it took, in microseconds. */
 static int64_t perform(struct pop3 *pop3, struct target *target)
 {
     size_t turns = 0, incident_turn = sim_rand(200);
@@ -412,7 +414,7 @@ static bool run_apart(uint64_t seed)
     return status == 0;
 }
 
-/* Runs every `step`th seed; `at` tells the parent which one, should the process die. */
+/* Runs every `step`th seed. `at` tells the parent the current one in case the process dies. */
 static void run_some(uint64_t first, uint64_t last, uint64_t step, volatile uint64_t *at)
 {
     bool all = number_from("SIM_ALL", 0), well = true;
@@ -442,7 +444,7 @@ static void run_side_by_side(uint64_t last, uint64_t jobs)
         assert_true(children[i] >= 0);
         if (children[i] == 0) {
             run_some(1 + i, last, jobs, &at[i]);
-            exit(0); /* the sanitizer looks for leaks */
+            exit(0); /* exits, so that the sanitizer looks for leaks */
         }
     }
     for (uint64_t i = 0; i < jobs; i++) {

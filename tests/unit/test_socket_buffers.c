@@ -1,4 +1,5 @@
-/* Loans of wide socket buffers: how many, who gives one back, and what the kernel is told. */
+/* Tests lib/socket_buffers: how many loans of wide buffers there are, which borrower has to return
+ * one, and what the kernel is told. */
 #include "lib/socket_buffers.h"
 
 #include <netinet/in.h>
@@ -14,7 +15,7 @@ enum { PAIRS = 3 };
 
 static struct sys table;
 static int64_t ahead;
-static int questions; /* to the kernel, about what is in a socket's buffer */
+static int questions; /* the number of questions to the kernel about the contents of a buffer */
 static int near[PAIRS], far[PAIRS];
 static struct socket_loan *loan[PAIRS];
 
@@ -76,7 +77,7 @@ static int tear_down(void **state)
         close(far[i]);
     }
     sys = &sys_real;
-    ahead += SECONDS(1); /* past the pause that a refusal left */
+    ahead += SECONDS(1); /* longer than the pause after a refusal */
     return socket_loans() == 0 ? 0 : -1;
 }
 
@@ -135,7 +136,7 @@ static void test_none(void **state)
     assert_int_equal(socket_loans(), 0);
 }
 
-/* A borrower whose buffer is empty gives its loan to another one. */
+/* A borrower whose buffer is empty loses its loan to another one. */
 static void test_reclaim(void **state)
 {
     (void)state;
@@ -148,8 +149,8 @@ static void test_reclaim(void **state)
     assert_int_equal(socket_loans(), 1);
 }
 
-/* A borrower with something in its buffer keeps its loan, and the kernel is not asked about it
- * again for a while, however many others want one. */
+/* A borrower with data in its buffer keeps its loan, and the kernel is not asked about it again for
+ * a while, however many others want one. */
 static void test_in_use(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* SOCKS5 dialogues: whole, byte by byte, and cut in two at every place; every answer that there is;
- * and that no error shows the token. */
+/* Tests lib/socks5: dialogues whole, byte by byte, and cut in two at every place, with every
+ * possible answer. No error contains the token. */
 #include "lib/socks5.h"
 
 #include "lib/buf.h"
@@ -11,9 +11,9 @@
 static char token_text[] = TOKEN;
 static const struct secret token = {token_text, sizeof(token_text) - 1};
 
-/* What became of a dialogue. */
+/* The outcome of a dialogue. */
 struct outcome {
-    int result; /* of the last call; of socks5_start when that failed */
+    int result; /* the last call's, or that of socks5_start if it failed */
     struct buf said;
     size_t taken;
     enum socks5_state state;
@@ -25,7 +25,7 @@ static void add(struct outcome *o, struct str said)
     assert_int_equal(buf_add(&o->said, said.p, said.n), OK);
 }
 
-/* Gives what has come so far, as a conn would; the rest is what the dialogue has not taken. */
+/* Gives the dialogue the octets that have come and were not taken, as a conn does. */
 static void give(struct socks5 *s, struct outcome *o, const char *answers, size_t come)
 {
     size_t taken = 1;
@@ -38,7 +38,7 @@ static void give(struct socks5 *s, struct outcome *o, const char *answers, size_
     }
 }
 
-/* The answers come in pieces of `piece` octets, the first one in `first`. */
+/* Gives the answers in pieces of `piece` octets, the first one in `first`. */
 static struct outcome talk(const struct socks5_settings *settings, struct str answers, size_t first,
                            size_t piece)
 {
@@ -83,7 +83,7 @@ static void expect_same(struct outcome *o, const struct outcome *whole)
     buf_free(&o->said);
 }
 
-/* However it comes, it means the same. The caller frees `said`. */
+/* Checks that the outcome is the same for all pieces. The caller frees `said`. */
 static struct outcome dialogue(const struct socks5_settings *settings, struct str answers)
 {
     struct outcome whole = talk(settings, answers, answers.n, 1);
@@ -146,7 +146,7 @@ static void with_authentication(void **state)
                 BYTES("\5\1\x80\1\0\0\0\x1D" TOKEN "\0\5\1\0\3\x9mail.corp\x03\xE3"), 14);
 }
 
-/* Every kind of address in the reply; the greeting behind it stays. */
+/* The reply has every kind of address. The greeting behind it is not taken. */
 static void what_follows_stays(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* lib/stamp: the forms of a time, and a minute that is read again. */
+/* Tests lib/stamp: the forms of a time, and a minute that is read back. */
 #include "lib/stamp.h"
 
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "lib/base.h"
 #include "tests/unit/check.h"
 
-/* Tells whether the text has digits where the form has '0', and else the same characters. */
+/* Returns whether the text has digits where the form has '0', and the same characters elsewhere. */
 static bool has_form(const char *text, const char *form)
 {
     size_t i = 0;

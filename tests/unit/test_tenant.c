@@ -1,4 +1,4 @@
-/* Which names a tenant may have, and the URL of its authorization server. */
+/* Tests core/tenant: the names that a tenant may have, and the URL of its authorization server. */
 #include "core/tenant.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Slices, numbers, base64, UTF-8 and what is safe to print. */
+/* Tests lib/text: slices, numbers, base64, UTF-8, and text that is safe to print. */
 #include "lib/text.h"
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ static void test_compare(void **state)
         {"uSER", "User", false, true, true},
         {"USER x", "user", false, false, true},
         {"USE", "user", false, false, false},
-        {"[", "{", false, false, false}, /* differ in the bit that makes letters small */
+        {"[", "{", false, false, false}, /* differ in the bit that distinguishes small letters */
         {"@", "`", false, false, false},
         {"\xC4", "\xE4", false, false, false},
     };
@@ -106,7 +106,7 @@ static void test_number(void **state)
         assert_int_equal(text_number(str_of(rows[i].text), rows[i].max, &value), rows[i].rc);
         assert_true(value == rows[i].value);
     }
-    /* Every number up to every small maximum. */
+    /* Writes every number up to every small maximum. */
     for (unsigned max = 0; max < 130; max++) {
         for (unsigned n = 0; n < 150; n++) {
             char text[8];
@@ -146,9 +146,9 @@ static void test_utf8(void **state)
         {"\xF0\x90\x80\x80", 4},
         {"\xF4\x8F\xBF\xBF", 4},
         {"\x80", 0},             /* a continuation alone */
-        {"\xC3", 0},             /* cut */
-        {"\xE2\x82", 0},         /* cut */
-        {"\xC3(", 0},            /* no continuation */
+        {"\xC3", 0},             /* cut off */
+        {"\xE2\x82", 0},         /* cut off */
+        {"\xC3(", 0},            /* no continuation byte */
         {"\xC0\xAF", 0},         /* overlong */
         {"\xC1\xBF", 0},         /* overlong */
         {"\xE0\x9F\xBF", 0},     /* overlong */
@@ -212,7 +212,7 @@ static void test_printable(void **state)
         {"abc", 3, "ab"},
         {"a\r\nb\x7F\x1B[0m", 20, "a??b??[0m"},
         {"\xC3\xA4\xC3", 10, "\xC3\xA4?"},
-        {"x\xE2\x82\xAC", 4, "x"}, /* never half a character */
+        {"x\xE2\x82\xAC", 4, "x"}, /* no half of a character */
         {"x\xE2\x82\xAC", 5, "x\xE2\x82\xAC"},
         {"\xC0\xAF", 10, "??"},
     };
@@ -245,7 +245,7 @@ static void test_sanitize(void **state)
     assert_string_equal(text, "a   b \xC3\xA4");
 }
 
-/* RFC 4648 section 10, and characters at the end of the alphabet. */
+/* The examples in RFC 4648 section 10, and characters at the end of the alphabet. */
 static void test_base64(void **state)
 {
     (void)state;
@@ -278,7 +278,7 @@ static void test_conceal(void **state)
     (void)state;
     static const char secret[] = "0123456789abcdefghij";
     static const struct {
-        size_t secret; /* so many octets of it */
+        size_t secret; /* the number of its octets that are the secret */
         const char *text, *shown;
     } rows[] = {
         {20, "", ""},
@@ -288,7 +288,7 @@ static void test_conceal(void **state)
         {20, "cut 0123456789abcd...", "cut **************..."},
         {20, "end 89abcdefghij", "end ************"},
         {20, "middle 56789abcdefghi!", "middle **************!"},
-        {20, "0123456789a 9abcdefghij", "0123456789a 9abcdefghij"}, /* eleven of each */
+        {20, "0123456789a 9abcdefghij", "0123456789a 9abcdefghij"}, /* pieces of 11 octets */
         {20, "0123456789ab456789abcdef", "************************"},
         {11, "0123456789a", "***********"},
         {11, "0123456789 123456789a", "0123456789 123456789a"},
@@ -322,7 +322,7 @@ static void test_unbase64_refuses(void **state)
     }
     char out[2];
     size_t n;
-    assert_int_equal(text_unbase64(out, 2, str_of("Zm9v"), &n), ERR); /* too long */
+    assert_int_equal(text_unbase64(out, 2, str_of("Zm9v"), &n), ERR); /* more than the room */
     assert_int_equal(text_unbase64(out, 2, str_of("Zm8="), &n), OK);
 }
 

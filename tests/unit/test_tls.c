@@ -1,4 +1,5 @@
-/* lib/tls against OpenSSL: tls_peer.py makes certificates and serves, we are the client. */
+/* Tests lib/tls against OpenSSL: tls_peer.py makes certificates and serves, lib/tls is the
+ * client. */
 #include "lib/tls.h"
 
 #include <stdio.h>
@@ -44,8 +45,8 @@ static struct tls_client *client_of(const char *host)
     return client_for(&(struct tls_settings){.host = host, .check_host = true});
 }
 
-/* One connection that asks the server for its view of it; checks ours. Returns whether it was
- * resumed. */
+/* Makes a connection, asks the server for its view of the session, and compares it with ours.
+ * Returns whether the session was resumed. */
 static bool session(struct tls_client *client, const char *server, const char *version,
                     size_t chunk)
 {
@@ -68,7 +69,7 @@ static bool session(struct tls_client *client, const char *server, const char *v
     return resumed;
 }
 
-/* The handshake must fail with this class and a text that contains `text`. */
+/* Checks that the handshake fails with this class and with a text that contains `text`. */
 static void refused_by(struct tls_client *client, const char *server, enum fail class,
                        const char *text)
 {
@@ -126,7 +127,7 @@ static void test_versions(void **state)
     assert_false(session(client, "any", "TLSv1.2", 0));
     tls_client_unref(client);
     client = client_of("mail.test");
-    assert_false(session(client, "rsa", "TLSv1.2", 0)); /* and CBC with SHA-384 */
+    assert_false(session(client, "rsa", "TLSv1.2", 0)); /* also with CBC and SHA-384 */
     tls_client_unref(client);
 }
 
@@ -200,7 +201,7 @@ static void test_address_resumes_too(void **state)
 static void test_tickets_serve_once(void **state)
 {
     (void)state;
-    enum { TICKETS = 2 }; /* what OpenSSL sends after a full handshake */
+    enum { TICKETS = 2 }; /* the number that OpenSSL sends after a full handshake */
     struct tls_client *client = client_of("mail.test");
     struct link links[TICKETS + 1] = {0};
     session(client, "v13", "TLSv1.3", 0);
@@ -215,7 +216,7 @@ static void test_tickets_serve_once(void **state)
     tls_client_unref(client);
 }
 
-/* A server that has forgotten the session, and meanwhile learned 1.3. */
+/* The server has forgotten the session, and since then supports TLS 1.3. */
 static void test_declined_session(void **state)
 {
     (void)state;
@@ -227,8 +228,7 @@ static void test_declined_session(void **state)
     tls_client_unref(client);
 }
 
-/* Servers behind one name that have no version in common: one failure, then no session is offered
- * any more. */
+/* Servers with one name have no version in common: after one failure no session is offered. */
 static void test_mixed_servers(void **state)
 {
     (void)state;
@@ -318,7 +318,8 @@ static struct tls_roots *load(const char *file, struct error *err)
     return tls_roots_load(path, err);
 }
 
-/* The bundle may name a server's own certificate, be it no CA; junk around it does not matter. */
+/* The bundle may contain a server's own certificate, even one that is not a CA; other text around
+ * it is ignored. */
 static void test_own_certificate_in_bundle(void **state)
 {
     (void)state;
@@ -332,7 +333,7 @@ static void test_own_certificate_in_bundle(void **state)
     refused(&(struct tls_settings){.host = "x.test", .check_host = true}, "self", FAIL_CERT,
             "refused: it is for mail.test");
     tls_roots_unref(roots);
-    roots = load("expired.crt", &err); /* signed by a CA that is not in it */
+    roots = load("expired.crt", &err); /* signed by a CA that is not in the bundle */
     refused(&(struct tls_settings){.host = "mail.test", .check_host = true}, "expired", FAIL_CERT,
             "refused: it expired on 2020-01-31");
     tls_roots_unref(roots);
@@ -373,7 +374,7 @@ static struct str text_of(const char *file)
     return (struct str){text, n};
 }
 
-/* New roots trust what both did; those they were made from stay as they are. */
+/* New roots trust what both parts trust; the parts stay unchanged. */
 static void test_roots_added(void **state)
 {
     (void)state;
@@ -408,13 +409,13 @@ static void test_roots_added(void **state)
     roots = saved;
 }
 
-/* Unusable certificates are named; the others are used. */
+/* Unusable certificates are reported; the others are used. */
 static void test_unusable_roots_added(void **state)
 {
     (void)state;
     static const struct {
         const char *file, *text;
-        size_t added; /* 0: they are refused */
+        size_t added; /* 0: all are refused */
     } table[] = {
         {"empty.pem", "additionalCAs: no usable CA certificate (PEM) in it", 0},
         {"good.key", "additionalCAs: no usable CA certificate (PEM) in it", 0},
@@ -444,7 +445,8 @@ static void test_unusable_roots_added(void **state)
         assert_true(more || err.fail == FAIL_CONFIG);
         tls_roots_unref(more);
     }
-    enum { BEGIN = 27, END = 26 }; /* the lines around a certificate, line end included */
+    /* The lengths of the lines around a certificate, with their ends. */
+    enum { BEGIN = 27, END = 26 };
     size_t first = text_of("chain.crt").n;
     struct str both = text_of("chain.whole");
     for (size_t n = BEGIN; n < both.n - END; n += n == first - END ? END + BEGIN : 1) {
@@ -460,8 +462,8 @@ static void test_unusable_roots_added(void **state)
     assert_int_equal(tls_roots_count(roots), 1);
 }
 
-/* Roots that are made from others report only the added certificates that are unusable. The error
- * of a chain that ends at a left-out root gives the reason. */
+/* Roots that are made from others report only those added certificates that are unusable. If a
+ * chain ends at a root that was left out, the error gives the reason. */
 static void test_unusable_root_wanted(void **state)
 {
     (void)state;
@@ -553,7 +555,7 @@ static void echo(const char *server, size_t n, size_t chunk)
     assert_int_equal(OK, tls_write(l.tls, out, n, &l.err));
     assert_in_range(l.sends - sends, 1, n / 4000 + 1);
     sends = l.sends;
-    assert_int_equal(OK, tls_write(l.tls, out, 0, &l.err)); /* no empty record */
+    assert_int_equal(OK, tls_write(l.tls, out, 0, &l.err)); /* sends no record */
     assert_int_equal(sends, l.sends);
     assert_int_equal(n, link_read(&l, in, n + 1));
     assert_memory_equal(out, in, n);
@@ -576,7 +578,7 @@ static void test_transfers(void **state)
     }
 }
 
-/* A full handshake of 1.2 sends twice, of 1.3 twice, a resumed one too: one flight, one call. */
+/* Each handshake has two flights from the client, and each flight is sent with one call. */
 static void test_flights_leave_whole(void **state)
 {
     (void)state;
@@ -592,7 +594,7 @@ static void test_flights_leave_whole(void **state)
     }
 }
 
-/* Servers that want another key share than the first we send (HelloRetryRequest). */
+/* These servers want another key share than the one we send first (HelloRetryRequest). */
 static void test_other_groups(void **state)
 {
     (void)state;
@@ -605,7 +607,8 @@ static void test_other_groups(void **state)
     }
 }
 
-/* We have no certificate to show. TLS 1.3 says so only after the handshake. */
+/* The server wants a certificate, and we have none. TLS 1.3 reports that only after the
+ * handshake. */
 static void test_client_certificate_wanted(void **state)
 {
     (void)state;

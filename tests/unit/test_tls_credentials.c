@@ -1,5 +1,5 @@
-/* Client certificates against OpenSSL: what is shown, what a server refuses, and what is no
- * certificate or no key. */
+/* Tests client certificates against OpenSSL: what is shown, what a server refuses, and which texts
+ * are not certificates or keys. */
 #include "lib/mem.h"
 #include "lib/text.h"
 #include "lib/tls_roots.h"
@@ -26,7 +26,7 @@ static int stop_peer(void **state)
     return tls_peer_stop();
 }
 
-/* The text of a file; the caller frees it. */
+/* Returns the text of a file; the caller frees it. */
 static char *text_of(const char *file)
 {
     enum { ROOM = 16384 };
@@ -40,7 +40,8 @@ static char *text_of(const char *file)
     return text;
 }
 
-/* NULL and *err as tls_client_new; what it was given is gone by then. */
+/* Calls tls_client_new with texts that it then destroys. Returns NULL and sets *err as that
+ * does. */
 static struct tls_client *client_with_texts(const char *certificate, const char *key,
                                             struct error *err)
 {
@@ -69,7 +70,7 @@ static struct tls_client *client_with(const char *certificate_file, const char *
     return client;
 }
 
-/* Who the server takes us for. */
+/* Checks which client name the server has taken from the certificate. */
 static void expect_known_as(struct tls_client *client, const char *server, const char *name)
 {
     struct link l = {0};
@@ -86,7 +87,7 @@ static void expect_known_as(struct tls_client *client, const char *server, const
     link_close(&l);
 }
 
-/* With both versions. The second time it is a resumed session, which has the same owner. */
+/* Checks that a server of each TLS version sees the certificate, also in a resumed session. */
 static void expect_shown(const char *certificate, const char *key, const char *name)
 {
     static const char *const servers[] = {"client12", "client13"};
@@ -135,15 +136,15 @@ static void shown_only_when_asked(void **state)
     }
 }
 
-/* TLS 1.2 refuses in the handshake, TLS 1.3 behind it. */
+/* TLS 1.2 reports the refusal in the handshake, TLS 1.3 after it. */
 static void refused_by_the_server(void **state)
 {
     (void)state;
     static const struct {
         const char *certificate, *key;
     } table[] = {
-        {"stranger.crt", "stranger.key"},     /* of a CA that the server does not know */
-        {"deepclient.crt", "deepclient.key"}, /* without the certificate above it */
+        {"stranger.crt", "stranger.key"},     /* signed by a CA that the server does not know */
+        {"deepclient.crt", "deepclient.key"}, /* sent without the intermediate certificate */
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         struct tls_client *client = client_with(table[i].certificate, table[i].key);
@@ -265,7 +266,7 @@ static void one_without_the_other(void **state)
     free(certificate);
 }
 
-/* Roots are not sent, so they do not count; all else has to fit into one message. */
+/* Root certificates are not sent, so they do not count. All others have to fit into one message. */
 static void length_of_the_chain(void **state)
 {
     (void)state;
@@ -278,7 +279,7 @@ static void length_of_the_chain(void **state)
     }
     expect_shown(whole, key, "deep client");
 
-    /* As many as are allowed can also be sent. */
+    /* The longest chain that is accepted can also be sent. */
     char longest[sizeof(whole)];
     struct tls_client *client;
     n = text_fmt(whole, sizeof(whole), "%s", leaf);

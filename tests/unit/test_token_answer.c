@@ -1,4 +1,4 @@
-/* Answers of token endpoints: tokens, lifetimes, refusals, and that no message repeats a secret. */
+/* Tests oauth/answer: tokens, lifetimes and refusals. No message repeats a secret. */
 #include "oauth/answer.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@
 static struct token_answer answer;
 static struct error err;
 
-/* A head of this status, with one more field unless that has no name. */
+/* Returns a head with this status, and with one more field if `name` is given. */
 static struct http_head head_of(int status, const char *name, const char *value)
 {
     struct http_head head = {.status = status};
@@ -195,7 +195,7 @@ static void refusals(void **state)
         {400, "{\"error\":\"something_new\",\"message\":\"who knows\"}", FAIL_TOKEN,
          "gives no token (400: something_new: who knows)"},
 
-        /* with a status of success */
+        /* a refusal with the status of a success */
         {200, "{\"error\":\"invalid_client\"}", FAIL_AUTH,
          "refuses the client (200: invalid_client)"},
         {200, "{\"error\":\"bad_verification_code\",\"error_description\":\"it has expired\"}",
@@ -205,7 +205,7 @@ static void refusals(void **state)
          "gives no token (200: invalid_scope)"},
         {200, "{\"error\":{}}", FAIL_TOKEN, "gives no token (200)"},
 
-        /* as objects */
+        /* errors that are objects */
         {403,
          "{\"error\":{\"code\":403,\"message\":\"Permission denied\\non it\",\"status\":"
          "\"PERMISSION_DENIED\"}}",
@@ -272,7 +272,7 @@ static void coded_answers(void **state)
     assert_string_equal(err.text, "gives no token (400: invalid_scope)");
 }
 
-/* Long words are cut, and never displace the name of the server. */
+/* Long words are cut, so that there is room for the server's name. */
 static void long_words(void **state)
 {
     (void)state;

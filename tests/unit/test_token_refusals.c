@@ -1,4 +1,5 @@
-/* Access tokens that a peer refuses: renewals, pauses, trials, and whom they concern. */
+/* Tests core/token_refusals: renewals, pauses and attempts after a peer has refused an access
+ * token, and which sessions they affect. */
 #include "core/token_refusals.h"
 
 #include <stdio.h>
@@ -37,7 +38,7 @@ static bool refused(const char *token, bool renewable)
     return token_refusals_add(&refusals, &one, str_of(token), renewable, now, "no");
 }
 
-/* A login: shown, refused, renewed, refused again. */
+/* One login: the token is refused, renewed, and the new one refused. */
 static void expect_last_word(const char *first, const char *second)
 {
     assert_true(may_show(&one, first));
@@ -55,7 +56,7 @@ static void one_renewal(void **state)
     token_refusals_accepted(&refusals, &one);
     assert_int_equal(refusals.n, 0);
 
-    /* Everything is as at the beginning. */
+    /* The renewal counts again, as at the beginning. */
     expect_last_word("b", "c");
     assert_false(may_show(&one, "c"));
     assert_true(may_show(&two, "c"));
@@ -82,7 +83,8 @@ static void pauses_grow(void **state)
     assert_true(may_show(&one, "y"));
 }
 
-/* Many refusals at once cause one request for a new token and do not lengthen the pause. */
+/* Many refusals at the same time cause one request for a new token and do not lengthen the
+ * pause. */
 static void many_at_once(void **state)
 {
     (void)state;
@@ -93,12 +95,13 @@ static void many_at_once(void **state)
         assert_true(refused("a", true));
         assert_true(may_show(&one, "b"));
     }
-    assert_false(refused("b", true)); /* by somebody who has not renewed: the second one in a row */
+    assert_false(
+        refused("b", true)); /* the second in a row, although this session has not renewed */
     for (int i = 0; i < 199; i++) {
         assert_false(refused("b", i % 2 == 0));
         assert_false(may_show(&one, "b"));
     }
-    assert_true(refused("a", true)); /* a late one asks again, and hears of the pause */
+    assert_true(refused("a", true)); /* a late refusal asks for a renewal, and the pause applies */
     assert_false(may_show(&one, "b"));
 
     now += SECONDS(5);
@@ -107,7 +110,7 @@ static void many_at_once(void **state)
         assert_false(may_show(&one, "b"));
     }
     assert_true(refused("b", true));
-    assert_false(may_show(&one, "b")); /* the new one is the old one */
+    assert_false(may_show(&one, "b")); /* the renewed token is the same */
     assert_int_equal(refusals.list[0].pauses, 2);
 }
 
@@ -121,7 +124,7 @@ static void one_trial(void **state)
     assert_true(refused("b", true));
     assert_true(may_show(&one, "c"));
     assert_false(may_show(&one, "c"));
-    assert_false(refused("c", true)); /* whoever had it */
+    assert_false(refused("c", true)); /* even from a session that has not renewed */
     now += SECONDS(10) - 1;
     assert_false(may_show(&one, "c"));
     now++;
@@ -141,7 +144,7 @@ static void trials_without_an_end(void **state)
     assert_false(may_show(&one, "b"));
     now++;
     assert_true(may_show(&one, "b"));
-    token_refusals_undecided(&refusals, &one, now); /* the peer could not be reached */
+    token_refusals_undecided(&refusals, &one, now); /* because the peer could not be reached */
     assert_true(may_show(&one, "b"));
     assert_false(may_show(&one, "b"));
     token_refusals_undecided(&refusals, &two, now);
@@ -161,7 +164,7 @@ static void another_token_ends_the_pause(void **state)
     assert_false(may_show(&one, "d"));
 }
 
-/* An authorization server that gives the same token again. */
+/* The authorization server gives the same token again. */
 static void same_token_again(void **state)
 {
     (void)state;

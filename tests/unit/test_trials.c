@@ -1,5 +1,5 @@
-/* Credentials on trial: the seats that show them and that wait, the pauses, and what is forgotten.
- */
+/* Tests pop3/trials: which sessions may try a credential and which wait, the pauses, and which
+ * records are dropped. */
 #include "pop3/trials.h"
 
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 enum { SEATS = 8 };
 
-/* Sessions, and which of them were told that their wait is over, in order. */
+/* The sessions, and in `turns` those that were told that their wait is over, in order. */
 static struct {
     struct trials trials;
     struct trial_seat seats[SEATS];
@@ -123,7 +123,7 @@ static void all_learn_of_a_refusal(void **state)
     expect_turns("12");
     assert_int_equal(ask(1, 1, 0), TRIAL_REFUSED);
     assert_int_equal(ask(2, 1, 0), TRIAL_REFUSED);
-    /* After the pause one seat tries again. */
+    /* After the pause one session tries again. */
     assert_int_equal(ask(2, 1, SECONDS(5)), TRIAL_GO);
     assert_int_equal(ask(1, 1, SECONDS(5)), TRIAL_WAIT);
 }
@@ -138,8 +138,8 @@ static void without_a_result_the_next_one_tries(void **state)
     expect_turns("");
     trial_leave(&world.seats[0]);
     expect_turns("1");
-    assert_int_equal(ask(5, 1, 0), TRIAL_WAIT); /* whose turn it is has not asked yet */
-    trial_leave(&world.seats[1]);               /* and never does */
+    assert_int_equal(ask(5, 1, 0), TRIAL_WAIT); /* session 1 has not asked yet */
+    trial_leave(&world.seats[1]);               /* and never asks */
     expect_turns("3");
     assert_int_equal(ask(3, 1, 0), TRIAL_GO);
     assert_int_equal(ask(4, 1, 0), TRIAL_WAIT);
@@ -161,7 +161,7 @@ static void a_refusal_ends_the_proof(void **state)
     refused(1, 1, 0, 0);
     assert_int_equal(ask(2, 1, 0), TRIAL_REFUSED);
     assert_int_equal(ask(3, 1, SECONDS(5)), TRIAL_GO);
-    /* An answer that comes late does not lengthen a pause, nor begin one while it lasts. */
+    /* A late answer neither lengthens a pause nor begins one during a pause. */
     assert_int_equal(refused(3, 1, 0, SECONDS(5)), 1);
     assert_int_equal(refused(2, 1, 0, SECONDS(6)), 1);
     assert_int_equal(pause_of(1, SECONDS(6)), SECONDS(9));
@@ -197,9 +197,9 @@ static void what_takes_its_place_inherits_the_pauses(void **state)
 static void what_is_forgotten(void **state)
 {
     (void)state;
-    assert_int_equal(ask(0, 0, 0), TRIAL_GO); /* stays, because it is being tried */
+    assert_int_equal(ask(0, 0, 0), TRIAL_GO); /* is kept, because it is being tried */
     assert_int_equal(ask(1, 0, 0), TRIAL_WAIT);
-    refused(2, 1, 0, 0); /* is forgotten last, because it is in a pause */
+    refused(2, 1, 0, 0); /* is dropped last, because it is in a pause */
     for (int i = 2; i < 3 * TRIALS_USERS; i++) {
         accepted(2, i);
         assert_true(world.trials.n <= TRIALS_USERS);
@@ -212,7 +212,7 @@ static void what_is_forgotten(void **state)
     assert_int_equal(pause_of(1, 0), SECONDS(5));
     refused(2, TRIALS_USERS, 0, TRIALS_USERS);
     refused(2, TRIALS_USERS + 1, 0, TRIALS_USERS);
-    assert_int_equal(pause_of(1, 0), 0); /* forgotten: its pause ends first */
+    assert_int_equal(pause_of(1, 0), 0); /* dropped, because its pause ends first */
     assert_int_equal(world.trials.n, TRIALS_USERS);
 }
 

@@ -1,4 +1,4 @@
-/* lib/url: URLs that are taken apart, those that are refused, encodings. */
+/* Tests lib/url: good URLs, refused URLs, encodings. */
 #include "lib/url.h"
 
 #include <string.h>
