@@ -1,4 +1,4 @@
-/* Tests oauth/refresh_tokens: the tokens that replace others, how they are dropped, and the bound. */
+/* Tests oauth/refresh_tokens: tokens that replace others, how they are dropped, and the bound. */
 #include "oauth/refresh_tokens.h"
 
 #include <stdio.h>

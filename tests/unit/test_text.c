@@ -106,7 +106,7 @@ static void test_number(void **state)
         assert_int_equal(text_number(str_of(rows[i].text), rows[i].max, &value), rows[i].rc);
         assert_true(value == rows[i].value);
     }
-    /* Writes every number up to every small maximum. */
+    /* Every number up to every small maximum is read. */
     for (unsigned max = 0; max < 130; max++) {
         for (unsigned n = 0; n < 150; n++) {
             char text[8];
