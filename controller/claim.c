@@ -7,7 +7,6 @@
 
 #include "configuration/config.h"
 
-/* Are there namespaces that are not ours to manage? */
 bool control_selects_namespaces(const struct control *c)
 {
     return c->settings.in_cluster && c->config && c->config->labelled_namespaces;
@@ -27,7 +26,8 @@ bool resource_is_gateway(const struct resource *r)
     return strcmp(r->cr.ref.name, "*") == 0;
 }
 
-/* Have we served it? Its Service in the home namespace proves that: users cannot write there. */
+/* Tells whether we have served the CR. Its Service in the home namespace proves that: users cannot
+ * write there. */
 static bool is_served(const struct resource *r)
 {
     LIST_EACH (it, &r->services) {
@@ -39,13 +39,14 @@ static bool is_served(const struct resource *r)
     return false;
 }
 
-/* It may be another proxy's: only where nobody else has spoken, or we have served it. */
+/* A CR may belong to another proxy. It is free if nobody else has written its status, or if we
+ * already have Services for it. */
 static bool is_free(const struct resource *r)
 {
     return r->cr.status_owner != CR_STATUS_FOREIGN || is_served(r);
 }
 
-/* Is its destination POP3 mail, or may it be? A destination that has not been read may be. */
+/* Tells whether the destination is POP3 mail, or may be. */
 static bool is_claimed(const struct tenant *t)
 {
     if (!t->read) {

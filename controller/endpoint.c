@@ -1,5 +1,5 @@
 /* One target of a CR: its destination is read, its listener opened and closed. Each target of a CR
- * fares as it may.
+ * goes on by itself.
  *
  *   wanted --> read --> decided by reconcile.c: SERVE  listener, home Service, alias
  *                                               HOLD   as they are, if they are there
@@ -28,7 +28,7 @@
  * to the configured interval. */
 #define UNREAD_FIRST SECONDS(5)
 
-/* "namespace/cr/tenant", as clients and the log see it */
+/* "namespace/cr/tenant", the name that clients and the log show. */
 enum { TARGET_NAME_MAX = CR_NAMESPACE_MAX + CR_NAME_MAX + CR_NAMESPACE_MAX + 3 };
 
 static void count_reading(struct tenant *t, struct dest_request *request)
@@ -49,7 +49,7 @@ static void stop_reading(struct tenant *t)
     }
 }
 
-/* What its Services say may have to be something else. */
+/* Has the Services of the tenant compared again with what they should be. */
 static void check_services(struct tenant *t)
 {
     struct held_service *home = tenant_service(t);
@@ -89,7 +89,7 @@ static void give_up_port(struct tenant *t)
 
 static void close_target(struct tenant *t)
 {
-    if (t->target && !t->resource->control->stopped) { /* else pop3_abort closes it */
+    if (t->target && !t->resource->control->stopped) { /* after that, pop3_abort closes it */
         pop3_close(t->target);
     }
     t->target = NULL;
@@ -110,8 +110,8 @@ static bool service_is_older(const struct tenant *a, const struct tenant *b)
     return order ? order < 0 : strcmp(a->service, b->service) < 0;
 }
 
-/* Our memory of ports is the cluster: the port in the Service that is there is the tenant's. Where
- * two Services carry one port, the younger gets another. */
+/* Takes the port in the tenant's existing Service: the cluster is our memory of ports. If two
+ * Services carry one port, the younger one gets another. */
 static void recall_port(struct tenant *t)
 {
     struct control *c = t->resource->control;
@@ -126,14 +126,13 @@ static void recall_port(struct tenant *t)
     }
     if (other) {
         close_target(other);
-        set_port(other, 0); /* passes on without a rest */
+        set_port(other, 0); /* the port changes hands without a rest */
         resource_wake(other->resource);
     }
     ports_take(c->ports, port);
     set_port(t, port);
 }
 
-/* Two Services that carry one port would bring clients of the one to the mailbox of the other. */
 bool tenant_port_is_shared(const struct tenant *t)
 {
     return t->port && ports_carried(t->resource->control->ports, t->port) > 1;
@@ -167,7 +166,7 @@ static struct target *listen_at(struct tenant *t, uint16_t port, struct error *e
     return pop3_open(c->parts.pop3, &what, &at, err);
 }
 
-/* A port that nobody has. ERR: *err says why there is none. */
+/* Picks a port that is free. ERR: *err says why none is. */
 static int pick_port(struct control *c, uint16_t *port, struct error *err)
 {
     if (c->settings.in_cluster && !c->followers[FOLLOW_POLICIES].known) {
@@ -204,8 +203,6 @@ static int pick_port(struct control *c, uint16_t *port, struct error *err)
                      c->settings.first_port, c->settings.last_port, use.taken, listed, resting);
 }
 
-/* A port of the tenant's own first; when somebody else on this machine has it, another. ERR: *err
- * says why there is no listener. */
 int tenant_open(struct tenant *t, struct error *err)
 {
     struct control *c = t->resource->control;
@@ -260,7 +257,8 @@ static struct tenant *add_tenant(struct resource *r, const char *name, const cha
     return t;
 }
 
-/* At the end of the list, whether it was on it or not: so it has the order of the names. */
+/* Puts the tenant at the end of the list, whether it is new or not, so that the list gets the order
+ * of the names. */
 static void put_tenant(struct resource *r, const char *name)
 {
     char service[CR_NAME_MAX + 1 + CR_NAMESPACE_MAX + 1];
@@ -305,7 +303,7 @@ static int compare_name(const void *name, const void *element)
 
 static bool is_named(const struct cr *cr, const char *name)
 {
-    return name && cr->n_tenants && /* without any there may be no array */
+    return name && cr->n_tenants && /* without tenants there may be no array */
            bsearch(name, cr->tenants, cr->n_tenants, sizeof(*cr->tenants), compare_name);
 }
 
@@ -314,7 +312,7 @@ void tenants_update(struct resource *r)
     struct control *c = r->control;
     const struct config *config = c->config;
     if (!config || !r->present) {
-        return; /* of one that went, what was made for it stays until that is certain */
+        return; /* until it is certain that the CR has gone, what was made for it stays */
     }
     bool shared = config->tenant_mode == TENANTS_SHARED;
     LIST_EACH (it, &r->tenants) {

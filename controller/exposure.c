@@ -44,7 +44,7 @@ void service_expose(struct held_service *held)
     struct resource *r = held->resource;
     struct control *c = r->control;
     if (c->stopped || !c->config) {
-        return; /* the first configuration has all exposed */
+        return; /* the first configuration exposes all */
     }
     uint16_t port = open_port(held);
     if (port) {

@@ -9,8 +9,8 @@
 #include "lib/log.h"
 #include "lib/metric.h"
 
-/* The wait for targets is bounded as a whole. Services that were there before have their listeners
- * long since. */
+/* The longest wait for all targets together. Services that existed before have their listeners long
+ * before that. */
 #define READY_WITHIN SECONDS(60)
 
 bool control_ready(struct control *c, const char **why)
@@ -54,7 +54,7 @@ int control_resources_json(const struct control *c, struct buf *out)
     return rc == OK ? buf_fmt(out, "]}\n") : ERR;
 }
 
-/* What is wrong with the CRD; NULL: nothing is known. */
+/* Returns what is wrong with the CRD; NULL: nothing is known to be. */
 static const char *crd_problem(const struct control *c)
 {
     return c->status_missing   ? CONTROL_STATUS_MISSING

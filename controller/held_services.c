@@ -22,7 +22,7 @@ static void count_port(struct control *c, const struct service *s,
     }
 }
 
-/* A port that two Services carried may have become one's own. */
+/* Wakes the owner of a port: two Services may have carried it, and only one does now. */
 static void wake_port(struct control *c, uint16_t port)
 {
     if (c->port_holders[port]) {
@@ -30,7 +30,7 @@ static void wake_port(struct control *c, uint16_t port)
     }
 }
 
-/* It has come or gone. */
+/* Has the tenant of a Service that has come or gone look at what it can do with the name. */
 static void tell_tenant(const struct resource *r, const struct service *s)
 {
     struct tenant *t = resource_tenant(r, s->name);
@@ -47,7 +47,8 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     count_port(c, &held->service, ports_drop);
     if (home && port && c->resting && !ports_carried(c->ports, port) &&
         !ports_taken(c->ports, port)) {
-        int rc = resting_ports_leave(c->resting, port); /* nobody has to wait for it any more */
+        int rc = resting_ports_leave(c->resting,
+                                     port); /* the Service is gone: nothing waits for the record */
         (void)rc;
     }
     map_remove(&c->services, &held->by_key);
@@ -89,7 +90,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
         held = NULL;
     }
     held = held ? held : add_service(r, &service);
-    service_forget_cr(&service); /* its list says whose it is */
+    service_forget_cr(&service); /* the list says which CR it belongs to */
     uint16_t port = held->service.target_port;
     if (held->service.uid && strcmp(held->service.uid, service.uid) != 0) {
         held->removal = (struct removal){0};
@@ -112,8 +113,8 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     return held;
 }
 
-/* The resource that a Service was made for. What is known to be ours stays so, whatever somebody
- * has made of it. NULL: it is not ours. */
+/* Returns the resource that a Service was made for; NULL: it is not ours. A Service that is known to
+ * be ours stays so, whatever others change in it. */
 static struct resource *owner_of(struct control *c, const struct service *service)
 {
     if (service->cr_name) {

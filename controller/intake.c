@@ -27,7 +27,7 @@ static void set_present(struct resource *r, bool present)
     }
 }
 
-/* What stood in the way of the last one need not stand in its way. */
+/* The spec has changed: forget the retry delays of the old one. */
 static void new_wish(struct resource *r)
 {
     r->retry_at = 0;
@@ -57,7 +57,7 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     bool goes = cr.deleting && !r->cr.deleting;
     r->tell_ignored |= !same && (r->present || !cr.available.status);
     if (r->cr.created && strcmp(r->cr.created, cr.created) != 0) {
-        resource_set_stance(r, STANCE_NONE); /* its age changes */
+        resource_set_stance(r, STANCE_NONE); /* the age of the CR changes, and with it its rank */
     }
     cr_clear(&r->cr);
     r->cr = cr;
@@ -77,8 +77,8 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
     return r;
 }
 
-/* The ports of its Services are recorded as resting while it waits for its turn to be withdrawn, so
- * that many resources share a writing. */
+/* Records the ports of the Services as resting while the resource waits for its turn to be
+ * withdrawn, so that many resources share one write. */
 static void record_ports(struct resource *r)
 {
     struct control *c = r->control;

@@ -12,7 +12,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
-/* A finalizer whose controller works is done by then. */
+/* By then a finalizer whose controller works is gone. */
 #define TELL_AFTER SECONDS(5)
 
 static void describe(char *out, size_t cap, const struct held_service *held)
@@ -61,7 +61,7 @@ void leftover_note(struct held_service *held)
 bool leftover_failed(struct held_service *held, const char *words)
 {
     struct leftover *leftover = held->leftover;
-    if (!leftover || leftover->words) { /* what differs later, a number say, is no news */
+    if (!leftover || leftover->words) { /* later words may differ in a number, which is no news */
         return !leftover;
     }
     leftover->words = mem_strdup(words);

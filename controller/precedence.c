@@ -1,6 +1,6 @@
-/* Tenants that want what not all of them can have: Services of one name, and one of the places for
- * targets that a namespace has. A name stays with the tenant that has it; it is given to the oldest
- * CR that can use it, as the places are. The others are refused meanwhile.
+/* Decides between tenants that want the same: Services of one name, or one of the places for targets
+ * of a namespace. A name stays with the tenant that has it. A free name goes to the oldest CR that
+ * can use it, and so does a place. The other tenants are refused as long as that lasts.
  *
  *   reconcile --> stance of the CR: NONE | UNKNOWN | WANTS
  *   what the tenant can do with the name: HAS | CAN | CANNOT
@@ -22,14 +22,14 @@
 #include "controller/resources.h"
 #include "lib/mem.h"
 
-/* While another CR comes first time after time, its name is told to those that wait no more often
- * than this. */
+/* While the first CR changes again and again, the tenants that wait are woken no more often than
+ * this. */
 #define TELL_AGAIN SECONDS(1)
 
 struct claim {
     struct map_entry by_name;
-    struct list tenants; /* all that want the name or may want it again */
-    size_t n;            /* of these */
+    struct list tenants; /* that want the name, or may want it again */
+    size_t n;            /* number of these tenants */
     struct heap contenders;
     struct tenant *first; /* at the last change */
     enum rank others;     /* the rank of the others then */
@@ -38,11 +38,11 @@ struct claim {
     char name[];
 };
 
-/* The places of a namespace that has a bound; those that want one are its members. */
+/* The tenants of one namespace that want one of its places. */
 struct places {
     struct heap placed, standing;
     size_t n_placed;
-    size_t n_unknown; /* the placed that may not want their place after all */
+    size_t n_unknown; /* number of placed tenants that may not want their place after all */
 };
 
 /* ---- age ---- */
@@ -62,7 +62,7 @@ static bool comes_before(const struct heap_node *a, const struct heap_node *b)
     return x->use != y->use ? x->use < y->use : is_older(x->resource, y->resource);
 }
 
-/* Of the tenants of one CR the first by name comes first. */
+/* The tenants of one CR come in the order of their names. */
 static bool is_first(const struct tenant *a, const struct tenant *b)
 {
     return a->resource == b->resource ? strcmp(a->service, b->service) < 0
@@ -174,7 +174,7 @@ static void on_tell(struct timer *timer)
     }
 }
 
-/* The rank of all others. A name that nobody can use keeps nobody waiting. */
+/* Returns the rank of all others. A name that nobody can use keeps nobody waiting. */
 static enum rank rank_behind(const struct tenant *first)
 {
     if (!first || first->use == USE_CANNOT) {
@@ -282,7 +282,7 @@ static void unplace(struct places *places, struct tenant *t)
     t->placed = false;
 }
 
-/* It wants a place from now on. A younger one may have to give up its own. */
+/* The tenant wants a place from now on. A younger one may have to give up its own. */
 static void take_place(struct tenant *t)
 {
     struct places *places = places_in(t->resource->space);
@@ -321,7 +321,7 @@ static void leave_place(struct tenant *t)
     }
 }
 
-/* All that have a place want it: those that stand have waited to know. */
+/* Every tenant that has a place wants it. The others have waited to know that: wake them. */
 static void tell_standing(struct space *space)
 {
     LIST_EACH (it, &space->resources) {

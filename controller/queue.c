@@ -74,7 +74,8 @@ static void pump(struct task *t)
     list_remove(&r->queued);
     list_remove(&r->unread);
     queue_resume(c);
-    if (r->operation == OPERATION_NONE) { /* if not, it waited to read: the operation wakes it */
+    if (r->operation ==
+        OPERATION_NONE) { /* if not, it waited to read, and the end of the operation wakes it */
         q->run(r);
     }
 }
@@ -193,7 +194,7 @@ static void on_answer(const struct cluster_answer *answer, void *arg)
         r->done(r, answer);
     }
     if (!r->call) {
-        resource_over(r); /* else the next one has begun */
+        resource_over(r); /* if not, the next one has begun */
     }
 }
 
@@ -226,7 +227,7 @@ void resource_cancel(struct resource *r)
     }
 }
 
-/* Nothing is tried for a while. */
+/* Tries nothing of the resource for a while. */
 static void resource_try_later(struct resource *r)
 {
     r->retry_at = resource_now(r) + backoff_delay(r->retries++, RETRY_FIRST, RETRY_MOST, 10);

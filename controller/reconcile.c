@@ -37,15 +37,15 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
-/* How often a deleted CR is checked again while its CRD is missing or not shown. Once the CRD is
- * back, its CRs are expected to be applied again, within CONTROL_GRACE. */
+/* The interval in which a deleted CR is checked again while its CRD is missing or not shown. Once the
+ * CRD is back, its CRs are expected to be applied again within CONTROL_GRACE. */
 #define CONFIRM_AGAIN SECONDS(2)
 
-/* How often in a row a refusal to show the CRD is not believed: the API server may not know yet of
+/* This many refusals in a row to show the CRD are not believed: the API server may not know yet of
  * rights that were given a moment ago. */
 enum { CONFIRM_REFUSALS = 3 };
 
-/* A status that the CRD does not take is tried again so often. */
+/* The interval in which a status is tried again that the CRD does not accept. */
 #define CONTROL_STATUS_AGAIN SECONDS(60)
 
 /* How long a CR waits for the name of another one before its condition says so. */
@@ -66,8 +66,8 @@ static enum stance stance_of(const struct resource *r)
 
 /* ---- settling ---- */
 
-/* A resource that has been read and waits longer than this, for a Service that does not go say,
- * counts as settled: the others do not wait for it. */
+/* A resource that has been read and waits longer than this, perhaps for a Service that does not go,
+ * counts as settled: readiness does not wait for it. */
 #define SETTLE_WITHIN SECONDS(10)
 
 static void settled(struct resource *r)
@@ -94,7 +94,8 @@ static void settle_in_time(struct resource *r)
 
 /* ---- answers ---- */
 
-/* The object is the CR as it was then: by now it may be gone, or another one. */
+/* Tells whether the object of an answer is still the CR. It may have gone, or been replaced, before
+ * the answer came. */
 static bool is_same(const struct resource *r, struct json_value object)
 {
     struct json_value uid = json_get(json_get(object, "metadata"), "uid");
@@ -198,8 +199,8 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
     }
 }
 
-/* Is the CRD younger than the CR that went, or, of one that was never seen, than its Service? Times
- * are in seconds: in the same one it may be. */
+/* Tells whether the CRD is younger than the CR that went, or than the Service of a CR that was never
+ * seen. Times have seconds, so the same second counts as younger. */
 static bool is_renewed(const struct resource *r, struct json_value crd)
 {
     const struct held_service *held =
@@ -211,8 +212,8 @@ static bool is_renewed(const struct resource *r, struct json_value crd)
     return renewed;
 }
 
-/* Is there no right to read the CRD? An older Role may lack it: what went was the CR then. Once
- * this has been found out for one CR, the others do not wait. */
+/* Tells whether we lack the right to read the CRD, as with an older Role: then it is assumed that
+ * the CR went, and not the CRD. After the first such CR the others do not wait. */
 static bool is_crd_hidden(struct resource *r, const struct cluster_answer *answer)
 {
     struct control *c = r->control;
@@ -257,7 +258,7 @@ static void show(struct resource *r, const struct condition *condition, const ch
 
 /* ---- withdrawing ---- */
 
-/* The CR is not for us, or not any more: our condition goes too. */
+/* The CR is not ours, or not any more: its Services go, and then our condition. */
 static void leave(struct resource *r)
 {
     settled(r);
@@ -267,8 +268,8 @@ static void leave(struct resource *r)
     }
 }
 
-/* Deleting the CRD deletes the CRs too, and is not meant for their mailboxes: whoever deletes it
- * installs another one. */
+/* Deleting the CRD deletes the CRs too, but is not meant for their mailboxes: the administrator is
+ * about to install another version of it. */
 static void confirm_gone(struct resource *r)
 {
     struct cluster_request request = {
@@ -283,7 +284,7 @@ static void withdraw_gone(struct resource *r)
     if (c->settings.in_cluster && !r->gone_confirmed) {
         confirm_gone(r);
     } else if (tenants_withdraw(r) == OK && list_empty(&r->services) && !r->present) {
-        if (r->settled) { /* else it never was there */
+        if (r->settled) { /* if not, it was never there */
             status_tell_gone(r);
         }
         tenants_free(r);
@@ -294,9 +295,9 @@ static void withdraw_gone(struct resource *r)
 /* ---- the decision ---- */
 
 enum decision {
-    DECISION_WAIT,   /* for what is known soon */
-    DECISION_REFUSE, /* no Service may be there */
-    DECISION_HOLD,   /* the destination is of no use now: a Service that is there stays */
+    DECISION_WAIT,   /* for something that will be known soon */
+    DECISION_REFUSE, /* no Service may exist */
+    DECISION_HOLD,   /* the destination is of no use now: an existing Service stays */
     DECISION_SERVE,
 };
 
@@ -313,7 +314,7 @@ static bool is_nameable(const struct resource *r, const struct tenant *t, struct
     return true;
 }
 
-/* The rival has lost the name, and gives up its Service: that wakes us. If it takes long, the
+/* The rival has lost the name and gives up its Service, which wakes us. If that takes long, the
  * condition says what is in the way. */
 static enum decision wait_for_name(struct tenant *t, struct resource *rival, struct condition *c)
 {
@@ -406,7 +407,7 @@ static enum decision decide(struct tenant *t, struct condition *c)
     return by_name;
 }
 
-/* Is something wrong with the CR as a whole? */
+/* Tells whether something is wrong with the CR as a whole. */
 static bool is_refused(const struct resource *r, struct condition *c)
 {
     if (r->cr.wrong) {
@@ -436,11 +437,11 @@ static bool is_refused(const struct resource *r, struct condition *c)
 
 /* ---- doing it ---- */
 
-/* What is to be said of the targets that have been looked at. */
+/* The results of the targets of a CR, for its condition. */
 struct sum {
-    unsigned waiting;    /* so many are not there yet */
-    unsigned unadmitted; /* so many of them wait for a policy alone */
-    bool silent;         /* the status is left to whose it is */
+    unsigned waiting;    /* number of targets that are not ready */
+    unsigned unadmitted; /* of the waiting: those that wait only for a policy */
+    bool silent;         /* the status stays that of its other manager */
     struct condition last;
     struct plan_tenants tenants;
 };
@@ -468,7 +469,7 @@ static void note_success(struct sum *sum, struct tenant *t)
     plan_tenants_served(&sum->tenants, t->name, in_cluster ? t->service : NULL);
 }
 
-/* Listener and Services, unless there is trouble, which is what is said then. */
+/* Brings up listener and Services, unless there is trouble: then *c is the trouble. */
 static int serve(struct sum *sum, struct tenant *t, struct condition *c)
 {
     if (!tenant_is_put_off(t)) {
@@ -482,7 +483,7 @@ static int serve(struct sum *sum, struct tenant *t, struct condition *c)
     return ERR;
 }
 
-/* Serves those whom the CR names, once nobody else is admitted. */
+/* Serves the pods that the CR names, once no others are admitted. */
 static int serve_admitted(struct sum *sum, struct tenant *t, struct condition *c)
 {
     int rc = tenant_exclude(t, c);
@@ -495,7 +496,7 @@ static int serve_admitted(struct sum *sum, struct tenant *t, struct condition *c
     return rc;
 }
 
-/* One target, as decided. It is done, or waits, or its call is under way. */
+/* Decides about one target and acts. Afterwards it is done, or waits, or its call is under way. */
 static void bring(struct sum *sum, struct tenant *t)
 {
     struct condition c;
@@ -551,12 +552,12 @@ static void bring_all(struct resource *r)
     if (r->operation == OPERATION_NONE && !sum.waiting) {
         show_sum(r, &sum);
     } else if (r->operation == OPERATION_NONE && sum.waiting == sum.unadmitted) {
-        settled(r); /* all targets are there */
+        settled(r); /* all targets exist */
     }
     plan_tenants_free(&sum.tenants);
 }
 
-/* Where another manager has written the status, only our Services entitle us to a condition: it is
+/* If another manager has written the status, only our Services entitle us to a condition. So it is
  * written before they go. */
 static void refuse(struct resource *r, const struct condition *condition)
 {
@@ -578,7 +579,7 @@ static void act(struct resource *r)
         }
     } else if (is_refused(r, &condition)) {
         refuse(r, &condition);
-    } else if (!tenants_clean(r)) { /* first: one of them may have a port of ours */
+    } else if (!tenants_clean(r)) { /* first, because one of them may have a port of ours */
         bring_all(r);
     }
 }

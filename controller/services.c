@@ -26,15 +26,15 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
-/* What the API server refuses is tried again after these. */
+/* Bounds of the delay after which a refused write is tried again. */
 #define TROUBLE_FIRST SECONDS(1)
 #define TROUBLE_MOST SECONDS(60)
 
-/* A Service that could not be deleted is tried again after these. */
+/* Bounds of the delay after which a failed removal is tried again. */
 #define REMOVAL_FIRST SECONDS(1)
 #define REMOVAL_MOST SECONDS(60)
 
-/* A failure that may pass by itself is shown when it comes so often in a row. */
+/* A failure that may pass by itself is shown when it has come this often in a row. */
 enum { TROUBLES_SILENT_MAX = 3 };
 
 /* ---- trouble ---- */
@@ -60,7 +60,7 @@ static void set_trouble(struct tenant *t, const struct condition *condition, boo
     put_off(t);
 }
 
-/* What may pass by itself: the condition says so only when it has not passed a few times. */
+/* Sets a trouble that may pass by itself: the condition shows it only from the third time on. */
 static void set_passing_trouble(struct tenant *t, const struct condition *condition)
 {
     if (t->troubles + 1 < TROUBLES_SILENT_MAX) {
@@ -92,8 +92,8 @@ static void refused(struct resource *r, const struct cluster_answer *answer)
     }
 }
 
-/* The API server is away or busy, or something in it fails that is for this Service alone: an
- * admission webhook, the range of addresses. */
+/* Either the API server is away or busy, or it fails for this Service alone: because of an
+ * admission webhook, or because the range of addresses is exhausted. */
 static void not_written(struct resource *r, const struct cluster_answer *answer)
 {
     struct condition condition;
@@ -123,7 +123,7 @@ static void call_service(struct resource *r, enum operation operation, enum clus
                                       .name = name,
                                       .uid = uid,
                                       .body = body};
-    if (name != r->operand_name) { /* else the same Service once more */
+    if (name != r->operand_name) { /* if not, it is the same Service once more */
         free(r->operand_namespace);
         free(r->operand_name);
         r->operand_namespace = mem_strdup(namespace);
@@ -133,7 +133,7 @@ static void call_service(struct resource *r, enum operation operation, enum clus
     resource_call(r, operation, &request, on_service_answer);
 }
 
-/* What clients connect to; by the protocol, unless the CR says. */
+/* Returns the port that clients connect to: the CR's, or else that of the protocol. */
 static uint16_t service_port(const struct tenant *t)
 {
     const struct held_service *held = tenant_service(t);
@@ -162,7 +162,8 @@ static void note_repair(struct tenant *t, bool alias, uint64_t wish)
     }
 }
 
-/* The port that a home Service gives up is recorded as resting first. True: it is under way. */
+/* Records the port of a home Service that is about to give it up as resting. Returns true when
+ * that is under way. */
 static bool record_port(struct resource *r, const struct held_service *held)
 {
     struct control *c = r->control;
@@ -177,8 +178,8 @@ static bool record_port(struct resource *r, const struct held_service *held)
     return true;
 }
 
-/* Puts the home Service (or the alias) there as it should be. OK: it is. AGAIN: on the way, or
- * others change it back, and it is too early to write it again. */
+/* Writes the home Service (or the alias) unless it is as it should be. OK: it is. AGAIN: it is being
+ * written, or others have changed it back and it is too early to write it again. */
 static int put_service(struct tenant *t, bool alias)
 {
     struct resource *r = t->resource;
@@ -210,7 +211,7 @@ static int put_service(struct tenant *t, bool alias)
     int rc = alias ? plan_alias_service(&body, &plan) : plan_home_service(&body, &plan);
     struct json *doc = rc == OK ? json_parse(buf_str(&body), NULL) : NULL;
     rc = doc ? service_parse(&wanted, json_root(doc), c->settings.home) : ERR;
-    assert(rc == OK); /* names and numbers have been checked: it is our own text */
+    assert(rc == OK); /* our own text, of names and numbers that have been checked */
     bool same = held && held->service.digest == wanted.digest && !held->service.strangers;
     int64_t due = repairs_due(repairs_of(t, alias), wanted.digest);
     if (same) {
@@ -229,8 +230,8 @@ static int put_service(struct tenant *t, bool alias)
     return same ? OK : AGAIN;
 }
 
-/* Is one of its Services contested? ERR: *why says so, and the tenant is looked at again when it is
- * known whether the last repair has lasted. */
+/* Returns ERR when others change one of the tenant's Services again and again; *why says so, and the
+ * resource is woken when it is known whether the last repair has lasted. */
 static int check_contest(struct tenant *t, struct condition *why)
 {
     for (int alias = 0; alias < 2; alias++) {
@@ -251,7 +252,7 @@ static int check_contest(struct tenant *t, struct condition *why)
     return OK;
 }
 
-/* Both Services, as far as there is time. */
+/* Writes both Services, one operation at a time. */
 static int put_services(struct tenant *t, struct condition *why)
 {
     struct resource *r = t->resource;
@@ -273,7 +274,7 @@ int tenant_serve(struct tenant *t, struct condition *why)
     struct condition condition;
     struct error err;
     if (tenant_port_is_shared(t)) {
-        return AGAIN; /* the younger Service is about to get another port: that will wake us */
+        return AGAIN; /* the younger Service is about to get another port, which wakes us */
     }
     if (!t->target && tenant_open(t, &err) != OK) {
         plan_failure(&condition, "ServiceCreationFailed", "%s", err.text);
@@ -290,15 +291,15 @@ int tenant_serve(struct tenant *t, struct condition *why)
 
 /* ---- taking Services back ---- */
 
-/* Do clients still reach the home Service through it? Once it has been cut off it does not count
- * any more, whatever the users of its namespace make of it. */
+/* Tells whether clients still reach the home Service through the alias. Once we have cut it off it
+ * does not count any more, whatever the users of its namespace make of it. */
 static bool still_leads(const struct held_service *alias)
 {
     return alias->service.leads && !alias->removal.cut;
 }
 
-/* Which Service of this name goes next: an alias that leads to the home Service, then that, for its
- * name may pass to another CR. NULL: all are being deleted. */
+/* Returns the Service of this name that goes next: first an alias that leads to the home Service,
+ * then the home Service, whose name may pass to another CR. NULL: all are being deleted. */
 static struct held_service *next_to_go(const struct resource *r, const char *name)
 {
     struct held_service *home = resource_service(r, r->control->settings.home, name);
@@ -396,15 +397,15 @@ bool tenants_clean(struct resource *r)
 
 /* ---- answers ---- */
 
-/* May a user have it taken over? SAP's proxy leaves nothing in the home namespace that names its
- * CR, so a Service there belongs to somebody else, or to nobody who could be asked. */
+/* Tells whether a user may have the Service taken over. SAP's proxy leaves nothing in the home
+ * namespace that names its CR, so nobody can be asked about a Service there. */
 static bool is_adoptable(const struct resource *r, struct json_value object)
 {
     const char *home = r->control->settings.home;
     return strcmp(r->operand_namespace, home) != 0 && service_is_alias(object, home);
 }
 
-/* The Service that has the name of ours is not ours. */
+/* The existing Service of the wanted name is not ours. */
 static void taken(struct resource *r, bool adoptable)
 {
     struct condition condition;
@@ -425,7 +426,7 @@ static void taken(struct resource *r, bool adoptable)
     }
 }
 
-/* The Service that has the name of ours is that of another CR, which gives it up. */
+/* The existing Service of the wanted name belongs to another CR of ours, which gives it up. */
 static void not_gone(struct resource *r, struct resource *rival)
 {
     struct condition condition;
@@ -440,8 +441,8 @@ static void not_gone(struct resource *r, struct resource *rival)
     }
 }
 
-/* The Service whose name is taken: ours after all, also if somebody has removed its labels; or one
- * that we may take over; or foreign. */
+/* Takes in the existing Service of the wanted name. It is ours after all (somebody may have removed
+ * its labels), or one that we may take over, or another's. */
 static void looked_at(struct resource *r, struct json_value object)
 {
     struct control *c = r->control;
@@ -481,7 +482,7 @@ static void service_went(struct resource *r)
     }
 }
 
-/* A write that did not succeed was no repair, and a Service that we have deleted needs none. */
+/* A write that has failed was not a repair, and a Service that we have deleted needs none. */
 static void correct_repairs(struct resource *r)
 {
     if (!r->operand) {
@@ -496,15 +497,15 @@ static void correct_repairs(struct resource *r)
     }
 }
 
-/* Who has the name, and what is it like? */
+/* Reads the Service that has the name. */
 static void look_at_service(struct resource *r)
 {
     call_service(r, OPERATION_LOOK, CLUSTER_GET, r->operand_namespace, r->operand_name, NULL,
                  (struct str){0});
 }
 
-/* A DELETE or a cut has failed. Nothing else waits for it: there may be no CR any more that could
- * say so. When an alias cannot be deleted, it is cut off at once. */
+/* A DELETE or a cut has failed. Nothing else waits for it, because there may be no CR any more that
+ * could show it. An alias that cannot be deleted is cut off at once. */
 static void removal_failed(struct resource *r, const struct cluster_answer *answer)
 {
     struct held_service *held = operand_service(r);
@@ -522,7 +523,7 @@ static void removal_failed(struct resource *r, const struct cluster_answer *answ
     }
 }
 
-/* The answer to a change tells how the Service is by now. */
+/* Takes in the Service that the answer to a change brings. */
 static void changed(struct resource *r, struct json_value object)
 {
     if (follower_is_news(&r->control->followers[FOLLOW_SERVICES], object)) {
@@ -559,7 +560,7 @@ static void on_service_answer(struct resource *r, const struct cluster_answer *a
     case CLUSTER_ABSENT:
         service_went(r);
         if (operation == OPERATION_CREATE) {
-            refused(r, answer); /* its namespace is going, say */
+            refused(r, answer); /* its namespace may be going */
         } else if (!removes) {
             resource_conflicted(r);
         }
@@ -574,7 +575,7 @@ static void on_service_answer(struct resource *r, const struct cluster_answer *a
             not_written(r, answer);
         }
         break;
-    case CLUSTER_CONFLICT: /* another one may have its place */
+    case CLUSTER_CONFLICT: /* another Service may have its name */
         if (operation == OPERATION_DELETE) {
             removal_failed(r, answer);
             break;

@@ -16,11 +16,11 @@
 #include "lib/stamp.h"
 #include "lib/sys.h"
 
-/* A message in which only the words of another server have changed is written at most so often. */
+/* The shortest time between two messages that differ only in the words of another server. */
 #define WORDS_PAUSE SECONDS(5 * 60)
 
-/* Events about one resource, and about all of one namespace: so many at once, and then one in each
- * interval. */
+/* Events about one resource, and about all resources of one namespace: EVENTS_... at once, then one
+ * in each interval. */
 #define EVENT_INTERVAL_OF_ONE SECONDS(60)
 #define EVENT_INTERVAL_OF_SPACE SECONDS(1)
 enum { EVENTS_OF_ONE = 10, EVENTS_OF_SPACE = 1000 };
@@ -34,7 +34,6 @@ static void set_shown(struct resource *r, const struct condition *condition)
     }
 }
 
-/* What is told of it while its status is written: afterwards nobody needs it. */
 void status_forget(struct resource *r)
 {
     set_shown(r, NULL);
@@ -47,7 +46,8 @@ void status_forget(struct resource *r)
 
 /* ---- Events ---- */
 
-/* Is there room for one more? `full`: when the room for all of them will be there again. */
+/* Tells whether there is room for one more Event. `full` is the time at which there will be room
+ * for `most` of them again. */
 static bool has_room(int64_t full, int64_t now, int64_t interval, int most)
 {
     return full < now + most * interval;
@@ -58,7 +58,8 @@ static void take_room(int64_t *full, int64_t now, int64_t interval)
     *full = (*full > now ? *full : now) + interval;
 }
 
-/* Whoever lets resources flip must not fill the storage of the API server with Events. */
+/* A user whose resources change again and again must not fill the storage of the API server with
+ * Events. */
 static bool may_tell(struct resource *r)
 {
     int64_t now = resource_now(r), *of_one = &r->events_full, *of_space = &r->space->events_full;
@@ -92,7 +93,7 @@ static void post_event(struct resource *r, bool warning, const char *reason, con
                         reason, note, now);
     assert(rc == OK);
     request.body = buf_str(&body);
-    resource_call(r, OPERATION_EVENT, &request, NULL); /* a courtesy: nobody misses one */
+    resource_call(r, OPERATION_EVENT, &request, NULL); /* nothing depends on an Event */
     buf_free(&body);
 }
 
@@ -102,7 +103,7 @@ void resource_send_event(struct resource *r, const struct condition *condition)
     post_event(r, !condition->available, condition->reason, condition->message);
 }
 
-/* An annotation without effect is a mistake, or waits for another configuration. */
+/* An annotation without effect is a mistake, or is meant for another configuration. */
 static void tell_ignored(struct resource *r)
 {
     static const char note[] =
@@ -163,7 +164,7 @@ static void patch_status(struct resource *r, const struct condition *condition, 
     buf_free(&body);
 }
 
-/* The status is about to say something else than what it says. Notes whose change it is. */
+/* Notes whether the condition changes because of us, or because others have changed the status. */
 static void note_change(struct resource *r, uint64_t wish)
 {
     r->telling = r->status_repairs.wish == wish ? TELL_NOTHING : TELL_CONDITION;
@@ -172,7 +173,6 @@ static void note_change(struct resource *r, uint64_t wish)
     }
 }
 
-/* Makes the CR say so, and which tenants are served ("a,b"; NULL: none). */
 void status_show(struct resource *r, const struct condition *condition, const char *served,
                  void (*done)(struct resource *r, const struct cluster_answer *answer))
 {
@@ -181,7 +181,8 @@ void status_show(struct resource *r, const struct condition *condition, const ch
     enum plan_shown shown = plan_shown(&r->cr, condition, served, tenants_kept);
     int64_t due = shown == PLAN_SHOWN_NOT ? repairs_due(&r->status_repairs, wish) : r->words_due;
     if (shown != PLAN_SHOWN_NOT && r->status_repairs.wish != wish) {
-        repairs_note(&r->status_repairs, wish, resource_now(r)); /* written before the restart */
+        repairs_note(&r->status_repairs, wish,
+                     resource_now(r)); /* an earlier process has written it */
     }
     if (r->control->status_missing && due < r->control->status_retried) {
         due = r->control->status_retried;
@@ -218,7 +219,7 @@ void status_remove(struct resource *r,
 
 /* ---- whom it concerns ---- */
 
-/* Each target is told what becomes of it: what concerns it alone, or the whole CR. */
+/* For each target the handler gets its own condition; without one, that of the CR. */
 static void tell_changed(const struct resource *r)
 {
     const struct control_handler *h = &r->control->handler;
