@@ -113,8 +113,8 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
     return held;
 }
 
-/* Returns the resource that a Service was made for; NULL: it is not ours. A Service that is known to
- * be ours stays so, whatever others change in it. */
+/* Returns the resource that a Service was made for; NULL: it is not ours. A Service that is known
+ * to be ours stays so, whatever others change in it. */
 static struct resource *owner_of(struct control *c, const struct service *service)
 {
     if (service->cr_name) {

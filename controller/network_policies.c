@@ -1,15 +1,14 @@
-/* NetworkPolicies of the home namespace: which pods may reach which target port. One policy admits
- * the pods of a namespace to the ports of its CRs, another one those of all namespaces to the ports
- * of the CRs that are clusterWide.
+/* NetworkPolicies of the home namespace: which pods may reach which target port. For each namespace
+ * one policy admits its pods to ports, and another policy admits the pods of all namespaces.
  *
- *   port or scope of a CR, a policy that is there --> due --> compare
+ *   a port is opened or closed, a policy changes --> due --> compare
  *      --> create | apply | delete --> done   --> (a pause) --> due, if something has changed
  *                                  --> exists --> whose is it? --> ours: due | trouble
  *                                  --> failed --> trouble --> (a longer pause) --> due
  *
- * The first change is written at once. While a policy changes on and on, the pauses between its
- * writings grow, so that many CRs cost few writings. Each policy has its own pauses and failures:
- * none waits for another one. */
+ * The first change is written at once. While a policy keeps changing, the pauses between its writes
+ * grow, so that many CRs cost few writes. Each policy has its own pauses and failures: none waits
+ * for another one. */
 #include "controller/network_policies.h"
 
 #include <assert.h>
@@ -27,17 +26,19 @@
 #include "lib/map.h"
 #include "lib/mem.h"
 
-/* Between two writings of a policy: doubled until there is nothing to write for so many pauses. */
+/* Bounds of the pause between two writes of a policy. It is doubled each time, and is short again
+ * when nothing had to be written for QUIET pauses. */
 #define PAUSE_FIRST MILLIS(25)
 #define PAUSE_MOST MILLIS(800)
 enum { QUIET = 4 };
 
-/* After a writing that has failed. */
+/* Bounds of the delay after a write that has failed. */
 #define RETRY_FIRST SECONDS(1)
 #define RETRY_MOST SECONDS(60)
 
-/* Calls at a time; ports that are compared in a turn, each policy counting as some more; after so
- * many failures in a row that may pass they are trouble. */
+/* The most calls at a time; the most ports that are compared in a turn, and how many ports each
+ * policy counts as besides its own; the number of failures in a row, each of which may pass, from
+ * which on they are a trouble. */
 enum { CALLS_MAX = 4, PORTS_A_TURN = 1000, COST = 20, LATER_MAX = 3 };
 
 /* Why a policy is not as it should be. */
@@ -58,23 +59,23 @@ struct held_policy {
     bool deleting; /* a finalizer keeps it */
 };
 
-/* One that is wanted, or was. */
+/* A policy that is wanted, or was. */
 struct policy {
     struct policies *policies;
     struct map_entry by_name;
     struct list link;
     struct list due;      /* on policies->due, if it is to be compared */
-    struct list openings; /* of the Services to whose ports it admits */
-    struct list awaiting; /* those of them that CRs wait for */
+    struct list openings; /* the ports to which it admits */
+    struct list awaiting; /* the openings whose owners wait */
     char *name;
     char *from; /* the namespace whose pods it admits; NULL: all, or nothing was ever opened */
     struct repairs repairs;
     struct cluster_call *call;
     bool again;         /* it has changed during the call */
     struct timer timer; /* compares it again */
-    int64_t not_before; /* the end of the pause after the last writing */
+    int64_t not_before; /* the end of the pause after the last write */
     int64_t pause;      /* its length */
-    bool busy;          /* the writing began soon after the one before */
+    bool busy;          /* the write began soon after the one before */
     unsigned failures;  /* in a row */
     struct trouble *trouble;
 };
@@ -97,7 +98,7 @@ static void compare_some(struct task *t);
 
 static void on_timer(struct timer *t);
 
-/* Has it compared as soon as it may be written. */
+/* Has the policy compared as soon as it may be written. */
 static void look(struct policy *policy)
 {
     struct policies *p = policy->policies;
@@ -119,7 +120,7 @@ static void on_timer(struct timer *t)
     look(container_of(t, struct policy, timer));
 }
 
-/* The same, but not before a moment has passed. */
+/* The same, but at the earliest PAUSE_FIRST from now. */
 static void look_soon(struct policy *policy)
 {
     struct loop *loop = policy->policies->set.loop;
@@ -220,7 +221,7 @@ void policies_look_at_all(struct policies *p)
     }
 }
 
-/* ---- what is there ---- */
+/* ---- what exists ---- */
 
 static struct held_policy *find_held(const struct policies *p, const char *name)
 {
@@ -228,7 +229,7 @@ static struct held_policy *find_held(const struct policies *p, const char *name)
     return stored ? container_of(stored, struct held_policy, stored) : NULL;
 }
 
-/* Does the policy of that name list the port? */
+/* Tells whether the policy of that name lists the port. */
 static bool lists(const struct policies *p, const char *name, uint16_t port)
 {
     const struct held_policy *held = find_held(p, name);
@@ -248,7 +249,7 @@ static bool lists(const struct policies *p, const char *name, uint16_t port)
     return false;
 }
 
-/* What is known of these openings may have changed. */
+/* Wakes the owners of these openings. */
 static void wake_awaited(struct policies *p, struct list *openings)
 {
     LIST_EACH (it, openings) {
@@ -306,10 +307,10 @@ static void release(struct stored *stored)
     }
 }
 
-/* ---- what CRs are told ---- */
+/* ---- what owners of openings are told ---- */
 
 /* Returns a policy that admits pods to the port other than those of the namespace and those for
- * which it is open. NULL: there is none. Rare, so it may walk. */
+ * which it is open. NULL: there is none. It is rare, so it may be found by a walk. */
 static const char *find_stranger(const struct policies *p, const struct opening *o,
                                  const char *namespace)
 {
@@ -418,7 +419,7 @@ static void set_trouble(struct policy *policy, const char *reason, const char *w
     wake_awaited(p, &p->exposed);
 }
 
-/* It is tried again later, each time after a longer pause. */
+/* Has a write that failed tried again, each time after a longer delay. */
 static void failed(struct policy *policy)
 {
     struct policies *p = policy->policies;
@@ -451,7 +452,7 @@ static void done(struct policy *policy, struct json_value object)
     }
 }
 
-/* The policy that has the name of ours. */
+/* Takes in the policy that has the name of ours. */
 static void on_looked_at(const struct cluster_answer *answer, void *arg)
 {
     struct policy *policy = arg;
@@ -566,7 +567,7 @@ static uint16_t *list_ports(const struct policy *policy, size_t *n)
     return ports;
 }
 
-/* Writes the text unless it is there, or has been repaired too often to be written now. */
+/* Writes the text unless the policy has it, or has been repaired too often to be written now. */
 static void write_text(struct policy *policy, const struct held_policy *held, struct str text)
 {
     struct loop *loop = policy->policies->set.loop;
@@ -589,7 +590,7 @@ static void write_text(struct policy *policy, const struct held_policy *held, st
     }
 }
 
-/* Returns how many ports it has. */
+/* Writes the policy unless it is as it should be. Returns how many ports it has. */
 static size_t put_policy(struct policy *policy)
 {
     struct policies *p = policy->policies;
@@ -638,7 +639,7 @@ static void compare_some(struct task *t)
     struct policies *p = container_of(t, struct policies, task);
     size_t cost = 0;
     if (!p->set.may_write(p->set.arg)) {
-        return; /* all are looked at when that changes */
+        return; /* policies_look_at_all is called when that changes */
     }
     while (!list_empty(&p->due) && p->calls < CALLS_MAX) {
         struct policy *policy = container_of(p->due.next, struct policy, due);

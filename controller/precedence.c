@@ -1,6 +1,6 @@
-/* Decides between tenants that want the same: Services of one name, or one of the places for targets
- * of a namespace. A name stays with the tenant that has it. A free name goes to the oldest CR that
- * can use it, and so does a place. The other tenants are refused as long as that lasts.
+/* Decides between tenants that want the same: Services of one name, or one of the places for
+ * targets of a namespace. A name stays with the tenant that has it. A free name goes to the oldest
+ * CR that can use it, and so does a place. The other tenants are refused as long as that lasts.
  *
  *   reconcile --> stance of the CR: NONE | UNKNOWN | WANTS
  *   what the tenant can do with the name: HAS | CAN | CANNOT

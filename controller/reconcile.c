@@ -37,8 +37,8 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
-/* The interval in which a deleted CR is checked again while its CRD is missing or not shown. Once the
- * CRD is back, its CRs are expected to be applied again within CONTROL_GRACE. */
+/* The interval in which a deleted CR is checked again while its CRD is missing or not shown. Once
+ * the CRD is back, its CRs are expected to be applied again within CONTROL_GRACE. */
 #define CONFIRM_AGAIN SECONDS(2)
 
 /* This many refusals in a row to show the CRD are not believed: the API server may not know yet of
@@ -199,8 +199,8 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
     }
 }
 
-/* Tells whether the CRD is younger than the CR that went, or than the Service of a CR that was never
- * seen. Times have seconds, so the same second counts as younger. */
+/* Tells whether the CRD is younger than the CR that went, or than the Service of a CR that was
+ * never seen. Times have seconds, so the same second counts as younger. */
 static bool is_renewed(const struct resource *r, struct json_value crd)
 {
     const struct held_service *held =

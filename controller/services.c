@@ -178,8 +178,8 @@ static bool record_port(struct resource *r, const struct held_service *held)
     return true;
 }
 
-/* Writes the home Service (or the alias) unless it is as it should be. OK: it is. AGAIN: it is being
- * written, or others have changed it back and it is too early to write it again. */
+/* Writes the home Service (or the alias) unless it is as it should be. OK: it is. AGAIN: it is
+ * being written, or others have changed it back and it is too early to write it again. */
 static int put_service(struct tenant *t, bool alias)
 {
     struct resource *r = t->resource;
@@ -230,8 +230,8 @@ static int put_service(struct tenant *t, bool alias)
     return same ? OK : AGAIN;
 }
 
-/* Returns ERR when others change one of the tenant's Services again and again; *why says so, and the
- * resource is woken when it is known whether the last repair has lasted. */
+/* Returns ERR when others change one of the tenant's Services again and again. *why says so, and
+ * the resource is woken when it is known whether the last repair has lasted. */
 static int check_contest(struct tenant *t, struct condition *why)
 {
     for (int alias = 0; alias < 2; alias++) {
