@@ -49,8 +49,8 @@ NEW_ONES = 20  # CRs that are applied one after the other
 LAST_WORDS = re.compile(r"the longest turn of the loop took ([\d.]+) ms")
 CGROUPS = Path("/sys/fs/cgroup/memory")
 
-# As root: into the control group $1, if there is one, and on without any rights but with real-time
-# priority. The longest turn of the loop is tproxy's own then, and not that of another program.
+# Runs as root: enters the control group $1, if one is given, and continues without rights but with
+# real-time priority, so that no other program lengthens a turn of tproxy's loop.
 START = f"""
 test -z "$1" || echo $$ >"$1/cgroup.procs"
 shift
@@ -59,7 +59,7 @@ exec chrt --fifo 1 setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$@"
 
 
 class Realtime(Program):
-    """The program in a control group of its own."""
+    """The program, in a control group of its own and with real-time priority."""
 
     def __init__(self, binary: Path, directory: Path):
         super().__init__(binary, directory)
@@ -74,8 +74,8 @@ class Realtime(Program):
         return super().spawn(*arguments, uid=0, **options)
 
     def group_mib(self) -> float | None:
-        """What the processes of the group and the kernel for them use, but for the page cache. None
-        where there is no such group."""
+        """Returns the memory that the group's processes use, including the kernel's for them,
+        without the page cache. None: there is no such group."""
         if not self._group.exists():
             return None
         used = int((self._group / "memory.usage_in_bytes").read_text())
@@ -94,14 +94,15 @@ class Measured(ClusterTproxy):
         return super().__enter__()
 
     def seconds(self) -> float:
-        """Since its start."""
+        """Returns the time since the program's start."""
         return time.monotonic() - self.began
 
     def rss(self) -> float:
         return memory_kib(self.pid, "Rss") / 1024
 
     def longest_turn(self) -> float:
-        """Returns milliseconds, the shutdown included, of a program that has ended."""
+        """Returns the longest turn of a program that has ended, in milliseconds, including the
+        shutdown."""
         line = next(line for line in reversed(self.logs.all()) if LAST_WORDS.match(line["msg"]))
         return float(LAST_WORDS.match(line["msg"]).group(1))
 
@@ -125,7 +126,7 @@ class Bench:
                 yield running
             program.remove_group()
 
-    # --- what is there ---
+    # --- objects in the cluster ---
 
     def add_destination(self, name: str) -> None:
         properties = destination(name, self.backend.host, self.backend.port)
@@ -152,7 +153,7 @@ class Bench:
                 self._ask(connection, "POST", path, cr)
 
     def _ask(self, connection, method: str, path: str, body: dict | None = None) -> dict | None:
-        """None: there is no such object."""
+        """Makes a request. None: there is no such object."""
         headers = {"Authorization": f"Bearer {self.kube.token}", "Content-Type": "application/json"}
         connection.request(method, path, body and json.dumps(body), headers)
         answer = connection.getresponse()
@@ -165,7 +166,7 @@ class Bench:
     # --- measurements ---
 
     def wait_available(self, proxy: Measured) -> None:
-        """Until all of them are."""
+        """Waits until all CRs are available."""
 
         def available() -> bool:
             configured = proxy.http("/metrics")[0] == 200
@@ -174,7 +175,8 @@ class Bench:
         until(available, "all CRs to be available", patience=PATIENCE, every=0.5)
 
     def first_ok(self, number: int) -> float:
-        """Seconds from the request that makes a CR to the first message list of its mailbox."""
+        """Returns the seconds from the request that creates a CR to the first message list of its
+        mailbox."""
         name = f"new-{number}"
         namespace = self.namespaces[number % len(self.namespaces)]
         self.add_destination(name)

@@ -1,7 +1,7 @@
 """The proxies that are measured: how each is configured, started and stopped.
 
-Every proxy is one process (or what its design makes of one worker), listens on 127.0.0.1 and
-forwards to the bench backend. All of them share the CPU given by `Machine.proxy_cpus`.
+Every proxy is one process, or as few as its design allows for one worker. It listens on 127.0.0.1
+and forwards to the bench backend. All of them share the CPUs given by `Machine.proxy_cpus`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ START_SECONDS = 20
 
 
 class Missing(Exception):
-    """A program or permission that a measurement needs is not there."""
+    """A program or permission that a measurement needs is missing."""
 
 
 class Machine:
-    """CPUs, user and directories of one run."""
+    """The CPUs, the user and the directories of one run."""
 
     def __init__(self, build: Path, work: Path, pin: bool) -> None:
         cpus = sorted(os.sched_getaffinity(0))
@@ -40,7 +40,7 @@ class Machine:
         self.count = 0
 
     def directory(self, name: str) -> Path:
-        """A new directory below the work directory, writable by the unprivileged user."""
+        """Creates a directory below the work directory that the unprivileged user can write."""
         self.count += 1
         path = self.work / f"{self.count}-{name}"
         path.mkdir()
@@ -77,7 +77,7 @@ class Machine:
 
 
 def stop_process(process: subprocess.Popen, seconds: float = 10) -> None:
-    """Ends a process and whatever is left of the session that it leads."""
+    """Ends a process and the rest of the session that it leads."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -92,7 +92,7 @@ def stop_process(process: subprocess.Popen, seconds: float = 10) -> None:
 
 
 def free_ports(count: int = 1) -> int:
-    """The first of `count` neighbouring ports that are free, below the ephemeral range."""
+    """Returns the first of `count` consecutive free ports below the ephemeral range."""
     while True:
         first = random.randrange(12000, 32000 - count)
         sockets = []
@@ -116,7 +116,7 @@ def find(program: str) -> str:
 
 
 class Backend:
-    """bench/backend.c"""
+    """Runs bench/backend.c."""
 
     def __init__(self, machine: Machine) -> None:
         self.process = machine.spawn(
@@ -130,7 +130,7 @@ class Backend:
         self.port, self.auth_port = int(words[1]), int(words[3])
 
     def stop(self) -> dict:
-        """Returns what it has served."""
+        """Ends the backend and returns what it has served."""
         self.process.terminate()
         answer = json.loads(self.process.stdout.read())
         stop_process(self.process)
@@ -138,12 +138,12 @@ class Backend:
 
 
 class Proxy:
-    """One proxy under test; subclasses say how it is started."""
+    """One proxy under test; subclasses define how it is started."""
 
     name = "?"
     note = ""
     logs_in = True
-    idle_sessions = 4000  # it is asked to hold in the measurement of memory
+    idle_sessions = 4000  # the number of sessions in the measurement of memory
 
     def __init__(self, machine: Machine, to: int, auth_port: int = 0) -> None:
         self.machine = machine
@@ -357,7 +357,7 @@ class Perdition(Proxy):
 
 
 def destination(name: str, port: int, protocol: str = "pop3", **more: str) -> dict[str, str]:
-    """A mail destination as it is exported from the cockpit."""
+    """Returns a mail destination as the cockpit exports it."""
     return {
         "Name": name,
         "Type": "MAIL",
@@ -439,7 +439,7 @@ class Tproxy(Proxy):
                 time.sleep(0.02)
 
     def metric(self, name: str) -> float | None:
-        """The value of a metric without labels, from the admin port."""
+        """Returns the value of a metric without labels from the admin port."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)
         try:
             connection.request("GET", "/metrics")
@@ -456,8 +456,9 @@ class Tproxy(Proxy):
 class Tls:
     """A certificate, and HAProxy in front of the backend as a TLS server on three ports.
 
-    `resume12` gives out session tickets, `full12` does not (and keeps no session cache, so that
-    every handshake is a full one), `resume13` speaks TLS 1.3 only. It counts what was resumed.
+    `resume12` issues session tickets, `full12` does not (and keeps no session cache, so that
+    every handshake is a full one), `resume13` speaks TLS 1.3 only. HAProxy counts the resumed
+    sessions.
     """
 
     def __init__(self, machine: Machine, to: int) -> None:
@@ -558,7 +559,8 @@ defaults
         self.ca.chmod(0o644)
 
     def counts(self) -> dict[str, int]:
-        """Sessions so far: {"resume12-resumed": n, "resume12-full": n, ...}"""
+        """Returns the numbers of sessions so far: {"resume12-resumed": n, "resume12-full": n,
+        ...}"""
         with socket.socket(socket.AF_UNIX) as s:
             s.connect(str(self.dir / "stats"))
             s.sendall(b"show stat\n")

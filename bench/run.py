@@ -35,11 +35,11 @@ CFLAGS = "-std=c17 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror".split()
 GB = 1e9
 
 
-# --- what the kernel knows of a process -----------------------------------------------------------
+# --- what the kernel knows about a process --------------------------------------------------------
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """Returns a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -55,7 +55,8 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process tree, with the children that have ended."""
+    """Returns the user and system time of a process tree, including the children that have
+    ended."""
     ticks = 0
     for one in tree(pid):
         try:
@@ -116,7 +117,7 @@ class Bench:
         self.missing: dict[str, str] = {}
 
     def make(self, kind: type[p.Proxy], **more) -> p.Proxy | None:
-        """Starts a proxy; one that is not there is noted and left out."""
+        """Starts a proxy. If it is not installed, the report says so."""
         try:
             return kind(self.machine, self.backend.port, self.backend.auth_port, **more).start()
         except p.Missing as why:
@@ -148,7 +149,7 @@ class Bench:
         )
 
     def load(self, port: int, *args: object) -> dict:
-        """Runs the load generator to its end; any failed session is an error."""
+        """Runs the load generator to its end; a failed session is an error."""
         return self.finish_load(self.spawn_load(port, *args), args)
 
     def finish_load(self, process: subprocess.Popen, args: object) -> dict:
@@ -160,7 +161,7 @@ class Bench:
 
     @contextmanager
     def idle(self, port: int, count: int, *args: object):
-        """Holds logged-in sessions that say nothing."""
+        """Holds idle sessions that have logged in."""
         process = self.spawn_load(port, "--idle", count, "--hold", *args)
         try:
             line = process.stdout.readline()
@@ -174,14 +175,15 @@ class Bench:
             p.stop_process(process, 30)
 
     def measured(self, proxy: p.Proxy, port: int, *args: object) -> dict:
-        """Load on one proxy, with the CPU time that the proxy used for it."""
+        """Puts a load on one proxy. Returns the load's figures and the CPU time that the proxy
+        used."""
         before = cpu_seconds(proxy.process.pid)
         result = self.load(port, *args)
         result["cpu"] = cpu_seconds(proxy.process.pid) - before
         return result
 
     def interleaved(self, started: list[p.Proxy], *args: object) -> dict[str, list[dict]]:
-        """Rounds in which every proxy has its turn, each time in another order."""
+        """Yields rounds in which every proxy has its turn, each time in another order."""
         results: dict[str, list[dict]] = {proxy.name: [] for proxy in started}
         for number in range(self.rounds):
             shift = number % len(started)
@@ -320,7 +322,7 @@ def section_idle(bench: Bench) -> None:
 
 
 def trace(proxy: p.Proxy, work: Path):
-    """Attaches strace to all processes of a proxy; returns a function which ends it."""
+    """Attaches strace to all processes of a proxy. Returns a function that ends it."""
     output = work / "strace.out"
     output.unlink(missing_ok=True)
     pids = tree(proxy.process.pid)
@@ -382,7 +384,8 @@ def section_syscalls(bench: Bench) -> None:
 
 
 def mixed_load(bench: Bench, proxy: p.Proxy, idle: int) -> tuple[dict, dict, dict[str, float]]:
-    """Short sessions beside idle ones, without and with a bulk transfer; longest turn by phase."""
+    """Measures short sessions beside idle ones, without and with a bulk transfer. Returns their
+    figures and the longest turn of each phase."""
     turns: dict[str, float] = {}
 
     def note_turn(phase: str) -> None:
@@ -475,7 +478,8 @@ def section_targets(bench: Bench) -> None:
 
 
 def tls_proxies(bench: Bench, tls: p.Tls, stack: ExitStack) -> list[tuple[p.Proxy, dict]]:
-    """HAProxy and tproxy as TLS clients: (proxy, {variant: port}); HAProxy is one per variant."""
+    """Starts HAProxy and tproxy as TLS clients. Returns pairs (proxy, {variant: port}); there is
+    one HAProxy for each variant."""
     found: list[tuple[p.Proxy, dict]] = []
     protocols = {"resume12": "TLSv1.2", "full12": "TLSv1.2", "resume13": "TLSv1.2 TLSv1.3"}
     entries = [
@@ -675,8 +679,8 @@ def environment(machine: p.Machine) -> str:
 
 
 def document(report: Report, heading: str) -> None:
-    """Replaces everything below this heading, up to the next of its rank, by the tables of this
-    run."""
+    """Replaces the text below this heading, up to the next heading of its rank, with the tables of
+    this run."""
     path = TOP / "docs" / "performance.md"
     before, found, rest = path.read_text().partition(f"\n# {heading}\n")
     if not found:

@@ -37,8 +37,8 @@ IMAGE = Path(os.environ.get("TPROXY_IMAGE", ROOT / "build/tproxy-image.tar"))
 
 
 def pytest_configure(config):
-    """The programs under test inherit signals that are ignored; a test run in the background of a
-    shell has some."""
+    """Resets ignored signals, because the programs under test would inherit them. A shell ignores
+    some for a test run in the background."""
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -66,7 +66,7 @@ def pytest_report_header(config):
 
 
 def seed() -> int:
-    """TPROXY_TEST_SEED repeats a run. Under xdist every worker must have the same one."""
+    """The seed, which TPROXY_TEST_SEED repeats. All workers of xdist need the same one."""
     if "TPROXY_TEST_SEED" not in os.environ:
         os.environ["TPROXY_TEST_SEED"] = str(random.SystemRandom().randrange(1 << 32))
     return int(os.environ["TPROXY_TEST_SEED"])
@@ -105,7 +105,7 @@ def oauth_provider():
 
 @pytest.fixture(scope="session")
 def oauth_dovecot(certificates, oauth_provider):
-    """A Dovecot that takes passwords and the tokens of the OAuth server."""
+    """A Dovecot that accepts passwords and the tokens of the OAuth server."""
     with work_directory("dovecot") as directory:
         server = Dovecot(directory, certificates, oauth_provider.key)
         server.start()
@@ -115,13 +115,13 @@ def oauth_dovecot(certificates, oauth_provider):
 
 @pytest.fixture
 def secrets() -> Secrets:
-    """What this test's servers keep secret."""
+    """The secrets of this test's servers."""
     return Secrets()
 
 
 @pytest.fixture
 def oauth(oauth_provider, secrets, certificates):
-    """The OAuth server as this test alone sees it: with clients and requests of its own."""
+    """The OAuth server with clients and requests of this test only."""
     with OAuthServer(oauth_provider, secrets, certificates=certificates) as server:
         yield server
 
@@ -134,14 +134,14 @@ def destination_service(oauth, secrets, certificates):
 
 @pytest.fixture
 def connectivity_proxy(oauth):
-    """For one tenant, whose clients it does not trust."""
+    """A Connectivity Proxy for one tenant that requires tokens."""
     with ConnectivityProxy(oauth) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="session")
 def kube_programs() -> Path:
-    """etcd, kube-apiserver and kubectl. Tests that need them are those of `make cluster-test`."""
+    """etcd, kube-apiserver and kubectl. Tests that need them run with `make cluster-test`."""
     script = ROOT / "scripts/build-cluster.sh"
     done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
     return Path(done.stdout.strip())
@@ -149,7 +149,7 @@ def kube_programs() -> Path:
 
 @pytest.fixture(scope="session")
 def kube(kube_programs):
-    """A control plane. Tests that do not reset() it find what others have left."""
+    """A control plane. It contains objects of other tests unless the test calls reset()."""
     with work_directory("kube") as directory, Kube(kube_programs, directory) as control_plane:
         yield control_plane
 
@@ -168,7 +168,7 @@ def make_kube(kube_programs, directory):
 
 @pytest.fixture(scope="session")
 def program(build, shared_directory) -> Program:
-    """`build` is the parameter made by pytest_generate_tests."""
+    """The program. `build` is the parameter that pytest_generate_tests adds."""
     if build == "dynamic":
         valgrind = shutil.which("valgrind")
         assert valgrind, "valgrind is not installed (make deps)"
@@ -186,13 +186,14 @@ def image() -> Image:
 
 @pytest.fixture
 def directory():
-    """A place of its own for one test, readable by the unprivileged proxy."""
+    """A directory for one test that the unprivileged proxy can read."""
     with work_directory("test") as path:
         yield path
 
 
 def start_judged(stack: contextlib.ExitStack, secrets: Secrets, proxy: Tproxy) -> Tproxy:
-    """At the end it is stopped and judged, and what it has said is searched for secrets."""
+    """Starts the proxy. At the end it is stopped and its exit judged, and its output must contain
+    no secret."""
 
     def search() -> None:
         secrets.add(PASSWORD_MARK)
@@ -218,7 +219,7 @@ def make_tproxy(program, directory, certificates, secrets):
 
 @pytest.fixture
 def tproxy(make_tproxy) -> Tproxy:
-    """A running proxy without any destination yet."""
+    """A running proxy without a destination."""
     return make_tproxy()
 
 
@@ -231,14 +232,14 @@ def installation(kube, destination_service) -> Installation:
 
 @pytest.fixture
 def api(installation):
-    """What a test puts between the program and the API server."""
+    """The proxy between the program and the API server, with which a test causes faults."""
     with FaultProxy(installation.kube) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def namespace(installation) -> str:
-    """That of an application."""
+    """An application's namespace."""
     return installation.kube.namespace()
 
 
@@ -250,14 +251,14 @@ def alice(installation) -> NamespaceUser:
 
 @pytest.fixture
 def mallory(installation) -> NamespaceUser:
-    """A user of another namespace, who does not mean well."""
+    """A hostile user of another namespace."""
     return NamespaceUser(installation.kube, "mallory")
 
 
 @pytest.fixture
 def add_destination(installation, oauth_dovecot):
-    """Makes destinations, each with a mailbox of its own. Unless there are messages it holds one,
-    which names it."""
+    """Creates destinations, each with a mailbox of its own. The mailbox holds the given messages,
+    or one that names it."""
 
     def add(name: str, messages: list[bytes] = (), **properties: object) -> Mailbox:
         mail = oauth_dovecot.mailbox(messages or [f"Subject: {name}\r\n\r\n".encode()])
@@ -287,7 +288,7 @@ def make_cluster_tproxy(program, directory, certificates, secrets):
 
 @pytest.fixture
 def reserve_ports():
-    """Reserves some ports in a row for this test; the first of them."""
+    """Reserves consecutive ports for this test. Returns the first."""
     with contextlib.ExitStack() as stack:
         yield lambda count: stack.enter_context(reserved_ports(count))
 
@@ -301,7 +302,7 @@ def cluster_tproxy(make_cluster_tproxy, installation) -> ClusterTproxy:
 
 @pytest.fixture
 def backend():
-    """A well-behaved scripted server; a test replaces `backend.script` to make it behave badly."""
+    """A scripted server that behaves well; a test replaces `backend.script` to change that."""
     with Backend(Pop3()) as server:
         yield server
 

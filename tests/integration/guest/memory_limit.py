@@ -1,8 +1,9 @@
-"""Runs in a virtual machine (harness/virtual_machine.py): tproxy in a control group that is limited
-like its pod, and clients that make it hold as much as they can. Prints one line of JSON behind
+"""Runs in a virtual machine (harness/virtual_machine.py): tproxy in a control group with the limit
+of its pod, and clients that make it hold as much as they can. Prints the result as one line of JSON
+behind "RESULT".
 
-
-    memory_limit.py clear|tls"""
+    memory_limit.py clear|tls
+"""
 
 import contextlib
 import ctypes
@@ -19,9 +20,9 @@ import threading
 import time
 from pathlib import Path
 
-LIMIT = 64_000_000  # of the pod in manifests/base
+LIMIT = 64_000_000  # the pod's limit in manifests/base
 CLIENTS = 720
-FAST = 16  # of them read at first, so that the kernel's buffers grow
+FAST = 16  # clients that read at first, so that the kernel's buffers grow
 FAST_OCTETS = 500_000
 TLS = sys.argv[1] == "tls"
 TPROXY = "/guest/tproxy"
@@ -31,7 +32,7 @@ CLONE_NEWNS, CLONE_NEWCGROUP = 0x00020000, 0x02000000
 BIG = b"+OK\r\n" + (b"x" * 76 + b"\r\n") * 100_000 + b".\r\n"
 SMALL = b"+OK\r\n" + b"Subject: small\r\n\r\nIt is here.\r\n.\r\n"
 
-STATS: dict[str, str] = {}  # where the memory was when most was in use
+STATS: dict[str, str] = {}  # the kinds of memory at the time of the highest usage
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,11 +82,12 @@ def start_server(context: ssl.SSLContext | None) -> int:
 
 
 def enter_group() -> None:
-    """Makes the child see its own group as the root from here on, as in a container."""
+    """Makes the child see its own group as the root, as in a container."""
     (GROUP / "cgroup.procs").write_text("0")
     if libc.unshare(CLONE_NEWCGROUP | CLONE_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    libc.umount2(str(GROUPS).encode(), 2)  # the same file system is not mounted on itself
+    # The kernel would refuse to mount the same file system on itself.
+    libc.umount2(str(GROUPS).encode(), 2)
     if libc.mount(b"none", str(GROUPS).encode(), b"cgroup2", 0, None) != 0:
         raise OSError(ctypes.get_errno(), "mount")
     if (GROUPS / "memory.max").read_text().strip() == "max":
@@ -145,7 +147,7 @@ def connect(port: int, receive: int | None = None) -> socket.socket:
 
 
 class Crowd:
-    """Clients that ask for more and more and, after `first` octets, read nothing."""
+    """Clients that request more and more and, after `first` octets, read nothing."""
 
     def __init__(self, port: int, count: int, first: int) -> None:
         self.sockets: dict[socket.socket, int] = {}
@@ -153,13 +155,13 @@ class Crowd:
 
     def come(self) -> None:
         for _ in range(self.count):
-            with contextlib.suppress(ConnectionError):  # tproxy may be dead: the result says so
+            with contextlib.suppress(ConnectionError):  # tproxy may be dead, which the result shows
                 s = connect(self.port, None if self.first else 4096)
                 s.setblocking(False)
                 self.sockets[s] = self.first
 
     def push(self) -> None:
-        """Sends what the sockets take, and reads what is still to be read."""
+        """Sends what the sockets take, and reads the octets that are to be read."""
         for s, left in list(self.sockets.items()):
             with contextlib.suppress(BlockingIOError):
                 try:
@@ -178,7 +180,7 @@ class Crowd:
 
 
 def ask(port: int) -> bool:
-    """Is one honest session served?"""
+    """Returns whether one honest session is served."""
     with connect(port) as s, s.makefile("rb") as answers:
         s.sendall(b"RETR 2\r\nQUIT\r\n")
         return SMALL[5:] in answers.read()
@@ -196,7 +198,7 @@ def is_served(port: int) -> bool:
 
 
 class Honest(threading.Thread):
-    """Sessions at the quiet target, one after the other."""
+    """Sessions at a target without hostile clients, one after the other."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -220,7 +222,7 @@ class Honest(threading.Thread):
 
 
 def settle(crowds: list[Crowd], process: subprocess.Popen) -> int:
-    """Pushes until the group's memory has stopped growing. Returns its highest figure."""
+    """Pushes until the group's memory has stopped growing. Returns its highest value."""
     highest, still = 0, 0
     while still < 8 and process.poll() is None:
         for crowd in crowds:

@@ -1,2 +1,2 @@
-"""Real and scripted parts around the binary. Nothing here waits for time to pass: everything waits
-for an event, with a deadline that only a failing test reaches."""
+"""Real and scripted parts around the binary. Nothing here sleeps: everything waits for an event,
+with a deadline that only a failing test reaches."""

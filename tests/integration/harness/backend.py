@@ -1,4 +1,4 @@
-"""A mail server that does what a test tells it to, and remembers what it was told by its client."""
+"""A scripted mail server that records what its clients send."""
 
 import base64
 import contextlib
@@ -20,7 +20,7 @@ class Gone(Exception):
 
 
 class Session:
-    """One connection as the server sees it."""
+    """One connection on the server's side."""
 
     def __init__(self, number: int, sock: socket.socket, commands: Feed):
         self.number = number
@@ -34,7 +34,7 @@ class Session:
         self._unsent_before = 0
 
     def read_line(self) -> bytes:
-        """The next line without CRLF. Lines must end with CRLF."""
+        """Returns the next line without CRLF. Lines must end with CRLF."""
         while b"\r\n" not in self._input:
             self._input += self._receive()
         line, self._input = self._input.split(b"\r\n", 1)
@@ -49,7 +49,7 @@ class Session:
             raise Gone from error
 
     def hold(self) -> None:
-        """Says nothing more; reads until the peer goes away."""
+        """Sends nothing more; reads until the peer closes."""
         while True:
             self.read_line()
 
@@ -68,7 +68,8 @@ class Session:
             self.hold()
 
     def is_stalled(self) -> bool:
-        """Is there something to send, and has nobody taken any of it since the question before?"""
+        """Returns whether there is something to send and the peer has taken nothing since the last
+        call."""
         before, self._unsent_before = self._unsent_before, self._unsent()
         return 0 < before == self._unsent_before
 
@@ -102,7 +103,7 @@ class Session:
 
 
 def silent(session: Session) -> None:
-    """A reply that never comes."""
+    """Never replies."""
     session.hold()
 
 
@@ -118,10 +119,10 @@ Reply = bytes | Callable[[Session], None]
 
 
 class Pop3:
-    """What a POP3 server says. `replies` replaces the answer in one situation: to a command ("CAPA",
-    "PASS", ...), to the line after a SASL challenge ("SASL"), at the start ("greeting") and where
-    the handshake after STLS or on a TLS port is due ("TLS"). For a backend of whose commands none
-    is known `replies["*"]` is the answer."""
+    """A POP3 server. `replies` replaces the answer in one situation: to a command ("CAPA", "PASS",
+    ...), to the line after a SASL challenge ("SASL"), at the start ("greeting"), and in place of
+    the handshake after STLS or on a TLS port ("TLS"). `replies["*"]` is the answer to every command
+    that has no other."""
 
     def __init__(
         self,
@@ -237,15 +238,15 @@ class Pop3:
 
 
 class Backend:
-    """A listening socket and a script, which runs in a thread for each connection."""
+    """A listening socket with a script that runs in a thread for each connection."""
 
     host = "127.0.0.1"
 
     def __init__(self, script: Callable[[Session], None] | None = None):
         self.script = script or Pop3()
         self.sessions: list[Session] = []
-        self.commands = Feed()  # of (number of the session, line)
-        self._arrivals = Feed()  # of addresses
+        self.commands = Feed()  # pairs (number of the session, line)
+        self._arrivals = Feed()  # addresses of the clients
         self._marks: set[tuple[str, int]] = set()
         self._failures: list[BaseException] = []
         self._listener = socket.create_server((self.host, 0), backlog=512)
@@ -270,8 +271,8 @@ class Backend:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def connections(self) -> int:
-        """How many connections were made until now, even if not yet looked at: they are accepted
-        in order, so one of our own marks the end."""
+        """Returns the number of connections so far, including those not yet accepted. They are
+        accepted in order, so a connection of our own marks the end."""
         with socket.socket() as mark:
             mark.bind((self.host, 0))
             name = mark.getsockname()
@@ -282,7 +283,7 @@ class Backend:
         return len(self.sessions)
 
     def session(self, number: int) -> Session:
-        """The number-th connection, counted from 0."""
+        """Returns the number-th connection, counted from 0."""
         self._arrivals.wait(
             lambda peer: peer not in self._marks, f"connection {number}", count=number + 1
         )
@@ -326,7 +327,7 @@ class Backend:
 
 
 class BlackHole:
-    """A port whose accept queue is full: the kernel drops every further SYN."""
+    """A port whose accept queue is full, so that the kernel drops every further SYN."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0):
         self.host = host

@@ -20,7 +20,7 @@ def post(url: str, form: dict[str, str], tls: ssl.SSLContext | None = None, **he
 
 
 def ask_token(url: str, client: Client, tls: ssl.SSLContext | None = None, **form: str) -> Answer:
-    """url: of the server. form: what differs from the grant client_credentials."""
+    """Requests a token of a server. `form` differs from the form of client_credentials."""
     whole = {"grant_type": "client_credentials", "client_id": client.id}
     if client.secret:
         whole["client_secret"] = client.secret
@@ -28,7 +28,7 @@ def ask_token(url: str, client: Client, tls: ssl.SSLContext | None = None, **for
 
 
 def access_token(oauth: OAuthServer, service: DestinationService, tenant: str = "") -> str:
-    """For the service. tenant: other than the provider."""
+    """Returns an access token for the Destination service, of the provider or of another tenant."""
     client = oauth.clients[service.service_key()["clientid"]]
     url = oauth.url_of(tenant) if tenant else oauth.url
     return ask_token(url, client).json()["access_token"]
@@ -37,14 +37,14 @@ def access_token(oauth: OAuthServer, service: DestinationService, tenant: str = 
 def find(
     service: DestinationService, token: str, name: str = "mail", query: str = "", **headers: str
 ) -> Answer:
-    """headers: with _ for -"""
+    """Finds a destination. The names of `headers` have _ in place of -."""
     return _get(service, FIND + urllib.parse.quote(name, safe="") + query, token, headers)
 
 
 def consume(
     service: DestinationService, token: str, level: str, query: str = "", **headers: str
 ) -> Answer:
-    """The destination "mail"."""
+    """Reads the destination "mail" at a level."""
     return _get(service, f"{CONSUME}mail@{level}{query}", token, headers)
 
 
@@ -57,7 +57,8 @@ def _get(service: DestinationService, path: str, token: str, headers: dict[str, 
 
 
 def in_environment(**keys: dict[str, str]) -> dict[str, str]:
-    """Service keys as Cloud Foundry shows them, by the service's name."""
+    """Returns the environment with service keys as Cloud Foundry provides them, by the service's
+    name."""
     services = {
         label: [{"name": label, "label": label, "tags": [], "credentials": key}]
         for label, key in keys.items()
@@ -66,7 +67,7 @@ def in_environment(**keys: dict[str, str]) -> dict[str, str]:
 
 
 def mounted(directory: Path, key: dict[str, str], secret_key: str | None) -> dict[str, str]:
-    """The key of a Destination service as a Pod has it, whose volume shows the Secret."""
+    """Returns the environment of a Pod in which a volume shows the Secret with the service key."""
     secret = key_secret("dest", "default", key, secret_key)
     volume = directory / "dest"
     volume.mkdir()
@@ -78,7 +79,8 @@ def mounted(directory: Path, key: dict[str, str], secret_key: str | None) -> dic
 def run_sap(
     script: str, keys: dict[str, str], name: str, **options: object
 ) -> subprocess.CompletedProcess:
-    """script: see tests/standins. keys: of one of the functions above. name: of a destination."""
+    """Runs a script of tests/standins for the destination `name`. `keys` is the result of one of
+    the two functions above."""
     return subprocess.run(
         node_command(script, name, json.dumps(options)),
         env={"PATH": os.environ.get("PATH", ""), **keys},

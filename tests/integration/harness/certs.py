@@ -1,4 +1,4 @@
-"""A certificate authority for the tests and the certificates, good and bad, that it issues."""
+"""A certificate authority for the tests, and the good and bad certificates that it issues."""
 
 import datetime
 import ssl
@@ -10,7 +10,8 @@ import trustme
 
 GOOD_NAMES = ("localhost", "127.0.0.1", "pop.test")
 
-# Those of the OAuth server's tenants, with and without certificates of clients, and of the others.
+# The hosts of the OAuth server's tenants, without and with client certificates, and of the other
+# services.
 SERVICE_NAMES = (
     "*.authentication.test",
     "*.authentication.cert.test",
@@ -21,15 +22,15 @@ SERVICE_NAMES = (
 
 @dataclass
 class ClientCertificate:
-    """What a client shows who has no secret."""
+    """The certificate that a client without a secret shows."""
 
-    name: str  # a line of its subject
-    chain: str = field(repr=False)  # PEM: its own, then those between it and the root
+    name: str  # a line of the certificate's subject
+    chain: str = field(repr=False)  # PEM: the certificate, then the intermediate ones
     key: str = field(repr=False)  # PEM
 
 
 class Certificates:
-    """ca_file is what tproxy trusts. Each certificate is one PEM file with key and chain."""
+    """Certificates, each as one PEM file with its key and chain. tproxy trusts those in ca_file."""
 
     def __init__(self, directory: Path):
         self._directory = directory
@@ -62,7 +63,7 @@ class Certificates:
         )
 
     def client(self) -> ClientCertificate:
-        """A new one, like those that a service broker makes."""
+        """Returns a new client certificate, like those that a service broker issues."""
         name = str(uuid.uuid4())
         issued = self._broker.issue_cert(
             "client.test", common_name=name, key_type=trustme.KeyType.RSA
@@ -73,7 +74,8 @@ class Certificates:
         )
 
     def mutual_context(self) -> ssl.SSLContext:
-        """That of a server which asks for a client's certificate, and looks at what comes."""
+        """Returns the context of a server that asks for a client's certificate and accepts any that
+        its CA has signed."""
         context = self.server_context(self.services)
         self._clients.configure_trust(context)
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -81,7 +83,7 @@ class Certificates:
 
     @staticmethod
     def server_context(certificate: Path, version=None) -> ssl.SSLContext:
-        """version: the only ssl.TLSVersion that the server speaks."""
+        """Returns the context of a server. `version` is the only ssl.TLSVersion that it speaks."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         if version:

@@ -1,4 +1,4 @@
-"""Chains of certificates with whatever extensions a test wants, well-formed or not."""
+"""Chains of certificates with any extensions, well-formed or not."""
 
 import datetime
 import ipaddress
@@ -29,13 +29,14 @@ def der(tag: int, *parts: bytes) -> bytes:
 
 
 def name(text: str) -> x509.Name:
-    """From "O=One/CN=Two"."""
+    """Returns the X.509 name of a text such as "O=One/CN=Two"."""
     pairs = [part.split("=", 1) for part in text.split("/") if part]
     return x509.Name([x509.NameAttribute(ATTRIBUTES[kind], value) for kind, value in pairs])
 
 
 def base(text: str) -> bytes:
-    """The GeneralName of a subtree, from "DNS:good.test", "IP:10.0.0.0/8", "DIR:O=One" ..."""
+    """Returns the GeneralName of a subtree, given as "DNS:good.test", "IP:10.0.0.0/8", "DIR:O=One"
+    ..."""
     kind, _, value = text.partition(":")
     match kind:
         case "IP":
@@ -43,7 +44,7 @@ def base(text: str) -> bytes:
             return der(0x87, net.network_address.packed, net.netmask.packed)
         case "DIR":
             return der(0xA4, name(value).public_bytes())
-        case "OTHER":  # its object identifier is 1.2.3.N
+        case "OTHER":  # the number N is the end of its object identifier, 1.2.3.N
             oid = der(0x06, bytes([0x2A, 0x03, int(value)]))
             return der(0xA0, oid, der(0xA0, der(0x0C, b"x")))
         case _:
@@ -62,7 +63,7 @@ class Extension:
 
 
 def constraints(permitted=(), excluded=(), critical: bool = True) -> Extension:
-    """Returns name constraints; a string is a base, bytes are a whole subtree."""
+    """Returns name constraints. A string is a base, bytes are a whole subtree."""
     lists = []
     for tag, trees in (0xA0, permitted), (0xA1, excluded):
         whole = [tree if isinstance(tree, bytes) else subtree(tree) for tree in trees]
@@ -72,7 +73,7 @@ def constraints(permitted=(), excluded=(), critical: bool = True) -> Extension:
 
 
 class Certificate:
-    """One certificate and its key. `above`: its signer; None: itself."""
+    """A certificate and its key. `above` has signed it; None: it is self-signed."""
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ def pem(*certificates: Certificate) -> str:
 
 
 def openssl_accepts(directory: Path, root: Certificate, chain: list[Certificate], host: str) -> bool:
-    """OpenSSL's verdict on a chain, the server's certificate first."""
+    """Returns OpenSSL's verdict on a chain that begins with the server's certificate."""
     files = {"root": [root], "between": chain[1:], "own": chain[:1]}
     for file, list_ in files.items():
         (directory / file).write_text(pem(*list_))

@@ -1,4 +1,4 @@
-"""Mail clients: a raw one that says exactly what a test wants, poplib, and curl."""
+"""Mail clients: a raw one that sends exactly what a test wants, poplib, and curl."""
 
 import base64
 import contextlib
@@ -10,12 +10,12 @@ import subprocess
 
 from harness.util import PATIENCE
 
-# poplib refuses lines above 2048 octets unless told otherwise.
+# poplib refuses lines above 2048 octets by default.
 poplib._MAXLINE = 1 << 20
 
 
 class RawClient:
-    """Bytes in, bytes out."""
+    """A client that sends and receives bytes."""
 
     def __init__(self, port: int, greet: bool = True, host: str = "127.0.0.1", rcvbuf: int = 0):
         self.sock = socket.socket()
@@ -36,7 +36,7 @@ class RawClient:
         self.sock.sendall(data)
 
     def line(self) -> bytes:
-        """The next line without CRLF. EOFError at the end of the stream."""
+        """Returns the next line without CRLF. Raises EOFError at the end of the stream."""
         while b"\r\n" not in self._input:
             data = self.sock.recv(65536)
             if not data:
@@ -48,7 +48,7 @@ class RawClient:
         return line
 
     def lines(self) -> list[bytes]:
-        """The lines up to a lone dot, still dot-stuffed."""
+        """Returns the lines up to a lone dot, still dot-stuffed."""
         found = []
         while (line := self.line()) != b".":
             found.append(line)
@@ -59,13 +59,13 @@ class RawClient:
         return self.line()
 
     def multi(self, command: bytes) -> list[bytes]:
-        """Sends a command; the lines of its positive multi-line answer."""
+        """Sends a command. Returns the lines of its positive multi-line answer."""
         status = self.command(command)
         assert status.startswith(b"+OK"), (command, status)
         return self.lines()
 
     def retr(self, number: int) -> bytes:
-        """Message `number`, with its dot-stuffing undone."""
+        """Returns message `number` without dot-stuffing."""
         status = self.command(b"RETR %d" % number)
         assert status.startswith(b"+OK"), status
         searched = 0
@@ -84,7 +84,7 @@ class RawClient:
         self.sock.shutdown(socket.SHUT_WR)
 
     def rest(self) -> bytes:
-        """Everything up to the end of the stream. A reset is an error."""
+        """Returns all bytes up to the end of the stream. A reset is an error."""
         while True:
             data = self.sock.recv(262144)
             if not data:
@@ -94,12 +94,12 @@ class RawClient:
             self._input += data
 
     def reset(self) -> None:
-        """Vanishes as a crashed machine's kernel would show it."""
+        """Resets the connection, like a client that vanishes."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def _message_end(self, searched: int) -> int:
-        """Where the message at the start of the input ends; 0 when it is not complete."""
+        """Returns the end of the message at the start of the input; 0 if it is not complete."""
         if self._input.startswith(b".\r\n"):
             return 3
         found = self._input.find(b"\r\n.\r\n", max(0, searched - 4))
@@ -107,14 +107,14 @@ class RawClient:
 
 
 def is_closed(port: int) -> bool:
-    """Does nobody listen there?"""
+    """Returns whether nobody listens on the port."""
     with contextlib.suppress(ConnectionRefusedError), RawClient(port, greet=False):
         return False
     return True
 
 
 def plain(user: str = "anyone", password: str = "anything", authzid: str = "") -> bytes:
-    """The SASL PLAIN message, in base64."""
+    """Returns the SASL PLAIN message in base64."""
     return base64.b64encode(f"{authzid}\0{user}\0{password}".encode())
 
 
@@ -134,7 +134,7 @@ def fetch_with_poplib(client: poplib.POP3, number: int) -> bytes:
     return b"".join(line + b"\r\n" for line in lines)
 
 
-# Each way in which curl can log in. (USER and PASS it uses only where no SASL mechanism is offered.)
+# Each way in which curl can log in. It uses USER and PASS only if no SASL mechanism is offered.
 CURL_LOGINS = {
     "no credentials": [],
     "whatever it likes": ["--user", "anyone:anything"],
@@ -155,7 +155,7 @@ CURL_LOGINS = {
 
 
 def curl(port: int, path: str, *options: str) -> subprocess.CompletedProcess:
-    """curl pop3://127.0.0.1:port/path; the caller looks at returncode, stdout and stderr."""
+    """Runs curl pop3://127.0.0.1:port/path. The caller checks returncode, stdout and stderr."""
     command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE)]
     return subprocess.run(
         [*command, *options, f"pop3://127.0.0.1:{port}/{path}"], capture_output=True
@@ -163,7 +163,7 @@ def curl(port: int, path: str, *options: str) -> subprocess.CompletedProcess:
 
 
 def tls_client_hello() -> bytes:
-    """The first bytes of a client that believes the port to speak TLS."""
+    """Returns the first bytes of a client that expects TLS on the port."""
     outgoing = ssl.MemoryBIO()
     tls = ssl.create_default_context().wrap_bio(
         ssl.MemoryBIO(), outgoing, server_hostname="localhost"

@@ -1,5 +1,5 @@
-"""A stand-in for SAP's Connectivity Proxy, with the Cloud Connectors behind it: SOCKS5 as it speaks
-it. That it is a good one is judged by SAP's own mail client, in test_standins_connectivity.py."""
+"""A stand-in for SAP's Connectivity Proxy with its Cloud Connectors: SOCKS5 in the form that it
+uses. SAP's own mail client tests the stand-in, in test_standins_connectivity.py."""
 
 import base64
 import contextlib
@@ -18,14 +18,14 @@ from harness.server import Server
 from harness.util import PATIENCE, Feed
 
 AUDIENCE = "urn:connectivity"
-TRUSTED, TOKEN = 0x00, 0x80  # methods
+TRUSTED, TOKEN = 0x00, 0x80  # authentication methods
 CONNECT = 1
 IPV4, NAME, IPV6 = 1, 3, 4  # types of addresses
-# Codes of replies.
+# The codes of replies.
 OPEN, FAILURE, NOT_EXPOSED, NO_CLOUD_CONNECTOR, UNREACHABLE, UNAUTHENTICATED = range(6)
 NO_SUCH_COMMAND, NO_SUCH_ADDRESS_TYPE = 7, 8
 
-# Addresses that a reply may name.
+# Addresses that a reply may contain.
 SOME_IPV4 = b"\1\0\0\0\0\0\0"
 SOME_NAME = b"\3\x0bvirtual.sap\x01\xbb"
 SOME_IPV6 = b"\4" + bytes(18)
@@ -35,19 +35,18 @@ Address = tuple[str, int]
 
 @dataclass
 class Tunnel:
-    """What a client asked for, as far as it got, and the code of the proper reply, if there was
-    one."""
+    """A client's request, as far as it got, and the code of the proper reply, if it was sent."""
 
-    offered: list[int] = field(default_factory=list)  # methods
-    tenant: str = ""  # its subdomain
+    offered: list[int] = field(default_factory=list)  # the methods that the client offered
+    tenant: str = ""  # the tenant's subdomain
     location: str = ""
-    host: str = ""  # the virtual one
+    host: str = ""  # the virtual host
     port: int = 0
-    kind: int = 0  # of the address
+    kind: int = 0  # the type of the address
     reply: int | None = None
 
 
-# --- what may become of a step ---
+# --- possible answers to a step ---
 
 Reply = bytes | Callable[["_Dialogue"], None]
 
@@ -57,7 +56,7 @@ def reply(code: int, address: bytes = SOME_IPV4) -> bytes:
 
 
 def silent(dialogue: "_Dialogue") -> None:
-    """A reply that never comes."""
+    """Never replies."""
     while dialogue.request.recv(65536):
         pass
 
@@ -70,17 +69,17 @@ def close(dialogue: "_Dialogue") -> None:
 
 
 class ConnectivityProxy(Server):
-    """replies holds what is said to the steps "method", "authentication" and "connect" instead of
-    the proper thing; then the connection ends. Three things may be done to proper replies:
-    in_pieces sends each byte by itself, with_greeting waits for what the backend has to say and
-    sends it along, bound is the address in the last one."""
+    """The proxy. `replies` replaces the proper reply to the steps "method", "authentication" and
+    "connect", after which the connection ends. Proper replies can be changed in three ways:
+    `in_pieces` sends each byte separately, `with_greeting` sends the backend's greeting with the
+    reply, and `bound` is the address in the last reply."""
 
     def __init__(
         self, oauth: OAuthServer, tenant_mode: str = "dedicated", authorization: bool = True
     ):
         super().__init__(_Dialogue, None)
         self.port = self.ports[0]
-        self.tunnels = Feed()  # those which have been replied to, or are over
+        self.tunnels = Feed()  # tunnels that were replied to or have ended
         self.replies: dict[str, Reply] = {}
         self.in_pieces = False
         self.with_greeting = False
@@ -92,29 +91,33 @@ class ConnectivityProxy(Server):
 
     @property
     def method(self) -> int:
-        """The one that it takes. What it does for many tenants it does for that of the token."""
+        """The authentication method that the proxy accepts. A proxy for many tenants needs a token
+        to know the tenant."""
         return TOKEN if self.authorization or self.tenant_mode == "shared" else TRUSTED
 
     def expose(
         self, host: str, port: int, address: Address, tenant: str = PROVIDER, location: str = ""
     ) -> None:
-        """Lets the tenant's Cloud Connector at this location show a server as a virtual host."""
+        """Exposes a server as a virtual host of the tenant's Cloud Connector at this location."""
         self._exposed.setdefault((tenant, location), {})[host.lower(), port] = address
 
     def where(self, tenant: str, location: str, host: str, port: int) -> Address | int:
-        """Where the host really is, or the code of the reply that tells why it is not there."""
+        """Returns the real address of the host, or the code of the reply that gives the reason why
+        there is none."""
         exposed = self._exposed.get((tenant, location))
         if exposed is None:
             return NO_CLOUD_CONNECTOR
         return exposed.get((host.lower(), port), NOT_EXPOSED)
 
     def route(self, host: str, port: int) -> Address | None:
-        """The way of the Destination service to the provider's token services."""
+        """Returns the address of a token service, which the Destination service reaches for the
+        provider."""
         address = self.where(PROVIDER, "", host, port)
         return None if isinstance(address, int) else address
 
     def service_key(self, kind: str = "binding-secret", by_name: bool = False) -> dict[str, object]:
-        """A new one of the plan lite. kind: or "x509". by_name: see OAuthServer.credentials."""
+        """Returns a new service key of the plan lite. `kind` may be "x509". For `by_name` see
+        OAuthServer.credentials."""
         if kind == "binding-secret":
             client = self.oauth.client(AUDIENCE)
         else:
@@ -129,8 +132,8 @@ class ConnectivityProxy(Server):
         }
 
     def own_service_key(self) -> dict[str, object]:
-        """A new one of the plan connectivity_proxy, which is meant for the proxy itself. The URL in
-        it is no tenant's."""
+        """Returns a new service key of the plan connectivity_proxy, which is for the proxy itself.
+        The URL in it belongs to no tenant."""
         client = self.oauth.client(AUDIENCE)
         fields = self.oauth.credentials(client)
         url = self.oauth.common_url + TOKEN_PATH
@@ -157,7 +160,8 @@ class ConnectivityProxy(Server):
     # --- objects in its namespace ---
 
     def config_map(self, namespace: str, by_operator: bool = False) -> dict:
-        """Its configuration. by_operator: as SAP's operator writes it, not Helm."""
+        """Returns the proxy's ConfigMap in the form of Helm, or with `by_operator` in that of SAP's
+        operator."""
         text = OPERATORS_CONFIG if by_operator else HELMS_CONFIG
         return _config_map(
             "connectivity-proxy",
@@ -174,17 +178,17 @@ class ConnectivityProxy(Server):
         )
 
     def kyma_info(self, host: str = "connectivity-proxy.kyma-system.svc.cluster.local") -> dict:
-        """What Kyma tells everybody about it."""
+        """Returns the ConfigMap in which Kyma describes the proxy."""
         addresses = _addresses(host, self.port)
         return _config_map("connectivity-proxy-info", "kyma-system", addresses)
 
 
 class _Over(Exception):
-    """The dialogue has come to an end before there was a tunnel."""
+    """Ends the dialogue before there is a tunnel."""
 
 
 class _Dialogue(socketserver.BaseRequestHandler):
-    """With one client. A client that breaks the rules fails the test."""
+    """The dialogue with one client. A client that breaks the rules fails the test."""
 
     def setup(self) -> None:
         self.owner: ConnectivityProxy = self.server.owner
@@ -224,7 +228,7 @@ class _Dialogue(socketserver.BaseRequestHandler):
         self._say("authentication", bytes([1, 0 if accepted else 1]), accepted)
 
     def _tenant_of(self, token: str) -> str:
-        """Its subdomain; "" if the token is no good."""
+        """Returns the tenant's subdomain; "" if the token is not valid."""
         try:
             claims = self.owner.oauth.key.verify(token, AUDIENCE)
         except jwt.InvalidTokenError:
@@ -298,7 +302,7 @@ class _Dialogue(socketserver.BaseRequestHandler):
 
 
 def _relay(client: socket.socket, backend: socket.socket) -> None:
-    """Until both have said everything."""
+    """Relays until both sides have ended their streams."""
     backend.settimeout(None)
     back = threading.Thread(target=_copy, args=(backend, client), daemon=True)
     back.start()
@@ -314,7 +318,7 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-# --- what is written about it ---
+# --- its objects in the cluster ---
 
 
 def _addresses(host: str, port: int) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""A crowd of clients that do nothing good, as a program of its own:
+"""A crowd of hostile clients, as a program of its own:
 
     crowd.py PORT BEHAVIOUR COUNT
 
-Each connection that the server closes is made anew. Prints "ready" when all have been made once.
-The clients come from 127.0.0.2 and so on, so that they do not use up the ports of others."""
+Each connection that the server closes is replaced. Prints "ready" when all have been made once. The
+clients use 127.0.0.2 and the following addresses, so that they do not use up the ports of others.
+"""
 
 import resource
 import selectors

@@ -1,5 +1,5 @@
-"""A stand-in for the Destination service of SAP BTP. That it is a good one is judged by SAP's own
-client, in test_standins.py."""
+"""A stand-in for the Destination service of SAP BTP. SAP's own client tests it, in
+test_standins.py."""
 
 import base64
 import hashlib
@@ -19,14 +19,14 @@ from harness.token_retrieval import GRANTS, Properties, Retriever, Route, failur
 
 FIND = "/destination-configuration/v1/destinations/"
 CONSUME = "/destination-configuration/v2/destinations/"
-HOST = "destination.services.test"  # for clients that show a certificate
+HOST = "destination.services.test"  # the host for clients that show a certificate
 AUDIENCE = "urn:destination-configuration"
 SECRET_PROPERTIES = ("mail.password", "Password", "clientSecret", "tokenServicePassword")
 
 
 @dataclass
 class Level:
-    """A place where things lie under their names. They may change at any time."""
+    """The objects of a subaccount or instance, by their names. They may change at any time."""
 
     subaccount_id: str
     instance_id: str | None = None
@@ -38,7 +38,7 @@ class Level:
 
 
 class Subaccount:
-    """What a tenant has in the service: in its subaccount, and in the instance."""
+    """A tenant's objects in the service: in its subaccount and in the instance."""
 
     def __init__(self, id: str, instance: str):
         self.subaccount = Level(id)
@@ -60,9 +60,10 @@ class Refusal(Exception):
 
 
 class DestinationService(HttpServer):
-    """destinations, instance_destinations and fragments are those of the provider, tenant() has the
-    others'. chains holds the variables that each chain needs. token_error, if any, is what the
-    service says instead of getting tokens; route is for its way to token services on premise."""
+    """The service. `destinations`, `instance_destinations` and `fragments` are the provider's;
+    tenant() returns those of others. `chains` contains the variables that each chain needs. If
+    `token_error` is set, the service reports it instead of requesting tokens. `route` leads to
+    token services on premise."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class DestinationService(HttpServer):
         trust: ssl.SSLContext | None = None,
         certificates: Certificates | None = None,
     ):
-        """trust: for token services with https. certificates: for clients of IAS."""
+        """`trust` is for token services with https, `certificates` for clients of IAS."""
         super().__init__(tls, certificates.mutual_context() if certificates else None)
         self.instance = str(uuid.uuid4())
         self.chains: dict[str, tuple[str, ...]] = {}
@@ -81,7 +82,7 @@ class DestinationService(HttpServer):
         self._oauth = oauth
         self._secrets = secrets
         self._trust = trust
-        self._subaccounts: dict[str, Subaccount] = {}  # by their subdomains
+        self._subaccounts: dict[str, Subaccount] = {}  # by subdomain
         provider = self.tenant(PROVIDER)
         self.subaccount = provider.subaccount.subaccount_id
         self.destinations = provider.destinations
@@ -89,7 +90,7 @@ class DestinationService(HttpServer):
         self.instance_destinations = provider.instance.destinations
 
     def tenant(self, subdomain: str) -> Subaccount:
-        """A new one, if it has none yet."""
+        """Returns the tenant's objects, which are empty at first."""
         id = self._oauth.tenant(subdomain).id
         return self._subaccounts.setdefault(subdomain, Subaccount(id, self.instance))
 
@@ -98,8 +99,9 @@ class DestinationService(HttpServer):
     def service_key(
         self, kind: str = "binding-secret", by_name: bool = False, **options
     ) -> dict[str, str]:
-        """A new one, as the service broker hands it out. kind: or "x509" or "ias". by_name: see
-        OAuthServer.credentials; with certificates it always is. options: those of the client."""
+        """Returns a new service key, as the service broker issues it. `kind` may be "x509" or
+        "ias". For `by_name`, which holds for all keys with certificates, see
+        OAuthServer.credentials. `options` are those of the client."""
         if kind == "binding-secret":
             client = self._oauth.client(AUDIENCE, **options)
         else:
@@ -117,7 +119,8 @@ class DestinationService(HttpServer):
         }
 
     def renewed(self, key: dict[str, str]) -> dict[str, str]:
-        """The same with another secret or certificate. The one in it is refused from now on."""
+        """Returns the key with another secret or certificate. The old one is refused from now
+        on."""
         client = self._oauth.renew(self._oauth.clients[key["clientid"]])
         fields = self._oauth.credentials(client)
         return {**key, **{name: fields[name] for name in ROTATED if name in key}}
@@ -125,8 +128,8 @@ class DestinationService(HttpServer):
     # --- what was asked ---
 
     def finds(self, name: str, with_tokens: bool) -> list[Request]:
-        """The requests for this destination until now: those that let the service get tokens for
-        it, or the others."""
+        """Returns the requests for this destination so far: those in which the service may get
+        tokens for it, or the others."""
         return [
             request
             for request in self.requests.all()
@@ -154,14 +157,14 @@ class DestinationService(HttpServer):
             return Response.json(refusal.status, {"ErrorMessage": str(refusal)})
 
     def _tenant_of(self, claims: dict) -> str:
-        """Its subdomain; the provider's if the token does not tell."""
+        """Returns the subdomain of the token's tenant; the provider's if the token has none."""
         id = claims.get("zid", claims.get("app_tid", self.subaccount))
         subdomain = self._oauth.tenant_with(id).subdomain
         self.tenant(subdomain)
         return subdomain
 
     def _find(self, request: Request, tenant: str) -> Response:
-        """The instance's own destination hides one of the subaccount."""
+        """Finds a destination. One of the instance hides one of the subaccount."""
         name, _ = _asked_for(request)
         own = self._subaccounts[tenant]
         place = own.instance if name in own.instance.destinations else own.subaccount
@@ -265,7 +268,7 @@ def _is_ias(claims: dict) -> bool:
 
 
 def _check_binding(claims: dict, request: Request) -> None:
-    """Who has a token of IAS has to show the certificate that it was issued to."""
+    """Checks that the client shows the certificate to which a token of IAS was issued."""
     if _is_ias(claims):
         digest = hashlib.sha256(request.certificate or b"").digest()
         if claims["cnf"]["x5t#S256"] != base64.urlsafe_b64encode(digest).decode().rstrip("="):
@@ -273,7 +276,7 @@ def _check_binding(claims: dict, request: Request) -> None:
 
 
 def _asked_for(request: Request) -> tuple[str, str]:
-    """The name and, if the request has to say it, the level of a destination."""
+    """Returns the name of the destination, and its level if the request contains one."""
     path = urllib.parse.unquote(request.path)
     if path.startswith(CONSUME):
         return _at_level(path.removeprefix(CONSUME))
@@ -286,14 +289,14 @@ def _fragment_names(request: Request) -> list[str]:
 
 
 def _at_level(text: str) -> tuple[str, str]:
-    """NAME@LEVEL; the level is "" if there is none."""
+    """Splits NAME@LEVEL. The level is "" if there is none."""
     name, _, level = text.rpartition("@")
     return (name, level) if name else (text, "")
 
 
 # --- the Secret that holds a service key ---
 
-# What SAP's BTP service operator adds to the key.
+# The values that SAP's BTP service operator adds to the key.
 INSTANCE_INFO = {
     "instance_name": "dest-service-instance",
     "instance_guid": "6f8c6d1e-4c55-4c4b-9c76-6f7a4ff5b5b1",
@@ -310,9 +313,9 @@ def key_secret(
     secret_key: str | None = None,
     root_key: str | None = None,
 ) -> dict:
-    """A Secret as SAP's BTP service operator writes it: an entry for each field of the service key,
-    or the whole key as JSON under secret_key, or that and what the operator adds, with strings for
-    all values, under root_key."""
+    """Returns a Secret as SAP's BTP service operator writes it: an entry for each field of the
+    service key; with secret_key the whole key as JSON in that entry; with root_key the whole key
+    and the operator's additions in that entry, with strings for all values."""
     fields = {field: _text(value) for field, value in key.items()}
     if root_key:
         return _secret(name, namespace, {root_key: json.dumps({**fields, **INSTANCE_INFO})})
@@ -333,7 +336,7 @@ def key_secret(
 
 
 def private_key_secret(name: str, namespace: str, private_key: str, entry: str = "pk.pem") -> dict:
-    """A Secret with nothing but the key that belongs to a certificate."""
+    """Returns a Secret with only the private key of a certificate."""
     return _secret(name, namespace, {entry: private_key})
 
 

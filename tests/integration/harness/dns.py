@@ -1,4 +1,4 @@
-"""Name servers: a real one (dnsmasq) and one that misbehaves as told."""
+"""Name servers: a real one (dnsmasq) and a scripted one that misbehaves."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from harness.util import PATIENCE, Feed, free_port, is_root, until
 
 
 class Dnsmasq:
-    """Serves the given addresses; every other name below .test does not exist."""
+    """Serves the given addresses; other names below .test do not exist."""
 
     def __init__(self, records: dict[str, list[str]], aliases: dict[str, str] | None = None):
         self._records = records
@@ -61,12 +61,12 @@ class Dnsmasq:
         return ""
 
 
-# What a scripted server does with one query: the bytes of its answer, or None to stay silent.
+# A scripted server's answer to one query; None: it stays silent.
 Answer = Callable[[dnslib.DNSRecord, str], bytes | None]
 
 
 def addresses(*found: str) -> Answer:
-    """Each question gets those of the addresses that have its type."""
+    """Answers each question with the addresses of its type."""
 
     def answer(query: dnslib.DNSRecord, transport: str) -> bytes:
         reply = query.reply()
@@ -93,13 +93,13 @@ def silent(query: dnslib.DNSRecord, transport: str) -> None:
 
 
 def garbage(query: dnslib.DNSRecord, transport: str) -> bytes:
-    """Begins like an answer to the query; the rest is a name that points at itself for ever."""
+    """Returns an answer whose rest is a name that points at itself for ever."""
     head = struct.pack(">HHHHHH", query.header.id, 0x8180, 1, 40, 0, 0)
     return head + b"\xc0\x0c" * 100
 
 
 def truncated(full: Answer) -> Answer:
-    """Over UDP only the notice that there is more; all of it over TCP."""
+    """Answers over UDP only that there is more, and completely over TCP."""
 
     def answer(query: dnslib.DNSRecord, transport: str) -> bytes | None:
         if transport == "tcp":
@@ -112,7 +112,7 @@ def truncated(full: Answer) -> Answer:
 
 
 def lost_first(full: Answer) -> Answer:
-    """The first packet of each question gets lost."""
+    """Loses the first packet of each question."""
     seen = set()
 
     def answer(query: dnslib.DNSRecord, transport: str) -> bytes | None:
@@ -126,7 +126,7 @@ def lost_first(full: Answer) -> Answer:
 
 
 def spoofed(full: Answer, lie: Answer) -> Answer:
-    """Before the true answer come false ones, with another id and for another name."""
+    """Sends false answers, with another id and for another name, before the true one."""
 
     def answer(query: dnslib.DNSRecord, transport: str) -> bytes | None:
         return full(query, transport)
@@ -143,7 +143,8 @@ def spoofed(full: Answer, lie: Answer) -> Answer:
 
 
 class ScriptedDns:
-    """UDP and TCP on one port. `queries` feeds (transport, name, type) of what was asked."""
+    """A server for UDP and TCP on one port. `queries` records (transport, name, type) of each
+    question."""
 
     def __init__(self, answer: Answer):
         self.answer = answer
@@ -199,7 +200,8 @@ class ScriptedDns:
 
 
 def resolv_conf(directory: Path, *ports: int, extra: str = "") -> Path:
-    """A resolv.conf for these servers on 127.0.0.1, with short waits unless `extra` says so."""
+    """Writes a resolv.conf for these servers on 127.0.0.1, with short timeouts unless `extra`
+    changes them."""
     lines = [f"nameserver 127.0.0.1#{port}" for port in ports]
     path = directory / "resolv.conf"
     path.write_text("\n".join([*lines, extra or "options timeout:1 attempts:2"]) + "\n")
@@ -207,7 +209,7 @@ def resolv_conf(directory: Path, *ports: int, extra: str = "") -> Path:
 
 
 def hosts_file(directory: Path, *names: str) -> Path:
-    """An /etc/hosts in which these names are this machine's."""
+    """Writes an /etc/hosts in which these names belong to this machine."""
     path = directory / "hosts"
     path.write_text("".join(f"127.0.0.1 {name}\n" for name in names))
     path.chmod(0o644)

@@ -18,7 +18,7 @@ def blocks(name: str, kind: str) -> list[str]:
 
 
 def section(name: str, heading: str) -> str:
-    """The text below a heading, up to the next one of its level or above."""
+    """Returns the text below a heading, up to the next one of its level or above."""
     text = text_of(name)
     found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
     assert found, f"{name} has no section {heading}"

@@ -1,5 +1,5 @@
-"""A real Dovecot with POP3, STLS and POP3S, run from a directory of its own. It may also take the
-tokens of an OAuth server, which it verifies by itself."""
+"""A real Dovecot with POP3, STLS and POP3S in a directory of its own. It may also accept the tokens
+of an OAuth server, which it verifies itself."""
 
 import contextlib
 import grp
@@ -91,12 +91,12 @@ username_attribute = email
 """
 
 
-# Begins the passwords of all mailboxes.
+# The beginning of all mailboxes' passwords.
 PASSWORD_MARK = "S3cret-"
 
 
 class Mailbox:
-    """One user of the server, with a password that appears nowhere else."""
+    """A user of the server, with a password that appears nowhere else."""
 
     def __init__(self, user: str, password: str, maildir: Path):
         self.user = user
@@ -104,7 +104,8 @@ class Mailbox:
         self._maildir = maildir
 
     def files(self) -> list[bytes]:
-        """What is in the mailbox now, read from the disk, in the order of delivery."""
+        """Returns the messages that are in the mailbox now, read from the disk, in the order of
+        delivery."""
         found = [*self._maildir.glob("new/*"), *self._maildir.glob("cur/*")]
         return [path.read_bytes() for path in sorted(found, key=lambda path: path.name)]
 
@@ -113,7 +114,7 @@ class Dovecot:
     host = "127.0.0.1"
 
     def __init__(self, base: Path, certificates: Certificates, token_key: SigningKey | None = None):
-        """token_key: of the tokens which open the mailbox that they name as "email"."""
+        """A token signed with token_key opens the mailbox that its claim "email" names."""
         self.pop3 = 0
         self.pop3s = 0
         self._base = base
@@ -157,7 +158,7 @@ class Dovecot:
         return path.read_text(errors="replace") if path.exists() else "(no log)"
 
     def logins(self, user: str, count: int) -> list[tuple[str, bool]]:
-        """Waits for so many of them: each one's mechanism, and whether there was TLS."""
+        """Waits for `count` logins. Returns the mechanism of each, and whether it used TLS."""
         line = re.compile(rf"Login: user=<{user}>, method=(\S+),.* (TLS|secured),")
 
         def found():
@@ -167,7 +168,8 @@ class Dovecot:
         return [(mechanism, how == "TLS") for mechanism, how in until(found, f"logins of {user}")]
 
     def refusals(self, user: str) -> int:
-        """How often the user was refused until now: one of our own marks the end."""
+        """Returns how often the user has been refused so far. A refusal of our own marks the end of
+        the log."""
         mark = f"nobody{next(self._numbers)}"
         with contextlib.closing(poplib.POP3(self.host, self.pop3)) as client:
             client.user(mark)
@@ -177,14 +179,14 @@ class Dovecot:
         return len(re.findall(rf" auth: Info: \w+\({user},", self.log()))
 
     def mailbox(self, messages: list[bytes] = ()) -> Mailbox:
-        """A new user whose mailbox holds these messages (bytes with CRLF line ends)."""
+        """Creates a user whose mailbox holds these messages (bytes with CRLF line ends)."""
         user = f"user{next(self._numbers)}"
         box = Mailbox(user, f"{self._secret}-{user}", self._base / "mail" / user / "Maildir")
         self._deliver(box, messages)
         return box
 
     def direct(self, box: Mailbox, tls: bool = False) -> poplib.POP3:
-        """A login without a proxy between, to compare with."""
+        """Logs in without a proxy, for comparison."""
         if tls:
             context = self._certificates.client_context()
             client = poplib.POP3_SSL("localhost", self.pop3s, context=context)

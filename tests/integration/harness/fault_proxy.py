@@ -1,8 +1,8 @@
-"""A proxy in front of an API server, by which a test comes between it and its client.
+"""A proxy between an API server and its client, with which a test causes faults.
 
-Like `kubectl proxy` it speaks HTTP in clear text and adds a token to requests that have none. Single
-requests are answered as its `behaviour` says; watches are cut, stalled and dropped by its methods,
-also while they are under way.
+Like `kubectl proxy` it speaks HTTP in clear text and adds a token to requests that have none. Its
+`behaviour` decides how single requests are answered; its methods cut, stall and drop watches, even
+those under way.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from harness.http_server import Behaviour, HttpServer, Request, Response, status
 from harness.kube import Kube
 from harness.util import PATIENCE
 
-# Headers about one connection, or which the server here sends itself.
+# Headers that describe one connection, or that this server sends itself.
 NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding", "host", "date")
 
 Matches = Callable[[Request], bool]
@@ -47,7 +47,7 @@ def watch_of(plural: str) -> Matches:
     return lambda request: request.path.endswith(f"/{plural}") and is_watch(request)
 
 
-# --- how the API server says no ---
+# --- refusals of the API server ---
 
 
 def refusal(code: int, reason: str, message: str = "") -> dict:
@@ -60,7 +60,7 @@ def refuse(code: int, reason: str, message: str = "") -> Behaviour:
 
 
 def refuse_in_watch(code: int, reason: str, message: str = "") -> Behaviour:
-    """A watch with one event, which tells that it has failed."""
+    """Answers a watch with one event, which reports an error."""
     event = {"type": "ERROR", "object": refusal(code, reason, message)}
     line = json.dumps(event).encode() + b"\n"
     headers = {"Content-Type": "application/json"}
@@ -77,7 +77,7 @@ def too_many(exchange) -> None:
 
 class FaultProxy(HttpServer):
     def __init__(self, kube: Kube, token: str = ""):
-        """token: instead of the administrator's."""
+        """`token` is used instead of the administrator's."""
         super().__init__()
         self._kube = kube
         self._token = token or kube.token
@@ -93,22 +93,23 @@ class FaultProxy(HttpServer):
             self._changed.notify_all()
 
     def cut(self, matches: Matches, after: int) -> None:
-        """The next event of one of these watches ends after so many bytes, and with it the
-        connection. The next but one, if another cut is due."""
+        """Ends the next event of one of these watches after `after` bytes, and then the connection.
+        Several cuts are used one after another."""
         with self._changed:
             self._cuts.append((matches, after))
 
     def drop(self, matches: Matches = is_watch) -> None:
-        """Closes the connections of these watches as soon as there are any."""
+        """Waits for one of these watches, and closes the connections of all of them."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._open(matches), PATIENCE), "no such watch"
             for upstream in self._open(matches):
-                with contextlib.suppress(OSError):  # it has ended by itself
+                with contextlib.suppress(OSError):  # the watch may have ended by itself
                     upstream.sock.shutdown(socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def stalled(self, matches: Matches = anything) -> Iterator[None]:
-        """Meanwhile these requests get no answer, and these watches no event; nobody is told."""
+        """Keeps back the answers to these requests and the events of these watches, and reports no
+        error."""
         with self._changed:
             self._stalls.append(matches)
         yield
@@ -117,7 +118,7 @@ class FaultProxy(HttpServer):
             self._changed.notify_all()
 
     def writes(self) -> list[Request]:
-        """All requests so far that were meant to change something."""
+        """Returns all requests so far that were meant to change something."""
         return [request for request in self.requests.all() if is_write(request)]
 
     # --- inside ---
@@ -140,10 +141,10 @@ class FaultProxy(HttpServer):
             with contextlib.closing(upstream):
                 return Response(answer.status, answer.read(), headers)
         except http.client.HTTPException as error:
-            raise ConnectionAbortedError from error  # which ends the client's connection
+            raise ConnectionAbortedError from error  # this ends the client's connection
 
     def _events(self, request: Request, upstream, answer) -> Iterator[bytes]:
-        """The lines of a watch, as far as it goes."""
+        """Yields the lines of a watch, as long as it lasts."""
         upstream.sock.settimeout(None)
         with self._changed:
             self._watches[upstream] = request
@@ -188,7 +189,7 @@ def _passed_on(headers) -> dict[str, str]:
 
 
 def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Each as soon as it is there."""
+    """Yields each line as soon as it is complete."""
     rest = b""
     while data := answer.read1():
         *whole, rest = (rest + data).split(b"\n")
@@ -197,7 +198,7 @@ def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _follow(peer: socket.socket, upstream: http.client.HTTPConnection) -> None:
-    """When the client leaves a watch, leaves it too."""
+    """Leaves a watch when the client leaves it."""
     with contextlib.suppress(OSError, AttributeError):
         if not peer.recv(1, socket.MSG_PEEK):
             upstream.sock.shutdown(socket.SHUT_RDWR)
