@@ -1,4 +1,4 @@
-"""The probes decide over the life of the process, so clients must not keep them off the port."""
+"""Probes decide whether the process lives, so clients must not keep them from the admin port."""
 
 import contextlib
 import http.client
@@ -29,7 +29,7 @@ def crowd_of(count: int, port: int, behaviour: str):
 
 
 def probe(port: int) -> float:
-    """Probes like the kubelet, with a connection of its own. Returns the seconds that it took."""
+    """Probes like the kubelet, over a connection of its own. Returns the seconds that it took."""
     start = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request("GET", "/healthz")
@@ -40,8 +40,8 @@ def probe(port: int) -> float:
 
 @pytest.mark.parametrize("behaviour", crowd.BEHAVIOURS)
 def test_probes_are_answered_in_a_crowd(make_tproxy, build, behaviour):
-    """1,000 clients come again whenever they are closed. The machine may be busy: one probe in
-    twenty may take longer than a second, as long as it is answered."""
+    """Probes are answered while 1,000 clients connect again whenever they are closed. On a busy
+    machine one probe in twenty may take longer than a second."""
     tproxy = make_tproxy("--log-level", "info")
     port = tproxy.admin_port()
     memory = tproxy.metric("tp_memory_bytes")
@@ -52,14 +52,14 @@ def test_probes_are_answered_in_a_crowd(make_tproxy, build, behaviour):
             time.sleep(0.05)
         print("probes took at most", sorted(times)[-3:], "s")
         assert sorted(times)[PROBES * 19 // 20 - 1] < 1, sorted(times)
-        if build == "release":  # the sanitizer keeps what was freed
+        if build == "release":  # the sanitizer keeps freed memory
             assert tproxy.metric("tp_memory_bytes") < memory + (24 << 20)
     crowded = [line for line in tproxy.logs.all() if "admin port: more than" in line["msg"]]
     assert len(crowded) == 1
 
 
 def test_probes_are_answered_without_descriptors(program, directory, backend):
-    """Sessions have taken all descriptors."""
+    """Probes are answered while sessions use all descriptors."""
     limited = type(program).__new__(type(program))
     limited.path = program.path
     limited.wrapper = (*program.wrapper, "prlimit", "--nofile=40:40")

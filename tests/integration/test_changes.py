@@ -1,4 +1,4 @@
-"""Destinations that change, or go, under sessions that are in the middle of something."""
+"""Destinations that are changed or removed while they have sessions."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from harness.clients import RawClient
 from harness.tproxy import destination
 from harness.util import PATIENCE, until
 
-# And what the terminal says then.
+# The line on the terminal for each of them.
 OTHER_KINDS = {
     "no mailbox": ({"Type": "HTTP"}, "gone"),
     "on-premise": ({"ProxyType": "OnPremise"}, "OnPremise"),
@@ -27,7 +27,7 @@ def command_or_end(client: RawClient, command: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_destination_that_is_not_served_any_more(tproxy, backend, kind):
-    """A client that came before the change, and logs in after it."""
+    """A client that came before the change gets the new reason when it logs in."""
     backend.script = Pop3(capabilities=("TOP", "UIDL", "USER", "SASL PLAIN XOAUTH2"))
     port = tproxy.add("mail", backend.host, backend.port)
     other, said = OTHER_KINDS[kind]
@@ -41,8 +41,8 @@ def test_destination_that_is_not_served_any_more(tproxy, backend, kind):
 
 
 def test_trust_of_an_old_destination_does_not_outlive_it(tproxy, backend, certificates):
-    """While a login waits for its answer to CAPA the destination stops to trust every certificate.
-    What that login does about TLS is its own business."""
+    """While a login waits for the answer to CAPA, the destination stops trusting all certificates.
+    That login may still use TLS as it began, but the next one checks the certificate."""
     asked, go_on = threading.Event(), threading.Event()
 
     def slow_capa(session) -> None:
@@ -67,8 +67,8 @@ def test_trust_of_an_old_destination_does_not_outlive_it(tproxy, backend, certif
 
 
 def test_everything_goes_while_the_last_bytes_leave(make_tproxy, backend):
-    """Told twice to stop, with a client that is still to take its last bytes, and the directory
-    is removed."""
+    """The program ends although it is told to stop twice, a client has still to take its last
+    bytes, and the directory is removed."""
     tproxy = make_tproxy("--grace", "600")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as running:
@@ -98,7 +98,8 @@ def test_nobody_is_served_anew_while_draining(make_tproxy, backend):
 
 
 def test_client_that_takes_nothing_does_not_hold_up_the_end(make_tproxy, backends, messages):
-    """Its session is over, and most of its last message still waits for it."""
+    """A client whose session is over and that does not take the rest of its last message does not
+    delay the end."""
     large = max(messages, key=len)
     backend = backends(Pop3(messages=(large,)))
     tproxy = make_tproxy("--grace", "600")

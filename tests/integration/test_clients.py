@@ -20,7 +20,7 @@ TRANSPORTS = {
     "pop3s": {"mail.transport.protocol": "pop3s"},
 }
 
-# What a client sends, and how many lines come back before the one that decides.
+# The lines that a client sends, and the number of lines that come back before the decisive one.
 RAW_LOGINS = {
     "none": [],
     "USER and PASS": [b"USER anyone", b"PASS any thing"],
@@ -53,7 +53,7 @@ def port(request, tproxy, dovecot, full_mailbox):
 
 
 def log_in(client: RawClient, commands: list[bytes]) -> bytes:
-    """Sends the login line by line; the last answer."""
+    """Sends the login line by line and returns the last answer."""
     answer = b"+OK"
     for number, command in enumerate(commands):
         answer = client.command(command)
@@ -101,7 +101,7 @@ def test_curl_lists_the_mailbox(port, messages, login):
 
 
 def test_curl_logs_in_itself(tproxy, dovecot, full_mailbox, messages, tmp_path):
-    """USER and PASS, which curl uses where no SASL mechanism is offered."""
+    """curl uses USER and PASS if no SASL mechanism is offered."""
     port = tproxy.add(
         "own-login", "127.0.0.1", dovecot.pop3, Authentication="NoAuthentication", mail__user=None
     )
@@ -117,13 +117,13 @@ def test_curl_logs_in_itself(tproxy, dovecot, full_mailbox, messages, tmp_path):
 def test_curl_sees_the_backends_refusal(tproxy, backend, login):
     port = tproxy.add("mail", backend.host, backend.port, mail__password="wrong")
     run = curl(port, "1", "--verbose", *CURL_LOGINS[login])
-    assert run.returncode == 67, run.stderr.decode()  # login denied
+    assert run.returncode == 67, run.stderr.decode()  # curl's code for "login denied"
     assert b"-ERR [AUTH]" in run.stderr
 
 
 def test_apop_is_accepted_but_not_offered(tproxy, backend):
-    """A time stamp in the greeting makes many clients choose APOP, with a password that they may
-    not have."""
+    """APOP is accepted but not offered, because a time stamp in the greeting makes many clients
+    choose APOP with a password that they may not have."""
     port = tproxy.add("mail", backend.host, backend.port)
     client = poplib.POP3("127.0.0.1", port)
     assert b"<" not in client.getwelcome()
@@ -135,7 +135,7 @@ def test_apop_is_accepted_but_not_offered(tproxy, backend):
 
 
 def test_commands_of_the_documentation_in_lower_case(tproxy, dovecot):
-    """list, retr 1, quit and nothing else, as on the page that defines the job."""
+    """list, retr 1 and quit work in lower case, as the documentation of the job writes them."""
     box = dovecot.mailbox([b"Subject: hello\r\n\r\n.dot\r\n"])
     port = tproxy.add(
         "mail", "127.0.0.1", dovecot.pop3, mail__user=box.user, mail__password=box.password

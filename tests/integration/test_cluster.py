@@ -35,13 +35,13 @@ def mail_a(namespace: str, **spec: object) -> dict:
 
 @pytest.fixture
 def mail(add_destination):
-    """The mailbox behind NAME."""
+    """The mailbox of the destination NAME."""
     return add_destination(NAME)
 
 
 @pytest.fixture
 def port(installation, cluster_tproxy, mail, namespace) -> int:
-    """The target port of a CR "mail-a" for it."""
+    """The target port of a CR "mail-a" for NAME."""
     installation.kube.apply(mail_a(namespace))
     return installation.available(namespace, "mail-a")
 
@@ -56,7 +56,7 @@ def test_basic(installation, cluster_tproxy, add_destination, namespace, message
 
 
 def test_pop3s(installation, cluster_tproxy, oauth_dovecot, add_destination, namespace, messages):
-    """TLS is spoken to the mail server alone."""
+    """Only the connection to the mail server uses TLS."""
     tls = {"mail__transport__protocol": "pop3s", "mail__pop3s__host": "localhost"}
     add_destination(NAME, messages, **tls, mail__pop3s__port=str(oauth_dovecot.pop3s))
     installation.kube.apply(mail_a(namespace))
@@ -66,7 +66,7 @@ def test_pop3s(installation, cluster_tproxy, oauth_dovecot, add_destination, nam
 def test_client_credentials(
     installation, cluster_tproxy, oauth, add_destination, namespace, messages
 ):
-    """With a token that the OAuth server has issued, and Dovecot verified."""
+    """The OAuth server issues a token, and Dovecot verifies it."""
     mail = add_destination(NAME, messages, mail__password=None)
     client = oauth.mail_client(mail.user)
     installation.service.destinations[NAME] |= oauth.properties(client)
@@ -153,7 +153,8 @@ def test_services(installation, cluster_tproxy, port, namespace):
 @pytest.mark.parametrize("protocol, asked, port", [("pop3", 1110, 1110), ("pop3s", None, 995)])
 @pytest.mark.one_build
 def test_port(installation, cluster_tproxy, add_destination, namespace, protocol, asked, port):
-    """By the protocol, whatever the mail server's port, unless the CR says."""
+    """The protocol determines the port unless the CR gives one; the mail server's port does not
+    matter."""
     server = {f"mail__{protocol}__port": "4711", f"mail__{protocol}__host": "localhost"}
     add_destination(NAME, mail__transport__protocol=protocol, **server)
     installation.kube.apply(mail_a(namespace, **({"service": {"port": asked}} if asked else {})))
@@ -164,7 +165,7 @@ def test_port(installation, cluster_tproxy, add_destination, namespace, protocol
 
 @pytest.mark.one_build
 def test_in_the_home_namespace(installation, cluster_tproxy, mail):
-    """There one Service does."""
+    """A CR in the home namespace needs only one Service."""
     installation.kube.apply(mail_a(HOME))
     port = installation.available(HOME, "mail-a")
     assert installation.service_of(HOME, "mail-a")["spec"]["type"] == "ClusterIP"
@@ -175,7 +176,7 @@ def test_in_the_home_namespace(installation, cluster_tproxy, mail):
 
 @pytest.mark.one_build
 def test_domain_of_the_cluster(installation, make_cluster_tproxy, directory, mail, namespace):
-    """From the search list of the pod."""
+    """The cluster's domain is found in the pod's search list."""
     conf = directory / "resolv.conf"
     conf.write_text(f"nameserver 127.0.0.1\nsearch {HOME}.svc.corp.test svc.corp.test corp.test\n")
     conf.chmod(0o644)
@@ -191,7 +192,7 @@ def test_domain_of_the_cluster(installation, make_cluster_tproxy, directory, mai
 
 
 def admitted(installation: Installation) -> dict[str, set[int]]:
-    """The ports that our policies open, by the policies' names."""
+    """Returns the ports that our policies open, by the policies' names."""
     found = {}
     for name, policy in installation.policies().items():
         (rule,) = policy["spec"]["ingress"]
@@ -244,7 +245,7 @@ def test_policies(installation, cluster_tproxy, mail, namespace):
     shall_be(other={"three"})
 
 
-# --- what the custom resource tells ---
+# --- the custom resource's columns and Events ---
 
 
 def now() -> datetime.datetime:
@@ -294,7 +295,7 @@ def test_columns(installation, cluster_tproxy, mail, namespace):
         *["NAME", "AGE", "DESTINATIONREF", "FRAGMENTREF", "DESTINATIONSERVICEINSTANCENAME"],
         *["SERVICEPORT", "ACCESSCONTROLSCOPE", "CHAINREF", "STATUS"],
     ]
-    assert row[0] == "mail-a"  # and its age
+    assert row[0] == "mail-a"  # the age follows
     assert row[2:] == [NAME, INSTANCE, "1110", "clusterWide", "ConfigurationSuccessful"]
 
 
@@ -316,7 +317,7 @@ def test_deleted(installation, cluster_tproxy, mail, namespace):
 
 
 def test_deleted_meanwhile(installation, make_cluster_tproxy, mail, namespace):
-    """While the program was not there to see it."""
+    """A CR that is deleted while the program does not run is cleaned up at the next start."""
     installation.configure()
     first = make_cluster_tproxy(installation).ready()
     before = installation.versions().keys()
@@ -330,7 +331,7 @@ def test_deleted_meanwhile(installation, make_cluster_tproxy, mail, namespace):
 
 
 def test_killed_and_restarted(installation, api, make_cluster_tproxy, add_destination, namespace):
-    """Ports stay, and nothing is written again."""
+    """The ports stay, and nothing is written again."""
     kube = installation.kube
     installation.configure()
     first = make_cluster_tproxy(installation, *TARGET_PORTS, url=api.url).ready()
@@ -348,7 +349,7 @@ def test_killed_and_restarted(installation, api, make_cluster_tproxy, add_destin
     make_cluster_tproxy(installation, *TARGET_PORTS, url=api.url).ready()
     for name, port in ports.items():
         assert list_and_fetch(port) == mails[name].files()
-    # What concerns another namespace is all that it writes.
+    # The program writes only what concerns another namespace.
     other = kube.namespace()
     kube.apply(destination_cr("late", other, "late"))
     installation.available(other, "late")
@@ -377,7 +378,7 @@ def test_changed_port(installation, port, namespace):
 @pytest.mark.slow
 @pytest.mark.one_build
 def test_changed_destination(installation, cluster_tproxy, backends, namespace):
-    """Another mail server, and another password."""
+    """Another mail server and another password take effect."""
     old, new = backends(Pop3()), backends(Pop3(password="Another-Pa55word"))
     service = installation.service
     service.destinations[NAME] = destination(NAME, old.host, old.port)
@@ -386,7 +387,7 @@ def test_changed_destination(installation, cluster_tproxy, backends, namespace):
     numbers = itertools.cycle((1110, 1111))
 
     def at_the_new_server() -> bool:
-        # A changed CR has its destination read again, unless that has just been done.
+        # A changed CR has its destination read again, unless it has just been read.
         change = {"spec": {"service": {"port": next(numbers)}}}
         installation.kube.patch(f"{CRS}/namespaces/{namespace}/destinations/mail-a", change)
         with RawClient(port) as client:
@@ -401,7 +402,7 @@ def test_changed_destination(installation, cluster_tproxy, backends, namespace):
         assert running.command(b"STAT").startswith(b"+OK")
 
 
-# --- changed by somebody else ---
+# --- changes by others ---
 
 
 @pytest.mark.parametrize("where", ["home", "alias"])
@@ -452,7 +453,8 @@ def test_service_edited_by_hand(installation, port, mail, namespace, edit):
 
 @pytest.mark.one_build
 def test_port_added_by_hand(installation, port, namespace):
-    """A second port would admit clients of the mailbox to the admin port."""
+    """A port that somebody adds to the Service is removed, because it would admit clients of the
+    mailbox to the admin port."""
     path = f"/api/v1/namespaces/{HOME}/services/mail-a"
     before = installation.service_of(HOME, "mail-a")["spec"]["ports"]
     more = {"name": "more", "protocol": "TCP", "port": 111, "targetPort": 9494}
@@ -464,7 +466,7 @@ def test_port_added_by_hand(installation, port, namespace):
     until(lambda: now() == before, "the ports to be as before")
 
 
-# Changes that somebody makes to a policy's spec; None: it is deleted.
+# Changes that somebody else makes to a policy's spec; None: the policy is deleted.
 POLICY_EDITS = {
     "deleted": None,
     "without rules": {"ingress": None},
@@ -500,7 +502,7 @@ def test_policy_edited_by_hand(installation, port, namespace, edit):
 @pytest.mark.parametrize("edit", ["taken away", "another", "one more"])
 @pytest.mark.one_build
 def test_status_edited_by_hand(installation, port, namespace, edit):
-    """Ours is restored; conditions of other types are left where they are."""
+    """Our condition is restored; conditions of other types stay."""
     (ours,) = installation.cr(namespace, "mail-a")["status"]["conditions"]
     other = {"type": "Checked", "status": "True", "reason": "Fine", "message": ""}
     edited = {
@@ -524,7 +526,7 @@ def test_status_edited_by_hand(installation, port, namespace, edit):
 
 
 def test_ready_when_everything_is_listed(installation, api, make_cluster_tproxy, mail, namespace):
-    """And when all CRs that are there have been given their listener or their condition."""
+    """The program is ready when everything is listed and all CRs have a listener or a condition."""
     installation.configure()
     installation.kube.apply(mail_a(namespace))
     with api.stalled(list_of("services")):

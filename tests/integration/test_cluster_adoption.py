@@ -1,5 +1,5 @@
-"""What the annotation tproxy/adopt reaches: a Service that SAP's proxy has left beside the resource, and
-nothing else. What it does there is in test_cluster_errors.py."""
+"""The annotation tproxy/adopt has an effect only on a Service that SAP's proxy has left beside the
+resource. test_cluster_errors.py tests that effect."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from harness.samples import HOME
 TAKEN = "ConfigurationError-K8sResourceWithNameAlreadyPresent"
 OF_ANOTHER = {"app.kubernetes.io/managed-by": "tproxy", "tproxy/home": "second"}
 
-# Names of a Service and where it leads, as software in the home namespace may have it.
+# Names of Services and their targets that other software in the home namespace may have.
 AT_HOME = {
     "administrator": ("connectivity-proxy", "connectivity-proxy.cp-ns.svc.cluster.local"),
     "SAP": ("mail-a", f"mail-a-x7k2p.{HOME}.svc.cluster.local"),
@@ -32,7 +32,8 @@ def adopting(namespace: str, name: str) -> dict:
 
 
 def stays(installation, service: dict, namespace: str) -> None:
-    """A CR of that name is told so, and its end does not touch the Service, either."""
+    """Checks that a CR with the Service's name reports the conflict, and that its deletion leaves
+    the Service unchanged."""
     kube = installation.kube
     name, place = service["metadata"]["name"], service["metadata"]["namespace"]
     kube.apply(service)

@@ -1,5 +1,4 @@
-"""What a user of one namespace may try against the others, row by row. docs/security.md names these
-tests."""
+"""Attacks of a user of one namespace on other users. docs/security.md names these tests."""
 
 import contextlib
 import json
@@ -20,27 +19,27 @@ from harness.tproxy import destination
 from harness.users import HostileUser
 from harness.util import until
 
-# On a namespace: whose it is.
+# The label of a namespace that names its installation.
 MANAGED_BY = "transparent-proxy.connectivity.api.sap/namespace"
 
 NOT_CONFIGURED = "DestinationServiceInstance-NotConfigured"
 
 
 def stat(port: int) -> bytes:
-    """What the first mailbox command is answered."""
+    """Returns the answer to the first mailbox command."""
     with RawClient(port) as client:
         return client.command(b"STAT")
 
 
 def next_second() -> None:
-    """The API tells the age of objects in whole seconds."""
+    """Waits for the next second, because the API gives the age of objects in whole seconds."""
     now = int(time.time())
     until(lambda: int(time.time()) > now, "the next second")
 
 
 @pytest.fixture
 def served(installation, alice, add_destination):
-    """Applies alice's Destination, when the program runs; returns its port, and what it serves."""
+    """Applies alice's Destination while the program runs. Yields its port and messages."""
 
     def serve(name: str = "mail-v") -> tuple[int, list[bytes]]:
         mail = add_destination(name)
@@ -50,12 +49,12 @@ def served(installation, alice, add_destination):
     return serve
 
 
-# --- what a Destination may refer to ---
+# --- the references of a Destination ---
 
 
 def test_instance_of_another_namespace(installation, api, make_cluster_tproxy, mallory):
-    """An instance is one of the configuration, whatever a Destination calls it: no Secret is read
-    but those that the configuration names."""
+    """The name of an instance is only looked up in the configuration: no Secret is read except
+    those that the configuration names."""
     installation.configure()
     make_cluster_tproxy(installation, url=api.url).ready()
     names = ["other", f"{HOME}/{INSTANCE}", f"{INSTANCE}.{HOME}", f"../{HOME}/{INSTANCE}", "*"]
@@ -84,7 +83,7 @@ HOSTILE_REFERENCES = {
 
 
 def test_text_that_would_reach_a_header(installation, cluster_tproxy, mallory):
-    """It is refused, and the Destination service sees nothing of it."""
+    """The text is refused, and the Destination service never sees it."""
     for i, spec in enumerate(HOSTILE_REFERENCES.values()):
         mallory.apply(destination_cr(f"m{i}", mallory.namespace, f"hostile-{i}", **spec))
     for i, what in enumerate(HOSTILE_REFERENCES):
@@ -96,19 +95,19 @@ def test_text_that_would_reach_a_header(installation, cluster_tproxy, mallory):
 @pytest.mark.parametrize("name", ["a/../../b", "..", "a?b=c#d", "%2e%2e/x", "a@subaccount", "ä b"])
 @pytest.mark.one_build
 def test_name_of_a_destination_is_one_segment(installation, cluster_tproxy, mallory, name):
-    """Whatever is in it, it does not lead to another page of the Destination service."""
+    """No name leads to another page of the Destination service."""
     mallory.apply(destination_cr("mail", mallory.namespace, name))
     installation.wait_condition(mallory.namespace, "mail", "NotFound")
     for request in installation.service.requests.all():
         assert re.fullmatch(r"/destination-configuration/v1/destinations/[^/?#]+", request.path)
 
 
-# --- where a destination may lead ---
+# --- the address in a destination ---
 
 
 def test_own_target_of_another_user(installation, cluster_tproxy, served, mallory):
-    """A destination that leads to a target port, which the pod itself always reaches: it is a loop,
-    and shows nothing of the other mailbox."""
+    """A destination may lead to a target port, which the pod itself can always reach. That is a
+    loop, and nothing of the other mailbox is shown."""
     victim, messages = served()
     installation.service.destinations["loop"] = destination("loop", "127.0.0.1", victim)
     mallory.apply(destination_cr("loop", mallory.namespace, "loop"))
@@ -119,8 +118,9 @@ def test_own_target_of_another_user(installation, cluster_tproxy, served, mallor
 
 
 def test_peer_that_does_not_speak_pop3(installation, cluster_tproxy, mallory, backends):
-    """The API server, another Service of the cluster, a port of the node: nothing is sent before
-    the greeting of a POP3 server, and the words of others reach a client as one short line."""
+    """If a destination leads to the API server, another Service or a port of the node, nothing is
+    sent before the greeting of a POP3 server, and the peer's words reach a client as one short
+    line."""
     words = b"HTTP/1.1 400 Bad Request\r\n" + b"Secret: x\x07\r\n" * 1000 + b"\r\n"
     peers = {"http": words, "ssh": b"SSH-2.0-OpenSSH_9\r\n" + b"y" * 3000}
     for name, greeting in peers.items():
@@ -135,7 +135,7 @@ def test_peer_that_does_not_speak_pop3(installation, cluster_tproxy, mallory, ba
 
 @pytest.fixture
 def start_strict(make_cluster_tproxy, installation):
-    """Starts the program as it runs in a pod: without --allow-loopback."""
+    """Starts the program without --allow-loopback, as in a pod."""
 
     def start(*arguments: str):
         installation.configure()
@@ -162,7 +162,8 @@ METADATA = ["169.254.169.254", "::ffff:169.254.169.254", "metadata.test", "loop.
 
 @pytest.mark.one_build
 def test_link_local_as_mail_server(installation, start_strict, mallory, directory):
-    """The metadata address of a cloud, by its number and by a name; and names of this machine."""
+    """The metadata address of a cloud is refused, as a number and behind a name; so are names of
+    this machine."""
     hosts = hosts_file(directory, "loop.test")
     hosts.write_text(hosts.read_text() + "169.254.169.254 metadata.test\n")
     start_strict("--hosts", str(hosts))
@@ -178,9 +179,9 @@ def test_link_local_as_mail_server(installation, start_strict, mallory, director
 @pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "loop.test"])
 @pytest.mark.one_build
 def test_token_service_on_the_node(installation, start_strict, mallory, directory, host):
-    """tproxy asks the token service itself when the Destination service has no token. It would send
-    what the destination says, and hand the answer's token to the destination's mail server: so a
-    metadata service must be out of reach."""
+    """If the Destination service has no token, tproxy asks the token service itself. It would send
+    the texts in the destination and pass the answer's token on to the mail server, so a metadata
+    service must not be reachable."""
     installation.service.token_error = "no token today"
     start_strict("--hosts", str(hosts_file(directory, "loop.test")))
     with HttpServer() as metadata:
@@ -207,8 +208,8 @@ def test_token_service_on_the_node(installation, start_strict, mallory, director
 def test_sessions_of_one_namespace(
     installation, make_cluster_tproxy, alice, mallory, add_destination
 ):
-    """Clients that have logged in keep their places. All mailboxes of a namespace together may have
-    three quarters of them, so that others get one."""
+    """Clients that have logged in keep their places. All mailboxes of a namespace together have at
+    most three quarters of the places, so that others get one."""
     installation.configure()
     proxy = make_cluster_tproxy(installation, "--max-sessions", "8").ready()
     ports = {}
@@ -239,9 +240,9 @@ def test_sessions_of_one_namespace(
 def test_names_that_collide_with_a_tenants(
     installation, make_cluster_tproxy, oauth, oauth_dovecot, directory, alice, mallory
 ):
-    """In shared mode the Destination a-b of one user, for the tenant c, wants the Service that
-    another one's Destination a has for the tenant b-c. Who has it keeps it, although the other
-    one is older."""
+    """In shared mode, the Destination a-b of one user needs the same Service for the tenant c as
+    the Destination a of another user for the tenant b-c. The Destination that has the Service keeps
+    it, although the other one is older."""
     service = installation.service
     for tenant in ("acme", "b-c", "c"):
         mail = oauth_dovecot.mailbox([f"Subject: {tenant}\r\n\r\n".encode()])
@@ -272,8 +273,8 @@ def test_names_that_collide_with_a_tenants(
 
 
 def test_large_annotations(installation, make_cluster_tproxy, alice, mallory):
-    """As large as the API server takes them, as a list of tenants: refused, and others are served
-    meanwhile."""
+    """Annotations as large as the API server accepts are refused as lists of tenants, and other
+    users are served."""
     installation.configure(tenantMode="shared")
     proxy = make_cluster_tproxy(installation).ready()
     for i, text in enumerate(("x" * 250_000, json.dumps([f"t{i}" for i in range(20_000)]))):
@@ -289,14 +290,14 @@ def test_large_annotations(installation, make_cluster_tproxy, alice, mallory):
     assert proxy.http("/readyz")[0] == 200
 
 
-# --- what belongs to the user, and what does not ---
+# --- a user's own objects ---
 
 
 def test_alias_that_its_user_changes(
     installation, cluster_tproxy, served, mallory, add_destination
 ):
-    """The Services in a user's namespace are that user's to change: they lead only its own clients
-    elsewhere, and they come back."""
+    """Users may change the Services in their own namespaces. That affects only their own clients,
+    and the Services are repaired."""
     victim, messages = served()
     before = installation.service_of(HOME, "mail-v")
     add_destination("own")
@@ -322,8 +323,8 @@ def test_alias_that_its_user_changes(
 
 @pytest.mark.one_build
 def test_pages_and_figures(installation, make_cluster_tproxy, alice, mallory, add_destination):
-    """The metrics name no Destination, so that nobody makes their number grow. The page with all
-    Destinations does, of all namespaces: docs/security.md says who may reach it."""
+    """The metrics do not name Destinations, so that users cannot increase their number. The status
+    page names the Destinations of all namespaces; docs/security.md says who may reach it."""
     installation.configure(metrics={"prometheus": {"enabled": True}})
     proxy = make_cluster_tproxy(installation).ready()
     add_destination("own")
@@ -343,7 +344,8 @@ def test_pages_and_figures(installation, make_cluster_tproxy, alice, mallory, ad
 def test_namespace_that_is_labelled_and_unlabelled(
     installation, make_cluster_tproxy, alice, mallory, add_destination
 ):
-    """Again and again: nothing of it is left, and nobody else notices."""
+    """A namespace that is labelled and unlabelled again and again leaves nothing behind, and others
+    are not affected."""
     installation.configure(managedNamespacesMode="labelSelector")
     make_cluster_tproxy(installation).ready()
     mails = {user: add_destination(user.name) for user in (alice, mallory)}
@@ -362,7 +364,7 @@ def test_namespace_that_is_labelled_and_unlabelled(
     label(mallory, HOME)
 
     def is_served() -> bool:
-        """A condition of one of the earlier times may still be there."""
+        """The condition may be one from before."""
         said = installation.condition(mallory.namespace, "mail-m")
         return said.get("status") == "True" and bool(installation.service_of(HOME, "mail-m"))
 
@@ -381,8 +383,8 @@ ACTIONS = 60
 def test_everything_that_a_user_may_do(
     installation, make_cluster_tproxy, served, alice, add_destination
 ):
-    """Drawn actions of a user against another one, whose mailbox stays as it is, and who gets a new
-    one meanwhile. Nothing of it is left afterwards."""
+    """Random actions of a user against another one: the other's mailbox stays as it is, a new one
+    is served, and nothing of the actions remains."""
     installation.configure()
     proxy = make_cluster_tproxy(installation).ready()
     victim, messages = served()
@@ -391,7 +393,7 @@ def test_everything_that_a_user_may_do(
     add_destination("own")
     rng = random.Random(seed())
     victims = [(alice.namespace, "mail-v")]
-    next_second()  # else the alphabet decides whose name mail-v is
+    next_second()  # otherwise the alphabet decides which CR has the name mail-v
     mallory = HostileUser(installation.kube, "mallory", rng, victims, "own")
     try:
         for i in range(ACTIONS):
@@ -413,7 +415,7 @@ def test_everything_that_a_user_may_do(
 
 
 def leftovers(installation, namespace: str) -> list[str]:
-    """What is there for the Destinations of a namespace: Services, and a policy."""
+    """Returns the Services and policies for the Destinations of a namespace."""
     services = installation.kube.items("/api/v1/services")
     label = "tproxy/destination-namespace"
     found = [s for s in services if s["metadata"].get("labels", {}).get(label) == namespace]

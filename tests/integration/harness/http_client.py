@@ -1,4 +1,4 @@
-"""HTTP requests of the tests themselves."""
+"""HTTP requests that the tests make themselves."""
 
 import http.client
 import json
@@ -13,7 +13,7 @@ STAND_INS = (".test", ".accounts.ondemand.com")
 
 class Answer:
     def __init__(self, answer: http.client.HTTPResponse, limit: int | None = None):
-        """limit: of the body that is read."""
+        """Reads the answer, and at most `limit` octets of its body."""
         self.status = answer.status
         self.headers = answer.headers
         self.body = answer.read(limit)
@@ -31,8 +31,9 @@ def fetch(
     limit: int | None = None,
     address: tuple[str, int] | None = None,
 ) -> Answer:
-    """Without any proxy that this machine may have. Names of stand-ins are its own. address: where
-    the host really is. tls: instead of what this machine trusts."""
+    """Makes a request without any proxy of this machine. Names of stand-ins lead to this machine.
+    `address` is the host's real address, `tls` replaces the certificates that this machine
+    trusts."""
     url = urllib.parse.urlsplit(url)
     port = url.port or {"http": 80, "https": 443}[url.scheme]
     connection = http.client.HTTPConnection(url.hostname, port)

@@ -1,5 +1,4 @@
-"""An HTTP server that answers properly until a test tells it otherwise, and remembers what it was
-asked."""
+"""An HTTP server that answers properly unless a test changes that, and records its requests."""
 
 import email.message
 import json
@@ -18,17 +17,17 @@ from harness.util import PATIENCE, Feed
 
 @dataclass
 class Request:
-    """Its repr shows nothing secret."""
+    """A request. Its repr contains no secret."""
 
     method: str
-    path: str  # as it was sent, percent-encoded
+    path: str  # as sent, percent-encoded
     query: dict[str, str]
-    headers: email.message.Message = field(repr=False)  # found by their names in any case
+    headers: email.message.Message = field(repr=False)  # found by name in any case
     body: bytes = field(repr=False)
-    time: float = field(repr=False)  # monotonic, when all of it was there
+    time: float = field(repr=False)  # on the monotonic clock, when the request was complete
     peer: socket.socket = field(repr=False)
-    certificate: bytes | None = field(repr=False)  # of the client, in DER
-    status: int | None = None  # of the answer, once there is one
+    certificate: bytes | None = field(repr=False)  # the client's, in DER
+    status: int | None = None  # the answer's, once it is known
 
     def form(self) -> dict[str, str]:
         return dict(urllib.parse.parse_qsl(self.body.decode("latin-1"), keep_blank_values=True))
@@ -46,7 +45,7 @@ class Response:
 
 
 class Exchange:
-    """One request, and the means to answer it."""
+    """One request, and the functions that answer it."""
 
     def __init__(self, request: Request, answer, handler: BaseHTTPRequestHandler):
         self.request = request
@@ -54,11 +53,11 @@ class Exchange:
         self._handler = handler
 
     def proper(self) -> Response:
-        """The proper answer."""
+        """Returns the proper answer."""
         return self._answer(self.request)
 
     def reply(self, response: Response, length: int | None = None) -> None:
-        """length: what Content-Length says instead of the truth."""
+        """Sends an answer. `length` is a false Content-Length."""
         self.request.status = response.status
         self._handler.send_response(response.status)
         for name, value in response.headers.items():
@@ -75,11 +74,11 @@ class Exchange:
             self.send(b"0\r\n\r\n")
 
     def send(self, data: bytes) -> None:
-        """Anything at all."""
+        """Sends raw data."""
         self._handler.wfile.write(data)
 
     def hold(self) -> None:
-        """Says nothing more until the peer goes away."""
+        """Sends nothing until the peer closes."""
         while self._handler.connection.recv(65536):
             pass
         self.close()
@@ -88,7 +87,7 @@ class Exchange:
         self._handler.close_connection = True
 
 
-# --- what a server may do with a request ---
+# --- behaviours of a server ---
 
 Behaviour = Callable[[Exchange], None]
 
@@ -98,7 +97,7 @@ def proper(exchange: Exchange) -> None:
 
 
 def once(behaviour: Behaviour, times: int = 1) -> Behaviour:
-    """The first so many requests; then it behaves."""
+    """Applies the behaviour to the first `times` requests only."""
     left = [behaviour] * times
 
     def first_ones(exchange: Exchange) -> None:
@@ -112,12 +111,12 @@ def once(behaviour: Behaviour, times: int = 1) -> Behaviour:
 
 
 def where(matches: Callable[[Request], bool], behaviour: Behaviour) -> Behaviour:
-    """Only such requests."""
+    """Applies the behaviour to matching requests only."""
     return lambda exchange: (behaviour if matches(exchange.request) else proper)(exchange)
 
 
 def after(event: threading.Event) -> Behaviour:
-    """The proper answer, but not before the test sets the event."""
+    """Sends the proper answer after the test has set the event."""
 
     def late(exchange: Exchange) -> None:
         assert event.wait(PATIENCE * 2), "nobody released the answer"
@@ -127,18 +126,18 @@ def after(event: threading.Event) -> Behaviour:
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Behaviour:
-    """status(503, Retry_After="1")"""
+    """Answers with a status and headers: status(503, Retry_After="1")."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda exchange: exchange.reply(Response(code, body, named))
 
 
 def success(value: object) -> Behaviour:
-    """JSON, but not what one expects."""
+    """Answers with unexpected JSON."""
     return lambda exchange: exchange.reply(Response.json(200, value))
 
 
 def changed(change: Callable[[dict], object]) -> Behaviour:
-    """The proper answer, after change() has been at its JSON."""
+    """Sends the proper answer with its JSON changed by change()."""
 
     def otherwise(exchange: Exchange) -> None:
         whole = exchange.proper()
@@ -155,13 +154,13 @@ def html(exchange: Exchange) -> None:
 
 
 def cut_json(exchange: Exchange) -> None:
-    """A complete body that holds half of the proper one."""
+    """Sends a complete body with one half of the proper one."""
     whole = exchange.proper()
     exchange.reply(Response(whole.status, whole.body[: len(whole.body) // 2], whole.headers))
 
 
 def cut_off(exchange: Exchange) -> None:
-    """The connection ends in the middle of the body."""
+    """Ends the connection in the middle of the body."""
     whole = exchange.proper()
     half = Response(whole.status, whole.body[: len(whole.body) // 2], whole.headers)
     exchange.reply(half, length=len(whole.body))
@@ -169,7 +168,7 @@ def cut_off(exchange: Exchange) -> None:
 
 
 def endless(exchange: Exchange) -> None:
-    """A body that goes on as long as somebody reads it."""
+    """Sends a body that continues as long as the client reads it."""
     exchange.request.status = 200
     exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
     exchange.send(b'Transfer-Encoding: chunked\r\n\r\n2\r\n["\r\n')
@@ -184,7 +183,7 @@ def garbage(exchange: Exchange) -> None:
 
 
 def silent(exchange: Exchange) -> None:
-    """An answer that never comes."""
+    """Never answers."""
     exchange.hold()
 
 
@@ -196,8 +195,9 @@ def close(exchange: Exchange) -> None:
 
 
 class HttpServer(Server):
-    """Derive from it and define answer(). With tls it is https://localhost. With mutual_tls, whose
-    context asks for a certificate, it has a second port for https."""
+    """The base class of HTTP servers; subclasses define answer(). With `tls` the server is
+    https://localhost. With `mutual_tls`, whose context asks for a client certificate, it has a
+    second port for https."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, mutual_tls: ssl.SSLContext | None = None):
         super().__init__(_Handler, tls, *([mutual_tls] if mutual_tls else []))

@@ -1,4 +1,5 @@
-"""The container image, and the program in its own file tree, as a container runtime starts it."""
+"""The container image, and the program in the image's file tree, started as a container runtime
+starts it."""
 
 import json
 import subprocess
@@ -7,8 +8,8 @@ from pathlib import Path
 
 from harness.tproxy import Program
 
-# In a mount namespace of its own: $1 becomes the root, with the mounts "PLACE FROM" up to "--" in
-# it, all of it read-only; then the rest is run there as the user $2, without a way to more rights.
+# Enters a mount namespace. $1 becomes the root, with the mounts "PLACE FROM" up to "--" in it, all
+# of it read-only. The rest of the arguments is then run as the user $2, who cannot get more rights.
 SETUP = """
 set -e
 root=$1 user=$2
@@ -28,12 +29,12 @@ exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid \
 
 def unpack(archive: Path, place: Path) -> None:
     with tarfile.open(archive) as tar:
-        # Pythons that know filters warn where none is named.
+        # A Python that has filters warns if none is given.
         tar.extractall(place, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
 
 
 class Image:
-    """An OCI archive, unpacked into `directory`."""
+    """An OCI archive that is unpacked into `directory`."""
 
     def __init__(self, archive: Path, directory: Path):
         assert archive.exists(), f"{archive} is not there: run make image"
@@ -55,7 +56,7 @@ class Image:
         return self._layout / "blobs" / descriptor["digest"].replace(":", "/")
 
     def files(self) -> list[tarfile.TarInfo]:
-        """All that the image consists of."""
+        """Returns everything in the image."""
         found = []
         for layer in self.layers:
             with tarfile.open(layer) as tar:
@@ -63,12 +64,12 @@ class Image:
         return found
 
     def command(self, mounts: dict[str, Path]) -> list[str]:
-        """What stands before a command of the image to run it there, as root, which takes the
-        user of the image. `mounts`: what else is seen, by its place there. The process keeps its
-        id."""
+        """Returns the words to put before a command so that it runs in the image, as the image's
+        user; only root may do that. `mounts` maps places in the image to outside files. The process
+        keeps its id."""
         words = []
         for place, source in {"/proc": Path("/proc"), **mounts}.items():
-            # The runtime makes the places before the root becomes read-only.
+            # The places are created before the root becomes read-only, as a runtime does.
             inside = self.root / place.lstrip("/")
             if source.is_dir():
                 inside.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ class Image:
 
 
 class Container(Program):
-    """The program of an image, or another one in it, in place of the binary that was built."""
+    """The program in an image, or another one in it, instead of the binary that was built."""
 
     def __init__(
         self, image: Image, mounts: dict[str, Path], path: str = "", **environment: str
@@ -91,5 +92,5 @@ class Container(Program):
         self._environment = environment
 
     def spawn(self, *arguments: str, uid: int | None = None, **options) -> subprocess.Popen:
-        """The image says as whom it runs."""
+        """Starts the program. Its user is that of the image."""
         return super().spawn(*arguments, uid=0, env=self._environment, **options)

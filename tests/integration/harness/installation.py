@@ -1,5 +1,5 @@
-"""tproxy installed in a cluster: the manifests on a real API server, the program beside it with the
-credentials of its ServiceAccount, and what its users apply."""
+"""tproxy installed in a cluster: the manifests on a real API server, the program with the
+credentials of its ServiceAccount, and the objects that users apply."""
 
 import json
 import os
@@ -19,14 +19,15 @@ PROXIES = f"/apis/operator.kyma-project.io/v1alpha1/namespaces/{HOME}/transparen
 
 INSTANCE = "dest-service-instance"
 
-# Of the Connectivity Proxy: where it is, its Service there, and its host names for the program.
+# The Connectivity Proxy's namespace, its Service there, and the host names by which the program may
+# reach it.
 CONNECTIVITY = ("cp-ns", "connectivity-proxy")
 CONNECTIVITY_HOSTS = [
     f"connectivity-proxy.cp-ns{domain}" for domain in ("", ".svc", ".svc.cluster.local")
 ]
 
-# As in production: outside of the ports that the system gives to connections. For tests in which a
-# port is free for a while.
+# Ports outside the system's range for connections, as in production. Tests use them if a port has
+# to stay free for a while.
 TARGET_PORTS = ("--target-ports", "16384-32767")
 
 
@@ -46,8 +47,8 @@ def transparent_proxy(
     key: str | None = "key",
     **config: object,
 ) -> dict:
-    """With a Secret of its name for each instance; the first one is the default. key: the entry of
-    the Secrets; None: one for each field."""
+    """Returns a TransparentProxy object with instances, each with a Secret of the same name; the
+    first is the default. `key` is the Secrets' entry; None: each field has an entry."""
     service = {
         "defaultInstanceName": instances[0] if instances else None,
         "instances": [
@@ -63,7 +64,7 @@ def transparent_proxy(
     }
 
 
-# The manifests that kubectl has applied once, by the home namespace.
+# The manifests that kubectl has rendered, by the home namespace.
 _rendered: dict[str, list[dict]] = {}
 
 
@@ -83,7 +84,7 @@ class ClusterTproxy(Tproxy):
 
 
 class Installation:
-    """The home namespace with everything in it. Another home is that of a further installation."""
+    """The home namespace and its objects. Another home makes another installation."""
 
     def __init__(self, kube: Kube, service: DestinationService, home: str = HOME):
         self.kube = kube
@@ -106,8 +107,9 @@ class Installation:
         connectivity: ConnectivityProxy | None = None,
         **config: object,
     ) -> None:
-        """One instance, and its service key. key: as in transparent_proxy. connectivity: the way to
-        on-premise systems, and its service key, a new one if it has none."""
+        """Configures one instance and its service key. For `key` see transparent_proxy.
+        `connectivity` is the route to on-premise systems; its service key is created if it has
+        none."""
         proxy = transparent_proxy(INSTANCE, home=self.home, key=key, **config)
         objects = [key_secret(INSTANCE, self.home, self.key, key), proxy]
         if connectivity:
@@ -126,7 +128,8 @@ class Installation:
         self.kube.apply(*objects)
 
     def mode(self, directory: Path, url: str = "") -> dict[str, str]:
-        """Flags for the program. url: of something between it and the API server."""
+        """Returns flags for the program. `url` replaces the API server's, for a proxy in
+        between."""
         account = f"tproxy{self._suffix}"
         credentials = self.kube.credentials(directory / "credentials", self.home, account)
         return {
@@ -136,10 +139,11 @@ class Installation:
             "--allow-loopback": "",
         }
 
-    # --- what is there ---
+    # --- objects in the cluster ---
 
     def served(self) -> bool:
-        """Does the API server know the custom resources? For a moment after a change it does not."""
+        """Returns whether the API server knows the custom resources, which takes a moment after a
+        change."""
         try:
             self.kube.items(f"{CRS}/destinations")
             self.kube.items(PROXIES)
@@ -152,12 +156,12 @@ class Installation:
         return self.kube.get(f"{CRS}/namespaces/{namespace}/destinations/{name}")
 
     def condition(self, namespace: str, name: str) -> dict:
-        """Available; {} while there is none."""
+        """Returns the condition Available; {} if there is none."""
         conditions = self.cr(namespace, name).get("status", {}).get("conditions", [])
         return next((c for c in conditions if c["type"] == "Available"), {})
 
     def wait_condition(self, namespace: str, name: str, reason: str) -> dict:
-        """Waits for the condition with this reason, up to the hyphenated word before it."""
+        """Waits until the condition's reason ends with `reason`."""
         seen = {}
 
         def shown() -> bool:
@@ -172,7 +176,7 @@ class Installation:
         return seen
 
     def available(self, namespace: str, name: str) -> int:
-        """Waits until it is; the target port."""
+        """Waits until the CR is available. Returns the target port."""
         self.wait_condition(namespace, name, "ConfigurationSuccessful")
         return self.target_port(name)
 
@@ -187,7 +191,7 @@ class Installation:
         return self.service_of(self.home, name)["spec"]["ports"][0]["targetPort"]
 
     def policies(self) -> dict[str, dict]:
-        """Our NetworkPolicies by name."""
+        """Returns our NetworkPolicies by name."""
         path = f"/apis/networking.k8s.io/v1/namespaces/{self.home}/networkpolicies"
         return {item["metadata"]["name"]: item for item in self._labelled(path)}
 
@@ -195,14 +199,15 @@ class Installation:
         return self.kube.items(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
 
     def ours(self) -> list[str]:
-        """Names of all objects that carry our labels."""
+        """Returns the names of all objects that carry our labels."""
         found = self._labelled("/api/v1/services") + list(self.policies().values())
         return sorted(
             f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found
         )
 
     def versions(self) -> dict[str, str]:
-        """Resource versions of all that tproxy writes: Services, policies, CRs, configuration."""
+        """Returns the resource versions of everything that tproxy writes: Services, policies, CRs,
+        configuration."""
         found = self.kube.items("/api/v1/services")
         found += self.kube.items("/apis/networking.k8s.io/v1/networkpolicies")
         found += self.kube.items(f"{CRS}/destinations") + self.kube.items(PROXIES)
@@ -215,7 +220,7 @@ class Installation:
         return self.kube.items(f"{path}?labelSelector={labels}")
 
     def _kustomization(self) -> Path:
-        """As docs/install.md writes it: the CRDs are there already."""
+        """Writes the kustomization of docs/install.md. The CRDs exist already."""
         directory = self.kube.directory / self.home
         directory.mkdir(exist_ok=True)
         base = {
@@ -228,7 +233,7 @@ class Installation:
 
 
 def list_and_fetch(port: int) -> list[bytes]:
-    """All messages of the mailbox behind a target, byte for byte, without any login."""
+    """Returns all messages of the mailbox behind a target, byte for byte, without a login."""
     with RawClient(port) as client:
         numbers = [int(line.split()[0]) for line in client.multi(b"LIST")]
         messages = [client.retr(number) for number in numbers]

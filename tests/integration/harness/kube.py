@@ -1,7 +1,7 @@
 """A Kubernetes control plane: etcd and kube-apiserver, with kubectl and plain requests to use them.
 
-There are no controllers and no nodes: nothing collects garbage, ends a namespace, makes a
-ServiceAccount or fills an EndpointSlice.
+There are no controllers and no nodes: garbage is not collected, and no namespace ends, no
+ServiceAccount is created and no EndpointSlice filled by itself.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ APPLY = "application/apply-patch+yaml"
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
 
-# What the API server makes for itself.
+# The namespaces that the API server creates for itself.
 SYSTEM_NAMESPACES = {"kube-system", "kube-public", "kube-node-lease"}
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 _numbers = itertools.count(1)
 
-# Kinds as the API server describes them, by the path of their API and their name.
+# The kinds as the API server describes them, by the path of their API and their name.
 _resources: dict[tuple[str, str], dict] = {}
 
 
 class ApiError(Exception):
-    """An answer of 400 or above. `status` is its Status object, {} if the body was none."""
+    """An answer of 400 or above. `status` is its Status object, or {} if the body had none."""
 
     def __init__(self, code: int, body: bytes):
         super().__init__(f"{code} {body.decode(errors='replace')}")
@@ -52,14 +52,14 @@ class ApiError(Exception):
 
 
 class Client:
-    """Requests to an API server in one person's name."""
+    """Requests to an API server in the name of one person."""
 
     programs: Path
     kubeconfig: Path
     token: str
 
     def connect(self) -> http.client.HTTPSConnection:
-        """A connection of HTTP's; whoever uses it closes it."""
+        """Returns an HTTP connection, which the caller closes."""
         raise NotImplementedError
 
     # --- kubectl ---
@@ -67,7 +67,7 @@ class Client:
     def kubectl(
         self, *arguments: str, input: str = "", check: bool = True
     ) -> subprocess.CompletedProcess:
-        """Runs kubectl. With check it must succeed."""
+        """Runs kubectl. With `check` it must succeed."""
         done = subprocess.run(
             [self.programs / "kubectl", *arguments],
             input=input,
@@ -86,7 +86,7 @@ class Client:
         return done
 
     def rendered(self, directory: Path) -> list[dict]:
-        """The objects of a kustomization, in the order in which they are to be applied."""
+        """Returns the objects of a kustomization, in the order in which they are applied."""
         show = ("--dry-run=client", "--validate=false", "-o", "json")
         rest, things = self.kubectl("create", "-k", str(directory), *show).stdout, []
         while rest := rest.lstrip():
@@ -95,7 +95,7 @@ class Client:
             rest = rest[end:]
         return things
 
-    # --- plain requests; paths are those of the API ---
+    # --- plain requests; paths are paths of the API ---
 
     def request(
         self,
@@ -106,9 +106,9 @@ class Client:
         accept: str = JSON,
         token: str = "",
     ) -> dict:
-        """One request, by this person unless there is another token. An API server that asks for
-        a pause gets it, as from every client of Kubernetes: after a change of a definition it does
-        so for a moment."""
+        """Makes a request with this person's token or another one. If the API server asks for a
+        pause, the request is repeated, as every client of Kubernetes does. It asks for one after a
+        change of a definition."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -132,8 +132,8 @@ class Client:
         return self.request("PATCH", path, change, content_type)
 
     def apply(self, *objects: dict) -> None:
-        """What `kubectl apply --server-side --force-conflicts` does, which costs far more. A field
-        that is None is not there."""
+        """Applies an object like `kubectl apply --server-side --force-conflicts`, which costs far
+        more. A field that is None is left out."""
         how = "?fieldManager=kubectl&force=true&fieldValidation=Strict"
         for thing in objects:
             self.patch(self._path_of(thing) + how, _without_nulls(thing), APPLY)
@@ -142,7 +142,8 @@ class Client:
         return self.request("DELETE", path)
 
     def watch(self, path: str) -> Iterator[dict]:
-        """The events of a watch, until it ends. The path carries the parameters; `watch=1` too."""
+        """Yields the events of a watch until it ends. The path has the parameters, including
+        `watch=1`."""
         with self._ask("GET", path) as answer:
             for line in answer:
                 yield json.loads(line)
@@ -174,12 +175,12 @@ class Client:
 
 
 class Kube(Client):
-    """A control plane of its own in a directory, and its administrator. Extra arguments are flags
-    of kube-apiserver."""
+    """A control plane in a directory, and its administrator. Extra arguments are flags of
+    kube-apiserver."""
 
     def __init__(self, programs: Path, directory: Path, *flags: str):
         self.directory = directory
-        self.token = secrets.token_urlsafe(16)  # of an administrator
+        self.token = secrets.token_urlsafe(16)  # the administrator's
         self.ca_file = directory / "ca.crt"
         self.kubeconfig = directory / "kubeconfig"
         self.programs = programs
@@ -219,12 +220,12 @@ class Kube(Client):
         self._etcd_port.close()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Ends the API server. etcd goes on, and with it all that was stored."""
+        """Ends the API server. etcd continues with all stored objects."""
         self._server.send_signal(number)
         self._server.wait(PATIENCE)
 
     def restart(self) -> None:
-        """Starts the API server on the same port and data."""
+        """Starts the API server on the same port with the same data."""
         pem = self.directory / "server.pem"
         self._server = self._spawn(
             "kube-apiserver",
@@ -242,7 +243,7 @@ class Kube(Client):
             f"--service-account-signing-key-file={pem}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--authorization-mode=RBAC",
-            # Without controllers no namespace has the ServiceAccount that it asks of pods.
+            # Without controllers no namespace has the ServiceAccount that pods need.
             "--disable-admission-plugins=ServiceAccount",
             *self._flags,
         )
@@ -253,15 +254,15 @@ class Kube(Client):
         return f"https://127.0.0.1:{_port_of(self._port)}"
 
     def log(self) -> str:
-        """What etcd and the API server said."""
+        """Returns the output of etcd and the API server."""
         files = sorted(self.directory.glob("*.log"))
         return "\n".join(f"{file.name}:\n{file.read_text(errors='replace')}" for file in files)
 
     # --- credentials ---
 
     def credentials(self, directory: Path, namespace: str, account: str) -> Path:
-        """The files which a pod of this ServiceAccount finds in its directory of credentials, with
-        a new token. Makes the account if it is not there."""
+        """Writes the files that a pod of this ServiceAccount finds in its credentials directory,
+        with a new token. Creates the account if it does not exist."""
         accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
         try:
             self.create(accounts, {"metadata": {"name": account}})
@@ -292,21 +293,20 @@ class Kube(Client):
         file.write_text(json.dumps(kubeconfig))
 
     def connect(self) -> http.client.HTTPSConnection:
-        """A connection of HTTP's; whoever uses it closes it."""
+        """Returns an HTTP connection, which the caller closes."""
         return http.client.HTTPSConnection(
             "127.0.0.1", _port_of(self._port), timeout=PATIENCE, context=self._trust
         )
 
     def namespace(self, **labels: str) -> str:
-        """The name of a new namespace."""
+        """Creates a namespace and returns its name."""
         name = f"test-{next(_numbers)}"
         self.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         return name
 
     def reset(self) -> None:
-        """Removes all objects in namespaces and the namespaces themselves, but for those which the
-        API server needs. Definitions of custom resources, and other objects that are in no
-        namespace, stay."""
+        """Removes all objects in namespaces, and the namespaces, except those that the API server
+        needs. Objects outside namespaces stay, such as the definitions of custom resources."""
         for kind in self._namespaced_kinds():
             spaces = set()
             for item in self.items("/".join(kind)):
@@ -330,7 +330,8 @@ class Kube(Client):
     # --- inside ---
 
     def _namespaced_kinds(self) -> list[tuple[str, str]]:
-        """Those whose objects can be listed and deleted: the path of their API, and the plural."""
+        """Returns the kinds whose objects can be listed and deleted: the path of their API and the
+        plural."""
         kinds = {}
         for root in ("/api", "/apis"):
             for group in self.request("GET", root, accept=DISCOVERY)["items"]:
@@ -363,7 +364,7 @@ class Kube(Client):
     def _write_files(self) -> None:
         authority = trustme.CA(organization_name="cluster")
         authority.configure_trust(self._trust)
-        # One key for all that the API server wants a key for.
+        # One key is used wherever the API server needs a key.
         server = authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
         server.private_key_and_cert_chain_pem.write_to_path(self.directory / "server.pem")
         authority.cert_pem.write_to_path(self.ca_file)
@@ -384,7 +385,7 @@ def _in_namespace(kind: tuple[str, str], namespace: str) -> str:
 
 
 def _reserve_port() -> socket.socket:
-    """Keeps a port of 127.0.0.1 for programs that are willing to share it, dead or alive."""
+    """Reserves a port of 127.0.0.1 for programs that share it with SO_REUSEPORT."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(("127.0.0.1", 0))

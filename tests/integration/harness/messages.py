@@ -1,4 +1,4 @@
-"""Twenty messages, each awkward in its own way, as they are on the wire before dot-stuffing."""
+"""Twenty messages, each difficult in another way, in the form they have before dot-stuffing."""
 
 import random
 
@@ -49,7 +49,7 @@ def varied_messages(seed: int) -> list[bytes]:
 
 
 def on_the_wire(message: bytes) -> bytes:
-    """Dot-stuffed and with its end marker, as the answer to RETR carries it."""
+    """Returns the message dot-stuffed and with its end marker, as an answer to RETR has it."""
     assert message.endswith(b"\r\n")
     stuffed = b"".join(
         b"." + line if line.startswith(b".") else line for line in message.splitlines(True)

@@ -1,8 +1,9 @@
 """A real OAuth server (oidc-provider) behind a front that counts its requests and can fail.
 
-Each tenant has a host of its own there, as with SAP's XSUAA: http://TENANT.authentication.test and,
-for clients that show a certificate, https://TENANT.authentication.cert.test. By any other name it
-is the provider's, and at IAS_HOST one of SAP's Cloud Identity Services (IAS)."""
+Each tenant has a host of its own, as with SAP's XSUAA: http://TENANT.authentication.test and, for
+clients that show a certificate, https://TENANT.authentication.cert.test. Under any other name the
+server is the provider's; at IAS_HOST it is one of SAP's Cloud Identity Services (IAS).
+"""
 
 import base64
 import hashlib
@@ -33,7 +34,7 @@ from harness.util import PATIENCE
 TOKEN_PATH = "/oauth/token"
 IAS_TOKEN_PATH = "/oauth2/token"
 IAS_HOST = "tproxy-tests.accounts.ondemand.com"
-COMMON_HOST = "authentication.test"  # the tenant goes before it
+COMMON_HOST = "authentication.test"  # each tenant's host is a name below it
 CERTIFICATE_HOST = "authentication.cert.test"
 PROVIDER = "provider-subdomain"
 UNKNOWN_TENANT = b"<!doctype html><html><title>HTTP Status 404</title><h1>Not Found</h1></html>"
@@ -42,7 +43,7 @@ STANDINS = Path(os.environ.get("TPROXY_STANDINS", ROOT / "build/standins"))
 
 
 def node_command(script: str, *arguments: str) -> list[str]:
-    """Runs one of tests/standins."""
+    """Returns the command that runs a script of tests/standins."""
     program = shutil.which("node")
     assert program, "node is not installed (make deps)"
     path = STANDINS / script
@@ -51,7 +52,7 @@ def node_command(script: str, *arguments: str) -> list[str]:
 
 
 class SigningKey:
-    """An RSA key and the name by which tokens refer to it."""
+    """An RSA key, and the name by which tokens refer to it."""
 
     def __init__(self):
         self.id = uuid.uuid4().hex
@@ -67,16 +68,18 @@ class SigningKey:
         return jwk | {"kid": self.id, "alg": "RS256", "use": "sig"}
 
     def sign(self, claims: dict, key_id: str | None = None) -> str:
-        """key_id: that of a key which the token pretends to be signed with."""
+        """Signs a token. `key_id` is the name of another key, with which it is said to be
+        signed."""
         return jwt.encode(claims, self._key, "RS256", headers={"kid": key_id or self.id})
 
     def verify(self, token: str, audience: str) -> dict:
-        """The claims. jwt.InvalidTokenError if it is not of this key, not for them, or too old."""
+        """Returns the claims. Raises jwt.InvalidTokenError if the token is not signed with this
+        key, is for another audience, or is too old."""
         return jwt.decode(token, self._key.public_key(), ["RS256"], audience=audience)
 
 
 class Provider:
-    """The process, which serves the fronts of all tests."""
+    """The server's process, which serves the fronts of all tests."""
 
     def __init__(self, directory: Path):
         self.key = SigningKey()
@@ -101,7 +104,7 @@ class Provider:
         self._process.communicate(timeout=PATIENCE)
 
     def add(self, client: dict) -> None:
-        """See tests/standins/oauth_server.mjs; also in place of one that is there."""
+        """Adds or replaces a client, see tests/standins/oauth_server.mjs."""
         self._clients[client["client_id"]] = client
         self._write()
 
@@ -110,7 +113,7 @@ class Provider:
         self._write()
 
     def issue(self, what: dict) -> None:
-        """See tests/standins/oauth_server.mjs."""
+        """Issues what a person gets, see tests/standins/oauth_server.mjs."""
         with self._talking:
             self._process.stdin.write(json.dumps(what) + "\n")
             self._process.stdin.flush()
@@ -136,18 +139,19 @@ class Provider:
 class Tenant:
     subdomain: str
     id: str
-    subscribed: bool = True  # to the provider's application; else no client is known there
+    subscribed: bool = True  # to the provider's application; otherwise it knows no client
 
 
 @dataclass
 class Client:
-    """Who may ask for tokens, with a secret or a certificate."""
+    """A client that may ask for tokens, with a secret or a certificate."""
 
     id: str
     secret: str = ""
     certificate: ClientCertificate | None = None
-    claims: dict = field(default_factory=dict)  # what its tokens say besides
-    in_tenant: dict[str, dict] = field(default_factory=dict)  # and of those in each tenant
+    claims: dict = field(default_factory=dict)  # more claims of its tokens
+    # And more claims of those in each tenant.
+    in_tenant: dict[str, dict] = field(default_factory=dict)
     metadata: dict = field(default_factory=dict)  # see Provider.add
 
 
@@ -159,34 +163,36 @@ class OAuthServer(HttpServer):
         tls: ssl.SSLContext | None = None,
         certificates: Certificates | None = None,
     ):
-        """certificates: for the hosts that ask clients for theirs."""
+        """`certificates` is for the hosts that ask clients for certificates."""
         super().__init__(tls, certificates.mutual_context() if certificates else None)
         self.key = provider.key
         self._provider = provider
         self._secrets = secrets
         self._certificates = certificates
-        self.clients: dict[str, Client] = {}  # by their ids
+        self.clients: dict[str, Client] = {}  # by id
         self._tenants: dict[str, Tenant] = {}
         self.tenant(PROVIDER)
 
     # --- tenants ---
 
     def tenant(self, subdomain: str) -> Tenant:
-        """A new one, if there is none of that name."""
+        """Returns the tenant of this name, a new one if there is none."""
         return self._tenants.setdefault(subdomain, Tenant(subdomain, str(uuid.uuid4())))
 
     def tenant_with(self, id: str | None) -> Tenant | None:
         return next((tenant for tenant in self._tenants.values() if tenant.id == id), None)
 
     def url_of(self, tenant: str, certificate: bool = False) -> str:
-        """certificate: where clients show theirs."""
+        """Returns the tenant's URL; with `certificate` that of the host to which clients show
+        certificates."""
         if certificate:
             return f"https://{tenant}.{CERTIFICATE_HOST}:{self.mutual_port}"
         return f"{self._scheme()}://{tenant}.{COMMON_HOST}:{self.port}"
 
     @property
     def common_url(self) -> str:
-        """Nobody's, until a tenant goes before its host."""
+        """Returns the URL to which a tenant's name is added in front of the host. It belongs to no
+        tenant."""
         return f"{self._scheme()}://{COMMON_HOST}:{self.port}"
 
     @property
@@ -194,7 +200,7 @@ class OAuthServer(HttpServer):
         return f"https://{IAS_HOST}:{self.mutual_port}"
 
     def host_names(self, *more: str) -> list[str]:
-        """All that the URLs contain. more: tenants that do not exist."""
+        """Returns all hosts in the URLs. `more` are tenants that do not exist."""
         tenants = [*self._tenants, *more]
         hosts = (COMMON_HOST, CERTIFICATE_HOST)
         return [IAS_HOST, *(f"{tenant}.{host}" for tenant in tenants for host in hosts)]
@@ -211,10 +217,10 @@ class OAuthServer(HttpServer):
         rotates: bool = False,
         in_tenant: dict[str, dict] | None = None,
     ) -> Client:
-        """A new one. in_body: where it has to put its secret, which else is for Basic. age: of its
-        tokens, when it gets them, in seconds (time(2) may lag some milliseconds behind the clock
-        that they were made by, and a server refuses what comes from the future). rotates: a
-        refresh token is good for one use. The others: see Client."""
+        """Creates a client. With `in_body` it sends its secret in the form, otherwise with Basic.
+        `age` is the tokens' age at their issue, in seconds: time(2) may lag some milliseconds
+        behind the clock of the issuer, and a server refuses tokens from the future. With `rotates`
+        a refresh token works only once. For the others see Client."""
         client = self._new_client(audience, lifetime, claims, in_tenant)
         method = "client_secret_post" if in_body else "client_secret_basic"
         client.metadata |= {"token_endpoint_auth_method": method, "age": age, "rotates": rotates}
@@ -223,7 +229,8 @@ class OAuthServer(HttpServer):
     def certified_client(
         self, audience: str, claims: dict | None = None, lifetime: int = 3600, bound: bool = False
     ) -> Client:
-        """A new one that shows a certificate. bound: whoever has its tokens must show it, too."""
+        """Creates a client that shows a certificate. With `bound` every user of its tokens has to
+        show it."""
         client = self._new_client(audience, lifetime, claims)
         client.metadata |= {
             "token_endpoint_auth_method": "tls_client_auth",
@@ -232,7 +239,7 @@ class OAuthServer(HttpServer):
         return self.renew(client)
 
     def renew(self, client: Client) -> Client:
-        """Gives it another secret or certificate. The one that it had is refused from now on."""
+        """Gives the client another secret or certificate. The old one is refused from now on."""
         if client.metadata["token_endpoint_auth_method"] == "tls_client_auth":
             client.certificate = self._certificates.client()
             self._secrets.add(client.certificate.key.splitlines()[1])
@@ -244,12 +251,12 @@ class OAuthServer(HttpServer):
         return client
 
     def revoke(self, client: Client) -> None:
-        """The server does not know it any longer."""
+        """Removes the client from the server."""
         self._provider.remove(client.id)
 
     def credentials(self, client: Client, by_name: bool = False) -> dict[str, str]:
-        """What a service key says about it and this server. by_name: the URL is that of the
-        provider's tenant."""
+        """Returns a service key's fields for the client and this server. With `by_name` the URL is
+        that of the provider's tenant."""
         fields = {
             "clientid": client.id,
             "url": self.url_of(PROVIDER) if by_name else self.url,
@@ -270,15 +277,16 @@ class OAuthServer(HttpServer):
         }
 
     def mail_client(self, user: str, in_tenant: dict[str, str] | None = None, **options) -> Client:
-        """One whose tokens open the mailbox of this user. in_tenant: of those users in these
-        tenants. options: those of client."""
+        """Creates a client whose tokens open the mailbox of this user. `in_tenant` has other users
+        for some tenants; `options` are those of client()."""
         users = {tenant: {"email": other} for tenant, other in (in_tenant or {}).items()}
         return self.client("urn:mail", {"email": user}, in_tenant=users, **options)
 
     def properties(
         self, client: Client, authentication: str = "OAuth2ClientCredentials", common: bool = False
     ) -> dict[str, str]:
-        """Those of a destination that gets its tokens here. common: from the tenant's host."""
+        """Returns the properties of a destination that gets its tokens here. With `common` it gets
+        them from the tenant's host."""
         return {
             "Authentication": authentication,
             "tokenServiceURL": (self.common_url if common else self.url) + TOKEN_PATH,
@@ -287,7 +295,7 @@ class OAuthServer(HttpServer):
             "clientSecret": client.secret,
         }
 
-    # --- what people get who have logged in ---
+    # --- what people get after they have logged in ---
 
     def refresh_token(
         self,
@@ -298,7 +306,8 @@ class OAuthServer(HttpServer):
         scope: str = "",
         size: int = 48,
     ) -> str:
-        """The client gets tokens with it which open the mailbox of this user."""
+        """Issues a refresh token with which the client gets tokens that open the mailbox of this
+        user."""
         value = f"1//{random.token_urlsafe(size)}"
         return self._issue("RefreshToken", value, client, user, tenant, lifetime, scope)
 
@@ -312,7 +321,8 @@ class OAuthServer(HttpServer):
         lifetime: int = 600,
         scope: str = "",
     ) -> str:
-        """The same, once. redirect_uri, verifier: the client has to name them, too."""
+        """Issues a code, which works once. The client has to send redirect_uri and verifier with
+        it, if given."""
         bound = {}
         if redirect_uri:
             bound["redirectUri"] = redirect_uri
@@ -325,7 +335,7 @@ class OAuthServer(HttpServer):
         )
 
     def requests_of(self, client_id: str) -> list[Request]:
-        """The requests for tokens that a client has made until now."""
+        """Returns the token requests that a client has made so far."""
         return [request for request in self.requests.all() if _client_id(request) == client_id]
 
     # --- inside ---
@@ -347,7 +357,7 @@ class OAuthServer(HttpServer):
         return Response(answer.status, answer.body, headers)
 
     def _ask_provider(self, request: Request, tenant: Tenant, client: Client | None) -> Answer:
-        """See tests/standins/oauth_server.mjs."""
+        """Passes the request on, see tests/standins/oauth_server.mjs."""
         ias = _host(request) == IAS_HOST
         path = TOKEN_PATH if ias and request.path == IAS_TOKEN_PATH else request.path
         url = f"http://127.0.0.1:{self._provider.port}{path}"

@@ -1,4 +1,5 @@
-"""Custom resources as SAP's documentation, scripts and users write them, placeholders filled."""
+"""Custom resources as SAP's documentation, scripts and users write them, with the placeholders
+filled in."""
 
 import copy
 
@@ -30,12 +31,12 @@ def transparent_proxy(spec: dict) -> dict:
 
 
 def instance(name: str, key: str | None, **more: object) -> dict:
-    """An entry of config.integration.destinationService.instances."""
+    """Returns an entry of config.integration.destinationService.instances."""
     credentials = {"secretKey": key, "secretName": name, "secretNamespace": HOME, **more}
     return {"name": name, "serviceCredentials": credentials}
 
 
-# Accepted.
+# These are accepted.
 DESTINATIONS = {
     "usual": mailbox("mail-a", destinationServiceInstanceName=INSTANCE),
     "pop3s": mailbox("mail-s", "example-dest-pop3s", destinationServiceInstanceName=INSTANCE),
@@ -113,7 +114,7 @@ DESTINATIONS = {
             }
         ],
     ),
-    # Newer than the published schema.
+    # This is newer than the published schema.
     "new action": mailbox(
         "tup-example",
         "onpremise-http",
@@ -126,8 +127,8 @@ DESTINATIONS = {
     ),
 }
 
-# As several pages of the documentation print it, destinationRef below metadata: refused, for it has
-# no spec.
+# Several pages of the documentation print destinationRef below metadata. It is refused, because
+# spec is missing.
 MISPRINT = destination(
     "mail-h",
     None,
@@ -142,7 +143,7 @@ _SIZES = {
 
 
 def _published(name: str, key: str | None) -> dict:
-    """tp.yaml of SAP's repository."""
+    """Returns the tp.yaml of SAP's repository."""
     return {
         "compliance": {"fipsModeEnabled": False},
         "config": {
@@ -162,7 +163,7 @@ def _published(name: str, key: str | None) -> dict:
 
 
 def _documented(published: dict) -> dict:
-    """The same as the documentation prints it."""
+    """Returns the same object as the documentation prints it."""
     shorter = copy.deepcopy(published)
     del shorter["compliance"], shorter["deployment"]
     del shorter["config"]["metrics"], shorter["config"]["logging"]
@@ -173,10 +174,10 @@ def _integration(**parts: dict) -> dict:
     return {"config": {"integration": parts}}
 
 
-# Accepted, and stored as they are.
+# These are accepted and stored unchanged.
 TRANSPARENT_PROXIES = {
     "published": transparent_proxy(_published(INSTANCE, "defaultKey")),
-    # What SAP's script makes of it where the BTP service operator binds the instance.
+    # SAP's script makes this of it if the BTP service operator binds the instance.
     "BTP service operator": transparent_proxy(_published("sap-transp-proxy-default", None)),
     "documented": transparent_proxy(_documented(_published(INSTANCE, "defaultKey"))),
     "Kyma": transparent_proxy(

@@ -1,18 +1,18 @@
-"""Everything that must stay secret in a test, to be looked for where it must not be."""
+"""The registry of everything that must stay secret in a test. Outputs are searched for it."""
 
 import base64
 import secrets
 import urllib.parse
 
-# What client secrets of SAP contain besides letters and digits.
+# The characters besides letters and digits in SAP's client secrets.
 _AWKWARD = "$=-_"
 
-# A part of a secret is found if it has half as many characters more than this.
+# A part of a secret is found if it is longer than this by a half.
 _PART = 16
 
 
 class Secrets:
-    """Makes secrets and remembers them, with those that others made (tokens)."""
+    """Creates secrets and records them, together with secrets that others made (tokens)."""
 
     def __init__(self):
         self._values: dict[str, None] = {}
@@ -28,8 +28,8 @@ class Secrets:
         return list(self._values)
 
     def shown_in(self, text: bytes) -> list[str]:
-        """Those that stand in the text: as they are, percent-encoded, or within base64. Of long
-        ones a part is enough."""
+        """Returns the secrets that the text contains: as they are, percent-encoded, or within
+        base64. A part of a long secret is enough."""
         samples = {text[at : at + _PART] for at in range(0, len(text), _PART // 2)}
 
         def shown(form: bytes) -> bool:
@@ -45,8 +45,8 @@ def _forms(value: str) -> list[bytes]:
 
 
 def _within_base64(raw: bytes) -> list[bytes]:
-    """The characters that stand for these bytes alone, for each of the three places at which they
-    can begin in a group."""
+    """Returns the base64 characters that only these bytes determine, for each of the three
+    positions in a group at which they can begin."""
     found = []
     for before in range(3):
         text = base64.b64encode(bytes(before) + raw)

@@ -1,4 +1,4 @@
-"""Servers of the test process itself, which stop and start again."""
+"""Servers in the test process that can stop and start again."""
 
 import contextlib
 import socket
@@ -9,8 +9,8 @@ import threading
 
 
 class Server:
-    """It has a port for each context, with TLS or (None) without; they are its own even while it is
-    stopped. The handler's self.server.owner is the Server."""
+    """A server with a port for each context; a context is None for clear text. The ports stay
+    reserved while it is stopped. The handler's self.server.owner is this object."""
 
     def __init__(
         self, handler: type[socketserver.BaseRequestHandler], *contexts: ssl.SSLContext | None
@@ -27,7 +27,7 @@ class Server:
             self._listeners.append(_Listener(self, port, tls))
 
     def stop(self) -> None:
-        """Connections are refused, and those that are open end."""
+        """Refuses connections and closes the open ones."""
         while self._listeners:
             self._listeners.pop().stop()
 
@@ -60,7 +60,7 @@ class _Listener(socketserver.ThreadingTCPServer):
         self.owner = owner
         self._open: set[socket.socket] = set()
         if tls:
-            # The handshake is left to the first read, which is done by the connection's own thread.
+            # The handshake takes place at the first read, in the connection's own thread.
             self.socket = tls.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
@@ -82,7 +82,7 @@ class _Listener(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request, client_address) -> None:
-        """Called where an exception is being handled."""
+        """Records the exception that is being handled."""
         failure = sys.exception()
-        if not isinstance(failure, OSError):  # which only says that the peer has gone
+        if not isinstance(failure, OSError):  # an OSError only means that the peer has closed
             self.owner.failures.append(failure)

@@ -1,4 +1,5 @@
-"""How the Destination service gets the token of a destination from the destination's own server."""
+"""The Destination service's requests for a destination's token at the destination's own token
+service."""
 
 import base64
 import http.client
@@ -10,20 +11,20 @@ from dataclasses import dataclass
 from harness.http_client import fetch
 from harness.http_server import Request
 
-MAX_ANSWER = 1 << 16  # of a token service
+MAX_ANSWER = 1 << 16  # the largest answer of a token service
 
 Properties = dict[str, str]
 Route = Callable[[str, int], tuple[str, int] | None]
 
 
 class RetrievalError(Exception):
-    """Why there is no token, as the answer says it."""
+    """The reason why there is no token, as it stands in the answer."""
 
 
 @dataclass
 class Retriever:
-    """For one request to the service. tenant: its subdomain. trust: for token services with https.
-    route: where a virtual host behind the Cloud Connector is."""
+    """Gets tokens for one request to the service. `tenant` is its subdomain, `trust` is for token
+    services with https, and `route` finds virtual hosts behind the Cloud Connector."""
 
     request: Request
     tenant: str
@@ -31,8 +32,8 @@ class Retriever:
     route: Route
 
     def retrieve(self, properties: Properties) -> dict[str, object]:
-        """An element of authTokens. What went wrong stands in it too: the answer as a whole is
-        always a success."""
+        """Returns an element of authTokens. It also contains an error, because the answer as a
+        whole is always a success."""
         try:
             answer = self._ask(properties)
             kind, token = answer["token_type"], answer["access_token"]
@@ -78,7 +79,7 @@ class Retriever:
         return url + ("&" if "?" in url else "?") + queries if queries else url
 
     def _address(self, properties: Properties) -> tuple[str, int] | None:
-        """Where that is, unless its name says it."""
+        """Returns the token service's address if it is on-premise; otherwise its name is used."""
         way = properties.get("tokenServiceURL.ProxyType", properties.get("ProxyType"))
         if way != "OnPremise":
             return None
@@ -113,11 +114,12 @@ class Retriever:
 @dataclass
 class Grant:
     type: str
-    parameters: dict[str, str]  # of the token request, and the headers that they come from
-    required: str | None = None  # the header without which there is none
+    # Parameters of the token request, with the headers that their values come from.
+    parameters: dict[str, str]
+    required: str | None = None  # a header without which no token is requested
 
 
-# By the Authentication of a destination.
+# The grants by the Authentication of a destination.
 GRANTS = {
     "OAuth2ClientCredentials": Grant("client_credentials", {}),
     "OAuth2RefreshToken": Grant(

@@ -28,8 +28,8 @@ _numbers = itertools.count(1)
 
 
 def destination(name: str, host: str, port: int, **properties: object) -> dict:
-    """A plain destination as the cockpit exports it. Properties with dots are given with double
-    underscores: mail__user="x" is "mail.user"; None takes one away."""
+    """Returns a plain destination as the cockpit exports it. Two underscores in a name stand for a
+    dot: mail__user="x" is "mail.user". None removes a property."""
     given = {key.replace("__", "."): value for key, value in properties.items()}
     protocol = given.get("mail.transport.protocol", "pop3")
     fields = {
@@ -48,8 +48,8 @@ def destination(name: str, host: str, port: int, **properties: object) -> dict:
 
 
 class Program:
-    """Which binary, and what it needs around it. Copied to a place that everybody can read, for it
-    runs as an unprivileged user even when the tests belong to root."""
+    """A binary with its wrapper. It is copied to a place that everybody can read, because it runs
+    as an unprivileged user even when root runs the tests."""
 
     def __init__(self, binary: Path, directory: Path, wrapper: tuple[str, ...] = ()):
         assert binary.exists(), f"{binary} is not there: run make, make dev"
@@ -75,7 +75,7 @@ class Program:
         )
 
     def run(self, *arguments: str, uid: int | None = None) -> subprocess.CompletedProcess:
-        """Runs it to its end."""
+        """Runs the program to its end."""
         process = self.spawn(*arguments, uid=uid)
         out, err = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(
@@ -84,9 +84,9 @@ class Program:
 
 
 class Tproxy:
-    """One running proxy, here on a directory of destinations. An argument that is "" is left out, so
-    that a flag can do without; with None the flag itself is. On leaving the context it is told to
-    stop and must end with exit code 0, without a word from a sanitizer."""
+    """A running proxy, here with a directory of destinations. An argument "" is left out, for a
+    flag without a value; None leaves out the flag too. When the context ends, the proxy has to stop
+    with exit code 0 and without a complaint of a sanitizer."""
 
     def __init__(self, program: Program, directory: Path, *arguments: str | None):
         self.program = program
@@ -109,7 +109,7 @@ class Tproxy:
     # --- life ---
 
     def mode(self) -> dict[str, str]:
-        """Flags that say what it serves."""
+        """Returns the flags that select what it serves."""
         return {"--local": str(self.directory)}
 
     def start(self) -> "Tproxy":
@@ -172,7 +172,7 @@ class Tproxy:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """Kills the program, as in a crash."""
         self.signal(signal.SIGKILL)
         self._expected_code = -signal.SIGKILL
         self._process.wait(PATIENCE)
@@ -182,7 +182,7 @@ class Tproxy:
         return self._process.pid
 
     def memory_peak(self) -> int:
-        """The most memory that has been resident so far, octets."""
+        """Returns the highest resident memory so far, in octets."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE).group(1))
 
@@ -206,8 +206,8 @@ class Tproxy:
         return path
 
     def port(self, name: str, start: int = 0) -> int:
-        """The port of this target, as soon as its line is on the terminal. start: look only at
-        lines from this position of `printed` on."""
+        """Waits for this target's line on the terminal and returns its port. Only lines from
+        position `start` of `printed` on count."""
 
         def matches(line: str) -> bool:
             found = TARGET_LINE.match(line)
@@ -225,7 +225,7 @@ class Tproxy:
         self.write(destination(name, host, port, **properties))
         return self.port(name, start)
 
-    # --- what it tells ---
+    # --- what it reports ---
 
     def admin_port(self) -> int:
         line = self.logs.wait(
@@ -243,7 +243,7 @@ class Tproxy:
             connection.close()
 
     def metrics(self) -> dict[str, list]:
-        """Samples by name, read with Prometheus' own parser."""
+        """Returns the samples by name, read with Prometheus' own parser."""
         status, text = self.http("/metrics")
         assert status == 200, text
         samples: dict[str, list] = {}
@@ -253,7 +253,7 @@ class Tproxy:
         return samples
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples with these labels."""
+        """Returns the sum of the samples with these labels."""
         samples = self.metrics()
         assert name in samples, f"no metric {name}; there are {sorted(samples)}"
         return sum(
@@ -263,7 +263,7 @@ class Tproxy:
         )
 
     def wait_log(self, message: str, count: int = 1, start: int = 0, **fields) -> dict:
-        """The count-th log line with this msg and these fields."""
+        """Waits for the count-th log line with this msg and these fields."""
         return self.logs.wait(
             lambda line: (
                 line.get("msg") == message
@@ -275,14 +275,14 @@ class Tproxy:
         )
 
     def summary(self, target: str, count: int = 1) -> dict:
-        """The line that ends the count-th session of this target."""
+        """Waits for the line that ends the count-th session of this target."""
         return self.wait_log("session ended", count=count, target=target)
 
     def tail(self) -> str:
         return "\n".join(json.dumps(line) for line in self.logs.all()[-40:])
 
     def stop_reading(self) -> None:
-        """Leaves the log in the pipe, which fills up."""
+        """Stops reading the log, so that the pipe fills up."""
         self._reading.clear()
 
     def go_on_reading(self) -> None:

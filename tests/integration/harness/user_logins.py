@@ -1,4 +1,4 @@
-"""How clients say who they are: a mail user, with a refresh token or a code."""
+"""The logins of a mail user with a refresh token or a code."""
 
 import base64
 from collections.abc import Callable
@@ -52,7 +52,7 @@ usual: Login = LOGINS["AUTH XOAUTH2, one line"]
 
 
 def log_in(port: int, user: str, token: str, how: Login = usual) -> bytes:
-    """The answer to one login; then the client takes its leave."""
+    """Logs in, quits, and returns the answer to the login."""
     with RawClient(port) as client:
         answer = how(client, user, token)
         assert client.command(b"QUIT").startswith(b"+OK")
@@ -60,7 +60,7 @@ def log_in(port: int, user: str, token: str, how: Login = usual) -> bytes:
 
 
 def fetch(port: int, user: str, token: str, how: Login = usual) -> list[bytes]:
-    """All messages behind a target."""
+    """Logs in and returns all messages behind a target."""
     with RawClient(port) as client:
         answer = how(client, user, token)
         assert answer.startswith(b"+OK"), answer

@@ -1,5 +1,5 @@
-"""People who may write Destinations and Services in a namespace of their own and nothing else, and
-one of them who means harm."""
+"""Users who may write Destinations and Services in their own namespaces and nothing else; one of
+them is hostile."""
 
 import http.client
 import random
@@ -19,10 +19,9 @@ RULES = [
 
 
 class NamespaceUser(Client):
-    """Somebody whom the API server knows by a token, and to whom it grants all of RULES in one
-    namespace: neither the status of a Destination, nor what else is there, nor another namespace.
-    It is the API server that authorizes each request. Without a namespace the user gets a new
-    one."""
+    """A user whom the API server identifies by a token. RULES are granted in one namespace: they
+    exclude the status of a Destination, other objects, and other namespaces. The API server
+    authorizes each request. Without `namespace` the user gets a new one."""
 
     def __init__(self, kube: Kube, name: str, namespace: str = ""):
         self.name = name
@@ -64,7 +63,7 @@ class NamespaceUser(Client):
 def forged_service(
     name: str, of_namespace: str, of_name: str, home: str = HOME, **metadata: object
 ) -> dict:
-    """A Service with the labels of one that tproxy made for a Destination."""
+    """Returns a Service with the labels of one that tproxy created for a Destination."""
     labels = {
         "app.kubernetes.io/managed-by": "tproxy",
         "tproxy/home": home,
@@ -87,18 +86,19 @@ def nested(depth: int) -> dict:
 
 
 class HostileUser(NamespaceUser):
-    """A user who does what these rights allow against everybody else, one drawn action at a time.
+    """A user who uses these rights against all others, with one random action at a time.
 
-    This is the seam for tests of chaos: such a test makes a HostileUser with its own seed, calls
-    act() among its other disturbances, and at the end leave(), which takes back everything, so that
-    what stands afterwards can be compared with what the other Destinations want. Each action is
-    complete in itself, may come in any order and any number of times, and takes a refusal, also one
-    of an API server that is away, for an answer. `done` tells what was done and what the API server
-    said to it.
+    Tests of chaos use it like this: they create a HostileUser with their own seed and call act()
+    among other disturbances. At the end they call leave(), which takes everything back, so that the
+    rest can be compared with what the other Destinations need. Each action is complete, may come in
+    any order and any number of times, and accepts a refusal as an answer, even from an API server
+    that is down. `done` records the actions and the API server's answers.
 
-    victims: namespace and name of Destinations of others. destination: one that works."""
+    `victims` are the namespaces and names of Destinations of others. `destination` is one that
+    works.
+    """
 
-    MARK = "example.com/hold"  # a finalizer that nobody takes away
+    MARK = "example.com/hold"  # a finalizer that nobody removes
 
     def __init__(
         self,
@@ -124,14 +124,14 @@ class HostileUser(NamespaceUser):
         ]
 
     def act(self) -> str:
-        """Does one thing; its name."""
+        """Carries out one action and returns its name."""
         action = self._rng.choice(self.ACTIONS)
         self.done.append(f"-- {action.__name__}")
         action(self)
         return action.__name__
 
     def leave(self) -> None:
-        """Takes back all that is in the namespace."""
+        """Removes everything in the namespace."""
         for path in (self.destinations, self.services):
             for item in self.items(path):
                 one = f"{path}/{item['metadata']['name']}"
@@ -147,7 +147,7 @@ class HostileUser(NamespaceUser):
         self._write(self._cr(annotations={"tproxy/adopt": "true"}))
 
     def vary(self) -> None:
-        """Everything that a spec can say, sensible or not."""
+        """Writes a spec with random values, valid or not."""
         some = self._rng.choice
         variable = {"name": some(["v", "v: x\r\nHost"]), "value": some(["", "\r\n\r\n"])}
         spec = {
@@ -180,7 +180,7 @@ class HostileUser(NamespaceUser):
             self._write(destination_cr(f"crowd-{i}", self.namespace, self._destination))
 
     def hold(self) -> None:
-        """A finalizer on something."""
+        """Adds a finalizer to an object."""
         path = self._rng.choice([self.destinations, self.services])
         self._try("PATCH", self._one_of(path), {"metadata": {"finalizers": [self.MARK]}})
 
@@ -193,8 +193,8 @@ class HostileUser(NamespaceUser):
         self._try("DELETE", self._one_of(path))
 
     def forge(self) -> None:
-        """A Service that says it is tproxy's, for a Destination of this namespace, of another one,
-        or none; written as tproxy would write it."""
+        """Creates a Service that claims to be tproxy's, for a Destination of this namespace, of
+        another one, or of none. It is written as tproxy would write it."""
         namespace, name = self._rng.choice([*self._victims, (self.namespace, "own-a"), ("x", "y")])
         service = forged_service(self._name(), namespace, name, self._home)
         if self._rng.random() < 0.5:
@@ -236,7 +236,7 @@ class HostileUser(NamespaceUser):
         return self._rng.choice(self._names)
 
     def _one_of(self, path: str) -> str:
-        """The path of an object that is there or may be."""
+        """Returns the path of an object that may exist."""
         return f"{path}/{self._name()}"
 
     def _cr(self, annotations: dict | None = None, **spec: object) -> dict:
@@ -245,7 +245,7 @@ class HostileUser(NamespaceUser):
         return cr
 
     def _write(self, cr: dict) -> None:
-        """Makes a Destination, or changes the one of that name."""
+        """Creates a Destination, or changes the one with that name."""
         if not self._try("POST", self.destinations, cr):
             self._try("PATCH", f"{self.destinations}/{cr['metadata']['name']}", cr)
 

@@ -1,4 +1,4 @@
-"""Small things that every part of the harness uses."""
+"""Small functions that every part of the harness uses."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-# How long anything may take before the test gives up. Generous: the sanitized build, valgrind and
-# a loaded machine are slow, and only a failing test ever waits this long.
+# The time that anything may take before the test fails. It is generous because the sanitized build,
+# valgrind and a busy machine are slow; only a failing test waits this long.
 PATIENCE = 60.0
 
 NOBODY = 65534
@@ -25,7 +25,8 @@ def is_root() -> bool:
 
 @contextlib.contextmanager
 def work_directory(name: str):
-    """A directory that an unprivileged process can read (pytest's own are for their owner only)."""
+    """Creates a directory that an unprivileged process can read; pytest's own are for their owner
+    only."""
     path = Path(tempfile.mkdtemp(prefix=f"tproxy-{name}-"))
     path.chmod(0o755)
     try:
@@ -35,7 +36,7 @@ def work_directory(name: str):
 
 
 def free_port(udp: bool = False) -> int:
-    """A port of 127.0.0.1 that nobody uses now. Whoever takes it must be ready to lose the race."""
+    """Returns a free port of 127.0.0.1. Another program may take it before the caller does."""
     with socket.socket() as tcp:
         tcp.bind(("127.0.0.1", 0))
         port = tcp.getsockname()[1]
@@ -47,8 +48,8 @@ def free_port(udp: bool = False) -> int:
 
 @contextlib.contextmanager
 def reserved_ports(count: int):
-    """The first of some ports of 127.0.0.1 in a row that no other test has until the end. They are
-    neither among TARGET_PORTS nor among those that the system chooses."""
+    """Reserves consecutive ports of 127.0.0.1 until the end, and yields the first. They are neither
+    among TARGET_PORTS nor in the system's range for connections."""
     assert count <= PORTS_IN_A_ROW
     while True:
         first = random.choice(range(10000, 16384 - PORTS_IN_A_ROW, PORTS_IN_A_ROW))
@@ -65,7 +66,8 @@ def reserved_ports(count: int):
 
 
 def until(condition, what: str, patience: float = PATIENCE, every: float = 0.01):
-    """The first true value of condition(); for states that nobody announces."""
+    """Waits for the first true value of condition() and returns it, for states that no event
+    reports."""
     deadline = time.monotonic() + patience
     while True:
         value = condition()
@@ -77,7 +79,7 @@ def until(condition, what: str, patience: float = PATIENCE, every: float = 0.01)
 
 
 class Feed:
-    """Things that arrive one after the other in a background thread, to be waited for."""
+    """Items that arrive one after another in a background thread."""
 
     def __init__(self):
         self._items: list = []
@@ -99,7 +101,7 @@ class Feed:
             return list(self._items)
 
     def wait(self, matches, what: str, patience: float = PATIENCE, count: int = 1, start: int = 0):
-        """The count-th item from position start on for which matches(item) is true."""
+        """Waits for the count-th item from position `start` on for which matches(item) is true."""
 
         def found():
             hits = [item for item in self._items[start:] if matches(item)]

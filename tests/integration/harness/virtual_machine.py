@@ -1,6 +1,6 @@
-"""A small virtual machine: Debian's kernel and a file system in memory that holds Python and a few
-files. Tests use it for features that their machine may lack, such as control groups of version 2.
-QEMU emulates the processor, so no rights are needed; the only network is loopback."""
+"""A small virtual machine: Debian's kernel and a file system in memory with Python and a few files.
+Tests use it for features that their machine may lack, such as control groups of version 2. QEMU
+emulates the processor, so no rights are needed; the only network is loopback."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ KERNEL = ROOT / "scripts/vm-kernel.sh"
 # kernel's check of the hardware, and the kernel gives up.
 OPTIONS = "console=ttyS0 quiet panic=-1 loglevel=1 mitigations=off no_timer_check"
 
-# Parts of Python's library that no guest needs.
+# The parts of Python's library that no guest needs.
 SKIPPED = {"test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "distutils",
            "pydoc_data", "unittest", "__pycache__", "dist-packages"}
 
@@ -70,7 +70,7 @@ class Archive:
         self.file(path or str(source), source.read_bytes(), mode)
 
     def libraries_of(self, program: Path) -> None:
-        """Adds the libraries that the dynamic linker will ask for."""
+        """Adds the libraries that the dynamic linker will load."""
         listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
         for word in listed.stdout.split():
             if word.startswith("/"):
@@ -98,7 +98,7 @@ def add_python(archive: Archive) -> None:
 def run(guest: Path, arguments: list[str], files: dict[str, Path], memory: int = 1024,
         timeout: int = 300) -> str:
     """Runs a Python program as the machine's first process. `files` maps paths in the machine to
-    files of ours; `memory` is in MiB. Returns what the program printed."""
+    our files; `memory` is in MiB. Returns the program's output."""
     archive = Archive()
     for path in ("/proc", "/sys", "/dev", "/tmp", "/guest"):
         archive.directory(path)

@@ -1,5 +1,5 @@
-"""A way to a server that can be cut so that packets vanish and nobody is told: it leads through a
-network namespace of its own. Needs root."""
+"""A route to a server that can be cut so that packets vanish without a notice: it leads through a
+network namespace of its own. It needs root."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import threading
 
 from harness.util import PATIENCE
 
-# Runs in the namespace: carries each connection to (ADDRESS, PORT) on to (TO, PORT).
+# Runs in the namespace and forwards each connection to (ADDRESS, PORT) to (TO, PORT).
 RELAY = """
 import socket, sys, threading
 address, to, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -37,7 +37,7 @@ with socket.create_server((address, port)) as server:
 
 
 class _Carrier(socketserver.BaseRequestHandler):
-    """From the address that the namespace reaches to the server on loopback."""
+    """Forwards from the address that the namespace reaches to the server on loopback."""
 
     def handle(self) -> None:
         with socket.create_connection(("127.0.0.1", self.server.target)) as upstream:
@@ -62,7 +62,8 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class Wire:
-    """url leads to an HTTP server on this port of 127.0.0.1."""
+    """A route to an HTTP server on this port of 127.0.0.1. `url` is its address at the other
+    end."""
 
     def __init__(self, port: int):
         self._target = port
@@ -98,7 +99,7 @@ class Wire:
         return self
 
     def __exit__(self, *failure) -> None:
-        self._stack.close()  # with the namespace its interface goes, and ours with that
+        self._stack.close()  # this removes the namespace with its interface, and thereby ours
 
     def _connect(self, pid: int) -> None:
         name, peer = self._name, f"{self._name}p"
@@ -109,7 +110,7 @@ class Wire:
         self.mend()
 
     def cut(self) -> None:
-        """From now on packets vanish."""
+        """Lets packets vanish from now on."""
         _run(*self._inside, "ip", "link", "set", f"{self._name}p", "down")
 
     def mend(self) -> None:
