@@ -13,8 +13,9 @@
 struct store;
 struct stored;
 
-/* What a follower is told to do. Its functions are called from the loop, never from inside a
- * function follower_* but follower_take; they may stop the follower. A function that is NULL is not called. */
+/* Says how the objects are kept, and whom the follower tells. The functions are called from the
+ * loop and by follower_take, never from inside another function follower_*. They may stop the
+ * follower. A function that is NULL is not called. */
 struct follower_settings {
     const char *name;    /* of the objects, for the log: "Services"; static storage */
     bool optional;       /* most clusters do not have the kind, so only a refusal is logged */

@@ -22,28 +22,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/follower.h"
 #include "cluster/kinds.h"
+#include "cluster/store.h"
 #include "configuration/additional_cas.h"
 #include "configuration/config.h"
 #include "configuration/credentials.h"
 #include "configuration/discovery.h"
 #include "configuration/last_config.h"
 #include "configuration/onpremise.h"
-#include "controller/endpoint.h"
-#include "controller/exposure.h"
-#include "controller/state.h"
-#include "controller/sweep.h"
+#include "core/repairs.h"
 #include "dest.h"
 #include "lib/log.h"
+#include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/stamp.h"
-#include "lib/sys.h"
 #include "oauth.h"
-#include "pop3.h"
 
 #define STATUS_RETRY SECONDS(5)
 
 enum { STATUS_MAX = 256 * 1024, MESSAGE_MAX = 8 * 1024 };
+
+/* A TransparentProxy object. */
+struct proxy_object {
+    struct stored stored;
+    char *created;          /* creationTimestamp; "": it has none, as in local mode */
+    char *text;             /* the object, JSON */
+    struct repairs repairs; /* of its status */
+};
 
 /* A Destination service instance. */
 struct instance {
@@ -54,7 +60,10 @@ struct instance {
 };
 
 struct configuration {
-    struct control *control;
+    struct configuration_settings set;
+    struct configuration_handler handler;
+    struct follower follower; /* of the TransparentProxy objects */
+    struct store objects;     /* struct proxy_object */
     struct task look;
     struct config *config;         /* in force; NULL: no configuration is */
     char *object;                  /* its TransparentProxy object; NULL: there was none */
@@ -70,7 +79,6 @@ struct configuration {
     bool kind_away;           /* its definition is missing, so nothing is known of objects */
     int64_t gone_until;       /* when its instances are forgotten, too */
     struct timer grace;
-    struct cluster_call *event; /* the Event about the deletion */
 
     struct list instances;
     struct discovery *discovery;           /* NULL: there is none in local mode */
@@ -110,19 +118,11 @@ const char *configuration_default_instance(const struct configuration *conf)
 static void on_credentials(void *arg)
 {
     struct instance *in = arg;
-    struct control *c = in->configuration->control;
-    const char *otherwise = configuration_default_instance(in->configuration);
-    dest_set_instance(c->parts.dest, in->name, credentials_key(in->credentials),
+    struct configuration *conf = in->configuration;
+    dest_set_instance(conf->set.dest, in->name, credentials_key(in->credentials),
                       credentials_problem(in->credentials));
-    LIST_EACH (it, &c->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        const char *named = r->cr.ref.instance ? r->cr.ref.instance : otherwise;
-        if (r->present && named && strcmp(named, in->name) == 0) {
-            resource_read_again(r);
-        }
-    }
-    configuration_look(in->configuration);
-    control_wake_all(c); /* they may have waited for it */
+    configuration_look(conf);
+    conf->handler.instance_changed(in->name, conf->handler.arg);
 }
 
 static void follow_credentials(struct instance *in, const struct config_credentials *where)
@@ -131,7 +131,7 @@ static void follow_credentials(struct instance *in, const struct config_credenti
     struct credentials_handler handler = {.changed = on_credentials, .arg = in};
     text_fmt(whose, sizeof(whose), "instance %s", in->name);
     credentials_free(in->credentials);
-    in->credentials = credentials_new(in->configuration->control->parts.cluster, where,
+    in->credentials = credentials_new(in->configuration->set.cluster, where,
                                       SERVICE_KEY_DESTINATION, whose, handler);
 }
 
@@ -194,7 +194,7 @@ static bool set_instances(struct configuration *conf)
             named(config->instances, config->n_instances, in->name);
         wanted = wanted ? wanted : named(found, n_found, in->name);
         if (!wanted) {
-            dest_set_instance(conf->control->parts.dest, in->name, NULL, NULL);
+            dest_set_instance(conf->set.dest, in->name, NULL, NULL);
             instance_free(in);
             news = true;
         } else if (!credentials_follow(in->credentials, &wanted->credentials)) {
@@ -213,19 +213,11 @@ static void on_discovery(void *arg)
 
 /* ---- certificates ---- */
 
-static void read_all_again(struct configuration *conf)
-{
-    LIST_EACH (it, &conf->control->resources) {
-        resource_read_again(container_of(it, struct resource, link));
-    }
-}
-
 static void trust(struct configuration *conf, struct tls_roots *roots)
 {
-    struct control_parts *parts = &conf->control->parts;
-    dest_set_roots(parts->dest, roots);
-    oauth_set_roots(parts->oauth, roots);
-    pop3_set_roots(parts->pop3, roots);
+    dest_set_roots(conf->set.dest, roots);
+    oauth_set_roots(conf->set.oauth, roots);
+    conf->handler.trusted(roots, conf->handler.arg);
 }
 
 static void on_additional_cas(bool other_roots, void *arg)
@@ -233,17 +225,15 @@ static void on_additional_cas(bool other_roots, void *arg)
     struct configuration *conf = arg;
     if (other_roots) {
         trust(conf, additional_cas_roots(conf->additional_cas));
-        read_all_again(conf);
     }
     configuration_look(conf);
-    control_wake_all(conf->control);
+    conf->handler.listed(conf->handler.arg);
 }
 
 /* Until other certificates have been read the last ones are trusted. */
 static void set_additional_cas(struct configuration *conf)
 {
     const struct config_secret *where = conf->config->additional_cas;
-    struct control_parts *parts = &conf->control->parts;
     struct additional_cas *old = conf->additional_cas;
     if (where && old && additional_cas_follow(old, where)) {
         return;
@@ -252,19 +242,39 @@ static void set_additional_cas(struct configuration *conf)
     conf->additional_cas = NULL;
     if (where) {
         struct additional_cas_handler handler = {.changed = on_additional_cas, .arg = conf};
-        conf->additional_cas = additional_cas_new(parts->cluster, where, parts->roots, handler);
+        conf->additional_cas =
+            additional_cas_new(conf->set.cluster, where, conf->set.roots, handler);
     } else if (old) {
-        trust(conf, parts->roots);
+        trust(conf, conf->set.roots);
+    }
+}
+
+/* ---- on-premise systems ---- */
+
+static void on_onpremise(bool other_way, void *arg)
+{
+    struct configuration *conf = arg;
+    configuration_look(conf); /* it may only be a problem that is new */
+    conf->handler.listed(conf->handler.arg);
+    if (other_way) {
+        conf->handler.read_again(conf->handler.arg);
     }
 }
 
 /* ---- the object ---- */
 
+static void release_object(struct stored *stored)
+{
+    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
+    free(p->created);
+    free(p->text);
+}
+
 /* The oldest object is the configuration; NULL: there is none. */
-static struct proxy_object *chosen(const struct control *c)
+static struct proxy_object *chosen(const struct configuration *conf)
 {
     struct proxy_object *oldest = NULL;
-    LIST_EACH (it, &c->proxies.all) {
+    LIST_EACH (it, &conf->objects.all) {
         struct proxy_object *p = container_of(it, struct proxy_object, stored.link);
         int order = oldest ? strcmp(p->created, oldest->created) : -1;
         if (order < 0 || (order == 0 && strcmp(p->stored.name, oldest->stored.name) < 0)) {
@@ -278,28 +288,21 @@ static struct proxy_object *chosen(const struct control *c)
 static void adopt(struct configuration *conf, struct config *config, const char *object,
                   const char *since)
 {
-    struct control *c = conf->control;
+    struct config *last = conf->config;
     char *name = object ? mem_strdup(object) : NULL;
     free(conf->object);
     conf->object = name;
     text_fmt(conf->since, sizeof(conf->since), "%s", since);
-    config_free(conf->config);
     conf->config = config;
     conf->keep_due = true;
     conf->undecided = false;
-    dest_set_timeouts(c->parts.dest, config->connect_timeout, config->read_timeout);
-    oauth_set_timeouts(c->parts.oauth, config->connect_timeout, config->read_timeout);
+    dest_set_timeouts(conf->set.dest, config->connect_timeout, config->read_timeout);
+    oauth_set_timeouts(conf->set.oauth, config->connect_timeout, config->read_timeout);
     set_instances(conf);
     set_additional_cas(conf);
     onpremise_configure(conf->onpremise, config);
-    c->config = config;
-    c->handler.configured(config, c->handler.arg);
-    LIST_EACH (it, &c->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        tenants_update(r);
-        resource_expose(r);
-    }
-    read_all_again(conf);
+    conf->handler.changed(config, conf->handler.arg);
+    config_free(last);
 }
 
 static void adopt_now(struct configuration *conf, struct config *config, const char *object)
@@ -313,7 +316,7 @@ static void adopt_defaults(struct configuration *conf)
 {
     struct config_remarks none;
     struct json_value nothing = {0};
-    adopt_now(conf, config_new(nothing, conf->control->settings.home, &none), NULL);
+    adopt_now(conf, config_new(nothing, conf->set.home, &none), NULL);
 }
 
 static void read_object(struct configuration *conf, const char *name, struct json_value object)
@@ -325,7 +328,7 @@ static void read_object(struct configuration *conf, const char *name, struct jso
         (wrong || (conf->object && strcmp(conf->object, name) == 0))) {
         return;
     }
-    struct config *config = config_new(object, conf->control->settings.home, &conf->remarks);
+    struct config *config = config_new(object, conf->set.home, &conf->remarks);
     conf->looked = true;
     conf->digest = digest;
     for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
@@ -369,41 +372,30 @@ static void warn(struct configuration *conf, const char *text)
     }
 }
 
-/* Do Services of ours prove that a configuration was in force before? */
-static bool has_served(const struct control *c)
-{
-    LIST_EACH (it, &c->resources) {
-        const struct resource *r = container_of(it, struct resource, link);
-        LIST_EACH (s, &r->services) {
-            const struct held_service *held = container_of(s, struct held_service, link);
-            if (strcmp(held->service.namespace, c->settings.home) == 0) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 /* The defaults are only for installations that never had a configuration: they manage all
  * namespaces and know no tenants. */
 static void choose_defaults(struct configuration *conf)
 {
-    const struct control *c = conf->control;
     char text[512];
-    if (!c->followers[FOLLOW_PROXIES].known || !c->followers[FOLLOW_SERVICES].known) {
-        return; /* there may be some */
+    if (!conf->follower.known) {
+        return; /* there may be an object */
     }
-    if (!has_served(c)) {
+    switch (conf->handler.past(conf->handler.arg)) {
+    case CONFIGURATION_PAST_UNKNOWN:
+        break;
+    case CONFIGURATION_PAST_NONE:
         adopt_defaults(conf);
-        return;
+        break;
+    case CONFIGURATION_PAST_SERVED:
+        conf->undecided = true;
+        text_fmt(text, sizeof(text),
+                 "There is no TransparentProxy object in the namespace %s, but there are Services "
+                 "of this installation: nothing is decided. Apply the object; an empty spec gives "
+                 "the defaults.",
+                 conf->set.home);
+        warn(conf, text);
+        break;
     }
-    conf->undecided = true;
-    text_fmt(text, sizeof(text),
-             "There is no TransparentProxy object in the namespace %s, but there are Services of "
-             "this installation: nothing is decided. Apply the object; an empty spec gives the "
-             "defaults.",
-             c->settings.home);
-    warn(conf, text);
 }
 
 /* Nothing is in force and no object can be: restores the configuration from before the restart. */
@@ -432,7 +424,7 @@ static void recall(struct configuration *conf, const struct proxy_object *object
                  "The last configuration, in the ConfigMap " LAST_CONFIG_NAME " of the namespace "
                  "%s, cannot be read (%s): nothing is decided until there is a TransparentProxy "
                  "object without mistakes.",
-                 conf->control->settings.home, err.text);
+                 conf->set.home, err.text);
         warn(conf, text);
         break;
     case LAST_CONFIG_GOOD:
@@ -451,39 +443,6 @@ static void on_grace_over(struct timer *t)
     configuration_look(container_of(t, struct configuration, grace));
 }
 
-static void on_event(const struct cluster_answer *answer, void *arg)
-{
-    struct configuration *conf = arg;
-    (void)answer; /* nothing depends on the Event */
-    conf->event = NULL;
-}
-
-void configuration_tell(struct configuration *conf, const char *reason, const char *note)
-{
-    const struct control *c = conf->control;
-    const char *object = conf->object ? conf->object : "transparent-proxy";
-    struct buf body;
-    char now[STAMP_SIZE], name[320];
-    struct cluster_request request = {
-        .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = c->settings.home, .name = name};
-    uint64_t id;
-    if (conf->event || !c->settings.in_cluster) {
-        return;
-    }
-    sys->random(&id, sizeof(id));
-    stamp_now_exactly(now);
-    text_fmt(name, sizeof(name), "%.230s.%016llx", object, (unsigned long long)id);
-    buf_init(&body, PLAN_OBJECT_MAX);
-    int rc = plan_proxy_event(&body, c->settings.home, object, name, c->settings.instance, reason,
-                              note, now);
-    if (rc == OK) {
-        request.body = buf_str(&body);
-        conf->event = cluster_call(c->parts.cluster, &request,
-                                   (struct cluster_handler){.done = on_event, .arg = conf});
-    }
-    buf_free(&body);
-}
-
 /* The deletion was meant. The keys go with the instances; but only an object that exists can change
  * which tenants and namespaces are served. */
 static void forget_instances(struct configuration *conf)
@@ -493,8 +452,7 @@ static void forget_instances(struct configuration *conf)
     struct buf text;
     buf_init(&text, CONFIG_RECORD_MAX);
     int rc = config_record_put(&text, &record);
-    rc = rc == OK ? config_record_parse(&copy, buf_str(&text), conf->control->settings.home, &err)
-                  : ERR;
+    rc = rc == OK ? config_record_parse(&copy, buf_str(&text), conf->set.home, &err) : ERR;
     buf_free(&text);
     if (rc != OK) {
         return; /* too long for a record: keep everything as it is */
@@ -511,25 +469,24 @@ static void forget_instances(struct configuration *conf)
 /* The object in force was deleted. More often than not it is applied again soon. */
 static void wait_for_object(struct configuration *conf)
 {
-    struct control *c = conf->control;
     char text[512];
-    bool first = !conf->gone, away = c->followers[FOLLOW_PROXIES].presence != CLUSTER_PRESENT;
+    bool first = !conf->gone, away = conf->follower.presence != CLUSTER_PRESENT;
     bool begins = first || away || conf->kind_away;
     conf->kind_away = away;
     if (begins) {
         conf->gone = true;
-        conf->gone_until = loop_now(c->loop) + CONTROL_GRACE;
-        timer_set(c->loop, &conf->grace, conf->gone_until, on_grace_over);
+        conf->gone_until = loop_now(conf->set.loop) + CONFIGURATION_GRACE;
+        timer_set(conf->set.loop, &conf->grace, conf->gone_until, on_grace_over);
         text_fmt(text, sizeof(text),
                  "The TransparentProxy object \"%s\" was deleted. Its configuration, of %s, stays "
                  "in force for %d seconds; without another object by then, its instances are "
                  "forgotten.",
-                 conf->object, conf->since, (int)(CONTROL_GRACE / SECONDS(1)));
+                 conf->object, conf->since, (int)(CONFIGURATION_GRACE / SECONDS(1)));
         warn(conf, text);
         if (first) {
-            configuration_tell(conf, "ConfigurationDeleted", text);
+            conf->handler.tell("ConfigurationDeleted", text, conf->handler.arg);
         }
-    } else if (loop_now(c->loop) >= conf->gone_until) {
+    } else if (loop_now(conf->set.loop) >= conf->gone_until) {
         conf->gone = conf->looked = false;
         forget_instances(conf);
         set_warning(conf, NULL);
@@ -549,11 +506,11 @@ static void without_file(struct configuration *conf)
 static void without_object(struct configuration *conf)
 {
     char text[256];
-    if (!conf->control->settings.in_cluster) {
+    if (!conf->set.in_cluster) {
         without_file(conf);
     } else if (!conf->config) {
         return; /* recall has said why */
-    } else if (!conf->control->followers[FOLLOW_PROXIES].known) {
+    } else if (!conf->follower.known) {
         text_fmt(text, sizeof(text),
                  "The TransparentProxy objects cannot be listed; the last good configuration, of "
                  "%s, is in force.",
@@ -633,13 +590,13 @@ static void secret_problems_of(const struct configuration *conf, struct buf *out
         add_sentence(out, no_certificates);
     }
     /* In local mode files may hold all destinations there are. */
-    if (list_empty(&conf->instances) && conf->control->settings.in_cluster) {
+    if (list_empty(&conf->instances) && conf->set.in_cluster) {
         char text[512];
         text_fmt(text, sizeof(text),
                  "Provide at least one Destination service instance in "
                  "config.integration.destinationService.instances, or create and bind an instance "
                  "in the %s namespace using the SAP BTP Service Operator.",
-                 conf->control->settings.home);
+                 conf->set.home);
         add_sentence(out, text);
     }
 }
@@ -729,13 +686,13 @@ static void on_retry(struct timer *t)
 static void retry_at(struct configuration *conf, int64_t due)
 {
     if (!conf->retry.due || due < conf->retry.due) {
-        timer_set(conf->control->loop, &conf->retry, due, on_retry);
+        timer_set(conf->set.loop, &conf->retry, due, on_retry);
     }
 }
 
 static struct proxy_object *written_object(const struct configuration *conf)
 {
-    struct stored *stored = store_find(&conf->control->proxies, conf->written);
+    struct stored *stored = store_find(&conf->objects, conf->written);
     return stored ? container_of(stored, struct proxy_object, stored) : NULL;
 }
 
@@ -744,26 +701,24 @@ static void call(struct configuration *conf, enum cluster_verb verb, struct str 
 {
     struct cluster_request request = {.verb = verb,
                                       .kind = &kind_proxy,
-                                      .namespace = conf->control->settings.home,
+                                      .namespace = conf->set.home,
                                       .name = conf->written,
                                       .body = body};
-    conf->call = cluster_call(conf->control->parts.cluster, &request,
+    conf->call = cluster_call(conf->set.cluster, &request,
                               (struct cluster_handler){.done = done, .arg = conf});
 }
 
 static void on_reread(const struct cluster_answer *answer, void *arg)
 {
     struct configuration *conf = arg;
-    struct control *c = conf->control;
     conf->call = NULL;
-    if (answer->result == CLUSTER_DONE &&
-        follower_is_news(&c->followers[FOLLOW_PROXIES], answer->object)) {
-        control_take_proxy(c, answer->object);
+    if (answer->result == CLUSTER_DONE) {
+        follower_take(&conf->follower, answer->object);
     }
     if (answer->result == CLUSTER_DONE && !conf->conflicted) {
         configuration_look(conf);
     } else {
-        retry_at(conf, loop_now(c->loop) + STATUS_RETRY);
+        retry_at(conf, loop_now(conf->set.loop) + STATUS_RETRY);
     }
     conf->conflicted = true;
 }
@@ -772,7 +727,7 @@ static void on_reread(const struct cluster_answer *answer, void *arg)
 static void on_written(const struct cluster_answer *answer, void *arg)
 {
     struct configuration *conf = arg;
-    int64_t now = loop_now(conf->control->loop);
+    int64_t now = loop_now(conf->set.loop);
     struct proxy_object *p = written_object(conf);
     conf->call = NULL;
     if (answer->result != CLUSTER_DONE && p) {
@@ -800,7 +755,7 @@ static void tell_contest(struct configuration *conf)
              "It is written again less and less often",
              conf->written);
     log_line(LOG_WARN, "control", "%s", text);
-    configuration_tell(conf, "StatusContested", text);
+    conf->handler.tell("StatusContested", text, conf->handler.arg);
 }
 
 /* Appends the status of an object; AGAIN when it says so already. */
@@ -818,7 +773,7 @@ static void write_status(struct configuration *conf, struct proxy_object *p,
     struct json_value nothing = {0};
     struct buf body, bare; /* bare: without what the object says, and without times */
     struct json *doc = json_parse_cut(str_of(p->text), NULL);
-    int64_t time = loop_now(conf->control->loop);
+    int64_t time = loop_now(conf->set.loop);
     buf_init(&body, STATUS_MAX);
     buf_init(&bare, STATUS_MAX);
     int rc = put_status(conf, p, first, json_root(doc), &body, now);
@@ -850,14 +805,14 @@ static bool can_be_told(const struct configuration *conf)
 
 static void write_statuses(struct configuration *conf)
 {
-    const struct proxy_object *first = chosen(conf->control);
+    const struct proxy_object *first = chosen(conf);
     char now[STAMP_SIZE];
     if (!first || !(conf->undecided || can_be_told(conf))) {
         return;
     }
     conf->again = conf->call != NULL;
     stamp_now(now);
-    LIST_EACH (it, &conf->control->proxies.all) {
+    LIST_EACH (it, &conf->objects.all) {
         if (!conf->call) {
             write_status(conf, container_of(it, struct proxy_object, stored.link), first, now);
         }
@@ -869,11 +824,11 @@ static void write_statuses(struct configuration *conf)
 static void look(struct task *t)
 {
     struct configuration *conf = container_of(t, struct configuration, look);
-    if (!conf->control->followers[FOLLOW_PROXIES].listed) {
+    if (!conf->follower.listed) {
         return;
     }
     bool knew_instances = configuration_knows_instances(conf);
-    const struct proxy_object *p = chosen(conf->control);
+    const struct proxy_object *p = chosen(conf);
     if (p) {
         struct json *doc = json_parse_cut(str_of(p->text), NULL);
         read_object(conf, p->stored.name, json_root(doc));
@@ -888,26 +843,30 @@ static void look(struct task *t)
         keep(conf);
     }
     if (conf->config && set_instances(conf)) {
-        read_all_again(conf);
+        conf->handler.read_again(conf->handler.arg);
     }
     if (!knew_instances && configuration_knows_instances(conf)) {
-        control_wake_all(conf->control); /* those whose instance was missing waited */
+        conf->handler.listed(conf->handler.arg);
     }
     write_statuses(conf);
 }
 
 void configuration_look(struct configuration *conf)
 {
-    loop_soon(conf->control->loop, &conf->look, look);
+    loop_soon(conf->set.loop, &conf->look, look);
 }
 
-const struct config *configuration_config(const struct configuration *conf)
+const char *configuration_object(const struct configuration *conf)
 {
-    return conf->config;
+    return conf->object;
 }
 
 bool configuration_listed(const struct configuration *conf, const char **why)
 {
+    *why = "TransparentProxy objects";
+    if (!conf->follower.listed || (!conf->config && !conf->follower.known)) {
+        return false;
+    }
     *why = "the configuration"; /* one that is in force */
     if (!conf->config) {
         return false;
@@ -934,38 +893,89 @@ const char *configuration_warning(const struct configuration *conf)
     return conf->warning;
 }
 
+/* ---- life ---- */
+
+static void on_object(struct json_value object, struct stored *stored, void *arg)
+{
+    struct configuration *conf = arg;
+    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
+    struct json_value created = json_get(json_get(object, "metadata"), "creationTimestamp");
+    struct str text = json_text(object);
+    release_object(stored);
+    p->created = json_strdup(created, NULL);
+    p->created = p->created ? p->created : mem_strdup("");
+    p->text = mem_strndup(text.p, text.n);
+    configuration_look(conf);
+}
+
+static void on_object_gone(struct json_value object, void *arg)
+{
+    (void)object;
+    configuration_look(arg);
+}
+
+static void on_objects_listed(bool complete, void *arg)
+{
+    struct configuration *conf = arg;
+    (void)complete;
+    configuration_look(conf);
+    conf->handler.listed(conf->handler.arg);
+}
+
+static void follow_objects(struct configuration *conf)
+{
+    struct cluster_selection selection = {.kind = &kind_proxy, .namespace = conf->set.home};
+    struct follower_settings settings = {.name = "TransparentProxy objects",
+                                         .store = &conf->objects,
+                                         .there = on_object,
+                                         .gone = on_object_gone,
+                                         .listed = on_objects_listed,
+                                         .arg = conf};
+    store_init(&conf->objects, sizeof(struct proxy_object), release_object);
+    follower_start(&conf->follower, conf->set.cluster, &selection, &settings);
+}
+
 static void on_last_config(void *arg)
 {
     configuration_look(arg);
 }
 
-struct configuration *configuration_new(struct control *control)
+struct configuration *configuration_new(const struct configuration_settings *settings,
+                                        struct configuration_handler handler)
 {
     struct configuration *conf = mem_zalloc(sizeof(*conf));
-    conf->control = control;
-    conf->onpremise = onpremise_new(control);
+    conf->set = *settings;
+    conf->handler = handler;
+    conf->onpremise =
+        onpremise_new(&(struct onpremise_settings){.loop = settings->loop,
+                                                   .cluster = settings->cluster,
+                                                   .connectivity = settings->connectivity,
+                                                   .home = settings->home,
+                                                   .domain = settings->domain,
+                                                   .in_cluster = settings->in_cluster,
+                                                   .changed = on_onpremise,
+                                                   .arg = conf});
     task_init(&conf->look);
     list_init(&conf->instances);
-    if (control->settings.in_cluster) {
-        struct discovery_handler handler = {.changed = on_discovery, .arg = conf};
+    if (settings->in_cluster) {
+        struct discovery_handler found = {.changed = on_discovery, .arg = conf};
         struct last_config_handler kept = {.changed = on_last_config, .arg = conf};
-        conf->discovery = discovery_new(control->parts.cluster, control->settings.home, handler);
-        conf->last =
-            last_config_new(control->loop, control->parts.cluster, control->settings.home, kept);
+        conf->discovery = discovery_new(settings->cluster, settings->home, found);
+        conf->last = last_config_new(settings->loop, settings->cluster, settings->home, kept);
     }
+    follow_objects(conf);
     return conf;
 }
 
 void configuration_stop(struct configuration *conf)
 {
-    struct control *c = conf->control;
+    follower_stop(&conf->follower);
     task_cancel(&conf->look);
     onpremise_stop(conf->onpremise);
-    timer_cancel(c->loop, &conf->retry);
-    timer_cancel(c->loop, &conf->grace);
-    cluster_cancel(c->parts.cluster, conf->call);
-    cluster_cancel(c->parts.cluster, conf->event);
-    conf->call = conf->event = NULL;
+    timer_cancel(conf->set.loop, &conf->retry);
+    timer_cancel(conf->set.loop, &conf->grace);
+    cluster_cancel(conf->set.cluster, conf->call);
+    conf->call = NULL;
     last_config_free(conf->last);
     conf->last = NULL;
     LIST_EACH (it, &conf->instances) {
@@ -984,6 +994,7 @@ void configuration_free(struct configuration *conf)
     LIST_EACH (it, &conf->instances) {
         instance_free(container_of(it, struct instance, link));
     }
+    store_clear(&conf->objects);
     onpremise_free(conf->onpremise);
     config_free(conf->config);
     free(conf->object);

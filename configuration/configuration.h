@@ -1,15 +1,81 @@
-/* The configuration in force, and its status: the oldest TransparentProxy object of the home
- * namespace, the Secrets that it names, and what follows from it for others. */
+/* The configuration in force, and its status: follows the TransparentProxy objects of the home
+ * namespace, takes the oldest one, follows the Secrets and the ConfigMaps that it names, and tells
+ * its user what has changed. */
 #ifndef TPROXY_CONFIGURATION_CONFIGURATION_H
 #define TPROXY_CONFIGURATION_CONFIGURATION_H
 
 #include <stdbool.h>
 
+#include "lib/base.h"
+
+struct cluster;
 struct config;
 struct configuration;
-struct control;
+struct connectivity;
+struct dest;
+struct loop;
+struct oauth;
+struct tls_roots;
 
-struct configuration *configuration_new(struct control *control);
+/* How long the configuration of a deleted TransparentProxy object stays in force. Afterwards its
+ * instances are forgotten. */
+#define CONFIGURATION_GRACE SECONDS(120)
+
+/* What it works with. Everything stays the caller's, and stays valid until configuration_free. */
+struct configuration_settings {
+    struct loop *loop;
+    struct cluster *cluster;
+    struct dest *dest;                 /* gets instances and their keys, timeouts, certificates */
+    struct oauth *oauth;               /* gets timeouts, certificates */
+    struct connectivity *connectivity; /* gets the Connectivity Proxy */
+    struct tls_roots *roots;           /* the system's certificates; NULL: none */
+    const char *home;                  /* the installation's namespace */
+    const char *domain;                /* of the cluster: "cluster.local" */
+    bool in_cluster; /* false in local mode: objects are files, which are still there at the next
+                        start, and nothing is discovered */
+};
+
+/* Whether there was a configuration before this process started. */
+enum configuration_past {
+    CONFIGURATION_PAST_UNKNOWN, /* Services have not been listed yet */
+    CONFIGURATION_PAST_NONE,
+    CONFIGURATION_PAST_SERVED, /* there are Services of this installation */
+};
+
+/* The functions are called from the loop, never from inside a call of configuration_*. None is
+ * NULL. They may call configuration_* except for stop and free. */
+struct configuration_handler {
+    /* A configuration is in force: the first one, or another. It is valid until the next call. All
+     * destinations have to be read again. */
+    void (*changed)(const struct config *config, void *arg);
+
+    /* The key of this instance has changed, or what is wrong with it: its destinations have to be
+     * read again, and CRs may have waited for it. */
+    void (*instance_changed)(const char *name, void *arg);
+
+    /* All destinations have to be read again: there are other instances than before, or another way
+     * to on-premise systems. */
+    void (*read_again)(void *arg);
+
+    /* The certificates that TLS clients trust from now on; dest and oauth have got them already.
+     * All destinations have to be read again. */
+    void (*trusted)(struct tls_roots *roots, void *arg);
+
+    /* The result of configuration_listed or of configuration_knows_instances may have changed. */
+    void (*listed)(void *arg);
+
+    /* Returns whether Services prove that there was a configuration before. */
+    enum configuration_past (*past)(void *arg);
+
+    /* People should know this about the configuration: for an Event. */
+    void (*tell)(const char *reason, const char *note, void *arg);
+
+    void *arg;
+};
+
+/* Starts to follow the TransparentProxy objects. No configuration is in force yet. */
+struct configuration *configuration_new(const struct configuration_settings *settings,
+                                        struct configuration_handler handler);
 
 /* Ends all watches and calls. */
 void configuration_stop(struct configuration *configuration);
@@ -17,29 +83,29 @@ void configuration_stop(struct configuration *configuration);
 /* Frees the object, after configuration_stop. */
 void configuration_free(struct configuration *configuration);
 
-/* Looks at the TransparentProxy objects soon: they have come, gone or changed. */
+/* Looks at everything soon. To be called while no configuration is in force, when the result of
+ * `past` may have changed. */
 void configuration_look(struct configuration *configuration);
 
-/* Returns the configuration in force; NULL: none is. */
-const struct config *configuration_config(const struct configuration *configuration);
+/* Returns the name of the TransparentProxy object in force, valid until the next turn; NULL: there
+ * is none. */
+const char *configuration_object(const struct configuration *configuration);
 
 /* Returns the name of the instance for CRs that name none, valid until the next turn; NULL: there
- * is no such instance. */
+ * is no such instance. A configuration has to be in force. */
 const char *configuration_default_instance(const struct configuration *configuration);
 
-/* Tells whether a configuration is in force, and everything that it names has been listed: Secrets,
- * and the ConfigMaps of the Connectivity Proxy. If not, *why names what is missing. */
+/* Tells whether the TransparentProxy objects have been listed, a configuration is in force, and
+ * everything that it names has been listed: Secrets, and the ConfigMaps of the Connectivity Proxy.
+ * If not, *why names what is missing. */
 bool configuration_listed(const struct configuration *configuration, const char **why);
 
 /* Tells whether an instance that is missing really is missing. Instances may be discovered late:
- * many clusters do not know their kinds, and it takes some seconds to believe that. Resources are
- * woken when the result becomes true. */
+ * many clusters do not know their kinds, and it takes some seconds to believe that. */
 bool configuration_knows_instances(const struct configuration *configuration);
 
-/* Sends an Event about the installation; it is about the TransparentProxy object. */
-void configuration_tell(struct configuration *configuration, const char *reason, const char *note);
-
-/* Returns the sentence for which the status says Warning; NULL: there is none. */
+/* Returns the sentence for which the status says Warning, valid until the next turn; NULL: there is
+ * none. */
 const char *configuration_warning(const struct configuration *configuration);
 
 #endif

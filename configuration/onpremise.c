@@ -19,12 +19,10 @@
 #include "cluster/kinds.h"
 #include "cluster/object_watch.h"
 #include "configuration/config.h"
-#include "configuration/configuration.h"
 #include "configuration/connectivity_config.h"
 #include "configuration/credentials.h"
-#include "controller/endpoint.h"
-#include "controller/sweep.h"
 #include "lib/log.h"
+#include "lib/loop.h"
 #include "lib/mem.h"
 
 #define KYMA_NAMESPACE "kyma-system"
@@ -45,7 +43,7 @@ struct followed_map {
 };
 
 struct onpremise {
-    struct control *control;
+    struct onpremise_settings set;
     const struct config *config; /* NULL: not known yet */
     struct followed_map behaviour, kyma;
     struct connectivity_config says;     /* the last of `behaviour` that made sense */
@@ -129,8 +127,8 @@ static void follow(struct followed_map *map, const char *namespace)
         struct object_watch_handler handler = {
             .there = on_map, .absent = on_map_absent, .arg = map};
         map->namespace = mem_strdup(namespace);
-        map->watch = object_watch_new(map->onpremise->control->parts.cluster, &kind_config_map,
-                                      namespace, map->name, handler);
+        map->watch = object_watch_new(map->onpremise->set.cluster, &kind_config_map, namespace,
+                                      map->name, handler);
     }
 }
 
@@ -172,11 +170,10 @@ static void no_way(struct decision *d, enum verdict verdict, const char *fmt, ..
 static int find_proxy(const struct onpremise *o, struct decision *d)
 {
     const struct config_connectivity *c = &o->config->connectivity;
-    const struct control_settings *settings = &o->control->settings;
     uint16_t port = o->behaviour.known ? o->says.port : 0;
-    if (c->service && settings->in_cluster) {
+    if (c->service && o->set.in_cluster) {
         text_fmt(d->host, sizeof(d->host), "%s.%s.svc.%s", c->service,
-                 c->namespace ? c->namespace : settings->home, settings->domain);
+                 c->namespace ? c->namespace : o->set.home, o->set.domain);
     } else if (c->service) {
         text_fmt(d->host, sizeof(d->host), "%s%s%s", c->service, c->namespace ? "." : "",
                  c->namespace ? c->namespace : "");
@@ -282,32 +279,22 @@ static void decide(struct task *t)
     if (find_proxy(o, &d) == OK && find_method(o, &d, &token) == OK && token) {
         find_key(o, &d);
     }
-    /* There may be a problem that decides nothing; and all have waited for this. */
-    configuration_look(o->control->configuration);
-    control_wake_all(o->control);
     o->decided = true;
-    if (!connectivity_set(o->control->parts.connectivity, &d.way)) {
-        return;
-    }
-    if (d.way.verdict == VERDICT_OK) {
+    bool other = connectivity_set(o->set.connectivity, &d.way);
+    if (other && d.way.verdict == VERDICT_OK) {
         log_line(LOG_INFO, "control",
                  "on-premise systems are reached through the Connectivity Proxy %s:%u, %s", d.host,
                  d.way.port, d.way.key ? "with access tokens" : "which trusts us");
-    } else {
+    } else if (other) {
         log_line(is_meant(o) ? LOG_WARN : LOG_DEBUG, "control", "on-premise: %s", d.way.problem);
     }
-    LIST_EACH (it, &o->control->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        if (r->present) {
-            resource_read_again(r);
-        }
-    }
+    o->set.changed(other, o->set.arg);
 }
 
 static void look(struct onpremise *o)
 {
     o->due = true;
-    loop_soon(o->control->loop, &o->decide, decide);
+    loop_soon(o->set.loop, &o->decide, decide);
 }
 
 /* ---- the face ---- */
@@ -326,19 +313,18 @@ static void follow_credentials(struct onpremise *o, const struct config_credenti
     o->credentials = NULL;
     if (wanted) {
         struct credentials_handler handler = {.changed = on_credentials, .arg = o};
-        o->credentials =
-            credentials_new(o->control->parts.cluster, wanted, SERVICE_KEY_CONNECTIVITY,
-                            "the Connectivity Proxy", handler);
+        o->credentials = credentials_new(o->set.cluster, wanted, SERVICE_KEY_CONNECTIVITY,
+                                         "the Connectivity Proxy", handler);
     }
 }
 
 void onpremise_configure(struct onpremise *o, const struct config *config)
 {
     const struct config_connectivity *c = &config->connectivity;
-    const char *home = o->control->settings.home;
+    const char *home = o->set.home;
     const char *namespace = c->namespace ? c->namespace : home;
     o->config = config;
-    if (o->control->settings.in_cluster) {
+    if (o->set.in_cluster) {
         follow(&o->behaviour, c->service ? namespace : KYMA_NAMESPACE);
         follow(&o->kyma, c->service ? NULL : KYMA_NAMESPACE);
     }
@@ -356,15 +342,15 @@ const char *onpremise_problem(const struct onpremise *o)
     if (!o->config || !is_meant(o)) {
         return NULL;
     }
-    const char *no_way = o->decided ? connectivity_problem(o->control->parts.connectivity) : NULL;
+    const char *no_way = o->decided ? connectivity_problem(o->set.connectivity) : NULL;
     const char *of_key = o->credentials ? credentials_problem(o->credentials) : NULL;
     return no_way ? no_way : of_key ? of_key : o->behaviour.known ? o->behaviour.problem : NULL;
 }
 
-struct onpremise *onpremise_new(struct control *control)
+struct onpremise *onpremise_new(const struct onpremise_settings *settings)
 {
     struct onpremise *o = mem_zalloc(sizeof(*o));
-    o->control = control;
+    o->set = *settings;
     o->behaviour =
         (struct followed_map){.onpremise = o, .name = "connectivity-proxy", .read = read_behaviour};
     o->kyma =

@@ -4,11 +4,30 @@
 
 #include <stdbool.h>
 
+struct cluster;
 struct config;
-struct control;
+struct connectivity;
+struct loop;
 struct onpremise;
 
-struct onpremise *onpremise_new(struct control *control);
+/* Everything stays the caller's, and stays valid until onpremise_free. */
+struct onpremise_settings {
+    struct loop *loop;
+    struct cluster *cluster;
+    struct connectivity *connectivity; /* gets the Connectivity Proxy */
+    const char *home;                  /* the installation's namespace */
+    const char *domain;                /* of the cluster: "cluster.local" */
+    bool in_cluster; /* false: there are no ConfigMaps; the configuration says everything */
+
+    /* Called when a result of onpremise_decided or onpremise_problem may have changed; other_way
+     * tells whether on-premise systems are reached otherwise than before. Called from the loop,
+     * never from inside a call of onpremise_*. */
+    void (*changed)(bool other_way, void *arg);
+    void *arg;
+};
+
+/* Makes an object that follows nothing before onpremise_configure. */
+struct onpremise *onpremise_new(const struct onpremise_settings *settings);
 
 /* Ends all watches. */
 void onpremise_stop(struct onpremise *onpremise);

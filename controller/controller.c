@@ -1,6 +1,6 @@
 /* Stores and queue of the controller.
  *
- *   watches --> stores: proxies, resources, namespaces, Services, policies
+ *   watches --> stores: resources, namespaces, Services, policies
  *                  |
  *                  |  what an event concerns is woken
  *                  v
@@ -26,6 +26,7 @@
 #include "configuration/configuration.h"
 #include "controller/claim.h"
 #include "controller/endpoint.h"
+#include "controller/exposure.h"
 #include "controller/held_services.h"
 #include "controller/intake.h"
 #include "controller/network_policies.h"
@@ -35,10 +36,12 @@
 #include "controller/resources.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
+#include "controller/status.h"
 #include "controller/sweep.h"
 #include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "pop3.h"
 
 enum { ALL_PORTS = 65536 };
 
@@ -60,7 +63,6 @@ static const struct cluster_bounds bounds[] = {
 };
 
 static const char *const follow_names[] = {
-    [FOLLOW_PROXIES] = "TransparentProxy objects",
     [FOLLOW_RESOURCES] = "Destinations",
     [FOLLOW_NAMESPACES] = "Namespaces",
     [FOLLOW_SERVICES] = "Services",
@@ -89,14 +91,9 @@ bool control_may_act(const struct control *c, const char **why)
         *why = "the ConfigMap " RESTING_PORTS_NAME;
         return false;
     }
-    const struct follower *proxies = &c->followers[FOLLOW_PROXIES];
     const struct follower *services = &c->followers[FOLLOW_SERVICES];
     if (services->watch && !services->known) {
         *why = follow_names[FOLLOW_SERVICES]; /* they hold the ports that are in use */
-        return false;
-    }
-    if (!c->config && !proxies->known) {
-        *why = follow_names[FOLLOW_PROXIES];
         return false;
     }
     if (!configuration_listed(c->configuration, why)) {
@@ -327,52 +324,6 @@ static void on_namespace(struct json_value object, struct stored *stored, void *
     }
 }
 
-static void take_proxy(struct control *c, struct stored *stored, struct json_value object)
-{
-    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
-    struct str text = json_text(object);
-    free(p->created);
-    free(p->text);
-    p->created = text_of(object, "creationTimestamp");
-    p->text = mem_strndup(text.p, text.n);
-    configuration_look(c->configuration);
-}
-
-void control_take_proxy(struct control *c, struct json_value object)
-{
-    struct stored *stored = store_take(&c->proxies, object, c->followers[FOLLOW_PROXIES].round);
-    if (stored) {
-        take_proxy(c, stored, object);
-    }
-}
-
-static void release_proxy(struct stored *stored)
-{
-    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
-    free(p->created);
-    free(p->text);
-}
-
-static void on_proxy(struct json_value object, struct stored *stored, void *arg)
-{
-    take_proxy(arg, stored, object);
-}
-
-static void on_proxy_gone(struct json_value object, void *arg)
-{
-    struct control *c = arg;
-    (void)object;
-    configuration_look(c->configuration);
-}
-
-static void on_proxies_listed(bool complete, void *arg)
-{
-    struct control *c = arg;
-    (void)complete;
-    configuration_look(c->configuration);
-    control_wake_all(c);
-}
-
 static void on_policy(struct json_value object, struct stored *stored, void *arg)
 {
     struct control *c = arg;
@@ -396,6 +347,101 @@ static void on_resting_ports(void *arg)
         c->resting_listed = true;
         control_wake_all(c);
     }
+}
+
+/* ---- what the configuration tells ---- */
+
+static void read_all_again(void *arg)
+{
+    struct control *c = arg;
+    LIST_EACH (it, &c->resources) {
+        resource_read_again(container_of(it, struct resource, link));
+    }
+}
+
+static void on_configuration(const struct config *config, void *arg)
+{
+    struct control *c = arg;
+    c->config = config;
+    c->handler.configured(config, c->handler.arg);
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        tenants_update(r);
+        resource_expose(r);
+    }
+    read_all_again(c);
+}
+
+static void on_instance_changed(const char *name, void *arg)
+{
+    struct control *c = arg;
+    const char *otherwise = configuration_default_instance(c->configuration);
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        const char *named = r->cr.ref.instance ? r->cr.ref.instance : otherwise;
+        if (r->present && named && strcmp(named, name) == 0) {
+            resource_read_again(r);
+        }
+    }
+    control_wake_all(c);
+}
+
+static void on_trusted(struct tls_roots *roots, void *arg)
+{
+    struct control *c = arg;
+    pop3_set_roots(c->parts.pop3, roots);
+    read_all_again(c);
+}
+
+static void on_configuration_listed(void *arg)
+{
+    control_wake_all(arg);
+}
+
+/* Services in the home namespace prove that a configuration was in force before. */
+static enum configuration_past past_of(void *arg)
+{
+    const struct control *c = arg;
+    if (!c->followers[FOLLOW_SERVICES].known) {
+        return CONFIGURATION_PAST_UNKNOWN;
+    }
+    LIST_EACH (it, &c->resources) {
+        const struct resource *r = container_of(it, struct resource, link);
+        LIST_EACH (s, &r->services) {
+            const struct held_service *held = container_of(s, struct held_service, link);
+            if (strcmp(held->service.namespace, c->settings.home) == 0) {
+                return CONFIGURATION_PAST_SERVED;
+            }
+        }
+    }
+    return CONFIGURATION_PAST_NONE;
+}
+
+static void on_told(const char *reason, const char *note, void *arg)
+{
+    control_send_event(arg, reason, note);
+}
+
+static struct configuration *new_configuration(struct control *c)
+{
+    struct configuration_settings settings = {.loop = c->loop,
+                                              .cluster = c->parts.cluster,
+                                              .dest = c->parts.dest,
+                                              .oauth = c->parts.oauth,
+                                              .connectivity = c->parts.connectivity,
+                                              .roots = c->parts.roots,
+                                              .home = c->settings.home,
+                                              .domain = c->settings.domain,
+                                              .in_cluster = c->settings.in_cluster};
+    struct configuration_handler handler = {.changed = on_configuration,
+                                            .instance_changed = on_instance_changed,
+                                            .read_again = read_all_again,
+                                            .trusted = on_trusted,
+                                            .listed = on_configuration_listed,
+                                            .past = past_of,
+                                            .tell = on_told,
+                                            .arg = c};
+    return configuration_new(&settings, handler);
 }
 
 /* ---- life ---- */
@@ -432,11 +478,6 @@ static void follow_all(struct control *c)
     const char *home = c->settings.home;
     text_fmt(ours, sizeof(ours), PLAN_LABEL_MANAGED "=" PLAN_MANAGER "," PLAN_LABEL_HOME "=%s",
              home);
-    follow(c, FOLLOW_PROXIES, &(struct cluster_selection){.kind = &kind_proxy, .namespace = home},
-           (struct follower_settings){.store = &c->proxies,
-                                      .there = on_proxy,
-                                      .gone = on_proxy_gone,
-                                      .listed = on_proxies_listed});
     follow(c, FOLLOW_RESOURCES, &(struct cluster_selection){.kind = &kind_destination},
            (struct follower_settings){.listing = on_listing_resources,
                                       .there = on_resource,
@@ -502,7 +543,6 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     c->parts.cluster->writer = c->writer;
     c->parts.cluster->bounds = bounds;
     c->handler = handler;
-    store_init(&c->proxies, sizeof(struct proxy_object), release_proxy);
     store_init(&c->namespaces, sizeof(struct held_namespace), NULL);
     list_init(&c->resources);
     queue_init(c, may_act, reconcile);
@@ -520,7 +560,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
                                        CONTROL_PORT_REST, changed);
     }
     c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
-    c->configuration = configuration_new(c);
+    c->configuration = new_configuration(c);
     c->policies = policies_new(&(struct policies_settings){.loop = loop,
                                                            .cluster = parts->cluster,
                                                            .home = c->settings.home,
@@ -560,6 +600,8 @@ void control_stop(struct control *c)
     c->resting = NULL;
     policies_stop(c->policies);
     configuration_stop(c->configuration);
+    cluster_cancel(c->parts.cluster, c->event);
+    c->event = NULL;
 }
 
 void control_free(struct control *c)
@@ -578,7 +620,6 @@ void control_free(struct control *c)
     }
     policies_free(c->policies);
     configuration_free(c->configuration);
-    store_clear(&c->proxies);
     store_clear(&c->namespaces);
     map_free(&c->by_key);
     map_free(&c->spaces);

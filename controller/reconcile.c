@@ -145,7 +145,7 @@ static void status_is_missing(struct control *c)
     if (!c->status_missing) {
         c->status_missing = true;
         log_line(LOG_WARN, "control", "%s", CONTROL_STATUS_MISSING);
-        configuration_tell(c->configuration, "StatusSubresourceMissing", CONTROL_STATUS_MISSING);
+        control_send_event(c, "StatusSubresourceMissing", CONTROL_STATUS_MISSING);
     }
 }
 

@@ -25,8 +25,8 @@
 struct ports;
 struct resting_ports;
 
-/* Grace period after a deletion, during which nothing is withdrawn: for a CR whose definition was
- * deleted and has come back, and for the configuration of a deleted TransparentProxy object. */
+/* How long nothing is withdrawn of a CR that was deleted with its definition, after the definition
+ * has come back. */
 #define CONTROL_GRACE SECONDS(120)
 
 /* For the log and /status. */
@@ -41,7 +41,6 @@ struct resting_ports;
 /* ---- what is followed ---- */
 
 enum follow {
-    FOLLOW_PROXIES, /* TransparentProxy objects of the home namespace */
     FOLLOW_RESOURCES,
     FOLLOW_NAMESPACES,
     FOLLOW_SERVICES, /* ours */
@@ -98,14 +97,6 @@ struct held_service {
     struct leftover *leftover; /* NULL: it is wanted */
     struct service service;
     char key[];
-};
-
-/* A TransparentProxy object. */
-struct proxy_object {
-    struct stored stored;
-    char *created;
-    char *text;             /* the object, JSON */
-    struct repairs repairs; /* of its status */
 };
 
 /* ---- a CR and all that belongs to it ---- */
@@ -285,7 +276,7 @@ struct control {
     bool ready; /* has been */
 
     struct follower followers[FOLLOW_COUNT];
-    struct store proxies, namespaces;
+    struct store namespaces;
     unsigned doubts;              /* lists of Namespaces in a row that do not count */
     struct timer list_namespaces; /* again, after such a list */
 
@@ -316,6 +307,7 @@ struct control {
 
     struct configuration *configuration;
     const struct config *config; /* in force; NULL: no configuration is */
+    struct cluster_call *event;  /* about the installation, under way; NULL: none is */
     struct policies *policies;
     struct control_stats {
         uint64_t reconciles, writes, errors, events_left_out;
@@ -325,7 +317,5 @@ struct control {
 /* Does this control what it sees and may it write: everything followed has been listed, and CRs are
  * known? *why: what is missing, in words. */
 bool control_may_act(const struct control *control, const char **why);
-
-void control_take_proxy(struct control *control, struct json_value object);
 
 #endif

@@ -29,4 +29,8 @@ void status_tell_gone(const struct resource *r);
 /* Begins to send an Event about the condition, unless there have been too many. */
 void resource_send_event(struct resource *r, const struct condition *condition);
 
+/* Begins to send an Event about the installation, unless one is under way. It is about the
+ * TransparentProxy object. */
+void control_send_event(struct control *control, const char *reason, const char *note);
+
 #endif
