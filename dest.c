@@ -71,10 +71,6 @@ enum { FAILURES_MAX = 5, FAILED_LAST_MAX = 16 };
 #define SPARE SECONDS((int64_t)7 * 24 * 60 * 60)
 #define REFUSAL_SPARE SECONDS((int64_t)60 * 60)
 
-/* How long before its expiry a token for the mail server is no longer handed out: it still has to
- * travel. */
-#define TOKEN_MARGIN SECONDS(10)
-
 struct dest {
     struct dest_lookups lookups;
     struct cache *cache;

@@ -33,11 +33,9 @@ static const struct str separator = {"", 1};
 #define RETRY_MAX SECONDS(30)
 
 /* How long before its expiry a token is renewed: the larger of these, but not in the first half of
- * its life. In its last seconds a token is not handed out any more, because it still has to
- * travel. */
+ * its life. */
 #define RENEW_BEFORE SECONDS(30)
 enum { RENEW_BEFORE_PART = 10 };
-#define LAST_SECONDS SECONDS(5)
 
 struct oauth {
     struct loop *loop;
@@ -137,8 +135,8 @@ static void job_fetched(struct job *job, struct token *token, int64_t lifetime)
     renew_before = renew_before < lifetime / 2 ? renew_before : lifetime / 2;
     struct cache_life life = {
         .fresh = lifetime - renew_before,
-        .valid = lifetime - LAST_SECONDS,
-        .spare = lifetime - LAST_SECONDS,
+        .valid = lifetime - TOKEN_MARGIN,
+        .spare = lifetime - TOKEN_MARGIN,
     };
     if (job->type == OAUTH_AUTHORIZATION_CODE) {
         life.fresh = life.valid; /* a refresh would redeem the code a second time */

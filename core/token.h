@@ -12,6 +12,9 @@
 /* Maximum length of an access token in octets. */
 enum { TOKEN_MAX = 16 * 1024 };
 
+/* How long before its expiry a token is no longer handed out, because it still has to travel. */
+#define TOKEN_MARGIN SECONDS(10)
+
 /* A token is immutable and shared by reference count. The last unref wipes it. */
 struct token {
     unsigned refs;

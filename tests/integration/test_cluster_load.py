@@ -19,10 +19,8 @@ from harness.util import until
 
 SESSIONS = 200
 
-# Tokens with less time left than this are not kept for the next session: mail tokens, and those of
-# the Destination service.
-MAIL_TOKEN_MARGIN = 10
-ACCESS_TOKEN_MARGIN = 5
+# Tokens with less time left than this are not kept for the next session.
+TOKEN_MARGIN = 10
 
 # How long answers of the Destination service are kept.
 CACHED = 120
@@ -125,10 +123,10 @@ def test_nothing_is_kept(installation, make_cluster_tproxy, oauth, mailbox):
     """All that was fetched once has expired when the sessions start, and again when more of them
     do. Two destinations are two questions, for which one access token does."""
     service = installation.service
-    installation.key = service.service_key(lifetime=ACCESS_TOKEN_MARGIN)
+    installation.key = service.service_key(lifetime=TOKEN_MARGIN)
     access_client = installation.key["clientid"]
     for name in ("one", "two"):
-        service.destinations[name], _ = mailbox(name, lifetime=MAIL_TOKEN_MARGIN)
+        service.destinations[name], _ = mailbox(name, lifetime=TOKEN_MARGIN)
     installation.configure(metrics={"prometheus": {"enabled": True}})
     namespace = installation.kube.namespace()
     proxy = make_cluster_tproxy(installation)
@@ -150,7 +148,7 @@ def test_tokens_of_one_user(installation, make_cluster_tproxy, oauth, oauth_dove
     """Whose programs log in at the same time: with a refresh token that was never seen before, and
     when the token that was made from it has expired."""
     service, mail = installation.service, oauth_dovecot.mailbox(messages)
-    client = oauth.mail_client("nobody", lifetime=MAIL_TOKEN_MARGIN)
+    client = oauth.mail_client("nobody", lifetime=TOKEN_MARGIN)
     properties = oauth.properties(client, "OAuth2RefreshToken") | {"mail.password": None}
     service.destinations["mail"] = destination(
         "mail", oauth_dovecot.host, oauth_dovecot.pop3, **properties

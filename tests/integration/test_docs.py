@@ -245,6 +245,8 @@ TOO_LONG = "is too long or contains control characters`"
 FIGURES = [
     ("docs/operations.md", "access tokens that are remembered | N,", "oauth.c", "TOKENS_MAX"),
     ("docs/operations.md", "are remembered | 4096, N KiB each;", "core/token.h", "TOKEN_MAX"),
+    ("docs/operations.md", "comes with the destination | until N seconds", "core/token.h", "TOKEN_MARGIN"),
+    ("docs/operations.md", "service key names | until N seconds", "core/token.h", "TOKEN_MARGIN"),
     ("docs/operations.md", "KiB each; answers of N KiB", "oauth/answer.h", "TOKEN_ANSWER_MAX"),
     ("docs/operations.md", "service that are remembered | N;", "dest.c", "ANSWERS_MAX"),
     ("docs/operations.md", "16384; N MiB each when", "dest/answer.h", "DEST_ANSWER_MAX"),

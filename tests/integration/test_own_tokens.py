@@ -363,7 +363,7 @@ def test_one_bad_token_locks_nobody_out(add, oauth, mail):
 
 @pytest.mark.one_build
 def test_a_code_works_once(add, oauth, mail):
-    client = oauth.mail_client("nobody", lifetime=12)
+    client = oauth.mail_client("nobody", lifetime=17)
     port = add(client, "OAuth2AuthorizationCode")
     code = oauth.code(client, mail.user)
     assert fetch(port, mail.user, code) == MAILS
@@ -386,7 +386,7 @@ def test_a_code_that_is_bound(add, oauth, mail):
 @pytest.mark.one_build
 def test_refresh_tokens_that_rotate(add, oauth, mail):
     """The client goes on sending the first one."""
-    client = oauth.mail_client("nobody", lifetime=7, rotates=True)
+    client = oauth.mail_client("nobody", lifetime=12, rotates=True)
     port = add(client, "OAuth2RefreshToken")
     token = oauth.refresh_token(client, mail.user)
     while len(oauth.requests_of(client.id)) < 3:

@@ -258,7 +258,7 @@ static void renewed_ahead(void **state)
     expect_token("second");
 
     /* The refresh begins 30 s before the end, if that is earlier. */
-    give_token("third", 20);
+    give_token("third", 40);
     pass(SECONDS(30) - 1);
     expect_token("second");
     settle();
@@ -269,7 +269,7 @@ static void renewed_ahead(void **state)
     expect_token("third");
 
     /* The refresh does not begin in the first half of the lifetime. */
-    pass(SECONDS(10) - 1);
+    pass(SECONDS(20) - 1);
     expect_token("third");
     settle();
     assert_int_equal(peer.requests, 3);
@@ -284,7 +284,7 @@ static void until_its_last_seconds(void **state)
     (void)state;
     expect_token(TOKEN);
     refuse(503, "", "");
-    pass(SECONDS(3595) - 1);
+    pass(SECONDS(3590) - 1);
     expect_token(TOKEN);
     settle();
     assert_int_equal(peer.requests, 2);
