@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/addr.h"
 #include "lib/buf.h"
 #include "lib/conn.h"
 #include "lib/dial.h"
@@ -42,6 +43,7 @@ struct http {
     struct tls_client *tls;
     struct dial_via *via; /* NULL: direct */
     char *host, *authority;
+    bool is_address; /* the authority is an address, not a name */
     uint16_t port;
     bool allow_local;
     int64_t connect_timeout;
@@ -183,16 +185,32 @@ static void begin_exchange(struct connection *c)
 
 /* ---- connecting ---- */
 
+/* Tells whether the text of a failure to connect names the server: as the target of a tunnel, as a
+ * name that does not resolve or is not allowed, or as the address that was dialled. */
+static bool names_server(const struct http *http, const struct error *err)
+{
+    if (http->via) {
+        return true;
+    }
+    bool names_host = err->fail == FAIL_DNS || err->fail == FAIL_CONFIG;
+    return names_host ? strcmp(http->host, http->authority) == 0 : http->is_address;
+}
+
+static void fail_to_connect(struct connection *c, const struct error *err)
+{
+    if (names_server(c->http, err)) {
+        finish(c->call, NULL, err);
+    } else {
+        fail_call(c->call, err->fail, "%s", err->text);
+    }
+}
+
 static void on_dialled(struct conn *conn, const struct error *err, void *arg)
 {
     struct connection *c = arg;
     c->dial = NULL;
-    if (err && strstr(err->text, c->http->authority)) {
-        finish(c->call, NULL, err);
-        return;
-    }
     if (err) {
-        fail_call(c->call, err->fail, "%s", err->text);
+        fail_to_connect(c, err);
         return;
     }
     c->conn = conn;
@@ -575,12 +593,15 @@ int64_t http_retry_after(const struct http_head *head)
 struct http *http_new(struct loop *loop, struct dns *dns, const struct http_settings *settings)
 {
     struct http *http = mem_zalloc(sizeof(*http));
+    union addr address;
     http->loop = loop;
     http->dns = dns;
     http->tls = settings->tls ? tls_client_ref(settings->tls) : NULL;
     http->keep_alive = settings->keep_alive;
     http->via = settings->via ? dial_via_copy(settings->via) : NULL;
     http->host = mem_strdup(settings->host);
+    http->is_address = addr_parse(str_of(settings->host), &address) == OK &&
+                       strstr(settings->authority, settings->host);
     http->authority = mem_strdup(settings->authority);
     http->port = settings->port;
     http->allow_local = settings->allow_local;
