@@ -46,7 +46,7 @@ ifneq ($(T),)
 UNIT := $(filter test_$(T),$(UNIT))
 FUZZ := $(filter fuzz_$(T),$(FUZZ))
 endif
-TEST_SOURCES := $(wildcard tests/*/*.[ch] bench/*.[ch])
+TEST_SOURCES := $(wildcard tests/*/*.[ch] tests/unit/world/*.[ch] bench/*.[ch])
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wvla \
 	-Wformat=2
@@ -72,7 +72,8 @@ $(B)/fuzz/fuzz_%: flavour = -fsanitize=fuzzer $(SANITIZERS)
 say = $(if $(V),,@echo '  $(1)	$(@:$(B)/%=%)';)
 compile = $(call say,CC)$(compiler) $(LANGUAGE) $(WARNINGS) $(flavour) $(CFLAGS) -MMD -MP \
 	-c $< -o $@
-link = $(call say,LINK)$(compiler) $(flavour) $(LDFLAGS) $(filter %.o,$^) $(libraries) -o $@
+link = $(call say,LINK)$(compiler) $(flavour) $(LDFLAGS) \
+	$(filter-out $(other_worlds),$(filter %.o,$^)) $(libraries) -o $@
 # The archives refer to each other: tproxy calls mbedTLS, which asks tproxy for random bytes.
 # lib/tls_chain.c stands in for two functions of mbedTLS.
 libraries = -Wl,--wrap=mbedtls_x509_crt_parse_der -Wl,--wrap=mbedtls_x509_crt_verify_with_ca_cb \
@@ -188,9 +189,13 @@ run_pytest = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev
 .PHONY: unit-programs
 unit-programs: $(UNIT:%=$(B)/dev/tests/unit/%) $(FUZZ:%=$(B)/dev/tests/fuzz/%)
 
-$(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/*.c)): | $(B)/ready/test
+WORLDS := $(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/world/*.c))
+$(WORLDS) $(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/*.c)): | $(B)/ready/test
 $(SIMULATED:%.c=$(B)/dev/%): $(SIMULATION:%.c=$(B)/dev/obj/%.o)
-$(B)/dev/tests/unit/test_%: $(B)/dev/obj/tests/unit/test_%.o $(B)/dev/libtproxy.a
+# Each test is linked with the worlds whose headers it includes, as its .d file tells.
+$(B)/dev/tests/unit/test_%: other_worlds = $(filter-out $(shell \
+	sed -n 's,^\(tests/unit/world/.*\)\.h:$$,$(B)/dev/obj/\1.o,p' $(<:.o=.d)),$(WORLDS))
+$(B)/dev/tests/unit/test_%: $(B)/dev/obj/tests/unit/test_%.o $(WORLDS) $(B)/dev/libtproxy.a
 	@mkdir -p $(@D)
 	$(link) -lcmocka
 

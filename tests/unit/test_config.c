@@ -12,8 +12,9 @@
 #include <cmocka.h>
 
 #include "lib/log.h"
+#include "lib/mem.h"
 #include "lib/text.h"
-#include "tests/unit/objects.h"
+#include "tests/unit/world/objects.h"
 
 static struct config_remarks remarks;
 

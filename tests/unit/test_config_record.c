@@ -3,7 +3,7 @@
 #include "configuration/config_record.h"
 #include "lib/mem.h"
 #include "tests/unit/check.h"
-#include "tests/unit/objects.h"
+#include "tests/unit/world/objects.h"
 
 static struct config *config_of(const char *spec)
 {

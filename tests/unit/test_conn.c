@@ -12,7 +12,7 @@
 #include "lib/loop.h"
 #include "lib/pipes.h"
 #include "tests/unit/check.h"
-#include "tests/unit/streams.h"
+#include "tests/unit/world/streams.h"
 
 static struct loop *loop;
 static struct seen a, b;

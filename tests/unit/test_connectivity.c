@@ -5,7 +5,7 @@
 #include "core/properties.h"
 #include "core/service_key.h"
 #include "core/token.h"
-#include "tests/unit/token_world.h"
+#include "tests/unit/world/tokens.h"
 
 #define SECRET "s3cret-of-the-key"
 #define TOKEN "token-for-the-proxy"

@@ -1,5 +1,5 @@
 /* Tests the life of CRs in a cluster where nothing fails. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define CREATE                                                                                     \
     "create Service home/inbox\n"                                                                  \

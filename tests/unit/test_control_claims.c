@@ -1,5 +1,5 @@
 /* Tests which CR has a name, a port or a namespace, and which CRs belong to another proxy. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
 #define SUCCESS "ConfigurationSuccessful"

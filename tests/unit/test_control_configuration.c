@@ -1,6 +1,6 @@
 /* Tests the TransparentProxy object and the Secrets that it names: which configuration is in force,
  * since when, and what its status says. */
-#include "tests/unit/configuration_world.h"
+#include "tests/unit/world/configuration.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 /* Starts with a mailbox whose destination is in the default instance. */

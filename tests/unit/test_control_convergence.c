@@ -2,7 +2,7 @@
  * controller would create.
  *
  * SIM_SEED=n runs one seed; SIM_COUNT=n runs the first n. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 enum { SEEDS = 300, STEPS = 60, NAMES = 6, TENANTS = 3 };
 

@@ -1,6 +1,6 @@
 /* Tests failures of the API server: it refuses, does not answer, or returns something unexpected.
  * The controller comes to rest, shows the error, tries again, and converges. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 /* The result of all calls with this verb and kind. kind NULL: of all calls. */
 static struct {

@@ -1,7 +1,7 @@
 /* Tests fights: another writer changes what the controller has written, or the API server stores
  * something else. Repairs come less and less often and are reported once, conditions of others are
  * kept, and new content is written at once. */
-#include "tests/unit/configuration_world.h"
+#include "tests/unit/world/configuration.h"
 
 static void serve_inbox(void)
 {

@@ -1,5 +1,5 @@
 /* One namespace with many resources, or with slow ones, does not delay the others. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 

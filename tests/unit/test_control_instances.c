@@ -1,8 +1,8 @@
 /* Tests instances whose certificate has its private key in another Secret, discovered instances,
  * and additional trusted certificates. */
 #include "lib/tls.h"
-#include "tests/unit/configuration_world.h"
-#include "tests/unit/tls_peer.h"
+#include "tests/unit/world/configuration.h"
+#include "tests/unit/world/tls_peer.h"
 
 #define X509                                                                                       \
     "'config':{'integration':{'destinationService':{'defaultInstanceName':'one','instances':["     \

@@ -1,6 +1,6 @@
 /* Tests which Connectivity Proxy the controller finds, and how it uses the proxy's ConfigMaps and
  * credentials and the configuration. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define PROXY(more)                                                                                \
     "'config':{'integration':{'connectivityProxy':{'serviceName':'cp.onprem'" more "}}}"

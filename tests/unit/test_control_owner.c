@@ -1,6 +1,6 @@
 /* Tests which Services are ours when users of other namespaces write any labels they like: labels
  * are only claims. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 #define PRESENT "ConfigurationError-K8sResourceWithNameAlreadyPresent"

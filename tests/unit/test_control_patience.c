@@ -1,6 +1,6 @@
 /* Tests trouble that lasts long or for ever and affects one Service, one namespace or one tenant:
  * those affected are told, and nobody else waits. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 #define PRESENT "ConfigurationError-K8sResourceWithNameAlreadyPresent"

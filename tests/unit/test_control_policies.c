@@ -1,7 +1,7 @@
 /* Tests NetworkPolicies and conditions: a CR is available once the clients that it names are
  * admitted and no others are. No policy waits for another one. No port is used again while a policy
  * lists it. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 #define IN_THE_WAY "ConfigurationError-K8sResourceWithNameAlreadyPresent"

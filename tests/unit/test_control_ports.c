@@ -2,7 +2,7 @@
 #include "controller/resting_ports.h"
 
 #include "controller/state.h"
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 #define RECORD "ConfigMap", HOME, RESTING_PORTS_NAME

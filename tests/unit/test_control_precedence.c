@@ -1,7 +1,7 @@
 /* Tests precedence among many CRs. The CR that has a name keeps it; otherwise the oldest CR that
  * can use it gets it. The places of a namespace go to the oldest CRs that want one. The events'
  * order does not matter, and the work grows linearly with the number of CRs. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define DUPLICATE "ConfigurationError-DuplicateDestinationCustomResource"
 

@@ -1,6 +1,6 @@
 /* Tests shared mode: each tenant of a CR has a target of its own, and no tenant affects another
  * one. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 #define FAILED "FailedToApplyConfiguration"

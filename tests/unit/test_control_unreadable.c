@@ -1,6 +1,6 @@
 /* Tests CRs with an invalid spec: they are refused with a condition, their listeners close, and
  * they are served again after a correction. Tests also statuses that cannot be written. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 #define FAILED "ConfigurationFailed"

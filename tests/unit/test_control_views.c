@@ -6,7 +6,7 @@
  * The answers are those that k8s.c makes of the API server's: 403 is "forbidden", 404 "unknown".
  * After 401, 410, 429, 500, nonsense, a cut answer or none, nothing is reported until a list is
  * complete (test_k8s_watch.c, `nothing_is_told`); all of these are "silent". */
-#include "tests/unit/configuration_world.h"
+#include "tests/unit/world/configuration.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 

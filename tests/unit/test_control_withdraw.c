@@ -1,7 +1,7 @@
 /* Tests how Services are removed, including objects that cannot be deleted at once. The alias in
  * the CR's namespace is deleted or leads nowhere before another CR can get the name of the home
  * Service. */
-#include "tests/unit/control_world.h"
+#include "tests/unit/world/controller.h"
 
 #define SUCCESS "ConfigurationSuccessful"
 #define PRESENT "ConfigurationError-K8sResourceWithNameAlreadyPresent"

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "lib/text.h"
-#include "tests/unit/objects.h"
+#include "tests/unit/world/objects.h"
 
 static struct error err;
 

@@ -1,8 +1,8 @@
 /* Tests dest: how long answers of the Destination service count, what sessions get when it fails,
  * and its instances. */
-#include "tests/unit/dest_world.h"
+#include "tests/unit/world/destination_service.h"
 
-#include "tests/unit/tls_peer.h"
+#include "tests/unit/world/tls_peer.h"
 
 enum { ASKERS = 200 };
 

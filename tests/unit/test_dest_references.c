@@ -1,13 +1,13 @@
 /* Tests how dest asks the Destination service for each part of a reference: levels, fragments,
  * chains, tenants. Tests also the kinds of service keys. */
-#include "tests/unit/dest_world.h"
+#include "tests/unit/world/destination_service.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "lib/tls.h"
 #include "lib/tls_roots.h"
-#include "tests/unit/tls_peer.h"
+#include "tests/unit/world/tls_peer.h"
 
 #define V1 "/destination-configuration/v1/destinations/"
 #define V2 "/destination-configuration/v2/destinations/"

@@ -1,6 +1,6 @@
 /* Tests the tokens for mail servers: those that we request ourselves, and those for what clients
  * send. */
-#include "tests/unit/dest_world.h"
+#include "tests/unit/world/destination_service.h"
 
 enum { ASKERS = 200 };
 

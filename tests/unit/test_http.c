@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/http_world.h"
+#include "tests/unit/world/http_server.h"
 
 /* ---- answers ---- */
 

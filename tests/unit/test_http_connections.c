@@ -13,8 +13,8 @@
 
 #include "lib/tls.h"
 #include "lib/tls_roots.h"
-#include "tests/unit/http_world.h"
-#include "tests/unit/tls_peer.h"
+#include "tests/unit/world/http_server.h"
+#include "tests/unit/world/tls_peer.h"
 
 /* ---- connections ---- */
 

@@ -1,13 +1,15 @@
 /* Tests http/origins: which requests share connections, with the same servers as test_tls. */
 #include "http/origins.h"
 
+#include <stdio.h>
+
 #include "lib/dial.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
 #include "lib/tls_roots.h"
 #include "lib/url.h"
-#include "tests/unit/http_world.h"
-#include "tests/unit/tls_peer.h"
+#include "tests/unit/world/http_server.h"
+#include "tests/unit/world/tls_peer.h"
 
 static struct http_origins *origins;
 

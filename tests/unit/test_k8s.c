@@ -14,8 +14,8 @@
 
 #include "cluster/cluster.h"
 #include "http/proto.h"
-#include "tests/unit/k8s_world.h"
-#include "tests/unit/tls_peer.h"
+#include "tests/unit/world/api_server.h"
+#include "tests/unit/world/tls_peer.h"
 
 /* The delays are the smallest possible: half of 0.8 s, doubled each time. */
 #define FIRST_DELAY MILLIS(400)

@@ -14,7 +14,7 @@
 
 #include "cluster/cluster.h"
 #include "http/proto.h"
-#include "tests/unit/k8s_world.h"
+#include "tests/unit/world/api_server.h"
 
 #define OBJECT(name, version)                                                                      \
     "{\"metadata\":{\"name\":\"" name "\",\"resourceVersion\":\"" version "\"}}"

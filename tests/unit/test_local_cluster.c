@@ -5,8 +5,8 @@
 
 #include "cluster/cluster.h"
 #include "local/object.h"
-#include "tests/unit/objects.h"
-#include "tests/unit/streams.h"
+#include "tests/unit/world/objects.h"
+#include "tests/unit/world/streams.h"
 
 static const struct cluster_kind destinations = {"destination.connectivity.api.sap", "v1",
                                                  "destinations", "Destination"};

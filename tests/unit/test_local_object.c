@@ -12,7 +12,7 @@
 #include "core/custom_resource.h"
 #include "core/service_key.h"
 #include "lib/text.h"
-#include "tests/unit/objects.h"
+#include "tests/unit/world/objects.h"
 
 static const struct local_object *parse(const char *text, struct error *err)
 {

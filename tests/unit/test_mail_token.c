@@ -7,8 +7,8 @@
 #include "core/properties.h"
 #include "core/service_key.h"
 #include "core/token.h"
-#include "tests/unit/socks_peer.h"
-#include "tests/unit/token_world.h"
+#include "tests/unit/world/socks_peer.h"
+#include "tests/unit/world/tokens.h"
 
 #define KEY_SECRET "s3cret-of-the-key"
 #define SECRET "s3cret-of-the-client"

@@ -5,8 +5,8 @@
 
 #include "http/origins.h"
 #include "lib/dial.h"
-#include "tests/unit/socks_peer.h"
-#include "tests/unit/token_world.h"
+#include "tests/unit/world/socks_peer.h"
+#include "tests/unit/world/tokens.h"
 
 #define CLIENT "sb-clone!b21283|dest!b404"
 #define SECRET "s3cret-$1+2=&x"

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "lib/text.h"
-#include "tests/unit/objects.h"
+#include "tests/unit/world/objects.h"
 
 #define NOT_CONFIGURED "Technical connectivity is not configured. "
 #define UID "11111111-2222-3333-4444-555555555555"

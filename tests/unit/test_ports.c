@@ -1,7 +1,7 @@
 /* Tests controller/ports: which port is picked, which ones are not, and for how long. */
 #include "controller/ports.h"
 
-#include "tests/unit/streams.h"
+#include "tests/unit/world/streams.h"
 
 #define FIRST 20000
 #define REST SECONDS(900)

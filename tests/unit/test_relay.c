@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "lib/pipes.h"
-#include "tests/unit/streams.h"
+#include "tests/unit/world/streams.h"
 
 #define IDLE SECONDS(600)
 #define ANSWER SECONDS(30)

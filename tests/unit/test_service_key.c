@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "lib/text.h"
-#include "tests/unit/objects.h"
+#include "tests/unit/world/objects.h"
 
 #define CLIENT_ID "sb-clone!b21283|destination-xsappname!b404"
 #define CLIENT_SECRET "Sz$3cr=t-_x"

@@ -9,7 +9,7 @@
 #include "lib/mem.h"
 #include "lib/text.h"
 #include "lib/tls_roots.h"
-#include "tests/unit/tls_link.h"
+#include "tests/unit/world/tls_link.h"
 
 static struct tls_roots *roots;
 

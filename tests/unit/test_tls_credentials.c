@@ -1,9 +1,11 @@
 /* Tests client certificates against OpenSSL: what is shown, what a server refuses, and which texts
  * are not certificates or keys. */
+#include <stdio.h>
+
 #include "lib/mem.h"
 #include "lib/text.h"
 #include "lib/tls_roots.h"
-#include "tests/unit/tls_link.h"
+#include "tests/unit/world/tls_link.h"
 
 static struct tls_roots *roots;
 

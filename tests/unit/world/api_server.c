@@ -1,46 +1,26 @@
-/* The client of the Kubernetes API, and the API server that a test plays against it over loopback
- * sockets. Time stands still unless the test moves it, and chance gives the smallest number. */
-#ifndef TPROXY_TESTS_K8S_WORLD_H
-#define TPROXY_TESTS_K8S_WORLD_H
+/* The API server of a test: credentials, requests, answers. */
+#include "tests/unit/world/api_server.h"
 
-#include <stdio.h>
+const struct cluster_kind services = {"", "v1", "services", "Service"};
+const struct cluster_kind mails = {"mail.test", "v1", "mails", "Mail"};
+char directory[64]; /* of credentials */
+struct k8s *k8s;
+struct cluster *cluster;
+struct peer peers[PEERS];
+struct http_head last; /* of the request that was looked at last, and its body */
+struct str last_body;
+unsigned char chance;
 
-#include "cluster/cluster.h"
-#include "k8s.h"
-#include "lib/log.h"
-#include "tests/unit/http_world.h"
-
-enum { PEERS = 12, REQUEST_MAX = 65536 };
-
-/* The server's end of a connection, and what has come on it. */
-struct peer {
-    int fd; /* 0: none */
-    struct buf in;
-    size_t taken; /* of it, by the request that was looked at last */
-};
-
-static const struct cluster_kind services = {"", "v1", "services", "Service"};
-static const struct cluster_kind mails = {"mail.test", "v1", "mails", "Mail"};
-#define MAILS "/apis/mail.test/v1/mails"
-#define WATCH "watch=1&allowWatchBookmarks=true&timeoutSeconds=300&resourceVersion="
-
-static char directory[64]; /* of credentials */
-static struct k8s *k8s;
-static struct cluster *cluster;
-static struct peer peers[PEERS];
-static struct http_head last; /* of the request that was looked at last, and its body */
-static struct str last_body;
-static unsigned char chance;
 static int log_pipe[2];
 
 /* ---- the world ---- */
 
-static inline void fake_random(void *out, size_t n)
+static void fake_random(void *out, size_t n)
 {
     memset(out, chance, n);
 }
 
-static inline void write_credential(const char *name, const char *text)
+void write_credential(const char *name, const char *text)
 {
     char path[128], aside[128];
     text_fmt(path, sizeof(path), "%s/%s", directory, name);
@@ -52,7 +32,7 @@ static inline void write_credential(const char *name, const char *text)
     assert_int_equal(rename(aside, path), 0);
 }
 
-static inline void make_directory(void)
+static void make_directory(void)
 {
     text_fmt(directory, sizeof(directory), "/tmp/test_k8s.XXXXXX");
     assert_non_null(mkdtemp(directory));
@@ -60,14 +40,14 @@ static inline void make_directory(void)
     write_credential("namespace", "home");
 }
 
-static inline int remove_directory(void)
+static int remove_directory(void)
 {
     char command[128];
     text_fmt(command, sizeof(command), "rm -r %s", directory);
     return system(command);
 }
 
-static inline struct k8s *open_k8s(const char *url, const char *credentials)
+struct k8s *open_k8s(const char *url, const char *credentials)
 {
     struct k8s_settings settings = {.url = url, .credentials = credentials};
     struct error err;
@@ -78,8 +58,7 @@ static inline struct k8s *open_k8s(const char *url, const char *credentials)
     return opened;
 }
 
-/* What is logged can be read from log_pipe. */
-static inline int k8s_setup(void **state)
+int k8s_setup(void **state)
 {
     char url[64];
     setup(state);
@@ -97,7 +76,7 @@ static inline int k8s_setup(void **state)
     return 0;
 }
 
-static inline void drop_peer(struct peer *peer)
+void drop_peer(struct peer *peer)
 {
     if (peer->fd) {
         close(peer->fd);
@@ -106,7 +85,7 @@ static inline void drop_peer(struct peer *peer)
     *peer = (struct peer){0};
 }
 
-static inline int k8s_teardown(void **state)
+int k8s_teardown(void **state)
 {
     k8s_free(k8s);
     for (size_t i = 0; i < PEERS; i++) {
@@ -120,8 +99,7 @@ static inline int k8s_teardown(void **state)
     return teardown(state);
 }
 
-/* How often the text has been logged since the last call of this function. */
-static inline int logged(const char *text)
+int logged(const char *text)
 {
     static char lines[1 << 20];
     size_t n = 0;
@@ -139,7 +117,7 @@ static inline int logged(const char *text)
 
 /* ---- what the server hears ---- */
 
-static inline void greet(void)
+static void greet(void)
 {
     size_t i = 0;
     while (peers[i].fd) {
@@ -150,7 +128,7 @@ static inline void greet(void)
     buf_init(&peers[i].in, REQUEST_MAX);
 }
 
-static inline void hear(struct peer *peer)
+static void hear(struct peer *peer)
 {
     char piece[4096];
     ssize_t n;
@@ -163,7 +141,7 @@ static inline void hear(struct peer *peer)
 }
 
 /* Has a whole request come? It is the one that was looked at last, then. */
-static inline bool has_request(struct peer *peer)
+static bool has_request(struct peer *peer)
 {
     struct http_head head;
     struct str in = {buf_str(&peer->in).p + peer->taken, buf_len(&peer->in) - peer->taken};
@@ -180,7 +158,7 @@ static inline bool has_request(struct peer *peer)
     return true;
 }
 
-static inline bool request_came(void *arg)
+static bool request_came(void *arg)
 {
     struct peer **from = arg;
     while (connection_waits(NULL)) {
@@ -198,8 +176,7 @@ static inline bool request_came(void *arg)
     return false;
 }
 
-/* The next request, on whatever connection. */
-static inline struct peer *expect(const char *method, const char *target)
+struct peer *expect(const char *method, const char *target)
 {
     struct peer *peer = NULL;
     turn_until(loop, request_came, &peer);
@@ -208,7 +185,7 @@ static inline struct peer *expect(const char *method, const char *target)
     return peer;
 }
 
-static inline void expect_nothing(void)
+void expect_nothing(void)
 {
     struct peer *peer = NULL;
     turn_quietly(loop);
@@ -217,8 +194,7 @@ static inline void expect_nothing(void)
     }
 }
 
-/* Of the request that was looked at last; "" when there is none. */
-static inline struct str header(const char *name)
+struct str header(const char *name)
 {
     struct str value = {"", 0};
     http_find_header(&last, name, &value);
@@ -227,8 +203,7 @@ static inline struct str header(const char *name)
 
 /* ---- what the server says ---- */
 
-/* An answer of known length. `more`: headers with their line ends. */
-static inline void answer(struct peer *peer, const char *status, const char *more, const char *body)
+void answer(struct peer *peer, const char *status, const char *more, const char *body)
 {
     struct buf text;
     buf_init(&text, SIZE_MAX);
@@ -239,8 +214,7 @@ static inline void answer(struct peer *peer, const char *status, const char *mor
     buf_free(&text);
 }
 
-static inline void answer_status(struct peer *peer, int code, const char *reason,
-                                 const char *message)
+void answer_status(struct peer *peer, int code, const char *reason, const char *message)
 {
     char status[32], body[1024];
     text_fmt(status, sizeof(status), "%d Whatever", code);
@@ -251,12 +225,12 @@ static inline void answer_status(struct peer *peer, int code, const char *reason
     answer(peer, status, "", body);
 }
 
-static inline void begin_stream(struct peer *peer)
+void begin_stream(struct peer *peer)
 {
     send_text(peer->fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
 }
 
-static inline void send_chunk(struct peer *peer, const char *text)
+void send_chunk(struct peer *peer, const char *text)
 {
     char size[16];
     text_fmt(size, sizeof(size), "%zx\r\n", strlen(text));
@@ -265,9 +239,7 @@ static inline void send_chunk(struct peer *peer, const char *text)
     send_text(peer->fd, "\r\n");
 }
 
-static inline void end_stream(struct peer *peer)
+void end_stream(struct peer *peer)
 {
     send_text(peer->fd, "0\r\n\r\n");
 }
-
-#endif

@@ -1,18 +1,9 @@
-/* What tests of tokens and destinations share: servers that the test plays over loopback sockets,
- * and a log in which no secret may be. Time stands still unless the test moves it. */
-#ifndef TPROXY_TESTS_TOKEN_WORLD_H
-#define TPROXY_TESTS_TOKEN_WORLD_H
+/* The world of tests of tokens: the log, servers, time. */
+#include "tests/unit/world/tokens.h"
 
-#include <stdio.h>
-
-#include "lib/dns.h"
-#include "lib/log.h"
-#include "oauth.h"
-#include "tests/unit/http_peer.h"
-
-static struct loop *loop;
-static struct dns *dns;
-static struct oauth *oauth;
+struct loop *loop;
+struct dns *dns;
+struct oauth *oauth;
 
 static struct {
     struct http_peer *peers[2];
@@ -22,13 +13,12 @@ static struct {
 } world;
 
 /* The shortest waits: no chance adds to them. */
-static inline void no_chance(void *out, size_t n)
+static void no_chance(void *out, size_t n)
 {
     memset(out, 0, n);
 }
 
-/* secrets: those of the test. hosts: the file with the names of its servers. */
-static inline void world_open(const char *const *secrets, const char *hosts)
+void world_open(const char *const *secrets, const char *hosts)
 {
     test_sys_init();
     test_sys.random = no_chance;
@@ -42,14 +32,13 @@ static inline void world_open(const char *const *secrets, const char *hosts)
     oauth = oauth_new(loop, dns, NULL);
 }
 
-/* Opens it on a free port, and lets it answer until the end. */
-static inline void world_add(struct http_peer *peer)
+void world_add(struct http_peer *peer)
 {
     world.peers[world.n_peers++] = peer;
     peer_open(peer, 0);
 }
 
-static inline void expect_no_secret(const char *text)
+void expect_no_secret(const char *text)
 {
     for (size_t i = 0; world.secrets[i]; i++) {
         if (strstr(text, world.secrets[i])) {
@@ -59,7 +48,7 @@ static inline void expect_no_secret(const char *text)
 }
 
 /* All that was logged; valid until the next call. */
-static inline const char *world_log(void)
+static const char *world_log(void)
 {
     static char text[1 << 20];
     log_flush_wait();
@@ -69,8 +58,7 @@ static inline const char *world_log(void)
     return text;
 }
 
-/* How often the log says so. */
-static inline int logged(const char *what)
+int logged(const char *what)
 {
     int n = 0;
     for (const char *p = world_log(); (p = strstr(p, what)) != NULL; p++) {
@@ -79,8 +67,7 @@ static inline int logged(const char *what)
     return n;
 }
 
-/* Who works with oauth has been freed. */
-static inline void world_close(void)
+void world_close(void)
 {
     oauth_free(oauth);
     dns_free(dns);
@@ -96,7 +83,7 @@ static inline void world_close(void)
     sys = &sys_real;
 }
 
-static inline bool settle_once(void)
+bool settle_once(void)
 {
     bool busy = false;
     loop_turn(loop, false);
@@ -106,7 +93,7 @@ static inline bool settle_once(void)
     return busy;
 }
 
-static inline void settle(void)
+void settle(void)
 {
     for (int quiet = 0; quiet < 20; quiet++) {
         if (settle_once()) {
@@ -115,14 +102,13 @@ static inline void settle(void)
     }
 }
 
-static inline void pass(int64_t time)
+void pass(int64_t time)
 {
     test_now += time;
     settle();
 }
 
-/* Until there is one answer. */
-static inline void await(const int *answers)
+void await(const int *answers)
 {
     int64_t until = sys_real.now() + SECONDS(60);
     while (!*answers) {
@@ -133,5 +119,3 @@ static inline void await(const int *answers)
     }
     assert_int_equal(*answers, 1);
 }
-
-#endif

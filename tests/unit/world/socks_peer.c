@@ -1,30 +1,7 @@
-/* A SOCKS5 proxy in the test's own process, with an HTTP server behind it that gives one answer to
- * everything. One connection at a time counts; a new one takes the place of the last. */
-#ifndef TPROXY_TESTS_SOCKS_PEER_H
-#define TPROXY_TESTS_SOCKS_PEER_H
+/* The SOCKS5 proxy of a test: its dialogue, step by step. */
+#include "tests/unit/world/socks_peer.h"
 
-#include <sys/socket.h>
-
-#include "http/proto.h"
-#include "tests/unit/streams.h"
-
-struct socks_peer {
-    int listener, fd;
-    uint16_t port;
-    struct buf in;
-    enum { SOCKS_METHOD, SOCKS_LOGIN, SOCKS_CONNECT, SOCKS_HTTP } waits_for;
-    unsigned char refuses_token; /* what it answers a login with; 0: it is taken */
-    unsigned char reply;         /* to CONNECT */
-    const char *answer;          /* of the server behind it, whole */
-
-    /* What it has seen. */
-    unsigned connections, requests;
-    char token[64]; /* of the last login; "": there was none */
-    char location[64];
-    char host[64]; /* of the last CONNECT */
-};
-
-static inline void socks_peer_open(struct socks_peer *p)
+void socks_peer_open(struct socks_peer *p)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(addr);
@@ -37,7 +14,7 @@ static inline void socks_peer_open(struct socks_peer *p)
     p->port = ntohs(addr.sin_port);
 }
 
-static inline void socks_peer_hang_up(struct socks_peer *p)
+static void socks_peer_hang_up(struct socks_peer *p)
 {
     if (p->fd >= 0) {
         close(p->fd);
@@ -47,20 +24,20 @@ static inline void socks_peer_hang_up(struct socks_peer *p)
     buf_init(&p->in, 64 * 1024);
 }
 
-static inline void socks_peer_close(struct socks_peer *p)
+void socks_peer_close(struct socks_peer *p)
 {
     socks_peer_hang_up(p);
     close(p->listener);
 }
 
-static inline void socks_peer_say(struct socks_peer *p, const void *bytes, size_t n)
+static void socks_peer_say(struct socks_peer *p, const void *bytes, size_t n)
 {
     assert_int_equal(send(p->fd, bytes, n, MSG_NOSIGNAL), n);
 }
 
 /* How many octets of the message are there, its length being known from the first ones; 0: more has
  * to come. */
-static inline size_t socks_peer_login(struct socks_peer *p, struct str in)
+static size_t socks_peer_login(struct socks_peer *p, struct str in)
 {
     const unsigned char *b = (const unsigned char *)in.p;
     size_t token = in.n < 5 ? 0 : ((size_t)b[3] << 8) + b[4];
@@ -76,7 +53,7 @@ static inline size_t socks_peer_login(struct socks_peer *p, struct str in)
     return 6 + token + location;
 }
 
-static inline size_t socks_peer_method(struct socks_peer *p, struct str in)
+static size_t socks_peer_method(struct socks_peer *p, struct str in)
 {
     if (in.n < 3) {
         return 0;
@@ -88,7 +65,7 @@ static inline size_t socks_peer_method(struct socks_peer *p, struct str in)
     return 3;
 }
 
-static inline size_t socks_peer_connect(struct socks_peer *p, struct str in)
+static size_t socks_peer_connect(struct socks_peer *p, struct str in)
 {
     size_t host = in.n < 5 ? 0 : (unsigned char)in.p[4];
     if (in.n < 7 + host) {
@@ -101,7 +78,7 @@ static inline size_t socks_peer_connect(struct socks_peer *p, struct str in)
     return 7 + host;
 }
 
-static inline size_t socks_peer_http(struct socks_peer *p, struct str in)
+static size_t socks_peer_http(struct socks_peer *p, struct str in)
 {
     struct http_head head;
     if (http_parse_request(in, 64 * 1024, &head) != OK || in.n < head.size + head.length) {
@@ -112,7 +89,7 @@ static inline size_t socks_peer_http(struct socks_peer *p, struct str in)
     return head.size + head.length;
 }
 
-static inline size_t socks_peer_understand(struct socks_peer *p)
+static size_t socks_peer_understand(struct socks_peer *p)
 {
     struct str in = buf_str(&p->in);
     switch (p->waits_for) {
@@ -128,8 +105,7 @@ static inline size_t socks_peer_understand(struct socks_peer *p)
     return 0;
 }
 
-/* One step. False: there was nothing to do. */
-static inline bool socks_peer_run(struct socks_peer *p)
+bool socks_peer_run(struct socks_peer *p)
 {
     char bytes[4096];
     size_t taken;
@@ -154,5 +130,3 @@ static inline bool socks_peer_run(struct socks_peer *p)
     }
     return n > 0;
 }
-
-#endif

@@ -1,45 +1,17 @@
-/* An HTTP client, and the server that a test plays against it, octet by octet, over loopback
- * sockets. Time stands still unless the test moves it. */
-#ifndef TPROXY_TESTS_HTTP_WORLD_H
-#define TPROXY_TESTS_HTTP_WORLD_H
+/* The world of an HTTP client under test: connections, calls, octets. */
+#include "tests/unit/world/http_server.h"
 
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
-
-#include "http.h"
-#include "lib/dns.h"
-#include "tests/unit/check.h"
-#include "tests/unit/streams.h"
-
-enum { BODY_MAX = 1000, OUTCOMES = 6, SOCKET_ROOM = 65536 };
-
-#define CONNECT_TIMEOUT SECONDS(5)
-#define ANSWER_TIMEOUT SECONDS(30)
-#define SILENCE_TIMEOUT SECONDS(300)
-
-/* What became of a call. */
-struct outcome {
-    struct http_call *call;
-    int done;
-    int status; /* 0: it failed */
-    struct error err;
-    struct buf body;
-    int pieces;                                    /* of a body that was handed on */
-    void (*also)(struct outcome *o, bool is_done); /* in a callback; NULL: nothing */
-};
-
-static struct loop *loop;
-static struct dns *dns;
-static struct http *http;
-static int listener;
-static uint16_t port;
-static bool in_hole; /* connections come to nothing, without a word */
-static struct outcome outcomes[OUTCOMES];
+struct loop *loop;
+struct dns *dns;
+struct http *http;
+int listener;
+uint16_t port;
+bool in_hole; /* connections come to nothing, without a word */
+struct outcome outcomes[OUTCOMES];
 
 /* ---- the world ---- */
 
-static inline int fake_connect(int fd, const struct sockaddr *addr, socklen_t n)
+int fake_connect(int fd, const struct sockaddr *addr, socklen_t n)
 {
     if (in_hole) {
         errno = EINPROGRESS;
@@ -49,7 +21,7 @@ static inline int fake_connect(int fd, const struct sockaddr *addr, socklen_t n)
 }
 
 /* With little room for what is on its way. */
-static inline int fake_socket(int domain, int type, int protocol)
+static int fake_socket(int domain, int type, int protocol)
 {
     int fd = socket(domain, type, protocol), size = SOCKET_ROOM;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
@@ -57,12 +29,12 @@ static inline int fake_socket(int domain, int type, int protocol)
 }
 
 /* An unconnected socket would be reported as broken. */
-static inline int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+static int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     return in_hole ? 0 : epoll_ctl(epfd, op, fd, event);
 }
 
-static inline void open_listener(void)
+void open_listener(void)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(addr);
@@ -75,7 +47,7 @@ static inline void open_listener(void)
     port = ntohs(addr.sin_port);
 }
 
-static inline void open_http(size_t max_connections, struct tls_client *tls)
+void open_http(size_t max_connections, struct tls_client *tls)
 {
     struct http_settings settings = {.host = "127.0.0.1",
                                      .port = port,
@@ -88,14 +60,14 @@ static inline void open_http(size_t max_connections, struct tls_client *tls)
     http = http_new(loop, dns, &settings);
 }
 
-static inline void reset(struct outcome *o)
+void reset(struct outcome *o)
 {
     buf_free(&o->body);
     *o = (struct outcome){0};
     buf_init(&o->body, SEEN_MAX);
 }
 
-static inline int setup(void **state)
+int setup(void **state)
 {
     struct error err;
     (void)state;
@@ -114,7 +86,7 @@ static inline int setup(void **state)
     return 0;
 }
 
-static inline int teardown(void **state)
+int teardown(void **state)
 {
     (void)state;
     http_free(http);
@@ -131,7 +103,7 @@ static inline int teardown(void **state)
     return 0;
 }
 
-static inline void advance(int64_t time)
+void advance(int64_t time)
 {
     test_now += time;
     turn_quietly(loop);
@@ -139,7 +111,7 @@ static inline void advance(int64_t time)
 
 /* ---- calls ---- */
 
-static inline void on_piece(struct str piece, void *arg)
+static void on_piece(struct str piece, void *arg)
 {
     struct outcome *o = arg;
     assert_int_equal(o->done, 0);
@@ -151,7 +123,7 @@ static inline void on_piece(struct str piece, void *arg)
     }
 }
 
-static inline void on_done(const struct http_answer *answer, const struct error *err, void *arg)
+static void on_done(const struct http_answer *answer, const struct error *err, void *arg)
 {
     struct outcome *o = arg;
     assert_true((answer == NULL) == (err != NULL));
@@ -168,7 +140,7 @@ static inline void on_done(const struct http_answer *answer, const struct error 
     }
 }
 
-static inline struct http_message get(const char *target)
+struct http_message get(const char *target)
 {
     return (struct http_message){.method = "GET",
                                  .target = str_of(target),
@@ -177,7 +149,7 @@ static inline struct http_message get(const char *target)
                                  .body_max = BODY_MAX};
 }
 
-static inline void start(struct outcome *o, const struct http_message *message, bool handed_on)
+void start(struct outcome *o, const struct http_message *message, bool handed_on)
 {
     o->call =
         http_start(http, message, (struct http_handler){handed_on ? on_piece : NULL, on_done, o});
@@ -185,19 +157,19 @@ static inline void start(struct outcome *o, const struct http_message *message, 
     assert_int_equal(o->done, 0);
 }
 
-static inline void start_get(struct outcome *o, const char *target)
+void start_get(struct outcome *o, const char *target)
 {
     struct http_message message = get(target);
     start(o, &message, false);
 }
 
-static inline bool is_done(void *arg)
+bool is_done(void *arg)
 {
     const struct outcome *o = arg;
     return o->done;
 }
 
-static inline void expect_answer(struct outcome *o, int status, const char *body)
+void expect_answer(struct outcome *o, int status, const char *body)
 {
     turn_until(loop, is_done, o);
     if (o->status != status) {
@@ -208,7 +180,7 @@ static inline void expect_answer(struct outcome *o, int status, const char *body
     assert_str(buf_str(&o->body), body);
 }
 
-static inline void expect_failure(struct outcome *o, enum fail fail, const char *text)
+void expect_failure(struct outcome *o, enum fail fail, const char *text)
 {
     turn_until(loop, is_done, o);
     assert_int_equal(o->done, 1);
@@ -219,14 +191,14 @@ static inline void expect_failure(struct outcome *o, enum fail fail, const char 
 
 /* ---- the server ---- */
 
-static inline bool connection_waits(void *arg)
+bool connection_waits(void *arg)
 {
     struct pollfd p = {.fd = listener, .events = POLLIN};
     (void)arg;
     return poll(&p, 1, 0) == 1;
 }
 
-static inline int accept_one(void)
+int accept_one(void)
 {
     int on = 1;
     turn_until(loop, connection_waits, NULL);
@@ -236,7 +208,7 @@ static inline int accept_one(void)
     return fd;
 }
 
-static inline void expect_no_connection(void)
+void expect_no_connection(void)
 {
     turn_quietly(loop);
     assert_false(connection_waits(NULL));
@@ -248,7 +220,7 @@ struct reading {
     size_t n, got;
 };
 
-static inline bool is_read(void *arg)
+static bool is_read(void *arg)
 {
     struct reading *r = arg;
     ssize_t n = recv(r->fd, r->p + r->got, r->n - r->got, 0);
@@ -259,14 +231,13 @@ static inline bool is_read(void *arg)
     return r->got == r->n;
 }
 
-static inline void read_all(int fd, char *p, size_t n)
+void read_all(int fd, char *p, size_t n)
 {
     struct reading r = {.fd = fd, .p = p, .n = n};
     turn_until(loop, is_read, &r);
 }
 
-/* This text comes, and nothing behind it. */
-static inline void expect_text(int fd, const char *text)
+void expect_text(int fd, const char *text)
 {
     char got[1024], more;
     size_t n = strlen(text);
@@ -276,7 +247,7 @@ static inline void expect_text(int fd, const char *text)
     assert_int_equal(recv(fd, &more, 1, 0), -1);
 }
 
-static inline void expect_request(int fd, const char *method, const char *target)
+void expect_request(int fd, const char *method, const char *target)
 {
     char text[512];
     text_fmt(text, sizeof(text),
@@ -286,12 +257,12 @@ static inline void expect_request(int fd, const char *method, const char *target
     expect_text(fd, text);
 }
 
-static inline void expect_get(int fd, const char *target)
+void expect_get(int fd, const char *target)
 {
     expect_request(fd, "GET", target);
 }
 
-static inline bool has_ended(void *arg)
+static bool has_ended(void *arg)
 {
     const int *fd = arg;
     char octet;
@@ -300,19 +271,18 @@ static inline bool has_ended(void *arg)
     return n == 0 || errno == ECONNRESET;
 }
 
-static inline void expect_end(int fd)
+void expect_end(int fd)
 {
     turn_until(loop, has_ended, &fd);
     close(fd);
 }
 
-static inline void send_text(int fd, const char *text)
+void send_text(int fd, const char *text)
 {
     peer_send(fd, text, strlen(text));
 }
 
-/* The first octets, then the rest in pieces. */
-static inline void send_cut(int fd, const char *text, size_t first, size_t piece)
+void send_cut(int fd, const char *text, size_t first, size_t piece)
 {
     size_t n = strlen(text);
     for (size_t at = 0, size = first; at < n; at += size, size = piece) {
@@ -322,17 +292,16 @@ static inline void send_cut(int fd, const char *text, size_t first, size_t piece
     }
 }
 
-static inline void close_with_reset(int fd)
+void close_with_reset(int fd)
 {
     struct linger linger = {.l_onoff = 1};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
     close(fd);
 }
 
-static const char ok_answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const char ok_answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/* A call that is answered; returns the server's end of its connection, which is now idle. */
-static inline int have_kept(void)
+int have_kept(void)
 {
     struct outcome *o = &outcomes[OUTCOMES - 1];
     reset(o);
@@ -343,7 +312,3 @@ static inline int have_kept(void)
     expect_answer(o, 200, "ok");
     return fd;
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
-#endif

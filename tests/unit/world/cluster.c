@@ -1,27 +1,5 @@
-/* A cluster that a test plays: an object store that answers as the API server does, with uids,
- * versions, label selectors and finalizers. What it has to tell and to answer waits until
- * fake_run() or fake_pick(): the order is the test's. Objects are JSON in which apostrophes stand
- * for quotation marks. */
-#ifndef TPROXY_TESTS_FAKE_CLUSTER_H
-#define TPROXY_TESTS_FAKE_CLUSTER_H
-
-#include "cluster/cluster.h"
-#include "lib/list.h"
-#include "lib/map.h"
-#include "lib/mem.h"
-#include "tests/unit/check.h"
-#include "tests/unit/objects.h"
-
-enum { FAKE_TEXT_MAX = 1 << 20, FAKE_KINDS = 16, FAKE_VERBS = CLUSTER_DELETE + 1 };
-
-/* An object that is there. */
-struct item {
-    struct list link;
-    struct map_entry entry;
-    char *key;                     /* "kind namespace name" */
-    char *kind, *namespace, *name; /* "" without a namespace */
-    char *text;
-};
+/* The object store of a test, and how it answers calls and tells watches. */
+#include "tests/unit/world/cluster.h"
 
 /* What a watch is about to tell. */
 struct tiding {
@@ -40,54 +18,17 @@ struct cluster_watch {
     struct list tidings;
 };
 
-struct cluster_call {
-    struct list link;
-    const struct cluster_kind *kind;
-    enum cluster_verb verb;
-    char *namespace, *name, *uid, *body;
-    struct cluster_handler handler;
-    bool carried_out;
-    enum cluster_result result;
-    char *object; /* NULL: none */
-};
-
-/* How the API server is with a kind: what it says to who lists. */
-struct kind_state {
-    const char *kind;
-    enum cluster_presence presence;
-    bool mute;  /* its watches tell nothing for the time being */
-    bool cut;   /* its lists break off before their end */
-    bool empty; /* they are complete, and name nothing */
-};
-
-static struct fake {
-    struct cluster face;
-    struct list items, watches, calls;
-    struct map by_key;
-    struct kind_state kinds[FAKE_KINDS];
-    uint64_t version, uids, created;
-    bool answers_first; /* an answer overtakes what the watches tell of it */
-    /* What becomes of a call: CLUSTER_DONE: it is carried out. NULL: every one is. */
-    enum cluster_result (*fate)(const struct cluster_call *call);
-    bool (*loses)(const struct cluster_call *call); /* its answer; NULL: none */
-    bool (*holds)(const struct cluster_call *call); /* it is not answered; NULL: all are */
-    const char *prunes; /* a patch of what calls have written: an API server that knows better */
-
-    struct buf journal; /* a line for each call */
-    unsigned calls_made[FAKE_VERBS];
-    uint64_t changes;             /* of objects, by calls */
-    size_t waiting, most_waiting; /* calls */
-} fake;
+struct fake fake;
 
 /* ---- JSON ---- */
 
-static inline void fake_add(struct buf *out, struct str s)
+static void fake_add(struct buf *out, struct str s)
 {
     assert_int_equal(buf_add(out, s.p, s.n), OK);
 }
 
 /* Appends the merge patch `p` applied to `t` (RFC 7396). */
-static inline void fake_merge(struct buf *out, struct json_value t, struct json_value p)
+static void fake_merge(struct buf *out, struct json_value t, struct json_value p)
 {
     const char *comma = "";
     if (json_type(p) != JSON_OBJECT) {
@@ -117,8 +58,7 @@ static inline void fake_merge(struct buf *out, struct json_value t, struct json_
     fake_add(out, str_of("}"));
 }
 
-/* The caller frees it. */
-static inline char *fake_merged(const char *text, const char *patch)
+char *fake_merged(const char *text, const char *patch)
 {
     struct error err;
     struct buf out;
@@ -135,8 +75,7 @@ static inline char *fake_merged(const char *text, const char *patch)
     return merged;
 }
 
-/* The text at a path "metadata.uid"; the caller frees it. */
-static inline char *fake_get(const char *text, const char *path)
+char *fake_get(const char *text, const char *path)
 {
     char part[64];
     struct json *doc = json_parse(str_of(text), NULL);
@@ -155,7 +94,7 @@ static inline char *fake_get(const char *text, const char *path)
     return got;
 }
 
-static inline bool fake_says(const char *text, const char *path, const char *value)
+bool fake_says(const char *text, const char *path, const char *value)
 {
     char *got = fake_get(text, path);
     bool same = strcmp(got, value) == 0;
@@ -163,7 +102,7 @@ static inline bool fake_says(const char *text, const char *path, const char *val
     return same;
 }
 
-static inline uint64_t fake_digest(const char *text)
+static uint64_t fake_digest(const char *text)
 {
     char *bare =
         fake_merged(text, "{\"metadata\":{\"resourceVersion\":null,\"managedFields\":null}}");
@@ -176,7 +115,7 @@ static inline uint64_t fake_digest(const char *text)
 
 /* ---- the store ---- */
 
-static inline struct kind_state *fake_kind(const char *kind)
+struct kind_state *fake_kind(const char *kind)
 {
     for (size_t i = 0; i < FAKE_KINDS; i++) {
         if (!fake.kinds[i].kind || strcmp(fake.kinds[i].kind, kind) == 0) {
@@ -188,7 +127,7 @@ static inline struct kind_state *fake_kind(const char *kind)
     return NULL;
 }
 
-static inline struct item *fake_find(const char *kind, const char *namespace, const char *name)
+struct item *fake_find(const char *kind, const char *namespace, const char *name)
 {
     char key[1024];
     text_fmt(key, sizeof(key), "%s %s %s", kind, namespace, name);
@@ -196,7 +135,7 @@ static inline struct item *fake_find(const char *kind, const char *namespace, co
     return e ? container_of(e, struct item, entry) : NULL;
 }
 
-static inline bool fake_labelled(const char *text, const char *selector)
+static bool fake_labelled(const char *text, const char *selector)
 {
     char label[256], value[256];
     struct json *doc = json_parse(str_of(text), NULL);
@@ -213,8 +152,7 @@ static inline bool fake_labelled(const char *text, const char *selector)
     return all;
 }
 
-static inline bool fake_selects(const struct cluster_watch *w, const struct item *i,
-                                const char *text)
+static bool fake_selects(const struct cluster_watch *w, const struct item *i, const char *text)
 {
     return strcmp(w->kind->kind, i->kind) == 0 &&
            (!w->namespace || strcmp(w->namespace, i->namespace) == 0) &&
@@ -222,7 +160,7 @@ static inline bool fake_selects(const struct cluster_watch *w, const struct item
            (!w->labels || fake_labelled(text, w->labels));
 }
 
-static inline void fake_note(struct cluster_watch *w, bool gone, const char *text)
+static void fake_note(struct cluster_watch *w, bool gone, const char *text)
 {
     struct tiding *t = mem_zalloc(sizeof(*t));
     t->gone = gone;
@@ -230,7 +168,7 @@ static inline void fake_note(struct cluster_watch *w, bool gone, const char *tex
     list_append(&w->tidings, &t->link);
 }
 
-static inline void fake_forget(struct cluster_watch *w)
+static void fake_forget(struct cluster_watch *w)
 {
     LIST_EACH (it, &w->tidings) {
         struct tiding *t = container_of(it, struct tiding, link);
@@ -241,7 +179,7 @@ static inline void fake_forget(struct cluster_watch *w)
 }
 
 /* Tells of a change; NULL: it was not there before, or is no more. */
-static inline void fake_tell(const struct item *i, const char *before, const char *after)
+static void fake_tell(const struct item *i, const char *before, const char *after)
 {
     LIST_EACH (it, &fake.watches) {
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
@@ -262,7 +200,7 @@ static inline void fake_tell(const struct item *i, const char *before, const cha
     }
 }
 
-static inline void fake_remove(struct item *i)
+void fake_remove(struct item *i)
 {
     fake.version++;
     fake_tell(i, i->text, NULL);
@@ -277,7 +215,7 @@ static inline void fake_remove(struct item *i)
 }
 
 /* What becomes of what a call wants to be there. Takes `text`. */
-static inline char *fake_pruned(char *text)
+static char *fake_pruned(char *text)
 {
     if (!fake.prunes) {
         return text;
@@ -287,9 +225,7 @@ static inline char *fake_pruned(char *text)
     return pruned;
 }
 
-/* The object becomes `text`, with a version of its own; gone, if that was all it waited for. Takes
- * `text`. False: nothing has changed. */
-static inline bool fake_store(struct item *i, char *text)
+bool fake_store(struct item *i, char *text)
 {
     char patch[64];
     if (i->text && fake_digest(i->text) == fake_digest(text)) {
@@ -309,8 +245,8 @@ static inline bool fake_store(struct item *i, char *text)
     return true;
 }
 
-static inline struct item *fake_create(const char *kind, const char *namespace, const char *name,
-                                       const char *text)
+struct item *fake_create(const char *kind, const char *namespace, const char *name,
+                         const char *text)
 {
     char patch[1024];
     struct item *i = mem_zalloc(sizeof(*i));
@@ -334,7 +270,7 @@ static inline struct item *fake_create(const char *kind, const char *namespace, 
     return i;
 }
 
-static inline void fake_delete(struct item *i)
+void fake_delete(struct item *i)
 {
     if (fake_says(i->text, "metadata.finalizers", "")) {
         fake_remove(i);
@@ -344,9 +280,7 @@ static inline void fake_delete(struct item *i)
     }
 }
 
-/* Somebody else writes: creates the object, or merges a patch into it. */
-static inline void fake_put(const char *kind, const char *namespace, const char *name,
-                            const char *patch)
+void fake_put(const char *kind, const char *namespace, const char *name, const char *patch)
 {
     struct object o = object_of(patch);
     struct item *i = fake_find(kind, namespace, name);
@@ -358,15 +292,14 @@ static inline void fake_put(const char *kind, const char *namespace, const char 
     object_free(&o);
 }
 
-static inline void fake_drop(const char *kind, const char *namespace, const char *name)
+void fake_drop(const char *kind, const char *namespace, const char *name)
 {
     struct item *i = fake_find(kind, namespace, name);
     assert_non_null(i);
     fake_delete(i);
 }
 
-/* Everything of a kind is to be listed anew. */
-static inline void fake_relist(const char *kind)
+void fake_relist(const char *kind)
 {
     LIST_EACH (it, &fake.watches) {
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
@@ -378,7 +311,7 @@ static inline void fake_relist(const char *kind)
     }
 }
 
-static inline void fake_set_presence(const char *kind, enum cluster_presence presence)
+void fake_set_presence(const char *kind, enum cluster_presence presence)
 {
     fake_kind(kind)->presence = presence;
     fake_relist(kind);
@@ -386,14 +319,14 @@ static inline void fake_set_presence(const char *kind, enum cluster_presence pre
 
 /* ---- watches ---- */
 
-static inline char *fake_copy(const char *s)
+static char *fake_copy(const char *s)
 {
     return s ? mem_strdup(s) : NULL;
 }
 
-static inline struct cluster_watch *fake_watch(struct cluster *cluster,
-                                               const struct cluster_selection *selection,
-                                               struct cluster_watch_handler handler)
+static struct cluster_watch *fake_watch(struct cluster *cluster,
+                                        const struct cluster_selection *selection,
+                                        struct cluster_watch_handler handler)
 {
     struct cluster_watch *w = mem_zalloc(sizeof(*w));
     assert_ptr_equal(cluster, &fake.face);
@@ -408,7 +341,7 @@ static inline struct cluster_watch *fake_watch(struct cluster *cluster,
     return w;
 }
 
-static inline void fake_unwatch(struct cluster *cluster, struct cluster_watch *w)
+static void fake_unwatch(struct cluster *cluster, struct cluster_watch *w)
 {
     assert_ptr_equal(cluster, &fake.face);
     if (w) {
@@ -421,13 +354,13 @@ static inline void fake_unwatch(struct cluster *cluster, struct cluster_watch *w
     }
 }
 
-static inline bool fake_has_news(const struct cluster_watch *w)
+static bool fake_has_news(const struct cluster_watch *w)
 {
     const struct kind_state *kind = fake_kind(w->kind->kind);
     return !kind->mute && !(kind->cut && w->broken) && (w->list_due || !list_empty(&w->tidings));
 }
 
-static inline void fake_list(struct cluster_watch *w)
+static void fake_list(struct cluster_watch *w)
 {
     const struct kind_state *kind = fake_kind(w->kind->kind);
     enum cluster_presence presence = kind->presence;
@@ -450,7 +383,7 @@ static inline void fake_list(struct cluster_watch *w)
     }
 }
 
-static inline void fake_tell_next(struct cluster_watch *w)
+static void fake_tell_next(struct cluster_watch *w)
 {
     if (w->list_due) {
         fake_list(w);
@@ -467,14 +400,14 @@ static inline void fake_tell_next(struct cluster_watch *w)
 
 /* ---- calls ---- */
 
-static inline const char *fake_verb(enum cluster_verb verb)
+static const char *fake_verb(enum cluster_verb verb)
 {
     static const char *const names[] = {"get", "create", "apply", "status", "delete"};
     return names[verb];
 }
 
 /* A line of the journal: the verb and the object; of a status and an Event also the reason. */
-static inline void fake_record(const struct cluster_call *call)
+static void fake_record(const struct cluster_call *call)
 {
     char reason[100] = "";
     struct json *doc = json_parse(str_of(call->body), NULL);
@@ -494,9 +427,9 @@ static inline void fake_record(const struct cluster_call *call)
     fake.calls_made[call->verb]++;
 }
 
-static inline struct cluster_call *fake_call(struct cluster *cluster,
-                                             const struct cluster_request *request,
-                                             struct cluster_handler handler)
+static struct cluster_call *fake_call(struct cluster *cluster,
+                                      const struct cluster_request *request,
+                                      struct cluster_handler handler)
 {
     struct cluster_call *call = mem_zalloc(sizeof(*call));
     assert_ptr_equal(cluster, &fake.face);
@@ -514,7 +447,7 @@ static inline struct cluster_call *fake_call(struct cluster *cluster,
     return call;
 }
 
-static inline void fake_free_call(struct cluster_call *call)
+static void fake_free_call(struct cluster_call *call)
 {
     list_remove(&call->link);
     fake.waiting--;
@@ -526,7 +459,7 @@ static inline void fake_free_call(struct cluster_call *call)
     free(call);
 }
 
-static inline void fake_cancel(struct cluster *cluster, struct cluster_call *call)
+static void fake_cancel(struct cluster *cluster, struct cluster_call *call)
 {
     assert_ptr_equal(cluster, &fake.face);
     if (call) {
@@ -535,7 +468,7 @@ static inline void fake_cancel(struct cluster *cluster, struct cluster_call *cal
 }
 
 /* The conditions are ours from now on. */
-static inline char *fake_with_status(const char *text, const char *body)
+static char *fake_with_status(const char *text, const char *body)
 {
     char owner[256];
     text_fmt(owner, sizeof(owner),
@@ -549,7 +482,7 @@ static inline char *fake_with_status(const char *text, const char *body)
 }
 
 /* Takes `text`: with the name of the writer, as the API server notes it. */
-static inline char *fake_signed(char *text)
+static char *fake_signed(char *text)
 {
     char manager[256];
     text_fmt(manager, sizeof(manager), "{\"metadata\":{\"managedFields\":[{\"manager\":\"%s\"}]}}",
@@ -560,8 +493,7 @@ static inline char *fake_signed(char *text)
 }
 
 /* Is the object the one that the body names, if it names one by this member? */
-static inline bool fake_is_meant(const struct cluster_call *call, const struct item *i,
-                                 const char *member)
+static bool fake_is_meant(const struct cluster_call *call, const struct item *i, const char *member)
 {
     char *named = fake_get(call->body, member);
     bool meant = !named[0] || fake_says(i->text, member, named);
@@ -569,7 +501,7 @@ static inline bool fake_is_meant(const struct cluster_call *call, const struct i
     return meant;
 }
 
-static inline enum cluster_result fake_change(const struct cluster_call *call, struct item *i)
+static enum cluster_result fake_change(const struct cluster_call *call, struct item *i)
 {
     if ((call->verb == CLUSTER_DELETE && !fake_says(i->text, "metadata.uid", call->uid)) ||
         !fake_is_meant(call, i, "metadata.uid") ||
@@ -587,7 +519,7 @@ static inline enum cluster_result fake_change(const struct cluster_call *call, s
     return CLUSTER_DONE;
 }
 
-static inline enum cluster_result fake_carry_out(struct cluster_call *call)
+static enum cluster_result fake_carry_out(struct cluster_call *call)
 {
     const char *kind = call->kind->kind;
     struct item *i = fake_find(kind, call->namespace, call->name);
@@ -621,7 +553,7 @@ static inline enum cluster_result fake_carry_out(struct cluster_call *call)
     return result;
 }
 
-static inline void fake_answer(struct cluster_call *call)
+static void fake_answer(struct cluster_call *call)
 {
     struct cluster_handler handler = call->handler;
     struct cluster_answer answer = {.result = call->result};
@@ -647,7 +579,7 @@ static inline void fake_answer(struct cluster_call *call)
 /* ---- the world goes on ---- */
 
 /* Carries a call out, or answers it. */
-static inline void fake_advance(struct cluster_call *call)
+static void fake_advance(struct cluster_call *call)
 {
     if (!call->carried_out) {
         call->carried_out = true;
@@ -657,7 +589,7 @@ static inline void fake_advance(struct cluster_call *call)
     }
 }
 
-static inline bool fake_pick_watch(size_t *n)
+static bool fake_pick_watch(size_t *n)
 {
     LIST_EACH (it, &fake.watches) {
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
@@ -669,7 +601,7 @@ static inline bool fake_pick_watch(size_t *n)
     return false;
 }
 
-static inline bool fake_pick_call(size_t *n)
+static bool fake_pick_call(size_t *n)
 {
     LIST_EACH (it, &fake.calls) {
         struct cluster_call *call = container_of(it, struct cluster_call, link);
@@ -681,9 +613,7 @@ static inline bool fake_pick_call(size_t *n)
     return false;
 }
 
-/* Does the n-th of what can be done now: something is told, carried out, or answered. False: there
- * is no n-th. */
-static inline bool fake_pick(size_t n)
+bool fake_pick(size_t n)
 {
     if (fake.answers_first) {
         return fake_pick_call(&n) || fake_pick_watch(&n);
@@ -691,8 +621,7 @@ static inline bool fake_pick(size_t n)
     return fake_pick_watch(&n) || fake_pick_call(&n);
 }
 
-/* How much of it there is. */
-static inline size_t fake_choices(void)
+size_t fake_choices(void)
 {
     size_t n = 0;
     LIST_EACH (it, &fake.watches) {
@@ -701,7 +630,7 @@ static inline size_t fake_choices(void)
     return n + fake.waiting;
 }
 
-static inline void fake_start(void)
+void fake_start(void)
 {
     fake = (struct fake){.face = {.watch = fake_watch,
                                   .unwatch = fake_unwatch,
@@ -714,8 +643,7 @@ static inline void fake_start(void)
     buf_init(&fake.journal, SIZE_MAX);
 }
 
-/* Everybody has left. */
-static inline void fake_stop(void)
+void fake_stop(void)
 {
     assert_true(list_empty(&fake.watches) && list_empty(&fake.calls));
     LIST_EACH (it, &fake.items) {
@@ -724,5 +652,3 @@ static inline void fake_stop(void)
     map_free(&fake.by_key);
     buf_free(&fake.journal);
 }
-
-#endif

@@ -1,38 +1,13 @@
-/* TLS connections to the servers of tls_peer.py, step by step. */
-#ifndef TPROXY_TESTS_TLS_LINK_H
-#define TPROXY_TESTS_TLS_LINK_H
+/* TLS connections of a test: the wire under them, and their steps. */
+#include "tests/unit/world/tls_link.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <arpa/inet.h>
-#include <cmocka.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "lib/tls.h"
-#include "tests/unit/tls_peer.h"
-
-/* A connection with a socket under it, or a string. */
-struct link {
-    int fd; /* -1: the server says `script` and then ends */
-    const char *script;
-    size_t chunk; /* recv gives at most so much, then says AGAIN once; 0: no bound */
-    bool hungry;  /* with chunk: it is AGAIN's turn */
-    bool send_fails, recv_fails;
-    size_t sends;
-    bool truncated;
-    struct tls *tls;
-    struct error err;
-};
-
-static inline int link_send(void *arg, const unsigned char *p, size_t n)
+static int link_send(void *arg, const unsigned char *p, size_t n)
 {
     struct link *l = arg;
     l->sends++;
@@ -49,7 +24,7 @@ static inline int link_send(void *arg, const unsigned char *p, size_t n)
     return OK;
 }
 
-static inline int link_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
+static int link_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
 {
     struct link *l = arg;
     if (l->recv_fails) {
@@ -73,19 +48,19 @@ static inline int link_recv(void *arg, unsigned char *p, size_t cap, size_t *got
     return OK;
 }
 
-static inline void wait_readable(struct link *l)
+void wait_readable(struct link *l)
 {
     struct pollfd p = {.fd = l->fd, .events = POLLIN};
     assert_int_equal(1, poll(&p, 1, 20000));
 }
 
-static inline void link_open(struct link *l, struct tls_client *client)
+void link_open(struct link *l, struct tls_client *client)
 {
     l->tls = tls_new(client, (struct tls_wire){link_send, link_recv, l}, &l->err);
     assert_non_null(l->tls);
 }
 
-static inline int link_handshake(struct link *l)
+int link_handshake(struct link *l)
 {
     bool more = false;
     for (int steps = 0; steps < 100000; steps++) {
@@ -101,7 +76,7 @@ static inline int link_handshake(struct link *l)
     return ERR;
 }
 
-static inline int dial_server(const char *server)
+static int dial_server(const char *server)
 {
     struct sockaddr_in to = {.sin_family = AF_INET,
                              .sin_port = htons(tls_peer_port(server)),
@@ -111,13 +86,13 @@ static inline int dial_server(const char *server)
     return fd;
 }
 
-static inline void link_connect(struct link *l, const char *server, struct tls_client *client)
+void link_connect(struct link *l, const char *server, struct tls_client *client)
 {
     l->fd = dial_server(server);
     link_open(l, client);
 }
 
-static inline void link_close(struct link *l)
+void link_close(struct link *l)
 {
     tls_free(l->tls);
     if (l->fd >= 0) {
@@ -125,8 +100,7 @@ static inline void link_close(struct link *l)
     }
 }
 
-/* Reads up to the end, or n bytes. Returns what came. */
-static inline size_t link_read(struct link *l, char *p, size_t n)
+size_t link_read(struct link *l, char *p, size_t n)
 {
     size_t all = 0, got;
     while (all < n) {
@@ -147,9 +121,7 @@ static inline size_t link_read(struct link *l, char *p, size_t n)
     return all;
 }
 
-static inline void link_say(struct link *l, const char *text)
+void link_say(struct link *l, const char *text)
 {
     assert_int_equal(OK, tls_write(l->tls, text, strlen(text), &l->err));
 }
-
-#endif

@@ -1,69 +1,29 @@
-/* Destinations from a Destination service and an authorization server that the test plays. */
-#ifndef TPROXY_TESTS_DEST_WORLD_H
-#define TPROXY_TESTS_DEST_WORLD_H
+/* The two servers of tests of destinations, and what is asked of them. */
+#include "tests/unit/world/destination_service.h"
 
-#include "core/dest_source.h"
-#include "core/service_key.h"
-#include "core/token.h"
-#include "dest.h"
-#include "tests/unit/token_world.h"
-
-#define SECRET "s3cret-of-the-instance"
-#define PASSWORD "wonderland"
-#define TOKEN "access-token-of-the-instance"
-#define MAIL_TOKEN "access-token-for-the-mail-server"
-
-#define MAIL                                                                                       \
-    "\"Name\":\"inbox\",\"Type\":\"MAIL\",\"ProxyType\":\"Internet\","                             \
-    "\"mail.transport.protocol\":\"pop3s\",\"mail.pop3s.host\":\"mail.example.com\","              \
-    "\"mail.user\":\"alice\""
-#define BASIC "{\"destinationConfiguration\":{" MAIL ",\"mail.password\":\"" PASSWORD "\"}}"
-#define MOVED                                                                                      \
-    "{\"destinationConfiguration\":{" MAIL ",\"mail.pop3s.port\":\"9950\","                        \
-    "\"mail.password\":\"" PASSWORD "\"}}"
-#define NOT_FOUND "{\"ErrorMessage\":\"Configuration with the specified name was not found\"}"
-
-static struct dest *dest;
-static struct dest_source *source;
-static struct http_peer auth, service;
-
-/* What the two answer. */
-static int status, auth_status;
-static const char *headers, *body;
-static bool silent, auth_silent;
-static int refuse_tokens;  /* so many requests get a 401 */
-static unsigned tokens;    /* given */
-static char bearer[256];   /* in the last request to the service */
-static char target[1024];  /* of that */
-static char client[64];    /* the last one at the authorization server */
-static char authority[64]; /* whom it has asked there, without the port */
-static bool with_secret;   /* that client has shown one */
-static char shown[1024];   /* the fields "X-..." of that */
-static unsigned with_user;
-
-/* What the authorization server answers to the client of a destination. */
-static int own_status;
-static const char *own_body;
-static unsigned own_requests;
-static char own_authority[64];
-
-/* What one who asked has got. */
-struct asker {
-    struct dest_request *request;
-    int answers;
-    enum verdict verdict;
-    uint16_t port; /* of the destination; 0: there is none */
-    enum mail_auth auth;
-    char token[64];
-    struct token *last; /* valid as long as the cache has it */
-    int64_t expires;
-    struct error err;
-};
+struct dest *dest;
+struct dest_source *source;
+struct http_peer auth, service;
+int status, auth_status;
+const char *headers, *body;
+bool silent, auth_silent;
+int refuse_tokens;  /* so many requests get a 401 */
+unsigned tokens;    /* given */
+char bearer[256];   /* in the last request to the service */
+char target[1024];  /* of that */
+char client[64];    /* the last one at the authorization server */
+char authority[64]; /* whom it has asked there, without the port */
+bool with_secret;   /* that client has shown one */
+char shown[1024];   /* the fields "X-..." of that */
+unsigned with_user;
+int own_status;
+const char *own_body;
+unsigned own_requests;
+char own_authority[64];
 
 /* ---- the servers ---- */
 
-static inline const char *auth_answer(struct http_peer *p, const struct http_head *head,
-                                      struct str sent)
+static const char *auth_answer(struct http_peer *p, const struct http_head *head, struct str sent)
 {
     static char text[128];
     struct str host = {NULL, 0};
@@ -93,7 +53,7 @@ static inline const char *auth_answer(struct http_peer *p, const struct http_hea
 }
 
 /* All fields of ours, as they came. */
-static inline void note_fields(const struct http_head *head)
+static void note_fields(const struct http_head *head)
 {
     size_t n = 0;
     shown[0] = '\0';
@@ -107,8 +67,8 @@ static inline void note_fields(const struct http_head *head)
     with_user += strstr(shown, "X-refresh-token=") || strstr(shown, "X-code=");
 }
 
-static inline const char *service_answer(struct http_peer *p, const struct http_head *head,
-                                         struct str sent)
+static const char *service_answer(struct http_peer *p, const struct http_head *head,
+                                  struct str sent)
 {
     struct str shown_token = {NULL, 0}, accept = {NULL, 0};
     (void)p;
@@ -130,16 +90,14 @@ static inline const char *service_answer(struct http_peer *p, const struct http_
     return peer_answer(status, headers, body);
 }
 
-static inline void serve(int with, const char *text)
+void serve(int with, const char *text)
 {
     status = with;
     headers = "";
     body = text;
 }
 
-/* A destination with a token service at the authorization server. `tokens`: what authTokens is, if
- * it is there. */
-static inline const char *oauth_body(const char *kind, const char *more, const char *auth_tokens)
+const char *oauth_body(const char *kind, const char *more, const char *auth_tokens)
 {
     static char text[2048];
     text_fmt(text, sizeof(text),
@@ -151,9 +109,8 @@ static inline const char *oauth_body(const char *kind, const char *more, const c
     return text;
 }
 
-/* An answer with a token for the mail server. */
-static inline const char *token_body(const char *kind, const char *more, const char *token,
-                                     const char *expires_in, const char *refresh_token)
+const char *token_body(const char *kind, const char *more, const char *token,
+                       const char *expires_in, const char *refresh_token)
 {
     char list[256];
     text_fmt(list, sizeof(list),
@@ -163,22 +120,20 @@ static inline const char *token_body(const char *kind, const char *more, const c
     return oauth_body(kind, more, list);
 }
 
-static inline const char *with_token(const char *token, const char *expires_in)
+const char *with_token(const char *token, const char *expires_in)
 {
     return token_body("ClientCredentials", "", token, expires_in, "");
 }
 
 /* ---- the world ---- */
 
-static const char *dest_hosts = "/nonexistent";
+const char *dest_hosts = "/nonexistent";
 
 static const char *const dest_secrets[] = {
     SECRET, PASSWORD, TOKEN, MAIL_TOKEN, "sw0rdfish", "1//what-alice", "4/code", NULL,
 };
 
-/* uri: of the service; NULL: where it is. */
-static inline void set_key(const char *instance, const char *id, const char *secret,
-                           const char *uri)
+void set_key(const char *instance, const char *id, const char *secret, const char *uri)
 {
     static char text[8192];
     char usual[64];
@@ -200,7 +155,7 @@ static inline void set_key(const char *instance, const char *id, const char *sec
     json_free(doc);
 }
 
-static inline int setup(void **state)
+int setup(void **state)
 {
     (void)state;
     world_open(dest_secrets, dest_hosts);
@@ -222,7 +177,7 @@ static inline int setup(void **state)
     return 0;
 }
 
-static inline int teardown(void **state)
+int teardown(void **state)
 {
     (void)state;
     dest_free(dest);
@@ -232,7 +187,7 @@ static inline int teardown(void **state)
 
 /* ---- asking ---- */
 
-static inline void on_found(const struct dest_answer *answer, void *arg)
+static void on_found(const struct dest_answer *answer, void *arg)
 {
     struct asker *a = arg;
     a->request = NULL;
@@ -255,8 +210,8 @@ static inline void on_found(const struct dest_answer *answer, void *arg)
     }
 }
 
-static inline void ask_ref(struct asker *a, const struct dest_ref *ref, enum dest_purpose purpose,
-                           const struct dest_user *user)
+void ask_ref(struct asker *a, const struct dest_ref *ref, enum dest_purpose purpose,
+             const struct dest_user *user)
 {
     *a = (struct asker){0};
     a->request = dest_find(source, ref, purpose, user, (struct dest_handler){on_found, a});
@@ -264,20 +219,18 @@ static inline void ask_ref(struct asker *a, const struct dest_ref *ref, enum des
     assert_int_equal(a->answers, 0);
 }
 
-static inline void ask_for(struct asker *a, const char *instance, const char *name,
-                           enum dest_purpose purpose)
+void ask_for(struct asker *a, const char *instance, const char *name, enum dest_purpose purpose)
 {
     struct dest_ref ref = {.name = name, .instance = instance};
     ask_ref(a, &ref, purpose, NULL);
 }
 
-static inline void ask(struct asker *a, enum dest_purpose purpose)
+void ask(struct asker *a, enum dest_purpose purpose)
 {
     ask_for(a, "prod", "inbox", purpose);
 }
 
-/* The destination is found at this port. */
-static inline void expect_port(enum dest_purpose purpose, uint16_t port)
+void expect_port(enum dest_purpose purpose, uint16_t port)
 {
     struct asker a;
     ask(&a, purpose);
@@ -288,8 +241,8 @@ static inline void expect_port(enum dest_purpose purpose, uint16_t port)
     settle();
 }
 
-static inline void expect_refusal(enum dest_purpose purpose, enum verdict verdict, enum fail fail,
-                                  const char *text)
+void expect_refusal(enum dest_purpose purpose, enum verdict verdict, enum fail fail,
+                    const char *text)
 {
     struct asker a;
     ask(&a, purpose);
@@ -299,5 +252,3 @@ static inline void expect_refusal(enum dest_purpose purpose, enum verdict verdic
     assert_int_equal(a.err.fail, fail);
     settle();
 }
-
-#endif

@@ -1,18 +1,7 @@
-/* A controller, TransparentProxy objects and Secrets: what is in force, what is said about it. */
-#ifndef TPROXY_TESTS_CONFIGURATION_WORLD_H
-#define TPROXY_TESTS_CONFIGURATION_WORLD_H
+/* What tests of the configuration write, and what they expect to be said about it. */
+#include "tests/unit/world/configuration.h"
 
-#include "tests/unit/control_world.h"
-
-#define OBJECT "transparent-proxy"
-#define INSTANCE(name, secret)                                                                     \
-    "{'name':'" name "','serviceCredentials':{'secretName':'" secret "','secretNamespace':'vault'" \
-    "}}"
-#define SERVICE(instances)                                                                         \
-    "'config':{'integration':{'destinationService':{'defaultInstanceName':'one','instances':"      \
-    "[" instances "]}}}"
-
-static inline void put_key(const char *secret, const char *client)
+void put_key(const char *secret, const char *client)
 {
     char text[512];
     text_fmt(text, sizeof(text),
@@ -22,8 +11,7 @@ static inline void put_key(const char *secret, const char *client)
     fake_put("Secret", "vault", secret, text);
 }
 
-/* A condition of the TransparentProxy object: "status reason"; of the message *text. */
-static inline const char *said(const char *object, const char *type, const char **text)
+const char *said(const char *object, const char *type, const char **text)
 {
     static char words[128], message[2048];
     struct json *doc =
@@ -47,8 +35,8 @@ static inline const char *said(const char *object, const char *type, const char 
     return words;
 }
 
-static inline void expect_said(const char *object, const char *state, const char *type,
-                               const char *expected, const char *part)
+void expect_said(const char *object, const char *state, const char *type, const char *expected,
+                 const char *part)
 {
     const char *text;
     assert_string_equal(text_at("TransparentProxy", HOME, object, "status.state"), state);
@@ -58,14 +46,7 @@ static inline void expect_said(const char *object, const char *state, const char
     }
 }
 
-/* What the real list of instances answers about one. */
-struct answer {
-    bool came;
-    enum verdict verdict;
-    struct error err;
-};
-
-static inline void on_answer(const struct dest_answer *answer, void *arg)
+static void on_answer(const struct dest_answer *answer, void *arg)
 {
     struct answer *a = arg;
     a->came = true;
@@ -73,13 +54,12 @@ static inline void on_answer(const struct dest_answer *answer, void *arg)
     a->err = answer->err;
 }
 
-static inline bool answer_came(void *arg)
+static bool answer_came(void *arg)
 {
     return ((struct answer *)arg)->came;
 }
 
-/* Has the instance a key? Nobody listens at the addresses that it names. */
-static inline bool has_key(const char *instance)
+bool has_key(const char *instance)
 {
     struct answer a = {.came = false};
     struct dest_ref ref = {.name = "inbox", .instance = instance};
@@ -91,11 +71,9 @@ static inline bool has_key(const char *instance)
     return a.verdict == VERDICT_UNREADABLE;
 }
 
-static inline void start(void)
+void start(void)
 {
     start_control();
     pass(SECONDS(1));
     world_forget_journal();
 }
-
-#endif

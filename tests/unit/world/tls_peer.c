@@ -1,9 +1,6 @@
-/* TLS servers and certificates for a test: tls_peer.py, which lies beside this file, as a child. */
-#ifndef TPROXY_TESTS_TLS_PEER_H
-#define TPROXY_TESTS_TLS_PEER_H
+/* The TLS servers of a test: the child that plays them. */
+#include "tests/unit/world/tls_peer.h"
 
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,13 +21,12 @@ static struct {
     size_t count;
 } tls_peer = {.directory = "/tmp/tls_peer.XXXXXX"};
 
-/* Path of a certificate. */
-static inline void tls_peer_path(char *out, size_t cap, const char *file)
+void tls_peer_path(char *out, size_t cap, const char *file)
 {
     text_fmt(out, cap, "%s/%s", tls_peer.directory, file);
 }
 
-static inline void tls_peer_run(const int *in, const int *out)
+static void tls_peer_run(const int *in, const int *out)
 {
     char script[] = __FILE__, path[sizeof(script) + 16];
     char *slash = strrchr(script, '/');
@@ -44,7 +40,7 @@ static inline void tls_peer_run(const int *in, const int *out)
     _exit(127);
 }
 
-static inline int tls_peer_start(void)
+int tls_peer_start(void)
 {
     int in[2], out[2];
     char line[64];
@@ -71,7 +67,7 @@ static inline int tls_peer_start(void)
     return OK;
 }
 
-static inline int tls_peer_stop(void)
+int tls_peer_stop(void)
 {
     char command[64];
     close(tls_peer.input);
@@ -80,8 +76,7 @@ static inline int tls_peer_stop(void)
     return system(command);
 }
 
-/* 0: there is no server of that name. */
-static inline uint16_t tls_peer_port(const char *server)
+uint16_t tls_peer_port(const char *server)
 {
     for (size_t i = 0; i < tls_peer.count; i++) {
         if (strcmp(tls_peer.servers[i].name, server) == 0) {
@@ -90,5 +85,3 @@ static inline uint16_t tls_peer_port(const char *server)
     }
     return 0;
 }
-
-#endif

@@ -1,39 +1,21 @@
-/* A loop with a clock that only the test moves, and conns over real sockets whose events are
- * counted. */
-#ifndef TPROXY_TESTS_STREAMS_H
-#define TPROXY_TESTS_STREAMS_H
+/* The clock of tests, turns of the loop, and conns whose events are counted. */
+#include "tests/unit/world/streams.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <unistd.h>
+struct sys test_sys;
+int64_t test_now;
 
-#include "lib/buf.h"
-#include "lib/conn.h"
-#include "lib/loop.h"
-#include "lib/sys.h"
-#include "tests/unit/check.h"
-
-/* `sys` is a copy of the system's table with this clock; a test may replace more of it. */
-static struct sys test_sys;
-static int64_t test_now;
-
-static inline int64_t now(void)
+static int64_t now(void)
 {
     return test_now;
 }
 
 /* A wait is for the kernel, never for the clock. */
-static inline int epoll_wait_little(int epfd, struct epoll_event *events, int max, int timeout_ms)
+static int epoll_wait_little(int epfd, struct epoll_event *events, int max, int timeout_ms)
 {
     return sys_real.epoll_wait(epfd, events, max, timeout_ms ? 10 : 0);
 }
 
-static inline void test_sys_init(void)
+void test_sys_init(void)
 {
     test_sys = sys_real;
     test_sys.now = now;
@@ -42,9 +24,7 @@ static inline void test_sys_init(void)
     sys = &test_sys;
 }
 
-/* Turns the loop until done() returns true. Fails the test after 60 s of real time: a busy machine
- * may need seconds, and the kernel sends a dropped segment again only after a while. */
-static inline void turn_until(struct loop *loop, bool (*done)(void *arg), void *arg)
+void turn_until(struct loop *loop, bool (*done)(void *arg), void *arg)
 {
     int64_t until = sys_real.now() + SECONDS(60);
     while (!done(arg)) {
@@ -55,15 +35,14 @@ static inline void turn_until(struct loop *loop, bool (*done)(void *arg), void *
     }
 }
 
-/* Turns without waiting, enough for everything that is ready. */
-static inline void turn_quietly(struct loop *loop)
+void turn_quietly(struct loop *loop)
 {
     for (int i = 0; i < 20; i++) {
         loop_turn(loop, false);
     }
 }
 
-static inline void stream_pair(bool tcp, int ends[2])
+void stream_pair(bool tcp, int ends[2])
 {
     if (!tcp) {
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
@@ -85,20 +64,7 @@ static inline void stream_pair(bool tcp, int ends[2])
     close(listener);
 }
 
-enum { EVENTS = CONN_FAILED + 1, SEEN_MAX = 64 * 1024 * 1024 };
-
-/* The events of one conn. What comes is consumed into `data`, unless `hold`. */
-struct seen {
-    struct conn *conn;
-    unsigned count[EVENTS];
-    enum conn_event last;
-    struct buf data;
-    bool hold;
-    void (*also)(struct seen *seen, enum conn_event event); /* NULL: nothing */
-    void *arg;
-};
-
-static inline void on_event(struct conn *c, enum conn_event event, void *arg)
+static void on_event(struct conn *c, enum conn_event event, void *arg)
 {
     struct seen *seen = arg;
     struct str data = conn_data(c);
@@ -113,14 +79,12 @@ static inline void on_event(struct conn *c, enum conn_event event, void *arg)
     }
 }
 
-static inline struct conn_handler seen_handler(struct seen *seen)
+struct conn_handler seen_handler(struct seen *seen)
 {
     return (struct conn_handler){.event = on_event, .arg = seen};
 }
 
-/* A conn over one end of a stream; *peer is the other, non-blocking. tcp: over the loopback device.
- */
-static inline void seen_start(struct seen *seen, struct loop *loop, bool tcp, int *peer)
+void seen_start(struct seen *seen, struct loop *loop, bool tcp, int *peer)
 {
     int ends[2];
     stream_pair(tcp, ends);
@@ -138,39 +102,36 @@ struct wish {
     size_t bytes;
 };
 
-static inline bool event_seen(void *arg)
+static bool event_seen(void *arg)
 {
     struct wish *wish = arg;
     return wish->seen->count[wish->event] > wish->count;
 }
 
-static inline bool bytes_seen(void *arg)
+static bool bytes_seen(void *arg)
 {
     struct wish *wish = arg;
     return buf_len(&wish->seen->data) >= wish->bytes;
 }
 
-/* Turns until the event has been seen (again, if it has been already), or so many bytes in all. */
-static inline void await_event(struct loop *loop, struct seen *seen, enum conn_event event)
+void await_event(struct loop *loop, struct seen *seen, enum conn_event event)
 {
     struct wish wish = {.seen = seen, .event = event, .count = seen->count[event]};
     turn_until(loop, event_seen, &wish);
 }
 
-static inline void await_bytes(struct loop *loop, struct seen *seen, size_t n)
+void await_bytes(struct loop *loop, struct seen *seen, size_t n)
 {
     struct wish wish = {.seen = seen, .bytes = n};
     turn_until(loop, bytes_seen, &wish);
 }
 
-/* The other end: all of it, or the test fails. */
-static inline void peer_send(int fd, const void *p, size_t n)
+void peer_send(int fd, const void *p, size_t n)
 {
     assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), n);
 }
 
-/* Reads what is there. Returns its length; *end: and then the stream ended. */
-static inline size_t peer_read(int fd, struct buf *to, bool *end)
+size_t peer_read(int fd, struct buf *to, bool *end)
 {
     char piece[8192];
     size_t total = 0;
@@ -186,12 +147,12 @@ static inline size_t peer_read(int fd, struct buf *to, bool *end)
 }
 
 /* Byte i of an endless text without a period that a buffer could have. */
-static inline unsigned char pattern(uint64_t i)
+static unsigned char pattern(uint64_t i)
 {
     return (unsigned char)((i * 0x9E3779B97F4A7C15u) >> 56);
 }
 
-static inline void pattern_fill(void *p, uint64_t from, size_t n)
+void pattern_fill(void *p, uint64_t from, size_t n)
 {
     unsigned char *bytes = p;
     for (size_t i = 0; i < n; i++) {
@@ -199,7 +160,7 @@ static inline void pattern_fill(void *p, uint64_t from, size_t n)
     }
 }
 
-static inline bool pattern_is(struct str s, uint64_t from)
+bool pattern_is(struct str s, uint64_t from)
 {
     for (size_t i = 0; i < s.n; i++) {
         if ((unsigned char)s.p[i] != pattern(from + i)) {
@@ -208,5 +169,3 @@ static inline bool pattern_is(struct str s, uint64_t from)
     }
     return true;
 }
-
-#endif

@@ -1,44 +1,5 @@
-/* A controller in a world that a test plays: the cluster (fake_cluster.h), the destinations, the
- * clock, and which ports other processes have. Behind it are the real POP3 proxy, the real list of
- * instances, and listeners on loopback: each is bound to a free port and stands for the one that it
- * was asked for. */
-#ifndef TPROXY_TESTS_CONTROL_WORLD_H
-#define TPROXY_TESTS_CONTROL_WORLD_H
-
-#include <stdio.h>
-#include <sys/socket.h>
-
-#include "btp/connectivity.h"
-#include "configuration/config.h"
-#include "controller/controller.h"
-#include "controller/health.h"
-#include "controller/plan.h"
-#include "core/dest_source.h"
-#include "core/destination.h"
-#include "core/properties.h"
-#include "dest.h"
-#include "lib/dns.h"
-#include "lib/log.h"
-#include "oauth.h"
-#include "pop3.h"
-#include "tests/unit/fake_cluster.h"
-#include "tests/unit/streams.h"
-
-/* Turns and deeds after which a world that has not come to rest is taken for a busy loop. */
-enum { WORLD_DEEDS_MAX = 20000, WORLD_QUIET = 3, WORLD_DESTINATIONS = 64 };
-enum { FIRST_PORT = 20000, LAST_PORT = 20099, ALL_PORTS = 65536 };
-
-/* Descriptors from here on are only pretended, for tests that need more than there may be. */
-enum { PRETENDED = 8192, DESCRIPTORS = 32768 };
-
-#define HOME "home"
-
-/* A destination as the source knows it: "name", or for one tenant "name@tenant". */
-struct known {
-    char name[64];
-    const struct destination *dest; /* NULL: see verdict */
-    enum verdict verdict;
-};
+/* The world of a controller under test: ports, destinations, and how it goes on. */
+#include "tests/unit/world/controller.h"
 
 struct dest_request {
     struct list link;
@@ -46,44 +7,11 @@ struct dest_request {
     struct dest_handler handler;
 };
 
-static struct world {
-    struct loop *loop;
-    struct dns *dns;
-    struct oauth *oauth;
-    struct connectivity *connectivity;
-    struct dest *dest;
-    struct pop3 *pop3;
-    char asked[64];          /* the instance that was asked last; "": none was named */
-    struct control *control; /* NULL: not started */
-    struct control_settings settings;
-    bool shuffled; /* what can be done next is done in any order */
-    uint64_t deeds_max;
-    int nowhere; /* where the log goes */
-
-    struct dest_source source;
-    struct list requests;
-    struct known known[WORLD_DESTINATIONS];
-    const struct destination *any; /* what every other one is; NULL: not found */
-    bool source_mute;
-    bool wordy;        /* it words each refusal differently */
-    const char *hangs; /* the tenant whose destinations are never answered; or NULL */
-    unsigned finds;
-    size_t waiting, most_waiting; /* questions */
-
-    int listeners[ALL_PORTS];    /* the descriptor that stands for a port; 0: none */
-    uint16_t bound[DESCRIPTORS]; /* which port it stands for */
-    int refuses[ALL_PORTS];      /* errno of bind; EADDRINUSE: another process has the port */
-    int next_pretended;          /* descriptor; 0: listeners are real */
-    uint64_t chance;             /* state of the generator */
-
-    unsigned configured, changed, gone;
-    size_t instances; /* of the configuration that came last */
-    char last[256];   /* "namespace/name reason port" of the condition that changed last */
-} world;
+struct world world;
 
 /* ---- chance, ports ---- */
 
-static inline uint64_t world_random(void)
+static uint64_t world_random(void)
 {
     world.chance ^= world.chance << 13;
     world.chance ^= world.chance >> 7;
@@ -91,24 +19,24 @@ static inline uint64_t world_random(void)
     return world.chance;
 }
 
-static inline size_t world_rand(size_t n)
+size_t world_rand(size_t n)
 {
     return (size_t)(world_random() >> 16) % n;
 }
 
-static inline void fake_random(void *out, size_t n)
+static void fake_random(void *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         ((unsigned char *)out)[i] = (unsigned char)(world_random() >> 24);
     }
 }
 
-static inline uint16_t *port_in(const struct sockaddr *addr)
+static uint16_t *port_in(const struct sockaddr *addr)
 {
     return &((struct sockaddr_in *)(void *)addr)->sin_port;
 }
 
-static inline int fake_socket(int domain, int type, int protocol)
+static int fake_socket(int domain, int type, int protocol)
 {
     if (world.next_pretended && domain == AF_INET) {
         return world.next_pretended++;
@@ -116,17 +44,17 @@ static inline int fake_socket(int domain, int type, int protocol)
     return socket(domain, type, protocol);
 }
 
-static inline bool is_pretended(int fd)
+static bool is_pretended(int fd)
 {
     return fd >= PRETENDED;
 }
 
-static inline int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
+static int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
 {
     return is_pretended(fd) ? 0 : setsockopt(fd, level, name, value, n);
 }
 
-static inline int fake_bind(int fd, const struct sockaddr *addr, socklen_t n)
+static int fake_bind(int fd, const struct sockaddr *addr, socklen_t n)
 {
     struct sockaddr_in free_one = {.sin_family = AF_INET,
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -141,12 +69,12 @@ static inline int fake_bind(int fd, const struct sockaddr *addr, socklen_t n)
     return is_pretended(fd) ? 0 : bind(fd, (struct sockaddr *)&free_one, n);
 }
 
-static inline int fake_listen(int fd, int backlog)
+static int fake_listen(int fd, int backlog)
 {
     return is_pretended(fd) ? 0 : listen(fd, backlog);
 }
 
-static inline int fake_getsockname(int fd, struct sockaddr *addr, socklen_t *n)
+static int fake_getsockname(int fd, struct sockaddr *addr, socklen_t *n)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(world.bound[fd])};
     if (!world.bound[fd]) {
@@ -156,19 +84,19 @@ static inline int fake_getsockname(int fd, struct sockaddr *addr, socklen_t *n)
     return 0;
 }
 
-static inline int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+static int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     return is_pretended(fd) ? 0 : epoll_ctl(epfd, op, fd, event);
 }
 
-static inline int fake_close(int fd)
+static int fake_close(int fd)
 {
     world.listeners[world.bound[fd]] = 0;
     world.bound[fd] = 0;
     return is_pretended(fd) ? 0 : close(fd);
 }
 
-static inline size_t count_listeners(void)
+size_t count_listeners(void)
 {
     size_t n = 0;
     for (unsigned port = 0; port < ALL_PORTS; port++) {
@@ -177,8 +105,7 @@ static inline size_t count_listeners(void)
     return n;
 }
 
-/* Connects to what stands for the port. */
-static inline int dial_port(uint16_t port)
+int dial_port(uint16_t port)
 {
     struct sockaddr_in at;
     socklen_t n = sizeof(at);
@@ -192,7 +119,7 @@ static inline int dial_port(uint16_t port)
 
 /* ---- destinations ---- */
 
-static inline struct known *find_known(const char *name)
+static struct known *find_known(const char *name)
 {
     for (size_t i = 0; i < WORLD_DESTINATIONS; i++) {
         if (strcmp(world.known[i].name, name) == 0) {
@@ -202,7 +129,7 @@ static inline struct known *find_known(const char *name)
     return NULL;
 }
 
-static inline struct known *know(const char *name)
+static struct known *know(const char *name)
 {
     struct known *k = find_known(name);
     k = k ? k : find_known("");
@@ -214,8 +141,7 @@ static inline struct known *know(const char *name)
     return k;
 }
 
-static inline const struct destination *make_destination(const char *name, const char *protocol,
-                                                         const char *host)
+const struct destination *make_destination(const char *name, const char *protocol, const char *host)
 {
     char text[512];
     struct destination_problem problem;
@@ -232,27 +158,26 @@ static inline const struct destination *make_destination(const char *name, const
     return dest;
 }
 
-/* There is a destination of that name, with this protocol and host. */
-static inline void serve_at(const char *name, const char *protocol, const char *host)
+void serve_at(const char *name, const char *protocol, const char *host)
 {
     struct known *k = know(name);
     k->dest = make_destination(name, protocol, host);
     k->verdict = VERDICT_OK;
 }
 
-static inline void serve(const char *name)
+void serve(const char *name)
 {
     serve_at(name, "pop3", "mail.example.com");
 }
 
-static inline void refuse(const char *name, enum verdict verdict)
+void refuse(const char *name, enum verdict verdict)
 {
     know(name)->verdict = verdict;
 }
 
-static inline struct dest_request *
-fake_dest_find(struct dest_source *source, const struct dest_ref *ref, enum dest_purpose purpose,
-               const struct dest_user *user, struct dest_handler handler)
+static struct dest_request *fake_dest_find(struct dest_source *source, const struct dest_ref *ref,
+                                           enum dest_purpose purpose, const struct dest_user *user,
+                                           struct dest_handler handler)
 {
     struct dest_request *r = mem_zalloc(sizeof(*r));
     assert_ptr_equal(source, &world.source);
@@ -269,7 +194,7 @@ fake_dest_find(struct dest_source *source, const struct dest_ref *ref, enum dest
     return r;
 }
 
-static inline void free_request(struct dest_request *r)
+static void free_request(struct dest_request *r)
 {
     list_remove(&r->link);
     world.waiting--;
@@ -279,7 +204,7 @@ static inline void free_request(struct dest_request *r)
     free(r);
 }
 
-static inline void fake_dest_cancel(struct dest_source *source, struct dest_request *r)
+static void fake_dest_cancel(struct dest_source *source, struct dest_request *r)
 {
     assert_ptr_equal(source, &world.source);
     if (r) {
@@ -288,7 +213,7 @@ static inline void fake_dest_cancel(struct dest_source *source, struct dest_requ
 }
 
 /* What all tenants have, unless something else is known of this one. */
-static inline const struct known *find_of_tenant(const struct dest_request *r)
+static const struct known *find_of_tenant(const struct dest_request *r)
 {
     char name[128];
     text_fmt(name, sizeof(name), "%s@%s", r->name, r->tenant ? r->tenant : "");
@@ -296,7 +221,7 @@ static inline const struct known *find_of_tenant(const struct dest_request *r)
     return k ? k : find_known(r->name);
 }
 
-static inline void answer_request(struct dest_request *r)
+static void answer_request(struct dest_request *r)
 {
     struct dest_handler handler = r->handler;
     const struct known *k = find_of_tenant(r);
@@ -317,13 +242,12 @@ static inline void answer_request(struct dest_request *r)
 
 /* ---- the world goes on ---- */
 
-static inline size_t world_choices(void)
+static size_t world_choices(void)
 {
     return fake_choices() + (world.source_mute ? 0 : world.waiting);
 }
 
-/* One deed: the first that is possible, or any. False: there is none. */
-static inline bool world_deed(void)
+bool world_deed(void)
 {
     size_t n = 0;
     if (world.shuffled) {
@@ -346,8 +270,7 @@ static inline bool world_deed(void)
     return false;
 }
 
-/* Until nothing happens any more while time stands still. */
-static inline void settle(void)
+void settle(void)
 {
     uint64_t deeds = 0;
     for (int quiet = 0; quiet < WORLD_QUIET; quiet++) {
@@ -363,16 +286,14 @@ static inline void settle(void)
     }
 }
 
-/* What is to happen now happens, then time goes on. */
-static inline void pass(int64_t time)
+void pass(int64_t time)
 {
     settle();
     test_now += time;
     settle();
 }
 
-/* In steps, so that what is due again and again comes as often as it does. */
-static inline void pass_slowly(int64_t time, int64_t step)
+void pass_slowly(int64_t time, int64_t step)
 {
     for (int64_t t = 0; t < time; t += step) {
         pass(step);
@@ -381,15 +302,15 @@ static inline void pass_slowly(int64_t time, int64_t step)
 
 /* ---- the controller ---- */
 
-static inline void on_configured(const struct config *config, void *arg)
+static void on_configured(const struct config *config, void *arg)
 {
     assert_ptr_equal(arg, &world);
     world.configured++;
     world.instances = config->n_instances;
 }
 
-static inline void on_changed(const char *namespace, const char *name,
-                              const struct condition *condition, uint16_t port, void *arg)
+static void on_changed(const char *namespace, const char *name, const struct condition *condition,
+                       uint16_t port, void *arg)
 {
     assert_ptr_equal(arg, &world);
     world.changed++;
@@ -397,14 +318,14 @@ static inline void on_changed(const char *namespace, const char *name,
              port);
 }
 
-static inline void on_gone(const char *namespace, const char *name, void *arg)
+static void on_gone(const char *namespace, const char *name, void *arg)
 {
     assert_ptr_equal(arg, &world);
     world.gone++;
     text_fmt(world.last, sizeof(world.last), "%s/%s gone", namespace, name);
 }
 
-static inline void start_control(void)
+void start_control(void)
 {
     struct control_parts parts = {.cluster = &fake.face,
                                   .source = &world.source,
@@ -418,7 +339,7 @@ static inline void start_control(void)
     world.control = control_new(world.loop, &parts, &world.settings, handler);
 }
 
-static inline void stop_control(void)
+void stop_control(void)
 {
     control_stop(world.control);
     assert_true(list_empty(&fake.watches) && list_empty(&fake.calls));
@@ -430,23 +351,19 @@ static inline void stop_control(void)
     assert_int_equal(count_listeners(), 0);
 }
 
-/* A controller that knows nothing, as after kill -9. */
-static inline void restart_control(void)
+void restart_control(void)
 {
     stop_control();
     start_control();
 }
 
-static inline void world_forget_journal(void)
+void world_forget_journal(void)
 {
     buf_drop(&fake.journal, buf_len(&fake.journal));
     memset(fake.calls_made, 0, sizeof(fake.calls_made));
 }
 
-/* Exactly these calls have been made since it was asked last. */
-#define expect_calls(lines) check_calls(lines, __FILE__, __LINE__)
-
-static inline void check_calls(const char *lines, const char *file, int line)
+void check_calls(const char *lines, const char *file, int line)
 {
     struct str got = buf_str(&fake.journal);
     if (!str_eq(got, lines)) {
@@ -456,7 +373,7 @@ static inline void check_calls(const char *lines, const char *file, int line)
     world_forget_journal();
 }
 
-static inline unsigned calls_made(void)
+unsigned calls_made(void)
 {
     unsigned n = 0;
     for (size_t i = 0; i < FAKE_VERBS; i++) {
@@ -467,24 +384,19 @@ static inline unsigned calls_made(void)
 
 /* ---- objects ---- */
 
-#define CRD "CustomResourceDefinition", "", "destinations.destination.connectivity.api.sap"
-
-static inline void put_namespace(const char *name)
+void put_namespace(const char *name)
 {
     fake_put("Namespace", "", name, "{}");
 }
 
-/* A CR of that name for a destination; more: of its spec, beginning with a comma. */
-static inline void put_cr(const char *namespace, const char *name, const char *destination,
-                          const char *more)
+void put_cr(const char *namespace, const char *name, const char *destination, const char *more)
 {
     char text[1024];
     text_fmt(text, sizeof(text), "{'spec':{'destinationRef':{'name':'%s'}%s}}", destination, more);
     fake_put("Destination", namespace, name, text);
 }
 
-/* The annotation that names a CR's tenants; NULL: none. */
-static inline void put_tenants(const char *namespace, const char *name, const char *annotation)
+void put_tenants(const char *namespace, const char *name, const char *annotation)
 {
     char text[1024];
     text_fmt(text, sizeof(text),
@@ -494,8 +406,7 @@ static inline void put_tenants(const char *namespace, const char *name, const ch
     fake_put("Destination", namespace, name, text);
 }
 
-/* The configuration, of its spec without braces. */
-static inline void configure(const char *spec)
+void configure(const char *spec)
 {
     char text[4096];
     text_fmt(text, sizeof(text), "{'spec':{%s}}", spec);
@@ -505,9 +416,7 @@ static inline void configure(const char *spec)
     fake_put("TransparentProxy", HOME, "transparent-proxy", text);
 }
 
-/* A text of an object that has to be there; valid until the next call. */
-static inline const char *text_at(const char *kind, const char *namespace, const char *name,
-                                  const char *path)
+const char *text_at(const char *kind, const char *namespace, const char *name, const char *path)
 {
     static char text[2048];
     const struct item *i = fake_find(kind, namespace, name);
@@ -521,13 +430,12 @@ static inline const char *text_at(const char *kind, const char *namespace, const
     return text;
 }
 
-static inline bool exists(const char *kind, const char *namespace, const char *name)
+bool exists(const char *kind, const char *namespace, const char *name)
 {
     return fake_find(kind, namespace, name) != NULL;
 }
 
-/* A member of the condition Available, "" when there is none. */
-static inline const char *condition_of(const char *namespace, const char *name, const char *member)
+const char *condition_of(const char *namespace, const char *name, const char *member)
 {
     static char text[2048];
     struct json *doc =
@@ -545,11 +453,7 @@ static inline const char *condition_of(const char *namespace, const char *name, 
     return text;
 }
 
-#define expect_reason(namespace, name, reason)                                                     \
-    assert_string_equal(condition_of(namespace, name, "reason"), reason)
-
-/* A number of the first port of a Service. */
-static inline uint16_t port_of(const char *namespace, const char *name, const char *member)
+uint16_t port_of(const char *namespace, const char *name, const char *member)
 {
     int64_t port = 0;
     struct json *doc = json_parse(str_of(text_at("Service", namespace, name, "spec.ports")), NULL);
@@ -559,14 +463,14 @@ static inline uint16_t port_of(const char *namespace, const char *name, const ch
     return (uint16_t)port;
 }
 
-static inline uint16_t target_port(const char *name)
+uint16_t target_port(const char *name)
 {
     return port_of(HOME, name, "targetPort");
 }
 
 /* ---- life ---- */
 
-static inline void start_world(bool in_cluster)
+void start_world(bool in_cluster)
 {
     struct error err;
     struct pop3_settings config = {.login_timeout = SECONDS(60),
@@ -605,8 +509,7 @@ static inline void start_world(bool in_cluster)
     assert_non_null(world.pop3);
 }
 
-/* An installation that is configured, a namespace "apps", and a destination "inbox". */
-static inline int setup(void **state)
+int setup(void **state)
 {
     (void)state;
     start_world(true);
@@ -618,7 +521,7 @@ static inline int setup(void **state)
     return 0;
 }
 
-static inline int teardown(void **state)
+int teardown(void **state)
 {
     (void)state;
     if (world.control) {
@@ -642,5 +545,3 @@ static inline int teardown(void **state)
     sys = &sys_real;
     return 0;
 }
-
-#endif

@@ -1,28 +1,7 @@
-/* An HTTP server in the test's own process: it answers each request with what a function of the
- * test returns, or not at all. */
-#ifndef TPROXY_TESTS_HTTP_PEER_H
-#define TPROXY_TESTS_HTTP_PEER_H
+/* The HTTP server of a test: connections, requests, answers. */
+#include "tests/unit/world/http_peer.h"
 
-#include <sys/socket.h>
-
-#include "http/proto.h"
-#include "tests/unit/streams.h"
-
-enum { PEER_CONNECTIONS = 128, PEER_REQUEST_MAX = 64 * 1024, PEER_ANSWER_MAX = 128 * 1024 };
-
-struct http_peer {
-    int listener;
-    uint16_t port;
-    int fds[PEER_CONNECTIONS]; /* -1: none */
-    struct buf in[PEER_CONNECTIONS];
-    unsigned requests;
-    /* The whole answer (see peer_answer); NULL: the client waits. */
-    const char *(*answer)(struct http_peer *peer, const struct http_head *head, struct str body);
-};
-
-/* An answer with this status, these headers (complete lines) and this body. Valid until the next
- * one. */
-static inline const char *peer_answer(int status, const char *headers, const char *body)
+const char *peer_answer(int status, const char *headers, const char *body)
 {
     static char text[PEER_ANSWER_MAX];
     size_t n = text_fmt(text, sizeof(text), "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s\r\n%s",
@@ -31,8 +10,7 @@ static inline const char *peer_answer(int status, const char *headers, const cha
     return text;
 }
 
-/* Listens on every address of the loopback device. port 0: a free one. */
-static inline void peer_open(struct http_peer *peer, uint16_t port)
+void peer_open(struct http_peer *peer, uint16_t port)
 {
     struct sockaddr_in addr = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_ANY)};
@@ -50,15 +28,14 @@ static inline void peer_open(struct http_peer *peer, uint16_t port)
     peer->port = ntohs(addr.sin_port);
 }
 
-static inline void peer_hang_up(struct http_peer *peer, size_t i)
+static void peer_hang_up(struct http_peer *peer, size_t i)
 {
     close(peer->fds[i]);
     peer->fds[i] = -1;
     buf_free(&peer->in[i]);
 }
 
-/* From now on connections are refused; peer_open with its port ends that. */
-static inline void peer_close(struct http_peer *peer)
+void peer_close(struct http_peer *peer)
 {
     for (size_t i = 0; i < PEER_CONNECTIONS; i++) {
         if (peer->fds[i] >= 0) {
@@ -69,7 +46,7 @@ static inline void peer_close(struct http_peer *peer)
     peer->listener = -1;
 }
 
-static inline bool peer_serve(struct http_peer *peer, size_t i)
+static bool peer_serve(struct http_peer *peer, size_t i)
 {
     struct http_head head;
     struct str in = buf_str(&peer->in[i]);
@@ -91,7 +68,7 @@ static inline bool peer_serve(struct http_peer *peer, size_t i)
 }
 
 /* Reads what is there. True when anything was; *end: and then the stream ended. */
-static inline bool peer_receive(struct http_peer *peer, size_t i, bool *end)
+static bool peer_receive(struct http_peer *peer, size_t i, bool *end)
 {
     char piece[8192];
     bool any = false;
@@ -104,7 +81,7 @@ static inline bool peer_receive(struct http_peer *peer, size_t i, bool *end)
     return any;
 }
 
-static inline bool peer_accept(struct http_peer *peer)
+static bool peer_accept(struct http_peer *peer)
 {
     int fd = accept4(peer->listener, NULL, NULL, SOCK_NONBLOCK);
     for (size_t i = 0; i < PEER_CONNECTIONS && fd >= 0; i++) {
@@ -117,8 +94,7 @@ static inline bool peer_accept(struct http_peer *peer)
     return false;
 }
 
-/* Takes connections and answers what has come completely. True when there was anything to do. */
-static inline bool peer_run(struct http_peer *peer)
+bool peer_run(struct http_peer *peer)
 {
     bool busy = false, end;
     while (peer->listener >= 0 && peer_accept(peer)) {
@@ -138,5 +114,3 @@ static inline bool peer_run(struct http_peer *peer)
     }
     return busy;
 }
-
-#endif
