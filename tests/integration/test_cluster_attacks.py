@@ -39,7 +39,8 @@ def next_second() -> None:
 
 @pytest.fixture
 def served(installation, alice, add_destination):
-    """Applies alice's Destination while the program runs. Yields its port and messages."""
+    """Returns a function that applies alice's Destination and returns the target port and the
+    messages."""
 
     def serve(name: str = "mail-v") -> tuple[int, list[bytes]]:
         mail = add_destination(name)

@@ -1,4 +1,4 @@
-"""The TransparentProxy object: what it says is followed while the program runs."""
+"""Changes of the TransparentProxy object take effect while the program runs."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_metrics(installation, cluster_tproxy):
 def test_default_instance(
     installation, make_cluster_tproxy, oauth, secrets, oauth_dovecot, namespace
 ):
-    """Both have a destination of this name."""
+    """Both instances have a destination of this name."""
     mails = {name: oauth_dovecot.mailbox([f"Subject: {name}\r\n".encode()]) for name in "ab"}
     with DestinationService(oauth, secrets) as another:
         for service, (name, mail) in zip(
@@ -110,7 +110,8 @@ def test_default_scope(installation, port, namespace):
 
 
 def test_labelled_namespaces(installation, cluster_tproxy, port, namespace):
-    """What belongs to a namespace that is not labelled is withdrawn, its status too."""
+    """Objects that belong to a namespace without the label are removed, and so is the status of its
+    CRs."""
     path = f"/api/v1/namespaces/{namespace}"
 
     def withdrawn() -> bool:
@@ -144,7 +145,7 @@ def test_ready(installation, cluster_tproxy):
 
 @pytest.mark.one_build
 def test_second_object(installation, cluster_tproxy):
-    """The older one counts. When it goes the other one takes its place."""
+    """The older object counts. When it is deleted the other one takes its place."""
     wait_state(installation, "Ready")
     metrics = {"metrics": {"prometheus": {"enabled": True}}}
     installation.kube.apply(transparent_proxy(INSTANCE, name="z-second", **metrics))
@@ -160,7 +161,7 @@ def test_second_object(installation, cluster_tproxy):
 
 @pytest.mark.one_build
 def test_complaint_about_a_deleted_object(installation, cluster_tproxy):
-    """The complaint ends with the object, and also when another object takes its place."""
+    """The complaint ends when the object is deleted, even if another object takes its place."""
     installation.configure(tenantMode="some")
     wait_state(installation, "Warning")
     assert "tenantMode" in cluster_tproxy.http("/status")[1]

@@ -1,4 +1,4 @@
-"""A connection to the API server that has died without a word."""
+"""A connection to the API server dies without a notice."""
 
 import contextlib
 
@@ -9,7 +9,8 @@ from harness.installation import CRS, TARGET_PORTS, destination_cr, list_and_fet
 from harness.util import until
 from harness.wire import Wire
 
-# In seconds. The kernel takes 25 on an idle machine; the end of a watch would take 300 or more.
+# In seconds. The kernel needs 25 on an idle machine; the end of a watch would come after 300 or
+# more.
 NOTICED = 90
 
 
@@ -21,8 +22,8 @@ def is_closed(port: int) -> bool:
 
 @pytest.mark.one_build
 def test_dead_watch(installation, api, make_cluster_tproxy, add_destination, namespace):
-    """The watch of the Destinations is at rest when packets begin to vanish, and a resource is
-    deleted. That is noticed within seconds, and its mailbox is closed once there is a way again."""
+    """The watch of the Destinations is idle when packets begin to vanish and a resource is deleted.
+    The program notices within seconds, and closes the mailbox after the route works again."""
     installation.configure(metrics={"prometheus": {"enabled": True}})
     add_destination("mail")
     installation.kube.apply(*(destination_cr(name, namespace, "mail") for name in ("one", "two")))

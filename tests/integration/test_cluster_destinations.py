@@ -1,6 +1,6 @@
-"""Every kind of destination that the documentation shows, over every transport, for one tenant and
-for two: mail comes from a real Dovecot, which verifies the tokens of a real OAuth server, directly
-or through the Connectivity Proxy; and what is said when it does not come."""
+"""Every kind of destination in the documentation works over every transport, for one tenant and for
+two. The mail comes from a real Dovecot, which verifies the tokens of a real OAuth server, directly
+or through the Connectivity Proxy. Every failure is reported."""
 
 import json
 from collections.abc import Iterator
@@ -29,25 +29,25 @@ from harness.tproxy import destination
 from harness.user_logins import fetch, log_in
 from harness.util import until, work_directory
 
-# Whose destinations there are.
+# The tenants whose destinations exist.
 MODES = {"dedicated": [PROVIDER], "shared": ["acme", "umbrella"]}
 
 PROXY_TYPES = ("Internet", "OnPremise")
 TECHNICAL = {"basic": "BasicAuthentication", "credentials": "OAuth2ClientCredentials"}
 USERS = {"refresh": "OAuth2RefreshToken", "code": "OAuth2AuthorizationCode"}
 
-# The protocol, and more properties.
+# The protocols, each with more properties.
 STLS = {"mail.pop3.starttls.enable": "true", "mail.pop3.starttls.required": "true"}
 TRANSPORTS = {"pop3": ("pop3", {}), "pop3s": ("pop3s", {}), "stls": ("pop3", STLS)}
 
-# What Cloud Connectors show Dovecot as; its certificate has the name.
+# The virtual host behind which Cloud Connectors expose Dovecot; its certificate has the name.
 VIRTUAL_HOST = "pop.test"
 VIRTUAL_PORTS = {"pop3": 110, "pop3s": 995}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Of a destination."""
+    """A kind of destination."""
 
     login: str
     proxy_type: str
@@ -61,7 +61,7 @@ class Kind:
         return (TECHNICAL | USERS)[self.login]
 
     def properties(self, dovecot: Dovecot) -> dict[str, str]:
-        """Those that say how to reach it."""
+        """Returns the properties that say how to reach Dovecot."""
         protocol, more = TRANSPORTS[self.transport]
         host, port = "localhost", getattr(dovecot, protocol)
         if self.proxy_type == "OnPremise":
@@ -96,8 +96,8 @@ class Site:
         self.tenants = MODES[mode]
         self._shared = mode == "shared"
         self.namespace = installation.kube.namespace()
-        self.mails: dict[tuple[str, str], Mailbox] = {}  # by names of destinations, and tenants
-        self.users: dict[tuple[str, str], str] = {}  # of tokens
+        self.mails: dict[tuple[str, str], Mailbox] = {}  # by name of the destination, and tenant
+        self.users: dict[tuple[str, str], str] = {}  # the tokens' users, by the same keys
         self.clients: dict[str, Client] = {}
         for tenant in self.tenants:
             for protocol, port in VIRTUAL_PORTS.items():
@@ -108,9 +108,9 @@ class Site:
             connectivity.expose(host, oauth.port, ("127.0.0.1", oauth.port))
 
     def add(self, name: str, kind: Kind, user: str = "", **options: object) -> dict:
-        """A destination for each tenant, each with a mailbox of its own; the custom resource for
-        all of them. user: whose mailbox the tokens open instead. options: of the client that gets
-        them."""
+        """Creates a destination for each tenant, each with a mailbox of its own, and returns the
+        custom resource for all of them. The tokens open the mailbox of `user`, if given. `options`
+        are those of the client that gets the tokens."""
         for tenant in self.tenants:
             message = f"Subject: {name}, {tenant}\r\n\r\n".encode()
             mail = self.mails[name, tenant] = self.dovecot.mailbox([message])
@@ -137,19 +137,19 @@ class Site:
         return self.installation.target_port(f"{name}-{tenant}" if self._shared else name)
 
     def token(self, name: str, kind: Kind, tenant: str, **options: object) -> str:
-        """What a user of the tenant's sends; "" if nobody does."""
+        """Returns the token that a user of the tenant sends; "" if the kind needs none."""
         if kind.login in TECHNICAL:
             return ""
         issue = self.oauth.refresh_token if kind.login == "refresh" else self.oauth.code
         return issue(self.clients[name], self.users[name, tenant], tenant=tenant, **options)
 
     def fetch(self, name: str, tenant: str, token: str) -> list[bytes]:
-        """The mails, as the documentation says that they are fetched."""
+        """Fetches the mails as the documentation describes it."""
         port = self.port(name, tenant)
         return fetch(port, self.mails[name, tenant].user, token) if token else list_and_fetch(port)
 
     def answer(self, name: str, tenant: str, token: str) -> bytes:
-        """To the first thing that a client says."""
+        """Returns the answer to the first thing that a client says."""
         port = self.port(name, tenant)
         if token:
             return log_in(port, self.mails[name, tenant].user, token)
@@ -159,7 +159,7 @@ class Site:
 
 @pytest.fixture(scope="module", params=MODES)
 def site(request, program, kube, certificates, oauth_provider, oauth_dovecot) -> Iterator[Site]:
-    """With a destination and a custom resource of each kind."""
+    """An installation with a destination and a custom resource of each kind."""
     mode, secrets = request.param, Secrets()
     with (
         work_directory("destinations") as directory,
@@ -186,7 +186,7 @@ def site(request, program, kube, certificates, oauth_provider, oauth_dovecot) ->
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_mail(site, kind):
-    """Each tenant sees its own, in whatever order they come."""
+    """Each tenant gets its own mail, in whatever order the tenants come."""
     name = str(kind)
     for tenant in (*site.tenants, *reversed(site.tenants)):
         begun = len(site.connectivity.tunnels)
@@ -199,12 +199,12 @@ def test_mail(site, kind):
         assert site.dovecot.logins(site.mails[name, tenant].user, 2) == [login] * 2
 
 
-# --- when it does not come ---
+# --- failures ---
 
 OAUTH = ("credentials", *USERS)
 
 
-# For what makes no difference; and for tenants.
+# For tests in which the mode makes no difference, and for tests of tenants.
 dedicated = pytest.mark.parametrize("site", ["dedicated"], indirect=True)
 shared = pytest.mark.parametrize("site", ["shared"], indirect=True)
 
@@ -215,7 +215,7 @@ def kinds(*logins: str):
 
 
 def apply(site: Site, name: str, kind: Kind, **options: object) -> str:
-    """See Site.add; the tenant whose destination it is."""
+    """Applies a destination and its CR, see Site.add. Returns the first tenant."""
     site.installation.kube.apply(site.add(name, kind, **options))
     tenant = site.tenants[0]
     site.port(name, tenant)
@@ -223,7 +223,7 @@ def apply(site: Site, name: str, kind: Kind, **options: object) -> str:
 
 
 def check_one_try(site: Site, name: str, tenant: str, token: str) -> None:
-    """The mail server refuses a token that is new, and is left in peace."""
+    """Checks that the mail server refuses a new token once and is then not asked again."""
     assert site.answer(name, tenant, token) == b"-ERR [AUTH] Authentication failed."
     for _ in range(3):
         answer = site.answer(name, tenant, token)
@@ -237,8 +237,8 @@ def check_one_try(site: Site, name: str, tenant: str, token: str) -> None:
 def check_no_try(
     site: Site, name: str, tenant: str, token: str, reason: bytes, response: bytes = b"AUTH"
 ) -> None:
-    """There is no token that could be shown to the mail server, and not for each client it is
-    asked for one."""
+    """Checks that no token reaches the mail server, and that the token service is not asked again
+    for each client."""
     for _ in range(5):
         answer = site.answer(name, tenant, token)
         assert answer.startswith(b'-ERR [%b] destination "%b": ' % (response, name.encode()))
@@ -251,7 +251,7 @@ def check_no_try(
 @dedicated
 @kinds(*OAUTH)
 def test_tokens_that_have_expired(site, kind):
-    """When the mail server sees them."""
+    """The tokens have expired when they reach the mail server."""
     name = f"expired-{kind}"
     tenant = apply(site, name, kind, age=7200)
     check_one_try(site, name, tenant, site.token(name, kind, tenant))
@@ -270,7 +270,8 @@ def test_tokens_for_another_mailbox(site, kind):
 @dedicated
 @pytest.mark.parametrize("login", ["credentials", "refresh"])
 def test_tokens_that_get_too_old(site, login):
-    """One serves until the mail server refuses it; then another one takes its place at once."""
+    """A token is used until the mail server refuses it; another one then replaces it in the same
+    login."""
     name, kind = f"old-{login}", Kind(login, "Internet")
     tenant = apply(site, name, kind, lifetime=3600, age=3598)
     token, mail = site.token(name, kind, tenant), site.mails[name, tenant]
@@ -284,7 +285,7 @@ def test_tokens_that_get_too_old(site, login):
 @dedicated
 @pytest.mark.parametrize("login", ["credentials", "refresh"])
 def test_tokens_that_cannot_be_renewed(site, login):
-    """The mail server sees an old one once more."""
+    """The mail server sees the old token only once more."""
     name, kind = f"last-{login}", Kind(login, "Internet")
     tenant = apply(site, name, kind, lifetime=3600, age=3598)
     token, mail = site.token(name, kind, tenant), site.mails[name, tenant]
@@ -325,7 +326,7 @@ def test_wrong_tokens(site, kind):
 @pytest.mark.one_build
 @shared
 def test_unknown_tenants(site):
-    """The others are served."""
+    """The known tenants are served."""
     name = "half"
     cr = site.add(name, Kind("credentials", "Internet"))
     cr["metadata"]["annotations"][TENANTS] = json.dumps(["nobody", site.tenants[0]])
@@ -350,7 +351,7 @@ def test_unknown_tenants(site):
     ],
 )
 def test_tenants_that_have_gone(site, login, code, response, reason):
-    """They have no tokens for the mail server any more; the others have."""
+    """Tenants that no longer exist get no tokens for the mail server; the others do."""
     name, kind = f"gone-{login}-{code}", Kind(login, "Internet")
     gone, other = apply(site, name, kind), site.tenants[1]
     host = f"{gone}.{COMMON_HOST}:{site.oauth.port}"

@@ -1,5 +1,5 @@
-"""What people do wrong, or others do to us: the condition says it, clients are told, nothing of
-others is touched, and putting it right is enough."""
+"""Mistakes of users and conflicts with others: the condition reports them, clients are told, no
+foreign object is changed, and a correction is enough."""
 
 import pytest
 
@@ -25,24 +25,24 @@ MAIL = "mail"
 
 @pytest.fixture
 def good(installation, add_destination, messages) -> dict[str, str]:
-    """The destination MAIL, which works."""
+    """The properties of the destination MAIL, which works."""
     add_destination(MAIL, messages)
     return installation.service.destinations[MAIL]
 
 
 def changed(properties: dict[str, str], change: dict[str, str | None]) -> dict[str, str]:
-    """None takes a property away."""
+    """Returns the properties with a change; None removes a property."""
     return {name: value for name, value in {**properties, **change}.items() if value is not None}
 
 
 def answer(port: int, command: bytes = b"LIST") -> str:
-    """What a client gets that types a command."""
+    """Returns the answer to a client's command."""
     with RawClient(port) as client:
         return client.command(command).decode()
 
 
 def wait_event(installation: Installation, namespace: str, name: str, condition: dict) -> None:
-    """The Event that tells of the condition."""
+    """Waits for the Event that reports the condition."""
 
     def tells(event: dict) -> bool:
         kind = "Normal" if condition["status"] == "True" else "Warning"
@@ -59,7 +59,8 @@ def wait_event(installation: Installation, namespace: str, name: str, condition:
 
 
 def refused(installation: Installation, namespace: str, name: str, reason: str) -> str:
-    """Waits for the condition and its Event. The message, without what all have in common."""
+    """Waits for the condition and its Event. Returns the message without the words that all
+    messages share."""
     condition = installation.wait_condition(namespace, name, reason)
     assert condition["status"] == "False"
     wait_event(installation, namespace, name, condition)
@@ -72,7 +73,7 @@ def services(installation: Installation, *places: tuple[str, str]) -> list[dict 
 
 # --- the destination ---
 
-# What is wrong with it (None: it is not there), the reason, and what is said of it.
+# Each mistake (None: the destination does not exist), the reason, and a part of the message.
 DESTINATIONS = {
     "missing": (None, f"{REFERENCED}NotFound", "does not have it"),
     "proxy-type": (
@@ -101,8 +102,8 @@ DESTINATIONS = {
 
 
 def test_destinations(installation, cluster_tproxy, namespace, good, messages):
-    """Each by a CR that has worked before, and by one that is new. Only the destination is put
-    right."""
+    """Each mistake is reported for a CR that has worked before and for a new one. Correcting the
+    destination is enough."""
     found = installation.service.destinations
     found.update(dict.fromkeys(DESTINATIONS, good))
     installation.kube.apply(
@@ -116,7 +117,7 @@ def test_destinations(installation, cluster_tproxy, namespace, good, messages):
         if change is not None:
             found[name] = changed(good, change)
     installation.key = installation.service.service_key()
-    installation.configure()  # under another key everything is read anew
+    installation.configure()  # with another key everything is read anew
     installation.kube.apply(
         *[destination_cr(f"new-{name}", namespace, name) for name in DESTINATIONS]
     )
@@ -157,7 +158,7 @@ def break_types(installation: Installation, good: dict[str, str]) -> None:
 
 
 def test_types_are_left_alone(installation, cluster_tproxy, namespace, good, messages):
-    """Whoever serves them will say what there is to say."""
+    """No condition is written, because another proxy may serve these types."""
     found = installation.service.destinations
     found.update(dict.fromkeys(TYPES, good))
     installation.kube.apply(*[destination_cr(name, namespace, name) for name in TYPES])
@@ -198,7 +199,8 @@ LOOPBACK = ["127.0.0.1", "127.1", "localhost", "[::1]", "::ffff:127.0.0.1"]
 
 @pytest.mark.one_build
 def test_loopback(installation, make_cluster_tproxy, namespace, good, directory):
-    """Without --allow-loopback. Of a name it is not known before somebody connects."""
+    """Without --allow-loopback an address is refused at once. A name is refused when a client
+    connects."""
     hosts = directory / "hosts"
     hosts.write_text("127.0.0.1 here.test\n")
     hosts.chmod(0o644)
@@ -226,7 +228,7 @@ def test_loopback(installation, make_cluster_tproxy, namespace, good, directory)
 
 
 def on_instance(name: str, namespace: str, instance: str) -> dict:
-    """A CR for MAIL of this instance."""
+    """Returns a CR for MAIL of this instance."""
     return destination_cr(name, namespace, MAIL, destinationServiceInstanceName=instance)
 
 
@@ -249,7 +251,7 @@ def delete_secret(installation: Installation, name: str) -> None:
 
 
 def wait_credentials(installation: Installation, *problems: str) -> None:
-    """Until the TransparentProxy tells of these problems with Secrets and of no other."""
+    """Waits until the TransparentProxy object reports these problems with Secrets and no others."""
 
     def told() -> bool:
         status = installation.kube.get(f"{PROXIES}/transparent-proxy").get("status", {})
@@ -265,7 +267,8 @@ def wait_credentials(installation: Installation, *problems: str) -> None:
 
 
 def let_read(name: str, namespace: str) -> list[dict]:
-    """What lets tproxy read this Secret in another namespace than its own."""
+    """Returns the Role and its binding with which tproxy may read this Secret in another
+    namespace."""
     api = "rbac.authorization.k8s.io"
     common = {"apiVersion": f"{api}/v1", "metadata": {"name": name, "namespace": namespace}}
     verbs = ["get", "list", "watch"]
@@ -282,13 +285,13 @@ def let_read(name: str, namespace: str) -> list[dict]:
 
 
 def x509(key: dict[str, str]) -> dict[str, str]:
-    """The same service key, but with a certificate."""
+    """Returns the same service key with a certificate."""
     rest = {name: value for name, value in key.items() if name != "clientsecret"}
     return {**rest, "credential-type": "x509", "certificate": "a certificate", "key": "a key"}
 
 
 def test_instances(installation, cluster_tproxy, namespace, good, messages):
-    """None of them is of any use before it is put right."""
+    """None of these instances can be used before it is corrected."""
     kube, key = installation.kube, installation.key
     names = ["wrong-secret", "no-secret", "no-entry", "no-json", "x509", "elsewhere"]
     proxy = transparent_proxy(*names)
@@ -351,8 +354,8 @@ def test_instances(installation, cluster_tproxy, namespace, good, messages):
 
 
 def test_service_key_goes_bad(installation, cluster_tproxy, namespace, good, messages):
-    """What cannot be read does not replace what could; what the token server refuses, and a Secret
-    that is gone, do."""
+    """A key that cannot be read does not replace one that could. A key that the token server
+    refuses, and a deleted Secret, end the use."""
     kube, key = installation.kube, installation.key
     names = ["wrong-secret", "no-secret", "no-json", "x509"]
     secrets = [key_secret(name, HOME, key, "key") for name in names]
@@ -390,7 +393,7 @@ def test_service_key_goes_bad(installation, cluster_tproxy, namespace, good, mes
     wait_credentials(installation)
 
 
-# --- somebody else's Service ---
+# --- foreign Services ---
 
 TAKEN = f"{ERROR}K8sResourceWithNameAlreadyPresent"
 
@@ -416,13 +419,14 @@ def taken(namespace: str, name: str) -> str:
 
 
 def test_foreign_services(installation, cluster_tproxy, namespace, good, messages):
-    """At home, beside the CR, and where ours had been."""
+    """A foreign Service is in the way in the home namespace, beside the CR, and in the place of one
+    of ours."""
     kube = installation.kube
     kube.apply(destination_cr("late", namespace, MAIL))
     port = installation.available(namespace, "late")
     places = {"at-home": HOME, "beside": namespace, "late": HOME}
     kube.apply(foreign(HOME, "at-home"), foreign(namespace, "beside"))
-    # Ours is replaced before anybody can look.
+    # Our Service is replaced in one request, so that it is never missing.
     ours = installation.service_of(HOME, "late")
     stranger = {**foreign(HOME, "late"), "metadata": ours["metadata"]}
     stranger["metadata"]["labels"] = {"app": "webmail"}
@@ -445,7 +449,7 @@ def test_foreign_services(installation, cluster_tproxy, namespace, good, message
 
 
 def test_adoption(installation, cluster_tproxy, namespace, good, messages):
-    """Of what SAP's proxy has left behind, when the CR says so."""
+    """A Service that SAP's proxy has left behind is adopted if the CR says so."""
     kube = installation.kube
     name = "mail-a"
     left_behind = foreign(

@@ -1,5 +1,5 @@
-"""What goes wrong around tproxy: the API server, the Destination service, the token server, rights.
-Sessions go on, targets stay, nothing is deleted, and afterwards all is as it should be."""
+"""Faults around tproxy: the API server, the Destination service, the token server, rights. Sessions
+continue, targets stay, nothing is deleted, and afterwards everything is as it should be."""
 
 import contextlib
 import itertools
@@ -83,7 +83,7 @@ class World:
         self.service = self.installation.service_of(HOME, "stays")
 
     def leave(self) -> None:
-        """The clients do."""
+        """Lets the clients leave."""
         for client in self.clients:
             client.sock.close()
         self.clients.clear()
@@ -97,7 +97,7 @@ class World:
         self.kube.delete(f"{CRS}/namespaces/{self.namespace}/destinations/{name}")
 
     def deleted(self) -> list[str]:
-        """What tproxy has asked to delete."""
+        """Returns the objects that tproxy wanted to delete."""
         return [
             request.path.rsplit("/", 1)[1]
             for request in self.proxy.writes()
@@ -105,14 +105,14 @@ class World:
         ]
 
     def goes_on(self) -> None:
-        """Sessions under way, and new ones."""
+        """Checks that the open sessions continue and that new ones work."""
         for client in self.clients:
             assert client.command(b"NOOP").startswith(b"+OK")
         for port in self.ports.values():
             assert list_and_fetch(port)
 
     def change(self) -> None:
-        """What people do meanwhile."""
+        """Makes the changes that users make during a fault."""
         self.add("comes")
         self.remove("goes")
 
@@ -122,7 +122,7 @@ class World:
             until(
                 lambda namespace=namespace: self.installation.service_of(namespace, "goes") is None,
                 "the Service that nobody needs to go",
-                patience=2 * PATIENCE,  # one list may have met every fault: delays of 25 s
+                patience=2 * PATIENCE,  # delays of 25 s are possible if one list meets every fault
             )
         until(lambda: is_closed(self.ports["goes"]), "its listener to close")
         assert set(self.deleted()) <= {"goes"}
@@ -157,13 +157,13 @@ def world(installation, proxy, tproxy, namespace, add_destination) -> World:
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """Each request meets the next one."""
+    """Each request meets the next behaviour."""
     turn = itertools.cycle(behaviours)
     return lambda exchange: next(turn)(exchange)
 
 
 def outage(world: World, behaviour: Behaviour) -> None:
-    """Every request meets this behaviour, until watch and list have met it, and the list twice."""
+    """Every request meets this behaviour, until a watch has met it once and a list twice."""
     before = len(world.proxy.requests)
     world.proxy.behaviour = behaviour
     world.proxy.drop()
@@ -196,7 +196,7 @@ def test_outage(world, behaviour):
 
 
 def of_lists(behaviour: Behaviour) -> Behaviour:
-    """A watch has no body that could be halved."""
+    """Applies the behaviour to lists only, because a watch has no body that could be halved."""
     return lambda exchange: (garbage if is_watch(exchange.request) else behaviour)(exchange)
 
 
@@ -211,7 +211,7 @@ def test_nonsense(world):
 
 
 def said(words: str) -> Callable[[dict], bool]:
-    """A line of the log."""
+    """Matches a line of the log with these words."""
     return lambda line: words in line["msg"]
 
 
@@ -228,7 +228,7 @@ def test_unreachable(world, tproxy):
 
 @pytest.mark.one_build
 def test_silence(world):
-    """No request gets an answer, and no watch tells of anything, for a while."""
+    """For a while no request is answered and no watch reports anything."""
     with world.proxy.stalled():
         world.change()
         world.goes_on()
@@ -237,7 +237,7 @@ def test_silence(world):
 
 @pytest.mark.one_build
 class TestKilled:
-    """The API server itself, with nothing between."""
+    """The API server itself is killed; there is no proxy."""
 
     @pytest.fixture
     def kube(self, make_kube):
@@ -259,7 +259,7 @@ class TestKilled:
 
 @pytest.mark.one_build
 class TestCompaction:
-    """Versions that etcd does not know any more."""
+    """etcd has forgotten the versions of the watches."""
 
     @pytest.fixture
     def kube(self, make_kube):
@@ -288,7 +288,7 @@ class TestCompaction:
 @pytest.mark.one_build
 @pytest.mark.parametrize("refusal", [refuse, refuse_in_watch])
 def test_expired(world, refusal):
-    """All watches, again and again: lists alone bring the news."""
+    """All watches expire again and again: only lists bring changes."""
     world.proxy.behaviour = where(is_watch, refusal(410, "Expired", "too old resource version"))
     world.proxy.drop()
     world.change()
@@ -296,7 +296,7 @@ def test_expired(world, refusal):
 
 
 def test_cuts(world, oauth):
-    """In the middle of an object."""
+    """Watches are cut in the middle of an object."""
     for number, after in enumerate((1, 300)):
         world.proxy.cut(watch_of("destinations"), after)
         world.add(f"cut-{number}")
@@ -315,7 +315,7 @@ def test_cuts(world, oauth):
 
 
 def in_pages(behaviour: Behaviour) -> Behaviour:
-    """Lists of one object a page. All pages but the first meet this behaviour."""
+    """Lists have one object in each page. All pages after the first meet this behaviour."""
 
     def page(exchange: Exchange) -> None:
         query = exchange.request.query
@@ -332,7 +332,7 @@ BREAKS = [cut_off, close, cut_json, status(500), refuse(410, "Expired")]
 
 
 def test_lists_break_off(world):
-    """After the first page. What was not named is not gone."""
+    """Lists break off after the first page. Objects that were not in it do not count as deleted."""
     world.add("third")
     world.installation.available(world.namespace, "third")
     pages = in_pages(in_turn(*[once(behaviour) for behaviour in BREAKS]))
@@ -358,7 +358,7 @@ def test_start_with_broken_lists(world, tproxy, make_cluster_tproxy):
 
 @pytest.mark.one_build
 def test_throttled(world, tproxy, make_cluster_tproxy):
-    """Lists, and then writes: no sooner than the API server wants."""
+    """Lists and then writes are not repeated sooner than the API server wants."""
     world.leave()
     tproxy.signal(signal.SIGTERM)
     tproxy.wait()
@@ -383,7 +383,7 @@ CRD = "destinations.destination.connectivity.api.sap"
 
 
 def test_crd_deleted(world):
-    """And with it every CR, which nobody meant."""
+    """The CRD is deleted, and with it every CR, which nobody intended."""
     world.kube.kubectl("delete", "crd", CRD)
     world.goes_on()
     assert world.deleted() == []
@@ -411,7 +411,8 @@ def restore(world: World) -> None:
 
 @pytest.mark.one_build
 def test_rights_taken_away(world):
-    """All of those in other namespaces; of the lists it is told, and what is there stays."""
+    """The rights for all other namespaces are taken away: the program reports it for the lists, and
+    existing objects stay."""
     before = len(world.proxy.requests)
     world.kube.delete(BINDING)
     world.proxy.drop()
@@ -430,7 +431,7 @@ def test_rights_taken_away(world):
 
 @pytest.mark.one_build
 def test_services_forbidden(world):
-    """Nothing can be created, changed or deleted; what stands in the way is said."""
+    """No object can be created, changed or deleted; the conditions report it."""
     rules = world.kube.get(ROLE)["rules"]
     reduced = [
         {**rule, "verbs": ["get", "list", "watch"]} if "services" in rule["resources"] else rule
@@ -448,7 +449,7 @@ def test_services_forbidden(world):
 
 @pytest.mark.one_build
 def test_token_replaced(world, tproxy):
-    """The old one is of no use any more, and the file has another one."""
+    """The old token becomes invalid, and the file contains a new one."""
     path = f"/api/v1/namespaces/{HOME}/serviceaccounts/tproxy"
     files = Path(tproxy.mode()["--kube-credentials"])
     old = (files / "token").read_text()
@@ -456,7 +457,7 @@ def test_token_replaced(world, tproxy):
     world.kube.credentials(files, HOME, "tproxy")
 
     def invalid() -> bool:
-        """For some seconds the API server remembers that it was valid."""
+        """The API server remembers for some seconds that the token was valid."""
         try:
             world.kube.request("GET", "/api/v1/services", token=old)
         except ApiError as error:
@@ -470,12 +471,12 @@ def test_token_replaced(world, tproxy):
     assert any(request.status == 401 for request in world.proxy.requests.all())
 
 
-# --- a namespace that goes ---
+# --- the deletion of a namespace ---
 
 
 def test_namespace_ends(world):
-    """Its objects go one after the other: the alias, which cannot be made again, and then the
-    CRs."""
+    """The objects of a namespace are deleted one after another: first the alias, which cannot be
+    created again, and then the CRs."""
     kube, namespace = world.kube, world.namespace
     kube.delete(f"/api/v1/namespaces/{namespace}")
     kube.delete(f"/api/v1/namespaces/{namespace}/services/stays")
@@ -513,7 +514,7 @@ NONSENSE = {
 
 
 def configure(installation: Installation, keys: dict[str, dict]) -> None:
-    """An instance for each key. None of them waits long for an answer."""
+    """Configures an instance for each key, with short timeouts."""
     proxy = transparent_proxy(*keys)
     service = proxy["spec"]["config"]["integration"]["destinationService"]
     service["readTimeoutSeconds"] = 1
@@ -547,8 +548,8 @@ def endure(
     disturb: Callable[[dict[str, dict]], None],
     mend: Callable[[], None],
 ) -> None:
-    """A CR for each kind of trouble. What is known serves on; under new service keys nothing is
-    known, and clients are told so."""
+    """Has a CR for each kind of trouble. Known destinations stay in use; under new service keys
+    nothing is known, and clients get the reason."""
     old, new = keys(), keys()
     configure(installation, old)
     installation.kube.apply(*crs.values())
@@ -584,7 +585,7 @@ def endure(
 
 @pytest.fixture
 def fresh(installation, proxy, make_cluster_tproxy, add_destination) -> Tproxy:
-    """Without a configuration."""
+    """An installation without a configuration."""
     add_destination(MAIL)
     return make_cluster_tproxy(installation, url=proxy.url)
 
@@ -609,7 +610,8 @@ def test_destination_service(installation, proxy, fresh, namespace):
 
 
 def test_token_server(installation, proxy, fresh, namespace, oauth):
-    names = [name for name in NONSENSE if name not in ("elsewhere", "redirect")]  # they blame the key
+    # These two blame the key.
+    names = [name for name in NONSENSE if name not in ("elsewhere", "redirect")]
 
     def disturb(keys) -> None:
         oauth.behaviour = by(

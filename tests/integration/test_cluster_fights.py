@@ -1,5 +1,5 @@
-"""Somebody else who changes what tproxy has written, and an API server that does not store it: few
-requests, one Event, and nothing of others is lost."""
+"""Another writer changes what tproxy has written, or the API server does not store it: there are
+few requests and one Event, and nothing of others is lost."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ CRD = (
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
     "destinations.destination.connectivity.api.sap"
 )
-# Seconds before each repair: the first one is made at once.
+# The seconds before each repair: the first one is made at once.
 PAUSES = [0, 1, 2, 4]
 
 
@@ -50,12 +50,12 @@ def writes(api: FaultProxy, plural: str, method: str = "PATCH") -> list[Request]
 
 @contextlib.contextmanager
 def opponent(undo: Callable[[], None]) -> Iterator[None]:
-    """Undoes again and again what somebody has written."""
+    """Undoes a change again and again."""
     end = threading.Event()
 
     def go_on() -> None:
         while not end.wait(0.02):
-            with contextlib.suppress(ApiError):  # there is nothing to undo
+            with contextlib.suppress(ApiError):  # there may be nothing to undo
                 undo()
 
     thread = threading.Thread(target=go_on)
@@ -66,7 +66,7 @@ def opponent(undo: Callable[[], None]) -> Iterator[None]:
 
 
 def fight(undo: Callable[[], None], repairs: Callable[[], list[Request]]) -> None:
-    """Until some repairs have been made, with longer and longer pauses between them."""
+    """Undoes until some repairs have been made, and checks that the pauses between them grow."""
     before = len(repairs())
     with opponent(undo):
         until(lambda: len(repairs()) >= before + len(PAUSES), "repairs")
@@ -99,14 +99,14 @@ def test_alias(installation, api, namespace, served, how):
     until(lambda: len(installation.events(namespace)) == 2, "the Event about it")
     assert list_and_fetch(installation.target_port(MAIL))
 
-    # Another wish does not wait.
+    # A changed spec does not wait.
     kube.patch(served, {"spec": {"service": {"port": 2110}}})
     until(lambda: leads_home(installation.service_of(namespace, MAIL), 2110), "the other port")
     installation.available(namespace, MAIL)
 
 
 def test_owner_of_others(installation, namespace, served):
-    """Stays, beside the CR, when the alias is put right."""
+    """A foreign owner stays beside the CR when the alias is repaired."""
     kube = installation.kube
     path = f"/api/v1/namespaces/{namespace}/services/{MAIL}"
     maps = f"/api/v1/namespaces/{namespace}/configmaps"
@@ -141,7 +141,7 @@ def test_status(installation, api, namespace, served, tproxy):
     told = [line for line in tproxy.logs.all() if "does not stay as it is written" in line["msg"]]
     assert len(told) == 1
 
-    # Another wish does not wait.
+    # A changed spec does not wait.
     kube.patch(served, {"spec": {"destinationRef": {"name": "other"}}})
     installation.wait_condition(namespace, MAIL, "NotFound")
 
@@ -158,7 +158,7 @@ def add_condition(kube: Kube, path: str, place: int) -> None:
 
 
 def test_lost_update(installation, api, namespace, tproxy, add_destination):
-    """A condition of another controller of which the watch has not told."""
+    """A condition of another controller that the watch has not reported is kept."""
     kube = installation.kube
     kube.apply(destination_cr(MAIL, namespace, MAIL))
     installation.wait_condition(namespace, MAIL, "NotFound")
@@ -172,7 +172,7 @@ def test_lost_update(installation, api, namespace, tproxy, add_destination):
 
 
 def test_condition_behind_ours(installation, api, namespace, served):
-    """The column of `kubectl get` shows the last one."""
+    """Available is the last condition, because `kubectl get` shows that one in its column."""
     kube = installation.kube
     before = len(writes(api, "destinations"))
     add_condition(kube, served, 1)
@@ -183,7 +183,7 @@ def test_condition_behind_ours(installation, api, namespace, served):
 
 @pytest.fixture
 def change_crd(installation) -> Iterator[Callable]:
-    """Makes the definition an older one until the end of the test."""
+    """Replaces the CRD with an older one until the end of the test."""
     kube = installation.kube
     versions = kube.get(CRD)["spec"]["versions"]
 
@@ -243,7 +243,7 @@ def test_pruned_field(
 
 
 def test_words_of_another_server(installation, api, namespace, tproxy, add_destination):
-    """Each failure has a number of its own, and is the same failure all the same."""
+    """Failures that differ only in a number count as the same failure."""
     service, asked = installation.service, []
     proper = service.answer
 
@@ -270,7 +270,7 @@ def test_words_of_another_server(installation, api, namespace, tproxy, add_desti
 def test_no_subresource(
     installation, api, namespace, make_cluster_tproxy, change_crd, add_destination
 ):
-    """Mailboxes are served, though no condition can say so."""
+    """Mailboxes are served although no condition can be written."""
     kube = installation.kube
     add_destination(MAIL)
     change_crd(lambda version: version.pop("subresources"))
@@ -332,7 +332,8 @@ def no_namespaces(exchange: Exchange) -> None:
 def test_refused_at_the_start(
     installation, api, namespace, served, tproxy, make_cluster_tproxy, kind, answer, code
 ):
-    """Once: what has been told and served stays, and soon the kind is listed again."""
+    """A first list that is refused or empty changes nothing: conditions and Services stay, and the
+    kind is soon listed again."""
     tproxy.signal(signal.SIGTERM)
     tproxy.wait()
     port, before = installation.target_port(MAIL), len(api.requests)
@@ -351,7 +352,8 @@ def test_refused_at_the_start(
 
 
 def test_definition_not_shown(installation, api, namespace, served):
-    """Once, when a CR goes: it is asked again, and the mailbox goes."""
+    """The CRD cannot be read at the first attempt after a CR is deleted. It is read again, and then
+    the mailbox is removed."""
     api.behaviour = where(lambda request: request.path == CRD, once(FORBIDDEN))
     installation.kube.delete(served)
     until(lambda: installation.service_of(namespace, MAIL) is None, "the Service to go")

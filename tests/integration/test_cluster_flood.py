@@ -1,4 +1,4 @@
-"""One namespace with very many resources: others are served as soon as without it, and it cannot take
+"""One namespace has very many resources. Others are served as soon as without them, and it gets no
 more than its share of the target ports."""
 
 import contextlib
@@ -16,7 +16,8 @@ BOUND = 3
 
 
 def create_flood(installation: Installation, namespace: str) -> None:
-    """Over a few connections: one process for each resource takes minutes."""
+    """Creates the resources over a few connections, because a process for each would take
+    minutes."""
     headers = {
         "Authorization": f"Bearer {installation.kube.token}",
         "Content-Type": "application/json",
@@ -43,15 +44,15 @@ def create_flood(installation: Installation, namespace: str) -> None:
 
 
 def available(installation: Installation, namespace: str) -> int:
-    """Returns how many resources of the namespace are."""
+    """Returns the number of available resources in the namespace."""
     items = installation.kube.items(f"{CRS}/namespaces/{namespace}/destinations")
     conditions = [item.get("status", {}).get("conditions", []) for item in items]
     return sum(c["status"] == "True" for found in conditions for c in found)
 
 
 def test_flood(installation, make_cluster_tproxy, add_destination):
-    """The flood has been listed when the first of it is served, and so has a single resource of
-    another namespace, which is the last in every order."""
+    """The flood has been listed when the first of it is served. So has a single resource of another
+    namespace, which is the last in every order."""
     installation.configure()
     add_destination("mail")
     spaces = sorted(installation.kube.namespace() for _ in range(2))
@@ -68,7 +69,8 @@ def test_flood(installation, make_cluster_tproxy, add_destination):
 
 @pytest.mark.one_build
 def test_bound(installation, make_cluster_tproxy, add_destination):
-    """The oldest resources of a namespace keep their targets; the others say why they have none."""
+    """The oldest resources of a namespace keep their targets; the others report why they have
+    none."""
     installation.configure()
     add_destination("mail")
     many, few = (installation.kube.namespace() for _ in range(2))

@@ -1,5 +1,5 @@
-"""The image as a pod of a cluster: its own file tree, read-only, a user without rights, and nothing
-but what the kubelet gives to a container."""
+"""The image as a pod of a cluster: its own file tree, read-only, a user without rights, and only
+what the kubelet gives to a container."""
 
 import json
 import urllib.parse
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(not is_root(), reason="only root may give a proc
 
 CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-# What has to be said where several share a machine, for which mail servers are on it too. None of
-# the harness's flags is said besides.
+# The flags that are needed because mail servers and other tests share the machine. No other flag of
+# the harness is used.
 FLAGS = {"--listen": "127.0.0.1", "--allow-loopback": ""}
 NOT_SAID = ("--target-ports", "--log-level", "--log-format", "--drain-delay", "--grace")
 

@@ -1,5 +1,6 @@
-"""Instances of the Destination service beyond a Secret with a client secret: certificates whose private
-key is apart, instances that SAP's BTP service operator keeps; and certificates of other CAs."""
+"""Instances of the Destination service that are not just a Secret with a client secret:
+certificates whose private key is in another Secret, and instances that SAP's BTP service operator
+manages. Also certificates of other CAs."""
 
 import pytest
 
@@ -21,7 +22,7 @@ DEFAULT = "sap-transp-proxy-default"
 
 
 def definition(kind: str) -> dict:
-    """As much of a kind of the operator as the API server has to know."""
+    """Returns a minimal definition of a kind of the operator."""
     plural = f"{kind.lower()}s"
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {
@@ -76,7 +77,7 @@ def of_operator(kind: str, name: str, spec: dict) -> dict:
 
 
 def said(installation, condition: str) -> str:
-    """What a condition of the TransparentProxy object says."""
+    """Returns what a condition of the TransparentProxy object says."""
     found = installation.kube.get(f"{PROXIES}/transparent-proxy").get("status", {})
     return next((c["message"] for c in found.get("conditions", []) if c["type"] == condition), "")
 
@@ -89,7 +90,7 @@ def wait_said(installation, condition: str, part: str) -> None:
 def test_private_key_apart(
     installation, make_cluster_tproxy, add_destination, oauth, directory, namespace, key
 ):
-    """A key with a certificate waits for its private key, which a second Secret has."""
+    """A key with a certificate waits for its private key, which is in a second Secret."""
     installation.key = installation.service.service_key("x509")
     private_key = installation.key.pop("key")
     add_destination("inbox", [b"Subject: x\r\n\r\n"])
@@ -106,7 +107,7 @@ def test_private_key_apart(
 
 
 def test_discovery(installation, operator, make_cluster_tproxy, add_destination, namespace):
-    """Instances are bound, bound otherwise and unbound while the program runs."""
+    """Instances are bound, bound differently and unbound while the program runs."""
     kube = installation.kube
     add_destination("inbox", [b"Subject: x\r\n\r\n"])
     kube.apply(
@@ -136,8 +137,8 @@ def test_discovery(installation, operator, make_cluster_tproxy, add_destination,
 def test_additional_cas(
     installation, make_cluster_tproxy, oauth_dovecot, add_destination, certificates, namespace
 ):
-    """A mail server whose CA the system does not know is trusted once a Secret has its certificate,
-    which then may be missing."""
+    """A mail server with an unknown CA is trusted after a Secret has the CA's certificate. The
+    server may then leave it out of its chain."""
     kube = installation.kube
     tls = {"mail__transport__protocol": "pop3s", "mail__pop3s__host": "localhost"}
     add_destination(

@@ -1,5 +1,5 @@
-"""Two tenants whose destinations, custom resources and users have the same names, and many sessions
-at once: none ever sees the other's mail, password, token or tunnel."""
+"""Two tenants have destinations, custom resources and users with the same names, and many sessions
+at once. No tenant ever sees the other's mail, password, token or tunnel."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ AT_A_TIME = 200
 TENANTS = ("acme", "umbrella")
 ROBOT, USERS = "robot", ("alice", "bob", "carol")
 
-# Tokens that live so long are used for a few seconds.
+# Tokens with this lifetime are used for a few seconds only.
 LIFETIME = 13
 
 KINDS = {"people": "OAuth2RefreshToken", "robots": "OAuth2ClientCredentials"}
@@ -43,13 +43,13 @@ def mail(mailbox: Mailbox) -> bytes:
 
 
 class MailServer:
-    """A fast one with the mailboxes of both tenants. It has a port for the tunnels of each tenant,
-    and one for who comes without."""
+    """A fast mail server with the mailboxes of both tenants. It has a port for the tunnels of each
+    tenant, and one for clients without a tunnel."""
 
     def __init__(self, key: SigningKey, passwords: dict[str, Mailbox]):
         self.failures: list[BaseException] = []
-        self.opened: Counter[Mailbox] = Counter()  # how often
-        self.owners: dict[str, Mailbox] = {}  # of the tokens that were shown
+        self.opened: Counter[Mailbox] = Counter()  # the number of logins
+        self.owners: dict[str, Mailbox] = {}  # the owners of the tokens that were shown
         self._key = key
         self.passwords = passwords
         self._listeners = {
@@ -101,7 +101,8 @@ class MailServer:
                     raise AssertionError(line)
 
     def _mailbox(self, mechanism: bytes, response: str) -> Mailbox:
-        """That of who logs in, if the credentials are for it."""
+        """Returns the mailbox of the user who logs in, and checks that the credentials are for
+        it."""
         if mechanism == b"PLAIN":
             _, user, password = response.split("\0")
             mailbox = self.passwords[password]
@@ -120,7 +121,7 @@ class MailServer:
 
 @dataclass(frozen=True)
 class Visit:
-    """One session, and what shall come of it: the mail in this mailbox, or (None) a refusal."""
+    """One session and its expected result: the mail in this mailbox, or (None) a refusal."""
 
     port: int
     login: bytes
@@ -135,7 +136,7 @@ class Visit:
 
 
 async def visit(port: int, login: bytes) -> bytes:
-    """All that is seen after the login, or instead."""
+    """Returns everything that the client receives after the login, or the refusal."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await reader.readline()
     if login:
@@ -149,7 +150,7 @@ async def visit(port: int, login: bytes) -> bytes:
 
 
 async def visit_all(server: MailServer, visits: list[Visit]) -> list[bytes]:
-    """What each of them sees."""
+    """Returns what each visit receives."""
     await server.start()
     places = asyncio.Semaphore(AT_A_TIME)
 
@@ -167,7 +168,7 @@ def server(oauth, secrets) -> MailServer:
 
 @pytest.fixture
 def connectivity(oauth, server):
-    """Each tenant's Cloud Connector shows the port that is for its tunnels."""
+    """The Cloud Connector of each tenant exposes the port for the tenant's tunnels."""
     with ConnectivityProxy(oauth, tenant_mode="shared") as proxy:
         for tenant in TENANTS:
             proxy.expose(VIRTUAL_HOST, 110, ("127.0.0.1", server.ports[tenant]), tenant)
@@ -176,7 +177,8 @@ def connectivity(oauth, server):
 
 @pytest.fixture
 def clients(oauth) -> dict[str, Client]:
-    """Of destinations, by their names. The tokens of one are for the robot of each tenant."""
+    """The clients of destinations, by name. The tokens of "robots" are for the robot of each
+    tenant."""
     robots = dict.fromkeys(TENANTS, ROBOT)
     return {
         "people": oauth.mail_client("nobody", lifetime=LIFETIME),
@@ -188,7 +190,7 @@ def clients(oauth) -> dict[str, Client]:
 def ports(
     installation, make_cluster_tproxy, oauth, connectivity, server, clients, namespace, directory
 ) -> dict[tuple[str, str], int]:
-    """Of targets: by their destinations and tenants."""
+    """The target ports, by destination and tenant."""
     service, kube = installation.service, installation.kube
     passwords = {tenant: password for password, (tenant, _) in server.passwords.items()}
     for tenant in TENANTS:
@@ -223,7 +225,7 @@ def ports(
 
 
 def plan(oauth, clients, ports, tenant: str, other: str) -> list[Visit]:
-    """One visit of each sort."""
+    """Returns one visit of each sort."""
     robots = [
         Visit(port, b"", (tenant, ROBOT))
         for (name, whose), port in ports.items()

@@ -1,5 +1,6 @@
-"""The last good configuration stays in force: a TransparentProxy object that is wrong, deleted or
-unreadable withdraws nothing and lets nobody in, whether the program is running or starting."""
+"""The last good configuration stays in force. If the TransparentProxy object is wrong, deleted
+or unreadable, nothing is removed and nobody is admitted, whether the program is running or
+starting."""
 
 import json
 import signal
@@ -33,8 +34,8 @@ def configured(installation: Installation) -> dict:
 
 
 class World:
-    """Only namespaces that carry the label are managed. One does, and its mailbox is served; one
-    does not, and has a resource as well."""
+    """Only labelled namespaces are managed. One has the label, and its mailbox is served; another
+    one has a resource but no label."""
 
     def __init__(self, installation: Installation, start, api):
         self.installation = installation
@@ -61,7 +62,7 @@ class World:
         self.proxy.wait()
 
     def still_serves(self, *more: str) -> None:
-        """Checks that more managed resources can come, and that nothing else is touched."""
+        """Checks that managed resources can be added and that nothing else has changed."""
         for name in more:
             self.kube.apply(destination_cr(name, self.ours, "mail"))
             list_and_fetch(self.installation.available(self.ours, name))
@@ -143,8 +144,8 @@ def test_restart_writes_nothing(world):
 
 @pytest.mark.one_build
 def test_mistake_without_a_memory(world):
-    """Nothing is decided, and no resource is touched. A ConfigMap of that name in a namespace of
-    somebody else does not count."""
+    """Nothing is decided, and no resource is changed. A ConfigMap with the same name in a foreign
+    namespace does not count."""
     world.end()
     kept = world.kube.get(KEPT)
     theirs = f"/api/v1/namespaces/{world.theirs}/configmaps"
@@ -169,7 +170,7 @@ def test_mistake_without_a_memory(world):
 
 @pytest.mark.one_build
 def test_without_rights_to_keep_it(world):
-    """An installation with the old roles works, and reports the missing right."""
+    """An installation with the old roles works and reports the missing right."""
     world.end()
     world.kube.delete(KEPT)
     world.api.behaviour = where(

@@ -1,5 +1,5 @@
-"""The life of a cluster under valgrind: whatever comes, changes, fails and goes, no memory is lost
-and none is misused."""
+"""The life of a cluster under valgrind: objects come, change, fail and are deleted, and no memory
+is lost or misused."""
 
 import signal
 import threading
@@ -42,7 +42,7 @@ def api(installation):
 
 @pytest.fixture
 def many(installation, add_destination, oauth, namespace):
-    """A CR for each name, every other one with tokens."""
+    """Creates a CR for each name, every second one with tokens."""
     for number, name in enumerate(NAMES):
         mail = add_destination(name)
         if number % 2:
@@ -56,7 +56,7 @@ def path_of(namespace: str, name: str) -> str:
 
 
 def use(installation: Installation, namespace: str) -> None:
-    """A session of each, and one that nobody ends."""
+    """Opens sessions with each mailbox, and one that nobody ends."""
     for name in NAMES:
         port = installation.available(namespace, name)
         assert len(list_and_fetch(port)) == 1
@@ -76,7 +76,7 @@ def delete_all(installation: Installation) -> None:
 
 
 def test_come_change_and_go(installation, make_cluster_tproxy, many, namespace, secrets):
-    """Over TLS to the API server. At the end a question is under way."""
+    """The program talks TLS to the API server. A question is under way at the end."""
     kube, service = installation.kube, installation.service
     first, second, third = (path_of(namespace, name) for name in NAMES[:3])
     installation.configure(metrics={"prometheus": {"enabled": True}})
@@ -138,7 +138,7 @@ def test_servers_fail(installation, make_cluster_tproxy, many, namespace, api, o
     api.behaviour = once(refuse(500, "InternalError"), times=3)
     api.drop()
 
-    # With another key all is asked again at once.
+    # With another key everything is asked again at once.
     for behaviour in (garbage, cut_json, status(503), proper):
         service.behaviour, oauth.behaviour = once(behaviour), once(behaviour)
         installation.key = service.service_key()

@@ -1,4 +1,4 @@
-"""Many sessions that start at once: what they need is asked for once."""
+"""Many sessions that start at the same time ask only once for what they need."""
 
 import contextlib
 import json
@@ -19,26 +19,27 @@ from harness.util import until
 
 SESSIONS = 200
 
-# Tokens with less time left than this are not kept for the next session.
+# Tokens with a shorter remaining life are not kept for the next session.
 TOKEN_MARGIN = 10
 
-# How long answers of the Destination service are kept.
+# The time for which answers of the Destination service are kept.
 CACHED = 120
 
 
 class Storm:
-    """Sessions of some targets that all start before any of them can go on."""
+    """Sessions with several targets that all start before any of them can go on."""
 
     def __init__(self, proxy: ClusterTproxy, server, holds):
-        """server answers the requests that `holds` once all sessions wait."""
+        """`server` holds back the requests that `holds` matches until all sessions wait."""
         self._proxy = proxy
         self._server = server
         self._release = threading.Event()
         server.behaviour = where(holds, after(self._release))
 
     def run(self, *ports: int, login: bytes = b"", questions: int = 1) -> None:
-        """Each session lists the mailbox, says goodbye and must succeed. login: what it says first.
-        questions: how many it asks; the last one makes it wait."""
+        """Runs the sessions: each has to list the mailbox and quit. `login` is the first thing that
+        each sends. `questions` is the number of questions that each session causes; at the last one
+        it waits."""
         with contextlib.ExitStack() as stack:
             before = self._questions()
             clients = []
@@ -62,11 +63,11 @@ class Storm:
 
 @pytest.fixture
 def mailbox(oauth, oauth_dovecot, messages):
-    """Makes destinations of OAuth2ClientCredentials for one mailbox."""
+    """Returns a function that makes destinations of OAuth2ClientCredentials for one mailbox."""
     mail = oauth_dovecot.mailbox(messages)
 
     def make(name: str, **options) -> tuple[dict, str]:
-        """Its properties, and the client whose tokens it needs."""
+        """Returns the destination and the id of the client whose tokens it needs."""
         client = oauth.mail_client(mail.user, **options)
         properties = oauth.properties(client) | {"mail.user": mail.user, "mail.password": None}
         return destination(name, oauth_dovecot.host, oauth_dovecot.pop3, **properties), client.id
@@ -84,8 +85,8 @@ def is_listening(port: int) -> bool:
 def test_cold_start(
     installation, make_cluster_tproxy, oauth, mailbox, namespace, directory, tenants
 ):
-    """Clients that come back to a program that has been started again: their listeners are there,
-    and nothing else is known. In shared mode there is one for each tenant."""
+    """Clients come back after a restart: their listeners exist, and nothing else is known. In
+    shared mode there is a client for each tenant."""
     properties, mail_client = mailbox("mail")
     service, targets = installation.service, tenants or [PROVIDER]
     for tenant in targets:
@@ -114,14 +115,14 @@ def test_cold_start(
     assert len(service.finds("mail", True)) == n
     assert len(oauth.requests_of(mail_client)) == n, "tproxy has not asked for a mail token itself"
     second.ready()
-    # One access token, for each tenant, serves the controller and the sessions.
+    # The controller and the sessions share one access token for each tenant.
     assert len(oauth.requests_of(access_client)) == 2 * n
     assert len(service.finds("mail", False)) == 2 * n
 
 
 def test_nothing_is_kept(installation, make_cluster_tproxy, oauth, mailbox):
-    """All that was fetched once has expired when the sessions start, and again when more of them
-    do. Two destinations are two questions, for which one access token does."""
+    """All tokens and answers have expired when the sessions start, and again when more sessions
+    start. Two destinations need two requests, and one access token is enough for both."""
     service = installation.service
     installation.key = service.service_key(lifetime=TOKEN_MARGIN)
     access_client = installation.key["clientid"]
@@ -145,8 +146,8 @@ def test_nothing_is_kept(installation, make_cluster_tproxy, oauth, mailbox):
 
 
 def test_tokens_of_one_user(installation, make_cluster_tproxy, oauth, oauth_dovecot, messages):
-    """Whose programs log in at the same time: with a refresh token that was never seen before, and
-    when the token that was made from it has expired."""
+    """A user's programs log in at the same time, with a new refresh token and again after its token
+    has expired: each time there is one request."""
     service, mail = installation.service, oauth_dovecot.mailbox(messages)
     client = oauth.mail_client("nobody", lifetime=TOKEN_MARGIN)
     properties = oauth.properties(client, "OAuth2RefreshToken") | {"mail.password": None}
@@ -161,7 +162,7 @@ def test_tokens_of_one_user(installation, make_cluster_tproxy, oauth, oauth_dove
     login = xoauth2(mail.user, oauth.refresh_token(client, mail.user))
     for finds in (1, 2):
         storm = Storm(proxy, service, lambda request: "X-refresh-token" in request.headers)
-        # The first question is what the destination is.
+        # The first request reads the destination.
         storm.run(port, login=b"AUTH XOAUTH2 %b\r\n" % login, questions=2)
         assert len(service.finds("mail", True)) == finds
         assert len(oauth.requests_of(client.id)) == finds
@@ -175,7 +176,8 @@ def test_tokens_of_one_user(installation, make_cluster_tproxy, oauth, oauth_dove
 def test_the_service_away_for_longer_than_its_cache(
     installation, make_cluster_tproxy, oauth, oauth_dovecot, mailbox, namespace
 ):
-    """Sessions go on as long as their token is valid, or the password is known."""
+    """While the service is away, sessions work as long as their token is valid or the password is
+    known."""
     service, mail = installation.service, oauth_dovecot.mailbox([b"Subject: one\r\n\r\n"])
     basic = {"mail.user": mail.user, "mail.password": mail.password}
     service.destinations |= {

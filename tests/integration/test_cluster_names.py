@@ -1,4 +1,4 @@
-"""Whose a name is, and whose a port."""
+"""Which CR a name or a port belongs to."""
 
 import signal
 import time
@@ -24,18 +24,18 @@ from harness.util import until
 DUPLICATE = "ConfigurationError-DuplicateDestinationCustomResource"
 TAKEN = "ConfigurationError-K8sResourceWithNameAlreadyPresent"
 
-# On a namespace: whose it is.
+# The label of a namespace that names its installation.
 MANAGED_BY = "transparent-proxy.connectivity.api.sap/namespace"
 
 
 def next_second() -> None:
-    """The API tells the age of objects in whole seconds."""
+    """Waits for the next second, because the API gives the age of objects in whole seconds."""
     now = int(time.time())
     until(lambda: int(time.time()) > now, "the next second")
 
 
 def told(installation: Installation, namespace: str) -> set[str]:
-    """The reasons of all Events."""
+    """Returns the reasons of all Events."""
     return {event["reason"] for event in installation.events(namespace)}
 
 
@@ -44,8 +44,8 @@ def told(installation: Installation, namespace: str) -> set[str]:
 
 @pytest.fixture
 def rivals(installation, add_destination):
-    """Two CRs "mail-a": makes the older one and then the younger; their namespaces and mailboxes.
-    That of the older one comes last in the alphabet."""
+    """Creates two CRs "mail-a", the older one first. Returns their namespaces and mailboxes. The
+    older one's namespace is the last in the alphabet."""
     mails = {name: add_destination(name) for name in ("older", "younger")}
     younger, older = sorted(installation.kube.namespace() for _ in mails)
 
@@ -84,7 +84,7 @@ def test_older_one_was_there_before_the_program(installation, make_cluster_tprox
 
 
 def test_older_one_is_not_for_us(installation, cluster_tproxy, rivals):
-    """It is another proxy's business, and does not make a Service of ours."""
+    """An older CR that is not for mail belongs to another proxy and does not get the name."""
     installation.service.destinations["older"] = {"Type": "HTTP", "URL": "http://localhost"}
     older, younger, mails = rivals()
     assert list_and_fetch(installation.available(younger, "mail-a")) == mails["younger"].files()
@@ -92,8 +92,8 @@ def test_older_one_is_not_for_us(installation, cluster_tproxy, rivals):
 
 
 def test_namespace_that_is_labelled_later(installation, make_cluster_tproxy, rivals):
-    """An older CR becomes ours by the label of its namespace: the younger one keeps the name until
-    it goes."""
+    """An older CR becomes ours when its namespace is labelled: the younger one keeps the name until
+    it is deleted."""
     installation.configure(managedNamespacesMode="labelSelector")
     make_cluster_tproxy(installation).ready()
     older, younger, mails = rivals()
@@ -115,8 +115,8 @@ def test_namespace_that_is_labelled_later(installation, make_cluster_tproxy, riv
 
 
 def test_name_that_is_in_use(installation, make_cluster_tproxy, add_destination):
-    """The destination of an older CR does not exist, so the younger one is served. It keeps the
-    name when the destination of the older one exists, and when the program starts again."""
+    """The destination of the older CR does not exist, so the younger one is served. It keeps the
+    name after the older one's destination is created, and after a restart."""
     mails = {name: add_destination(name) for name in ("older", "younger")}
     older, younger = sorted(installation.kube.namespace() for _ in mails)
     installation.configure()
@@ -173,7 +173,8 @@ def test_longest_name(installation, cluster_tproxy, add_destination, namespace):
 
 @pytest.mark.one_build
 def test_name_that_begins_with_a_digit(installation, cluster_tproxy, add_destination, namespace):
-    """The API server decides. That of Kubernetes 1.36 takes it (KEP-5311)."""
+    """The API server decides whether the name is valid; that of Kubernetes 1.36 accepts it
+    (KEP-5311)."""
     mail = add_destination("mail")
     installation.kube.apply(destination_cr("123-abc", namespace, "mail"))
     assert list_and_fetch(installation.available(namespace, "123-abc")) == mail.files()
@@ -184,7 +185,8 @@ def test_name_that_begins_with_a_digit(installation, cluster_tproxy, add_destina
 def test_api_server_that_wants_a_letter_first(
     installation, api, make_cluster_tproxy, add_destination, namespace
 ):
-    """Its words become the condition. Once it takes the name, the mailbox is served."""
+    """The API server's words become the condition. When it accepts the name, the mailbox is
+    served."""
     words = 'Service "123-abc" is invalid: metadata.name: a DNS-1035 label must start with a letter'
 
     def creation(request: Request) -> bool:
@@ -203,7 +205,8 @@ def test_api_server_that_wants_a_letter_first(
 
 
 def test_names_of_the_installation(installation, cluster_tproxy, add_destination, namespace):
-    """No CR gets one, not even while the Service is away, nor by a tenant's name."""
+    """No CR gets a reserved name, even if the Service is missing or the name comes from a
+    tenant."""
     add_destination("mail")
     name = "sap-transp-proxy-int-healthcheck"
     path = f"/api/v1/namespaces/{HOME}/services/{name}"
@@ -230,8 +233,8 @@ def test_names_of_the_installation(installation, cluster_tproxy, add_destination
 
 
 def test_shared_port(installation, api, make_cluster_tproxy, add_destination, namespace):
-    """Two Services carry one target port when the program starts. The older one keeps it, but as
-    long as the other one has no other, nobody is led anywhere."""
+    """Two Services have one target port when the program starts. The older one keeps it, and until
+    the other has a new port nobody is connected there."""
     kube = installation.kube
     mails = {name: add_destination(name) for name in ("older", "another")}
     installation.configure()
@@ -274,7 +277,8 @@ def labels(home: str, namespace: str, name: str) -> dict:
 def test_objects_of_another_installation(
     installation, make_cluster_tproxy, add_destination, namespace
 ):
-    """They are neither what is left of a CR that is gone, nor Services of one that is there."""
+    """Objects of another installation count neither as leftovers of a deleted CR nor as Services of
+    an existing one."""
     kube = installation.kube
     spec = {"type": "ExternalName", "externalName": "mail.second.svc.cluster.local"}
     for name in ("gone", "mail-a"):
@@ -303,8 +307,8 @@ def test_objects_of_another_installation(
 def test_two_installations(
     installation, make_cluster_tproxy, add_destination, oauth, secrets, oauth_dovecot
 ):
-    """Side by side, each with the namespaces that are labelled for it. Names are no matter between
-    them."""
+    """Two installations each manage the namespaces that are labelled for them. The same name may be
+    in use in both."""
     kube = installation.kube
     with DestinationService(oauth, secrets) as service:
         second = Installation(kube, service, "second")

@@ -1,4 +1,5 @@
-"""The Connectivity Proxy of a cluster: found, followed, and compared with the configuration."""
+"""The Connectivity Proxy of a cluster is found and followed, and compared with the
+configuration."""
 
 import pytest
 
@@ -29,14 +30,15 @@ CREDENTIALS = {"serviceCredentials": {"secretName": "connectivity", "secretKey":
 
 @pytest.fixture
 def proxy(oauth):
-    """The trusting kind."""
+    """A proxy that needs no tokens."""
     with ConnectivityProxy(oauth, authorization=False) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def configure(installation):
-    """With these keys for the Connectivity Proxy; None: with nothing about it."""
+    """Configures these keys for the Connectivity Proxy; None: the configuration does not mention
+    it."""
 
     def configure(connectivity: dict | None, **config: object) -> None:
         fields = transparent_proxy(INSTANCE, **config)
@@ -55,7 +57,7 @@ def in_namespace(name: str, *objects: dict) -> list[dict]:
 
 @pytest.fixture
 def mail(installation, proxy, add_destination, oauth_dovecot, namespace):
-    """The mailbox of a CR whose mail server only the Cloud Connector reaches."""
+    """The mailbox of a CR whose mail server can be reached only through the Cloud Connector."""
     virtual = {"mail__pop3__host": HOST, "mail__pop3__port": "110"}
     mail = add_destination("mail", ProxyType="OnPremise", **virtual)
     proxy.expose(HOST, 110, (oauth_dovecot.host, oauth_dovecot.pop3))
@@ -70,7 +72,7 @@ def start(make_cluster_tproxy, installation, directory, oauth):
 
 
 def usable(installation) -> dict:
-    """The condition that tells of a problem; {} when there is none."""
+    """Returns the condition that reports a problem; {} if there is none."""
     status = installation.kube.get(f"{PROXIES}/transparent-proxy").get("status", {})
     found = [c for c in status.get("conditions", []) if c["type"] == "ConnectivityProxyUsable"]
     return found[0] if found else {}
@@ -79,7 +81,8 @@ def usable(installation) -> dict:
 def test_helm_and_what_changes_later(
     installation, proxy, configure, mail, start, namespace, oauth, directory
 ):
-    """Trusted, then with authorization, then with credentials, then in another tenant mode."""
+    """The proxy first trusts everybody, then needs authorization, then has credentials, then
+    another tenant mode."""
     kube, cp = installation.kube, CONNECTIVITY[0]
     kube.apply(*in_namespace(cp, proxy.config_map(cp)))
     configure({})
@@ -134,7 +137,7 @@ def test_rotated_key(installation, proxy, configure, mail, start, namespace, oau
 
 
 def test_kyma(installation, proxy, configure, mail, start, namespace):
-    """It is found without a word in the configuration, also when it comes later."""
+    """Kyma's proxy is found without a configuration, even if it is installed later."""
     configure(None)
     start()
     shown = installation.wait_condition(namespace, CR, NOT_CONFIGURED)
@@ -173,7 +176,7 @@ def test_configuration_that_makes_no_sense(
 
 
 def test_proxy_away(installation, proxy, configure, mail, start, namespace, oauth):
-    """It is no fault of the CR; clients are told."""
+    """A missing proxy is not an error of the CR; clients are told."""
     cp = CONNECTIVITY[0]
     installation.kube.apply(*in_namespace(cp, proxy.config_map(cp)))
     configure({})

@@ -1,5 +1,5 @@
-"""Whose a Service is. Labels are claims: whoever may write Services in one namespace can make them
-say anything, and disturbs nobody by it."""
+"""The ownership of Services. Labels are claims: a user who may write Services in one namespace can
+set any labels, and must not disturb anybody with them."""
 
 import pytest
 
@@ -12,12 +12,12 @@ from harness.util import until
 
 TAKEN = "ConfigurationError-K8sResourceWithNameAlreadyPresent"
 
-# What of ours a user copies: the labels, or all that there is.
+# The parts of our objects that a user copies: the labels, or everything.
 FORGINGS = ["labels", "everything"]
 
 
 def forge(user: NamespaceUser, how: str, name: str, namespace: str, cr: str) -> dict:
-    """A user's Service that says it was made for a Destination, and cannot be deleted."""
+    """Creates a user's Service that claims to be made for a Destination and cannot be deleted."""
     about: dict = {"finalizers": ["example.com/hold"]}
     manager = ""
     if how == "everything":
@@ -35,7 +35,8 @@ def version(user: NamespaceUser, name: str) -> str:
 def test_service_that_says_it_was_made_for_another_namespace(
     installation, make_cluster_tproxy, add_destination, alice, mallory, how
 ):
-    """Neither the start waits for it, nor is it touched, nor is a policy kept for it."""
+    """The start does not wait for the Service, the Service is not changed, and no policy is kept
+    for it."""
     mail = add_destination("mail")
     installation.configure()
     alice.apply(destination_cr("mail-a", alice.namespace, "mail"))
@@ -65,8 +66,8 @@ def test_service_that_says_it_was_made_for_another_namespace(
 def test_service_that_says_it_was_made_for_nobody(
     installation, make_cluster_tproxy, add_destination, alice, mallory
 ):
-    """It looks like one of a Destination of that namespace which is gone. Nobody but the Destinations
-    of that namespace can notice."""
+    """The Service looks like that of a deleted Destination in its own namespace. Only the
+    Destinations of that namespace can be affected."""
     mail = add_destination("mail")
     installation.configure()
     alice.apply(destination_cr("mail-a", alice.namespace, "mail"))
@@ -96,8 +97,8 @@ def test_condition_of_another_proxy(installation, make_cluster_tproxy, alice, ma
     change = {"status": {"conditions": [theirs]}}
     installation.kube.patch(f"{status}?fieldManager=sap-operator", change)
     forge(mallory, how, "web", alice.namespace, "web")
-    # One that is ready has decided about each Destination. The second one finds what the first one
-    # has made of the Service.
+    # A program that is ready has decided about each Destination. The second one starts with the
+    # state in which the first has left the Service.
     for _ in range(2):
         proxy = make_cluster_tproxy(installation).ready()
         alice.create(alice.destinations, destination_cr("later", alice.namespace, "not-there"))
@@ -110,7 +111,7 @@ def test_condition_of_another_proxy(installation, make_cluster_tproxy, alice, ma
 def test_labels_removed_while_the_program_is_away(
     installation, make_cluster_tproxy, add_destination, alice
 ):
-    """By the field manager and the owner reference the Service is still known as ours."""
+    """The field manager and the owner reference still identify the Service as ours."""
     mail = add_destination("mail")
     installation.configure()
     first = make_cluster_tproxy(installation).ready()
@@ -136,8 +137,8 @@ def test_labels_removed_while_the_program_is_away(
 def test_adopting_what_another_installation_has_made(
     installation, make_cluster_tproxy, oauth, secrets, oauth_dovecot, alice
 ):
-    """The first of two installations that want one Service keeps it, also if the annotation asks
-    for what SAP's proxy may have left behind."""
+    """The first of two installations that need one Service keeps it, even if the annotation asks
+    for the adoption of a leftover of SAP's proxy."""
     kube = installation.kube
     cr = destination_cr("mail-a", alice.namespace, "mail")
     cr["metadata"]["annotations"] = {"tproxy/adopt": "true"}

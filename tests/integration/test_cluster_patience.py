@@ -1,5 +1,5 @@
-"""Trouble with one Service, in one namespace or of one tenant. Those whom it concerns are told,
-nobody else waits for it, and a restarted program becomes ready."""
+"""Trouble with one Service, in one namespace or of one tenant: those affected are told, nobody else
+waits, and a restarted program becomes ready."""
 
 import json
 
@@ -29,7 +29,8 @@ def manager_of(proxy) -> dict:
 
 @pytest.fixture
 def webhook(installation):
-    """Has the API server ask a webhook that does not answer about new Services of a namespace."""
+    """Makes the API server call a webhook, which does not answer, for new Services of a
+    namespace."""
     kube = installation.kube
 
     def add(namespace: str) -> None:
@@ -84,7 +85,7 @@ def webhook(installation):
 def test_webhook_of_one_namespace(
     installation, make_cluster_tproxy, add_destination, alice, mallory, webhook
 ):
-    """It fails for each new Service of that namespace."""
+    """A webhook fails for each new Service of one namespace."""
     mail = add_destination("mail")
     installation.configure()
     webhook(mallory.namespace)
@@ -101,7 +102,7 @@ def test_webhook_of_one_namespace(
 
 @pytest.mark.one_build
 def test_no_address_is_left(make_kube, destination_service, make_cluster_tproxy, oauth_dovecot):
-    """The API server cannot create a Service that has an address. Those that are there go on."""
+    """The API server cannot create a Service that has an address. The existing ones continue."""
     kube = make_kube("--service-cluster-ip-range=10.96.0.0/29")
     installation = Installation(kube, destination_service)
     mail = oauth_dovecot.mailbox([b"Subject: mail\r\n"])
@@ -132,7 +133,7 @@ def test_no_address_is_left(make_kube, destination_service, make_cluster_tproxy,
 def test_service_that_a_user_holds(
     installation, make_cluster_tproxy, add_destination, alice, mallory
 ):
-    """The alias of a Destination that is deleted stays, with a finalizer of the user's."""
+    """The alias of a deleted Destination stays because of a user's finalizer."""
     mail = add_destination("mail")
     installation.configure()
     for user, name in ((alice, "mail-a"), (mallory, "mail-m")):
@@ -167,8 +168,8 @@ def test_service_that_a_user_holds(
 def test_name_that_a_user_holds(
     installation, make_cluster_tproxy, add_destination, alice, mallory
 ):
-    """A user has made a Service that looks in all points like one of a Destination that is gone,
-    and that cannot be deleted. It keeps its name from the Destinations of that namespace alone."""
+    """A user has made a Service that looks exactly like that of a deleted Destination and cannot be
+    deleted. It withholds its name only from the Destinations of that namespace."""
     mail = add_destination("mail")
     installation.configure()
     alice.apply(destination_cr("mail-a", alice.namespace, "mail"))
@@ -192,8 +193,8 @@ def test_name_that_a_user_holds(
 
 @pytest.fixture
 def tenants(installation, oauth, oauth_dovecot, directory):
-    """Shared mode, with a destination "mail" for each of three tenants: their mailboxes, and flags
-    for the program."""
+    """An installation in shared mode with a destination "mail" for each of three tenants. Returns
+    their mailboxes and flags for the program."""
     installation.key = installation.service.service_key(by_name=True)
     installation.configure(tenantMode="shared")
     mails = {}
@@ -209,7 +210,7 @@ def tenants(installation, oauth, oauth_dovecot, directory):
 def test_service_of_one_tenant(
     installation, api, make_cluster_tproxy, tenants, namespace, result
 ):
-    """It cannot be created: the other tenants are served, and come and go."""
+    """A tenant's Service cannot be created: other tenants are served, added and removed."""
     code, reason = {"refused": (403, "Forbidden"), "failing": (500, "InternalError")}[result]
     real = api.answer
     broken = True
@@ -237,7 +238,8 @@ def test_service_of_one_tenant(
 
 
 def test_former_tenant_whose_service_stays(installation, make_cluster_tproxy, tenants, namespace):
-    """Its listener is closed, the other tenants change, and the condition says what stays."""
+    """The listener is closed, other tenants are added and removed, and the condition names the
+    Service that stays."""
     mails, hosts = tenants
     proxy = make_cluster_tproxy(installation, *hosts).ready()
     cr = destination_cr("mail-h", namespace, "mail")
@@ -262,7 +264,7 @@ def test_former_tenant_whose_service_stays(installation, make_cluster_tproxy, te
 
 
 def test_deleted_in_a_pause(installation, api, make_cluster_tproxy, add_destination, namespace):
-    """The API server has failed so often that the next try is far away."""
+    """The API server has failed so often that the next attempt is far away."""
     add_destination("mail")
     installation.configure()
     make_cluster_tproxy(installation, url=api.url).ready()
@@ -291,7 +293,7 @@ def test_deleted_in_a_pause(installation, api, make_cluster_tproxy, add_destinat
 def test_deleted_while_the_api_server_does_not_answer(
     installation, api, make_cluster_tproxy, add_destination, namespace
 ):
-    """A webhook may hold up the creation of a Service for half a minute."""
+    """A webhook may delay the creation of a Service for half a minute."""
     add_destination("mail")
     installation.configure()
     make_cluster_tproxy(installation, url=api.url).ready()
@@ -315,7 +317,7 @@ def test_deleted_while_the_api_server_does_not_answer(
 def test_wait_for_targets_has_an_end(
     installation, make_cluster_tproxy, destination_service, namespace
 ):
-    """The Destination service keeps each question for a minute, and answers none."""
+    """The Destination service keeps each question for a minute and answers none."""
     installation.configure()
     patient = {"integration": {"destinationService": {"readTimeoutSeconds": 60}}}
     installation.kube.patch(f"{PROXIES}/transparent-proxy", {"spec": {"config": patient}})

@@ -1,6 +1,6 @@
-"""NetworkPolicies on a real API server: a resource is available once those whom it names are
-admitted, no namespace waits for another one's policy, and no port is given away while a policy
-lists it."""
+"""NetworkPolicies on a real API server: a resource is available once the clients that it names are
+admitted, no namespace waits for another one's policy, and no port is allocated while a policy lists
+it."""
 
 import time
 
@@ -23,7 +23,7 @@ def policy_of(namespace: str) -> str:
 
 
 def policy(name: str, *ports: dict, **metadata: object) -> dict:
-    """With the labels of ours."""
+    """Returns a policy with the labels of ours."""
     labels = {"app.kubernetes.io/managed-by": "tproxy", "tproxy/home": HOME}
     spec = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": list(ports)}]}
     return {"metadata": {"name": name, "labels": labels, **metadata}, "spec": spec}
@@ -41,7 +41,7 @@ def delete_cr(installation, namespace: str, name: str) -> None:
 
 @pytest.fixture
 def release(kube):
-    """Takes the finalizers of policies away, at the end at the latest."""
+    """Removes the finalizers of policies, at the latest when the test ends."""
     named = []
 
     def now() -> None:
@@ -58,7 +58,7 @@ def release(kube):
 
 
 def test_available_means_admitted(installation, make_cluster_tproxy, add_destination, api):
-    """The condition waits for the policy, and comes without a pause after it."""
+    """The condition waits for the policy and follows it without a pause."""
     mail = add_destination("mail")
     installation.configure()
     make_cluster_tproxy(installation, *TARGET_PORTS, url=api.url).ready()
@@ -77,7 +77,7 @@ def test_available_means_admitted(installation, make_cluster_tproxy, add_destina
 
 
 def test_policy_in_the_way(installation, make_cluster_tproxy, add_destination):
-    """Of somebody else, with the name of ours: its namespace is told, others are not delayed."""
+    """A foreign policy has the name of ours: its namespace is told, and others are not delayed."""
     add_destination("mail")
     kube = installation.kube
     installation.configure()
@@ -114,7 +114,7 @@ def test_policy_in_the_way(installation, make_cluster_tproxy, add_destination):
 
 
 def test_refused_policy(installation, make_cluster_tproxy, add_destination, api):
-    """The condition has the words of the API server."""
+    """The condition contains the words of the API server."""
     add_destination("mail")
     installation.configure()
     make_cluster_tproxy(installation, *TARGET_PORTS, url=api.url).ready()
@@ -143,7 +143,7 @@ def test_refused_policy(installation, make_cluster_tproxy, add_destination, api)
 
 @pytest.mark.one_build
 def test_scope_narrowed(installation, cluster_tproxy, add_destination, namespace):
-    """The opening for everybody goes, also from a policy that nobody can delete."""
+    """The scope is narrowed: everybody else is excluded, even if the policy cannot be deleted."""
     add_destination("mail")
     kube = installation.kube
     kube.apply(destination_cr("mail", namespace, "mail", accessControl={"scope": "clusterWide"}))
@@ -163,7 +163,7 @@ def test_scope_narrowed(installation, cluster_tproxy, add_destination, namespace
 
 
 def test_removed_for_itself(installation, make_cluster_tproxy, add_destination, api):
-    """While a resource of another namespace cannot be settled."""
+    """A policy is removed while a resource of another namespace cannot be settled."""
     add_destination("mail")
     installation.configure()
     make_cluster_tproxy(installation, *TARGET_PORTS, url=api.url).ready()
@@ -179,7 +179,7 @@ def test_removed_for_itself(installation, make_cluster_tproxy, add_destination, 
 
 
 def test_stale_policy(installation, make_cluster_tproxy, add_destination, release, reserve_ports):
-    """Its ports are not used again, also after a restart, until it lists them no more."""
+    """Its ports are not used again, even after a restart, until the policy no longer lists them."""
     add_destination("mail")
     kube = installation.kube
     installation.configure()
@@ -196,7 +196,7 @@ def test_stale_policy(installation, make_cluster_tproxy, add_destination, releas
         ),
     )
     release.later(gone)
-    # Nobody may change it: neither by deleting nor by emptying.
+    # The policy can neither be deleted nor emptied.
     kube.create(f"{ADMISSION}/validatingadmissionpolicies", frozen(gone))
     kube.create(f"{ADMISSION}/validatingadmissionpolicybindings", binding())
     try:
@@ -213,7 +213,7 @@ def test_stale_policy(installation, make_cluster_tproxy, add_destination, releas
     finally:
         kube.delete(f"{ADMISSION}/validatingadmissionpolicybindings/frozen")
         kube.delete(f"{ADMISSION}/validatingadmissionpolicies/frozen")
-    # A minute after it was emptied.
+    # A minute after the policy was emptied.
     until(
         lambda: installation.condition(namespace, "two")["status"] == "True",
         "the condition",

@@ -1,5 +1,5 @@
-"""Target ports that rest, on a real API server: a port is not given to another mailbox for a while,
-also when the program is killed and started again in between."""
+"""Resting target ports on a real API server: for a while a port is not given to another mailbox,
+even if the program is killed and started again in between."""
 
 import json
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ def two_ports(reserve_ports) -> tuple[str, str]:
 
 @pytest.fixture
 def forget(kube):
-    """Other tests have other ports."""
+    """Deletes the record, because other tests have other ports."""
     yield
     kube.kubectl("delete", "configmap", "-n", HOME, "tproxy-resting-ports", "--ignore-not-found")
 
@@ -68,7 +68,8 @@ def test_rest_survives_a_crash(
 def test_record_that_cannot_be_written(
     installation, make_cluster_tproxy, add_destination, api, two_ports, forget
 ):
-    """It keeps no Service from being deleted, and is written when that is possible again."""
+    """A record that cannot be written does not prevent the deletion of a Service. It is written
+    later."""
     add_destination("mail")
     installation.configure()
     namespace = installation.kube.namespace()
@@ -100,7 +101,7 @@ def test_record_that_cannot_be_written(
 def test_record_that_cannot_be_read(
     installation, make_cluster_tproxy, add_destination, api, two_ports, forget
 ):
-    """What is served stays so; new mailboxes get no port before every port has rested."""
+    """Existing mailboxes are served; new ones get no port before every port has rested."""
     mail = add_destination("mail")
     installation.configure()
     namespace = installation.kube.namespace()

@@ -1,5 +1,5 @@
-"""Keys, secrets and destinations change while sessions come and go: what is new takes effect
-without a restart, and no session fails."""
+"""Keys, secrets and destinations change while there are sessions: new ones take effect without a
+restart, and no session fails."""
 
 import threading
 from collections import Counter
@@ -20,8 +20,8 @@ from harness.samples import HOME
 from harness.user_logins import fetch
 from harness.util import PATIENCE, until
 
-# Seconds, in which a changed Secret must take effect; and a changed destination: the shortest
-# interval that can be configured, and what it takes to read the destination.
+# The seconds in which a changed Secret must take effect, and a changed destination: the shortest
+# interval that can be configured, and the time to read the destination.
 AT_ONCE = 5
 INTERVAL = 60 + AT_ONCE
 
@@ -36,11 +36,11 @@ Session = Callable[[], list[bytes]]
 
 
 class Traffic:
-    """Sessions of several kinds, one after the other of each, until the end. None may fail."""
+    """Sessions of several kinds, one after another for each kind, until the end. None may fail."""
 
     def __init__(self, sessions: dict[str, Session]):
         self.done: Counter[str] = Counter()
-        self.latest: dict[str, list[bytes]] = {}  # what each kind has fetched
+        self.latest: dict[str, list[bytes]] = {}  # the messages that each kind has fetched
         self.failures: list[BaseException] = []
         self._sessions = sessions
         self._over = threading.Event()
@@ -58,7 +58,7 @@ class Traffic:
         assert not self.failures, self.failures
 
     def until(self, condition: Callable[[], bool], what: str, patience: float) -> None:
-        """Waits while sessions go on."""
+        """Waits while sessions continue."""
         until(lambda: self.failures or condition(), what, patience, every=0.05)
         assert not self.failures, self.failures
 
@@ -78,7 +78,7 @@ class Traffic:
 
 @pytest.fixture
 def mails(installation, oauth, oauth_dovecot, connectivity_proxy, add_destination):
-    """Mailboxes, by their destinations: with a password, on premise, with tokens, for users."""
+    """The mailboxes by destination: with a password, on premise, with tokens, for users."""
     connectivity_proxy.expose(VIRTUAL_HOST, 110, (oauth_dovecot.host, oauth_dovecot.pop3))
     return {
         "near": add_destination("near"),
@@ -92,7 +92,7 @@ def mails(installation, oauth, oauth_dovecot, connectivity_proxy, add_destinatio
 def start(
     installation, make_cluster_tproxy, oauth, connectivity_proxy, mails, namespace, directory
 ):
-    """Starts the program; how its destinations are used."""
+    """Returns a function that starts the program and returns the kinds of sessions."""
 
     def start(**config: object) -> dict[str, Session]:
         found, clients = installation.service.destinations, {}
@@ -113,7 +113,7 @@ def start(
 
 
 def rotate(kube, name: str, key: dict[str, object], apart: bool) -> None:
-    """apart: the private key has a Secret of its own."""
+    """Applies a new key. With `apart` the private key has a Secret of its own."""
     if apart:
         key = dict(key)
         kube.apply(private_key_secret(PRIVATE_KEY, HOME, key.pop("key")))
@@ -128,7 +128,7 @@ def rotate(kube, name: str, key: dict[str, object], apart: bool) -> None:
 def test_service_keys(
     installation, start, destination_service, connectivity_proxy, oauth, kind, apart
 ):
-    """The one that goes is refused from then on."""
+    """The old key is refused from then on."""
     service, kube = destination_service, installation.kube
     installation.key = service.service_key(kind, by_name=True)
     other = "x509" if kind == "ias" else kind
@@ -152,7 +152,8 @@ def test_service_keys(
 @pytest.mark.slow
 @pytest.mark.one_build
 def test_destinations(installation, start, mails, oauth, add_destination, oauth_dovecot):
-    """Another mailbox with its password, other tokens for it, and another way to it."""
+    """The destinations get another mailbox with its password, other tokens for it, and another
+    route to it."""
     sessions = start(manager={"executionIntervalMinutes": 1})
     found = installation.service.destinations
     with Traffic(sessions) as traffic:

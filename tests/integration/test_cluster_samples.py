@@ -27,7 +27,7 @@ from harness.util import until
 NAME = "example-dest-pop3"
 VIRTUAL_HOST = "pop.test"
 
-# Of HTTP applications, by the destination that each of them names.
+# The samples for HTTP applications, by the destination that each names.
 OTHERS = {
     "gateway": "*",
     "chain for SAML": "samlAssertionConsumerDest",
@@ -35,7 +35,7 @@ OTHERS = {
     "new action": "onpremise-http",
 }
 
-# How a TransparentProxy object of SAP's names the Secret, and the entry in it.
+# The Secret that SAP's TransparentProxy objects name, and its entry.
 SECRETS = {
     "published": (INSTANCE, "defaultKey"),
     "documented": (INSTANCE, "defaultKey"),
@@ -44,7 +44,7 @@ SECRETS = {
 
 
 def configure(installation: Installation, sample: str = "published", **config: object) -> None:
-    """config: keys that are not in the sample."""
+    """Applies a sample. `config` are keys that are not in it."""
     name, key = SECRETS[sample]
     secret = key_secret(name, HOME, installation.key, key)
     proxy = copy.deepcopy(TRANSPARENT_PROXIES[sample])
@@ -68,7 +68,7 @@ def mail(add_destination):
 
 @pytest.fixture
 def start(installation, make_cluster_tproxy, oauth, directory):
-    """Starts the program, which finds all that samples name."""
+    """Starts the program with everything that the samples name."""
 
     def start():
         hosts = hosts_file(directory, *oauth.host_names(), *CONNECTIVITY_HOSTS)
@@ -78,7 +78,7 @@ def start(installation, make_cluster_tproxy, oauth, directory):
 
 
 def status_of(installation: Installation) -> dict[str, dict]:
-    """That of the TransparentProxy object: its conditions, once it is Ready."""
+    """Returns the conditions of the TransparentProxy object after it is Ready."""
 
     def ready() -> dict | None:
         status = installation.kube.get(f"{PROXIES}/transparent-proxy").get("status", {})
@@ -112,7 +112,8 @@ BOUND = "sap-transp-proxy-default"
 
 @pytest.fixture
 def operators_kinds(kube):
-    """They are gone afterwards: most tests have a cluster without them."""
+    """The kinds of the operator. They are removed afterwards, because most tests need a cluster
+    without them."""
     for kind in ("ServiceInstance", "ServiceBinding"):
         names = {"kind": kind, "plural": f"{kind.lower()}s"}
         schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -136,7 +137,7 @@ def bound(kind: str, **spec: str) -> dict:
 
 @pytest.mark.one_build
 def test_kyma(installation, start, mail, namespace, operators_kinds):
-    """It names no instance; nor do custom resources, which wait for one."""
+    """The object names no instance. Custom resources do not either, and wait for one."""
     kube = installation.kube
     kube.apply(TRANSPARENT_PROXIES["Kyma"])
     start()
@@ -155,7 +156,8 @@ def test_kyma(installation, start, mail, namespace, operators_kinds):
     status_of(installation)
 
 
-# Parts of such objects: the instance that serves then, and what is said to have no effect.
+# Parts of such objects, each with the instance that it makes the default, and the text about keys
+# without an effect.
 PARTS = {
     "timeouts": (INSTANCE, ""),
     "private key": ("two", ""),
@@ -167,7 +169,7 @@ PARTS = {
 
 
 def whole(part: str) -> dict:
-    """A TransparentProxy object with it."""
+    """Returns a TransparentProxy object with the part."""
     sample = copy.deepcopy(TRANSPARENT_PROXIES[part])
     config = sample["spec"]["config"]
     if "destinationService" not in config.get("integration", {}):
@@ -178,7 +180,7 @@ def whole(part: str) -> dict:
 
 @pytest.fixture
 def keys(installation):
-    """Secrets with the service keys of all the instances that samples name."""
+    """Creates Secrets with the service keys of all instances that the samples name."""
     service = installation.service
     certified = service.service_key("x509")
     installation.kube.apply(
@@ -191,7 +193,7 @@ def keys(installation):
 
 @pytest.fixture
 def far_mail(installation, oauth, oauth_dovecot, add_destination):
-    """A mailbox on premise, behind a Connectivity Proxy that trusts everybody in the cluster."""
+    """A mailbox on premise, behind a Connectivity Proxy that needs no tokens."""
     with ConnectivityProxy(oauth, authorization=False) as proxy:
         proxy.expose(VIRTUAL_HOST, 110, (oauth_dovecot.host, oauth_dovecot.pop3))
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONNECTIVITY[0]}}
@@ -241,7 +243,7 @@ def login(mail: Mailbox) -> dict[str, str]:
 
 
 def test_fragments(installation, start, mail, add_destination, namespace):
-    """What they say counts before what the destination says."""
+    """The properties in fragments take precedence over the destination's."""
     provider = installation.service.tenant(PROVIDER)
     mails = {}
     for place in ("subaccount", "instance"):
@@ -301,7 +303,7 @@ def test_tenants(installation, start, oauth_dovecot, namespace):
 
 
 def test_misprint(installation, namespace):
-    """Refused by kubectl, and by the API server alone."""
+    """kubectl refuses the misprint, and so does the API server alone."""
     arguments = ["apply", "--namespace", namespace, "-f", "-"]
     for more, words in (
         ([], "unknown field"),
@@ -311,7 +313,7 @@ def test_misprint(installation, namespace):
         assert done.returncode and words in done.stderr
 
 
-# --- not for us ---
+# --- samples for other proxies ---
 
 
 def add_others(installation: Installation, namespace: str) -> None:
@@ -329,7 +331,8 @@ def add_others(installation: Installation, namespace: str) -> None:
 
 
 def test_left_alone(installation, make_cluster_tproxy, mail, namespace):
-    """No status, no Service, no Event; and who has written a status keeps it."""
+    """They get no status, no Service and no Event; a status that another manager has written
+    stays."""
     configure(installation)
     proxy = make_cluster_tproxy(installation).ready()
     add_others(installation, namespace)
@@ -340,7 +343,7 @@ def test_left_alone(installation, make_cluster_tproxy, mail, namespace):
     )
     written = installation.kube.get(path)
 
-    # Every one has been looked at when the last one of all is served.
+    # All of them have been read when the last of all is served.
     for destination in OTHERS.values():
         if destination != "*":
             until(lambda name=destination: installation.service.finds(name, False), destination)
@@ -361,7 +364,7 @@ def test_left_alone(installation, make_cluster_tproxy, mail, namespace):
 
 
 def test_claimed(installation, make_cluster_tproxy, namespace):
-    """Where there is no other proxy everything gets its condition."""
+    """Where there is no other proxy, every resource gets its condition."""
     configure(installation)
     make_cluster_tproxy(installation, "--claim", "all").ready()
     add_others(installation, namespace)

@@ -1,5 +1,5 @@
-"""Secrets stay where they are: nothing that tproxy says, writes or shows has one in it, whatever the
-servers around it say."""
+"""Nothing that tproxy says, writes or shows contains a secret, whatever the servers around it
+say."""
 
 import base64
 import contextlib
@@ -27,21 +27,22 @@ from harness.samples import HOME
 from harness.tproxy import destination
 from harness.util import until
 
-# --- servers that repeat what they are told ---
+# --- servers that repeat requests ---
 
-# Of SASL's separators.
+# Blanks in place of SASL's separators.
 BLANKS = bytes.maketrans(b"\0\1", b"  ")
 
 
 def heard(request: Request) -> str:
-    """All that is secret in a request, as it was sent and as it was meant."""
+    """Returns everything that is secret in a request, as it was sent and decoded."""
     form = request.form()
     body = request.body.decode() if form else ""
     return " ".join([request.headers.get("Authorization", ""), *form.values(), body])
 
 
 def as_json(status: int) -> Callable[[Exchange], None]:
-    """In all places in which one of the servers explains a refusal."""
+    """Returns a refusal with the request's secrets in every place where a server may give a
+    reason."""
 
     def reply(exchange: Exchange) -> None:
         said = heard(exchange.request)
@@ -70,7 +71,7 @@ def as_text(status: int) -> Callable[[Exchange], None]:
 
 
 def as_destination(exchange: Exchange) -> None:
-    """A destination full of it."""
+    """Returns a destination full of the request's secrets."""
     said = heard(exchange.request)
     properties = {"Name": said, "Type": "MAIL", "mail.pop3.host": said, said: said}
     exchange.reply(Response.json(200, {"destinationConfiguration": properties, said: said}))
@@ -96,7 +97,7 @@ ECHOES = {
 
 
 def last_line(session: Session) -> None:
-    """A mail server that repeats the end of a line, and of what is in it."""
+    """A mail server that repeats the end of a line, and of its decoded content."""
     line = session.commands[-1]
     meant = b""
     with contextlib.suppress(ValueError):
@@ -105,7 +106,7 @@ def last_line(session: Session) -> None:
 
 
 def challenge(session: Session) -> None:
-    """One that asks for the token, and explains in a challenge what is wrong with it."""
+    """A mail server that asks for the token and gives the reason for its refusal in a challenge."""
     session.send(b"+ \r\n")
     token = base64.b64decode(session.read_line())
     why = json.dumps({"status": token.decode()[:100]}).encode()
@@ -114,11 +115,11 @@ def challenge(session: Session) -> None:
     session.send(b"-ERR [AUTH] %b\r\n" % token.translate(BLANKS)[:400])
 
 
-# --- what others see ---
+# --- what others can see ---
 
 
 def shown(proxy) -> bytes:
-    """By the program itself, to whoever may look."""
+    """Returns what the program shows to everybody with access."""
     pages = ("/", "/healthz", "/readyz", "/status", "/destinationCRs", "/metrics")
     texts = [proxy.everything_said(), *(proxy.http(page)[1].encode() for page in pages)]
     about = Path(f"/proc/{proxy.pid}")
@@ -126,7 +127,7 @@ def shown(proxy) -> bytes:
 
 
 def stored(kube) -> bytes:
-    """Every object of the cluster, but Secrets."""
+    """Returns all objects of the cluster except Secrets."""
     kinds = kube.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
     kinds.remove("secrets")
     found = kube.kubectl("get", ",".join(kinds), "-A", "-o", "json", "--show-managed-fields")
@@ -134,7 +135,7 @@ def stored(kube) -> bytes:
 
 
 class Run:
-    """One program, among servers which its test makes misbehave."""
+    """One program, among servers that a test makes misbehave."""
 
     def __init__(self, installation: Installation, proxy: ClusterTproxy):
         self.installation = installation
@@ -142,16 +143,16 @@ class Run:
         self.kube = installation.kube
         self.service = installation.service
         self.namespace = self.kube.namespace()
-        self.answers: list[bytes] = []  # to clients
+        self.answers: list[bytes] = []  # those that clients got
 
     def add(self, name: str, properties: dict | None = None, **spec: object) -> None:
-        """A CR, and a destination of its name if there are properties."""
+        """Adds a CR, and a destination with its name if properties are given."""
         if properties:
             self.service.destinations[name] = properties
         self.kube.apply(destination_cr(name, self.namespace, name, **spec))
 
     def wait_refused(self, name: str) -> None:
-        """Until the condition says that it is not available."""
+        """Waits until the condition says that the CR is not available."""
 
         def refused() -> bool:
             return self.installation.condition(self.namespace, name).get("status") == "False"
@@ -162,7 +163,7 @@ class Run:
         return self.installation.available(self.namespace, name)
 
     def say(self, name: str, *commands: bytes) -> bytes:
-        """What a client hears at last."""
+        """Returns the last line that a client gets."""
         with RawClient(self.available(name)) as client:
             lines = [client.command(command) for command in commands]
         self.answers += lines
@@ -171,7 +172,7 @@ class Run:
 
 @pytest.fixture
 def api(installation):
-    """Between the program and the API server; it sees the token of the ServiceAccount."""
+    """A proxy between the program and the API server; it sees the ServiceAccount's token."""
     with FaultProxy(installation.kube) as proxy:
         yield proxy
 
@@ -186,7 +187,7 @@ def run(installation, make_cluster_tproxy, api, secrets) -> Run:
 
 @pytest.fixture
 def nothing_shown(run, secrets):
-    """At the end of the test."""
+    """Checks at the end of the test that nothing secret was shown."""
     yield
     assert len(secrets.values()) > 2
     assert secrets.shown_in(shown(run.proxy)) == []
@@ -204,7 +205,7 @@ def test_success(run, nothing_shown, oauth, oauth_dovecot, messages, secrets):
     run.add("token", destination("token", *server, **own) | oauth.properties(client))
     for name in ("basic", "token"):
         assert list_and_fetch(run.available(name)) == messages
-        # What clients send is dropped.
+        # tproxy discards the credentials that clients send.
         user, theirs = "somebody", secrets.new()
         run.say(name, b"USER somebody", b"PASS " + theirs.encode(), b"QUIT")
         run.say(name, b"AUTH PLAIN " + plain(user, theirs), b"QUIT")
@@ -213,8 +214,9 @@ def test_success(run, nothing_shown, oauth, oauth_dovecot, messages, secrets):
 
 
 def test_destination_service_repeats(run, nothing_shown, secrets, backend):
-    """To the controller, and to sessions. A refused token keeps all others waiting for a while, so
-    that answers with 401 come last, each until it has been heard."""
+    """The Destination service repeats requests of the controller and of sessions. A refused access
+    token delays all others for a while, so answers with 401 come last, each until it has been
+    read."""
     echoed, asked = [], set()
 
     def behave(exchange: Exchange) -> None:
@@ -247,7 +249,7 @@ def test_destination_service_repeats(run, nothing_shown, secrets, backend):
 
 
 def test_token_service_repeats(run, nothing_shown, secrets, oauth, backend):
-    """Client secrets, of instances and of destinations for mail."""
+    """Token services repeat client secrets, of instances and of destinations for mail."""
     echoed, keys = [], {how: run.service.service_key() for how in ECHOES}
     hows = {key["clientid"]: how for how, key in keys.items()}
     mail = {how: oauth.mail_client("robot") for how in ECHOES}
@@ -298,7 +300,7 @@ def test_mail_server_repeats(run, nothing_shown, secrets, oauth, backends):
 
 
 def test_malformed(run, nothing_shown, secrets):
-    """Service keys and destinations which make no sense."""
+    """Service keys and destinations are malformed."""
     key = run.installation.key
     broken = json.dumps({**key, "clientsecret": secrets.new()})
     keys = {
@@ -330,7 +332,7 @@ def test_malformed(run, nothing_shown, secrets):
 
 
 def test_api_server_repeats(run, nothing_shown, secrets, api, backend):
-    """The token of the ServiceAccount."""
+    """The API server repeats the ServiceAccount's token."""
     statuses, echoed = {"refused": 403, "broken": 500}, []
 
     def behave(exchange: Exchange) -> None:

@@ -1,5 +1,5 @@
-"""config.tenantMode: shared. A custom resource has one Service for each of its tenants, and none
-disturbs another: they come, go, fail and work again while the program runs."""
+"""config.tenantMode: shared. A custom resource has a Service for each of its tenants, and no tenant
+disturbs another: they are added, removed, fail and work again while the program runs."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ class Shared:
         self._dovecot = dovecot
 
     def give(self, *tenants: str, name: str = NAME) -> None:
-        """Each a destination of this name, with one mail that says whose it is."""
+        """Gives each tenant a destination with this name and a mail that names the tenant."""
         for tenant in tenants:
             mail = self._dovecot.mailbox([mail_of(tenant)])
             host, port = self._dovecot.host, self._dovecot.pop3
@@ -47,7 +47,7 @@ class Shared:
         self.installation.kube.apply(shared_cr(self.namespace, *tenants, name=name))
 
     def serves(self, *tenants: str, name: str = "mail-h") -> dict[str, int]:
-        """Waits until these are served and no others; their ports."""
+        """Waits until these tenants and no others are served. Returns their ports."""
         wanted = [{"tenantSubdomain": tenant} for tenant in sorted(tenants)]
         until(lambda: self.shown(name) == wanted, f"{wanted} to be served", every=0.05)
         services = sorted(f"{name}-{tenant}" for tenant in tenants)
@@ -63,7 +63,7 @@ class Shared:
         return cr.get("status", {}).get("tenants", [])
 
     def services(self, namespace: str) -> list[str]:
-        # A policy may come or go between two of these questions.
+        # A policy may be created or deleted between two of these questions.
         policies = set(self.installation.policies())
         names = [n.split("/") for n in self.installation.ours()]
         policies |= set(self.installation.policies())
@@ -117,7 +117,7 @@ def test_come_and_go(installation, shared, start):
 
 
 def test_sample(installation, shared, start):
-    """D9, as SAP's documentation has it."""
+    """The sample D9 of SAP's documentation."""
     cr = DESTINATIONS["tenants"]
     metadata = {**cr["metadata"], "namespace": shared.namespace}
     shared.give("tenant-subdomain", "another-tenant-subdomain")
@@ -133,7 +133,7 @@ def test_lower_case(installation, shared, start):
 
 
 def test_restart(installation, shared, start):
-    """The same ports, and nothing is written."""
+    """The ports stay, and nothing is written."""
     proxy = start()
     shared.apply("acme", "umbrella")
     ports = shared.serves("acme", "umbrella")
@@ -173,8 +173,7 @@ def test_invalid(installation, shared, start, annotation, wrong):
 
 
 def test_one_hangs(installation, shared, start, oauth):
-    """The first tenant has an authorization server that does not answer. The others get their mail
-    all the same."""
+    """The authorization server of the first tenant does not answer. The others get their mail."""
     patient = {"destinationService": {"readTimeoutSeconds": 60}}
     path = f"{PROXIES}/transparent-proxy"
     installation.kube.patch(path, {"spec": {"config": {"integration": patient}}})
@@ -192,7 +191,7 @@ def test_one_hangs(installation, shared, start, oauth):
 
 
 def test_some_fail(installation, shared, start):
-    """One has no such destination, one does not exist; the third works all the while."""
+    """One tenant has no such destination, another one does not exist; the third is served."""
     shared.give("initech", name="another")
     start()
     shared.apply("acme", "initech", "nobody")
@@ -209,8 +208,8 @@ def test_some_fail(installation, shared, start):
 
 
 def test_one_name_for_two(installation, shared, start):
-    """a and b-c, a-b and c: the older one has the Service, of the same second the first in the
-    alphabet."""
+    """CR a with the tenant b-c and CR a-b with the tenant c need one Service. The older CR has it;
+    if both were created in the same second, the first in the alphabet."""
     shared.give("c", "b-c")
     start()
     shared.apply("b-c", name="a")
@@ -223,7 +222,7 @@ def test_one_name_for_two(installation, shared, start):
 
 
 def test_modes(installation, shared, start):
-    """Switched there and back. In dedicated mode the annotation has an Event."""
+    """The mode is switched there and back. In dedicated mode an Event reports the annotation."""
     service = installation.service
     service.destinations[NAME] = dict(service.tenant("acme").destinations[NAME])
     start()
@@ -247,7 +246,7 @@ def test_modes(installation, shared, start):
     assert shared.services(HOME) == ["mail-h-acme", "mail-h-umbrella"]
 
 
-# --- the configuration says that there are tenants, and is not seen for a while ---
+# --- the configuration with tenants cannot be read for a while ---
 
 
 def not_listed(installation, api, code: int, reason: str) -> None:
@@ -273,7 +272,7 @@ UNSEEN = {
 
 @pytest.mark.parametrize("how", UNSEEN)
 def test_restart_without_the_configuration(installation, api, shared, start, how):
-    """The Services of all tenants stay as they are, with their ports, though the defaults know no
+    """The Services and ports of all tenants stay as they are, although the defaults know no
     tenants."""
     first = start()
     shared.apply("acme", "umbrella")
@@ -292,7 +291,7 @@ def test_restart_without_the_configuration(installation, api, shared, start, how
 
 
 def test_configuration_that_is_replaced(installation, api, shared, start):
-    """As kubectl replace --force does it, while the program runs."""
+    """kubectl replace --force while the program runs."""
     start(api.url)
     shared.apply("acme", "umbrella")
     ports = shared.serves("acme", "umbrella")

@@ -1,5 +1,5 @@
-"""Destination CRs that the CRD accepts and the program cannot take in: refused with a condition
-that says what to do, closed meanwhile, and served again when they are corrected."""
+"""Destination CRs that the CRD accepts and the program refuses: a condition says what to do, their
+listeners are closed, and they are served again after a correction."""
 
 import pytest
 
@@ -16,11 +16,11 @@ CUT = "tproxy_kube_objects_cut_total"
 
 
 def variables(n: int) -> dict:
-    """Of a chain; the program takes 64."""
+    """Returns n variables of a chain; the program accepts 64."""
     return {"name": "chain", "variables": [{"name": f"v{i}", "value": "x"} for i in range(n)]}
 
 
-# Of a spec: what is more or else than the program takes, and what the condition says of it.
+# Specs that the program does not accept, each with a part of the condition's message.
 MISTAKES = {
     "variables": (
         {"chainRef": variables(65)},
@@ -42,7 +42,7 @@ def path(namespace: str, name: str) -> str:
 
 
 def refused(installation: Installation, namespace: str, name: str, words: str) -> None:
-    """Says so, and nothing of it is left."""
+    """Waits until the condition reports the mistake and all objects of the CR are gone."""
     condition = installation.wait_condition(namespace, name, UNREADABLE)
     assert condition["status"] == "False" and words in condition["message"]
     until(lambda: not installation.service_of(HOME, name), "the Service to be withdrawn")
@@ -51,7 +51,7 @@ def refused(installation: Installation, namespace: str, name: str, words: str) -
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake(installation, cluster_tproxy, add_destination, namespace, mistake):
-    """From the beginning; corrected it is served."""
+    """A mistake from the beginning: the CR is served after a correction."""
     mail = add_destination("mail")
     spec, words = MISTAKES[mistake]
     cr = destination_cr("mail-a", namespace, "mail")
@@ -63,8 +63,8 @@ def test_mistake(installation, cluster_tproxy, add_destination, namespace, mista
 
 
 def test_change(installation, cluster_tproxy, add_destination, namespace):
-    """Open to all, it is to be narrower in words that are not understood: it is closed, for those
-    who had been admitted too."""
+    """A CR that is open to all namespaces is changed and becomes invalid: it is closed even for
+    clients that were admitted before."""
     mail = add_destination("mail")
     wide = {"accessControl": {"scope": "clusterWide"}}
     narrow = {"accessControl": {"scope": "namespaced"}, "chainRef": variables(65)}
@@ -84,7 +84,7 @@ def test_change(installation, cluster_tproxy, add_destination, namespace):
 
 
 def test_restart(installation, make_cluster_tproxy, add_destination, namespace):
-    """Changed while the program is away: its Services are there, and its condition says True."""
+    """The CR changes while the program is down: its Services exist and its condition says True."""
     installation.configure()
     add_destination("mail")
     installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
@@ -99,7 +99,7 @@ def test_restart(installation, make_cluster_tproxy, add_destination, namespace):
 
 
 def test_another_proxy_has_spoken(installation, cluster_tproxy, add_destination, namespace):
-    """What such a CR is for is not known: it may be that proxy's."""
+    """An invalid CR may belong to the proxy that has written its status."""
     add_destination("mail")
     cr = destination_cr("web", namespace, "web")
     refusal = {"type": "Available", "status": "True", "reason": "Theirs"}
@@ -114,7 +114,7 @@ def test_another_proxy_has_spoken(installation, cluster_tproxy, add_destination,
 
 
 def test_too_many_tenants(installation, make_cluster_tproxy, add_destination, namespace):
-    """In an annotation of 10,000 names."""
+    """The annotation has 10,000 names."""
     installation.configure(tenantMode="shared")
     make_cluster_tproxy(installation).ready()
     add_destination("mail")
@@ -127,7 +127,8 @@ def test_too_many_tenants(installation, make_cluster_tproxy, add_destination, na
 
 
 def test_conditions_of_others(installation, cluster_tproxy, add_destination, namespace):
-    """More than the program keeps: none is lost, and an Event says what the status cannot."""
+    """There are more conditions than the program keeps: none is lost, and an Event says what the
+    status cannot."""
     mail = add_destination("mail")
     cr = installation.kube.create(
         f"{CRS}/namespaces/{namespace}/destinations",
@@ -168,7 +169,7 @@ def nested(depth: int) -> dict:
     return value
 
 
-# Of spec.actions, which has no meaning for mail and no bound.
+# Values of spec.actions, which has no meaning for mail and no bound.
 ACTIONS = {
     "deep": [nested(150)],
     "large": [{"x": "<" * 200_000}],
@@ -178,7 +179,7 @@ ACTIONS = {
 
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_actions(installation, cluster_tproxy, add_destination, namespace, actions):
-    """A change and a deletion are seen whatever is beside them."""
+    """A change and a deletion are seen, whatever else the object contains."""
     mail = add_destination("mail")
     wide = {"accessControl": {"scope": "clusterWide"}}
     installation.kube.apply(destination_cr("mail-a", namespace, "mail", **wide))
@@ -197,7 +198,7 @@ def test_actions(installation, cluster_tproxy, add_destination, namespace, actio
 
 @pytest.mark.one_build
 def test_memory(installation, cluster_tproxy, add_destination, namespace):
-    """What nobody reads of a resource of 1.2 MB takes no memory, even for a moment."""
+    """The unused members of a resource of 1.2 MB take no memory, not even for a moment."""
     add_destination("mail")
     installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
     installation.available(namespace, "mail-a")
@@ -210,7 +211,8 @@ def test_memory(installation, cluster_tproxy, add_destination, namespace):
 
 
 def test_too_large(installation, make_cluster_tproxy, add_destination, namespace):
-    """What is read is larger than the program reads; its name and its deletion are seen."""
+    """A member that is read is larger than the program reads. The object's name and its deletion
+    are still seen."""
     installation.configure()
     add_destination("mail")
     installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
@@ -233,8 +235,8 @@ def test_too_large(installation, make_cluster_tproxy, add_destination, namespace
 
 
 def test_service_that_grows(installation, make_cluster_tproxy, add_destination, namespace):
-    """1.2 MB in a Service of ours, which its user writes, are 7 MB on the way to the program. The
-    others are followed, and it stays as it is, after a restart too."""
+    """A user puts 1.2 MB into a Service of ours, which become 7 MB on the way to the program. Other
+    Services are followed, and this one stays as it is, even after a restart."""
     installation.configure(metrics={"prometheus": {"enabled": True}})
     mails = {name: add_destination(name) for name in ("mail-a", "mail-b", "mail-c")}
     first = make_cluster_tproxy(installation).ready()

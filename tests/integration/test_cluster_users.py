@@ -1,5 +1,5 @@
 """Users who do not trust each other: each may write Destinations and Services in a namespace of
-their own and nothing else. None disturbs, delays or reaches what belongs to the others."""
+their own and nothing else. No user disturbs, delays or reaches another user's objects."""
 
 import random
 
@@ -14,7 +14,7 @@ from harness.users import HostileUser
 
 
 def may(user, method: str, path: str, body: dict | None = None) -> bool:
-    """Whether the API server lets it pass: what it answers besides is not looked at."""
+    """Returns whether the API server allows the request; its other answers do not matter."""
     try:
         user.request(method, path, body, MERGE)
     except ApiError as error:
@@ -64,11 +64,11 @@ def test_user_may_do_nothing_else(alice, mallory, installation):
     assert may(mallory, "GET", mallory.destinations)
 
 
-# --- one who does everything ---
+# --- a user who does everything ---
 
 
 def test_hostile_user_can_be_repeated(installation):
-    """With one seed two of them do the same, which tests of chaos need."""
+    """Two users with one seed do the same, which tests of chaos need."""
     users = [
         HostileUser(installation.kube, "mallory", random.Random(1), [("a", "mail")], "nothing")
         for _ in range(2)

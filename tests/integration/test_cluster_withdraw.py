@@ -1,5 +1,5 @@
-"""A name that passes from the Destination of one user to that of another. The first one's alias never
-leads into the second one's mailbox, and what does not go at once is waited for in the open."""
+"""A name passes from one user's Destination to another's. The first user's alias never leads into
+the second one's mailbox, and conditions name what cannot be deleted at once."""
 
 import pytest
 
@@ -18,7 +18,7 @@ RELEASE = {"metadata": {"finalizers": None}}
 
 class Handover:
     """mallory's Destination "mail-a" is served; alice's, which is younger and for all namespaces,
-    wants the name."""
+    needs the name."""
 
     def __init__(self, installation, mails, alice, mallory):
         self.installation = installation
@@ -35,17 +35,17 @@ class Handover:
         self.mallory.delete(f"{self.mallory.destinations}/mail-a")
 
     def owner(self) -> str:
-        """Whose the home Service is; "": there is none."""
+        """Returns the namespace of the home Service's Destination; "" if there is no Service."""
         service = self.installation.service_of(HOME, "mail-a")
         return service["metadata"]["labels"]["tproxy/destination-namespace"] if service else ""
 
     def lead(self) -> str:
-        """Where mallory's alias leads; "": it is gone."""
+        """Returns where mallory's alias leads; "" if it is deleted."""
         alias = self.installation.service_of(self.mallory.namespace, "mail-a")
         return alias["spec"]["externalName"] if alias else ""
 
     def waits(self, words: str) -> None:
-        """alice is told what she waits for, and the name is still mallory's."""
+        """Checks that alice is told what she waits for, and that the name is still mallory's."""
         condition = self.installation.wait_condition(self.alice.namespace, "mail-a", TAKEN)
         assert words in condition["message"]
         assert f'"{self.mallory.namespace}"' in condition["message"]
@@ -76,7 +76,8 @@ def at_alias(handover, *methods: str):
 
 
 def test_alias_that_a_finalizer_keeps(handover):
-    """Her own, in her own namespace. What she makes of it afterwards delays nobody."""
+    """mallory keeps the alias in her own namespace with a finalizer. Her later changes of it delay
+    nobody."""
     path = f"{handover.mallory.services}/mail-a"
     handover.mallory.patch(path, HOLD)
     handover.begin()
@@ -118,7 +119,7 @@ def test_alias_whose_deletion_is_not_answered(handover, api):
 
 
 def test_home_service_that_a_finalizer_keeps(handover):
-    """A DELETE is answered with success, and yet the Service is there."""
+    """A DELETE is answered with success although the Service still exists."""
     kube = handover.installation.kube
     path = f"/api/v1/namespaces/{HOME}/services/mail-a"
     kube.patch(path, HOLD)
@@ -131,7 +132,7 @@ def test_home_service_that_a_finalizer_keeps(handover):
 
 
 def test_destination_that_comes_back(handover):
-    """mallory's Destination returns while the alias has been cut off: it is the younger one now, so
+    """mallory's Destination returns after the alias has been cut off. It is the younger one now, so
     the alias stays cut off."""
     path = f"{handover.mallory.services}/mail-a"
     handover.mallory.patch(path, HOLD)
