@@ -14,8 +14,8 @@
 
 #include "cluster/cluster.h"
 #include "cluster/kinds.h"
+#include "cluster/labels.h"
 #include "cluster/object_watch.h"
-#include "controller/plan.h"
 #include "core/repairs.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -139,7 +139,7 @@ static int put_body(const struct config_map *map, struct buf *out)
     if (json_fmt(out,
                  "{'apiVersion':'v1','kind':'ConfigMap','metadata':{"
                  "'name':%s,'namespace':%s,'labels':{"
-                 "'" PLAN_LABEL_MANAGED "':'" PLAN_MANAGER "','" PLAN_LABEL_HOME "':%s}",
+                 "'" LABEL_MANAGED_BY "':'" LABEL_MANAGER "','" LABEL_HOME "':%s}",
                  map->set.name, map->home, map->home) < 0 ||
         (map->uid && json_fmt(out, ",'uid':%s", map->uid) < 0)) {
         return ERR;

@@ -476,8 +476,7 @@ static void follow_all(struct control *c)
 {
     char ours[256];
     const char *home = c->settings.home;
-    text_fmt(ours, sizeof(ours), PLAN_LABEL_MANAGED "=" PLAN_MANAGER "," PLAN_LABEL_HOME "=%s",
-             home);
+    text_fmt(ours, sizeof(ours), LABEL_MANAGED_BY "=" LABEL_MANAGER "," LABEL_HOME "=%s", home);
     follow(c, FOLLOW_RESOURCES, &(struct cluster_selection){.kind = &kind_destination},
            (struct follower_settings){.listing = on_listing_resources,
                                       .there = on_resource,

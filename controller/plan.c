@@ -361,7 +361,7 @@ int plan_proxy_event(struct buf *out, const char *home, const char *object, cons
 
 void plan_writer(char *out, size_t cap, const char *home)
 {
-    text_fmt(out, cap, PLAN_MANAGER "-%s", home);
+    text_fmt(out, cap, LABEL_MANAGER "-%s", home);
 }
 
 const char *plan_name_objection(const char *name)
@@ -425,10 +425,10 @@ static int put_metadata(struct buf *out, const struct plan_service *s, const cha
     label_value(cr_name, s->cr->name);
     int rc = json_fmt(out,
                       "{'apiVersion':'v1','kind':'Service','metadata':{'name':%s,'namespace':%s,"
-                      "'labels':{'" PLAN_LABEL_MANAGED "':'" PLAN_MANAGER "',"
-                      "'" PLAN_LABEL_HOME "':%s,'" PLAN_LABEL_CR_NAMESPACE "':%s,"
-                      "'" PLAN_LABEL_CR_NAME "':%s},'annotations':{"
-                      "'" PLAN_LABEL_CR_NAMESPACE "':%s,'" PLAN_LABEL_CR_NAME "':%s}",
+                      "'labels':{'" LABEL_MANAGED_BY "':'" LABEL_MANAGER "',"
+                      "'" LABEL_HOME "':%s,'" LABEL_CR_NAMESPACE "':%s,"
+                      "'" LABEL_CR_NAME "':%s},'annotations':{"
+                      "'" LABEL_CR_NAMESPACE "':%s,'" LABEL_CR_NAME "':%s}",
                       s->name, namespace, s->home, s->cr->namespace, cr_name, s->cr->namespace,
                       s->cr->name);
     return rc == OK && s->uid ? json_fmt(out, ",'uid':%s", s->uid) : rc;
@@ -518,8 +518,8 @@ static char *whole_name(struct json_value metadata, const char *key)
 static bool is_ours(struct json_value metadata, const char *home)
 {
     struct json_value labels = json_get(metadata, "labels");
-    return json_is(json_get(labels, PLAN_LABEL_MANAGED), PLAN_MANAGER) &&
-           json_is(json_get(labels, PLAN_LABEL_HOME), home);
+    return json_is(json_get(labels, LABEL_MANAGED_BY), LABEL_MANAGER) &&
+           json_is(json_get(labels, LABEL_HOME), home);
 }
 
 bool plan_is_ours(struct json_value object, const char *home)
@@ -597,12 +597,12 @@ static uint64_t service_digest(struct json_value object)
     struct json_value selector = alias ? none : json_get(spec, "selector");
     struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
     const struct json_value parts[] = {
-        json_get(labels, PLAN_LABEL_MANAGED),
-        json_get(labels, PLAN_LABEL_HOME),
-        json_get(labels, PLAN_LABEL_CR_NAMESPACE),
-        json_get(labels, PLAN_LABEL_CR_NAME),
-        json_get(annotations, PLAN_LABEL_CR_NAMESPACE),
-        json_get(annotations, PLAN_LABEL_CR_NAME),
+        json_get(labels, LABEL_MANAGED_BY),
+        json_get(labels, LABEL_HOME),
+        json_get(labels, LABEL_CR_NAMESPACE),
+        json_get(labels, LABEL_CR_NAME),
+        json_get(annotations, LABEL_CR_NAMESPACE),
+        json_get(annotations, LABEL_CR_NAME),
         json_get(owner, "uid"),
         json_get(spec, "type"),
         alias ? json_get(spec, "externalName") : none,
@@ -712,8 +712,8 @@ int service_parse(struct service *service, struct json_value object, const char 
     }
     service->leads = leads_home(spec, service->name, home);
     if (is_ours(metadata, home)) {
-        service->cr_namespace = whole_name(metadata, PLAN_LABEL_CR_NAMESPACE);
-        service->cr_name = whole_name(metadata, PLAN_LABEL_CR_NAME);
+        service->cr_namespace = whole_name(metadata, LABEL_CR_NAMESPACE);
+        service->cr_name = whole_name(metadata, LABEL_CR_NAME);
     }
     if (!claim_holds(service, object, home)) {
         service_forget_cr(service);
@@ -759,8 +759,8 @@ bool service_is_alias(struct json_value object, const char *home)
 {
     struct json_value spec = json_get(object, "spec");
     struct json_value labels = json_get(json_get(object, "metadata"), "labels");
-    bool others = json_is(json_get(labels, PLAN_LABEL_MANAGED), PLAN_MANAGER) &&
-                  !json_is(json_get(labels, PLAN_LABEL_HOME), home);
+    bool others = json_is(json_get(labels, LABEL_MANAGED_BY), LABEL_MANAGER) &&
+                  !json_is(json_get(labels, LABEL_HOME), home);
     char *name = name_of(json_get(json_get(object, "metadata"), "name"));
     char *host = name_of(json_get(spec, "externalName"));
     bool is = json_is(json_get(spec, "type"), "ExternalName") && !others && name && host &&
@@ -800,8 +800,8 @@ int plan_policy(struct buf *out, const struct plan_policy *p)
     plan_policy_name(name, sizeof(name), p->from);
     if (json_fmt(out,
                  "{'apiVersion':'networking.k8s.io/v1','kind':'NetworkPolicy','metadata':{"
-                 "'name':%s,'namespace':%s,'labels':{'" PLAN_LABEL_MANAGED "':'" PLAN_MANAGER "',"
-                 "'" PLAN_LABEL_HOME "':%s}",
+                 "'name':%s,'namespace':%s,'labels':{'" LABEL_MANAGED_BY "':'" LABEL_MANAGER "',"
+                 "'" LABEL_HOME "':%s}",
                  name, p->home, p->home) < 0 ||
         (p->uid && json_fmt(out, ",'uid':%s", p->uid) < 0) ||
         json_fmt(out, "},'spec':{'podSelector':{'matchLabels':{" PLAN_POD_LABELS) < 0 ||
@@ -879,12 +879,9 @@ uint64_t plan_policy_digest(struct json_value object)
     struct json_value spec = json_get(object, "spec");
     struct json_value egress = json_get(spec, "egress");
     const struct json_value parts[] = {
-        json_get(labels, PLAN_LABEL_MANAGED),
-        json_get(labels, PLAN_LABEL_HOME),
-        json_get(spec, "podSelector"),
-        json_get(spec, "policyTypes"),
-        json_get(spec, "ingress"),
-        json_given(egress) ? egress : (struct json_value){0},
+        json_get(labels, LABEL_MANAGED_BY), json_get(labels, LABEL_HOME),
+        json_get(spec, "podSelector"),      json_get(spec, "policyTypes"),
+        json_get(spec, "ingress"),          json_given(egress) ? egress : (struct json_value){0},
     };
     return digest_of(parts, ARRAY_LEN(parts));
 }

@@ -8,20 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cluster/labels.h"
 #include "core/custom_resource.h"
 #include "core/destination.h"
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/json.h"
-
-/* The labels of all objects that we write. The value for a long name is cut and ends in a digest;
- * an annotation with the same key has the full name. */
-#define PLAN_LABEL_MANAGED "app.kubernetes.io/managed-by" /* PLAN_MANAGER */
-#define PLAN_LABEL_HOME "tproxy/home"                     /* namespace of the installation */
-#define PLAN_LABEL_CR_NAMESPACE "tproxy/destination-namespace"
-#define PLAN_LABEL_CR_NAME "tproxy/destination-name"
-
-#define PLAN_MANAGER "tproxy"
 
 /* The labels that select the pods of an installation: members of a JSON object. */
 #define PLAN_POD_LABELS                                                                            \
@@ -129,7 +121,7 @@ bool plan_is_ours(struct json_value object, const char *home);
 
 /* Writes the name of the field manager of the installation in namespace `home`. Each installation
  * has its own. The name has at most PLAN_WRITER_SIZE octets with its NUL. */
-enum { PLAN_WRITER_SIZE = sizeof(PLAN_MANAGER) + 1 + CR_NAMESPACE_MAX };
+enum { PLAN_WRITER_SIZE = sizeof(LABEL_MANAGER) + 1 + CR_NAMESPACE_MAX };
 void plan_writer(char *out, size_t cap, const char *home);
 
 /* The beginning of the names of the installation's own Services in manifests/, and of SAP's. No CR

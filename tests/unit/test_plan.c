@@ -783,7 +783,7 @@ static void test_long_names(void **state)
     assert_int_equal(put_home(&out), OK);
     struct object o = body_of(&out);
     struct json_value labels = json_get(json_get(o.root, "metadata"), "labels");
-    char *label = json_strdup(json_get(labels, PLAN_LABEL_CR_NAME), NULL);
+    char *label = json_strdup(json_get(labels, LABEL_CR_NAME), NULL);
     assert_int_equal(strlen(label), 63);
     assert_memory_equal(label, name, 46);
     assert_int_equal(label[46], '-');
