@@ -1,5 +1,5 @@
-"""The harness for the cluster tests: it starts a real API server, and the proxy in front of one does
-to its clients what it is told."""
+"""The harness for the cluster tests: it starts a real API server, and the fault proxy in front of
+it behaves as it is told."""
 
 import contextlib
 import http.client
@@ -70,7 +70,7 @@ def proxy(kube):
 
 
 def test_version(kube):
-    """kubectl and the API server are of one version."""
+    """kubectl and the API server have the same version."""
     versions = json.loads(kube.kubectl("version", "-o", "json").stdout)
     server = versions["serverVersion"]["gitVersion"]
     assert server == versions["clientVersion"]["gitVersion"]
@@ -185,7 +185,7 @@ def test_restart_keeps_data_and_tokens(make_kube, directory):
 
 
 def test_flags(make_kube):
-    """A resource version that etcd has compacted away."""
+    """A resource version that etcd has compacted expires."""
     kube = make_kube("--watch-cache=false", "--etcd-compaction-interval=100ms")
     maps = "/api/v1/namespaces/default/configmaps"
     old = kube.get(maps)["metadata"]["resourceVersion"]
@@ -207,7 +207,7 @@ def test_flags(make_kube):
 
 @contextlib.contextmanager
 def ask(proxy: FaultProxy, method: str, path: str, fields: dict | None = None, **headers: str):
-    """The answer to one request by way of the proxy."""
+    """Returns the answer to one request through the proxy."""
     address = proxy.url.removeprefix("http://")
     with contextlib.closing(http.client.HTTPConnection(address, timeout=PATIENCE)) as connection:
         body = None if fields is None else json.dumps(fields)
@@ -221,8 +221,8 @@ def code(proxy: FaultProxy, method: str, path: str, fields: dict | None = None, 
 
 
 class Watcher:
-    """Follows a watch by way of the proxy in a thread. `lines` ends with it; `rest` is what came
-    behind the last whole line, `cut` whether it ended without the chunk that says so."""
+    """Follows a watch through the proxy in a thread. `lines` are its lines; `rest` is the text
+    behind the last complete line; `cut` is true if the watch ended without its last chunk."""
 
     def __init__(self, proxy: FaultProxy, path: str):
         self.lines = Feed()
@@ -262,7 +262,7 @@ def maps(kube, space) -> str:
 
 @pytest.fixture
 def watch(kube, proxy, maps):
-    """Starts a watch of the namespace from now on."""
+    """Starts a watch of the namespace."""
 
     def start() -> Watcher:
         version = kube.get(maps)["metadata"]["resourceVersion"]

@@ -1,4 +1,4 @@
-"""Clients that keep places without using them do not keep others out, nor do they fill the log."""
+"""Clients that keep places without using them neither keep others out nor fill the log."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def busy(port: int) -> RawClient:
 
 
 def turned_away(client: RawClient) -> bool:
-    """Is the next line that the client hears the one about its lost place?"""
+    """Returns whether the next line tells the client that it has lost its place."""
     return bool(re.match(TOO_MANY, client.line())) and client.rest() == b""
 
 
@@ -31,7 +31,7 @@ def turned_away(client: RawClient) -> bool:
 
 
 def test_silent_clients_of_two_targets_do_not_keep_out_a_third(make_tproxy, backend):
-    """The client that has been silent longest gives way, whichever its target is."""
+    """The client that has been silent longest loses its place, whichever its target is."""
     tproxy = make_tproxy("--max-sessions", "8")
     first, second, third = (tproxy.add(name, backend.host, backend.port) for name in "abc")
     with contextlib.ExitStack() as stack:
@@ -46,7 +46,8 @@ def test_silent_clients_of_two_targets_do_not_keep_out_a_third(make_tproxy, back
 
 @pytest.mark.parametrize("said", [b"", b"CAPA\r\n", b"NOOP\r\n", b"nonsense\r\n", b"US", b"AUTH\r\n"])
 def test_talk_without_a_login_is_silence(make_tproxy, backend, said):
-    """Silent clients also give way within one target, which may have half of the sessions."""
+    """Silent clients also lose their places within one target, which may have half of the
+    sessions."""
     tproxy = make_tproxy("--max-sessions", "4")
     port = tproxy.add("mail", backend.host, backend.port)
     with contextlib.ExitStack() as stack:
@@ -91,7 +92,7 @@ def test_client_whose_command_was_not_read_yet_keeps_its_place(make_tproxy, back
 
 
 def test_everybody_talks_without_end(make_tproxy, backend):
-    """A client is spared because of unread bytes only once."""
+    """Unread bytes spare a client only once."""
     tproxy = make_tproxy("--max-sessions", "4")
     port = tproxy.add("mail", backend.host, backend.port)
     with contextlib.ExitStack() as stack:
@@ -112,7 +113,8 @@ def is_served(port: int) -> bool:
 
 @pytest.mark.skipif(not is_root(), reason="looks into /proc of another user")
 def test_clients_that_were_refused_take_few_descriptors(make_tproxy, backend):
-    """The clients neither read nor close; each would keep a descriptor for two seconds."""
+    """Refused clients neither read nor close; each would otherwise keep a descriptor for two
+    seconds."""
     tproxy = make_tproxy("--max-sessions", "2", "--log-level", "info")
     port = tproxy.add("mail", backend.host, backend.port)
     with contextlib.ExitStack() as stack:
@@ -133,7 +135,7 @@ def test_silent_clients_give_way_before_descriptors_run_out(program, directory, 
             silent = [stack.enter_context(RawClient(port)) for _ in range(60)]
             assert turned_away(silent[0])
             assert silent[-1].command(b"NOOP").startswith(b"+OK")
-            # A login needs descriptors too, for the mail server.
+            # A login needs a descriptor for the mail server, too.
             with busy(port), busy(port):
                 pass
             lines = [line["msg"] for line in tproxy.logs.all()]
@@ -152,7 +154,7 @@ def stop(tproxy: Tproxy) -> list[str]:
 
 
 def test_repeated_lines_are_summed_up(make_tproxy, backend):
-    """The first line is written at once, then a count; no line is lost."""
+    """The first line is written at once, then a count; every line is counted."""
     tproxy = make_tproxy("--max-sessions", "2", "--log-level", "info")
     port = tproxy.add("mail", backend.host, backend.port)
     other = tproxy.add("other", "127.0.0.1", free_port())

@@ -1,5 +1,5 @@
-"""What a CR says of its destination besides the name, and the kinds of service keys, in local mode:
-the stand-in for the Destination service judges each request, and mail comes from a real Dovecot."""
+"""The parts of a CR's reference besides the name, and the kinds of service keys, in local mode. The
+stand-in for the Destination service judges each request, and mail comes from a real Dovecot."""
 
 import json
 
@@ -19,7 +19,7 @@ HOSTS_OF_SERVICES = ("destination.services.test",)
 
 @pytest.fixture
 def proxy(make_tproxy, directory, oauth):
-    """Which knows the names of the services."""
+    """A proxy that knows the names of the services."""
     hosts = hosts_file(directory, *oauth.host_names(), *HOSTS_OF_SERVICES)
     return make_tproxy("--hosts", str(hosts))
 
@@ -36,14 +36,15 @@ def apply(proxy):
 
 @pytest.fixture
 def configured(apply, destination_service):
-    """An instance whose key has a secret."""
+    """A configured instance whose key has a secret."""
     key = destination_service.service_key()
     apply(transparent_proxy(INSTANCE), key_secret(INSTANCE, HOME, key, "key"))
 
 
 @pytest.fixture
 def mailbox(oauth_dovecot):
-    """Makes a mailbox with one message, and the properties of a destination for it."""
+    """Creates a mailbox with one message. Returns the properties of a destination for it, and the
+    message."""
 
     def make(subject: str) -> tuple[dict[str, str], list[bytes]]:
         mail = oauth_dovecot.mailbox([f"Subject: {subject}\r\n\r\n".encode()])
@@ -55,7 +56,7 @@ def mailbox(oauth_dovecot):
 
 @pytest.fixture
 def not_served(proxy):
-    """Waits for the line on the terminal of a CR that is not served, with this text."""
+    """Waits for the line on the terminal about a CR that is not served, with this text."""
 
     def not_served(name: str, text: str, start: int = 0) -> None:
         proxy.printed.wait(
@@ -79,7 +80,7 @@ def login(properties: dict[str, str]) -> dict[str, str]:
 
 
 def test_levels(proxy, apply, configured, destination_service, mailbox, not_served):
-    """Two destinations of one name, and no way from one level to the other."""
+    """Two destinations have one name; a level never leads to the other."""
     below, mail_below = mailbox("instance")
     above, mail_above = mailbox("subaccount")
     destination_service.destinations[NAME] = above
@@ -114,7 +115,7 @@ def test_fragments(proxy, apply, configured, destination_service, mailbox, not_s
     assert list_and_fetch(proxy.port("without")) == mail
     not_served("broken", "with fragment 'missing' referred in Destination CR 'broken' is not found")
 
-    # It comes, and the same fragment is found by who had done without.
+    # The fragment now exists, and a CR for which it is optional gets it as well.
     destination_service.fragments["missing"] = login(other)
     assert list_and_fetch(proxy.port("broken")) == other_mail
 
@@ -186,7 +187,7 @@ def test_keys_with_certificates(
     else:
         not_served("level", "is of Cloud Identity Services")
 
-    # Another certificate takes its place; nobody who is logged in notices.
+    # Another certificate takes effect, and sessions are not disturbed.
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK")
         renewed = destination_service.renewed(key)

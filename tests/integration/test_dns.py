@@ -1,4 +1,4 @@
-"""Names, with a real name server and a scripted one."""
+"""Name resolution with a real name server and a scripted one."""
 
 import contextlib
 
@@ -17,7 +17,8 @@ def served(port: int) -> None:
 
 @pytest.mark.parametrize("name", ["pop.test", "alias.test", "POP.test.", "pop", "pop.sub"])
 def test_real_name_server(make_tproxy, backend, directory, name):
-    """An address, an alias, another spelling, and names completed from the search list."""
+    """An address, an alias, another spelling, and names that the search list completes are
+    found."""
     records = {"pop.test": ["127.0.0.1"], "pop.sub.test": ["127.0.0.1"]}
     with dns.Dnsmasq(records, {"alias.test": "pop.test"}) as server:
         conf = dns.resolv_conf(directory, server.port, extra="search nowhere.test test")
@@ -26,7 +27,7 @@ def test_real_name_server(make_tproxy, backend, directory, name):
 
 
 def test_dead_address_costs_little(make_tproxy, backend, directory):
-    """Two addresses, of which one never answers: the other is tried soon after."""
+    """One of two addresses never answers: the other is tried soon."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(BlackHole("127.0.0.2", backend.port))
         records = {"pop.test": ["127.0.0.2", "127.0.0.1"]}
@@ -66,7 +67,7 @@ def test_truncated_answer_is_asked_for_over_tcp(make_tproxy, backend, directory)
 
 
 def test_false_answers_are_ignored(make_tproxy, backend, backends, directory):
-    """Datagrams with a wrong id, or about another name, decide nothing."""
+    """Datagrams with a wrong id, or about another name, are ignored."""
     answer = dns.spoofed(dns.addresses("127.0.0.1"), dns.addresses("127.0.0.9"))
     with dns.ScriptedDns(answer) as server:
         conf = dns.resolv_conf(directory, server.port)
@@ -87,7 +88,8 @@ def test_silent_name_server_is_followed_by_the_next(make_tproxy, backend, direct
 
 
 def test_lost_packet_costs_little(make_tproxy, backend, directory):
-    """The question is repeated long before the timeout of resolv.conf; clients would not wait."""
+    """The question is repeated long before the timeout in resolv.conf, because clients would not
+    wait."""
     with dns.ScriptedDns(dns.lost_first(dns.addresses("127.0.0.1"))) as server:
         conf = dns.resolv_conf(directory, server.port, extra="options timeout:30 attempts:2")
         tproxy = make_tproxy("--resolv-conf", str(conf))
@@ -119,7 +121,7 @@ def test_answer_is_remembered(make_tproxy, backend, directory):
 
 
 def test_name_with_only_an_ipv6_address(make_tproxy, directory, backends):
-    """Refused there, but tried: the failure names the address."""
+    """The address is tried and refuses, and the failure contains it."""
     server = backends(Pop3())
     with dns.ScriptedDns(dns.addresses("::1")) as names:
         conf = dns.resolv_conf(directory, names.port)

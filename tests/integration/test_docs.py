@@ -1,5 +1,5 @@
-"""The documents are true: tree, folders, flags, metrics, targets of make, paths, links and
-error texts are those of the sources, and the commands in them work."""
+"""The documents are true: tree, folders, flags, metrics, targets of make, paths, links and error
+texts match the sources, and the commands in them work."""
 
 import json
 import os
@@ -25,12 +25,12 @@ FOLDERS = [".", *CHECK_DEPS["rows_of"](CHECK_DEPS["FOLDERS"])]
 
 
 def code_spans(text: str) -> list[str]:
-    """What stands in `backquotes`, outside blocks."""
+    """Returns the texts in `backquotes`, outside code blocks."""
     return re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of all tables, without headings."""
+    """Returns the cells of all tables, without headings."""
     lines = re.findall(r"^\|(.*)\|$", text, re.MULTILINE)
     table = [[cell.strip() for cell in line.split("|")] for line in lines]
     rules = {i for i, row in enumerate(table) if row[0] == "---"}
@@ -38,7 +38,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def first_cells(text: str) -> list[str]:
-    """The code in the first column of the tables."""
+    """Returns the code in the first column of the tables."""
     found = re.findall(r"^\| (`[^|]*?) \|", text, re.MULTILINE)
     return [span for row in found for span in re.findall(r"`([^`]+)`", row)]
 
@@ -91,7 +91,7 @@ LOOKS_LIKE_A_PATH = re.compile(
 def test_paths_exist(path):
     text = path.read_text(encoding="utf-8")
     spans = [span for span in code_spans(text) if LOOKS_LIKE_A_PATH.match(span)]
-    # Modules, too: `lib/conn` is lib/conn.c, lib/conn.h or both.
+    # `lib/conn` is a module: lib/conn.c, lib/conn.h or both.
     missing = [
         span
         for span in spans
@@ -101,7 +101,7 @@ def test_paths_exist(path):
 
 
 def anchors(path: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """Returns the anchors that GitHub makes of the headings."""
     text = BLOCK.sub("", path.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
@@ -131,7 +131,7 @@ def test_no_machine_is_named(path):
 
 
 def test_tests_that_are_named_exist():
-    """docs/security.md says for each check by which test it is known to hold."""
+    """docs/security.md names an existing test for each check."""
     named = re.findall(r"`(\w+)::(test_\w+)`", text_of("docs/security.md"))
     assert len(named) > 40
     sources = {file: text_of(f"tests/integration/test_{file}.py") for file, _ in named}
@@ -184,7 +184,7 @@ def test_reasons():
 
 
 def test_status_of_the_configuration():
-    """Its states, and the conditions with their reasons."""
+    """The document has all states, and all conditions with their reasons."""
     config, configure = text_of("configuration/config.c"), text_of("configuration/configuration.c")
     names = re.findall(r'\[(CONFIG_\w+)\] = "(\w+)"', config)
     states = {name for constant, name in names if re.search(rf"\b{constant}\b", configure)}
@@ -202,7 +202,7 @@ def test_status_of_the_configuration():
 
 
 def test_keys_without_effect():
-    """The document has them, with the values that need no remark."""
+    """The document has all keys without an effect, with the values that cause no remark."""
     source = text_of("configuration/config.c")
     for name, value in re.findall(r'#define (\w+) ("config[\w.]+")', source):
         source = source.replace(f'{name} "', value[:-1])
@@ -231,7 +231,7 @@ def test_pages_of_the_admin_port():
 
 
 def test_what_the_pod_waits_for():
-    """The texts of /readyz."""
+    """The document has all texts of /readyz."""
     kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("controller/controller.c"))
     others = re.findall(r'\*why = "(.*?)"', text_of("configuration/configuration.c"))
     others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("controller/health.c"))
@@ -241,7 +241,7 @@ def test_what_the_pod_waits_for():
 
 TOO_LONG = "is too long or contains control characters`"
 
-# The places of figures (N) in the documents, and the constants that they repeat.
+# The places of numbers (N) in the documents, and the constants that they repeat.
 FIGURES = [
     ("docs/operations.md", "access tokens that are remembered | N,", "oauth.c", "TOKENS_MAX"),
     ("docs/operations.md", "are remembered | 4096, N KiB each;", "core/token.h", "TOKEN_MAX"),
@@ -294,12 +294,12 @@ UNITS = {"KiB": 1024, "MiB": 1024 * 1024, "minutes": 60}
 
 
 def constant(file: str, name: str) -> int:
-    """Returns the value of the constant; a time in seconds."""
+    """Returns the value of the constant; a time is in seconds."""
     found = re.search(rf"(?:#define {name} |\b{name} = )([^,}}/\n]+)", text_of(file))
     assert found, f"{file} has no constant {name}"
     value = re.sub(r"SECONDS\(([\d *]+)\)", r"\1", found[1]).strip()
     assert re.fullmatch(r"[\d *()]+", value), f"{file}: {name} is {value}"
-    return eval(value)  # digits, stars and parentheses
+    return eval(value)  # only digits, stars and parentheses
 
 
 @pytest.mark.parametrize("document, words, file, name", FIGURES, ids=lambda part: str(part)[:40])
@@ -329,7 +329,7 @@ def test_flags(help_text):
 
 @pytest.mark.one_build
 def test_defaults_of_flags(help_text):
-    """Where --help gives a default in its last parentheses, the document has it, too."""
+    """A default in the last parentheses of --help is also in the document."""
     rows = re.findall(
         r"^\| `(--[\w-]+) [^`]*` \| `?([^|`]*)`? \|", text_of("docs/operations.md"), re.MULTILINE
     )
@@ -388,7 +388,7 @@ def test_fields_and_results_of_the_summary(tproxy, backend):
 
 # --- texts ---
 
-# Functions that are given a text for a client, and the class of failure before it.
+# Functions that take a text for a client; the class of failure comes before it.
 SAYS = re.compile(
     r"\b(error_set|die|fail|login_fail|login_fail_reply|say|bad_command|tls_judge_complain)\(([^\"();]*?)"
     r'((?:"(?:[^"\\\n]|\\.)*"\s*)+)'
@@ -398,10 +398,11 @@ SPEAKERS = (
     " lib/dns.c lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c"
     " oauth/answer.c dest/answer.c"
 ).split()
-# They end the start of the program, or come only of a system that is out of something.
+# These errors end the start of the program, or occur only if the system lacks a resource.
 NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL")
 CONVERSION = re.compile(r"%(?:\.\*|0?\.?\d+)?[lz]*[dugsX]|%%")
-# What stands for something in the document; numbers may be computed, and dots are for more.
+# Words of the document that stand for something else. Numbers may be computed, and dots stand for
+# more text.
 PLACEHOLDER = re.compile(
     r"\b(?:HOST|DIR|NAMES?|NAMESPACE|ADDRESS|ISSUER|FILE|DATE|REASON|WHAT|PORT|CODE|TEXT|N)\b"
     r"|\b(?:FIELD|KEY)\b|^Secret\b"
@@ -410,13 +411,13 @@ PLACEHOLDER = re.compile(
 
 
 def literals(code: str) -> str:
-    """C string literals, one behind the other, as the text they mean."""
+    """Returns the text of adjacent C string literals."""
     pieces = re.findall(r'"((?:[^"\\\n]|\\.)*)"', code)
     return re.sub(r"\\(.)", lambda m: {"r": "\r", "n": "\n"}.get(m[1], m[1]), "".join(pieces))
 
 
 def fixed_parts(text: str) -> list[str]:
-    """What is left of a format without its conversions: pieces of which a reader knows it again."""
+    """Returns the parts of a format between its conversions by which a reader recognises it."""
     parts = CONVERSION.split(text.strip())
     return [part.strip() for part in parts if re.search(r"[a-z]{3}", part)]
 
@@ -451,7 +452,7 @@ def test_every_error_is_explained():
 )
 def test_every_explained_error_exists(name, heading):
     paths = [p for where in FOLDERS for p in (ROOT / where).glob("*.c")]
-    # Conversions away, adjacent literals together.
+    # Removes conversions and joins adjacent literals.
     sources = " ".join(
         literals(run.group())
         for path in paths
@@ -472,7 +473,7 @@ def test_every_explained_error_exists(name, heading):
 
 @pytest.mark.one_build
 def test_one_minute(program, directory, backend, certificates):
-    """The commands of the README, with another mail server, serve that mailbox."""
+    """The commands of the README serve a mailbox; the test uses another mail server."""
     (commands,) = blocks("README.md", "sh")
     server = Pop3(
         user="robot@example.com",
@@ -515,7 +516,7 @@ def test_one_minute(program, directory, backend, certificates):
 
 @pytest.mark.one_build
 def test_commands_of_operations(tproxy, directory):
-    """They speak of the default ports and names; here others are put in their place."""
+    """The commands work; the test replaces the default ports and names in them."""
     stand_in(directory, "bin/tproxy", f'exec {tproxy.program.path} "$@" --control {tproxy.control}')
     address = f'"$(echo "$2" | sed s/:9494/:{tproxy.admin_port()}/)"'
     stand_in(directory, "bin/curl", f'PATH=${{PATH#*:}}; exec curl "$1" -f {address}')
@@ -545,8 +546,8 @@ def test_commands_of_operations(tproxy, directory):
     ),
 )
 def test_dialogues(tproxy, backend, number, dialogue):
-    """The transcripts in docs/pop3.md, line by line. Where the mail server answers only the status
-    counts, for its text is its own."""
+    """The transcripts in docs/pop3.md are true line by line. Where the mail server answers, only
+    the status is compared."""
     backend.script = Pop3(messages=(b"Subject: one\r\n\r\nfirst\r\n",))
     with RawClient(tproxy.add("mine", backend.host, backend.port)) as client:
         for line in dialogue.splitlines():
@@ -561,7 +562,7 @@ def test_dialogues(tproxy, backend, number, dialogue):
                 assert client.line().decode().rstrip() == text
 
 
-# Here are no nodes: what kubectl would ask of the pod is asked of the program.
+# There are no nodes, so the program answers what kubectl would ask of the pod.
 KUBECTL = """
 case $1 in
 logs) exec cat {log} ;;
@@ -585,7 +586,7 @@ def orders(installation, cluster_tproxy) -> str:
 
 
 def run_commands(installation, directory: Path, commands: str) -> str:
-    """In the directory of the repository."""
+    """Runs the commands in the top directory of the repository."""
     done = subprocess.run(
         ["bash", "-euc", commands],
         cwd=ROOT,
@@ -622,7 +623,7 @@ def test_commands_of_troubleshooting(installation, cluster_tproxy, orders, direc
 
 
 def test_uninstalling(installation, cluster_tproxy, orders, directory):
-    """Everything of ours goes, while tproxy runs and when it does not, and nothing of others."""
+    """All our objects are removed, whether tproxy runs or not, and no others."""
     other = {"name": "other", "labels": {"app.kubernetes.io/managed-by": "somebody"}}
     installation.kube.create(
         f"/api/v1/namespaces/{HOME}/services", {"metadata": other, "spec": {"ports": [{"port": 80}]}}

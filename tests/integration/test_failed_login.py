@@ -1,5 +1,5 @@
-"""A login that fails for a temporary reason, and commands that the client sent without waiting for
-its answer. A message that the client did not get must not be deleted, whenever the commands arrive."""
+"""A login fails for a temporary reason, and the client has sent commands without waiting for the
+answer. A message that the client did not get must not be deleted, whenever the commands arrive."""
 
 import contextlib
 import signal
@@ -19,7 +19,8 @@ CONNECT_AGAIN = b"-ERR a message was asked for and not sent: connect again"
 
 
 class LockedAtFirst(Pop3):
-    """Refuses the first login, and accepts all others. It can be made to think before."""
+    """A server that refuses the first login and accepts all others. It can be made to wait
+    before."""
 
     def __init__(self, think: threading.Event | None = None, tokens: bool = False):
         super().__init__(
@@ -46,8 +47,8 @@ def nothing_deleted(backend: Backend, connections: int = 1) -> None:
     assert not [line for line in backend.heard() if line.upper().startswith(b"DELE")]
 
 
-# The lines before a client's first mailbox command, and how many lines answer them before the
-# one that carries the failure.
+# The lines before a client's first mailbox command, and the number of lines that answer them before
+# the failure.
 LOGINS = {
     "no login": (b"", 0),
     "USER and PASS": (b"USER a\r\nPASS b\r\n", 1),
@@ -100,8 +101,8 @@ def test_what_arrives_after_the_failure_deletes_nothing(tproxy, backend, login):
 
 
 def test_every_split(tproxy, backends):
-    """The input has a login behind a RETR that fails. It is cut in two at every octet; the second
-    login is never made."""
+    """The input has a second login behind a RETR that fails. It is cut in two at every octet; the
+    second login is never made."""
     script = b"RETR 1\r\nUSER a\r\nPASS b\r\nDELE 1\r\nQUIT\r\n"
     for cut in range(1, len(script)):
         backend = backends(LockedAtFirst())
@@ -210,7 +211,7 @@ def test_delete_in_place_of_a_password(tproxy, backend):
 
 
 def test_a_client_that_logs_in_itself(tproxy, backend):
-    """The server cannot be reached at first; the second half of the login is not sent to it."""
+    """The server cannot be reached at first. The second half of the login is not sent to it."""
     calls = []
 
     def greet(session: Session) -> None:

@@ -1,5 +1,5 @@
-"""Every way in which the road to the mailbox can be blocked: what the client is told, how soon, and
-that the next client is served once the road is free."""
+"""Every way in which the mailbox can be unreachable: what the client is told, how soon, and that
+the next client is served after the trouble."""
 
 import contextlib
 import socket
@@ -18,16 +18,18 @@ from harness.util import free_port, until
 
 NAME = "mail-of-example"
 
-# Short, so that a silent peer is given up soon; far from what a slow machine needs to be in time.
+# Short, so that a silent peer is given up soon, but longer than a slow machine needs.
 SHORT = {"mail.pop3.timeout": "1000", "mail.pop3.connectiontimeout": "1000"}
 SHORT_POP3S = {key.replace("pop3", "pop3s"): value for key, value in SHORT.items()}
 
-# A generous bound for "within its deadline" of one second. Without that deadline it takes 30 s.
+# The bound for "within its deadline" of one second. It is generous, but without that deadline it
+# takes 30 s.
 SOON = 20.0
 
 
 def failure(port: int, command: bytes = b"STAT") -> bytes:
-    """The line that a client gets for its first mailbox command; checks what all of them share."""
+    """Returns the answer to a client's first mailbox command, after checks that hold for every
+    failure."""
     start = time.monotonic()
     with RawClient(port) as client:
         line = client.command(command)
@@ -50,7 +52,7 @@ def check(line: bytes, codes: tuple[str, ...], words: tuple[str, ...]) -> None:
 
 
 def served(port: int) -> None:
-    """A client that finds everything in order."""
+    """Checks that a client is served."""
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK 1 ")
         assert client.command(b"QUIT").startswith(b"+OK")
@@ -75,8 +77,7 @@ USER_LOGIN = ("TOP", "UIDL", "USER")
 
 MEGABYTE = b"x" * (1 << 20)
 
-# What the server does instead of serving: how it is scripted, the code, and words of which one must
-# be in the text.
+# The misbehaviour of the server: its script, the code, and words of which one must be in the text.
 MISBEHAVIOUR = {
     "silent from the start": (dict(replies={"greeting": peer.silent}), TEMP, SILENCE),
     "silent at CAPA": (dict(replies={"CAPA": peer.silent}), TEMP, SILENCE),
@@ -158,7 +159,7 @@ def test_login_of_the_client_carries_the_failure(tproxy, backend, login):
         if login == "USER and PASS":
             client.send(b"USER a\r\nPASS b\r\n")
             first = client.line()
-            # Either line may carry it; nothing may say that the login was a success.
+            # Either line may carry the failure, and neither may report success.
             line = first if first.startswith(b"-ERR") else client.line()
         else:
             line = client.command(b"AUTH PLAIN " + plain())
@@ -204,7 +205,7 @@ def test_wrong_password_without_a_code(tproxy, backend, command):
     check(failure(port), ("AUTH",), ("authentication failure: bad.",))
 
 
-# Words of servers that have no response codes, and what they mean to clients.
+# Words of servers without response codes, and what they mean to clients.
 WORDS = {
     b"maildrop already locked": b"IN-USE",
     b"Maildrop lock busy!  Is another session active?": b"IN-USE",
@@ -217,7 +218,7 @@ WORDS = {
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: words.decode()[:20])
 def test_words_without_a_code(tproxy, backend, words):
-    """A lock or a high load does not keep clients out once it is over."""
+    """A lock or a high load does not keep clients out after it is over."""
     refusing = Pop3(capabilities=USER_LOGIN, replies={"PASS": b"-ERR " + words + b"\r\n"})
     backend.script = refusing
     port = tproxy.add(NAME, backend.host, backend.port)
@@ -264,7 +265,7 @@ def logs_in(port: int) -> bool:
         return client.command(b"STAT").startswith(b"+OK")
 
 
-# --- no tries by itself after a refused login ---
+# --- no new attempts by itself after a refused login ---
 
 
 def logins(server: Backend) -> int:
@@ -272,7 +273,8 @@ def logins(server: Backend) -> int:
 
 
 def test_refused_credentials_are_not_sent_again_for_a_while(tproxy, backend):
-    """Accounts get locked by repeated failures."""
+    """Refused credentials are not sent again for a while, because repeated failures lock
+    accounts."""
     backend.script = Pop3(password="another")
     port = tproxy.add(NAME, backend.host, backend.port)
     first = failure(port)
@@ -295,7 +297,8 @@ def test_corrected_file_is_tried_at_once(tproxy, backend):
 
 
 def test_refused_credentials_are_tried_again_later(tproxy, backend):
-    """The administrator may have corrected the account instead of the file."""
+    """Refused credentials are tried again later, because the administrator may have corrected the
+    account instead of the file."""
     backend.script = Pop3(password="another")
     port = tproxy.add(NAME, backend.host, backend.port)
     assert failure(port).startswith(b"-ERR [AUTH] ")
@@ -334,7 +337,8 @@ def test_third_failure_ends_the_session(tproxy, backend):
 
 
 def test_error_line_survives_input_that_nobody_reads(tproxy, backend):
-    """A connection closed with unread input is reset, and a reset destroys the last line."""
+    """The error line arrives although the connection is closed with unread input. A reset would
+    destroy it."""
     backend.script = Pop3(replies={"greeting": b"-ERR [SYS/TEMP] busy\r\n"})
     port = tproxy.add(NAME, backend.host, backend.port)
     with RawClient(port) as client:
@@ -463,7 +467,7 @@ def test_bad_certificate(tproxy, backend, certificates, kind, fault):
 
 
 def test_certificate_for_another_host_name(make_tproxy, backend, certificates, directory):
-    """The certificate is good for pop.test and for localhost, not for this name."""
+    """The certificate is valid for pop.test and for localhost, but not for this name."""
     hosts = directory / "hosts"
     hosts.write_text("127.0.0.1 mx.test pop.test\n")
     tproxy = make_tproxy("--hosts", str(hosts))
@@ -476,7 +480,7 @@ def test_certificate_for_another_host_name(make_tproxy, backend, certificates, d
 
 
 def test_system_does_not_trust_the_test_authority(make_tproxy, backend, certificates, directory):
-    """Without the test's CA file the good certificate is a stranger's."""
+    """Without the test's CA file the good certificate is not trusted."""
     other = directory / "other-ca.pem"
     other.write_bytes(certificates.untrusted.read_bytes().split(b"-----END PRIVATE KEY-----")[-1])
     only_certificates = b"".join(
@@ -502,7 +506,7 @@ def test_silence_in_the_handshake(tproxy, backend, certificates, kind):
 
 
 def peer_reads_on(session) -> None:
-    """Takes the ClientHello and stays silent."""
+    """Reads the ClientHello and stays silent."""
     while session._receive():
         pass
 
@@ -519,7 +523,7 @@ def test_end_in_the_handshake(tproxy, backend, certificates, kind, how):
 
 
 def test_clear_text_where_tls_is_due(tproxy, backend, certificates):
-    """pop3s pointed at the clear-text port."""
+    """A destination for pop3s leads to the clear-text port."""
     backend.script = Pop3()
     port = tls_target(tproxy, backend, "pop3s")
     check(failure(port), TEMP, ("tls",))
@@ -527,7 +531,8 @@ def test_clear_text_where_tls_is_due(tproxy, backend, certificates):
 
 
 def test_tls_where_clear_text_is_due(tproxy, backend, certificates):
-    """pop3 pointed at the TLS port: the server waits for us, and we for its greeting."""
+    """A destination for pop3 leads to the TLS port: the server waits for tproxy, and tproxy for its
+    greeting."""
     backend.script = Pop3(tls=certificates.server_context(certificates.good))
     port = tproxy.add(NAME, backend.host, backend.port, **SHORT)
     check(failure(port), TEMP, SILENCE)
@@ -564,7 +569,8 @@ def test_required_stls_is_not_to_be_had(tproxy, backend, case):
 
 @pytest.mark.parametrize("required", [True, False])
 def test_poisoned_stls(tproxy, backend, certificates, required):
-    """Clear text behind the +OK would be taken for the server's words inside TLS."""
+    """Clear text behind the +OK is refused, because it would be taken for the server's words inside
+    TLS."""
     context = certificates.server_context(certificates.good)
     backend.script = Pop3(
         stls=context, replies={"STLS": b"+OK begin\r\n+OK injected\r\n", "TLS": peer_reads_on}
@@ -597,14 +603,14 @@ def test_destinations_that_point_at_each_other(tproxy, backend):
 
 
 def test_loop_is_found_before_credentials_are_sent(tproxy, backend):
-    """A proxy would accept any login of its own, so the greeting must give it away."""
+    """The greeting must reveal a loop, because a proxy would accept any login of its own."""
     one = tproxy.add("one", backend.host, backend.port)
     port = tproxy.add(NAME, "127.0.0.1", one)
     check(failure(port), PERM, ("loop", "itself"))
     assert backend.connections() == 0
 
 
-# --- one client's trouble is not another's ---
+# --- one client's trouble does not affect others ---
 
 
 def test_stuck_login_does_not_hold_up_others(tproxy, backends, backend):
@@ -621,7 +627,7 @@ def test_stuck_login_does_not_hold_up_others(tproxy, backends, backend):
 
 
 def test_auth_that_is_listed_and_unknown(tproxy, backend):
-    """The refusal says nothing about the password: another mechanism helps, without a pause."""
+    """The refusal says nothing about the password: another mechanism is tried, without a pause."""
     backend.script = Pop3(replies={"AUTH": b"-ERR Unknown command\r\n"})
     port = tproxy.add(NAME, backend.host, backend.port)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The container image: what is in it, and that it works where a container may do next to nothing."""
+"""The container image: its contents, and that it works with the few rights of a container."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def container(image, directory) -> Container:
 
 @pytest.fixture
 def tproxy(container, directory) -> Tproxy:
-    """It trusts the certificates of the image."""
+    """A proxy that trusts the image's certificates."""
     with Tproxy(container, directory) as running:
         yield running
 
@@ -34,7 +34,7 @@ def test_it_is_small(image):
 
 
 def test_nothing_is_in_it_but_the_program_and_certificates(image):
-    """No shell in particular, and nothing that anybody but root could change."""
+    """The image contains no shell, and nothing that a user other than root could change."""
     files = {file.name: file for file in image.files()}
     assert {name for name, file in files.items() if not file.isdir()} == {
         "tproxy",
@@ -96,8 +96,8 @@ def test_it_has_no_rights(image, tproxy):
 
 @as_root
 def test_log_level_changes_from_inside(image, tproxy):
-    """kubectl exec POD -- /etc/logging/change-log-level LEVEL, as in SAP's runbooks."""
-    tproxy.admin_port()  # it is up
+    """kubectl exec POD -- /etc/logging/change-log-level LEVEL works, as in SAP's runbooks."""
+    tproxy.admin_port()  # wait until it is running
     change = Container(image, {}, "/etc/logging/change-log-level")
     run = change.run("warn", "--control", tproxy.control)
     assert run.returncode == 0, run.stderr

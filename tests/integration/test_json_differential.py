@@ -1,5 +1,5 @@
 """lib/json and Python's strict parser must agree on 100,000 generated texts: on the verdict, and on
-the value of what both accept."""
+the value of every accepted text."""
 
 import json
 import random
@@ -22,11 +22,11 @@ MAX_DEPTH = 64  # JSON_MAX_DEPTH
 
 
 class Members(list):
-    """An object, with members in the order of the text, duplicates included."""
+    """An object with its members in the order of the text, including duplicates."""
 
 
 class Number(str):
-    """A number as it was written."""
+    """A number as it is written."""
 
 
 def refuse_constant(name: str):
@@ -43,7 +43,7 @@ DECODER = json.JSONDecoder(
 
 
 def show(value, depth: int = 0) -> str:
-    """The form that json_verdict prints. A lone surrogate cannot be encoded: that is the ValueError."""
+    """Returns the form that json_verdict prints. Raises ValueError for a lone surrogate."""
     if value is None:
         return "null"
     if value is True:
@@ -120,7 +120,7 @@ def space(rng: random.Random) -> str:
 
 
 def string(rng: random.Random) -> str:
-    """A valid string, each character written in one of the ways it can be."""
+    """Returns a valid string. Each character is written in one of its possible ways."""
     out = []
     for _ in range(rng.choice((0, 1, 2, 3, 8))):
         top = rng.choice((0x80, 0x80, 0x80, 0x800, 0x10000, 0x110000))
@@ -188,7 +188,7 @@ def mutated(rng: random.Random, text: bytes) -> bytes:
 
 
 def nested(rng: random.Random) -> bytes:
-    """Around the greatest depth."""
+    """Returns a text with about the greatest depth."""
     kinds = [rng.choice((("[", "]"), ('{"a":', "}"))) for _ in range(rng.randrange(60, 69))]
     opening, closing = "".join(k[0] for k in kinds), "".join(k[1] for k in reversed(kinds))
     return f"{opening}0{closing}".encode()

@@ -1,4 +1,4 @@
-"""A thousand sessions of every kind under valgrind: nothing is lost and no memory is misused."""
+"""A thousand sessions of every kind under valgrind: no memory is lost or misused."""
 
 import pytest
 
@@ -14,8 +14,8 @@ SESSIONS = 1000
 @pytest.mark.valgrind
 @pytest.mark.timeout(400)
 def test_thousand_sessions_leave_nothing(tproxy, backends, certificates):
-    """Leaving the fixture stops the proxy; valgrind then looks for leaks, and its complaints or its
-    exit code fail the test."""
+    """The fixture stops the proxy. valgrind then looks for leaks, and its complaints or its exit
+    code fail the test."""
     context = certificates.server_context(certificates.good)
     servers = {
         "good": (backends(Pop3()), {}),
@@ -46,7 +46,7 @@ def test_thousand_sessions_leave_nothing(tproxy, backends, certificates):
         tls_client_hello(),
         b"A" * 20000,
     ]
-    # The good ones most often; those with TLS and those that fail take their turns.
+    # The good ones come most often; those with TLS and those that fail take turns.
     order = ["good"] * 12 + [
         "tls",
         "stls",

@@ -1,4 +1,4 @@
-"""Everything has a bound, and reaching it is said."""
+"""Everything has a bound, and reaching it is reported."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def use(port: int) -> None:
 
 
 def test_longest_command_line(tproxy, backend):
-    """255 octets with the end of the line."""
+    """A line of 255 octets with its end is accepted."""
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client:
         assert client.command(b"NOOP" + b" " * 249).startswith(b"+OK")
@@ -55,14 +55,15 @@ def test_megabyte_without_line_end(tproxy, backend, start):
             answer = client.line()
         assert answer.startswith(b"-ERR ")
     tproxy.summary("mail")
-    # AUTH on a line of its own is a login: the backend is dialled while the client goes on.
+    # AUTH on a line of its own is a login: tproxy connects to the backend while the client
+    # continues.
     assert backend.connections() <= start.count(b"\r\n")
     assert tproxy.metric("tp_memory_bytes") < before + (1 << 20)
 
 
 @pytest.mark.parametrize("size", [300, 4000, 12000])
 def test_long_credentials(tproxy, backend, size):
-    """Tokens of other people's clients are long."""
+    """Long credentials are accepted, because some clients send long tokens."""
     port = tproxy.add("mail", backend.host, backend.port)
     for lines in (
         [b"AUTH PLAIN " + plain("u", "p" * size)],
@@ -97,7 +98,7 @@ def test_endless_bad_commands(tproxy, backend):
 
 
 def test_everything_pipelined_before_the_login_has_a_bound(tproxy, backends):
-    """A client that goes on talking while the login hangs does not fill our memory."""
+    """A client that continues to send while the login hangs does not fill the memory."""
     stuck = backends(Pop3(replies={"AUTH": peer.silent}))
     port = tproxy.add("mail", stuck.host, stuck.port)
     before = tproxy.metric("tp_memory_bytes")
@@ -112,7 +113,8 @@ def test_everything_pipelined_before_the_login_has_a_bound(tproxy, backends):
 
 
 def test_slow_reader_gets_every_answer_before_the_login(tproxy, backend):
-    """Its answers are not gathered in our memory: it is not read until it has taken them."""
+    """Answers to a slow reader are not collected in memory: tproxy reads no more until they are
+    taken."""
     port = tproxy.add("mail", backend.host, backend.port)
     commands = 60000
     before = tproxy.metric("tp_memory_bytes")
@@ -146,7 +148,7 @@ def test_client_that_never_logs_in(make_tproxy, backend):
 
 
 def test_politeness_does_not_put_off_the_login(make_tproxy, backend):
-    """The time to log in counts from the greeting, whatever else the client says."""
+    """The time to log in counts from the greeting, whatever else the client sends."""
     tproxy = make_tproxy("--login-timeout", "2")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client:
@@ -165,7 +167,7 @@ def test_login_deadline_does_not_cut_a_running_session(make_tproxy, backend):
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client, RawClient(port) as clock:
         assert client.command(b"STAT").startswith(b"+OK")
-        clock.rest()  # ends with its login deadline, which began later than the other's
+        clock.rest()  # ends at its login deadline, which began later than the other's
         assert client.command(b"STAT").startswith(b"+OK")
 
 
@@ -180,7 +182,7 @@ def test_answer_timeout(make_tproxy, backends):
 
 @pytest.mark.parametrize("transport", ["pop3", "pop3s"])
 def test_idle_session(make_tproxy, backends, certificates, transport):
-    """Closed on both sides, without QUIT."""
+    """An idle session is closed on both sides, without QUIT."""
     tls = certificates.server_context(certificates.good) if transport == "pop3s" else None
     server = backends(Pop3(tls=tls))
     tproxy = make_tproxy("--idle-timeout", "1")
@@ -195,7 +197,7 @@ def test_idle_session(make_tproxy, backends, certificates, transport):
 
 
 def test_client_that_stops_reading(make_tproxy, backends, messages):
-    """A stalled transfer is idle too."""
+    """A stalled transfer counts as idle."""
     server = backends(Pop3(messages=(messages[1],)))
     tproxy = make_tproxy("--idle-timeout", "1")
     port = tproxy.add("mail", server.host, server.port)
@@ -229,7 +231,8 @@ def test_busy_session_is_not_idle(make_tproxy, backend):
 
 
 def test_most_sessions_of_one_target(make_tproxy, backend):
-    """Half of all; the others go on, other targets too, and a place that is free is given away."""
+    """A target may have half of all sessions. Its other sessions continue, other targets are
+    served, and a place that becomes free is used again."""
     tproxy = make_tproxy("--max-sessions", "6")
     port = tproxy.add("mail", backend.host, backend.port)
     other = tproxy.add("other", backend.host, backend.port)
@@ -247,7 +250,7 @@ def test_most_sessions_of_one_target(make_tproxy, backend):
 
 
 def busy(port: int) -> RawClient:
-    """Returns a client that has logged in."""
+    """Opens a session that is logged in."""
     client = RawClient(port)
     assert client.command(b"STAT").startswith(b"+OK 1 ")
     return client
@@ -281,7 +284,7 @@ def test_refused_client_that_talks_gets_its_line(make_tproxy, backend):
 
 
 def test_descriptors_run_out(program, directory, certificates, backend):
-    """One is kept in reserve to say so."""
+    """One descriptor is kept in reserve to report the shortage."""
     limited = Program.__new__(Program)
     limited.path = program.path
     limited.wrapper = (*program.wrapper, "prlimit", "--nofile=40:40")
@@ -305,7 +308,7 @@ def test_descriptors_run_out(program, directory, certificates, backend):
 
 @pytest.mark.skipif(not is_root(), reason="looks into /proc of another user")
 def test_no_descriptor_is_left_behind(tproxy, backend, backends, certificates):
-    """After every kind of session there are as many as before."""
+    """After every kind of session there are as many descriptors as before."""
     tls = backends(Pop3(tls=certificates.server_context(certificates.good)))
     silent = backends(Pop3(replies={"greeting": peer.close}))
     refusing = backends(Pop3(password="another"))
@@ -337,7 +340,7 @@ def test_no_descriptor_is_left_behind(tproxy, backend, backends, certificates):
 
 
 def test_crowd(tproxy, backends, messages):
-    """500 clients at the same moment, each with a whole session."""
+    """500 clients at the same time have complete sessions."""
     server = backends(Pop3(messages=(b"Subject: x\r\n\r\nx\r\n",)))
     port = tproxy.add("mail", server.host, server.port)
     script = b"USER a\r\nPASS b\r\nSTAT\r\nRETR 1\r\nQUIT\r\n"
@@ -352,7 +355,7 @@ def test_crowd(tproxy, backends, messages):
 
 
 def test_changing_files_under_load(tproxy, backends):
-    """Sessions keep what they began with; nothing is freed under them."""
+    """Running sessions keep their destination while files change."""
     first, second = backends(Pop3()), backends(Pop3())
     port = tproxy.add("mail", first.host, first.port)
     for number in range(60):

@@ -1,4 +1,4 @@
-"""tproxy listens in the same way where the system has other defaults."""
+"""tproxy listens in the same way on systems with other defaults."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from harness.tproxy import Program, Tproxy, destination
 from harness.util import NOBODY, PATIENCE, is_root
 
-# In a network namespace of its own "::" leaves IPv4 out, unless a program says otherwise.
+# In this network namespace "::" excludes IPv4 unless a program says otherwise.
 BIND_V6_ONLY = "ip link set lo up && sysctl -qw net.ipv6.bindv6only=1"
 AS_NOBODY = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
 

@@ -1,4 +1,4 @@
-"""Local mode: a directory of JSON files, followed while the program runs."""
+"""Local mode: a directory of JSON files that is followed while the program runs."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ def gone(port: int) -> bool:
 
 
 def complaint(proxy: Tproxy, file: str, start: int = 0) -> str:
-    """What the terminal says about a file."""
+    """Waits for the line on the terminal about a file."""
     return proxy.printed.wait(
         lambda line: file in line and not TARGET_LINE.match(line),
         f"a line about {file}",
@@ -39,7 +39,7 @@ def complaint(proxy: Tproxy, file: str, start: int = 0) -> str:
 
 
 def test_one_line_for_each_target(program, directory, certificates, backend):
-    """Files that are there from the start."""
+    """Files that exist at the start are served."""
     proxy = Tproxy(program, directory)
     names = [f"target-{number}" for number in range(5)]
     for number, name in enumerate(names):
@@ -135,7 +135,7 @@ def test_directory_of_many(tproxy, backend):
         served(port)
 
 
-# --- bad files: the file, the field and the remedy; the others go on ---
+# --- bad files: the line names the file, the field and the remedy; others are served ---
 
 GOOD = destination("mail", "127.0.0.1", 110)
 
@@ -230,8 +230,8 @@ def test_place_of_a_syntax_error_is_told(tproxy):
 
 
 def test_good_file_that_turns_bad(tproxy, backend):
-    """The last good configuration of another file is not touched; this one is refused or keeps its
-    old meaning, but its password is not sent anywhere else."""
+    """A file that becomes invalid is refused or keeps its last good content, and its password is
+    sent nowhere else. Corrected it is served."""
     port = tproxy.add("mail", backend.host, backend.port)
     served(port)
     start = len(tproxy.printed)
@@ -267,7 +267,8 @@ spec:
 
 @pytest.mark.parametrize("name", ["cr.yaml", "a resource.yml"])
 def test_yaml_file_names_the_command_that_converts_it(tproxy, backend, name):
-    """The command works without a cluster, and tproxy reads its output."""
+    """A YAML file is reported with the command that converts it. The command works without a
+    cluster, and tproxy reads its output."""
     tproxy.add("mail", backend.host, backend.port)
     tproxy.write_text(CR_YAML.format(cr="other", name="mail"), name)
     said = complaint(tproxy, name)
@@ -302,7 +303,7 @@ PASSED_OVER += ["mail.json.bak", "LICENSE", "ca.pem"]
 
 
 def test_other_files_are_passed_over(program, directory, backend):
-    """Such files are never meant as destinations."""
+    """Files that are never meant as destinations are ignored."""
     proxy = Tproxy(program, directory)
     for name in PASSED_OVER:
         proxy.write_text("no destination", name)
@@ -324,7 +325,8 @@ NAMED = {
 
 
 def test_files_that_could_be_meant_are_named(program, directory, backend):
-    """Each file is named once, with a remedy; the other files are served."""
+    """Files that may be meant as destinations are each reported once, with a remedy; the other
+    files are served."""
     proxy = Tproxy(program, directory)
     for name in NAMED:
         proxy.write_text("buy milk\n", name)
@@ -346,7 +348,7 @@ def test_empty_directory_says_so(program, directory, backend):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("name", ["bad-file.json", "bad-file"])
 def test_utf_16_is_called_so(tproxy, backend, name, encoding):
-    """Windows calls it Unicode."""
+    """A file in UTF-16 is reported with the name that Windows uses, Unicode."""
     good = tproxy.add("good", backend.host, backend.port)
     text = json.dumps(GOOD) if name.endswith(".json") else properties_text(GOOD)
     tproxy.write_bytes(text.encode(encoding), name)
@@ -371,7 +373,7 @@ def properties_text(fields: dict) -> str:
 
 @pytest.mark.parametrize("file", ["mail", "mail.properties", "another-name"])
 def test_properties_file(tproxy, backends, file):
-    """The password has to be escaped."""
+    """A properties file is served; its password has to be escaped."""
     server = backends(Pop3(password="p\u00e4ss:=#! \\"))
     fields = destination("mail", server.host, server.port)
     fields["mail.password"] = server.script.password
@@ -401,8 +403,8 @@ def test_forms_of_properties(tproxy, backends, form):
 
 
 def test_export_without_its_password(tproxy, backend):
-    """The cockpit leaves secrets out. Neither the file as it is, nor one whose placeholder is taken
-    for the password, makes somebody log in."""
+    """The cockpit leaves secrets out. Neither the exported file nor one whose placeholder is used
+    as the password causes a login."""
     fields = destination("mail", backend.host, backend.port)
     placeholder = "<< Existing password/certificate removed on export >>"
     del fields["mail.password"]
@@ -419,8 +421,8 @@ def test_export_without_its_password(tproxy, backend):
 
 
 def test_half_written_properties(tproxy, backend):
-    """A properties file may end anywhere: while it lacks a part of a destination the last good
-    version stays; the whole file counts again."""
+    """A properties file may end anywhere: while a part of a destination is missing the last good
+    version stays, and the complete file takes effect."""
     text = properties_text(destination("mail", backend.host, backend.port))
     tproxy.write_text(text, "mail")
     port = tproxy.port("mail")
@@ -461,7 +463,7 @@ def test_json_and_properties_of_one_name(tproxy, backends):
 
 
 def test_removed_directory(tproxy, backend):
-    """Nothing worse than no targets."""
+    """Without the directory there are no targets, and the program continues."""
     port = tproxy.add("mail", backend.host, backend.port)
     (tproxy.directory / "mail.json").unlink()
     tproxy.directory.rmdir()
@@ -494,7 +496,7 @@ def test_equivalent_forms(tproxy, backend, case):
 
 
 def test_ports_come_from_the_range(make_tproxy, backend, reserve_ports):
-    """Those of the range that others use are passed over; where there is none left, it is said."""
+    """Ports in the range that others use are skipped; if none is left, a line says so."""
     with contextlib.ExitStack() as stack:
         first = reserve_ports(3)
         stack.enter_context(socket.create_server(("127.0.0.1", first + 1)))
@@ -526,7 +528,8 @@ def test_port_stays_over_a_change(tproxy, backends):
 
 
 def test_ports_stay_over_a_restart(program, directory, backend, reserve_ports):
-    """An application's configuration goes on to fit."""
+    """The ports stay the same after a restart, so that an application's configuration stays
+    valid."""
     first = reserve_ports(4)
     seen = []
     for run in range(2):
@@ -591,7 +594,7 @@ BAD_FLAGS = {
 
 @pytest.mark.parametrize("case", BAD_FLAGS)
 def test_bad_command_line(program, case):
-    """A message that names what is wrong, and an exit code."""
+    """A message names the mistake, and the exit code is not 0."""
     arguments, culprit = BAD_FLAGS[case]
     process = program.spawn(*arguments)
     try:
@@ -603,7 +606,8 @@ def test_bad_command_line(program, case):
 
 
 def test_no_arguments(program):
-    """That is cluster mode; outside of a pod the ways to run are named."""
+    """Without arguments the program runs in cluster mode. Outside of a pod it names the ways to
+    run."""
     run = program.run()
     assert run.returncode == 2
     assert "this is not a pod of a cluster" in run.stderr

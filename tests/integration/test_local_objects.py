@@ -17,7 +17,7 @@ NAME = "example-dest-pop3"
 
 
 class Objects:
-    """The objects of one directory, each in a file of its own."""
+    """The objects in one directory, each in a file of its own."""
 
     def __init__(self, proxy: Tproxy):
         self.proxy = proxy
@@ -48,7 +48,7 @@ def key(destination_service) -> dict:
 
 @pytest.fixture
 def mail(destination_service, oauth_dovecot):
-    """A mailbox whose destination only the Destination service has."""
+    """A mailbox whose destination exists only in the Destination service."""
     box = oauth_dovecot.mailbox([b"Subject: from the service\r\n\r\nhello\r\n"])
     own = {"mail__user": box.user, "mail__password": box.password}
     destination_service.destinations[NAME] = destination(
@@ -58,17 +58,17 @@ def mail(destination_service, oauth_dovecot):
 
 
 def said(proxy: Tproxy, text: str, start: int = 0) -> str:
-    """A line of the terminal."""
+    """Waits for a line on the terminal with this text."""
     return proxy.printed.wait(lambda line: text in line, f"the line {text!r}", start=start)
 
 
 def string_data(secret: dict, key: dict) -> dict:
-    """The same Secret as a person would type it."""
+    """Returns the same Secret as a person would type it."""
     return {**{name: secret[name] for name in secret if name != "data"}, "stringData": key}
 
 
 def in_lines(secret: dict) -> dict:
-    """The same Secret with base64 as the base64 command prints it."""
+    """Returns the same Secret with base64 in several lines, as the base64 command prints it."""
     wrapped = {
         name: base64.encodebytes(base64.b64decode(value)).decode()
         for name, value in secret["data"].items()
@@ -77,7 +77,8 @@ def in_lines(secret: dict) -> dict:
 
 
 def apart(key: dict) -> dict:
-    """The same service key as some services write it: client and authorization server apart."""
+    """Returns the same service key as some services write it, with the client and the authorization
+    server in different objects."""
     server = {name: value for name, value in key.items() if name != "uri"}
     return {"uaa": server, "uri": key["uri"], "url": "https://service.example.test"}
 
@@ -106,7 +107,8 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_destination_of_the_service(objects, key, mail, backend, layout):
-    """Beside a plain destination, and the line on the terminal looks the same."""
+    """A destination of the service is served beside a plain one, with the same line on the
+    terminal."""
     entry, secret = LAYOUTS[layout](key)
     objects.apply(transparent_proxy(INSTANCE, key=entry), secret)
     objects.apply(destination_cr("mail", "apps", NAME))
@@ -116,7 +118,7 @@ def test_destination_of_the_service(objects, key, mail, backend, layout):
 
 
 def test_key_in_utf_16(objects, key):
-    """A Secret is made of a file that Windows has saved as "Unicode"."""
+    """A Secret made of a file that Windows has saved as "Unicode" is read."""
     text = base64.b64encode(json.dumps(key).encode("utf-16")).decode()
     secret = {**key_secret(INSTANCE, HOME, key), "data": {"key": text}}
     objects.apply(transparent_proxy(INSTANCE, key="key"), secret)
@@ -124,7 +126,7 @@ def test_key_in_utf_16(objects, key):
 
 
 def test_token_for_the_mail_server(objects, key, mail, destination_service, oauth, secrets):
-    """The Destination service gets it; it goes nowhere but to the mail server."""
+    """The Destination service gets a token, which goes only to the mail server."""
     client = oauth.mail_client(mail.user)
     destination_service.destinations[NAME] |= oauth.properties(client)
     objects.apply(transparent_proxy(INSTANCE), key_secret(INSTANCE, HOME, key, "key"))
@@ -134,7 +136,8 @@ def test_token_for_the_mail_server(objects, key, mail, destination_service, oaut
 
 
 def test_files_in_any_order(objects, key, mail):
-    """What is missing is said, and coming files heal it. The directory needs no namespaces."""
+    """Missing objects are reported until their files arrive, in any order. The directory needs no
+    namespaces."""
     cr = destination_cr("mail", "apps", NAME)
     del cr["metadata"]["namespace"]
     objects.apply(cr)
@@ -155,7 +158,7 @@ def test_files_in_any_order(objects, key, mail):
 
 
 def test_files_come_first(objects, key, mail, backend):
-    """A CR takes a plain destination of the directory before one of the service."""
+    """A plain destination in the directory takes precedence over one of the service."""
     objects.apply(transparent_proxy(INSTANCE), key_secret(INSTANCE, HOME, key, "key"))
     objects.proxy.write(destination(NAME, backend.host, backend.port), file="plain.json")
     objects.apply(destination_cr("mail", "apps", NAME))
@@ -173,7 +176,8 @@ def test_without_a_service(objects, backend):
 
 
 def test_cr_takes_the_place_of_a_destination(objects, backend, backends):
-    """Of its name, whatever the namespace: the terminal shows names."""
+    """A CR replaces the destination with its name, whatever its namespace, because the terminal
+    shows names only."""
     proxy = objects.proxy
     proxy.add(NAME, backend.host, backend.port)
     other = backends(type(backend.script)(messages=(b"Subject: other\r\n\r\n",)))
@@ -192,7 +196,8 @@ def test_cr_takes_the_place_of_a_destination(objects, backend, backends):
 
 
 def test_changes_are_followed(objects, key, mail, oauth_dovecot, destination_service):
-    """Another destination, another key, another instance; a file that goes."""
+    """Another destination, another key and another instance take effect; a removed file ends its
+    target."""
     proxy, cr = objects.proxy, destination_cr("mail", "apps", NAME)
     secret = key_secret(INSTANCE, HOME, key, "key")
     objects.apply(transparent_proxy(INSTANCE), secret, cr)
@@ -281,7 +286,7 @@ def test_objects_that_mean_nothing(objects, backend, case):
 
 
 def test_second_configuration(objects, key, mail):
-    """The first one by name counts, and the other is named."""
+    """The first configuration by name counts, and the other one is reported."""
     objects.apply(transparent_proxy(INSTANCE, name="a"), transparent_proxy("other", name="b"))
     objects.apply(key_secret(INSTANCE, HOME, key, "key"), destination_cr("mail", "apps", NAME))
     said(
@@ -292,7 +297,7 @@ def test_second_configuration(objects, key, mail):
 
 
 def test_configuration_of_another_namespace(objects, make_tproxy, key, mail):
-    """It is not that of this installation, which is said; a flag says otherwise."""
+    """A configuration of another namespace is reported, unless a flag gives that namespace."""
     for proxy, heard in ((objects.proxy, True), (make_tproxy("--namespace", "mail"), False)):
         place = Objects(proxy)
         place.apply(transparent_proxy(INSTANCE, home="mail"), destination_cr("mail", "apps", NAME))
@@ -322,7 +327,7 @@ def test_what_the_admin_port_says(objects, key, mail):
 
 
 def test_example(objects, key, mail):
-    """The one that is delivered, as it is and filled in."""
+    """The delivered example works, both unchanged and filled in."""
     proxy, place = objects.proxy, ROOT / "examples/destination-service"
     files = {path.name: path.read_text() for path in place.glob("*.json")}
     for name, text in files.items():
@@ -337,7 +342,8 @@ def test_example(objects, key, mail):
 
 
 def test_no_secret_gets_out(objects, key, mail, secrets):
-    """Neither of the Secret, nor of what it opens: not at any level of the log."""
+    """No secret appears, neither from the Secret nor from what it opens, at any level of the
+    log."""
     objects.apply(transparent_proxy(INSTANCE), key_secret(INSTANCE, HOME, key, "key"))
     objects.apply(destination_cr("mail", "apps", NAME))
     assert list_and_fetch(objects.proxy.port("mail")) == mail.files()

@@ -1,4 +1,4 @@
-"""Destinations that lead to other tproxies: a chain works, a ring is found out."""
+"""Destinations that lead to other tproxies: a chain works, a ring is recognised."""
 
 import re
 
@@ -13,7 +13,8 @@ OTHER = b"00c7ff26d6f4e3a1"
 
 
 def ring(make_tproxy, size: int) -> tuple[list[Tproxy], list[int]]:
-    """Returns proxies, each with the next one's port in its destination, and their ports."""
+    """Starts proxies, each with a destination for the next one's port. Returns them and their
+    ports."""
     proxies = [make_tproxy("--max-sessions", "60", "--log-level", "info") for _ in range(size)]
     ports = [proxy.add("mail", "127.0.0.1", free_port()) for proxy in proxies]
     for proxy, port in zip(proxies, ports[1:] + ports[:1], strict=True):
@@ -30,7 +31,8 @@ def used(proxy: Tproxy) -> int:
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("login", [[b"STAT"], [b"USER a", b"PASS b"]])
 def test_ring(make_tproxy, size, login):
-    """The first proxy has two sessions of the loop, the others one. The client hears the reason."""
+    """The first proxy has two sessions of the loop, the others have one. The client gets the
+    reason."""
     proxies, ports = ring(make_tproxy, size)
     with RawClient(ports[0]) as client:
         for line in login[:-1]:
@@ -45,7 +47,7 @@ def test_ring(make_tproxy, size, login):
 
 
 def test_chain(make_tproxy, backend):
-    """One tproxy behind another, up to six."""
+    """A chain of up to six tproxies works."""
     port = backend.port
     for _ in range(6):
         proxy = make_tproxy()
@@ -77,8 +79,8 @@ def test_mail_server_never_sees_the_command(tproxy, backend, greeting):
 
 
 def test_tproxy_of_before_the_command(tproxy, backend):
-    """An older tproxy does not know XTPROXY, nor does a server that greets like one: the login goes
-    on."""
+    """An older tproxy does not know XTPROXY, nor does another server with the same greeting: the
+    login continues."""
     backend.script = Pop3(greeting=b"+OK tproxy " + OTHER + b" ready\r\n")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client:
@@ -108,7 +110,7 @@ def test_forged_line_is_an_unknown_command(tproxy, backend, text):
 
 
 def test_forged_list_never_logs_in(tproxy, backend):
-    """A forged list does not help its sender, and does not touch the login of another client."""
+    """A forged list does not help its sender and does not affect the logins of others."""
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client:
         own = client.greeting.split()[2]

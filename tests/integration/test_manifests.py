@@ -1,5 +1,5 @@
 """The manifests, applied to a real API server: they fit together, they grant what is documented and
-no more, and the custom resources take what SAP's take."""
+no more, and the custom resources accept what SAP's accept."""
 
 import base64
 import copy
@@ -27,7 +27,8 @@ CONFIGURATION = (
 
 
 def rendered(kube: Kube, place: str = ".") -> list[dict]:
-    """The objects that kustomize makes there, without what the API server would add."""
+    """Returns the objects that kustomize makes in a directory, without what the API server would
+    add."""
     arguments = ["apply", "-k", str(MANIFESTS / place), "--dry-run=client", "-o", "json"]
     return json.loads(kube.kubectl(*arguments).stdout)["items"]
 
@@ -44,7 +45,7 @@ def installed(kube) -> Kube:
     kube.reset()
     kube.kubectl("apply", "-k", str(MANIFESTS))
     kube.kubectl("wait", "--for=condition=Established", "crd", "--all")
-    kube.kubectl("get", "dst,tp", "--all-namespaces")  # kubectl waits until they are served
+    kube.kubectl("get", "dst,tp", "--all-namespaces")  # kubectl waits until the kinds are served
     return kube
 
 
@@ -73,7 +74,8 @@ def pod(deployment) -> dict:
 
 
 def test_dry_run(kube):
-    """As it comes, into a namespace that enforces the restricted standard and warns by it."""
+    """The manifests can be applied unchanged to a namespace that enforces the restricted standard
+    and warns about violations."""
     kube.reset()
     kube.kubectl("apply", "-f", str(MANIFESTS / "base/namespace.yaml"))
     done = kube.kubectl("apply", "--dry-run=server", "-k", str(MANIFESTS))
@@ -121,7 +123,7 @@ def test_one_pod_at_a_time(deployment):
 
 
 def test_selectors(objects, deployment):
-    """All of them mean the pod; so does the one that the program puts into its Services."""
+    """All selectors match the pod, including the one that the program puts into its Services."""
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     selector = deployment["spec"]["selector"]["matchLabels"]
     assert selector.items() <= labels.items()
@@ -150,7 +152,8 @@ def test_names_of_the_runbooks(objects, deployment):
 
 
 def test_names_of_services_are_reserved(objects):
-    """No Destination gets the name of one, also where a suffix is added for another namespace."""
+    """No Destination gets the name of one of these Services, even if a suffix is added for another
+    namespace."""
     source = (ROOT / "controller/plan.h").read_text()
     prefix = re.search(r'define PLAN_RESERVED_PREFIX "(.*)"', source).group(1)
     names = [item["metadata"]["name"] for item in objects if item["kind"] == "Service"]
@@ -158,7 +161,7 @@ def test_names_of_services_are_reserved(objects):
 
 
 def test_admin_port_stays_reachable(objects, deployment):
-    """And nothing else of the pod, unless the program says so."""
+    """The NetworkPolicy opens the admin port and no other; the program opens the others."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     (admin,) = container["ports"]
     policy = only(objects, "NetworkPolicy")["spec"]
@@ -169,7 +172,8 @@ def test_admin_port_stays_reachable(objects, deployment):
 
 
 def test_nothing_looks_like_made_by_the_program(objects):
-    """What carries its label and belongs to no Destination is removed by it."""
+    """The manifests must not have the program's label, because it removes objects that have it and
+    belong to no Destination."""
     for item in objects:
         assert "app.kubernetes.io/managed-by" not in item["metadata"].get("labels", {})
 
@@ -180,7 +184,7 @@ def test_image_is_of_no_registry(deployment):
 
 
 def test_overlay_for_istio(installed, objects):
-    """The same installation but for the pod's metadata."""
+    """The installation is the same except for the pod's metadata."""
     template = only(rendered(installed, "overlays/istio"), "Deployment")["spec"]["template"]
     usual = only(objects, "Deployment")["spec"]["template"]
     switch = "sidecar.istio.io/inject"
@@ -198,7 +202,7 @@ def test_overlay_for_istio(installed, objects):
 
 
 def test_rights_are_the_documented_ones(objects):
-    """Each rule has a row in docs/install.md and each row a rule, and none is a wildcard."""
+    """Each rule has a row in docs/install.md, each row has a rule, and no rule is a wildcard."""
     text = section("docs/install.md", "What it may do")
     for kind, start, end in (
         ("ClusterRole", "In all namespaces:", "In the home namespace:"),
@@ -218,7 +222,7 @@ def test_rights_are_the_documented_ones(objects):
 
 
 def may(kube: Kube, verb: str, what: str, namespace: str, name: str = "", user: str = USER) -> bool:
-    """Of "group/resource/subresource"."""
+    """Returns whether the user may do this; `what` is "group/resource/subresource"."""
     group, resource, *sub = what.split("/")
     attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
     attributes |= {"name": name, "subresource": "".join(sub)}
@@ -283,7 +287,8 @@ def test_overlay_for_secrets(installed):
 
 @pytest.mark.parametrize("cr", DESTINATIONS.values(), ids=DESTINATIONS)
 def test_destination_is_accepted(installed, cr):
-    """By kubectl, which also refuses what the schema does not know; and kept as it is."""
+    """kubectl accepts the object, although it refuses fields that the schema does not know, and the
+    API server stores it unchanged."""
     space = installed.namespace()
     done = installed.kubectl("apply", "-n", space, "-f", "-", input=json.dumps(cr))
     assert not done.stderr
@@ -295,7 +300,7 @@ def test_destination_is_accepted(installed, cr):
 
 
 def test_misprint_is_refused(installed):
-    """Also where kubectl does not look at the fields."""
+    """The misprint is refused even if kubectl does not check the fields."""
     given = json.dumps(MISPRINT)
     for leniency in ("--validate=strict", "--validate=false"):
         done = installed.kubectl("apply", leniency, "-f", "-", input=given, check=False)
@@ -329,7 +334,7 @@ def test_bad_destination_is_refused(installed, spec, field):
 
 
 def test_unknown_fields_are_named(installed):
-    """A slip of the keyboard."""
+    """A misspelt field is reported."""
     cr = mailbox("slip", destinationServiceInstance="x")
     done = installed.kubectl("apply", "-f", "-", input=json.dumps(cr), check=False)
     assert done.returncode and "destinationServiceInstance" in done.stderr
@@ -378,7 +383,7 @@ def test_printer_columns(installed):
 
 
 def test_status_is_apart(installed):
-    """Whoever writes the status cannot change the spec, and the other way round."""
+    """A user who may write the status cannot change the spec, and vice versa."""
     space = installed.namespace()
     path = f"{CRS}/{space}/destinations"
     installed.create(path, mailbox("mine"))
@@ -400,7 +405,7 @@ def test_status_is_apart(installed):
 
 
 def without_nulls(value: object) -> object:
-    """The API server drops them."""
+    """Returns the value without nulls, which the API server drops."""
     if isinstance(value, dict):
         return {key: without_nulls(each) for key, each in value.items() if each is not None}
     return [without_nulls(each) for each in value] if isinstance(value, list) else value
@@ -408,7 +413,7 @@ def without_nulls(value: object) -> object:
 
 @pytest.fixture
 def configured(installed):
-    """Replaces the configuration and returns what is stored."""
+    """Returns a function that replaces the configuration and returns the stored one."""
 
     def configure(proxy: dict) -> dict:
         installed.kubectl("delete", "tp", "-n", HOME, "--all")
@@ -421,14 +426,15 @@ def configured(installed):
 
 @pytest.mark.parametrize("proxy", TRANSPARENT_PROXIES.values(), ids=TRANSPARENT_PROXIES)
 def test_transparent_proxy_is_accepted(installed, configured, proxy):
-    """Created or applied, and nothing of it is lost."""
+    """The object is accepted when it is created or applied, and nothing of it is lost."""
     assert configured(proxy)["spec"] == without_nulls(proxy["spec"])
     done = installed.kubectl("apply", "-f", "-", input=json.dumps(proxy))
     assert "Error" not in done.stderr
 
 
 def test_unknown_keys_are_kept_at_every_level(installed, configured):
-    """In SAP's spelling of tomorrow, or the Helm chart's."""
+    """Unknown keys are kept, because they may be those of a later version of SAP's or of the Helm
+    chart."""
 
     def with_unknown(schema: dict) -> object:
         if schema["type"] == "array":
@@ -499,7 +505,7 @@ def test_status_of_the_configuration(installed, configured):
 
 
 def leaves(schema: dict, path: str = "") -> dict[str, str]:
-    """The descriptions of all that is neither an object nor an array."""
+    """Returns the descriptions of all keys that are neither objects nor arrays."""
     if schema["type"] == "array":
         return leaves(schema["items"], path + "[]")
     if not schema.get("properties"):
@@ -516,7 +522,7 @@ def spec_of(objects: list[dict], crd: str) -> dict:
 
 
 def test_documented_keys_are_those_of_the_schema(objects):
-    """`kubectl explain` and docs/configuration.md say the same, defaults included."""
+    """`kubectl explain` and docs/configuration.md agree, including the defaults."""
     spec = spec_of(objects, "transparentproxies.operator.kyma-project.io")
     described = leaves(spec["properties"].pop("config")) | leaves(spec)
     text = section("docs/configuration.md", "Keys that have an effect")
@@ -538,7 +544,7 @@ def test_documented_fields_are_those_of_the_schema(objects):
 
 
 def test_samples_fit_together(installed):
-    """Accepted, and each names the next."""
+    """The samples are accepted, and each names the next."""
     arguments = ["apply", "--dry-run=server", "-o", "json", "-f", str(MANIFESTS / "samples")]
     items = json.loads(installed.kubectl(*arguments).stdout)["items"]
     cr, secret, proxy = (
@@ -558,7 +564,7 @@ def test_samples_fit_together(installed):
 
 # --- the document ---
 
-# Here are neither nodes nor controllers for which kubectl could wait.
+# There are neither nodes nor controllers for which kubectl could wait.
 STAND_IN = """
 case $1 in
 rollout) exec {kubectl} wait --for=condition=Established crd --all ;;
@@ -570,7 +576,7 @@ esac
 
 
 def test_commands_of_the_document(make_kube, kube_programs, directory):
-    """One after the other, on an empty cluster."""
+    """The commands of the document work one after another on an empty cluster."""
     kube = make_kube()
     shutil.copytree(MANIFESTS, directory / "manifests")
     (directory / "service-key.json").write_text("{}")

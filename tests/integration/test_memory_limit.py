@@ -1,5 +1,5 @@
-"""Clients cannot drive the pod into its memory limit. Control groups of version 2, which charge the
-kernel's socket buffers too, are what clusters have; the test brings its own in a virtual machine."""
+"""Clients cannot drive the pod beyond its memory limit. Clusters have control groups of version 2,
+which also charge the kernel's socket buffers; the test has its own in a virtual machine."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""What must not happen at the mail server: logins for probes, deletions for clients that vanish."""
+"""Actions that must not happen at the mail server: logins for probes, deletions for clients that
+vanish."""
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_foreign_protocol_is_named(tproxy, backend, name, probe):
 
 
 def test_greeting_waits_for_nothing(tproxy, backends):
-    """A client is greeted at once even when the mail server never speaks."""
+    """A client gets its greeting at once even if the mail server never speaks."""
     silent = backends(Pop3(replies={"greeting": lambda session: session.hold()}))
     port = tproxy.add("mail", silent.host, silent.port)
     with RawClient(port) as client:
@@ -101,7 +102,7 @@ def deleting_client(tproxy, dovecot, transport, messages):
 
 
 def wait_for_end(dovecot, box) -> str:
-    """Dovecot's own record of how the session ended."""
+    """Waits for Dovecot's record of how the session ended and returns it."""
     return until(
         lambda: next(
             (
@@ -135,7 +136,8 @@ def test_client_that_vanishes_deletes_nothing(tproxy, dovecot, transport, farewe
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_quit_deletes(tproxy, dovecot, transport):
-    """The counter-proof."""
+    """With QUIT the messages are deleted, which shows that the other tests would notice a
+    deletion."""
     messages = [b"Subject: 1\r\n\r\na\r\n", b"Subject: 2\r\n\r\nb\r\n"]
     box, client = deleting_client(tproxy, dovecot, transport, messages)
     assert client.command(b"QUIT").startswith(b"+OK")
@@ -145,8 +147,8 @@ def test_quit_deletes(tproxy, dovecot, transport):
 
 
 def test_client_that_vanishes_during_the_login(make_tproxy, backends):
-    """The verdict on the credentials is waited for, as long as any answer. Then the login is given
-    up, without QUIT."""
+    """tproxy waits for the verdict on the credentials as long as for any answer, and then ends the
+    login without QUIT."""
     tproxy = make_tproxy("--answer-timeout", "1")
     server = backends(Pop3(replies={"AUTH": lambda session: session.hold()}))
     port = tproxy.add("mail", server.host, server.port)
@@ -161,7 +163,7 @@ def test_client_that_vanishes_during_the_login(make_tproxy, backends):
 
 @pytest.mark.parametrize("login", [b"", b"USER a\r\nPASS b\r\n"])
 def test_quit_right_after_the_login(tproxy, backend, login):
-    """A clean QUIT at the mail server, for the client asked for it."""
+    """The mail server gets a QUIT, because the client asked for it."""
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as client:
         client.send(login + (b"" if login else b"NOOP\r\n") + b"QUIT\r\n")
@@ -193,7 +195,8 @@ def expected_answers(messages) -> bytes:
 @pytest.mark.parametrize("login", [b"", b"USER a\r\nPASS b\r\n"], ids=["no login", "login"])
 @pytest.mark.parametrize("quits", [True, False])
 def test_half_closed_client_gets_its_answers(tproxy, backends, messages, quits, login):
-    """printf 'STAT ...' | nc: all questions in one go, then end of input."""
+    """A client sends all commands at once and ends its stream, like printf 'STAT ...' | nc. It gets
+    its answers."""
     mails = [messages[1], b"Subject: .\r\n\r\n.\r\n"]
     server = backends(Pop3(messages=tuple(mails)))
     port = tproxy.add("mail", server.host, server.port)
@@ -209,8 +212,8 @@ def test_half_closed_client_gets_its_answers(tproxy, backends, messages, quits, 
 
 
 def test_half_closed_client_of_a_tls_backend(tproxy, backends, certificates):
-    """Servers drop their answers on close_notify: the end of input is not passed on. The session
-    ends when the server has been silent for a while."""
+    """Servers drop their answers at close_notify, so the end of the client's stream is not passed
+    on. The session ends after the server has been silent for a while."""
     mails = [b"Subject: 1\r\n\r\n" + b"x" * 70 + b"\r\n", b"Subject: 2\r\n\r\n\r\n"]
     context = certificates.server_context(certificates.good)
     server = backends(Pop3(messages=tuple(mails), tls=context))
@@ -247,8 +250,8 @@ def test_backend_is_not_kept_for_a_client_that_has_gone(tproxy, backend):
 
 
 def test_backend_class_counts_connections():
-    """The harness itself: an assertion about zero connections is worth something only if one
-    connection would be seen."""
+    """The harness itself counts connections; otherwise an assertion about zero connections would
+    prove nothing."""
     with Backend() as server:
         assert server.connections() == 0
         with RawClient(server.port) as client:

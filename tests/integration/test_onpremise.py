@@ -1,4 +1,4 @@
-"""On-premise mail servers, reached through the Connectivity Proxy, in local mode: a real Dovecot
+"""On-premise mail servers, reached through the Connectivity Proxy in local mode: a real Dovecot
 behind it, and scripted servers."""
 
 import json
@@ -34,9 +34,9 @@ from harness.util import free_port, until
 
 HOME = "sap-transp-proxy-system"
 SECRET = "connectivity-key"
-HOST = "mail.corp"  # a virtual one: only the Cloud Connector knows where that is
+HOST = "mail.corp"  # a virtual host, whose address only the Cloud Connector knows
 MAILS = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\nsecond\r\n"]
-REFUSED = b"\1\1"  # a token
+REFUSED = b"\1\1"  # the proxy's reply to a token that it refuses
 
 
 def transparent_proxy(port: int, **more: object) -> dict:
@@ -56,7 +56,7 @@ def tproxy(make_tproxy, oauth, directory):
 
 @pytest.fixture
 def configure(tproxy):
-    """Names the Connectivity Proxy; with the service key, it is shown its tokens."""
+    """Configures the Connectivity Proxy. With a service key, tproxy sends it tokens."""
 
     def configure(port: int, key: dict[str, object] | None = None) -> None:
         more = {}
@@ -70,7 +70,7 @@ def configure(tproxy):
 
 @pytest.fixture
 def trusted(oauth, configure):
-    """A proxy that trusts us, and is configured."""
+    """A configured proxy that needs no tokens."""
     with ConnectivityProxy(oauth, authorization=False) as proxy:
         configure(proxy.port)
         yield proxy
@@ -83,7 +83,7 @@ def key(connectivity_proxy):
 
 @pytest.fixture
 def untrusting(connectivity_proxy, configure, key):
-    """One that wants tokens, and is configured."""
+    """A configured proxy that needs tokens."""
     configure(connectivity_proxy.port, key)
     return connectivity_proxy
 
@@ -155,7 +155,7 @@ def test_greeting_behind_the_reply(tproxy, trusted, dovecot, mail, way):
 
 
 def test_virtual_host_may_have_any_name(tproxy, trusted, dovecot, mail):
-    """Even that of this machine: it is none."""
+    """A virtual host may even have the name of this machine, which it does not refer to."""
     trusted.expose("127.0.0.1", 110, (dovecot.host, dovecot.pop3))
     port = add_mailbox(tproxy, mail, mail__pop3__host="127.0.0.1")
     assert list_and_fetch(port) == MAILS
@@ -185,7 +185,7 @@ def test_tls_verifies_the_virtual_host(tproxy, trusted, backend, certificates, k
         assert "other.test" in line
 
 
-# --- what the proxy may say ---
+# --- possible replies of the proxy ---
 
 REPLIES = {
     FAILURE: ("TEMP", "general failure, or the server closed the connection"),
@@ -283,8 +283,8 @@ def test_refused_token_is_renewed_once(tproxy, untrusting, oauth, key, dovecot, 
 
 
 def test_refused_again_and_again(tproxy, untrusting, oauth, key, dovecot, mail):
-    """The Connectivity Proxy is left alone for a while, however many clients come; then one of them
-    finds out."""
+    """After refusals the Connectivity Proxy is not asked for a while, however many clients come;
+    then one of them tries again."""
     untrusting.expose(HOST, 110, (dovecot.host, dovecot.pop3))
     port = add_mailbox(tproxy, mail)
     untrusting.replies["authentication"] = REFUSED
@@ -302,7 +302,7 @@ def test_refused_again_and_again(tproxy, untrusting, oauth, key, dovecot, mail):
     paused += "and a new one (it is not asked again for "
     assert len(told) == 100
     assert all(line.startswith("-ERR [SYS/TEMP] ") for line in told)
-    # Each pause has 5 s at least, and ends with one trial.
+    # Each pause lasts at least 5 s and ends with one attempt.
     trials = int(time.monotonic() - began) // 5 + 1
     assert sum(paused not in line for line in told) <= trials
     assert len(oauth.requests_of(key["clientid"])) - asked <= trials
@@ -340,7 +340,7 @@ def test_key_that_is_refused(tproxy, configure, connectivity_proxy, key):
 
 @pytest.fixture
 def add_with_tokens(tproxy, untrusting, oauth, oauth_dovecot):
-    """A destination whose token service is on-premise, too."""
+    """Adds a destination whose token service is on-premise, too."""
     mail = oauth_dovecot.mailbox(MAILS)
     client = oauth.mail_client(mail.user)
     untrusting.expose(HOST, 110, (oauth_dovecot.host, oauth_dovecot.pop3), location="L1")
@@ -400,11 +400,11 @@ def test_token_service_that_is_not_exposed(add_with_tokens):
     assert "does not expose this host and port" in line
 
 
-# --- no way, and the example ---
+# --- no route, and the example ---
 
 
 def test_example(tproxy, oauth, dovecot, mail):
-    """The one that is delivered, with another port and mailbox in it."""
+    """The delivered example works with another port and mailbox in it."""
     place = ROOT / "examples/onpremise"
     found = json.loads((place / "erp-mail.json").read_text())
     config = json.loads((place / "transparentproxy.json").read_text())

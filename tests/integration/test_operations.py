@@ -1,4 +1,4 @@
-"""Running it: health, metrics, logs, the end, and what must never be written anywhere."""
+"""Operations: health, metrics, logs, the end, and texts that must never be written."""
 
 import base64
 import contextlib
@@ -41,7 +41,7 @@ def test_admin_port_is_printed(tproxy):
 
 
 def test_ready_when_a_file_is_bad(tproxy, backend):
-    """One bad file takes nothing from the others."""
+    """A bad file does not affect the others."""
     tproxy.add("good", backend.host, backend.port)
     tproxy.write_text("{", "bad.json")
     tproxy.printed.wait(lambda line: "bad.json" in line, "the line about bad.json")
@@ -158,7 +158,7 @@ def test_metrics_of_the_process(tproxy):
 
 
 def test_labels_stay_few(tproxy, backend):
-    """No label may grow with targets or clients."""
+    """No label may have a value for each target or client."""
     for number in range(20):
         use(tproxy.add(f"mail-{number}", backend.host, backend.port))
     text = tproxy.http("/metrics")[1]
@@ -236,7 +236,7 @@ def test_level_is_respected(make_tproxy, backend):
 
 
 def test_probes_are_quiet(make_tproxy, backend):
-    """A load balancer that knocks every second leaves no trace at the usual level."""
+    """A load balancer that probes every second causes no log lines at the default level."""
     tproxy = make_tproxy("--log-level", "info")
     port = tproxy.add("mail", backend.host, backend.port)
     start = len(tproxy.logs)
@@ -252,7 +252,7 @@ def test_probes_are_quiet(make_tproxy, backend):
 
 
 def set_level(proxy, *level: str, uid: int | None = None):
-    proxy.admin_port()  # it is up
+    proxy.admin_port()  # wait until it is running
     return proxy.program.run("log-level", *level, "--control", proxy.control, uid=uid)
 
 
@@ -305,7 +305,7 @@ def test_other_users_may_not_change_the_level(make_tproxy):
 
 
 def test_stranger_may_not_pretend_to_be_the_process(program):
-    """Abstract names belong to nobody: whoever was first has them."""
+    """Anybody may use an abstract name first, so the owner of the other end is checked."""
     name = f"tproxy-test-stranger-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.bind("\0" + name)
@@ -331,7 +331,7 @@ def test_stranger_may_not_pretend_to_be_the_process(program):
 def test_reader_that_does_not_read_holds_up_nothing(make_tproxy, backend):
     tproxy = make_tproxy()
     port = tproxy.add("mail", backend.host, backend.port)
-    tproxy.admin_port()  # a line of the log tells it
+    tproxy.admin_port()  # a log line reports its port
     tproxy.stop_reading()
     for _ in range(400):
         use(port)
@@ -354,7 +354,7 @@ SECRETS = {
 
 
 def forms(secret: str) -> list[bytes]:
-    """The secret as it is, and what is left of it inside any base64 text."""
+    """Returns the secret as it is, and the part of it that any base64 text around it contains."""
     found = [secret.encode()]
     for shift in range(3):
         text = base64.b64encode(b"\0" * shift + secret.encode()).decode()
@@ -401,7 +401,7 @@ def test_no_secret_is_ever_written(tproxy, backend, backends, certificates):
                 client.send(login + b"RETR 1\r\nQUIT\r\n")
                 answers += client.rest().replace(mail, b"")
         assert password.encode() not in answers
-    # A file with a mistake right beside the secret, and one that is not JSON.
+    # A file has a mistake right beside the secret, and another file is not JSON.
     tproxy.write(destination("bad", "", 1, **{"mail.password": password}), file="bad1.json")
     tproxy.write_text('{"Name": "x", "mail.password": "%s" "a"}' % password, "bad2.json")
     for file in ("bad1.json", "bad2.json"):
@@ -411,14 +411,14 @@ def test_no_secret_is_ever_written(tproxy, backend, backends, certificates):
     assert b"session ended" in said, "the test sees the log"
     for what, secret in SECRETS.items():
         if what == "a wrong password":
-            continue  # one server throws it back at us in its own words, see below
+            continue  # one server repeats it in its own words, see below
         for form in forms(secret):
             assert form not in said, f"{what} is in the log as {form!r}"
     assert b"Mail-content-word-55" not in said
 
 
 def test_secret_in_the_servers_own_words(tproxy, backends):
-    """A server that repeats the password in its refusal: cleaned from the log, at least."""
+    """A server repeats the password in its refusal: it is not in the log."""
     secret = "Repeated-secret-81"
     server = backends(
         Pop3(capabilities=("USER",), replies={"PASS": f"-ERR wrong {secret}\r\n".encode()})
@@ -431,7 +431,7 @@ def test_secret_in_the_servers_own_words(tproxy, backends):
 
 
 def test_secrets_of_curl(tproxy, backend):
-    """The same with a real client."""
+    """Secrets of a real client are not in the log either."""
     port = tproxy.add("mail", backend.host, backend.port)
     for login in CURL_LOGINS.values():
         options = [word.replace("anything", "Typed-passw0rd-33") for word in login]
@@ -450,8 +450,8 @@ def test_secrets_are_not_in_the_command_line_or_environment(tproxy, backend):
 
 @pytest.mark.one_build
 def test_release_binary_needs_nothing(program):
-    """Static: no interpreter, no shared library. Hardened: position independent, relocations and
-    stack protected."""
+    """The release binary is static: no interpreter, no shared library. It is hardened:
+    position-independent, with protected relocations and stack."""
     headers = subprocess.run(
         ["readelf", "--wide", "--file-header", "--program-headers", "--dynamic", program.path],
         capture_output=True,
@@ -465,7 +465,7 @@ def test_release_binary_needs_nothing(program):
 
 
 def test_core_dumps_are_off(tproxy):
-    """A core would hold every password."""
+    """Core dumps are off, because a core would contain every password."""
     tproxy.http("/healthz")
     with open(f"/proc/{tproxy.pid}/limits") as text:
         line = next(line for line in text if line.startswith("Max core file size"))
@@ -476,7 +476,8 @@ def test_core_dumps_are_off(tproxy):
 
 
 def test_drain(make_tproxy, backend):
-    """Not ready at once; new sessions for a while; then none; running ones go on to their end."""
+    """The program is not ready at once, accepts new sessions for a while, and then no more; running
+    sessions continue to their end."""
     tproxy = make_tproxy("--drain-delay", "2", "--grace", "60")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as running:
@@ -502,7 +503,7 @@ def test_drain(make_tproxy, backend):
 
 
 def test_grace_is_over(make_tproxy, backend):
-    """The sessions that are left are closed, without QUIT at the server."""
+    """The remaining sessions are closed, without QUIT at the server."""
     tproxy = make_tproxy("--drain-delay", "0", "--grace", "1")
     port = tproxy.add("mail", backend.host, backend.port)
     with RawClient(port) as running, RawClient(port) as idle:
@@ -526,17 +527,18 @@ def test_end_without_sessions(make_tproxy, backend, number):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_ignored_signal_stays_ignored(program, directory, backend, number):
-    """nohup, and shells for commands in the background, start a program with a signal ignored."""
+    """A signal that is ignored at the start stays ignored. nohup and shells start programs in the
+    background like that."""
     name = number.name.removeprefix("SIG")
     ignoring = copy.copy(program)
     ignoring.wrapper = (*program.wrapper, "sh", "-c", f"trap '' {name} TERM; exec \"$@\"", "sh")
     with Tproxy(ignoring, directory) as tproxy:
         port = tproxy.add("mail", backend.host, backend.port)
         tproxy.signal(number)
-        # tproxy would have acted on a signal in the turn that takes the request.
+        # tproxy would have acted on a signal in the turn in which it answers the request.
         assert tproxy.http("/readyz")[0] == 200
         use(port)
-        tproxy.signal(signal.SIGTERM)  # which always counts
+        tproxy.signal(signal.SIGTERM)  # this signal is never ignored
         assert tproxy.wait() == 0
     assert any("Terminated" in str(line) for line in tproxy.logs.all())
 
@@ -567,7 +569,7 @@ def test_second_signal_ends_at_once(make_tproxy, backend):
 
 
 def test_listeners_of_the_next_process(make_tproxy, backend):
-    """Two at a time, side by side."""
+    """Two processes can have their listeners at the same time."""
     one, two = make_tproxy(), make_tproxy()
     for proxy in (one, two):
         use(proxy.add("mail", backend.host, backend.port))

@@ -1,4 +1,4 @@
-"""Tokens that tproxy gets itself, from the token service that a destination of a file names: a real
+"""tproxy requests tokens itself, from the token service that a destination in a file names: a real
 OAuth server, whose tokens a real Dovecot verifies."""
 
 import base64
@@ -22,7 +22,7 @@ MAILS = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\nsecond\r\n"]
 
 @pytest.fixture
 def proxy(make_tproxy, secrets):
-    """One that says all it can say; none of it is a secret."""
+    """A proxy that logs everything it can; nothing of it is a secret."""
     proxy = make_tproxy("--log-level", "trace")
     yield proxy
     assert not secrets.shown_in(proxy.everything_said())
@@ -35,7 +35,7 @@ def mail(oauth_dovecot):
 
 @pytest.fixture
 def add(proxy, oauth, oauth_dovecot, mail):
-    """Puts a destination into the directory."""
+    """Adds a destination to the directory."""
 
     def add(client, authentication: str = "OAuth2ClientCredentials", **more: object) -> int:
         properties = {**oauth.properties(client, authentication), "mail.user": mail.user, **more}
@@ -47,7 +47,8 @@ def add(proxy, oauth, oauth_dovecot, mail):
 
 
 class TokenServer(Pop3):
-    """A mail server that takes the tokens for which `good` says so, and remembers all it has seen."""
+    """A mail server that accepts the tokens for which `good` is true, and records all tokens that
+    it sees."""
 
     def __init__(self, good):
         super().__init__(capabilities=("TOP", "UIDL", "SASL XOAUTH2"))
@@ -158,7 +159,7 @@ def test_the_token_service_is_away(add, oauth, mail):
         assert session.command(b"LIST").startswith(b'-ERR [SYS/TEMP] destination "mail": ')
 
 
-# --- what the token service says ---
+# --- answers of the token service ---
 
 
 SAID = {
@@ -253,7 +254,8 @@ def test_a_bearer_token_by_another_name(add, oauth, mail):
 
 @pytest.mark.parametrize("repeat", [str, urllib.parse.quote_plus], ids=["as it is", "in a form"])
 def test_secrets_that_the_token_service_repeats(add, oauth, mail, repeat):
-    """The fixture checks the log when the test ends."""
+    """Secrets that the token service repeats are not in the log, which the fixture checks when the
+    test ends."""
     client = oauth.mail_client(mail.user)
     port = add(client)
     said = {"error": "invalid_request", "error_description": f"got {repeat(client.secret)}!"}
@@ -264,7 +266,7 @@ def test_secrets_that_the_token_service_repeats(add, oauth, mail, repeat):
 
 
 def plain_examples() -> list[dict]:
-    """Those that are a destination and nothing else; the others have tests of their own."""
+    """Returns the examples that are only a destination; the others have tests of their own."""
     paths = sorted((ROOT / "examples").glob("*/*.json"))
     found = [json.loads(path.read_text()) for path in paths]
     return [example for example in found if example.get("ProxyType") == "Internet"]
@@ -273,7 +275,8 @@ def plain_examples() -> list[dict]:
 @pytest.mark.one_build
 @pytest.mark.parametrize("example", plain_examples(), ids=lambda example: example["Name"])
 def test_examples(proxy, oauth, oauth_dovecot, mail, example):
-    """As they are, and with a mail server, a mailbox and a client filled in."""
+    """The examples work, both unchanged and with a mail server, a mailbox and a client filled
+    in."""
     proxy.write(example)
     port = proxy.port(example["Name"])
     protocol, kind = example["mail.transport.protocol"], example["Authentication"]
@@ -295,7 +298,7 @@ def test_examples(proxy, oauth, oauth_dovecot, mail, example):
         assert list_and_fetch(port) == MAILS
 
 
-# --- what users send ---
+# --- tokens and codes of users ---
 
 
 @pytest.mark.parametrize("how", LOGINS.values(), ids=LOGINS.keys())
@@ -328,7 +331,7 @@ def test_the_user_is_the_clients(add, oauth, oauth_dovecot, proxy, mail):
     token = oauth.refresh_token(client, other.user)
     assert fetch(port, other.user, token) == [b"Subject: other\r\n\r\n"]
     proxy.wait_log(f"the client logs in as {other.user}, though mail.user is {mail.user}")
-    # Nobody comes into another's mailbox with what is his own.
+    # A user cannot open another's mailbox with a token of his own.
     assert log_in(port, mail.user, token).startswith(b"-ERR ")
 
 
@@ -385,7 +388,7 @@ def test_a_code_that_is_bound(add, oauth, mail):
 
 @pytest.mark.one_build
 def test_refresh_tokens_that_rotate(add, oauth, mail):
-    """The client goes on sending the first one."""
+    """The client continues to send the first token."""
     client = oauth.mail_client("nobody", lifetime=12, rotates=True)
     port = add(client, "OAuth2RefreshToken")
     token = oauth.refresh_token(client, mail.user)
@@ -434,14 +437,14 @@ def test_one_renewal_and_no_more(proxy, oauth, backends, kind):
     assert log_in_once().startswith(b"+OK")
     first = server.seen.pop()
 
-    # The token is revoked: another one takes its place, in the same login.
+    # The token is revoked: another one replaces it in the same login.
     server.good = lambda token: token != first
     assert log_in_once().startswith(b"+OK")
     assert len(server.seen) == 2 and server.seen[0] == first != server.seen[1]
     assert log_in_once().startswith(b"+OK")
     assert proxy.metric("tproxy_mail_token_renewals_total") == 1
 
-    # None is good enough: one renewal, then nobody asks the mail server for a while.
+    # No token is accepted: there is one renewal, and then nobody asks the mail server for a while.
     server.good = lambda token: False
     server.seen.clear()
     assert log_in_once() == b"-ERR [AUTH] token refused"

@@ -1,5 +1,5 @@
-"""local/properties_file and java.util.Properties must agree on generated texts, where a JDK is at
-hand: on the verdict, and on every key and value."""
+"""local/properties_file and java.util.Properties must agree on generated texts if there is a JDK:
+on the verdict, and on every key and value."""
 
 import random
 import re

@@ -72,7 +72,8 @@ def test_unknown_mechanism(tproxy, backend, command):
 
 @pytest.mark.parametrize("line", [b"AUTH PLAIN !!!not-base64!!!", b"AUTH PLAIN ="])
 def test_malformed_credentials_do_no_harm(tproxy, backend, line):
-    """Refused or, for nothing depends on them, accepted; but answered."""
+    """Malformed credentials get an answer. They may be refused or, because nothing depends on them,
+    accepted."""
     port = target(tproxy, backend)
     with RawClient(port) as client:
         assert client.command(line).startswith((b"-ERR", b"+OK"))
@@ -177,7 +178,7 @@ def test_login_of_the_client_is_never_forwarded(tproxy, backend):
 
 
 def opening(server, session: int = 0) -> list[bytes]:
-    """The backend's view up to the first mailbox command."""
+    """Returns the commands that the backend got up to the first mailbox command."""
     commands = server.session(session).commands
     return commands[: commands.index(b"STAT")]
 
@@ -245,7 +246,8 @@ def test_capabilities_are_remembered(tproxy, backend):
 
 
 def test_remembered_capabilities_of_a_changed_server(tproxy, backend):
-    """The server has lost a mechanism: what was remembered is forgotten with the failure."""
+    """The server no longer offers a mechanism: after the failure the remembered capabilities are
+    forgotten."""
     port = target(tproxy, backend)
     use(port)
     backend.script = Pop3(capabilities=("USER",), replies={"AUTH": b"-ERR unknown command\r\n"})
@@ -258,7 +260,8 @@ def test_remembered_capabilities_of_a_changed_server(tproxy, backend):
 
 
 def test_server_that_hangs_up_on_what_it_has_lost(tproxy, backend):
-    """Likewise, when it says nothing about it."""
+    """The server closes instead of refusing the mechanism: the remembered capabilities are
+    forgotten, too."""
     port = target(tproxy, backend)
     use(port)
     backend.script = Pop3(capabilities=("USER",), replies={"AUTH": peer.close})
@@ -269,7 +272,8 @@ def test_server_that_hangs_up_on_what_it_has_lost(tproxy, backend):
 
 
 def test_stls_that_is_offered_later(tproxy, backend, certificates):
-    """A password that once had to go in clear text does not do so for ever."""
+    """A later login uses STLS if the server now offers it, although an earlier one sent the
+    password in clear text."""
     port = target(tproxy, backend, mail__pop3__starttls__enable="true")
     use(port)
     backend.script = Pop3(stls=certificates.server_context(certificates.good))
@@ -309,7 +313,7 @@ def test_starttls_falls_back_only_with_a_warning(tproxy, backend):
 
 
 def test_own_answers_of_the_backend_are_relayed(tproxy, backend):
-    """After the login the client hears the mail server itself, CAPA included."""
+    """After the login the client's commands reach the mail server itself, including CAPA."""
     backend.script = Pop3(capabilities=("TOP", "UIDL", "USER", "SASL PLAIN", "X-OF-BACKEND"))
     port = target(tproxy, backend)
     with RawClient(port) as client:
@@ -463,7 +467,7 @@ def test_slow_reader_does_not_hold_up_others(tproxy, backends, messages):
 
 
 def test_backend_that_ends_the_session(tproxy, backends, messages):
-    """All that it said before arrives, then the end, not a reset."""
+    """Everything that the backend has sent arrives, and then the end of the stream, not a reset."""
     wire = b"+OK here it is\r\n" + on_the_wire(messages[1])
 
     def last_words(session: Session) -> None:

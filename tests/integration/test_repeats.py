@@ -1,4 +1,4 @@
-"""Mail servers that repeat what they were sent: neither clients nor the log are shown a token."""
+"""Mail servers that repeat what they were sent: neither clients nor the log get a token."""
 
 import base64
 import re
@@ -43,7 +43,7 @@ def with_success(session: Session, response: bytes) -> None:
 
 
 def shows_token(text: bytes) -> bool:
-    """Does the text show the token, in clear text or in base64?"""
+    """Returns whether the text contains the token, in clear text or in base64."""
     for word in re.findall(rb"[A-Za-z0-9+/]{12,}", text):
         for start in range(4):
             piece = word[start : start + (len(word) - start) // 4 * 4]

@@ -1,5 +1,6 @@
-"""The servers around tproxy are what they stand for: tokens of the OAuth server open mailboxes of
-Dovecot, SAP's own client takes the stand-in for the Destination service, and both fail as told."""
+"""The servers around tproxy behave like the real ones: tokens of the OAuth server open mailboxes of
+Dovecot, SAP's own client accepts the stand-in for the Destination service, and both fail as they
+are told."""
 
 import base64
 import concurrent.futures
@@ -172,7 +173,7 @@ def good_claims(box) -> dict:
     ids=lambda f: f.__name__,
 )
 def test_other_tokens_do_not(oauth, oauth_dovecot, box, make):
-    """With a good token instead of the bad one the same dialogue ends well."""
+    """The bad token is refused, while the same dialogue succeeds with a good one."""
     good = xoauth2(box.user, oauth.key.sign(good_claims(box)))
     with login(oauth_dovecot, b"XOAUTH2", good, one_line=False) as client:
         assert client.line().startswith(b"+OK")
@@ -412,7 +413,7 @@ def test_endless_answer(server):
 
 
 def test_silence(server):
-    """Others are answered meanwhile, and the end of the server is the end of the silence."""
+    """A silent answer does not affect others, and ends when the server stops."""
     service, call = server
     service.behaviour = once(silent)
     with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as client:

@@ -1,5 +1,5 @@
 """The stand-in for the Connectivity Proxy speaks SOCKS5 as SAP's own mail client does, and fails as
-told."""
+it is told."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ GREETING = b"+OK scripted server ready\r\n"
 
 
 class Client:
-    """Says what a test wants, by default what is right."""
+    """A client whose messages a test can change; by default they are correct."""
 
     def __init__(self, proxy: ConnectivityProxy):
         self.sock = socket.create_connection(("127.0.0.1", proxy.port), PATIENCE)
@@ -61,7 +61,8 @@ class Client:
         return data
 
     def segments(self) -> int:
-        """With data, that have come until now: tcpi_data_segs_in of Linux."""
+        """Returns the number of segments with data that have arrived: tcpi_data_segs_in of
+        Linux."""
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
         return struct.unpack_from("I", info, 152)[0]
 
@@ -76,7 +77,7 @@ class Client:
         return self.read(2)
 
     def connect(self, host: str, port: int, command: int = 1) -> int:
-        """The code of the reply."""
+        """Asks for a connection. Returns the code of the reply."""
         address = bytes([NAME, len(host)]) + host.encode()
         return self.request(bytes([5, command, 0]) + address + struct.pack(">H", port))
 
@@ -95,7 +96,7 @@ def token(proxy: ConnectivityProxy, tenant: str = PROVIDER) -> str:
 
 @pytest.fixture
 def proxy(connectivity_proxy, backend):
-    """With one virtual host, for clients that have a token."""
+    """A proxy with one virtual host, for clients that have a token."""
     connectivity_proxy.expose("virtual.sap", 110, (backend.host, backend.port))
     return connectivity_proxy
 
@@ -117,7 +118,8 @@ def make_proxy(oauth, backend, request):
 
 @pytest.fixture
 def greeting_by_sap(proxy, destination_service):
-    """What SAP's mail client hears from the backend of a destination: the line, or its error."""
+    """Returns the line that SAP's mail client gets from the backend of a destination, or its
+    error."""
 
     def run(**properties: object) -> str:
         mail = destination("mail", "virtual.sap", 110, ProxyType="OnPremise", **properties)
@@ -161,7 +163,7 @@ def test_sap_client_understands_refusals(proxy, greeting_by_sap, replies, proper
     assert error in greeting_by_sap(**properties)
 
 
-# --- what it does ---
+# --- proper behaviour ---
 
 
 def test_token_and_location(proxy, backend):
@@ -184,7 +186,7 @@ def test_tokens_that_are_no_good(proxy, oauth, destination_service):
     for bad in (
         "",
         "no-token",
-        ask_token(oauth.url, other).json()["access_token"],  # for another service
+        ask_token(oauth.url, other).json()["access_token"],  # a token for another service
         ask_token(oauth.url, oauth.client(AUDIENCE, age=7200)).json()["access_token"],
         token(proxy, "acme"),
     ):
@@ -214,7 +216,7 @@ def test_trusted(make_proxy):
 
 @pytest.mark.parametrize("authorization", [True, False])
 def test_tenants(make_proxy, oauth, backend, authorization):
-    """The token tells whose Cloud Connector it is."""
+    """The token determines whose Cloud Connector is used."""
     proxy = make_proxy(tenant_mode="shared", authorization=authorization)
     oauth.tenant("acme")
     oauth.tenant("umbrella")
@@ -237,7 +239,7 @@ def test_tenants(make_proxy, oauth, backend, authorization):
 
 @pytest.fixture
 def ready(make_proxy):
-    """A client whose turn it is to name a host, and the proxy."""
+    """A client that may now name a host, and the proxy."""
     proxy = make_proxy(authorization=False)
     with Client(proxy) as client:
         client.method(TRUSTED)
@@ -277,7 +279,7 @@ def test_end_of_either_side(ready, backend):
     assert backend.session(0).ended.wait(PATIENCE)
 
 
-# --- how it fails ---
+# --- failures ---
 
 
 @pytest.mark.parametrize("code", [FAILURE, UNAUTHENTICATED, 6, 99])
@@ -300,7 +302,7 @@ STEPS = ["method", "authentication", "connect"]
 
 
 def reach(client: Client, proxy: ConnectivityProxy, step: str) -> None:
-    """Says everything that is due up to this step."""
+    """Sends everything that is due up to this step."""
     client.sock.sendall(bytes([5, 1, TOKEN]))
     if step != "method":
         assert client.read(2) == b"\5\x80"
@@ -328,7 +330,7 @@ def test_anything_on_demand(proxy, step, said):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_silence(make_proxy, step):
-    """It lasts until the proxy goes."""
+    """The silence lasts until the proxy stops."""
     proxy = make_proxy()
     proxy.replies[step] = silent
     with Client(proxy) as client:
@@ -348,7 +350,7 @@ def test_replies_in_pieces(ready, bound):
     proxy.in_pieces, proxy.bound = True, bound
     before = client.segments()
     assert client.connect("virtual.sap", 110) == OPEN
-    assert client.segments() - before > 2  # with the backend's greeting
+    assert client.segments() - before > 2  # including the backend's greeting
     assert client.read(len(GREETING)) == GREETING
 
 
@@ -375,11 +377,12 @@ def test_down_and_up_again(proxy):
         assert client.method(TOKEN) == b"\5\x80"
 
 
-# --- what is written about it ---
+# --- its objects in the cluster ---
 
 
 def test_its_own_service_key(proxy, oauth):
-    """The URL in it is no tenant's; the pattern makes one of it."""
+    """The URL in the key belongs to no tenant; the pattern in the key makes a tenant's URL of
+    it."""
     key = proxy.own_service_key()
     client = oauth.clients[key["clientid"]]
     pattern = key["token_service_url_pattern"].removesuffix(TOKEN_PATH)

@@ -60,7 +60,7 @@ NO_FRAGMENT = (404, "Destination fragment with the specified name was not found"
 
 
 def test_levels(service, token):
-    """There is no fallback from one to the other."""
+    """A destination is found at the requested level only."""
     service.destinations["mail"] = mailbox("of the subaccount")
     for level in ("subaccount", "provider_subaccount"):
         assert user(consume(service, token, level)) == "of the subaccount"
@@ -114,7 +114,8 @@ def test_missing_fragments(service, token):
     assert refusal(find(service, token, X_Fragment_Name="b")) == NO_FRAGMENT
     optional = find(service, token, X_Fragment_Name="b", X_Fragment_Optional="true")
     assert optional.json()["destinationConfiguration"] == mailbox()
-    # Of several fragments none is optional, and a destination has to be there anyway.
+    # If several fragments are named none of them is optional, and the destination has to exist in
+    # any case.
     several = find(service, token, X_Fragment_Name="a,b", X_Fragment_Optional="true")
     assert refusal(several) == NO_FRAGMENT
     assert refusal(find(service, token, "absent", X_Fragment_Name="b")) == NO_DESTINATION
@@ -123,12 +124,12 @@ def test_missing_fragments(service, token):
 def test_fragment_at_a_level(oauth, service, token):
     service.destinations["mail"] = service.instance_destinations["mail"] = mailbox()
     service.tenant(PROVIDER).instance.fragments["a"] = {"mail.user": "a"}
-    # That of the destination, unless there is another.
+    # The fragment's level is the destination's unless another one is given.
     assert user(find(service, token, X_Fragment_Name="a")) == "a"
     assert user(consume(service, token, "instance", X_Fragment_Name="a")) == "a"
     assert refusal(consume(service, token, "subaccount", X_Fragment_Name="a")) == NO_FRAGMENT
     assert user(consume(service, token, "subaccount", X_Fragment_Name="a@instance")) == "a"
-    # A subscriber gets nothing into its subaccount from elsewhere.
+    # A subscriber cannot use a fragment from elsewhere in its subaccount.
     acme = service.tenant("acme")
     acme.destinations["mail"] = mailbox()
     subscriber = access_token(oauth, service, "acme")
@@ -210,7 +211,7 @@ def test_user_has_to_bring_something(oauth, service, token, authentication, head
 
 
 def test_common_token_service(oauth, service):
-    """The tenant that asks, or the one that it names, is whose token it gets."""
+    """The token belongs to the tenant that asks, or to the one that it names."""
     service.tenant("acme").destinations["mail"] = service.destinations["mail"] = {}
     client = oauth.mail_client("user1", in_tenant={"acme": "user2"})
     mail = with_tokens(oauth, client, "OAuth2ClientCredentials", common=True)
@@ -282,7 +283,7 @@ def test_changed_answer(oauth, service, token):
 
 
 def test_tenants(oauth, service):
-    """The access token tells whose destinations one sees."""
+    """The access token determines whose destinations are visible."""
     for tenant in ("acme", "umbrella"):
         service.tenant(tenant).destinations["mail"] = mailbox(tenant)
     service.destinations["mail"] = mailbox("provider")
@@ -330,7 +331,7 @@ def test_renewed_secret(oauth, service):
 
 
 def test_key_of_cloud_identity_services(oauth, service, certificates):
-    """The token is good with its certificate only, and for the first version."""
+    """The token is valid only with its certificate, and for the first version of the API."""
     service.destinations["mail"] = mailbox()
     key = service.service_key("ias")
     client = oauth.clients[key["clientid"]]

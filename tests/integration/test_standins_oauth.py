@@ -1,5 +1,5 @@
-"""The OAuth server has what tests ask of one: users' refresh tokens and codes, tenants with hosts
-of their own, and clients that show certificates."""
+"""The OAuth server has what the tests need: users' refresh tokens and codes, tenants with hosts of
+their own, and clients that show certificates."""
 
 import base64
 import hashlib
@@ -40,7 +40,8 @@ def user_of(oauth: OAuthServer, answer: Answer) -> str:
 
 
 def test_refresh_token(oauth, oauth_dovecot, secrets):
-    """Its access tokens open the mailbox of the user whose it is, whoever the client is."""
+    """The access tokens open the mailbox of the refresh token's user, whatever the client's own
+    user is."""
     box = oauth_dovecot.mailbox([b"Subject: x\r\n\r\n"])
     client = oauth.mail_client("somebody")
     token = oauth.refresh_token(client, box.user)
@@ -62,7 +63,7 @@ def test_rotating_refresh_token(oauth, secrets):
     assert second in secrets.values()
     third = refresh(oauth, client, second)
     assert user_of(oauth, third) == "user1"
-    # Somebody else must have it: that ends all that came of it.
+    # A token that is used again may be stolen, so all tokens made from it are refused.
     assert is_refused(refresh(oauth, client, first))
     assert is_refused(refresh(oauth, client, third.json()["refresh_token"]))
 
@@ -141,7 +142,7 @@ def test_renewed_secret(oauth):
 
 
 def test_token_that_is_too_old(oauth):
-    """The answer says otherwise."""
+    """The token has expired, although the answer gives it a lifetime."""
     client = oauth.mail_client("user1", age=7200)
     answer = ask_token(oauth.url, client).json()
     assert answer["expires_in"] == 3600
@@ -153,7 +154,7 @@ def test_token_that_is_too_old(oauth):
 
 
 def test_tenants(oauth):
-    """The host decides whose token it is."""
+    """The host determines whose token it is."""
     acme = oauth.tenant("acme")
     client = oauth.mail_client("user1", in_tenant={"acme": "user2"})
     for url, subdomain, user in (
@@ -255,7 +256,7 @@ def test_certificate_of_a_stranger(oauth, certificates):
 
 
 def test_cloud_identity_services(oauth, certificates):
-    """Their tokens are bound to the certificate."""
+    """Tokens of Cloud Identity Services are bound to the certificate."""
     client = oauth.certified_client("urn:a", bound=True)
     tls = certificates.client_context(client.certificate)
     form = {"grant_type": "client_credentials", "client_id": client.id}

@@ -1,4 +1,4 @@
-"""Streams at their edges: urgent data, clients that end their stream, slow readers."""
+"""Special cases of streams: urgent data, clients that end their stream, slow readers."""
 
 import fcntl
 import signal
@@ -21,7 +21,7 @@ INTERRUPT = b"\xff\xf4\xff\xfd\x06\xff\xf2"
 
 
 def is_all_taken(sock: socket.socket) -> bool:
-    """Has the peer's kernel taken everything that was sent?"""
+    """Returns whether the peer's kernel has taken everything that was sent."""
     size = bytearray(4)
     fcntl.ioctl(sock, termios.TIOCOUTQ, size)
     return struct.unpack("i", size)[0] == 0
@@ -42,7 +42,8 @@ def say_while_stopped(tproxy, client, *pieces: bytes, end: bool = False) -> None
 
 @pytest.fixture(params=["pop3", "pop3s"])
 def serve(request, make_tproxy, backend, certificates):
-    """Starts a proxy; its mail server is in clear text or uses TLS. Returns both: proxy and port."""
+    """Returns a function that starts a proxy for a mail server with or without TLS, and returns the
+    proxy and the port."""
 
     def start(*arguments: str, **replies):
         tls = certificates.server_context(certificates.good) if request.param == "pop3s" else None
@@ -78,7 +79,7 @@ def test_nothing_behind_urgent_data_is_lost(serve, backend):
 
 
 def test_urgent_data_before_the_login(serve, backend):
-    """Urgent data makes its line an unknown command, and does nothing else."""
+    """Urgent data makes its line an unknown command, and has no other effect."""
     tproxy, port = serve()
     with RawClient(port) as client:
         say_while_stopped(tproxy, client, b"NOOP\r\n", INTERRUPT, b"NOOP\r\nSTAT\r\nQUIT\r\n")
@@ -113,7 +114,7 @@ MESSAGE = b"+OK\r\nSubject: precious\r\n\r\nwords\r\n.\r\n"
 
 
 def slow_batch(session) -> None:
-    """At RETR: works off all commands up to QUIT before it sends anything, and needs 3 s."""
+    """At RETR, processes all commands up to QUIT before it sends anything, and needs 3 s."""
     while session.read_line() != b"QUIT":
         pass
     time.sleep(3)
@@ -137,7 +138,8 @@ def test_message_that_is_deleted_is_delivered(serve, packets):
 
 
 def test_maildrop_of_a_client_that_has_gone_is_released(serve, backend):
-    """tproxy leaves a server that does not answer when the answer is overdue."""
+    """When the answer is overdue, tproxy disconnects from the server, so that the maildrop is
+    released."""
     tproxy, port = serve("--answer-timeout", "4", RETR=lambda session: session.hold())
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK")
@@ -150,7 +152,7 @@ def test_maildrop_of_a_client_that_has_gone_is_released(serve, backend):
 
 
 def test_client_that_breaks_off_after_its_end_is_missed_at_once(serve, backend):
-    """The server neither answers nor closes; nothing else would end the session for minutes."""
+    """The server neither answers nor closes, so nothing else would end the session for minutes."""
     over = threading.Event()
     tproxy, port = serve(QUIT=lambda session: over.wait(PATIENCE))
     with RawClient(port) as client:
@@ -167,7 +169,8 @@ def test_client_that_breaks_off_after_its_end_is_missed_at_once(serve, backend):
 
 
 def test_slow_reader_is_not_idle(serve):
-    """The client takes bytes all the time, but the relay has nothing to do beyond the idle time."""
+    """The client takes bytes all the time, while the relay itself has nothing to do for longer than
+    the idle time."""
     text = (b"x" * 76 + b"\r\n") * 20000
     _, port = serve("--idle-timeout", "4", RETR=b"+OK\r\n" + text + b".\r\n")
     with RawClient(port, rcvbuf=8192) as client:
@@ -198,19 +201,20 @@ def test_reader_that_stops_is_idle(serve, backend):
 
 # --- the end of a message ---
 
-# The bytes that are copied before a message counts as large, and the bytes that a pipe takes then.
+# The number of bytes that are copied before a message counts as large, and the size of the pipe
+# that then carries it.
 COPIED, PIPE = 65536, 131072
 MARKER = b"\r\n.\r\n"
 
 
 def test_end_marker_is_not_cut(tproxy, backends):
-    """Messages that end where a pipe is full. Some clients do not see an end marker that comes in
-    two pieces. tproxy is stopped until it can find the whole end of the message."""
+    """Messages end where a pipe is full. Some clients do not recognise an end marker that arrives
+    in two pieces. tproxy is stopped until it can find the whole end of the message."""
     sizes = [COPIED + PIPE + k for k in range(-1, 7)] * 3
     turn = [threading.Event() for _ in range(3)]
 
     def retr(session) -> None:
-        # The first piece makes tproxy read much at a time. The second makes it copy again.
+        # The first piece makes tproxy read much at a time; the second makes it copy again.
         for event, size in zip(turn, (4 * PIPE, 100, sizes[session.number]), strict=True):
             assert event.wait(PATIENCE)
             session.send(b"x" * (size - len(MARKER)) + (MARKER if event is turn[2] else b"xxxxx"))

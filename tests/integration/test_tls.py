@@ -64,7 +64,7 @@ def test_sessions_are_resumed(tproxy, backend, certificates, kind, version):
 
 
 def test_targets_share_no_tls_session(tproxy, backend, certificates):
-    """Nothing of one target is used for another."""
+    """A TLS session of one target is never used for another."""
     context = certificates.server_context(certificates.good)
     backend.script = Pop3(tls=context)
     for name in ("one", "two"):
@@ -116,14 +116,14 @@ def test_ssl_enable_makes_pop3_implicit_tls(tproxy, backend, certificates):
 
 
 def test_capabilities_are_asked_again_inside_tls(tproxy, backend, certificates):
-    """What was said in clear text may have been somebody else's."""
+    """Capabilities are asked again inside TLS, because others may have changed the clear text."""
     backend.script = Pop3(stls=certificates.server_context(certificates.good))
     use(target(tproxy, backend, "stls"))
     assert backend.heard()[:3] == [b"CAPA", b"STLS", b"CAPA"]
 
 
 def test_records_of_every_size(tproxy, backends, certificates):
-    """Answers that arrive in TLS records of 1 to 16384 octets."""
+    """Answers arrive in TLS records of 1 to 16384 octets."""
     message = b"Subject: sizes\r\n\r\n" + b"0123456789abcdef" * 8192 + b"\r\n"
 
     def retr(session):

@@ -1,4 +1,5 @@
-"""Chains of certificates get OpenSSL's verdict; where tproxy is stricter the row says why."""
+"""Chains of certificates get OpenSSL's verdict; if tproxy is stricter or milder the row gives the
+reason."""
 
 import re
 import shutil
@@ -38,18 +39,18 @@ UNKNOWN = "1.2.3.4"
 
 @dataclass(frozen=True)
 class Row:
-    """`above`: the extensions of the CAs, the root's first, those of the lowest last."""
+    """A chain and its verdict. `above` are the extensions of the CAs, the root's first."""
 
     title: str
     above: tuple[tuple[Extension, ...], ...]
-    says: str = ""  # why it is refused; empty: it is accepted
+    says: str = ""  # the reason of the refusal; empty: the chain is accepted
     names: tuple[str, ...] = (f"DNS:{HOST}",)
     host: str = HOST
     subject: str = "O=Good/CN=server"
     own: tuple[Extension, ...] = ()
     between: str = "O=Good/CN=CA {n}"
-    stricter: str = ""  # why OpenSSL accepts it
-    milder: str = ""  # why OpenSSL refuses it
+    stricter: str = ""  # the reason why OpenSSL accepts it
+    milder: str = ""  # the reason why OpenSSL refuses it
 
 
 def root(*extensions):
@@ -57,7 +58,7 @@ def root(*extensions):
 
 
 def below(*extensions):
-    """On a CA below the root."""
+    """Returns extensions of a CA below the root."""
     return ((), tuple(extensions))
 
 
@@ -190,7 +191,7 @@ ROWS = [
 
 
 class Signers:
-    """Keys cost time; all CAs and servers share two."""
+    """Signs certificates with two keys, because creating keys takes time."""
 
     def __init__(self):
         self.ca, self.server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -214,7 +215,7 @@ def server_context(directory, name: str, chain: list[Certificate]) -> ssl.SSLCon
 
 
 class World:
-    """One proxy that trusts some roots, and servers that show chains."""
+    """A proxy that trusts some roots, and servers that show chains."""
 
     def __init__(self, make_tproxy, backends, directory):
         self._make, self._backends, self.directory = make_tproxy, backends, directory
@@ -234,7 +235,7 @@ class World:
         return self.proxy.add(name, host, server.port, **kind)
 
     def says(self, name: str, chain: list[Certificate], host: str = HOST) -> str:
-        """Returns the answer to STAT that a client hears."""
+        """Returns the answer to STAT that a client gets."""
         return ask(self.serve(name, server_context(self.directory, name, chain), host))
 
 
@@ -249,7 +250,7 @@ def world(make_tproxy, backends, directory) -> World:
 
 
 def test_name_constraints(world):
-    """Compares every row with OpenSSL's verdict."""
+    """Every row has OpenSSL's verdict, except where it gives a reason."""
     signers = Signers()
     chains = [signers.chain(row, number) for number, row in enumerate(ROWS)]
     world.trust(*(root for root, _ in chains))
@@ -276,7 +277,7 @@ def test_message_names_certificate_and_name(world):
 
 
 def test_unusable_ca_leaves_the_others(world):
-    """The unusable CA is named at the start, and again where a server needs it."""
+    """The unusable CA is reported at the start, and again if a server needs it."""
     strange = Certificate("CN=Strange", None, (Extension(UNKNOWN, b"\5\0"),))
     edwards = Certificate("CN=Edwards", key=ed25519.Ed25519PrivateKey.generate())
     good = Certificate("CN=Good")
@@ -299,7 +300,8 @@ def test_unusable_ca_leaves_the_others(world):
 
 
 def test_unreadable_certificate_of_the_server(world):
-    """An unreadable certificate that is not needed does no harm; one that is needed is named."""
+    """An unreadable certificate that is not needed has no effect; one that is needed is
+    reported."""
     good = Certificate("CN=Good")
     edwards = Certificate("CN=Edwards", good, key=ed25519.Ed25519PrivateKey.generate())
     names = (f"DNS:{HOST}",)
@@ -319,7 +321,8 @@ def leaf(above: Certificate, **options) -> Certificate:
 
 @pytest.mark.parametrize("key_ids", [True, False])
 def test_two_intermediates_of_one_name(world, key_ids):
-    """tproxy takes the second one when the first has another key, has expired, or leads nowhere."""
+    """tproxy uses the second certificate if the first has another key, has expired, or leads to no
+    root."""
     top, stranger = Certificate("CN=Top", key_ids=key_ids), Certificate("CN=Stranger")
     right = Certificate("CN=Between", top, key_ids=key_ids)
     others = {
@@ -348,7 +351,7 @@ def test_two_levels_of_twins(world):
 
 
 def test_expired_root_beside_a_cross_signed_one(world):
-    """A trusted root has expired; the same CA is signed by another trusted one."""
+    """A trusted root has expired, but another trusted root has signed the same CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     old, new = Certificate("CN=Old", key=key, expired=True), Certificate("CN=New")
     cross = Certificate("CN=Old", new, key=key)
@@ -366,7 +369,7 @@ def test_any_order(world):
 
 
 def test_no_chain_is_good(world):
-    """The message is about the chain in the order in which it came."""
+    """The message describes the chain in the order in which it was sent."""
     top = Certificate("CN=Top", key_ids=False)
     wrong = [Certificate("CN=Between", top, key_ids=False) for _ in range(9)]
     world.trust(top)
@@ -411,7 +414,7 @@ def test_certificates_that_are_too_large(world, version, octets):
 
 
 def test_address_as_a_dns_name(world):
-    """An address as a DNS name prints like a true one, but does not count."""
+    """An address in a DNS name looks like an IP address but does not count."""
     top = Certificate("CN=Top")
     own = Certificate("CN=x", top, (), ("DNS:127.0.0.1",), ca=False)
     world.trust(top)
@@ -432,7 +435,7 @@ def test_server_demands_a_client_certificate(world, version):
 
 
 class SServer:
-    """OpenSSL's s_server, which sends what it reads and a KeyUpdate for the line K."""
+    """OpenSSL's s_server, which sends the lines that it reads, and a KeyUpdate for the line K."""
 
     def __init__(self, directory, own: Certificate):
         file = directory / "server.pem"
@@ -483,7 +486,7 @@ def test_key_update_in_the_login(world):
 
 
 def test_key_update_in_the_mailbox(world):
-    """The client is cut off, without a QUIT; the log says why."""
+    """The client is disconnected without a QUIT, and the log gives the reason."""
     top = Certificate("CN=Top")
     world.trust(top)
     with SServer(world.directory, leaf(top)) as server:

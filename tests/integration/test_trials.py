@@ -1,4 +1,4 @@
-"""Credentials that are not proved, shown by many clients at once: one tries them."""
+"""Many clients show unproved credentials at the same time: one session tries them."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,8 @@ GONE = "the client has gone; waiting for the verdict on the login"
 
 
 class Judge(Pop3):
-    """A server that counts those who wait for its answer to PASS, and gives it when it may."""
+    """A server that counts the sessions that wait for its answer to PASS, and answers when it is
+    allowed to."""
 
     def __init__(self, answer: Callable[[int], bytes]):
         super().__init__(capabilities=("TOP", "UIDL", "USER"), replies={"PASS": self._judge})
@@ -43,12 +44,13 @@ class Judge(Pop3):
 
 
 def has_greeted(backend: Backend, n: int, what: str = "the clients") -> None:
-    """Waits until n connections have come as far as the credentials."""
+    """Waits until the server has got the user's name on n connections."""
     until(lambda: sum(line == b"USER robot" for line in backend.heard()) >= n, what)
 
 
 def crowd(port: int, judge: Judge, backend: Backend, n: int = CLIENTS) -> list[bytes]:
-    """Starts clients at once; the server answers the first one when it has greeted all of them."""
+    """Starts clients at the same time; the server answers the first one after it has greeted all of
+    them."""
 
     def client(_: int) -> bytes:
         with RawClient(port) as one:
@@ -69,7 +71,7 @@ def test_a_wrong_password_is_shown_once(tproxy, backend):
     assert judge.asked == 1
     assert answers.count(WRONG) == 1
     assert sum(b"(it is not asked again for 5 s)" in answer for answer in answers) == CLIENTS - 1
-    # After the pause one tries again, and the next pause is twice as long.
+    # After the pause one session tries again, and the next pause is twice as long.
     judge.go_on.clear()
     until(lambda: asks_again(port, judge), "the end of the pause", every=0.2)
     answers = crowd(port, judge, backend)
@@ -78,7 +80,8 @@ def test_a_wrong_password_is_shown_once(tproxy, backend):
 
 
 def asks_again(port: int, judge: Judge) -> bool:
-    """Leaves one client behind that waits for the server."""
+    """Returns whether a new client causes another question to the server. The client is left
+    waiting."""
     before = judge.asked
     client = RawClient(port)
     client.send(b"STAT\r\n")
@@ -95,7 +98,7 @@ def test_a_right_password_lets_all_go_on(tproxy, backend):
     port = tproxy.add(NAME, backend.host, backend.port)
     answers = crowd(port, judge, backend, 60)
     assert judge.asked == 60 and all(answer.startswith(b"+OK 1 ") for answer in answers)
-    # It is proved now: all ask the server at once.
+    # The password is proved now, so all sessions show it at once.
     judge.go_on.clear()
     clients = [RawClient(port) for _ in range(CLIENTS)]
     for client in clients:
@@ -109,7 +112,7 @@ def test_a_right_password_lets_all_go_on(tproxy, backend):
 
 @pytest.mark.parametrize("failure", [b"-ERR [SYS/TEMP] busy", b""], ids=["busy", "closes"])
 def test_without_a_verdict_the_next_one_tries(tproxy, backend, failure):
-    """The clients try one after the other, until one gets a verdict."""
+    """The clients try one after another until one gets a verdict."""
     backend.script = judge = Judge(lambda number: failure if number < 5 else b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port)
     answers = crowd(port, judge, backend)
@@ -118,7 +121,8 @@ def test_without_a_verdict_the_next_one_tries(tproxy, backend, failure):
 
 
 def test_clients_that_leave(tproxy, backend):
-    """A waiting client that leaves does not disturb the others. A trying one's verdict counts."""
+    """A waiting client that leaves does not disturb the others. The verdict for a client that has
+    left counts."""
     backend.script = judge = Judge(lambda number: b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port)
     clients = [RawClient(port) for _ in range(6)]
@@ -135,7 +139,7 @@ def test_clients_that_leave(tproxy, backend):
         assert client.line().startswith(b"+OK")
         client.sock.close()
     tproxy.wait_log("session ended", target=NAME, session=1, result="client vanished")
-    # A client that has gone sent no QUIT, so the server hears no QUIT.
+    # A client that has left sent no QUIT, so the server gets no QUIT.
     assert backend.session(0).commands[-1].startswith(b"PASS ")
 
 
@@ -159,7 +163,8 @@ def end_the_stream(client: RawClient) -> None:
 
 @pytest.mark.parametrize("goes", [vanish, leave_early, end_the_stream])
 def test_the_verdict_is_heard_when_the_client_has_gone(tproxy, backend, goes):
-    """Accounts get locked after a few wrong passwords, and strangers come and go as they like."""
+    """The verdict counts, because accounts get locked after a few wrong passwords and clients may
+    come and go as they like."""
     backend.script = judge = Judge(lambda number: WRONG)
     port = tproxy.add(NAME, backend.host, backend.port)
     with RawClient(port) as first:
@@ -178,7 +183,7 @@ def test_the_verdict_is_heard_when_the_client_has_gone(tproxy, backend, goes):
 
 
 def test_a_proved_password_is_not_trusted_blindly(tproxy, backend):
-    """The password may have been changed at the server; clients that vanish find that out, too."""
+    """The password may have been changed at the server; clients that vanish reveal that, too."""
     backend.script = judge = Judge(lambda number: WRONG if number else b"+OK")
     judge.go_on.set()
     port = tproxy.add(NAME, backend.host, backend.port)
@@ -199,7 +204,8 @@ def test_a_proved_password_is_not_trusted_blindly(tproxy, backend):
 
 
 def test_a_server_that_does_not_answer_holds_no_session_for_long(tproxy, backend):
-    """The client has gone: the answer timeout bounds the wait for the verdict, a shutdown ends it."""
+    """After the client has left, the answer timeout bounds the wait for the verdict, and a shutdown
+    ends it."""
     backend.script = judge = Judge(lambda number: b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port, mail__pop3__timeout="2000")
     client = RawClient(port)
@@ -214,7 +220,8 @@ def test_a_server_that_does_not_answer_holds_no_session_for_long(tproxy, backend
 
 
 def test_a_locked_mailbox_proves_the_password(tproxy, backend):
-    """RFC 2449: IN-USE says that the authentication was successful."""
+    """IN-USE proves the password, because it says that the authentication was successful (RFC
+    2449)."""
     backend.script = judge = Judge(lambda number: b"-ERR [IN-USE] locked")
     port = tproxy.add(NAME, backend.host, backend.port)
     assert crowd(port, judge, backend) == [b"-ERR [IN-USE] locked"] * CLIENTS
@@ -230,7 +237,7 @@ def test_a_locked_mailbox_proves_the_password(tproxy, backend):
 
 
 def test_a_server_that_gives_up_on_those_that_wait(tproxy, backend):
-    """The server's words at that time are not its answer to the credentials."""
+    """A server's words while the credentials wait are not its answer to them."""
     backend.script = judge = Judge(lambda number: b"+OK")
     port = tproxy.add(NAME, backend.host, backend.port)
     with RawClient(port) as first, RawClient(port) as second:
@@ -249,7 +256,7 @@ def test_a_server_that_gives_up_on_those_that_wait(tproxy, backend):
 
 
 class TokenService(HttpServer):
-    """Each token is a new one."""
+    """A token service that issues a new token each time."""
 
     def __init__(self):
         super().__init__()
@@ -281,7 +288,7 @@ class TokenJudge(Pop3):
 
 @pytest.mark.parametrize("kind", ["OAuth2ClientCredentials", "OAuth2RefreshToken"])
 def test_tokens_that_are_refused(tproxy, backend, kind):
-    """All of a crowd bring the same token: each one is shown once, and renewed once."""
+    """All clients of a crowd bring the same token: each token is shown once, and renewed once."""
     backend.script = judge = TokenJudge("none")
     with TokenService() as server:
         port = tproxy.add(

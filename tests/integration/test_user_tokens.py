@@ -1,4 +1,4 @@
-"""Refresh tokens and codes that clients bring: the Destination service makes tokens of them at a real
+"""Refresh tokens and codes of clients: the Destination service gets tokens for them from a real
 OAuth server, and a real Dovecot verifies these."""
 
 import concurrent.futures
@@ -28,7 +28,7 @@ def mail(add_destination):
 
 @pytest.fixture
 def serve(installation, cluster_tproxy, mail, namespace, oauth):
-    """Makes the destination one of this kind, and applies a CR for it; the target port."""
+    """Gives the destination this kind and applies a CR for it. Returns the target port."""
 
     def serve(client, kind: str, **more: str) -> int:
         installation.service.destinations[NAME] |= oauth.properties(client, kind) | more
@@ -74,8 +74,8 @@ def test_what_goes_with_a_code(serve, oauth, destination_service, mail):
 
 @pytest.mark.one_build
 def test_a_code_is_redeemed_once(serve, oauth, destination_service, mail):
-    """Over a connection of its own, and never again: not even when the service wants another access
-    token, or says nothing."""
+    """A code is sent over a connection of its own and never again, not even if the service refuses
+    the access token or does not answer."""
     client = oauth.mail_client("nobody")
     port = serve(client, KINDS[1])
 
@@ -186,13 +186,13 @@ def test_client_credentials_that_the_service_has_no_token_for(
 
 @pytest.fixture
 def known() -> threading.Event:
-    """Set when the Destination service may answer."""
+    """An event: the Destination service may answer."""
     return threading.Event()
 
 
 @pytest.fixture
 def restart(installation, cluster_tproxy, make_cluster_tproxy, destination_service, known):
-    """The port listens again, and its destination is not known yet."""
+    """Restarts the program: the port listens again, and the destination is not known yet."""
 
     def restart(port: int):
         cluster_tproxy.signal(signal.SIGTERM)
@@ -267,7 +267,7 @@ def test_the_clients_own_login_before_the_destination_is_known(
 def test_a_login_while_the_destination_cannot_be_known(
     serve, restart, known, destination_service, oauth, mail
 ):
-    """The client hears of the failure at the end of the login; the next login asks again."""
+    """The client gets the failure at the end of the login, and the next login asks again."""
     client = oauth.mail_client("nobody")
     port = serve(client, KINDS[0])
     restart(port)

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""scripts/check-deps refuses what it is there to refuse: a copy of the tree with one forbidden thing
-added fails, and the complaint names it. Prints TAP; needs Python, a C compiler and the objects of
-`make dev`."""
+"""Tests scripts/check-deps: a copy of the tree with one forbidden thing added fails, and the
+complaint names it. Prints TAP; needs Python, a C compiler and the objects of `make dev`."""
 
 import os
 import re
@@ -19,12 +18,12 @@ TREE = runpy.run_path(str(SCRIPT))["Tree"](TOP, OBJECTS)
 
 
 def calls(name: str, function: str = "") -> str:
-    """The text of a function that calls another one."""
+    """Returns the text of a function that calls another one."""
     body = f"void {function}(void); {function}();" if function else ""
     return f"void {name}(void); void {name}(void) {{ {body} }}"
 
 
-# A name, lines to add to files, and what the only line of the complaint must contain.
+# A name, lines to add to files, and a text in the only line of the complaint.
 INCLUDES = [
     ("lib does not know core", {"lib/conn.h": '#include "core/token.h"'}, "let lib use core/token"),
     ("pop3 does not know local", {"pop3.c": '#include "local/file.h"'}, "let pop3 use local/file"),
@@ -42,7 +41,7 @@ INCLUDES = [
     ("no file resolves names in libc", {"lib/dial.c": "#include <netdb.h>"}, "<netdb.h>"),
     ("no file has threads", {"tproxy.c": "#include <pthread.h>"}, "<pthread.h>"),
 ]
-# The same; these files are compiled again.
+# These have the same form; their files are compiled again.
 CALLS = [
     (
         "a call upward",
@@ -75,7 +74,7 @@ CALLS = [
         "core/tenant.c: has the variable kept",
     ),
 ]
-# What is put into a table of the script, and the complaint.
+# A row to add to a table of the script, and the complaint.
 TABLES = [
     ("folders in a ring", "FOLDERS", "http : lib core", "core in the row of http is neither above"),
     ("a folder that is not used", "FOLDERS", "http : lib lib/new", "http does not use lib/new"),
@@ -86,7 +85,7 @@ TABLES = [
 
 
 class Copy:
-    """A copy of the sources and objects, which keeps their times."""
+    """A copy of the sources and objects that keeps their times."""
 
     def __init__(self, top: Path):
         self.top, self.objects = top, top / "build/dev/obj"
@@ -131,14 +130,14 @@ class Copy:
 
 
 def verdict(lines: list[str], expected: str) -> str:
-    """Empty if the only complaint is the expected one, otherwise the complaints."""
+    """Returns "" if the only complaint is the expected one, otherwise the complaints."""
     if len(lines) == 1 and expected in lines[0]:
         return ""
     return "\n".join(lines) or "no complaint"
 
 
 def run(copy: Copy):
-    """Yields the name of each case and what is wrong with it."""
+    """Yields the name of each case and its error."""
     yield "the tree as it is", "\n".join(copy.complaint())
     for cases, compiled in ((INCLUDES, False), (CALLS, True)):
         for name, added, expected in cases:
@@ -152,7 +151,7 @@ def run(copy: Copy):
 
     script, text = copy.top / "check-deps", SCRIPT.read_text()
     for name, table, row, expected in TABLES:
-        # The last row of a name counts.
+        # The last row with a name counts.
         script.write_text(re.sub(rf'(\n{table} = """.*?)"""', rf'\1{row}\n"""', text, 1, re.DOTALL))
         yield name, verdict(copy.complaint(script), expected)
 
