@@ -237,8 +237,7 @@ static void take_requests(struct client *c)
     for (int i = 0; conn_data(conn).n && take_request(c); i++) {
         if (i == REQUESTS_AT_ONCE) {
             /* Other clients have their turn first, then the rest of the input is shown again. */
-            conn_pause(conn);
-            conn_resume(conn);
+            conn_show_again(conn);
             return;
         }
     }

@@ -13,8 +13,8 @@
  * Bytes out:  conn_write -> (TLS) -> socket; bytes that it refuses go to `out`. A TLS record is
  *             queued whole, so mbedTLS never has a write to repeat.
  *
- * step() does all work that may call back. The loop calls it when the socket is ready, and public
- * functions post it as a task; so no callback ever comes from inside a call. */
+ * conn_step() does all work that may call back. The loop calls it when the socket is ready, and
+ * public functions post it as a task; so no callback ever comes from inside a call. */
 #include "lib/conn.h"
 
 #include <assert.h>
@@ -72,17 +72,15 @@ struct conn {
     struct io io;
     struct task task;
     struct timer timer;
-    union {
-        struct conn_handler handler;
-        struct lingering *lingering; /* STATE_LINGER: the handler is gone */
-    };
-    struct conn_tls *tls;     /* NULL: clear text */
-    struct socket_loan *loan; /* NULL: its buffers are not wide */
-    struct buf *in;           /* read and not consumed; NULL when empty */
-    struct buf *out;          /* to be sent; NULL when empty */
-    struct pipe *pipe;        /* to be sent before `out`; NULL when empty */
-    struct error *error;      /* NULL: none */
-    const char *view;         /* during a callback: what was just read, in the scratch memory */
+    struct conn_handler handler;
+    struct conn_tls *tls;        /* NULL: clear text */
+    struct lingering *lingering; /* NULL: not in STATE_LINGER */
+    struct socket_loan *loan;    /* NULL: its buffers are not wide */
+    struct buf *in;              /* read and not consumed; NULL when empty */
+    struct buf *out;             /* to be sent; NULL when empty */
+    struct pipe *pipe;           /* to be sent before `out`; NULL when empty */
+    struct error *error;         /* NULL: none */
+    const char *view;            /* during a callback: what was just read, in the scratch memory */
     uint32_t view_len;
     enum state state : 8;
     enum socket_side side : 8;
@@ -113,16 +111,16 @@ static struct conn_group everybody = {
     .max = 4096,
 };
 
-static void step(struct conn *c);
+static void conn_step(struct conn *c);
 
-static void on_ready(struct io *io)
+static void on_conn_ready(struct io *io)
 {
-    step(container_of(io, struct conn, io));
+    conn_step(container_of(io, struct conn, io));
 }
 
-static void on_task(struct task *t)
+static void on_conn_task(struct task *t)
 {
-    step(container_of(t, struct conn, task));
+    conn_step(container_of(t, struct conn, task));
 }
 
 static void emit(struct conn *c, enum conn_event event)
@@ -138,13 +136,20 @@ static void set_error(struct conn *c, const struct error *err)
     c->error = mem_alloc(sizeof(*c->error));
     *c->error = *err;
     c->state = STATE_FAILED;
-    loop_soon(c->loop, &c->task, on_task);
+    loop_soon(c->loop, &c->task, on_conn_task);
 }
 
-static void set_errno(struct conn *c, int code)
+/* Fills *err for a connection that failed with an errno. */
+static void error_of_errno(struct error *err, enum fail fail, int code)
+{
+    error_set(err, code == ETIMEDOUT ? FAIL_TIMEOUT : fail, "%s", strerror(code));
+    err->code = code;
+}
+
+static void set_errno(struct conn *c, enum fail fail, int code)
 {
     struct error err;
-    error_set(&err, code == ETIMEDOUT ? FAIL_TIMEOUT : FAIL_REMOTE, "%s", strerror(code));
+    error_of_errno(&err, fail, code);
     set_error(c, &err);
 }
 
@@ -158,7 +163,7 @@ static struct conn *new_conn(struct loop *loop, int fd, enum state state,
     c->handler = handler;
     c->state = state;
     task_init(&c->task);
-    if (loop_add(loop, &c->io, fd, IO_KIND_DATA, on_ready) != OK) {
+    if (loop_add(loop, &c->io, fd, IO_KIND_DATA, on_conn_ready) != OK) {
         sys->close(fd);
         free(c);
         return NULL;
@@ -190,7 +195,7 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
     int on = 1;
     sys->setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
     if (sys->connect(fd, addr, addr_len) < 0 && errno != EINPROGRESS) {
-        error_set(err, FAIL_CONNECT, "%s", strerror(errno));
+        error_of_errno(err, FAIL_CONNECT, errno);
         sys->close(fd);
         return NULL;
     }
@@ -208,7 +213,7 @@ void conn_set_handler(struct conn *c, struct conn_handler handler)
     c->handler = handler;
     c->show = true;
     c->eof_told = false;
-    loop_soon(c->loop, &c->task, on_task);
+    loop_soon(c->loop, &c->task, on_conn_task);
 }
 
 /* ---- bytes out ---- */
@@ -254,10 +259,10 @@ static size_t sent(struct conn *c, ssize_t result, size_t wanted)
         c->io.ready &= ~(unsigned)IO_WRITE;
         if (errno != EAGAIN) {
             /* The peer may have said something before it went, whether or not an event has told of
-             * it. step() reads that first and then fails the conn. */
+             * it. conn_step() reads that first and then fails the conn. */
             c->send_broken = true;
             c->io.ready |= IO_READ;
-            loop_soon(c->loop, &c->task, on_task);
+            loop_soon(c->loop, &c->task, on_conn_task);
             return wanted;
         }
         return 0;
@@ -451,7 +456,10 @@ size_t conn_read_max(const struct conn *c)
 
 struct str conn_data(const struct conn *c)
 {
-    return c->in ? buf_str(c->in) : (struct str){c->view ? c->view : "", c->view_len};
+    if (c->in) {
+        return buf_str(c->in);
+    }
+    return c->view ? (struct str){c->view, c->view_len} : str_of("");
 }
 
 size_t conn_arrived(const struct conn *c)
@@ -465,7 +473,8 @@ void conn_consume(struct conn *c, size_t n)
 {
     if (c->in) {
         if (buf_len(c->in) >= conn_read_max(c) && c->state == STATE_OPEN) {
-            loop_soon(c->loop, &c->task, on_task); /* reading had stopped because `in` was full */
+            /* Reading had stopped because `in` was full. */
+            loop_soon(c->loop, &c->task, on_conn_task);
         }
         buf_drop(c->in, n);
     } else {
@@ -658,7 +667,7 @@ static bool read_and_show(struct conn *c)
         rc = c->tls ? read_tls(c, p, cap, &n) : read_socket(c, p, cap, &n);
     }
     if (rc == ERR && c->state == STATE_OPEN) {
-        set_errno(c, errno);
+        set_errno(c, FAIL_REMOTE, errno);
     }
     if (rc == ERR) {
         return false;
@@ -692,7 +701,7 @@ static bool read_step(struct conn *c)
     }
     if (read_and_show(c)) {
         if (c->state == STATE_OPEN) {
-            loop_soon(c->loop, &c->task, on_task);
+            loop_soon(c->loop, &c->task, on_conn_task);
         }
         return true;
     }
@@ -711,12 +720,17 @@ void conn_pause(struct conn *c)
     c->paused = true;
 }
 
+void conn_show_again(struct conn *c)
+{
+    c->paused = false;
+    c->show = true;
+    loop_soon(c->loop, &c->task, on_conn_task);
+}
+
 void conn_resume(struct conn *c)
 {
     if (c->paused) {
-        c->paused = false;
-        c->show = true;
-        loop_soon(c->loop, &c->task, on_task);
+        conn_show_again(c);
     }
 }
 
@@ -725,7 +739,7 @@ void conn_resume(struct conn *c)
 void conn_set_raw(struct conn *c, bool raw)
 {
     c->raw = raw;
-    loop_soon(c->loop, &c->task, on_task);
+    loop_soon(c->loop, &c->task, on_conn_task);
 }
 
 /* Returns how many bytes of `marker` stand before `next`, if `next` goes on with the rest of it;
@@ -804,7 +818,7 @@ int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n
         to->pipe = pipe;
         flush(to);
         to->drained_due |= conn_pending(to) > 0;
-        loop_soon(from->loop, &from->task, on_task);
+        loop_soon(from->loop, &from->task, on_conn_task);
         return OK;
     }
     pipe_give(pipe);
@@ -815,7 +829,7 @@ int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n
     }
     note_empty(from);
     if (errno != EAGAIN) {
-        set_errno(from, errno);
+        set_errno(from, FAIL_REMOTE, errno);
     }
     return AGAIN;
 }
@@ -839,7 +853,7 @@ void conn_start_tls(struct conn *c, struct tls_client *client)
     c->tls = mem_zalloc(sizeof(*c->tls));
     c->tls->session = session;
     c->state = STATE_HANDSHAKE;
-    loop_soon(c->loop, &c->task, on_task);
+    loop_soon(c->loop, &c->task, on_conn_task);
 }
 
 bool conn_is_tls(const struct conn *c)
@@ -861,7 +875,7 @@ static void handshake_step(struct conn *c)
 {
     flush(c);
     if (!loop_take_long_step(c->loop)) {
-        loop_next_turn(c->loop, &c->task, on_task);
+        loop_next_turn(c->loop, &c->task, on_conn_task);
         return;
     }
     struct error err;
@@ -874,11 +888,11 @@ static void handshake_step(struct conn *c)
     if (rc == ERR) {
         set_error(c, &err);
     } else if (rc == AGAIN && more) {
-        loop_next_turn(c->loop, &c->task, on_task);
+        loop_next_turn(c->loop, &c->task, on_conn_task);
     } else if (rc == OK) {
         c->state = STATE_OPEN;
         c->show = true;
-        loop_soon(c->loop, &c->task, on_task); /* TLS may hold the first bytes already */
+        loop_soon(c->loop, &c->task, on_conn_task); /* TLS may hold the first bytes already */
         emit(c, CONN_CONNECTED);
     }
 }
@@ -894,13 +908,11 @@ static void connecting_step(struct conn *c)
     }
     if (c->io.ready & IO_BROKEN &&
         sys->getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &code, &n) == 0 && code) {
-        struct error err;
-        error_set(&err, code == ETIMEDOUT ? FAIL_TIMEOUT : FAIL_CONNECT, "%s", strerror(code));
-        set_error(c, &err);
+        set_errno(c, FAIL_CONNECT, code);
         return;
     }
     c->state = STATE_OPEN;
-    loop_soon(c->loop, &c->task, on_task);
+    loop_soon(c->loop, &c->task, on_conn_task);
     emit(c, CONN_CONNECTED);
 }
 
@@ -933,7 +945,7 @@ static void open_step(struct conn *c)
     /* Everything that the peer said before it went has now been read. */
     int code = c->state == STATE_OPEN && !more ? gone_with(c) : 0;
     if (code) {
-        set_errno(c, code);
+        set_errno(c, FAIL_REMOTE, code);
     }
 }
 
@@ -968,7 +980,7 @@ static void linger_step(struct conn *c)
         linger_on(c, conn_pending(c));
     }
     if (read_socket(c, loop_scratch(c->loop), LOOP_SCRATCH, &n) == OK) {
-        loop_soon(c->loop, &c->task, on_task); /* a flood is discarded piece by piece */
+        loop_soon(c->loop, &c->task, on_conn_task); /* a flood is discarded piece by piece */
         return;
     }
     bool broken = c->io.ready & IO_BROKEN;
@@ -977,7 +989,7 @@ static void linger_step(struct conn *c)
     }
 }
 
-static void step(struct conn *c)
+static void conn_step(struct conn *c)
 {
     switch (c->state) {
     case STATE_CONNECTING:
@@ -1077,10 +1089,11 @@ void conn_close(struct conn *c)
         return;
     }
     int fd = c->io.fd;
-    if (c->state == STATE_LINGER) {
+    if (c->lingering) {
         c->lingering->group->n--;
         list_remove(&c->lingering->link);
         free(c->lingering);
+        c->lingering = NULL;
     }
     c->state = STATE_CLOSED;
     conns--;
@@ -1103,7 +1116,7 @@ static void linger(struct conn *c, struct conn_group *group)
     c->state = STATE_LINGER;
     c->lingering = lingering;
     linger_on(c, conn_pending(c));
-    loop_soon(c->loop, &c->task, on_task);
+    loop_soon(c->loop, &c->task, on_conn_task);
 }
 
 /* Ends our stream. Returns true when nothing is left to wait for and the conn is closed. */

@@ -109,6 +109,10 @@ enum { CONN_DEATH = 25 };
 void conn_pause(struct conn *c);
 void conn_resume(struct conn *c);
 
+/* Has an event show what is there although nothing new has come, for a user that stopped half-way.
+ * Resumes a paused conn. */
+void conn_show_again(struct conn *c);
+
 /* Sends, or queues, all n bytes. A connection that is gone drops them; FAILED follows. A queue that
  * would pass CONN_QUEUE_MAX fails the connection with FAIL_LIMIT. */
 void conn_write(struct conn *c, const void *p, size_t n);

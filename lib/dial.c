@@ -115,29 +115,33 @@ void dial_cancel(struct dial *d)
     loop_bury(d->loop, &d->task, free_dial);
 }
 
-static void finish(struct dial *d, struct conn *conn, const struct error *err)
+static void dial_done(struct dial *d, struct conn *conn, const struct error *err)
 {
     struct dial_handler handler = d->handler;
-    struct error named;
-    if (err && d->tunnel) {
-        error_set(&named, err->fail, "no tunnel to %.80s through %.80s:%u: %s", d->tunnel->target,
-                  d->host, d->port, err->text);
-        err = &named;
-    }
     dial_cancel(d);
     handler.done(conn, err, handler.arg);
+}
+
+static void dial_failed(struct dial *d, const struct error *why)
+{
+    struct error err = *why;
+    if (d->tunnel) {
+        error_set(&err, why->fail, "no tunnel to %.80s through %.80s:%u: %s", d->tunnel->target,
+                  d->host, d->port, why->text);
+    }
+    dial_done(d, NULL, &err);
 }
 
 /* ---- failures ---- */
 
 /* Adds to the text how many addresses were tried. */
-static void fail(struct dial *d, const struct error *why)
+static void attempts_failed(struct dial *d, const struct error *why)
 {
     struct error err = *why;
     if (d->started > 1) {
         error_set(&err, why->fail, "%s (%zu addresses tried)", why->text, d->started);
     }
-    finish(d, NULL, &err);
+    dial_failed(d, &err);
 }
 
 static void note_failure(struct attempt *a, const struct error *why)
@@ -148,7 +152,7 @@ static void note_failure(struct attempt *a, const struct error *why)
     int tells = OTHER_FAILURE_TELLS;
     error_set(&err, why->fail, "cannot connect to %s: %s", addr.s, why->text);
     for (size_t i = 0; i < ARRAY_LEN(failures); i++) {
-        if (strcmp(why->text, strerror(failures[i].code)) == 0) {
+        if (why->code == failures[i].code) {
             tells = failures[i].tells;
             error_set(&err, why->fail, "%s%s%s", failures[i].before, addr.s, failures[i].after);
         }
@@ -161,7 +165,7 @@ static void note_failure(struct attempt *a, const struct error *why)
     d->over++;
 }
 
-static void on_deadline(struct timer *t)
+static void on_dial_deadline(struct timer *t)
 {
     struct dial *d = container_of(t, struct dial, deadline);
     struct error err;
@@ -172,12 +176,12 @@ static void on_deadline(struct timer *t)
     if (d->tunnel && d->tunnel->conn) {
         error_set(&err, FAIL_TIMEOUT, "the proxy did not answer within %s (%s)", within,
                   socks5_state_name(d->tunnel->socks.state));
-        finish(d, NULL, &err);
+        dial_failed(d, &err);
         return;
     }
     if (d->query) {
         error_set(&err, FAIL_DNS, "host \"%s\" could not be resolved within %s", d->host, within);
-        finish(d, NULL, &err);
+        dial_failed(d, &err);
         return;
     }
     size_t i = 0;
@@ -186,13 +190,13 @@ static void on_deadline(struct timer *t)
     }
     error_set(&err, FAIL_TIMEOUT, "no answer from %s within %s", addr_text(&d->attempts[i].addr).s,
               within);
-    fail(d, &err);
+    attempts_failed(d, &err);
 }
 
 static void set_timeout(struct dial *d, int64_t timeout)
 {
     d->timeout = timeout;
-    timer_set(d->loop, &d->deadline, d->started_at + timeout, on_deadline);
+    timer_set(d->loop, &d->deadline, d->started_at + timeout, on_dial_deadline);
 }
 
 /* ---- the tunnel ---- */
@@ -212,9 +216,9 @@ static void listen_to_proxy(struct dial *d)
     } while (rc == AGAIN && taken);
     if (rc == OK) {
         t->conn = NULL; /* keep it open */
-        finish(d, c, NULL);
+        dial_done(d, c, NULL);
     } else if (rc == ERR) {
-        finish(d, NULL, &err);
+        dial_failed(d, &err);
     }
 }
 
@@ -231,7 +235,7 @@ static void on_proxy_event(struct conn *c, enum conn_event event, void *arg)
         error_set(&err, FAIL_SOCKS, "the proxy closed the connection (%s)%s%s",
                   socks5_state_name(d->tunnel->socks.state), event == CONN_FAILED ? ": " : "",
                   conn_error(c)->text);
-        finish(d, NULL, &err);
+        dial_failed(d, &err);
         break;
     case CONN_CONNECTED:
     case CONN_DRAINED:
@@ -271,7 +275,7 @@ static int prepare_tunnel(struct dial *d, const struct dial_to *to)
 static void on_refused(struct task *t)
 {
     struct dial *d = container_of(t, struct dial, task);
-    finish(d, NULL, &d->err);
+    dial_failed(d, &d->err);
 }
 
 /* ---- attempts ---- */
@@ -283,7 +287,7 @@ static void on_head_start(struct timer *t)
     start_next(container_of(t, struct dial, head_start));
 }
 
-static void on_event(struct conn *c, enum conn_event event, void *arg)
+static void on_attempt_event(struct conn *c, enum conn_event event, void *arg)
 {
     struct attempt *a = arg;
     switch (event) {
@@ -292,7 +296,7 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
         if (a->dial->tunnel) {
             enter_tunnel(a->dial, c);
         } else {
-            finish(a->dial, c, NULL);
+            dial_done(a->dial, c, NULL);
         }
         break;
     case CONN_FAILED:
@@ -314,7 +318,7 @@ static void start_next(struct dial *d)
 {
     while (d->started < d->count) {
         struct attempt *a = &d->attempts[d->started++];
-        struct conn_handler handler = {.event = on_event, .arg = a};
+        struct conn_handler handler = {.event = on_attempt_event, .arg = a};
         struct error err;
         a->conn = conn_connect(d->loop, &a->addr.sa, addr_len(&a->addr), handler, &err);
         if (a->conn) {
@@ -327,7 +331,7 @@ static void start_next(struct dial *d)
     }
     timer_cancel(d->loop, &d->head_start);
     if (d->over == d->count) {
-        fail(d, &d->err);
+        attempts_failed(d, &d->err);
     }
 }
 
@@ -361,7 +365,7 @@ static void on_resolved(const struct dns_result *result, void *arg)
     if (d->count) {
         start_next(d);
     } else {
-        finish(d, NULL, &err);
+        dial_failed(d, &err);
     }
 }
 

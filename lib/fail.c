@@ -37,6 +37,7 @@ int error_set(struct error *err, enum fail fail, const char *fmt, ...)
         va_list ap;
         va_start(ap, fmt);
         err->fail = fail;
+        err->code = 0;
         err->on_the_way = false;
         vsnprintf(err->text, sizeof(err->text), fmt, ap);
         va_end(ap);

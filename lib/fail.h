@@ -33,6 +33,7 @@ enum { FAIL_TEXT_MAX = 320 };
  * one line without credentials, in which text from a peer is already sanitised. */
 struct error {
     enum fail fail;
+    int code; /* the errno of a connection that failed; 0: the failure is another one */
     /* FAIL_TOKEN: the proxy in front of the peer refuses our token, not the peer itself */
     bool on_the_way;
     char text[FAIL_TEXT_MAX];

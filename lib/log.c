@@ -114,7 +114,21 @@ static bool put_str(struct line *l, const char *s)
 static bool is_control(struct str s, size_t n)
 {
     unsigned char c = (unsigned char)s.p[0];
-    return n == 1 ? c < 0x20 || c == 0x7F : n == 2 && c == 0xC2 && (unsigned char)s.p[1] < 0xA0;
+    if (n == 1) {
+        return c < 0x20 || c == 0x7F;
+    }
+    return n == 2 && c == 0xC2 && (unsigned char)s.p[1] < 0xA0;
+}
+
+/* Appends a control character as an escape of JSON. */
+static bool put_escape(struct line *l, unsigned char c)
+{
+    char escape[8];
+    if (c == '\n' || c == '\t') {
+        return put_str(l, c == '\n' ? "\\n" : "\\t");
+    }
+    text_fmt(escape, sizeof(escape), "\\u%04x", c);
+    return put_str(l, escape);
 }
 
 /* Appends the characters of s as content of a JSON string (RFC 8259 section 7); a byte that is not
@@ -123,14 +137,12 @@ static void put_json(struct line *l, struct str s)
 {
     while (s.n) {
         size_t n = text_utf8_length(s);
-        char escape[8];
         bool room;
         if (n == 0) {
             room = put_str(l, "\\ufffd");
             n = 1;
         } else if (is_control(s, n)) {
-            text_fmt(escape, sizeof(escape), "\\u%04x", (unsigned char)s.p[n - 1]);
-            room = put_str(l, s.p[0] == '\n' ? "\\n" : s.p[0] == '\t' ? "\\t" : escape);
+            room = put_escape(l, (unsigned char)s.p[n - 1]);
         } else if (s.p[0] == '"' || s.p[0] == '\\') {
             room = put(l, (char[]){'\\', s.p[0]}, 2);
         } else {
@@ -150,16 +162,18 @@ static void put_printable(struct line *l, struct str s, bool quoted)
 {
     while (s.n) {
         size_t n = text_utf8_length(s);
-        bool bad = n == 0 || is_control(s, n);
-        bool escape = quoted && (s.p[0] == '"' || s.p[0] == '\\');
-        if (n == 0) {
-            n = 1;
+        bool room;
+        if (n == 0 || is_control(s, n)) {
+            room = put_str(l, "?");
+        } else if (quoted && (s.p[0] == '"' || s.p[0] == '\\')) {
+            room = put(l, (char[]){'\\', s.p[0]}, 2);
+        } else {
+            room = put(l, s.p, n);
         }
-        if (!(bad      ? put_str(l, "?")
-              : escape ? put(l, (char[]){'\\', s.p[0]}, 2)
-                       : put(l, s.p, n))) {
+        if (!room) {
             return;
         }
+        n = n ? n : 1;
         s.p += n;
         s.n -= n;
     }

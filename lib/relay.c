@@ -185,8 +185,7 @@ static void copy(struct lane *lane)
     moved(lane, data.n);
     if (held && !conn_pending(lane->sink)) {
         /* The held bytes are shown again with those that follow, or alone when nothing has come. */
-        conn_pause(lane->source);
-        conn_resume(lane->source);
+        conn_show_again(lane->source);
     }
     if (lane->splicing) {
         conn_set_raw(lane->source, true);

@@ -9,7 +9,7 @@ static char lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
 
-static bool blank(char c)
+static bool is_blank(char c)
 {
     return c == ' ' || c == '\t';
 }
@@ -81,11 +81,11 @@ bool str_ieq(struct str a, const char *b)
 
 struct str str_trim(struct str s)
 {
-    while (s.n && blank(s.p[0])) {
+    while (s.n && is_blank(s.p[0])) {
         s.p++;
         s.n--;
     }
-    while (s.n && blank(s.p[s.n - 1])) {
+    while (s.n && is_blank(s.p[s.n - 1])) {
         s.n--;
     }
     return s;
@@ -94,11 +94,11 @@ struct str str_trim(struct str s)
 struct str str_word(struct str *rest)
 {
     struct str word = {rest->p, 0};
-    while (word.n < rest->n && !blank(rest->p[word.n])) {
+    while (word.n < rest->n && !is_blank(rest->p[word.n])) {
         word.n++;
     }
     size_t next = word.n;
-    while (next < rest->n && blank(rest->p[next])) {
+    while (next < rest->n && is_blank(rest->p[next])) {
         next++;
     }
     rest->p += next;
@@ -180,14 +180,25 @@ size_t text_put_utf8(char *out, uint32_t c)
     return 4;
 }
 
+/* Returns the length of a UTF-8 character that its first byte announces; 0: none can begin so. */
+static size_t announced_length(unsigned char first)
+{
+    if (first < 0x80) {
+        return 1;
+    }
+    if (first < 0xC2 || first >= 0xF5) {
+        return 0;
+    }
+    if (first < 0xE0) {
+        return 2;
+    }
+    return first < 0xF0 ? 3 : 4;
+}
+
 size_t text_utf8_length(struct str s)
 {
     unsigned char c = (unsigned char)s.p[0];
-    size_t n = c < 0x80                ? 1
-               : c >= 0xC2 && c < 0xE0 ? 2
-               : c >= 0xE0 && c < 0xF0 ? 3
-               : c >= 0xF0 && c < 0xF5 ? 4
-                                       : 0;
+    size_t n = announced_length(c);
     if (n == 0 || n > s.n) {
         return 0;
     }
@@ -202,7 +213,7 @@ size_t text_utf8_length(struct str s)
     return overlong || surrogate_or_beyond ? 0 : n;
 }
 
-static bool control(char c)
+static bool is_control(char c)
 {
     return (unsigned char)c < 0x20 || c == 0x7F;
 }
@@ -212,7 +223,7 @@ char *text_printable(char *out, size_t cap, struct str s)
     size_t o = 0;
     while (s.n) {
         size_t n = text_utf8_length(s);
-        bool bad = n == 0 || (n == 1 && control(s.p[0]));
+        bool bad = n == 0 || (n == 1 && is_control(s.p[0]));
         if (bad) {
             n = 1;
         }
@@ -246,7 +257,7 @@ struct str text_without_bom(struct str s)
 bool text_has_control(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
-        if (control(s.p[i])) {
+        if (is_control(s.p[i])) {
             return true;
         }
     }
@@ -256,7 +267,7 @@ bool text_has_control(struct str s)
 void text_sanitize(char *s)
 {
     for (; *s; s++) {
-        if (control(*s)) {
+        if (is_control(*s)) {
             *s = ' ';
         }
     }
@@ -308,7 +319,10 @@ static int base64_value(char c)
     if (c >= '0' && c <= '9') {
         return c - '0' + 52;
     }
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
+    if (c == '+') {
+        return 62;
+    }
+    return c == '/' ? 63 : -1;
 }
 
 int text_unbase64(void *out, size_t cap, struct str in, size_t *n)
@@ -321,7 +335,10 @@ int text_unbase64(void *out, size_t cap, struct str in, size_t *n)
     for (size_t i = 0; i < in.n; i += 4) {
         const char *q = in.p + i;
         bool last = i + 4 == in.n;
-        size_t pad = last && q[3] == '=' ? (q[2] == '=' ? 2 : 1) : 0;
+        size_t pad = 0;
+        if (last && q[3] == '=') {
+            pad = q[2] == '=' ? 2 : 1;
+        }
         uint32_t v = 0;
         for (size_t k = 0; k < 4; k++) {
             int digit = k >= 4 - pad ? 0 : base64_value(q[k]);

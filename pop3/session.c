@@ -441,8 +441,7 @@ static void serve_client(struct session *s)
         }
         if (s->wait == WAIT_NOTHING && lines++ == LINES_MOST) {
             /* The others have their turn first, then the rest of the input is shown again. */
-            conn_pause(s->client);
-            conn_resume(s->client);
+            conn_show_again(s->client);
             return;
         }
         if (s->wait == WAIT_NOTHING) {

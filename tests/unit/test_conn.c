@@ -208,8 +208,7 @@ static void test_leftover_bound(void **state)
     assert_true(conn_data(a.conn).n <= LOOP_SCRATCH);
     assert_true(pattern_is(conn_data(a.conn), 0));
     a.hold = false;
-    conn_pause(a.conn);
-    conn_resume(a.conn);
+    conn_show_again(a.conn);
     await_bytes(loop, &a, total);
     assert_true(pattern_is(buf_str(&a.data), 0));
 }
@@ -330,8 +329,7 @@ static void test_pause_leftover(void **state)
     a.hold = true;
     peer_send(peer, "abc", 3);
     await_event(loop, &a, CONN_DATA);
-    conn_pause(a.conn);
-    conn_resume(a.conn);
+    conn_show_again(a.conn);
     conn_pause(a.conn);
     turn_quietly(loop);
     assert_int_equal(events(&a), 1);
@@ -366,8 +364,7 @@ static void test_hand_over(void **state)
         if (kept) {
             peer_send(peer, "LIST\r\n", 6);
             await_event(loop, &a, CONN_DATA);
-            conn_pause(conn);
-            conn_resume(conn);
+            conn_show_again(conn);
         } else {
             peer_send(peer, "LIST\r\n", 6);
         }
