@@ -1,12 +1,6 @@
 /* tproxy: flags, wiring, signals, drain. The state of the whole process is in `struct process`. */
-#include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "admin/control_socket.h"
@@ -27,7 +21,6 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/pipes.h"
-#include "lib/resolv_conf.h"
 #include "lib/text.h"
 #include "lib/tls_roots.h"
 #include "local/cluster.h"
@@ -35,54 +28,17 @@
 #include "local/object.h"
 #include "oauth.h"
 #include "pop3.h"
+#include "tproxy/commands.h"
+#include "tproxy/domain.h"
+#include "tproxy/limits.h"
 #include "tproxy/options.h"
-
-/* Descriptors for everything that is not a session, and for one session: a client, its backend, and
- * a client of an earlier session that lingers. */
-enum { SPARE_DESCRIPTORS = 128, DESCRIPTORS_PER_SESSION = 3, LINGERING_LEAST = 64 };
-
-/* One client of an earlier session may linger for each SESSIONS_PER_LINGERING sessions. */
-enum { SESSIONS_PER_LINGERING = 4 };
-
-/* Memory for everything that is not a session, out of the limit of the control group. */
-#define BASE_MEMORY (16ull << 20)
-
-/* One part in LOANS_SHARE of the rest is lent to bulk transfers, in at most LOANS_MAX loans. */
-enum { LOANS_SHARE = 4, LOANS_MAX = 64 };
-
-/* Bytes that a client and its server can make a session hold. */
-enum {
-    TLS_MEMORY = 48 * 1024, /* used by mbedTLS during a handshake */
-    /* Answers that the client does not take, commands that the server does not take, and TLS
-     * records that are not decrypted yet. */
-    QUEUES_MEMORY = 3 * CONN_READ_SMALL + 8 * 1024,
-    LINGERING_MEMORY = CONN_READ_SMALL + SOCKET_MEMORY,
-    SESSION_MEMORY =
-        TLS_MEMORY + QUEUES_MEMORY + 2 * SOCKET_MEMORY + LINGERING_MEMORY / SESSIONS_PER_LINGERING,
-};
+#include "tproxy/terminal.h"
 
 /* How long connections have after the grace period, or the second signal, to take what is left. */
 #define LAST_BYTES SECONDS(2)
 
 /* The time after which a reader of the log that takes nothing is tried again. */
 #define LOG_RETRY MILLIS(200)
-
-/* Runs `tproxy log-level [LEVEL] [--control NAME]`, or change-log-level LEVEL. Returns the exit
- * code. */
-static int log_level_command(int argc, char **argv)
-{
-    const char *control = options_control, *level = NULL;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--control") == 0 && i + 1 < argc) {
-            control = argv[++i];
-        } else if (!level) {
-            level = argv[i];
-        } else {
-            die("usage: tproxy log-level [LEVEL] [--control NAME]");
-        }
-    }
-    return admin_socket_log_level(control, level);
-}
 
 /* ---- the process ---- */
 
@@ -116,27 +72,6 @@ struct process {
     struct timer log_timer;
 };
 
-/* Prints a line for the person at the terminal. It is dropped when the terminal is stopped, because
- * that must not stop us. */
-static void tell(const char *fmt, ...) printf_like(1, 2);
-
-static void tell(const char *fmt, ...)
-{
-    char line[4096]; /* the command that converts a file names it twice */
-    struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof(line) - 1, fmt, ap);
-    va_end(ap);
-    text_sanitize(line);
-    size_t n = strlen(line);
-    line[n] = '\n';
-    if (poll(&p, 1, 0) == 1 && p.revents & POLLOUT) {
-        ssize_t ignored = write(STDOUT_FILENO, line, n + 1);
-        (void)ignored;
-    }
-}
-
 /* ---- local mode: reports of the directory ---- */
 
 static void on_destination_changed(const struct destination *dest, void *arg)
@@ -158,9 +93,10 @@ static void on_object_changed(const struct local_object *object, void *arg)
     struct process *p = arg;
     local_cluster_put(p->local_objects, object);
     if (strcmp(object->kind, "TransparentProxy") == 0 && strcmp(object->namespace, p->home) != 0) {
-        tell("TransparentProxy %s: its namespace is \"%s\", but that of this installation is "
-             "\"%s\"; change metadata.namespace, or give --namespace",
-             object->name, object->namespace, p->home);
+        terminal_say(
+            "TransparentProxy %s: its namespace is \"%s\", but that of this installation is "
+            "\"%s\"; change metadata.namespace, or give --namespace",
+            object->name, object->namespace, p->home);
     }
 }
 
@@ -170,32 +106,10 @@ static void on_object_gone(const struct local_object *object, void *arg)
     local_cluster_drop(p->local_objects, object);
 }
 
-static void on_complaint(const char *path, const char *text, void *arg)
-{
-    (void)arg;
-    tell("%s: %s", path, text ? text : "in order again");
-    log_line(text ? LOG_WARN : LOG_INFO, "local", "%s: %s", path, text ? text : "in order again");
-}
-
 static void on_settled(void *arg)
 {
     struct process *p = arg;
     local_cluster_settled(p->local_objects);
-}
-
-/* Prints what is wrong with a TransparentProxy object. */
-static void on_status(const char *kind, const char *name, struct json_value status, void *arg)
-{
-    struct json_value conditions = json_get(status, "conditions");
-    (void)arg;
-    for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
-        char *message = json_strdup(json_get(c, "message"), NULL);
-        if (message && json_is(json_get(c, "status"), "False") && strcmp(kind, CR_KIND) != 0 &&
-            !json_is(json_get(c, "type"), "SomeKeysIgnored")) {
-            tell("%s %s: %s", kind, name, message);
-        }
-        free(message);
-    }
 }
 
 /* ---- reports of the controller ---- */
@@ -227,8 +141,8 @@ static void on_condition(const char *namespace, const char *name, const struct c
     log_line(condition->available ? LOG_INFO : LOG_WARN, "control", "%s/%s: %s: %s", namespace,
              name, condition->reason, condition->message);
     if (p->local) {
-        tell("%-24s  %-21s  %s", name, port ? address.s : "-",
-             condition->available ? "ready" : condition->message);
+        terminal_row(name, port ? address.s : "-",
+                     condition->available ? "ready" : condition->message);
     }
 }
 
@@ -237,7 +151,7 @@ static void on_gone(const char *namespace, const char *name, void *arg)
     struct process *p = arg;
     log_line(LOG_INFO, "control", "%s/%s: gone", namespace, name);
     if (p->local) {
-        tell("%-24s  %-21s  gone", name, "-");
+        terminal_row(name, "-", "gone");
     }
 }
 
@@ -384,106 +298,11 @@ static void on_turn(void *arg)
 
 /* ---- start ---- */
 
-/* Keeps secrets out of core files. */
-static void forbid_core_dumps(void)
-{
-    struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none);
-#ifndef __SANITIZE_ADDRESS__ /* its leak check has to trace the process */
-    prctl(PR_SET_DUMPABLE, 0);
-#endif
-}
-
-static uint64_t raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
-        return 1024;
-    }
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    getrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur;
-}
-
-/* Returns the memory limit of the control group in bytes; UINT64_MAX when there is none. */
-static uint64_t memory_limit(void)
-{
-    static const char *const files[] = {"/sys/fs/cgroup/memory.max",
-                                        "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
-    uint64_t limit = UINT64_MAX;
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        char line[32] = "";
-        FILE *f = fopen(files[i], "r");
-        if (!f) {
-            continue;
-        }
-        char *got = fgets(line, sizeof(line), f);
-        fclose(f);
-        struct str text = str_of(line);
-        if (got && text_number(str_cut(&text, '\n'), UINT64_MAX, &limit) == OK) {
-            break;
-        }
-    }
-    return limit;
-}
-
-/* Returns the memory that sessions and loans share, in bytes. */
-static uint64_t session_memory(void)
-{
-    uint64_t limit = memory_limit();
-    return limit > BASE_MEMORY ? limit - BASE_MEMORY : 0;
-}
-
-/* Lends a share of the memory to bulk transfers (lib/socket_buffers.h), two loans to each: as many
- * as are useful, and wide ones when there is room. A loan costs the socket's buffer, of which the
- * kernel grants twice the size, and a longer queue. */
-static void set_loans(uint64_t memory)
-{
-    uint64_t share = memory / LOANS_SHARE, size = share / LOANS_MAX / 2;
-    size = size < SOCKET_WIDE_MIN ? SOCKET_WIDE_MIN : size;
-    size = size > SOCKET_WIDE_MAX ? SOCKET_WIDE_MAX : size;
-    uint64_t loans = share / (2 * size + LOOP_SCRATCH);
-    socket_loans_set(loans < LOANS_MAX ? (size_t)loans : LOANS_MAX, (int)size);
-}
-
-static size_t session_limit(uint64_t memory, uint64_t descriptors)
-{
-    uint64_t by_memory = (memory - memory / LOANS_SHARE) / SESSION_MEMORY;
-    uint64_t by_descriptors = descriptors > SPARE_DESCRIPTORS
-                                  ? (descriptors - SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION
-                                  : 2;
-    uint64_t least = by_memory < by_descriptors ? by_memory : by_descriptors;
-    return least < 2 ? 2 : (size_t)least;
-}
-
-/* Finds the domain of the cluster's Services: the flag's, or the one in the search list of a pod,
- * "svc.cluster.local". */
-static void find_domain(const struct options *o, char *out, size_t cap)
-{
-    static struct resolv_conf conf;
-    char text[8192] = "";
-    text_fmt(out, cap, "%s", o->domain ? o->domain : "cluster.local");
-    FILE *f = o->domain ? NULL : fopen(o->resolv_conf, "r");
-    if (!f) {
-        return;
-    }
-    size_t n = fread(text, 1, sizeof(text), f);
-    fclose(f);
-    resolv_conf_parse(&conf, (struct str){text, n});
-    for (size_t i = 0; i < conf.search_count; i++) {
-        if (str_istarts(str_of(conf.search[i]), "svc.")) {
-            text_fmt(out, cap, "%s", conf.search[i] + strlen("svc."));
-            return;
-        }
-    }
-}
-
 static struct cluster *open_cluster(struct process *p, struct error *err)
 {
     const struct options *o = &p->options;
     if (o->local_dir) {
-        struct local_cluster_handler handler = {.status = on_status, .arg = p};
+        struct local_cluster_handler handler = {.status = terminal_status};
         p->local_objects = local_cluster_new(p->loop, handler);
         return local_cluster_face(p->local_objects);
     }
@@ -501,7 +320,7 @@ static int open_local(struct process *p, struct error *err)
                                     .destination_gone = on_destination_gone,
                                     .object_changed = on_object_changed,
                                     .object_gone = on_object_gone,
-                                    .complaint = on_complaint,
+                                    .complaint = terminal_complaint,
                                     .settled = on_settled,
                                     .arg = p};
     p->local = local_new(p->loop, p->options.local_dir, handler, err);
@@ -533,12 +352,12 @@ static int start_control(struct process *p, struct error *err)
     if (!p->home) {
         p->home = LOCAL_HOME;
     }
-    find_domain(o, domain, sizeof(domain));
+    domain_find(o->resolv_conf, domain, sizeof(domain));
     gethostname(host, sizeof(host) - 1);
     parts.source = connectivity_source(p->connectivity,
                                        p->local ? local_source(p->local) : dest_service(p->dest));
     struct control_settings settings = {.home = p->home,
-                                        .domain = domain,
+                                        .domain = o->domain ? o->domain : domain,
                                         .instance = host,
                                         .listen = o->listen,
                                         .first_port = o->first_port,
@@ -567,7 +386,9 @@ static int start_admin(struct process *p, struct error *err)
             return ERR;
         }
         log_line(LOG_INFO, "tproxy", "admin port %u", admin_port(p->admin));
-        tell("%-24s  port %-16u  /healthz /readyz /metrics", "(admin)", admin_port(p->admin));
+        char port[16];
+        text_fmt(port, sizeof(port), "port %u", admin_port(p->admin));
+        terminal_row("(admin)", port, "/healthz /readyz /metrics");
     }
     if (o->control) {
         p->control_socket = admin_socket_new(p->loop, o->control, err);
@@ -615,14 +436,7 @@ static void load_roots(struct process *p, struct error *err)
 static int start(struct process *p, struct error *err)
 {
     struct options *o = &p->options;
-    uint64_t descriptors = raise_descriptor_limit();
-    uint64_t memory = session_memory();
-    if (!o->pop3.max_sessions) {
-        o->pop3.max_sessions = session_limit(memory, descriptors);
-    }
-    set_loans(memory);
-    size_t lingering = o->pop3.max_sessions / SESSIONS_PER_LINGERING;
-    conn_set_lingering_max(lingering < LINGERING_LEAST ? LINGERING_LEAST : lingering);
+    o->pop3.max_sessions = limits_set(o->pop3.max_sessions);
     p->metrics = o->local_dir != NULL;
     p->configured_level = o->log_level;
     p->loop = loop_new(err);
@@ -673,17 +487,14 @@ static void stop(struct process *p)
 
 int main(int argc, char **argv)
 {
-    const char *slash = strrchr(argv[0], '/');
-    if (strcmp(slash ? slash + 1 : argv[0], "change-log-level") == 0) {
-        return log_level_command(argc, argv);
-    }
-    if (argc > 1 && strcmp(argv[1], "log-level") == 0) {
-        return log_level_command(argc - 1, argv + 1);
+    int code;
+    if (commands_run(argc, argv, &code)) {
+        return code;
     }
     static struct process process;
     struct error err;
     options_parse(&process.options, argc, argv);
-    forbid_core_dumps();
+    limits_forbid_core_dumps();
     log_open(STDERR_FILENO, process.options.log_format);
     log_set_level(process.options.log_level);
     if (start(&process, &err) != OK) {

@@ -1,0 +1,22 @@
+/* Lines for the person at the terminal, in local mode. A line is dropped when the terminal is
+ * stopped, because that must not stop us. */
+#ifndef TPROXY_TPROXY_TERMINAL_H
+#define TPROXY_TPROXY_TERMINAL_H
+
+#include "lib/base.h"
+#include "lib/json.h"
+
+/* Prints a line. */
+void terminal_say(const char *fmt, ...) printf_like(1, 2);
+
+/* Prints a row of the table of mailboxes: name, address and state. */
+void terminal_row(const char *name, const char *where, const char *text);
+
+/* Prints and logs what is wrong with a file. NULL: nothing is wrong any more (local_handler's
+ * `complaint`). */
+void terminal_complaint(const char *path, const char *text, void *arg);
+
+/* Prints what is wrong with a TransparentProxy object (local_cluster_handler's `status`). */
+void terminal_status(const char *kind, const char *name, struct json_value status, void *arg);
+
+#endif
