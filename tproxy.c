@@ -146,7 +146,7 @@ static void on_condition(const char *namespace, const char *name, const struct c
     }
 }
 
-static void on_gone(const char *namespace, const char *name, void *arg)
+static void on_resource_gone(const char *namespace, const char *name, void *arg)
 {
     struct process *p = arg;
     log_line(LOG_INFO, "control", "%s/%s: gone", namespace, name);
@@ -366,7 +366,7 @@ static int start_control(struct process *p, struct error *err)
                                         .claim_all = o->claim_all,
                                         .in_cluster = !p->local};
     struct control_handler handler = {
-        .configured = on_configured, .changed = on_condition, .gone = on_gone, .arg = p};
+        .configured = on_configured, .changed = on_condition, .gone = on_resource_gone, .arg = p};
     p->control = control_new(p->loop, &parts, &settings, handler);
     return OK;
 }
@@ -498,7 +498,7 @@ int main(int argc, char **argv)
     log_open(STDERR_FILENO, process.options.log_format);
     log_set_level(process.options.log_level);
     if (start(&process, &err) != OK) {
-        die("%s", err.text);
+        options_die("%s", err.text);
     }
     log_line(LOG_INFO, "tproxy", "tproxy %s serves %s; at most %zu sessions", options_version,
              process.options.local_dir ? process.options.local_dir : "a cluster",

@@ -24,9 +24,10 @@ struct reader {
     char shown[64];   /* a value in a message */
 };
 
-static int refuse(struct reader *r, const char *field, const char *fmt, ...) printf_like(3, 4);
+static int refuse_field(struct reader *r, const char *field, const char *fmt, ...)
+    printf_like(3, 4);
 
-static int refuse(struct reader *r, const char *field, const char *fmt, ...)
+static int refuse_field(struct reader *r, const char *field, const char *fmt, ...)
 {
     char text[FAIL_TEXT_MAX];
     va_list ap;
@@ -51,7 +52,7 @@ static int read_text(struct reader *r, struct json_value v, const char *field, s
         return OK;
     }
     if (json_type(v) != JSON_STRING) {
-        return refuse(r, field, "is %s; it must be a string", json_type_name(json_type(v)));
+        return refuse_field(r, field, "is %s; it must be a string", json_type_name(json_type(v)));
     }
     size_t n;
     char *text = json_strdup(v, &n);
@@ -61,9 +62,9 @@ static int read_text(struct reader *r, struct json_value v, const char *field, s
     }
     free(text);
     if (n > max) {
-        return refuse(r, field, "is longer than %zu octets; shorten it", max);
+        return refuse_field(r, field, "is longer than %zu octets; shorten it", max);
     }
-    return n == 0 ? OK : refuse(r, field, "contains a control character; remove it");
+    return n == 0 ? OK : refuse_field(r, field, "contains a control character; remove it");
 }
 
 /* Refuses a member of the object called `parent` that the JSON parser has left out because of its
@@ -78,8 +79,8 @@ static int check_size(struct reader *r, struct json_value member, const char *pa
     char *name = json_strdup(json_key(member), &n);
     text_fmt(field, sizeof(field), "%s.%s", parent, name);
     free(name);
-    return refuse(r, field, "is larger than %d octets, or nested too deeply; make it smaller",
-                  CR_MEMBER_MAX);
+    return refuse_field(r, field, "is larger than %d octets, or nested too deeply; make it smaller",
+                        CR_MEMBER_MAX);
 }
 
 /* ---- the annotation tenant-subdomains ---- */
@@ -200,10 +201,11 @@ static int read_metadata(struct reader *r, struct json_value metadata)
         return ERR;
     }
     if (!cr->name || !cr->namespace) {
-        return refuse(r, cr->name ? "metadata.namespace" : "metadata.name", "is missing; give one");
+        return refuse_field(r, cr->name ? "metadata.namespace" : "metadata.name",
+                            "is missing; give one");
     }
     if (!is_label(cr->namespace)) {
-        return refuse(r, "metadata.namespace", "is none: lower-case letters, digits and '-'");
+        return refuse_field(r, "metadata.namespace", "is none: lower-case letters, digits and '-'");
     }
     cr->uid = cr->uid ? cr->uid : mem_strdup("");
     cr->created = cr->created ? cr->created : mem_strdup("");
@@ -227,8 +229,8 @@ static int read_port(struct reader *r, struct json_value v)
         return OK;
     }
     if (json_int64(v, &port) < 0 || port < 1 || port > 65535) {
-        return refuse(r, "spec.service.port", "is %s; it must be a number from 1 to 65535",
-                      show(r, v));
+        return refuse_field(r, "spec.service.port", "is %s; it must be a number from 1 to 65535",
+                            show(r, v));
     }
     r->cr->port = (uint16_t)port;
     return OK;
@@ -241,8 +243,8 @@ static int read_scope(struct reader *r, struct json_value v)
     } else if (json_is(v, "clusterWide")) {
         r->cr->scope = CR_SCOPE_CLUSTER_WIDE;
     } else if (json_given(v)) {
-        return refuse(r, "spec.accessControl.scope",
-                      "is %s; it must be \"namespaced\" or \"clusterWide\"", show(r, v));
+        return refuse_field(r, "spec.accessControl.scope",
+                            "is %s; it must be \"namespaced\" or \"clusterWide\"", show(r, v));
     }
     return OK;
 }
@@ -258,12 +260,12 @@ static int read_fragment(struct reader *r, struct json_value v)
         return ERR;
     }
     if (json_given(optional) && json_bool(optional, &ref->fragment_optional) < 0) {
-        return refuse(r, "spec.fragmentRef.optional", "is %s; it must be true or false",
-                      json_type_name(json_type(optional)));
+        return refuse_field(r, "spec.fragmentRef.optional", "is %s; it must be true or false",
+                            json_type_name(json_type(optional)));
     }
     if (ref->fragment_level && !ref->fragment) {
-        return refuse(r, "spec.fragmentRef.level",
-                      "means nothing without spec.fragmentRef.name; give both or neither");
+        return refuse_field(r, "spec.fragmentRef.level",
+                            "means nothing without spec.fragmentRef.name; give both or neither");
     }
     return OK;
 }
@@ -277,8 +279,9 @@ static int read_variable(struct reader *r, struct json_value v, struct dest_vari
         return ERR;
     }
     variable->value = variable->value ? variable->value : mem_strdup("");
-    return variable->name ? OK
-                          : refuse(r, "spec.chainRef.variables[].name", "is missing; give one");
+    return variable->name
+               ? OK
+               : refuse_field(r, "spec.chainRef.variables[].name", "is missing; give one");
 }
 
 static int read_chain(struct reader *r, struct json_value v)
@@ -295,8 +298,8 @@ static int read_chain(struct reader *r, struct json_value v)
     ref->variables = list;
     for (v = json_first(variables); json_exists(v); v = json_next(v)) {
         if (ref->n_variables == CR_VARIABLES_MAX) {
-            return refuse(r, "spec.chainRef.variables", "has more than %d entries; remove some",
-                          CR_VARIABLES_MAX);
+            return refuse_field(r, "spec.chainRef.variables",
+                                "has more than %d entries; remove some", CR_VARIABLES_MAX);
         }
         if (read_variable(r, v, &list[ref->n_variables++]) < 0) {
             return ERR;
@@ -309,8 +312,8 @@ static int read_spec(struct reader *r, struct json_value spec)
 {
     struct cr *cr = r->cr;
     if (json_type(spec) != JSON_OBJECT) {
-        return refuse(r, "spec", "is %s; it must be an object",
-                      json_exists(spec) ? json_type_name(json_type(spec)) : "missing");
+        return refuse_field(r, "spec", "is %s; it must be an object",
+                            json_exists(spec) ? json_type_name(json_type(spec)) : "missing");
     }
     for (struct json_value m = json_first(spec); json_exists(m); m = json_next(m)) {
         if (check_size(r, m, "spec") < 0) {
@@ -331,7 +334,8 @@ static int read_spec(struct reader *r, struct json_value spec)
         return ERR;
     }
     if (!cr->ref.name) {
-        return refuse(r, "spec.destinationRef.name", "is missing; give the name of a destination");
+        return refuse_field(r, "spec.destinationRef.name",
+                            "is missing; give the name of a destination");
     }
     return OK;
 }

@@ -221,7 +221,7 @@ static char *describe_call(const struct cluster_request *r)
 }
 
 /* Writes the path and the query. ERR: the namespace or the name cannot stand in a path. */
-static int put_target(struct cluster_call *c, const struct cluster_request *r)
+static int put_call_target(struct cluster_call *c, const struct cluster_request *r)
 {
     const char *name = r->verb == CLUSTER_CREATE ? NULL : r->name;
     const char *writer = c->k8s->cluster.writer;
@@ -264,7 +264,7 @@ struct cluster_call *k8s_call_start(struct cluster *cluster, const struct cluste
     list_append(&k8s->calls, &c->link);
     buf_init(&c->target, SIZE_MAX);
     buf_init(&c->body, SIZE_MAX);
-    if (put_target(c, request) == ERR) {
+    if (put_call_target(c, request) == ERR) {
         timer_set(k8s->loop, &c->timer, loop_now(k8s->loop), on_bad_name);
         return c;
     }

@@ -31,7 +31,7 @@ struct k8s_credentials {
     bool complained; /* the log has a line about a file that cannot be read any more */
 };
 
-static char *path_of(const struct k8s_credentials *c, const char *name)
+static char *credential_path(const struct k8s_credentials *c, const char *name)
 {
     size_t size = strlen(c->dir) + strlen(name) + 2;
     char *path = mem_alloc(size);
@@ -47,10 +47,10 @@ static int file_error(struct error *err, const struct k8s_credentials *c, const 
 
 /* Reads the whole file into *out, without blanks and line ends at its end. The caller frees *out in
  * any case. */
-static int read_file(const struct k8s_credentials *c, const char *name, struct buf *out,
-                     struct error *err)
+static int read_credential(const struct k8s_credentials *c, const char *name, struct buf *out,
+                           struct error *err)
 {
-    char *path = path_of(c, name), *room;
+    char *path = credential_path(c, name), *room;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), failed = errno;
     ssize_t n = -1;
     buf_init(out, FILE_MAX);
@@ -76,7 +76,7 @@ static int read_file(const struct k8s_credentials *c, const char *name, struct b
 static int read_token(struct k8s_credentials *c, int64_t now, struct error *err)
 {
     struct buf text;
-    int res = read_file(c, "token", &text, err);
+    int res = read_credential(c, "token", &text, err);
     /* It goes into a header line. */
     if (res == OK && (buf_len(&text) == 0 || !text_is_visible(buf_str(&text)))) {
         res = file_error(err, c, "token", "is not a token");
@@ -116,7 +116,7 @@ void k8s_credentials_token_refused(struct k8s_credentials *c)
 
 static void look_at_ca(const struct k8s_credentials *c, struct stat *st)
 {
-    char *path = path_of(c, "ca.crt");
+    char *path = credential_path(c, "ca.crt");
     if (stat(path, st) < 0) {
         *st = (struct stat){.st_size = 0};
     }
@@ -132,7 +132,7 @@ static bool same_file(const struct stat *a, const struct stat *b)
 static int read_ca(struct k8s_credentials *c, struct error *err)
 {
     struct tls_settings settings = {.host = c->host, .check_host = true};
-    char *path = path_of(c, "ca.crt");
+    char *path = credential_path(c, "ca.crt");
     look_at_ca(c, &c->ca); /* before it is read, so that a change during the read is noticed
                               later */
     struct tls_roots *roots = tls_roots_load(path, err);
@@ -193,7 +193,7 @@ struct k8s_credentials *k8s_credentials_new(const char *dir, const char *host, i
         k8s_credentials_free(c);
         return NULL;
     }
-    if (read_file(c, "namespace", &namespace, NULL) == OK && buf_len(&namespace)) {
+    if (read_credential(c, "namespace", &namespace, NULL) == OK && buf_len(&namespace)) {
         c->namespace = mem_strndup(buf_str(&namespace).p, buf_len(&namespace));
     }
     buf_free(&namespace);

@@ -226,8 +226,8 @@ static void watch_ask(struct cluster_watch *w, enum state state, const struct bu
 
 /* Writes path and query, with a NUL at the end. The last parameter is encoded; without a value it
  * is left out. */
-static void put_target(const struct cluster_watch *w, struct buf *out, const char *query,
-                       const char *last, const char *value)
+static void put_watch_target(const struct cluster_watch *w, struct buf *out, const char *query,
+                             const char *last, const char *value)
 {
     int res = buf_fmt(out, "%s?%s%s", w->path, w->selectors, query);
     if (res == OK && value) {
@@ -433,7 +433,7 @@ static void start_list(struct cluster_watch *w)
     w->listing_due = !w->next;
     text_fmt(query, sizeof(query), "limit=%d", w->in_one_page ? 0 : PAGE);
     buf_init(&target, SIZE_MAX);
-    put_target(w, &target, query, "continue", w->next);
+    put_watch_target(w, &target, query, "continue", w->next);
     watch_ask(w, LISTING, &target, LIST_SILENCE,
               (struct http_handler){.data = on_list_data, .done = on_list_done, .arg = w});
     buf_free(&target);
@@ -501,7 +501,7 @@ static void take_event(struct cluster_watch *w, const struct k8s_event *event)
     }
 }
 
-static int take_text(struct cluster_watch *w, struct str text, struct error *err)
+static int take_event_text(struct cluster_watch *w, struct str text, struct error *err)
 {
     struct k8s_event event;
     struct json *doc = k8s_client_parse_cut(w->k8s, w->kind, &w->cutter, text, err);
@@ -524,7 +524,7 @@ static void on_watch_data(struct str piece, void *arg)
     while (w->call == call && res == OK) {
         res = json_cutter_next(&w->cutter, &piece, &text, &err);
         if (res == OK) {
-            res = take_text(w, text, &err);
+            res = take_event_text(w, text, &err);
         }
     }
     if (res == ERR) {
@@ -565,7 +565,7 @@ static void start_watch(struct cluster_watch *w)
     text_fmt(query, sizeof(query), "watch=1&allowWatchBookmarks=true&timeoutSeconds=%lld",
              (long long)(time / SECONDS(1)));
     buf_init(&target, SIZE_MAX);
-    put_target(w, &target, query, "resourceVersion", w->version);
+    put_watch_target(w, &target, query, "resourceVersion", w->version);
     watch_ask(w, WATCHING, &target, w->bookmarked ? BOOKMARK_SILENCE : time + WATCH_SILENCE,
               (struct http_handler){.data = on_watch_data, .done = on_watch_done, .arg = w});
     buf_free(&target);

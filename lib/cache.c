@@ -197,7 +197,7 @@ static void wait_free(struct cache_wait *w)
     free(w);
 }
 
-static void on_answer(struct task *t)
+static void on_queued_answer(struct task *t)
 {
     struct cache_wait *w = container_of(t, struct cache_wait, task);
     struct cache_handler handler = w->handler;
@@ -213,7 +213,7 @@ static void on_answer(struct task *t)
 }
 
 /* Queues an answer for w: the value, or the error when there is no value. */
-static void answer(struct cache_wait *w, void *value, const struct error *err)
+static void queue_answer(struct cache_wait *w, void *value, const struct error *err)
 {
     if (value) {
         w->value = w->cache->set.ref(value);
@@ -223,7 +223,7 @@ static void answer(struct cache_wait *w, void *value, const struct error *err)
     }
     list_remove(&w->link);
     list_append(&w->cache->answers, &w->link);
-    loop_soon(w->cache->loop, &w->task, on_answer);
+    loop_soon(w->cache->loop, &w->task, on_queued_answer);
 }
 
 /* Returns the value that may be used in spite of the last failure, or NULL. A peer that refuses us
@@ -247,7 +247,7 @@ static void fetch(struct cache_entry *e, const void *request)
     e->job = cache->set.fetch(e, (struct str){e->key, e->key_length}, request, cache->set.arg);
 }
 
-static void ask(struct cache_entry *e, const void *request, struct cache_wait *w)
+static void ask_entry(struct cache_entry *e, const void *request, struct cache_wait *w)
 {
     struct cache *cache = e->cache;
     int64_t now = loop_now(cache->loop);
@@ -258,13 +258,13 @@ static void ask(struct cache_entry *e, const void *request, struct cache_wait *w
     }
     if (valid) {
         cache->stats.hits++;
-        answer(w, e->value, NULL);
+        queue_answer(w, e->value, NULL);
     } else if (e->fetching) {
         cache->stats.misses++;
         list_append(&e->waits, &w->link);
     } else {
         cache->stats.hits++;
-        answer(w, spare_value(e), e->err);
+        queue_answer(w, spare_value(e), e->err);
     }
 }
 
@@ -283,11 +283,11 @@ struct cache_wait *cache_get(struct cache *cache, struct str key, const void *re
     if (e) {
         list_remove(&e->age);
         list_append(&cache->oldest_first, &e->age);
-        ask(e, request, w);
+        ask_entry(e, request, w);
     } else {
         struct error err;
         error_set(&err, FAIL_LIMIT, "more than %zu requests at once", cache->set.max_entries);
-        answer(w, NULL, &err);
+        queue_answer(w, NULL, &err);
     }
     return w;
 }
@@ -307,7 +307,7 @@ static void conclude(struct cache_entry *e, void *value)
     e->fetching = false;
     e->job = NULL;
     LIST_EACH (it, &e->waits) {
-        answer(container_of(it, struct cache_wait, link), value, e->err);
+        queue_answer(container_of(it, struct cache_wait, link), value, e->err);
     }
     arm_forget(e);
 }

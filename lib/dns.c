@@ -192,7 +192,7 @@ static void end_query(struct dns_query *q)
     loop_bury(q->dns->loop, &q->task, free_query);
 }
 
-static void answer(struct dns_query *q, const struct dns_result *result)
+static void answer_query(struct dns_query *q, const struct dns_result *result)
 {
     struct dns_handler handler = q->handler;
     end_query(q);
@@ -327,7 +327,7 @@ static void conclude(struct entry *e)
     e->expires = loop_now(e->dns->loop) + lifetime(e);
     result_of(e, &result);
     while (!list_empty(&e->queries)) {
-        answer(container_of(e->queries.next, struct dns_query, link), &result);
+        answer_query(container_of(e->queries.next, struct dns_query, link), &result);
     }
     if (e->expires > loop_now(e->dns->loop)) {
         remember(e);
@@ -502,7 +502,7 @@ static void wait_at_entry(struct dns *dns, struct dns_query *q)
         list_remove(&e->age);
         list_append(&dns->oldest_first, &e->age);
         result_of(e, &result);
-        answer(q, &result);
+        answer_query(q, &result);
         return;
     }
     if (e && !e->ask) {
@@ -528,7 +528,7 @@ static void on_query(struct task *t)
     struct dns_result result;
     follow_files(dns);
     if (answer_at_once(dns, q->name, &result) == OK) {
-        answer(q, &result);
+        answer_query(q, &result);
     } else {
         wait_at_entry(dns, q);
     }

@@ -21,7 +21,7 @@
  * server. The kernel draws the port, and we draw the id. The two questions have separate sockets,
  * too, because some address translators lose one of two packets that leave the same port at once.
  *
- * When one family has addresses, the other has only a short time left: see step(). */
+ * When one family has addresses, the other has only a short time left: see ask_step(). */
 #include "lib/dns_ask.h"
 
 #include <errno.h>
@@ -99,7 +99,7 @@ struct dns_ask {
     char name[];
 };
 
-static void step(struct dns_ask *ask);
+static void ask_step(struct dns_ask *ask);
 static void try_next(struct question *q);
 
 static bool over(const struct question *q)
@@ -163,7 +163,7 @@ static void set_problem(const struct attempt *a, const char *how)
 }
 
 /* Ends an attempt and starts the next one at once. */
-static void failed(struct attempt *a, const char *how)
+static void attempt_failed(struct attempt *a, const char *how)
 {
     set_problem(a, how);
     hang_up(a);
@@ -182,7 +182,7 @@ static void on_silence(struct timer *t)
     if (q->tries == q->tries_max && !is_waiting(q)) {
         end_question(q, QUESTION_FAILED);
     }
-    step(q->ask);
+    ask_step(q->ask);
 }
 
 static void arm(struct attempt *a)
@@ -215,11 +215,11 @@ static int take(struct attempt *a, const void *msg, size_t n)
             a->was_truncated = true;
             start_tcp(a);
         } else {
-            failed(a, "truncated again");
+            attempt_failed(a, "truncated again");
         }
         break;
     case DNS_SERVER_FAILED:
-        failed(a, answer.problem);
+        attempt_failed(a, answer.problem);
         break;
     }
     return OK;
@@ -240,7 +240,7 @@ static void on_tcp_data(struct attempt *a)
         data = conn_data(a->conn);
     }
     if (data.n >= a->tcp_length && take(a, data.p, a->tcp_length) != OK) {
-        failed(a, "malformed answer");
+        attempt_failed(a, "malformed answer");
     }
 }
 
@@ -261,16 +261,16 @@ static void on_tcp_event(struct conn *c, enum conn_event event, void *arg)
         on_tcp_data(a);
         break;
     case CONN_EOF:
-        failed(a, "closed the connection");
+        attempt_failed(a, "closed the connection");
         break;
     case CONN_FAILED:
-        failed(a, conn_error(c)->text);
+        attempt_failed(a, conn_error(c)->text);
         break;
     case CONN_DRAINED:
     case CONN_TIMEOUT:
         break;
     }
-    step(q->ask);
+    ask_step(q->ask);
 }
 
 static void start_tcp(struct attempt *a)
@@ -284,7 +284,7 @@ static void start_tcp(struct attempt *a)
     a->conn =
         conn_connect(a->question->ask->loop, &a->server.sa, addr_len(&a->server), handler, &err);
     if (!a->conn) {
-        failed(a, err.text);
+        attempt_failed(a, err.text);
     }
 }
 
@@ -304,11 +304,12 @@ static void on_datagram(struct io *io)
         } else if (errno == EAGAIN) {
             io->ready = 0;
         } else if (errno != EINTR) {
-            failed(a, strerror(errno)); /* the host has told that no server listens there */
+            /* The host has told that no server listens there. */
+            attempt_failed(a, strerror(errno));
             break;
         }
     }
-    step(ask);
+    ask_step(ask);
 }
 
 static int send_udp(struct attempt *a)
@@ -335,7 +336,7 @@ static void start_udp(struct attempt *a)
     a->state = ATTEMPT_UDP;
     arm(a);
     if (send_udp(a) != OK) {
-        failed(a, strerror(errno));
+        attempt_failed(a, strerror(errno));
     }
 }
 
@@ -360,7 +361,7 @@ static void on_next(struct timer *t)
 {
     struct question *q = container_of(t, struct question, next);
     try_next(q);
-    step(q->ask);
+    ask_step(q->ask);
 }
 
 /* Sets the timer for the next attempt. The pause is 1 s, 2 s, 4 s and so on, at most the
@@ -376,8 +377,8 @@ static void arm_next(struct question *q)
     timer_set(loop, &q->next, loop_now(loop) + pause, on_next);
 }
 
-/* Starts an attempt with the next server. The recursion through failed() is shallow, because there
- * are few attempts. */
+/* Starts an attempt with the next server. The recursion through attempt_failed() is shallow,
+ * because there are few attempts. */
 static void try_next(struct question *q)
 {
     const struct resolv_conf *conf = q->ask->conf;
@@ -414,7 +415,7 @@ static void start_question(struct question *q)
 
 /* ---- both questions together ---- */
 
-static void judge(const struct dns_ask *ask, struct dns_asked *asked)
+static void judge_answer(const struct dns_ask *ask, struct dns_asked *asked)
 {
     bool complete = true, no_name = false, no_address = false;
     uint32_t found_ttl = UINT32_MAX, absent_ttl = UINT32_MAX;
@@ -448,27 +449,27 @@ static void judge(const struct dns_ask *ask, struct dns_asked *asked)
     }
 }
 
-static void finish(struct dns_ask *ask)
+static void finish_ask(struct dns_ask *ask)
 {
     struct dns_ask_handler handler = ask->handler;
     struct dns_asked asked;
-    judge(ask, &asked);
+    judge_answer(ask, &asked);
     dns_ask_cancel(ask);
     handler.done(&asked, handler.arg);
 }
 
 static void on_hurry(struct timer *t)
 {
-    finish(container_of(t, struct dns_ask, hurry));
+    finish_ask(container_of(t, struct dns_ask, hurry));
 }
 
 /* Every event ends with this call. It finishes when both questions are over, and sets a limit for
  * the other family when one family has addresses. */
-static void step(struct dns_ask *ask)
+static void ask_step(struct dns_ask *ask)
 {
     const struct question *six = &ask->questions[0], *four = &ask->questions[1];
     if (over(six) && over(four)) {
-        finish(ask);
+        finish_ask(ask);
     } else if ((has_addresses(six) || has_addresses(four)) && !ask->hurry.slot) {
         int64_t patience = has_addresses(four) ? WAIT_FOR_IPV6 : WAIT_FOR_IPV4;
         timer_set(ask->loop, &ask->hurry, loop_now(ask->loop) + patience, on_hurry);
@@ -483,7 +484,7 @@ static void on_start(struct task *t)
             start_question(&ask->questions[i]);
         }
     }
-    step(ask);
+    ask_step(ask);
 }
 
 static void question_init(struct question *q, struct dns_ask *ask, enum dns_type type)

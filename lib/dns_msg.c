@@ -377,7 +377,7 @@ static int take_negative_ttl(struct reader *r, size_t count, uint32_t *ttl)
     return OK;
 }
 
-static int fail(struct dns_answer *answer, const char *problem)
+static int bad_answer(struct dns_answer *answer, const char *problem)
 {
     answer->outcome = DNS_SERVER_FAILED;
     answer->problem = problem;
@@ -414,7 +414,7 @@ int dns_msg_answer(const void *msg, size_t n, uint16_t id, const char *name, enu
         return OK;
     }
     if (rcode != RCODE_OK && rcode != RCODE_NO_NAME) {
-        return fail(answer, problem_of(rcode));
+        return bad_answer(answer, problem_of(rcode));
     }
     size_t count = counts[1] < RECORDS_MAX ? counts[1] : RECORDS_MAX;
     struct answers answers;
@@ -423,7 +423,7 @@ int dns_msg_answer(const void *msg, size_t n, uint16_t id, const char *name, enu
         rc = follow_cnames(&answers, &wanted, &answer->ttl);
     }
     if (rc != OK) {
-        return rc == AGAIN ? fail(answer, "too many aliases") : ERR;
+        return rc == AGAIN ? bad_answer(answer, "too many aliases") : ERR;
     }
     if (take_addresses(&answers, &wanted, type, answer) != OK) {
         return ERR;

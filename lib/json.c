@@ -50,7 +50,7 @@ struct scan {
 };
 
 /* Sets the error, with line and column of s->p. Returns ERR. */
-static int complain(struct scan *s, enum fail fail, const char *what)
+static int scan_failed(struct scan *s, enum fail fail, const char *what)
 {
     unsigned line = 1, column = 1;
     for (const unsigned char *p = s->start; p < s->p; p++) {
@@ -76,7 +76,7 @@ static int expected(struct scan *s, const char *what)
         text_fmt(found, sizeof(found), "byte 0x%02X", *s->p);
     }
     text_fmt(text, sizeof(text), "expected %s, found %s", what, found);
-    return complain(s, FAIL_PROTOCOL, text);
+    return scan_failed(s, FAIL_PROTOCOL, text);
 }
 
 static bool at(const struct scan *s, char c)
@@ -115,7 +115,7 @@ static int scan_number(struct scan *s)
     if (at(s, '0')) {
         s->p++;
         if (at_digit(s)) {
-            return complain(s, FAIL_PROTOCOL, "a number must not begin with 0");
+            return scan_failed(s, FAIL_PROTOCOL, "a number must not begin with 0");
         }
     } else if (scan_digits(s) < 0) {
         return ERR;
@@ -214,7 +214,7 @@ static int scan_escape(struct scan *s)
         }
     }
     if (low_surrogate(first) || (high_surrogate(first) && !low_surrogate(second))) {
-        return complain(s, FAIL_PROTOCOL, "half of a surrogate pair");
+        return scan_failed(s, FAIL_PROTOCOL, "half of a surrogate pair");
     }
     return OK;
 }
@@ -229,10 +229,10 @@ static int scan_string(struct scan *s)
         }
         size_t n = text_utf8_length((struct str){(const char *)s->p, (size_t)(s->end - s->p)});
         if (n == 0) {
-            return complain(s, FAIL_PROTOCOL, "not UTF-8");
+            return scan_failed(s, FAIL_PROTOCOL, "not UTF-8");
         }
         if (*s->p < ' ') {
-            return complain(s, FAIL_PROTOCOL, "a control character in a string must be escaped");
+            return scan_failed(s, FAIL_PROTOCOL, "a control character in a string must be escaped");
         }
         bool escape = *s->p == '\\';
         s->p += n;
@@ -266,7 +266,7 @@ static int scan_member(struct scan *s)
 static int scan_container(struct scan *s, char close, int (*scan_one)(struct scan *s))
 {
     if (++s->depth > JSON_MAX_DEPTH) {
-        return complain(s, FAIL_LIMIT, "nested too deeply");
+        return scan_failed(s, FAIL_LIMIT, "nested too deeply");
     }
     s->n_tokens++;
     s->p++;
@@ -280,7 +280,7 @@ static int scan_container(struct scan *s, char close, int (*scan_one)(struct sca
             s->p++;
             skip_space(s);
             if (at(s, close)) {
-                return complain(s, FAIL_PROTOCOL, "no ',' is allowed behind the last one");
+                return scan_failed(s, FAIL_PROTOCOL, "no ',' is allowed behind the last one");
             }
         } else if (!at(s, close)) {
             return expected(s, close == ']' ? "',' or ']'" : "',' or '}'");
@@ -329,10 +329,11 @@ static int scan_text(struct scan *s)
     }
     struct str whole = {(const char *)s->start, (size_t)(s->end - s->start)};
     if (text_is_utf16(whole)) {
-        return complain(s, FAIL_PROTOCOL, "is UTF-16: save it as UTF-8");
+        return scan_failed(s, FAIL_PROTOCOL, "is UTF-16: save it as UTF-8");
     }
     if (text_without_bom(whole).n < whole.n) {
-        return complain(s, FAIL_PROTOCOL, "begins with a byte order mark: save it as plain UTF-8");
+        return scan_failed(s, FAIL_PROTOCOL,
+                           "begins with a byte order mark: save it as plain UTF-8");
     }
     if (scan_value(s) < 0) {
         return ERR;

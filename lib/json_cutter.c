@@ -150,7 +150,7 @@ static enum state end_list(const struct json_cutter *c, char o)
 }
 
 /* Returns the state after an octet that is not in a value. */
-static enum state step(struct json_cutter *c, char o)
+static enum state cutter_step(struct json_cutter *c, char o)
 {
     enum state state = (enum state)c->state;
     if (is_space(o) && state != NAME && state != SCALAR) {
@@ -417,7 +417,7 @@ int json_cutter_next(struct json_cutter *c, struct str *in, struct str *object, 
             continue;
         }
         bool in_scalar = c->state == SCALAR;
-        c->state = step(c, in->p[0]);
+        c->state = cutter_step(c, in->p[0]);
         if (c->state == BAD) {
             return error_set(err, FAIL_PROTOCOL, "malformed JSON where %s should be",
                              c->form == JSON_CUTTER_LIST ? "a list" : "an object");

@@ -21,7 +21,7 @@ enum {
 
 #define PAUSE MILLIS(200)
 
-static void on_again(struct timer *t)
+static void on_pause_over(struct timer *t)
 {
     struct listener *l = container_of(t, struct listener, again);
     loop_listen_pause(l->loop, &l->io, false);
@@ -46,21 +46,21 @@ static bool out_of_resources(int code)
 }
 
 /* Handles a client for which there is no descriptor. Returns true when another try may succeed. */
-static bool on_starved(struct listener *l)
+static bool client_starved(struct listener *l)
 {
     if (l->handler->starved(l)) {
         return true;
     }
     if (listener_is_open(l)) {
         loop_listen_pause(l->loop, &l->io, true);
-        timer_set(l->loop, &l->again, loop_now(l->loop) + PAUSE, on_again);
+        timer_set(l->loop, &l->again, loop_now(l->loop) + PAUSE, on_pause_over);
     }
     return false;
 }
 
 /* Takes one client, and more only while the listener is reported turn after turn: so a single
  * client costs no call that finds no client, and a burst is taken in few turns. */
-static void on_ready(struct io *io)
+static void on_listener_ready(struct io *io)
 {
     struct listener *l = container_of(io, struct listener, io);
     union addr peer = {0};
@@ -73,7 +73,8 @@ static void on_ready(struct io *io)
         int fd = accept_one(l, &peer);
         /* Without a descriptor accept4 fails even if no client waits any more. A client is known to
          * wait only in the first call of a turn. */
-        if (fd < 0 && n == 0 && out_of_resources(errno) && on_starved(l) && listener_is_open(l)) {
+        if (fd < 0 && n == 0 && out_of_resources(errno) && client_starved(l) &&
+            listener_is_open(l)) {
             fd = accept_one(l, &peer);
         }
         if (fd < 0) {
@@ -109,7 +110,7 @@ int listener_open(struct listener *l, struct loop *loop, const struct sockaddr *
         set_option(fd, o->level, o->name, o->value);
     }
     if (sys->bind(fd, at, n) < 0 || sys->listen(fd, BACKLOG) < 0 ||
-        loop_add(loop, &l->io, fd, IO_KIND_LISTEN, on_ready) != OK) {
+        loop_add(loop, &l->io, fd, IO_KIND_LISTEN, on_listener_ready) != OK) {
         int code = errno;
         sys->close(fd);
         errno = code;

@@ -65,7 +65,7 @@ static void detach(struct conn *c)
     conn_deadline(c, 0);
 }
 
-static void end(struct relay *r, enum relay_end why)
+static void end_relay(struct relay *r, enum relay_end why)
 {
     detach(r->up.source);
     detach(r->down.source);
@@ -110,7 +110,7 @@ static size_t untaken(const struct relay *r)
 /* Checks whether bytes have moved without an event: none has passed through the relay since the
  * last touch, but a peer's kernel may have taken some. The first look cannot know that yet and
  * assumes it. */
-static void look(struct relay *r)
+static void look_at_lane(struct relay *r)
 {
     int64_t now = loop_now(r->loop), time = patience(r);
     size_t left = untaken(r);
@@ -120,7 +120,7 @@ static void look(struct relay *r)
     r->untaken = left;
     int64_t due = r->moved_at + time, next = now + time / LOOKS;
     if (now >= due) {
-        end(r, awaits_last_words(r) ? RELAY_CLIENT_CLOSED : RELAY_IDLE);
+        end_relay(r, awaits_last_words(r) ? RELAY_CLIENT_CLOSED : RELAY_IDLE);
     } else {
         conn_deadline(r->up.source, left && next < due ? next : due);
     }
@@ -219,7 +219,7 @@ static void on_eof(struct lane *lane)
 {
     struct relay *r = lane->relay;
     if (lane == &r->down) {
-        end(r, RELAY_BACKEND_CLOSED);
+        end_relay(r, RELAY_BACKEND_CLOSED);
         return;
     }
     r->client_ended = true;
@@ -230,7 +230,7 @@ static void on_eof(struct lane *lane)
 }
 
 /* Handles the events of the conn that is the lane's source. */
-static void on_event(struct conn *c, enum conn_event event, void *arg)
+static void on_lane_event(struct conn *c, enum conn_event event, void *arg)
 {
     struct lane *lane = arg;
     struct relay *r = lane->relay;
@@ -247,10 +247,10 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
         on_eof(lane);
         break;
     case CONN_TIMEOUT:
-        look(r);
+        look_at_lane(r);
         break;
     case CONN_FAILED:
-        end(r, lane == &r->up ? RELAY_CLIENT_FAILED : RELAY_BACKEND_FAILED);
+        end_relay(r, lane == &r->up ? RELAY_CLIENT_FAILED : RELAY_BACKEND_FAILED);
         break;
     case CONN_CONNECTED:
         break;
@@ -260,7 +260,7 @@ static void on_event(struct conn *c, enum conn_event event, void *arg)
 static void start_lane(struct lane *lane, struct relay *r, struct conn *source, struct conn *sink)
 {
     *lane = (struct lane){.relay = r, .source = source, .sink = sink};
-    conn_set_handler(source, (struct conn_handler){.event = on_event, .arg = lane});
+    conn_set_handler(source, (struct conn_handler){.event = on_lane_event, .arg = lane});
     conn_resume(source);
 }
 

@@ -192,7 +192,7 @@ static size_t read_authentication(struct socks5 *s, const unsigned char *p, size
 }
 
 /* Fails with the meaning that SAP gives to a reply; RFC 1928 section 6 says less about 1 to 8. */
-static void refuse(struct socks5 *s, unsigned reply, struct error *err)
+static void proxy_refused(struct socks5 *s, unsigned reply, struct error *err)
 {
     static const struct {
         enum fail fail;
@@ -220,7 +220,7 @@ static size_t read_reply(struct socks5 *s, const unsigned char *p, size_t n, str
         return no_socks5(s, p[0], err);
     }
     if (n >= 2 && p[1]) {
-        refuse(s, p[1], err);
+        proxy_refused(s, p[1], err);
         return 0;
     }
     if (n <= FIXED) {

@@ -456,8 +456,9 @@ static bool is_version_error(const struct tls *tls, int code)
 }
 
 /* Ends the connection: every call from now on fails with this error. */
-static int die(struct tls *tls, enum fail class, const char *fmt, ...) printf_like(3, 4);
-static int die(struct tls *tls, enum fail class, const char *fmt, ...)
+static int connection_dies(struct tls *tls, enum fail class, const char *fmt, ...)
+    printf_like(3, 4);
+static int connection_dies(struct tls *tls, enum fail class, const char *fmt, ...)
 {
     char text[FAIL_TEXT_MAX];
     va_list ap;
@@ -469,53 +470,58 @@ static int die(struct tls *tls, enum fail class, const char *fmt, ...)
 }
 
 /* Ends the connection with the meaning of an mbedTLS error, in the handshake or later. */
-static int die_of(struct tls *tls, int code, const char *during)
+static int connection_dies_of(struct tls *tls, int code, const char *during)
 {
     char why[120] = "";
     if (tls->broken) {
-        return die(tls, FAIL_TLS, "the connection broke during the %s", during);
+        return connection_dies(tls, FAIL_TLS, "the connection broke during the %s", during);
     }
     if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
         int alert = alert_of(tls);
         if (misses_certificate(tls, alert)) {
-            return die(tls, FAIL_TLS,
-                       "the server asked for a client certificate, of which there is none, and "
-                       "ended the %s with TLS alert %d",
-                       during, alert);
+            return connection_dies(
+                tls, FAIL_TLS,
+                "the server asked for a client certificate, of which there is none, and "
+                "ended the %s with TLS alert %d",
+                during, alert);
         }
-        return die(tls, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)", during, alert,
-                   alert_name(alert));
+        return connection_dies(tls, FAIL_TLS, "the server ended the %s with TLS alert %d (%s)",
+                               during, alert, alert_name(alert));
     }
     if (is_too_long(tls)) {
-        return die(tls, FAIL_TLS,
-                   "the server's %s message of %zu octets is too long: at most %d are possible",
-                   long_message(tls), tls->ssl.MBEDTLS_PRIVATE(in_hslen),
-                   MBEDTLS_SSL_IN_CONTENT_LEN);
+        return connection_dies(
+            tls, FAIL_TLS,
+            "the server's %s message of %zu octets is too long: at most %d are possible",
+            long_message(tls), tls->ssl.MBEDTLS_PRIVATE(in_hslen), MBEDTLS_SSL_IN_CONTENT_LEN);
     }
     if (code == MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE && message_type(tls) == KEY_UPDATE) {
-        return die(tls, FAIL_TLS,
-                   "the server wants to change its keys (KeyUpdate of TLS 1.3), which is not "
-                   "supported");
+        return connection_dies(
+            tls, FAIL_TLS,
+            "the server wants to change its keys (KeyUpdate of TLS 1.3), which is not "
+            "supported");
     }
     if (code == MBEDTLS_ERR_SSL_CONN_EOF || code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
-        return die(tls, FAIL_TLS, "the server closed the connection during the %s", during);
+        return connection_dies(tls, FAIL_TLS, "the server closed the connection during the %s",
+                               during);
     }
     if (code == MBEDTLS_ERR_SSL_ALLOC_FAILED) {
-        return die(tls, FAIL_INTERNAL, "no memory during the %s", during);
+        return connection_dies(tls, FAIL_INTERNAL, "no memory during the %s", during);
     }
     mbedtls_strerror(code, why, sizeof(why));
-    return die(tls, FAIL_TLS, "the %s failed: %s (-0x%04X)", during, why, (unsigned)-code);
+    return connection_dies(tls, FAIL_TLS, "the %s failed: %s (-0x%04X)", during, why,
+                           (unsigned)-code);
 }
 
-static int die_of_certificate(struct tls *tls)
+static int connection_dies_of_certificate(struct tls *tls)
 {
     uint32_t found = mbedtls_ssl_get_verify_result(&tls->ssl);
     if (tls->judge.asked && found != UINT32_MAX &&
         found & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE)) {
         tls_judge_complain(&tls->judge, "it is not meant for servers (key usage)");
     }
-    return die(tls, FAIL_CERT, "certificate of %s refused: %s", tls->client->identity.host,
-               tls->judge.complaint ? tls->judge.complaint : "it cannot be understood");
+    return connection_dies(tls, FAIL_CERT, "certificate of %s refused: %s",
+                           tls->client->identity.host,
+                           tls->judge.complaint ? tls->judge.complaint : "it cannot be understood");
 }
 
 static int handshake_failed(struct tls *tls, int code)
@@ -526,23 +532,26 @@ static int handshake_failed(struct tls *tls, int code)
     if (!speaks_tls(tls)) {
         char said[2 * FIRST_BYTES];
         struct str first = {(const char *)tls->first, tls->first_count};
-        return die(tls, FAIL_TLS,
-                   "the server does not speak TLS on this port: its answer begins with \"%s\"",
-                   text_printable(said, sizeof(said), first));
+        return connection_dies(
+            tls, FAIL_TLS,
+            "the server does not speak TLS on this port: its answer begins with \"%s\"",
+            text_printable(said, sizeof(said), first));
     }
     if (tls->judge.complaint || code == MBEDTLS_ERR_SSL_BAD_CERTIFICATE || is_x509_error(code)) {
-        return die_of_certificate(tls);
+        return connection_dies_of_certificate(tls);
     }
     if (is_version_error(tls, code) && tls->offered) {
         tls->client->no_sessions = true;
-        return die(tls, FAIL_TLS,
-                   "the server does not speak the TLS version of the session before; the next "
-                   "connection starts afresh");
+        return connection_dies(
+            tls, FAIL_TLS,
+            "the server does not speak the TLS version of the session before; the next "
+            "connection starts afresh");
     }
     if (is_version_error(tls, code)) {
-        return die(tls, FAIL_TLS, "the server speaks none of the TLS versions allowed here");
+        return connection_dies(tls, FAIL_TLS,
+                               "the server speaks none of the TLS versions allowed here");
     }
-    return die_of(tls, code, "TLS handshake");
+    return connection_dies_of(tls, code, "TLS handshake");
 }
 
 /* Frees the server's certificates, which have been judged. They would take some KiB in every
@@ -563,7 +572,7 @@ static int handshake_done(struct tls *tls)
 {
     /* mbedTLS makes sure of both; this is a second check. */
     if (tls->judge.complaint || (!tls->judge.asked && !tls->offered)) {
-        return die(tls, FAIL_CERT, "the server showed no acceptable certificate");
+        return connection_dies(tls, FAIL_CERT, "the server showed no acceptable certificate");
     }
     buf_free(&tls->flight);
     tls->state = TLS_OPEN;
@@ -582,7 +591,7 @@ static int handshake_done(struct tls *tls)
 }
 
 /* Sets the error of a call in the wrong state. Returns ERR. */
-static int refuse(const struct tls *tls, struct error *err)
+static int refuse_call(const struct tls *tls, struct error *err)
 {
     if (tls->state == TLS_DEAD) {
         *err = tls->death;
@@ -608,7 +617,7 @@ int tls_handshake(struct tls *tls, bool *more, struct error *err)
 {
     *more = false;
     if (tls->state != TLS_HANDSHAKE) {
-        return refuse(tls, err);
+        return refuse_call(tls, err);
     }
     tls->starved = false;
     int code = handshake_step(tls);
@@ -623,7 +632,7 @@ int tls_handshake(struct tls *tls, bool *more, struct error *err)
         return AGAIN;
     }
     int result = sent != OK || code ? handshake_failed(tls, code) : handshake_done(tls);
-    return result == OK ? OK : refuse(tls, err);
+    return result == OK ? OK : refuse_call(tls, err);
 }
 
 /* Handles a read that failed or brought nothing. AGAIN: try once more, the wire may have
@@ -638,7 +647,7 @@ static int read_nothing(struct tls *tls, int code)
     case 0:                         /* an empty record */
         return AGAIN;
     default:
-        return die_of(tls, code, "TLS session");
+        return connection_dies_of(tls, code, "TLS session");
     }
 }
 
@@ -647,7 +656,7 @@ int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, s
     *n = 0;
     *truncated = false;
     if (tls->state != TLS_OPEN && tls->state != TLS_CLOSED) {
-        return refuse(tls, err);
+        return refuse_call(tls, err);
     }
     tls->starved = false;
     for (int idle = 0; idle < IDLE_RECORDS_MAX; idle++) {
@@ -667,24 +676,24 @@ int tls_read(struct tls *tls, void *p, size_t cap, size_t *n, bool *truncated, s
             return AGAIN;
         }
         if (read_nothing(tls, code) != AGAIN) {
-            return refuse(tls, err);
+            return refuse_call(tls, err);
         }
     }
-    (void)die(tls, FAIL_TLS, "the server sends TLS records without content");
-    return refuse(tls, err);
+    (void)connection_dies(tls, FAIL_TLS, "the server sends TLS records without content");
+    return refuse_call(tls, err);
 }
 
 int tls_write(struct tls *tls, const void *p, size_t n, struct error *err)
 {
     const unsigned char *at = p;
     if (tls->state != TLS_OPEN) {
-        return refuse(tls, err);
+        return refuse_call(tls, err);
     }
     while (n) {
         int code = mbedtls_ssl_write(&tls->ssl, at, n); /* at most one record */
         if (code <= 0) {
-            (void)die_of(tls, code, "TLS session");
-            return refuse(tls, err);
+            (void)connection_dies_of(tls, code, "TLS session");
+            return refuse_call(tls, err);
         }
         at += code;
         n -= (size_t)code;

@@ -158,7 +158,7 @@ static struct cluster_watch *first_due(struct local_cluster *lc)
 
 /* Tells the watches of a change, starting from the top after each one, because a handler may end
  * the watch of another. */
-static void tell(struct local_cluster *lc, const struct entry *e, bool gone)
+static void tell_watches(struct local_cluster *lc, const struct entry *e, bool gone)
 {
     struct cluster_watch *w;
     LIST_EACH (it, &lc->watches) {
@@ -175,8 +175,8 @@ static void tell(struct local_cluster *lc, const struct entry *e, bool gone)
     }
 }
 
-static void put(struct local_cluster *lc, struct entry *e, const struct local_object *object,
-                bool made)
+static void put_entry(struct local_cluster *lc, struct entry *e, const struct local_object *object,
+                      bool made)
 {
     if (!e) {
         e = mem_zalloc(sizeof(*e));
@@ -189,7 +189,7 @@ static void put(struct local_cluster *lc, struct entry *e, const struct local_ob
         set_status(e, str_of(e->status)); /* the status stays */
     }
     if (!is_hidden(lc, e)) {
-        tell(lc, e, false);
+        tell_watches(lc, e, false);
     }
 }
 
@@ -197,12 +197,12 @@ void local_cluster_put(struct local_cluster *lc, const struct local_object *obje
 {
     struct entry *hides = find_shown(lc, object);
     if (hides && !is_at(object, hides->object)) {
-        tell(lc, hides, true);
+        tell_watches(lc, hides, true);
     }
     if (hides) {
         clear_status(hides); /* it comes back as a new CR */
     }
-    put(lc, find_entry(lc, object, false), object, false);
+    put_entry(lc, find_entry(lc, object, false), object, false);
 }
 
 /* Drops an object. A CR that it has hidden appears. */
@@ -215,10 +215,10 @@ void local_cluster_drop(struct local_cluster *lc, const struct local_object *obj
     list_remove(&e->link);
     struct entry *shows = find_shown(lc, object);
     if (!shows || !is_at(object, shows->object)) {
-        tell(lc, e, true);
+        tell_watches(lc, e, true);
     }
     if (shows) {
-        tell(lc, shows, false);
+        tell_watches(lc, shows, false);
     }
     entry_free(e);
 }
@@ -226,7 +226,7 @@ void local_cluster_drop(struct local_cluster *lc, const struct local_object *obj
 void local_cluster_put_destination(struct local_cluster *lc, const char *name)
 {
     const struct local_object *object = local_object_of_destination(name);
-    put(lc, find_entry(lc, object, true), object, true);
+    put_entry(lc, find_entry(lc, object, true), object, true);
     local_object_unref(object);
 }
 
@@ -235,7 +235,7 @@ void local_cluster_drop_destination(struct local_cluster *lc, const char *name)
     const struct local_object *object = local_object_of_destination(name);
     struct entry *e = find_entry(lc, object, true);
     if (e && !is_hidden(lc, e)) {
-        tell(lc, e, true);
+        tell_watches(lc, e, true);
     }
     if (e) {
         entry_free(e);
@@ -266,9 +266,9 @@ static char *copy(const char *s)
     return s ? mem_strdup(s) : NULL;
 }
 
-static struct cluster_watch *watch(struct cluster *cluster,
-                                   const struct cluster_selection *selection,
-                                   struct cluster_watch_handler handler)
+static struct cluster_watch *start_watch(struct cluster *cluster,
+                                         const struct cluster_selection *selection,
+                                         struct cluster_watch_handler handler)
 {
     struct local_cluster *lc = container_of(cluster, struct local_cluster, face);
     struct cluster_watch *w = mem_zalloc(sizeof(*w));
@@ -293,7 +293,7 @@ static void free_watch(struct task *t)
     free(w);
 }
 
-static void unwatch(struct cluster *cluster, struct cluster_watch *w)
+static void end_watch(struct cluster *cluster, struct cluster_watch *w)
 {
     struct local_cluster *lc = container_of(cluster, struct local_cluster, face);
     if (w) {
@@ -349,7 +349,7 @@ static void keep_status(const struct cluster_call *call, struct entry *e)
     if (!e->status || !str_eq(json_text(status), e->status)) {
         set_status(e, json_text(status));
         lc->handler.status(call->kind, call->name, status, lc->handler.arg);
-        tell(lc, e, false);
+        tell_watches(lc, e, false);
     }
     json_free(doc);
 }
@@ -372,8 +372,9 @@ static void on_call(struct task *t)
     handler.done(&answer, handler.arg);
 }
 
-static struct cluster_call *call(struct cluster *cluster, const struct cluster_request *request,
-                                 struct cluster_handler handler)
+static struct cluster_call *start_call(struct cluster *cluster,
+                                       const struct cluster_request *request,
+                                       struct cluster_handler handler)
 {
     struct local_cluster *lc = container_of(cluster, struct local_cluster, face);
     struct cluster_call *c = mem_zalloc(sizeof(*c));
@@ -390,7 +391,7 @@ static struct cluster_call *call(struct cluster *cluster, const struct cluster_r
     return c;
 }
 
-static void cancel(struct cluster *cluster, struct cluster_call *call)
+static void cancel_call(struct cluster *cluster, struct cluster_call *call)
 {
     (void)cluster;
     if (call) {
@@ -403,7 +404,8 @@ static void cancel(struct cluster *cluster, struct cluster_call *call)
 struct local_cluster *local_cluster_new(struct loop *loop, struct local_cluster_handler handler)
 {
     struct local_cluster *lc = mem_zalloc(sizeof(*lc));
-    lc->face = (struct cluster){.watch = watch, .unwatch = unwatch, .call = call, .cancel = cancel};
+    lc->face = (struct cluster){
+        .watch = start_watch, .unwatch = end_watch, .call = start_call, .cancel = cancel_call};
     lc->loop = loop;
     lc->handler = handler;
     list_init(&lc->entries);

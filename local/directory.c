@@ -79,7 +79,7 @@ struct local {
     struct list requests;
 };
 
-static void complain(struct complaint *c, const char *text)
+static void set_complaint(struct complaint *c, const char *text)
 {
     free(c->text);
     c->text = text ? mem_strdup(text) : NULL;
@@ -128,12 +128,12 @@ static void read_file(const struct local *l, struct file *f)
     char path[PATH_TEXT_MAX], text[LOCAL_COMPLAINT_MAX];
     f->marked = false;
     local_file_read(path_of(l, f->name, path), f->name, &f->content, text);
-    complain(&f->complaint, text[0] ? text : NULL);
+    set_complaint(&f->complaint, text[0] ? text : NULL);
 }
 
 /* ---- complaints ---- */
 
-static void tell(struct local *l, struct complaint *c, const char *path, const char *text)
+static void tell_complaint(struct local *l, struct complaint *c, const char *path, const char *text)
 {
     if (text == c->told || (text && c->told && strcmp(text, c->told) == 0)) {
         return;
@@ -153,7 +153,7 @@ static void drop_unlisted(struct local *l)
             l->files[kept++] = f;
             continue;
         }
-        tell(l, &f->complaint, path_of(l, f->name, path), NULL);
+        tell_complaint(l, &f->complaint, path_of(l, f->name, path), NULL);
         l->n_others -= !local_form_is_read(f->form);
         file_free(f);
     }
@@ -230,7 +230,7 @@ static void directory_failed(struct local *l, int error)
     char text[TEXT_MAX];
     text_fmt(text, sizeof(text), "the directory cannot be read (%s); waiting for it",
              strerror(error));
-    complain(&l->complaint, text);
+    set_complaint(&l->complaint, text);
     for (size_t i = 0; i < l->n_files; i++) {
         l->files[i]->listed = error != ENOENT && error != ENOTDIR;
     }
@@ -253,7 +253,7 @@ static void complain_about_list(struct local *l)
             "holds no destination; put one here, as a file *.json that the BTP cockpit exports");
     }
     bool good = l->n_files > 0 && !l->too_many && !l->too_many_others;
-    complain(&l->complaint, good ? NULL : text);
+    set_complaint(&l->complaint, good ? NULL : text);
 }
 
 /* Drops the deleted files, so that their places are free, and then adds the new ones. If the list
@@ -327,8 +327,8 @@ static void settle_claims(struct local *l)
         if (f->content.key) {
             claims[n++] = f;
         } else {
-            tell(l, &f->complaint, path_of(l, f->name, path),
-                 converted(l, f) ? NULL : f->complaint.text);
+            tell_complaint(l, &f->complaint, path_of(l, f->name, path),
+                           converted(l, f) ? NULL : f->complaint.text);
         }
     }
     qsort(claims, n, sizeof(struct file *), compare_claims);
@@ -346,7 +346,7 @@ static void settle_claims(struct local *l)
             duplicate_text(text, &f->content, owner->name);
             said = text;
         }
-        tell(l, &f->complaint, path_of(l, f->name, path), said);
+        tell_complaint(l, &f->complaint, path_of(l, f->name, path), said);
     }
     free(claims);
 }
@@ -397,7 +397,7 @@ static void report(struct local *l)
 {
     struct local_content *old = l->table;
     size_t n_old = l->n_table;
-    tell(l, &l->complaint, l->dir, l->complaint.text);
+    tell_complaint(l, &l->complaint, l->dir, l->complaint.text);
     drop_unlisted(l);
     settle_claims(l);
     tell_contents(l, old, n_old);
@@ -440,7 +440,7 @@ static void on_step(struct task *t)
     report(l);
 }
 
-static void on_timer(struct timer *t)
+static void on_quiet(struct timer *t)
 {
     struct local *l = container_of(t, struct local, timer);
     l->timer_waits = false;
@@ -451,7 +451,7 @@ static void retry_later(struct local *l)
 {
     l->list_marked = true;
     if (!l->timer_waits) {
-        timer_set(l->loop, &l->timer, loop_now(l->loop) + RETRY, on_timer);
+        timer_set(l->loop, &l->timer, loop_now(l->loop) + RETRY, on_quiet);
     }
 }
 
@@ -463,10 +463,10 @@ static void look_soon(struct local *l)
         l->timer_waits = true;
     }
     int64_t latest = l->first_change + MOST;
-    timer_set(l->loop, &l->timer, now + QUIET < latest ? now + QUIET : latest, on_timer);
+    timer_set(l->loop, &l->timer, now + QUIET < latest ? now + QUIET : latest, on_quiet);
 }
 
-static void on_event(struct local *l, const struct inotify_event *e)
+static void take_event(struct local *l, const struct inotify_event *e)
 {
     if (e->mask & IN_Q_OVERFLOW) {
         mark_all(l);
@@ -508,7 +508,7 @@ static void on_inotify(struct io *io)
         const struct inotify_event *e;
         for (char *p = batch; p < batch + got; p += sizeof(*e) + e->len) {
             e = (const struct inotify_event *)p;
-            on_event(l, e);
+            take_event(l, e);
         }
     }
 }
@@ -557,7 +557,7 @@ static void request_free(struct dest_request *request)
     free(request);
 }
 
-static void answer(struct dest_request *request, const struct dest_answer *answer)
+static void answer_request(struct dest_request *request, const struct dest_answer *answer)
 {
     struct dest_handler handler = request->handler;
     const struct destination *dest = request->dest;
@@ -567,21 +567,22 @@ static void answer(struct dest_request *request, const struct dest_answer *answe
     destination_unref(dest);
 }
 
-static void refuse(struct dest_request *request, enum verdict verdict, const struct error *err)
+static void refuse_request(struct dest_request *request, enum verdict verdict,
+                           const struct error *err)
 {
     const struct dest_answer refusal = {.verdict = verdict, .err = *err};
-    answer(request, &refusal);
+    answer_request(request, &refusal);
 }
 
-static void on_token(struct token *token, const struct error *err, void *arg)
+static void on_request_token(struct token *token, const struct error *err, void *arg)
 {
     struct dest_request *request = arg;
     request->wait = NULL;
     if (token) {
         const struct dest_answer found = {.dest = request->dest, .token = token};
-        answer(request, &found);
+        answer_request(request, &found);
     } else {
-        refuse(request, VERDICT_UNREADABLE, err);
+        refuse_request(request, VERDICT_UNREADABLE, err);
     }
 }
 
@@ -596,11 +597,11 @@ static void ask_token(struct dest_request *request)
     struct error err;
     struct mail_token_of of =
         token_of(request->dest, request->user_token.n ? &request->user_token : NULL);
-    struct oauth_handler handler = {.done = on_token, .arg = request};
+    struct oauth_handler handler = {.done = on_request_token, .arg = request};
     request->wait =
         mail_token_get(request->local->oauth, request->local->connectivity, &of, handler, &err);
     if (!request->wait) {
-        refuse(request, VERDICT_CONFIGURATION_FAILED, &err);
+        refuse_request(request, VERDICT_CONFIGURATION_FAILED, &err);
     }
 }
 
@@ -611,7 +612,7 @@ static bool wants_token(const struct dest_request *request, const struct destina
            (dest->auth == AUTH_CLIENT_CREDENTIALS || request->user_token.n);
 }
 
-static void on_answer(struct task *t)
+static void on_request_due(struct task *t)
 {
     struct dest_request *request = container_of(t, struct dest_request, task);
     struct local *l = request->local;
@@ -620,25 +621,25 @@ static void on_answer(struct task *t)
     if (!dest) {
         error_set(&err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
                   request->name);
-        refuse(request, VERDICT_NOT_FOUND, &err);
+        refuse_request(request, VERDICT_NOT_FOUND, &err);
     } else if (wants_token(request, dest)) {
         request->dest = destination_ref(dest);
         ask_token(request);
     } else {
         const struct dest_answer found = {.dest = dest};
-        answer(request, &found);
+        answer_request(request, &found);
     }
 }
 
 static void on_forwarded(const struct dest_answer *found, void *arg)
 {
-    answer(arg, found);
+    answer_request(arg, found);
 }
 
 /* Asks the files first, and then the service. */
-static struct dest_request *find(struct dest_source *source, const struct dest_ref *ref,
-                                 enum dest_purpose purpose, const struct dest_user *user,
-                                 struct dest_handler handler)
+static struct dest_request *directory_find(struct dest_source *source, const struct dest_ref *ref,
+                                           enum dest_purpose purpose, const struct dest_user *user,
+                                           struct dest_handler handler)
 {
     struct local *l = container_of(source, struct local, source);
     struct dest_request *request = mem_zalloc(sizeof(*request));
@@ -655,12 +656,12 @@ static struct dest_request *find(struct dest_source *source, const struct dest_r
         struct dest_handler forward = {.done = on_forwarded, .arg = request};
         request->forwarded = dest_find(l->service, ref, purpose, user, forward);
     } else {
-        loop_soon(l->loop, &request->task, on_answer);
+        loop_soon(l->loop, &request->task, on_request_due);
     }
     return request;
 }
 
-static void cancel(struct dest_source *source, struct dest_request *request)
+static void directory_cancel(struct dest_source *source, struct dest_request *request)
 {
     const struct local *l = container_of(source, struct local, source);
     if (!request) {
@@ -672,8 +673,8 @@ static void cancel(struct dest_source *source, struct dest_request *request)
     request_free(request);
 }
 
-static void refused(struct dest_source *source, const struct dest_ref *ref,
-                    const struct dest_user *user, const struct token *token)
+static void directory_refused(struct dest_source *source, const struct dest_ref *ref,
+                              const struct dest_user *user, const struct token *token)
 {
     const struct local *l = container_of(source, struct local, source);
     const struct destination *dest = find_destination(l, ref->name);
@@ -707,7 +708,8 @@ struct local *local_new(struct loop *loop, const char *dir, struct local_handler
                         struct error *err)
 {
     struct local *l = mem_zalloc(sizeof(*l));
-    l->source = (struct dest_source){.find = find, .cancel = cancel, .refused = refused};
+    l->source = (struct dest_source){
+        .find = directory_find, .cancel = directory_cancel, .refused = directory_refused};
     l->loop = loop;
     l->dir = mem_strdup(dir);
     for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--) {

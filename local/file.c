@@ -138,7 +138,7 @@ struct reading {
     char *complaint;
 };
 
-static void complain(struct reading *r, const char *text)
+static void file_complain(struct reading *r, const char *text)
 {
     text_fmt(r->complaint, LOCAL_COMPLAINT_MAX, "%s", text);
 }
@@ -266,7 +266,7 @@ static void take_document(struct reading *r, struct json_value root)
         content = dest ? content_of_destination(dest) : content;
     }
     if (!content.key) {
-        complain(r, text[0] ? text : err.text);
+        file_complain(r, text[0] ? text : err.text);
     }
     replace(r, content);
 }
@@ -346,8 +346,9 @@ static void refuse_yaml(struct reading *r, struct str text)
     int stem = (int)(strrchr(r->path, '.') - r->path);
     const char *quote = quotes_for(r->path);
     if (objects == 0) {
-        complain(r, "is YAML, which is not read; export the destination from the BTP cockpit as "
-                    "JSON");
+        file_complain(r,
+                      "is YAML, which is not read; export the destination from the BTP cockpit as "
+                      "JSON");
         return;
     }
     text_fmt(r->complaint, LOCAL_COMPLAINT_MAX,
@@ -416,7 +417,7 @@ void local_file_read(const char *path, const char *name, struct local_content *c
         break;
     case LOCAL_ARCHIVE:
         if (is_regular(path)) {
-            complain(&r, "is an archive, which is not read; unpack it here");
+            file_complain(&r, "is an archive, which is not read; unpack it here");
         }
         break;
     case LOCAL_UNKNOWN:

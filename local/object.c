@@ -122,7 +122,7 @@ static int set_names(struct local_object *o, struct json_value root, struct erro
 }
 
 /* Checks a CR as the CRD would. */
-static int check(const struct local_object *o, struct error *err)
+static int check_resource(const struct local_object *o, struct error *err)
 {
     struct cr cr;
     if (strcmp(o->kind, CR_KIND) != 0) {
@@ -141,7 +141,7 @@ const struct local_object *local_object_new(struct json_value root, struct error
     struct local_object *o = mem_zalloc(sizeof(*o));
     o->refs = 1;
     if (set_kind(o, root, err) == OK && set_names(o, root, err) == OK &&
-        finish(o, root, err) == OK && check(o, err) == OK) {
+        finish(o, root, err) == OK && check_resource(o, err) == OK) {
         return o;
     }
     if (!o->text) {

@@ -29,7 +29,7 @@ static bool is_line_end(char c)
     return c == '\n' || c == '\r';
 }
 
-static int refuse(const struct reader *r, const char *wrong)
+static int refuse_line(const struct reader *r, const char *wrong)
 {
     unsigned line = 1;
     for (size_t i = 0; i < r->line_at; i++) {
@@ -142,13 +142,13 @@ static int take_unicode(const struct reader *r, struct str *s, uint32_t *c)
 {
     uint32_t low;
     if (take_unit(s, c) != OK) {
-        return refuse(r, "\\u must be followed by four hexadecimal digits");
+        return refuse_line(r, "\\u must be followed by four hexadecimal digits");
     }
     if (*c < 0xD800 || *c > 0xDFFF) {
         return OK;
     }
     if (*c > 0xDBFF || take_unit(s, &low) != OK || low < 0xDC00 || low > 0xDFFF) {
-        return refuse(r, "\\u with half of a surrogate pair");
+        return refuse_line(r, "\\u with half of a surrogate pair");
     }
     *c = 0x10000 + ((*c - 0xD800) << 10) + (low - 0xDC00);
     return OK;
@@ -227,7 +227,7 @@ static int take_line(const struct reader *r, struct str line)
     }
     if (strlen(p.name) < name_n) {
         free(p.name);
-        return refuse(r, "the key contains a NUL character");
+        return refuse_line(r, "the key contains a NUL character");
     }
     p.value = unescape(r, skip_separator((struct str){line.p + key_n, line.n - key_n}), &p.n);
     if (!p.value) {
@@ -259,7 +259,7 @@ static int check_encoding(struct reader *r)
     }
     if (nul) {
         r->line_at = (size_t)(nul - r->text.p);
-        return refuse(r, "contains a NUL byte, so this is no text");
+        return refuse_line(r, "contains a NUL byte, so this is no text");
     }
     r->text = text_without_bom(r->text);
     r->latin1 = !is_utf8(r->text);

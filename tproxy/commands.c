@@ -17,7 +17,7 @@ static int log_level(int argc, char **argv)
         } else if (!level) {
             level = argv[i];
         } else {
-            die("usage: tproxy log-level [LEVEL] [--control NAME]");
+            options_die("usage: tproxy log-level [LEVEL] [--control NAME]");
         }
     }
     return admin_socket_log_level(control, level);

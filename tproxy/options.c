@@ -130,7 +130,7 @@ static const struct options defaults = {
 
 /* ---- values ---- */
 
-void die(const char *fmt, ...)
+void options_die(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -145,8 +145,8 @@ static uint64_t number(const char *flag, const char *value, uint64_t least, uint
 {
     uint64_t n;
     if (text_number(str_of(value), most, &n) != OK || n < least) {
-        die("--%s %s: a number from %llu to %llu is needed", flag, value, (unsigned long long)least,
-            (unsigned long long)most);
+        options_die("--%s %s: a number from %llu to %llu is needed", flag, value,
+                    (unsigned long long)least, (unsigned long long)most);
     }
     return n;
 }
@@ -167,7 +167,7 @@ static void parse_ports(struct options *o, const char *value)
     }
     if (text_number(first, 65535, &a) != OK || text_number(rest, 65535, &b) != OK || a == 0 ||
         b < a) {
-        die("--target-ports %s: two ports A-B are needed, A not above B, or 0", value);
+        options_die("--target-ports %s: two ports A-B are needed, A not above B, or 0", value);
     }
     o->first_port = (uint16_t)a;
     o->last_port = (uint16_t)b;
@@ -177,7 +177,7 @@ static void parse_ports(struct options *o, const char *value)
 static bool choice(const char *flag, const char *value, const char *first, const char *second)
 {
     if (strcmp(value, first) != 0 && strcmp(value, second) != 0) {
-        die("--%s %s: %s or %s", flag, value, first, second);
+        options_die("--%s %s: %s or %s", flag, value, first, second);
     }
     return strcmp(value, second) == 0;
 }
@@ -215,7 +215,7 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
         break;
     case FLAG_LISTEN:
         if (addr_parse(str_of(value), &o->listen) != OK) {
-            die("--listen %s: an IP address is needed", value);
+            options_die("--listen %s: an IP address is needed", value);
         }
         break;
     case FLAG_TARGET_PORTS:
@@ -232,7 +232,7 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
         break;
     case FLAG_LOG_LEVEL:
         if (log_level_parse(str_of(value), &o->log_level) != OK) {
-            die("--log-level %s: trace, debug, info, warn, error or fatal", value);
+            options_die("--log-level %s: trace, debug, info, warn, error or fatal", value);
         }
         o->log_level_given = true;
         break;
@@ -324,14 +324,14 @@ void options_parse(struct options *o, int argc, char **argv)
     set_mode(o, is_local(argc, argv));
     while ((flag = getopt_long(argc, argv, "", flags, &index)) != -1) {
         if (flag == '?') {
-            die("see tproxy --help");
+            options_die("see tproxy --help");
         }
         parse_flag(o, flag, flags[index].name, optarg);
     }
     if (optind < argc) {
-        die("unknown command %s; see tproxy --help", argv[optind]);
+        options_die("unknown command %s; see tproxy --help", argv[optind]);
     }
     if (o->local_dir && (o->kube_url || o->credentials)) {
-        die("--local and --kube-url are two ways to run: give one of them");
+        options_die("--local and --kube-url are two ways to run: give one of them");
     }
 }

@@ -40,6 +40,6 @@ extern const char *const options_version, *const options_control;
 void options_parse(struct options *o, int argc, char **argv);
 
 /* Prints "tproxy: " and the text on standard error, and ends the process with exit code 2. */
-void die(const char *fmt, ...) printf_like(1, 2) __attribute__((noreturn));
+void options_die(const char *fmt, ...) printf_like(1, 2) __attribute__((noreturn));
 
 #endif
