@@ -116,7 +116,7 @@ static int add_tenant(struct cr *cr, struct json_value v)
     if (!tenant || !tenant_is_valid(tenant)) {
         free(tenant);
         tenants_wrong(cr,
-                      "%s in it is no tenant: one label, of letters, digits and '-', 63 at most",
+                      "%s in it is not a tenant: one label, of letters, digits and '-', 63 at most",
                       text_printable(shown, sizeof(shown), json_text(v)));
         return ERR;
     }
@@ -176,7 +176,7 @@ static void read_tenants(struct cr *cr, struct json_value annotation)
     if (doc) {
         list_tenants(cr, json_root(doc));
     } else {
-        tenants_wrong(cr, "it is no JSON: %s", err.text);
+        tenants_wrong(cr, "it is not JSON: %s", err.text);
     }
     json_free(doc);
     free(text);
@@ -205,7 +205,8 @@ static int read_metadata(struct reader *r, struct json_value metadata)
                             "is missing; give one");
     }
     if (!is_label(cr->namespace)) {
-        return refuse_field(r, "metadata.namespace", "is none: lower-case letters, digits and '-'");
+        return refuse_field(r, "metadata.namespace",
+                            "is not a namespace: lower-case letters, digits and '-'");
     }
     cr->uid = cr->uid ? cr->uid : mem_strdup("");
     cr->created = cr->created ? cr->created : mem_strdup("");

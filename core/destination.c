@@ -267,10 +267,11 @@ static int check_host(struct reader *r, const char *field)
             mail_protocol_name(r->dest->protocol));
     }
     if (!name_syntax(str_of(bare))) {
-        return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, field,
-                             "\"%s\" is no host name: letters, digits, '-' and '.' (names in other "
-                             "scripts in their xn-- form)",
-                             reader_show(r, str_of(host)));
+        return reader_refuse(
+            r, VERDICT_URL_NOT_SUPPORTED, field,
+            "\"%s\" is not a host name: letters, digits, '-' and '.' (names in other "
+            "scripts in their xn-- form)",
+            reader_show(r, str_of(host)));
     }
     r->host_is_local = r->dest->proxy == PROXY_INTERNET && local_name(str_of(bare));
     return r->host_is_local && !r->allow_loopback ? refuse_loopback(r, field) : OK;
@@ -312,7 +313,7 @@ static int read_port(struct reader *r)
     uint64_t port = r->dest->tls == TLS_IMPLICIT ? 995 : 110;
     if (reader_has(r, name) && (text_number(v, 65535, &port) < 0 || port == 0)) {
         return reader_refuse(r, VERDICT_URL_NOT_SUPPORTED, name,
-                             "\"%s\" is no port number; give one from 1 to 65535",
+                             "\"%s\" is not a port number; give one from 1 to 65535",
                              reader_show(r, v));
     }
     r->dest->port = (uint16_t)port;
@@ -596,7 +597,7 @@ static int64_t read_timeout(struct reader *r, const char *suffix, int64_t otherw
         return otherwise;
     }
     if (text_number(digits, INT32_MAX, &ms) < 0) {
-        reader_warn(r, "%s: \"%s\" is no number of milliseconds; %lld is used", name,
+        reader_warn(r, "%s: \"%s\" is not a number of milliseconds; %lld is used", name,
                     reader_show(r, v), (long long)(otherwise / MILLIS(1)));
         return otherwise;
     }

@@ -77,11 +77,11 @@ int secret_entry_read(struct json_value secret, const char *name, size_t max, st
         return OK;
     }
     if (json_type(v) != JSON_STRING) {
-        return secret_entry_refuse(err, name, "is no string");
+        return secret_entry_refuse(err, name, "is not a string");
     }
     value->p = json_strdup(v, &value->n);
     if (coded && decode(value) < 0) {
-        return secret_entry_refuse(err, name, "is no base64");
+        return secret_entry_refuse(err, name, "is not base64");
     }
     if (text_is_utf16((struct str){value->p, value->n})) {
         return secret_entry_refuse(err, name, "is UTF-16; save it as UTF-8");

@@ -76,7 +76,7 @@ static int read_value(const struct reader *r, const char *name, struct secret *v
     struct json_value v = find_field(r, name);
     if (json_given(v)) {
         if (json_type(v) != JSON_STRING) {
-            return refuse_field(r, name, "is no string");
+            return refuse_field(r, name, "is not a string");
         }
         value->p = json_strdup(v, &value->n);
     } else if (!r->json_key && secret_entry_read(r->secret, name, ENTRY_MAX, value, r->err) < 0) {
@@ -131,10 +131,10 @@ struct pem_kind {
 };
 
 static const struct pem_kind pem_certificate = {
-    "CERTIFICATE-----", "is no PEM: it must have the lines \"-----BEGIN CERTIFICATE-----\" and "
+    "CERTIFICATE-----", "is not PEM: it must have the lines \"-----BEGIN CERTIFICATE-----\" and "
                         "\"-----END CERTIFICATE-----\""};
 static const struct pem_kind pem_private_key = {
-    "PRIVATE KEY-----", "is no PEM: it must have the lines \"-----BEGIN PRIVATE KEY-----\" and "
+    "PRIVATE KEY-----", "is not PEM: it must have the lines \"-----BEGIN PRIVATE KEY-----\" and "
                         "\"-----END PRIVATE KEY-----\", perhaps with RSA or EC in them"};
 
 /* Returns the error in the shape of a text (RFC 7468), or NULL. TLS finds out whether the contents
@@ -150,14 +150,14 @@ static const char *pem_fault(const struct secret *text, const struct pem_kind *k
     for (size_t i = 0; i < text->n; i++) {
         char c = text->p[i];
         if (c != '\n' && c != '\r' && text_has_control((struct str){&c, 1})) {
-            return "is no PEM: it contains a control character";
+            return "is not PEM: it contains a control character";
         }
     }
     if (!end) {
         return kind->no_pem;
     }
     if (!memchr(label, '\n', (size_t)(end - label))) {
-        return "is no PEM: its lines have become one; copy it with its line breaks";
+        return "is not PEM: its lines have become one; copy it with its line breaks";
     }
     bool encrypted = kind == &pem_private_key && strstr(begin, "ENCRYPTED");
     return encrypted ? "is encrypted; it can only be used without a passphrase" : NULL;
@@ -229,7 +229,8 @@ static int read_url(const struct reader *r, const char *name, const char *path, 
     if (base.n == 0) {
         result = missing(r, name);
     } else if (url_parse(base, &url, &wrong) < 0 || url.query.n) {
-        text_fmt(text, sizeof(text), "is no URL to build on: it %s", wrong ? wrong : "has a query");
+        text_fmt(text, sizeof(text), "is not a URL to build on: it %s",
+                 wrong ? wrong : "has a query");
         result = refuse_field(r, name, text);
     } else {
         while (base.p[base.n - 1] == '/') {
@@ -316,7 +317,7 @@ static struct json *parse_entry(const struct reader *r, const char *name, struct
     /* The parser's error is not shown, because it may quote a character of the key. */
     struct json *doc = json_parse((struct str){text->p, text->n}, NULL);
     if (json_type(json_root(doc)) != JSON_OBJECT) {
-        secret_entry_refuse(r->err, name, "is no JSON object; it must be the whole service key");
+        secret_entry_refuse(r->err, name, "is not a JSON object; it must be the whole service key");
         json_free(doc);
         return NULL;
     }

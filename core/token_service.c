@@ -230,7 +230,7 @@ static int64_t read_seconds(struct reader *r, const char *name)
     struct str v = reader_value(r, name);
     uint64_t seconds = 0;
     if (v.n && (text_number(v, INT32_MAX, &seconds) < 0 || seconds == 0)) {
-        reader_warn(r, "%s: \"%s\" is no number of seconds and is ignored", name,
+        reader_warn(r, "%s: \"%s\" is not a number of seconds and is ignored", name,
                     reader_show(r, v));
     }
     return SECONDS(seconds < TIMEOUT_MAX_S ? seconds : TIMEOUT_MAX_S);
@@ -248,7 +248,7 @@ int token_service_read(struct reader *r)
     url = str_trim(url);
     if (!url_syntax(url)) {
         return reader_refuse(r, VERDICT_CONFIGURATION_FAILED, "tokenServiceURL",
-                             "is no URL; give https://... of the authorization server");
+                             "is not a URL; give https://... of the authorization server");
     }
     type = reader_value(r, "tokenServiceURLType");
     if (type.n && !str_ieq(type, "Dedicated") && !str_ieq(type, "Common")) {

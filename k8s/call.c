@@ -206,7 +206,7 @@ static void on_bad_name(struct timer *t)
 {
     struct cluster_call *c = container_of(t, struct cluster_call, timer);
     struct error err;
-    error_set(&err, FAIL_CONFIG, "no object can be called that");
+    error_set(&err, FAIL_CONFIG, "an object cannot have this name or namespace");
     call_finish(c, &(struct cluster_answer){.result = CLUSTER_REFUSED}, &err);
 }
 

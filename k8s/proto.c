@@ -217,7 +217,7 @@ int k8s_event_parse(struct k8s_event *event, struct json_value root, struct erro
     }
     *event = (struct k8s_event){.object = json_get(root, "object")};
     if (i == ARRAY_LEN(types) || json_type(event->object) != JSON_OBJECT) {
-        return error_set(err, FAIL_PROTOCOL, "what came is no event of a watch");
+        return error_set(err, FAIL_PROTOCOL, "the message is not an event of a watch");
     }
     event->type = types[i].type;
     if (event->type == K8S_EVENT_ERROR) {

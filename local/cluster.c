@@ -362,7 +362,7 @@ static void on_call(struct task *t)
     struct entry *e = find_named(call);
     if (!e && (call->verb == CLUSTER_GET || call->verb == CLUSTER_PATCH_STATUS)) {
         answer.result = CLUSTER_ABSENT;
-        error_set(&answer.err, FAIL_CONFIG, "%s %s: there is none in the directory", call->kind,
+        error_set(&answer.err, FAIL_CONFIG, "%s %s: it is not in the directory", call->kind,
                   call->name);
     } else if (call->verb == CLUSTER_PATCH_STATUS) {
         keep_status(call, e);

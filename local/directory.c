@@ -241,11 +241,11 @@ static void complain_about_list(struct local *l)
 {
     char text[TEXT_MAX];
     if (l->too_many) {
-        text_fmt(text, sizeof(text), "holds more than %d files; only so many are read",
+        text_fmt(text, sizeof(text), "holds more than %d files; the others are not read",
                  LOCAL_FILES_MAX);
     } else if (l->too_many_others) {
         text_fmt(text, sizeof(text),
-                 "holds more than %d files that are not read; only so many are named",
+                 "holds more than %d files that are not read; the others are not named",
                  LOCAL_OTHERS_MAX);
     } else {
         text_fmt(

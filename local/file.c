@@ -175,7 +175,7 @@ static int open_file(struct reading *r, size_t *size)
     }
     close(fd);
     if (r->form == LOCAL_JSON) {
-        keep(r, "is no regular file");
+        keep(r, "is not a regular file");
     } else {
         replace(r, (struct local_content){0});
     }
@@ -239,8 +239,7 @@ static const struct destination *destination_of(struct properties *props,
     const struct property *placeholder = find_placeholder(props);
     const struct destination *dest = placeholder ? NULL : destination_new(props, true, &problem);
     if (placeholder) {
-        text_fmt(text, TEXT_MAX,
-                 "%s: the BTP cockpit leaves it out of what it exports; put the value in",
+        text_fmt(text, TEXT_MAX, "%s: the BTP cockpit leaves this value out of an export; add it",
                  placeholder->name);
     }
     properties_free(props);

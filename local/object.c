@@ -98,7 +98,7 @@ static int set_kind(struct local_object *o, struct json_value root, struct error
     }
     if (!o->kind) {
         error_set(err, FAIL_CONFIG,
-                  "kind: %s means nothing here; put a Destination, a TransparentProxy or a Secret "
+                  "kind: %s is not supported; put a Destination, a TransparentProxy or a Secret "
                   "into a file of its own, or a plain destination as exported from the BTP cockpit",
                   text_printable(shown, sizeof(shown), str_of(kind ? kind : "?")));
     }

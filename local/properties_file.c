@@ -259,7 +259,7 @@ static int check_encoding(struct reader *r)
     }
     if (nul) {
         r->line_at = (size_t)(nul - r->text.p);
-        return refuse_line(r, "contains a NUL byte, so this is no text");
+        return refuse_line(r, "contains a NUL byte, so this is not text");
     }
     r->text = text_without_bom(r->text);
     r->latin1 = !is_utf8(r->text);

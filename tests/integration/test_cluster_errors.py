@@ -317,9 +317,9 @@ def test_instances(installation, cluster_tproxy, namespace, good, messages):
     of_secret = {
         "no-secret": f'Secret with name "no-secret" not found in namespace: "{HOME}".',
         "no-entry": f'Secret "no-entry" in namespace "{HOME}": the entry "key" is missing',
-        "no-json": f'Secret "no-json" in namespace "{HOME}": the entry "key" is no JSON object',
+        "no-json": f'Secret "no-json" in namespace "{HOME}": the entry "key" is not a JSON object',
         "x509": f'Secret "x509" in namespace "{HOME}": the field "certificate" in the entry "key" '
-        "is no PEM: it must have the lines",
+        "is not PEM: it must have the lines",
         "elsewhere": f'Secret "elsewhere" in namespace "{namespace}" may not be read',
     }
     said = {

@@ -149,9 +149,9 @@ def test_restart(installation, shared, start):
     "annotation, wrong",
     [
         (None, "it is missing"),
-        ("acme, umbrella", "it is no JSON"),
+        ("acme, umbrella", "it is not JSON"),
         ("[]", "it is empty"),
-        ('["acme", "evil.example.com/"]', '"evil.example.com/" in it is no tenant'),
+        ('["acme", "evil.example.com/"]', '"evil.example.com/" in it is not a tenant'),
         ('["acme", "Acme"]', '"acme" is in it twice'),
     ],
 )

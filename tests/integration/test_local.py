@@ -414,7 +414,7 @@ def test_export_without_its_password(tproxy, backend):
     start = len(tproxy.printed)
     tproxy.write_text(f"{text}mail.password={placeholder}\n", "mail")
     said = complaint(tproxy, "/mail: ", start)
-    assert "mail.password: the BTP cockpit leaves it out of what it exports" in said
+    assert "mail.password: the BTP cockpit leaves this value out of an export" in said
     tproxy.write_text(f"{text}mail.password=Scripted-Pa55word\n", "mail")
     served(tproxy.port("mail"))
     assert backend.connections() == 1

@@ -264,11 +264,11 @@ def test_broken_files_keep_what_was_good(objects, key, mail):
 REFUSED = {
     "kind": (
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}},
-        "kind: ConfigMap means nothing here; put a Destination, a TransparentProxy or a Secret",
+        "kind: ConfigMap is not supported; put a Destination, a TransparentProxy or a Secret",
     ),
     "list": (
         {"apiVersion": "v1", "kind": "List", "items": [], "metadata": {"name": "x"}},
-        "kind: List means nothing here",
+        "kind: List is not supported",
     ),
     "CR without a destination": (
         {**destination_cr("x", "apps", ""), "spec": {}},

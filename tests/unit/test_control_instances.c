@@ -124,7 +124,7 @@ static void test_useless_private_keys(void **state)
     static const struct {
         const char *file, *says;
     } rows[] = {
-        {"ecclient.crt", "Secret \"private\" in namespace \"vault\": the entry \"pem\" is no PEM"},
+        {"ecclient.crt", "Secret \"private\" in namespace \"vault\": the entry \"pem\" is not PEM"},
         {"ecclient.locked", "the entry \"pem\" is encrypted"},
         {"rsaclient.key", "the private key does not belong to the client certificate"},
     };

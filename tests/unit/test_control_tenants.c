@@ -191,8 +191,8 @@ static void invalid_annotations(void **state)
         const char *annotation, *wrong;
     } rows[] = {
         {NULL, ANNOTATION " is invalid: it is missing"},
-        {"x", ANNOTATION " is invalid: it is no JSON: "},
-        {"[" Q "a.b" Q "]", ANNOTATION " is invalid: \"a.b\" in it is no tenant"},
+        {"x", ANNOTATION " is invalid: it is not JSON: "},
+        {"[" Q "a.b" Q "]", ANNOTATION " is invalid: \"a.b\" in it is not a tenant"},
         {"[" Q "a" Q "," Q "A" Q "]", ANNOTATION " is invalid: \"a\" is in it twice"},
     };
     serve_two();

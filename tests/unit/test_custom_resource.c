@@ -260,19 +260,19 @@ static void test_tenants(void **state)
     with_tenants("null", "", "nothing");
     with_tenants("'[\\'b\\',\\'a\\',\\'a-b\\']'", "a,a-b,b", "nothing");
     with_tenants("' [ \\'Some-Tenant\\' , \\'0\\' ] '", "0,some-tenant", "nothing");
-    with_tenants("''", "", "it is no JSON: line 1");
-    with_tenants("'a, b'", "", "it is no JSON: line 1");
-    with_tenants("'[\\'a\\'] x'", "", "it is no JSON: line 1");
+    with_tenants("''", "", "it is not JSON: line 1");
+    with_tenants("'a, b'", "", "it is not JSON: line 1");
+    with_tenants("'[\\'a\\'] x'", "", "it is not JSON: line 1");
     with_tenants("['a']", "", "it is an array; it must be a string");
     with_tenants("'[]'", "", "it is empty; it must be an array of strings");
     with_tenants("'{}'", "", "it is an object; it must be an array of strings");
     with_tenants("'\\'a\\''", "", "it is a string; it must be an array of strings");
-    with_tenants("'[\\'a\\',7]'", "", "7 in it is no tenant");
-    with_tenants("'[\\'a\\',null]'", "", "null in it is no tenant");
-    with_tenants("'[\\'a.b\\']'", "", "\"a.b\" in it is no tenant: one label");
-    with_tenants("'[\\'\\']'", "", "\"\" in it is no tenant");
-    with_tenants("'[\\'-a\\']'", "", "\"-a\" in it is no tenant");
-    with_tenants("'[\\'a\\\\u0000\\']'", "", "in it is no tenant");
+    with_tenants("'[\\'a\\',7]'", "", "7 in it is not a tenant");
+    with_tenants("'[\\'a\\',null]'", "", "null in it is not a tenant");
+    with_tenants("'[\\'a.b\\']'", "", "\"a.b\" in it is not a tenant: one label");
+    with_tenants("'[\\'\\']'", "", "\"\" in it is not a tenant");
+    with_tenants("'[\\'-a\\']'", "", "\"-a\" in it is not a tenant");
+    with_tenants("'[\\'a\\\\u0000\\']'", "", "in it is not a tenant");
     with_tenants("'[\\'a\\',\\'b\\',\\'A\\']'", "", "\"a\" is in it twice");
 }
 
@@ -313,8 +313,8 @@ static void test_without_a_name(void **state)
         {"{}", "Destination ?/?: metadata.name is missing"},
         {"{'metadata':{'name':'a'}}", "Destination ?/a: metadata.namespace is missing"},
         {"{'metadata':{'name':'a','namespace':''}}", "metadata.namespace is missing"},
-        {"{'metadata':{'name':'a','namespace':'b/c'}}", "metadata.namespace is none"},
-        {"{'metadata':{'name':'a','namespace':'B'}}", "metadata.namespace is none"},
+        {"{'metadata':{'name':'a','namespace':'b/c'}}", "metadata.namespace is not a namespace"},
+        {"{'metadata':{'name':'a','namespace':'B'}}", "metadata.namespace is not a namespace"},
         {"{'metadata':{'name':7,'namespace':'b'}}", "metadata.name is a number"},
         {"{'metadata':{'name':'a\\u0000','namespace':'b'}}", "contains a control character"},
         {"{'metadata':{'name':'a','namespace':'b','uid':[]}}", "metadata.uid is an array"},

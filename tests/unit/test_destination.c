@@ -221,16 +221,18 @@ static const struct refusal refusals[] = {
     {NULL, HOST("pop3://mail.example.com"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "a URL"},
     {NULL, HOST("mail.example.com:995"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host",
      "mail.pop3.port"},
-    {NULL, HOST("two words"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "no host name"},
-    {NULL, HOST("a..b"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "no host name"},
+    {NULL, HOST("two words"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "a host name"},
+    {NULL, HOST("a..b"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "a host name"},
     {NULL, HOST("b\\u00fccher.example"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "xn--"},
     {NULL, HOST("10.1"), VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "write 10.0.0.1"},
     {NULL, HOST("a\\u0000b"), VERDICT_CONFIGURATION_FAILED, "mail.pop3.host", "NUL"},
     {NULL, HOST("::2") "," ON_PREMISE, VERDICT_URL_NOT_SUPPORTED, "mail.pop3.host", "IPv6"},
-    {NULL, "\"mail.pop3.port\": 0", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port", "no port"},
-    {NULL, "\"mail.pop3.port\": \"65536\"", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port", "no port"},
-    {NULL, "\"mail.pop3.port\": \"110.0\"", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port", "no port"},
-    {NULL, "\"mail.pop3.port\": \"\"", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port", "no port"},
+    {NULL, "\"mail.pop3.port\": 0", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port", "not a port"},
+    {NULL, "\"mail.pop3.port\": \"65536\"", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port",
+     "not a port"},
+    {NULL, "\"mail.pop3.port\": \"110.0\"", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port",
+     "not a port"},
+    {NULL, "\"mail.pop3.port\": \"\"", VERDICT_URL_NOT_SUPPORTED, "mail.pop3.port", "not a port"},
 
     {NULL, "\"mail.pop3.ssl.protocols\": \"SSLv3 TLSv1\"", VERDICT_CONFIGURATION_FAILED,
      "mail.pop3.ssl.protocols", "TLSv1.2"},
@@ -247,11 +249,11 @@ static const struct refusal refusals[] = {
 
     {NULL, OAUTH "," CLIENT, VERDICT_CONFIGURATION_FAILED, "tokenServiceURL", "is missing"},
     {NULL, OAUTH "," CLIENT ", \"tokenServiceURL\": \"token\"", VERDICT_CONFIGURATION_FAILED,
-     "tokenServiceURL", "no URL"},
+     "tokenServiceURL", "not a URL"},
     {NULL, OAUTH "," CLIENT ", \"tokenServiceURL\": \"https://a b/\"", VERDICT_CONFIGURATION_FAILED,
-     "tokenServiceURL", "no URL"},
+     "tokenServiceURL", "not a URL"},
     {NULL, OAUTH "," CLIENT ", \"tokenServiceURL\": \"https://:1/\"", VERDICT_CONFIGURATION_FAILED,
-     "tokenServiceURL", "no URL"},
+     "tokenServiceURL", "not a URL"},
     {NULL, OAUTH "," TOKEN_URL "," CLIENT ", \"tokenServiceURLType\": \"Shared\"",
      VERDICT_CONFIGURATION_FAILED, "tokenServiceURLType", "Dedicated or Common"},
     {NULL, OAUTH "," TOKEN_URL ", \"clientSecret\": \"s\"", VERDICT_CONFIGURATION_FAILED,
@@ -637,7 +639,7 @@ static void test_timeouts(void **state)
         text_fmt(with, sizeof(with), P3("connectiontimeout", "%s"), cases[i].value);
         const struct destination *d = good(NULL, with);
         assert_int_equal(d->connect_timeout, cases[i].connect);
-        assert_int_equal(warned(d, "no number of milliseconds"), cases[i].warned);
+        assert_int_equal(warned(d, "not a number of milliseconds"), cases[i].warned);
         destination_unref(d);
     }
     const struct destination *d = good(NULL, P3("timeout", "10000"));

@@ -161,7 +161,8 @@ static void paths(void **state)
     memset(&outcome, 0, sizeof(outcome));
     outcome.call = cluster_call(cluster, &request, (struct cluster_handler){on_outcome, &outcome});
     assert_int_equal(outcome.done, 0);
-    expect_outcome(CLUSTER_REFUSED, "", "GET mails ../a/b c: no object can be called that");
+    expect_outcome(CLUSTER_REFUSED, "",
+                   "GET mails ../a/b c: an object cannot have this name or namespace");
     expect_nothing();
     outcome.call = cluster_call(cluster, &request, (struct cluster_handler){on_outcome, &outcome});
     cancel();

@@ -349,7 +349,7 @@ static void test_refused(void **state)
         {"{\"apiVersion\": \"destination.connectivity.api.sap/v1\", \"kind\": \"Destination\"}",
          "metadata.name: is missing; give one"},
         {"{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"x\"}}",
-         "kind: Pod means nothing here; put a Destination, a TransparentProxy or a Secret"},
+         "kind: Pod is not supported; put a Destination, a TransparentProxy or a Secret"},
         {"{\"apiVersion\": \"destination.connectivity.api.sap/v1\", \"kind\": \"Destination\","
          " \"metadata\": {\"name\": \"x\"}, \"spec\": {}}",
          "Destination default/x: spec.destinationRef.name is missing"},
@@ -570,8 +570,8 @@ static void test_files_that_are_not_read(void **state)
     assert_true(was_told("!notes is neither JSON nor a properties file"));
     assert_true(was_told("!u.yaml is UTF-16: save it as UTF-8\n"));
     assert_true(
-        was_told("!exported mail.password: the BTP cockpit leaves it out of what it exports; "
-                 "put the value in\n"));
+        was_told("!exported mail.password: the BTP cockpit leaves this value out of an export; "
+                 "add it\n"));
     assert_true(was_told("!unicode is UTF-16: save it as UTF-8\n"));
     assert_true(was_told("!unicode.json is UTF-16: save it as UTF-8\n"));
     for (size_t i = 0; i < ARRAY_LEN(quiet); i++) {
@@ -601,8 +601,8 @@ static void test_odd_files(void **state)
     fclose(f);
     start();
     expect("+ok ok.example");
-    assert_true(was_told("!dir.json is no regular file\n"));
-    assert_true(was_told("!fifo.json is no regular file\n"));
+    assert_true(was_told("!dir.json is not a regular file\n"));
+    assert_true(was_told("!fifo.json is not a regular file\n"));
     assert_true(was_told("!link.json cannot be opened: "));
     assert_true(was_told("!big.json line 1, column "));
     forget();
@@ -704,7 +704,7 @@ static void test_too_many_others(void **state)
         write_file(name, "x");
     }
     start();
-    expect("!. holds more than 64 files that are not read; only so many are named");
+    expect("!. holds more than 64 files that are not read; the others are not named");
     forget();
     write_dest("a.json", "alpha", "a.example");
     expect("+alpha a.example");

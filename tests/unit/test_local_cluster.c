@@ -417,7 +417,7 @@ static void statuses_of_what_is_not_there(void **state)
     put_cr("apps", "a", "x");
     struct outcome o = write_status("default", "a", "Late"); /* hidden by the CR in a file */
     assert_int_equal(o.result, CLUSTER_ABSENT);
-    assert_string_equal(o.err.text, "Destination a: there is none in the directory");
+    assert_string_equal(o.err.text, "Destination a: it is not in the directory");
     assert_string_equal(o.reason, "-");
     o = write_status("apps", "b", "Late");
     assert_int_equal(o.result, CLUSTER_ABSENT);

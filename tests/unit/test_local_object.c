@@ -200,10 +200,10 @@ static void complaints(void **state)
         const char *text, *says;
     } cases[] = {
         {"{'apiVersion':'v1','kind':'List','items':[]}",
-         "kind: List means nothing here; put a Destination, a TransparentProxy or a Secret into a "
+         "kind: List is not supported; put a Destination, a TransparentProxy or a Secret into a "
          "file of its own, or a plain destination as exported from the BTP cockpit"},
-        {"{'apiVersion':'v1','kind':'Sec\\u0007ret'}", "kind: Sec?ret means nothing here"},
-        {"{'apiVersion':'v1','kind':7}", "kind: ? means nothing here"},
+        {"{'apiVersion':'v1','kind':'Sec\\u0007ret'}", "kind: Sec?ret is not supported"},
+        {"{'apiVersion':'v1','kind':7}", "kind: ? is not supported"},
         {"{'apiVersion':'v1','kind':'Secret'}", "metadata.name: is missing; give one"},
         {"{'apiVersion':'v1','kind':'Secret','metadata':{'name':''}}", "metadata.name: is missing"},
         {"{'apiVersion':'v1','kind':'Secret','metadata':{'name':7}}", "metadata.name: is missing"},
@@ -212,7 +212,7 @@ static void complaints(void **state)
          "Destination default/a: spec is missing; it must be an object"},
         {"{'apiVersion':'x/v1','kind':'Destination','metadata':{'name':'a','namespace':'B'},"
          "'spec':{'destinationRef':{'name':'d'}}}",
-         "metadata.namespace is none: lower-case letters, digits and '-'"},
+         "metadata.namespace is not a namespace: lower-case letters, digits and '-'"},
         {"{'apiVersion':'x/v1','kind':'Destination','metadata':{'name':'a'},"
          "'spec':{'destinationRef':{'name':'d'},'service':{'port':70000}}}",
          "spec.service.port is 70000; it must be a number from 1 to 65535"},

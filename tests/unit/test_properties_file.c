@@ -121,7 +121,7 @@ static void test_refused(void **state)
         {"a=\\uD83Dx", 9, "line 1: \\u with half of a surrogate pair"},
         {"a=\\uDCE7", 8, "line 1: \\u with half of a surrogate pair"},
         {"\\u0000=a", 8, "line 1: the key contains a NUL character"},
-        {"a=b\nabc\0", 8, "line 2: contains a NUL byte, so this is no text"},
+        {"a=b\nabc\0", 8, "line 2: contains a NUL byte, so this is not text"},
         {"a\0=\0", 4, "is UTF-16: save it as UTF-8"},
         {"\xFF\xFE"
          "a\0",
