@@ -59,7 +59,7 @@ struct process {
     struct dest *dest;
     struct pop3 *pop3;
     struct k8s *k8s;                     /* in a cluster */
-    struct local *local;                 /* in local mode */
+    struct local_directory *local;       /* in local mode */
     struct local_cluster *local_objects; /* in local mode, too */
     struct control *control;
     const char *home; /* namespace of the installation */
@@ -316,19 +316,19 @@ static struct cluster *open_cluster(struct process *p, struct error *err)
 
 static int open_local(struct process *p, struct error *err)
 {
-    struct local_handler handler = {.destination_changed = on_destination_changed,
-                                    .destination_gone = on_destination_gone,
-                                    .object_changed = on_object_changed,
-                                    .object_gone = on_object_gone,
-                                    .complaint = terminal_complaint,
-                                    .settled = on_settled,
-                                    .arg = p};
-    p->local = local_new(p->loop, p->options.local_dir, handler, err);
+    struct local_directory_handler handler = {.destination_changed = on_destination_changed,
+                                              .destination_gone = on_destination_gone,
+                                              .object_changed = on_object_changed,
+                                              .object_gone = on_object_gone,
+                                              .complaint = terminal_complaint,
+                                              .settled = on_settled,
+                                              .arg = p};
+    p->local = local_directory_new(p->loop, p->options.local_dir, handler, err);
     if (!p->local) {
         return ERR;
     }
-    local_set_oauth(p->local, p->oauth, p->connectivity);
-    local_set_service(p->local, dest_service(p->dest));
+    local_directory_set_oauth(p->local, p->oauth, p->connectivity);
+    local_directory_set_service(p->local, dest_service(p->dest));
     return OK;
 }
 
@@ -354,8 +354,8 @@ static int start_control(struct process *p, struct error *err)
     }
     domain_find(o->resolv_conf, domain, sizeof(domain));
     gethostname(host, sizeof(host) - 1);
-    parts.source = connectivity_source(p->connectivity,
-                                       p->local ? local_source(p->local) : dest_service(p->dest));
+    parts.source = connectivity_source(p->connectivity, p->local ? local_directory_source(p->local)
+                                                                 : dest_service(p->dest));
     struct control_settings settings = {.home = p->home,
                                         .domain = o->domain ? o->domain : domain,
                                         .instance = host,
@@ -467,7 +467,7 @@ static void stop(struct process *p)
     control_stop(p->control);
     pop3_abort(p->pop3);
     control_free(p->control);
-    local_free(p->local);
+    local_directory_free(p->local);
     local_cluster_free(p->local_objects);
     k8s_free(p->k8s);
     dest_free(p->dest);

@@ -51,7 +51,7 @@ struct dest_handler {
     void *arg;
 };
 
-/* Embedded in the implementation (struct dest, struct local, struct connectivity). */
+/* Embedded in the implementation (struct dest, struct local_directory, struct connectivity). */
 struct dest_source {
     /* Asks for a destination. `done` is called exactly once, never from inside find; until then, or
      * until cancel, the request is valid. `user` is given to log in where dest->auth takes one;

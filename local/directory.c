@@ -40,7 +40,7 @@ enum { TEXT_MAX = 640, PATH_TEXT_MAX = 4096 + 256 };
 
 /* A text that says what is wrong, and the text that was reported last. NULL: nothing is wrong. */
 struct complaint {
-    char *text, *told;
+    char *text, *reported;
 };
 
 struct file {
@@ -52,14 +52,14 @@ struct file {
     struct complaint complaint;   /* about its content */
 };
 
-struct local {
+struct local_directory {
     struct dest_source source;
     struct dest_source *service;       /* for destinations that no file describes; NULL: none */
     struct oauth *oauth;               /* for tokens of destinations in files */
     struct connectivity *connectivity; /* for the route to their token servers */
     struct loop *loop;
     char *dir;
-    struct local_handler handler;
+    struct local_directory_handler handler;
 
     struct io inotify;
     int watch; /* -1: the directory is not watched */
@@ -91,12 +91,13 @@ static void set_complaint(struct complaint *c, const char *text)
 static void complaint_free(struct complaint *c)
 {
     free(c->text);
-    free(c->told);
+    free(c->reported);
 }
 
 /* ---- files ---- */
 
-static const char *path_of(const struct local *l, const char *name, char out[static PATH_TEXT_MAX])
+static const char *path_of(const struct local_directory *l, const char *name,
+                           char out[static PATH_TEXT_MAX])
 {
     text_fmt(out, PATH_TEXT_MAX, "%s/%s", l->dir, name);
     return out;
@@ -108,7 +109,7 @@ static int compare_files(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-static struct file *find_file(const struct local *l, const char *name)
+static struct file *find_file(const struct local_directory *l, const char *name)
 {
     struct file key = {.name = (char *)name}, *p = &key;
     struct file **found = bsearch(&p, l->files, l->n_sorted, sizeof(l->files[0]), compare_files);
@@ -123,7 +124,7 @@ static void file_free(struct file *f)
     free(f);
 }
 
-static void read_file(const struct local *l, struct file *f)
+static void read_file(const struct local_directory *l, struct file *f)
 {
     char path[PATH_TEXT_MAX], text[LOCAL_COMPLAINT_MAX];
     f->marked = false;
@@ -133,17 +134,18 @@ static void read_file(const struct local *l, struct file *f)
 
 /* ---- complaints ---- */
 
-static void tell_complaint(struct local *l, struct complaint *c, const char *path, const char *text)
+static void tell_complaint(struct local_directory *l, struct complaint *c, const char *path,
+                           const char *text)
 {
-    if (text == c->told || (text && c->told && strcmp(text, c->told) == 0)) {
+    if (text == c->reported || (text && c->reported && strcmp(text, c->reported) == 0)) {
         return;
     }
-    free(c->told);
-    c->told = text ? mem_strdup(text) : NULL;
+    free(c->reported);
+    c->reported = text ? mem_strdup(text) : NULL;
     l->handler.complaint(path, text, l->handler.arg);
 }
 
-static void drop_unlisted(struct local *l)
+static void drop_unlisted(struct local_directory *l)
 {
     char path[PATH_TEXT_MAX];
     size_t kept = 0;
@@ -162,7 +164,7 @@ static void drop_unlisted(struct local *l)
 
 /* ---- the list of files ---- */
 
-static void mark_all(struct local *l)
+static void mark_all(struct local_directory *l)
 {
     l->list_marked = true;
     for (size_t i = 0; i < l->n_files; i++) {
@@ -179,7 +181,8 @@ static bool is_candidate(const struct dirent *entry)
 }
 
 /* Calls `take` for each file that counts. ERR and errno when the list breaks off. */
-static int each_entry(struct local *l, DIR *d, void (*take)(struct local *l, const char *name))
+static int each_entry(struct local_directory *l, DIR *d,
+                      void (*take)(struct local_directory *l, const char *name))
 {
     struct dirent *entry;
     rewinddir(d);
@@ -191,7 +194,7 @@ static int each_entry(struct local *l, DIR *d, void (*take)(struct local *l, con
     return errno ? ERR : OK;
 }
 
-static void take_known(struct local *l, const char *name)
+static void take_known(struct local_directory *l, const char *name)
 {
     struct file *f = find_file(l, name);
     if (f) {
@@ -199,7 +202,7 @@ static void take_known(struct local *l, const char *name)
     }
 }
 
-static void take_new(struct local *l, const char *name)
+static void take_new(struct local_directory *l, const char *name)
 {
     enum local_form form = local_file_form(name);
     if (find_file(l, name)) {
@@ -221,11 +224,11 @@ static void take_new(struct local *l, const char *name)
     l->n_others += !local_form_is_read(form);
 }
 
-static void retry_later(struct local *l);
+static void retry_later(struct local_directory *l);
 
 /* Handles a directory that cannot be read. If it does not exist, it has no files; otherwise it
  * keeps those that it had. */
-static void directory_failed(struct local *l, int error)
+static void directory_failed(struct local_directory *l, int error)
 {
     char text[TEXT_MAX];
     text_fmt(text, sizeof(text), "the directory cannot be read (%s); waiting for it",
@@ -237,7 +240,7 @@ static void directory_failed(struct local *l, int error)
     retry_later(l);
 }
 
-static void complain_about_list(struct local *l)
+static void complain_about_list(struct local_directory *l)
 {
     char text[TEXT_MAX];
     if (l->too_many) {
@@ -258,7 +261,7 @@ static void complain_about_list(struct local *l)
 
 /* Drops the deleted files, so that their places are free, and then adds the new ones. If the list
  * breaks off nothing is dropped. */
-static void list_directory(struct local *l)
+static void list_directory(struct local_directory *l)
 {
     DIR *d = opendir(l->dir);
     l->list_marked = l->too_many = l->too_many_others = false;
@@ -306,7 +309,7 @@ static void duplicate_text(char text[static TEXT_MAX], const struct local_conten
 }
 
 /* Tells whether the JSON form of a YAML file is there, so that nothing is left to do about it. */
-static bool converted(const struct local *l, const struct file *f)
+static bool converted(const struct local_directory *l, const struct file *f)
 {
     char json[NAME_MAX + sizeof(".json")];
     if (f->form != LOCAL_YAML) {
@@ -317,7 +320,7 @@ static bool converted(const struct local *l, const struct file *f)
 }
 
 /* Fills the table anew and reports all complaints. */
-static void settle_claims(struct local *l)
+static void settle_claims(struct local_directory *l)
 {
     char path[PATH_TEXT_MAX], text[TEXT_MAX];
     struct file **claims = mem_alloc(l->n_files * sizeof(struct file *));
@@ -351,7 +354,7 @@ static void settle_claims(struct local *l)
     free(claims);
 }
 
-static void tell_changed(struct local *l, const struct local_content *content)
+static void tell_changed(struct local_directory *l, const struct local_content *content)
 {
     if (content->dest) {
         l->handler.destination_changed(content->dest, l->handler.arg);
@@ -360,7 +363,7 @@ static void tell_changed(struct local *l, const struct local_content *content)
     }
 }
 
-static void tell_gone(struct local *l, const struct local_content *content)
+static void tell_gone(struct local_directory *l, const struct local_content *content)
 {
     if (content->dest) {
         l->handler.destination_gone(content->dest->name, l->handler.arg);
@@ -370,7 +373,7 @@ static void tell_gone(struct local *l, const struct local_content *content)
 }
 
 /* Reports what came, went and changed. Both tables are sorted, so one walk finds it. */
-static void tell_contents(struct local *l, const struct local_content *old, size_t n_old)
+static void tell_contents(struct local_directory *l, const struct local_content *old, size_t n_old)
 {
     size_t o = 0, n = 0;
     while (o < n_old || n < l->n_table) {
@@ -393,7 +396,7 @@ static void table_free(struct local_content *table, size_t n)
     free(table);
 }
 
-static void report(struct local *l)
+static void report(struct local_directory *l)
 {
     struct local_content *old = l->table;
     size_t n_old = l->n_table;
@@ -407,7 +410,7 @@ static void report(struct local *l)
 
 /* ---- following ---- */
 
-static int watch_directory(struct local *l)
+static int watch_directory(struct local_directory *l)
 {
     /* Without IN_MODIFY, a file that is being written is read when its writer closes it. */
     l->watch = inotify_add_watch(l->inotify.fd, l->dir,
@@ -419,7 +422,7 @@ static int watch_directory(struct local *l)
 /* Does one bounded piece of work in each turn of the ready list. */
 static void on_step(struct task *t)
 {
-    struct local *l = container_of(t, struct local, step);
+    struct local_directory *l = container_of(t, struct local_directory, step);
     if (l->watch < 0 && watch_directory(l) == OK) {
         mark_all(l);
     }
@@ -442,12 +445,12 @@ static void on_step(struct task *t)
 
 static void on_quiet(struct timer *t)
 {
-    struct local *l = container_of(t, struct local, timer);
+    struct local_directory *l = container_of(t, struct local_directory, timer);
     l->timer_waits = false;
     loop_soon(l->loop, &l->step, on_step);
 }
 
-static void retry_later(struct local *l)
+static void retry_later(struct local_directory *l)
 {
     l->list_marked = true;
     if (!l->timer_waits) {
@@ -455,7 +458,7 @@ static void retry_later(struct local *l)
     }
 }
 
-static void look_soon(struct local *l)
+static void look_soon(struct local_directory *l)
 {
     int64_t now = loop_now(l->loop);
     if (!l->timer_waits) {
@@ -466,7 +469,7 @@ static void look_soon(struct local *l)
     timer_set(l->loop, &l->timer, now + QUIET < latest ? now + QUIET : latest, on_quiet);
 }
 
-static void take_event(struct local *l, const struct inotify_event *e)
+static void take_event(struct local_directory *l, const struct inotify_event *e)
 {
     if (e->mask & IN_Q_OVERFLOW) {
         mark_all(l);
@@ -497,7 +500,7 @@ static void take_event(struct local *l, const struct inotify_event *e)
 
 static void on_inotify(struct io *io)
 {
-    struct local *l = container_of(io, struct local, inotify);
+    struct local_directory *l = container_of(io, struct local_directory, inotify);
     _Alignas(struct inotify_event) char batch[4096];
     for (;;) {
         ssize_t got = read(io->fd, batch, sizeof(batch));
@@ -518,7 +521,7 @@ static void on_inotify(struct io *io)
 struct dest_request {
     struct list link;
     struct task task;
-    struct local *local;
+    struct local_directory *local;
     struct dest_handler handler;
     enum dest_purpose purpose;
     char *name;
@@ -534,7 +537,7 @@ static int compare_key(const void *key, const void *element)
     return strcmp(key, content->key);
 }
 
-static const struct destination *find_destination(const struct local *l, const char *name)
+static const struct destination *find_destination(const struct local_directory *l, const char *name)
 {
     char key[DESTINATION_NAME_MAX + 2];
     if (strlen(name) > DESTINATION_NAME_MAX) {
@@ -615,7 +618,7 @@ static bool wants_token(const struct dest_request *request, const struct destina
 static void on_request_due(struct task *t)
 {
     struct dest_request *request = container_of(t, struct dest_request, task);
-    struct local *l = request->local;
+    struct local_directory *l = request->local;
     struct error err;
     const struct destination *dest = find_destination(l, request->name);
     if (!dest) {
@@ -641,7 +644,7 @@ static struct dest_request *directory_find(struct dest_source *source, const str
                                            enum dest_purpose purpose, const struct dest_user *user,
                                            struct dest_handler handler)
 {
-    struct local *l = container_of(source, struct local, source);
+    struct local_directory *l = container_of(source, struct local_directory, source);
     struct dest_request *request = mem_zalloc(sizeof(*request));
     request->local = l;
     request->handler = handler;
@@ -663,7 +666,7 @@ static struct dest_request *directory_find(struct dest_source *source, const str
 
 static void directory_cancel(struct dest_source *source, struct dest_request *request)
 {
-    const struct local *l = container_of(source, struct local, source);
+    const struct local_directory *l = container_of(source, struct local_directory, source);
     if (!request) {
         return;
     }
@@ -676,7 +679,7 @@ static void directory_cancel(struct dest_source *source, struct dest_request *re
 static void directory_refused(struct dest_source *source, const struct dest_ref *ref,
                               const struct dest_user *user, const struct token *token)
 {
-    const struct local *l = container_of(source, struct local, source);
+    const struct local_directory *l = container_of(source, struct local_directory, source);
     const struct destination *dest = find_destination(l, ref->name);
     if (dest && dest->tokens) {
         struct mail_token_of of = token_of(dest, user ? user->secret : NULL);
@@ -686,28 +689,30 @@ static void directory_refused(struct dest_source *source, const struct dest_ref 
     }
 }
 
-struct dest_source *local_source(struct local *local)
+struct dest_source *local_directory_source(struct local_directory *local)
 {
     return &local->source;
 }
 
-void local_set_oauth(struct local *local, struct oauth *oauth, struct connectivity *connectivity)
+void local_directory_set_oauth(struct local_directory *local, struct oauth *oauth,
+                               struct connectivity *connectivity)
 {
     local->oauth = oauth;
     local->connectivity = connectivity;
 }
 
-void local_set_service(struct local *local, struct dest_source *service)
+void local_directory_set_service(struct local_directory *local, struct dest_source *service)
 {
     local->service = service;
 }
 
 /* ---- life ---- */
 
-struct local *local_new(struct loop *loop, const char *dir, struct local_handler handler,
-                        struct error *err)
+struct local_directory *local_directory_new(struct loop *loop, const char *dir,
+                                            struct local_directory_handler handler,
+                                            struct error *err)
 {
-    struct local *l = mem_zalloc(sizeof(*l));
+    struct local_directory *l = mem_zalloc(sizeof(*l));
     l->source = (struct dest_source){
         .find = directory_find, .cancel = directory_cancel, .refused = directory_refused};
     l->loop = loop;
@@ -726,13 +731,13 @@ struct local *local_new(struct loop *loop, const char *dir, struct local_handler
         if (fd >= 0) {
             close(fd);
         }
-        local_free(l);
+        local_directory_free(l);
         return NULL;
     }
     if (watch_directory(l) < 0) {
         error_set(err, FAIL_CONFIG, "%s: cannot be watched: %s; name a directory of JSON files",
                   dir, strerror(errno));
-        local_free(l);
+        local_directory_free(l);
         return NULL;
     }
     l->list_marked = true;
@@ -740,7 +745,7 @@ struct local *local_new(struct loop *loop, const char *dir, struct local_handler
     return l;
 }
 
-void local_free(struct local *l)
+void local_directory_free(struct local_directory *l)
 {
     if (!l) {
         return;

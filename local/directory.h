@@ -17,7 +17,7 @@
 struct connectivity;
 struct dest_source;
 struct destination;
-struct local;
+struct local_directory;
 struct local_object;
 struct loop;
 struct oauth;
@@ -26,8 +26,8 @@ struct oauth;
 enum { LOCAL_FILES_MAX = 1024, LOCAL_OTHERS_MAX = 64 };
 
 /* Reports to the user of the directory. The functions are called from the loop, never from inside a
- * call of local_*. They may ask local_source, and must not call local_free. */
-struct local_handler {
+ * call of local_*. They may ask local_directory_source, and must not call local_directory_free. */
+struct local_directory_handler {
     /* A destination, or an object, is new or has changed. It belongs to the directory; a reference
      * keeps it. */
     void (*destination_changed)(const struct destination *dest, void *arg);
@@ -50,23 +50,25 @@ struct local_handler {
 
 /* Starts to follow `dir`. Returns NULL and sets *err (FAIL_CONFIG, FAIL_INTERNAL), which names it,
  * when it cannot be watched. */
-struct local *local_new(struct loop *loop, const char *dir, struct local_handler handler,
-                        struct error *err);
+struct local_directory *local_directory_new(struct loop *loop, const char *dir,
+                                            struct local_directory_handler handler,
+                                            struct error *err);
 
 /* Stops following the directory and frees the object. No request to its source may be under way.
  * NULL is allowed. */
-void local_free(struct local *local);
+void local_directory_free(struct local_directory *local);
 
-/* Returns the source of its destinations, valid until local_free. Destinations are found by name,
- * whatever instance a reference names. */
-struct dest_source *local_source(struct local *local);
+/* Returns the source of its destinations, valid until local_directory_free. Destinations are found
+ * by name, whatever instance a reference names. */
+struct dest_source *local_directory_source(struct local_directory *local);
 
 /* Sets where its source gets tokens for destinations in files, and the route to token servers. Both
  * objects stay the caller's. */
-void local_set_oauth(struct local *local, struct oauth *oauth, struct connectivity *connectivity);
+void local_directory_set_oauth(struct local_directory *local, struct oauth *oauth,
+                               struct connectivity *connectivity);
 
 /* Sets the source that is asked for a destination that no file describes, if the reference names an
  * instance. It stays the caller's. */
-void local_set_service(struct local *local, struct dest_source *service);
+void local_directory_set_service(struct local_directory *local, struct dest_source *service);
 
 #endif

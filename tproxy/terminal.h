@@ -12,11 +12,12 @@ void terminal_say(const char *fmt, ...) printf_like(1, 2);
 /* Prints a row of the table of mailboxes: name, address and state. */
 void terminal_row(const char *name, const char *where, const char *text);
 
-/* Prints and logs what is wrong with a file. NULL: nothing is wrong any more (local_handler's
- * `complaint`). */
+/* Prints and logs what is wrong with a file; NULL: nothing is wrong any more. It is the `complaint`
+ * of struct local_directory_handler. */
 void terminal_complaint(const char *path, const char *text, void *arg);
 
-/* Prints what is wrong with a TransparentProxy object (local_cluster_handler's `status`). */
+/* Prints what is wrong with a TransparentProxy object. It is the `status` of struct
+ * local_cluster_handler. */
 void terminal_status(const char *kind, const char *name, struct json_value status, void *arg);
 
 #endif

@@ -27,7 +27,7 @@ static size_t told_n;
 
 static char dir[512], base[256];
 static struct loop *loop;
-static struct local *local;
+static struct local_directory *local;
 static struct timer deadline;
 static bool late;
 
@@ -86,13 +86,13 @@ static void on_settled(void *arg)
     note(".\n");
 }
 
-static const struct local_handler handler = {.destination_changed = on_changed,
-                                             .destination_gone = on_gone,
-                                             .object_changed = on_object_changed,
-                                             .object_gone = on_object_gone,
-                                             .complaint = on_complaint,
-                                             .settled = on_settled,
-                                             .arg = told};
+static const struct local_directory_handler handler = {.destination_changed = on_changed,
+                                                       .destination_gone = on_gone,
+                                                       .object_changed = on_object_changed,
+                                                       .object_gone = on_object_gone,
+                                                       .complaint = on_complaint,
+                                                       .settled = on_settled,
+                                                       .arg = told};
 
 static void on_deadline(struct timer *t)
 {
@@ -167,7 +167,7 @@ static void start(void)
 {
     struct error err;
     forget();
-    local = local_new(loop, dir, handler, &err);
+    local = local_directory_new(loop, dir, handler, &err);
     if (!local) {
         fail_msg("%s", err.text);
     }
@@ -192,7 +192,7 @@ static int teardown(void **state)
 {
     (void)state;
     char command[600];
-    local_free(local);
+    local_directory_free(local);
     local = NULL;
     timer_cancel(loop, &deadline);
     loop_free(loop);
@@ -719,10 +719,10 @@ static void test_no_directory(void **state)
     (void)state;
     struct error err;
     write_file("file", "x");
-    assert_null(local_new(loop, in_dir("absent"), handler, &err));
+    assert_null(local_directory_new(loop, in_dir("absent"), handler, &err));
     assert_int_equal(err.fail, FAIL_CONFIG);
     assert_non_null(strstr(err.text, "absent: cannot be watched: No such file or directory"));
-    assert_null(local_new(loop, in_dir("file"), handler, &err));
+    assert_null(local_directory_new(loop, in_dir("file"), handler, &err));
     assert_non_null(strstr(err.text, "Not a directory"));
 }
 
@@ -742,8 +742,8 @@ static void on_found(const struct dest_answer *found, void *arg)
 static struct dest_request *ask(const char *name)
 {
     const struct dest_handler on = {.done = on_found, .arg = &answers};
-    return dest_find(local_source(local), &(struct dest_ref){.name = name}, DEST_TO_LOG_IN, NULL,
-                     on);
+    return dest_find(local_directory_source(local), &(struct dest_ref){.name = name},
+                     DEST_TO_LOG_IN, NULL, on);
 }
 
 static void test_source(void **state)
@@ -754,7 +754,7 @@ static void test_source(void **state)
     start();
     expect("+beta");
 
-    struct dest_source *source = local_source(local);
+    struct dest_source *source = local_directory_source(local);
     char key[16] = "alpha";
     answers = 0;
     assert_non_null(ask(key));
