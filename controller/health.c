@@ -5,7 +5,7 @@
 #include "controller/claim.h"
 #include "controller/network_policies.h"
 #include "controller/resting_ports.h"
-#include "controller/state.h"
+#include "controller/watches.h"
 #include "lib/log.h"
 #include "lib/metric.h"
 
@@ -15,7 +15,7 @@
 
 bool control_ready(struct control *c, const char **why)
 {
-    if (c->ready || !control_may_act(c, why)) {
+    if (c->ready || !watches_listed(c, why)) {
         return c->ready;
     }
     *why = "targets";
@@ -68,7 +68,7 @@ struct control_health control_health(const struct control *c)
     const char *unrecorded = c->resting ? resting_ports_problem(c->resting) : NULL;
     warning = warning ? warning : crd_problem(c);
     struct control_health h = {
-        .listed = control_may_act(c, &why),
+        .listed = watches_listed(c, &why),
         .configured = !warning,
         .resources = c->counts[COUNTED_AVAILABLE] + c->counts[COUNTED_UNAVAILABLE],
         .not_available = c->counts[COUNTED_UNAVAILABLE],

@@ -314,8 +314,4 @@ struct control {
     } stats;
 };
 
-/* Does this control what it sees and may it write: everything followed has been listed, and CRs are
- * known? *why: what is missing, in words. */
-bool control_may_act(const struct control *control, const char **why);
-
 #endif

@@ -1,8 +1,6 @@
 /* Resources that arrive during the sweep are added behind the swept ones. */
 #include "controller/sweep.h"
 
-#include "controller/network_policies.h"
-
 enum { SWEPT_A_TURN = 256 };
 
 static void sweep_some(struct task *t)
@@ -49,6 +47,5 @@ void sweep_stop(struct control *c)
 
 void control_wake_all(struct control *c)
 {
-    policies_look_at_all(c->policies);
     sweep_begin(c, SWEEP_WAKE);
 }

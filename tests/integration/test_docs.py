@@ -232,7 +232,7 @@ def test_pages_of_the_admin_port():
 
 def test_what_the_pod_waits_for():
     """The document has all texts of /readyz."""
-    kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("controller/controller.c"))
+    kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("controller/watches.c"))
     others = re.findall(r'\*why = "(.*?)"', text_of("configuration/configuration.c"))
     others += re.findall(r'\*why = [^;]*"(.*?)"', text_of("controller/health.c"))
     there = {f"waiting for {what}" for what in kinds + others} | {"shutting down"}

@@ -1,0 +1,26 @@
+/* What the controller follows in the cluster, and whom an event wakes. */
+#ifndef TPROXY_CONTROLLER_WATCHES_H
+#define TPROXY_CONTROLLER_WATCHES_H
+
+#include <stdbool.h>
+
+#include "controller/state.h"
+
+/* Begins to follow everything. */
+void watches_init(struct control *control);
+
+/* Follows nothing any more. What has been seen stays known. */
+void watches_stop(struct control *control);
+
+/* Frees what has been seen, after watches_stop. */
+void watches_free(struct control *control);
+
+/* Tells whether the controller knows enough to act: everything that it follows has been listed,
+ * CRs are known, and a configuration is in force. If not, *why says in words what is missing. */
+bool watches_listed(const struct control *control, const char **why);
+
+/* Runs all resources and compares all policies again: the result of watches_listed, or something
+ * that many resources wait for, may have changed. */
+void watches_resume(struct control *control);
+
+#endif
