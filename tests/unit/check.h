@@ -1,4 +1,4 @@
-/* What several unit tests need. */
+/* Helpers for several unit tests. */
 #ifndef TPROXY_TESTS_CHECK_H
 #define TPROXY_TESTS_CHECK_H
 
@@ -13,7 +13,7 @@
 
 #include "lib/text.h"
 
-/* The slice holds exactly this text. */
+/* Checks that the slice holds exactly this text. */
 #define assert_str(s, text) check_str(s, text, __FILE__, __LINE__)
 
 static inline void check_str(struct str s, const char *text, const char *file, int line)
@@ -24,8 +24,8 @@ static inline void check_str(struct str s, const char *text, const char *file, i
     }
 }
 
-/* A copy in a block of exactly its size, so that the sanitizer sees who reads beyond. The caller
- * frees `p`. */
+/* Returns a copy in a block of exactly its size, so that the sanitizer sees a read beyond it. The
+ * caller frees `p`. */
 static inline struct str exact_copy(const void *p, size_t n)
 {
     char *copy = malloc(n ? n : 1);

@@ -1,6 +1,6 @@
-/* lib/tls.h over a toy: both sides say HELLO, then come records: length (2 bytes, big endian),
- * text. An empty record is close_notify. It lets a simulated server cut its records at every size,
- * which no real one does on demand. */
+/* lib/tls.h with a simple protocol. Both sides say HELLO, then send records: length (2 bytes, big
+ * endian), text. An empty record is close_notify. Thereby a simulated server can cut its records at
+ * every size, which no real one does on demand. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ struct tls {
     struct tls_wire wire;
     bool hello_sent, at_end, dead;
     unsigned char record[2 + RECORD_MAX];
-    size_t have, shown; /* of the record under way; of its text */
+    size_t have, shown; /* octets of the current record; octets of its text */
 };
 
 struct tls_client *tls_client_new(struct tls_roots *roots, const struct tls_settings *settings,
@@ -59,7 +59,7 @@ void tls_free(struct tls *t)
     free(t);
 }
 
-/* Completes the first n bytes of the record. */
+/* Reads until the first n bytes of the record are complete. */
 static int fill(struct tls *t, size_t n, struct error *err)
 {
     while (t->have < n) {
@@ -69,7 +69,7 @@ static int fill(struct tls *t, size_t n, struct error *err)
             t->at_end = true;
             return AGAIN;
         }
-        t->dead = t->dead || rc == ERR; /* for good: lib/tls says it again and again, too */
+        t->dead = t->dead || rc == ERR; /* for good, because lib/tls repeats an error */
         if (t->dead) {
             return error_set(err, FAIL_REMOTE, "wire");
         }

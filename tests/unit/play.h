@@ -1,12 +1,12 @@
-/* The parts that the files of the simulation (test_simulation.c) share: the cast of one play.
+/* The parts that the files of the simulation (test_simulation.c) share: the actors of one play.
  *
- *   play_client.c   clients: what they say, when, and how they go
+ *   play_client.c   clients: what they say, when, and how they leave
  *   play_tunnel.c   the Connectivity Proxy in front of a mail server
  *   play_server.c   mail servers, and the one maildrop behind all of them
- *   play_judge.c    what has to be true in the end, computed from what the actors saw
+ *   play_judge.c    the rules that hold in the end, computed from what the actors saw
  *
- * All sessions of a play reach one maildrop. Every command of a client carries a tag ("DELE 1 0.3":
- * the third command of client 0), which the server repeats in its answer; so the judge knows which
+ * All sessions of a play reach one maildrop. Every command of a client has a tag ("DELE 1 0.3": the
+ * third command of client 0), which the server repeats in its answer. So the judge knows which
  * command was carried out, in which session, and whether its answer has arrived. */
 #ifndef TPROXY_TESTS_PLAY_H
 #define TPROXY_TESTS_PLAY_H
@@ -25,11 +25,11 @@ enum {
     CLIENTS_MAX = 5,
     SERVERS_MAX = 40,
     MESSAGES = 3,
-    VERSIONS_MAX = 2, /* passwords of the destination, one after the other */
+    VERSIONS_MAX = 2, /* passwords of the destination, one after another */
     DELETIONS_MAX = CLIENTS_MAX * MESSAGES,
     MARKERS_MAX = 32,
     EDGES_MAX = 32,
-    FLOOD = 3000, /* commands at once that are answered without a mail server */
+    FLOOD = 3000, /* commands sent at once that are answered without a mail server */
 };
 
 /* The end of an answer of several lines, RFC 1939 section 3. */
@@ -46,13 +46,13 @@ struct server;
 
 struct command {
     char text[48]; /* "RETR 1 0.3" */
-    int message;   /* for RETR and DELE: its index; else -1 */
+    int message;   /* for RETR and DELE: its index; otherwise -1 */
     bool retrieves, deletes, quits;
     bool login;        /* part of a login, or CAPA: it has no tag */
     bool multi;        /* a good answer has several lines */
-    size_t seen;       /* how many answers had come when it was sent, the greeting's included */
-    char verdict;      /* '+' or '-': what its answer began with; 0: no answer */
-    struct server *by; /* who carried it out; NULL: nobody */
+    size_t seen;       /* the number of answers before it was sent, including the greeting */
+    char verdict;      /* '+' or '-': the beginning of its answer; 0: no answer */
+    struct server *by; /* the server that carried it out; NULL: no server */
 };
 
 /* How a client sends its commands. */
@@ -70,21 +70,21 @@ struct client {
     bool talks_on; /* it sends commands behind QUIT */
     bool gone, finished;
     enum fate fate;
-    size_t fate_bytes; /* it leaves after so many bytes, */
+    size_t fate_bytes; /* it leaves after this number of bytes, */
     int64_t fate_time; /* or at this time */
     int64_t comes, next_packet;
-    size_t read;             /* bytes of the answers that were read */
-    size_t answers;          /* complete ones, the greeting's included */
-    size_t flood;            /* answers to the flood that are still to come */
-    struct buf asked;        /* the mailbox commands that it sent */
-    size_t edges[EDGES_MAX]; /* where tproxy ended a piece inside a possible marker */
+    size_t read;             /* bytes of the answers that it has read */
+    size_t answers;          /* complete answers, including the greeting */
+    size_t flood;            /* answers to the flood that have not come yet */
+    struct buf asked;        /* the mailbox commands that it has sent */
+    size_t edges[EDGES_MAX]; /* offsets at which tproxy ended a piece inside a possible marker */
     size_t n_edges;
 };
 
 void client_cast(struct client *c, int number);
 void client_free(struct client *c);
 
-/* Takes note of the answers that have come. */
+/* Reads the answers that have arrived. */
 void client_listen(struct client *c);
 
 /* ---- mail servers ---- */
@@ -93,56 +93,57 @@ enum tunnel_stage { TUNNEL_METHOD, TUNNEL_TOKEN, TUNNEL_CONNECT, TUNNEL_OPEN, TU
 
 struct tunnel {
     enum tunnel_stage stage;
-    unsigned char method;       /* the one that is wanted: 0x00 or 0x80 */
-    unsigned char token_status; /* 0: the token is good */
+    unsigned char method;       /* the method that it requires: 0x00 or 0x80 */
+    unsigned char token_status; /* 0: the token is accepted */
     unsigned char reply;        /* 0: connected */
 };
 
 enum pace {
     PACE_PROMPT,
-    PACE_EACH, /* it thinks before it carries out a command */
-    PACE_LATE, /* it carries out what has come, and sends the answers later, together */
+    PACE_EACH, /* it waits before it carries out a command */
+    PACE_LATE, /* it carries out the commands and sends their answers later, together */
 };
 
-/* How it refuses logins for a temporary reason. */
+/* The way in which it refuses logins for a temporary reason. */
 enum excuse { EXCUSE_NONE, EXCUSE_IN_USE, EXCUSE_SYS_TEMP, EXCUSE_WORDS, EXCUSE_DROP, EXCUSES };
 
 /* An end marker that was sent in clear text. */
 struct marker {
-    size_t at;  /* on the wire */
-    bool whole; /* all of it had arrived when its first octet was read */
+    size_t at;  /* its offset on the wire */
+    bool whole; /* it had arrived completely when its first octet was read */
 };
 
 /* One connection to the mail server. */
 struct server {
     struct sim_actor actor;
     struct tunnel tunnel;
-    bool tunnelled; /* it was reached through one */
+    bool tunnelled; /* it was reached through a tunnel */
     bool secure, offers_stls, offers_plain;
-    bool poisons; /* sends bytes behind its +OK to STLS */
+    bool poisons; /* it sends bytes behind its +OK to STLS */
     enum pace pace;
     int64_t delay;
     enum excuse excuse;
     enum fate fate;
-    size_t fate_line; /* it dies after so many lines */
+    size_t fate_line; /* it dies after this number of lines */
     bool greeted, gone, closing;
     bool thought; /* the pause before the next line is over */
     int64_t due;  /* it does nothing before this time */
-    size_t read;  /* bytes of tproxy that were read */
+    size_t read;  /* bytes of tproxy that it has read */
     size_t lines;
-    struct buf heard;                 /* in clear text; lines are taken off its start */
-    struct buf held;                  /* answers to be sent, */
-    int64_t release;                  /* then */
-    bool named;                       /* it has heard USER */
-    bool in;                          /* logged in */
-    struct buf said, asked;           /* after the login, in clear text */
-    size_t said_at;                   /* where that begins on the wire */
-    bool notified;                    /* tproxy has ended TLS, or its stream under TLS */
-    unsigned version;                 /* of the password that it was shown, */
-    bool showing;                     /* in this login, */
-    bool refused;                     /* and it refuses; tproxy has not read that yet */
-    size_t verdict_at;                /* on the wire: the end of that answer; 0: none yet */
-    struct command *marked[MESSAGES]; /* by which command; NULL: not to be deleted */
+    struct buf heard;       /* in clear text; lines are removed from its start */
+    struct buf held;        /* answers to send, */
+    int64_t release;        /* at this time */
+    bool named;             /* it has received USER */
+    bool in;                /* the login was successful */
+    struct buf said, asked; /* after the login, in clear text */
+    size_t said_at;         /* the offset on the wire at which that begins */
+    bool notified;          /* tproxy has ended TLS, or its stream under TLS */
+    unsigned version;       /* the number of the password that tproxy has shown */
+    bool showing;           /* tproxy has shown it in this login */
+    bool refused;           /* the server refuses it; tproxy has not read that yet */
+    size_t verdict_at;      /* the end of that answer on the wire; 0: not sent yet */
+    /* The command that marked each; NULL: it is not to be deleted. */
+    struct command *marked[MESSAGES];
     struct marker markers[MARKERS_MAX];
     size_t n_markers, first_marker;
 };
@@ -150,7 +151,7 @@ struct server {
 void server_cast(struct server *s);
 void server_free(struct server *s);
 
-/* Carries on a dialogue of SOCKS5. Returns false when it did nothing. */
+/* Continues a dialogue of SOCKS5. Returns false if there was nothing to do. */
 bool tunnel_run(struct server *s);
 void tunnel_cast(struct server *s);
 
@@ -162,7 +163,7 @@ struct message {
     bool deleted;
 };
 
-/* The DELE that deleted a message; its session has said QUIT. */
+/* The DELE that deleted a message, in a session that has said QUIT. */
 struct deletion {
     int message;
     struct command *command;
@@ -171,7 +172,7 @@ struct deletion {
 /* An event that concerns all actors, at some time. */
 enum incident { INCIDENT_NONE, INCIDENT_CHANGE, INCIDENT_CLOSE, INCIDENT_DRAIN };
 
-/* A password: has it been accepted, and when was it refused. */
+/* A password: whether it has been accepted, and when it was refused. */
 struct version {
     bool wrong, proved;
     unsigned refusals;
@@ -189,17 +190,17 @@ extern struct play {
     struct version versions[VERSIONS_MAX];
     bool refuses; /* the mail server cannot be reached */
     bool implicit_tls, own_login, on_premise, with_token;
-    bool excuses; /* servers refuse logins for reasons that pass, at random */
-    bool locks;   /* one session at a time */
+    bool excuses; /* servers refuse logins for temporary reasons, at random */
+    bool locks;   /* the maildrop allows one session at a time */
     bool slow_reader;
-    unsigned tokens_refused; /* so many times the Connectivity Proxy refuses a token */
+    unsigned tokens_refused; /* the number of times that the Connectivity Proxy refuses a token */
     int64_t idle_timeout;
-    int64_t waited; /* the longest total time for which the actors let others wait */
+    int64_t waited; /* the longest total time for which the actors make others wait */
     enum incident incident;
     int64_t incident_at;
 } play;
 
-/* Ends the test: says what is wrong, in which seed, and how to see it again. */
+/* Ends the test with the error, the seed, and how to run it again. */
 _Noreturn void broken(const char *fmt, ...) printf_like(1, 2);
 
 /* Adds to a buffer that always has room. */

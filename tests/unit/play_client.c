@@ -1,5 +1,5 @@
-/* The clients of the simulation: they send everything at once, in packets, or one command after the
- * other; with and without a login; they half-close, read slowly, send urgent data, or vanish. */
+/* The clients of the simulation: they send everything at once, in packets, or one command after
+ * another, with and without a login. They half-close, read slowly, send urgent data, or vanish. */
 #include "tests/unit/play.h"
 
 #include <string.h>
@@ -9,9 +9,9 @@ static const char *find(const char *p, size_t n, const char *text)
     return n ? memmem(p, n, text, strlen(text)) : NULL;
 }
 
-/* ---- what it says ---- */
+/* ---- its commands ---- */
 
-/* `message` counts from 1; 0: the command is not about a message. */
+/* Adds a command. `message` counts from 1; 0: the command is not about a message. */
 static void add_command(struct client *c, const char *verb, int message)
 {
     if (c->n == COMMANDS_MAX) {
@@ -50,11 +50,11 @@ static void add_login(struct client *c)
         add_command(c, "AUTH PLAIN AGEAYg==", 0);
         break;
     default:
-        break; /* no login at all */
+        break; /* no login */
     }
 }
 
-/* Fetches messages and deletes each, at once or when all have been fetched. */
+/* Fetches messages and deletes each, at once or after all have been fetched. */
 static void add_fetch(struct client *c)
 {
     bool at_once = sim_chance(50);
@@ -129,9 +129,10 @@ void client_free(struct client *c)
     buf_free(&c->asked);
 }
 
-/* ---- what it hears ---- */
+/* ---- its answers ---- */
 
-/* Returns the command whose answer comes next; NULL: the greeting, or an answer to the flood. */
+/* Returns the command whose answer comes next; NULL: that is the greeting or an answer to the
+ * flood. */
 static struct command *awaited(struct client *c)
 {
     return c->answers == 0 || c->flood ? NULL : &c->commands[c->answers - 1];
@@ -160,7 +161,7 @@ void client_listen(struct client *c)
     }
 }
 
-/* Notes where tproxy ended a piece behind the beginning of a marker. */
+/* Records where tproxy ended a piece behind the beginning of a marker. */
 static void was_sent(struct sim_actor *actor, size_t to)
 {
     struct client *c = container_of(actor, struct client, actor);
@@ -174,7 +175,7 @@ static void was_sent(struct sim_actor *actor, size_t to)
     }
 }
 
-/* ---- what it does ---- */
+/* ---- its actions ---- */
 
 static void ask(struct client *c, struct command *command)
 {
@@ -208,7 +209,7 @@ static bool client_meets_fate(struct client *c)
     return true;
 }
 
-/* The client drops its other commands and says QUIT. */
+/* Lets the client drop its other commands and say QUIT. */
 static void give_up(struct client *c)
 {
     size_t quit = c->next;

@@ -1,16 +1,16 @@
-/* The rules that hold in every play, whatever happens in it. They are computed from what clients
- * and servers saw, and from nothing that tproxy knows.
+/* The rules that hold in every play. They are computed from what clients and servers saw, and from
+ * nothing that tproxy knows.
  *
  *   A message is deleted only if the client got it, or could see that it did not get it when it
  *   sent DELE, or never asked for it.
- *   DELE is not carried out when an earlier command has failed and the client could not see that.
+ *   DELE is not carried out if an earlier command has failed and the client could not see that.
  *   Every command of a client that has not vanished is answered, also after a half-close.
- *   What a server says reaches the client, in order, and nothing behind it; a server hears the
- *   client's commands, in order, and QUIT from nobody else.
+ *   A server's words reach the client, in order, and nothing else after them; a server gets the
+ *   client's commands, in order, and QUIT only from the client.
  *   An end marker that arrived whole is passed on whole.
  *   A session in which octets move is not cut.
- *   A password that is not proved is shown by one session at a time, and after a refusal by nobody
- *   before its pause is over. Its verdict is heard, also when the client has gone.
+ *   An unproved password is shown by one session at a time, and after a refusal by no session
+ *   before its pause is over. Its verdict counts even if the client has gone.
  *   Nobody waits longer than the other actors cause. */
 #include "tests/unit/play.h"
 
@@ -23,23 +23,23 @@
 #define PAUSE_FIRST SECONDS(5)
 #define PAUSE_LONGEST SECONDS(60)
 
-/* Sessions of a target that is gone are cut after this time. */
+/* Sessions of a deleted target are cut after this time. */
 #define LAST_SESSIONS SECONDS(60)
 
-/* How long a TLS backend is waited for when a client has ended its stream without QUIT. */
+/* How long tproxy waits for a TLS backend after a client has ended its stream without QUIT. */
 #define ANSWER_TIMEOUT SECONDS(30)
 #define LAST_WORDS SECONDS(2)
 
 /* ---- passwords ---- */
 
-/* Has the server received a password whose verdict tproxy does not know yet? */
+/* Returns whether the server has received a password whose verdict tproxy does not know yet. */
 static bool undecided(const struct server *s)
 {
     bool told = s->verdict_at && sim_read(&s->actor) >= s->verdict_at;
     return s->showing && !told && !s->gone;
 }
 
-/* Sessions of a target that has gone are cut, whatever they wait for. */
+/* Sessions of a deleted target are cut, whatever they wait for. */
 static void judge_patience(const struct server *s)
 {
     if (undecided(s) && sim_ended(&s->actor) && play.incident != INCIDENT_CLOSE) {
@@ -67,7 +67,7 @@ void judge_showing(struct server *s)
     }
 }
 
-/* ---- who has to do with whom ---- */
+/* ---- the session of a client ---- */
 
 static struct client *client_of(const struct command *command)
 {
@@ -80,7 +80,7 @@ static struct client *client_of(const struct command *command)
     return NULL;
 }
 
-/* The session in which the client's commands were carried out; NULL: none was. */
+/* Returns the session in which the client's commands were carried out; NULL: there was none. */
 static struct server *server_of(struct client *c)
 {
     struct server *s = NULL;
@@ -118,14 +118,14 @@ static bool half_closed(const struct client *c)
     return c->half_close || (c->gone && c->fate == FATE_FINISH);
 }
 
-/* A TLS backend does not learn of a half-close. Without QUIT tproxy takes its silence after an
+/* A TLS backend does not learn of a half-close. Without QUIT, tproxy takes its silence after an
  * answer for the end. */
 static bool may_be_given_up(const struct client *c, const struct server *s)
 {
     return s->secure && half_closed(c) && !says_quit(c) && s->delay >= LAST_WORDS / 2;
 }
 
-/* Sessions may have been cut because their target went. */
+/* Sessions may have been cut because their target was deleted. */
 static bool cut_with_target(const struct client *c)
 {
     return play.incident == INCIDENT_CLOSE && play.incident_at &&
@@ -149,7 +149,7 @@ static bool got_message(struct client *c, const struct command *retr)
     return n - (size_t)(at - p) >= m->n + MARKER_LEN && memcmp(at, m->body, m->n) == 0;
 }
 
-/* Could the client see the answer to command i when it sent another one? */
+/* Returns whether the client could see the answer to command i when it sent `other`. */
 static bool seen(const struct command *other, size_t i)
 {
     return other->seen >= i + 2; /* the greeting comes first */
@@ -167,7 +167,8 @@ static void judge_deletion(const struct deletion *deletion)
             return; /* the client never asked for the message */
         }
     } while (!c->commands[i].retrieves || c->commands[i].message != deletion->message);
-    /* The server may have refused it: to a client that had marked it before, and took that back. */
+    /* The server may have refused RETR because the client had marked the message before, and then
+     * unmarked it. */
     bool refused = c->commands[i].by && c->commands[i].verdict == '-';
     if (!refused && !seen(deletion->command, i) && !got_message(c, &c->commands[i])) {
         broken("message %d is deleted by \"%s\", although the client never got it and could not "
@@ -176,8 +177,8 @@ static void judge_deletion(const struct deletion *deletion)
     }
 }
 
-/* A failed login covers what the client had sent before it could see the failure. DELE and RSET
- * start no login: their refusal proves nothing. */
+/* A failed login covers the commands that the client had sent before it could see the failure. DELE
+ * and RSET start no login, so their refusal proves nothing. */
 static void judge_refusals(const struct client *c)
 {
     for (size_t j = 0; j < c->next; j++) {
@@ -205,7 +206,7 @@ static size_t refused_by_us(const struct client *c)
     return n;
 }
 
-/* How many commands want an answer: nothing behind QUIT does. */
+/* Returns how many commands need an answer. Commands behind QUIT need none. */
 static size_t owed(const struct client *c)
 {
     size_t n = 0;
@@ -215,7 +216,8 @@ static size_t owed(const struct client *c)
     return n < c->next ? n + 1 : n;
 }
 
-/* Too many clients: it was refused, or had to give way to another one before it had logged in. */
+/* There were too many clients: it was refused, or lost its place to another one before it had
+ * logged in. */
 static bool turned_away(const struct client *c)
 {
     static const char words[] = "-ERR [SYS/TEMP] too many connections\r\n";
@@ -224,8 +226,8 @@ static bool turned_away(const struct client *c)
     return n && memmem(p, n, words, strlen(words));
 }
 
-/* Has a server gone that opened the maildrop and heard no command? It is not known which client it
- * was for. */
+/* Returns whether a server has gone that had opened the maildrop and received no command. It is
+ * unknown which client it was for. */
 static bool one_died_early(void)
 {
     bool any = false;
@@ -243,7 +245,7 @@ static bool has_reason(const struct client *c, const struct server *s)
         return true;
     }
     if (play.incident == INCIDENT_CLOSE || (play.own_login && !s)) {
-        return true; /* a server may also have gone during a login of the client's own */
+        return true; /* a server may also have gone during the client's own login */
     }
     return s ? died(s) || may_be_given_up(c, s) : one_died_early();
 }
@@ -335,7 +337,8 @@ static bool silence(void)
     return silence;
 }
 
-/* Only a client without QUIT makes tproxy wait for a deadline: that of a TLS backend's answer. */
+/* tproxy waits for a deadline only if a client sent no QUIT: the deadline of a TLS backend's
+ * answer. */
 static void judge_time(int64_t took)
 {
     int64_t most = SECONDS(15) + sim_rested() + play.waited;

@@ -1,6 +1,6 @@
-/* The mail servers of the simulation, all of them with one maildrop (RFC 1939): a message that is
- * marked as deleted goes when the session that marked it says QUIT, and only then. They refuse
- * logins, think slowly, cut their TLS records at will, fall silent and die. */
+/* The mail servers of the simulation, all with one maildrop (RFC 1939): a message that is marked as
+ * deleted is deleted when the session that marked it says QUIT, and only then. They refuse logins,
+ * wait, cut their TLS records anywhere, fall silent and die. */
 #include "tests/unit/play.h"
 
 #include <stdio.h>
@@ -18,7 +18,7 @@ void put(struct buf *b, const void *p, size_t n)
     }
 }
 
-/* ---- what it is like ---- */
+/* ---- its behaviour ---- */
 
 static void was_read(struct sim_actor *actor, size_t from, size_t to, size_t there);
 static bool server_run(struct sim_actor *actor);
@@ -54,9 +54,9 @@ void server_free(struct server *s)
     buf_free(&s->held);
 }
 
-/* ---- what it says ---- */
+/* ---- its words ---- */
 
-/* Notes the end markers in what is sent next, in clear text. */
+/* Records the end markers in the clear text that is sent next. */
 static void note_markers(struct server *s, const char *p, size_t n)
 {
     const char *at = p;
@@ -85,7 +85,7 @@ static void was_read(struct sim_actor *actor, size_t from, size_t to, size_t the
     }
 }
 
-/* Sends now, in TLS records of every size. */
+/* Sends at once, in TLS records of every size. */
 static void say(struct server *s, const void *p, size_t n)
 {
     const char *text = p;
@@ -110,7 +110,7 @@ static void say(struct server *s, const void *p, size_t n)
     }
 }
 
-/* Sends the answer, now or later. A server that has seen the end of TLS sends nothing any more. */
+/* Sends the answer, now or later. A server that has seen the end of TLS sends nothing more. */
 static void serve(struct server *s, const void *p, size_t n)
 {
     if (s->notified) {
@@ -190,7 +190,7 @@ static void decide(struct server *s)
     s->verdict_at = sim_sent(&s->actor);
 }
 
-/* Finds out which of tproxy's passwords the line shows. Returns false when it shows none. */
+/* Finds which of tproxy's passwords the line shows. Returns false if it shows none. */
 static bool shows_password(struct server *s, const char *line)
 {
     for (unsigned v = 0; v < VERSIONS_MAX; v++) {
@@ -239,7 +239,7 @@ static void before_login(struct server *s, const char *line)
 
 /* ---- the maildrop ---- */
 
-/* Returns the client's command that a line is, by its tag; NULL when it has no tag. */
+/* Returns the client's command in a line, by its tag; NULL if it has no tag. */
 static struct command *tagged(const char *line, const char **tag)
 {
     const char *last = strrchr(line, ' ');
@@ -321,9 +321,9 @@ static void after_login(struct server *s, const char *line)
     }
 }
 
-/* ---- what it does ---- */
+/* ---- its actions ---- */
 
-/* Takes the toy's records, or clear text, off what tproxy has sent. */
+/* Reads tproxy's octets: the toy's records, or clear text. */
 static void listen_to(struct server *s)
 {
     size_t n;
@@ -366,7 +366,7 @@ static bool server_meets_fate(struct server *s)
     return true;
 }
 
-/* Takes the next line. Returns false when none has come, or the server still thinks about it. */
+/* Takes the next line. Returns false if none has come, or if the server waits before it. */
 static bool hear(struct server *s, char *line, size_t cap)
 {
     struct str heard = buf_str(&s->heard);

@@ -1,5 +1,5 @@
 /* The Connectivity Proxy of the simulation: SOCKS5 with and without a token (RFC 1928, SAP's method
- * 0x80), every reply, and a mail server that may speak in the packet of the reply. */
+ * 0x80), every reply, and a mail server that may speak in the same packet as the reply. */
 #include "tests/unit/play.h"
 
 enum {
@@ -34,7 +34,7 @@ static void reply(struct server *s, enum tunnel_stage next, unsigned char first,
     sim_send(&s->actor, message, sizeof(message));
 }
 
-/* A refusal; then the proxy closes, or leaves that to us. */
+/* Sends a refusal. The proxy then closes, or lets tproxy close. */
 static void refuse(struct server *s, unsigned char first, unsigned char second)
 {
     reply(s, TUNNEL_FAILED, first, second);
@@ -55,7 +55,7 @@ static void connected(struct server *s)
     sim_send(&s->actor, message, 4u + lengths[type] + 2);
 }
 
-/* Returns the length of the request that begins at p; 0 when it is not complete. */
+/* Returns the length of the request that begins at p; 0 if it is not complete. */
 static size_t request_length(const struct server *s, const unsigned char *p, size_t n)
 {
     size_t length = 0;

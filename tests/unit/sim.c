@@ -13,18 +13,18 @@
 
 enum { MAX_FDS = 96, FIRST_FD = 1000, PIPE_CAP = 65536 };
 
-/* What a call costs that moves bytes, microseconds. */
+/* The time in microseconds that a call takes if it moves bytes. */
 enum { CALL_TIME = 5 };
 
-/* The events that a stream can have: see progress_stream. */
+/* The number of events that a stream can have, see progress_stream. */
 enum { WAYS = 4 };
 
-/* How long a peer that has taken all it could may take nothing more. */
+/* The longest time for which a peer that has taken everything may take nothing more. */
 #define REST_MAX SECONDS(5)
 
 enum kind { KIND_FREE, KIND_EPOLL, KIND_LISTENER, KIND_STREAM, KIND_PIPE, KIND_OTHER };
 
-/* A slow reader reads some octets, and then rests. Its unread octets wait in tproxy's kernel, which
+/* A slow reader reads some octets and then rests. Its unread octets wait in tproxy's kernel, which
  * has room for SLOW_ROOM of them. */
 enum { SLOW_PIECE = 500, SLOW_ROOM = 30000 };
 #define SLOW_REST SECONDS(3)
@@ -37,29 +37,28 @@ struct bytes {
     size_t len, cap;
 };
 
-/* One end is tproxy's descriptor, the other an actor's. */
+/* A stream. One end is tproxy's descriptor, the other an actor's. */
 struct sim_stream {
     int fd; /* -1: closed by tproxy, or not yet accepted */
     struct sim_actor *actor;
     bool connecting, refused;
-    struct bytes in; /* from the actor */
-    size_t taken;    /* of `in`, by tproxy */
-    size_t visible;  /* of `in`, so far */
+    struct bytes in; /* octets from the actor */
+    size_t taken;    /* the part of `in` that tproxy has read */
+    size_t visible;  /* the part of `in` that has arrived */
     bool fin, fin_visible, reset;
-    bool closed;     /* by the actor, who takes nothing any more */
-    bool reset_told; /* the first call that meets a reset takes the error with it; later ones see an
-                        end */
-    struct bytes out; /* from tproxy */
-    size_t window;    /* how much more the actor's side takes now */
-    int64_t rests;    /* and when it takes more again, at the earliest */
+    bool closed;     /* by the actor, which takes nothing any more */
+    bool reset_told; /* the first call after a reset returns the error; later ones return the end */
+    struct bytes out; /* octets from tproxy */
+    size_t window;    /* the number of octets that the actor's side takes now */
+    int64_t rests;    /* the earliest time at which it takes more again */
     bool slow;        /* the actor reads slowly: */
-    size_t unsent;    /* so much has been sent and not been read, */
-    size_t freed;     /* and so much of the room is free again, of which epoll has not told yet */
+    size_t unsent;    /* octets that were sent and not read */
+    size_t freed;     /* the part of the room that is free again and that epoll has not reported */
     bool out_ended;   /* tproxy shut down or closed */
-    bool edge;        /* something has changed since epoll_wait last told */
-    size_t urgent;    /* of `in`: the octet that is urgent data, or NO_MARK */
-    int64_t comes;    /* when it connects */
-    int64_t wakes;    /* when the actor wants to run */
+    bool edge;        /* something has changed since the last report of epoll_wait */
+    size_t urgent;    /* the offset in `in` of the octet that is urgent data, or NO_MARK */
+    int64_t comes;    /* the time at which it connects */
+    int64_t wakes;    /* the time at which the actor runs */
     int64_t moved, ended_at;
 };
 
@@ -87,11 +86,11 @@ static struct {
     struct sim_actor *(*connected)(void);
     struct sim_stream *backlog[MAX_FDS];
     int n_backlog;
-    bool listening, inlined; /* there is a listener; its connections get SO_OOBINLINE */
+    bool listening, inlined; /* a listener exists; its connections get SO_OOBINLINE */
     bool stuck;
 } world;
 
-/* ---- chance ---- */
+/* ---- random numbers ---- */
 
 static uint64_t next_random(void)
 {
@@ -111,7 +110,7 @@ bool sim_chance(int percent)
     return (int)sim_rand(100) < percent;
 }
 
-/* A size from 1 to n: often tiny, often everything, else anything. */
+/* Returns a size from 1 to n: often tiny, often n, otherwise any. */
 static size_t some(size_t n)
 {
     switch (sim_rand(3)) {
@@ -243,14 +242,14 @@ static int sim_connect_call(int fd, const struct sockaddr *addr, socklen_t n)
     return -1;
 }
 
-/* Returns how many of the arrived octets one call may take: it ends before the urgent octet. */
+/* Returns how many of the arrived octets one call may take. It ends before the urgent octet. */
 static size_t readable(const struct sim_stream *s)
 {
     bool ahead = s->urgent != NO_MARK && s->urgent > s->taken && s->urgent < s->visible;
     return (ahead ? s->urgent : s->visible) - s->taken;
 }
 
-/* Without SO_OOBINLINE a read that comes to the urgent octet leaves it out. */
+/* Skips the urgent octet if a read comes to it without SO_OOBINLINE. */
 static void skip_urgent(const struct slot *slot)
 {
     struct sim_stream *s = slot->stream;
@@ -314,7 +313,7 @@ static ssize_t sim_recv(int fd, void *p, size_t n, int flags)
     return there ? take(s, p, n, there) : nothing_there(s);
 }
 
-/* A peer that has taken all it could may rest before it takes more. */
+/* Lets a peer that has taken everything rest at random before it takes more. */
 static void maybe_rest(struct sim_stream *s)
 {
     if (s->window == 0 && !s->slow && sim_chance(3)) {
@@ -347,7 +346,7 @@ static ssize_t sim_send_call(int fd, const void *p, size_t n, int flags)
     maybe_rest(s);
     s->moved = world.now;
     if (s->closed) {
-        /* What had come before the reset can still be read, tcp(7). */
+        /* Octets that came before the reset can still be read, tcp(7). */
         s->visible = s->in.len;
         s->reset = s->edge = true;
         return (ssize_t)n;
@@ -444,8 +443,8 @@ static int sim_set_pipe_size(int fd, int size)
     return sim_chance(50) ? -1 : size;
 }
 
-/* How much of what is there fits into the pipe. It holds pages, and an odd segment fills one of
- * them alone, so that the edge may be anywhere: often where it cuts an end marker. */
+/* Returns how many of the octets fit into the pipe. It holds pages, and an odd segment fills a page
+ * alone, so the edge may be anywhere: often where it cuts an end marker. */
 static size_t pipeful(const struct sim_stream *s, size_t there)
 {
     static const char marker[] = "\r\n.\r\n";
@@ -526,7 +525,7 @@ static int sim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     return 0;
 }
 
-/* ---- what happens by itself ---- */
+/* ---- events that happen by themselves ---- */
 
 static bool arrive(struct sim_stream *s)
 {
@@ -562,7 +561,8 @@ static bool end_arrives(struct sim_stream *s)
     return true;
 }
 
-/* The kernel tells of room when a third of it is free, not of every octet that the peer takes. */
+/* Takes octets for a slow reader. The kernel reports free room when it is a third, not after every
+ * octet. */
 static bool slow_peer_takes(struct sim_stream *s)
 {
     if (s->unsent == 0 || s->rests > world.now) {
@@ -603,7 +603,7 @@ static bool actor_runs(struct sim_stream *s)
     return s->actor && !s->refused && s->actor->run(s->actor);
 }
 
-/* Lets one of the possible events of a stream happen; returns false when it cannot happen now. */
+/* Lets one of the possible events of a stream happen. Returns false if it cannot happen now. */
 static bool progress_stream(struct sim_stream *s, size_t what)
 {
     if (s->comes != NEVER) {
@@ -626,7 +626,7 @@ static bool progress_stream(struct sim_stream *s, size_t what)
     }
 }
 
-/* Lets something happen; returns false when nothing can before the clock moves. */
+/* Lets something happen. Returns false if nothing can before the clock moves. */
 static bool progress(void)
 {
     size_t n = (size_t)world.n_streams;
@@ -748,7 +748,7 @@ static const struct sys sim_sys = {
     .epoll_wait = sim_epoll_wait,
 };
 
-/* ---- the test's side ---- */
+/* ---- functions of the test ---- */
 
 void sim_start(uint64_t seed)
 {

@@ -1,11 +1,10 @@
-/* A simulated world behind `sys`: a clock, streams, pipes and epoll, in which bytes arrive in
- * pieces of every size, sends are taken in part, peers rest or vanish and time leaps ahead when
- * nothing else can happen. Everything follows from a seed. The peers of tproxy's sockets are actors
- * of the test.
+/* A simulated world behind `sys`: a clock, streams, pipes and epoll. Bytes arrive in pieces of
+ * every size, sends are taken in part, peers rest or vanish, and time jumps ahead when nothing else
+ * can happen. A seed determines everything. The peers of tproxy's sockets are actors of the test.
  *
  * Urgent data behave as under Linux (tcp(7)): a read ends before the urgent octet although more has
  * arrived, that octet is skipped unless SO_OOBINLINE is set, splice() does not pass it, and epoll
- * tells of it (EPOLLPRI). */
+ * reports it (EPOLLPRI). */
 #ifndef TPROXY_TESTS_SIM_H
 #define TPROXY_TESTS_SIM_H
 
@@ -15,12 +14,12 @@
 
 struct sim_stream;
 
-/* The other end of a stream. run() is called again and again; it returns true when it did
+/* The other end of a stream. run() is called again and again, and returns true if it has done
  * something. The other two functions may be NULL. */
 struct sim_actor {
     bool (*run)(struct sim_actor *actor);
 
-    /* tproxy has read octets `from` to `to` of what the actor sent, when `there` had arrived. */
+    /* tproxy has read octets `from` to `to` of the actor's, when `there` had arrived. */
     void (*was_read)(struct sim_actor *actor, size_t from, size_t to, size_t there);
 
     /* One call of tproxy sent octets up to `to`, and the socket took them all. */
@@ -29,40 +28,41 @@ struct sim_actor {
     struct sim_stream *stream;
 };
 
-/* Puts a fresh world into `sys`. */
+/* Puts a new world into `sys`. */
 void sim_start(uint64_t seed);
 
-/* Frees it and puts the operating system back. Returns how many descriptors were left open. */
+/* Frees the world and puts the operating system back. Returns how many descriptors were left
+ * open. */
 int sim_stop(void);
 
-/* A number from 0 to n - 1. */
+/* Returns a number from 0 to n - 1. */
 size_t sim_rand(size_t n);
 bool sim_chance(int percent);
 
-/* Who answers when tproxy connects somewhere: fills in an actor, or returns NULL: the connection is
- * refused. */
+/* Sets the function that is called when tproxy connects to an address. It fills in an actor, or
+ * returns NULL: the connection is refused. */
 void sim_on_connect(struct sim_actor *(*connected)(void));
 
-/* Connects an actor to tproxy's listener; sim_connect_at does it when the clock says `when`. It is
- * reset when nobody listens any more. */
+/* Connects an actor to tproxy's listener; sim_connect_at does so at the time `when`. The connection
+ * is reset if nobody listens any more. */
 void sim_connect(struct sim_actor *actor);
 void sim_connect_at(struct sim_actor *actor, int64_t when);
 
-/* The clock, and the time at which an actor wants to run although nothing else happens. */
+/* Returns the clock; sets the time at which an actor runs even if nothing else happens. */
 int64_t sim_clock(void);
 void sim_wake(struct sim_actor *actor, int64_t when);
 
-/* The actor takes a few hundred octets every few seconds, and never more. */
+/* From now on the actor takes a few hundred octets every few seconds. */
 void sim_read_slowly(struct sim_actor *actor);
 
-/* What the actor does with its end. */
+/* The actor uses its end of the stream with these functions. */
 void sim_send(struct sim_actor *actor, const void *p, size_t n);
 void sim_urge(struct sim_actor *actor);   /* the last octet that was sent is urgent data */
-void sim_finish(struct sim_actor *actor); /* end of its stream */
-void sim_close(struct sim_actor *actor); /* the same, and what still comes is answered by a reset */
+void sim_finish(struct sim_actor *actor); /* ends its stream */
+void sim_close(struct sim_actor *actor);  /* ends its stream and resets when more arrives */
 void sim_reset(struct sim_actor *actor);
 
-/* All octets that tproxy has sent so far; whether its stream has ended or broken, and when. */
+/* Returns all octets that tproxy has sent; whether its stream has ended or broken, and when. */
 const char *sim_received(const struct sim_actor *actor, size_t *n);
 bool sim_ended(const struct sim_actor *actor);
 int64_t sim_ended_at(const struct sim_actor *actor);
@@ -74,11 +74,11 @@ size_t sim_read(const struct sim_actor *actor);
 /* Returns when octets last moved on this stream, in either direction. */
 int64_t sim_moved(const struct sim_actor *actor);
 
-/* How long, at most, all peers together have taken nothing of what waited for them, in
- * microseconds. */
+/* Returns the longest time in microseconds for which all peers together took none of the octets
+ * that waited for them. */
 int64_t sim_rested(void);
 
-/* True once nothing more could happen although tproxy waits without a deadline. */
+/* Returns whether nothing more can happen although tproxy waits without a deadline. */
 bool sim_stuck(void);
 
 #endif

@@ -3,11 +3,11 @@
 
 const struct cluster_kind services = {"", "v1", "services", "Service"};
 const struct cluster_kind mails = {"mail.test", "v1", "mails", "Mail"};
-char directory[64]; /* of credentials */
+char directory[64];
 struct k8s *k8s;
 struct cluster *cluster;
 struct peer peers[PEERS];
-struct http_head last; /* of the request that was looked at last, and its body */
+struct http_head last;
 struct str last_body;
 unsigned char chance;
 
@@ -115,7 +115,7 @@ int logged(const char *text)
     return count;
 }
 
-/* ---- what the server hears ---- */
+/* ---- requests ---- */
 
 static void greet(void)
 {
@@ -140,7 +140,7 @@ static void hear(struct peer *peer)
     }
 }
 
-/* Has a whole request come? It is the one that was looked at last, then. */
+/* Returns whether a complete request has come, and makes it the current one. */
 static bool has_request(struct peer *peer)
 {
     struct http_head head;
@@ -201,7 +201,7 @@ struct str header(const char *name)
     return value;
 }
 
-/* ---- what the server says ---- */
+/* ---- answers ---- */
 
 void answer(struct peer *peer, const char *status, const char *more, const char *body)
 {

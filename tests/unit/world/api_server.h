@@ -1,5 +1,5 @@
-/* The client of the Kubernetes API, and the API server that a test plays against it over loopback
- * sockets. Time stands still unless the test moves it, and chance gives the smallest number. */
+/* The client of the Kubernetes API, and an API server that the test plays over loopback sockets.
+ * Time stands still unless the test moves it, and random numbers are the smallest possible. */
 #ifndef TPROXY_TESTS_WORLD_API_SERVER_H
 #define TPROXY_TESTS_WORLD_API_SERVER_H
 
@@ -12,11 +12,11 @@
 
 enum { PEERS = 12, REQUEST_MAX = 65536 };
 
-/* The server's end of a connection, and what has come on it. */
+/* The server's end of a connection, and the octets that have come on it. */
 struct peer {
-    int fd; /* 0: none */
+    int fd; /* 0: not in use */
     struct buf in;
-    size_t taken; /* of it, by the request that was looked at last */
+    size_t taken; /* the part of it that the current request has */
 };
 
 extern const struct cluster_kind services;
@@ -25,11 +25,11 @@ extern const struct cluster_kind mails;
 #define MAILS "/apis/mail.test/v1/mails"
 #define WATCH "watch=1&allowWatchBookmarks=true&timeoutSeconds=300&resourceVersion="
 
-extern char directory[64]; /* of credentials */
+extern char directory[64]; /* the directory of the credentials */
 extern struct k8s *k8s;
 extern struct cluster *cluster;
 extern struct peer peers[PEERS];
-extern struct http_head last; /* of the request that was looked at last, and its body */
+extern struct http_head last; /* the current request and its body */
 extern struct str last_body;
 extern unsigned char chance;
 
@@ -39,29 +39,29 @@ void write_credential(const char *name, const char *text);
 
 struct k8s *open_k8s(const char *url, const char *credentials);
 
-/* What is logged can be read from log_pipe. */
+/* Sets up the world. Log lines can be read from log_pipe. */
 int k8s_setup(void **state);
 
 void drop_peer(struct peer *peer);
 
 int k8s_teardown(void **state);
 
-/* How often the text has been logged since the last call of this function. */
+/* Returns how often the text has been logged since the last call of this function. */
 int logged(const char *text);
 
-/* ---- what the server hears ---- */
+/* ---- requests ---- */
 
-/* The next request, on whatever connection. */
+/* Waits for the next request, on any connection, which becomes the current one. */
 struct peer *expect(const char *method, const char *target);
 
 void expect_nothing(void);
 
-/* Of the request that was looked at last; "" when there is none. */
+/* Returns a field of the current request; "" if there is none. */
 struct str header(const char *name);
 
-/* ---- what the server says ---- */
+/* ---- answers ---- */
 
-/* An answer of known length. `more`: headers with their line ends. */
+/* Sends an answer with its length. `more`: header fields with their line ends. */
 void answer(struct peer *peer, const char *status, const char *more, const char *body);
 
 void answer_status(struct peer *peer, int code, const char *reason, const char *message);

@@ -1,7 +1,7 @@
-/* The object store of a test, and how it answers calls and tells watches. */
+/* The object store of a test: how it answers calls and reports to watches. */
 #include "tests/unit/world/cluster.h"
 
-/* What a watch is about to tell. */
+/* A report that a watch will get. */
 struct tiding {
     struct list link;
     bool gone;
@@ -11,7 +11,7 @@ struct tiding {
 struct cluster_watch {
     struct list link;
     const struct cluster_kind *kind;
-    char *namespace, *name, *labels; /* NULL: all */
+    char *namespace, *name, *labels; /* NULL: any */
     struct cluster_watch_handler handler;
     bool list_due;
     bool broken; /* the last list broke off */
@@ -178,7 +178,8 @@ static void fake_forget(struct cluster_watch *w)
     }
 }
 
-/* Tells of a change; NULL: it was not there before, or is no more. */
+/* Queues a report of a change. `before` or `after` is NULL if the object did not or does not
+ * exist. */
 static void fake_tell(const struct item *i, const char *before, const char *after)
 {
     LIST_EACH (it, &fake.watches) {
@@ -214,7 +215,7 @@ void fake_remove(struct item *i)
     free(i);
 }
 
-/* What becomes of what a call wants to be there. Takes `text`. */
+/* Returns `text` with fake.prunes merged into it. Takes ownership of `text`. */
 static char *fake_pruned(char *text)
 {
     if (!fake.prunes) {
@@ -406,7 +407,8 @@ static const char *fake_verb(enum cluster_verb verb)
     return names[verb];
 }
 
-/* A line of the journal: the verb and the object; of a status and an Event also the reason. */
+/* Writes a line of the journal: the verb and the object; for a status and an Event also the
+ * reason. */
 static void fake_record(const struct cluster_call *call)
 {
     char reason[100] = "";
@@ -467,7 +469,7 @@ static void fake_cancel(struct cluster *cluster, struct cluster_call *call)
     }
 }
 
-/* The conditions are ours from now on. */
+/* Returns the object with this status. The conditions then count as ours. */
 static char *fake_with_status(const char *text, const char *body)
 {
     char owner[256];
@@ -481,7 +483,8 @@ static char *fake_with_status(const char *text, const char *body)
     return owned;
 }
 
-/* Takes `text`: with the name of the writer, as the API server notes it. */
+/* Returns the object with the name of its writer, as the API server records it. Takes ownership of
+ * `text`. */
 static char *fake_signed(char *text)
 {
     char manager[256];
@@ -492,7 +495,7 @@ static char *fake_signed(char *text)
     return done;
 }
 
-/* Is the object the one that the body names, if it names one by this member? */
+/* Returns whether the object has the value of this member that the body gives, if it gives one. */
 static bool fake_is_meant(const struct cluster_call *call, const struct item *i, const char *member)
 {
     char *named = fake_get(call->body, member);
@@ -531,7 +534,7 @@ static enum cluster_result fake_carry_out(struct cluster_call *call)
         return CLUSTER_ABSENT;
     }
     if (strcmp(kind, "Event") == 0) {
-        return CLUSTER_DONE; /* nobody looks at them */
+        return CLUSTER_DONE; /* no test reads them from the store */
     }
     if (call->verb == CLUSTER_CREATE) {
         if (i) {
@@ -576,9 +579,9 @@ static void fake_answer(struct cluster_call *call)
     free(object);
 }
 
-/* ---- the world goes on ---- */
+/* ---- progress ---- */
 
-/* Carries a call out, or answers it. */
+/* Carries out a call, or answers it. */
 static void fake_advance(struct cluster_call *call)
 {
     if (!call->carried_out) {

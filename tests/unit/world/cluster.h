@@ -1,7 +1,6 @@
 /* A cluster that a test plays: an object store that answers as the API server does, with uids,
- * versions, label selectors and finalizers. What it has to tell and to answer waits until
- * fake_pick(): the order is the test's. Objects are JSON in which apostrophes stand
- * for quotation marks. */
+ * versions, label selectors and finalizers. Reports and answers wait until fake_pick(), so that the
+ * test decides their order. Objects are JSON in which apostrophes stand for quotation marks. */
 #ifndef TPROXY_TESTS_WORLD_CLUSTER_H
 #define TPROXY_TESTS_WORLD_CLUSTER_H
 
@@ -14,7 +13,7 @@
 
 enum { FAKE_TEXT_MAX = 1 << 20, FAKE_KINDS = 16, FAKE_VERBS = CLUSTER_DELETE + 1 };
 
-/* An object that is there. */
+/* An object in the store. */
 struct item {
     struct list link;
     struct map_entry entry;
@@ -31,16 +30,16 @@ struct cluster_call {
     struct cluster_handler handler;
     bool carried_out;
     enum cluster_result result;
-    char *object; /* NULL: none */
+    char *object; /* NULL: it does not exist */
 };
 
-/* How the API server is with a kind: what it says to who lists. */
+/* The API server's behaviour for a kind: what a list returns. */
 struct kind_state {
     const char *kind;
     enum cluster_presence presence;
-    bool mute;  /* its watches tell nothing for the time being */
+    bool mute;  /* its watches report nothing for now */
     bool cut;   /* its lists break off before their end */
-    bool empty; /* they are complete, and name nothing */
+    bool empty; /* they are complete and empty */
 };
 
 struct fake {
@@ -49,26 +48,27 @@ struct fake {
     struct map by_key;
     struct kind_state kinds[FAKE_KINDS];
     uint64_t version, uids, created;
-    bool answers_first; /* an answer overtakes what the watches tell of it */
-    /* What becomes of a call: CLUSTER_DONE: it is carried out. NULL: every one is. */
+    bool answers_first; /* an answer comes before the reports of the same change */
+    /* the result of a call; CLUSTER_DONE: it is carried out. NULL: all calls are */
     enum cluster_result (*fate)(const struct cluster_call *call);
-    bool (*loses)(const struct cluster_call *call); /* its answer; NULL: none */
-    bool (*holds)(const struct cluster_call *call); /* it is not answered; NULL: all are */
-    const char *prunes; /* a patch of what calls have written: an API server that knows better */
+    bool (*loses)(const struct cluster_call *call); /* is its answer lost? NULL: no answer is */
+    bool (*holds)(const struct cluster_call *call); /* is it left unanswered? NULL: no call is */
+    /* A patch that changes everything that calls write, like an API server with other rules. */
+    const char *prunes;
 
     struct buf journal; /* a line for each call */
     unsigned calls_made[FAKE_VERBS];
-    uint64_t changes;             /* of objects, by calls */
-    size_t waiting, most_waiting; /* calls */
+    uint64_t changes;             /* changes of objects by calls */
+    size_t waiting, most_waiting; /* calls that wait for an answer */
 };
 extern struct fake fake;
 
 /* ---- JSON ---- */
 
-/* The caller frees it. */
+/* Returns `text` with the patch merged into it. The caller frees it. */
 char *fake_merged(const char *text, const char *patch);
 
-/* The text at a path "metadata.uid"; the caller frees it. */
+/* Returns the text at a path such as "metadata.uid". The caller frees it. */
 char *fake_get(const char *text, const char *path);
 
 bool fake_says(const char *text, const char *path, const char *value);
@@ -81,8 +81,8 @@ struct item *fake_find(const char *kind, const char *namespace, const char *name
 
 void fake_remove(struct item *i);
 
-/* The object becomes `text`, with a version of its own; gone, if that was all it waited for. Takes
- * `text`. False: nothing has changed. */
+/* Stores `text` as the object, with a new version; deletes the object if only that was waited for.
+ * Takes ownership of `text`. Returns false if nothing has changed. */
 bool fake_store(struct item *i, char *text);
 
 struct item *fake_create(const char *kind, const char *namespace, const char *name,
@@ -90,28 +90,28 @@ struct item *fake_create(const char *kind, const char *namespace, const char *na
 
 void fake_delete(struct item *i);
 
-/* Somebody else writes: creates the object, or merges a patch into it. */
+/* Writes as somebody else: creates the object, or merges a patch into it. */
 void fake_put(const char *kind, const char *namespace, const char *name, const char *patch);
 
 void fake_drop(const char *kind, const char *namespace, const char *name);
 
-/* Everything of a kind is to be listed anew. */
+/* Makes all watches of a kind list it again. */
 void fake_relist(const char *kind);
 
 void fake_set_presence(const char *kind, enum cluster_presence presence);
 
-/* ---- the world goes on ---- */
+/* ---- progress ---- */
 
-/* Does the n-th of what can be done now: something is told, carried out, or answered. False: there
- * is no n-th. */
+/* Does the n-th of the possible things: a report, the execution of a call, or an answer. Returns
+ * false if there is no n-th. */
 bool fake_pick(size_t n);
 
-/* How much of it there is. */
+/* Returns the number of possible things. */
 size_t fake_choices(void);
 
 void fake_start(void);
 
-/* Everybody has left. */
+/* Frees the store after all watches and calls have ended. */
 void fake_stop(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* What tests of the configuration write, and what they expect to be said about it. */
+/* Objects that tests of the configuration write, and checks of the status. */
 #include "tests/unit/world/configuration.h"
 
 void put_key(const char *secret, const char *client)

@@ -1,4 +1,5 @@
-/* A controller, TransparentProxy objects and Secrets: what is in force, what is said about it. */
+/* The world of tests of the configuration: TransparentProxy objects and Secrets, and checks of what
+ * is in force and what the status says. */
 #ifndef TPROXY_TESTS_WORLD_CONFIGURATION_H
 #define TPROXY_TESTS_WORLD_CONFIGURATION_H
 
@@ -15,20 +16,21 @@
 
 void put_key(const char *secret, const char *client);
 
-/* A condition of the TransparentProxy object: "status reason"; of the message *text. */
+/* Returns a condition of the TransparentProxy object as "status reason", and stores its message in
+ * *text. */
 const char *said(const char *object, const char *type, const char **text);
 
 void expect_said(const char *object, const char *state, const char *type, const char *expected,
                  const char *part);
 
-/* What the real list of instances answers about one. */
+/* The answer of the real list of instances. */
 struct answer {
     bool came;
     enum verdict verdict;
     struct error err;
 };
 
-/* Has the instance a key? Nobody listens at the addresses that it names. */
+/* Returns whether the instance has a key. Nobody listens at the addresses in the keys. */
 bool has_key(const char *instance);
 
 void start(void);

@@ -1,4 +1,4 @@
-/* The world of a controller under test: ports, destinations, and how it goes on. */
+/* The world of a controller under test: ports, destinations, and progress. */
 #include "tests/unit/world/controller.h"
 
 struct dest_request {
@@ -9,7 +9,7 @@ struct dest_request {
 
 struct world world;
 
-/* ---- chance, ports ---- */
+/* ---- random numbers, ports ---- */
 
 static uint64_t world_random(void)
 {
@@ -212,7 +212,7 @@ static void fake_dest_cancel(struct dest_source *source, struct dest_request *r)
     }
 }
 
-/* What all tenants have, unless something else is known of this one. */
+/* Returns the destination of all tenants, unless one is known for this tenant. */
 static const struct known *find_of_tenant(const struct dest_request *r)
 {
     char name[128];
@@ -240,7 +240,7 @@ static void answer_request(struct dest_request *r)
     handler.done(&answer, handler.arg);
 }
 
-/* ---- the world goes on ---- */
+/* ---- progress ---- */
 
 static size_t world_choices(void)
 {
@@ -468,7 +468,7 @@ uint16_t target_port(const char *name)
     return port_of(HOME, name, "targetPort");
 }
 
-/* ---- life ---- */
+/* ---- set-up ---- */
 
 void start_world(bool in_cluster)
 {

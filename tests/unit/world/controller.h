@@ -1,7 +1,7 @@
 /* A controller in a world that a test plays: the cluster (world/cluster.h), the destinations, the
- * clock, and which ports other processes have. Behind it are the real POP3 proxy, the real list of
- * instances, and listeners on loopback: each is bound to a free port and stands for the one that it
- * was asked for. */
+ * clock, and the ports that other processes have. Behind it are the real POP3 proxy, the real list
+ * of instances, and real listeners: each is bound to a free port on loopback and stands for the
+ * port that was requested. */
 #ifndef TPROXY_TESTS_WORLD_CONTROLLER_H
 #define TPROXY_TESTS_WORLD_CONTROLLER_H
 
@@ -24,20 +24,21 @@
 #include "tests/unit/world/cluster.h"
 #include "tests/unit/world/streams.h"
 
-/* Turns and deeds after which a world that has not come to rest is taken for a busy loop. */
+/* The number of turns and deeds after which a world that does not come to rest counts as a busy
+ * loop. */
 enum { WORLD_DEEDS_MAX = 20000, WORLD_QUIET = 3, WORLD_DESTINATIONS = 64 };
 
 enum { FIRST_PORT = 20000, LAST_PORT = 20099, ALL_PORTS = 65536 };
 
-/* Descriptors from here on are only pretended, for tests that need more than there may be. */
+/* Descriptors from PRETENDED on do not exist, for tests that need more than the system allows. */
 enum { PRETENDED = 8192, DESCRIPTORS = 32768 };
 
 #define HOME "home"
 
-/* A destination as the source knows it: "name", or for one tenant "name@tenant". */
+/* A destination as the source knows it: "name", or "name@tenant" for one tenant. */
 struct known {
     char name[64];
-    const struct destination *dest; /* NULL: see verdict */
+    const struct destination *dest; /* NULL: see `verdict` */
     enum verdict verdict;
 };
 
@@ -48,42 +49,42 @@ struct world {
     struct connectivity *connectivity;
     struct dest *dest;
     struct pop3 *pop3;
-    char asked[64];          /* the instance that was asked last; "": none was named */
+    char asked[64];          /* the instance of the last question; "": none was named */
     struct control *control; /* NULL: not started */
     struct control_settings settings;
-    bool shuffled; /* what can be done next is done in any order */
+    bool shuffled; /* things happen in random order */
     uint64_t deeds_max;
-    int nowhere; /* where the log goes */
+    int nowhere; /* the log's descriptor */
 
     struct dest_source source;
     struct list requests;
     struct known known[WORLD_DESTINATIONS];
-    const struct destination *any; /* what every other one is; NULL: not found */
+    const struct destination *any; /* every destination without an entry; NULL: they do not exist */
     bool source_mute;
-    bool wordy;        /* it words each refusal differently */
-    const char *hangs; /* the tenant whose destinations are never answered; or NULL */
+    bool wordy;        /* each refusal has different words */
+    const char *hangs; /* the tenant whose destinations are never answered, or NULL */
     unsigned finds;
-    size_t waiting, most_waiting; /* questions */
+    size_t waiting, most_waiting; /* unanswered questions */
 
     int listeners[ALL_PORTS];    /* the descriptor that stands for a port; 0: none */
-    uint16_t bound[DESCRIPTORS]; /* which port it stands for */
+    uint16_t bound[DESCRIPTORS]; /* the port that a descriptor stands for */
     int refuses[ALL_PORTS];      /* errno of bind; EADDRINUSE: another process has the port */
-    int next_pretended;          /* descriptor; 0: listeners are real */
-    uint64_t chance;             /* state of the generator */
+    int next_pretended;          /* the next pretended descriptor; 0: listeners are real */
+    uint64_t chance;             /* the state of the random number generator */
 
     unsigned configured, changed, gone;
-    size_t instances; /* of the configuration that came last */
-    char last[256];   /* "namespace/name reason port" of the condition that changed last */
+    size_t instances; /* instances in the last configuration */
+    char last[256];   /* "namespace/name reason port" of the last change of a condition */
 };
 extern struct world world;
 
-/* ---- chance, ports ---- */
+/* ---- random numbers, ports ---- */
 
 size_t world_rand(size_t n);
 
 size_t count_listeners(void);
 
-/* Connects to what stands for the port. */
+/* Connects to the listener that stands for the port. */
 int dial_port(uint16_t port);
 
 /* ---- destinations ---- */
@@ -91,25 +92,25 @@ int dial_port(uint16_t port);
 const struct destination *make_destination(const char *name, const char *protocol,
                                            const char *host);
 
-/* There is a destination of that name, with this protocol and host. */
+/* Adds a destination with this name, protocol and host. */
 void serve_at(const char *name, const char *protocol, const char *host);
 
 void serve(const char *name);
 
 void refuse(const char *name, enum verdict verdict);
 
-/* ---- the world goes on ---- */
+/* ---- progress ---- */
 
-/* One deed: the first that is possible, or any. False: there is none. */
+/* Does one possible thing: the first, or a random one. Returns false if there is none. */
 bool world_deed(void);
 
-/* Until nothing happens any more while time stands still. */
+/* Goes on until nothing more happens while time stands still. */
 void settle(void);
 
-/* What is to happen now happens, then time goes on. */
+/* Goes on until nothing more happens, then moves the clock. */
 void pass(int64_t time);
 
-/* In steps, so that what is due again and again comes as often as it does. */
+/* Moves the clock in steps, so that repeated actions occur as often as they would. */
 void pass_slowly(int64_t time, int64_t step);
 
 /* ---- the controller ---- */
@@ -118,12 +119,12 @@ void start_control(void);
 
 void stop_control(void);
 
-/* A controller that knows nothing, as after kill -9. */
+/* Starts a new controller that knows nothing, as after kill -9. */
 void restart_control(void);
 
 void world_forget_journal(void);
 
-/* Exactly these calls have been made since it was asked last. */
+/* Checks that exactly these calls have been made since the last check. */
 #define expect_calls(lines) check_calls(lines, __FILE__, __LINE__)
 
 void check_calls(const char *lines, const char *file, int line);
@@ -136,36 +137,37 @@ unsigned calls_made(void);
 
 void put_namespace(const char *name);
 
-/* A CR of that name for a destination; more: of its spec, beginning with a comma. */
+/* Writes a CR with this name for a destination. `more`: other members of the spec, beginning with a
+ * comma. */
 void put_cr(const char *namespace, const char *name, const char *destination, const char *more);
 
-/* The annotation that names a CR's tenants; NULL: none. */
+/* Writes the annotation that names a CR's tenants; NULL: removes it. */
 void put_tenants(const char *namespace, const char *name, const char *annotation);
 
-/* The configuration, of its spec without braces. */
+/* Writes the configuration, given as the members of its spec. */
 void configure(const char *spec);
 
-/* A text of an object that has to be there; valid until the next call. */
+/* Returns a text in an object that has to exist; valid until the next call. */
 const char *text_at(const char *kind, const char *namespace, const char *name, const char *path);
 
 bool exists(const char *kind, const char *namespace, const char *name);
 
-/* A member of the condition Available, "" when there is none. */
+/* Returns a member of the condition Available; "" if there is none. */
 const char *condition_of(const char *namespace, const char *name, const char *member);
 
 #define expect_reason(namespace, name, reason)                                                     \
     assert_string_equal(condition_of(namespace, name, "reason"), reason)
 
-/* A number of the first port of a Service. */
+/* Returns a number of the first port of a Service. */
 uint16_t port_of(const char *namespace, const char *name, const char *member);
 
 uint16_t target_port(const char *name);
 
-/* ---- life ---- */
+/* ---- set-up ---- */
 
 void start_world(bool in_cluster);
 
-/* An installation that is configured, a namespace "apps", and a destination "inbox". */
+/* Sets up an installation with a configuration, a namespace "apps", and a destination "inbox". */
 int setup(void **state);
 
 int teardown(void **state);

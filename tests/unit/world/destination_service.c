@@ -1,4 +1,4 @@
-/* The two servers of tests of destinations, and what is asked of them. */
+/* The two servers of tests of destinations, and their questions. */
 #include "tests/unit/world/destination_service.h"
 
 struct dest *dest;
@@ -7,14 +7,14 @@ struct http_peer auth, service;
 int status, auth_status;
 const char *headers, *body;
 bool silent, auth_silent;
-int refuse_tokens;  /* so many requests get a 401 */
-unsigned tokens;    /* given */
-char bearer[256];   /* in the last request to the service */
-char target[1024];  /* of that */
-char client[64];    /* the last one at the authorization server */
-char authority[64]; /* whom it has asked there, without the port */
-bool with_secret;   /* that client has shown one */
-char shown[1024];   /* the fields "X-..." of that */
+int refuse_tokens;
+unsigned tokens;
+char bearer[256];
+char target[1024];
+char client[64];
+char authority[64];
+bool with_secret;
+char shown[1024];
 unsigned with_user;
 int own_status;
 const char *own_body;
@@ -52,7 +52,7 @@ static const char *auth_answer(struct http_peer *p, const struct http_head *head
     return peer_answer(200, "", text);
 }
 
-/* All fields of ours, as they came. */
+/* Records all our header fields, in their order. */
 static void note_fields(const struct http_head *head)
 {
     size_t n = 0;

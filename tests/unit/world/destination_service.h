@@ -1,4 +1,5 @@
-/* Destinations from a Destination service and an authorization server that the test plays. */
+/* A source of destinations, with a Destination service and an authorization server that the test
+ * plays. */
 #ifndef TPROXY_TESTS_WORLD_DESTINATION_SERVICE_H
 #define TPROXY_TESTS_WORLD_DESTINATION_SERVICE_H
 
@@ -28,32 +29,32 @@ extern struct dest *dest;
 extern struct dest_source *source;
 extern struct http_peer auth, service;
 
-/* What the two answer. */
+/* The answers of the two servers. */
 extern int status, auth_status;
 extern const char *headers, *body;
 extern bool silent, auth_silent;
-extern int refuse_tokens;  /* so many requests get a 401 */
-extern unsigned tokens;    /* given */
-extern char bearer[256];   /* in the last request to the service */
-extern char target[1024];  /* of that */
-extern char client[64];    /* the last one at the authorization server */
-extern char authority[64]; /* whom it has asked there, without the port */
-extern bool with_secret;   /* that client has shown one */
-extern char shown[1024];   /* the fields "X-..." of that */
+extern int refuse_tokens;  /* the number of requests that still get a 401 */
+extern unsigned tokens;    /* the number of tokens given */
+extern char bearer[256];   /* the token in the last request to the service */
+extern char target[1024];  /* the target of that request */
+extern char client[64];    /* the client of the last request to the authorization server */
+extern char authority[64]; /* the host of that request, without the port */
+extern bool with_secret;   /* that client has sent a secret */
+extern char shown[1024];   /* the fields "X-..." of the last request to the service */
 extern unsigned with_user;
 
-/* What the authorization server answers to the client of a destination. */
+/* The authorization server's answer to the client of a destination. */
 extern int own_status;
 extern const char *own_body;
 extern unsigned own_requests;
 extern char own_authority[64];
 
-/* What one who asked has got. */
+/* One asker and its answer. */
 struct asker {
     struct dest_request *request;
     int answers;
     enum verdict verdict;
-    uint16_t port; /* of the destination; 0: there is none */
+    uint16_t port; /* the destination's port; 0: there is no destination */
     enum mail_auth auth;
     char token[64];
     struct token *last; /* valid as long as the cache has it */
@@ -65,11 +66,11 @@ struct asker {
 
 void serve(int with, const char *text);
 
-/* A destination with a token service at the authorization server. `tokens`: what authTokens is, if
- * it is there. */
+/* Returns a destination with a token service at the authorization server. `auth_tokens` is the
+ * value of authTokens, or NULL. */
 const char *oauth_body(const char *kind, const char *more, const char *auth_tokens);
 
-/* An answer with a token for the mail server. */
+/* Returns an answer with a token for the mail server. */
 const char *token_body(const char *kind, const char *more, const char *token,
                        const char *expires_in, const char *refresh_token);
 
@@ -79,7 +80,7 @@ const char *with_token(const char *token, const char *expires_in);
 
 extern const char *dest_hosts;
 
-/* uri: of the service; NULL: where it is. */
+/* Sets the service key of an instance. `uri`: the service's; NULL: that of the test's server. */
 void set_key(const char *instance, const char *id, const char *secret, const char *uri);
 
 int setup(void **state);
@@ -95,7 +96,7 @@ void ask_for(struct asker *a, const char *instance, const char *name, enum dest_
 
 void ask(struct asker *a, enum dest_purpose purpose);
 
-/* The destination is found at this port. */
+/* Checks that the destination is found at this port. */
 void expect_port(enum dest_purpose purpose, uint16_t port);
 
 void expect_refusal(enum dest_purpose purpose, enum verdict verdict, enum fail fail,

@@ -67,7 +67,8 @@ static bool peer_serve(struct http_peer *peer, size_t i)
     return true;
 }
 
-/* Reads what is there. True when anything was; *end: and then the stream ended. */
+/* Reads the octets that have come. Returns true if there were any, and sets *end if the stream has
+ * then ended. */
 static bool peer_receive(struct http_peer *peer, size_t i, bool *end)
 {
     char piece[8192];

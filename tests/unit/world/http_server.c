@@ -6,7 +6,7 @@ struct dns *dns;
 struct http *http;
 int listener;
 uint16_t port;
-bool in_hole; /* connections come to nothing, without a word */
+bool in_hole;
 struct outcome outcomes[OUTCOMES];
 
 /* ---- the world ---- */
@@ -20,7 +20,7 @@ int fake_connect(int fd, const struct sockaddr *addr, socklen_t n)
     return connect(fd, addr, n);
 }
 
-/* With little room for what is on its way. */
+/* Makes a socket with small buffers. */
 static int fake_socket(int domain, int type, int protocol)
 {
     int fd = socket(domain, type, protocol), size = SOCKET_ROOM;
@@ -28,7 +28,7 @@ static int fake_socket(int domain, int type, int protocol)
     return fd;
 }
 
-/* An unconnected socket would be reported as broken. */
+/* Hides sockets that will never connect; epoll would report them as broken. */
 static int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     return in_hole ? 0 : epoll_ctl(epfd, op, fd, event);
@@ -204,7 +204,7 @@ int accept_one(void)
     turn_until(loop, connection_waits, NULL);
     int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
     assert_true(fd >= 0);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* pieces stay pieces */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* so that pieces are not joined */
     return fd;
 }
 

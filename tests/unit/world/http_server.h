@@ -1,5 +1,5 @@
-/* An HTTP client, and the server that a test plays against it, octet by octet, over loopback
- * sockets. Time stands still unless the test moves it. */
+/* An HTTP client, and a server that the test plays octet by octet over loopback sockets. Time
+ * stands still unless the test moves it. */
 #ifndef TPROXY_TESTS_WORLD_HTTP_SERVER_H
 #define TPROXY_TESTS_WORLD_HTTP_SERVER_H
 
@@ -18,15 +18,15 @@ enum { BODY_MAX = 1000, OUTCOMES = 6, SOCKET_ROOM = 65536 };
 #define ANSWER_TIMEOUT SECONDS(30)
 #define SILENCE_TIMEOUT SECONDS(300)
 
-/* What became of a call. */
+/* The outcome of a call. */
 struct outcome {
     struct http_call *call;
     int done;
     int status; /* 0: it failed */
     struct error err;
     struct buf body;
-    int pieces;                                    /* of a body that was handed on */
-    void (*also)(struct outcome *o, bool is_done); /* in a callback; NULL: nothing */
+    int pieces;                                    /* of a body that was handed on in pieces */
+    void (*also)(struct outcome *o, bool is_done); /* is called in a callback; NULL: nothing */
 };
 
 extern struct loop *loop;
@@ -34,7 +34,7 @@ extern struct dns *dns;
 extern struct http *http;
 extern int listener;
 extern uint16_t port;
-extern bool in_hole; /* connections come to nothing, without a word */
+extern bool in_hole; /* connections get no answer */
 extern struct outcome outcomes[OUTCOMES];
 
 /* ---- the world ---- */
@@ -77,7 +77,7 @@ void expect_no_connection(void);
 
 void read_all(int fd, char *p, size_t n);
 
-/* This text comes, and nothing behind it. */
+/* Checks that this text comes, and nothing behind it. */
 void expect_text(int fd, const char *text);
 
 void expect_request(int fd, const char *method, const char *target);
@@ -88,14 +88,14 @@ void expect_end(int fd);
 
 void send_text(int fd, const char *text);
 
-/* The first octets, then the rest in pieces. */
+/* Sends the first octets, then the rest in pieces. */
 void send_cut(int fd, const char *text, size_t first, size_t piece);
 
 void close_with_reset(int fd);
 
 extern const char ok_answer[];
 
-/* A call that is answered; returns the server's end of its connection, which is now idle. */
+/* Makes a call that is answered. Returns the server's end of its connection, which is now idle. */
 int have_kept(void);
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

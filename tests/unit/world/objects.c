@@ -1,4 +1,4 @@
-/* Objects of tests: parsing and freeing them. */
+/* Parses and frees the objects of tests. */
 #include "tests/unit/world/objects.h"
 
 #include "lib/mem.h"

@@ -11,7 +11,8 @@ struct object {
     struct json_value root;
 };
 
-/* The caller frees it; a text that is no JSON fails the test. */
+/* Parses an object; a text that is not JSON fails the test. The caller frees it with
+ * object_free. */
 struct object object_of(const char *text);
 
 void object_free(struct object *o);

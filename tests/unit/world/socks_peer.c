@@ -35,8 +35,7 @@ static void socks_peer_say(struct socks_peer *p, const void *bytes, size_t n)
     assert_int_equal(send(p->fd, bytes, n, MSG_NOSIGNAL), n);
 }
 
-/* How many octets of the message are there, its length being known from the first ones; 0: more has
- * to come. */
+/* Returns the length of the message, which its first octets determine; 0: more has to come. */
 static size_t socks_peer_login(struct socks_peer *p, struct str in)
 {
     const unsigned char *b = (const unsigned char *)in.p;

@@ -9,7 +9,7 @@ static int64_t now(void)
     return test_now;
 }
 
-/* A wait is for the kernel, never for the clock. */
+/* Waits only for the kernel, never for the clock. */
 static int epoll_wait_little(int epfd, struct epoll_event *events, int max, int timeout_ms)
 {
     return sys_real.epoll_wait(epfd, events, max, timeout_ms ? 10 : 0);
@@ -52,7 +52,7 @@ void stream_pair(bool tcp, int ends[2])
     socklen_t n = sizeof(addr);
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     int on = 1;
-    setsockopt(listener, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)); /* as lib/listener.c does */
+    setsockopt(listener, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)); /* like lib/listener.c */
     assert_int_equal(bind(listener, (struct sockaddr *)&addr, n), 0);
     assert_int_equal(listen(listener, 1), 0);
     assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &n), 0);
@@ -146,7 +146,7 @@ size_t peer_read(int fd, struct buf *to, bool *end)
     return total;
 }
 
-/* Byte i of an endless text without a period that a buffer could have. */
+/* Returns byte i of an endless text whose period is not the length of any buffer. */
 static unsigned char pattern(uint64_t i)
 {
     return (unsigned char)((i * 0x9E3779B97F4A7C15u) >> 56);

@@ -25,17 +25,17 @@ extern int64_t test_now;
 void test_sys_init(void);
 
 /* Turns the loop until done() returns true. Fails the test after 60 s of real time: a busy machine
- * may need seconds, and the kernel sends a dropped segment again only after a while. */
+ * may need seconds, and the kernel retransmits a dropped segment only after a while. */
 void turn_until(struct loop *loop, bool (*done)(void *arg), void *arg);
 
-/* Turns without waiting, enough for everything that is ready. */
+/* Turns the loop without waiting, often enough for everything that is ready. */
 void turn_quietly(struct loop *loop);
 
 void stream_pair(bool tcp, int ends[2]);
 
 enum { EVENTS = CONN_FAILED + 1, SEEN_MAX = 64 * 1024 * 1024 };
 
-/* The events of one conn. What comes is consumed into `data`, unless `hold`. */
+/* The events of one conn. Its data is consumed into `data` unless `hold` is set. */
 struct seen {
     struct conn *conn;
     unsigned count[EVENTS];
@@ -48,19 +48,21 @@ struct seen {
 
 struct conn_handler seen_handler(struct seen *seen);
 
-/* A conn over one end of a stream; *peer is the other, non-blocking. tcp: over the loopback device.
- */
+/* Starts a conn over one end of a stream; *peer is the other, non-blocking one. tcp: over the
+ * loopback device. */
 void seen_start(struct seen *seen, struct loop *loop, bool tcp, int *peer);
 
-/* Turns until the event has been seen (again, if it has been already), or so many bytes in all. */
+/* Turns the loop until the event comes (again, if it has come before), or until this number of
+ * bytes has come in all. */
 void await_event(struct loop *loop, struct seen *seen, enum conn_event event);
 
 void await_bytes(struct loop *loop, struct seen *seen, size_t n);
 
-/* The other end: all of it, or the test fails. */
+/* Sends from the other end; the test fails unless all is taken. */
 void peer_send(int fd, const void *p, size_t n);
 
-/* Reads what is there. Returns its length; *end: and then the stream ended. */
+/* Reads the octets that have come. Returns their number, and sets *end if the stream has then
+ * ended. */
 size_t peer_read(int fd, struct buf *to, bool *end);
 
 void pattern_fill(void *p, uint64_t from, size_t n);

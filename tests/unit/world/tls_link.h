@@ -9,12 +9,12 @@
 #include "tests/unit/check.h"
 #include "tests/unit/world/tls_peer.h"
 
-/* A connection with a socket under it, or a string. */
+/* A connection over a socket or a string. */
 struct link {
-    int fd; /* -1: the server says `script` and then ends */
+    int fd; /* -1: the server's octets are `script`, and then the end */
     const char *script;
-    size_t chunk; /* recv gives at most so much, then says AGAIN once; 0: no bound */
-    bool hungry;  /* with chunk: it is AGAIN's turn */
+    size_t chunk; /* recv returns at most this many octets, then AGAIN once; 0: no bound */
+    bool hungry;  /* with `chunk`: the next recv returns AGAIN */
     bool send_fails, recv_fails;
     size_t sends;
     bool truncated;
@@ -32,7 +32,7 @@ void link_connect(struct link *l, const char *server, struct tls_client *client)
 
 void link_close(struct link *l);
 
-/* Reads up to the end, or n bytes. Returns what came. */
+/* Reads up to the end, or n bytes. Returns the number of bytes. */
 size_t link_read(struct link *l, char *p, size_t n);
 
 void link_say(struct link *l, const char *text);

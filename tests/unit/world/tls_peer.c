@@ -1,4 +1,4 @@
-/* The TLS servers of a test: the child that plays them. */
+/* Runs tls_peer.py, the TLS servers of a test, as a child process. */
 #include "tests/unit/world/tls_peer.h"
 
 #include <stdio.h>

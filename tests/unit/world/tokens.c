@@ -12,7 +12,7 @@ static struct {
     FILE *log;
 } world;
 
-/* The shortest waits: no chance adds to them. */
+/* Returns the smallest random numbers, so that delays are the shortest. */
 static void no_chance(void *out, size_t n)
 {
     memset(out, 0, n);
@@ -47,7 +47,7 @@ void expect_no_secret(const char *text)
     }
 }
 
-/* All that was logged; valid until the next call. */
+/* Returns everything that was logged; valid until the next call. */
 static const char *world_log(void)
 {
     static char text[1 << 20];

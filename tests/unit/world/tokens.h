@@ -1,5 +1,5 @@
-/* What tests of tokens and destinations share: servers that the test plays over loopback sockets,
- * and a log in which no secret may be. Time stands still unless the test moves it. */
+/* The world of tests of tokens and destinations: servers that the test plays over loopback sockets,
+ * and a log that must not contain secrets. Time stands still unless the test moves it. */
 #ifndef TPROXY_TESTS_WORLD_TOKENS_H
 #define TPROXY_TESTS_WORLD_TOKENS_H
 
@@ -14,18 +14,18 @@ extern struct loop *loop;
 extern struct dns *dns;
 extern struct oauth *oauth;
 
-/* secrets: those of the test. hosts: the file with the names of its servers. */
+/* Opens the world. `secrets` are the test's, `hosts` is a file with the names of its servers. */
 void world_open(const char *const *secrets, const char *hosts);
 
-/* Opens it on a free port, and lets it answer until the end. */
+/* Opens the server on a free port, and lets it answer until the end. */
 void world_add(struct http_peer *peer);
 
 void expect_no_secret(const char *text);
 
-/* How often the log says so. */
+/* Returns how often the log contains the text. */
 int logged(const char *what);
 
-/* Who works with oauth has been freed. */
+/* Closes the world, after everything that uses oauth has been freed. */
 void world_close(void);
 
 bool settle_once(void);
@@ -34,7 +34,7 @@ void settle(void);
 
 void pass(int64_t time);
 
-/* Until there is one answer. */
+/* Turns the loop until there is an answer. */
 void await(const int *answers);
 
 #endif
