@@ -78,7 +78,6 @@ CALLS = [
 TABLES = [
     ("folders in a ring", "FOLDERS", "http : lib core", "core in the row of http is neither above"),
     ("a folder that is not used", "FOLDERS", "http : lib lib/new", "http does not use lib/new"),
-    ("a ring that is open", "RINGS", "pop3.c tproxy.c", "pop3.c tproxy.c: it is open: take"),
     ("a pure file that is not there", "PURE", "lib/new", "lib/new is not there: take it out"),
     ("a header that is not included", "SYSTEM", "getopt.h : tproxy/options pop3", "take it out"),
 ]
