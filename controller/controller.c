@@ -65,10 +65,10 @@ static bool may_write_policies(void *arg)
 }
 
 /* The pods that are admitted to the port of a Service may have changed. */
-static void on_admission(struct opening *opening, void *arg)
+static void on_admission(struct policy_port *port, void *arg)
 {
     (void)arg;
-    resource_wake(container_of(opening, struct held_service, opening)->resource);
+    resource_wake(container_of(port, struct held_service, policy_port)->resource);
 }
 
 static void take_written_policy(struct json_value object, void *arg)
@@ -214,14 +214,15 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     }
     c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
     c->configuration = new_configuration(c);
-    c->policies = policies_new(&(struct policies_settings){.loop = loop,
-                                                           .cluster = parts->cluster,
-                                                           .home = c->settings.home,
-                                                           .ports = c->ports,
-                                                           .may_write = may_write_policies,
-                                                           .wake = on_admission,
-                                                           .take = take_written_policy,
-                                                           .arg = c});
+    c->network_policies =
+        network_policies_new(&(struct network_policies_settings){.loop = loop,
+                                                                 .cluster = parts->cluster,
+                                                                 .home = c->settings.home,
+                                                                 .ports = c->ports,
+                                                                 .may_write = may_write_policies,
+                                                                 .wake = on_admission,
+                                                                 .take = take_written_policy,
+                                                                 .arg = c});
     watches_init(c);
     return c;
 }
@@ -247,7 +248,7 @@ void control_stop(struct control *c)
     }
     resting_ports_free(c->resting);
     c->resting = NULL;
-    policies_stop(c->policies);
+    network_policies_stop(c->network_policies);
     configuration_stop(c->configuration);
     cluster_cancel(c->parts.cluster, c->event);
     c->event = NULL;
@@ -267,7 +268,7 @@ void control_free(struct control *c)
         }
         resource_free(r);
     }
-    policies_free(c->policies);
+    network_policies_free(c->network_policies);
     configuration_free(c->configuration);
     watches_free(c);
     map_free(&c->by_key);

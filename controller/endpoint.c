@@ -173,7 +173,7 @@ static int pick_port(struct control *c, uint16_t *port, struct error *err)
         return error_set(
             err, FAIL_CONFIG,
             "no target port is given while it is not known which ports NetworkPolicies "
-            "list: " POLICIES_UNKNOWN);
+            "list: " NETWORK_POLICIES_UNKNOWN);
     }
     int64_t until;
     char time[STAMP_SIZE];

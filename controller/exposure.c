@@ -48,9 +48,9 @@ void service_expose(struct held_service *held)
     }
     uint16_t port = open_port(held);
     if (port) {
-        policies_open(c->policies, &held->opening, port, from_of(r));
+        network_policies_open(c->network_policies, &held->policy_port, port, from_of(r));
     } else {
-        policies_close(c->policies, &held->opening);
+        network_policies_close(c->network_policies, &held->policy_port);
     }
 }
 
@@ -65,7 +65,9 @@ int tenant_exclude(struct tenant *t, struct condition *why)
 {
     struct held_service *held = t->port ? tenant_service(t) : NULL;
     const struct resource *r = t->resource;
-    return held ? policies_exclude(r->control->policies, &held->opening, r->namespace, why) : OK;
+    return held ? network_policies_exclude(r->control->network_policies, &held->policy_port,
+                                           r->namespace, why)
+                : OK;
 }
 
 int tenant_admit(struct tenant *t, struct condition *why)
@@ -73,12 +75,13 @@ int tenant_admit(struct tenant *t, struct condition *why)
     const struct resource *r = t->resource;
     struct held_service *held = tenant_service(t);
     const char *status = r->cr.available.status;
-    int rc = held ? policies_admit(r->control->policies, &held->opening, why) : OK;
+    int rc =
+        held ? network_policies_admit(r->control->network_policies, &held->policy_port, why) : OK;
     if (rc == AGAIN && !r->control->followers[FOLLOW_POLICIES].known &&
         !(status && strcmp(status, "True") == 0)) {
         plan_failure(why, "ConfigurationFailed",
                      "Technical connectivity is not configured. It is not known which pods are "
-                     "admitted to the mailbox: " POLICIES_UNKNOWN);
+                     "admitted to the mailbox: " NETWORK_POLICIES_UNKNOWN);
         return ERR;
     }
     return rc;

@@ -86,7 +86,7 @@ struct control_health control_health(const struct control *c)
 void control_metrics(const struct control *c, struct buf *out)
 {
     struct control_health h = control_health(c);
-    struct policies_figures policies = policies_figures(c->policies);
+    struct network_policies_figures policies = network_policies_figures(c->network_policies);
     const char *name = "tp_destination_crs";
     metric_head(out, name, METRIC_GAUGE, "Destination custom resources by their condition.");
     metric_count(out, name, (struct metric_label[]){{"Available", "True"}, {0}},

@@ -56,7 +56,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     resource_wake(r);
     tell_tenant(r, &held->service);
     control_wake_first(c, held->service.name);
-    policies_close(c->policies, &held->opening);
+    network_policies_close(c->network_policies, &held->policy_port);
     leftover_forget(held);
     service_clear(&held->service);
     free(held);
@@ -75,8 +75,8 @@ static struct held_service *add_service(struct resource *r, const struct service
     held->resource = r;
     held->round = c->followers[FOLLOW_SERVICES].round;
     map_add(&c->services, &held->by_key, held->key);
-    list_init(&held->opening.link);
-    list_init(&held->opening.awaited);
+    list_init(&held->policy_port.link);
+    list_init(&held->policy_port.awaited);
     list_append(&r->services, &held->link);
     return held;
 }

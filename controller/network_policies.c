@@ -50,7 +50,7 @@ struct trouble {
 /* A NetworkPolicy of ours that exists. */
 struct held_policy {
     struct stored stored;
-    struct policies *policies;
+    struct network_policies *policies;
     uint64_t digest;
     char *uid;
     char *strangers;           /* see plan_policy_strangers */
@@ -60,13 +60,13 @@ struct held_policy {
 };
 
 /* A policy that is wanted, or was. */
-struct policy {
-    struct policies *policies;
+struct network_policy {
+    struct network_policies *policies;
     struct map_entry by_name;
     struct list link;
     struct list due;      /* on policies->due, if it is to be compared */
-    struct list openings; /* the ports to which it admits */
-    struct list awaiting; /* the openings whose owners wait */
+    struct list ports;    /* the ports to which it admits */
+    struct list awaiting; /* those of these ports whose owners wait */
     char *name;
     char *from; /* the namespace whose pods it admits; NULL: all, or nothing was ever opened */
     struct repairs repairs;
@@ -80,14 +80,14 @@ struct policy {
     struct trouble *trouble;
 };
 
-struct policies {
-    struct policies_settings set;
+struct network_policies {
+    struct network_policies_settings set;
     struct store held; /* the policies that exist */
     bool stopped;
-    struct policies_figures figures;
+    struct network_policies_figures figures;
     struct map by_name;
     struct list all, due;
-    struct list exposed; /* openings whose ports policies of others list */
+    struct list exposed; /* ports that policies of others list, too */
     struct task task;
     size_t calls;
 };
@@ -96,16 +96,16 @@ struct policies {
 
 static void compare_some(struct task *t);
 
-static void on_timer(struct timer *t);
+static void on_compare_timer(struct timer *t);
 
 /* Has the policy compared as soon as it may be written. */
-static void look(struct policy *policy)
+static void enqueue(struct network_policy *policy)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     if (policy->call) {
         policy->again = true;
     } else if (policy->not_before > loop_now(p->set.loop)) {
-        timer_set(p->set.loop, &policy->timer, policy->not_before, on_timer);
+        timer_set(p->set.loop, &policy->timer, policy->not_before, on_compare_timer);
     } else {
         if (list_empty(&policy->due)) {
             list_append(&p->due, &policy->due);
@@ -114,14 +114,14 @@ static void look(struct policy *policy)
     }
 }
 
-static void on_timer(struct timer *t)
+static void on_compare_timer(struct timer *t)
 {
     t->due = 0;
-    look(container_of(t, struct policy, timer));
+    enqueue(container_of(t, struct network_policy, timer));
 }
 
 /* The same, but at the earliest PAUSE_FIRST from now. */
-static void look_soon(struct policy *policy)
+static void enqueue_later(struct network_policy *policy)
 {
     struct loop *loop = policy->policies->set.loop;
     int64_t at = loop_now(loop) + PAUSE_FIRST;
@@ -129,30 +129,30 @@ static void look_soon(struct policy *policy)
     if (policy->call) {
         policy->again = true;
     } else if (!policy->timer.due || policy->timer.due > at) {
-        timer_set(loop, &policy->timer, at, on_timer);
+        timer_set(loop, &policy->timer, at, on_compare_timer);
     }
 }
 
-static struct policy *get_policy(struct policies *p, const char *name)
+static struct network_policy *get_policy(struct network_policies *p, const char *name)
 {
     struct map_entry *e = map_find(&p->by_name, name);
     if (e) {
-        return container_of(e, struct policy, by_name);
+        return container_of(e, struct network_policy, by_name);
     }
-    struct policy *policy = mem_zalloc(sizeof(*policy));
+    struct network_policy *policy = mem_zalloc(sizeof(*policy));
     policy->policies = p;
     policy->name = mem_strdup(name);
     list_init(&policy->due);
-    list_init(&policy->openings);
+    list_init(&policy->ports);
     list_init(&policy->awaiting);
     map_add(&p->by_name, &policy->by_name, policy->name);
     list_append(&p->all, &policy->link);
     return policy;
 }
 
-static void policy_free(struct policy *policy)
+static void policy_free(struct network_policy *policy)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     timer_cancel(p->set.loop, &policy->timer);
     map_remove(&p->by_name, &policy->by_name);
     list_remove(&policy->link);
@@ -163,74 +163,75 @@ static void policy_free(struct policy *policy)
     free(policy);
 }
 
-static struct policy *policy_from(struct policies *p, const char *from)
+static struct network_policy *policy_from(struct network_policies *p, const char *from)
 {
     char name[PLAN_POLICY_NAME_SIZE];
     plan_policy_name(name, sizeof(name), from);
-    struct policy *policy = get_policy(p, name);
+    struct network_policy *policy = get_policy(p, name);
     if (from && !policy->from) {
         policy->from = mem_strdup(from);
     }
     return policy;
 }
 
-static void set_opening(struct opening *o, struct policy *wanted, uint16_t port)
+static void set_policy_port(struct policy_port *o, struct network_policy *wanted, uint16_t port)
 {
     if (o->policy == wanted && o->port == port) {
         return;
     }
     if (o->policy && wanted) {
-        look(o->policy);
+        enqueue(o->policy);
     } else if (o->policy) { /* a Service that was deleted by mistake is back soon */
-        look_soon(o->policy);
+        enqueue_later(o->policy);
     }
     list_remove(&o->link);
     list_remove(&o->awaited);
     o->policy = wanted;
     o->port = port;
     if (wanted) {
-        list_append(&wanted->openings, &o->link);
-        look(wanted);
+        list_append(&wanted->ports, &o->link);
+        enqueue(wanted);
     }
 }
 
-void policies_open(struct policies *p, struct opening *o, uint16_t port, const char *from)
+void network_policies_open(struct network_policies *p, struct policy_port *o, uint16_t port,
+                           const char *from)
 {
     if (!p->stopped) {
-        set_opening(o, policy_from(p, from), port);
+        set_policy_port(o, policy_from(p, from), port);
     }
 }
 
-void policies_close(struct policies *p, struct opening *o)
+void network_policies_close(struct network_policies *p, struct policy_port *o)
 {
     if (p->stopped) {
         list_remove(&o->link);
         list_remove(&o->awaited);
     } else {
-        set_opening(o, NULL, 0);
+        set_policy_port(o, NULL, 0);
     }
 }
 
-void policies_look_at_all(struct policies *p)
+void network_policies_compare_all(struct network_policies *p)
 {
     LIST_EACH (it, &p->held.all) {
         get_policy(p, container_of(it, struct stored, link)->name);
     }
     LIST_EACH (it, &p->all) {
-        look(container_of(it, struct policy, link));
+        enqueue(container_of(it, struct network_policy, link));
     }
 }
 
 /* ---- what exists ---- */
 
-static struct held_policy *find_held(const struct policies *p, const char *name)
+static struct held_policy *find_held(const struct network_policies *p, const char *name)
 {
     const struct stored *stored = store_find(&p->held, name);
     return stored ? container_of(stored, struct held_policy, stored) : NULL;
 }
 
 /* Tells whether the policy of that name lists the port. */
-static bool lists(const struct policies *p, const char *name, uint16_t port)
+static bool lists(const struct network_policies *p, const char *name, uint16_t port)
 {
     const struct held_policy *held = find_held(p, name);
     size_t first = 0, end = held ? held->n_ranges : 0;
@@ -249,11 +250,11 @@ static bool lists(const struct policies *p, const char *name, uint16_t port)
     return false;
 }
 
-/* Wakes the owners of these openings. */
-static void wake_awaited(struct policies *p, struct list *openings)
+/* Wakes the owners of these ports. */
+static void wake_awaited(struct network_policies *p, struct list *ports)
 {
-    LIST_EACH (it, openings) {
-        struct opening *o = container_of(it, struct opening, awaited);
+    LIST_EACH (it, ports) {
+        struct policy_port *o = container_of(it, struct policy_port, awaited);
         list_remove(&o->awaited);
         p->set.wake(o, p->set.arg);
     }
@@ -266,15 +267,16 @@ static void count_ports(struct held_policy *held, void (*count)(struct ports *, 
     }
 }
 
-static void changed(struct policies *p, const char *name)
+static void policy_changed(struct network_policies *p, const char *name)
 {
-    struct policy *policy = get_policy(p, name);
+    struct network_policy *policy = get_policy(p, name);
     wake_awaited(p, &policy->awaiting);
     wake_awaited(p, &p->exposed);
-    look(policy);
+    enqueue(policy);
 }
 
-void policies_take(struct policies *p, struct stored *stored, struct json_value object)
+void network_policies_take(struct network_policies *p, struct stored *stored,
+                           struct json_value object)
 {
     struct held_policy *held = container_of(stored, struct held_policy, stored), before = *held;
     struct json_value metadata = json_get(object, "metadata");
@@ -291,27 +293,27 @@ void policies_take(struct policies *p, struct stored *stored, struct json_value 
     free(before.uid);
     free(before.strangers);
     free(before.ranges);
-    changed(p, stored->name);
+    policy_changed(p, stored->name);
 }
 
-static void release(struct stored *stored)
+static void policy_release(struct stored *stored)
 {
     struct held_policy *held = container_of(stored, struct held_policy, stored);
-    struct policies *p = held->policies;
+    struct network_policies *p = held->policies;
     count_ports(held, ports_unlist);
     free(held->uid);
     free(held->strangers);
     free(held->ranges);
     if (!p->stopped) {
-        changed(p, stored->name);
+        policy_changed(p, stored->name);
     }
 }
 
-/* ---- what owners of openings are told ---- */
+/* ---- what owners of ports are told ---- */
 
 /* Returns a policy that admits pods to the port other than those of the namespace and those for
  * which it is open. NULL: there is none. It is rare, so it may be found by a walk. */
-static const char *find_stranger(const struct policies *p, const struct opening *o,
+static const char *find_stranger(const struct network_policies *p, const struct policy_port *o,
                                  const char *namespace)
 {
     char own[PLAN_POLICY_NAME_SIZE], everybody[PLAN_POLICY_NAME_SIZE];
@@ -332,20 +334,20 @@ static const char *find_stranger(const struct policies *p, const struct opening 
     return NULL;
 }
 
-static const struct trouble *trouble_of(struct policies *p, const char *name)
+static const struct trouble *trouble_of(struct network_policies *p, const char *name)
 {
     struct map_entry *e = map_find(&p->by_name, name);
-    return e ? container_of(e, struct policy, by_name)->trouble : NULL;
+    return e ? container_of(e, struct network_policy, by_name)->trouble : NULL;
 }
 
-static void await(struct list *list, struct opening *o)
+static void await(struct list *list, struct policy_port *o)
 {
     list_remove(&o->awaited);
     list_append(list, &o->awaited);
 }
 
-int policies_exclude(struct policies *p, struct opening *o, const char *namespace,
-                     struct condition *why)
+int network_policies_exclude(struct network_policies *p, struct policy_port *o,
+                             const char *namespace, struct condition *why)
 {
     const char *name = o->policy ? find_stranger(p, o, namespace) : NULL;
     if (!name) {
@@ -363,7 +365,7 @@ int policies_exclude(struct policies *p, struct opening *o, const char *namespac
     return ERR;
 }
 
-int policies_admit(struct policies *p, struct opening *o, struct condition *why)
+int network_policies_admit(struct network_policies *p, struct policy_port *o, struct condition *why)
 {
     if (!o->policy || lists(p, o->policy->name, o->port)) {
         return OK;
@@ -382,19 +384,19 @@ int policies_admit(struct policies *p, struct opening *o, struct condition *why)
 
 /* ---- writing ---- */
 
-static void resume(struct policy *policy)
+static void policy_resume(struct network_policy *policy)
 {
     bool again = policy->again;
     policy->again = false;
     if (again) {
-        look(policy);
+        enqueue(policy);
     }
     loop_soon(policy->policies->set.loop, &policy->policies->task, compare_some);
 }
 
-static void end_trouble(struct policy *policy)
+static void policy_end_trouble(struct network_policy *policy)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     policy->failures = 0;
     if (policy->trouble) {
         free(policy->trouble);
@@ -404,9 +406,9 @@ static void end_trouble(struct policy *policy)
     }
 }
 
-static void set_trouble(struct policy *policy, const char *reason, const char *words)
+static void policy_set_trouble(struct network_policy *policy, const char *reason, const char *words)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     if (policy->trouble && strcmp(policy->trouble->words, words) == 0) {
         return;
     }
@@ -420,9 +422,9 @@ static void set_trouble(struct policy *policy, const char *reason, const char *w
 }
 
 /* Has a write that failed tried again, each time after a longer delay. */
-static void failed(struct policy *policy)
+static void policy_failed(struct network_policy *policy)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     p->figures.errors++;
     repairs_forget(&policy->repairs);
     policy->not_before =
@@ -430,40 +432,41 @@ static void failed(struct policy *policy)
     policy->again = true;
 }
 
-static void failed_by_answer(struct policy *policy, const struct cluster_answer *answer)
+static void policy_failed_by_answer(struct network_policy *policy,
+                                    const struct cluster_answer *answer)
 {
-    failed(policy);
+    policy_failed(policy);
     if (answer->result == CLUSTER_REFUSED || policy->failures >= LATER_MAX) {
-        set_trouble(policy, "ConfigurationFailed", answer->err.text);
+        policy_set_trouble(policy, "ConfigurationFailed", answer->err.text);
     } else {
         log_line(LOG_WARN, "control", "%s; tried again", answer->err.text);
     }
 }
 
-static void done(struct policy *policy, struct json_value object)
+static void policy_written(struct network_policy *policy, struct json_value object)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     int64_t pause = policy->busy ? 2 * policy->pause : PAUSE_FIRST;
     policy->pause = pause < PAUSE_MOST ? pause : PAUSE_MOST;
     policy->not_before = loop_now(p->set.loop) + policy->pause;
-    end_trouble(policy);
+    policy_end_trouble(policy);
     if (json_exists(object)) {
         p->set.take(object, p->set.arg);
     }
 }
 
 /* Takes in the policy that has the name of ours. */
-static void on_looked_at(const struct cluster_answer *answer, void *arg)
+static void on_conflicting_policy(const struct cluster_answer *answer, void *arg)
 {
-    struct policy *policy = arg;
-    struct policies *p = policy->policies;
+    struct network_policy *policy = arg;
+    struct network_policies *p = policy->policies;
     const char *home = p->set.home;
     char words[FAIL_TEXT_MAX + 256];
     policy->call = NULL;
     p->calls--;
     switch (answer->result) {
     case CLUSTER_DONE:
-        failed(policy);
+        policy_failed(policy);
         if (plan_is_ours(answer->object, home)) {
             p->set.take(answer->object, p->set.arg);
             break;
@@ -472,7 +475,7 @@ static void on_looked_at(const struct cluster_answer *answer, void *arg)
                  "it is there already and is not tproxy's. Delete it (kubectl delete networkpolicy "
                  "-n %s %s)",
                  home, policy->name);
-        set_trouble(policy, "ConfigurationError-K8sResourceWithNameAlreadyPresent", words);
+        policy_set_trouble(policy, "ConfigurationError-K8sResourceWithNameAlreadyPresent", words);
         break;
     case CLUSTER_ABSENT: /* it has gone */
         policy->again = true;
@@ -481,22 +484,23 @@ static void on_looked_at(const struct cluster_answer *answer, void *arg)
     case CLUSTER_CONFLICT:
     case CLUSTER_REFUSED:
     case CLUSTER_LATER:
-        failed_by_answer(policy, answer);
+        policy_failed_by_answer(policy, answer);
         break;
     }
-    resume(policy);
+    policy_resume(policy);
 }
 
-static void call(struct policy *policy, const struct cluster_request *request,
-                 void (*answered)(const struct cluster_answer *answer, void *arg))
+static void policy_call(struct network_policy *policy, const struct cluster_request *request,
+                        void (*answered)(const struct cluster_answer *answer, void *arg))
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     struct cluster_handler handler = {.done = answered, .arg = policy};
     p->calls++;
     policy->call = cluster_call(p->set.cluster, request, handler);
 }
 
-static struct cluster_request request_of(const struct policy *policy, enum cluster_verb verb)
+static struct cluster_request request_of(const struct network_policy *policy,
+                                         enum cluster_verb verb)
 {
     return (struct cluster_request){.verb = verb,
                                     .kind = &kind_policy,
@@ -504,40 +508,41 @@ static struct cluster_request request_of(const struct policy *policy, enum clust
                                     .name = policy->name};
 }
 
-static void on_written(const struct cluster_answer *answer, void *arg)
+static void on_policy_written(const struct cluster_answer *answer, void *arg)
 {
-    struct policy *policy = arg;
-    struct policies *p = policy->policies;
+    struct network_policy *policy = arg;
+    struct network_policies *p = policy->policies;
     policy->call = NULL;
     p->calls--;
     switch (answer->result) {
     case CLUSTER_DONE:
-        done(policy, answer->object);
+        policy_written(policy, answer->object);
         break;
     case CLUSTER_EXISTS: {
         struct cluster_request request = request_of(policy, CLUSTER_GET);
-        call(policy, &request, on_looked_at);
+        policy_call(policy, &request, on_conflicting_policy);
         return;
     }
     case CLUSTER_ABSENT:
     case CLUSTER_CONFLICT: /* the watch is about to tell why */
     case CLUSTER_REFUSED:
     case CLUSTER_LATER:
-        failed_by_answer(policy, answer);
+        policy_failed_by_answer(policy, answer);
         break;
     }
-    resume(policy);
+    policy_resume(policy);
 }
 
-static void start(struct policy *policy, enum cluster_verb verb, const char *uid, struct str body)
+static void policy_start(struct network_policy *policy, enum cluster_verb verb, const char *uid,
+                         struct str body)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     struct cluster_request request = request_of(policy, verb);
     request.uid = uid;
     request.body = body;
     p->figures.writes++;
     policy->busy = loop_now(p->set.loop) < policy->not_before + QUIET * policy->pause;
-    call(policy, &request, on_written);
+    policy_call(policy, &request, on_policy_written);
 }
 
 static int compare_ports(const void *a, const void *b)
@@ -547,15 +552,15 @@ static int compare_ports(const void *a, const void *b)
 
 /* Returns the sorted ports without duplicates (two Services may briefly share one). The caller
  * frees the array. */
-static uint16_t *list_ports(const struct policy *policy, size_t *n)
+static uint16_t *list_ports(const struct network_policy *policy, size_t *n)
 {
     size_t all = 0;
-    LIST_EACH (it, &policy->openings) {
+    LIST_EACH (it, &policy->ports) {
         all++;
     }
     uint16_t *ports = mem_alloc(all * sizeof(*ports)), *next = ports;
-    LIST_EACH (it, &policy->openings) {
-        *next++ = container_of(it, struct opening, link)->port;
+    LIST_EACH (it, &policy->ports) {
+        *next++ = container_of(it, struct policy_port, link)->port;
     }
     qsort(ports, all, sizeof(*ports), compare_ports);
     *n = 0;
@@ -568,7 +573,8 @@ static uint16_t *list_ports(const struct policy *policy, size_t *n)
 }
 
 /* Writes the text unless the policy has it, or has been repaired too often to be written now. */
-static void write_text(struct policy *policy, const struct held_policy *held, struct str text)
+static void write_text(struct network_policy *policy, const struct held_policy *held,
+                       struct str text)
 {
     struct loop *loop = policy->policies->set.loop;
     struct json *doc = json_parse(text, NULL);
@@ -576,9 +582,9 @@ static void write_text(struct policy *policy, const struct held_policy *held, st
     int64_t due = repairs_due(&policy->repairs, digest);
     json_free(doc);
     if (held && held->digest == digest) {
-        end_trouble(policy);
+        policy_end_trouble(policy);
     } else if (due > loop_now(loop)) {
-        timer_set(loop, &policy->timer, due, on_timer);
+        timer_set(loop, &policy->timer, due, on_compare_timer);
     } else {
         if (repairs_note(&policy->repairs, digest, loop_now(loop))) {
             log_line(LOG_WARN, "control",
@@ -586,14 +592,14 @@ static void write_text(struct policy *policy, const struct held_policy *held, st
                      "less and less often",
                      policy->name);
         }
-        start(policy, held ? CLUSTER_APPLY : CLUSTER_CREATE, NULL, text);
+        policy_start(policy, held ? CLUSTER_APPLY : CLUSTER_CREATE, NULL, text);
     }
 }
 
 /* Writes the policy unless it is as it should be. Returns how many ports it has. */
-static size_t put_policy(struct policy *policy)
+static size_t put_policy(struct network_policy *policy)
 {
-    struct policies *p = policy->policies;
+    struct network_policies *p = policy->policies;
     const struct held_policy *held = find_held(p, policy->name);
     struct plan_policy plan = {.home = p->set.home,
                                .from = policy->from,
@@ -608,7 +614,7 @@ static size_t put_policy(struct policy *policy)
     } else {
         char words[128];
         text_fmt(words, sizeof(words), "%zu ports are more than fit into one", plan.n_ports);
-        set_trouble(policy, "ConfigurationFailed", words);
+        policy_set_trouble(policy, "ConfigurationFailed", words);
     }
     buf_free(&body);
     free(ports);
@@ -617,7 +623,7 @@ static size_t put_policy(struct policy *policy)
 
 /* Removes a policy that no port asks for any more. One that cannot be deleted, or has a finalizer,
  * admits nobody until it goes. */
-static void remove_policy(struct policy *policy)
+static void remove_policy(struct network_policy *policy)
 {
     const struct held_policy *held = find_held(policy->policies, policy->name);
     if (!held) {
@@ -627,29 +633,29 @@ static void remove_policy(struct policy *policy)
         buf_init(&body, PLAN_OBJECT_MAX);
         int rc = plan_policy_closed(&body, held->uid);
         assert(rc == OK);
-        start(policy, CLUSTER_APPLY, NULL, buf_str(&body));
+        policy_start(policy, CLUSTER_APPLY, NULL, buf_str(&body));
         buf_free(&body);
     } else if (!held->deleting) {
-        start(policy, CLUSTER_DELETE, held->uid, (struct str){0});
+        policy_start(policy, CLUSTER_DELETE, held->uid, (struct str){0});
     }
 }
 
 static void compare_some(struct task *t)
 {
-    struct policies *p = container_of(t, struct policies, task);
+    struct network_policies *p = container_of(t, struct network_policies, task);
     size_t cost = 0;
     if (!p->set.may_write(p->set.arg)) {
-        return; /* policies_look_at_all is called when that changes */
+        return; /* network_policies_compare_all is called when that changes */
     }
     while (!list_empty(&p->due) && p->calls < CALLS_MAX) {
-        struct policy *policy = container_of(p->due.next, struct policy, due);
+        struct network_policy *policy = container_of(p->due.next, struct network_policy, due);
         if (cost >= PORTS_A_TURN) {
             loop_next_turn(p->set.loop, &p->task, compare_some);
             return;
         }
         list_remove(&policy->due);
         cost += COST;
-        if (list_empty(&policy->openings)) {
+        if (list_empty(&policy->ports)) {
             remove_policy(policy);
         } else {
             cost += put_policy(policy);
@@ -659,11 +665,11 @@ static void compare_some(struct task *t)
 
 /* ---- life ---- */
 
-struct policies *policies_new(const struct policies_settings *settings)
+struct network_policies *network_policies_new(const struct network_policies_settings *settings)
 {
-    struct policies *p = mem_zalloc(sizeof(*p));
+    struct network_policies *p = mem_zalloc(sizeof(*p));
     p->set = *settings;
-    store_init(&p->held, sizeof(struct held_policy), release);
+    store_init(&p->held, sizeof(struct held_policy), policy_release);
     map_init(&p->by_name);
     list_init(&p->all);
     list_init(&p->due);
@@ -672,32 +678,32 @@ struct policies *policies_new(const struct policies_settings *settings)
     return p;
 }
 
-struct store *policies_store(struct policies *p)
+struct store *network_policies_store(struct network_policies *p)
 {
     return &p->held;
 }
 
-struct policies_figures policies_figures(const struct policies *p)
+struct network_policies_figures network_policies_figures(const struct network_policies *p)
 {
     return p->figures;
 }
 
-void policies_stop(struct policies *p)
+void network_policies_stop(struct network_policies *p)
 {
     p->stopped = true;
     task_cancel(&p->task);
     LIST_EACH (it, &p->all) {
-        struct policy *policy = container_of(it, struct policy, link);
+        struct network_policy *policy = container_of(it, struct network_policy, link);
         timer_cancel(p->set.loop, &policy->timer);
         cluster_cancel(p->set.cluster, policy->call);
         policy->call = NULL;
     }
 }
 
-void policies_free(struct policies *p)
+void network_policies_free(struct network_policies *p)
 {
     LIST_EACH (it, &p->all) {
-        policy_free(container_of(it, struct policy, link));
+        policy_free(container_of(it, struct network_policy, link));
     }
     store_clear(&p->held);
     map_free(&p->by_name);

@@ -91,7 +91,7 @@ struct held_service {
     struct list link;        /* on its resource's list */
     struct resource *resource;
     uint64_t round;
-    struct opening opening;
+    struct policy_port policy_port;
     bool checked; /* it is as its tenant wants it, and neither has changed since */
     struct removal removal;
     struct leftover *leftover; /* NULL: it is wanted */
@@ -308,7 +308,7 @@ struct control {
     struct configuration *configuration;
     const struct config *config; /* in force; NULL: no configuration is */
     struct cluster_call *event;  /* about the installation, under way; NULL: none is */
-    struct policies *policies;
+    struct network_policies *network_policies;
     struct control_stats {
         uint64_t reconciles, writes, errors, events_left_out;
     } stats;

@@ -75,7 +75,7 @@ bool watches_listed(const struct control *c, const char **why)
 
 void watches_resume(struct control *c)
 {
-    policies_look_at_all(c->policies);
+    network_policies_compare_all(c->network_policies);
     control_wake_all(c);
 }
 
@@ -109,7 +109,7 @@ static void sweep_one(struct resource *r, unsigned flags)
 static void on_swept(struct control *c, unsigned flags)
 {
     if (flags & (SWEEP_RESOURCES | SWEEP_SERVICES)) {
-        policies_look_at_all(c->policies); /* before, they could not be compared */
+        network_policies_compare_all(c->network_policies); /* before, they could not be compared */
     }
     queue_resume(c);
 }
@@ -306,7 +306,7 @@ static void on_namespace(struct json_value object, struct stored *stored, void *
 static void on_policy(struct json_value object, struct stored *stored, void *arg)
 {
     struct control *c = arg;
-    policies_take(c->policies, stored, object);
+    network_policies_take(c->network_policies, stored, object);
 }
 
 static void on_policies_listed(bool complete, void *arg)
@@ -366,7 +366,7 @@ void watches_init(struct control *c)
                                       .listed = on_services_listed});
     follow(c, FOLLOW_POLICIES,
            &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
-           (struct follower_settings){.store = policies_store(c->policies),
+           (struct follower_settings){.store = network_policies_store(c->network_policies),
                                       .there = on_policy,
                                       .listed = on_policies_listed});
 }
