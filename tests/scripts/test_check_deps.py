@@ -76,7 +76,7 @@ CALLS = [
 ]
 # A row to add to a table of the script, and the complaint.
 TABLES = [
-    ("folders in a ring", "FOLDERS", "http : lib core", "core in the row of http is neither above"),
+    ("folders in a ring", "FOLDERS", "core : lib http", "http in the row of core is neither above"),
     ("a folder that is not used", "FOLDERS", "http : lib lib/new", "http does not use lib/new"),
     ("a pure file that is not there", "PURE", "lib/new", "lib/new is not there: take it out"),
     ("a header that is not included", "SYSTEM", "getopt.h : tproxy/options pop3", "take it out"),
