@@ -1,4 +1,4 @@
-"""Which CR a name or a port belongs to."""
+"""Each name and each port belongs to one CR."""
 
 import signal
 import time

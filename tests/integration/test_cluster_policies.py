@@ -179,7 +179,7 @@ def test_removed_for_itself(installation, make_cluster_tproxy, add_destination, 
 
 
 def test_stale_policy(installation, make_cluster_tproxy, add_destination, release, reserve_ports):
-    """Its ports are not used again, even after a restart, until the policy no longer lists them."""
+    """The ports are not used again, even after a restart, until the policy no longer lists them."""
     add_destination("mail")
     kube = installation.kube
     installation.configure()

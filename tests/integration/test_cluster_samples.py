@@ -331,8 +331,8 @@ def add_others(installation: Installation, namespace: str) -> None:
 
 
 def test_left_alone(installation, make_cluster_tproxy, mail, namespace):
-    """They get no status, no Service and no Event; a status that another manager has written
-    stays."""
+    """Resources for other proxies get no status, no Service and no Event; a status that another
+    manager has written stays."""
     configure(installation)
     proxy = make_cluster_tproxy(installation).ready()
     add_others(installation, namespace)

@@ -4,34 +4,34 @@
 //     node oauth_server.mjs CONFIG
 //
 // CONFIG is a JSON file:
-//     issuer    its own name
+//     issuer    the server's name
 //     jwks      the private key, as a JSON Web Key Set
 //     clients   a list of
 //         client_id, client_secret, token_endpoint_auth_method (client_secret_post by default);
-//         for tls_client_auth instead of a secret tls_client_auth_subject_dn, a line of the
-//         certificate's subject, and tls_client_certificate_bound_access_tokens
+//         for tls_client_auth, in place of client_secret: tls_client_auth_subject_dn, a line of
+//         the certificate's subject, and tls_client_certificate_bound_access_tokens
 //         audience    the "aud" of its tokens, a URI
-//         lifetime    of its tokens, in seconds
-//         age         how many of these have passed when a token is issued; 0 by default
-//         rotates     does a refresh token work only once? No by default
+//         lifetime    the lifetime of its tokens, in seconds
+//         age         the age of a token at its issue, in seconds; 0 by default
+//         rotates     true: a refresh token works only once; false by default
 // Clients are read from the file for each request, so they may change while the server runs.
 //
 // Prints the free port of 127.0.0.1 on which it listens, and ends with its standard input.
 //
-// It has no pages on which people log in. Instead each line of the input is a JSON object that says
-// what to issue to one of them, and the value is printed:
+// The server has no pages on which people log in. Instead, each line of the input is a JSON object
+// that describes what to issue to one of them, and the value is printed:
 //     model       RefreshToken or AuthorizationCode
-//     value       what the client is going to send
+//     value       the text that the client will send
 //     client_id, tenant, user
 //     lifetime    in seconds
 //     scope
-//     redirectUri, codeChallenge    what a code is bound to, if anything
+//     redirectUri, codeChallenge    optional; a code is bound to them
 //
-// What stands before the server says in headers of a request for a token
-//     x-tenant               whose server it is
+// The front of the server adds headers to a request for a token:
+//     x-tenant               the tenant to which the request belongs
 //     x-issuer               the "iss" of the token
-//     x-claims               what the token says besides, as JSON
-//     x-client-certificate   which the TLS client has shown, and which has been verified; base64
+//     x-claims               the token's other claims, as JSON
+//     x-client-certificate   the certificate that the TLS client has shown, verified; base64
 
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -40,13 +40,13 @@ import { createInterface } from 'node:readline';
 import Provider from 'oidc-provider';
 import MemoryAdapter, { setStorage } from 'oidc-provider/lib/adapters/memory_adapter.js';
 
-const CALLBACK = 'https://client.test/callback'; // of a code that is bound to no other
+const CALLBACK = 'https://client.test/callback'; // for codes without a redirectUri
 
-console.info = () => {}; // by which the provider advises on its configuration
+console.info = () => {}; // the provider's advice on its configuration
 
 const readConfig = () => JSON.parse(readFileSync(process.argv[2], 'utf8'));
 
-setStorage(new Map()); // the usual one forgets what is old
+setStorage(new Map()); // the default storage drops old entries
 
 class Adapter extends MemoryAdapter {
   async find(id) {
@@ -67,7 +67,7 @@ const certificate = (ctx) => {
   return shown && new X509Certificate(Buffer.from(shown, 'base64'));
 };
 
-// Users are of one tenant: elsewhere what was issued for them is worth nothing.
+// A user belongs to one tenant; codes and tokens for the user are not valid in others.
 const account = (tenant, user) => `${tenant}/${user}`;
 const userOf = (accountId) => accountId.slice(accountId.indexOf('/') + 1);
 
@@ -92,7 +92,7 @@ const provider = new Provider(issuer, {
   formats: {
     customizers: {
       jwt(ctx, token, jwt) {
-        jwt.header = { typ: 'JWT' }; // as in XSUAA's tokens; Dovecot takes no other type
+        jwt.header = { typ: 'JWT' }; // as in XSUAA's tokens; Dovecot accepts no other type
         jwt.payload.iss = ctx.get('x-issuer');
         const { age = 0 } = ctx.oidc.client;
         jwt.payload.iat -= age;

@@ -1,11 +1,10 @@
-// Asks the Destination service for a destination, by SAP's own client.
+// Asks the Destination service for a destination, with SAP's own client.
 //
 //     node sap_client.mjs NAME OPTIONS
 //
-// OPTIONS are what getDestination() takes besides the name, as JSON.
-// The client finds the service key as in an application: in VCAP_SERVICES, or in a mounted Secret
-// below SERVICE_BINDING_ROOT. Prints, as JSON, what it made of the answer: null if there is no such
-// destination.
+// OPTIONS are the other options of getDestination(), as JSON. The client finds the service key as
+// in an application: in VCAP_SERVICES, or in a mounted Secret below SERVICE_BINDING_ROOT. Prints
+// the destination as JSON; null if there is none.
 
 import { getDestination } from '@sap-cloud-sdk/connectivity';
 import { setGlobalLogLevel } from '@sap-cloud-sdk/util';

@@ -1,10 +1,10 @@
-// Connects to the POP3 server of an on-premise destination, by the part of SAP's own mail client
-// that speaks with the Connectivity Proxy.
+// Connects to the POP3 server of an on-premise destination, with the part of SAP's own mail client
+// that talks to the Connectivity Proxy.
 //
 //     node sap_mail_client.mjs NAME OPTIONS
 //
-// OPTIONS and the service keys, also that of the connectivity service: see sap_client.mjs. Prints
-// the server's greeting, as JSON.
+// For OPTIONS and the service keys, including that of the connectivity service, see sap_client.mjs.
+// Prints the server's greeting as JSON.
 
 import { getDestination } from '@sap-cloud-sdk/connectivity';
 import { buildSocksProxy } from '@sap-cloud-sdk/mail-client/internal.js';

@@ -1,4 +1,4 @@
-// Makes names below .test those of this machine.
+// Resolves names below .test to this machine.
 
 import dns from 'node:dns';
 

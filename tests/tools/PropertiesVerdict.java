@@ -9,7 +9,7 @@ import java.nio.charset.Charset;
 import java.nio.charset.StandardCharsets;
 import java.util.Properties;
 
-/** The same as properties_verdict.c, by java.util.Properties. */
+/** Prints the same as properties_verdict.c, but with java.util.Properties. */
 class PropertiesVerdict {
     static Charset charset(byte[] text) {
         try {

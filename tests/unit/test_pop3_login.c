@@ -134,6 +134,7 @@ static bool take_line(struct world *w, const char *text)
  *     expect: auth                        the outcome: "ready", or the class of the failure
  *     says: words                         a part of the failure's text
  *     challenge: words                    a part of what the backend said to a refused token
+ *     hides: text                         what no message may show
  *
  *     S: a line of the server             \s at the end is a blank
  *     C: a line of ours

@@ -150,7 +150,7 @@ class Client:
     secret: str = ""
     certificate: ClientCertificate | None = None
     claims: dict = field(default_factory=dict)  # more claims of its tokens
-    # And more claims of those in each tenant.
+    # More claims of the tokens in each tenant.
     in_tenant: dict[str, dict] = field(default_factory=dict)
     metadata: dict = field(default_factory=dict)  # see Provider.add
 

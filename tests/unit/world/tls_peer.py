@@ -1,9 +1,9 @@
 """TLS servers for unit tests: makes certificates in DIR, then serves until its input ends.
 
-Prints one line "NAME PORT" per server and "ready". A client says with its first line what it wants:
+Prints one line "NAME PORT" for each server, and "ready". The first line of a client is a command:
 ECHO n, SEND n, CLOSE (after one byte, with close_notify), DROP (after one byte, without), INFO, WHO
-(its own common name), or GET, the first of many HTTP requests; each is told how many there have
-been.
+(the client's common name), or GET, the first of many HTTP requests, which are answered with their
+number.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ def make_ca(directory: Path, name: str, subject: str) -> None:
 
 def make_cert(directory: Path, name: str, extensions: str, ca: str = "ca", key: str = "P-256",
               subject: str = "/CN=mail.test", dates: tuple[str, str] = ("", "")) -> None:  # fmt: skip
-    """A certificate signed by `ca`.
+    """Makes a certificate signed by `ca`.
 
-    key: a curve, the bits of RSA, or another kind; dates are YYYYMMDD000000Z, empty: valid now.
+    `key` is a curve, the bits of RSA, or another kind. Dates are YYYYMMDD000000Z; empty: valid now.
     """
     if "basicConstraints" not in extensions:
         extensions += "\nbasicConstraints=CA:FALSE"
@@ -58,7 +58,7 @@ def make_cert(directory: Path, name: str, extensions: str, ca: str = "ca", key: 
 
 
 def make_clients(directory: Path) -> None:
-    """Certificates that clients show, and their keys in every notation."""
+    """Makes certificates that clients show, with their keys in every notation."""
     for name, key in ("ec", "P-256"), ("ec384", "P-384"), ("rsa", "2048"), ("ed", "ed25519"):
         make_cert(directory, f"{name}client", "", key=key, subject=f"/CN={name} client")
     make_cert(directory, "stranger", "", ca="other", subject="/CN=stranger")
@@ -154,7 +154,7 @@ def handle(context: ssl.SSLContext, connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:
             serve(secured)
     except (OSError, ValueError):
-        pass  # what the client meant to provoke
+        pass  # the client meant to cause this
 
 
 def accept_all(context: ssl.SSLContext, listener: socket.socket) -> None:
@@ -173,7 +173,7 @@ def start(directory: Path, name: str, cert: str, low: ssl.TLSVersion, high: ssl.
     if not tickets:
         context.options |= ssl.OP_NO_TICKET
     if curve:
-        # Some Pythons can only name NIST's curves here; X25519 is what OpenSSL prefers anyway.
+        # Some Pythons accept only NIST's curves here. OpenSSL prefers X25519 anyway.
         with contextlib.suppress(ssl.SSLError if curve == "X25519" else ()):
             context.set_ecdh_curve(curve)
     if want_client:
