@@ -134,7 +134,7 @@ static void another_user(void **state)
         skip();
     }
     assert_int_equal(command(name, "trace", 65534), 1);
-    assert_non_null(strstr(reply, "does not talk to user 65534"));
+    assert_non_null(strstr(reply, "does not accept user 65534"));
     assert_int_equal(log_get_level(), LOG_FATAL);
 }
 
