@@ -146,8 +146,7 @@ struct answer_key {
 
 static void digest_user(unsigned char digest[DIGEST_SHA256_SIZE], const struct dest_user *user)
 {
-    const struct str parts[] = {{user->name, strlen(user->name) + 1},
-                                {user->secret->p, user->secret->n}};
+    const struct str parts[] = {{user->name, strlen(user->name) + 1}, secret_str(user->secret)};
     digest_sha256(digest, parts, ARRAY_LEN(parts));
 }
 

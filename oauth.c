@@ -175,13 +175,12 @@ static void on_token_answer(const struct http_answer *answer, const struct error
         job_failed(job, &why, 0);
         return;
     }
-    const struct str known[] = {{job->secret.p, job->secret.n},
-                                {job->user_token.p, job->user_token.n}};
+    const struct str known[] = {secret_str(&job->secret), secret_str(&job->user_token)};
     const struct token_question question = {.property = job->property,
                                             .secrets = {known, ARRAY_LEN(known)}};
     int rc = token_answer_read(&question, answer->head, answer->body, &read, &sentence);
     if (rc == OK) {
-        struct str value = {read.access_token.p, read.access_token.n};
+        struct str value = secret_str(&read.access_token);
         int64_t now = loop_now(job->oauth->loop);
         token = token_new(value, now + read.lifetime, &sentence);
         if (token) {
@@ -217,7 +216,7 @@ static int add_field(struct buf *form, const char *name, struct str value)
 /* Adds the fields of the grant, besides the client's own credentials. */
 static int add_grant(struct buf *form, const struct job *job)
 {
-    struct str token = {job->user_token.p, job->user_token.n};
+    struct str token = secret_str(&job->user_token);
     switch (job->type) {
     case OAUTH_CLIENT_CREDENTIALS:
         return add_field(form, "grant_type", str_of("client_credentials"));
@@ -235,7 +234,7 @@ static int add_grant(struct buf *form, const struct job *job)
 
 static int write_form(struct buf *form, const struct job *job, const struct oauth_grant *grant)
 {
-    struct str secret = {job->secret.p, job->secret.n};
+    struct str secret = secret_str(&job->secret);
     bool fits = add_grant(form, job) == OK;
     if (fits && !(grant->basic && grant->client_secret)) {
         fits = add_field(form, "client_id", str_of(grant->client_id)) == OK;
@@ -253,7 +252,7 @@ static int write_form(struct buf *form, const struct job *job, const struct oaut
  * form, then joined. SAP's servers (UAA) decode them only when they are told so. */
 static int add_basic(struct buf *headers, const struct oauth_grant *grant)
 {
-    struct str secret = {grant->client_secret->p, grant->client_secret->n};
+    struct str secret = secret_str(grant->client_secret);
     struct buf pair;
     buf_init(&pair, CREDENTIALS_MAX);
     bool fits = url_encode_form(&pair, str_of(grant->client_id)) == OK &&
@@ -365,11 +364,6 @@ static struct str part_of(const char *text)
     return str_of(text ? text : "");
 }
 
-static struct str part_of_secret(const struct secret *secret)
-{
-    return secret && secret->p ? (struct str){secret->p, secret->n} : str_of("");
-}
-
 /* Returns the key of a grant. No part contains a NUL, so NUL separates them. Timeouts and routes
  * are not part of the key. */
 static struct grant_key key_of(const struct oauth_grant *grant)
@@ -384,17 +378,17 @@ static struct grant_key key_of(const struct oauth_grant *grant)
         separator,
         str_of(grant->client_id),
         separator,
-        part_of_secret(grant->client_secret),
+        secret_str(grant->client_secret),
         separator,
         part_of(grant->certificate),
         separator,
-        part_of_secret(grant->key),
+        secret_str(grant->key),
         separator,
         part_of(grant->tenant),
         separator,
         part_of(grant->location),
         separator,
-        part_of_secret(grant->user_token),
+        secret_str(grant->user_token),
         separator,
         grant->headers,
         separator,

@@ -152,11 +152,6 @@ static struct refused_at tenant_at(const char *tenant)
     return at;
 }
 
-static struct str text_of(const struct token *token)
-{
-    return (struct str){token->value.p, token->value.n};
-}
-
 /* Fails the wait if the proxy has refused this token a short time ago, so that no connection is
  * tried with it. */
 static void check_token(struct connectivity_wait *wait, const struct token *token)
@@ -164,7 +159,7 @@ static void check_token(struct connectivity_wait *wait, const struct token *toke
     struct connectivity *c = wait->connectivity;
     int64_t now = loop_now(c->loop);
     const struct token_refusal *refusal =
-        token_refusals_ask(&c->refusals, &wait->at, text_of(token), now);
+        token_refusals_ask(&c->refusals, &wait->at, secret_str(&token->value), now);
     if (refusal) {
         wait->verdict = VERDICT_UNREADABLE;
         error_set(
@@ -251,7 +246,8 @@ bool connectivity_tried(struct connectivity *c, const char *tenant, const struct
         token_refusals_accepted(&c->refusals, &at);
     } else if (err->fail != FAIL_TOKEN) {
         token_refusals_undecided(&c->refusals, &at, now);
-    } else if (token_refusals_add(&c->refusals, &at, text_of(token), renewable, now, err->text)) {
+    } else if (token_refusals_add(&c->refusals, &at, secret_str(&token->value), renewable, now,
+                                  err->text)) {
         forget_token(c, tenant, token);
         return true;
     }

@@ -38,11 +38,6 @@ struct mail_token_wait {
     struct secret *user_token;
 };
 
-static struct str text_of(const struct secret *secret)
-{
-    return secret->p ? (struct str){secret->p, secret->n} : str_of("");
-}
-
 static enum oauth_grant_type grant_type(enum mail_auth auth)
 {
     switch (auth) {
@@ -76,8 +71,8 @@ static int make_grant(const struct mail_token_of *of, struct buf *url, struct oa
         .type = grant_type(of->dest->auth),
         .user_token = of->user_token,
         .basic = service->basic,
-        .headers = text_of(&service->headers),
-        .form = text_of(&service->form),
+        .headers = secret_str(&service->headers),
+        .form = secret_str(&service->form),
         .connect_timeout = service->connect_timeout,
         .answer_timeout = service->answer_timeout,
         .tenant = of->tenant,

@@ -262,7 +262,7 @@ static struct dest_result *take_answer(const struct dest_lookup *l, struct dest_
     if (read->token.n) {
         int64_t now = loop_now(l->lookups->loop);
         int64_t lifetime = read->token_lifetime ? read->token_lifetime : TOKEN_LIFETIME;
-        token = token_new((struct str){read->token.p, read->token.n}, now + lifetime, &read->err);
+        token = token_new(secret_str(&read->token), now + lifetime, &read->err);
         if (!token) {
             return NULL;
         }
@@ -308,11 +308,6 @@ static bool leaves_open(int status, enum fail fail)
     return fail_may_pass(fail) || fail == FAIL_AUTH || status / 100 == 3;
 }
 
-static struct str token_text(const struct token *token)
-{
-    return (struct str){token->value.p, token->value.n};
-}
-
 static void read_answer(const struct dest_lookup *l, const struct http_answer *answer,
                         struct dest_found *read)
 {
@@ -321,9 +316,9 @@ static void read_answer(const struct dest_lookup *l, const struct http_answer *a
         .level = l->ref.level,
         .fragment = l->ref.fragment,
         .chain = l->ref.chain,
-        .access_token = token_text(l->token),
+        .access_token = secret_str(&l->token->value),
         .with_token = with_tokens(l->kind),
-        .user_token = {l->user_token.p, l->user_token.n},
+        .user_token = secret_str(&l->user_token),
         .allow_loopback = l->lookups->allow_loopback,
     };
     dest_answer_read(&question, answer->head, answer->body, read);
@@ -384,7 +379,7 @@ static bool token_is_renewed(struct dest_lookup *l, int status, const char *text
         token_refusals_accepted(refusals, &l->at);
         return false;
     }
-    if (!token_refusals_add(refusals, &l->at, token_text(l->token), !l->renewed,
+    if (!token_refusals_add(refusals, &l->at, secret_str(&l->token->value), !l->renewed,
                             loop_now(l->lookups->loop), text)) {
         return false;
     }
@@ -519,7 +514,7 @@ static void ask_service(struct dest_lookup *l)
 static void use_access_token(struct dest_lookup *l, struct token *token)
 {
     const struct token_refusal *refusal = token_refusals_ask(
-        &l->lookups->refusals, &l->at, token_text(token), loop_now(l->lookups->loop));
+        &l->lookups->refusals, &l->at, secret_str(&token->value), loop_now(l->lookups->loop));
     if (refusal) {
         lookup_refused(l, VERDICT_UNREADABLE, refusal->text);
     } else {
@@ -553,7 +548,7 @@ static void ask_access_token(struct dest_lookup *l)
 static void set_user(struct dest_lookup *l, const struct dest_wanted *wanted)
 {
     const struct secret *sent = wanted->user_token;
-    const struct str parts[] = {wanted->ref_key, {sent->p, sent->n}};
+    const struct str parts[] = {wanted->ref_key, secret_str(sent)};
     digest_sha256(l->sent_by, parts, ARRAY_LEN(parts));
     l->config = destination_ref(wanted->config);
     const struct secret *newer = l->config->auth == AUTH_REFRESH_TOKEN

@@ -100,11 +100,6 @@ static struct str part_of(const char *text)
     return str_of(text ? text : "");
 }
 
-static struct str part_of_secret(const struct secret *secret)
-{
-    return secret && secret->p ? (struct str){secret->p, secret->n} : str_of("");
-}
-
 static void way_digest(unsigned char digest[DIGEST_SHA256_SIZE], const struct http_way *way)
 {
     static const struct dial_via straight;
@@ -114,9 +109,9 @@ static void way_digest(unsigned char digest[DIGEST_SHA256_SIZE], const struct ht
         {head, 0},
         part_of(via->host),
         part_of(via->location),
-        part_of_secret(via->token),
+        secret_str(via->token),
         part_of(way->certificate),
-        part_of_secret(way->key),
+        secret_str(way->key),
     };
     /* The lengths say where each part ends. */
     parts[0].n = text_fmt(head, sizeof(head), "%lld %d %u %lld %d %zu %zu %zu %zu ",

@@ -89,6 +89,11 @@ void secret_set(struct secret *s, const char *p, size_t n)
     s->n = n;
 }
 
+struct str secret_str(const struct secret *s)
+{
+    return s && s->p ? (struct str){s->p, s->n} : str_of("");
+}
+
 bool secret_equal(const struct secret *a, const struct secret *b)
 {
     return a->n == b->n && mem_compare_secret(a->p, b->p, a->n) == 0;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "lib/base.h"
+#include "lib/text.h"
 
 /* Work like malloc, calloc, realloc, strdup and strndup, but never return NULL: out of memory ends
  * the process with a message. All sizes that depend on a peer are bounded before they get here. The
@@ -36,6 +37,9 @@ struct secret {
 
 /* Copies n bytes to *s; what *s held before is wiped. */
 void secret_set(struct secret *s, const char *p, size_t n);
+
+/* Returns the bytes of a secret, which stays the owner; "" for NULL and for an empty one. */
+struct str secret_str(const struct secret *s);
 
 /* Compares two secrets in a time that depends on their lengths only. */
 bool secret_equal(const struct secret *a, const struct secret *b);

@@ -129,8 +129,7 @@ static enum pop3_login_next ready(struct pop3_login *login)
 static enum pop3_login_next start_apop(struct pop3_login *login)
 {
     /* RFC 1939 section 7: MD5 over the timestamp with its brackets and the shared secret. */
-    struct str parts[] = {str_of(login->timestamp),
-                          {login->dest->password.p, login->dest->password.n}};
+    struct str parts[] = {str_of(login->timestamp), secret_str(&login->dest->password)};
     char line[DESTINATION_USER_MAX + 40];
     char digest[DIGEST_MD5_HEX_SIZE];
     digest_md5_hex(digest, parts, ARRAY_LEN(parts));
@@ -371,14 +370,12 @@ static void conceal_base64_of(char *text, struct str secret)
  * name is not a secret. */
 static void hide_secrets(const struct pop3_login *login, char *text)
 {
-    static const struct secret none = {0};
-    const struct secret *const secrets[] = {&login->dest->password,
-                                            login->token ? login->token : &none, &login->sent};
+    const struct str secrets[] = {secret_str(&login->dest->password), secret_str(login->token),
+                                  secret_str(&login->sent)};
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
-        struct str secret = {secrets[i]->p, secrets[i]->n};
-        if (secret.n) {
-            text_conceal(text, secret);
-            conceal_base64_of(text, secret);
+        if (secrets[i].n) {
+            text_conceal(text, secrets[i]);
+            conceal_base64_of(text, secrets[i]);
         }
     }
 }

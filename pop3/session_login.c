@@ -589,7 +589,7 @@ static struct credential credential_to_show(const struct session *s)
     const struct token *token = s->attempt->token;
     const struct secret *secret = token ? &token->value : &dest->password;
     const struct sasl_credentials *said = s->dialogue->credentials;
-    return credential_of(said ? said->user : dest->user, (struct str){secret->p, secret->n});
+    return credential_of(said ? said->user : dest->user, secret_str(secret));
 }
 
 /* Fails the attempt because the target has been closed. The source may now have a destination under
