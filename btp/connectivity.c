@@ -19,6 +19,7 @@
 #include "lib/buf.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/text.h"
 #include "oauth.h"
 
 struct connectivity {
@@ -59,11 +60,6 @@ const struct connectivity_settings connectivity_none = {
                "config.integration.connectivityProxy.serviceName of the TransparentProxy object",
 };
 
-static bool same_text(const char *a, const char *b)
-{
-    return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
 static bool same_key(const struct service_key *a, const struct service_key *b)
 {
     return a && b ? service_key_equal(a, b) : a == b;
@@ -73,8 +69,8 @@ bool connectivity_set(struct connectivity *c, const struct connectivity_settings
 {
     assert(settings->verdict == VERDICT_OK ? settings->host != NULL : settings->problem != NULL);
     if (c->verdict == settings->verdict && c->port == settings->port &&
-        c->timeout == settings->timeout && same_text(c->host, settings->host) &&
-        same_text(c->problem, settings->problem) && same_key(c->key, settings->key)) {
+        c->timeout == settings->timeout && text_same(c->host, settings->host) &&
+        text_same(c->problem, settings->problem) && same_key(c->key, settings->key)) {
         return false;
     }
     forget_settings(c);

@@ -514,14 +514,9 @@ void cr_clear(struct cr *cr)
 }
 
 /* Tells whether two texts are equal. Either may be NULL. */
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
 static bool same_tenants(const struct cr *a, const struct cr *b)
 {
-    if (a->n_tenants != b->n_tenants || !same_text(a->tenants_wrong, b->tenants_wrong)) {
+    if (a->n_tenants != b->n_tenants || !text_same(a->tenants_wrong, b->tenants_wrong)) {
         return false;
     }
     for (size_t i = 0; i < a->n_tenants; i++) {
@@ -534,6 +529,6 @@ static bool same_tenants(const struct cr *a, const struct cr *b)
 
 bool cr_same_spec(const struct cr *a, const struct cr *b)
 {
-    return same_text(a->wrong, b->wrong) && dest_ref_equal(&a->ref, &b->ref) &&
+    return text_same(a->wrong, b->wrong) && dest_ref_equal(&a->ref, &b->ref) &&
            a->port == b->port && a->scope == b->scope && a->adopt == b->adopt && same_tenants(a, b);
 }

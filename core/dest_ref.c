@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/mem.h"
+#include "lib/text.h"
 
 static const char *copy(const char *text)
 {
@@ -49,23 +50,18 @@ void dest_ref_clear(struct dest_ref *ref)
     *ref = (struct dest_ref){0};
 }
 
-static bool same(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
 bool dest_ref_equal(const struct dest_ref *a, const struct dest_ref *b)
 {
-    if (!same(a->name, b->name) || !same(a->level, b->level) || !same(a->fragment, b->fragment) ||
-        !same(a->fragment_level, b->fragment_level) ||
-        a->fragment_optional != b->fragment_optional || !same(a->chain, b->chain) ||
-        a->n_variables != b->n_variables || !same(a->instance, b->instance) ||
-        !same(a->tenant, b->tenant)) {
+    if (!text_same(a->name, b->name) || !text_same(a->level, b->level) ||
+        !text_same(a->fragment, b->fragment) || !text_same(a->fragment_level, b->fragment_level) ||
+        a->fragment_optional != b->fragment_optional || !text_same(a->chain, b->chain) ||
+        a->n_variables != b->n_variables || !text_same(a->instance, b->instance) ||
+        !text_same(a->tenant, b->tenant)) {
         return false;
     }
     for (size_t i = 0; i < a->n_variables; i++) {
-        if (!same(a->variables[i].name, b->variables[i].name) ||
-            !same(a->variables[i].value, b->variables[i].value)) {
+        if (!text_same(a->variables[i].name, b->variables[i].name) ||
+            !text_same(a->variables[i].value, b->variables[i].value)) {
             return false;
         }
     }

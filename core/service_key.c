@@ -426,16 +426,11 @@ void service_key_unref(const struct service_key *key)
     free(k);
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
 bool service_key_equal(const struct service_key *a, const struct service_key *b)
 {
-    return same_text(a->client_id, b->client_id) && same_text(a->token_url, b->token_url) &&
-           same_text(a->uri, b->uri) && same_text(a->identity_zone, b->identity_zone) &&
-           same_text(a->certificate, b->certificate) && a->ias == b->ias &&
+    return text_same(a->client_id, b->client_id) && text_same(a->token_url, b->token_url) &&
+           text_same(a->uri, b->uri) && text_same(a->identity_zone, b->identity_zone) &&
+           text_same(a->certificate, b->certificate) && a->ias == b->ias &&
            secret_equal(&a->client_secret, &b->client_secret) &&
            secret_equal(&a->private_key, &b->private_key);
 }

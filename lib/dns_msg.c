@@ -58,11 +58,6 @@ struct answers {
 
 /* ---- names ---- */
 
-static unsigned char lower(unsigned char c)
-{
-    return c >= 'A' && c <= 'Z' ? (unsigned char)(c + ('a' - 'A')) : c;
-}
-
 static bool host_char(char c)
 {
     return text_is_alnum(c) || c == '-' || c == '_';
@@ -115,7 +110,7 @@ static void name_from_text(struct name *out, const char *text)
         struct str label = str_cut(&rest, '.');
         out->p[out->n++] = (unsigned char)label.n;
         for (size_t i = 0; i < label.n; i++) {
-            out->p[out->n++] = lower((unsigned char)label.p[i]);
+            out->p[out->n++] = (unsigned char)text_lower(label.p[i]);
         }
     }
     out->p[out->n++] = 0;
@@ -204,7 +199,7 @@ static int name_at(const struct reader *r, size_t at, struct name *name)
         }
         name->p[name->n++] = (unsigned char)length;
         for (unsigned i = 1; i <= length; i++) {
-            name->p[name->n++] = lower(r->p[at + i]);
+            name->p[name->n++] = (unsigned char)text_lower((char)r->p[at + i]);
         }
         at += length + 1;
         if (length == 0) {

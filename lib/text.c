@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static char lower(char c)
+char text_lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
@@ -67,7 +67,7 @@ bool str_eq(struct str a, const char *b)
 bool str_istarts(struct str a, const char *prefix)
 {
     for (size_t i = 0; prefix[i]; i++) {
-        if (i == a.n || lower(a.p[i]) != lower(prefix[i])) {
+        if (i == a.n || text_lower(a.p[i]) != text_lower(prefix[i])) {
             return false;
         }
     }
@@ -124,6 +124,11 @@ struct str str_cut(struct str *rest, char sep)
 bool text_ieq(const char *a, const char *b)
 {
     return str_ieq(str_of(a), b);
+}
+
+bool text_same(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
 int text_number(struct str s, uint64_t max, uint64_t *value)

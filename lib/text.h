@@ -28,6 +28,9 @@ static inline struct str str_of(const char *s)
 bool text_is_digit(char c);
 bool text_is_alnum(char c);
 
+/* Returns the lower-case form of a letter of ASCII, and any other character as it is. */
+char text_lower(char c);
+
 /* Returns the value of a hexadecimal digit, -1 when the character is not one. */
 int text_hex_value(char c);
 
@@ -58,6 +61,9 @@ struct str str_cut(struct str *rest, char sep);
 
 /* Tells whether two C strings are equal, ASCII case ignored. */
 bool text_ieq(const char *a, const char *b);
+
+/* Tells whether two C strings are equal, or both NULL. */
+bool text_same(const char *a, const char *b);
 
 /* Reads a decimal number that fills the whole of s and is at most `max`. ERR: s is anything
  * else. */

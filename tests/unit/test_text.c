@@ -32,6 +32,31 @@ static void test_compare(void **state)
         free((char *)a.p);
     }
     assert_false(str_eq((struct str){"a\0b", 3}, "a"));
+    assert_true(text_same(NULL, NULL) && text_same("a", "a"));
+    assert_false(text_same("a", NULL) || text_same(NULL, "") || text_same("a", "A"));
+}
+
+static void test_characters(void **state)
+{
+    (void)state;
+    static const char hex[] = "0123456789abcdef", separators[] = "\"(),/:;<=>?@[\\]{} ";
+    int digits = 0, letters = 0, values = 0;
+    for (int i = 0; i < 256; i++) {
+        char c = (char)i;
+        const char *at = i ? strchr(hex, text_lower(c)) : NULL;
+        assert_int_equal(text_hex_value(c), at ? at - hex : -1);
+        digits += text_is_digit(c);
+        letters += text_is_alnum(c) && !text_is_digit(c);
+        values += text_hex_value(c) >= 0;
+        bool visible = i > ' ' && i < 0x7F;
+        assert_int_equal(text_is_visible((struct str){&c, 1}), visible);
+        assert_int_equal(text_is_token((struct str){&c, 1}), visible && !strchr(separators, c));
+    }
+    assert_int_equal(digits, 10);
+    assert_int_equal(letters, 52);
+    assert_int_equal(values, 22);
+    assert_false(text_is_token(str_of("")));
+    assert_true(text_is_visible(str_of("")));
 }
 
 static void test_trim(void **state)
@@ -347,6 +372,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_characters),
         cmocka_unit_test(test_trim),
         cmocka_unit_test(test_word),
         cmocka_unit_test(test_cut),
