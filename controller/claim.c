@@ -47,19 +47,19 @@ static bool is_free(const struct resource *r)
 }
 
 /* Tells whether the destination is POP3 mail, or may be. */
-static bool is_claimed(const struct tenant *t)
+static bool is_claimed(const struct endpoint *e)
 {
-    if (!t->read) {
+    if (!e->read) {
         return false;
     }
-    switch (t->verdict) {
+    switch (e->verdict) {
     case VERDICT_TYPE_NOT_SUPPORTED:
         return false;
     case VERDICT_NOT_FOUND:
     case VERDICT_FRAGMENT_NOT_FOUND:
     case VERDICT_INSTANCE_NOT_CONFIGURED:
     case VERDICT_UNREADABLE:
-        return is_free(t->resource);
+        return is_free(e->resource);
     case VERDICT_OK:
     case VERDICT_PROXY_TYPE_NOT_SUPPORTED:
     case VERDICT_AUTHENTICATION_NOT_SUPPORTED:
@@ -83,12 +83,12 @@ bool resource_claimed(const struct resource *r)
     if (resource_is_gateway(r)) {
         return false;
     }
-    LIST_EACH (it, &r->tenants) {
-        if (is_claimed(container_of(it, struct tenant, link))) {
+    LIST_EACH (it, &r->endpoints) {
+        if (is_claimed(container_of(it, struct endpoint, link))) {
             return true;
         }
     }
-    return list_empty(&r->tenants) && is_free(r);
+    return list_empty(&r->endpoints) && is_free(r);
 }
 
 /* ---- counting ---- */

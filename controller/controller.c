@@ -94,7 +94,7 @@ static void on_configuration(const struct config *config, void *arg)
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
-        tenants_update(r);
+        endpoints_update(r);
         resource_expose(r);
     }
     read_all_again(c);
@@ -243,7 +243,7 @@ void control_stop(struct control *c)
         }
         resource_cancel(r);
         if (r->reading) {
-            tenants_stop_reading(r);
+            endpoints_stop_reading(r);
         }
     }
     resting_ports_free(c->resting);
@@ -262,7 +262,7 @@ void control_free(struct control *c)
     control_stop(c);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
-        tenants_free(r);
+        endpoints_free(r);
         LIST_EACH (s, &r->services) {
             resource_drop_service(r, container_of(s, struct held_service, link));
         }

@@ -1,5 +1,5 @@
-/* One target of a CR: its destination is read, its listener opened and closed. Each target of a CR
- * goes on by itself.
+/* One exposed mailbox of a CR: its destination is read, its listener opened and closed. Each
+ * endpoint of a CR goes on by itself.
  *
  *   wanted --> read --> decided by reconcile.c: SERVE  listener, home Service, alias
  *                                               HOLD   as they are, if they are there
@@ -31,29 +31,29 @@
 /* "namespace/cr/tenant", the name that clients and the log show. */
 enum { TARGET_NAME_MAX = CR_NAMESPACE_MAX + CR_NAME_MAX + CR_NAMESPACE_MAX + 3 };
 
-static void count_reading(struct tenant *t, struct dest_request *request)
+static void count_reading(struct endpoint *e, struct dest_request *request)
 {
     size_t change = request ? 1 : (size_t)-1;
-    t->request = request;
-    t->resource->reading += change;
-    t->resource->space->reading += change;
-    t->resource->control->queue.reading += change;
+    e->request = request;
+    e->resource->reading += change;
+    e->resource->space->reading += change;
+    e->resource->control->queue.reading += change;
 }
 
-static void stop_reading(struct tenant *t)
+static void stop_reading(struct endpoint *e)
 {
-    if (t->request) {
-        dest_cancel(t->resource->control->parts.source, t->request);
-        count_reading(t, NULL);
-        t->read_again = true;
+    if (e->request) {
+        dest_cancel(e->resource->control->parts.source, e->request);
+        count_reading(e, NULL);
+        e->read_again = true;
     }
 }
 
-/* Has the Services of the tenant compared again with what they should be. */
-static void check_services(struct tenant *t)
+/* Has the Services of the endpoint compared again with what they should be. */
+static void check_services(struct endpoint *e)
 {
-    struct held_service *home = tenant_service(t);
-    struct held_service *alias = resource_service(t->resource, t->resource->namespace, t->service);
+    struct held_service *home = endpoint_service(e);
+    struct held_service *alias = resource_service(e->resource, e->resource->namespace, e->service);
     if (home) {
         home->checked = false;
     }
@@ -64,64 +64,64 @@ static void check_services(struct tenant *t)
 
 /* ---- the listener and its port ---- */
 
-static void set_port(struct tenant *t, uint16_t port)
+static void set_port(struct endpoint *e, uint16_t port)
 {
-    struct control *c = t->resource->control;
-    c->port_holders[t->port] = NULL;
-    t->port = port;
+    struct control *c = e->resource->control;
+    c->port_holders[e->port] = NULL;
+    e->port = port;
     if (port) {
-        c->port_holders[port] = t;
+        c->port_holders[port] = e;
     }
-    check_services(t);
-    struct held_service *held = tenant_service(t);
+    check_services(e);
+    struct held_service *held = endpoint_service(e);
     if (held) {
         service_expose(held);
     }
 }
 
-static void give_up_port(struct tenant *t)
+static void give_up_port(struct endpoint *e)
 {
-    if (t->port) {
-        ports_release(t->resource->control->ports, t->port);
-        set_port(t, 0);
+    if (e->port) {
+        ports_release(e->resource->control->ports, e->port);
+        set_port(e, 0);
     }
 }
 
-static void close_target(struct tenant *t)
+static void close_target(struct endpoint *e)
 {
-    if (t->target && !t->resource->control->stopped) { /* after that, pop3_abort closes it */
-        pop3_close(t->target);
+    if (e->target && !e->resource->control->stopped) { /* after that, pop3_abort closes it */
+        pop3_close(e->target);
     }
-    t->target = NULL;
-    tenant_look_at_use(t);
+    e->target = NULL;
+    endpoint_look_at_use(e);
 }
 
-void tenant_close(struct tenant *t)
+void endpoint_close(struct endpoint *e)
 {
-    close_target(t);
-    give_up_port(t);
+    close_target(e);
+    give_up_port(e);
 }
 
-static bool service_is_older(const struct tenant *a, const struct tenant *b)
+static bool service_is_older(const struct endpoint *a, const struct endpoint *b)
 {
-    const struct held_service *x = tenant_service(a), *y = tenant_service(b);
+    const struct held_service *x = endpoint_service(a), *y = endpoint_service(b);
     int order = x && y ? strcmp(x->service.created, y->service.created) : 0;
     order = order ? order : strcmp(a->resource->key, b->resource->key);
     return order ? order < 0 : strcmp(a->service, b->service) < 0;
 }
 
-/* Takes the port in the tenant's existing Service: the cluster is our memory of ports. If two
+/* Takes the port in the endpoint's existing Service: the cluster is our memory of ports. If two
  * Services carry one port, the younger one gets another. */
-static void recall_port(struct tenant *t)
+static void recall_port(struct endpoint *e)
 {
-    struct control *c = t->resource->control;
-    const struct held_service *held = tenant_service(t);
+    struct control *c = e->resource->control;
+    const struct held_service *held = endpoint_service(e);
     uint16_t port = held ? held->service.target_port : 0;
-    if (t->port || !port) {
+    if (e->port || !port) {
         return;
     }
-    struct tenant *other = c->port_holders[port];
-    if (other && (!tenant_service(other) || !service_is_older(t, other))) {
+    struct endpoint *other = c->port_holders[port];
+    if (other && (!endpoint_service(other) || !service_is_older(e, other))) {
         return; /* a Service that changes hands takes no listener of its former owner with it */
     }
     if (other) {
@@ -130,38 +130,38 @@ static void recall_port(struct tenant *t)
         resource_wake(other->resource);
     }
     ports_take(c->ports, port);
-    set_port(t, port);
+    set_port(e, port);
 }
 
-bool tenant_port_is_shared(const struct tenant *t)
+bool endpoint_port_is_shared(const struct endpoint *e)
 {
-    return t->port && ports_carried(t->resource->control->ports, t->port) > 1;
+    return e->port && ports_carried(e->resource->control->ports, e->port) > 1;
 }
 
-static struct dest_ref ref_of(const struct tenant *t)
+static struct dest_ref ref_of(const struct endpoint *e)
 {
-    const struct resource *r = t->resource;
+    const struct resource *r = e->resource;
     struct dest_ref ref = r->cr.ref;
     ref.instance =
         ref.instance ? ref.instance : configuration_default_instance(r->control->configuration);
-    ref.tenant = t->name;
+    ref.tenant = e->tenant;
     return ref;
 }
 
-static struct target *listen_at(struct tenant *t, uint16_t port, struct error *err)
+static struct target *listen_at(struct endpoint *e, uint16_t port, struct error *err)
 {
-    struct control *c = t->resource->control;
+    struct control *c = e->resource->control;
     char name[TARGET_NAME_MAX];
-    struct dest_ref ref = ref_of(t);
+    struct dest_ref ref = ref_of(e);
     struct pop3_target what = {.name = name,
-                               .owner = c->settings.in_cluster ? t->resource->namespace : NULL,
+                               .owner = c->settings.in_cluster ? e->resource->namespace : NULL,
                                .source = c->parts.source,
                                .ref = &ref,
-                               .dest = t->dest};
+                               .dest = e->dest};
     union addr at = c->settings.listen;
     text_fmt(name, sizeof(name), "%s%s%s",
-             c->settings.in_cluster ? t->resource->key : t->resource->name, t->name ? "/" : "",
-             t->name ? t->name : "");
+             c->settings.in_cluster ? e->resource->key : e->resource->name, e->tenant ? "/" : "",
+             e->tenant ? e->tenant : "");
     addr_set_port(&at, port);
     return pop3_open(c->parts.pop3, &what, &at, err);
 }
@@ -203,96 +203,96 @@ static int pick_port(struct control *c, uint16_t *port, struct error *err)
                      c->settings.first_port, c->settings.last_port, use.taken, listed, resting);
 }
 
-int tenant_open(struct tenant *t, struct error *err)
+int endpoint_open(struct endpoint *e, struct error *err)
 {
-    struct control *c = t->resource->control;
-    uint16_t port = t->port;
+    struct control *c = e->resource->control;
+    uint16_t port = e->port;
     for (;;) {
         if (!port && pick_port(c, &port, err) != OK) {
             return ERR;
         }
-        t->target = listen_at(t, port, err);
-        if (t->target) {
+        e->target = listen_at(e, port, err);
+        if (e->target) {
             break;
         }
         if (err->fail != FAIL_LIMIT || port == 0) {
             return ERR;
         }
-        give_up_port(t);
+        give_up_port(e);
         ports_avoid(c->ports, port);
         port = 0;
     }
-    if (!t->port) {
-        ports_take(c->ports, pop3_port(t->target));
-        set_port(t, pop3_port(t->target));
+    if (!e->port) {
+        ports_take(c->ports, pop3_port(e->target));
+        set_port(e, pop3_port(e->target));
     }
-    tenant_look_at_use(t);
+    endpoint_look_at_use(e);
     return OK;
 }
 
-void tenant_hold(struct tenant *t)
+void endpoint_hold(struct endpoint *e)
 {
     struct condition why;
     struct error err;
-    recall_port(t);
-    if (tenant_port_is_shared(t)) {
-        close_target(t);
-    } else if (!t->target && tenant_exclude(t, &why) != OK) {
+    recall_port(e);
+    if (endpoint_port_is_shared(e)) {
+        close_target(e);
+    } else if (!e->target && endpoint_exclude(e, &why) != OK) {
         return; /* a policy of a former owner still admits to the port */
-    } else if (t->port && !t->target && tenant_open(t, &err) != OK) {
-        log_line(LOG_ERROR, "control", "%s: %s", t->resource->key, err.text);
+    } else if (e->port && !e->target && endpoint_open(e, &err) != OK) {
+        log_line(LOG_ERROR, "control", "%s: %s", e->resource->key, err.text);
     }
 }
 
 /* ---- which ones there are ---- */
 
-static struct tenant *add_tenant(struct resource *r, const char *name, const char *service)
+static struct endpoint *add_endpoint(struct resource *r, const char *name, const char *service)
 {
-    struct tenant *t = mem_zalloc(sizeof(*t));
-    t->resource = r;
-    t->name = name ? mem_strdup(name) : NULL;
-    list_init(&t->link);
-    tenant_claim(t, service);
-    r->n_tenants++;
-    return t;
+    struct endpoint *e = mem_zalloc(sizeof(*e));
+    e->resource = r;
+    e->tenant = name ? mem_strdup(name) : NULL;
+    list_init(&e->link);
+    endpoint_claim(e, service);
+    r->n_endpoints++;
+    return e;
 }
 
-/* Puts the tenant at the end of the list, whether it is new or not, so that the list gets the order
- * of the names. */
-static void put_tenant(struct resource *r, const char *name)
+/* Puts the endpoint at the end of the list, whether it is new or not, so that the list gets the
+ * order of the names. */
+static void put_endpoint(struct resource *r, const char *name)
 {
     char service[CR_NAME_MAX + 1 + CR_NAMESPACE_MAX + 1];
     text_fmt(service, sizeof(service), "%s%s%s", r->name, name ? "-" : "", name ? name : "");
-    struct tenant *t = resource_tenant(r, service);
-    t = t ? t : add_tenant(r, name, service);
-    list_remove(&t->link);
-    list_append(&r->tenants, &t->link);
+    struct endpoint *e = resource_endpoint(r, service);
+    e = e ? e : add_endpoint(r, name, service);
+    list_remove(&e->link);
+    list_append(&r->endpoints, &e->link);
 }
 
-static void tenant_free(struct tenant *t)
+static void endpoint_free(struct endpoint *e)
 {
-    struct resource *r = t->resource;
-    stop_reading(t);
-    close_target(t);
-    give_up_port(t);
-    list_remove(&t->link);
-    r->n_tenants--;
-    if (r->operand == t) {
+    struct resource *r = e->resource;
+    stop_reading(e);
+    close_target(e);
+    give_up_port(e);
+    list_remove(&e->link);
+    r->n_endpoints--;
+    if (r->operand == e) {
         r->operand = NULL;
     }
-    tenant_unclaim(t);
-    destination_unref(t->dest);
-    free(t->trouble);
-    free(t->failure);
-    free(t->verdict_text);
-    free((char *)t->name);
-    free(t);
+    endpoint_unclaim(e);
+    destination_unref(e->dest);
+    free(e->trouble);
+    free(e->failure);
+    free(e->verdict_text);
+    free((char *)e->tenant);
+    free(e);
 }
 
-void tenants_free(struct resource *r)
+void endpoints_free(struct resource *r)
 {
-    LIST_EACH (it, &r->tenants) {
-        tenant_free(container_of(it, struct tenant, link));
+    LIST_EACH (it, &r->endpoints) {
+        endpoint_free(container_of(it, struct endpoint, link));
     }
 }
 
@@ -307,7 +307,7 @@ static bool is_named(const struct cr *cr, const char *name)
            bsearch(name, cr->tenants, cr->n_tenants, sizeof(*cr->tenants), compare_name);
 }
 
-void tenants_update(struct resource *r)
+void endpoints_update(struct resource *r)
 {
     struct control *c = r->control;
     const struct config *config = c->config;
@@ -315,39 +315,39 @@ void tenants_update(struct resource *r)
         return; /* until it is certain that the CR has gone, what was made for it stays */
     }
     bool shared = config->tenant_mode == TENANTS_SHARED;
-    LIST_EACH (it, &r->tenants) {
-        struct tenant *t = container_of(it, struct tenant, link);
-        if (r->cr.wrong || (shared ? !is_named(&r->cr, t->name) : t->name != NULL)) {
+    LIST_EACH (it, &r->endpoints) {
+        struct endpoint *e = container_of(it, struct endpoint, link);
+        if (r->cr.wrong || (shared ? !is_named(&r->cr, e->tenant) : e->tenant != NULL)) {
             r->tell_ignored |= !shared;
             if (r->settled) {
-                c->handler.gone(r->namespace, t->service, c->handler.arg);
+                c->handler.gone(r->namespace, e->service, c->handler.arg);
             }
-            tenant_free(t);
+            endpoint_free(e);
         }
     }
     if (!shared && !r->cr.wrong) {
-        put_tenant(r, NULL);
+        put_endpoint(r, NULL);
     }
     for (size_t i = 0; shared && i < r->cr.n_tenants; i++) {
-        put_tenant(r, r->cr.tenants[i]);
+        put_endpoint(r, r->cr.tenants[i]);
     }
 }
 
 /* ---- reading the destination ---- */
 
-static void plan_next_reading(struct tenant *t)
+static void plan_next_reading(struct endpoint *e)
 {
-    int64_t interval = t->resource->control->config->interval;
-    t->unread = t->verdict == VERDICT_OK ? 0 : t->unread + 1;
-    t->read_due = resource_now(t->resource) +
-                  (t->unread ? backoff_delay(t->unread - 1, UNREAD_FIRST, interval, 10)
+    int64_t interval = e->resource->control->config->interval;
+    e->unread = e->verdict == VERDICT_OK ? 0 : e->unread + 1;
+    e->read_due = resource_now(e->resource) +
+                  (e->unread ? backoff_delay(e->unread - 1, UNREAD_FIRST, interval, 10)
                              : backoff_delay(0, interval, interval, 10));
 }
 
-static void set_destination(struct tenant *t, const struct dest_answer *answer)
+static void set_destination(struct endpoint *e, const struct dest_answer *answer)
 {
-    const struct destination *before = t->dest;
-    const char *key = t->resource->key;
+    const struct destination *before = e->dest;
+    const char *key = e->resource->key;
     if (answer->dest && (!before || !destination_equal(before, answer->dest))) {
         if (before) {
             log_line(LOG_INFO, "control", "%s: changed", key);
@@ -356,67 +356,67 @@ static void set_destination(struct tenant *t, const struct dest_answer *answer)
             log_line(LOG_WARN, "control", "%s: %s", key, answer->dest->warnings[i]);
         }
     }
-    t->dest = answer->dest ? destination_ref(answer->dest) : NULL;
+    e->dest = answer->dest ? destination_ref(answer->dest) : NULL;
     destination_unref(before);
-    t->verdict = answer->verdict;
-    free(t->verdict_text);
-    t->verdict_text = answer->dest ? NULL : mem_strdup(answer->err.text);
-    t->read = true;
-    check_services(t);
-    plan_next_reading(t);
-    tenant_look_at_use(t);
-    if (t->target) {
-        struct dest_ref ref = ref_of(t);
-        pop3_change(t->target, &ref, t->dest);
+    e->verdict = answer->verdict;
+    free(e->verdict_text);
+    e->verdict_text = answer->dest ? NULL : mem_strdup(answer->err.text);
+    e->read = true;
+    check_services(e);
+    plan_next_reading(e);
+    endpoint_look_at_use(e);
+    if (e->target) {
+        struct dest_ref ref = ref_of(e);
+        pop3_change(e->target, &ref, e->dest);
     }
 }
 
-static bool is_due(const struct tenant *t)
+static bool is_due(const struct endpoint *e)
 {
-    return !t->read || t->read_again || t->read_due <= resource_now(t->resource);
+    return !e->read || e->read_again || e->read_due <= resource_now(e->resource);
 }
 
-bool tenant_is_unread(const struct tenant *t)
+bool endpoint_is_unread(const struct endpoint *e)
 {
-    return t->request || is_due(t);
+    return e->request || is_due(e);
 }
 
-void tenants_stop_reading(struct resource *r)
+void endpoints_stop_reading(struct resource *r)
 {
-    LIST_EACH (it, &r->tenants) {
-        stop_reading(container_of(it, struct tenant, link));
+    LIST_EACH (it, &r->endpoints) {
+        stop_reading(container_of(it, struct endpoint, link));
     }
 }
 
 static void on_read(const struct dest_answer *answer, void *arg)
 {
-    struct tenant *t = arg;
-    count_reading(t, NULL);
-    set_destination(t, answer);
-    resource_wake(t->resource);
+    struct endpoint *e = arg;
+    count_reading(e, NULL);
+    set_destination(e, answer);
+    resource_wake(e->resource);
 }
 
-static void begin_to_read(struct tenant *t)
+static void begin_to_read(struct endpoint *e)
 {
-    struct control *c = t->resource->control;
-    struct dest_ref ref = ref_of(t);
-    struct dest_handler handler = {.done = on_read, .arg = t};
-    t->read_again = false;
-    count_reading(t, dest_find(c->parts.source, &ref, DEST_TO_CHECK, NULL, handler));
+    struct control *c = e->resource->control;
+    struct dest_ref ref = ref_of(e);
+    struct dest_handler handler = {.done = on_read, .arg = e};
+    e->read_again = false;
+    count_reading(e, dest_find(c->parts.source, &ref, DEST_TO_CHECK, NULL, handler));
 }
 
-int64_t tenants_read(struct resource *r)
+int64_t endpoints_read(struct resource *r)
 {
     int64_t due = INT64_MAX;
-    LIST_EACH (it, &r->tenants) {
-        struct tenant *t = container_of(it, struct tenant, link);
-        if (t->request || (is_due(t) && r->reading == READING_OF_ONE_MAX)) {
+    LIST_EACH (it, &r->endpoints) {
+        struct endpoint *e = container_of(it, struct endpoint, link);
+        if (e->request || (is_due(e) && r->reading == READING_OF_ONE_MAX)) {
             continue; /* the end of the reading wakes the resource */
         }
-        if (!is_due(t)) {
-            due = t->read_due < due ? t->read_due : due;
+        if (!is_due(e)) {
+            due = e->read_due < due ? e->read_due : due;
         } else if (resource_may_read(r)) {
-            begin_to_read(t);
+            begin_to_read(e);
         } else {
             resource_wait_to_read(r);
         }
@@ -424,10 +424,10 @@ int64_t tenants_read(struct resource *r)
     return due;
 }
 
-bool tenants_known(const struct resource *r)
+bool endpoints_known(const struct resource *r)
 {
-    LIST_EACH (it, &r->tenants) {
-        if (!container_of(it, struct tenant, link)->read) {
+    LIST_EACH (it, &r->endpoints) {
+        if (!container_of(it, struct endpoint, link)->read) {
             return false;
         }
     }
@@ -436,8 +436,8 @@ bool tenants_known(const struct resource *r)
 
 void resource_read_again(struct resource *r)
 {
-    LIST_EACH (it, &r->tenants) {
-        container_of(it, struct tenant, link)->read_again = true;
+    LIST_EACH (it, &r->endpoints) {
+        container_of(it, struct endpoint, link)->read_again = true;
     }
     resource_wake(r);
 }

@@ -28,15 +28,15 @@ static const char *from_of(const struct resource *r)
     return is_cluster_wide(r) ? NULL : r->namespace;
 }
 
-/* Returns the port to admit to; 0: none. Before the tenant has a port, that is the one in the
+/* Returns the port to admit to; 0: none. Before the endpoint has a port, that is the one in the
  * existing Service, so that clients stay connected while the destination is first read. For a CR
  * that cannot be read it is none, whatever the CR asked for before. */
 static uint16_t open_port(const struct held_service *held)
 {
     const struct resource *r = held->resource;
-    const struct tenant *t = resource_tenant(r, held->service.name);
+    const struct endpoint *e = resource_endpoint(r, held->service.name);
     bool home = strcmp(held->service.namespace, r->control->settings.home) == 0;
-    return !home || r->cr.wrong ? 0 : t && t->port ? t->port : held->service.target_port;
+    return !home || r->cr.wrong ? 0 : e && e->port ? e->port : held->service.target_port;
 }
 
 void service_expose(struct held_service *held)
@@ -61,19 +61,19 @@ void resource_expose(struct resource *r)
     }
 }
 
-int tenant_exclude(struct tenant *t, struct condition *why)
+int endpoint_exclude(struct endpoint *e, struct condition *why)
 {
-    struct held_service *held = t->port ? tenant_service(t) : NULL;
-    const struct resource *r = t->resource;
+    struct held_service *held = e->port ? endpoint_service(e) : NULL;
+    const struct resource *r = e->resource;
     return held ? network_policies_exclude(r->control->network_policies, &held->policy_port,
                                            r->namespace, why)
                 : OK;
 }
 
-int tenant_admit(struct tenant *t, struct condition *why)
+int endpoint_admit(struct endpoint *e, struct condition *why)
 {
-    const struct resource *r = t->resource;
-    struct held_service *held = tenant_service(t);
+    const struct resource *r = e->resource;
+    struct held_service *held = endpoint_service(e);
     const char *status = r->cr.available.status;
     int rc =
         held ? network_policies_admit(r->control->network_policies, &held->policy_port, why) : OK;

@@ -9,19 +9,19 @@
 struct condition;
 
 /* Has the NetworkPolicies admit to the Service as they should by now: its port, the port of the
- * tenant that wants it, or the scope of its CR may have changed. */
+ * endpoint that wants it, or the scope of its CR may have changed. */
 void service_expose(struct held_service *held);
 
 /* The same for all Services of the resource. */
 void resource_expose(struct resource *r);
 
-/* Tells whether no other pods than those that the CR names are admitted to the tenant's port. OK
- * also for a tenant without a home Service or a port. AGAIN: soon. ERR: *why says what is in the
+/* Tells whether no other pods than those that the CR names are admitted to the endpoint's port. OK
+ * also for an endpoint without a home Service or a port. AGAIN: soon. ERR: *why says what is in the
  * way. After AGAIN and ERR the resource is woken when the answer may have changed. */
-int tenant_exclude(struct tenant *t, struct condition *why) warn_unused;
+int endpoint_exclude(struct endpoint *e, struct condition *why) warn_unused;
 
-/* Tells whether the pods that the CR names are admitted to the port of the tenant's home Service.
+/* Tells whether the pods that the CR names are admitted to the port of the endpoint's home Service.
  * Results as above. */
-int tenant_admit(struct tenant *t, struct condition *why) warn_unused;
+int endpoint_admit(struct endpoint *e, struct condition *why) warn_unused;
 
 #endif

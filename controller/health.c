@@ -1,4 +1,4 @@
-/* What the controller tells about itself: readiness, SAP's JSON, figures. */
+/* Counts are kept by claim.c, status.c and queue.c; here they are only put into words. */
 #include "controller/health.h"
 
 #include "configuration/configuration.h"

@@ -30,12 +30,12 @@ static void wake_port(struct control *c, uint16_t port)
     }
 }
 
-/* Has the tenant of a Service that has come or gone look at what it can do with the name. */
-static void tell_tenant(const struct resource *r, const struct service *s)
+/* Has the endpoint of a Service that has come or gone look at what it can do with the name. */
+static void tell_endpoint(const struct resource *r, const struct service *s)
 {
-    struct tenant *t = resource_tenant(r, s->name);
-    if (t) {
-        tenant_look_at_use(t);
+    struct endpoint *e = resource_endpoint(r, s->name);
+    if (e) {
+        endpoint_look_at_use(e);
     }
 }
 
@@ -54,7 +54,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
     resource_wake(r);
-    tell_tenant(r, &held->service);
+    tell_endpoint(r, &held->service);
     control_wake_first(c, held->service.name);
     network_policies_close(c->network_policies, &held->policy_port);
     leftover_forget(held);
@@ -108,7 +108,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
         wake_port(c, service.target_port);
     }
     service_expose(held);
-    tell_tenant(r, &held->service);
+    tell_endpoint(r, &held->service);
     resource_wake(r);
     return held;
 }

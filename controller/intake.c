@@ -1,5 +1,5 @@
-/* A CR that has changed is a new wish: its tenants come and go at once, so that a younger CR cannot
- * take a name first. */
+/* A CR that has changed is a new wish: its endpoints come and go at once, so that a younger CR
+ * cannot take a name first. */
 #include "controller/intake.h"
 
 #include <string.h>
@@ -31,11 +31,11 @@ static void set_present(struct resource *r, bool present)
 static void new_wish(struct resource *r)
 {
     r->retry_at = 0;
-    tenants_update(r);
-    LIST_EACH (it, &r->tenants) {
-        struct tenant *t = container_of(it, struct tenant, link);
-        t->read_again = true;
-        t->trouble_until = 0;
+    endpoints_update(r);
+    LIST_EACH (it, &r->endpoints) {
+        struct endpoint *e = container_of(it, struct endpoint, link);
+        e->read_again = true;
+        e->trouble_until = 0;
     }
     LIST_EACH (it, &r->services) {
         container_of(it, struct held_service, link)->checked = false;

@@ -1,9 +1,10 @@
-/* Decides between tenants that want the same: Services of one name, or one of the places for
- * targets of a namespace. A name stays with the tenant that has it. A free name goes to the oldest
- * CR that can use it, and so does a place. The other tenants are refused as long as that lasts.
+/* Decides between endpoints that want the same: Services of one name, or one of the places for
+ * targets of a namespace. A name stays with the endpoint that has it. A free name goes to the
+ * oldest CR that can use it, and so does a place. The other endpoints are refused as long as that
+ * lasts.
  *
  *   reconcile --> stance of the CR: NONE | UNKNOWN | WANTS
- *   what the tenant can do with the name: HAS | CAN | CANNOT
+ *   what the endpoint can do with the name: HAS | CAN | CANNOT
  *                    |
  *                    v
  *   struct claim: the contenders (UNKNOWN, WANTS) in order --> the first one is woken
@@ -22,27 +23,27 @@
 #include "controller/resources.h"
 #include "lib/mem.h"
 
-/* While the first CR changes again and again, the tenants that wait are woken no more often than
+/* While the first CR changes again and again, the endpoints that wait are woken no more often than
  * this. */
 #define TELL_AGAIN SECONDS(1)
 
 struct claim {
     struct map_entry by_name;
-    struct list tenants; /* that want the name, or may want it again */
-    size_t n;            /* number of these tenants */
+    struct list endpoints; /* that want the name, or may want it again */
+    size_t n;              /* number of these endpoints */
     struct heap contenders;
-    struct tenant *first; /* at the last change */
-    enum rank others;     /* the rank of the others then */
-    struct list changed;  /* on control->claims_changed */
-    int64_t told_at;      /* when the others were woken last; 0: never */
+    struct endpoint *first; /* at the last change */
+    enum rank others;       /* the rank of the others then */
+    struct list changed;    /* on control->claims_changed */
+    int64_t told_at;        /* when the others were woken last; 0: never */
     char name[];
 };
 
-/* The tenants of one namespace that want one of its places. */
+/* The endpoints of one namespace that want one of its places. */
 struct places {
     struct heap placed, standing;
     size_t n_placed;
-    size_t n_unknown; /* number of placed tenants that may not want their place after all */
+    size_t n_unknown; /* number of placed endpoints that may not want their place after all */
 };
 
 /* ---- age ---- */
@@ -57,13 +58,13 @@ static bool is_older(const struct resource *a, const struct resource *b)
 
 static bool comes_before(const struct heap_node *a, const struct heap_node *b)
 {
-    const struct tenant *x = container_of(a, const struct tenant, contender);
-    const struct tenant *y = container_of(b, const struct tenant, contender);
+    const struct endpoint *x = container_of(a, const struct endpoint, contender);
+    const struct endpoint *y = container_of(b, const struct endpoint, contender);
     return x->use != y->use ? x->use < y->use : is_older(x->resource, y->resource);
 }
 
-/* The tenants of one CR come in the order of their names. */
-static bool is_first(const struct tenant *a, const struct tenant *b)
+/* The endpoints of one CR come in the order of their names. */
+static bool is_first(const struct endpoint *a, const struct endpoint *b)
 {
     return a->resource == b->resource ? strcmp(a->service, b->service) < 0
                                       : is_older(a->resource, b->resource);
@@ -71,8 +72,8 @@ static bool is_first(const struct tenant *a, const struct tenant *b)
 
 static bool stood_before(const struct heap_node *a, const struct heap_node *b)
 {
-    return is_first(container_of(a, const struct tenant, place),
-                    container_of(b, const struct tenant, place));
+    return is_first(container_of(a, const struct endpoint, place),
+                    container_of(b, const struct endpoint, place));
 }
 
 static bool placed_after(const struct heap_node *a, const struct heap_node *b)
@@ -97,34 +98,34 @@ static struct claim *get_claim(struct control *c, const char *name)
     size_t size = strlen(name) + 1;
     claim = mem_zalloc(sizeof(*claim) + size);
     memcpy(claim->name, name, size);
-    list_init(&claim->tenants);
+    list_init(&claim->endpoints);
     list_init(&claim->changed);
     heap_init(&claim->contenders, comes_before);
     map_add(&c->claims, &claim->by_name, claim->name);
     return claim;
 }
 
-static struct tenant *first_of(const struct claim *claim)
+static struct endpoint *first_of(const struct claim *claim)
 {
     struct heap_node *node = heap_first(&claim->contenders);
-    return node ? container_of(node, struct tenant, contender) : NULL;
+    return node ? container_of(node, struct endpoint, contender) : NULL;
 }
 
-struct tenant *resource_tenant(const struct resource *r, const char *service)
+struct endpoint *resource_endpoint(const struct resource *r, const char *service)
 {
     struct claim *claim = find_claim(r->control, service);
-    if (claim && claim->n < r->n_tenants) {
-        LIST_EACH (it, &claim->tenants) {
-            struct tenant *t = container_of(it, struct tenant, same_name);
-            if (t->resource == r) {
-                return t;
+    if (claim && claim->n < r->n_endpoints) {
+        LIST_EACH (it, &claim->endpoints) {
+            struct endpoint *e = container_of(it, struct endpoint, same_name);
+            if (e->resource == r) {
+                return e;
             }
         }
     } else if (claim) {
-        LIST_EACH (it, &r->tenants) {
-            struct tenant *t = container_of(it, struct tenant, link);
-            if (t->claim == claim) {
-                return t;
+        LIST_EACH (it, &r->endpoints) {
+            struct endpoint *e = container_of(it, struct endpoint, link);
+            if (e->claim == claim) {
+                return e;
             }
         }
     }
@@ -152,10 +153,10 @@ static void tell_others(struct control *c, struct claim *claim)
 {
     claim->told_at = loop_now(c->loop);
     list_remove(&claim->changed);
-    LIST_EACH (it, &claim->tenants) {
-        const struct tenant *t = container_of(it, struct tenant, same_name);
-        if (t->stance != STANCE_NONE && t != claim->first) {
-            resource_wake(t->resource);
+    LIST_EACH (it, &claim->endpoints) {
+        const struct endpoint *e = container_of(it, struct endpoint, same_name);
+        if (e->stance != STANCE_NONE && e != claim->first) {
+            resource_wake(e->resource);
         }
     }
 }
@@ -175,7 +176,7 @@ static void on_tell(struct timer *timer)
 }
 
 /* Returns the rank of all others. A name that nobody can use keeps nobody waiting. */
-static enum rank rank_behind(const struct tenant *first)
+static enum rank rank_behind(const struct endpoint *first)
 {
     if (!first || first->use == USE_CANNOT) {
         return RANK_FIRST;
@@ -184,10 +185,10 @@ static enum rank rank_behind(const struct tenant *first)
 }
 
 /* The stance of `by`, or what it can do with the name, has changed. */
-static void look_at_first(struct claim *claim, const struct tenant *by)
+static void look_at_first(struct claim *claim, const struct endpoint *by)
 {
     struct control *c = by->resource->control;
-    struct tenant *first = first_of(claim);
+    struct endpoint *first = first_of(claim);
     enum rank others = rank_behind(first);
     if (c->stopped || (first == claim->first && others == claim->others)) {
         return;
@@ -206,7 +207,7 @@ static void look_at_first(struct claim *claim, const struct tenant *by)
 void control_wake_first(struct control *c, const char *name)
 {
     struct claim *claim = find_claim(c, name);
-    struct tenant *first = claim ? first_of(claim) : NULL;
+    struct endpoint *first = claim ? first_of(claim) : NULL;
     if (first) {
         first->trouble_until = 0;
         resource_wake(first->resource);
@@ -215,32 +216,32 @@ void control_wake_first(struct control *c, const char *name)
 
 /* ---- who can use it ---- */
 
-static size_t places_of(const struct tenant *t)
+static size_t places_of(const struct endpoint *e)
 {
-    return t->resource->control->settings.namespace_targets;
+    return e->resource->control->settings.namespace_targets;
 }
 
 /* A destination that has not been read may be of use. A listener stands for a Service that somebody
  * has deleted and that is about to be written again. */
-static enum use use_of(const struct tenant *t)
+static enum use use_of(const struct endpoint *e)
 {
-    bool is_of_use = !t->read || t->verdict == VERDICT_OK;
-    if (tenant_service(t) || (t->target && is_of_use)) {
+    bool is_of_use = !e->read || e->verdict == VERDICT_OK;
+    if (endpoint_service(e) || (e->target && is_of_use)) {
         return USE_HAS;
     }
-    return is_of_use && (t->placed || !places_of(t)) ? USE_CAN : USE_CANNOT;
+    return is_of_use && (e->placed || !places_of(e)) ? USE_CAN : USE_CANNOT;
 }
 
-void tenant_look_at_use(struct tenant *t)
+void endpoint_look_at_use(struct endpoint *e)
 {
-    enum use use = use_of(t);
-    if (t->use == use || t->stance == STANCE_NONE) {
+    enum use use = use_of(e);
+    if (e->use == use || e->stance == STANCE_NONE) {
         return;
     }
-    heap_remove(&t->claim->contenders, &t->contender);
-    t->use = use;
-    heap_add(&t->claim->contenders, &t->contender);
-    look_at_first(t->claim, t);
+    heap_remove(&e->claim->contenders, &e->contender);
+    e->use = use;
+    heap_add(&e->claim->contenders, &e->contender);
+    look_at_first(e->claim, e);
 }
 
 /* ---- places ---- */
@@ -260,60 +261,60 @@ static size_t unknown_in(const struct space *space)
     return space->places ? space->places->n_unknown : 0;
 }
 
-static struct tenant *top_of(const struct heap *heap)
+static struct endpoint *top_of(const struct heap *heap)
 {
     struct heap_node *node = heap_first(heap);
-    return node ? container_of(node, struct tenant, place) : NULL;
+    return node ? container_of(node, struct endpoint, place) : NULL;
 }
 
-static void place(struct places *places, struct tenant *t)
+static void place(struct places *places, struct endpoint *e)
 {
-    heap_add(&places->placed, &t->place);
+    heap_add(&places->placed, &e->place);
     places->n_placed++;
-    places->n_unknown += t->stance == STANCE_UNKNOWN;
-    t->placed = true;
+    places->n_unknown += e->stance == STANCE_UNKNOWN;
+    e->placed = true;
 }
 
-static void unplace(struct places *places, struct tenant *t)
+static void unplace(struct places *places, struct endpoint *e)
 {
-    heap_remove(&places->placed, &t->place);
+    heap_remove(&places->placed, &e->place);
     places->n_placed--;
-    places->n_unknown -= t->stance == STANCE_UNKNOWN;
-    t->placed = false;
+    places->n_unknown -= e->stance == STANCE_UNKNOWN;
+    e->placed = false;
 }
 
-/* The tenant wants a place from now on. A younger one may have to give up its own. */
-static void take_place(struct tenant *t)
+/* The endpoint wants a place from now on. A younger one may have to give up its own. */
+static void take_place(struct endpoint *e)
 {
-    struct places *places = places_in(t->resource->space);
-    struct tenant *youngest = top_of(&places->placed);
-    if (places->n_placed == places_of(t) && is_first(t, youngest)) {
+    struct places *places = places_in(e->resource->space);
+    struct endpoint *youngest = top_of(&places->placed);
+    if (places->n_placed == places_of(e) && is_first(e, youngest)) {
         unplace(places, youngest);
         heap_add(&places->standing, &youngest->place);
-        tenant_look_at_use(youngest);
+        endpoint_look_at_use(youngest);
         resource_wake(youngest->resource);
     }
-    if (places->n_placed < places_of(t)) {
-        place(places, t);
+    if (places->n_placed < places_of(e)) {
+        place(places, e);
     } else {
-        heap_add(&places->standing, &t->place);
+        heap_add(&places->standing, &e->place);
     }
 }
 
-static void leave_place(struct tenant *t)
+static void leave_place(struct endpoint *e)
 {
-    struct space *space = t->resource->space;
+    struct space *space = e->resource->space;
     struct places *places = space->places;
-    struct tenant *oldest = top_of(&places->standing);
-    if (!t->placed) {
-        heap_remove(&places->standing, &t->place);
+    struct endpoint *oldest = top_of(&places->standing);
+    if (!e->placed) {
+        heap_remove(&places->standing, &e->place);
         return;
     }
-    unplace(places, t);
+    unplace(places, e);
     if (oldest) {
         heap_remove(&places->standing, &oldest->place);
         place(places, oldest);
-        tenant_look_at_use(oldest);
+        endpoint_look_at_use(oldest);
         resource_wake(oldest->resource);
     } else if (!places->n_placed) {
         free(places);
@@ -321,102 +322,103 @@ static void leave_place(struct tenant *t)
     }
 }
 
-/* Every tenant that has a place wants it. The others have waited to know that: wake them. */
+/* Every endpoint that has a place wants it. The others have waited to know that: wake them. */
 static void tell_standing(struct space *space)
 {
     LIST_EACH (it, &space->resources) {
         struct resource *r = container_of(it, struct resource, in_space);
-        const struct tenant *last =
-            list_empty(&r->tenants) ? NULL : container_of(r->tenants.prev, struct tenant, link);
+        const struct endpoint *last = list_empty(&r->endpoints)
+                                          ? NULL
+                                          : container_of(r->endpoints.prev, struct endpoint, link);
         if (last && last->stance != STANCE_NONE && !last->placed) {
             resource_wake(r);
         }
     }
 }
 
-enum place_state tenant_place(const struct tenant *t)
+enum place_state endpoint_place(const struct endpoint *e)
 {
-    if (t->placed || !places_of(t)) {
+    if (e->placed || !places_of(e)) {
         return PLACE_TAKEN;
     }
-    return unknown_in(t->resource->space) ? PLACE_UNKNOWN : PLACE_NONE;
+    return unknown_in(e->resource->space) ? PLACE_UNKNOWN : PLACE_NONE;
 }
 
 /* ---- stances ---- */
 
-static void step_forward(struct tenant *t)
+static void step_forward(struct endpoint *e)
 {
-    if (places_of(t)) {
-        take_place(t);
+    if (places_of(e)) {
+        take_place(e);
     }
-    t->use = use_of(t);
-    heap_add(&t->claim->contenders, &t->contender);
+    e->use = use_of(e);
+    heap_add(&e->claim->contenders, &e->contender);
 }
 
-static void step_back(struct tenant *t)
+static void step_back(struct endpoint *e)
 {
-    heap_remove(&t->claim->contenders, &t->contender);
-    if (places_of(t)) {
-        leave_place(t);
+    heap_remove(&e->claim->contenders, &e->contender);
+    if (places_of(e)) {
+        leave_place(e);
     }
 }
 
-static void set_stance(struct tenant *t, enum stance stance)
+static void set_stance(struct endpoint *e, enum stance stance)
 {
-    struct space *space = t->resource->space;
-    enum stance before = t->stance;
+    struct space *space = e->resource->space;
+    enum stance before = e->stance;
     size_t unknown = unknown_in(space);
     if (before == stance) {
         return;
     }
     if (stance == STANCE_NONE) {
-        step_back(t);
-    } else if (t->placed) {
+        step_back(e);
+    } else if (e->placed) {
         space->places->n_unknown += stance == STANCE_UNKNOWN ? 1 : (size_t)-1;
     }
-    t->stance = stance;
+    e->stance = stance;
     if (before == STANCE_NONE) {
-        step_forward(t);
+        step_forward(e);
     }
     if (unknown && !unknown_in(space) && space->places && heap_first(&space->places->standing)) {
         tell_standing(space);
     }
-    look_at_first(t->claim, t);
+    look_at_first(e->claim, e);
 }
 
 void resource_set_stance(struct resource *r, enum stance stance)
 {
-    LIST_EACH (it, &r->tenants) {
-        set_stance(container_of(it, struct tenant, link), stance);
+    LIST_EACH (it, &r->endpoints) {
+        set_stance(container_of(it, struct endpoint, link), stance);
     }
 }
 
-void tenant_claim(struct tenant *t, const char *name)
+void endpoint_claim(struct endpoint *e, const char *name)
 {
-    struct claim *claim = get_claim(t->resource->control, name);
-    t->claim = claim;
-    t->service = claim->name;
-    list_append(&claim->tenants, &t->same_name);
+    struct claim *claim = get_claim(e->resource->control, name);
+    e->claim = claim;
+    e->service = claim->name;
+    list_append(&claim->endpoints, &e->same_name);
     claim->n++;
-    set_stance(t, STANCE_UNKNOWN);
+    set_stance(e, STANCE_UNKNOWN);
 }
 
-void tenant_unclaim(struct tenant *t)
+void endpoint_unclaim(struct endpoint *e)
 {
-    struct claim *claim = t->claim;
-    set_stance(t, STANCE_NONE);
-    list_remove(&t->same_name);
+    struct claim *claim = e->claim;
+    set_stance(e, STANCE_NONE);
+    list_remove(&e->same_name);
     if (--claim->n == 0) {
         list_remove(&claim->changed);
-        map_remove(&t->resource->control->claims, &claim->by_name);
+        map_remove(&e->resource->control->claims, &claim->by_name);
         free(claim);
     }
 }
 
-enum rank tenant_rank(const struct tenant *t, const struct resource **other)
+enum rank endpoint_rank(const struct endpoint *e, const struct resource **other)
 {
-    const struct tenant *first = first_of(t->claim);
+    const struct endpoint *first = first_of(e->claim);
     assert(first);
     *other = first->resource;
-    return first == t ? RANK_FIRST : rank_behind(first);
+    return first == e ? RANK_FIRST : rank_behind(first);
 }

@@ -1,4 +1,4 @@
-/* Which of several tenants has the name, or the place, that they want. */
+/* Decides which of several endpoints gets the name, or the place, that they want. */
 #ifndef TPROXY_CONTROLLER_PRECEDENCE_H
 #define TPROXY_CONTROLLER_PRECEDENCE_H
 
@@ -6,31 +6,32 @@
 
 #include "controller/state.h"
 
-/* The tenant wants Services of this name from now on; or not any more. Both may wake others. */
-void tenant_claim(struct tenant *t, const char *name);
-void tenant_unclaim(struct tenant *t);
+/* Note that the endpoint wants Services of this name from now on, or does not want them any more.
+ * Both may wake others. */
+void endpoint_claim(struct endpoint *e, const char *name);
+void endpoint_unclaim(struct endpoint *e);
 
-/* Returns the tenant of the resource that wants Services of this name. NULL when none does. */
-struct tenant *resource_tenant(const struct resource *r, const char *service);
+/* Returns the endpoint of the resource that wants Services of this name; NULL: none does. */
+struct endpoint *resource_endpoint(const struct resource *r, const char *service);
 
-/* Notes the stance of a resource, for all its tenants. Wakes others whose rank changes. The age of
- * its CR changes only while the stance is STANCE_NONE. */
+/* Notes the stance of a resource, for all its endpoints. Wakes others whose rank changes. The age
+ * of its CR changes only while the stance is STANCE_NONE. */
 void resource_set_stance(struct resource *r, enum stance stance);
 
-/* Looks again at what the tenant can do with the name. To be called when its destination has been
- * read, and when its listener or its home Service comes or goes. Wakes others whose rank changes.
- */
-void tenant_look_at_use(struct tenant *t);
+/* Finds out again what the endpoint can do with the name. It is to be called when the destination
+ * has been read, and when the listener or the home Service comes or goes. Wakes others whose rank
+ * changes. */
+void endpoint_look_at_use(struct endpoint *e);
 
 enum rank {
-    RANK_FIRST,   /* the name is its own, if it can use it */
+    RANK_FIRST,   /* it has the name, or gets it as soon as it can use it */
     RANK_UNKNOWN, /* it is not known yet whether the one that comes first wants the name */
     RANK_SECOND,  /* another one has the name or gets it */
 };
 
-/* Returns the rank of a tenant whose stance is not STANCE_NONE. *other: the resource that comes
- * first. */
-enum rank tenant_rank(const struct tenant *t, const struct resource **other);
+/* Returns the rank of an endpoint whose stance is not STANCE_NONE. *other is the resource that
+ * comes first. */
+enum rank endpoint_rank(const struct endpoint *e, const struct resource **other);
 
 enum place_state {
     PLACE_TAKEN,
@@ -38,11 +39,11 @@ enum place_state {
     PLACE_NONE,    /* older ones have all places of the namespace */
 };
 
-/* Has the tenant a place among the targets of its namespace? */
-enum place_state tenant_place(const struct tenant *t);
+/* Tells whether the endpoint has a place among the targets of its namespace. */
+enum place_state endpoint_place(const struct endpoint *e);
 
-/* A Service of this name has gone: the tenant that comes first among those that want the name tries
- * at once. */
+/* Wakes the endpoint that comes first among those that want this name, because a Service of the
+ * name has gone. It tries at once. */
 void control_wake_first(struct control *control, const char *name);
 
 #endif

@@ -61,7 +61,7 @@ static enum stance stance_of(const struct resource *r)
     if (resource_claimed(r)) {
         return STANCE_WANTS;
     }
-    return tenants_known(r) || resource_is_gateway(r) ? STANCE_NONE : STANCE_UNKNOWN;
+    return endpoints_known(r) || resource_is_gateway(r) ? STANCE_NONE : STANCE_UNKNOWN;
 }
 
 /* ---- settling ---- */
@@ -81,7 +81,7 @@ static void settled(struct resource *r)
 
 static void settle_in_time(struct resource *r)
 {
-    if (r->settled || !r->present || r->reading || !tenants_known(r)) {
+    if (r->settled || !r->present || r->reading || !endpoints_known(r)) {
         return;
     }
     r->settle_by = r->settle_by ? r->settle_by : resource_now(r) + SETTLE_WITHIN;
@@ -262,7 +262,7 @@ static void show(struct resource *r, const struct condition *condition, const ch
 static void leave(struct resource *r)
 {
     settled(r);
-    if (tenants_withdraw(r) != AGAIN && r->cr.status_owner == CR_STATUS_OURS &&
+    if (endpoints_withdraw(r) != AGAIN && r->cr.status_owner == CR_STATUS_OURS &&
         r->cr.available.status && !r->cr.conditions_unread) {
         status_remove(r, on_status_answer);
     }
@@ -283,11 +283,11 @@ static void withdraw_gone(struct resource *r)
     settled(r);
     if (c->settings.in_cluster && !r->gone_confirmed) {
         confirm_gone(r);
-    } else if (tenants_withdraw(r) == OK && list_empty(&r->services) && !r->present) {
+    } else if (endpoints_withdraw(r) == OK && list_empty(&r->services) && !r->present) {
         if (r->settled) { /* if not, it was never there */
             status_tell_gone(r);
         }
-        tenants_free(r);
+        endpoints_free(r);
         resource_free(r);
     }
 }
@@ -301,14 +301,14 @@ enum decision {
     DECISION_SERVE,
 };
 
-static bool is_nameable(const struct resource *r, const struct tenant *t, struct condition *c)
+static bool is_nameable(const struct resource *r, const struct endpoint *e, struct condition *c)
 {
-    const char *name = t ? t->service : r->name, *objection = plan_name_objection(name);
+    const char *name = e ? e->service : r->name, *objection = plan_name_objection(name);
     if (objection && r->control->settings.in_cluster) {
         plan_failure(
             c, "ServiceCreationFailed",
             "The name of the Destination CR%s, \"%.140s\", cannot be that of a Service: %s",
-            t && t->name ? " with that of the tenant" : "", name, objection);
+            e && e->tenant ? " with that of the tenant" : "", name, objection);
         return false;
     }
     return true;
@@ -316,23 +316,23 @@ static bool is_nameable(const struct resource *r, const struct tenant *t, struct
 
 /* The rival has lost the name and gives up its Service, which wakes us. If that takes long, the
  * condition says what is in the way. */
-static enum decision wait_for_name(struct tenant *t, struct resource *rival, struct condition *c)
+static enum decision wait_for_name(struct endpoint *e, struct resource *rival, struct condition *c)
 {
-    struct resource *r = t->resource;
+    struct resource *r = e->resource;
     const char *home = r->control->settings.home;
-    const struct held_service *held = resource_service(rival, home, t->service);
-    const struct held_service *alias = resource_service(rival, rival->namespace, t->service);
-    t->waits_since = t->waits_since ? t->waits_since : resource_now(r);
+    const struct held_service *held = resource_service(rival, home, e->service);
+    const struct held_service *alias = resource_service(rival, rival->namespace, e->service);
+    e->waits_since = e->waits_since ? e->waits_since : resource_now(r);
     resource_wake(rival);
-    if (resource_now(r) < t->waits_since + NAME_PATIENCE) {
-        resource_wake_at(r, t->waits_since + NAME_PATIENCE);
+    if (resource_now(r) < e->waits_since + NAME_PATIENCE) {
+        resource_wake_at(r, e->waits_since + NAME_PATIENCE);
         return DECISION_WAIT;
     }
     plan_failure(
         c, REASON_PREFIX "K8sResourceWithNameAlreadyPresent",
         "Technical connectivity is not configured. The Service \"%s\" in the namespace "
         "\"%s\" was made for the Destination CR \"%s\" in the namespace \"%s\" and %s",
-        t->service, home, rival->name, rival->namespace,
+        e->service, home, rival->name, rival->namespace,
         held->service.deleting ? "is being deleted; it waits for its finalizers"
         : alias && alias != held
             ? "stays until the Service of this name there has been deleted or leads nowhere"
@@ -340,9 +340,9 @@ static enum decision wait_for_name(struct tenant *t, struct resource *rival, str
     return DECISION_REFUSE;
 }
 
-static enum decision decide_place(const struct tenant *t, struct condition *c)
+static enum decision decide_place(const struct endpoint *e, struct condition *c)
 {
-    switch (tenant_place(t)) {
+    switch (endpoint_place(e)) {
     case PLACE_TAKEN:
         break;
     case PLACE_UNKNOWN:
@@ -352,25 +352,25 @@ static enum decision decide_place(const struct tenant *t, struct condition *c)
                      "Technical connectivity is not configured. Older Destination CRs have all %zu "
                      "targets that one namespace may have (--namespace-targets); delete some, or "
                      "have the administrator of tproxy raise the bound",
-                     t->resource->control->settings.namespace_targets);
+                     e->resource->control->settings.namespace_targets);
         return DECISION_REFUSE;
     }
     return DECISION_SERVE;
 }
 
-static enum decision decide_name(struct tenant *t, struct condition *c)
+static enum decision decide_name(struct endpoint *e, struct condition *c)
 {
-    struct resource *r = t->resource;
+    struct resource *r = e->resource;
     const struct resource *other;
     const char *home = r->control->settings.home;
-    struct resource *rival = resource_rival(r, home, t->service);
+    struct resource *rival = resource_rival(r, home, e->service);
     if (!r->control->settings.in_cluster) {
         return DECISION_SERVE;
     }
-    if (!is_nameable(r, t, c)) {
+    if (!is_nameable(r, e, c)) {
         return DECISION_REFUSE;
     }
-    switch (tenant_rank(t, &other)) {
+    switch (endpoint_rank(e, &other)) {
     case RANK_FIRST:
         break;
     case RANK_UNKNOWN:
@@ -382,26 +382,26 @@ static enum decision decide_name(struct tenant *t, struct condition *c)
                      other->name, other->namespace);
         return DECISION_REFUSE;
     }
-    enum decision by_place = decide_place(t, c);
+    enum decision by_place = decide_place(e, c);
     if (by_place != DECISION_SERVE) {
         return by_place;
     }
     if (rival) {
-        return wait_for_name(t, rival, c);
+        return wait_for_name(e, rival, c);
     }
-    t->waits_since = 0;
+    e->waits_since = 0;
     return DECISION_SERVE;
 }
 
-static enum decision decide(struct tenant *t, struct condition *c)
+static enum decision decide(struct endpoint *e, struct condition *c)
 {
-    enum decision by_name = decide_name(t, c);
-    if (by_name == DECISION_SERVE && t->verdict == VERDICT_INSTANCE_NOT_CONFIGURED &&
-        !configuration_knows_instances(t->resource->control->configuration)) {
+    enum decision by_name = decide_name(e, c);
+    if (by_name == DECISION_SERVE && e->verdict == VERDICT_INSTANCE_NOT_CONFIGURED &&
+        !configuration_knows_instances(e->resource->control->configuration)) {
         return DECISION_WAIT;
     }
-    if (by_name == DECISION_SERVE && t->verdict != VERDICT_OK) {
-        plan_verdict(c, &t->resource->cr, t->name, t->verdict, t->verdict_text);
+    if (by_name == DECISION_SERVE && e->verdict != VERDICT_OK) {
+        plan_verdict(c, &e->resource->cr, e->tenant, e->verdict, e->verdict_text);
         return DECISION_HOLD;
     }
     return by_name;
@@ -423,7 +423,7 @@ static bool is_refused(const struct resource *r, struct condition *c)
                      "meaning for POP3; name a destination");
         return true;
     }
-    if (list_empty(&r->tenants)) {
+    if (list_empty(&r->endpoints)) {
         plan_failure(c, REASON_PREFIX "MultitenancyAnnotation-Invalid",
                      "Technical connectivity is not configured. \"" CR_ANNOTATION_TENANTS
                      "\" annotation is invalid: %s",
@@ -446,81 +446,81 @@ struct sum {
     struct plan_tenants tenants;
 };
 
-static void note_failure(struct sum *sum, struct tenant *t, const struct condition *failure)
+static void note_failure(struct sum *sum, struct endpoint *e, const struct condition *failure)
 {
-    if (!t->name) {
+    if (!e->tenant) {
         sum->last = *failure;
         return;
     }
-    t->failure = t->failure ? t->failure : mem_alloc(sizeof(*t->failure));
-    *t->failure = *failure;
-    plan_tenants_failed(&sum->tenants, t->name, failure);
+    e->failure = e->failure ? e->failure : mem_alloc(sizeof(*e->failure));
+    *e->failure = *failure;
+    plan_tenants_failed(&sum->tenants, e->tenant, failure);
 }
 
-static void note_success(struct sum *sum, struct tenant *t)
+static void note_success(struct sum *sum, struct endpoint *e)
 {
-    bool in_cluster = t->resource->control->settings.in_cluster;
-    if (!t->name) {
-        plan_success(&sum->last, in_cluster ? t->service : NULL);
+    bool in_cluster = e->resource->control->settings.in_cluster;
+    if (!e->tenant) {
+        plan_success(&sum->last, in_cluster ? e->service : NULL);
         return;
     }
-    free(t->failure);
-    t->failure = NULL;
-    plan_tenants_served(&sum->tenants, t->name, in_cluster ? t->service : NULL);
+    free(e->failure);
+    e->failure = NULL;
+    plan_tenants_served(&sum->tenants, e->tenant, in_cluster ? e->service : NULL);
 }
 
 /* Brings up listener and Services, unless there is trouble: then *c is the trouble. */
-static int serve(struct sum *sum, struct tenant *t, struct condition *c)
+static int serve(struct sum *sum, struct endpoint *e, struct condition *c)
 {
-    if (!tenant_is_put_off(t)) {
-        return tenant_serve(t, c);
+    if (!endpoint_is_put_off(e)) {
+        return endpoint_serve(e, c);
     }
-    if (!t->trouble) {
+    if (!e->trouble) {
         return AGAIN;
     }
-    sum->silent |= t->trouble_silent;
-    *c = *t->trouble;
+    sum->silent |= e->trouble_silent;
+    *c = *e->trouble;
     return ERR;
 }
 
 /* Serves the pods that the CR names, once no others are admitted. */
-static int serve_admitted(struct sum *sum, struct tenant *t, struct condition *c)
+static int serve_admitted(struct sum *sum, struct endpoint *e, struct condition *c)
 {
-    int rc = tenant_exclude(t, c);
-    rc = rc == OK ? serve(sum, t, c) : rc;
+    int rc = endpoint_exclude(e, c);
+    rc = rc == OK ? serve(sum, e, c) : rc;
     if (rc != OK) {
         return rc;
     }
-    rc = tenant_admit(t, c);
+    rc = endpoint_admit(e, c);
     sum->unadmitted += rc == AGAIN;
     return rc;
 }
 
 /* Decides about one target and acts. Afterwards it is done, or waits, or its call is under way. */
-static void bring(struct sum *sum, struct tenant *t)
+static void bring(struct sum *sum, struct endpoint *e)
 {
     struct condition c;
-    enum decision decision = decide(t, &c);
+    enum decision decision = decide(e, &c);
     int rc = AGAIN;
     switch (decision) {
     case DECISION_WAIT:
         break;
     case DECISION_REFUSE:
-        rc = tenant_withdraw(t);
+        rc = endpoint_withdraw(e);
         break;
     case DECISION_HOLD:
-        rc = tenant_service(t) ? serve(sum, t, &c) : OK;
+        rc = endpoint_service(e) ? serve(sum, e, &c) : OK;
         break;
     case DECISION_SERVE:
-        rc = serve_admitted(sum, t, &c);
+        rc = serve_admitted(sum, e, &c);
         break;
     }
     if (rc == AGAIN) {
         sum->waiting++;
     } else if (rc == OK && decision == DECISION_SERVE) {
-        note_success(sum, t);
+        note_success(sum, e);
     } else {
-        note_failure(sum, t, &c);
+        note_failure(sum, e, &c);
     }
 }
 
@@ -541,12 +541,12 @@ static void bring_all(struct resource *r)
 {
     struct sum sum = {0};
     plan_tenants_begin(&sum.tenants);
-    LIST_EACH (it, &r->tenants) {
-        struct tenant *t = container_of(it, struct tenant, link);
-        if (tenant_is_unread(t)) {
+    LIST_EACH (it, &r->endpoints) {
+        struct endpoint *e = container_of(it, struct endpoint, link);
+        if (endpoint_is_unread(e)) {
             sum.waiting++;
         } else if (r->operation == OPERATION_NONE) {
-            bring(&sum, t);
+            bring(&sum, e);
         }
     }
     if (r->operation == OPERATION_NONE && !sum.waiting) {
@@ -564,7 +564,7 @@ static void refuse(struct resource *r, const struct condition *condition)
     if (r->cr.status_owner == CR_STATUS_FOREIGN) {
         show(r, condition, NULL);
     }
-    if (r->operation == OPERATION_NONE && tenants_withdraw(r) != AGAIN) {
+    if (r->operation == OPERATION_NONE && endpoints_withdraw(r) != AGAIN) {
         show(r, condition, NULL);
     }
 }
@@ -579,7 +579,7 @@ static void act(struct resource *r)
         }
     } else if (is_refused(r, &condition)) {
         refuse(r, &condition);
-    } else if (!tenants_clean(r)) { /* first, because one of them may have a port of ours */
+    } else if (!endpoints_clean(r)) { /* first, because one of them may have a port of ours */
         bring_all(r);
     }
 }
@@ -591,9 +591,9 @@ void reconcile(struct resource *r)
     status_forget(r);
     resource_count(r);
     resource_set_stance(r, stance_of(r));
-    LIST_EACH (it, &r->tenants) {
+    LIST_EACH (it, &r->endpoints) {
         if (wanted) {
-            tenant_hold(container_of(it, struct tenant, link));
+            endpoint_hold(container_of(it, struct endpoint, link));
         }
     }
     settle_in_time(r);
@@ -603,12 +603,12 @@ void reconcile(struct resource *r)
     }
     bool managed = wanted && resource_managed(r);
     if (managed && !resource_is_gateway(r)) {
-        int64_t due = tenants_read(r);
+        int64_t due = endpoints_read(r);
         if (due != INT64_MAX) {
             resource_wake_at(r, due);
         }
     } else {
-        tenants_stop_reading(r);
+        endpoints_stop_reading(r);
     }
     if (!resource_may_run(r)) {
         resource_wait(r);

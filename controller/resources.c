@@ -79,7 +79,7 @@ struct resource *get_resource(struct control *c, const char *namespace, const ch
     list_init(&r->queued);
     list_init(&r->recording);
     list_init(&r->unread);
-    list_init(&r->tenants);
+    list_init(&r->endpoints);
     list_init(&r->services);
     map_add(&c->by_key, &r->by_key, r->key);
     enter_space(r);
@@ -92,7 +92,7 @@ struct resource *get_resource(struct control *c, const char *namespace, const ch
 void resource_free(struct resource *r)
 {
     struct control *c = r->control;
-    assert(r->operation == OPERATION_NONE && list_empty(&r->tenants) && list_empty(&r->services));
+    assert(r->operation == OPERATION_NONE && list_empty(&r->endpoints) && list_empty(&r->services));
     c->counts[r->counted]--;
     timer_cancel(c->loop, &r->timer);
     list_remove(&r->queued);
@@ -131,7 +131,7 @@ struct resource *resource_rival(const struct resource *r, const char *namespace,
     return held && held->resource != r ? held->resource : NULL;
 }
 
-struct held_service *tenant_service(const struct tenant *t)
+struct held_service *endpoint_service(const struct endpoint *e)
 {
-    return resource_service(t->resource, t->resource->control->settings.home, t->service);
+    return resource_service(e->resource, e->resource->control->settings.home, e->service);
 }

@@ -18,7 +18,7 @@ struct resource *find_resource(const struct control *control, const char *namesp
 /* Returns the resource of that name, a new one if need be. */
 struct resource *get_resource(struct control *control, const char *namespace, const char *name);
 
-/* Frees a resource that has no tenants and no Services any more, and no operation. */
+/* Frees a resource that has no endpoints and no Services any more, and no operation. */
 void resource_free(struct resource *r);
 
 /* Returns the namespace of that name; NULL: no resource lives in it. */
@@ -35,7 +35,7 @@ struct held_service *resource_service(const struct resource *r, const char *name
 /* Returns the resource that has the Service of that name, if that is another one; or else NULL. */
 struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name);
 
-/* Returns the Service of the tenant in the home namespace; NULL: there is none. */
-struct held_service *tenant_service(const struct tenant *t);
+/* Returns the Service of the endpoint in the home namespace; NULL: there is none. */
+struct held_service *endpoint_service(const struct endpoint *e);
 
 #endif

@@ -39,44 +39,44 @@ enum { TROUBLES_SILENT_MAX = 3 };
 
 /* ---- trouble ---- */
 
-static void forget_trouble(struct tenant *t)
+static void forget_trouble(struct endpoint *e)
 {
-    free(t->trouble);
-    t->trouble = NULL;
+    free(e->trouble);
+    e->trouble = NULL;
 }
 
-static void put_off(struct tenant *t)
+static void put_off(struct endpoint *e)
 {
-    t->trouble_until =
-        resource_now(t->resource) + backoff_delay(t->troubles++, TROUBLE_FIRST, TROUBLE_MOST, 10);
+    e->trouble_until =
+        resource_now(e->resource) + backoff_delay(e->troubles++, TROUBLE_FIRST, TROUBLE_MOST, 10);
 }
 
-static void set_trouble(struct tenant *t, const struct condition *condition, bool silent)
+static void set_trouble(struct endpoint *e, const struct condition *condition, bool silent)
 {
-    forget_trouble(t);
-    t->trouble = mem_alloc(sizeof(*t->trouble));
-    *t->trouble = *condition;
-    t->trouble_silent = silent;
-    put_off(t);
+    forget_trouble(e);
+    e->trouble = mem_alloc(sizeof(*e->trouble));
+    *e->trouble = *condition;
+    e->trouble_silent = silent;
+    put_off(e);
 }
 
 /* Sets a trouble that may pass by itself: the condition shows it only from the third time on. */
-static void set_passing_trouble(struct tenant *t, const struct condition *condition)
+static void set_passing_trouble(struct endpoint *e, const struct condition *condition)
 {
-    if (t->troubles + 1 < TROUBLES_SILENT_MAX) {
-        put_off(t);
+    if (e->troubles + 1 < TROUBLES_SILENT_MAX) {
+        put_off(e);
     } else {
-        set_trouble(t, condition, false);
+        set_trouble(e, condition, false);
     }
 }
 
-bool tenant_is_put_off(struct tenant *t)
+bool endpoint_is_put_off(struct endpoint *e)
 {
-    if (t->trouble_until <= resource_now(t->resource)) {
-        forget_trouble(t);
+    if (e->trouble_until <= resource_now(e->resource)) {
+        forget_trouble(e);
         return false;
     }
-    resource_wake_at(t->resource, t->trouble_until);
+    resource_wake_at(e->resource, e->trouble_until);
     return true;
 }
 
@@ -129,36 +129,36 @@ static void call_service(struct resource *r, enum operation operation, enum clus
         r->operand_namespace = mem_strdup(namespace);
         r->operand_name = mem_strdup(name);
     }
-    r->operand = resource_tenant(r, name);
+    r->operand = resource_endpoint(r, name);
     resource_call(r, operation, &request, on_service_answer);
 }
 
 /* Returns the port that clients connect to: the CR's, or else that of the protocol. */
-static uint16_t service_port(const struct tenant *t)
+static uint16_t service_port(const struct endpoint *e)
 {
-    const struct held_service *held = tenant_service(t);
-    if (t->resource->cr.port) {
-        return t->resource->cr.port;
+    const struct held_service *held = endpoint_service(e);
+    if (e->resource->cr.port) {
+        return e->resource->cr.port;
     }
-    if (!t->dest && held && held->service.port) {
+    if (!e->dest && held && held->service.port) {
         return held->service.port;
     }
-    return t->dest && t->dest->protocol == MAIL_POP3S ? 995 : 110;
+    return e->dest && e->dest->protocol == MAIL_POP3S ? 995 : 110;
 }
 
-static struct repairs *repairs_of(struct tenant *t, bool alias)
+static struct repairs *repairs_of(struct endpoint *e, bool alias)
 {
-    return alias ? &t->alias_repairs : &t->home_repairs;
+    return alias ? &e->alias_repairs : &e->home_repairs;
 }
 
-static void note_repair(struct tenant *t, bool alias, uint64_t wish)
+static void note_repair(struct endpoint *e, bool alias, uint64_t wish)
 {
-    const struct resource *r = t->resource;
-    if (repairs_note(repairs_of(t, alias), wish, resource_now(t->resource))) {
+    const struct resource *r = e->resource;
+    if (repairs_note(repairs_of(e, alias), wish, resource_now(e->resource))) {
         log_line(LOG_WARN, "control",
                  "%s: the Service %s/%s does not stay as it is written: somebody else changes or "
                  "deletes it again and again; it is put right less and less often",
-                 r->key, alias ? r->namespace : r->control->settings.home, t->service);
+                 r->key, alias ? r->namespace : r->control->settings.home, e->service);
     }
 }
 
@@ -180,16 +180,16 @@ static bool record_port(struct resource *r, const struct held_service *held)
 
 /* Writes the home Service (or the alias) unless it is as it should be. OK: it is. AGAIN: it is
  * being written, or others have changed it back and it is too early to write it again. */
-static int put_service(struct tenant *t, bool alias)
+static int put_service(struct endpoint *e, bool alias)
 {
-    struct resource *r = t->resource;
+    struct resource *r = e->resource;
     struct control *c = r->control;
     const char *namespace = alias ? r->namespace : c->settings.home;
-    struct held_service *held = resource_service(r, namespace, t->service);
+    struct held_service *held = resource_service(r, namespace, e->service);
     if (held && held->checked) {
         return OK;
     }
-    if (held && held->service.target_port != t->port && record_port(r, held)) {
+    if (held && held->service.target_port != e->port && record_port(r, held)) {
         return AGAIN;
     }
     if (held) {
@@ -199,9 +199,9 @@ static int put_service(struct tenant *t, bool alias)
     struct plan_service plan = {.home = c->settings.home,
                                 .domain = c->settings.domain,
                                 .cr = &r->cr,
-                                .name = t->service,
-                                .port = service_port(t),
-                                .target_port = t->port,
+                                .name = e->service,
+                                .port = service_port(e),
+                                .target_port = e->port,
                                 .uid = held ? held->service.uid : NULL,
                                 .strangers = held ? held->service.strangers : NULL,
                                 .owners = held ? held->service.owners : NULL};
@@ -213,15 +213,15 @@ static int put_service(struct tenant *t, bool alias)
     rc = doc ? service_parse(&wanted, json_root(doc), c->settings.home) : ERR;
     assert(rc == OK); /* our own text, of names and numbers that have been checked */
     bool same = held && held->service.digest == wanted.digest && !held->service.strangers;
-    int64_t due = repairs_due(repairs_of(t, alias), wanted.digest);
+    int64_t due = repairs_due(repairs_of(e, alias), wanted.digest);
     if (same) {
         held->checked = true;
-    } else if (due > resource_now(t->resource)) {
+    } else if (due > resource_now(e->resource)) {
         resource_wake_at(r, due);
     } else {
-        note_repair(t, alias, wanted.digest);
+        note_repair(e, alias, wanted.digest);
         call_service(r, held ? OPERATION_APPLY : OPERATION_CREATE,
-                     held ? CLUSTER_APPLY : CLUSTER_CREATE, namespace, t->service, NULL,
+                     held ? CLUSTER_APPLY : CLUSTER_CREATE, namespace, e->service, NULL,
                      buf_str(&body));
     }
     json_free(doc);
@@ -230,22 +230,22 @@ static int put_service(struct tenant *t, bool alias)
     return same ? OK : AGAIN;
 }
 
-/* Returns ERR when others change one of the tenant's Services again and again. *why says so, and
+/* Returns ERR when others change one of the endpoint's Services again and again. *why says so, and
  * the resource is woken when it is known whether the last repair has lasted. */
-static int check_contest(struct tenant *t, struct condition *why)
+static int check_contest(struct endpoint *e, struct condition *why)
 {
     for (int alias = 0; alias < 2; alias++) {
-        const struct repairs *repairs = repairs_of(t, alias);
-        if (repairs_contested(repairs, resource_now(t->resource))) {
-            const struct resource *r = t->resource;
+        const struct repairs *repairs = repairs_of(e, alias);
+        if (repairs_contested(repairs, resource_now(e->resource))) {
+            const struct resource *r = e->resource;
             plan_failure(
                 why, "ServiceCreationFailed",
                 "Technical connectivity is not configured. The Service \"%s\" in the "
                 "namespace \"%s\" does not stay as tproxy writes it: somebody else changes "
                 "or deletes it again and again, or an admission webhook changes it. It is "
                 "put right less and less often",
-                t->service, alias ? r->namespace : r->control->settings.home);
-            resource_wake_at(t->resource, repairs->due);
+                e->service, alias ? r->namespace : r->control->settings.home);
+            resource_wake_at(e->resource, repairs->due);
             return ERR;
         }
     }
@@ -253,38 +253,38 @@ static int check_contest(struct tenant *t, struct condition *why)
 }
 
 /* Writes both Services, one operation at a time. */
-static int put_services(struct tenant *t, struct condition *why)
+static int put_services(struct endpoint *e, struct condition *why)
 {
-    struct resource *r = t->resource;
+    struct resource *r = e->resource;
     bool away = strcmp(r->namespace, r->control->settings.home) != 0;
-    int home = put_service(t, false), alias = OK;
+    int home = put_service(e, false), alias = OK;
     if (away && r->operation == OPERATION_NONE) {
-        alias = put_service(t, true);
+        alias = put_service(e, true);
     }
     if (r->operation != OPERATION_NONE) {
         return AGAIN;
     }
-    return check_contest(t, why) != OK ? ERR : home != OK ? home : alias;
+    return check_contest(e, why) != OK ? ERR : home != OK ? home : alias;
 }
 
-int tenant_serve(struct tenant *t, struct condition *why)
+int endpoint_serve(struct endpoint *e, struct condition *why)
 {
-    struct resource *r = t->resource;
+    struct resource *r = e->resource;
     struct control *c = r->control;
     struct condition condition;
     struct error err;
-    if (tenant_port_is_shared(t)) {
+    if (endpoint_port_is_shared(e)) {
         return AGAIN; /* the younger Service is about to get another port, which wakes us */
     }
-    if (!t->target && tenant_open(t, &err) != OK) {
+    if (!e->target && endpoint_open(e, &err) != OK) {
         plan_failure(&condition, "ServiceCreationFailed", "%s", err.text);
-        set_trouble(t, &condition, false);
+        set_trouble(e, &condition, false);
         resource_wake(r);
         return AGAIN;
     }
-    int rc = c->settings.in_cluster ? put_services(t, why) : OK;
+    int rc = c->settings.in_cluster ? put_services(e, why) : OK;
     if (rc == OK) {
-        t->troubles = 0;
+        e->troubles = 0;
     }
     return rc;
 }
@@ -354,17 +354,17 @@ static void take_back(struct resource *r, const char *name)
     }
 }
 
-int tenant_withdraw(struct tenant *t)
+int endpoint_withdraw(struct endpoint *e)
 {
-    tenant_close(t);
-    take_back(t->resource, t->service);
-    return t->resource->operation == OPERATION_NONE ? OK : AGAIN;
+    endpoint_close(e);
+    take_back(e->resource, e->service);
+    return e->resource->operation == OPERATION_NONE ? OK : AGAIN;
 }
 
-int tenants_withdraw(struct resource *r)
+int endpoints_withdraw(struct resource *r)
 {
-    LIST_EACH (it, &r->tenants) {
-        tenant_close(container_of(it, struct tenant, link));
+    LIST_EACH (it, &r->endpoints) {
+        endpoint_close(container_of(it, struct endpoint, link));
     }
     LIST_EACH (it, &r->services) {
         take_back(r, container_of(it, struct held_service, link)->service.name);
@@ -377,11 +377,11 @@ int tenants_withdraw(struct resource *r)
 
 static bool is_wanted(const struct resource *r, const struct service *s)
 {
-    return resource_tenant(r, s->name) && (strcmp(s->namespace, r->control->settings.home) == 0 ||
-                                           strcmp(s->namespace, r->namespace) == 0);
+    return resource_endpoint(r, s->name) && (strcmp(s->namespace, r->control->settings.home) == 0 ||
+                                             strcmp(s->namespace, r->namespace) == 0);
 }
 
-bool tenants_clean(struct resource *r)
+bool endpoints_clean(struct resource *r)
 {
     LIST_EACH (it, &r->services) {
         struct held_service *held = container_of(it, struct held_service, link);

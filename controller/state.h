@@ -51,48 +51,48 @@ enum follow {
 /* A Namespace. */
 struct held_namespace {
     struct stored stored;
-    bool labelled; /* as managed by this installation */
+    bool labelled; /* as one that this installation manages */
 };
 
-struct places; /* precedence.c: of the targets of a namespace, and who wants them */
+struct places; /* precedence.c's: the places of a namespace, and the endpoints that want them */
 
 /* A namespace that resources live in, whether its Namespace has been seen or not. Namespaces take
  * turns, so the resources of one do not delay those of another. */
 struct space {
     struct map_entry by_name;
     struct list resources;
-    size_t running; /* operations */
-    size_t reading; /* destinations */
+    size_t running; /* number of operations under way */
+    size_t reading; /* number of destinations that are being read */
     struct turns_group woken, waiting, unread;
 
-    struct places *places; /* NULL: no tenant wants one */
-    int64_t events_full;   /* see struct resource; for the Events about all its resources */
+    struct places *places; /* NULL: no endpoint wants one */
+    int64_t events_full;   /* as in struct resource, for the Events about all its resources */
     char name[];
 };
 
-/* How far the removal of a Service has come. */
+/* The progress of the removal of a Service. */
 struct removal {
-    bool failed;    /* the last DELETE did */
-    bool cut;       /* an alias: it was made to lead nowhere, which is what counts from then on */
-    unsigned tries; /* that failed */
+    bool failed;    /* the last DELETE has failed */
+    bool cut;       /* an alias: it was made to lead nowhere, so it does not count any more */
+    unsigned tries; /* number of attempts that failed */
     int64_t due;    /* nothing is tried before */
 };
 
-/* A Service that nobody wants any more and that has not gone. */
+/* Kept about a Service that nobody wants any more and that has not gone. */
 struct leftover {
     int64_t since;
-    char *words; /* of the API server, which did not delete it; NULL: none */
+    char *words; /* why the API server did not delete it; NULL: not known */
     bool told;   /* people have been told */
 };
 
-/* A Service of ours that is there. */
+/* A Service of ours that exists. */
 struct held_service {
     struct map_entry by_key; /* "namespace/name" */
     struct list link;        /* on its resource's list */
     struct resource *resource;
     uint64_t round;
     struct policy_port policy_port;
-    bool checked; /* it is as its tenant wants it, and neither has changed since */
+    bool checked; /* it is as its endpoint wants it, and neither has changed since */
     struct removal removal;
     struct leftover *leftover; /* NULL: it is wanted */
     struct service service;
@@ -101,30 +101,30 @@ struct held_service {
 
 /* ---- a CR and all that belongs to it ---- */
 
-struct claim; /* precedence.c: the name of Services, and who wants it */
+struct claim; /* precedence.c's: a name of Services, and the endpoints that want it */
 
-/* Does a CR want the names of its Services? */
+/* Whether a CR wants the names of its Services. */
 enum stance {
     STANCE_NONE,    /* no: it is gone, not managed, or another proxy's */
     STANCE_UNKNOWN, /* its destinations have yet to be read */
     STANCE_WANTS,
 };
 
-/* What can a tenant do with the name that it wants? */
+/* What an endpoint can do with the name that it wants. */
 enum use {
     USE_HAS,    /* it has the listener or the home Service already */
     USE_CAN,    /* it can have them, or may turn out to: its destination has yet to be read */
     USE_CANNOT, /* its destination is of no use now, or the places of its namespace are taken */
 };
 
-/* One target of a CR: its only one in dedicated mode, that of a tenant in shared mode. */
-struct tenant {
+/* One exposed mailbox of a CR: its only one in dedicated mode, that of a tenant in shared mode. */
+struct endpoint {
     struct resource *resource;
     struct list link;    /* on its resource's list */
-    const char *name;    /* of the tenant; NULL in dedicated mode */
+    const char *tenant;  /* its name; NULL in dedicated mode */
     const char *service; /* name of its Services: "<cr>", "<cr>-<tenant>" */
 
-    /* Several CRs may want one Service: precedence.c's. */
+    /* Several CRs may want one Service. These members are precedence.c's. */
     struct claim *claim;
     struct list same_name;
     struct heap_node contender;
@@ -135,8 +135,8 @@ struct tenant {
 
     /* Its destination, as read last. */
     bool read;
-    bool read_again; /* read it again at once */
-    unsigned unread; /* readings in a row that failed and may do better soon */
+    bool read_again; /* it has to be read again at once */
+    unsigned unread; /* number of readings in a row without a usable destination */
     int64_t read_due;
     struct dest_request *request;   /* set while it is being read */
     const struct destination *dest; /* NULL: see verdict */
@@ -146,36 +146,36 @@ struct tenant {
     uint16_t port; /* taken for it; 0: none */
     struct target *target;
 
-    int64_t waits_since; /* until another CR has given its name back; 0: it does not */
+    int64_t waits_since; /* for another CR to give the name back; 0: it does not wait */
 
     /* Its Services are not tried again before trouble_until: the API server has refused one, or
-     * put it off, or the name is not to be had. The other tenants go on. */
+     * put it off, or the name is taken. The other endpoints go on. */
     int64_t trouble_until;
-    struct condition *trouble; /* what is said of it until then; NULL: nothing yet */
-    unsigned troubles;         /* in a row */
-    bool trouble_silent;       /* an Event says it, the status is left to whose it is */
+    struct condition *trouble; /* shown until then; NULL: nothing is shown yet */
+    unsigned troubles;         /* number of troubles in a row */
+    bool trouble_silent;       /* only an Event says it: the status is another manager's */
 
-    struct condition *failure; /* while the status is written: its part of that; NULL: it works */
+    struct condition *failure; /* its part of the status that is being written; NULL: it works */
 
     struct repairs home_repairs, alias_repairs; /* of its Services */
 };
 
-/* What a resource waits for. */
+/* The operation of a resource that is under way. */
 enum operation {
     OPERATION_NONE,
     OPERATION_CREATE,
-    OPERATION_LOOK, /* whose is the Service that has the name? */
+    OPERATION_LOOK, /* reads the Service that has the wanted name */
     OPERATION_APPLY,
     OPERATION_DELETE,
     OPERATION_CUT, /* an alias is made to lead nowhere */
     OPERATION_STATUS,
     OPERATION_REREAD, /* the CR, whose status could not be written */
     OPERATION_EVENT,
-    OPERATION_CONFIRM, /* did the CR go, or its CRD? */
+    OPERATION_CONFIRM, /* reads the CRD, to see whether the CR went or its CRD */
     OPERATION_RECORD,  /* the port of a Service that goes is recorded as resting */
 };
 
-/* What an Event says once the status has been written. */
+/* What people are told once the status has been written. */
 enum telling {
     TELL_NOTHING,   /* others have changed the status */
     TELL_WORDS,     /* nothing: only the words of another server are new */
@@ -183,10 +183,10 @@ enum telling {
     TELL_CONTEST,   /* others change the status again and again */
 };
 
-/* As what a resource is counted: only CRs that are ours are, by their condition. */
+/* How the metrics count a resource. CRs of other proxies are not counted. */
 enum counted { COUNTED_NOT, COUNTED_UNAVAILABLE, COUNTED_AVAILABLE, COUNTED_KINDS };
 
-/* Also one without its CR, as long as a Service says that it was there. */
+/* A CR. It exists also without its CR as long as there is a Service that was made for it. */
 struct resource {
     struct control *control;
     struct map_entry by_key; /* "namespace/name" */
@@ -200,40 +200,40 @@ struct resource {
 
     uint64_t round;
     struct cr cr;
-    bool present;          /* the CR is there */
-    bool gone_confirmed;   /* it is the CR that went, and not its CRD */
+    bool present;          /* the CR exists */
+    bool gone_confirmed;   /* the CR has gone by itself, and not with its CRD */
     bool crd_went;         /* its CRD was seen to go, too */
     bool crd_renewed;      /* it was deleted with its CRD, and the CRD has come back */
-    unsigned crd_refusals; /* in a row, to show its CRD */
+    unsigned crd_refusals; /* number of refusals in a row to show its CRD */
     enum counted counted;
     bool settled;      /* it has been given its target or its condition once, or waits too long */
     bool tell_ignored; /* an annotation that has no effect has come */
     int64_t settle_by; /* then it waits too long; 0: not known yet */
 
-    struct list tenants; /* as CR and configuration want them since they were seen first */
-    size_t n_tenants;
+    struct list endpoints; /* as CR and configuration want them since they were seen first */
+    size_t n_endpoints;
     size_t reading; /* destinations */
     struct list services;
 
-    int64_t retry_at;   /* the API server did not answer: not before */
-    unsigned retries;   /* since it was at rest */
+    int64_t retry_at;   /* after a failed call: nothing is tried before */
+    unsigned retries;   /* number of failed calls since it was at rest */
     unsigned conflicts; /* in a row: others changed the object before our change came */
 
     enum operation operation;
-    bool again;            /* something happened meanwhile */
+    bool again;            /* something has happened during the operation */
     struct list recording; /* on control->recording */
     struct cluster_call *call;
     void (*done)(struct resource *r, const struct cluster_answer *answer); /* takes its answer in */
-    struct tenant *operand;  /* whose Service is written; NULL: gone */
-    char *operand_namespace; /* of the Service that is created, looked at, applied or deleted */
+    struct endpoint *operand; /* the one whose Service is written; NULL: it is gone */
+    char *operand_namespace;  /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
-    struct condition *shown; /* that is being written; NULL: none, or none any more */
+    struct condition *shown; /* the condition that is being written; NULL: none is */
     enum telling telling;    /* of the status that is being written */
     bool status_absent;      /* the API server says that there is no such status */
     bool shows_tenants;      /* that status names tenants */
     bool tenants_lost;       /* the API server did not store those of the last status */
     struct repairs status_repairs;
-    int64_t events_full; /* as many Events as at the start may be told again from then on */
+    int64_t events_full; /* from then on as many Events may be sent again as at the start */
     int64_t words_due;   /* the words of another server are not written again before */
     const char *told;    /* the reason that the last Event told of; static storage */
     struct timer timer;
@@ -273,36 +273,36 @@ struct control {
     char writer[PLAN_WRITER_SIZE]; /* field manager of what we write */
     struct control_handler handler;
     bool stopped;
-    bool ready; /* has been */
+    bool ready; /* it has been ready, and stays so */
 
     struct follower followers[FOLLOW_COUNT];
     struct store namespaces;
-    unsigned doubts;              /* lists of Namespaces in a row that do not count */
-    struct timer list_namespaces; /* again, after such a list */
+    unsigned doubts;              /* number of lists of Namespaces in a row that do not count */
+    struct timer list_namespaces; /* lists them again after such a list */
 
-    struct map by_key; /* resources */
-    struct list resources;
+    struct map by_key;     /* resources */
+    struct list resources; /* all of them */
     size_t n_resources;
     struct map spaces; /* namespaces that have resources */
     struct sweep sweep;
-    struct map claims; /* names of Services that tenants want */
+    struct map claims; /* names of Services that endpoints want */
     struct list claims_changed;
-    struct timer tell_claims; /* to those that wait: who has the name */
-    struct map services;      /* that are there, of all resources */
-    size_t unsettled;         /* present resources that have not settled yet */
-    size_t leftovers; /* Services that cannot be deleted and of which people have been told */
+    struct timer tell_claims; /* wakes those that wait for a name */
+    struct map services;      /* that exist, of all resources */
+    size_t unsettled;         /* number of present resources that have not settled yet */
+    size_t leftovers; /* number of Services that do not go, and of which people have been told */
     size_t counts[COUNTED_KINDS];
     struct queue queue;
 
     struct ports *ports;
-    struct resting_ports *resting; /* NULL in local mode: ports do not rest */
-    bool resting_listed;           /* their record has been asked for */
-    struct list recording;         /* resources whose operation is OPERATION_RECORD */
-    struct tenant **port_holders;  /* whose it is; NULL: nobody's */
+    struct resting_ports *resting;  /* NULL in local mode: ports do not rest */
+    bool resting_listed;            /* their record has been listed */
+    struct list recording;          /* resources whose operation is OPERATION_RECORD */
+    struct endpoint **port_holders; /* by port: the endpoint that has it */
 
     bool crd_hidden;        /* we may not read the CRD of Destinations */
     bool tenants_pruned;    /* the API server drops status.tenants: the CRD does not have it */
-    bool status_missing;    /* nor does it have the subresource status */
+    bool status_missing;    /* the CRD does not have the subresource status */
     int64_t status_retried; /* no status is written before */
 
     struct configuration *configuration;

@@ -38,10 +38,10 @@ static void set_shown(struct resource *r, const struct condition *condition)
 void status_forget(struct resource *r)
 {
     set_shown(r, NULL);
-    LIST_EACH (it, &r->tenants) {
-        struct tenant *t = container_of(it, struct tenant, link);
-        free(t->failure);
-        t->failure = NULL;
+    LIST_EACH (it, &r->endpoints) {
+        struct endpoint *e = container_of(it, struct endpoint, link);
+        free(e->failure);
+        e->failure = NULL;
     }
 }
 
@@ -225,17 +225,17 @@ static void tell_changed(const struct resource *r)
 {
     const struct control_handler *h = &r->control->handler;
     struct condition success;
-    LIST_EACH (it, &r->tenants) {
-        const struct tenant *t = container_of(it, struct tenant, link);
-        bool works = t->name && t->target && !t->failure;
-        plan_success(&success, r->control->settings.in_cluster ? t->service : NULL);
-        h->changed(r->namespace, t->service,
+    LIST_EACH (it, &r->endpoints) {
+        const struct endpoint *e = container_of(it, struct endpoint, link);
+        bool works = e->tenant && e->target && !e->failure;
+        plan_success(&success, r->control->settings.in_cluster ? e->service : NULL);
+        h->changed(r->namespace, e->service,
                    works        ? &success
-                   : t->failure ? t->failure
+                   : e->failure ? e->failure
                                 : r->shown,
-                   t->target ? t->port : 0, h->arg);
+                   e->target ? e->port : 0, h->arg);
     }
-    if (list_empty(&r->tenants)) {
+    if (list_empty(&r->endpoints)) {
         h->changed(r->namespace, r->name, r->shown, 0, h->arg);
     }
 }
@@ -264,10 +264,10 @@ void status_tell(struct resource *r)
 void status_tell_gone(const struct resource *r)
 {
     const struct control_handler *h = &r->control->handler;
-    LIST_EACH (it, &r->tenants) {
-        h->gone(r->namespace, container_of(it, struct tenant, link)->service, h->arg);
+    LIST_EACH (it, &r->endpoints) {
+        h->gone(r->namespace, container_of(it, struct endpoint, link)->service, h->arg);
     }
-    if (list_empty(&r->tenants)) {
+    if (list_empty(&r->endpoints)) {
         h->gone(r->namespace, r->name, h->arg);
     }
 }
