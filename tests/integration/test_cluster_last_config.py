@@ -143,7 +143,7 @@ def test_restart_writes_nothing(world):
 
 
 @pytest.mark.one_build
-def test_mistake_without_a_memory(world):
+def test_mistake_without_a_record(world):
     """Nothing is decided, and no resource is changed. A ConfigMap with the same name in a foreign
     namespace does not count."""
     world.end()

@@ -151,7 +151,7 @@ def test_name_that_is_in_use(installation, make_cluster_tproxy, add_destination)
     ],
 )
 @pytest.mark.one_build
-def test_name_that_is_none_of_a_service(
+def test_name_that_no_service_can_have(
     installation, cluster_tproxy, add_destination, namespace, name, objection
 ):
     add_destination("mail")

@@ -162,7 +162,7 @@ def test_scope_narrowed(installation, cluster_tproxy, add_destination, namespace
     installation.available(namespace, "mail")
 
 
-def test_removed_for_itself(installation, make_cluster_tproxy, add_destination, api):
+def test_policy_removed_while_others_wait(installation, make_cluster_tproxy, add_destination, api):
     """A policy is removed while a resource of another namespace cannot be settled."""
     add_destination("mail")
     installation.configure()

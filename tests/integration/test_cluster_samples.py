@@ -330,7 +330,7 @@ def add_others(installation: Installation, namespace: str) -> None:
     apply(installation, namespace, *[DESTINATIONS[sample] for sample in OTHERS])
 
 
-def test_left_alone(installation, make_cluster_tproxy, mail, namespace):
+def test_resources_of_another_proxy(installation, make_cluster_tproxy, mail, namespace):
     """Resources for other proxies get no status, no Service and no Event; a status that another
     manager has written stays."""
     configure(installation)
@@ -363,7 +363,7 @@ def test_left_alone(installation, make_cluster_tproxy, mail, namespace):
     assert shown["Name"] == "mail-a"
 
 
-def test_claimed(installation, make_cluster_tproxy, namespace):
+def test_resources_without_another_proxy(installation, make_cluster_tproxy, namespace):
     """Where there is no other proxy, every resource gets its condition."""
     configure(installation)
     make_cluster_tproxy(installation, "--claim", "all").ready()

@@ -94,7 +94,7 @@ def start(shared, make_cluster_tproxy, installation, oauth, directory):
     return start_one
 
 
-def test_come_and_go(installation, shared, start):
+def test_tenants_added_and_removed(installation, shared, start):
     """Tenants that stay keep their ports, and their objects are not written."""
     start()
     shared.apply("acme", "umbrella")
@@ -172,7 +172,7 @@ def test_invalid(installation, shared, start, annotation, wrong):
     shared.serves("acme")
 
 
-def test_one_hangs(installation, shared, start, oauth):
+def test_one_tenant_hangs(installation, shared, start, oauth):
     """The authorization server of the first tenant does not answer. The others get their mail."""
     patient = {"destinationService": {"readTimeoutSeconds": 60}}
     path = f"{PROXIES}/transparent-proxy"

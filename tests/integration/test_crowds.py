@@ -91,7 +91,7 @@ def test_client_whose_command_was_not_read_yet_keeps_its_place(make_tproxy, back
     assert len(served) >= 3, answers
 
 
-def test_everybody_talks_without_end(make_tproxy, backend):
+def test_unread_bytes_spare_a_client_once(make_tproxy, backend):
     """Unread bytes spare a client only once."""
     tproxy = make_tproxy("--max-sessions", "4")
     port = tproxy.add("mail", backend.host, backend.port)

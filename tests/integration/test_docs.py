@@ -69,7 +69,7 @@ def test_table_of_folders_is_that_of_check_deps():
     assert rows_of(table) == rows_of(CHECK_DEPS["FOLDERS"])
 
 
-def test_reading_order_reaches_the_heart():
+def test_reading_order_covers_all_layers():
     """The tour in the README starts with headers and leads through all layers."""
     tour = code_spans(section("README.md", "The source in reading order"))
     assert {"lib/loop.h", "pop3/session.c", "lib/relay.c", "tproxy.c"} <= set(tour)
@@ -230,7 +230,7 @@ def test_pages_of_the_admin_port():
     assert first_cells(section("docs/operations.md", "Admin port")) == there
 
 
-def test_what_the_pod_waits_for():
+def test_texts_of_readyz():
     """The document has all texts of /readyz."""
     kinds = re.findall(r'\[FOLLOW_\w+\] = "(.*?)"', text_of("controller/watches.c"))
     others = re.findall(r'\*why = "(.*?)"', text_of("configuration/configuration.c"))

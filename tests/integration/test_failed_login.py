@@ -62,7 +62,7 @@ LOGINS = {
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["one packet", "two packets"])
 @pytest.mark.parametrize("login", LOGINS)
-def test_what_is_sent_behind_the_login_fails_too(tproxy, backend, login, at_once):
+def test_commands_behind_the_login_fail_too(tproxy, backend, login, at_once):
     first, before = LOGINS[login]
     think = threading.Event()
     backend.script = LockedAtFirst(think)
@@ -82,7 +82,7 @@ def test_what_is_sent_behind_the_login_fails_too(tproxy, backend, login, at_once
 
 
 @pytest.mark.parametrize("login", LOGINS)
-def test_what_arrives_after_the_failure_deletes_nothing(tproxy, backend, login):
+def test_commands_after_the_failure_delete_nothing(tproxy, backend, login):
     """The client may have sent the command before it could see the failure."""
     first, before = LOGINS[login]
     backend.script = LockedAtFirst()
@@ -192,7 +192,7 @@ def test_a_login_in_the_same_packet_counts_as_a_failure(tproxy, backend):
 
 @pytest.mark.parametrize("command", [b"DELE 1", b"RSET", b"dele 1"])
 @pytest.mark.parametrize("authentication", ["BasicAuthentication", "NoAuthentication"])
-def test_what_never_begins_a_session(tproxy, backend, command, authentication):
+def test_commands_that_never_begin_a_session(tproxy, backend, command, authentication):
     port = tproxy.add(NAME, backend.host, backend.port, Authentication=authentication)
     with RawClient(port) as client:
         assert client.command(command) == b"-ERR log in first; DELE and RSET do not start a login"

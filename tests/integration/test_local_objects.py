@@ -308,7 +308,7 @@ def test_configuration_of_another_namespace(objects, make_tproxy, key, mail):
             assert list_and_fetch(proxy.port("mail")) == mail.files()
 
 
-def test_what_the_admin_port_says(objects, key, mail):
+def test_pages_of_the_admin_port(objects, key, mail):
     objects.apply(transparent_proxy(INSTANCE), key_secret(INSTANCE, HOME, key, "key"))
     objects.apply(destination_cr("mail", "apps", NAME), destination_cr("lost", "apps", "lost"))
     objects.proxy.port("mail")

@@ -78,7 +78,7 @@ def test_mail_server_never_sees_the_command(tproxy, backend, greeting):
     assert not any(line.startswith(b"XTPROXY") for line in backend.heard())
 
 
-def test_tproxy_of_before_the_command(tproxy, backend):
+def test_tproxy_without_the_command(tproxy, backend):
     """An older tproxy does not know XTPROXY, nor does another server with the same greeting: the
     login continues."""
     backend.script = Pop3(greeting=b"+OK tproxy " + OTHER + b" ready\r\n")

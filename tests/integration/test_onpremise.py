@@ -214,7 +214,7 @@ def test_every_reply_is_told_apart(tproxy, trusted):
     assert len(trusted.tunnels.all()) == len(REPLIES)
 
 
-def test_what_a_cloud_connector_refuses(tproxy, untrusting, backend):
+def test_refusals_of_a_cloud_connector(tproxy, untrusting, backend):
     port = add(tproxy)
     assert "the Cloud Connector is not connected" in refusal(port)
     untrusting.expose(HOST, 111, (backend.host, backend.port))

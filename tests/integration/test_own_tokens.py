@@ -98,7 +98,7 @@ def test_user_and_password_of_the_token_service(add, oauth, mail):
 
 
 @pytest.mark.one_build
-def test_all_that_a_request_may_say(add, oauth, mail):
+def test_all_parts_of_a_request(add, oauth, mail):
     client = oauth.mail_client(mail.user)
     more = {
         "scope": "read mail",
@@ -120,7 +120,7 @@ def test_all_that_a_request_may_say(add, oauth, mail):
 @pytest.mark.parametrize(
     "property", ["tokenService.KeyStoreLocation", "clientAssertion.destinationName"]
 )
-def test_what_is_refused_by_name(proxy, oauth, mail, property):
+def test_refused_properties_are_named(proxy, oauth, mail, property):
     client = oauth.mail_client(mail.user)
     fields = {"Name": NAME, "Type": "MAIL", "ProxyType": "Internet", "mail.pop3.host": "localhost"}
     fields |= {**oauth.properties(client), "mail.user": mail.user, property: "x"}
@@ -203,7 +203,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("behaviour, expected", SAID.values(), ids=SAID.keys())
-def test_what_the_token_service_says(add, oauth, mail, behaviour, expected):
+def test_answers_of_the_token_service(add, oauth, mail, behaviour, expected):
     port = add(oauth.mail_client(mail.user))
     oauth.behaviour = behaviour
     with RawClient(port) as session:

@@ -259,7 +259,7 @@ def test_remembered_capabilities_of_a_changed_server(tproxy, backend):
     until(logs_in, "the login by USER and PASS", every=0.25)
 
 
-def test_server_that_hangs_up_on_what_it_has_lost(tproxy, backend):
+def test_server_that_closes_on_a_lost_mechanism(tproxy, backend):
     """The server closes instead of refusing the mechanism: the remembered capabilities are
     forgotten, too."""
     port = target(tproxy, backend)

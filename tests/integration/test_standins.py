@@ -172,7 +172,7 @@ def good_claims(box) -> dict:
     [forged, of_an_unknown_key, expired, of_somebody_else, no_token],
     ids=lambda f: f.__name__,
 )
-def test_other_tokens_do_not(oauth, oauth_dovecot, box, make):
+def test_other_tokens_do_not_open_it(oauth, oauth_dovecot, box, make):
     """The bad token is refused, while the same dialogue succeeds with a good one."""
     good = xoauth2(box.user, oauth.key.sign(good_claims(box)))
     with login(oauth_dovecot, b"XOAUTH2", good, one_line=False) as client:

@@ -225,7 +225,7 @@ def test_common_token_service(oauth, service):
     assert "404" in element(find(service, provider, X_tenant="nobody"))["error"]
 
 
-def test_what_a_destination_adds_to_the_token_request(oauth, service, token):
+def test_parts_of_the_token_request(oauth, service, token):
     client = oauth.mail_client("user1", in_body=False)
     mail = with_tokens(oauth, client, "OAuth2ClientCredentials")
     service.destinations["mail"] = {

@@ -98,7 +98,7 @@ def test_code(oauth):
         ({"verifier": VERIFIER}, {}, False),
     ],
 )
-def test_what_a_code_is_bound_to(oauth, bound, given, good):
+def test_bindings_of_a_code(oauth, bound, given, good):
     client = oauth.mail_client("somebody")
     answer = redeem(oauth, client, oauth.code(client, "user1", **bound), **given)
     assert user_of(oauth, answer) == "user1" if good else is_refused(answer)

@@ -341,7 +341,7 @@ def test_two_intermediates_of_one_name(world, key_ids):
     assert world.says("all", [own, *others.values(), right]).startswith("+OK")
 
 
-def test_two_levels_of_twins(world):
+def test_two_levels_of_equal_names(world):
     top = Certificate("CN=Top", key_ids=False)
     upper = [Certificate("CN=Upper", top, key_ids=False) for _ in range(2)]
     lower = [Certificate("CN=Lower", upper[1], key_ids=False) for _ in range(2)]

@@ -62,7 +62,7 @@ def test_logins(serve, destination_service, oauth, mail, kind):
 
 
 @pytest.mark.one_build
-def test_what_goes_with_a_code(serve, oauth, destination_service, mail):
+def test_headers_sent_with_a_code(serve, oauth, destination_service, mail):
     client = oauth.mail_client("nobody")
     bound = {"X-redirect-uri": "https://client.test/callback", "X-code-verifier": "v" * 43}
     port = serve(client, KINDS[1], **bound)
@@ -95,7 +95,7 @@ def test_a_code_is_redeemed_once(serve, oauth, destination_service, mail):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_wrong_ones(serve, oauth, destination_service, mail, kind):
+def test_wrong_tokens(serve, oauth, destination_service, mail, kind):
     client = oauth.mail_client("nobody")
     port = serve(client, kind)
     good = issue(oauth, client, kind, mail.user)

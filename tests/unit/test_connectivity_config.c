@@ -95,7 +95,7 @@ static void values(void **state)
 }
 
 /* The keys that we do not read may have any form. */
-static void the_rest_is_passed_over(void **state)
+static void other_keys_are_ignored(void **state)
 {
     (void)state;
     read_it("# a comment\n"
@@ -257,7 +257,7 @@ int main(void)
         cmocka_unit_test(as_helm_writes_it),
         cmocka_unit_test(as_the_operator_writes_it),
         cmocka_unit_test(values),
-        cmocka_unit_test(the_rest_is_passed_over),
+        cmocka_unit_test(other_keys_are_ignored),
         cmocka_unit_test(not_understood),
         cmocka_unit_test(deep),
         cmocka_unit_test(config_maps),

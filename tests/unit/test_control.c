@@ -27,7 +27,7 @@ static void serve_inbox(void)
 
 /* ---- the life of a CR ---- */
 
-static void comes(void **state)
+static void mailbox_is_served(void **state)
 {
     (void)state;
     start_control();
@@ -72,7 +72,7 @@ static void clients_are_greeted(void **state)
     assert_memory_equal(first_line(target_port("inbox")), "+OK ", 4);
 }
 
-static void goes(void **state)
+static void mailbox_is_withdrawn(void **state)
 {
     (void)state;
     serve_inbox();
@@ -94,7 +94,7 @@ static void goes(void **state)
 }
 
 /* An answer that arrives before the watch reports the same change has no further effect. */
-static void answers_first(void **state)
+static void answers_before_reports(void **state)
 {
     (void)state;
     fake.answers_first = true;
@@ -112,7 +112,7 @@ static void answers_first(void **state)
 }
 
 /* The home namespace has no alias. */
-static void at_home(void **state)
+static void in_the_home_namespace(void **state)
 {
     (void)state;
     put_cr(HOME, "inbox", "inbox", "");
@@ -127,7 +127,7 @@ static void at_home(void **state)
 }
 
 /* A foreign finalizer keeps the CR for a while. Its Services are deleted at once. */
-static void lingers(void **state)
+static void cr_with_a_foreign_finalizer(void **state)
 {
     (void)state;
     serve_inbox();
@@ -360,7 +360,7 @@ static void ghosts_stay_without_the_crd(void **state)
 }
 
 /* Deleting the CRD deletes the CRs, but must not remove their mailboxes. */
-static void crd_goes_and_comes(void **state)
+static void crd_deleted_and_created(void **state)
 {
     (void)state;
     serve_inbox();
@@ -398,7 +398,7 @@ static void crd_goes_and_comes(void **state)
 
 /* Deleting and creating the CRD within one second, so that both creation times are equal, has the
  * same result. */
-static void crd_goes_and_comes_at_once(void **state)
+static void crd_deleted_and_created_at_once(void **state)
 {
     (void)state;
     serve_inbox();
@@ -417,7 +417,7 @@ static void crd_goes_and_comes_at_once(void **state)
 
 /* Services of CRs that nobody applies again are deleted after a while, even if the CRD was replaced
  * while the controller did not run. */
-static void crd_comes_alone(void **state)
+static void crd_replaced_while_down(void **state)
 {
     (void)state;
     serve_inbox();
@@ -455,7 +455,7 @@ static uint64_t reconciles(void)
 
 /* Each turn closes a few listeners, so that sessions continue. A listener that is still open serves
  * its clients. */
-static void the_end_takes_turns(void **state)
+static void listeners_close_over_many_turns(void **state)
 {
     (void)state;
     enum { MANY = 300, A_TURN = 64 };
@@ -489,7 +489,7 @@ static void the_end_takes_turns(void **state)
 
 /* The work grows linearly with the number of CRs, and the number of lookups and calls under way at
  * one time is bounded. */
-static void many(void **state)
+static void many_crs(void **state)
 {
     (void)state;
     enum { MANY = 5000, UNDER_WAY = 64 };
@@ -542,12 +542,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(comes),
+        TEST(mailbox_is_served),
         TEST(clients_are_greeted),
-        TEST(goes),
-        TEST(answers_first),
-        TEST(at_home),
-        TEST(lingers),
+        TEST(mailbox_is_withdrawn),
+        TEST(answers_before_reports),
+        TEST(in_the_home_namespace),
+        TEST(cr_with_a_foreign_finalizer),
         TEST(restart_writes_nothing),
         TEST(old_services_listen_at_once),
         TEST(waits_for_all_lists),
@@ -557,11 +557,11 @@ int main(void)
         TEST(other_conditions_stay),
         TEST(ghosts_go),
         TEST(ghosts_stay_without_the_crd),
-        TEST(crd_goes_and_comes),
-        TEST(crd_goes_and_comes_at_once),
-        TEST(crd_comes_alone),
-        TEST(the_end_takes_turns),
-        TEST(many),
+        TEST(crd_deleted_and_created),
+        TEST(crd_deleted_and_created_at_once),
+        TEST(crd_replaced_while_down),
+        TEST(listeners_close_over_many_turns),
+        TEST(many_crs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

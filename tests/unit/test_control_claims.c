@@ -89,7 +89,7 @@ static void the_name_passes_on(void **state)
 
 /* A CR that is being deleted loses its name. A CR whose destination has not been read does not have
  * its name yet. */
-static void names_of_the_dying_and_the_unknown(void **state)
+static void names_of_deleted_and_unread_crs(void **state)
 {
     (void)state;
     put_namespace("beta");
@@ -109,7 +109,7 @@ static void names_of_the_dying_and_the_unknown(void **state)
     assert_true(exists("Destination", "beta", "inbox"));
 }
 
-static void names_that_are_none(void **state)
+static void invalid_names(void **state)
 {
     (void)state;
     static const char *const names[] = {
@@ -134,7 +134,7 @@ static void names_that_are_none(void **state)
     "{}}}}]},'status':{'conditions':[{'type':'Available','status':'True','reason':'Theirs',"       \
     "'message':'m'}]}}"
 
-static void left_alone(void **state)
+static void crs_of_other_proxies(void **state)
 {
     (void)state;
     refuse("website", VERDICT_TYPE_NOT_SUPPORTED);
@@ -155,7 +155,7 @@ static void left_alone(void **state)
     assert_int_equal(world.gone, 0);
 }
 
-static void all_are_claimed(void **state)
+static void crs_without_another_proxy(void **state)
 {
     (void)state;
     refuse("website", VERDICT_TYPE_NOT_SUPPORTED);
@@ -190,7 +190,7 @@ static void not_ours_any_more(void **state)
 }
 
 /* The Service of a destination that no longer exists stays, and sessions get the reason. */
-static void destination_goes_and_comes(void **state)
+static void destination_deleted_and_created(void **state)
 {
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
@@ -212,7 +212,7 @@ static void destination_goes_and_comes(void **state)
 }
 
 /* A destination with an error is read again soon, then less and less often. */
-static void reads_again(void **state)
+static void destinations_with_errors_are_read_again(void **state)
 {
     (void)state;
     put_cr("apps", "lost", "lost", "");
@@ -382,7 +382,7 @@ static void ports_rest(void **state)
 }
 
 /* The port of a Service is in use by another process, or we may not bind it. */
-static void ports_of_others(void **state)
+static void ports_that_cannot_be_bound(void **state)
 {
     (void)state;
     static const int errors[] = {EADDRINUSE, EACCES};
@@ -414,20 +414,20 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(the_older_one_has_the_name),
         TEST(the_name_passes_on),
-        TEST(names_of_the_dying_and_the_unknown),
-        TEST(names_that_are_none),
-        TEST(left_alone),
-        TEST(all_are_claimed),
+        TEST(names_of_deleted_and_unread_crs),
+        TEST(invalid_names),
+        TEST(crs_of_other_proxies),
+        TEST(crs_without_another_proxy),
         TEST(not_ours_any_more),
-        TEST(destination_goes_and_comes),
-        TEST(reads_again),
+        TEST(destination_deleted_and_created),
+        TEST(destinations_with_errors_are_read_again),
         TEST(labelled_namespaces),
         TEST(unknown_namespaces),
         TEST(two_services_with_one_port),
         TEST(a_copied_service),
         TEST(a_relabelled_service),
         TEST(ports_rest),
-        TEST(ports_of_others),
+        TEST(ports_that_cannot_be_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,7 +52,7 @@ static void changes_are_followed(void **state)
 }
 
 /* An update that leaves the spec unchanged, such as our own status, has no effect. */
-static void no_change(void **state)
+static void irrelevant_changes(void **state)
 {
     (void)state;
     start_with_key();
@@ -213,7 +213,7 @@ static void unknown_from_the_start(void **state)
 
 /* If somebody has damaged the record of the last configuration, it is not used, and the defaults
  * are not used either. */
-static void spoilt_memory(void **state)
+static void damaged_record(void **state)
 {
     (void)state;
     static const char *const texts[] = {
@@ -244,7 +244,7 @@ static void spoilt_memory(void **state)
 }
 
 /* Existing Services prove that a configuration was in force before. */
-static void forgotten_memory(void **state)
+static void deleted_record(void **state)
 {
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
@@ -265,7 +265,7 @@ static void forgotten_memory(void **state)
 
 /* Changes by others are undone after a pause. If the API server refuses the record, the status says
  * so. */
-static void memory_is_kept(void **state)
+static void record_is_repaired(void **state)
 {
     (void)state;
     start_with_key();
@@ -302,7 +302,7 @@ static enum cluster_result no_map(const struct cluster_call *call)
     return strcmp(call->kind->kind, "ConfigMap") == 0 ? CLUSTER_REFUSED : CLUSTER_DONE;
 }
 
-static void memory_is_refused(void **state)
+static void record_is_refused(void **state)
 {
     (void)state;
     put_key("first", "client");
@@ -583,7 +583,7 @@ static void another_secret(void **state)
 }
 
 /* Adding or removing an instance does not affect the others. */
-static void instances_come_and_go(void **state)
+static void instances_added_and_removed(void **state)
 {
     (void)state;
     start_with_key();
@@ -642,7 +642,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(without_an_object),
         TEST(changes_are_followed),
-        TEST(no_change),
+        TEST(irrelevant_changes),
         TEST(mistakes),
         TEST(mistake_from_the_start),
         TEST(restart_with_a_mistake),
@@ -650,10 +650,10 @@ int main(void)
         TEST(restart_without_the_kind),
         TEST(restart_without_the_object),
         TEST(unknown_from_the_start),
-        TEST(spoilt_memory),
-        TEST(forgotten_memory),
-        TEST(memory_is_kept),
-        TEST(memory_is_refused),
+        TEST(damaged_record),
+        TEST(deleted_record),
+        TEST(record_is_repaired),
+        TEST(record_is_refused),
         TEST(deleted_and_applied_again),
         TEST(deleted_for_good),
         TEST(defaults_are_kept),
@@ -665,7 +665,7 @@ int main(void)
         TEST(broken_secrets),
         TEST(missing_secret),
         TEST(another_secret),
-        TEST(instances_come_and_go),
+        TEST(instances_added_and_removed),
         TEST(waits_for_secrets),
         TEST(secrets_stay_secret),
     };

@@ -343,7 +343,7 @@ static uint64_t number_in(const char *variable, uint64_t otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-static void whatever_happens(void **state)
+static void converges_after_random_events(void **state)
 {
     uint64_t first = number_in("SIM_SEED", 0);
     uint64_t last = getenv("SIM_SEED") ? first : number_in("SIM_COUNT", SEEDS) - 1;
@@ -360,7 +360,7 @@ static void whatever_happens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whatever_happens),
+        cmocka_unit_test(converges_after_random_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

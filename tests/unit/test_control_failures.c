@@ -262,7 +262,7 @@ static void replaced_service(void **state)
 
 /* If an API server stores something else than was written, the controller does not write without
  * end. */
-static void stubborn_status(void **state)
+static void status_that_the_server_changes(void **state)
 {
     (void)state;
     start_control();
@@ -274,7 +274,7 @@ static void stubborn_status(void **state)
     expect_served("apps", "inbox");
 }
 
-static void stubborn_service(void **state)
+static void service_that_the_server_changes(void **state)
 {
     (void)state;
     start_control();
@@ -437,15 +437,24 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(api_server_away),   TEST(a_change_is_tried_at_once),
-        TEST(answers_are_lost),  TEST(refused_creation),
-        TEST(refused_change),    TEST(refused_deletion),
-        TEST(refused_status),    TEST(refused_event),
-        TEST(refused_policy),    TEST(conflicts),
-        TEST(replaced_service),  TEST(stubborn_status),
-        TEST(stubborn_service),  TEST(foreign_home_service),
-        TEST(foreign_alias),     TEST(foreign_alias_and_status),
-        TEST(not_to_be_adopted), TEST(name_that_an_api_server_refuses),
+        TEST(api_server_away),
+        TEST(a_change_is_tried_at_once),
+        TEST(answers_are_lost),
+        TEST(refused_creation),
+        TEST(refused_change),
+        TEST(refused_deletion),
+        TEST(refused_status),
+        TEST(refused_event),
+        TEST(refused_policy),
+        TEST(conflicts),
+        TEST(replaced_service),
+        TEST(status_that_the_server_changes),
+        TEST(service_that_the_server_changes),
+        TEST(foreign_home_service),
+        TEST(foreign_alias),
+        TEST(foreign_alias_and_status),
+        TEST(not_to_be_adopted),
+        TEST(name_that_an_api_server_refuses),
         TEST(forbidden_kinds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,7 +101,7 @@ static void fights_about_services(void **state)
     }
 }
 
-static void new_wishes_do_not_wait(void **state)
+static void changed_specs_do_not_wait(void **state)
 {
     (void)state;
     serve_inbox();
@@ -441,7 +441,7 @@ int main(void)
         TEST(fights_about_services),
         TEST(owners_of_others_are_kept),
         TEST(fights_about_the_status),
-        TEST(new_wishes_do_not_wait),
+        TEST(changed_specs_do_not_wait),
         TEST(conditions_of_others_are_kept),
         TEST(available_is_the_last_condition),
         TEST(conflicts_without_end),

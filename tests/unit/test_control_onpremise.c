@@ -109,7 +109,7 @@ static void expect_said(const char *part)
 
 /* ---- tests ---- */
 
-static void none(void **state)
+static void no_proxy(void **state)
 {
     (void)state;
     start();
@@ -118,7 +118,7 @@ static void none(void **state)
     expect_said(NULL);
 }
 
-static void trusted(void **state)
+static void proxy_without_tokens(void **state)
 {
     (void)state;
     put_map("onprem", "dedicated", "false");
@@ -204,7 +204,7 @@ static void tenant_modes(void **state)
     expect_no_way(VERDICT_TENANT_MODE_MISMATCH, "Connectivity Proxy is dedicated");
 }
 
-static void no_sense(void **state)
+static void unusable_config_maps(void **state)
 {
     (void)state;
     configure(PROXY(""));
@@ -287,9 +287,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(none),          TEST(trusted),
+        TEST(no_proxy),      TEST(proxy_without_tokens),
         TEST(authorization), TEST(nothing_changes),
-        TEST(tenant_modes),  TEST(no_sense),
+        TEST(tenant_modes),  TEST(unusable_config_maps),
         TEST(kyma),          cmocka_unit_test_teardown(local_mode, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,7 +76,7 @@ static void forged_for_another_namespace(void **state)
 }
 
 /* The same holds for a CR of the user's own namespace, as long as one of our marks is missing. */
-static void forged_for_their_own(void **state)
+static void forged_for_own_namespace(void **state)
 {
     (void)state;
     serve_inbox();
@@ -174,7 +174,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(forged_for_another_namespace), TEST(forged_for_their_own),
+        TEST(forged_for_another_namespace), TEST(forged_for_own_namespace),
         TEST(foreign_status_stays),         TEST(edited_by_hand),
         TEST(another_installation),
     };

@@ -105,7 +105,7 @@ static void waits_for_its_own_policy(void **state)
 }
 
 /* A failure that repeats is shown. */
-static void later_again_and_again(void **state)
+static void repeated_failure_is_shown(void **state)
 {
     (void)state;
     start();
@@ -139,7 +139,7 @@ static void refused(void **state)
 }
 
 /* Admitted clients stay admitted while another port cannot be added. */
-static void refused_for_one_more(void **state)
+static void refused_for_a_second_port(void **state)
 {
     (void)state;
     start();
@@ -153,7 +153,7 @@ static void refused_for_one_more(void **state)
 }
 
 /* A foreign policy has the name of ours. */
-static void in_the_way(void **state)
+static void foreign_policy_with_our_name(void **state)
 {
     (void)state;
     fake_put(KIND, HOME, APPS, "{'spec':{'podSelector':{}}}");
@@ -178,7 +178,7 @@ static void in_the_way(void **state)
 }
 
 /* A policy of ours has the name, but the watch has not reported it. */
-static void ours_in_the_way(void **state)
+static void unreported_policy_of_ours(void **state)
 {
     (void)state;
     start();
@@ -200,7 +200,7 @@ static void ours_in_the_way(void **state)
 
 /* ---- nobody else ---- */
 
-static void narrowed(void **state)
+static void scope_is_narrowed(void **state)
 {
     (void)state;
     start();
@@ -220,7 +220,7 @@ static void narrowed(void **state)
 }
 
 /* The CR is not available while others are admitted. */
-static void cannot_be_narrowed(void **state)
+static void scope_cannot_be_narrowed(void **state)
 {
     (void)state;
     start();
@@ -244,7 +244,7 @@ static void cannot_be_narrowed(void **state)
 
 /* If two Services have one port, the older one is served again after the younger one's namespace is
  * no longer admitted to it. */
-static void handed_over(void **state)
+static void port_of_two_services(void **state)
 {
     (void)state;
     start();
@@ -275,7 +275,7 @@ static void handed_over(void **state)
 /* ---- how often they are written ---- */
 
 /* A policy is removed although CRs of other namespaces wait for something. */
-static void removed_for_itself(void **state)
+static void removed_while_others_wait(void **state)
 {
     (void)state;
     start();
@@ -290,7 +290,7 @@ static void removed_for_itself(void **state)
 }
 
 /* Many CRs cost few writes; a single CR is not delayed. */
-static void collected(void **state)
+static void writes_are_collected(void **state)
 {
     (void)state;
     enum { MANY = 80 };
@@ -351,7 +351,7 @@ static void stale_policy(void **state)
 }
 
 /* While policies cannot be listed, existing endpoints are served and no port is allocated. */
-static void unknown(void **state)
+static void policies_cannot_be_listed(void **state)
 {
     (void)state;
     start();
@@ -379,18 +379,18 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(waits_for_its_own_policy),
-        TEST(later_again_and_again),
+        TEST(repeated_failure_is_shown),
         TEST(refused),
-        TEST(refused_for_one_more),
-        TEST(in_the_way),
-        TEST(ours_in_the_way),
-        TEST(narrowed),
-        TEST(cannot_be_narrowed),
-        TEST(handed_over),
-        TEST(removed_for_itself),
-        TEST(collected),
+        TEST(refused_for_a_second_port),
+        TEST(foreign_policy_with_our_name),
+        TEST(unreported_policy_of_ours),
+        TEST(scope_is_narrowed),
+        TEST(scope_cannot_be_narrowed),
+        TEST(port_of_two_services),
+        TEST(removed_while_others_wait),
+        TEST(writes_are_collected),
         TEST(stale_policy),
-        TEST(unknown),
+        TEST(policies_cannot_be_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

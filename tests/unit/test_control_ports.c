@@ -81,7 +81,7 @@ static void rests_across_a_restart(void **state)
 }
 
 /* A record that cannot be written does not prevent the deletion. */
-static void cannot_be_written(void **state)
+static void record_cannot_be_written(void **state)
 {
     (void)state;
     static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_LATER, CLUSTER_EXISTS};
@@ -117,7 +117,7 @@ static bool holds_record(const struct cluster_call *call)
 
 /* The CR is deleted while its port is being recorded. The end of that write must not end the
  * deletion that has begun since. */
-static void goes_while_it_is_recorded(void **state)
+static void deleted_while_recording(void **state)
 {
     (void)state;
     serve_inbox();
@@ -138,7 +138,7 @@ static void goes_while_it_is_recorded(void **state)
 
 /* While the record cannot be read, no port is allocated; after the length of a rest all ports
  * are. */
-static void cannot_be_read(void **state)
+static void record_cannot_be_read(void **state)
 {
     (void)state;
     serve_inbox();
@@ -182,7 +182,7 @@ static void odd_records(void **state)
 }
 
 /* Many deletions cost few writes. */
-static void many(void **state)
+static void many_deletions(void **state)
 {
     (void)state;
     enum { MANY = 90 };
@@ -217,13 +217,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(recorded_first),
-        TEST(rests_across_a_restart),
-        TEST(cannot_be_written),
-        TEST(goes_while_it_is_recorded),
-        TEST(cannot_be_read),
-        TEST(odd_records),
-        TEST(many),
+        TEST(recorded_first),          TEST(rests_across_a_restart), TEST(record_cannot_be_written),
+        TEST(deleted_while_recording), TEST(record_cannot_be_read),  TEST(odd_records),
+        TEST(many_deletions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

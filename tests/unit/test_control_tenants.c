@@ -278,7 +278,7 @@ static void modes_are_switched(void **state)
 
 /* ---- failures of one tenant ---- */
 
-static void one_fails(void **state)
+static void one_tenant_fails(void **state)
 {
     (void)state;
     refuse("inbox@b", VERDICT_NOT_FOUND);
@@ -321,7 +321,7 @@ static void one_fails(void **state)
 }
 
 /* No tenant has a destination for POP3, so the CR belongs to another proxy. */
-static void none_is_mail(void **state)
+static void no_tenant_has_mail(void **state)
 {
     (void)state;
     refuse("inbox", VERDICT_TYPE_NOT_SUPPORTED);
@@ -334,7 +334,7 @@ static void none_is_mail(void **state)
 }
 
 /* A tenant with a slow destination does not delay the others. The condition waits for it. */
-static void one_hangs(void **state)
+static void one_tenant_hangs(void **state)
 {
     (void)state;
     const char *why;
@@ -359,7 +359,7 @@ static void one_hangs(void **state)
 }
 
 /* The CR counts as ours once one destination is ours, and as not ours once all have been read. */
-static void one_hangs_and_one_is_no_mail(void **state)
+static void one_hangs_and_one_has_no_mail(void **state)
 {
     (void)state;
     configure(SHARED);
@@ -579,10 +579,10 @@ int main(void)
         TEST(another_proxy_has_spoken),
         TEST(ignored_in_dedicated_mode),
         TEST(modes_are_switched),
-        TEST(one_fails),
-        TEST(none_is_mail),
-        TEST(one_hangs),
-        TEST(one_hangs_and_one_is_no_mail),
+        TEST(one_tenant_fails),
+        TEST(no_tenant_has_mail),
+        TEST(one_tenant_hangs),
+        TEST(one_hangs_and_one_has_no_mail),
         TEST(readings_are_bounded),
         TEST(too_long_together),
         TEST(foreign_service),

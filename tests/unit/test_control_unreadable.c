@@ -127,7 +127,7 @@ static void another_mistake(void **state)
     expect_rest();
 }
 
-static void it_goes(void **state)
+static void refused_cr_is_deleted(void **state)
 {
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
@@ -141,7 +141,7 @@ static void it_goes(void **state)
 }
 
 /* The name is free for another CR, and goes back to this one when it is corrected. */
-static void its_name(void **state)
+static void name_of_a_refused_cr(void **state)
 {
     (void)state;
     put_namespace("beta");
@@ -231,14 +231,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(from_the_beginning),
-        TEST(a_change),
-        TEST(after_a_restart),
-        TEST(another_mistake),
-        TEST(it_goes),
-        TEST(its_name),
-        TEST(of_another_proxy),
-        TEST(conditions_beyond_the_bound),
+        TEST(from_the_beginning),    TEST(a_change),
+        TEST(after_a_restart),       TEST(another_mistake),
+        TEST(refused_cr_is_deleted), TEST(name_of_a_refused_cr),
+        TEST(of_another_proxy),      TEST(conditions_beyond_the_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -260,7 +260,7 @@ static void start_with_a_cut_alias(void **state)
 }
 
 /* A tenant's Services are deleted in the same order. A change of the tenant mode deletes all. */
-static void tenants_go(void **state)
+static void services_of_tenants(void **state)
 {
     (void)state;
     configure("'config':{'tenantMode':'shared'}");
@@ -285,7 +285,7 @@ static void tenants_go(void **state)
 
 /* If an administrator's labels give the home Service to the CR of beta, that CR has another
  * listener and the alias of apps does not lead to it. */
-static void labels_change_hands(void **state)
+static void labels_name_another_cr(void **state)
 {
     (void)state;
     serve_inbox();
@@ -309,8 +309,8 @@ int main(void)
         TEST(finalizer_on_home_service), TEST(finalizer_on_alias),
         TEST(alias_cannot_be_deleted),   TEST(alias_can_be_neither_deleted_nor_changed),
         TEST(condition_does_not_wait),   TEST(cut_off_and_wanted_again),
-        TEST(start_with_a_cut_alias),    TEST(tenants_go),
-        TEST(labels_change_hands),
+        TEST(start_with_a_cut_alias),    TEST(services_of_tenants),
+        TEST(labels_name_another_cr),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

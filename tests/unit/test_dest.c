@@ -364,7 +364,7 @@ static void trouble_backs_off(void **state)
 
 /* After five failures in a row, of any destinations, one question about those that failed and one
  * about others are sent in five seconds, until one is answered. */
-static void fails_again_and_again(void **state)
+static void failures_open_the_circuit(void **state)
 {
     (void)state;
     static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
@@ -471,7 +471,7 @@ static void large_answers_break_no_circuit(void **state)
 }
 
 /* A trial that learns nothing about the service does not keep the others waiting. */
-static void next_one_finds_out(void **state)
+static void trials_without_a_result(void **state)
 {
     (void)state;
     serve(503, "");
@@ -540,7 +540,7 @@ static void a_refusal_is_known_for_an_hour(void **state)
 }
 
 /* A refused question says nothing about other questions, so the circuit stays closed. */
-static void finds_fault_with_questions(void **state)
+static void refused_questions(void **state)
 {
     (void)state;
     char name[] = "a";
@@ -883,14 +883,14 @@ int main(void)
         TEST(refuses_every_access_token),
         TEST(a_check_tells_the_sessions),
         TEST(trouble_backs_off),
-        TEST(fails_again_and_again),
+        TEST(failures_open_the_circuit),
         TEST(trouble_of_some_does_not_keep_others_away),
         TEST(lasting_trouble_breaks_no_circuit),
         TEST(large_answers_break_no_circuit),
-        TEST(next_one_finds_out),
+        TEST(trials_without_a_result),
         TEST(lasting_trouble_is_told_as_itself),
         TEST(a_refusal_is_known_for_an_hour),
-        TEST(finds_fault_with_questions),
+        TEST(refused_questions),
         TEST(without_the_service),
         TEST(with_its_token_as_long_as_that_is_valid),
         TEST(unreachable),

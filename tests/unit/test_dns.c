@@ -728,7 +728,7 @@ static void silence_everywhere(void **state)
 }
 
 /* A query ends after 30 s, whatever resolv.conf says. */
-static void bounded(void **state)
+static void query_time_is_bounded(void **state)
 {
     static const struct rule mute[] = {{.how = SILENT}, {0}};
     (void)state;
@@ -1077,7 +1077,7 @@ int main(void)
         TEST(lost_packet),
         TEST(late_answer),
         TEST(silence_everywhere),
-        TEST(bounded),
+        TEST(query_time_is_bounded),
         TEST(one_family_is_silent),
         TEST(over_tcp),
         TEST(no_connection),

@@ -199,7 +199,7 @@ static void test_starved_and_not_helped(void **state)
 
 /* Without a descriptor, accept4 fails before it looks for a client. Only the first call of a turn
  * surely has one. */
-static void test_nobody_gives_way_for_nobody(void **state)
+static void test_starved_only_with_a_waiting_client(void **state)
 {
     (void)state;
     open_at("127.0.0.1");
@@ -253,7 +253,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ipv6_takes_ipv4, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_starved_and_helped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_starved_and_not_helped, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_nobody_gives_way_for_nobody, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_starved_only_with_a_waiting_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_closed_by_its_owner, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_taken_port, set_up, tear_down),
     };

@@ -330,7 +330,7 @@ static void selects(void **state)
 }
 
 /* A CR in a file replaces the one that was made for the destination with the same name. */
-static void takes_the_place(void **state)
+static void cr_replaces_a_destination(void **state)
 {
     (void)state;
     local_cluster_settled(lc);
@@ -352,7 +352,7 @@ static void takes_the_place(void **state)
 }
 
 /* A CR in another namespace replaces it, too. */
-static void takes_the_place_from_afar(void **state)
+static void cr_of_another_namespace_replaces_it(void **state)
 {
     (void)state;
     local_cluster_settled(lc);
@@ -409,7 +409,7 @@ static void keeps_statuses(void **state)
     expect_told(&follower, "+default/b=b +default/b=b:Good +default/b=x +default/b=b ");
 }
 
-static void statuses_of_what_is_not_there(void **state)
+static void statuses_of_missing_objects(void **state)
 {
     (void)state;
     local_cluster_settled(lc);
@@ -457,7 +457,7 @@ static void silence(void **state)
 }
 
 /* After a handler has ended its own watch it gets no more reports, whichever report it was in. */
-static void leaves_from_inside(void **state)
+static void handler_ends_its_watch(void **state)
 {
     static const struct {
         char at;
@@ -481,7 +481,7 @@ static void leaves_from_inside(void **state)
 }
 
 /* A handler may also end another watch, which would get the report next. */
-static void ends_another(void **state)
+static void handler_ends_another_watch(void **state)
 {
     (void)state;
     local_cluster_settled(lc);
@@ -504,14 +504,14 @@ int main(void)
         TEST(changes_before_the_list),
         TEST(follows),
         TEST(selects),
-        TEST(takes_the_place),
-        TEST(takes_the_place_from_afar),
+        TEST(cr_replaces_a_destination),
+        TEST(cr_of_another_namespace_replaces_it),
         TEST(keeps_statuses),
-        TEST(statuses_of_what_is_not_there),
+        TEST(statuses_of_missing_objects),
         TEST(other_calls),
         TEST(silence),
-        TEST(leaves_from_inside),
-        TEST(ends_another),
+        TEST(handler_ends_its_watch),
+        TEST(handler_ends_another_watch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

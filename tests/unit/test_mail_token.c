@@ -250,7 +250,7 @@ static void codes_are_tried_once(void **state)
     assert_int_equal(proxy.connections, 1);
 }
 
-static void no_way(void **state)
+static void no_route(void **state)
 {
     (void)state;
     struct asker a;
@@ -307,7 +307,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(through_the_proxy),    TEST(straight), TEST(refused_once), TEST(refused_again),
-        TEST(codes_are_tried_once), TEST(no_way),   TEST(no_url),       TEST(cancelled),
+        TEST(codes_are_tried_once), TEST(no_route), TEST(no_url),       TEST(cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

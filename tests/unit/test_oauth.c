@@ -542,7 +542,7 @@ static void cancelled(void **state)
 }
 
 /* The object is freed with a request in every state. */
-static void the_end(void **state)
+static void freed_in_every_state(void **state)
 {
     struct asker a;
     for (int turns = 0; turns < 12; turns++) {
@@ -568,7 +568,7 @@ static void the_end(void **state)
 }
 
 /* Connections to servers that are no longer used are closed in the end. */
-static void few_origins(void **state)
+static void unused_connections_are_closed(void **state)
 {
     (void)state;
     for (int i = 1; i <= HTTP_ORIGINS_MAX + 20; i++) {
@@ -819,8 +819,8 @@ int main(void)
         TEST(refused_tokens),
         TEST(a_refused_token_is_replaced),
         TEST(cancelled),
-        TEST(the_end),
-        TEST(few_origins),
+        TEST(freed_in_every_state),
+        TEST(unused_connections_are_closed),
         TEST(credentials_in_a_header_field),
         TEST(no_secret),
         TEST(certificates),

@@ -79,7 +79,7 @@ static void lowest_first(void **state)
     expect_pick(FIRST + 1);
 }
 
-static void whichever_is_free(void **state)
+static void any_free_port(void **state)
 {
     (void)state;
     struct ports_settings settings = {.rest = REST};
@@ -141,7 +141,7 @@ static void rests(void **state)
 }
 
 /* A resting port may be taken again by name, and its next rest has the full length. */
-static void comes_back(void **state)
+static void resting_port_is_taken_again(void **state)
 {
     (void)state;
     make(1, false, REST);
@@ -157,7 +157,7 @@ static void comes_back(void **state)
 }
 
 /* A port that another process uses is skipped for some seconds, and its rest is not shortened. */
-static void avoids(void **state)
+static void ports_of_other_processes(void **state)
 {
     (void)state;
     make(2, false, 0);
@@ -182,7 +182,7 @@ static void avoids(void **state)
 
 /* A port that Services have is not picked, even if no target has it. It rests after the last
  * Service is deleted. */
-static void carried(void **state)
+static void ports_of_services(void **state)
 {
     (void)state;
     make(1, false, REST);
@@ -201,7 +201,7 @@ static void carried(void **state)
 }
 
 /* The same holds for the ranges in policies, which may overlap. The rest after them is short. */
-static void listed(void **state)
+static void ports_in_policies(void **state)
 {
     (void)state;
     make(3, false, REST);
@@ -226,7 +226,7 @@ static void listed(void **state)
 }
 
 /* Counts the uses that keep ports from being picked, for messages. */
-static void what_they_are_used_for(void **state)
+static void uses_are_counted(void **state)
 {
     (void)state;
     make(5, false, REST);
@@ -287,16 +287,16 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(lowest_first),
-        TEST(whichever_is_free),
+        TEST(any_free_port),
         TEST(at_random),
         TEST(nearly_full),
         TEST(rests),
-        TEST(comes_back),
-        TEST(avoids),
+        TEST(resting_port_is_taken_again),
+        TEST(ports_of_other_processes),
         TEST(many_rests),
-        TEST(carried),
-        TEST(listed),
-        TEST(what_they_are_used_for),
+        TEST(ports_of_services),
+        TEST(ports_in_policies),
+        TEST(uses_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ static void expect(struct refresh_tokens *tokens, int i, const char *text)
     }
 }
 
-static void one_takes_the_place_of_another(void **state)
+static void newer_token_replaces_the_older(void **state)
 {
     struct refresh_tokens *tokens = refresh_tokens_new();
     (void)state;
@@ -51,7 +51,7 @@ static void one_takes_the_place_of_another(void **state)
     refresh_tokens_free(tokens);
 }
 
-static void the_one_that_nobody_asks_for_is_lost(void **state)
+static void least_recently_used_is_dropped(void **state)
 {
     struct refresh_tokens *tokens = refresh_tokens_new();
     (void)state;
@@ -70,8 +70,8 @@ static void the_one_that_nobody_asks_for_is_lost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_takes_the_place_of_another),
-        cmocka_unit_test(the_one_that_nobody_asks_for_is_lost),
+        cmocka_unit_test(newer_token_replaces_the_older),
+        cmocka_unit_test(least_recently_used_is_dropped),
     };
     refresh_tokens_free(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,7 +85,7 @@ static void pauses_grow(void **state)
 
 /* Many refusals at the same time cause one request for a new token and do not lengthen the
  * pause. */
-static void many_at_once(void **state)
+static void many_refusals_at_once(void **state)
 {
     (void)state;
     for (int i = 0; i < 200; i++) {
@@ -114,7 +114,7 @@ static void many_at_once(void **state)
     assert_int_equal(refusals.list[0].pauses, 2);
 }
 
-static void one_trial(void **state)
+static void one_attempt_after_a_pause(void **state)
 {
     (void)state;
     expect_last_word("a", "b");
@@ -134,7 +134,7 @@ static void one_trial(void **state)
     assert_true(may_show(&one, "c"));
 }
 
-static void trials_without_an_end(void **state)
+static void attempts_without_a_result(void **state)
 {
     (void)state;
     expect_last_word("a", "b");
@@ -207,9 +207,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(one_renewal),
         T(pauses_grow),
-        T(many_at_once),
-        T(one_trial),
-        T(trials_without_an_end),
+        T(many_refusals_at_once),
+        T(one_attempt_after_a_pause),
+        T(attempts_without_a_result),
         T(another_token_ends_the_pause),
         T(same_token_again),
         T(first_refusals_are_forgotten),

@@ -184,7 +184,7 @@ static void a_pause_grows_and_is_bounded(void **state)
     assert_int_equal(pause_of(2, now), 0);
 }
 
-static void what_takes_its_place_inherits_the_pauses(void **state)
+static void replaced_credentials_inherit_the_pauses(void **state)
 {
     (void)state;
     refused(0, 1, 0, 0);
@@ -194,7 +194,7 @@ static void what_takes_its_place_inherits_the_pauses(void **state)
     assert_int_equal(pause_of(2, SECONDS(5)), SECONDS(10));
 }
 
-static void what_is_forgotten(void **state)
+static void dropped_records(void **state)
 {
     (void)state;
     assert_int_equal(ask(0, 0, 0), TRIAL_GO); /* is kept, because it is being tried */
@@ -227,8 +227,8 @@ int main(void)
         TEST(without_a_result_the_next_one_tries),
         TEST(a_refusal_ends_the_proof),
         TEST(a_pause_grows_and_is_bounded),
-        TEST(what_takes_its_place_inherits_the_pauses),
-        TEST(what_is_forgotten),
+        TEST(replaced_credentials_inherit_the_pauses),
+        TEST(dropped_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
