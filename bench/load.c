@@ -44,7 +44,7 @@ struct client {
     enum kind kind;
     enum step step;
     int64_t started;
-    uint64_t size; /* of the message, with the final dot */
+    uint64_t size; /* octets of the message, including the final dot */
     uint64_t got;
     size_t have;
     char reply[REPLY_MAX];

@@ -511,7 +511,7 @@ static void many_crs(void **state)
     /* two Services each, a policy, and as many Events as one namespace may have at once */
     assert_in_range(fake.calls_made[CLUSTER_CREATE], 2 * MANY + 1001, 2 * MANY + 1002);
     assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], MANY);
-    assert_in_range(fake.calls_made[CLUSTER_APPLY], 0, 2); /* of the policy */
+    assert_in_range(fake.calls_made[CLUSTER_APPLY], 0, 2); /* the policy's */
     assert_int_equal(count_listeners(), MANY);
     assert_int_equal(control_health(world.control).resources, MANY);
     assert_int_equal(control_health(world.control).not_available, 0);

@@ -344,8 +344,8 @@ static void deleted_and_applied_again(void **state)
     assert_string_equal(control_health(world.control).message, "All destinations are available.");
 }
 
-/* After a while the deletion counts: the keys are removed, but nobody is let in and nothing is
- * withdrawn. */
+/* After a while the deletion counts: the keys are removed, but nobody is admitted and nothing is
+ * removed. */
 static void deleted_for_good(void **state)
 {
     (void)state;

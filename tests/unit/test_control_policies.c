@@ -198,7 +198,7 @@ static void unreported_policy_of_ours(void **state)
     assert_true(admits(APPS, target_port("inbox")));
 }
 
-/* ---- nobody else ---- */
+/* ---- clients that no CR names ---- */
 
 static void scope_is_narrowed(void **state)
 {

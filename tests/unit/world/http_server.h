@@ -25,7 +25,7 @@ struct outcome {
     int status; /* 0: it failed */
     struct error err;
     struct buf body;
-    int pieces;                                    /* of a body that was handed on in pieces */
+    int pieces;                                    /* pieces of a body that was handed on */
     void (*also)(struct outcome *o, bool is_done); /* is called in a callback; NULL: nothing */
 };
 
