@@ -1,4 +1,4 @@
-/* One ConfigMap of ours.
+/* Follows one ConfigMap of ours and writes it.
  *
  *   watch --> text, uid --> changed --> put: as wanted? | create | apply --> done, or retry later
  *                                        ^
@@ -116,12 +116,11 @@ static void on_written(const struct cluster_answer *answer, void *arg)
         pause = PAUSE_REFUSED;
         refused(map, answer->err.text);
         break;
-    /* the namespace is being deleted, or the ConfigMap has just been deleted */
-    case CLUSTER_ABSENT:
-    case CLUSTER_EXISTS:   /* the watch is about to tell of it */
+    case CLUSTER_ABSENT:   /* the ConfigMap was deleted, or its namespace is being deleted */
+    case CLUSTER_EXISTS:   /* the watch will report the ConfigMap */
     case CLUSTER_CONFLICT: /* the ConfigMap was replaced */
     case CLUSTER_LATER:
-        log_line(LOG_WARN, "control", "%s: %s; tried again", map->set.what, answer->err.text);
+        log_line(LOG_WARN, "control", "%s: %s; it is tried again", map->set.what, answer->err.text);
         break;
     }
     bool done = answer->result == CLUSTER_DONE, failed = map->failed;
@@ -253,7 +252,7 @@ static void on_there(struct json_value object, void *arg)
 static void on_absent(enum object_absence absence, const char *problem, void *arg)
 {
     struct config_map *map = arg;
-    (void)problem; /* put() says that it may not be read */
+    (void)problem; /* put() reports that it may not be read */
     if (absence == OBJECT_GONE) {
         set_text(&map->uid, NULL);
         set_text(&map->text, NULL);

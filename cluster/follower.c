@@ -1,4 +1,4 @@
-/* A watch, the number of its list, its newest version. */
+/* Follows a kind by one watch; counts its lists and notes its newest version. */
 #include "cluster/follower.h"
 
 #include "cluster/store.h"
@@ -57,7 +57,7 @@ static void tell_presence(const struct follower *f)
     case CLUSTER_UNKNOWN:
         if (!f->set.optional) {
             log_line(LOG_WARN, "control",
-                     "%s: the API server does not know them (is the CRD there?)", name);
+                     "%s: the API server does not know them (is the CRD installed?)", name);
         }
         break;
     case CLUSTER_FORBIDDEN:

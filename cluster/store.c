@@ -1,4 +1,4 @@
-/* A list, and a map by name. */
+/* Keeps the objects in a list and in a map by name. */
 #include "cluster/store.h"
 
 #include <stdlib.h>

@@ -38,7 +38,7 @@ static bool set_problem(struct additional_cas *cas, const char *text)
     return true;
 }
 
-static void fail(struct additional_cas *cas, const char *text)
+static void additional_cas_fail(struct additional_cas *cas, const char *text)
 {
     if (set_problem(cas, text)) {
         cas->handler.changed(false, cas->handler.arg);
@@ -56,8 +56,8 @@ static struct tls_roots *make_roots(struct additional_cas *cas, struct json_valu
     }
     if (!pem->n) {
         secret_entry_refuse(err, cas->where.key,
-                            "is missing; it must hold certificates, as PEM, or secretKey name "
-                            "another one");
+                            "is missing; it must hold PEM certificates, or secretKey must name "
+                            "another entry");
         return NULL;
     }
     text_fmt(source, sizeof(source), "the entry \"%s\"", cas->where.key);
@@ -97,7 +97,7 @@ static void on_there(struct json_value secret, void *arg)
     bool bad = describe(text, sizeof(text), cas, roots, &err);
     if (!roots) {
         secret_clear(&pem);
-        fail(cas, text);
+        additional_cas_fail(cas, text);
         return;
     }
     bool others = !cas->roots || !secret_equal(&cas->pem, &pem);
@@ -116,7 +116,7 @@ static void on_there(struct json_value secret, void *arg)
 static void on_absent(enum object_absence absence, const char *problem, void *arg)
 {
     (void)absence;
-    fail(arg, problem);
+    additional_cas_fail(arg, problem);
 }
 
 struct additional_cas *additional_cas_new(struct cluster *cluster,

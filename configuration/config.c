@@ -371,7 +371,7 @@ static void read_instance(struct reader *r, const struct place *place)
                  place->name, i.name);
     }
     if (find_instance(config, i.name)) {
-        complain(r, "%s.name is \"%.100s\", as is the name of another instance; give it another",
+        complain(r, "%s.name is \"%.100s\", like that of another instance; choose another name",
                  place->name, i.name);
     }
     i.credentials = read_credentials(r, place);
@@ -399,7 +399,8 @@ static void read_instances(struct reader *r)
         }
     }
     if (n > CONFIG_INSTANCES_MAX) {
-        complain(r, "spec.%s has %zu elements; %d is the most", path, n, CONFIG_INSTANCES_MAX);
+        complain(r, "spec.%s has %zu elements; at most %d are allowed", path, n,
+                 CONFIG_INSTANCES_MAX);
     }
 }
 
@@ -452,7 +453,7 @@ static void read_connectivity(struct reader *r)
                     "shared mode.");
     } else if (json_exists(json_first(at(r, &place, "serviceCredentials")))) {
         complain(r,
-                 "%s.serviceCredentials has no secretName; say which Secret holds the service "
+                 "%s.serviceCredentials has no secretName; name the Secret that holds the service "
                  "key of the Connectivity Proxy",
                  place.name);
     }
@@ -521,7 +522,7 @@ struct config *config_new(struct json_value object, const char *home,
     };
     memset(remarks, 0, sizeof(*remarks));
     if (json_exists(object) && json_type(object) != JSON_OBJECT) {
-        complain(&r, "it is %s; a TransparentProxy is an object", show(&r, object));
+        complain(&r, "it is %s; a TransparentProxy must be an object", show(&r, object));
     }
     read_spec(&r);
     if (remarks->n_complaints) {

@@ -126,7 +126,7 @@ int config_record_parse(struct config_record *record, struct str text, const cha
     struct config_remarks remarks;
     *record = (struct config_record){0};
     if (text.n > CONFIG_RECORD_MAX) {
-        return error_set(err, FAIL_CONFIG, "it has %zu octets; %d is the most", text.n,
+        return error_set(err, FAIL_CONFIG, "it has %zu octets; at most %d are allowed", text.n,
                          CONFIG_RECORD_MAX);
     }
     struct json *doc = json_parse(text, err);

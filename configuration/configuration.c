@@ -1,22 +1,28 @@
-/* The configuration in force: the oldest TransparentProxy object of the home namespace, the Secrets
- * that it names, and the status that reports the result.
+/* Decides which configuration is in force, brings it to those who need it, and writes the status of
+ * the TransparentProxy objects.
  *
- *   objects --> look (a task) --> config_new --> complaints: the last good one stays in force
- *                 | |                |
- *   discovery ----' |                '--> adopt: timeouts, certificates --> kept in a ConfigMap
- *                   |
- *                   '--> no object that can be read, and nothing in force: at the start
- *                          the ConfigMap has a configuration --> adopt
- *                          there never was an object         --> adopt the defaults
- *                          otherwise                         --> nothing is decided
+ *   TransparentProxy objects --.
+ *   discovery -----------------+--> decide (a task)
+ *   ConfigMap of the last one -'      |
+ *                                     +--> the oldest object is read (config_new)
+ *                                     |      it is good  --> adopt
+ *                                     |      it is wrong --> the one in force stays
+ *                                     |
+ *                                     +--> none is in force, and no object can be: at the start
+ *                                     |      the ConfigMap has one     --> adopt it
+ *                                     |      there never was an object --> adopt the defaults
+ *                                     |      otherwise                 --> nothing is decided
+ *                                     |
+ *                                     +--> the object in force was deleted: the configuration
+ *                                     |      stays; after a while without another object the
+ *                                     |      instances are forgotten, and nothing else
+ *                                     |
+ *                                     '--> status of each object, one call at a time
  *
- *   the object in force is deleted --> it stays in force --> after a while without another one the
- *                                                            instances go, and nothing else
- *
- *                 '--> instances, configured and discovered; CRs are read again
- *   instance --> credentials --> service key --> dest_set_instance; its CRs are read again
- *   additionalCAs --> roots for every TLS client; CRs are read again
- *   afterwards --> status of each object, one call at a time */
+ *   adopt         --> timeouts, instances, certificates, Connectivity Proxy, handler;
+ *                     the configuration is kept in the ConfigMap
+ *   instance      --> credentials --> service key --> dest_set_instance, handler
+ *   additionalCAs --> certificates for every TLS client, handler */
 #include "configuration/configuration.h"
 
 #include <stdlib.h>
@@ -39,6 +45,7 @@
 #include "lib/stamp.h"
 #include "oauth.h"
 
+/* The time after which a status that was not stored is written again. */
 #define STATUS_RETRY SECONDS(5)
 
 enum { STATUS_MAX = 256 * 1024, MESSAGE_MAX = 8 * 1024 };
@@ -56,7 +63,7 @@ struct instance {
     struct list link;
     struct configuration *configuration;
     char *name;
-    struct credentials *credentials; /* NULL: not followed any more */
+    struct credentials *credentials; /* NULL after configuration_stop */
 };
 
 struct configuration {
@@ -64,33 +71,33 @@ struct configuration {
     struct configuration_handler handler;
     struct follower follower; /* of the TransparentProxy objects */
     struct store objects;     /* struct proxy_object */
-    struct task look;
-    struct config *config;         /* in force; NULL: no configuration is */
-    char *object;                  /* its TransparentProxy object; NULL: there was none */
-    char since[CONFIG_SINCE_SIZE]; /* when it came into force */
-    bool looked;                   /* whether an object was looked at: */
-    uint64_t digest;               /*   of its spec */
-    struct config_remarks remarks; /*   about it */
+    struct task decide;
+    struct config *config;         /* in force; NULL: none is */
+    char *object;                  /* name of its TransparentProxy object; NULL: there was none */
+    char since[CONFIG_SINCE_SIZE]; /* the time when it came into force */
+    bool read;                     /* an object has been read; if so: */
+    uint64_t digest;               /*   digest of its spec */
+    struct config_remarks remarks; /*   remarks about it */
 
     struct last_config *last; /* NULL in local mode: the files are still there at the next start */
     bool keep_due;            /* the configuration in force has to be stored for the next start */
-    bool undecided;           /* no configuration is in force until somebody changes something */
-    bool gone;                /* the object in force was deleted */
-    bool kind_away;           /* its definition is missing, so nothing is known of objects */
-    int64_t gone_until;       /* when its instances are forgotten, too */
+    bool undecided;     /* no configuration can be in force until somebody changes something */
+    bool gone;          /* the object in force was deleted */
+    bool kind_away;     /* the kind is missing, so it is not known which objects exist */
+    int64_t gone_until; /* its instances are forgotten then */
     struct timer grace;
 
     struct list instances;
-    struct discovery *discovery;           /* NULL: there is none in local mode */
+    struct discovery *discovery;           /* NULL in local mode */
     struct additional_cas *additional_cas; /* NULL: none are configured */
     struct onpremise *onpremise;
-    bool no_default; /* the default instance is none of them: it has been logged */
-    char *warning;   /* for /status */
+    bool no_default; /* the default instance does not exist; this has been logged */
+    char *warning;   /* see configuration_warning */
 
-    struct cluster_call *call; /* a status that is being written, or an object read again */
-    char *written;             /* the name of its object */
-    bool conflicted;           /* the last status met a newer object */
-    bool again;                /* there was more to write meanwhile */
+    struct cluster_call *call; /* writes a status or reads its object again; NULL: none */
+    char *written;             /* the name of that object */
+    bool conflicted;           /* the object was newer than the last status */
+    bool again;                /* there is more to write after the call */
     struct timer retry;
 };
 
@@ -109,19 +116,19 @@ static struct instance *find_instance(const struct configuration *conf, const ch
 
 const char *configuration_default_instance(const struct configuration *conf)
 {
-    const char *said = conf->config->default_instance;
-    const struct instance *usual = said ? NULL : find_instance(conf, CONFIG_DEFAULT_INSTANCE);
-    return usual ? usual->name : said;
+    const char *configured = conf->config->default_instance;
+    const struct instance *usual = configured ? NULL : find_instance(conf, CONFIG_DEFAULT_INSTANCE);
+    return usual ? usual->name : configured;
 }
 
-/* Its key has changed, or what is wrong with it. */
+/* The key of the instance has changed, or its problem has. */
 static void on_credentials(void *arg)
 {
     struct instance *in = arg;
     struct configuration *conf = in->configuration;
     dest_set_instance(conf->set.dest, in->name, credentials_key(in->credentials),
                       credentials_problem(in->credentials));
-    configuration_look(conf);
+    configuration_decide_soon(conf);
     conf->handler.instance_changed(in->name, conf->handler.arg);
 }
 
@@ -163,7 +170,7 @@ static const struct config_instance *named(const struct config_instance *instanc
     return NULL;
 }
 
-/* Adds those that are missing. True: one was. */
+/* Adds the instances that are missing. Returns whether one was added. */
 static bool add_instances(struct configuration *conf, const struct config_instance *wanted,
                           size_t n)
 {
@@ -177,8 +184,9 @@ static bool add_instances(struct configuration *conf, const struct config_instan
     return news;
 }
 
-/* Those that are configured win over those that are discovered. Those that stay keep their key, at
- * least until another Secret of theirs has been read. True: there are others than before. */
+/* Adds and removes instances. A configured instance wins over a discovered one of the same name. An
+ * instance that stays keeps its key, at least until another Secret of it has been read. Returns
+ * whether an instance was added or removed. */
 static bool set_instances(struct configuration *conf)
 {
     const struct config *config = conf->config;
@@ -208,7 +216,7 @@ static bool set_instances(struct configuration *conf)
 
 static void on_discovery(void *arg)
 {
-    configuration_look(arg);
+    configuration_decide_soon(arg);
 }
 
 /* ---- certificates ---- */
@@ -226,11 +234,11 @@ static void on_additional_cas(bool other_roots, void *arg)
     if (other_roots) {
         trust(conf, additional_cas_roots(conf->additional_cas));
     }
-    configuration_look(conf);
+    configuration_decide_soon(conf);
     conf->handler.listed(conf->handler.arg);
 }
 
-/* Until other certificates have been read the last ones are trusted. */
+/* Follows the configured certificates. The last ones are trusted until others have been read. */
 static void set_additional_cas(struct configuration *conf)
 {
     const struct config_secret *where = conf->config->additional_cas;
@@ -254,7 +262,7 @@ static void set_additional_cas(struct configuration *conf)
 static void on_onpremise(bool other_way, void *arg)
 {
     struct configuration *conf = arg;
-    configuration_look(conf); /* it may only be a problem that is new */
+    configuration_decide_soon(conf); /* the status may have to show another problem */
     conf->handler.listed(conf->handler.arg);
     if (other_way) {
         conf->handler.read_again(conf->handler.arg);
@@ -270,8 +278,8 @@ static void release_object(struct stored *stored)
     free(p->text);
 }
 
-/* The oldest object is the configuration; NULL: there is none. */
-static struct proxy_object *chosen(const struct configuration *conf)
+/* Returns the oldest object, which is the configuration; NULL: there is no object. */
+static struct proxy_object *oldest_object(const struct configuration *conf)
 {
     struct proxy_object *oldest = NULL;
     LIST_EACH (it, &conf->objects.all) {
@@ -324,12 +332,12 @@ static void read_object(struct configuration *conf, const char *name, struct jso
     uint64_t digest = json_digest(json_get(object, "spec"));
     bool wrong = conf->remarks.n_complaints > 0;
     conf->gone = false;
-    if (conf->looked && digest == conf->digest &&
+    if (conf->read && digest == conf->digest &&
         (wrong || (conf->object && strcmp(conf->object, name) == 0))) {
         return;
     }
     struct config *config = config_new(object, conf->set.home, &conf->remarks);
-    conf->looked = true;
+    conf->read = true;
     conf->digest = digest;
     for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
         log_line(LOG_WARN, "control", "TransparentProxy: %s", conf->remarks.complaints[i]);
@@ -341,8 +349,8 @@ static void read_object(struct configuration *conf, const char *name, struct jso
 
 /* ---- what stays in force ---- */
 
-/* Stores the configuration in force for the next start. Its time stays as it is in the ConfigMap
- * when the rest is equal. */
+/* Stores the configuration in force for the next start. If the ConfigMap has the same configuration
+ * already, the time in the ConfigMap stays. */
 static void keep(struct configuration *conf)
 {
     struct config_record record = {.config = conf->config, .object = conf->object}, kept;
@@ -398,8 +406,8 @@ static void choose_defaults(struct configuration *conf)
     }
 }
 
-/* Nothing is in force and no object can be: restores the configuration from before the restart. */
-static void recall(struct configuration *conf, const struct proxy_object *object)
+/* No configuration is in force, and no object can be: restores the one from before the restart. */
+static void restore_last(struct configuration *conf, const struct proxy_object *object)
 {
     struct config_record record;
     struct error err;
@@ -440,11 +448,11 @@ static void recall(struct configuration *conf, const struct proxy_object *object
 static void on_grace_over(struct timer *t)
 {
     t->due = 0;
-    configuration_look(container_of(t, struct configuration, grace));
+    configuration_decide_soon(container_of(t, struct configuration, grace));
 }
 
-/* The deletion was meant. The keys go with the instances; but only an object that exists can change
- * which tenants and namespaces are served. */
+/* The object stays deleted: forgets the instances, and with them their keys. Only an object can
+ * change which tenants and namespaces are served. */
 static void forget_instances(struct configuration *conf)
 {
     struct config_record record = {.config = conf->config}, copy;
@@ -466,7 +474,8 @@ static void forget_instances(struct configuration *conf)
     config_record_clear(&copy);
 }
 
-/* The object in force was deleted. More often than not it is applied again soon. */
+/* The object in force was deleted. Usually it is applied again soon, so its configuration stays in
+ * force for a while. */
 static void wait_for_object(struct configuration *conf)
 {
     char text[512];
@@ -487,17 +496,17 @@ static void wait_for_object(struct configuration *conf)
             conf->handler.tell("ConfigurationDeleted", text, conf->handler.arg);
         }
     } else if (loop_now(conf->set.loop) >= conf->gone_until) {
-        conf->gone = conf->looked = false;
+        conf->gone = conf->read = false;
         forget_instances(conf);
         set_warning(conf, NULL);
     }
 }
 
-/* In local mode the defaults take the place of a deleted file at once. */
+/* In local mode the defaults replace the configuration of a deleted file at once. */
 static void without_file(struct configuration *conf)
 {
     if (!conf->config || conf->object) {
-        conf->looked = false;
+        conf->read = false;
         adopt_defaults(conf);
     }
     set_warning(conf, NULL);
@@ -509,7 +518,7 @@ static void without_object(struct configuration *conf)
     if (!conf->set.in_cluster) {
         without_file(conf);
     } else if (!conf->config) {
-        return; /* recall has said why */
+        return; /* restore_last has reported why */
     } else if (!conf->follower.known) {
         text_fmt(text, sizeof(text),
                  "The TransparentProxy objects cannot be listed; the last good configuration, of "
@@ -527,14 +536,15 @@ static void without_object(struct configuration *conf)
 
 static void add_sentence(struct buf *out, const char *sentence)
 {
-    /* What does not fit is left out: the first ones matter most. */
+    /* A sentence that does not fit is left out: the first ones matter most. */
     bool ends = sentence[strlen(sentence) - 1] == '.';
     int rc = buf_fmt(out, "%s%s%s", buf_len(out) ? " " : "", sentence, ends ? "" : ".");
     (void)rc;
 }
 
-/* Instances that are discovered come and go: that the default is none of them is found out here. */
-static void judge_default(struct configuration *conf, struct buf *out)
+/* Complains when the default instance does not exist. This is checked for each status, because
+ * discovered instances come and go. */
+static void check_default(struct configuration *conf, struct buf *out)
 {
     const char *name = conf->config->default_instance;
     char text[CONFIG_NAME_MAX + 256], shown[CONFIG_NAME_MAX + 1];
@@ -553,7 +563,7 @@ static void judge_default(struct configuration *conf, struct buf *out)
     conf->no_default = missing;
 }
 
-static void complaints_of(struct configuration *conf, struct buf *out)
+static void put_complaints(struct configuration *conf, struct buf *out)
 {
     char text[128];
     for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
@@ -568,14 +578,14 @@ static void complaints_of(struct configuration *conf, struct buf *out)
                           "corrected.");
     }
     if (conf->config) {
-        judge_default(conf, out);
+        check_default(conf, out);
     }
     if (conf->last && last_config_problem(conf->last)) {
         add_sentence(out, last_config_problem(conf->last));
     }
 }
 
-static void secret_problems_of(const struct configuration *conf, struct buf *out)
+static void put_secret_problems(const struct configuration *conf, struct buf *out)
 {
     LIST_EACH (it, &conf->instances) {
         const char *problem =
@@ -589,7 +599,7 @@ static void secret_problems_of(const struct configuration *conf, struct buf *out
     if (no_certificates) {
         add_sentence(out, no_certificates);
     }
-    /* In local mode files may hold all destinations there are. */
+    /* In local mode, all destinations may come from files. */
     if (list_empty(&conf->instances) && conf->set.in_cluster) {
         char text[512];
         text_fmt(text, sizeof(text),
@@ -607,7 +617,7 @@ static void set_warning(struct configuration *conf, const char *text)
     conf->warning = text && text[0] ? mem_strdup(text) : NULL;
 }
 
-/* Returns the reason of the condition Configured. wrong: the object has a mistake. */
+/* Returns the reason of the condition Configured. wrong: the condition is False. */
 static const char *reason_of(const struct configuration *conf, bool wrong)
 {
     if (!wrong) {
@@ -620,15 +630,15 @@ static const char *reason_of(const struct configuration *conf, bool wrong)
 }
 
 /* Appends the status of the object in force. */
-static int status_of(struct configuration *conf, struct json_value object, struct buf *out,
-                     const char *now)
+static int put_status_of_first(struct configuration *conf, struct json_value object,
+                               struct buf *out, const char *now)
 {
     char wrong[MESSAGE_MAX], secrets[MESSAGE_MAX], ignored[MESSAGE_MAX];
     struct buf w = BUF_ON(wrong), s = BUF_ON(secrets), i = BUF_ON(ignored);
     w.max = s.max = i.max = MESSAGE_MAX - 1;
-    complaints_of(conf, &w);
+    put_complaints(conf, &w);
     if (conf->config) {
-        secret_problems_of(conf, &s);
+        put_secret_problems(conf, &s);
     }
     for (size_t n = 0; n < conf->remarks.n_ignored; n++) {
         add_sentence(&i, conf->remarks.ignored[n]);
@@ -647,7 +657,7 @@ static int status_of(struct configuration *conf, struct json_value object, struc
          .status = ignored[0],
          .reason = ignored[0] ? "NoEffect" : "AllHonoured",
          .message = ignored[0] ? ignored : "Every key that is set has its effect."},
-        /* Last, for it is only shown when there is a problem. */
+        /* It is the last one, because it is only shown when there is a problem. */
         {.type = "ConnectivityProxyUsable", .status = false, .reason = "NotUsable"},
     };
     const char *onpremise = conf->config ? onpremise_problem(conf->onpremise) : NULL;
@@ -656,7 +666,7 @@ static int status_of(struct configuration *conf, struct json_value object, struc
         conditions[n_conditions - 1].message = onpremise;
     }
     if (!conf->config) {
-        n_conditions = 1; /* only Configured: nothing is known about the rest */
+        n_conditions = 1; /* Configured; nothing is known about the others */
     }
     bool warning = wrong[0] || secrets[0] || onpremise || conf->remarks.ignored_is_warning;
     set_warning(conf, wrong[0] ? wrong : secrets[0] ? secrets : onpremise);
@@ -664,8 +674,8 @@ static int status_of(struct configuration *conf, struct json_value object, struc
                          n_conditions, now);
 }
 
-static int status_of_other(const char *first, struct json_value object, struct buf *out,
-                           const char *now)
+static int put_status_of_other(const char *first, struct json_value object, struct buf *out,
+                               const char *now)
 {
     char message[512];
     text_fmt(message, sizeof(message),
@@ -716,14 +726,14 @@ static void on_reread(const struct cluster_answer *answer, void *arg)
         follower_take(&conf->follower, answer->object);
     }
     if (answer->result == CLUSTER_DONE && !conf->conflicted) {
-        configuration_look(conf);
+        configuration_decide_soon(conf);
     } else {
         retry_at(conf, loop_now(conf->set.loop) + STATUS_RETRY);
     }
     conf->conflicted = true;
 }
 
-/* What was written comes back as an event; then there is nothing to change any more. */
+/* The watch reports the object with this status afterwards, which ends the matter. */
 static void on_written(const struct cluster_answer *answer, void *arg)
 {
     struct configuration *conf = arg;
@@ -741,12 +751,12 @@ static void on_written(const struct cluster_answer *answer, void *arg)
     } else {
         conf->conflicted = false;
         if (conf->again) {
-            configuration_look(conf);
+            configuration_decide_soon(conf);
         }
     }
 }
 
-static void tell_contest(struct configuration *conf)
+static void report_contest(struct configuration *conf)
 {
     char text[512];
     text_fmt(text, sizeof(text),
@@ -758,20 +768,20 @@ static void tell_contest(struct configuration *conf)
     conf->handler.tell("StatusContested", text, conf->handler.arg);
 }
 
-/* Appends the status of an object; AGAIN when it says so already. */
+/* Appends the status of an object. Returns AGAIN when `object`, its text, shows that status. */
 static int put_status(struct configuration *conf, const struct proxy_object *p,
                       const struct proxy_object *first, struct json_value object, struct buf *out,
                       const char *now)
 {
-    return p == first ? status_of(conf, object, out, now)
-                      : status_of_other(first->stored.name, object, out, now);
+    return p == first ? put_status_of_first(conf, object, out, now)
+                      : put_status_of_other(first->stored.name, object, out, now);
 }
 
 static void write_status(struct configuration *conf, struct proxy_object *p,
                          const struct proxy_object *first, const char *now)
 {
     struct json_value nothing = {0};
-    struct buf body, bare; /* bare: without what the object says, and without times */
+    struct buf body, bare; /* bare: regardless of what the object shows, and without times */
     struct json *doc = json_parse_cut(str_of(p->text), NULL);
     int64_t time = loop_now(conf->set.loop);
     buf_init(&body, STATUS_MAX);
@@ -786,7 +796,7 @@ static void write_status(struct configuration *conf, struct proxy_object *p,
         free(conf->written);
         conf->written = mem_strdup(p->stored.name);
         if (repairs_note(&p->repairs, wish, time)) {
-            tell_contest(conf);
+            report_contest(conf);
         }
         call(conf, CLUSTER_PATCH_STATUS, buf_str(&body), on_written);
     }
@@ -794,9 +804,9 @@ static void write_status(struct configuration *conf, struct proxy_object *p,
     buf_free(&bare);
 }
 
-/* Is all known that the statuses tell? Instances that may yet be discovered matter only where one
- * is missing. */
-static bool can_be_told(const struct configuration *conf)
+/* Tells whether everything that the statuses show is known. Instances that may yet be discovered
+ * matter only when one is missing. */
+static bool knows_all(const struct configuration *conf)
 {
     const char *why, *name = conf->config ? conf->config->default_instance : NULL;
     bool missing = list_empty(&conf->instances) || (name && !find_instance(conf, name));
@@ -805,9 +815,9 @@ static bool can_be_told(const struct configuration *conf)
 
 static void write_statuses(struct configuration *conf)
 {
-    const struct proxy_object *first = chosen(conf);
+    const struct proxy_object *first = oldest_object(conf);
     char now[STAMP_SIZE];
-    if (!first || !(conf->undecided || can_be_told(conf))) {
+    if (!first || !(conf->undecided || knows_all(conf))) {
         return;
     }
     conf->again = conf->call != NULL;
@@ -821,21 +831,21 @@ static void write_statuses(struct configuration *conf)
 
 /* ---- the face ---- */
 
-static void look(struct task *t)
+static void decide(struct task *t)
 {
-    struct configuration *conf = container_of(t, struct configuration, look);
+    struct configuration *conf = container_of(t, struct configuration, decide);
     if (!conf->follower.listed) {
         return;
     }
     bool knew_instances = configuration_knows_instances(conf);
-    const struct proxy_object *p = chosen(conf);
+    const struct proxy_object *p = oldest_object(conf);
     if (p) {
         struct json *doc = json_parse_cut(str_of(p->text), NULL);
         read_object(conf, p->stored.name, json_root(doc));
         json_free(doc);
     }
     if (!conf->config) {
-        recall(conf, p);
+        restore_last(conf, p);
     }
     keep(conf);
     if (!p) {
@@ -851,9 +861,9 @@ static void look(struct task *t)
     write_statuses(conf);
 }
 
-void configuration_look(struct configuration *conf)
+void configuration_decide_soon(struct configuration *conf)
 {
-    loop_soon(conf->set.loop, &conf->look, look);
+    loop_soon(conf->set.loop, &conf->decide, decide);
 }
 
 const char *configuration_object(const struct configuration *conf)
@@ -867,7 +877,7 @@ bool configuration_listed(const struct configuration *conf, const char **why)
     if (!conf->follower.listed || (!conf->config && !conf->follower.known)) {
         return false;
     }
-    *why = "the configuration"; /* one that is in force */
+    *why = "the configuration";
     if (!conf->config) {
         return false;
     }
@@ -905,20 +915,20 @@ static void on_object(struct json_value object, struct stored *stored, void *arg
     p->created = json_strdup(created, NULL);
     p->created = p->created ? p->created : mem_strdup("");
     p->text = mem_strndup(text.p, text.n);
-    configuration_look(conf);
+    configuration_decide_soon(conf);
 }
 
 static void on_object_gone(struct json_value object, void *arg)
 {
     (void)object;
-    configuration_look(arg);
+    configuration_decide_soon(arg);
 }
 
 static void on_objects_listed(bool complete, void *arg)
 {
     struct configuration *conf = arg;
     (void)complete;
-    configuration_look(conf);
+    configuration_decide_soon(conf);
     conf->handler.listed(conf->handler.arg);
 }
 
@@ -937,7 +947,7 @@ static void follow_objects(struct configuration *conf)
 
 static void on_last_config(void *arg)
 {
-    configuration_look(arg);
+    configuration_decide_soon(arg);
 }
 
 struct configuration *configuration_new(const struct configuration_settings *settings,
@@ -955,7 +965,7 @@ struct configuration *configuration_new(const struct configuration_settings *set
                                                    .in_cluster = settings->in_cluster,
                                                    .changed = on_onpremise,
                                                    .arg = conf});
-    task_init(&conf->look);
+    task_init(&conf->decide);
     list_init(&conf->instances);
     if (settings->in_cluster) {
         struct discovery_handler found = {.changed = on_discovery, .arg = conf};
@@ -970,7 +980,7 @@ struct configuration *configuration_new(const struct configuration_settings *set
 void configuration_stop(struct configuration *conf)
 {
     follower_stop(&conf->follower);
-    task_cancel(&conf->look);
+    task_cancel(&conf->decide);
     onpremise_stop(conf->onpremise);
     timer_cancel(conf->set.loop, &conf->retry);
     timer_cancel(conf->set.loop, &conf->grace);

@@ -83,9 +83,9 @@ void configuration_stop(struct configuration *configuration);
 /* Frees the object, after configuration_stop. */
 void configuration_free(struct configuration *configuration);
 
-/* Looks at everything soon. To be called while no configuration is in force, when the result of
- * `past` may have changed. */
-void configuration_look(struct configuration *configuration);
+/* Decides again soon which configuration is in force. To be called when the result of `past` may
+ * have changed while none is in force. */
+void configuration_decide_soon(struct configuration *configuration);
 
 /* Returns the name of the TransparentProxy object in force, valid until the next turn; NULL: there
  * is none. */

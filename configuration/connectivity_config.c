@@ -41,9 +41,9 @@ struct reader {
     struct error *err;
 };
 
-static int refuse(const struct reader *r, const char *fmt, ...) printf_like(2, 3);
+static int yaml_refuse(const struct reader *r, const char *fmt, ...) printf_like(2, 3);
 
-static int refuse(const struct reader *r, const char *fmt, ...)
+static int yaml_refuse(const struct reader *r, const char *fmt, ...)
 {
     char what[160];
     va_list ap;
@@ -77,7 +77,7 @@ static int take_quoted(const struct reader *r, struct str *s, struct str *text)
     const char *end = memchr(s->p + 1, s->p[0], s->n - 1);
     if (!end || memchr(s->p, '\\', (size_t)(end - s->p)) ||
         (end + 1 < s->p + s->n && end[1] == s->p[0])) {
-        return refuse(r, "a text in quotes that does not end, or has quotes or \\ in it");
+        return yaml_refuse(r, "a quoted text does not end, or contains quotes or \\");
     }
     *text = (struct str){s->p + 1, (size_t)(end - s->p) - 1};
     s->n -= (size_t)(end + 1 - s->p);
@@ -98,7 +98,7 @@ static int take_key(const struct reader *r, struct str *rest, struct str *key)
         n++;
     }
     if (n == rest->n || (rc == OK && str_trim((struct str){rest->p, n}).n)) {
-        return refuse(r, "neither \"key: value\" nor a comment");
+        return yaml_refuse(r, "it is neither \"key: value\" nor a comment");
     }
     if (rc == AGAIN) {
         *key = str_trim((struct str){rest->p, n});
@@ -141,10 +141,10 @@ static int keep(struct reader *r, const char *path, struct str value)
             continue;
         }
         if (v->given) {
-            return refuse(r, "%s is there a second time", path);
+            return yaml_refuse(r, "%s is set twice", path);
         }
         if (value.n >= sizeof(v->text)) {
-            return refuse(r, "%s has more than %zu octets", path, sizeof(v->text) - 1);
+            return yaml_refuse(r, "%s has more than %zu octets", path, sizeof(v->text) - 1);
         }
         v->given = true;
         text_fmt(v->text, sizeof(v->text), "%.*s", STR_ARG(value));
@@ -167,13 +167,11 @@ static int read_value(struct reader *r, const char *path, struct str rest)
     }
     struct str left = without_comment(rest);
     if (rc == OK && left.n) {
-        return refuse(r, "%s has something behind its quotes", path);
+        return yaml_refuse(r, "%s has text after its closing quote", path);
     }
     if (rc == AGAIN && left.n && strchr("{[|>&*!%@`", left.p[0])) {
-        return refuse(r,
-                      "%s is written in a way that is not understood; write a plain value in "
-                      "block style",
-                      path);
+        return yaml_refuse(
+            r, "%s has a form that is not supported; write a plain value in block style", path);
     }
     if (rc == AGAIN) {
         value = is_null(left) ? str_of("") : left;
@@ -184,7 +182,7 @@ static int read_value(struct reader *r, const char *path, struct str rest)
 static int enter(struct reader *r, size_t indent, struct str key)
 {
     if (r->depth == DEPTH_MAX) {
-        return refuse(r, "more than %d keys deep", DEPTH_MAX);
+        return yaml_refuse(r, "keys are nested more than %d deep", DEPTH_MAX);
     }
     r->levels[r->depth++] = (struct level){indent, key};
     return OK;
@@ -207,7 +205,7 @@ static int read_mark(struct reader *r, struct str line)
 {
     bool begun = r->depth > 0;
     r->ended = r->ended || str_eq(line, "...");
-    return begun && !r->ended ? refuse(r, "a second document") : OK;
+    return begun && !r->ended ? yaml_refuse(r, "a second document begins") : OK;
 }
 
 static int read_line(struct reader *r, struct str line)
@@ -224,13 +222,13 @@ static int read_line(struct reader *r, struct str line)
     if (r->skips && indent > r->levels[r->depth - 1].indent) {
         char path[KEYS_MAX];
         path_of(r, path, sizeof(path));
-        return concerns_us(path) ? refuse(r, "%s goes on over several lines", path) : OK;
+        return concerns_us(path) ? yaml_refuse(r, "%s extends over several lines", path) : OK;
     }
     if (str_eq(rest, "---") || str_eq(rest, "...")) {
         return read_mark(r, rest);
     }
     if (line.p[indent] == '\t') {
-        return refuse(r, "a tab at its begin, which YAML forbids");
+        return yaml_refuse(r, "it begins with a tab, which YAML forbids");
     }
     r->skips = false;
     while (r->depth && r->levels[r->depth - 1].indent >= indent) {
@@ -249,8 +247,7 @@ static int read_flag(const struct value *v, const char *path, bool *flag, struct
 {
     *flag = text_ieq(v->text, "true");
     if (!*flag && !text_ieq(v->text, "false")) {
-        return error_set(err, FAIL_CONFIG, "%s is \"%s\" where true or false is meant", path,
-                         v->text);
+        return error_set(err, FAIL_CONFIG, "%s is \"%s\"; it must be true or false", path, v->text);
     }
     return OK;
 }
@@ -259,7 +256,7 @@ static int read_port(const char *text, const char *path, uint16_t *port, struct 
 {
     uint64_t number;
     if (text_number(str_of(text), UINT16_MAX, &number) == ERR || number == 0) {
-        return error_set(err, FAIL_CONFIG, "%s is \"%s\" where a port is meant", path, text);
+        return error_set(err, FAIL_CONFIG, "%s is \"%s\"; it must be a port", path, text);
     }
     *port = (uint16_t)number;
     return OK;
@@ -270,14 +267,14 @@ static int judge(const struct value values[WANTED_COUNT], struct connectivity_co
 {
     for (size_t i = 0; i < WANTED_COUNT; i++) {
         if (i != PORT && !values[i].text[0]) {
-            return error_set(err, FAIL_CONFIG, "it does not say %s", wanted_paths[i]);
+            return error_set(err, FAIL_CONFIG, "it does not set %s", wanted_paths[i]);
         }
     }
     const char *mode = values[TENANT_MODE].text;
     config->shared = text_ieq(mode, "shared");
     if (!config->shared && !text_ieq(mode, "dedicated")) {
-        return error_set(err, FAIL_CONFIG,
-                         "tenantMode is \"%s\" where dedicated or shared is meant", mode);
+        return error_set(err, FAIL_CONFIG, "tenantMode is \"%s\"; it must be dedicated or shared",
+                         mode);
     }
     const char *port = values[PORT].text;
     if (port[0] && read_port(port, wanted_paths[PORT], &config->port, err) == ERR) {
@@ -341,7 +338,7 @@ int connectivity_address_of_map(struct json_value map, struct connectivity_addre
     int rc = port ? read_port(port, port_key, &address->port, err) : ERR;
     if (rc == OK &&
         (n == 0 || n > CONNECTIVITY_HOST_MAX || text_has_control((struct str){host, n}))) {
-        rc = error_set(err, FAIL_CONFIG, "%s is no name of a host", host_key);
+        rc = error_set(err, FAIL_CONFIG, "%s is not a host name", host_key);
     } else if (rc == OK) {
         text_fmt(address->host, sizeof(address->host), "%s", host);
     }

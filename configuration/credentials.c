@@ -37,9 +37,10 @@ struct credentials {
 /* ---- results ---- */
 
 /* Reports what is wrong, if that is new. `drop`: the last good key is not in force any more. */
-static void fail(struct credentials *c, bool drop, const char *fmt, ...) printf_like(3, 4);
+static void credentials_fail(struct credentials *c, bool drop, const char *fmt, ...)
+    printf_like(3, 4);
 
-static void fail(struct credentials *c, bool drop, const char *fmt, ...)
+static void credentials_fail(struct credentials *c, bool drop, const char *fmt, ...)
 {
     char text[FAIL_TEXT_MAX + 2 * CONFIG_NAME_MAX + 128];
     va_list ap;
@@ -61,9 +62,11 @@ static void fail(struct credentials *c, bool drop, const char *fmt, ...)
     }
 }
 
-static void fail_in(struct credentials *c, const struct config_secret *secret, const char *text)
+static void credentials_fail_in(struct credentials *c, const struct config_secret *secret,
+                                const char *text)
 {
-    fail(c, false, "Secret \"%s\" in namespace \"%s\": %s", secret->name, secret->namespace, text);
+    credentials_fail(c, false, "Secret \"%s\" in namespace \"%s\": %s", secret->name,
+                     secret->namespace, text);
 }
 
 /* Checks that TLS can use the certificate with the private key. OK without a certificate. */
@@ -84,7 +87,7 @@ static void take(struct credentials *c, const struct service_key *key,
     struct error err;
     if (check_pair(key, &err) < 0) {
         service_key_unref(key);
-        fail_in(c, from, err.text);
+        credentials_fail_in(c, from, err.text);
         return;
     }
     bool news = c->problem || !c->key || !service_key_equal(c->key, key);
@@ -113,13 +116,13 @@ static void on_private_key(struct json_value secret, void *arg)
     if (key) {
         take(c, key, from);
     } else {
-        fail_in(c, from, err.text);
+        credentials_fail_in(c, from, err.text);
     }
 }
 
 static void on_absent(enum object_absence absence, const char *problem, void *arg)
 {
-    fail(arg, absence == OBJECT_GONE, "%s", problem);
+    credentials_fail(arg, absence == OBJECT_GONE, "%s", problem);
 }
 
 static void forget_partial(struct credentials *c)
@@ -152,7 +155,7 @@ static void on_service_key(struct json_value secret, void *arg)
     const struct service_key *key = service_key_from_secret(secret, from->key, c->use, &err);
     if (!key) {
         forget_partial(c);
-        fail_in(c, from, err.text);
+        credentials_fail_in(c, from, err.text);
     } else if (service_key_complete(key)) {
         forget_partial(c);
         take(c, key, from);

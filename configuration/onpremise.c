@@ -1,13 +1,13 @@
-/* Which Connectivity Proxy there is, and what it wants: of the configuration, of ConfigMaps in its
- * namespace, and of the Secret with the key whose tokens are shown to it.
+/* Decides which Connectivity Proxy is used and whether it gets access tokens: from the
+ * configuration, from ConfigMaps in the namespace of the proxy, and from the Secret with its key.
  *
  *   configuration --.
- *   ConfigMaps -----+--> decide (a task) --> connectivity_set; CRs are read again
+ *   ConfigMaps -----+--> decide (a task) --> connectivity_set --> changed
  *   Secrets --------'
  *
- * The ConfigMap `connectivity-proxy` tells how it behaves. Where no Service is configured Kyma's
- * `connectivity-proxy-info` may tell that there is one. In local mode there are no ConfigMaps: the
- * configuration says everything. */
+ * The ConfigMap `connectivity-proxy` describes the behaviour of the proxy. If no Service is
+ * configured, Kyma's ConfigMap `connectivity-proxy-info` may name one. In local mode there are no
+ * ConfigMaps: the configuration says everything. */
 #include "configuration/onpremise.h"
 
 #include <stdarg.h>
@@ -34,33 +34,33 @@ enum { SENTENCE_MAX = 600, HOST_MAX = 800 };
 struct followed_map {
     struct onpremise *onpremise;
     const char *name;
-    char *namespace;            /* NULL: it is not followed */
+    char *namespace;            /* NULL: the ConfigMap is not followed */
     struct object_watch *watch; /* NULL likewise */
-    bool absent;   /* it is not there; else, while there is a problem, it makes no sense */
-    bool known;    /* it made sense once, and has not gone since */
-    char *problem; /* NULL: all is well */
+    bool absent;                /* the ConfigMap does not exist */
+    bool known;                 /* it could be read once, and was not deleted since */
+    char *problem;              /* why it cannot be used as it is now; NULL: it can */
     int (*read)(struct json_value map, struct onpremise *onpremise, struct error *err);
 };
 
 struct onpremise {
     struct onpremise_settings set;
-    const struct config *config; /* NULL: not known yet */
+    const struct config *config; /* in force; NULL: none is */
     struct followed_map behaviour, kyma;
-    struct connectivity_config says;     /* the last of `behaviour` that made sense */
-    struct connectivity_address address; /* likewise, of `kyma` */
-    struct credentials *credentials;
+    struct connectivity_config proxy_config;  /* the last that could be read from `behaviour` */
+    struct connectivity_address kyma_address; /* the last that could be read from `kyma` */
+    struct credentials *credentials;          /* NULL: none are configured */
     struct task decide;
     bool due;     /* something has changed since the last decision */
-    bool decided; /* once at least: what came of it is the connectivity's */
+    bool decided; /* connectivity_set has been called */
 };
 
-/* What is being decided; texts are the decider's. */
+/* A decision that is being made. Its settings point to the texts. */
 struct decision {
-    struct connectivity_settings way;
+    struct connectivity_settings settings;
     char host[HOST_MAX], problem[SENTENCE_MAX];
 };
 
-static void look(struct onpremise *o);
+static void decide_soon(struct onpremise *o);
 
 /* ---- ConfigMaps ---- */
 
@@ -75,10 +75,10 @@ static void set_problem(struct followed_map *map, const char *fmt, ...)
     va_end(ap);
     free(map->problem);
     map->problem = mem_strdup(text);
-    look(map->onpremise);
+    decide_soon(map->onpremise);
 }
 
-/* One that makes no sense leaves the last good one in force. */
+/* Reads the ConfigMap. If it cannot be read, the last good one stays in force. */
 static void on_map(struct json_value object, void *arg)
 {
     struct followed_map *map = arg;
@@ -88,7 +88,7 @@ static void on_map(struct json_value object, void *arg)
         free(map->problem);
         map->problem = NULL;
         map->known = true;
-        look(map->onpremise);
+        decide_soon(map->onpremise);
     } else {
         set_problem(map, "ConfigMap \"%s\" in namespace \"%s\": %s", map->name, map->namespace,
                     err.text);
@@ -116,7 +116,7 @@ static void unfollow(struct followed_map *map)
     map->known = false;
 }
 
-/* namespace NULL: it is not followed any more. */
+/* Follows the ConfigMap in this namespace; NULL: it is not followed any more. */
 static void follow(struct followed_map *map, const char *namespace)
 {
     if (namespace && map->namespace && strcmp(namespace, map->namespace) == 0) {
@@ -134,10 +134,10 @@ static void follow(struct followed_map *map, const char *namespace)
 
 static int read_behaviour(struct json_value map, struct onpremise *o, struct error *err)
 {
-    struct connectivity_config says;
-    int rc = connectivity_config_of_map(map, &says, err);
+    struct connectivity_config config;
+    int rc = connectivity_config_of_map(map, &config, err);
     if (rc == OK) {
-        o->says = says;
+        o->proxy_config = config;
     }
     return rc;
 }
@@ -147,13 +147,14 @@ static int read_kyma(struct json_value map, struct onpremise *o, struct error *e
     struct connectivity_address address;
     int rc = connectivity_address_of_map(map, &address, err);
     if (rc == OK) {
-        o->address = address;
+        o->kyma_address = address;
     }
     return rc;
 }
 
 /* ---- deciding ---- */
 
+/* Decides that on-premise systems cannot be reached, and why. */
 static void no_way(struct decision *d, enum verdict verdict, const char *fmt, ...)
     printf_like(3, 4);
 
@@ -163,14 +164,14 @@ static void no_way(struct decision *d, enum verdict verdict, const char *fmt, ..
     va_start(ap, fmt);
     vsnprintf(d->problem, sizeof(d->problem), fmt, ap);
     va_end(ap);
-    d->way = (struct connectivity_settings){.verdict = verdict, .problem = d->problem};
+    d->settings = (struct connectivity_settings){.verdict = verdict, .problem = d->problem};
 }
 
-/* ERR: there is none, and that has been said. */
+/* Finds the address of the proxy. Returns ERR when there is none; the decision is made then. */
 static int find_proxy(const struct onpremise *o, struct decision *d)
 {
     const struct config_connectivity *c = &o->config->connectivity;
-    uint16_t port = o->behaviour.known ? o->says.port : 0;
+    uint16_t port = o->behaviour.known ? o->proxy_config.port : 0;
     if (c->service && o->set.in_cluster) {
         text_fmt(d->host, sizeof(d->host), "%s.%s.svc.%s", c->service,
                  c->namespace ? c->namespace : o->set.home, o->set.domain);
@@ -178,49 +179,50 @@ static int find_proxy(const struct onpremise *o, struct decision *d)
         text_fmt(d->host, sizeof(d->host), "%s%s%s", c->service, c->namespace ? "." : "",
                  c->namespace ? c->namespace : "");
     } else if (o->kyma.known) {
-        text_fmt(d->host, sizeof(d->host), "%s", o->address.host);
-        port = port ? port : o->address.port;
+        text_fmt(d->host, sizeof(d->host), "%s", o->kyma_address.host);
+        port = port ? port : o->kyma_address.port;
     } else if (o->kyma.problem && !o->kyma.absent) {
         no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "%s", o->kyma.problem);
         return ERR;
     } else {
-        d->way = connectivity_none;
+        d->settings = connectivity_none;
         return ERR;
     }
-    d->way.host = d->host;
-    d->way.port = c->port_given || !port ? c->port : port;
-    d->way.timeout = c->timeout;
+    d->settings.host = d->host;
+    d->settings.port = c->port_given || !port ? c->port : port;
+    d->settings.timeout = c->timeout;
     return OK;
 }
 
-/* Does the proxy want a token? ERR: that is not known, or it serves others than we do. */
-static int find_method(const struct onpremise *o, struct decision *d, bool *token)
+/* Finds out whether the proxy requires access tokens. Returns ERR when that is not known, or when
+ * its tenant mode is not ours; the decision is made then. */
+static int find_authorization(const struct onpremise *o, struct decision *d, bool *token)
 {
     static const char *const modes[] = {"dedicated", "shared"};
     bool shared = o->config->tenant_mode == TENANTS_SHARED;
     const struct followed_map *map = &o->behaviour;
-    /* What Kyma's does unless it says otherwise: it trusts everybody, for one tenant. */
+    /* Kyma's default without a ConfigMap: no token is needed, dedicated mode. */
     bool kyma = !o->config->connectivity.service && map->absent;
     *token = shared || o->config->connectivity.credentials;
     if (!map->known && !kyma && map->namespace && !*token) {
         no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
-               "whether the Connectivity Proxy wants access tokens is not known (or set " CONFIG_KEY
+               "it is not known if the Connectivity Proxy wants access tokens (or set " CONFIG_KEY
                ".serviceCredentials): %s",
                map->problem);
         return ERR;
     }
     if (!map->known && !kyma) {
-        return OK; /* what is to be said to it is known */
+        return OK; /* the configuration alone decides */
     }
-    bool its = map->known && o->says.shared;
-    if (its != shared) {
+    bool proxy_shared = map->known && o->proxy_config.shared;
+    if (proxy_shared != shared) {
         no_way(d, VERDICT_TENANT_MODE_MISMATCH,
                "tenantMode of the Connectivity Proxy is %s, and config.tenantMode of the "
                "TransparentProxy object is %s: they have to be the same",
-               modes[its], modes[shared]);
+               modes[proxy_shared], modes[shared]);
         return ERR;
     }
-    *token = *token || (map->known && o->says.authorization);
+    *token = *token || (map->known && o->proxy_config.authorization);
     return OK;
 }
 
@@ -228,10 +230,11 @@ static void find_key(const struct onpremise *o, struct decision *d)
 {
     const char *problem = o->credentials ? credentials_problem(o->credentials) : NULL;
     if (o->credentials) {
-        d->way.key = credentials_key(o->credentials);
-        if (!d->way.key) {
+        d->settings.key = credentials_key(o->credentials);
+        if (!d->settings.key) {
             no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "%s",
-                   problem ? problem : "The key for the Connectivity Proxy has not been read yet");
+                   problem ? problem
+                           : "The service key for the Connectivity Proxy has not been read yet");
         }
     } else if (o->config->tenant_mode == TENANTS_SHARED) {
         no_way(d, VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
@@ -244,13 +247,13 @@ static void find_key(const struct onpremise *o, struct decision *d)
     }
 }
 
-/* Most installations have no Connectivity Proxy, and need none. */
-static bool is_meant(const struct onpremise *o)
+/* Tells whether there is a Connectivity Proxy. Most installations need none. */
+static bool has_proxy(const struct onpremise *o)
 {
     return o->config->connectivity.service || o->kyma.known;
 }
 
-/* Is nothing to be expected of it before it changes? */
+/* Tells whether the ConfigMap has been listed; also if it is not followed. */
 static bool is_listed(const struct followed_map *map)
 {
     return !map->watch || object_watch_listed(map->watch);
@@ -269,29 +272,30 @@ static bool all_listed(const struct onpremise *o, const char **why)
 static void decide(struct task *t)
 {
     struct onpremise *o = container_of(t, struct onpremise, decide);
-    struct decision d = {.way.verdict = VERDICT_OK};
+    struct decision d = {.settings.verdict = VERDICT_OK};
     const char *ignored;
     bool token = false;
     if (!all_listed(o, &ignored)) {
         return;
     }
     o->due = false;
-    if (find_proxy(o, &d) == OK && find_method(o, &d, &token) == OK && token) {
+    if (find_proxy(o, &d) == OK && find_authorization(o, &d, &token) == OK && token) {
         find_key(o, &d);
     }
     o->decided = true;
-    bool other = connectivity_set(o->set.connectivity, &d.way);
-    if (other && d.way.verdict == VERDICT_OK) {
+    bool other = connectivity_set(o->set.connectivity, &d.settings);
+    if (other && d.settings.verdict == VERDICT_OK) {
         log_line(LOG_INFO, "control",
                  "on-premise systems are reached through the Connectivity Proxy %s:%u, %s", d.host,
-                 d.way.port, d.way.key ? "with access tokens" : "which trusts us");
+                 d.settings.port, d.settings.key ? "with access tokens" : "without access tokens");
     } else if (other) {
-        log_line(is_meant(o) ? LOG_WARN : LOG_DEBUG, "control", "on-premise: %s", d.way.problem);
+        log_line(has_proxy(o) ? LOG_WARN : LOG_DEBUG, "control", "on-premise: %s",
+                 d.settings.problem);
     }
     o->set.changed(other, o->set.arg);
 }
 
-static void look(struct onpremise *o)
+static void decide_soon(struct onpremise *o)
 {
     o->due = true;
     loop_soon(o->set.loop, &o->decide, decide);
@@ -301,7 +305,7 @@ static void look(struct onpremise *o)
 
 static void on_credentials(void *arg)
 {
-    look(arg);
+    decide_soon(arg);
 }
 
 static void follow_credentials(struct onpremise *o, const struct config_credentials *wanted)
@@ -329,7 +333,7 @@ void onpremise_configure(struct onpremise *o, const struct config *config)
         follow(&o->kyma, c->service ? NULL : KYMA_NAMESPACE);
     }
     follow_credentials(o, c->credentials);
-    look(o);
+    decide_soon(o);
 }
 
 bool onpremise_decided(const struct onpremise *o, const char **why)
@@ -339,12 +343,15 @@ bool onpremise_decided(const struct onpremise *o, const char **why)
 
 const char *onpremise_problem(const struct onpremise *o)
 {
-    if (!o->config || !is_meant(o)) {
+    if (!o->config || !has_proxy(o)) {
         return NULL;
     }
     const char *no_way = o->decided ? connectivity_problem(o->set.connectivity) : NULL;
-    const char *of_key = o->credentials ? credentials_problem(o->credentials) : NULL;
-    return no_way ? no_way : of_key ? of_key : o->behaviour.known ? o->behaviour.problem : NULL;
+    const char *key_problem = o->credentials ? credentials_problem(o->credentials) : NULL;
+    if (no_way || key_problem) {
+        return no_way ? no_way : key_problem;
+    }
+    return o->behaviour.known ? o->behaviour.problem : NULL;
 }
 
 struct onpremise *onpremise_new(const struct onpremise_settings *settings)

@@ -211,7 +211,7 @@ static void on_service(struct json_value object, struct stored *stored, void *ar
 static void services_tell(struct control *c)
 {
     if (!c->config) {
-        configuration_look(c->configuration);
+        configuration_decide_soon(c->configuration);
     }
 }
 

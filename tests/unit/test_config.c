@@ -447,14 +447,14 @@ static void test_complaints(void **state)
         {INSTANCES("[{'name':'a','serviceCredentials':{'secretKey':true}}]"),
          SERVICE ".instances[0].serviceCredentials.secretKey is true; it must be a string."},
         {INSTANCES("[{'name':'a','serviceCredentials':{}},{'name':'a','serviceCredentials':{}}]"),
-         SERVICE ".instances[1].name is \"a\", as is the name of another instance; give it "
-                 "another."},
+         SERVICE ".instances[1].name is \"a\", like that of another instance; choose "
+                 "another name."},
         {"'config':{'integration':{'destinationService':{'defaultInstanceName':[]}}}",
          SERVICE ".defaultInstanceName is an array; it must be a string."},
     };
     expect_complaints(rows, ARRAY_LEN(rows));
     assert_null(parse("7"));
-    assert_string_equal(remarks.complaints[0], "it is 7; a TransparentProxy is an object.");
+    assert_string_equal(remarks.complaints[0], "it is 7; a TransparentProxy must be an object.");
     assert_null(parse("{'spec':'x'}"));
     assert_string_equal(remarks.complaints[0], "spec is a string; it must be an object.");
     if (remarks.n_complaints != 1) {
@@ -486,8 +486,8 @@ static void test_proxy_complaints(void **state)
          "spec.config.integration.connectivityProxy.connectionTimeoutSeconds is 61; it must be a "
          "number from 1 to 60."},
         {PROXY("'serviceCredentials':{'secretKey':'k'}"),
-         "spec.config.integration.connectivityProxy.serviceCredentials has no secretName; say "
-         "which Secret holds the service key of the Connectivity Proxy."},
+         "spec.config.integration.connectivityProxy.serviceCredentials has no secretName; name "
+         "the Secret that holds the service key of the Connectivity Proxy."},
         {"'config':{'tenantMode':'shared','integration':{'connectivityProxy':{"
          "'serviceName':'cp'}}}",
          "secretName should be provided for Connectivity Proxy service instance in shared mode."},
@@ -542,7 +542,7 @@ static void test_many(void **state)
         if (good_ones) {
             assert_int_equal(remarks.n_complaints, 1);
             assert_string_equal(remarks.complaints[0],
-                                SERVICE ".instances has 257 elements; 256 is the most.");
+                                SERVICE ".instances has 257 elements; at most 256 are allowed.");
             assert_int_equal(remarks.n_ignored, CONFIG_COMPLAINTS_MAX);
             assert_string_equal(remarks.ignored[CONFIG_COMPLAINTS_MAX - 1], "And 225 more.");
         } else {

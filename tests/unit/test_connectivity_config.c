@@ -132,41 +132,40 @@ static void other_keys_are_ignored(void **state)
 static void not_understood(void **state)
 {
     (void)state;
-    expect_error("", "it does not say tenantMode");
+    expect_error("", "it does not set tenantMode");
     expect_error("tenantMode: shared\n",
-                 "it does not say servers.proxy.socks5.enableProxyAuthorization");
-    expect_error(SOCKS5 "tenantMode: null\n", "it does not say tenantMode");
+                 "it does not set servers.proxy.socks5.enableProxyAuthorization");
+    expect_error(SOCKS5 "tenantMode: null\n", "it does not set tenantMode");
     expect_error(SOCKS5 "tenantMode: both\n",
-                 "tenantMode is \"both\" where dedicated or shared is meant");
+                 "tenantMode is \"both\"; it must be dedicated or shared");
     expect_error("tenantMode: shared\n"
                  "servers:\n proxy:\n  socks5:\n   enableProxyAuthorization: yes\n",
-                 "servers.proxy.socks5.enableProxyAuthorization is \"yes\" where true or false is "
-                 "meant");
+                 "servers.proxy.socks5.enableProxyAuthorization is \"yes\"; it must be true or "
+                 "false");
     expect_error(WHOLE "      port: 65536\n",
-                 "servers.proxy.socks5.port is \"65536\" where a port is meant");
-    expect_error(WHOLE "      port: 0\n",
-                 "servers.proxy.socks5.port is \"0\" where a port is meant");
+                 "servers.proxy.socks5.port is \"65536\"; it must be a port");
+    expect_error(WHOLE "      port: 0\n", "servers.proxy.socks5.port is \"0\"; it must be a port");
 
     expect_error("servers: {proxy: {}}\n",
-                 "line 1: servers is written in a way that is not understood; write a plain value "
+                 "line 1: servers has a form that is not supported; write a plain value "
                  "in block style");
     expect_error("servers:\n  proxy: *other\n",
-                 "line 2: servers.proxy is written in a way that is not understood; write a plain "
+                 "line 2: servers.proxy has a form that is not supported; write a plain "
                  "value in block style");
-    expect_error("tenantMode: shared\n  more\n", "line 2: tenantMode goes on over several lines");
-    expect_error("tenantMode: 'a' b\n", "line 1: tenantMode has something behind its quotes");
+    expect_error("tenantMode: shared\n  more\n", "line 2: tenantMode extends over several lines");
+    expect_error("tenantMode: 'a' b\n", "line 1: tenantMode has text after its closing quote");
     expect_error("tenantMode: \"a\\n\"\n",
-                 "line 1: a text in quotes that does not end, or has quotes or \\ in it");
+                 "line 1: a quoted text does not end, or contains quotes or \\");
     expect_error("tenantMode: 'a\n",
-                 "line 1: a text in quotes that does not end, or has quotes or \\ in it");
+                 "line 1: a quoted text does not end, or contains quotes or \\");
     expect_error("tenantMode: 'it''s'\n",
-                 "line 1: a text in quotes that does not end, or has quotes or \\ in it");
-    expect_error("x: y\n\tz: a\n", "line 2: a tab at its begin, which YAML forbids");
-    expect_error("x: y\nnonsense\n", "line 2: neither \"key: value\" nor a comment");
-    expect_error("'x'y: z\n", "line 1: neither \"key: value\" nor a comment");
-    expect_error("{}\n", "line 1: neither \"key: value\" nor a comment");
-    expect_error(WHOLE "tenantMode: dedicated\n", "line 6: tenantMode is there a second time");
-    expect_error(WHOLE "---\ntenantMode: shared\n", "line 6: a second document");
+                 "line 1: a quoted text does not end, or contains quotes or \\");
+    expect_error("x: y\n\tz: a\n", "line 2: it begins with a tab, which YAML forbids");
+    expect_error("x: y\nnonsense\n", "line 2: it is neither \"key: value\" nor a comment");
+    expect_error("'x'y: z\n", "line 1: it is neither \"key: value\" nor a comment");
+    expect_error("{}\n", "line 1: it is neither \"key: value\" nor a comment");
+    expect_error(WHOLE "tenantMode: dedicated\n", "line 6: tenantMode is set twice");
+    expect_error(WHOLE "---\ntenantMode: shared\n", "line 6: a second document begins");
     expect_error("tenantMode: "
                  "0123456789012345678901234567890123456789012345678901234567890123\n",
                  "line 1: tenantMode has more than 63 octets");
@@ -180,7 +179,7 @@ static void deep(void **state)
     for (int i = 0; i < 17; i++) {
         n += text_fmt(yaml + n, sizeof(yaml) - n, "%*sk:\n", i, "");
     }
-    expect_error(yaml, "line 17: more than 16 keys deep");
+    expect_error(yaml, "line 17: keys are nested more than 16 deep");
 }
 
 /* ---- ConfigMaps ---- */
@@ -206,7 +205,7 @@ static void config_maps(void **state)
         {"{}", "it has no entry connectivity-proxy-config.yml"},
         {"null", "it has no entry connectivity-proxy-config.yml"},
         {"{\"connectivity-proxy-config.yml\":\"x\"}",
-         "connectivity-proxy-config.yml: line 1: neither \"key: value\" nor a comment"},
+         "connectivity-proxy-config.yml: line 1: it is neither \"key: value\" nor a comment"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         struct json *map = map_of(table[i].data);
@@ -230,11 +229,11 @@ static void addresses(void **state)
         {"{" HOST "}", "it has no entry onpremise_socks5_proxy_port"},
         {"{\"onpremise_socks5_proxy_port\":\"20004\"}", "it has no entry onpremise_proxy_host"},
         {"{" HOST ",\"onpremise_socks5_proxy_port\":\"none\"}",
-         "onpremise_socks5_proxy_port is \"none\" where a port is meant"},
+         "onpremise_socks5_proxy_port is \"none\"; it must be a port"},
         {"{\"onpremise_proxy_host\":\"\",\"onpremise_socks5_proxy_port\":\"1\"}",
-         "onpremise_proxy_host is no name of a host"},
+         "onpremise_proxy_host is not a host name"},
         {"{\"onpremise_proxy_host\":\"a\\u0000b\",\"onpremise_socks5_proxy_port\":\"1\"}",
-         "onpremise_proxy_host is no name of a host"},
+         "onpremise_proxy_host is not a host name"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         struct connectivity_address address;

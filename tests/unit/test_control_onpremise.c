@@ -215,7 +215,7 @@ static void unusable_config_maps(void **state)
              "{'data':{'connectivity-proxy-config.yml':'tenantMode: [shared]'}}");
     expect_no_way(VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
                   "ConfigMap \"connectivity-proxy\" in namespace \"onprem\": "
-                  "connectivity-proxy-config.yml: line 1: tenantMode is written in a way");
+                  "connectivity-proxy-config.yml: line 1: tenantMode has a form that");
     fake_set_presence("ConfigMap", CLUSTER_FORBIDDEN);
     expect_no_way(VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "may not be read: a Role");
     expect_said("may not be read");
@@ -261,7 +261,7 @@ static void kyma(void **state)
     fake_drop("ConfigMap", "kyma-system", "connectivity-proxy-info");
     expect_no_way(VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "serviceName");
     put_info("nonsense");
-    expect_no_way(VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "where a port is meant");
+    expect_no_way(VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED, "it must be a port");
 }
 
 static void local_mode(void **state)
