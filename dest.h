@@ -21,13 +21,13 @@ struct oauth;
 struct service_key;
 struct tls_roots;
 
-/* Creates it without instances. The roots are referenced; the other objects stay the caller's.
- * allow_loopback: destinations may name hosts that are this machine. */
+/* Creates the client without instances. The roots are referenced; the other objects stay the
+ * caller's. allow_loopback: destinations may name hosts that are this machine. */
 struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
                       struct connectivity *connectivity, struct tls_roots *roots,
                       bool allow_loopback);
 
-/* Frees it. No request to its source may be under way any more. NULL is allowed. */
+/* Frees the client. No request to its source may be under way any more. NULL is allowed. */
 void dest_free(struct dest *dest);
 
 /* Sets the certificates that are trusted (referenced) for requests from now on. */

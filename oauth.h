@@ -23,11 +23,11 @@ struct secret;
 struct tls_roots;
 struct token;
 
-/* Creates it without tokens. The roots (referenced) are those of authorization servers; the other
- * objects stay the caller's. */
+/* Creates the client without tokens. The roots (referenced) are those of authorization servers; the
+ * other objects stay the caller's. */
 struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *roots);
 
-/* Frees it. No wait may be under way any more. NULL is allowed. */
+/* Frees the client. No wait may be under way any more. NULL is allowed. */
 void oauth_free(struct oauth *oauth);
 
 /* Sets the certificates that are trusted (referenced) for requests from now on. */

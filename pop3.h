@@ -1,8 +1,8 @@
 /* The POP3 proxy: targets that listen, and the sessions of their clients.
  *
- * A target is a listening port that stands for one mailbox. Whoever connects is greeted at once;
- * only a login or a mailbox command makes tproxy ask the target's source for the destination, dial
- * the mail server and log in there; from then on bytes are relayed. */
+ * A target is a listening port for one mailbox. Each client is greeted at once. Its first login or
+ * mailbox command makes tproxy ask the target's source for the destination, dial the mail server
+ * and log in there; from then on bytes are relayed. */
 #ifndef TPROXY_POP3_H
 #define TPROXY_POP3_H
 
@@ -30,7 +30,7 @@ union addr;
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
                       const struct pop3_settings *settings, struct error *err);
 
-/* Frees it. All targets and sessions must be gone (pop3_abort). */
+/* Frees the proxy. All targets and sessions must be gone (pop3_abort). */
 void pop3_free(struct pop3 *pop3);
 
 /* Sets the certificates that are trusted (referenced; NULL: none) for connections from now on. */

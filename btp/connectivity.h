@@ -23,10 +23,10 @@ struct oauth;
 struct service_key;
 struct token;
 
-/* Creates it with the settings connectivity_none. The loop and oauth stay the caller's. */
+/* Creates an object with the settings connectivity_none. The loop and oauth stay the caller's. */
 struct connectivity *connectivity_new(struct loop *loop, struct oauth *oauth);
 
-/* Frees it. No request and no wait may be under way any more. NULL is allowed. */
+/* Frees the object. No request and no wait may be under way any more. NULL is allowed. */
 void connectivity_free(struct connectivity *connectivity);
 
 /* The settings; connectivity_set copies them and references the key. */

@@ -25,8 +25,8 @@ struct tls_roots;
 /* How many origins are kept, and how many connections each has at a time. */
 enum { HTTP_ORIGINS_MAX = 64, HTTP_ORIGIN_CONNECTIONS = 8 };
 
-/* Creates it without origins. Loop and resolver stay the caller's; roots are referenced. Without
- * roots (NULL) no certificate is trusted. */
+/* Creates an object without origins. Loop and resolver stay the caller's; roots are referenced.
+ * Without roots (NULL) no certificate is trusted. */
 struct http_origins *http_origins_new(struct loop *loop, struct dns *dns, struct tls_roots *roots);
 
 /* Frees all origins; none of them may be in use. NULL is allowed. */

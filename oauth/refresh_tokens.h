@@ -1,6 +1,6 @@
-/* Newer refresh tokens. An authorization server may answer with a new refresh token and not know
- * the old one any more (RFC 6749 section 6), but a client keeps sending the old one. So the new one
- * is kept in memory, under a digest of the old one and of the place where it counts. */
+/* Keeps newer refresh tokens. An authorization server may answer with a new refresh token and not
+ * know the old one any more (RFC 6749 section 6), but a client keeps sending the old one. So the
+ * new one is kept in memory, under a digest of the old one and of the place where it counts. */
 #ifndef TPROXY_OAUTH_REFRESH_TOKENS_H
 #define TPROXY_OAUTH_REFRESH_TOKENS_H
 
@@ -13,14 +13,14 @@ enum { REFRESH_TOKENS_MAX = 1024 };
 
 struct refresh_tokens;
 
-/* Creates it without tokens. */
+/* Creates an object without tokens. */
 struct refresh_tokens *refresh_tokens_new(void);
 
 /* Wipes all tokens and frees the object. NULL is allowed. */
 void refresh_tokens_free(struct refresh_tokens *tokens);
 
-/* Returns the token to be sent instead, valid until the next call with these tokens; NULL: there
- * is none. */
+/* Returns the token to be sent instead, valid until the next call with these tokens. Returns
+ * NULL when there is no newer one. */
 const struct secret *refresh_tokens_find(struct refresh_tokens *tokens,
                                          const unsigned char digest[DIGEST_SHA256_SIZE]);
 

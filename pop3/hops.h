@@ -6,8 +6,8 @@
  *
  * These are the ids of the tproxies that the login has come through, itself last. The other one
  * refuses when its own id is among them. When the list is full the login is refused. Ordinary mail
- * servers never see the command, and whoever forges a list or a greeting only gets his own login
- * refused. */
+ * servers never see the command, and a client that forges a list, or a server that forges a
+ * greeting, only gets its own login refused. */
 #ifndef TPROXY_POP3_HOPS_H
 #define TPROXY_POP3_HOPS_H
 

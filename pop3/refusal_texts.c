@@ -1,4 +1,4 @@
-/* The texts are in a table of phrases, of which the first matching row counts. The order keeps
+/* The texts are in a table of phrases. The first matching row counts. The order keeps
  * similar texts apart: "account is locked" and "mailbox is locked", "too many invalid logon
  * attempts" and "too many connections", "authentication failure" and "temporary authentication
  * failure". */

@@ -19,13 +19,13 @@
  * program. Then the first line that depends on it waits in WAIT_KIND. A destination that cannot be
  * read fails the login that the line begins.
  *
- * A failed login, and what was sent behind it: a client may send RETR 1, DELE 1 and QUIT without
- * waiting for answers. If the login that RETR starts failed and DELE started one that succeeds, a
+ * Commands behind a login that fails: a client may send RETR 1, DELE 1 and QUIT without waiting for
+ * answers. If the login that RETR starts failed and DELE started one that succeeds, a
  * message would be deleted that the client never got. So whatever has arrived when a failure is
  * told fails too. A command that arrives later may have been sent before the client could see the
  * failure; nobody can tell. Therefore no mailbox command starts a login after a failed one: the
- * client has to log in again. When RETR or TOP was refused, it has to connect again. All that a
- * mail server hears in one session comes behind one login, in order and without a gap.
+ * client has to log in again. When RETR or TOP was refused, it has to connect again. All
+ * commands that reach a mail server in one session follow one login, in order and without a gap.
  * client.c decides this line by line.
  *
  * When a client goes while the mail server judges the credentials, the session lives on without it
@@ -144,7 +144,7 @@ static void append_silent(struct session *s)
 }
 
 /* Notes that the client has sent a login or mailbox command: from now on it keeps its place. */
-static void is_heard(struct session *s)
+static void keep_place(struct session *s)
 {
     if (!list_empty(&s->dialogue->silent)) {
         list_remove(&s->dialogue->silent);
@@ -274,7 +274,7 @@ static bool client_line(struct session *s)
         return false;
     }
     if (waits_for_kind(s, line)) {
-        is_heard(s);
+        keep_place(s);
         s->wait = WAIT_KIND;
         return true;
     }
@@ -287,7 +287,7 @@ static bool client_line(struct session *s)
         consume(s, octets); /* the line of a mailbox command is left for the relay */
     }
     if (pop3_client_wants_in(&s->dialogue->pop3, ask)) {
-        is_heard(s);
+        keep_place(s);
     }
     switch (ask) {
     case POP3_ASK_NOTHING:

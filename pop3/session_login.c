@@ -310,7 +310,7 @@ static void logged_in(struct session *s)
 
 /* Returns true if the backend may be shown the credentials that come next. If false, one of three
  * holds: the credentials wait in `out` for the result of another session, and on_turn goes on; the
- * attempt has ended or begun again; or the session will be cut soon and would not hear the
+ * attempt has ended or begun again; or the session will be cut soon, before the
  * verdict. */
 static bool may_show(struct session *s)
 {

@@ -66,7 +66,7 @@ struct dialogue {
     struct list silent; /* among the silent sessions of all targets */
     struct pop3_client pop3;
     struct sasl_credentials *credentials; /* NULL: the client's credentials do not count */
-    char *failure;      /* the line that has told of a failed login; NULL: no login has failed */
+    char *failure; /* the line that told the client about a failed login; NULL: none has failed */
     const char *result; /* the result of a session whose client has gone */
 };
 
@@ -86,7 +86,7 @@ struct session {
     enum wait wait : 8;
     enum backend_state state : 8;
     unsigned char failures;
-    enum fail failed : 8; /* the last failure of an attempt that the client was told of */
+    enum fail failed : 8; /* the last failure that the client was told */
     bool client_ended;    /* it will send no more */
     bool knows_kind;      /* how the client has to log in is known; until then the dialogue's kind
                              is a guess */

@@ -1,5 +1,5 @@
-/* Targets and their mailboxes: counts who still needs them, and forgets what is known of a mailbox
- * when its destination changes. */
+/* Targets and their mailboxes are counted by reference. A destination that changes gets a new
+ * mailbox, so all that was learned about the old one is forgotten. */
 #include "pop3/target.h"
 
 #include <stdlib.h>

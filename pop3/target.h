@@ -1,4 +1,4 @@
-/* Targets and their mailboxes: who still needs them, and which destination they stand for. */
+/* Keeps targets and their mailboxes as long as they are needed, and counts their sessions. */
 #ifndef TPROXY_POP3_TARGET_H
 #define TPROXY_POP3_TARGET_H
 

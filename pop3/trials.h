@@ -46,7 +46,7 @@ struct trial_seat {
 };
 
 /* Initialises a seat. `turn` is called from inside the trial_ functions of other seats when a wait
- * is over. It must not call any of these functions, but only make its session ask again soon. */
+ * is over. It must not call any of these functions; it only makes its session ask again soon. */
 void trial_seat_init(struct trial_seat *seat, void (*turn)(struct trial_seat *seat));
 
 /* The state of one credential. */
