@@ -61,7 +61,7 @@ struct process {
     struct k8s *k8s;                     /* in a cluster */
     struct local_directory *local;       /* in local mode */
     struct local_cluster *local_objects; /* in local mode, too */
-    struct control *control;
+    struct controller *controller;
     const char *home; /* namespace of the installation */
     struct admin *admin;
     struct admin_socket *control_socket;
@@ -78,14 +78,14 @@ static void on_destination_changed(const struct destination *dest, void *arg)
 {
     struct process *p = arg;
     local_cluster_put_destination(p->local_objects, dest->name);
-    control_look_again(p->control, dest->name);
+    controller_look_again(p->controller, dest->name);
 }
 
 static void on_destination_gone(const char *name, void *arg)
 {
     struct process *p = arg;
     local_cluster_drop_destination(p->local_objects, name);
-    control_look_again(p->control, name);
+    controller_look_again(p->controller, name);
 }
 
 static void on_object_changed(const struct local_object *object, void *arg)
@@ -166,7 +166,7 @@ static bool ready(const char **why, void *arg)
         *why = "shutting down";
         return false;
     }
-    if (control_ready(p->control, &missing)) {
+    if (controller_ready(p->controller, &missing)) {
         return true;
     }
     text_fmt(text, sizeof(text), "waiting for %s", missing);
@@ -181,7 +181,7 @@ static bool metrics(struct buf *out, void *arg)
         return false;
     }
     pop3_metrics(p->pop3, out);
-    control_metrics(p->control, out);
+    controller_metrics(p->controller, out);
     dest_metrics(p->dest, out);
     oauth_metrics(p->oauth, out);
     if (p->k8s) {
@@ -193,7 +193,7 @@ static bool metrics(struct buf *out, void *arg)
 static struct admin_health health(void *arg)
 {
     struct process *p = arg;
-    struct control_health c = control_health(p->control);
+    struct controller_health c = controller_health(p->controller);
     struct admin_health h = {.proxy = ADMIN_OK,
                              .proxy_message = "Sessions are accepted.",
                              .manager = ADMIN_OK,
@@ -213,7 +213,7 @@ static struct admin_health health(void *arg)
 static int resources(struct buf *out, void *arg)
 {
     struct process *p = arg;
-    return control_resources_json(p->control, out);
+    return controller_resources_json(p->controller, out);
 }
 
 /* ---- end ---- */
@@ -228,7 +228,7 @@ static void on_last_bytes_due(struct timer *t)
 static void cut(struct process *p)
 {
     p->phase = PHASE_CUT;
-    control_stop(p->control);
+    controller_stop(p->controller);
     pop3_cut(p->pop3);
     timer_set(p->loop, &p->timer, loop_now(p->loop) + LAST_BYTES, on_last_bytes_due);
 }
@@ -245,7 +245,7 @@ static void drain(struct timer *t)
 {
     struct process *p = container_of(t, struct process, timer);
     p->phase = PHASE_DRAINING;
-    control_stop(p->control);
+    controller_stop(p->controller);
     pop3_drain(p->pop3);
     log_line(LOG_INFO, "tproxy", "draining: %zu sessions are left", pop3_sessions(p->pop3));
     timer_set(p->loop, &p->timer, loop_now(p->loop) + p->options.grace, on_grace_over);
@@ -336,12 +336,12 @@ static int start_control(struct process *p, struct error *err)
 {
     const struct options *o = &p->options;
     char domain[256], host[256] = "tproxy";
-    struct control_parts parts = {.cluster = open_cluster(p, err),
-                                  .dest = p->dest,
-                                  .oauth = p->oauth,
-                                  .connectivity = p->connectivity,
-                                  .pop3 = p->pop3,
-                                  .roots = p->roots};
+    struct controller_parts parts = {.cluster = open_cluster(p, err),
+                                     .dest = p->dest,
+                                     .oauth = p->oauth,
+                                     .connectivity = p->connectivity,
+                                     .pop3 = p->pop3,
+                                     .roots = p->roots};
     if (!parts.cluster || (o->local_dir && open_local(p, err) != OK)) {
         return ERR;
     }
@@ -356,18 +356,18 @@ static int start_control(struct process *p, struct error *err)
     gethostname(host, sizeof(host) - 1);
     parts.source = connectivity_source(p->connectivity, p->local ? local_directory_source(p->local)
                                                                  : dest_service(p->dest));
-    struct control_settings settings = {.home = p->home,
-                                        .domain = o->domain ? o->domain : domain,
-                                        .instance = host,
-                                        .listen = o->listen,
-                                        .first_port = o->first_port,
-                                        .last_port = o->last_port,
-                                        .namespace_targets = o->namespace_targets,
-                                        .claim_all = o->claim_all,
-                                        .in_cluster = !p->local};
-    struct control_handler handler = {
+    struct controller_settings settings = {.home = p->home,
+                                           .domain = o->domain ? o->domain : domain,
+                                           .instance = host,
+                                           .listen = o->listen,
+                                           .first_port = o->first_port,
+                                           .last_port = o->last_port,
+                                           .namespace_targets = o->namespace_targets,
+                                           .claim_all = o->claim_all,
+                                           .in_cluster = !p->local};
+    struct controller_handler handler = {
         .configured = on_configured, .changed = on_condition, .gone = on_resource_gone, .arg = p};
-    p->control = control_new(p->loop, &parts, &settings, handler);
+    p->controller = controller_new(p->loop, &parts, &settings, handler);
     return OK;
 }
 
@@ -464,9 +464,9 @@ static int start(struct process *p, struct error *err)
 
 static void stop(struct process *p)
 {
-    control_stop(p->control);
+    controller_stop(p->controller);
     pop3_abort(p->pop3);
-    control_free(p->control);
+    controller_free(p->controller);
     local_directory_free(p->local);
     local_cluster_free(p->local_objects);
     k8s_free(p->k8s);

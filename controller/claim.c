@@ -7,17 +7,17 @@
 
 #include "configuration/config.h"
 
-bool control_selects_namespaces(const struct control *c)
+bool controller_selects_namespaces(const struct controller *c)
 {
     return c->settings.in_cluster && c->config && c->config->labelled_namespaces;
 }
 
 bool resource_managed(const struct resource *r)
 {
-    if (!control_selects_namespaces(r->control)) {
+    if (!controller_selects_namespaces(r->controller)) {
         return true;
     }
-    const struct stored *s = store_find(&r->control->namespaces, r->namespace);
+    const struct stored *s = store_find(&r->controller->namespaces, r->namespace);
     return s && container_of(s, struct held_namespace, stored)->labelled;
 }
 
@@ -32,7 +32,7 @@ static bool is_served(const struct resource *r)
 {
     LIST_EACH (it, &r->services) {
         const struct held_service *held = container_of(it, struct held_service, link);
-        if (strcmp(held->service.namespace, r->control->settings.home) == 0) {
+        if (strcmp(held->service.namespace, r->controller->settings.home) == 0) {
             return true;
         }
     }
@@ -77,7 +77,7 @@ static bool is_claimed(const struct endpoint *e)
 
 bool resource_claimed(const struct resource *r)
 {
-    if (r->control->settings.claim_all) {
+    if (r->controller->settings.claim_all) {
         return true;
     }
     if (resource_is_gateway(r)) {
@@ -105,7 +105,7 @@ bool resource_is_shown(const struct resource *r)
 
 void resource_count(struct resource *r)
 {
-    size_t *counts = r->control->counts;
+    size_t *counts = r->controller->counts;
     counts[r->counted]--;
     r->counted = !resource_is_shown(r) ? COUNTED_NOT
                  : is_available(r)     ? COUNTED_AVAILABLE
@@ -115,5 +115,5 @@ void resource_count(struct resource *r)
 
 void resource_count_unsettled(struct resource *r, int change)
 {
-    r->control->unsettled += (size_t)change;
+    r->controller->unsettled += (size_t)change;
 }

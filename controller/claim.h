@@ -8,7 +8,7 @@
 #include "controller/state.h"
 
 /* Tells whether only labelled namespaces are managed. */
-bool control_selects_namespaces(const struct control *control);
+bool controller_selects_namespaces(const struct controller *controller);
 
 /* Tells whether the namespace of the resource is managed by this installation. */
 bool resource_managed(const struct resource *r);
@@ -22,7 +22,7 @@ bool resource_claimed(const struct resource *r);
 /* Tells whether the CR is ours and has got its target or its condition. */
 bool resource_is_shown(const struct resource *r);
 
-/* Counts the resource in control->counts as what it is by now. */
+/* Counts the resource in controller->counts as what it is by now. */
 void resource_count(struct resource *r);
 
 /* Counts a CR that exists and has not settled (1), or one of which this is no longer so (-1). */

@@ -47,7 +47,7 @@ static const struct cluster_bounds bounds[] = {
 /* More ports have been recorded, or cannot be; or the record has been listed. */
 static void on_resting_ports(void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     LIST_EACH (it, &c->recording) {
         resource_over(container_of(it, struct resource, recording));
     }
@@ -59,7 +59,7 @@ static void on_resting_ports(void *arg)
 
 static bool may_write_policies(void *arg)
 {
-    const struct control *c = arg;
+    const struct controller *c = arg;
     const char *why;
     return c->followers[FOLLOW_POLICIES].known && watches_listed(c, &why);
 }
@@ -73,7 +73,7 @@ static void on_admission(struct policy_port *port, void *arg)
 
 static void take_written_policy(struct json_value object, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     follower_take(&c->followers[FOLLOW_POLICIES], object);
 }
 
@@ -81,7 +81,7 @@ static void take_written_policy(struct json_value object, void *arg)
 
 static void read_all_again(void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     LIST_EACH (it, &c->resources) {
         resource_read_again(container_of(it, struct resource, link));
     }
@@ -89,7 +89,7 @@ static void read_all_again(void *arg)
 
 static void on_configuration(const struct config *config, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     c->config = config;
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
@@ -102,7 +102,7 @@ static void on_configuration(const struct config *config, void *arg)
 
 static void on_instance_changed(const char *name, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     const char *otherwise = configuration_default_instance(c->configuration);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
@@ -116,7 +116,7 @@ static void on_instance_changed(const char *name, void *arg)
 
 static void on_trusted(struct tls_roots *roots, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     pop3_set_roots(c->parts.pop3, roots);
     read_all_again(c);
 }
@@ -129,7 +129,7 @@ static void on_configuration_listed(void *arg)
 /* Services in the home namespace prove that a configuration was in force before. */
 static enum configuration_past past_of(void *arg)
 {
-    const struct control *c = arg;
+    const struct controller *c = arg;
     if (!c->followers[FOLLOW_SERVICES].known) {
         return CONFIGURATION_PAST_UNKNOWN;
     }
@@ -147,10 +147,10 @@ static enum configuration_past past_of(void *arg)
 
 static void on_told(const char *reason, const char *note, void *arg)
 {
-    control_send_event(arg, reason, note);
+    controller_send_event(arg, reason, note);
 }
 
-static struct configuration *new_configuration(struct control *c)
+static struct configuration *new_configuration(struct controller *c)
 {
     struct configuration_settings settings = {.loop = c->loop,
                                               .cluster = c->parts.cluster,
@@ -174,20 +174,21 @@ static struct configuration *new_configuration(struct control *c)
 
 /* ---- life ---- */
 
-static bool may_run(const struct control *c)
+static bool may_run(const struct controller *c)
 {
     const char *why;
     return watches_listed(c, &why);
 }
 
-struct control *control_new(struct loop *loop, const struct control_parts *parts,
-                            const struct control_settings *settings, struct control_handler handler)
+struct controller *controller_new(struct loop *loop, const struct controller_parts *parts,
+                                  const struct controller_settings *settings,
+                                  struct controller_handler handler)
 {
-    struct control *c = mem_zalloc(sizeof(*c));
+    struct controller *c = mem_zalloc(sizeof(*c));
     struct ports_settings ports = {.first = settings->first_port,
                                    .last = settings->last_port,
                                    .at_random = settings->in_cluster,
-                                   .rest = settings->in_cluster ? CONTROL_PORT_REST : 0};
+                                   .rest = settings->in_cluster ? CONTROLLER_PORT_REST : 0};
     c->loop = loop;
     c->parts = *parts;
     c->settings = *settings;
@@ -210,7 +211,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     if (settings->in_cluster) {
         struct resting_ports_handler changed = {.changed = on_resting_ports, .arg = c};
         c->resting = resting_ports_new(loop, parts->cluster, c->settings.home, c->ports,
-                                       CONTROL_PORT_REST, changed);
+                                       CONTROLLER_PORT_REST, changed);
     }
     c->port_holders = mem_zalloc(ALL_PORTS * sizeof(c->port_holders[0]));
     c->configuration = new_configuration(c);
@@ -227,7 +228,7 @@ struct control *control_new(struct loop *loop, const struct control_parts *parts
     return c;
 }
 
-void control_stop(struct control *c)
+void controller_stop(struct controller *c)
 {
     if (c->stopped) {
         return;
@@ -254,12 +255,12 @@ void control_stop(struct control *c)
     c->event = NULL;
 }
 
-void control_free(struct control *c)
+void controller_free(struct controller *c)
 {
     if (!c) {
         return;
     }
-    control_stop(c);
+    controller_stop(c);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
         endpoints_free(r);
@@ -283,7 +284,7 @@ void control_free(struct control *c)
     free(c);
 }
 
-void control_look_again(struct control *c, const char *destination)
+void controller_look_again(struct controller *c, const char *destination)
 {
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);

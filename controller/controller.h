@@ -6,22 +6,22 @@
 
 #include "controller/settings.h"
 
-struct control;
+struct controller;
 struct loop;
 
 /* Creates a controller and begins to follow the cluster. */
-struct control *control_new(struct loop *loop, const struct control_parts *parts,
-                            const struct control_settings *settings,
-                            struct control_handler handler);
+struct controller *controller_new(struct loop *loop, const struct controller_parts *parts,
+                                  const struct controller_settings *settings,
+                                  struct controller_handler handler);
 
 /* Stops following and writing. Targets stay open (pop3_abort closes them). */
-void control_stop(struct control *control);
+void controller_stop(struct controller *controller);
 
-/* Frees it, after control_stop. NULL is allowed. */
-void control_free(struct control *control);
+/* Frees it, after controller_stop. NULL is allowed. */
+void controller_free(struct controller *controller);
 
 /* Has all CRs that refer to a destination of that name read it again: it may have changed in a way
  * that its source could not tell, as local mode's files do. */
-void control_look_again(struct control *control, const char *destination);
+void controller_look_again(struct controller *controller, const char *destination);
 
 #endif

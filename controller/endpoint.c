@@ -37,13 +37,13 @@ static void count_reading(struct endpoint *e, struct dest_request *request)
     e->request = request;
     e->resource->reading += change;
     e->resource->space->reading += change;
-    e->resource->control->queue.reading += change;
+    e->resource->controller->queue.reading += change;
 }
 
 static void stop_reading(struct endpoint *e)
 {
     if (e->request) {
-        dest_cancel(e->resource->control->parts.source, e->request);
+        dest_cancel(e->resource->controller->parts.source, e->request);
         count_reading(e, NULL);
         e->read_again = true;
     }
@@ -66,7 +66,7 @@ static void check_services(struct endpoint *e)
 
 static void set_port(struct endpoint *e, uint16_t port)
 {
-    struct control *c = e->resource->control;
+    struct controller *c = e->resource->controller;
     c->port_holders[e->port] = NULL;
     e->port = port;
     if (port) {
@@ -82,14 +82,14 @@ static void set_port(struct endpoint *e, uint16_t port)
 static void give_up_port(struct endpoint *e)
 {
     if (e->port) {
-        ports_release(e->resource->control->ports, e->port);
+        ports_release(e->resource->controller->ports, e->port);
         set_port(e, 0);
     }
 }
 
 static void close_target(struct endpoint *e)
 {
-    if (e->target && !e->resource->control->stopped) { /* after that, pop3_abort closes it */
+    if (e->target && !e->resource->controller->stopped) { /* after that, pop3_abort closes it */
         pop3_close(e->target);
     }
     e->target = NULL;
@@ -114,7 +114,7 @@ static bool service_is_older(const struct endpoint *a, const struct endpoint *b)
  * Services carry one port, the younger one gets another. */
 static void recall_port(struct endpoint *e)
 {
-    struct control *c = e->resource->control;
+    struct controller *c = e->resource->controller;
     const struct held_service *held = endpoint_service(e);
     uint16_t port = held ? held->service.target_port : 0;
     if (e->port || !port) {
@@ -135,7 +135,7 @@ static void recall_port(struct endpoint *e)
 
 bool endpoint_port_is_shared(const struct endpoint *e)
 {
-    return e->port && ports_carried(e->resource->control->ports, e->port) > 1;
+    return e->port && ports_carried(e->resource->controller->ports, e->port) > 1;
 }
 
 static struct dest_ref ref_of(const struct endpoint *e)
@@ -143,14 +143,14 @@ static struct dest_ref ref_of(const struct endpoint *e)
     const struct resource *r = e->resource;
     struct dest_ref ref = r->cr.ref;
     ref.instance =
-        ref.instance ? ref.instance : configuration_default_instance(r->control->configuration);
+        ref.instance ? ref.instance : configuration_default_instance(r->controller->configuration);
     ref.tenant = e->tenant;
     return ref;
 }
 
 static struct target *listen_at(struct endpoint *e, uint16_t port, struct error *err)
 {
-    struct control *c = e->resource->control;
+    struct controller *c = e->resource->controller;
     char name[TARGET_NAME_MAX];
     struct dest_ref ref = ref_of(e);
     struct pop3_target what = {.name = name,
@@ -167,7 +167,7 @@ static struct target *listen_at(struct endpoint *e, uint16_t port, struct error 
 }
 
 /* Picks a port that is free. ERR: *err says why none is. */
-static int pick_port(struct control *c, uint16_t *port, struct error *err)
+static int pick_port(struct controller *c, uint16_t *port, struct error *err)
 {
     if (c->settings.in_cluster && !c->followers[FOLLOW_POLICIES].known) {
         return error_set(
@@ -205,7 +205,7 @@ static int pick_port(struct control *c, uint16_t *port, struct error *err)
 
 int endpoint_open(struct endpoint *e, struct error *err)
 {
-    struct control *c = e->resource->control;
+    struct controller *c = e->resource->controller;
     uint16_t port = e->port;
     for (;;) {
         if (!port && pick_port(c, &port, err) != OK) {
@@ -309,7 +309,7 @@ static bool is_named(const struct cr *cr, const char *name)
 
 void endpoints_update(struct resource *r)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     const struct config *config = c->config;
     if (!config || !r->present) {
         return; /* until it is certain that the CR has gone, what was made for it stays */
@@ -337,7 +337,7 @@ void endpoints_update(struct resource *r)
 
 static void plan_next_reading(struct endpoint *e)
 {
-    int64_t interval = e->resource->control->config->interval;
+    int64_t interval = e->resource->controller->config->interval;
     e->unread = e->verdict == VERDICT_OK ? 0 : e->unread + 1;
     e->read_due = resource_now(e->resource) +
                   (e->unread ? backoff_delay(e->unread - 1, UNREAD_FIRST, interval, 10)
@@ -398,7 +398,7 @@ static void on_read(const struct dest_answer *answer, void *arg)
 
 static void begin_to_read(struct endpoint *e)
 {
-    struct control *c = e->resource->control;
+    struct controller *c = e->resource->controller;
     struct dest_ref ref = ref_of(e);
     struct dest_handler handler = {.done = on_read, .arg = e};
     e->read_again = false;

@@ -19,7 +19,7 @@ static bool is_cluster_wide(const struct resource *r)
     case CR_SCOPE_DEFAULT:
         break;
     }
-    return r->control->config->cluster_wide;
+    return r->controller->config->cluster_wide;
 }
 
 /* Returns the namespace whose pods are admitted to its port; NULL: all. */
@@ -35,14 +35,14 @@ static uint16_t open_port(const struct held_service *held)
 {
     const struct resource *r = held->resource;
     const struct endpoint *e = resource_endpoint(r, held->service.name);
-    bool home = strcmp(held->service.namespace, r->control->settings.home) == 0;
+    bool home = strcmp(held->service.namespace, r->controller->settings.home) == 0;
     return !home || r->cr.wrong ? 0 : e && e->port ? e->port : held->service.target_port;
 }
 
 void service_expose(struct held_service *held)
 {
     struct resource *r = held->resource;
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     if (c->stopped || !c->config) {
         return; /* the first configuration exposes all */
     }
@@ -65,7 +65,7 @@ int endpoint_exclude(struct endpoint *e, struct condition *why)
 {
     struct held_service *held = e->port ? endpoint_service(e) : NULL;
     const struct resource *r = e->resource;
-    return held ? network_policies_exclude(r->control->network_policies, &held->policy_port,
+    return held ? network_policies_exclude(r->controller->network_policies, &held->policy_port,
                                            r->namespace, why)
                 : OK;
 }
@@ -75,9 +75,9 @@ int endpoint_admit(struct endpoint *e, struct condition *why)
     const struct resource *r = e->resource;
     struct held_service *held = endpoint_service(e);
     const char *status = r->cr.available.status;
-    int rc =
-        held ? network_policies_admit(r->control->network_policies, &held->policy_port, why) : OK;
-    if (rc == AGAIN && !r->control->followers[FOLLOW_POLICIES].known &&
+    int rc = held ? network_policies_admit(r->controller->network_policies, &held->policy_port, why)
+                  : OK;
+    if (rc == AGAIN && !r->controller->followers[FOLLOW_POLICIES].known &&
         !(status && strcmp(status, "True") == 0)) {
         plan_failure(why, "ConfigurationFailed",
                      "Technical connectivity is not configured. It is not known which pods are "

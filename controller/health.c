@@ -13,7 +13,7 @@
  * before that. */
 #define READY_WITHIN SECONDS(60)
 
-bool control_ready(struct control *c, const char **why)
+bool controller_ready(struct controller *c, const char **why)
 {
     if (c->ready || !watches_listed(c, why)) {
         return c->ready;
@@ -40,7 +40,7 @@ static int resource_json(const struct resource *r, struct buf *out)
                     a->reason ? a->reason : "");
 }
 
-int control_resources_json(const struct control *c, struct buf *out)
+int controller_resources_json(const struct controller *c, struct buf *out)
 {
     int rc = buf_fmt(out, "{\"Status\":\"ok\",\"CustomResources\":[");
     const char *comma = "";
@@ -55,19 +55,19 @@ int control_resources_json(const struct control *c, struct buf *out)
 }
 
 /* Returns what is wrong with the CRD; NULL: nothing is known to be. */
-static const char *crd_problem(const struct control *c)
+static const char *crd_problem(const struct controller *c)
 {
-    return c->status_missing   ? CONTROL_STATUS_MISSING
-           : c->tenants_pruned ? CONTROL_TENANTS_PRUNED
+    return c->status_missing   ? CONTROLLER_STATUS_MISSING
+           : c->tenants_pruned ? CONTROLLER_TENANTS_PRUNED
                                : NULL;
 }
 
-struct control_health control_health(const struct control *c)
+struct controller_health controller_health(const struct controller *c)
 {
     const char *why, *warning = configuration_warning(c->configuration);
     const char *unrecorded = c->resting ? resting_ports_problem(c->resting) : NULL;
     warning = warning ? warning : crd_problem(c);
-    struct control_health h = {
+    struct controller_health h = {
         .listed = watches_listed(c, &why),
         .configured = !warning,
         .resources = c->counts[COUNTED_AVAILABLE] + c->counts[COUNTED_UNAVAILABLE],
@@ -83,9 +83,9 @@ struct control_health control_health(const struct control *c)
     return h;
 }
 
-void control_metrics(const struct control *c, struct buf *out)
+void controller_metrics(const struct controller *c, struct buf *out)
 {
-    struct control_health h = control_health(c);
+    struct controller_health h = controller_health(c);
     struct network_policies_figures policies = network_policies_figures(c->network_policies);
     const char *name = "tp_destination_crs";
     metric_head(out, name, METRIC_GAUGE, "Destination custom resources by their condition.");

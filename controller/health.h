@@ -8,19 +8,19 @@
 #include "lib/base.h"
 #include "lib/buf.h"
 
-struct control;
+struct controller;
 
 /* Tells whether everything that is followed has been listed once, and every CR of that time has got
  * its targets or its condition, or has been waited for long enough. If not, *why says in words what
  * is missing. Once true it stays true: whatever goes away later, the targets serve. */
-bool control_ready(struct control *control, const char **why);
+bool controller_ready(struct controller *controller, const char **why);
 
 /* Appends SAP's page /destinationCRs: {"Status":"ok","CustomResources":[...]}. ERR when it does not
  * fit. */
-int control_resources_json(const struct control *control, struct buf *out) warn_unused;
+int controller_resources_json(const struct controller *controller, struct buf *out) warn_unused;
 
 /* Returns what /status says about the controller. */
-struct control_health {
+struct controller_health {
     bool listed;      /* everything that it follows has been listed */
     bool configured;  /* a configuration is in force, and neither it nor a CRD has to be mended */
     size_t resources; /* CRs that are ours */
@@ -28,9 +28,9 @@ struct control_health {
     size_t stuck;         /* Services that are not needed any more and cannot be deleted */
     const char *message;  /* a sentence about the worst of it; valid until the next turn */
 };
-struct control_health control_health(const struct control *control);
+struct controller_health controller_health(const struct controller *controller);
 
 /* Appends the metrics of the controller. */
-void control_metrics(const struct control *control, struct buf *out);
+void controller_metrics(const struct controller *controller, struct buf *out);
 
 #endif

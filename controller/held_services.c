@@ -14,7 +14,7 @@
 #include "controller/resting_ports.h"
 #include "lib/mem.h"
 
-static void count_port(struct control *c, const struct service *s,
+static void count_port(struct controller *c, const struct service *s,
                        void (*count)(struct ports *, uint16_t))
 {
     if (s->target_port && strcmp(s->namespace, c->settings.home) == 0) {
@@ -23,7 +23,7 @@ static void count_port(struct control *c, const struct service *s,
 }
 
 /* Wakes the owner of a port: two Services may have carried it, and only one does now. */
-static void wake_port(struct control *c, uint16_t port)
+static void wake_port(struct controller *c, uint16_t port)
 {
     if (c->port_holders[port]) {
         resource_wake(c->port_holders[port]->resource);
@@ -41,7 +41,7 @@ static void tell_endpoint(const struct resource *r, const struct service *s)
 
 void resource_drop_service(struct resource *r, struct held_service *held)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     uint16_t port = held->service.target_port;
     bool home = strcmp(held->service.namespace, c->settings.home) == 0;
     count_port(c, &held->service, ports_drop);
@@ -55,7 +55,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     list_remove(&held->link);
     resource_wake(r);
     tell_endpoint(r, &held->service);
-    control_wake_first(c, held->service.name);
+    controller_wake_first(c, held->service.name);
     network_policies_close(c->network_policies, &held->policy_port);
     leftover_forget(held);
     service_clear(&held->service);
@@ -67,7 +67,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
 
 static struct held_service *add_service(struct resource *r, const struct service *service)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     char key[RESOURCE_KEY_MAX];
     size_t size = strlen(resource_key(key, service->namespace, service->name)) + 1;
     struct held_service *held = mem_zalloc(sizeof(*held) + size);
@@ -83,7 +83,7 @@ static struct held_service *add_service(struct resource *r, const struct service
 
 struct held_service *resource_hold_service(struct resource *r, struct service service)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     struct held_service *held = find_service(c, service.namespace, service.name);
     if (held && held->resource != r) { /* its labels were changed */
         resource_drop_service(held->resource, held);
@@ -115,7 +115,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
 
 /* Returns the resource that a Service was made for; NULL: it is not ours. A Service that is known
  * to be ours stays so, whatever others change in it. */
-static struct resource *owner_of(struct control *c, const struct service *service)
+static struct resource *owner_of(struct controller *c, const struct service *service)
 {
     if (service->cr_name) {
         return get_resource(c, service->cr_namespace, service->cr_name);
@@ -124,7 +124,7 @@ static struct resource *owner_of(struct control *c, const struct service *servic
     return held && strcmp(held->service.uid, service->uid) == 0 ? held->resource : NULL;
 }
 
-struct held_service *control_take_service(struct control *c, struct json_value object)
+struct held_service *controller_take_service(struct controller *c, struct json_value object)
 {
     struct service service;
     if (service_parse(&service, object, c->settings.home) != OK) {

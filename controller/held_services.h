@@ -8,7 +8,8 @@
 /* Takes in a Service that exists. Returns NULL when it is not ours, or the object is no Service. A
  * Service whose uid is that of one of ours is still ours, also without the proof that
  * service_parse() asks for. */
-struct held_service *control_take_service(struct control *control, struct json_value object);
+struct held_service *controller_take_service(struct controller *controller,
+                                             struct json_value object);
 
 /* Puts a Service on the resource's list, in the place of what was known under that name, of another
  * resource too. Takes the contents of `service`. */

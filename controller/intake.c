@@ -43,7 +43,7 @@ static void new_wish(struct resource *r)
     resource_expose(r);
 }
 
-struct resource *control_take_resource(struct control *c, struct json_value object)
+struct resource *controller_take_resource(struct controller *c, struct json_value object)
 {
     struct cr cr;
     struct error err;
@@ -81,7 +81,7 @@ struct resource *control_take_resource(struct control *c, struct json_value obje
  * withdrawn, so that many resources share one write. */
 static void record_ports(struct resource *r)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     LIST_EACH (it, &r->services) {
         const struct service *s = &container_of(it, struct held_service, link)->service;
         if (c->resting && s->target_port && strcmp(s->namespace, c->settings.home) == 0) {

@@ -37,7 +37,7 @@ static void tell(struct held_service *held)
     describe(text, sizeof(text), held);
     plan_failure_told(&condition, "ServiceDeletionFailed", text);
     held->leftover->told = true;
-    r->control->leftovers++;
+    r->controller->leftovers++;
     log_line(LOG_WARN, "control", "%s: %s", r->key, condition.message);
     resource_send_event(r, &condition);
 }
@@ -72,7 +72,7 @@ void leftover_forget(struct held_service *held)
 {
     struct leftover *leftover = held->leftover;
     if (leftover) {
-        held->resource->control->leftovers -= leftover->told;
+        held->resource->controller->leftovers -= leftover->told;
         free(leftover->words);
         free(leftover);
         held->leftover = NULL;

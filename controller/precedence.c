@@ -34,7 +34,7 @@ struct claim {
     struct heap contenders;
     struct endpoint *first; /* at the last change */
     enum rank others;       /* the rank of the others then */
-    struct list changed;    /* on control->claims_changed */
+    struct list changed;    /* on controller->claims_changed */
     int64_t told_at;        /* when the others were woken last; 0: never */
     char name[];
 };
@@ -83,13 +83,13 @@ static bool placed_after(const struct heap_node *a, const struct heap_node *b)
 
 /* ---- names ---- */
 
-static struct claim *find_claim(const struct control *c, const char *name)
+static struct claim *find_claim(const struct controller *c, const char *name)
 {
     struct map_entry *e = map_find(&c->claims, name);
     return e ? container_of(e, struct claim, by_name) : NULL;
 }
 
-static struct claim *get_claim(struct control *c, const char *name)
+static struct claim *get_claim(struct controller *c, const char *name)
 {
     struct claim *claim = find_claim(c, name);
     if (claim) {
@@ -113,7 +113,7 @@ static struct endpoint *first_of(const struct claim *claim)
 
 struct endpoint *resource_endpoint(const struct resource *r, const char *service)
 {
-    struct claim *claim = find_claim(r->control, service);
+    struct claim *claim = find_claim(r->controller, service);
     if (claim && claim->n < r->n_endpoints) {
         LIST_EACH (it, &claim->endpoints) {
             struct endpoint *e = container_of(it, struct endpoint, same_name);
@@ -136,7 +136,7 @@ struct endpoint *resource_endpoint(const struct resource *r, const char *service
 
 static void on_tell(struct timer *timer);
 
-static void tell_at(struct control *c, int64_t due)
+static void tell_at(struct controller *c, int64_t due)
 {
     if (!c->tell_claims.due || due < c->tell_claims.due) {
         timer_set(c->loop, &c->tell_claims, due, on_tell);
@@ -149,7 +149,7 @@ static int64_t tell_due(const struct claim *claim)
 }
 
 /* The first one has been woken already. */
-static void tell_others(struct control *c, struct claim *claim)
+static void tell_others(struct controller *c, struct claim *claim)
 {
     claim->told_at = loop_now(c->loop);
     list_remove(&claim->changed);
@@ -163,7 +163,7 @@ static void tell_others(struct control *c, struct claim *claim)
 
 static void on_tell(struct timer *timer)
 {
-    struct control *c = container_of(timer, struct control, tell_claims);
+    struct controller *c = container_of(timer, struct controller, tell_claims);
     timer->due = 0;
     LIST_EACH (it, &c->claims_changed) {
         struct claim *claim = container_of(it, struct claim, changed);
@@ -187,7 +187,7 @@ static enum rank rank_behind(const struct endpoint *first)
 /* The stance of `by`, or what it can do with the name, has changed. */
 static void look_at_first(struct claim *claim, const struct endpoint *by)
 {
-    struct control *c = by->resource->control;
+    struct controller *c = by->resource->controller;
     struct endpoint *first = first_of(claim);
     enum rank others = rank_behind(first);
     if (c->stopped || (first == claim->first && others == claim->others)) {
@@ -204,7 +204,7 @@ static void look_at_first(struct claim *claim, const struct endpoint *by)
     }
 }
 
-void control_wake_first(struct control *c, const char *name)
+void controller_wake_first(struct controller *c, const char *name)
 {
     struct claim *claim = find_claim(c, name);
     struct endpoint *first = claim ? first_of(claim) : NULL;
@@ -218,7 +218,7 @@ void control_wake_first(struct control *c, const char *name)
 
 static size_t places_of(const struct endpoint *e)
 {
-    return e->resource->control->settings.namespace_targets;
+    return e->resource->controller->settings.namespace_targets;
 }
 
 /* A destination that has not been read may be of use. A listener stands for a Service that somebody
@@ -395,7 +395,7 @@ void resource_set_stance(struct resource *r, enum stance stance)
 
 void endpoint_claim(struct endpoint *e, const char *name)
 {
-    struct claim *claim = get_claim(e->resource->control, name);
+    struct claim *claim = get_claim(e->resource->controller, name);
     e->claim = claim;
     e->service = claim->name;
     list_append(&claim->endpoints, &e->same_name);
@@ -410,7 +410,7 @@ void endpoint_unclaim(struct endpoint *e)
     list_remove(&e->same_name);
     if (--claim->n == 0) {
         list_remove(&claim->changed);
-        map_remove(&e->resource->control->claims, &claim->by_name);
+        map_remove(&e->resource->controller->claims, &claim->by_name);
         free(claim);
     }
 }

@@ -44,6 +44,6 @@ enum place_state endpoint_place(const struct endpoint *e);
 
 /* Wakes the endpoint that comes first among those that want this name, because a Service of the
  * name has gone. It tries at once. */
-void control_wake_first(struct control *control, const char *name);
+void controller_wake_first(struct controller *controller, const char *name);
 
 #endif

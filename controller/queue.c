@@ -64,7 +64,7 @@ static struct resource *next_due(struct queue *q)
  * that opens a listener and writes a Service takes a quarter of a millisecond. */
 static void pump(struct task *t)
 {
-    struct control *c = container_of(t, struct control, queue.pump);
+    struct controller *c = container_of(t, struct controller, queue.pump);
     struct queue *q = &c->queue;
     struct resource *r = q->may_run(c) ? next_due(q) : NULL;
     if (!r) {
@@ -80,7 +80,7 @@ static void pump(struct task *t)
     }
 }
 
-void queue_init(struct control *c, bool (*may_run)(const struct control *control),
+void queue_init(struct controller *c, bool (*may_run)(const struct controller *controller),
                 void (*run)(struct resource *r))
 {
     struct queue *q = &c->queue;
@@ -92,14 +92,14 @@ void queue_init(struct control *c, bool (*may_run)(const struct control *control
     q->run = run;
 }
 
-void queue_resume(struct control *c)
+void queue_resume(struct controller *c)
 {
     if (!c->stopped) {
         loop_soon(c->loop, &c->queue.pump, pump);
     }
 }
 
-void queue_stop(struct control *c)
+void queue_stop(struct controller *c)
 {
     task_cancel(&c->queue.pump);
 }
@@ -108,12 +108,12 @@ void queue_stop(struct control *c)
 
 int64_t resource_now(const struct resource *r)
 {
-    return loop_now(r->control->loop);
+    return loop_now(r->controller->loop);
 }
 
 void resource_wake(struct resource *r)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     if (r->operation != OPERATION_NONE) {
         r->again = true;
     } else if (list_empty(&r->queued)) {
@@ -131,29 +131,29 @@ static void on_timer(struct timer *t)
 void resource_wake_at(struct resource *r, int64_t due)
 {
     if (!r->timer.due || due < r->timer.due) {
-        timer_set(r->control->loop, &r->timer, due, on_timer);
+        timer_set(r->controller->loop, &r->timer, due, on_timer);
     }
 }
 
 bool resource_may_run(const struct resource *r)
 {
-    return r->control->queue.running < RUNNING_MAX && may_run_in(&r->space->waiting);
+    return r->controller->queue.running < RUNNING_MAX && may_run_in(&r->space->waiting);
 }
 
 void resource_wait(struct resource *r)
 {
-    turns_add(&r->control->queue.waiting, &r->space->waiting, &r->queued);
+    turns_add(&r->controller->queue.waiting, &r->space->waiting, &r->queued);
 }
 
 bool resource_may_read(const struct resource *r)
 {
-    return r->control->queue.reading < READING_MAX && may_read_in(&r->space->unread);
+    return r->controller->queue.reading < READING_MAX && may_read_in(&r->space->unread);
 }
 
 void resource_wait_to_read(struct resource *r)
 {
     if (list_empty(&r->unread)) {
-        turns_add(&r->control->queue.unread, &r->space->unread, &r->unread);
+        turns_add(&r->controller->queue.unread, &r->space->unread, &r->unread);
     }
 }
 
@@ -166,11 +166,11 @@ void resource_begin(struct resource *r, enum operation operation)
                  operation_names[operation]);
     }
     if (r->operation == OPERATION_NONE) {
-        r->control->queue.running++;
+        r->controller->queue.running++;
         r->space->running++;
     }
     if (operation == OPERATION_NONE) {
-        r->control->queue.running--;
+        r->controller->queue.running--;
         r->space->running--;
     }
     r->operation = operation;
@@ -205,21 +205,21 @@ void resource_call(struct resource *r, enum operation operation,
     struct cluster_handler handler = {.done = on_answer, .arg = r};
     resource_begin(r, operation);
     r->done = done;
-    r->control->stats.writes += request->verb != CLUSTER_GET;
-    r->call = cluster_call(r->control->parts.cluster, request, handler);
+    r->controller->stats.writes += request->verb != CLUSTER_GET;
+    r->call = cluster_call(r->controller->parts.cluster, request, handler);
 }
 
 void resource_give_up_call(struct resource *r)
 {
     if (r->operation != OPERATION_NONE && r->operation != OPERATION_CONFIRM) {
-        cluster_cancel(r->control->parts.cluster, r->call);
+        cluster_cancel(r->controller->parts.cluster, r->call);
         resource_over(r);
     }
 }
 
 void resource_cancel(struct resource *r)
 {
-    cluster_cancel(r->control->parts.cluster, r->call);
+    cluster_cancel(r->controller->parts.cluster, r->call);
     list_remove(&r->recording);
     r->call = NULL;
     if (r->operation != OPERATION_NONE) {
@@ -243,6 +243,6 @@ void resource_conflicted(struct resource *r)
 void resource_failed(struct resource *r, const struct cluster_answer *answer)
 {
     log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
-    r->control->stats.errors++;
+    r->controller->stats.errors++;
     resource_try_later(r);
 }

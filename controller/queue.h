@@ -19,14 +19,14 @@ enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
 
 /* Prepares the queue of a controller. `run` decides about one resource and may begin one operation
  * of it; it is called from the loop, and only while `may_run` returns true. */
-void queue_init(struct control *control, bool (*may_run)(const struct control *control),
+void queue_init(struct controller *controller, bool (*may_run)(const struct controller *controller),
                 void (*run)(struct resource *r));
 
 /* Has the queue run again, because may_run may return true now. */
-void queue_resume(struct control *control);
+void queue_resume(struct controller *controller);
 
 /* Runs nothing any more. */
-void queue_stop(struct control *control);
+void queue_stop(struct controller *controller);
 
 /* Returns the time of this turn. */
 int64_t resource_now(const struct resource *r);

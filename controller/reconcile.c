@@ -38,7 +38,7 @@
 #include "lib/mem.h"
 
 /* The interval in which a deleted CR is checked again while its CRD is missing or not shown. Once
- * the CRD is back, its CRs are expected to be applied again within CONTROL_GRACE. */
+ * the CRD is back, its CRs are expected to be applied again within CONTROLLER_GRACE. */
 #define CONFIRM_AGAIN SECONDS(2)
 
 /* This many refusals in a row to show the CRD are not believed: the API server may not know yet of
@@ -46,7 +46,7 @@
 enum { CONFIRM_REFUSALS = 3 };
 
 /* The interval in which a status is tried again that the CRD does not accept. */
-#define CONTROL_STATUS_AGAIN SECONDS(60)
+#define CONTROLLER_STATUS_AGAIN SECONDS(60)
 
 /* How long a CR waits for the name of another one before its condition says so. */
 #define NAME_PATIENCE SECONDS(2)
@@ -99,13 +99,13 @@ static void settle_in_time(struct resource *r)
 static bool is_same(const struct resource *r, struct json_value object)
 {
     struct json_value uid = json_get(json_get(object, "metadata"), "uid");
-    return r->present && (json_is(uid, r->cr.uid) || !r->control->settings.in_cluster);
+    return r->present && (json_is(uid, r->cr.uid) || !r->controller->settings.in_cluster);
 }
 
 /* An API server whose CRD does not have status.tenants drops the field. */
 static void note_tenants(struct resource *r, struct json_value object)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     if (!r->shows_tenants) {
         return;
     }
@@ -115,55 +115,55 @@ static void note_tenants(struct resource *r, struct json_value object)
     }
     c->tenants_pruned = r->tenants_lost;
     if (c->tenants_pruned) {
-        log_line(LOG_WARN, "control", "%s", CONTROL_TENANTS_PRUNED);
+        log_line(LOG_WARN, "control", "%s", CONTROLLER_TENANTS_PRUNED);
     } else {
         log_line(LOG_INFO, "control", "the API server stores status.tenants of Destinations again");
-        control_wake_all(c);
+        controller_wake_all(c);
     }
 }
 
 static void status_written(struct resource *r, const struct cluster_answer *answer)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     r->conflicts = 0;
     if (c->status_missing) {
         c->status_missing = false;
         log_line(LOG_INFO, "control", "the CRD of Destinations has the subresource status now");
-        control_wake_all(c);
+        controller_wake_all(c);
     }
     note_tenants(r, answer->object);
     if (is_same(r, answer->object) &&
         follower_is_news(&c->followers[FOLLOW_RESOURCES], answer->object)) {
-        control_take_resource(c, answer->object);
+        controller_take_resource(c, answer->object);
     }
 }
 
 /* An older CRD has no subresource for the status, and then no CR has one. */
-static void status_is_missing(struct control *c)
+static void status_is_missing(struct controller *c)
 {
-    c->status_retried = loop_now(c->loop) + CONTROL_STATUS_AGAIN;
+    c->status_retried = loop_now(c->loop) + CONTROLLER_STATUS_AGAIN;
     if (!c->status_missing) {
         c->status_missing = true;
-        log_line(LOG_WARN, "control", "%s", CONTROL_STATUS_MISSING);
-        control_send_event(c, "StatusSubresourceMissing", CONTROL_STATUS_MISSING);
+        log_line(LOG_WARN, "control", "%s", CONTROLLER_STATUS_MISSING);
+        controller_send_event(c, "StatusSubresourceMissing", CONTROLLER_STATUS_MISSING);
     }
 }
 
 static void on_reread(struct resource *r, const struct cluster_answer *answer)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     if (answer->result == CLUSTER_LATER || answer->result == CLUSTER_REFUSED) {
         resource_failed(r, answer);
         return;
     }
     if (r->status_absent && answer->result == CLUSTER_DONE && is_same(r, answer->object)) {
-        status_is_missing(r->control);
+        status_is_missing(r->controller);
     } else {
         resource_conflicted(r);
     }
     if (answer->result == CLUSTER_DONE && is_same(r, answer->object) &&
         follower_is_news(&c->followers[FOLLOW_RESOURCES], answer->object)) {
-        control_take_resource(c, answer->object);
+        controller_take_resource(c, answer->object);
     }
 }
 
@@ -216,7 +216,7 @@ static bool is_renewed(const struct resource *r, struct json_value crd)
  * the CR went, and not the CRD. After the first such CR the others do not wait. */
 static bool is_crd_hidden(struct resource *r, const struct cluster_answer *answer)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     if (answer->result == CLUSTER_REFUSED) {
         c->crd_hidden |= r->crd_refusals++ >= CONFIRM_REFUSALS;
         return c->crd_hidden;
@@ -237,7 +237,7 @@ static void on_confirm_answer(struct resource *r, const struct cluster_answer *a
     r->crd_went |= json_exists(deleting) || answer->result == CLUSTER_ABSENT;
     if (there && !r->crd_renewed && (r->crd_went || is_renewed(r, answer->object))) {
         r->crd_renewed = true;
-        r->retry_at = resource_now(r) + CONTROL_GRACE;
+        r->retry_at = resource_now(r) + CONTROLLER_GRACE;
         return;
     }
     r->gone_confirmed = there || hidden;
@@ -279,7 +279,7 @@ static void confirm_gone(struct resource *r)
 
 static void withdraw_gone(struct resource *r)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     settled(r);
     if (c->settings.in_cluster && !r->gone_confirmed) {
         confirm_gone(r);
@@ -304,7 +304,7 @@ enum decision {
 static bool is_nameable(const struct resource *r, const struct endpoint *e, struct condition *c)
 {
     const char *name = e ? e->service : r->name, *objection = plan_name_objection(name);
-    if (objection && r->control->settings.in_cluster) {
+    if (objection && r->controller->settings.in_cluster) {
         plan_failure(
             c, "ServiceCreationFailed",
             "The name of the Destination CR%s, \"%.140s\", cannot be that of a Service: %s",
@@ -319,7 +319,7 @@ static bool is_nameable(const struct resource *r, const struct endpoint *e, stru
 static enum decision wait_for_name(struct endpoint *e, struct resource *rival, struct condition *c)
 {
     struct resource *r = e->resource;
-    const char *home = r->control->settings.home;
+    const char *home = r->controller->settings.home;
     const struct held_service *held = resource_service(rival, home, e->service);
     const struct held_service *alias = resource_service(rival, rival->namespace, e->service);
     e->waits_since = e->waits_since ? e->waits_since : resource_now(r);
@@ -352,7 +352,7 @@ static enum decision decide_place(const struct endpoint *e, struct condition *c)
                      "Technical connectivity is not configured. Older Destination CRs have all %zu "
                      "targets that one namespace may have (--namespace-targets); delete some, or "
                      "have the administrator of tproxy raise the bound",
-                     e->resource->control->settings.namespace_targets);
+                     e->resource->controller->settings.namespace_targets);
         return DECISION_REFUSE;
     }
     return DECISION_SERVE;
@@ -362,9 +362,9 @@ static enum decision decide_name(struct endpoint *e, struct condition *c)
 {
     struct resource *r = e->resource;
     const struct resource *other;
-    const char *home = r->control->settings.home;
+    const char *home = r->controller->settings.home;
     struct resource *rival = resource_rival(r, home, e->service);
-    if (!r->control->settings.in_cluster) {
+    if (!r->controller->settings.in_cluster) {
         return DECISION_SERVE;
     }
     if (!is_nameable(r, e, c)) {
@@ -397,7 +397,7 @@ static enum decision decide(struct endpoint *e, struct condition *c)
 {
     enum decision by_name = decide_name(e, c);
     if (by_name == DECISION_SERVE && e->verdict == VERDICT_INSTANCE_NOT_CONFIGURED &&
-        !configuration_knows_instances(e->resource->control->configuration)) {
+        !configuration_knows_instances(e->resource->controller->configuration)) {
         return DECISION_WAIT;
     }
     if (by_name == DECISION_SERVE && e->verdict != VERDICT_OK) {
@@ -459,7 +459,7 @@ static void note_failure(struct sum *sum, struct endpoint *e, const struct condi
 
 static void note_success(struct sum *sum, struct endpoint *e)
 {
-    bool in_cluster = e->resource->control->settings.in_cluster;
+    bool in_cluster = e->resource->controller->settings.in_cluster;
     if (!e->tenant) {
         plan_success(&sum->last, in_cluster ? e->service : NULL);
         return;
@@ -526,7 +526,7 @@ static void bring(struct sum *sum, struct endpoint *e)
 
 static void show_sum(struct resource *r, struct sum *sum)
 {
-    bool shared = r->control->config->tenant_mode == TENANTS_SHARED;
+    bool shared = r->controller->config->tenant_mode == TENANTS_SHARED;
     if (sum->silent) {
         settled(r);
     } else if (shared) {
@@ -587,7 +587,7 @@ static void act(struct resource *r)
 void reconcile(struct resource *r)
 {
     bool wanted = r->present && !r->cr.deleting;
-    r->control->stats.reconciles++;
+    r->controller->stats.reconciles++;
     status_forget(r);
     resource_count(r);
     resource_set_stance(r, stance_of(r));

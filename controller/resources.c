@@ -10,7 +10,7 @@
 
 /* ---- namespaces ---- */
 
-struct space *find_space(const struct control *c, const char *name)
+struct space *find_space(const struct controller *c, const char *name)
 {
     struct map_entry *e = map_find(&c->spaces, name);
     return e ? container_of(e, struct space, by_name) : NULL;
@@ -18,7 +18,7 @@ struct space *find_space(const struct control *c, const char *name)
 
 static void enter_space(struct resource *r)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     struct space *space = find_space(c, r->namespace);
     if (!space) {
         size_t size = strlen(r->namespace) + 1;
@@ -42,7 +42,7 @@ static void leave_space(struct resource *r)
         list_remove(&space->woken.link);
         list_remove(&space->waiting.link);
         list_remove(&space->unread.link);
-        map_remove(&r->control->spaces, &space->by_name);
+        map_remove(&r->controller->spaces, &space->by_name);
         free(space);
     }
 }
@@ -55,14 +55,14 @@ const char *resource_key(char key[RESOURCE_KEY_MAX], const char *namespace, cons
     return key;
 }
 
-struct resource *find_resource(const struct control *c, const char *namespace, const char *name)
+struct resource *find_resource(const struct controller *c, const char *namespace, const char *name)
 {
     char key[RESOURCE_KEY_MAX];
     struct map_entry *e = map_find(&c->by_key, resource_key(key, namespace, name));
     return e ? container_of(e, struct resource, by_key) : NULL;
 }
 
-struct resource *get_resource(struct control *c, const char *namespace, const char *name)
+struct resource *get_resource(struct controller *c, const char *namespace, const char *name)
 {
     struct resource *r = find_resource(c, namespace, name);
     if (r) {
@@ -70,7 +70,7 @@ struct resource *get_resource(struct control *c, const char *namespace, const ch
     }
     char key[RESOURCE_KEY_MAX];
     r = mem_zalloc(sizeof(*r));
-    r->control = c;
+    r->controller = c;
     r->key = mem_strdup(resource_key(key, namespace, name));
     r->namespace = mem_strdup(namespace);
     r->name = mem_strdup(name);
@@ -91,7 +91,7 @@ struct resource *get_resource(struct control *c, const char *namespace, const ch
 
 void resource_free(struct resource *r)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     assert(r->operation == OPERATION_NONE && list_empty(&r->endpoints) && list_empty(&r->services));
     c->counts[r->counted]--;
     timer_cancel(c->loop, &r->timer);
@@ -111,7 +111,8 @@ void resource_free(struct resource *r)
 
 /* ---- Services ---- */
 
-struct held_service *find_service(const struct control *c, const char *namespace, const char *name)
+struct held_service *find_service(const struct controller *c, const char *namespace,
+                                  const char *name)
 {
     char key[RESOURCE_KEY_MAX];
     struct map_entry *e = map_find(&c->services, resource_key(key, namespace, name));
@@ -121,17 +122,17 @@ struct held_service *find_service(const struct control *c, const char *namespace
 struct held_service *resource_service(const struct resource *r, const char *namespace,
                                       const char *name)
 {
-    struct held_service *held = find_service(r->control, namespace, name);
+    struct held_service *held = find_service(r->controller, namespace, name);
     return held && held->resource == r ? held : NULL;
 }
 
 struct resource *resource_rival(const struct resource *r, const char *namespace, const char *name)
 {
-    struct held_service *held = find_service(r->control, namespace, name);
+    struct held_service *held = find_service(r->controller, namespace, name);
     return held && held->resource != r ? held->resource : NULL;
 }
 
 struct held_service *endpoint_service(const struct endpoint *e)
 {
-    return resource_service(e->resource, e->resource->control->settings.home, e->service);
+    return resource_service(e->resource, e->resource->controller->settings.home, e->service);
 }

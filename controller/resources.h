@@ -12,20 +12,21 @@ enum { RESOURCE_KEY_MAX = 2 * (CR_NAME_MAX + 1) };
 const char *resource_key(char key[RESOURCE_KEY_MAX], const char *namespace, const char *name);
 
 /* Returns the resource of that name; NULL: there is none. */
-struct resource *find_resource(const struct control *control, const char *namespace,
+struct resource *find_resource(const struct controller *controller, const char *namespace,
                                const char *name);
 
 /* Returns the resource of that name, a new one if need be. */
-struct resource *get_resource(struct control *control, const char *namespace, const char *name);
+struct resource *get_resource(struct controller *controller, const char *namespace,
+                              const char *name);
 
 /* Frees a resource that has no endpoints and no Services any more, and no operation. */
 void resource_free(struct resource *r);
 
 /* Returns the namespace of that name; NULL: no resource lives in it. */
-struct space *find_space(const struct control *control, const char *name);
+struct space *find_space(const struct controller *controller, const char *name);
 
 /* Returns the Service of ours of that name; NULL: there is none. */
-struct held_service *find_service(const struct control *control, const char *namespace,
+struct held_service *find_service(const struct controller *controller, const char *namespace,
                                   const char *name);
 
 /* Returns the Service of that name if it is the resource's; or else NULL. */

@@ -84,7 +84,7 @@ static void refused(struct resource *r, const struct cluster_answer *answer)
 {
     struct condition condition;
     log_line(LOG_WARN, "control", "%s: %s", r->key, answer->err.text);
-    r->control->stats.errors++;
+    r->controller->stats.errors++;
     plan_failure(&condition, "ServiceCreationFailed", "%s%s", answer->err.text,
                  plan_name_advice(r->operand_name));
     if (r->operand) {
@@ -99,7 +99,7 @@ static void not_written(struct resource *r, const struct cluster_answer *answer)
     struct condition condition;
     char sentence[PLAN_MESSAGE_MAX];
     log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
-    r->control->stats.errors++;
+    r->controller->stats.errors++;
     text_fmt(
         sentence, sizeof(sentence),
         "%s. It is tried again within a minute; if it goes on, see to what the API server says",
@@ -158,7 +158,7 @@ static void note_repair(struct endpoint *e, bool alias, uint64_t wish)
         log_line(LOG_WARN, "control",
                  "%s: the Service %s/%s does not stay as it is written: somebody else changes or "
                  "deletes it again and again; it is put right less and less often",
-                 r->key, alias ? r->namespace : r->control->settings.home, e->service);
+                 r->key, alias ? r->namespace : r->controller->settings.home, e->service);
     }
 }
 
@@ -166,7 +166,7 @@ static void note_repair(struct endpoint *e, bool alias, uint64_t wish)
  * that is under way. */
 static bool record_port(struct resource *r, const struct held_service *held)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     uint16_t port = held->service.target_port;
     bool home = strcmp(held->service.namespace, c->settings.home) == 0;
     bool ours = port && c->settings.first_port <= port && port <= c->settings.last_port;
@@ -183,7 +183,7 @@ static bool record_port(struct resource *r, const struct held_service *held)
 static int put_service(struct endpoint *e, bool alias)
 {
     struct resource *r = e->resource;
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     const char *namespace = alias ? r->namespace : c->settings.home;
     struct held_service *held = resource_service(r, namespace, e->service);
     if (held && held->checked) {
@@ -244,7 +244,7 @@ static int check_contest(struct endpoint *e, struct condition *why)
                 "namespace \"%s\" does not stay as tproxy writes it: somebody else changes "
                 "or deletes it again and again, or an admission webhook changes it. It is "
                 "put right less and less often",
-                e->service, alias ? r->namespace : r->control->settings.home);
+                e->service, alias ? r->namespace : r->controller->settings.home);
             resource_wake_at(e->resource, repairs->due);
             return ERR;
         }
@@ -256,7 +256,7 @@ static int check_contest(struct endpoint *e, struct condition *why)
 static int put_services(struct endpoint *e, struct condition *why)
 {
     struct resource *r = e->resource;
-    bool away = strcmp(r->namespace, r->control->settings.home) != 0;
+    bool away = strcmp(r->namespace, r->controller->settings.home) != 0;
     int home = put_service(e, false), alias = OK;
     if (away && r->operation == OPERATION_NONE) {
         alias = put_service(e, true);
@@ -270,7 +270,7 @@ static int put_services(struct endpoint *e, struct condition *why)
 int endpoint_serve(struct endpoint *e, struct condition *why)
 {
     struct resource *r = e->resource;
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     struct condition condition;
     struct error err;
     if (endpoint_port_is_shared(e)) {
@@ -302,7 +302,7 @@ static bool still_leads(const struct held_service *alias)
  * then the home Service, whose name may pass to another CR. NULL: all are being deleted. */
 static struct held_service *next_to_go(const struct resource *r, const char *name)
 {
-    struct held_service *home = resource_service(r, r->control->settings.home, name);
+    struct held_service *home = resource_service(r, r->controller->settings.home, name);
     struct held_service *alias = resource_service(r, r->namespace, name);
     if (alias && alias != home && still_leads(alias)) {
         return alias;
@@ -339,7 +339,7 @@ static void note_leftover(struct resource *r, const char *namespace, const char 
 static void take_back(struct resource *r, const char *name)
 {
     const struct held_service *held = next_to_go(r, name);
-    note_leftover(r, r->control->settings.home, name, held);
+    note_leftover(r, r->controller->settings.home, name, held);
     note_leftover(r, r->namespace, name, held);
     if (!held || r->operation != OPERATION_NONE) {
         return;
@@ -377,8 +377,9 @@ int endpoints_withdraw(struct resource *r)
 
 static bool is_wanted(const struct resource *r, const struct service *s)
 {
-    return resource_endpoint(r, s->name) && (strcmp(s->namespace, r->control->settings.home) == 0 ||
-                                             strcmp(s->namespace, r->namespace) == 0);
+    return resource_endpoint(r, s->name) &&
+           (strcmp(s->namespace, r->controller->settings.home) == 0 ||
+            strcmp(s->namespace, r->namespace) == 0);
 }
 
 bool endpoints_clean(struct resource *r)
@@ -401,7 +402,7 @@ bool endpoints_clean(struct resource *r)
  * namespace that names its CR, so nobody can be asked about a Service there. */
 static bool is_adoptable(const struct resource *r, struct json_value object)
 {
-    const char *home = r->control->settings.home;
+    const char *home = r->controller->settings.home;
     return strcmp(r->operand_namespace, home) != 0 && service_is_alias(object, home);
 }
 
@@ -445,10 +446,10 @@ static void not_gone(struct resource *r, struct resource *rival)
  * its labels), or one that we may take over, or another's. */
 static void looked_at(struct resource *r, struct json_value object)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     const char *home = c->settings.home;
     bool away = strcmp(r->operand_namespace, home) != 0;
-    control_take_service(c, object);
+    controller_take_service(c, object);
     if (resource_service(r, r->operand_namespace, r->operand_name)) {
         return;
     }
@@ -489,7 +490,7 @@ static void correct_repairs(struct resource *r)
         return;
     }
     struct repairs *repairs =
-        repairs_of(r->operand, strcmp(r->operand_namespace, r->control->settings.home) != 0);
+        repairs_of(r->operand, strcmp(r->operand_namespace, r->controller->settings.home) != 0);
     if (r->operation == OPERATION_DELETE || r->operation == OPERATION_CUT) {
         repairs_forget(repairs);
     } else if (r->operation != OPERATION_LOOK) {
@@ -509,7 +510,7 @@ static void look_at_service(struct resource *r)
 static void removal_failed(struct resource *r, const struct cluster_answer *answer)
 {
     struct held_service *held = operand_service(r);
-    r->control->stats.errors++;
+    r->controller->stats.errors++;
     if (!held || leftover_failed(held, answer->err.text)) {
         log_line(LOG_WARN, "control", "%s: %s; tried again", r->key, answer->err.text);
     }
@@ -526,8 +527,8 @@ static void removal_failed(struct resource *r, const struct cluster_answer *answ
 /* Takes in the Service that the answer to a change brings. */
 static void changed(struct resource *r, struct json_value object)
 {
-    if (follower_is_news(&r->control->followers[FOLLOW_SERVICES], object)) {
-        control_take_service(r->control, object);
+    if (follower_is_news(&r->controller->followers[FOLLOW_SERVICES], object)) {
+        controller_take_service(r->controller, object);
     }
     struct held_service *held = operand_service(r);
     if (held && r->operation == OPERATION_CUT) {

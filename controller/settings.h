@@ -20,10 +20,10 @@ struct pop3;
 struct tls_roots;
 
 /* How long a target port that was given up is not used again. */
-#define CONTROL_PORT_REST SECONDS(15 * 60)
+#define CONTROLLER_PORT_REST SECONDS(15 * 60)
 
 /* Texts are copied. */
-struct control_settings {
+struct controller_settings {
     const char *home;               /* the installation's namespace */
     const char *domain;             /* of the cluster: "cluster.local" */
     const char *instance;           /* of this process, for Events: the pod's name */
@@ -36,7 +36,7 @@ struct control_settings {
 };
 
 /* The parts that the controller works with. All stay the caller's. */
-struct control_parts {
+struct controller_parts {
     struct cluster *cluster;
     struct dest_source *source;        /* answers the controller and sessions */
     struct dest *dest;                 /* is told of instances and timeouts */
@@ -47,8 +47,8 @@ struct control_parts {
                                 there are additionalCAs; NULL: none */
 };
 
-/* The functions are called from the loop, never from inside a call of control_*. */
-struct control_handler {
+/* The functions are called from the loop, never from inside a call of controller_*. */
+struct controller_handler {
     /* A configuration has come into force: the first one, or another. Valid during the call. */
     void (*configured)(const struct config *config, void *arg);
 

@@ -27,14 +27,14 @@ struct resting_ports;
 
 /* How long nothing is withdrawn of a CR that was deleted with its definition, after the definition
  * has come back. */
-#define CONTROL_GRACE SECONDS(120)
+#define CONTROLLER_GRACE SECONDS(120)
 
 /* For the log and /status. */
-#define CONTROL_TENANTS_PRUNED                                                                     \
+#define CONTROLLER_TENANTS_PRUNED                                                                  \
     "The CRD of Destinations does not have the field status.tenants, so the API server drops it: " \
     "apply tproxy's CRD (manifests/crds)."
 
-#define CONTROL_STATUS_MISSING                                                                     \
+#define CONTROLLER_STATUS_MISSING                                                                  \
     "The CRD of Destinations does not have the subresource status, so no condition can be shown: " \
     "apply tproxy's CRD (manifests/crds)."
 
@@ -188,13 +188,13 @@ enum counted { COUNTED_NOT, COUNTED_UNAVAILABLE, COUNTED_AVAILABLE, COUNTED_KIND
 
 /* A CR. It exists also without its CR as long as there is a Service that was made for it. */
 struct resource {
-    struct control *control;
+    struct controller *controller;
     struct map_entry by_key; /* "namespace/name" */
-    struct list link;        /* on control->resources */
+    struct list link;        /* on controller->resources */
     struct space *space;
     struct list in_space;
-    struct list queued; /* in woken or waiting of control->queue */
-    struct list unread; /* in control->queue.unread, while it may not read another destination */
+    struct list queued; /* in woken or waiting of controller->queue */
+    struct list unread; /* in controller->queue.unread, while it may not read another destination */
     char *texts;        /* owns the texts of the next line */
     const char *key, *namespace, *name;
 
@@ -221,7 +221,7 @@ struct resource {
 
     enum operation operation;
     bool again;            /* something has happened during the operation */
-    struct list recording; /* on control->recording */
+    struct list recording; /* on controller->recording */
     struct cluster_call *call;
     void (*done)(struct resource *r, const struct cluster_answer *answer); /* takes its answer in */
     struct endpoint *operand; /* the one whose Service is written; NULL: it is gone */
@@ -247,7 +247,7 @@ struct sweep {
     unsigned flags; /* SWEEP_...; 0: no sweep is under way */
     size_t left;    /* number of resources still to visit, from the first one on */
     void (*visit)(struct resource *r, unsigned flags);
-    void (*over)(struct control *control, unsigned flags);
+    void (*over)(struct controller *controller, unsigned flags);
 };
 
 /* Resources that want to run; queue.c's. */
@@ -259,19 +259,19 @@ struct queue {
     size_t reading;       /* destinations */
     struct task pump;
     int64_t since; /* when the first resource ran; 0: none has */
-    bool (*may_run)(const struct control *control);
+    bool (*may_run)(const struct controller *controller);
     void (*run)(struct resource *r);
 };
 
 struct configuration; /* configuration/configuration.c */
 struct onpremise;     /* configuration/onpremise.c */
 
-struct control {
+struct controller {
     struct loop *loop;
-    struct control_parts parts;
-    struct control_settings settings;
+    struct controller_parts parts;
+    struct controller_settings settings;
     char writer[PLAN_WRITER_SIZE]; /* field manager of what we write */
-    struct control_handler handler;
+    struct controller_handler handler;
     bool stopped;
     bool ready; /* it has been ready, and stays so */
 
@@ -309,7 +309,7 @@ struct control {
     const struct config *config; /* in force; NULL: no configuration is */
     struct cluster_call *event;  /* about the installation, under way; NULL: none is */
     struct network_policies *network_policies;
-    struct control_stats {
+    struct controller_stats {
         uint64_t reconciles, writes, errors, events_left_out;
     } stats;
 };

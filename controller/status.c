@@ -66,7 +66,7 @@ static bool may_tell(struct resource *r)
     int64_t now = resource_now(r), *of_one = &r->events_full, *of_space = &r->space->events_full;
     if (!has_room(*of_one, now, EVENT_INTERVAL_OF_ONE, EVENTS_OF_ONE) ||
         !has_room(*of_space, now, EVENT_INTERVAL_OF_SPACE, EVENTS_OF_SPACE)) {
-        r->control->stats.events_left_out++;
+        r->controller->stats.events_left_out++;
         return false;
     }
     take_room(of_one, now, EVENT_INTERVAL_OF_ONE);
@@ -76,7 +76,7 @@ static bool may_tell(struct resource *r)
 
 static void post_event(struct resource *r, bool warning, const char *reason, const char *note)
 {
-    struct control *c = r->control;
+    struct controller *c = r->controller;
     struct cr unseen = {.namespace = r->namespace, .name = r->name, .uid = ""};
     if (!may_tell(r)) {
         return;
@@ -110,11 +110,11 @@ static void tell_ignored(struct resource *r)
     static const char note[] =
         "The annotation " CR_ANNOTATION_TENANTS " is ignored: config.tenantMode is dedicated";
     bool there = r->cr.n_tenants || r->cr.tenants_wrong;
-    bool tell = r->tell_ignored && there && r->control->config->tenant_mode == TENANTS_DEDICATED;
+    bool tell = r->tell_ignored && there && r->controller->config->tenant_mode == TENANTS_DEDICATED;
     r->tell_ignored = false;
     if (tell) {
         log_line(LOG_WARN, "control", "%s: %s", r->key, note);
-        if (r->control->settings.in_cluster) {
+        if (r->controller->settings.in_cluster) {
             post_event(r, true, "MultitenancyAnnotation-Ignored", note);
         }
     }
@@ -178,15 +178,15 @@ void status_show(struct resource *r, const struct condition *condition, const ch
                  void (*done)(struct resource *r, const struct cluster_answer *answer))
 {
     uint64_t wish = plan_condition_digest(condition, served);
-    bool tenants_kept = !r->tenants_lost || !r->control->tenants_pruned;
+    bool tenants_kept = !r->tenants_lost || !r->controller->tenants_pruned;
     enum plan_shown shown = plan_shown(&r->cr, condition, served, tenants_kept);
     int64_t due = shown == PLAN_SHOWN_NOT ? repairs_due(&r->status_repairs, wish) : r->words_due;
     if (shown != PLAN_SHOWN_NOT && r->status_repairs.wish != wish) {
         repairs_note(&r->status_repairs, wish,
                      resource_now(r)); /* an earlier process has written it */
     }
-    if (r->control->status_missing && due < r->control->status_retried) {
-        due = r->control->status_retried;
+    if (r->controller->status_missing && due < r->controller->status_retried) {
+        due = r->controller->status_retried;
     }
     if (shown == PLAN_SHOWN || due > resource_now(r)) {
         if (shown != PLAN_SHOWN) {
@@ -223,12 +223,12 @@ void status_remove(struct resource *r,
 /* For each target the handler gets its own condition; without one, that of the CR. */
 static void tell_changed(const struct resource *r)
 {
-    const struct control_handler *h = &r->control->handler;
+    const struct controller_handler *h = &r->controller->handler;
     struct condition success;
     LIST_EACH (it, &r->endpoints) {
         const struct endpoint *e = container_of(it, struct endpoint, link);
         bool works = e->tenant && e->target && !e->failure;
-        plan_success(&success, r->control->settings.in_cluster ? e->service : NULL);
+        plan_success(&success, r->controller->settings.in_cluster ? e->service : NULL);
         h->changed(r->namespace, e->service,
                    works        ? &success
                    : e->failure ? e->failure
@@ -245,7 +245,7 @@ void status_tell(struct resource *r)
     if (r->shown && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
         tell_changed(r);
     }
-    if (!r->present || !r->control->settings.in_cluster || !r->shown) {
+    if (!r->present || !r->controller->settings.in_cluster || !r->shown) {
         return;
     }
     switch (r->telling) {
@@ -263,7 +263,7 @@ void status_tell(struct resource *r)
 
 void status_tell_gone(const struct resource *r)
 {
-    const struct control_handler *h = &r->control->handler;
+    const struct controller_handler *h = &r->controller->handler;
     LIST_EACH (it, &r->endpoints) {
         h->gone(r->namespace, container_of(it, struct endpoint, link)->service, h->arg);
     }
@@ -274,12 +274,12 @@ void status_tell_gone(const struct resource *r)
 
 static void on_installation_event(const struct cluster_answer *answer, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     (void)answer; /* nothing depends on the Event */
     c->event = NULL;
 }
 
-void control_send_event(struct control *c, const char *reason, const char *note)
+void controller_send_event(struct controller *c, const char *reason, const char *note)
 {
     const char *named = configuration_object(c->configuration);
     const char *object = named ? named : "transparent-proxy";

@@ -31,6 +31,6 @@ void resource_send_event(struct resource *r, const struct condition *condition);
 
 /* Begins to send an Event about the installation, unless one is under way. It is about the
  * TransparentProxy object. */
-void control_send_event(struct control *control, const char *reason, const char *note);
+void controller_send_event(struct controller *controller, const char *reason, const char *note);
 
 #endif

@@ -5,7 +5,7 @@ enum { SWEPT_A_TURN = 256 };
 
 static void sweep_some(struct task *t)
 {
-    struct control *c = container_of(t, struct control, sweep.task);
+    struct controller *c = container_of(t, struct controller, sweep.task);
     struct sweep *s = &c->sweep;
     for (int i = 0; i < SWEPT_A_TURN && s->left && !list_empty(&c->resources); i++) {
         struct resource *r = container_of(c->resources.next, struct resource, link);
@@ -23,15 +23,15 @@ static void sweep_some(struct task *t)
     s->over(c, flags);
 }
 
-void sweep_init(struct control *c, void (*visit)(struct resource *r, unsigned flags),
-                void (*over)(struct control *control, unsigned flags))
+void sweep_init(struct controller *c, void (*visit)(struct resource *r, unsigned flags),
+                void (*over)(struct controller *controller, unsigned flags))
 {
     task_init(&c->sweep.task);
     c->sweep.visit = visit;
     c->sweep.over = over;
 }
 
-void sweep_begin(struct control *c, unsigned flags)
+void sweep_begin(struct controller *c, unsigned flags)
 {
     c->sweep.flags |= flags;
     c->sweep.left = c->n_resources;
@@ -40,12 +40,12 @@ void sweep_begin(struct control *c, unsigned flags)
     }
 }
 
-void sweep_stop(struct control *c)
+void sweep_stop(struct controller *c)
 {
     task_cancel(&c->sweep.task);
 }
 
-void control_wake_all(struct control *c)
+void controller_wake_all(struct controller *c)
 {
     sweep_begin(c, SWEEP_WAKE);
 }

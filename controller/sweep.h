@@ -13,16 +13,16 @@ enum {
 
 /* Prepares the sweep of a controller. `visit` does with a resource what the flags say; `over` is
  * called when all resources have been visited. */
-void sweep_init(struct control *control, void (*visit)(struct resource *r, unsigned flags),
-                void (*over)(struct control *control, unsigned flags));
+void sweep_init(struct controller *controller, void (*visit)(struct resource *r, unsigned flags),
+                void (*over)(struct controller *controller, unsigned flags));
 
 /* Begins a sweep, or begins the current one again with more flags. */
-void sweep_begin(struct control *control, unsigned flags);
+void sweep_begin(struct controller *controller, unsigned flags);
 
 /* Visits no resource any more. */
-void sweep_stop(struct control *control);
+void sweep_stop(struct controller *controller);
 
 /* Wakes all resources, one after another over the next turns. */
-void control_wake_all(struct control *control);
+void controller_wake_all(struct controller *controller);
 
 #endif

@@ -39,7 +39,7 @@ static const char *const follow_names[] = {
 };
 static_assert(ARRAY_LEN(follow_names) == FOLLOW_COUNT, "every kind has its name");
 
-bool watches_listed(const struct control *c, const char **why)
+bool watches_listed(const struct controller *c, const char **why)
 {
     for (size_t i = 0; i < FOLLOW_COUNT; i++) {
         const struct follower *f = &c->followers[i];
@@ -70,20 +70,20 @@ bool watches_listed(const struct control *c, const char **why)
         return false;
     }
     *why = follow_names[FOLLOW_NAMESPACES]; /* without them it is not known which ones are ours */
-    return c->followers[FOLLOW_NAMESPACES].known || !control_selects_namespaces(c);
+    return c->followers[FOLLOW_NAMESPACES].known || !controller_selects_namespaces(c);
 }
 
-void watches_resume(struct control *c)
+void watches_resume(struct controller *c)
 {
     network_policies_compare_all(c->network_policies);
-    control_wake_all(c);
+    controller_wake_all(c);
 }
 
 /* ---- the sweep ---- */
 
 static void drop_unlisted_services(struct resource *r)
 {
-    uint64_t round = r->control->followers[FOLLOW_SERVICES].round;
+    uint64_t round = r->controller->followers[FOLLOW_SERVICES].round;
     LIST_EACH (it, &r->services) {
         struct held_service *held = container_of(it, struct held_service, link);
         if (held->round != round) {
@@ -94,7 +94,7 @@ static void drop_unlisted_services(struct resource *r)
 
 static void sweep_one(struct resource *r, unsigned flags)
 {
-    bool listed = r->round == r->control->followers[FOLLOW_RESOURCES].round;
+    bool listed = r->round == r->controller->followers[FOLLOW_RESOURCES].round;
     if (flags & SWEEP_RESOURCES && r->present && !listed) {
         resource_gone(r);
     }
@@ -106,7 +106,7 @@ static void sweep_one(struct resource *r, unsigned flags)
     }
 }
 
-static void on_swept(struct control *c, unsigned flags)
+static void on_swept(struct controller *c, unsigned flags)
 {
     if (flags & (SWEEP_RESOURCES | SWEEP_SERVICES)) {
         network_policies_compare_all(c->network_policies); /* before, they could not be compared */
@@ -122,7 +122,7 @@ static char *text_of(struct json_value object, const char *member)
     return text ? text : mem_strdup("");
 }
 
-static struct resource *named_resource(const struct control *c, struct json_value object)
+static struct resource *named_resource(const struct controller *c, struct json_value object)
 {
     char *namespace = text_of(object, "namespace"), *name = text_of(object, "name");
     struct resource *r = find_resource(c, namespace, name);
@@ -134,14 +134,14 @@ static struct resource *named_resource(const struct control *c, struct json_valu
 /* A resource that the last list did not name may be in this one. */
 static void on_listing_resources(void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     c->sweep.flags &= ~(unsigned)SWEEP_RESOURCES;
 }
 
 static void on_resource(struct json_value object, struct stored *stored, void *arg)
 {
-    struct control *c = arg;
-    struct resource *r = control_take_resource(c, object);
+    struct controller *c = arg;
+    struct resource *r = controller_take_resource(c, object);
     (void)stored;
     if (r) {
         r->round = c->followers[FOLLOW_RESOURCES].round;
@@ -158,7 +158,7 @@ static void on_resource_gone(struct json_value object, void *arg)
 
 static void on_resources_listed(bool complete, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     if (complete) {
         sweep_begin(c, SWEEP_RESOURCES);
     }
@@ -181,7 +181,7 @@ static bool shows_owner(struct json_value object)
 }
 
 /* Returns what is known of the Service; NULL: nothing. */
-static struct held_service *named_service(const struct control *c, struct json_value object)
+static struct held_service *named_service(const struct controller *c, struct json_value object)
 {
     char *namespace = text_of(object, "namespace"), *name = text_of(object, "name");
     struct held_service *held = find_service(c, namespace, name);
@@ -192,15 +192,15 @@ static struct held_service *named_service(const struct control *c, struct json_v
 
 static void on_listing_services(void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     c->sweep.flags &= ~(unsigned)SWEEP_SERVICES;
 }
 
 static void on_service(struct json_value object, struct stored *stored, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     struct held_service *held =
-        shows_owner(object) ? control_take_service(c, object) : named_service(c, object);
+        shows_owner(object) ? controller_take_service(c, object) : named_service(c, object);
     (void)stored;
     if (held) {
         held->round = c->followers[FOLLOW_SERVICES].round;
@@ -208,7 +208,7 @@ static void on_service(struct json_value object, struct stored *stored, void *ar
 }
 
 /* While no configuration is in force, Services of ours prove that there was one. */
-static void services_tell(struct control *c)
+static void services_tell(struct controller *c)
 {
     if (!c->config) {
         configuration_decide_soon(c->configuration);
@@ -217,7 +217,7 @@ static void services_tell(struct control *c)
 
 static void on_service_gone(struct json_value object, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     struct service service;
     if (service_parse(&service, object, c->settings.home) != OK) {
         return;
@@ -232,7 +232,7 @@ static void on_service_gone(struct json_value object, void *arg)
 
 static void on_services_listed(bool complete, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     if (complete) {
         sweep_begin(c, SWEEP_SERVICES);
     }
@@ -245,7 +245,7 @@ static void on_services_listed(bool complete, void *arg)
 static void list_namespaces_again(struct timer *t);
 
 /* The list lacks our own namespace, so the API server is not well: ask it again soon. */
-static void doubt_namespaces(struct control *c)
+static void doubt_namespaces(struct controller *c)
 {
     int64_t pause = backoff_delay(c->doubts, DOUBT_FIRST, DOUBT_MOST, 10);
     if (c->doubts++ == 0) {
@@ -258,7 +258,7 @@ static void doubt_namespaces(struct control *c)
 /* The home namespace exists as long as we do. So a list of Namespaces without it does not count. */
 static bool namespaces_count(void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     const struct stored *home = store_find(&c->namespaces, c->settings.home);
     if (home && home->round == c->followers[FOLLOW_NAMESPACES].round) {
         return true;
@@ -269,7 +269,7 @@ static bool namespaces_count(void *arg)
 
 static void on_namespaces_listed(bool complete, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     (void)complete;
     c->doubts = 0;
     watches_resume(c);
@@ -283,7 +283,7 @@ static void on_namespace_gone(struct json_value object, void *arg)
 
 static void on_namespace(struct json_value object, struct stored *stored, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     struct held_namespace *namespace = container_of(stored, struct held_namespace, stored);
     const struct space *space = find_space(c, stored->name);
     struct json_value labels = json_get(json_get(object, "metadata"), "labels");
@@ -305,7 +305,7 @@ static void on_namespace(struct json_value object, struct stored *stored, void *
 
 static void on_policy(struct json_value object, struct stored *stored, void *arg)
 {
-    struct control *c = arg;
+    struct controller *c = arg;
     network_policies_take(c->network_policies, stored, object);
 }
 
@@ -317,15 +317,15 @@ static void on_policies_listed(bool complete, void *arg)
 
 /* ---- life ---- */
 
-static void follow(struct control *c, enum follow what, const struct cluster_selection *selection,
-                   struct follower_settings settings)
+static void follow(struct controller *c, enum follow what,
+                   const struct cluster_selection *selection, struct follower_settings settings)
 {
     settings.name = follow_names[what];
     settings.arg = c;
     follower_start(&c->followers[what], c->parts.cluster, selection, &settings);
 }
 
-static void follow_namespaces(struct control *c)
+static void follow_namespaces(struct controller *c)
 {
     follow(c, FOLLOW_NAMESPACES, &(struct cluster_selection){.kind = &kind_namespace},
            (struct follower_settings){.store = &c->namespaces,
@@ -338,12 +338,12 @@ static void follow_namespaces(struct control *c)
 /* A new watch begins with a list. */
 static void list_namespaces_again(struct timer *t)
 {
-    struct control *c = container_of(t, struct control, list_namespaces);
+    struct controller *c = container_of(t, struct controller, list_namespaces);
     follower_stop(&c->followers[FOLLOW_NAMESPACES]);
     follow_namespaces(c);
 }
 
-void watches_init(struct control *c)
+void watches_init(struct controller *c)
 {
     char ours[256];
     const char *home = c->settings.home;
@@ -371,7 +371,7 @@ void watches_init(struct control *c)
                                       .listed = on_policies_listed});
 }
 
-void watches_stop(struct control *c)
+void watches_stop(struct controller *c)
 {
     sweep_stop(c);
     timer_cancel(c->loop, &c->list_namespaces);
@@ -380,7 +380,7 @@ void watches_stop(struct control *c)
     }
 }
 
-void watches_free(struct control *c)
+void watches_free(struct controller *c)
 {
     store_clear(&c->namespaces);
 }

@@ -7,20 +7,20 @@
 #include "controller/state.h"
 
 /* Begins to follow everything. */
-void watches_init(struct control *control);
+void watches_init(struct controller *controller);
 
 /* Follows nothing any more. What has been seen stays known. */
-void watches_stop(struct control *control);
+void watches_stop(struct controller *controller);
 
 /* Frees what has been seen, after watches_stop. */
-void watches_free(struct control *control);
+void watches_free(struct controller *controller);
 
 /* Tells whether the controller knows enough to act: everything that it follows has been listed,
  * CRs are known, and a configuration is in force. If not, *why says in words what is missing. */
-bool watches_listed(const struct control *control, const char **why);
+bool watches_listed(const struct controller *controller, const char **why);
 
 /* Runs all resources and compares all policies again: the result of watches_listed, or something
  * that many resources wait for, may have changed. */
-void watches_resume(struct control *control);
+void watches_resume(struct controller *controller);
 
 #endif

@@ -269,7 +269,7 @@ FIGURES = [
     ("docs/operations.md", "during login | N octets", "pop3/login.h", "POP3_BACKEND_LINE_MAX"),
     ("docs/operations.md", "on one connection | N KiB;", "lib/conn.h", "CONN_QUEUE_MAX"),
     ("docs/operations.md", "the memory, N |", "tproxy/limits.c", "LOANS_MAX"),
-    ("docs/operations.md", "not used again for N minutes", "controller/settings.h", "CONTROL_PORT_REST"),
+    ("docs/operations.md", "not used again for N minutes", "controller/settings.h", "CONTROLLER_PORT_REST"),
     ("docs/operations.md", "stays in force for N seconds", "configuration/configuration.h", "CONFIGURATION_GRACE"),
     ("docs/operations.md", "up to every N minutes, unless", "core/repairs.h", "REPAIRS_MOST"),
     ("docs/configuration.md", "the same, for N seconds;", "configuration/configuration.h", "CONFIGURATION_GRACE"),

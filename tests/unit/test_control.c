@@ -11,14 +11,14 @@
 static bool ready(void)
 {
     const char *why;
-    return control_ready(world.control, &why);
+    return controller_ready(world.controller, &why);
 }
 
 /* Starts with a mailbox that is served. */
 static void serve_inbox(void)
 {
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
     assert_true(ready());
@@ -30,7 +30,7 @@ static void serve_inbox(void)
 static void mailbox_is_served(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     settle();
     expect_calls("create ConfigMap home/tproxy-last-configuration\n"
                  "status TransparentProxy home/transparent-proxy AllHonoured\n");
@@ -98,7 +98,7 @@ static void answers_before_reports(void **state)
 {
     (void)state;
     fake.answers_first = true;
-    start_control();
+    start_controller();
     settle();
     world_forget_journal();
     put_cr("apps", "inbox", "inbox", "");
@@ -116,7 +116,7 @@ static void in_the_home_namespace(void **state)
 {
     (void)state;
     put_cr(HOME, "inbox", "inbox", "");
-    start_control();
+    start_controller();
     settle();
     expect_calls("create ConfigMap home/tproxy-last-configuration\n"
                  "status TransparentProxy home/transparent-proxy AllHonoured\n"
@@ -151,7 +151,7 @@ static void restart_writes_nothing(void **state)
     uint16_t port = target_port("inbox");
     for (int i = 0; i < 2; i++) {
         fake.answers_first = i == 1;
-        restart_control();
+        restart_controller();
         pass_slowly(SECONDS(600), SECONDS(10));
         expect_calls("");
         assert_int_not_equal(world.listeners[port], 0);
@@ -174,7 +174,7 @@ static void old_services_listen_at_once(void **state)
     pass(SECONDS(1));
     assert_int_equal(count_listeners(), MANY);
     world.source_mute = true;
-    restart_control();
+    restart_controller();
     world_forget_journal();
     pass_slowly(SECONDS(10), SECONDS(1));
     assert_int_equal(count_listeners(), MANY);
@@ -196,7 +196,7 @@ static void waits_for_all_lists(void **state)
     fake_put("Service", HOME, "inbox", "{'metadata':{'labels':{'tproxy/home':null}}}");
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         fake_kind(kinds[i])->mute = true;
-        restart_control();
+        restart_controller();
         pass(SECONDS(10));
         assert_int_equal(world.finds, 1);
         assert_false(ready());
@@ -331,9 +331,9 @@ static void ghosts_go(void **state)
 {
     (void)state;
     serve_inbox();
-    stop_control();
+    stop_controller();
     fake_drop("Destination", "apps", "inbox");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     assert_false(exists("Service", HOME, "inbox"));
     assert_false(exists("Service", "apps", "inbox"));
@@ -345,10 +345,10 @@ static void ghosts_stay_without_the_crd(void **state)
 {
     (void)state;
     serve_inbox();
-    stop_control();
+    stop_controller();
     fake_drop("Destination", "apps", "inbox");
     fake_drop(CRD);
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(60), SECONDS(1));
     assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
     fake_put(CRD, "{}");
@@ -421,11 +421,11 @@ static void crd_replaced_while_down(void **state)
 {
     (void)state;
     serve_inbox();
-    stop_control();
+    stop_controller();
     fake_drop("Destination", "apps", "inbox");
     fake_drop(CRD);
     fake_put(CRD, "{}");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(119), SECONDS(1));
     assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
     pass(SECONDS(2));
@@ -441,7 +441,7 @@ static uint64_t reconciles(void)
     uint64_t n = 0;
     struct buf out;
     buf_init(&out, SIZE_MAX);
-    control_metrics(world.control, &out);
+    controller_metrics(world.controller, &out);
     assert_int_equal(buf_add(&out, "", 1), OK);
     const char *line = strstr(buf_str(&out).p, name);
     assert_non_null(line);
@@ -466,10 +466,10 @@ static void listeners_close_over_many_turns(void **state)
         text_fmt(name, sizeof(name), "mail-%d", i);
         put_cr("apps", name, name, "");
     }
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     assert_int_equal(count_listeners(), MANY);
-    control_stop(world.control);
+    controller_stop(world.controller);
     pop3_drain(world.pop3);
     assert_int_equal(count_listeners(), MANY - A_TURN);
     uint16_t port = FIRST_PORT;
@@ -498,7 +498,7 @@ static void many_crs(void **state)
     world.settings.first_port = 16384;
     world.settings.last_port = 32767;
     world.deeds_max = 100 * MANY;
-    start_control();
+    start_controller();
     settle();
     for (int i = 0; i < MANY; i++) {
         char name[16];
@@ -513,14 +513,14 @@ static void many_crs(void **state)
     assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], MANY);
     assert_in_range(fake.calls_made[CLUSTER_APPLY], 0, 2); /* the policy's */
     assert_int_equal(count_listeners(), MANY);
-    assert_int_equal(control_health(world.control).resources, MANY);
-    assert_int_equal(control_health(world.control).not_available, 0);
+    assert_int_equal(controller_health(world.controller).resources, MANY);
+    assert_int_equal(controller_health(world.controller).not_available, 0);
     assert_in_range(reconciles(), 5 * MANY, 20 * MANY);
     assert_in_range(world.most_waiting, 1, UNDER_WAY);
     /* A policy and the TransparentProxy's status have one call each besides. */
     assert_in_range(fake.most_waiting, 1, UNDER_WAY + 2);
 
-    restart_control();
+    restart_controller();
     world_forget_journal();
     pass_slowly(SECONDS(10), MILLIS(100)); /* the reconciliations are spread over many turns */
     expect_calls("");

@@ -6,7 +6,7 @@
 
 static void start(void)
 {
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     world_forget_journal();
 }
@@ -48,7 +48,7 @@ static void the_older_one_has_the_name(void **state)
                             "rename this one");
         assert_false(exists("Service", "apps", "inbox"));
         expect_rest();
-        stop_control();
+        stop_controller();
     }
 }
 
@@ -201,7 +201,7 @@ static void destination_deleted_and_created(void **state)
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
     assert_int_not_equal(world.listeners[port], 0);
     expect_rest();
-    restart_control(); /* the listener is back before the destination is read */
+    restart_controller(); /* the listener is back before the destination is read */
     settle();
     assert_int_not_equal(world.listeners[port], 0);
     expect_rest();
@@ -277,13 +277,13 @@ static void unknown_namespaces(void **state)
     start();
     fake_set_presence("Namespace", CLUSTER_FORBIDDEN);
     expect_rest();
-    restart_control();
+    restart_controller();
     expect_rest();
-    assert_false(control_ready(world.control, &why));
+    assert_false(controller_ready(world.controller, &why));
     assert_string_equal(why, "Namespaces");
     fake_set_presence("Namespace", CLUSTER_PRESENT);
     pass(SECONDS(1));
-    assert_true(control_ready(world.control, &why));
+    assert_true(controller_ready(world.controller, &why));
     expect_calls("");
 }
 
@@ -298,7 +298,7 @@ static void two_services_with_one_port(void **state)
     put_cr("apps", "young", "inbox", "");
     start();
     uint16_t port = target_port("old");
-    stop_control();
+    stop_controller();
     char patch[256];
     text_fmt(patch, sizeof(patch),
              "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp','port':110,"
@@ -330,7 +330,7 @@ static void a_copied_service(void **state)
         fake_create("Service", HOME, "copy", text);
         free(text);
         if (i == 1) {
-            restart_control();
+            restart_controller();
         }
         pass_slowly(SECONDS(5), MILLIS(100));
         assert_false(exists("Service", HOME, "copy"));
@@ -390,7 +390,7 @@ static void ports_that_cannot_be_bound(void **state)
     start();
     for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
         uint16_t port = target_port("inbox");
-        stop_control();
+        stop_controller();
         world.refuses[port] = errors[i];
         start();
         assert_int_not_equal(target_port("inbox"), port);
@@ -399,7 +399,7 @@ static void ports_that_cannot_be_bound(void **state)
         expect_rest();
     }
     world.settings.last_port = FIRST_PORT;
-    stop_control();
+    stop_controller();
     memset(world.refuses, 1, sizeof(world.refuses));
     start();
     expect_reason("apps", "inbox", "ServiceCreationFailed");

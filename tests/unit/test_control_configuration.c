@@ -74,12 +74,12 @@ static void mistakes(void **state)
     assert_int_equal(world.finds, finds);
     assert_true(has_key("one"));
     expect_said(OBJECT, "Warning", "Configured", "False InvalidConfiguration", "tenantMode");
-    assert_false(control_health(world.control).configured);
+    assert_false(controller_health(world.controller).configured);
     expect_rest();
     fake_put("TransparentProxy", HOME, OBJECT, "{'spec':{'config':{'tenantMode':'dedicated'}}}");
     settle();
     expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
-    assert_true(control_health(world.control).configured);
+    assert_true(controller_health(world.controller).configured);
 }
 
 /* ---- the last good configuration ---- */
@@ -105,7 +105,7 @@ static void mistake_from_the_start(void **state)
     const char *why;
     configure("'config':{'tenantMode':'both'}");
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(300), SECONDS(5));
     expect_calls("status TransparentProxy home/transparent-proxy InvalidConfiguration\n");
     expect_said(
@@ -114,9 +114,9 @@ static void mistake_from_the_start(void **state)
         "nothing is decided until this is corrected.");
     assert_int_equal(world.configured, 0);
     assert_int_equal(world.finds, 0);
-    assert_false(control_ready(world.control, &why));
+    assert_false(controller_ready(world.controller, &why));
     assert_string_equal(why, "the configuration");
-    assert_false(control_health(world.control).configured);
+    assert_false(controller_health(world.controller).configured);
     fake_put("TransparentProxy", HOME, OBJECT, TENANT_MODE("dedicated"));
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
@@ -134,7 +134,7 @@ static void restarts(const char *wrong, enum cluster_presence presence)
     start();
     expect_reason("ours", "inbox", SUCCESS);
     uint16_t port = target_port("inbox");
-    stop_control();
+    stop_controller();
     if (wrong) {
         fake_put("TransparentProxy", HOME, OBJECT, wrong);
     } else if (presence == CLUSTER_PRESENT) {
@@ -143,7 +143,7 @@ static void restarts(const char *wrong, enum cluster_presence presence)
     fake_set_presence("TransparentProxy", presence);
     unsigned finds = world.finds;
     world_forget_journal();
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(600), SECONDS(5));
     assert_true(world.finds > finds);
     assert_int_equal(target_port("inbox"), port);
@@ -170,7 +170,7 @@ static void restart_without_rights(void **state)
 {
     (void)state;
     restarts(NULL, CLUSTER_FORBIDDEN);
-    assert_non_null(strstr(control_health(world.control).message, "cannot be listed"));
+    assert_non_null(strstr(controller_health(world.controller).message, "cannot be listed"));
     expect_calls("");
 }
 
@@ -198,15 +198,15 @@ static void unknown_from_the_start(void **state)
     put_cr("apps", "inbox", "inbox", "");
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         fake_set_presence("TransparentProxy", rows[i]);
-        start_control();
+        start_controller();
         pass_slowly(SECONDS(300), SECONDS(5));
         expect_calls("");
-        assert_false(control_ready(world.control, &why));
+        assert_false(controller_ready(world.controller, &why));
         assert_string_equal(why, "TransparentProxy objects");
-        stop_control();
+        stop_controller();
     }
     fake_set_presence("TransparentProxy", CLUSTER_PRESENT);
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
 }
@@ -229,18 +229,18 @@ static void damaged_record(void **state)
     put_cr("apps", "inbox", "inbox", "");
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         keep(texts[i]);
-        start_control();
+        start_controller();
         pass_slowly(SECONDS(300), SECONDS(5));
         expect_calls("");
-        assert_non_null(strstr(control_health(world.control).message,
+        assert_non_null(strstr(controller_health(world.controller).message,
                                "The last configuration, in the ConfigMap " KEPT));
-        stop_control();
+        stop_controller();
     }
     configure("");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
-    assert_null(strstr(control_health(world.control).message, "ConfigMap"));
+    assert_null(strstr(controller_health(world.controller).message, "ConfigMap"));
 }
 
 /* Existing Services prove that a configuration was in force before. */
@@ -249,13 +249,13 @@ static void deleted_record(void **state)
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
     start();
-    stop_control();
+    stop_controller();
     fake_drop("ConfigMap", HOME, KEPT);
     fake_drop("TransparentProxy", HOME, OBJECT);
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(300), SECONDS(5));
     expect_calls("");
-    assert_non_null(strstr(control_health(world.control).message,
+    assert_non_null(strstr(controller_health(world.controller).message,
                            "There is no TransparentProxy object in the namespace home, but there "
                            "are Services of this installation"));
     fake_drop("Service", HOME, "inbox");
@@ -331,17 +331,18 @@ static void deleted_and_applied_again(void **state)
     fake_drop("TransparentProxy", HOME, OBJECT);
     pass_slowly(SECONDS(100), SECONDS(5));
     assert_true(has_key("one"));
-    assert_non_null(strstr(control_health(world.control).message,
+    assert_non_null(strstr(controller_health(world.controller).message,
                            "The TransparentProxy object \"transparent-proxy\" was deleted. Its "
                            "configuration, of 20"));
-    assert_false(control_health(world.control).configured);
+    assert_false(controller_health(world.controller).configured);
     expect_calls("create Event home/ ConfigurationDeleted\n");
     configure(SERVICE(INSTANCE("one", "first")));
     pass_slowly(SECONDS(150), SECONDS(5));
     assert_int_equal(world.configured, configured);
     assert_true(has_key("one"));
     expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
-    assert_string_equal(control_health(world.control).message, "All destinations are available.");
+    assert_string_equal(controller_health(world.controller).message,
+                        "All destinations are available.");
 }
 
 /* After a while the deletion counts: the keys are removed, but nobody is admitted and nothing is
@@ -375,7 +376,7 @@ static void deleted_for_good(void **state)
         assert_false(exists("Service", HOME, "inbox"));
         assert_false(exists("Service", HOME, "other"));
         assert_int_equal(count_listeners(), 1);
-        restart_control();
+        restart_controller();
         pass_slowly(SECONDS(300), SECONDS(5));
     }
     configure("");
@@ -391,7 +392,7 @@ static void defaults_are_kept(void **state)
     put_cr("apps", "inbox", "inbox", "");
     start();
     expect_reason("apps", "inbox", SUCCESS);
-    restart_control();
+    restart_controller();
     pass_slowly(SECONDS(600), SECONDS(5));
     expect_calls("");
     expect_reason("apps", "inbox", SUCCESS);
@@ -406,13 +407,13 @@ static void services_unknown_at_the_start(void **state)
     put_cr("apps", "inbox", "inbox", "");
     start();
     uint16_t port = target_port("inbox");
-    stop_control();
+    stop_controller();
     world_forget_journal();
     fake_set_presence("Service", CLUSTER_FORBIDDEN);
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(60), SECONDS(5));
     expect_calls("");
-    assert_false(control_ready(world.control, &why));
+    assert_false(controller_ready(world.controller, &why));
     assert_string_equal(why, "Services");
     fake_set_presence("Service", CLUSTER_PRESENT);
     pass_slowly(SECONDS(60), SECONDS(5));
@@ -473,7 +474,7 @@ static void refused_status(void **state)
 {
     (void)state;
     fake.fate = no_status;
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(600), SECONDS(1));
     assert_in_range(fake.calls_made[CLUSTER_PATCH_STATUS], 8, 121);
     fake.fate = NULL;
@@ -617,11 +618,11 @@ static void waits_for_secrets(void **state)
     fake_kind("Secret")->mute = true;
     start();
     assert_int_equal(world.finds, 0);
-    assert_false(control_ready(world.control, &why));
+    assert_false(controller_ready(world.controller, &why));
     assert_string_equal(why, "Secrets");
     fake_kind("Secret")->mute = false;
     settle();
-    assert_true(control_ready(world.control, &why));
+    assert_true(controller_ready(world.controller, &why));
     expect_reason("apps", "inbox", SUCCESS);
 }
 
@@ -633,7 +634,7 @@ static void secrets_stay_secret(void **state)
     fake_put("Secret", "vault", "first", "{'stringData':{'url':'hush://hush'}}");
     pass(SECONDS(10));
     assert_null(strstr(fake_find("TransparentProxy", HOME, OBJECT)->text, "hush"));
-    assert_null(strstr(control_health(world.control).message, "hush"));
+    assert_null(strstr(controller_health(world.controller).message, "hush"));
 }
 
 int main(void)

@@ -115,10 +115,10 @@ static void change_destination(void)
     } else {
         refuse(name, verdicts[world_rand(ARRAY_LEN(verdicts))]);
     }
-    if (world.control) {
+    if (world.controller) {
         char known[64];
         text_fmt(known, sizeof(known), "%.*s", (int)strcspn(name, "@"), name);
-        control_look_again(world.control, known);
+        controller_look_again(world.controller, known);
     }
 }
 
@@ -242,7 +242,7 @@ static void happen(void)
         fake_put("Secret", HOME, "key", "{'stringData':{'clientid':'x'}}");
         break;
     case 15:
-        restart_control();
+        restart_controller();
         break;
     case 16 ... 17:
         change_tenants();
@@ -312,7 +312,7 @@ static void play(uint64_t seed)
     refuse("web", VERDICT_TYPE_NOT_SUPPORTED);
     put_namespace("beta");
     change_configuration();
-    start_control();
+    start_controller();
     for (int i = 0; i < STEPS; i++) {
         happen();
         for (size_t turns = world_rand(20); turns > 0; turns--) {
@@ -324,11 +324,11 @@ static void play(uint64_t seed)
     calm_down();
     check_ports();
     const char *why;
-    assert_true(control_ready(world.control, &why));
+    assert_true(controller_ready(world.controller, &why));
 
     /* A new controller finds nothing to change. */
     world_forget_journal();
-    restart_control();
+    restart_controller();
     uint64_t changes = fake.changes;
     pass_slowly(SECONDS(300), SECONDS(20));
     if (fake.changes != changes) {

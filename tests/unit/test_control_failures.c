@@ -40,7 +40,7 @@ static unsigned calls_in_ten_minutes(void)
 static void serve_inbox(void)
 {
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
     world_forget_journal();
@@ -67,7 +67,7 @@ static void expect_served(const char *namespace, const char *name)
 static void api_server_away(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     settle();
     meet(0, NULL, CLUSTER_LATER);
     put_cr("apps", "inbox", "inbox", "");
@@ -82,7 +82,7 @@ static void api_server_away(void **state)
 static void a_change_is_tried_at_once(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     meet(0, NULL, CLUSTER_LATER);
     put_cr("apps", "inbox", "inbox", "");
     pass_slowly(SECONDS(120), SECONDS(1));
@@ -102,7 +102,7 @@ static bool loses_writes(const struct cluster_call *call)
 static void answers_are_lost(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     fake.loses = loses_writes;
     put_cr("apps", "inbox", "inbox", "");
     pass_slowly(SECONDS(120), SECONDS(1));
@@ -125,7 +125,7 @@ static void answers_are_lost(void **state)
 static void refused_creation(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     meet(CLUSTER_CREATE, "Service", CLUSTER_REFUSED);
     put_cr("apps", "inbox", "inbox", "");
     settle();
@@ -172,7 +172,7 @@ static void refused_status(void **state)
     (void)state;
     static const enum cluster_result results[] = {CLUSTER_REFUSED, CLUSTER_CONFLICT, CLUSTER_LATER};
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     for (size_t i = 0; i < ARRAY_LEN(results); i++) {
         meet(CLUSTER_PATCH_STATUS, "Destination", results[i]);
@@ -186,7 +186,7 @@ static void refused_status(void **state)
 static void refused_event(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     meet(CLUSTER_CREATE, "Event", CLUSTER_REFUSED);
     put_cr("apps", "inbox", "inbox", "");
     expect_served("apps", "inbox");
@@ -203,7 +203,7 @@ static void refused_policy(void **state)
     (void)state;
     fake.fate = no_policy_for_apps;
     put_namespace("beta");
-    start_control();
+    start_controller();
     settle();
     put_cr("apps", "inbox", "inbox", "");
     put_cr("beta", "inbox-b", "inbox", "");
@@ -265,7 +265,7 @@ static void replaced_service(void **state)
 static void status_that_the_server_changes(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     fake.prunes = "{\"status\":{\"conditions\":null}}";
     put_cr("apps", "inbox", "inbox", "");
     assert_in_range(calls_in_ten_minutes(), 8, 30);
@@ -277,7 +277,7 @@ static void status_that_the_server_changes(void **state)
 static void service_that_the_server_changes(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     fake.prunes = "{\"spec\":{\"selector\":{\"app.kubernetes.io/name\":\"other\"}}}";
     put_cr("apps", "inbox", "inbox", "");
     assert_in_range(calls_in_ten_minutes(), 8, 30);
@@ -299,7 +299,7 @@ static void foreign_home_service(void **state)
     (void)state;
     fake_put("Service", HOME, "inbox", FOREIGN);
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     settle();
     expect_reason("apps", "inbox", PRESENT);
     assert_string_equal(condition_of("apps", "inbox", "message"),
@@ -318,7 +318,7 @@ static void foreign_alias(void **state)
     (void)state;
     fake_put("Service", "apps", "inbox", LEFT_BEHIND);
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     settle();
     expect_reason("apps", "inbox", PRESENT);
     assert_non_null(strstr(condition_of("apps", "inbox", "message"),
@@ -352,7 +352,7 @@ static void not_to_be_adopted(void **state)
              "'second-inbox.second.svc.cluster.local'}}");
     put_cr("apps", "second-inbox", "inbox", "");
     fake_put("Destination", "apps", "second-inbox", ADOPT);
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(120), SECONDS(5));
     static const char *const places[][3] = {
         {"apps", "inbox", HOME}, {HOME, "home-inbox", HOME}, {"apps", "second-inbox", "apps"}};
@@ -379,7 +379,7 @@ static void name_that_an_api_server_refuses(void **state)
     (void)state;
     fake.fate = no_digits;
     put_cr("apps", "1st", "inbox", "");
-    start_control();
+    start_controller();
     settle();
     expect_reason("apps", "1st", "ServiceCreationFailed");
     assert_string_equal(condition_of("apps", "1st", "message"),
@@ -399,7 +399,7 @@ static void foreign_alias_and_status(void **state)
              "{'metadata':{'managedFields':[{'manager':'theirs','fieldsV1':{'f:status':"
              "{'f:conditions':{}}}}]},'status':{'conditions':[{'type':'Available','status':'True',"
              "'reason':'Theirs','message':'m'}]}}");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(300), SECONDS(1));
     expect_reason("apps", "inbox", "Theirs");
     assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], 1); /* the TransparentProxy's */
@@ -418,7 +418,7 @@ static void forbidden_kinds(void **state)
     serve_inbox();
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         fake_set_presence(kinds[i], CLUSTER_FORBIDDEN);
-        restart_control();
+        restart_controller();
         world_forget_journal();
         pass_slowly(SECONDS(60), SECONDS(1));
         assert_int_equal(fake.calls_made[CLUSTER_DELETE], 0);
@@ -427,7 +427,7 @@ static void forbidden_kinds(void **state)
         expect_served("apps", "inbox");
     }
     fake_set_presence("Destination", CLUSTER_FORBIDDEN);
-    restart_control();
+    restart_controller();
     world_forget_journal();
     pass_slowly(SECONDS(60), SECONDS(1));
     expect_calls("");

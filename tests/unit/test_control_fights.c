@@ -6,7 +6,7 @@
 static void serve_inbox(void)
 {
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
     world_forget_journal();
@@ -181,7 +181,7 @@ static void conditions_of_others_are_kept(void **state)
 {
     (void)state;
     put_cr("apps", "inbox", "other", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
     world_forget_journal();
@@ -238,7 +238,7 @@ static void failures_that_are_worded_differently(void **state)
     refuse("inbox", VERDICT_UNREADABLE);
     world.wordy = true;
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationFailed");
     unsigned first = world.finds;
@@ -254,7 +254,7 @@ static void failures_that_are_worded_differently(void **state)
     assert_non_null(strstr(condition_of("apps", "inbox", "message"), newest));
     world.source_mute = false;
 
-    restart_control(); /* a restart does not make the words new */
+    restart_controller(); /* a restart does not make the words new */
     world_forget_journal();
     pass_slowly(SECONDS(60), SECONDS(1));
     assert_int_equal(count_calls("create Event"), 0);
@@ -280,7 +280,7 @@ static void events_are_bounded(void **state)
 {
     (void)state;
     refuse("bad", VERDICT_URL_NOT_SUPPORTED);
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     world_forget_journal();
     flip("inbox", 100);
@@ -389,13 +389,13 @@ static void a_crd_without_the_subresource(void **state)
     fake.fate = no_subresource;
     put_cr("apps", "inbox", "inbox", "");
     put_cr("apps", "second", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     assert_int_equal(count_listeners(), 2);
     assert_int_equal(count_calls("create Event home/ StatusSubresourceMissing"), 1);
-    assert_non_null(strstr(control_health(world.control).message, "subresource status"));
+    assert_non_null(strstr(controller_health(world.controller).message, "subresource status"));
     const char *why;
-    assert_true(control_ready(world.control, &why));
+    assert_true(controller_ready(world.controller, &why));
     world_forget_journal();
     pass_slowly(SECONDS(600), SECONDS(1));
     assert_in_range(calls_made(), 20, 60);
@@ -404,7 +404,7 @@ static void a_crd_without_the_subresource(void **state)
     pass_slowly(SECONDS(60), SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
     expect_reason("apps", "second", "ConfigurationSuccessful");
-    assert_null(strstr(control_health(world.control).message, "subresource status"));
+    assert_null(strstr(controller_health(world.controller).message, "subresource status"));
 }
 
 static void pruned_tenants(void **state)
@@ -414,10 +414,10 @@ static void pruned_tenants(void **state)
     put_cr("apps", "inbox", "inbox", "");
     put_tenants("apps", "inbox", "[\\u0022acme\\u0022,\\u0022umbrella\\u0022]");
     fake.prunes = "{\"status\":{\"tenants\":null}}";
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
-    assert_non_null(strstr(control_health(world.control).message, "status.tenants"));
+    assert_non_null(strstr(controller_health(world.controller).message, "status.tenants"));
     world_forget_journal();
     pass_slowly(SECONDS(20 * 60), SECONDS(1));
     expect_calls("");
@@ -431,7 +431,7 @@ static void pruned_tenants(void **state)
     settle();
     assert_string_equal(text_at("Destination", "apps", "inbox", "status.tenants"),
                         "[{\"tenantSubdomain\":\"acme\"},{\"tenantSubdomain\":\"beta\"}]");
-    assert_null(strstr(control_health(world.control).message, "status.tenants"));
+    assert_null(strstr(controller_health(world.controller).message, "status.tenants"));
 }
 
 int main(void)

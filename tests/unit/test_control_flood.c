@@ -22,7 +22,7 @@ static void begin(void)
     world.settings.last_port = 32767;
     world.deeds_max = 100 * FLOOD;
     put_namespace("beta");
-    start_control();
+    start_controller();
     settle();
     world_forget_journal();
 }

@@ -43,7 +43,7 @@ static void put_key(const char *client)
 
 static void start(void)
 {
-    start_control();
+    start_controller();
     pass(SECONDS(1));
 }
 

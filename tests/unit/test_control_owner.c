@@ -8,13 +8,13 @@
 static bool ready(void)
 {
     const char *why;
-    return control_ready(world.control, &why);
+    return controller_ready(world.controller, &why);
 }
 
 static void serve_inbox(void)
 {
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
     world_forget_journal();
@@ -57,7 +57,7 @@ static void forged_for_another_namespace(void **state)
         forge(forging, "evil", "x", "apps", "inbox");
         forge(forging, "evil", "y", "nowhere", "nobody");
         put_cr("evil", "x", "inbox", "");
-        restart_control();
+        restart_controller();
         world_forget_journal();
         pass_slowly(SECONDS(120), SECONDS(5));
         assert_true(ready());
@@ -82,7 +82,7 @@ static void forged_for_own_namespace(void **state)
     serve_inbox();
     for (enum forging forging = LABELS_ONLY; forging < EVERYTHING; forging++) {
         forge(forging, "apps", "x", "apps", "nobody");
-        restart_control();
+        restart_controller();
         world_forget_journal();
         pass_slowly(SECONDS(120), SECONDS(5));
         assert_true(ready());
@@ -104,7 +104,7 @@ static void foreign_status_stays(void **state)
     put_namespace("evil");
     put_cr("apps", "http", "lost", "");
     fake_put("Destination", "apps", "http", THEIRS);
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     for (enum forging forging = LABELS_ONLY; forging <= EVERYTHING; forging++) {
         forge(forging, "evil", "http", "apps", "http");
@@ -162,7 +162,7 @@ static void another_installation(void **state)
     put_cr("apps", "inbox", "inbox", "");
     fake_put("Destination", "apps", "inbox",
              "{'metadata':{'annotations':{'tproxy/adopt':'true'}}}");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(120), SECONDS(5));
     expect_reason("apps", "inbox", PRESENT);
     assert_null(strstr(condition_of("apps", "inbox", "message"), "adopt"));

@@ -11,7 +11,7 @@
 static bool ready(void)
 {
     const char *why;
-    return control_ready(world.control, &why);
+    return controller_ready(world.controller, &why);
 }
 
 static bool journal_says(const char *text)
@@ -41,7 +41,7 @@ static unsigned count_in_journal(const char *text)
 static void serve_inbox(void)
 {
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
     world_forget_journal();
@@ -64,7 +64,7 @@ static void webhook_of_one_namespace(void **state)
     put_cr("evil", "x", "inbox", "");
     put_cr("apps", "inbox", "inbox", "");
     fake.fate = bad_webhook;
-    start_control();
+    start_controller();
     pass(MILLIS(100));
     expect_reason("apps", "inbox", SUCCESS);
     expect_reason("evil", "x", ""); /* not shown yet, because the failure may pass */
@@ -95,7 +95,7 @@ static void service_of_one_tenant(void **state)
     put_cr("apps", "mail", "inbox", "");
     put_tenants("apps", "mail", "[" Q "a" Q "," Q "b" Q "," Q "c" Q "]");
     fake.fate = not_for_b;
-    start_control();
+    start_controller();
     settle();
     assert_true(exists("Service", "apps", "mail-a") && exists("Service", "apps", "mail-c"));
     assert_false(exists("Service", HOME, "mail-b"));
@@ -114,7 +114,7 @@ static void readiness_is_bounded(void **state)
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
     world.source_mute = true;
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(59), SECONDS(1));
     assert_false(ready());
     pass_slowly(SECONDS(2), SECONDS(1));
@@ -142,14 +142,14 @@ static void alias_that_stays(void **state)
     assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps") &&
                  !exists("Service", HOME, "inbox"));
     assert_int_equal(count_in_journal(STUCK), 1);
-    assert_int_equal(control_health(world.control).stuck, 1);
-    restart_control();
+    assert_int_equal(controller_health(world.controller).stuck, 1);
+    restart_controller();
     pass_slowly(SECONDS(30), SECONDS(1));
     assert_true(ready());
     fake_put("Service", "apps", "inbox", RELEASE);
     pass_slowly(SECONDS(10), SECONDS(1));
     assert_false(exists("Service", "apps", "inbox") || exists("Service", HOME, "inbox"));
-    assert_int_equal(control_health(world.control).stuck, 0);
+    assert_int_equal(controller_health(world.controller).stuck, 0);
 }
 
 static enum cluster_result no_deletion(const struct cluster_call *call)
@@ -167,7 +167,7 @@ static void service_of_a_former_tenant(void **state)
     configure(SHARED);
     put_cr("apps", "mail", "inbox", "");
     put_tenants("apps", "mail", "[" Q "a" Q "]");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     fake.fate = no_deletion;
     put_tenants("apps", "mail", "[" Q "b" Q "]");
@@ -178,12 +178,12 @@ static void service_of_a_former_tenant(void **state)
     pass_slowly(SECONDS(120), SECONDS(1));
     expect_reason("apps", "mail", SUCCESS);
     expect_words("apps", "mail", "is not needed any more and cannot be deleted: delete Service");
-    assert_int_equal(control_health(world.control).stuck, 1);
+    assert_int_equal(controller_health(world.controller).stuck, 1);
     assert_int_equal(count_in_journal(STUCK), 1);
     assert_in_range(calls_made(), 8, 40);
     put_tenants("apps", "mail", "[" Q "a" Q "," Q "b" Q "]"); /* the Service is needed again */
     pass(SECONDS(1));
-    assert_int_equal(control_health(world.control).stuck, 0);
+    assert_int_equal(controller_health(world.controller).stuck, 0);
     assert_null(strstr(condition_of("apps", "mail", "message"), "cannot be deleted"));
     put_tenants("apps", "mail", "[" Q "b" Q "]");
     fake.fate = NULL;
@@ -219,7 +219,7 @@ static void name_that_is_held(void **state)
         "'tproxy/destination-namespace':'apps','tproxy/destination-name':'nobody'}},"
         "'spec':{'type':'ExternalName','externalName':'nowhere.example.com'}}");
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(9), SECONDS(1));
     assert_true(ready());
     expect_reason("apps", "other", SUCCESS);
@@ -245,7 +245,7 @@ static void gone_in_a_pause(void **state)
     (void)state;
     for (int finalizer = 0; finalizer < 2; finalizer++) {
         put_cr("apps", "inbox", "inbox", "");
-        start_control();
+        start_controller();
         pass(SECONDS(1));
         fake.fate = no_status;
         fake_put("Destination", "apps", "inbox", "{'status':null}");
@@ -262,7 +262,7 @@ static void gone_in_a_pause(void **state)
             fake_put("Destination", "apps", "inbox", RELEASE);
         }
         pass(SECONDS(5));
-        stop_control();
+        stop_controller();
     }
 }
 
@@ -277,7 +277,7 @@ static void gone_during_a_call(void **state)
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
     fake.holds = creations_hang;
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     assert_int_equal(count_listeners(), 1);
     assert_true(exists("Service", HOME, "inbox"));

@@ -41,7 +41,7 @@ static void heal(void)
 static void start(void)
 {
     put_namespace("beta");
-    start_control();
+    start_controller();
     settle();
 }
 
@@ -97,7 +97,7 @@ static void waits_for_its_own_policy(void **state)
     expect_reason("apps", "inbox", "");
     expect_reason("beta", "letters", SUCCESS);
     const char *why;
-    assert_true(control_ready(world.control, &why));
+    assert_true(controller_ready(world.controller, &why));
     heal();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
@@ -257,10 +257,10 @@ static void port_of_two_services(void **state)
              "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp',"
              "'port':110,'targetPort':%d}]}}",
              port);
-    stop_control();
+    stop_controller();
     fake_put("Service", HOME, "letters", text);
     meet(BETA, CLUSTER_APPLY, CLUSTER_REFUSED);
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(2), MILLIS(100));
     assert_int_not_equal(target_port("letters"), port);
     assert_true(admits(BETA, port) == (world.listeners[port] == 0));
@@ -340,7 +340,7 @@ static void stale_policy(void **state)
         "beta", "letters",
         "no port is left in --target-ports 20000-20003: 1 are in use, 3 are still listed "
         "by NetworkPolicies");
-    restart_control();
+    restart_controller();
     pass(SECONDS(1));
     expect_reason("beta", "letters", "ServiceCreationFailed");
     heal(); /* now the policy can be emptied */
@@ -359,7 +359,7 @@ static void policies_cannot_be_listed(void **state)
     pass(SECONDS(1));
     uint16_t port = target_port("inbox");
     fake_set_presence(KIND, CLUSTER_FORBIDDEN);
-    restart_control();
+    restart_controller();
     world_forget_journal();
     put_cr("beta", "letters", "inbox", "");
     pass(SECONDS(1));

@@ -22,7 +22,7 @@ static void meet(enum cluster_result result)
 
 static void start(void)
 {
-    start_control();
+    start_controller();
     pass(SECONDS(1));
 }
 
@@ -70,7 +70,7 @@ static void rests_across_a_restart(void **state)
     world.settings.last_port = FIRST_PORT;
     serve_inbox();
     drop_inbox();
-    restart_control();
+    restart_controller();
     put_cr("apps", "letters", "inbox", "");
     pass(SECONDS(1));
     expect_reason("apps", "letters", "ServiceCreationFailed");
@@ -92,14 +92,14 @@ static void record_cannot_be_written(void **state)
         drop_inbox();
         assert_false(exists(RECORD));
         fake.fate = NULL;
-        stop_control();
+        stop_controller();
     }
     start();
     meet(CLUSTER_REFUSED);
     put_cr("apps", "inbox", "inbox", "");
     pass(SECONDS(1));
     drop_inbox();
-    assert_non_null(resting_ports_problem(world.control->resting));
+    assert_non_null(resting_ports_problem(world.controller->resting));
     fake.fate = NULL;
     pass_slowly(SECONDS(65), SECONDS(5));
     assert_true(exists(RECORD));
@@ -123,14 +123,14 @@ static void deleted_while_recording(void **state)
     serve_inbox();
     fake.holds = holds_record;
     refuse("inbox", VERDICT_TYPE_NOT_SUPPORTED);
-    control_look_again(world.control, "inbox");
+    controller_look_again(world.controller, "inbox");
     pass(SECONDS(1));
     fake_drop("Destination", "apps", "inbox");
     pass(SECONDS(1));
     fake.holds = holds_definition;
     pass(SECONDS(1));
     assert_true(exists(RECORD));
-    stop_control(); /* cancels all calls */
+    stop_controller(); /* cancels all calls */
     fake.holds = NULL;
     start();
     assert_false(exists("Service", HOME, "inbox"));
@@ -143,7 +143,7 @@ static void record_cannot_be_read(void **state)
     (void)state;
     serve_inbox();
     fake_set_presence("ConfigMap", CLUSTER_FORBIDDEN);
-    restart_control();
+    restart_controller();
     put_cr("apps", "letters", "inbox", "");
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
@@ -176,7 +176,7 @@ static void odd_records(void **state)
         pass(SECONDS(1));
         expect_reason("apps", "inbox", SUCCESS);
         drop_inbox();
-        stop_control();
+        stop_controller();
         fake_drop(RECORD);
     }
 }

@@ -11,7 +11,7 @@ static uint64_t figure(const char *name)
 {
     struct buf out;
     buf_init(&out, SIZE_MAX);
-    control_metrics(world.control, &out);
+    controller_metrics(world.controller, &out);
     char *text = mem_strndup(buf_str(&out).p, buf_len(&out)), line[64];
     text_fmt(line, sizeof(line), "\n%s ", name);
     const char *at = strstr(text, line);
@@ -43,7 +43,7 @@ static struct work work_of(int n)
     for (int i = 0; i < n; i++) {
         put_namespace(space_of(i));
     }
-    start_control();
+    start_controller();
     settle();
     for (int i = 0; i < n; i++) {
         put_cr(space_of(i), "inbox", "inbox", "");
@@ -81,7 +81,7 @@ static void work_is_linear(void **state)
 static void message_names_the_first(void **state)
 {
     (void)state;
-    start_control();
+    start_controller();
     for (int i = 0; i < 4; i++) {
         put_namespace(space_of(i));
         put_cr(space_of(i), "inbox", "inbox", "");
@@ -110,7 +110,7 @@ static void age_begins_anew(void **state)
     put_cr("apps", "inbox", "inbox", "");
     put_cr("beta", "inbox", "inbox", "");
     put_cr("gamma", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(2));
     fake_kind("Destination")->mute = true;
     fake_drop("Destination", "beta", "inbox");
@@ -136,7 +136,7 @@ static void serve_younger(void)
     refuse("later", VERDICT_NOT_FOUND);
     put_cr("apps", "inbox", "later", "");
     put_cr("beta", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
 }
 
@@ -157,17 +157,17 @@ static void name_that_is_in_use(void **state)
     uint16_t port = target_port("inbox");
     expect_younger(port);
     serve("later");
-    control_look_again(world.control, "later");
+    controller_look_again(world.controller, "later");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_younger(port);
-    restart_control();
+    restart_controller();
     world.source_mute = true; /* so that neither destination is known */
     pass_slowly(SECONDS(5), SECONDS(1));
     world.source_mute = false;
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_younger(port);
     refuse("inbox", VERDICT_NOT_FOUND);
-    control_look_again(world.control, "inbox");
+    controller_look_again(world.controller, "inbox");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("beta", "inbox", NOT_FOUND);
     assert_int_equal(target_port("inbox"), port);
@@ -183,7 +183,7 @@ static void service_of_a_name_in_use(void **state)
     serve_younger();
     uint16_t port = target_port("inbox");
     serve("later");
-    control_look_again(world.control, "later");
+    controller_look_again(world.controller, "later");
     pass_slowly(SECONDS(5), SECONDS(1));
     fake_drop("Service", HOME, "inbox");
     pass_slowly(SECONDS(5), SECONDS(1));
@@ -198,12 +198,12 @@ static void name_that_nobody_can_use(void **state)
     refuse("later", VERDICT_NOT_FOUND);
     put_cr("apps", "inbox", "later", "");
     put_cr("beta", "inbox", "later", "");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "inbox", NOT_FOUND);
     expect_reason("beta", "inbox", NOT_FOUND);
     serve("later");
-    control_look_again(world.control, "later");
+    controller_look_again(world.controller, "later");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
     expect_reason("beta", "inbox", DUPLICATE);
@@ -219,7 +219,7 @@ static void name_without_a_place(void **state)
     put_cr("apps", "first", "inbox", "");
     put_cr("apps", "mail", "inbox", "");
     put_cr("beta", "mail", "inbox", "");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("beta", "mail", "ConfigurationSuccessful");
     expect_reason("apps", "mail", DUPLICATE);
@@ -242,7 +242,7 @@ static void tenant_that_comes_later(void **state)
     put_tenants("apps", "a-b", "[\\'d\\']");
     put_cr("beta", "a", "inbox", "");
     put_tenants("beta", "a", "[\\'b-c\\']");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
     uint16_t port = target_port("a-b-c");
     put_tenants("apps", "a-b", "[\\'c\\',\\'d\\']");
@@ -284,7 +284,7 @@ static void places_are_bounded(void **state)
     put_namespace("beta");
     put_numbered("apps", "mail", 6, "inbox");
     put_numbered("beta", "other", 2, "inbox");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_places("apps", 0, 5);
     assert_non_null(strstr(condition_of("apps", "mail-4", "message"),
@@ -292,7 +292,7 @@ static void places_are_bounded(void **state)
     expect_reason("beta", "other-1", "ConfigurationSuccessful");
     assert_int_equal(count_listeners(), 5);
 
-    restart_control();
+    restart_controller();
     world_forget_journal();
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_calls("");
@@ -313,14 +313,14 @@ static void others_take_no_places(void **state)
     world.source_mute = true;
     put_numbered("apps", "web", 5, "web");
     put_numbered("apps", "mail", 4, "inbox");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
     assert_string_equal(condition_of("apps", "mail-3", "reason"), "");
     world.source_mute = false;
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_places("apps", 0, 3);
     serve("web"); /* now they are mail, and the oldest CRs */
-    control_look_again(world.control, "web");
+    controller_look_again(world.controller, "web");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "web-2", "ConfigurationSuccessful");
     expect_reason("apps", "web-3", "ConfigurationFailed");
@@ -337,7 +337,7 @@ static void places_of_tenants(void **state)
     put_tenants("apps", "one", "[\\'a\\',\\'b\\']");
     put_cr("apps", "two", "inbox", "");
     put_tenants("apps", "two", "[\\'a\\',\\'b\\']");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "one", "ConfigurationSuccessful");
     expect_reason("apps", "two", "FailedToApplyConfiguration");

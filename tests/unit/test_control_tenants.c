@@ -51,7 +51,7 @@ static void put_shared_cr(const char *namespace, const char *name, const char *t
 
 static void start(void)
 {
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(2), MILLIS(100));
     world_forget_journal();
 }
@@ -99,8 +99,8 @@ static void two_tenants(void **state)
              target_port("mail-b"));
     assert_string_equal(world.last, expected);
     const char *why;
-    assert_true(control_ready(world.control, &why));
-    assert_int_equal(control_health(world.control).resources, 1);
+    assert_true(controller_ready(world.controller, &why));
+    assert_int_equal(controller_health(world.controller).resources, 1);
     expect_rest();
 }
 
@@ -108,7 +108,7 @@ static void restart_writes_nothing(void **state)
 {
     (void)state;
     serve_two();
-    restart_control();
+    restart_controller();
     world_forget_journal();
     pass_slowly(SECONDS(300), SECONDS(10));
     expect_calls("");
@@ -232,7 +232,7 @@ static void ignored_in_dedicated_mode(void **state)
     (void)state;
     configure("");
     put_shared_cr("apps", "mail", A_AND_B);
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "mail", SUCCESS);
     assert_true(exists("Service", HOME, "mail"));
@@ -251,7 +251,7 @@ static void ignored_in_dedicated_mode(void **state)
     put_tenants("apps", "mail", A_AND_B);
     settle();
     expect_calls("create Event apps/ MultitenancyAnnotation-Ignored\n");
-    restart_control();
+    restart_controller();
     expect_rest();
 }
 
@@ -296,11 +296,11 @@ static void one_tenant_fails(void **state)
     assert_string_equal(world.last,
                         "apps/mail-b ConfigurationError-ReferencedDestination-NotFound 0");
     const char *why;
-    assert_true(control_ready(world.control, &why));
-    assert_int_equal(control_health(world.control).not_available, 1);
+    assert_true(controller_ready(world.controller, &why));
+    assert_int_equal(controller_health(world.controller).not_available, 1);
     world_forget_journal();
     serve("inbox@b");
-    control_look_again(world.control, "inbox");
+    controller_look_again(world.controller, "inbox");
     settle();
     expect_calls("create Service home/mail-b\n"
                  "apply NetworkPolicy home/tproxy-namespace-apps\n"
@@ -311,7 +311,7 @@ static void one_tenant_fails(void **state)
     /* The tenant's Service stays, as in dedicated mode. */
     refuse("inbox@a", VERDICT_UNREADABLE);
     refuse("inbox@b", VERDICT_TYPE_NOT_SUPPORTED);
-    control_look_again(world.control, "inbox");
+    controller_look_again(world.controller, "inbox");
     pass(SECONDS(1));
     expect_reason("apps", "mail", FAILED);
     expect_words("apps", "mail", "[\"a\", \"b\"]. a: Destination 'inbox' referred in ");
@@ -341,18 +341,18 @@ static void one_tenant_hangs(void **state)
     configure(SHARED);
     put_shared_cr("apps", "mail", A_AND_B);
     world.hangs = "a";
-    start_control();
+    start_controller();
     settle();
     assert_int_equal(world.finds, 2);
     assert_false(exists("Service", HOME, "mail-a"));
     assert_true(exists("Service", HOME, "mail-b") && exists("Service", "apps", "mail-b"));
     assert_int_equal(count_listeners(), 1);
     assert_string_equal(condition_of("apps", "mail", "reason"), "");
-    assert_false(control_ready(world.control, &why));
+    assert_false(controller_ready(world.controller, &why));
     world.hangs = NULL;
     pass(MILLIS(50));
     assert_true(exists("Service", HOME, "mail-a"));
-    assert_true(control_ready(world.control, &why));
+    assert_true(controller_ready(world.controller, &why));
     expect_reason("apps", "mail", SUCCESS);
     pass(SECONDS(1));
     expect_rest();
@@ -476,9 +476,9 @@ static void one_name_for_two(void **state)
                      "namespace \"apps\" has the name");
         expect_tenants("beta", "a", "[{'tenantSubdomain':'d'}]");
         expect_rest();
-        stop_control();
+        stop_controller();
     }
-    start_control();
+    start_controller();
     put_tenants("apps", "a-b", "[" Q "e" Q "]");
     pass_slowly(SECONDS(5), MILLIS(100));
     expect_reason("beta", "a", SUCCESS);
@@ -502,7 +502,7 @@ static void one_port_for_two(void **state)
              "{'spec':{'ports':[{'name':'tcp-pop3','protocol':'TCP','appProtocol':'tcp',"
              "'port':110,'targetPort':%d}]}}",
              a);
-    stop_control();
+    stop_controller();
     fake_put("Service", HOME, "mail-b", patch);
     start();
     assert_int_equal(target_port("mail-a"), a);
@@ -553,7 +553,7 @@ static void local_mode(void **state)
     (void)state;
     configure(SHARED);
     put_shared_cr("default", "mail", A_AND_B);
-    start_control();
+    start_controller();
     settle();
     assert_int_equal(world.changed, 2);
     assert_string_equal(world.last, "default/mail-b ConfigurationSuccessful 1111");

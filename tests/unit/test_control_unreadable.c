@@ -19,7 +19,7 @@
 
 static void start(void)
 {
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(2), MILLIS(100));
     world_forget_journal();
 }
@@ -92,7 +92,7 @@ static void a_change(void **state)
         fake_put("Destination", "apps", "inbox", RIGHT);
         pass_slowly(SECONDS(2), MILLIS(100));
         expect_served();
-        stop_control();
+        stop_controller();
     }
 }
 
@@ -103,7 +103,7 @@ static void after_a_restart(void **state)
     (void)state;
     put_cr("apps", "inbox", "inbox", ",'accessControl':{'scope':'clusterWide'}");
     start();
-    stop_control();
+    stop_controller();
     fake_put("Destination", "apps", "inbox", WRONG);
     start();
     expect_closed();
@@ -212,7 +212,7 @@ static void conditions_beyond_the_bound(void **state)
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
     put_other_condition(CR_CONDITIONS_MAX - 10);
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     assert_false(journal_says("status Destination"));
     assert_true(journal_says("create Event apps/ " SUCCESS));

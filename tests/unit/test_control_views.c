@@ -158,7 +158,7 @@ static void heal(const char *kind)
 static bool is_ready(void)
 {
     const char *why;
-    return control_ready(world.control, &why);
+    return controller_ready(world.controller, &why);
 }
 
 /* Starts an installation that uses objects of every kind and serves one mailbox. */
@@ -176,7 +176,7 @@ static void begin(void)
     put_cr("apps", "inbox", "inbox", "");
     put_namespace("theirs");
     put_cr("theirs", "other", "inbox", "");
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
     assert_true(is_ready());
@@ -206,9 +206,9 @@ static void play(const struct row *row)
     text_fmt(version, sizeof(version), "%s",
              text_at("Destination", "apps", "inbox", "metadata.resourceVersion"));
     if (row->when == AT_THE_START) {
-        stop_control();
+        stop_controller();
         meet(row->kind, row->answer);
-        start_control();
+        start_controller();
     } else {
         meet(row->kind, row->answer);
     }
@@ -269,9 +269,9 @@ static void namespaces_are_listed_again(void **state)
 {
     (void)state;
     begin();
-    stop_control();
+    stop_controller();
     meet("Namespace", EMPTY);
-    start_control();
+    start_controller();
     pass_slowly(SECONDS(10), SECONDS(1));
     assert_false(is_ready());
     fake_kind("Namespace")->empty = false;

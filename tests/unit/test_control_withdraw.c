@@ -16,7 +16,7 @@ static void serve_inbox(void)
     put_namespace("beta");
     put_cr("apps", "inbox", "inbox", "");
     put_cr("beta", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
     world_forget_journal();
@@ -210,12 +210,12 @@ static void condition_does_not_wait(void **state)
 {
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     break_apps(CLUSTER_DELETE, CLUSTER_DELETE, CLUSTER_REFUSED);
     put_cr("apps", "inbox", "*", "");
     world.settings.claim_all = true;
-    restart_control();
+    restart_controller();
     pass_slowly(SECONDS(5), MILLIS(100));
     expect_reason("apps", "inbox", "ConfigurationError-DynamicDestination-NotSupported");
     assert_false(exists("Service", HOME, "inbox"));
@@ -227,7 +227,7 @@ static void cut_off_and_wanted_again(void **state)
 {
     (void)state;
     put_cr("apps", "inbox", "inbox", "");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     fake_put("Service", "apps", "inbox", HELD);
     for (int i = 0; i < 2; i++) {
@@ -250,7 +250,7 @@ static void start_with_a_cut_alias(void **state)
     fake_put("Service", "apps", "inbox", HELD);
     cr_goes();
     pass_slowly(SECONDS(5), MILLIS(100));
-    restart_control();
+    restart_controller();
     pass(SECONDS(1));
     world_forget_journal();
     pass_slowly(SECONDS(120), SECONDS(1));
@@ -266,7 +266,7 @@ static void services_of_tenants(void **state)
     configure("'config':{'tenantMode':'shared'}");
     put_cr("apps", "inbox", "inbox", "");
     put_tenants("apps", "inbox", "[\\'a\\',\\'b\\']");
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     fake_put("Service", "apps", "inbox-a", HELD);
     fake_put("Service", "apps", "inbox-b", HELD);

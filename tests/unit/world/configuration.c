@@ -73,7 +73,7 @@ bool has_key(const char *instance)
 
 void start(void)
 {
-    start_control();
+    start_controller();
     pass(SECONDS(1));
     world_forget_journal();
 }

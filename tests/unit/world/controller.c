@@ -325,36 +325,36 @@ static void on_gone(const char *namespace, const char *name, void *arg)
     text_fmt(world.last, sizeof(world.last), "%s/%s gone", namespace, name);
 }
 
-void start_control(void)
+void start_controller(void)
 {
-    struct control_parts parts = {.cluster = &fake.face,
-                                  .source = &world.source,
-                                  .dest = world.dest,
-                                  .oauth = world.oauth,
-                                  .connectivity = world.connectivity,
-                                  .pop3 = world.pop3};
-    struct control_handler handler = {
+    struct controller_parts parts = {.cluster = &fake.face,
+                                     .source = &world.source,
+                                     .dest = world.dest,
+                                     .oauth = world.oauth,
+                                     .connectivity = world.connectivity,
+                                     .pop3 = world.pop3};
+    struct controller_handler handler = {
         .configured = on_configured, .changed = on_changed, .gone = on_gone, .arg = &world};
-    assert_null(world.control);
-    world.control = control_new(world.loop, &parts, &world.settings, handler);
+    assert_null(world.controller);
+    world.controller = controller_new(world.loop, &parts, &world.settings, handler);
 }
 
-void stop_control(void)
+void stop_controller(void)
 {
-    control_stop(world.control);
+    controller_stop(world.controller);
     assert_true(list_empty(&fake.watches) && list_empty(&fake.calls));
     assert_true(list_empty(&world.requests));
-    control_free(world.control);
-    world.control = NULL;
+    controller_free(world.controller);
+    world.controller = NULL;
     pop3_abort(world.pop3);
     settle();
     assert_int_equal(count_listeners(), 0);
 }
 
-void restart_control(void)
+void restart_controller(void)
 {
-    stop_control();
-    start_control();
+    stop_controller();
+    start_controller();
 }
 
 void world_forget_journal(void)
@@ -481,12 +481,12 @@ void start_world(bool in_cluster)
     world = (struct world){.chance = 88172645463325252u, .deeds_max = WORLD_DEEDS_MAX};
     world.nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     world.source = (struct dest_source){.find = fake_dest_find, .cancel = fake_dest_cancel};
-    world.settings = (struct control_settings){.home = HOME,
-                                               .domain = "cluster.local",
-                                               .instance = "tproxy-0",
-                                               .first_port = FIRST_PORT,
-                                               .last_port = LAST_PORT,
-                                               .in_cluster = in_cluster};
+    world.settings = (struct controller_settings){.home = HOME,
+                                                  .domain = "cluster.local",
+                                                  .instance = "tproxy-0",
+                                                  .first_port = FIRST_PORT,
+                                                  .last_port = LAST_PORT,
+                                                  .in_cluster = in_cluster};
     assert_int_equal(addr_parse(str_of("127.0.0.1"), &world.settings.listen), OK);
     test_sys_init();
     test_sys.random = fake_random;
@@ -524,8 +524,8 @@ int setup(void **state)
 int teardown(void **state)
 {
     (void)state;
-    if (world.control) {
-        stop_control();
+    if (world.controller) {
+        stop_controller();
     }
     for (size_t i = 0; i < WORLD_DESTINATIONS; i++) {
         destination_unref(world.known[i].dest);

@@ -49,9 +49,9 @@ struct world {
     struct connectivity *connectivity;
     struct dest *dest;
     struct pop3 *pop3;
-    char asked[64];          /* the instance of the last question; "": none was named */
-    struct control *control; /* NULL: not started */
-    struct control_settings settings;
+    char asked[64];                /* the instance of the last question; "": none was named */
+    struct controller *controller; /* NULL: not started */
+    struct controller_settings settings;
     bool shuffled; /* things happen in random order */
     uint64_t deeds_max;
     int nowhere; /* the log's descriptor */
@@ -115,12 +115,12 @@ void pass_slowly(int64_t time, int64_t step);
 
 /* ---- the controller ---- */
 
-void start_control(void);
+void start_controller(void);
 
-void stop_control(void);
+void stop_controller(void);
 
 /* Starts a new controller that knows nothing, as after kill -9. */
-void restart_control(void);
+void restart_controller(void);
 
 void world_forget_journal(void);
 
