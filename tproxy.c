@@ -64,7 +64,7 @@ struct process {
     struct controller *controller;
     const char *home; /* namespace of the installation */
     struct admin *admin;
-    struct admin_socket *control_socket;
+    struct control_socket *control_socket;
     bool metrics;                    /* metrics are to be served */
     enum log_level configured_level; /* the level of the configuration in force */
     enum phase phase;
@@ -391,7 +391,7 @@ static int start_admin(struct process *p, struct error *err)
         terminal_row("(admin)", port, "/healthz /readyz /metrics");
     }
     if (o->control) {
-        p->control_socket = admin_socket_new(p->loop, o->control, err);
+        p->control_socket = control_socket_new(p->loop, o->control, err);
         if (!p->control_socket) {
             return ERR;
         }
@@ -473,7 +473,7 @@ static void stop(struct process *p)
     dest_free(p->dest);
     connectivity_free(p->connectivity);
     oauth_free(p->oauth);
-    admin_socket_free(p->control_socket);
+    control_socket_free(p->control_socket);
     admin_free(p->admin);
     dns_free(p->dns);
     timer_cancel(p->loop, &p->timer);

@@ -22,7 +22,7 @@
 
 enum { CLIENTS_MAX = 8, PATIENCE_SECONDS = 5 };
 
-struct admin_socket {
+struct control_socket {
     struct loop *loop;
     struct listener listener;
     struct list clients;
@@ -35,7 +35,7 @@ enum { LINE_STRANGER, LINE_CROWDED };
 
 struct client {
     struct list link;
-    struct admin_socket *socket;
+    struct control_socket *socket;
     struct conn *conn;
 };
 
@@ -95,7 +95,7 @@ static void log_level(struct str arg, char *out, size_t cap)
 /* Answers the request and lets the client go. */
 static void answer_client(struct client *c, struct str line)
 {
-    char reply[ADMIN_SOCKET_LINE_MAX];
+    char reply[CONTROL_SOCKET_LINE_MAX];
     struct str rest = str_trim(line);
     struct str command = str_word(&rest);
     if (str_eq(command, "log-level")) {
@@ -117,7 +117,7 @@ static void on_control_event(struct conn *conn, enum conn_event event, void *arg
     size_t octets;
     switch (event) {
     case CONN_DATA:
-        switch (conn_line(conn, ADMIN_SOCKET_LINE_MAX, &line, &octets)) {
+        switch (conn_line(conn, CONTROL_SOCKET_LINE_MAX, &line, &octets)) {
         case OK:
             conn_consume(conn, octets);
             answer_client(c, line);
@@ -140,7 +140,7 @@ static void on_control_event(struct conn *conn, enum conn_event event, void *arg
 
 static void on_accepted(struct listener *l, int fd, const union addr *peer)
 {
-    struct admin_socket *s = container_of(l, struct admin_socket, listener);
+    struct control_socket *s = container_of(l, struct control_socket, listener);
     (void)peer;
     uid_t uid;
     if (!peer_is_ours(fd, &uid)) {
@@ -178,7 +178,7 @@ static bool on_starved(struct listener *l)
 static const struct listener_handler listener_handler = {.accepted = on_accepted,
                                                          .starved = on_starved};
 
-struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struct error *err)
+struct control_socket *control_socket_new(struct loop *loop, const char *name, struct error *err)
 {
     struct sockaddr_un at;
     socklen_t n;
@@ -186,7 +186,7 @@ struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struc
         error_set(err, FAIL_CONFIG, "the control name must have 1 to 100 characters");
         return NULL;
     }
-    struct admin_socket *s = mem_zalloc(sizeof(*s));
+    struct control_socket *s = mem_zalloc(sizeof(*s));
     s->loop = loop;
     list_init(&s->clients);
     log_limits_init(&s->limits, loop, "admin", NULL);
@@ -200,7 +200,7 @@ struct admin_socket *admin_socket_new(struct loop *loop, const char *name, struc
     return s;
 }
 
-void admin_socket_free(struct admin_socket *s)
+void control_socket_free(struct control_socket *s)
 {
     if (!s) {
         return;
@@ -219,7 +219,7 @@ void admin_socket_free(struct admin_socket *s)
 static ssize_t converse(int fd, const char *request, char *reply, size_t cap)
 {
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
-    char line[ADMIN_SOCKET_LINE_MAX];
+    char line[CONTROL_SOCKET_LINE_MAX];
     size_t n = text_fmt(line, sizeof(line), "%s\n", request);
     size_t got = 0;
     sys->setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
@@ -244,7 +244,7 @@ static int ask(int fd, const char *name, const char *request, char *reply, struc
 {
     struct sockaddr_un at;
     socklen_t n;
-    char raw[ADMIN_SOCKET_LINE_MAX];
+    char raw[CONTROL_SOCKET_LINE_MAX];
     if (make_address(name, &at, &n) == ERR) {
         return error_set(err, FAIL_CONFIG, "the control name must have 1 to 100 characters");
     }
@@ -270,11 +270,11 @@ static int ask(int fd, const char *name, const char *request, char *reply, struc
     if (!str_eq(result, "ok")) {
         return error_set(err, FAIL_REMOTE, "%.*s", STR_ARG(line));
     }
-    text_printable(reply, ADMIN_SOCKET_LINE_MAX, line);
+    text_printable(reply, CONTROL_SOCKET_LINE_MAX, line);
     return OK;
 }
 
-int admin_socket_ask(const char *name, const char *request, char *reply, struct error *err)
+int control_socket_ask(const char *name, const char *request, char *reply, struct error *err)
 {
     int fd = sys->socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
@@ -285,13 +285,13 @@ int admin_socket_ask(const char *name, const char *request, char *reply, struct 
     return res;
 }
 
-int admin_socket_log_level(const char *name, const char *level)
+int control_socket_log_level(const char *name, const char *level)
 {
-    char request[ADMIN_SOCKET_LINE_MAX / 2], reply[ADMIN_SOCKET_LINE_MAX];
+    char request[CONTROL_SOCKET_LINE_MAX / 2], reply[CONTROL_SOCKET_LINE_MAX];
     struct error err;
     text_fmt(request, sizeof(request), "log-level%s%s", level ? " " : "", level ? level : "");
     text_sanitize(request);
-    if (admin_socket_ask(name, request, reply, &err) == ERR) {
+    if (control_socket_ask(name, request, reply, &err) == ERR) {
         fprintf(stderr, "tproxy: %s\n", err.text);
         return EXIT_FAILURE;
     }

@@ -20,7 +20,7 @@ static int log_level(int argc, char **argv)
             options_die("usage: tproxy log-level [LEVEL] [--control NAME]");
         }
     }
-    return admin_socket_log_level(control, level);
+    return control_socket_log_level(control, level);
 }
 
 /* The command's word, and the name of a program that stands for `tproxy WORD`. */

@@ -23,11 +23,11 @@
 #include "lib/sys.h"
 
 static struct loop *loop;
-static struct admin_socket *server;
+static struct control_socket *server;
 static char name[64];
 static struct sys table;
 static int64_t ahead;
-static char reply[ADMIN_SOCKET_LINE_MAX];
+static char reply[CONTROL_SOCKET_LINE_MAX];
 
 static int64_t shifted_now(void)
 {
@@ -44,7 +44,7 @@ static int setup(void **state)
     ahead = 0;
     snprintf(name, sizeof(name), "tproxy-test-%ld", (long)getpid());
     loop = loop_new(&err);
-    server = admin_socket_new(loop, name, &err);
+    server = control_socket_new(loop, name, &err);
     assert_non_null(server);
     log_set_level(LOG_FATAL);
     return 0;
@@ -53,7 +53,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    admin_socket_free(server);
+    control_socket_free(server);
     for (int i = 0; i < 4; i++) {
         loop_turn(loop, false);
         ahead += SECONDS(3);
@@ -87,7 +87,7 @@ static int command(const char *control, const char *level, uid_t uid)
         if (uid && setuid(uid) != 0) {
             _exit(99);
         }
-        int code = admin_socket_log_level(control, level);
+        int code = control_socket_log_level(control, level);
         fflush(stdout);
         _exit(code);
     }
@@ -143,14 +143,14 @@ static void name_taken(void **state)
     (void)state;
     struct error err;
     char longest[102];
-    assert_null(admin_socket_new(loop, name, &err));
+    assert_null(control_socket_new(loop, name, &err));
     assert_int_equal(err.fail, FAIL_CONFIG);
     assert_non_null(strstr(err.text, "--control"));
     memset(longest, 'a', 101);
     longest[101] = '\0';
-    assert_null(admin_socket_new(loop, longest, &err));
-    assert_null(admin_socket_new(loop, "", &err));
-    admin_socket_free(NULL);
+    assert_null(control_socket_new(loop, longest, &err));
+    assert_null(control_socket_new(loop, "", &err));
+    control_socket_free(NULL);
 }
 
 /* ---- raw clients ---- */
@@ -175,7 +175,7 @@ static void say(int fd, const char *text)
 
 static void expect(int fd, const char *text)
 {
-    char got[ADMIN_SOCKET_LINE_MAX];
+    char got[CONTROL_SOCKET_LINE_MAX];
     turns(3);
     ssize_t n = recv(fd, got, sizeof(got) - 1, 0);
     got[n > 0 ? n : 0] = '\0';
@@ -211,7 +211,7 @@ static void raw_requests(void **state)
 static void too_long_or_too_slow(void **state)
 {
     (void)state;
-    char text[ADMIN_SOCKET_LINE_MAX + 1];
+    char text[CONTROL_SOCKET_LINE_MAX + 1];
     memset(text, 'a', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
     int fd = dial();
