@@ -269,13 +269,53 @@ static void on_onpremise(bool other_way, void *arg)
     }
 }
 
-/* ---- the object ---- */
+/* ---- the TransparentProxy objects ---- */
 
 static void release_object(struct stored *stored)
 {
     struct proxy_object *p = container_of(stored, struct proxy_object, stored);
     free(p->created);
     free(p->text);
+}
+
+static void on_object(struct json_value object, struct stored *stored, void *arg)
+{
+    struct configuration *conf = arg;
+    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
+    struct json_value created = json_get(json_get(object, "metadata"), "creationTimestamp");
+    struct str text = json_text(object);
+    release_object(stored);
+    p->created = json_strdup(created, NULL);
+    p->created = p->created ? p->created : mem_strdup("");
+    p->text = mem_strndup(text.p, text.n);
+    configuration_decide_soon(conf);
+}
+
+static void on_object_gone(struct json_value object, void *arg)
+{
+    (void)object;
+    configuration_decide_soon(arg);
+}
+
+static void on_objects_listed(bool complete, void *arg)
+{
+    struct configuration *conf = arg;
+    (void)complete;
+    configuration_decide_soon(conf);
+    conf->handler.listed(conf->handler.arg);
+}
+
+static void follow_objects(struct configuration *conf)
+{
+    struct cluster_selection selection = {.kind = &kind_proxy, .namespace = conf->set.home};
+    struct follower_settings settings = {.name = "TransparentProxy objects",
+                                         .store = &conf->objects,
+                                         .there = on_object,
+                                         .gone = on_object_gone,
+                                         .listed = on_objects_listed,
+                                         .arg = conf};
+    store_init(&conf->objects, sizeof(struct proxy_object), release_object);
+    follower_start(&conf->follower, conf->set.cluster, &selection, &settings);
 }
 
 /* Returns the oldest object, which is the configuration; NULL: there is no object. */
@@ -327,6 +367,7 @@ static void adopt_defaults(struct configuration *conf)
     adopt_now(conf, config_new(nothing, conf->set.home, &none), NULL);
 }
 
+/* Reads the object, unless it has been read already. Puts it into force if it has no mistake. */
 static void read_object(struct configuration *conf, const char *name, struct json_value object)
 {
     uint64_t digest = json_digest(json_get(object, "spec"));
@@ -371,7 +412,7 @@ static void keep(struct configuration *conf)
 
 static void set_warning(struct configuration *conf, const char *text);
 
-/* Reports the reason once in the log, and in /status. */
+/* Reports a sentence in /status, and once in the log. */
 static void warn(struct configuration *conf, const char *text)
 {
     if (!conf->warning || strcmp(conf->warning, text) != 0) {
@@ -512,6 +553,7 @@ static void without_file(struct configuration *conf)
     set_warning(conf, NULL);
 }
 
+/* Decides what is in force while there is no object. */
 static void without_object(struct configuration *conf)
 {
     char text[256];
@@ -629,7 +671,7 @@ static const char *reason_of(const struct configuration *conf, bool wrong)
                : "InvalidConfiguration";
 }
 
-/* Appends the status of the object in force. */
+/* Appends the status of the oldest object. */
 static int put_status_of_first(struct configuration *conf, struct json_value object,
                                struct buf *out, const char *now)
 {
@@ -718,6 +760,7 @@ static void call(struct configuration *conf, enum cluster_verb verb, struct str 
                               (struct cluster_handler){.done = done, .arg = conf});
 }
 
+/* Others have changed the object: its status is written again, at once only the first time. */
 static void on_reread(const struct cluster_answer *answer, void *arg)
 {
     struct configuration *conf = arg;
@@ -904,46 +947,6 @@ const char *configuration_warning(const struct configuration *conf)
 }
 
 /* ---- life ---- */
-
-static void on_object(struct json_value object, struct stored *stored, void *arg)
-{
-    struct configuration *conf = arg;
-    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
-    struct json_value created = json_get(json_get(object, "metadata"), "creationTimestamp");
-    struct str text = json_text(object);
-    release_object(stored);
-    p->created = json_strdup(created, NULL);
-    p->created = p->created ? p->created : mem_strdup("");
-    p->text = mem_strndup(text.p, text.n);
-    configuration_decide_soon(conf);
-}
-
-static void on_object_gone(struct json_value object, void *arg)
-{
-    (void)object;
-    configuration_decide_soon(arg);
-}
-
-static void on_objects_listed(bool complete, void *arg)
-{
-    struct configuration *conf = arg;
-    (void)complete;
-    configuration_decide_soon(conf);
-    conf->handler.listed(conf->handler.arg);
-}
-
-static void follow_objects(struct configuration *conf)
-{
-    struct cluster_selection selection = {.kind = &kind_proxy, .namespace = conf->set.home};
-    struct follower_settings settings = {.name = "TransparentProxy objects",
-                                         .store = &conf->objects,
-                                         .there = on_object,
-                                         .gone = on_object_gone,
-                                         .listed = on_objects_listed,
-                                         .arg = conf};
-    store_init(&conf->objects, sizeof(struct proxy_object), release_object);
-    follower_start(&conf->follower, conf->set.cluster, &selection, &settings);
-}
 
 static void on_last_config(void *arg)
 {
