@@ -203,8 +203,8 @@ struct controller *controller_new(struct loop *loop, const struct controller_par
     queue_init(c, may_run, reconcile);
     map_init(&c->by_key);
     map_init(&c->spaces);
-    map_init(&c->claims);
-    list_init(&c->claims_changed);
+    map_init(&c->wanted_names);
+    list_init(&c->names_changed);
     map_init(&c->services);
     list_init(&c->recording);
     c->ports = ports_new(loop, &ports);
@@ -235,7 +235,7 @@ void controller_stop(struct controller *c)
     }
     c->stopped = true;
     queue_stop(c);
-    timer_cancel(c->loop, &c->tell_claims);
+    timer_cancel(c->loop, &c->tell_names);
     watches_stop(c);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
@@ -274,7 +274,7 @@ void controller_free(struct controller *c)
     watches_free(c);
     map_free(&c->by_key);
     map_free(&c->spaces);
-    map_free(&c->claims);
+    map_free(&c->wanted_names);
     map_free(&c->services);
     ports_free(c->ports);
     free(c->port_holders);

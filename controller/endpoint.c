@@ -93,7 +93,7 @@ static void close_target(struct endpoint *e)
         pop3_close(e->target);
     }
     e->target = NULL;
-    endpoint_look_at_use(e);
+    endpoint_update_use(e);
 }
 
 void endpoint_close(struct endpoint *e)
@@ -226,7 +226,7 @@ int endpoint_open(struct endpoint *e, struct error *err)
         ports_take(c->ports, pop3_port(e->target));
         set_port(e, pop3_port(e->target));
     }
-    endpoint_look_at_use(e);
+    endpoint_update_use(e);
     return OK;
 }
 
@@ -252,7 +252,7 @@ static struct endpoint *add_endpoint(struct resource *r, const char *name, const
     e->resource = r;
     e->tenant = name ? mem_strdup(name) : NULL;
     list_init(&e->link);
-    endpoint_claim(e, service);
+    endpoint_want_name(e, service);
     r->n_endpoints++;
     return e;
 }
@@ -280,7 +280,7 @@ static void endpoint_free(struct endpoint *e)
     if (r->operand == e) {
         r->operand = NULL;
     }
-    endpoint_unclaim(e);
+    endpoint_leave_name(e);
     destination_unref(e->dest);
     free(e->trouble);
     free(e->failure);
@@ -364,7 +364,7 @@ static void set_destination(struct endpoint *e, const struct dest_answer *answer
     e->read = true;
     check_services(e);
     plan_next_reading(e);
-    endpoint_look_at_use(e);
+    endpoint_update_use(e);
     if (e->target) {
         struct dest_ref ref = ref_of(e);
         pop3_change(e->target, &ref, e->dest);

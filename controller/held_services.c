@@ -35,7 +35,7 @@ static void tell_endpoint(const struct resource *r, const struct service *s)
 {
     struct endpoint *e = resource_endpoint(r, s->name);
     if (e) {
-        endpoint_look_at_use(e);
+        endpoint_update_use(e);
     }
 }
 

@@ -7,7 +7,7 @@
  *   what the endpoint can do with the name: HAS | CAN | CANNOT
  *                    |
  *                    v
- *   struct claim: the contenders (UNKNOWN, WANTS) in order --> the first one is woken
+ *   struct wanted_name: the contenders (UNKNOWN, WANTS) in order --> the first one is woken
  *                                                         --> the others a moment later
  *   struct places: placed, the youngest first <--> standing, the oldest first
  *
@@ -27,14 +27,14 @@
  * this. */
 #define TELL_AGAIN SECONDS(1)
 
-struct claim {
+struct wanted_name {
     struct map_entry by_name;
     struct list endpoints; /* that want the name, or may want it again */
     size_t n;              /* number of these endpoints */
     struct heap contenders;
     struct endpoint *first; /* at the last change */
     enum rank others;       /* the rank of the others then */
-    struct list changed;    /* on controller->claims_changed */
+    struct list changed;    /* on controller->names_changed */
     int64_t told_at;        /* when the others were woken last; 0: never */
     char name[];
 };
@@ -83,48 +83,48 @@ static bool placed_after(const struct heap_node *a, const struct heap_node *b)
 
 /* ---- names ---- */
 
-static struct claim *find_claim(const struct controller *c, const char *name)
+static struct wanted_name *find_wanted_name(const struct controller *c, const char *name)
 {
-    struct map_entry *e = map_find(&c->claims, name);
-    return e ? container_of(e, struct claim, by_name) : NULL;
+    struct map_entry *e = map_find(&c->wanted_names, name);
+    return e ? container_of(e, struct wanted_name, by_name) : NULL;
 }
 
-static struct claim *get_claim(struct controller *c, const char *name)
+static struct wanted_name *get_wanted_name(struct controller *c, const char *name)
 {
-    struct claim *claim = find_claim(c, name);
-    if (claim) {
-        return claim;
+    struct wanted_name *wanted = find_wanted_name(c, name);
+    if (wanted) {
+        return wanted;
     }
     size_t size = strlen(name) + 1;
-    claim = mem_zalloc(sizeof(*claim) + size);
-    memcpy(claim->name, name, size);
-    list_init(&claim->endpoints);
-    list_init(&claim->changed);
-    heap_init(&claim->contenders, comes_before);
-    map_add(&c->claims, &claim->by_name, claim->name);
-    return claim;
+    wanted = mem_zalloc(sizeof(*wanted) + size);
+    memcpy(wanted->name, name, size);
+    list_init(&wanted->endpoints);
+    list_init(&wanted->changed);
+    heap_init(&wanted->contenders, comes_before);
+    map_add(&c->wanted_names, &wanted->by_name, wanted->name);
+    return wanted;
 }
 
-static struct endpoint *first_of(const struct claim *claim)
+static struct endpoint *first_of(const struct wanted_name *wanted)
 {
-    struct heap_node *node = heap_first(&claim->contenders);
+    struct heap_node *node = heap_first(&wanted->contenders);
     return node ? container_of(node, struct endpoint, contender) : NULL;
 }
 
 struct endpoint *resource_endpoint(const struct resource *r, const char *service)
 {
-    struct claim *claim = find_claim(r->controller, service);
-    if (claim && claim->n < r->n_endpoints) {
-        LIST_EACH (it, &claim->endpoints) {
+    struct wanted_name *wanted = find_wanted_name(r->controller, service);
+    if (wanted && wanted->n < r->n_endpoints) {
+        LIST_EACH (it, &wanted->endpoints) {
             struct endpoint *e = container_of(it, struct endpoint, same_name);
             if (e->resource == r) {
                 return e;
             }
         }
-    } else if (claim) {
+    } else if (wanted) {
         LIST_EACH (it, &r->endpoints) {
             struct endpoint *e = container_of(it, struct endpoint, link);
-            if (e->claim == claim) {
+            if (e->wanted == wanted) {
                 return e;
             }
         }
@@ -134,43 +134,43 @@ struct endpoint *resource_endpoint(const struct resource *r, const char *service
 
 /* ---- who hears of it ---- */
 
-static void on_tell(struct timer *timer);
+static void on_tell_timer(struct timer *timer);
 
 static void tell_at(struct controller *c, int64_t due)
 {
-    if (!c->tell_claims.due || due < c->tell_claims.due) {
-        timer_set(c->loop, &c->tell_claims, due, on_tell);
+    if (!c->tell_names.due || due < c->tell_names.due) {
+        timer_set(c->loop, &c->tell_names, due, on_tell_timer);
     }
 }
 
-static int64_t tell_due(const struct claim *claim)
+static int64_t tell_due(const struct wanted_name *wanted)
 {
-    return claim->told_at ? claim->told_at + TELL_AGAIN : 0;
+    return wanted->told_at ? wanted->told_at + TELL_AGAIN : 0;
 }
 
 /* The first one has been woken already. */
-static void tell_others(struct controller *c, struct claim *claim)
+static void tell_others(struct controller *c, struct wanted_name *wanted)
 {
-    claim->told_at = loop_now(c->loop);
-    list_remove(&claim->changed);
-    LIST_EACH (it, &claim->endpoints) {
+    wanted->told_at = loop_now(c->loop);
+    list_remove(&wanted->changed);
+    LIST_EACH (it, &wanted->endpoints) {
         const struct endpoint *e = container_of(it, struct endpoint, same_name);
-        if (e->stance != STANCE_NONE && e != claim->first) {
+        if (e->stance != STANCE_NONE && e != wanted->first) {
             resource_wake(e->resource);
         }
     }
 }
 
-static void on_tell(struct timer *timer)
+static void on_tell_timer(struct timer *timer)
 {
-    struct controller *c = container_of(timer, struct controller, tell_claims);
+    struct controller *c = container_of(timer, struct controller, tell_names);
     timer->due = 0;
-    LIST_EACH (it, &c->claims_changed) {
-        struct claim *claim = container_of(it, struct claim, changed);
-        if (tell_due(claim) <= loop_now(c->loop)) {
-            tell_others(c, claim);
+    LIST_EACH (it, &c->names_changed) {
+        struct wanted_name *wanted = container_of(it, struct wanted_name, changed);
+        if (tell_due(wanted) <= loop_now(c->loop)) {
+            tell_others(c, wanted);
         } else {
-            tell_at(c, tell_due(claim));
+            tell_at(c, tell_due(wanted));
         }
     }
 }
@@ -185,29 +185,29 @@ static enum rank rank_behind(const struct endpoint *first)
 }
 
 /* The stance of `by`, or what it can do with the name, has changed. */
-static void look_at_first(struct claim *claim, const struct endpoint *by)
+static void note_first(struct wanted_name *wanted, const struct endpoint *by)
 {
     struct controller *c = by->resource->controller;
-    struct endpoint *first = first_of(claim);
+    struct endpoint *first = first_of(wanted);
     enum rank others = rank_behind(first);
-    if (c->stopped || (first == claim->first && others == claim->others)) {
+    if (c->stopped || (first == wanted->first && others == wanted->others)) {
         return;
     }
-    claim->first = first;
-    claim->others = others;
+    wanted->first = first;
+    wanted->others = others;
     if (first && first != by) {
         resource_wake(first->resource);
     }
-    if (first && others != RANK_UNKNOWN && claim->n > 1 && list_empty(&claim->changed)) {
-        list_append(&c->claims_changed, &claim->changed);
-        tell_at(c, tell_due(claim));
+    if (first && others != RANK_UNKNOWN && wanted->n > 1 && list_empty(&wanted->changed)) {
+        list_append(&c->names_changed, &wanted->changed);
+        tell_at(c, tell_due(wanted));
     }
 }
 
 void controller_wake_first(struct controller *c, const char *name)
 {
-    struct claim *claim = find_claim(c, name);
-    struct endpoint *first = claim ? first_of(claim) : NULL;
+    struct wanted_name *wanted = find_wanted_name(c, name);
+    struct endpoint *first = wanted ? first_of(wanted) : NULL;
     if (first) {
         first->trouble_until = 0;
         resource_wake(first->resource);
@@ -232,16 +232,16 @@ static enum use use_of(const struct endpoint *e)
     return is_of_use && (e->placed || !places_of(e)) ? USE_CAN : USE_CANNOT;
 }
 
-void endpoint_look_at_use(struct endpoint *e)
+void endpoint_update_use(struct endpoint *e)
 {
     enum use use = use_of(e);
     if (e->use == use || e->stance == STANCE_NONE) {
         return;
     }
-    heap_remove(&e->claim->contenders, &e->contender);
+    heap_remove(&e->wanted->contenders, &e->contender);
     e->use = use;
-    heap_add(&e->claim->contenders, &e->contender);
-    look_at_first(e->claim, e);
+    heap_add(&e->wanted->contenders, &e->contender);
+    note_first(e->wanted, e);
 }
 
 /* ---- places ---- */
@@ -291,7 +291,7 @@ static void take_place(struct endpoint *e)
     if (places->n_placed == places_of(e) && is_first(e, youngest)) {
         unplace(places, youngest);
         heap_add(&places->standing, &youngest->place);
-        endpoint_look_at_use(youngest);
+        endpoint_update_use(youngest);
         resource_wake(youngest->resource);
     }
     if (places->n_placed < places_of(e)) {
@@ -314,7 +314,7 @@ static void leave_place(struct endpoint *e)
     if (oldest) {
         heap_remove(&places->standing, &oldest->place);
         place(places, oldest);
-        endpoint_look_at_use(oldest);
+        endpoint_update_use(oldest);
         resource_wake(oldest->resource);
     } else if (!places->n_placed) {
         free(places);
@@ -352,12 +352,12 @@ static void step_forward(struct endpoint *e)
         take_place(e);
     }
     e->use = use_of(e);
-    heap_add(&e->claim->contenders, &e->contender);
+    heap_add(&e->wanted->contenders, &e->contender);
 }
 
 static void step_back(struct endpoint *e)
 {
-    heap_remove(&e->claim->contenders, &e->contender);
+    heap_remove(&e->wanted->contenders, &e->contender);
     if (places_of(e)) {
         leave_place(e);
     }
@@ -383,7 +383,7 @@ static void set_stance(struct endpoint *e, enum stance stance)
     if (unknown && !unknown_in(space) && space->places && heap_first(&space->places->standing)) {
         tell_standing(space);
     }
-    look_at_first(e->claim, e);
+    note_first(e->wanted, e);
 }
 
 void resource_set_stance(struct resource *r, enum stance stance)
@@ -393,31 +393,31 @@ void resource_set_stance(struct resource *r, enum stance stance)
     }
 }
 
-void endpoint_claim(struct endpoint *e, const char *name)
+void endpoint_want_name(struct endpoint *e, const char *name)
 {
-    struct claim *claim = get_claim(e->resource->controller, name);
-    e->claim = claim;
-    e->service = claim->name;
-    list_append(&claim->endpoints, &e->same_name);
-    claim->n++;
+    struct wanted_name *wanted = get_wanted_name(e->resource->controller, name);
+    e->wanted = wanted;
+    e->service = wanted->name;
+    list_append(&wanted->endpoints, &e->same_name);
+    wanted->n++;
     set_stance(e, STANCE_UNKNOWN);
 }
 
-void endpoint_unclaim(struct endpoint *e)
+void endpoint_leave_name(struct endpoint *e)
 {
-    struct claim *claim = e->claim;
+    struct wanted_name *wanted = e->wanted;
     set_stance(e, STANCE_NONE);
     list_remove(&e->same_name);
-    if (--claim->n == 0) {
-        list_remove(&claim->changed);
-        map_remove(&e->resource->controller->claims, &claim->by_name);
-        free(claim);
+    if (--wanted->n == 0) {
+        list_remove(&wanted->changed);
+        map_remove(&e->resource->controller->wanted_names, &wanted->by_name);
+        free(wanted);
     }
 }
 
 enum rank endpoint_rank(const struct endpoint *e, const struct resource **other)
 {
-    const struct endpoint *first = first_of(e->claim);
+    const struct endpoint *first = first_of(e->wanted);
     assert(first);
     *other = first->resource;
     return first == e ? RANK_FIRST : rank_behind(first);

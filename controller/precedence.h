@@ -8,8 +8,8 @@
 
 /* Note that the endpoint wants Services of this name from now on, or does not want them any more.
  * Both may wake others. */
-void endpoint_claim(struct endpoint *e, const char *name);
-void endpoint_unclaim(struct endpoint *e);
+void endpoint_want_name(struct endpoint *e, const char *name);
+void endpoint_leave_name(struct endpoint *e);
 
 /* Returns the endpoint of the resource that wants Services of this name; NULL: none does. */
 struct endpoint *resource_endpoint(const struct resource *r, const char *service);
@@ -21,7 +21,7 @@ void resource_set_stance(struct resource *r, enum stance stance);
 /* Finds out again what the endpoint can do with the name. It is to be called when the destination
  * has been read, and when the listener or the home Service comes or goes. Wakes others whose rank
  * changes. */
-void endpoint_look_at_use(struct endpoint *e);
+void endpoint_update_use(struct endpoint *e);
 
 enum rank {
     RANK_FIRST,   /* it has the name, or gets it as soon as it can use it */

@@ -122,7 +122,7 @@ void resource_wake(struct resource *r)
     queue_resume(c);
 }
 
-static void on_timer(struct timer *t)
+static void on_wake_timer(struct timer *t)
 {
     t->due = 0;
     resource_wake(container_of(t, struct resource, timer));
@@ -131,7 +131,7 @@ static void on_timer(struct timer *t)
 void resource_wake_at(struct resource *r, int64_t due)
 {
     if (!r->timer.due || due < r->timer.due) {
-        timer_set(r->controller->loop, &r->timer, due, on_timer);
+        timer_set(r->controller->loop, &r->timer, due, on_wake_timer);
     }
 }
 
@@ -186,7 +186,7 @@ void resource_over(struct resource *r)
     resource_wake(r);
 }
 
-static void on_answer(const struct cluster_answer *answer, void *arg)
+static void on_call_answer(const struct cluster_answer *answer, void *arg)
 {
     struct resource *r = arg;
     r->call = NULL;
@@ -202,7 +202,7 @@ void resource_call(struct resource *r, enum operation operation,
                    const struct cluster_request *request,
                    void (*done)(struct resource *r, const struct cluster_answer *answer))
 {
-    struct cluster_handler handler = {.done = on_answer, .arg = r};
+    struct cluster_handler handler = {.done = on_call_answer, .arg = r};
     resource_begin(r, operation);
     r->done = done;
     r->controller->stats.writes += request->verb != CLUSTER_GET;

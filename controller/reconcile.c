@@ -149,7 +149,7 @@ static void status_is_missing(struct controller *c)
     }
 }
 
-static void on_reread(struct resource *r, const struct cluster_answer *answer)
+static void on_resource_reread(struct resource *r, const struct cluster_answer *answer)
 {
     struct controller *c = r->controller;
     if (answer->result == CLUSTER_LATER || answer->result == CLUSTER_REFUSED) {
@@ -168,11 +168,11 @@ static void on_reread(struct resource *r, const struct cluster_answer *answer)
 }
 
 /* Others have changed the CR, and the watch has perhaps not told of it yet. */
-static void reread(struct resource *r)
+static void reread_resource(struct resource *r)
 {
     struct cluster_request request = {
         .verb = CLUSTER_GET, .kind = &kind_destination, .namespace = r->namespace, .name = r->name};
-    resource_call(r, OPERATION_REREAD, &request, on_reread);
+    resource_call(r, OPERATION_REREAD, &request, on_resource_reread);
 }
 
 static void on_status_answer(struct resource *r, const struct cluster_answer *answer)
@@ -189,7 +189,7 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
     case CLUSTER_CONFLICT:
     case CLUSTER_ABSENT: /* the CR has gone, or the CRD has no such subresource */
         r->status_absent = answer->result == CLUSTER_ABSENT;
-        reread(r);
+        reread_resource(r);
         break;
     case CLUSTER_EXISTS:
     case CLUSTER_REFUSED:
@@ -248,7 +248,8 @@ static void on_confirm_answer(struct resource *r, const struct cluster_answer *a
 
 /* ---- what is shown ---- */
 
-static void show(struct resource *r, const struct condition *condition, const char *served)
+static void show_condition(struct resource *r, const struct condition *condition,
+                           const char *served)
 {
     struct condition whole = *condition;
     settled(r);
@@ -259,7 +260,7 @@ static void show(struct resource *r, const struct condition *condition, const ch
 /* ---- withdrawing ---- */
 
 /* The CR is not ours, or not any more: its Services go, and then our condition. */
-static void leave(struct resource *r)
+static void leave_resource(struct resource *r)
 {
     settled(r);
     if (endpoints_withdraw(r) != AGAIN && r->cr.status_owner == CR_STATUS_OURS &&
@@ -393,7 +394,7 @@ static enum decision decide_name(struct endpoint *e, struct condition *c)
     return DECISION_SERVE;
 }
 
-static enum decision decide(struct endpoint *e, struct condition *c)
+static enum decision decide_endpoint(struct endpoint *e, struct condition *c)
 {
     enum decision by_name = decide_name(e, c);
     if (by_name == DECISION_SERVE && e->verdict == VERDICT_INSTANCE_NOT_CONFIGURED &&
@@ -446,7 +447,8 @@ struct sum {
     struct plan_tenants tenants;
 };
 
-static void note_failure(struct sum *sum, struct endpoint *e, const struct condition *failure)
+static void note_endpoint_failure(struct sum *sum, struct endpoint *e,
+                                  const struct condition *failure)
 {
     if (!e->tenant) {
         sum->last = *failure;
@@ -457,7 +459,7 @@ static void note_failure(struct sum *sum, struct endpoint *e, const struct condi
     plan_tenants_failed(&sum->tenants, e->tenant, failure);
 }
 
-static void note_success(struct sum *sum, struct endpoint *e)
+static void note_endpoint_success(struct sum *sum, struct endpoint *e)
 {
     bool in_cluster = e->resource->controller->settings.in_cluster;
     if (!e->tenant) {
@@ -470,7 +472,7 @@ static void note_success(struct sum *sum, struct endpoint *e)
 }
 
 /* Brings up listener and Services, unless there is trouble: then *c is the trouble. */
-static int serve(struct sum *sum, struct endpoint *e, struct condition *c)
+static int serve_endpoint(struct sum *sum, struct endpoint *e, struct condition *c)
 {
     if (!endpoint_is_put_off(e)) {
         return endpoint_serve(e, c);
@@ -487,7 +489,7 @@ static int serve(struct sum *sum, struct endpoint *e, struct condition *c)
 static int serve_admitted(struct sum *sum, struct endpoint *e, struct condition *c)
 {
     int rc = endpoint_exclude(e, c);
-    rc = rc == OK ? serve(sum, e, c) : rc;
+    rc = rc == OK ? serve_endpoint(sum, e, c) : rc;
     if (rc != OK) {
         return rc;
     }
@@ -497,10 +499,10 @@ static int serve_admitted(struct sum *sum, struct endpoint *e, struct condition 
 }
 
 /* Decides about one target and acts. Afterwards it is done, or waits, or its call is under way. */
-static void bring(struct sum *sum, struct endpoint *e)
+static void reconcile_endpoint(struct sum *sum, struct endpoint *e)
 {
     struct condition c;
-    enum decision decision = decide(e, &c);
+    enum decision decision = decide_endpoint(e, &c);
     int rc = AGAIN;
     switch (decision) {
     case DECISION_WAIT:
@@ -509,7 +511,7 @@ static void bring(struct sum *sum, struct endpoint *e)
         rc = endpoint_withdraw(e);
         break;
     case DECISION_HOLD:
-        rc = endpoint_service(e) ? serve(sum, e, &c) : OK;
+        rc = endpoint_service(e) ? serve_endpoint(sum, e, &c) : OK;
         break;
     case DECISION_SERVE:
         rc = serve_admitted(sum, e, &c);
@@ -518,9 +520,9 @@ static void bring(struct sum *sum, struct endpoint *e)
     if (rc == AGAIN) {
         sum->waiting++;
     } else if (rc == OK && decision == DECISION_SERVE) {
-        note_success(sum, e);
+        note_endpoint_success(sum, e);
     } else {
-        note_failure(sum, e, &c);
+        note_endpoint_failure(sum, e, &c);
     }
 }
 
@@ -531,13 +533,13 @@ static void show_sum(struct resource *r, struct sum *sum)
         settled(r);
     } else if (shared) {
         const char *served = plan_tenants_end(&sum->tenants, &sum->last);
-        show(r, &sum->last, served);
+        show_condition(r, &sum->last, served);
     } else {
-        show(r, &sum->last, NULL);
+        show_condition(r, &sum->last, NULL);
     }
 }
 
-static void bring_all(struct resource *r)
+static void reconcile_endpoints(struct resource *r)
 {
     struct sum sum = {0};
     plan_tenants_begin(&sum.tenants);
@@ -546,7 +548,7 @@ static void bring_all(struct resource *r)
         if (endpoint_is_unread(e)) {
             sum.waiting++;
         } else if (r->operation == OPERATION_NONE) {
-            bring(&sum, e);
+            reconcile_endpoint(&sum, e);
         }
     }
     if (r->operation == OPERATION_NONE && !sum.waiting) {
@@ -559,28 +561,28 @@ static void bring_all(struct resource *r)
 
 /* If another manager has written the status, only our Services entitle us to a condition. So it is
  * written before they go. */
-static void refuse(struct resource *r, const struct condition *condition)
+static void refuse_resource(struct resource *r, const struct condition *condition)
 {
     if (r->cr.status_owner == CR_STATUS_FOREIGN) {
-        show(r, condition, NULL);
+        show_condition(r, condition, NULL);
     }
     if (r->operation == OPERATION_NONE && endpoints_withdraw(r) != AGAIN) {
-        show(r, condition, NULL);
+        show_condition(r, condition, NULL);
     }
 }
 
-static void act(struct resource *r)
+static void reconcile_claimed(struct resource *r)
 {
     struct condition condition;
     bool reading = r->reading || !list_empty(&r->unread);
     if (!resource_claimed(r)) {
         if (!reading) {
-            leave(r);
+            leave_resource(r);
         }
     } else if (is_refused(r, &condition)) {
-        refuse(r, &condition);
+        refuse_resource(r, &condition);
     } else if (!endpoints_clean(r)) { /* first, because one of them may have a port of ours */
-        bring_all(r);
+        reconcile_endpoints(r);
     }
 }
 
@@ -619,9 +621,9 @@ void reconcile(struct resource *r)
         return;
     }
     if (managed) {
-        act(r);
+        reconcile_claimed(r);
     } else {
-        leave(r);
+        leave_resource(r);
     }
     if (r->operation == OPERATION_NONE && !r->reading) { /* the resource is at rest */
         r->retries = 0;

@@ -102,7 +102,7 @@ void resource_free(struct resource *r)
     leave_space(r);
     map_remove(&c->by_key, &r->by_key);
     cr_clear(&r->cr);
-    free(r->shown);
+    free(r->pending_condition);
     free(r->operand_namespace);
     free(r->operand_name);
     free(r->texts);

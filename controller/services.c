@@ -51,7 +51,7 @@ static void put_off(struct endpoint *e)
         resource_now(e->resource) + backoff_delay(e->troubles++, TROUBLE_FIRST, TROUBLE_MOST, 10);
 }
 
-static void set_trouble(struct endpoint *e, const struct condition *condition, bool silent)
+static void endpoint_set_trouble(struct endpoint *e, const struct condition *condition, bool silent)
 {
     forget_trouble(e);
     e->trouble = mem_alloc(sizeof(*e->trouble));
@@ -61,12 +61,12 @@ static void set_trouble(struct endpoint *e, const struct condition *condition, b
 }
 
 /* Sets a trouble that may pass by itself: the condition shows it only from the third time on. */
-static void set_passing_trouble(struct endpoint *e, const struct condition *condition)
+static void endpoint_set_passing_trouble(struct endpoint *e, const struct condition *condition)
 {
     if (e->troubles + 1 < TROUBLES_SILENT_MAX) {
         put_off(e);
     } else {
-        set_trouble(e, condition, false);
+        endpoint_set_trouble(e, condition, false);
     }
 }
 
@@ -80,7 +80,7 @@ bool endpoint_is_put_off(struct endpoint *e)
     return true;
 }
 
-static void refused(struct resource *r, const struct cluster_answer *answer)
+static void on_service_refused(struct resource *r, const struct cluster_answer *answer)
 {
     struct condition condition;
     log_line(LOG_WARN, "control", "%s: %s", r->key, answer->err.text);
@@ -88,13 +88,13 @@ static void refused(struct resource *r, const struct cluster_answer *answer)
     plan_failure(&condition, "ServiceCreationFailed", "%s%s", answer->err.text,
                  plan_name_advice(r->operand_name));
     if (r->operand) {
-        set_trouble(r->operand, &condition, false);
+        endpoint_set_trouble(r->operand, &condition, false);
     }
 }
 
 /* Either the API server is away or busy, or it fails for this Service alone: because of an
  * admission webhook, or because the range of addresses is exhausted. */
-static void not_written(struct resource *r, const struct cluster_answer *answer)
+static void on_service_not_written(struct resource *r, const struct cluster_answer *answer)
 {
     struct condition condition;
     char sentence[PLAN_MESSAGE_MAX];
@@ -106,7 +106,7 @@ static void not_written(struct resource *r, const struct cluster_answer *answer)
         answer->err.text);
     plan_failure_told(&condition, "ServiceCreationFailed", sentence);
     if (r->operand) {
-        set_passing_trouble(r->operand, &condition);
+        endpoint_set_passing_trouble(r->operand, &condition);
     }
 }
 
@@ -278,7 +278,7 @@ int endpoint_serve(struct endpoint *e, struct condition *why)
     }
     if (!e->target && endpoint_open(e, &err) != OK) {
         plan_failure(&condition, "ServiceCreationFailed", "%s", err.text);
-        set_trouble(e, &condition, false);
+        endpoint_set_trouble(e, &condition, false);
         resource_wake(r);
         return AGAIN;
     }
@@ -407,7 +407,7 @@ static bool is_adoptable(const struct resource *r, struct json_value object)
 }
 
 /* The existing Service of the wanted name is not ours. */
-static void taken(struct resource *r, bool adoptable)
+static void on_name_taken(struct resource *r, bool adoptable)
 {
     struct condition condition;
     bool silent = adoptable && r->cr.status_owner == CR_STATUS_FOREIGN;
@@ -420,15 +420,15 @@ static void taken(struct resource *r, bool adoptable)
                              ": \"true\" to have it taken over"
                            : ", or rename the Destination CR");
     if (r->operand) {
-        set_trouble(r->operand, &condition, silent);
+        endpoint_set_trouble(r->operand, &condition, silent);
     }
-    if (silent && (!r->told || strcmp(r->told, condition.reason) != 0)) {
+    if (silent && (!r->last_event_reason || strcmp(r->last_event_reason, condition.reason) != 0)) {
         resource_send_event(r, &condition);
     }
 }
 
 /* The existing Service of the wanted name belongs to another CR of ours, which gives it up. */
-static void not_gone(struct resource *r, struct resource *rival)
+static void on_rival_service(struct resource *r, struct resource *rival)
 {
     struct condition condition;
     resource_wake(rival);
@@ -438,13 +438,13 @@ static void not_gone(struct resource *r, struct resource *rival)
                  "not gone yet; if it does not go, see its metadata.finalizers",
                  r->operand_name, r->operand_namespace, rival->name, rival->namespace);
     if (r->operand) {
-        set_passing_trouble(r->operand, &condition);
+        endpoint_set_passing_trouble(r->operand, &condition);
     }
 }
 
 /* Takes in the existing Service of the wanted name. It is ours after all (somebody may have removed
  * its labels), or one that we may take over, or another's. */
-static void looked_at(struct resource *r, struct json_value object)
+static void on_conflicting_service(struct resource *r, struct json_value object)
 {
     struct controller *c = r->controller;
     const char *home = c->settings.home;
@@ -454,12 +454,12 @@ static void looked_at(struct resource *r, struct json_value object)
         return;
     }
     if (resource_rival(r, r->operand_namespace, r->operand_name)) {
-        not_gone(r, resource_rival(r, r->operand_namespace, r->operand_name));
+        on_rival_service(r, resource_rival(r, r->operand_namespace, r->operand_name));
         return;
     }
     bool made_by_us = away && service_is_made_for(object, r->name, home);
     if (!made_by_us && !(r->cr.adopt && is_adoptable(r, object))) {
-        taken(r, is_adoptable(r, object));
+        on_name_taken(r, is_adoptable(r, object));
         return;
     }
     struct service service;
@@ -499,7 +499,7 @@ static void correct_repairs(struct resource *r)
 }
 
 /* Reads the Service that has the name. */
-static void look_at_service(struct resource *r)
+static void read_conflicting_service(struct resource *r)
 {
     call_service(r, OPERATION_LOOK, CLUSTER_GET, r->operand_namespace, r->operand_name, NULL,
                  (struct str){0});
@@ -525,7 +525,7 @@ static void removal_failed(struct resource *r, const struct cluster_answer *answ
 }
 
 /* Takes in the Service that the answer to a change brings. */
-static void changed(struct resource *r, struct json_value object)
+static void take_changed_service(struct resource *r, struct json_value object)
 {
     if (follower_is_news(&r->controller->followers[FOLLOW_SERVICES], object)) {
         controller_take_service(r->controller, object);
@@ -548,20 +548,20 @@ static void on_service_answer(struct resource *r, const struct cluster_answer *a
     switch (answer->result) {
     case CLUSTER_DONE:
         if (operation == OPERATION_LOOK) {
-            looked_at(r, answer->object);
+            on_conflicting_service(r, answer->object);
         } else if (operation == OPERATION_DELETE && !json_exists(answer->object)) {
             service_went(r);
         } else {
-            changed(r, answer->object);
+            take_changed_service(r, answer->object);
         }
         break;
     case CLUSTER_EXISTS:
-        look_at_service(r);
+        read_conflicting_service(r);
         break;
     case CLUSTER_ABSENT:
         service_went(r);
         if (operation == OPERATION_CREATE) {
-            refused(r, answer); /* its namespace may be going */
+            on_service_refused(r, answer); /* its namespace may be going */
         } else if (!removes) {
             resource_conflicted(r);
         }
@@ -571,9 +571,9 @@ static void on_service_answer(struct resource *r, const struct cluster_answer *a
         if (removes) {
             removal_failed(r, answer);
         } else if (answer->result == CLUSTER_REFUSED) {
-            refused(r, answer);
+            on_service_refused(r, answer);
         } else {
-            not_written(r, answer);
+            on_service_not_written(r, answer);
         }
         break;
     case CLUSTER_CONFLICT: /* another Service may have its name */
@@ -583,7 +583,7 @@ static void on_service_answer(struct resource *r, const struct cluster_answer *a
         }
         resource_conflicted(r);
         if (operation == OPERATION_APPLY) {
-            look_at_service(r);
+            read_conflicting_service(r);
         }
         break;
     }

@@ -101,7 +101,7 @@ struct held_service {
 
 /* ---- a CR and all that belongs to it ---- */
 
-struct claim; /* precedence.c's: a name of Services, and the endpoints that want it */
+struct wanted_name; /* precedence.c's: a name of Services, and the endpoints that want it */
 
 /* Whether a CR wants the names of its Services. */
 enum stance {
@@ -125,7 +125,7 @@ struct endpoint {
     const char *service; /* name of its Services: "<cr>", "<cr>-<tenant>" */
 
     /* Several CRs may want one Service. These members are precedence.c's. */
-    struct claim *claim;
+    struct wanted_name *wanted;
     struct list same_name;
     struct heap_node contender;
     struct heap_node place; /* in its space's places */
@@ -227,15 +227,15 @@ struct resource {
     struct endpoint *operand; /* the one whose Service is written; NULL: it is gone */
     char *operand_namespace;  /* of the Service that is created, looked at, applied or deleted */
     char *operand_name;
-    struct condition *shown; /* the condition that is being written; NULL: none is */
-    enum telling telling;    /* of the status that is being written */
-    bool status_absent;      /* the API server says that there is no such status */
-    bool shows_tenants;      /* that status names tenants */
-    bool tenants_lost;       /* the API server did not store those of the last status */
+    struct condition *pending_condition; /* the condition that is being written; NULL: none is */
+    enum telling telling;                /* of the status that is being written */
+    bool status_absent;                  /* the API server says that there is no such status */
+    bool shows_tenants;                  /* that status names tenants */
+    bool tenants_lost;                   /* the API server did not store those of the last status */
     struct repairs status_repairs;
     int64_t events_full; /* from then on as many Events may be sent again as at the start */
     int64_t words_due;   /* the words of another server are not written again before */
-    const char *told;    /* the reason that the last Event told of; static storage */
+    const char *last_event_reason; /* the reason that the last Event told of; static storage */
     struct timer timer;
 };
 
@@ -285,11 +285,11 @@ struct controller {
     size_t n_resources;
     struct map spaces; /* namespaces that have resources */
     struct sweep sweep;
-    struct map claims; /* names of Services that endpoints want */
-    struct list claims_changed;
-    struct timer tell_claims; /* wakes those that wait for a name */
-    struct map services;      /* that exist, of all resources */
-    size_t unsettled;         /* number of present resources that have not settled yet */
+    struct map wanted_names; /* names of Services that endpoints want */
+    struct list names_changed;
+    struct timer tell_names; /* wakes those that wait for a name */
+    struct map services;     /* that exist, of all resources */
+    size_t unsettled;        /* number of present resources that have not settled yet */
     size_t leftovers; /* number of Services that do not go, and of which people have been told */
     size_t counts[COUNTED_KINDS];
     struct queue queue;

@@ -26,18 +26,18 @@
 #define EVENT_INTERVAL_OF_SPACE SECONDS(1)
 enum { EVENTS_OF_ONE = 10, EVENTS_OF_SPACE = 1000 };
 
-static void set_shown(struct resource *r, const struct condition *condition)
+static void set_pending_condition(struct resource *r, const struct condition *condition)
 {
-    free(r->shown);
-    r->shown = condition ? mem_alloc(sizeof(*condition)) : NULL;
+    free(r->pending_condition);
+    r->pending_condition = condition ? mem_alloc(sizeof(*condition)) : NULL;
     if (condition) {
-        *r->shown = *condition;
+        *r->pending_condition = *condition;
     }
 }
 
 void status_forget(struct resource *r)
 {
-    set_shown(r, NULL);
+    set_pending_condition(r, NULL);
     LIST_EACH (it, &r->endpoints) {
         struct endpoint *e = container_of(it, struct endpoint, link);
         free(e->failure);
@@ -100,7 +100,7 @@ static void post_event(struct resource *r, bool warning, const char *reason, con
 
 void resource_send_event(struct resource *r, const struct condition *condition)
 {
-    r->told = condition->reason;
+    r->last_event_reason = condition->reason;
     post_event(r, !condition->available, condition->reason, condition->message);
 }
 
@@ -138,8 +138,8 @@ static void tell_instead(struct resource *r, const struct condition *condition)
              "The status cannot say so, because its conditions of other controllers take more than "
              "%d octets (remove some): %s",
              CR_CONDITIONS_MAX, condition->message);
-    if (!r->told || strcmp(r->told, condition->reason) != 0) {
-        r->told = condition->reason;
+    if (!r->last_event_reason || strcmp(r->last_event_reason, condition->reason) != 0) {
+        r->last_event_reason = condition->reason;
         log_line(LOG_WARN, "control", "%s: %s", r->key, note);
         post_event(r, !condition->available, condition->reason, note);
     }
@@ -206,7 +206,7 @@ void status_show(struct resource *r, const struct condition *condition, const ch
     }
     r->words_due = resource_now(r) + WORDS_PAUSE;
     r->shows_tenants = served;
-    set_shown(r, condition);
+    set_pending_condition(r, condition);
     patch_status(r, condition, served, done);
 }
 
@@ -232,20 +232,20 @@ static void tell_changed(const struct resource *r)
         h->changed(r->namespace, e->service,
                    works        ? &success
                    : e->failure ? e->failure
-                                : r->shown,
+                                : r->pending_condition,
                    e->target ? e->port : 0, h->arg);
     }
     if (list_empty(&r->endpoints)) {
-        h->changed(r->namespace, r->name, r->shown, 0, h->arg);
+        h->changed(r->namespace, r->name, r->pending_condition, 0, h->arg);
     }
 }
 
 void status_tell(struct resource *r)
 {
-    if (r->shown && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
+    if (r->pending_condition && (r->telling == TELL_CONDITION || r->telling == TELL_WORDS)) {
         tell_changed(r);
     }
-    if (!r->present || !r->controller->settings.in_cluster || !r->shown) {
+    if (!r->present || !r->controller->settings.in_cluster || !r->pending_condition) {
         return;
     }
     switch (r->telling) {
@@ -253,7 +253,7 @@ void status_tell(struct resource *r)
     case TELL_WORDS:
         break;
     case TELL_CONDITION:
-        resource_send_event(r, r->shown);
+        resource_send_event(r, r->pending_condition);
         break;
     case TELL_CONTEST:
         tell_contest(r);
