@@ -61,11 +61,11 @@ struct k8s {
     struct log_limits limits; /* of the lines about objects that are cut */
 };
 
-/* Opens the connections to the API server; sends nothing yet. `credentials` is a directory; NULL:
- * none are sent. ERR and *err (FAIL_CONFIG): the URL or the credentials cannot be used;
- * k8s_client_close is to be called all the same. */
-int k8s_client_open(struct k8s *k8s, struct loop *loop, struct dns *dns, const char *url,
-                    const char *credentials, struct error *err);
+/* Prepares requests to the API server at the URL `server`; sends nothing yet. `credentials` is a
+ * directory; NULL: none are sent. ERR and *err (FAIL_CONFIG): the URL or the credentials cannot be
+ * used; k8s_client_close is to be called all the same. */
+int k8s_client_open(struct k8s *k8s, struct loop *loop, struct dns *dns, const char *server,
+                    const char *credentials, struct error *err) warn_unused;
 
 /* Closes the connections. No request may be under way. */
 void k8s_client_close(struct k8s *k8s);

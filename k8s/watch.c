@@ -158,7 +158,8 @@ static void ask_later(struct cluster_watch *w, enum state state, int64_t delay)
 static void retry_after(struct cluster_watch *w, enum state state, const struct k8s_refusal *why,
                         int64_t delay)
 {
-    /* Other failures are logged elsewhere: by k8s.c once for all watches, or by kind_missing(). */
+    /* Other failures are logged elsewhere: by client.c once for all watches, or by
+     * kind_missing(). */
     bool news = w->failures == 0 && why->failure != K8S_UNREACHED && why->failure != K8S_ABSENT &&
                 why->failure != K8S_FORBIDDEN;
     watch_log(w, news ? LOG_WARN : LOG_DEBUG, "%s; %s in %.1f s", why->err.text,

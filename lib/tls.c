@@ -481,7 +481,7 @@ static int connection_dies_of(struct tls *tls, int code, const char *during)
         if (misses_certificate(tls, alert)) {
             return connection_dies(
                 tls, FAIL_TLS,
-                "the server asked for a client certificate, of which there is none, and "
+                "the server asked for a client certificate, which we do not have, and "
                 "ended the %s with TLS alert %d",
                 during, alert);
         }

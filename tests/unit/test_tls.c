@@ -613,7 +613,7 @@ static void test_client_certificate_wanted(void **state)
 {
     (void)state;
     refused(&(struct tls_settings){.host = "mail.test"}, "client12", FAIL_TLS,
-            "the server asked for a client certificate, of which there is none, and ended the TLS "
+            "the server asked for a client certificate, which we do not have, and ended the TLS "
             "handshake with TLS alert 40");
     struct tls_client *client = client_of("mail.test");
     struct link l = {0};
