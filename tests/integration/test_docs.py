@@ -69,6 +69,20 @@ def test_table_of_folders_is_that_of_check_deps():
     assert rows_of(table) == rows_of(CHECK_DEPS["FOLDERS"])
 
 
+def test_walks_go_down():
+    """Each file is called by one above it, and calls none above it, not even through others."""
+    tree = CHECK_DEPS["Tree"](ROOT, ROOT / "build/dev/obj")
+    tree.read_symbols()
+    walks = blocks("docs/architecture.md", "walk")
+    assert len(walks) == 3
+    for walk in walks:
+        above: list[str] = []
+        for file in (line.split()[0] for line in walk.splitlines()):
+            assert not CHECK_DEPS["reachable"](tree.uses, file) & set(above), file
+            assert not above or any(file in tree.uses[other] for other in above), file
+            above.append(file)
+
+
 def test_reading_order_covers_all_layers():
     """The tour in the README starts with headers and leads through all layers."""
     tour = code_spans(section("README.md", "The source in reading order"))
