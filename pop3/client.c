@@ -87,7 +87,7 @@ size_t pop3_client_line_max(const struct pop3_client *c, struct str input)
     return may_be_long ? POP3_LONG_MAX : POP3_COMMAND_MAX;
 }
 
-const char *pop3_foreign(struct str input, struct buf *reply)
+enum pop3_foreign pop3_foreign(struct str input, struct buf *reply)
 {
     static const char *const methods[] = {"GET ",     "HEAD ",    "POST ", "PUT ",
                                           "OPTIONS ", "CONNECT ", "PRI "};
@@ -95,15 +95,15 @@ const char *pop3_foreign(struct str input, struct buf *reply)
     if (input.n >= 2 && input.p[0] == 0x16 && input.p[1] == 0x03) {
         say(reply, "-ERR this port takes POP3 in clear text, not TLS; tproxy adds TLS towards the "
                    "mail server\r\n");
-        return "TLS";
+        return POP3_FOREIGN_TLS;
     }
     for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
         if (input.n > strlen(methods[i]) && memcmp(input.p, methods[i], strlen(methods[i])) == 0) {
             say(reply, "-ERR this port takes POP3, not HTTP\r\n");
-            return "HTTP";
+            return POP3_FOREIGN_HTTP;
         }
     }
-    return NULL;
+    return POP3_NOT_FOREIGN;
 }
 
 static enum command find_command(struct str word)

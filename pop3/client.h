@@ -73,10 +73,12 @@ enum pop3_ask {
  */
 size_t pop3_client_line_max(const struct pop3_client *c, struct str input);
 
-/* Recognises input that is not POP3, even if its first line is not complete yet. Returns the name
- * of the protocol for the log ("HTTP", "TLS") and puts the answer into `reply`. Returns NULL for
- * all other input. */
-const char *pop3_foreign(struct str input, struct buf *reply);
+/* Other protocols that a client may speak on the port of a target. */
+enum pop3_foreign { POP3_NOT_FOREIGN, POP3_FOREIGN_HTTP, POP3_FOREIGN_TLS };
+
+/* Recognises input of another protocol, even if its first line is not complete yet, and puts the
+ * answer into `reply`. Returns POP3_NOT_FOREIGN for all other input. */
+enum pop3_foreign pop3_foreign(struct str input, struct buf *reply);
 
 /* Takes one line, without its end. `reply` has room for POP3_REPLY_MAX octets. Returns the
  * session's task.

@@ -244,51 +244,30 @@ static bool waits_for_kind(struct session *s, struct str line)
            pop3_client_needs_kind(&s->dialogue->pop3, line);
 }
 
-/* Takes one line (or something that is not POP3) off the input. Returns false when no line is
- * complete, or the session has ended. */
-static bool client_line(struct session *s)
+/* Ends the session if its client speaks another protocol, and returns true then. */
+static bool end_foreign(struct session *s, struct str input)
 {
     char space[POP3_REPLY_MAX];
     struct buf reply = BUF_ON(space);
-    struct str input = conn_data(s->client), line;
-    size_t octets;
-    if (input.n == 0) {
+    switch (pop3_foreign(input, &reply)) {
+    case POP3_NOT_FOREIGN:
         return false;
-    }
-    const char *foreign = pop3_foreign(input, &reply);
-    if (foreign) {
-        conn_write(s->client, space, buf_len(&reply));
-        s->target->pop3->stats.foreign++;
-        session_log_limited(s, strcmp(foreign, "TLS") == 0 ? LINE_TLS : LINE_HTTP, LOG_INFO,
-                            "the client speaks %s, not POP3", foreign);
-        session_end(s, "not POP3");
-        return false;
-    }
-    int rc = conn_line(s->client, pop3_client_line_max(&s->dialogue->pop3, input), &line, &octets);
-    if (rc == ERR) {
-        static const char too_long[] = "-ERR line too long\r\n";
-        conn_write(s->client, too_long, strlen(too_long));
-        session_end(s, "line too long");
-    }
-    if (rc != OK) {
-        return false;
-    }
-    if (waits_for_kind(s, line)) {
-        keep_place(s);
-        s->wait = WAIT_KIND;
-        return true;
-    }
-    enum pop3_ask ask = pop3_client_line(&s->dialogue->pop3, line, &reply);
-    if (ask == POP3_ASK_LOOP) {
-        say_loop(s, &reply);
+    case POP3_FOREIGN_HTTP:
+        session_log_limited(s, LINE_HTTP, LOG_INFO, "the client speaks HTTP, not POP3");
+        break;
+    case POP3_FOREIGN_TLS:
+        session_log_limited(s, LINE_TLS, LOG_INFO, "the client speaks TLS, not POP3");
+        break;
     }
     conn_write(s->client, space, buf_len(&reply));
-    if (ask != POP3_ASK_MAILBOX) {
-        consume(s, octets); /* the line of a mailbox command is left for the relay */
-    }
-    if (pop3_client_wants_in(&s->dialogue->pop3, ask)) {
-        keep_place(s);
-    }
+    s->target->pop3->stats.foreign++;
+    session_end(s, "not POP3");
+    return true;
+}
+
+/* Does what a line asks for. Returns false when the session has ended. */
+static bool do_ask(struct session *s, enum pop3_ask ask)
+{
     switch (ask) {
     case POP3_ASK_NOTHING:
         break;
@@ -323,6 +302,45 @@ static bool client_line(struct session *s)
         return false;
     }
     return true;
+}
+
+/* Takes one line off the input. Returns false when no line is complete, or the session has
+ * ended. */
+static bool client_line(struct session *s)
+{
+    char space[POP3_REPLY_MAX];
+    struct buf reply = BUF_ON(space);
+    struct str input = conn_data(s->client), line;
+    size_t octets;
+    if (input.n == 0 || end_foreign(s, input)) {
+        return false;
+    }
+    int rc = conn_line(s->client, pop3_client_line_max(&s->dialogue->pop3, input), &line, &octets);
+    if (rc == ERR) {
+        static const char too_long[] = "-ERR line too long\r\n";
+        conn_write(s->client, too_long, strlen(too_long));
+        session_end(s, "line too long");
+    }
+    if (rc != OK) {
+        return false;
+    }
+    if (waits_for_kind(s, line)) {
+        keep_place(s);
+        s->wait = WAIT_KIND;
+        return true;
+    }
+    enum pop3_ask ask = pop3_client_line(&s->dialogue->pop3, line, &reply);
+    if (ask == POP3_ASK_LOOP) {
+        say_loop(s, &reply);
+    }
+    conn_write(s->client, space, buf_len(&reply));
+    if (ask != POP3_ASK_MAILBOX) {
+        consume(s, octets); /* the line of a mailbox command is left for the relay */
+    }
+    if (pop3_client_wants_in(&s->dialogue->pop3, ask)) {
+        keep_place(s);
+    }
+    return do_ask(s, ask);
 }
 
 /* Answers the client's line with the failure of the backend. Everything that has arrived behind the
