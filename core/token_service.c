@@ -20,8 +20,10 @@ enum { TIMEOUT_MAX_S = 60 };
  * placeholder {tenant}. */
 static bool url_syntax(struct str url)
 {
-    size_t scheme = str_istarts(url, "https://") ? 8 : str_istarts(url, "http://") ? 7 : 0;
-    return scheme && text_is_visible(url) && url.n > scheme && !strchr("/:?#@", url.p[scheme]);
+    bool https = str_istarts(url, "https://");
+    size_t scheme = https ? 8 : 7;
+    return (https || str_istarts(url, "http://")) && text_is_visible(url) && url.n > scheme &&
+           !strchr("/:?#@", url.p[scheme]);
 }
 
 static int require(struct reader *r, const char *field, size_t max, struct str *value)

@@ -316,7 +316,8 @@ static int64_t lifetime(const struct entry *e)
     if (e->outcome != DNS_ADDRESSES) {
         return SECONDS(ttl < NEGATIVE_TTL_MAX ? ttl : NEGATIVE_TTL_MAX);
     }
-    return SECONDS(ttl < TTL_MIN ? TTL_MIN : ttl > TTL_MAX ? TTL_MAX : ttl);
+    ttl = ttl < TTL_MAX ? ttl : TTL_MAX;
+    return SECONDS(ttl > TTL_MIN ? ttl : TTL_MIN);
 }
 
 /* Tells the outcome to every query that waits, then remembers or frees the entry. */
@@ -388,7 +389,10 @@ static void ask_next(struct entry *e)
         e->ask = dns_ask_start(dns->loop, &dns->conf, first, name, handler);
         return;
     }
-    e->outcome = e->problem[0] ? DNS_SERVER_FAILED : e->exists ? DNS_NO_ADDRESS : DNS_NO_NAME;
+    e->outcome = e->exists ? DNS_NO_ADDRESS : DNS_NO_NAME;
+    if (e->problem[0]) {
+        e->outcome = DNS_SERVER_FAILED;
+    }
     conclude(e);
 }
 

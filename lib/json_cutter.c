@@ -104,7 +104,11 @@ static enum state begin_name(struct json_cutter *c, char o)
 static enum state step_name(struct json_cutter *c, char o)
 {
     if (o == '"' && !c->escaped) {
-        c->member = word_is(c, "items") ? ITEMS : word_is(c, "metadata") ? METADATA : OTHER;
+        if (word_is(c, "items")) {
+            c->member = ITEMS;
+        } else {
+            c->member = word_is(c, "metadata") ? METADATA : OTHER;
+        }
         bool again = c->seen & (unsigned)c->member;
         c->seen |= (unsigned)c->member;
         return again ? BAD : COLON;

@@ -65,8 +65,11 @@ static void on_listener_ready(struct io *io)
     struct listener *l = container_of(io, struct listener, io);
     union addr peer = {0};
     uint64_t turn = loop_stats(l->loop).turns;
-    bool still = turn == l->turn + 1;
-    l->burst = !still ? 1 : l->burst < BURST_MAX ? l->burst * 2 : BURST_MAX;
+    if (turn != l->turn + 1) {
+        l->burst = 1;
+    } else if (l->burst < BURST_MAX) {
+        l->burst *= 2;
+    }
     l->turn = turn;
     io->ready = 0;
     for (unsigned n = 0; n < l->burst && listener_is_open(l); n++) {

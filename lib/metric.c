@@ -105,8 +105,10 @@ void metric_value(struct buf *out, const char *name, const struct metric_label *
     char text[32];
     if (isfinite(value)) {
         text_fmt(text, sizeof(text), "%.12g", value);
+    } else if (isnan(value)) {
+        text_fmt(text, sizeof(text), "NaN");
     } else {
-        text_fmt(text, sizeof(text), "%s", isnan(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf");
+        text_fmt(text, sizeof(text), "%s", value > 0 ? "+Inf" : "-Inf");
     }
     sample(out, name, "", labels, NULL, text);
 }

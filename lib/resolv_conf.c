@@ -81,7 +81,8 @@ static bool number_option(struct str option, const char *name, uint64_t min, uin
     if (!str_eq(key, name) || text_number(option, UINT32_MAX, &v) != OK) {
         return false;
     }
-    *value = v < min ? min : v > max ? max : v;
+    v = v < max ? v : max;
+    *value = v > min ? v : min;
     return true;
 }
 

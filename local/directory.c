@@ -377,7 +377,12 @@ static void tell_contents(struct local_directory *l, const struct local_content 
 {
     size_t o = 0, n = 0;
     while (o < n_old || n < l->n_table) {
-        int order = o == n_old ? 1 : n == l->n_table ? -1 : strcmp(old[o].key, l->table[n].key);
+        int order = 0;
+        if (o == n_old || n == l->n_table) {
+            order = o == n_old ? 1 : -1;
+        } else {
+            order = strcmp(old[o].key, l->table[n].key);
+        }
         if (order < 0) {
             tell_gone(l, &old[o]);
         } else if (order > 0 || !local_content_equal(&old[o], &l->table[n])) {
