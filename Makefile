@@ -39,14 +39,14 @@ SOURCES := $(patsubst ./%,%,$(wildcard $(FOLDERS:%=%/*.c)))
 HEADERS := $(patsubst ./%,%,$(wildcard $(FOLDERS:%=%/*.h)))
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # Tests over the simulated world are linked with it, and with its toy TLS instead of lib/tls.
-SIMULATION := $(filter-out tests/unit/test_% tests/unit/play_%,$(wildcard tests/unit/*.c))
-SIMULATED := $(shell grep -ls '"tests/unit/sim.h"' $(wildcard tests/unit/test_*.c))
+SIMULATION := tests/unit/simulation/sim.c tests/unit/simulation/fake_tls.c
+SIMULATED := $(shell grep -ls '"tests/unit/simulation/sim.h"' $(wildcard tests/unit/test_*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 ifneq ($(T),)
 UNIT := $(filter test_$(T),$(UNIT))
 FUZZ := $(filter fuzz_$(T),$(FUZZ))
 endif
-TEST_SOURCES := $(wildcard tests/*/*.[ch] tests/unit/world/*.[ch] bench/*.[ch])
+TEST_SOURCES := $(wildcard tests/*/*.[ch] tests/unit/*/*.[ch] bench/*.[ch])
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wvla \
 	-Wformat=2
@@ -189,19 +189,21 @@ run_pytest = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev
 .PHONY: unit-programs
 unit-programs: $(UNIT:%=$(B)/dev/tests/unit/%) $(FUZZ:%=$(B)/dev/tests/fuzz/%)
 
+# Worlds that several tests share. Each test is linked with those whose headers it includes, as its
+# .d file tells.
 WORLDS := $(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/world/*.c))
-$(WORLDS) $(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/*.c)): | $(B)/ready/test
+$(WORLDS) $(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/*.c tests/unit/simulation/*.c)): | \
+		$(B)/ready/test
 $(SIMULATED:%.c=$(B)/dev/%): $(SIMULATION:%.c=$(B)/dev/obj/%.o)
-# Each test is linked with the worlds whose headers it includes, as its .d file tells.
 $(B)/dev/tests/unit/test_%: other_worlds = $(filter-out $(shell \
 	sed -n 's,^\(tests/unit/world/.*\)\.h:$$,$(B)/dev/obj/\1.o,p' $(<:.o=.d)),$(WORLDS))
 $(B)/dev/tests/unit/test_%: $(B)/dev/obj/tests/unit/test_%.o $(WORLDS) $(B)/dev/libtproxy.a
 	@mkdir -p $(@D)
 	$(link) -lcmocka
 
-# The cast of the simulation. It cuts TLS records at will, which takes a TLS of its own.
+# The actors of the simulation. It cuts TLS records at any byte, which needs a TLS of its own.
 $(B)/dev/tests/unit/test_simulation: $(SIMULATION:%.c=$(B)/dev/obj/%.o) \
-	$(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/play_*.c))
+	$(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/simulation/play_*.c))
 
 # A fuzz target without libFuzzer: replay.c feeds it its corpus.
 $(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/obj/tests/fuzz/fuzz_%.o $(B)/dev/obj/tests/fuzz/replay.o \
@@ -210,8 +212,8 @@ $(B)/dev/tests/fuzz/fuzz_%: $(B)/dev/obj/tests/fuzz/fuzz_%.o $(B)/dev/obj/tests/
 	$(link)
 
 # The HTTP client is fuzzed in the simulated world.
-$(B)/dev/tests/fuzz/fuzz_http_client: $(B)/dev/obj/tests/unit/sim.o
-$(B)/fuzz/fuzz_http_client: $(B)/fuzz/obj/tests/unit/sim.o
+$(B)/dev/tests/fuzz/fuzz_http_client: $(B)/dev/obj/tests/unit/simulation/sim.o
+$(B)/fuzz/fuzz_http_client: $(B)/fuzz/obj/tests/unit/simulation/sim.o
 
 fuzz: $(FUZZ:%=fuzz-run-%) ## each fuzz target for S=60 seconds (T=url: one)
 .PHONY: $(FUZZ:%=fuzz-run-%)

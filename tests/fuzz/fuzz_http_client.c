@@ -11,7 +11,7 @@
 #include "lib/conn.h"
 #include "lib/dns.h"
 #include "lib/loop.h"
-#include "tests/unit/sim.h"
+#include "tests/unit/simulation/sim.h"
 
 enum { CALLS = 3, SERVERS = 2 * CALLS, BODY_MAX = 100, TURNS_MAX = 100000 };
 

@@ -19,7 +19,7 @@
 #include "lib/dns.h"
 #include "lib/loop.h"
 #include "lib/tls.h"
-#include "tests/unit/sim.h"
+#include "tests/unit/simulation/sim.h"
 
 enum { SEEDS = 2000, TURNS_MAX = 200000, CALLS_MAX = 8, SERVERS_MAX = 2 * CALLS_MAX };
 enum { BODY_MAX = 150000 };

@@ -48,7 +48,7 @@
 #include "lib/mem.h"
 #include "lib/pipes.h"
 #include "pop3.h"
-#include "tests/unit/play.h"
+#include "tests/unit/simulation/play.h"
 
 enum { SEEDS = 12000, TURNS_MAX = 200000, JOBS_MAX = 16 };
 

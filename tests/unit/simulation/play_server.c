@@ -1,7 +1,7 @@
 /* The mail servers of the simulation, all with one maildrop (RFC 1939): a message that is marked as
  * deleted is deleted when the session that marked it says QUIT, and only then. They refuse logins,
  * wait, cut their TLS records anywhere, fall silent and die. */
-#include "tests/unit/play.h"
+#include "tests/unit/simulation/play.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* A simulated world behind `sys`. */
-#include "tests/unit/sim.h"
+#include "tests/unit/simulation/sim.h"
 
 #include <assert.h>
 #include <errno.h>

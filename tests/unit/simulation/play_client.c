@@ -1,6 +1,6 @@
 /* The clients of the simulation: they send everything at once, in packets, or one command after
  * another, with and without a login. They half-close, read slowly, send urgent data, or vanish. */
-#include "tests/unit/play.h"
+#include "tests/unit/simulation/play.h"
 
 #include <string.h>
 

@@ -12,7 +12,7 @@
  *   An unproved password is shown by one session at a time, and after a refusal by no session
  *   before its pause is over. Its verdict counts even if the client has gone.
  *   Nobody waits longer than the other actors cause. */
-#include "tests/unit/play.h"
+#include "tests/unit/simulation/play.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The Connectivity Proxy of the simulation: SOCKS5 with and without a token (RFC 1928, SAP's method
  * 0x80), every reply, and a mail server that may speak in the same packet as the reply. */
-#include "tests/unit/play.h"
+#include "tests/unit/simulation/play.h"
 
 enum {
     VERSION = 5,

@@ -5,8 +5,8 @@
  * Urgent data behave as under Linux (tcp(7)): a read ends before the urgent octet although more has
  * arrived, that octet is skipped unless SO_OOBINLINE is set, splice() does not pass it, and epoll
  * reports it (EPOLLPRI). */
-#ifndef TPROXY_TESTS_SIM_H
-#define TPROXY_TESTS_SIM_H
+#ifndef TPROXY_TESTS_SIMULATION_SIM_H
+#define TPROXY_TESTS_SIMULATION_SIM_H
 
 #include <stdbool.h>
 #include <stddef.h>

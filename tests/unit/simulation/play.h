@@ -8,8 +8,8 @@
  * All sessions of a play reach one maildrop. Every command of a client has a tag ("DELE 1 0.3": the
  * third command of client 0), which the server repeats in its answer. So the judge knows which
  * command was carried out, in which session, and whether its answer has arrived. */
-#ifndef TPROXY_TESTS_PLAY_H
-#define TPROXY_TESTS_PLAY_H
+#ifndef TPROXY_TESTS_SIMULATION_PLAY_H
+#define TPROXY_TESTS_SIMULATION_PLAY_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,7 +18,7 @@
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/text.h"
-#include "tests/unit/sim.h"
+#include "tests/unit/simulation/sim.h"
 
 enum {
     COMMANDS_MAX = 20,
