@@ -6,11 +6,11 @@
 
 #include "cluster/cluster.h"
 
-/* Of the core group and of other groups of Kubernetes. */
+/* Kinds of Kubernetes itself. */
 extern const struct cluster_kind kind_config_map, kind_crd, kind_event, kind_namespace, kind_policy,
     kind_secret, kind_service;
 
-/* SAP's: the Destination CRs, the TransparentProxy objects, and the objects of the BTP service
+/* Kinds of SAP: Destination CRs, TransparentProxy objects, and the objects of the BTP service
  * operator. */
 extern const struct cluster_kind kind_destination, kind_proxy, kind_service_instance,
     kind_service_binding;

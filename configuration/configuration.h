@@ -21,7 +21,8 @@ struct tls_roots;
  * instances are forgotten. */
 #define CONFIGURATION_GRACE SECONDS(120)
 
-/* What it works with. Everything stays the caller's, and stays valid until configuration_free. */
+/* The parts that the configuration works with. Everything stays the caller's, and stays valid until
+ * configuration_free. */
 struct configuration_settings {
     struct loop *loop;
     struct cluster *cluster;

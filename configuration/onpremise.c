@@ -35,7 +35,7 @@ struct followed_map {
     struct onpremise *onpremise;
     const char *name;
     char *namespace;            /* NULL: the ConfigMap is not followed */
-    struct object_watch *watch; /* NULL likewise */
+    struct object_watch *watch; /* NULL: the ConfigMap is not followed */
     bool absent;                /* the ConfigMap does not exist */
     bool known;                 /* it could be read once, and was not deleted since */
     char *problem;              /* why it cannot be used as it is now; NULL: it can */
