@@ -174,41 +174,42 @@ static struct network_policy *policy_from(struct network_policies *p, const char
     return policy;
 }
 
-static void set_policy_port(struct policy_port *o, struct network_policy *wanted, uint16_t port)
+static void set_policy_port(struct policy_port *port, struct network_policy *wanted,
+                            uint16_t number)
 {
-    if (o->policy == wanted && o->port == port) {
+    if (port->policy == wanted && port->number == number) {
         return;
     }
-    if (o->policy && wanted) {
-        enqueue(o->policy);
-    } else if (o->policy) { /* a Service that was deleted by mistake is back soon */
-        enqueue_later(o->policy);
+    if (port->policy && wanted) {
+        enqueue(port->policy);
+    } else if (port->policy) { /* a Service that was deleted by mistake is back soon */
+        enqueue_later(port->policy);
     }
-    list_remove(&o->link);
-    list_remove(&o->awaited);
-    o->policy = wanted;
-    o->port = port;
+    list_remove(&port->link);
+    list_remove(&port->awaited);
+    port->policy = wanted;
+    port->number = number;
     if (wanted) {
-        list_append(&wanted->ports, &o->link);
+        list_append(&wanted->ports, &port->link);
         enqueue(wanted);
     }
 }
 
-void network_policies_open(struct network_policies *p, struct policy_port *o, uint16_t port,
+void network_policies_open(struct network_policies *p, struct policy_port *port, uint16_t number,
                            const char *from)
 {
     if (!p->stopped) {
-        set_policy_port(o, policy_from(p, from), port);
+        set_policy_port(port, policy_from(p, from), number);
     }
 }
 
-void network_policies_close(struct network_policies *p, struct policy_port *o)
+void network_policies_close(struct network_policies *p, struct policy_port *port)
 {
     if (p->stopped) {
-        list_remove(&o->link);
-        list_remove(&o->awaited);
+        list_remove(&port->link);
+        list_remove(&port->awaited);
     } else {
-        set_policy_port(o, NULL, 0);
+        set_policy_port(port, NULL, 0);
     }
 }
 
@@ -254,9 +255,9 @@ static bool lists(const struct network_policies *p, const char *name, uint16_t p
 static void wake_awaited(struct network_policies *p, struct list *ports)
 {
     LIST_EACH (it, ports) {
-        struct policy_port *o = container_of(it, struct policy_port, awaited);
-        list_remove(&o->awaited);
-        p->set.wake(o, p->set.arg);
+        struct policy_port *port = container_of(it, struct policy_port, awaited);
+        list_remove(&port->awaited);
+        p->set.wake(port, p->set.arg);
     }
 }
 
@@ -313,21 +314,21 @@ static void policy_release(struct stored *stored)
 
 /* Returns a policy that admits pods to the port other than those of the namespace and those for
  * which it is open. NULL: there is none. It is rare, so it may be found by a walk. */
-static const char *find_stranger(const struct network_policies *p, const struct policy_port *o,
+static const char *find_stranger(const struct network_policies *p, const struct policy_port *port,
                                  const char *namespace)
 {
     char own[PLAN_POLICY_NAME_SIZE], everybody[PLAN_POLICY_NAME_SIZE];
-    uint16_t port = o->port;
+    uint16_t number = port->number;
     plan_policy_name(own, sizeof(own), namespace);
     plan_policy_name(everybody, sizeof(everybody), NULL);
-    bool wide = strcmp(o->policy->name, everybody) == 0 && lists(p, everybody, port);
-    if (ports_listed(p->set.ports, port) <= (unsigned)lists(p, own, port) + wide) {
+    bool wide = strcmp(port->policy->name, everybody) == 0 && lists(p, everybody, number);
+    if (ports_listed(p->set.ports, number) <= (unsigned)lists(p, own, number) + wide) {
         return NULL;
     }
     LIST_EACH (it, &p->held.all) {
         const char *name = container_of(it, struct stored, link)->name;
         if (strcmp(name, own) != 0 && !(wide && strcmp(name, everybody) == 0) &&
-            lists(p, name, port)) {
+            lists(p, name, number)) {
             return name;
         }
     }
@@ -340,21 +341,21 @@ static const struct trouble *trouble_of(struct network_policies *p, const char *
     return e ? container_of(e, struct network_policy, by_name)->trouble : NULL;
 }
 
-static void await(struct list *list, struct policy_port *o)
+static void await(struct list *list, struct policy_port *port)
 {
-    list_remove(&o->awaited);
-    list_append(list, &o->awaited);
+    list_remove(&port->awaited);
+    list_append(list, &port->awaited);
 }
 
-int network_policies_exclude(struct network_policies *p, struct policy_port *o,
+int network_policies_exclude(struct network_policies *p, struct policy_port *port,
                              const char *namespace, struct condition *why)
 {
-    const char *name = o->policy ? find_stranger(p, o, namespace) : NULL;
+    const char *name = port->policy ? find_stranger(p, port, namespace) : NULL;
     if (!name) {
         return OK;
     }
     const struct trouble *trouble = trouble_of(p, name);
-    await(&p->exposed, o);
+    await(&p->exposed, port);
     if (!trouble) {
         return AGAIN; /* it is about to be changed */
     }
@@ -365,18 +366,19 @@ int network_policies_exclude(struct network_policies *p, struct policy_port *o,
     return ERR;
 }
 
-int network_policies_admit(struct network_policies *p, struct policy_port *o, struct condition *why)
+int network_policies_admit(struct network_policies *p, struct policy_port *port,
+                           struct condition *why)
 {
-    if (!o->policy || lists(p, o->policy->name, o->port)) {
+    if (!port->policy || lists(p, port->policy->name, port->number)) {
         return OK;
     }
-    await(&o->policy->awaiting, o);
-    const struct trouble *trouble = o->policy->trouble;
+    await(&port->policy->awaiting, port);
+    const struct trouble *trouble = port->policy->trouble;
     if (trouble) {
         plan_failure(why, trouble->reason,
                      "Technical connectivity is not configured. No pod is admitted to the mailbox "
                      "by the NetworkPolicy \"%s\" in the namespace \"%s\": %s",
-                     o->policy->name, p->set.home, trouble->words);
+                     port->policy->name, p->set.home, trouble->words);
         return ERR;
     }
     return AGAIN;
@@ -560,7 +562,7 @@ static uint16_t *list_ports(const struct network_policy *policy, size_t *n)
     }
     uint16_t *ports = mem_alloc(all * sizeof(*ports)), *next = ports;
     LIST_EACH (it, &policy->ports) {
-        *next++ = container_of(it, struct policy_port, link)->port;
+        *next++ = container_of(it, struct policy_port, link)->number;
     }
     qsort(ports, all, sizeof(*ports), compare_ports);
     *n = 0;

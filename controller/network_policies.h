@@ -25,7 +25,7 @@ struct policy_port {
     struct list link;
     struct list awaited;           /* while its owner waits for the policy to change */
     struct network_policy *policy; /* NULL: the port is in no policy */
-    uint16_t port;
+    uint16_t number;
 };
 
 /* All of it stays the caller's. The functions are called from the loop, or from inside functions of
