@@ -1,5 +1,5 @@
-/* Is a CR ours? It is when its namespace is managed by this installation and its destination is, or
- * may be, POP3 mail that no other proxy serves. */
+/* Decides whether a CR is ours: its namespace is managed by this installation, and its destination
+ * is, or may be, POP3 mail that no other proxy serves. */
 #ifndef TPROXY_CONTROLLER_CLAIM_H
 #define TPROXY_CONTROLLER_CLAIM_H
 

@@ -1,6 +1,7 @@
 /* The controller: Destination CRs and the TransparentProxy object of an installation become targets
- * that listen, Services, NetworkPolicies, conditions and Events. What it follows and writes goes
- * through struct cluster, so it is the same in a cluster and in local mode. */
+ * that listen, Services, NetworkPolicies, conditions and Events. Everything that it
+ * follows and writes goes through struct cluster, so it is the same in a cluster and in local
+ * mode. */
 #ifndef TPROXY_CONTROLLER_CONTROLLER_H
 #define TPROXY_CONTROLLER_CONTROLLER_H
 

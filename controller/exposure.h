@@ -1,5 +1,5 @@
-/* Which pods reach the port of an endpoint: what the NetworkPolicies have to say of each home
- * Service, by the CR's scope and the configuration. */
+/* Decides which pods reach the port of an endpoint: the CR's scope and the configuration say for
+ * which namespace the NetworkPolicies have to admit to its home Service. */
 #ifndef TPROXY_CONTROLLER_EXPOSURE_H
 #define TPROXY_CONTROLLER_EXPOSURE_H
 

@@ -1,4 +1,4 @@
-/* A Service of ours was seen, or has gone: what the controller knows of those that exist. */
+/* Takes in a Service of ours that was seen, or that has gone. */
 #ifndef TPROXY_CONTROLLER_HELD_SERVICES_H
 #define TPROXY_CONTROLLER_HELD_SERVICES_H
 

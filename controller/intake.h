@@ -1,4 +1,4 @@
-/* A CR was seen, or has gone: take it in. */
+/* Takes in a CR that was seen, or that has gone. */
 #ifndef TPROXY_CONTROLLER_INTAKE_H
 #define TPROXY_CONTROLLER_INTAKE_H
 

@@ -1,5 +1,5 @@
-/* NetworkPolicies of the home namespace: which pods may reach which target port. Knows ports and
- * namespaces, but not whose they are. */
+/* Writes the NetworkPolicies of the home namespace, which say which pods may reach which target
+ * port. Knows ports and namespaces, but not whose they are. */
 #ifndef TPROXY_CONTROLLER_NETWORK_POLICIES_H
 #define TPROXY_CONTROLLER_NETWORK_POLICIES_H
 

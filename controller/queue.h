@@ -1,5 +1,5 @@
-/* What runs next: the resources that have been woken, and those that wait until fewer operations or
- * readings are under way. One operation of a resource is under way at a time; its end wakes the
+/* Runs resources one by one: those that have been woken, and those that wait until fewer operations
+ * or readings are under way. One operation of a resource is under way at a time; its end wakes the
  * resource. */
 #ifndef TPROXY_CONTROLLER_QUEUE_H
 #define TPROXY_CONTROLLER_QUEUE_H

@@ -1,4 +1,4 @@
-/* What the controller is given, and whom it tells. */
+/* The settings of the controller, the parts that it works with, and its handler. */
 #ifndef TPROXY_CONTROLLER_SETTINGS_H
 #define TPROXY_CONTROLLER_SETTINGS_H
 

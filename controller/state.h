@@ -1,5 +1,5 @@
-/* What the files of the controller share: its stores, a CR and all that belongs to it, and what is
- * under way. */
+/* The structs that the files of the controller share: its stores, a CR and all that belongs to it,
+ * the operations under way. */
 #ifndef TPROXY_CONTROLLER_STATE_H
 #define TPROXY_CONTROLLER_STATE_H
 
@@ -110,7 +110,7 @@ enum stance {
     STANCE_WANTS,
 };
 
-/* What an endpoint can do with the name that it wants. */
+/* How an endpoint can use the name that it wants. */
 enum use {
     USE_HAS,    /* it has the listener or the home Service already */
     USE_CAN,    /* it can have them, or may turn out to: its destination has yet to be read */
@@ -175,7 +175,7 @@ enum operation {
     OPERATION_RECORD,  /* the port of a Service that goes is recorded as resting */
 };
 
-/* What people are told once the status has been written. */
+/* The reason to tell people of a status once it has been written. */
 enum telling {
     TELL_NOTHING,   /* others have changed the status */
     TELL_WORDS,     /* nothing: only the words of another server are new */

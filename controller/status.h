@@ -1,4 +1,4 @@
-/* What the CR and its Events say, and what the controller's handler is told of it. */
+/* Writes the status of a CR, sends Events about it, and tells the controller's handler. */
 #ifndef TPROXY_CONTROLLER_STATUS_H
 #define TPROXY_CONTROLLER_STATUS_H
 

@@ -1,4 +1,5 @@
-/* What the controller follows in the cluster, and whom an event wakes. */
+/* Follows the cluster: takes in what the watches report, and wakes the resources that it concerns.
+ */
 #ifndef TPROXY_CONTROLLER_WATCHES_H
 #define TPROXY_CONTROLLER_WATCHES_H
 
@@ -9,7 +10,7 @@
 /* Begins to follow everything. */
 void watches_init(struct controller *controller);
 
-/* Follows nothing any more. What has been seen stays known. */
+/* Follows nothing any more. Everything seen so far stays known. */
 void watches_stop(struct controller *controller);
 
 /* Frees what has been seen, after watches_stop. */
