@@ -166,7 +166,7 @@ def test_configuration_that_makes_no_sense(
     bad = text.replace("tenantMode: dedicated", "tenantMode: [dedicated]")
     kube.apply(*in_namespace(cp, {**good, "data": {"connectivity-proxy-config.yml": bad}}))
     until(
-        lambda: "tenantMode is written in a way" in installation.condition(namespace, CR)["message"],
+        lambda: "tenantMode has a form that" in installation.condition(namespace, CR)["message"],
         "the condition that names the key",
     )
     kube.apply(good)
