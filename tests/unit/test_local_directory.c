@@ -16,6 +16,7 @@
 #include "core/dest_source.h"
 #include "core/destination.h"
 #include "lib/loop.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 #include "local/file.h"
 #include "local/object.h"
@@ -107,7 +108,7 @@ static void expect(const char *line)
     char wanted[512];
     text_fmt(wanted, sizeof(wanted), "\n%s", line);
     late = false;
-    timer_set(loop, &deadline, loop_now(loop) + SECONDS(10), on_deadline);
+    timer_set(loop, &deadline, sys->now() + SECONDS(60), on_deadline);
     for (;;) {
         char *found = strstr(told, wanted);
         char *end = found ? strstr(found, "\n.\n") : NULL;
