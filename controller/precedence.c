@@ -222,11 +222,12 @@ static size_t places_of(const struct endpoint *e)
 }
 
 /* A destination that has not been read may be of use. A listener stands for a Service that somebody
- * has deleted and that is about to be written again. */
+ * has deleted and that is about to be written again, unless somebody else's has taken its place: a
+ * controller that starts then could not know whose the name was. */
 static enum use use_of(const struct endpoint *e)
 {
     bool is_of_use = !e->read || e->verdict == VERDICT_OK;
-    if (endpoint_service(e) || (e->target && is_of_use)) {
+    if (endpoint_service(e) || (e->target && is_of_use && !e->name_taken)) {
         return USE_HAS;
     }
     return is_of_use && (e->placed || !places_of(e)) ? USE_CAN : USE_CANNOT;
@@ -234,6 +235,7 @@ static enum use use_of(const struct endpoint *e)
 
 void endpoint_update_use(struct endpoint *e)
 {
+    e->name_taken &= !endpoint_service(e);
     enum use use = use_of(e);
     if (e->use == use || e->stance == STANCE_NONE) {
         return;
@@ -242,6 +244,12 @@ void endpoint_update_use(struct endpoint *e)
     e->use = use;
     heap_add(&e->wanted->contenders, &e->contender);
     note_first(e->wanted, e);
+}
+
+void endpoint_lose_name(struct endpoint *e)
+{
+    e->name_taken = true;
+    endpoint_update_use(e);
 }
 
 /* ---- places ---- */

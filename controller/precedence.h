@@ -23,6 +23,10 @@ void resource_set_stance(struct resource *r, enum stance stance);
  * changes. */
 void endpoint_update_use(struct endpoint *e);
 
+/* Notes that the home Service of this name is not ours. The listener does not hold the name any
+ * more, until the endpoint has a home Service again. Wakes others whose rank changes. */
+void endpoint_lose_name(struct endpoint *e);
+
 enum rank {
     RANK_FIRST,   /* it has the name, or gets it as soon as it can use it */
     RANK_UNKNOWN, /* it is not known yet whether the one that comes first wants the name */

@@ -421,6 +421,9 @@ static void on_name_taken(struct resource *r, bool adoptable)
                            : ", or rename the Destination CR");
     if (r->operand) {
         endpoint_set_trouble(r->operand, &condition, silent);
+        if (strcmp(r->operand_namespace, r->controller->settings.home) == 0) {
+            endpoint_lose_name(r->operand);
+        }
     }
     if (silent && (!r->last_event_reason || strcmp(r->last_event_reason, condition.reason) != 0)) {
         resource_send_event(r, &condition);

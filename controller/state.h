@@ -132,6 +132,7 @@ struct endpoint {
     enum stance stance;
     enum use use; /* unless the stance is STANCE_NONE */
     bool placed;
+    bool name_taken; /* its home Service became somebody else's */
 
     /* Its destination, as read last. */
     bool read;

@@ -190,6 +190,33 @@ static void service_of_a_name_in_use(void **state)
     expect_younger(port);
 }
 
+/* Somebody removes the labels of the Service, which belongs to nobody then. A controller that
+ * starts now cannot tell whose the name was, so the running one decides as if it did not know. */
+static void service_that_is_made_foreign(void **state)
+{
+    (void)state;
+    serve_younger();
+    uint16_t port = target_port("inbox");
+    serve("later");
+    controller_look_again(world.controller, "later");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_younger(port);
+    char restore[1024];
+    text_fmt(restore, sizeof(restore), "{'metadata':{'labels':%s}}",
+             text_at("Service", HOME, "inbox", "metadata.labels"));
+    fake_put("Service", HOME, "inbox", "{'metadata':{'labels':null}}");
+    for (int i = 0; i < 2; i++) {
+        pass_slowly(SECONDS(60), SECONDS(1));
+        expect_reason("apps", "inbox", "ConfigurationError-K8sResourceWithNameAlreadyPresent");
+        expect_reason("beta", "inbox", DUPLICATE);
+        assert_false(exists("Service", "beta", "inbox"));
+        restart_controller();
+    }
+    fake_put("Service", HOME, "inbox", restore);
+    pass_slowly(SECONDS(60), SECONDS(1));
+    expect_younger(port);
+}
+
 /* If nobody can use a name, each CR reports what is wrong with its own destination. */
 static void name_that_nobody_can_use(void **state)
 {
@@ -358,6 +385,7 @@ int main(void)
         TEST(age_begins_anew),
         TEST(name_that_is_in_use),
         TEST(service_of_a_name_in_use),
+        TEST(service_that_is_made_foreign),
         TEST(name_that_nobody_can_use),
         TEST(name_without_a_place),
         TEST(tenant_that_comes_later),
