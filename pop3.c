@@ -30,11 +30,6 @@ enum {
 /* How long sessions of a target that is gone may go on. */
 #define LAST_SESSIONS SECONDS(60)
 
-static int open_reserve(void)
-{
-    return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-}
-
 /* Closes a client that was turned away before, or else a silent one, for its descriptor. A silent
  * one is closed at once, so that it does not keep its descriptor by lingering. */
 static bool free_descriptor(void *arg)
@@ -53,7 +48,7 @@ static bool free_descriptor(void *arg)
 struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *roots,
                       const struct pop3_settings *settings, struct error *err)
 {
-    int reserve = open_reserve();
+    int reserve = listener_reserve();
     if (reserve < 0) {
         error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
         return NULL;
@@ -239,7 +234,7 @@ static void refuse_for_descriptors(struct target *target)
         sys->close(fd);
         pop3->stats.refused++;
     }
-    pop3->reserve = open_reserve();
+    pop3->reserve = listener_reserve();
 }
 
 static bool on_starved(struct listener *l)

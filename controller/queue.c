@@ -74,8 +74,8 @@ static void pump(struct task *t)
     list_remove(&r->queued);
     list_remove(&r->unread);
     queue_resume(c);
-    if (r->operation ==
-        OPERATION_NONE) { /* if not, it waited to read, and the end of the operation wakes it */
+    bool waited_to_read = r->operation != OPERATION_NONE; /* the end of the operation wakes it */
+    if (!waited_to_read) {
         q->run(r);
     }
 }

@@ -51,7 +51,7 @@ static int decode(struct secret *value)
     for (; pad < 2 && pad < value->n && value->p[value->n - 1 - pad] == '='; pad++) {
         value->p[value->n - 1 - pad] = 'A';
     }
-    if (text_unbase64(value->p, value->n, (struct str){value->p, value->n}, &n) < 0) {
+    if (text_unbase64(value->p, value->n, secret_str(value), &n) < 0) {
         return ERR;
     }
     cut(value, n - pad);
@@ -60,7 +60,7 @@ static int decode(struct secret *value)
 
 static void drop_bom(struct secret *value)
 {
-    struct str rest = text_without_bom((struct str){value->p, value->n});
+    struct str rest = text_without_bom(secret_str(value));
     if (rest.n < value->n) {
         memmove(value->p, rest.p, rest.n);
         cut(value, rest.n);
@@ -83,7 +83,7 @@ int secret_entry_read(struct json_value secret, const char *name, size_t max, st
     if (coded && decode(value) < 0) {
         return secret_entry_refuse(err, name, "is not base64");
     }
-    if (text_is_utf16((struct str){value->p, value->n})) {
+    if (text_is_utf16(secret_str(value))) {
         return secret_entry_refuse(err, name, "is UTF-16; save it as UTF-8");
     }
     drop_bom(value);

@@ -92,7 +92,7 @@ static int read_field(const struct reader *r, const char *name, struct secret *v
     if (read_value(r, name, value) < 0) {
         return ERR;
     }
-    if (text_has_control((struct str){value->p, value->n})) {
+    if (text_has_control(secret_str(value))) {
         return refuse_field(r, name, "contains a control character; it must be one line of text");
     }
     return value->n > FIELD_MAX ? refuse_field(r, name, "is longer than 4096 octets") : OK;
@@ -315,7 +315,7 @@ static struct json *parse_entry(const struct reader *r, const char *name, struct
         return NULL;
     }
     /* The parser's error is not shown, because it may quote a character of the key. */
-    struct json *doc = json_parse((struct str){text->p, text->n}, NULL);
+    struct json *doc = json_parse(secret_str(text), NULL);
     if (json_type(json_root(doc)) != JSON_OBJECT) {
         secret_entry_refuse(r->err, name, "is not a JSON object; it must be the whole service key");
         json_free(doc);

@@ -71,16 +71,11 @@ struct client {
 
 /* ---- a connection ---- */
 
-static int open_reserve(void)
-{
-    return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-}
-
 /* Frees the client. Its conn is closed already, or closes by itself. */
 static void forget_client(struct client *c)
 {
     if (c->server->reserve < 0) {
-        c->server->reserve = open_reserve();
+        c->server->reserve = listener_reserve();
     }
     list_remove(&c->link);
     c->server->client_count--;
@@ -369,7 +364,7 @@ struct http_server *http_server_new(struct loop *loop, const char *address,
     }
     server->loop = loop;
     server->handler = handler;
-    server->reserve = open_reserve();
+    server->reserve = listener_reserve();
     conn_group_init(&server->closing, CLOSING_MAX);
     log_limits_init(&server->limits, loop, "http", NULL);
     list_init(&server->clients);

@@ -125,7 +125,7 @@ void k8s_client_conceal(struct k8s *k8s, struct k8s_refusal *refusal)
 {
     if (k8s->credentials) {
         const struct secret *token = k8s_credentials_token(k8s->credentials, loop_now(k8s->loop));
-        text_conceal(refusal->err.text, (struct str){token->p, token->n});
+        text_conceal(refusal->err.text, secret_str(token));
     }
 }
 

@@ -135,6 +135,11 @@ uint16_t listener_port(const struct listener *l)
     return addr_port(&at);
 }
 
+int listener_reserve(void)
+{
+    return sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
 void listener_close(struct listener *l)
 {
     if (!listener_is_open(l)) {

@@ -61,6 +61,10 @@ uint16_t listener_port(const struct listener *l);
  * waits. */
 int listener_accept(struct listener *l);
 
+/* Opens a descriptor that its owner keeps, and closes when a client waits and no other is free.
+ * Returns ERR and errno when the system refuses. */
+int listener_reserve(void) warn_unused;
+
 /* Closes the listener. Does nothing when it is closed already. */
 void listener_close(struct listener *l);
 
