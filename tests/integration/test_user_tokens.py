@@ -19,6 +19,8 @@ NAME = "user-mail"
 CR = "mail-u"
 MAILS = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\nsecond\r\n"]
 KINDS = ("OAuth2RefreshToken", "OAuth2AuthorizationCode")
+LOGIN_WAITS = "backend: none -> finding the destination"
+READING_GIVEN_UP = "the server did not send the answer within 10 s"
 
 
 @pytest.fixture
@@ -193,31 +195,38 @@ def known() -> threading.Event:
 @pytest.fixture
 def restart(installation, cluster_tproxy, make_cluster_tproxy, destination_service, known):
     """Restarts the program: the port listens again, and the destination is not known yet."""
+    running = cluster_tproxy
 
     def restart(port: int):
-        cluster_tproxy.signal(signal.SIGTERM)
-        cluster_tproxy.wait()
+        nonlocal running
+        running.signal(signal.SIGTERM)
+        running.wait()
         destination_service.behaviour = after(known)
-        again = make_cluster_tproxy(installation, "--log-level", "debug")
+        running = make_cluster_tproxy(installation, "--log-level", "debug")
         until(lambda: not is_closed(port), "the listener")
-        return again
+        return running
 
     yield restart
     known.set()
 
 
-def asked_early(again, known: threading.Event, ask) -> object:
-    """Returns the result of an ask() that begins before the destination is known."""
-    start = len(again.logs)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask)
-        try:
-            again.logs.wait(
-                lambda line: line["msg"] == "backend: none -> finding the destination", "a login", start=start
+def asked_early(restart, port: int, known: threading.Event, ask) -> object:
+    """Returns the result of an ask() that begins after a restart and before the destination is known.
+
+    A machine under load may need longer for it than the program waits for the Destination service:
+    the program is started once more then."""
+    for _ in range(5):
+        again = restart(port)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask)
+            line = again.logs.wait(
+                lambda line: line["msg"] == LOGIN_WAITS or READING_GIVEN_UP in line["msg"], "a login"
             )
-        finally:
-            known.set()
-        return asked.result()
+            if line["msg"] == LOGIN_WAITS:
+                known.set()
+                return asked.result()
+            asked.exception()
+    raise AssertionError("no login came while the destination was being read")
 
 
 @pytest.mark.parametrize("how", ["AUTH XOAUTH2, one line", "AUTH XOAUTH2, two lines", "USER and PASS"])
@@ -225,26 +234,28 @@ def asked_early(again, known: threading.Event, ask) -> object:
 def test_a_login_before_the_destination_is_known(serve, restart, known, oauth, mail, kind, how):
     client = oauth.mail_client("nobody")
     port = serve(client, kind)
-    again = restart(port)
-    with RawClient(port) as session:
-        assert session.command(b"NOOP").startswith(b"+OK")
-        assert b"USER" in session.multi(b"CAPA")
-        assert session.command(b"QUIT").startswith(b"+OK")
     token = issue(oauth, client, kind, mail.user)
-    assert asked_early(again, known, lambda: fetch(port, mail.user, token, LOGINS[how])) == MAILS
+
+    def ask() -> list[bytes]:
+        with RawClient(port) as session:
+            assert session.command(b"NOOP").startswith(b"+OK")
+            assert b"USER" in session.multi(b"CAPA")
+            assert session.command(b"QUIT").startswith(b"+OK")
+        return fetch(port, mail.user, token, LOGINS[how])
+
+    assert asked_early(restart, port, known, ask) == MAILS
     assert len(oauth.requests_of(client.id)) == 1
 
 
 @pytest.mark.one_build
 def test_no_login_before_the_destination_is_known(serve, restart, known, oauth):
     port = serve(oauth.mail_client("nobody"), KINDS[0])
-    again = restart(port)
 
     def ask() -> bytes:
         with RawClient(port) as session:
             return session.command(b"LIST")
 
-    assert asked_early(again, known, ask).startswith(b"-ERR log in first: AUTH XOAUTH2 ")
+    assert asked_early(restart, port, known, ask).startswith(b"-ERR log in first: AUTH XOAUTH2 ")
 
 
 @pytest.mark.one_build
@@ -252,14 +263,13 @@ def test_the_clients_own_login_before_the_destination_is_known(
     installation, serve, restart, known, oauth, mail
 ):
     port = serve(oauth.mail_client("nobody"), "NoAuthentication")
-    again = restart(port)
 
     def ask() -> list[bytes]:
         with RawClient(port) as session:
             assert session.command(b"USER " + mail.user.encode()).startswith(b"+OK")
             return [session.command(b"PASS wrong"), session.command(b"PASS again")]
 
-    first, second = asked_early(again, known, ask)
+    first, second = asked_early(restart, port, known, ask)
     assert first.startswith(b"-ERR [AUTH]") and second.startswith(b"-ERR"), "Dovecot's own"
 
 
