@@ -40,7 +40,7 @@ struct resting_ports;
 
 /* ---- what is followed ---- */
 
-enum follow {
+enum followed_kind {
     FOLLOW_RESOURCES,
     FOLLOW_NAMESPACES,
     FOLLOW_SERVICES, /* ours */
@@ -265,7 +265,6 @@ struct queue {
 };
 
 struct configuration; /* configuration/configuration.c */
-struct onpremise;     /* configuration/onpremise.c */
 
 struct controller {
     struct loop *loop;

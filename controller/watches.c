@@ -317,7 +317,7 @@ static void on_policies_listed(bool complete, void *arg)
 
 /* ---- life ---- */
 
-static void follow(struct controller *c, enum follow what,
+static void follow(struct controller *c, enum followed_kind what,
                    const struct cluster_selection *selection, struct follower_settings settings)
 {
     settings.name = follow_names[what];

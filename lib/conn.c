@@ -233,7 +233,7 @@ size_t conn_untaken(const struct conn *c)
     return conn_pending(c) + (size_t)n;
 }
 
-static void queue(struct conn *c, const void *p, size_t n)
+static void queue_bytes(struct conn *c, const void *p, size_t n)
 {
     if (n == 0) {
         return;
@@ -305,7 +305,7 @@ static void send_or_queue(struct conn *c, const void *p, size_t n)
     if (conn_pending(c) == 0 && c->io.ready & IO_WRITE) {
         gone = sent(c, send_now(c, p, n), n);
     }
-    queue(c, (const char *)p + gone, n - gone);
+    queue_bytes(c, (const char *)p + gone, n - gone);
 }
 
 /* Moves the held bytes, the only ones left in the pipe, to the queue in memory, together with the
@@ -320,11 +320,11 @@ static void release_held(struct conn *c)
     assert(n == (ssize_t)held); /* the pipe has that many bytes */
     memcpy(seam + held, pipe->behind, pipe->behind_n);
     c->out = NULL;
-    queue(c, seam, held + pipe->behind_n);
+    queue_bytes(c, seam, held + pipe->behind_n);
     pipe->fill -= (size_t)n;
     pipe->held = pipe->behind_n = 0;
     if (written) {
-        queue(c, buf_str(written).p, buf_len(written));
+        queue_bytes(c, buf_str(written).p, buf_len(written));
         buf_wipe(written);
         free(written);
     }
