@@ -197,6 +197,7 @@ static void on_status_answer(struct resource *r, const struct cluster_answer *an
         resource_failed(r, answer);
         break;
     }
+    status_forget(r); /* now, because a thousand resources may wait until they run again */
 }
 
 /* Tells whether the CRD is younger than the CR that went, or than the Service of a CR that was
