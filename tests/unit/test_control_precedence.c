@@ -140,6 +140,17 @@ static void serve_younger(void)
     pass_slowly(SECONDS(5), SECONDS(1));
 }
 
+/* Serves the younger CR, then gives the older one a destination, too. Returns the younger one's
+ * port. */
+static uint16_t serve_younger_before_older(void)
+{
+    serve_younger();
+    serve("later");
+    controller_look_again(world.controller, "later");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    return target_port("inbox");
+}
+
 static void expect_younger(uint16_t port)
 {
     expect_reason("apps", "inbox", DUPLICATE);
@@ -180,11 +191,7 @@ static void name_that_is_in_use(void **state)
 static void service_of_a_name_in_use(void **state)
 {
     (void)state;
-    serve_younger();
-    uint16_t port = target_port("inbox");
-    serve("later");
-    controller_look_again(world.controller, "later");
-    pass_slowly(SECONDS(5), SECONDS(1));
+    uint16_t port = serve_younger_before_older();
     fake_drop("Service", HOME, "inbox");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_younger(port);
@@ -195,11 +202,7 @@ static void service_of_a_name_in_use(void **state)
 static void service_that_is_made_foreign(void **state)
 {
     (void)state;
-    serve_younger();
-    uint16_t port = target_port("inbox");
-    serve("later");
-    controller_look_again(world.controller, "later");
-    pass_slowly(SECONDS(5), SECONDS(1));
+    uint16_t port = serve_younger_before_older();
     expect_younger(port);
     char restore[1024];
     text_fmt(restore, sizeof(restore), "{'metadata':{'labels':%s}}",
