@@ -199,6 +199,7 @@ struct controller *controller_new(struct loop *loop, const struct controller_par
     c->parts.cluster->writer = c->writer;
     c->parts.cluster->bounds = bounds;
     c->handler = handler;
+    c->leads = !settings->in_cluster;
     list_init(&c->resources);
     queue_init(c, may_run, reconcile);
     map_init(&c->by_key);
@@ -226,6 +227,11 @@ struct controller *controller_new(struct loop *loop, const struct controller_par
                                                                  .arg = c});
     watches_init(c);
     return c;
+}
+
+void controller_lead(struct controller *c, bool leads)
+{
+    c->leads = leads;
 }
 
 void controller_stop(struct controller *c)

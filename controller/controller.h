@@ -5,15 +5,21 @@
 #ifndef TPROXY_CONTROLLER_CONTROLLER_H
 #define TPROXY_CONTROLLER_CONTROLLER_H
 
+#include <stdbool.h>
+
 #include "controller/settings.h"
 
 struct controller;
 struct loop;
 
-/* Creates a controller and begins to follow the cluster. */
+/* Creates a controller and begins to follow the cluster. In a cluster it does not lead until
+ * controller_lead says so; in local mode it leads from the start. */
 struct controller *controller_new(struct loop *loop, const struct controller_parts *parts,
                                   const struct controller_settings *settings,
                                   struct controller_handler handler);
+
+/* Says whether this controller is the one that writes to the cluster. */
+void controller_lead(struct controller *controller, bool leads);
 
 /* Stops following and writing. Targets stay open (pop3_abort closes them). */
 void controller_stop(struct controller *controller);

@@ -272,6 +272,7 @@ struct controller {
     struct controller_settings settings;
     char writer[PLAN_WRITER_SIZE]; /* field manager of what we write */
     struct controller_handler handler;
+    bool leads; /* this process writes to the cluster */
     bool stopped;
     bool ready; /* it has been ready, and stays so */
 
