@@ -748,7 +748,7 @@ struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
         .oauth = oauth,
         .connectivity = connectivity,
         .origins = http_origins_new(loop, dns, roots),
-        .refresh_tokens = refresh_tokens_new(),
+        .refresh_tokens = oauth_refresh_tokens_new(),
         .allow_loopback = allow_loopback,
     };
     dest->cache = cache_new(loop, &settings);
@@ -762,7 +762,7 @@ void dest_free(struct dest *dest)
 {
     if (dest) {
         cache_free(dest->cache);
-        refresh_tokens_free(dest->lookups.refresh_tokens);
+        oauth_refresh_tokens_free(dest->lookups.refresh_tokens);
         token_refusals_clear(&dest->lookups.refusals);
         http_origins_free(dest->lookups.origins);
         LIST_EACH (it, &dest->instances) {

@@ -154,9 +154,10 @@ static void note_refresh_token(struct job *job, const struct token_answer *read,
         return;
     }
     if (read->refresh_token.n) {
-        refresh_tokens_keep(job->oauth->refresh_tokens, job->key.digest, &read->refresh_token);
+        oauth_refresh_tokens_keep(job->oauth->refresh_tokens, job->key.digest,
+                                  &read->refresh_token);
     } else if (result == FAIL_AUTH) {
-        refresh_tokens_drop(job->oauth->refresh_tokens, job->key.digest);
+        oauth_refresh_tokens_drop(job->oauth->refresh_tokens, job->key.digest);
     }
 }
 
@@ -178,7 +179,7 @@ static void on_token_answer(const struct http_answer *answer, const struct error
     const struct str known[] = {secret_str(&job->secret), secret_str(&job->user_token)};
     const struct token_question question = {.property = job->property,
                                             .secrets = {known, ARRAY_LEN(known)}};
-    int rc = token_answer_read(&question, answer->head, answer->body, &read, &sentence);
+    int rc = oauth_answer_read(&question, answer->head, answer->body, &read, &sentence);
     if (rc == OK) {
         struct str value = secret_str(&read.access_token);
         int64_t now = loop_now(job->oauth->loop);
@@ -188,7 +189,7 @@ static void on_token_answer(const struct http_answer *answer, const struct error
         }
     }
     note_refresh_token(job, &read, rc == OK ? FAIL_NONE : sentence.fail);
-    token_answer_clear(&read);
+    oauth_answer_clear(&read);
     if (token) {
         job_fetched(job, token, read.lifetime);
     } else {
@@ -346,7 +347,7 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     }
     if (grant->user_token) {
         const struct secret *newer =
-            refresh_tokens_find(job->oauth->refresh_tokens, job->key.digest);
+            oauth_refresh_tokens_find(job->oauth->refresh_tokens, job->key.digest);
         const struct secret *token = newer ? newer : grant->user_token;
         secret_set(&job->user_token, token->p, token->n);
     }
@@ -454,7 +455,7 @@ struct oauth *oauth_new(struct loop *loop, struct dns *dns, struct tls_roots *ro
     oauth->loop = loop;
     oauth->origins = http_origins_new(loop, dns, roots);
     oauth->cache = cache_new(loop, &settings);
-    oauth->refresh_tokens = refresh_tokens_new();
+    oauth->refresh_tokens = oauth_refresh_tokens_new();
     log_limits_init(&oauth->limits, loop, "oauth", NULL);
     oauth_set_timeouts(oauth, SECONDS(5), SECONDS(10));
     return oauth;
@@ -464,7 +465,7 @@ void oauth_free(struct oauth *oauth)
 {
     if (oauth) {
         cache_free(oauth->cache);
-        refresh_tokens_free(oauth->refresh_tokens);
+        oauth_refresh_tokens_free(oauth->refresh_tokens);
         http_origins_free(oauth->origins);
         log_limits_close(&oauth->limits);
         free(oauth);

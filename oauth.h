@@ -73,7 +73,7 @@ struct oauth_grant {
 };
 
 /* `done` is called exactly once, never from inside oauth_get; the wait is freed before that. It
- * gets a token (take a reference to keep it), or NULL and *err: the errors of token_answer_read;
+ * gets a token (take a reference to keep it), or NULL and *err: the errors of oauth_answer_read;
  * FAIL_CONFIG also when the URL is malformed, or certificate or key cannot be used; FAIL_TOKEN with
  * on_the_way when the proxy of `via` refuses its own token; FAIL_CERT; else a failure that may
  * pass. The text names the server and has its words, sanitised. */

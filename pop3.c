@@ -38,7 +38,7 @@ static bool free_descriptor(void *arg)
     if (conn_group_drop(&pop3->refused)) {
         return true;
     }
-    if (session_give_way(pop3, NULL)) {
+    if (pop3_session_give_way(pop3, NULL)) {
         conn_group_drop(&pop3->refused);
         return true;
     }
@@ -107,9 +107,9 @@ size_t pop3_sessions(const struct pop3 *pop3)
 
 void pop3_change(struct target *target, const struct dest_ref *ref, const struct destination *dest)
 {
-    target_refer(target, ref);
+    pop3_target_refer(target, ref);
     if (dest) {
-        target_adopt(target, dest);
+        pop3_target_adopt(target, dest);
     }
 }
 
@@ -121,19 +121,19 @@ uint16_t pop3_port(const struct target *target)
 static void cut_sessions(struct target *target)
 {
     while (!list_empty(&target->silent)) {
-        session_abort(target->silent.next);
+        pop3_session_abort(target->silent.next);
     }
     while (!list_empty(&target->members)) {
-        session_abort(target->members.next);
+        pop3_session_abort(target->members.next);
     }
 }
 
 static void on_last_call(struct timer *t)
 {
     struct target *target = container_of(t, struct target, timer);
-    target_ref(target);
+    pop3_target_ref(target);
     cut_sessions(target);
-    target_unref(target);
+    pop3_target_unref(target);
 }
 
 void pop3_close(struct target *target)
@@ -142,7 +142,7 @@ void pop3_close(struct target *target)
     listener_close(&target->listener);
     target->closed = true;
     timer_set(loop, &target->timer, loop_now(loop) + LAST_SESSIONS, on_last_call);
-    target_unref(target);
+    pop3_target_unref(target);
 }
 
 /* Ends one session, a silent one first. Returns false when the target has no sessions. */
@@ -151,7 +151,7 @@ static bool cut_session(struct target *target)
     struct list *sessions = list_empty(&target->silent) ? &target->members : &target->silent;
     bool one = !list_empty(sessions);
     if (one) {
-        session_abort(sessions->next);
+        pop3_session_abort(sessions->next);
     }
     return one;
 }
@@ -159,14 +159,14 @@ static bool cut_session(struct target *target)
 /* Ends one session of the target, or else its listener: then another target becomes the first. */
 static void end_first(struct pop3 *pop3, struct target *target)
 {
-    target_ref(target);
+    pop3_target_ref(target);
     if (pop3->end != TARGET_CUT || !cut_session(target)) {
         listener_close(&target->listener);
         target->end = pop3->end;
         list_remove(&target->link);
         list_append(&pop3->targets, &target->link);
     }
-    target_unref(target);
+    pop3_target_unref(target);
 }
 
 static void end_some(struct task *t)
@@ -210,12 +210,12 @@ void pop3_abort(struct pop3 *pop3)
     task_cancel(&pop3->ending);
     LIST_EACH (it, &pop3->targets) {
         struct target *target = container_of(it, struct target, link);
-        target_ref(target);
+        pop3_target_ref(target);
         cut_sessions(target);
         if (!target->closed) {
             pop3_close(target);
         }
-        target_unref(target);
+        pop3_target_unref(target);
     }
 }
 
@@ -259,10 +259,10 @@ static bool make_place(struct target *target)
 {
     struct pop3 *pop3 = target->pop3;
     size_t most = pop3->settings.max_sessions;
-    if (target->sessions >= (most + 1) / 2 || target_owner_is_full(target)) {
-        return session_give_way(pop3, target);
+    if (target->sessions >= (most + 1) / 2 || pop3_target_owner_is_full(target)) {
+        return pop3_session_give_way(pop3, target);
     }
-    return pop3->sessions < most || session_give_way(pop3, NULL);
+    return pop3->sessions < most || pop3_session_give_way(pop3, NULL);
 }
 
 static void refuse_client(struct target *target, int fd)
@@ -286,7 +286,7 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
     struct target *target = container_of(l, struct target, listener);
     target->pop3->stats.accepted++;
     if (make_place(target)) {
-        session_start(target, fd, peer);
+        pop3_session_start(target, fd, peer);
     } else {
         refuse_client(target, fd);
     }
@@ -332,7 +332,7 @@ struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, cons
     }
     target->refs = 1;
     target->name = mem_strdup(what->name);
-    target_give_to(target, what->owner);
+    pop3_target_give_to(target, what->owner);
     target->source = what->source;
     list_init(&target->silent);
     list_init(&target->members);

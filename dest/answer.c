@@ -39,9 +39,9 @@ static int no_token(const struct dest_question *q, const struct lack *lack,
         return error_set(err, FAIL_TOKEN,
                          "the Destination service has no access token for it that can be used: its "
                          "type is %s, not Bearer",
-                         token_type_shown(said, sizeof(said), lack->type, secrets));
+                         oauth_answer_type_shown(said, sizeof(said), lack->type, secrets));
     }
-    peer_said(said, sizeof(said), lack->error, secrets);
+    http_peer_said(said, sizeof(said), lack->error, secrets);
     if (q->user_token.n) {
         return error_set(err, FAIL_AUTH,
                          "the Destination service gets no access token with the refresh token or "
@@ -70,10 +70,10 @@ static int take_token(const struct dest_question *q, struct json_value tokens,
             lack.error = json_exists(lack.error) ? lack.error : error;
         } else if (json_type(value) != JSON_STRING || json_is(value, "")) {
             continue;
-        } else if (!token_is_bearer(json_get(t, "type"))) {
+        } else if (!oauth_answer_is_bearer(json_get(t, "type"))) {
             lack.type = json_exists(lack.type) ? lack.type : json_get(t, "type");
         } else {
-            int64_t lifetime = token_lifetime(json_get(t, "expires_in"));
+            int64_t lifetime = oauth_answer_lifetime(json_get(t, "expires_in"));
             found->token_lifetime = lifetime > 0 ? lifetime : 0;
             found->token.p = json_strdup(value, &found->token.n);
             take_refresh_token(json_get(t, "refresh_token"), found);
@@ -180,11 +180,11 @@ static void read_refusal(const struct dest_question *q, const struct http_head *
     const struct peer_secrets secrets = {known, ARRAY_LEN(known)};
     struct json_value message = json_get(json_root(doc), "ErrorMessage");
     int status = head->status;
-    peer_said(said, sizeof(said), message, secrets);
-    peer_coding(coding, sizeof(coding), head);
+    http_peer_said(said, sizeof(said), message, secrets);
+    http_peer_coding(coding, sizeof(coding), head);
 
     struct error *err = &found->err;
-    if (peer_redirects(head, where, sizeof(where), secrets)) {
+    if (http_peer_redirects(head, where, sizeof(where), secrets)) {
         redirected(q, status, where, err);
     } else if (status == 404 && doc) {
         not_found(q, message, said, found);
@@ -224,7 +224,7 @@ void dest_answer_read(const struct dest_question *q, const struct http_head *hea
                       struct dest_found *found)
 {
     struct error malformed;
-    struct json *doc = json_parse(peer_body(body), &malformed);
+    struct json *doc = json_parse(http_peer_body(body), &malformed);
     *found = (struct dest_found){.verdict = VERDICT_UNREADABLE};
     if (head->status != 200) {
         read_refusal(q, head, doc, found);

@@ -280,9 +280,9 @@ static void note_refresh_token(const struct dest_lookup *l, const struct dest_fo
         return;
     }
     if (read->refresh_token.n) {
-        refresh_tokens_keep(l->lookups->refresh_tokens, l->sent_by, &read->refresh_token);
+        oauth_refresh_tokens_keep(l->lookups->refresh_tokens, l->sent_by, &read->refresh_token);
     } else if (result == FAIL_AUTH) {
-        refresh_tokens_drop(l->lookups->refresh_tokens, l->sent_by);
+        oauth_refresh_tokens_drop(l->lookups->refresh_tokens, l->sent_by);
     }
 }
 
@@ -551,9 +551,10 @@ static void set_user(struct dest_lookup *l, const struct dest_wanted *wanted)
     const struct str parts[] = {wanted->ref_key, secret_str(sent)};
     digest_sha256(l->sent_by, parts, ARRAY_LEN(parts));
     l->config = destination_ref(wanted->config);
-    const struct secret *newer = l->config->auth == AUTH_REFRESH_TOKEN
-                                     ? refresh_tokens_find(l->lookups->refresh_tokens, l->sent_by)
-                                     : NULL;
+    const struct secret *newer =
+        l->config->auth == AUTH_REFRESH_TOKEN
+            ? oauth_refresh_tokens_find(l->lookups->refresh_tokens, l->sent_by)
+            : NULL;
     const struct secret *token = newer ? newer : sent;
     secret_set(&l->user_token, token->p, token->n);
 }

@@ -128,7 +128,7 @@ static void say(char *out, size_t cap, const char *prefix, char *words, size_t n
     print(out + used, cap - used, (struct str){words, n}, apart, secrets);
 }
 
-char *peer_said(char *out, size_t cap, struct json_value v, struct peer_secrets secrets)
+char *http_peer_said(char *out, size_t cap, struct json_value v, struct peer_secrets secrets)
 {
     size_t n = 0;
     char *words = json_strdup(v, &n);
@@ -141,8 +141,8 @@ char *peer_said(char *out, size_t cap, struct json_value v, struct peer_secrets 
     return out;
 }
 
-bool peer_redirects(const struct http_head *head, char *out, size_t cap,
-                    struct peer_secrets secrets)
+bool http_peer_redirects(const struct http_head *head, char *out, size_t cap,
+                         struct peer_secrets secrets)
 {
     static const int redirects[] = {301, 302, 303, 307, 308};
     struct str location = {.n = 0};
@@ -164,7 +164,7 @@ bool peer_redirects(const struct http_head *head, char *out, size_t cap,
     return yes;
 }
 
-char *peer_coding(char *out, size_t cap, const struct http_head *head)
+char *http_peer_coding(char *out, size_t cap, const struct http_head *head)
 {
     struct str coding;
     char name[24];
@@ -175,7 +175,7 @@ char *peer_coding(char *out, size_t cap, const struct http_head *head)
     return out;
 }
 
-struct str peer_body(struct str body)
+struct str http_peer_body(struct str body)
 {
     static const char mark[] = "\xEF\xBB\xBF";
     size_t n = strlen(mark);

@@ -156,19 +156,19 @@ void k8s_refusal_of_answer(struct k8s_refusal *r, const struct http_head *head, 
 {
     char text[160];
     const struct peer_secrets none = {0};
-    struct json *doc = json_parse(peer_body(body), NULL);
+    struct json *doc = json_parse(http_peer_body(body), NULL);
     struct json_value root = json_root(doc);
     if (json_is(json_get(root, "kind"), "Status")) {
         set_refusal(r, root, head->status);
     } else {
         refuse_plain(r, head->status, body);
     }
-    if (peer_redirects(head, text, sizeof(text), none)) {
+    if (http_peer_redirects(head, text, sizeof(text), none)) {
         error_set(&r->err, r->err.fail,
                   "status %d: it redirects %s, which is not followed: --kube-url has to name that "
                   "address",
                   head->status, text);
-    } else if (peer_coding(text, sizeof(text), head)[0]) {
+    } else if (http_peer_coding(text, sizeof(text), head)[0]) {
         error_set(&r->err, r->err.fail, "status %d%s", head->status, text);
     }
     json_free(doc);

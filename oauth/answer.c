@@ -12,7 +12,7 @@
 
 /* ---- numbers ---- */
 
-int64_t token_lifetime(struct json_value v)
+int64_t oauth_answer_lifetime(struct json_value v)
 {
     char space[32];
     struct buf decoded = BUF_ON(space);
@@ -29,7 +29,7 @@ int64_t token_lifetime(struct json_value v)
 
 /* ---- a token ---- */
 
-bool token_is_bearer(struct json_value type)
+bool oauth_answer_is_bearer(struct json_value type)
 {
     char space[16];
     struct buf text = BUF_ON(space);
@@ -40,10 +40,11 @@ bool token_is_bearer(struct json_value type)
            (str_ieq(buf_str(&text), "bearer") || str_ieq(buf_str(&text), "bearertoken"));
 }
 
-char *token_type_shown(char *out, size_t cap, struct json_value type, struct peer_secrets secrets)
+char *oauth_answer_type_shown(char *out, size_t cap, struct json_value type,
+                              struct peer_secrets secrets)
 {
     char said[48];
-    peer_said(said, sizeof(said), type, secrets);
+    http_peer_said(said, sizeof(said), type, secrets);
     if (json_type(type) == JSON_STRING) {
         text_fmt(out, cap, "\"%s\"", said[0] ? said + strlen(": ") : "");
     } else {
@@ -57,13 +58,13 @@ static int unusable(const struct token_question *q, struct json_value type, stru
     char shown[60];
     return error_set(err, FAIL_TOKEN,
                      "gives no token that can be used: its token_type is %s, not Bearer",
-                     token_type_shown(shown, sizeof(shown), type, q->secrets));
+                     oauth_answer_type_shown(shown, sizeof(shown), type, q->secrets));
 }
 
 static void take_token(struct json_value root, struct token_answer *answer)
 {
     struct json_value refresh = json_get(root, "refresh_token");
-    answer->lifetime = token_lifetime(json_get(root, "expires_in"));
+    answer->lifetime = oauth_answer_lifetime(json_get(root, "expires_in"));
     if (answer->lifetime < 0) {
         answer->lifetime = DEFAULT_LIFETIME;
     }
@@ -144,24 +145,24 @@ static int refusal(const struct token_question *q, const struct http_head *head,
 {
     char error[48], description[160], coding[48], where[140];
     struct json_value code, words;
-    if (peer_redirects(head, where, sizeof(where), q->secrets)) {
+    if (http_peer_redirects(head, where, sizeof(where), q->secrets)) {
         return error_set(err, FAIL_CONFIG,
                          "redirects %s (%d), which is not followed: %s has to name that address",
                          where, head->status, q->property);
     }
     find_error(root, &code, &words);
-    peer_said(error, sizeof(error), code, q->secrets);
-    peer_said(description, sizeof(description), words, q->secrets);
+    http_peer_said(error, sizeof(error), code, q->secrets);
+    http_peer_said(description, sizeof(description), words, q->secrets);
     struct meaning meaning = meaning_of(head->status, code);
     return error_set(err, meaning.fail, "%s (%d%s%s%s)", meaning.what, head->status, error,
-                     description, peer_coding(coding, sizeof(coding), head));
+                     description, http_peer_coding(coding, sizeof(coding), head));
 }
 
-int token_answer_read(const struct token_question *q, const struct http_head *head, struct str body,
+int oauth_answer_read(const struct token_question *q, const struct http_head *head, struct str body,
                       struct token_answer *answer, struct error *err)
 {
     struct error malformed;
-    struct json *doc = json_parse(peer_body(body), &malformed);
+    struct json *doc = json_parse(http_peer_body(body), &malformed);
     struct json_value root = json_root(doc), token = json_get(root, "access_token");
     bool has_token = json_type(token) == JSON_STRING && !json_is(token, "");
     int rc = ERR;
@@ -172,7 +173,7 @@ int token_answer_read(const struct token_question *q, const struct http_head *he
         error_set(err, FAIL_TOKEN, "gives no token: %s", malformed.text);
     } else if (!has_token) {
         error_set(err, FAIL_TOKEN, "gives no token: its answer has no access_token");
-    } else if (!token_is_bearer(json_get(root, "token_type"))) {
+    } else if (!oauth_answer_is_bearer(json_get(root, "token_type"))) {
         unusable(q, json_get(root, "token_type"), err);
     } else {
         take_token(root, answer);
@@ -182,7 +183,7 @@ int token_answer_read(const struct token_question *q, const struct http_head *he
     return rc;
 }
 
-void token_answer_clear(struct token_answer *answer)
+void oauth_answer_clear(struct token_answer *answer)
 {
     secret_clear(&answer->access_token);
     secret_clear(&answer->refresh_token);

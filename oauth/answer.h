@@ -40,21 +40,22 @@ struct token_question {
  * - FAIL_TOKEN in all other cases.
  * The caller puts the name of the server before the text: "refuses the client (401: invalid_client:
  * Bad credentials)". */
-int token_answer_read(const struct token_question *question, const struct http_head *head,
+int oauth_answer_read(const struct token_question *question, const struct http_head *head,
                       struct str body, struct token_answer *answer, struct error *err) warn_unused;
 
 /* Wipes and frees the tokens. May be called more than once. */
-void token_answer_clear(struct token_answer *answer);
+void oauth_answer_clear(struct token_answer *answer);
 
 /* Returns a lifetime in microseconds, at most a day, from a JSON number or string of seconds.
  * Returns -1 when v is neither. */
-int64_t token_lifetime(struct json_value v);
+int64_t oauth_answer_lifetime(struct json_value v);
 
 /* Tells whether the type is absent or that of bearer tokens (RFC 6750; Apigee says "BearerToken"),
  * in any case. */
-bool token_is_bearer(struct json_value type);
+bool oauth_answer_is_bearer(struct json_value type);
 
 /* Writes another type for people: "mac" with its quotation marks, or "a number". Returns out. */
-char *token_type_shown(char *out, size_t cap, struct json_value type, struct peer_secrets secrets);
+char *oauth_answer_type_shown(char *out, size_t cap, struct json_value type,
+                              struct peer_secrets secrets);
 
 #endif

@@ -18,7 +18,7 @@ struct refresh_tokens {
     size_t n;
 };
 
-struct refresh_tokens *refresh_tokens_new(void)
+struct refresh_tokens *oauth_refresh_tokens_new(void)
 {
     struct refresh_tokens *tokens = mem_zalloc(sizeof(*tokens));
     list_init(&tokens->oldest_first);
@@ -33,7 +33,7 @@ static void drop(struct refresh_tokens *tokens, struct refresh_token *r)
     tokens->n--;
 }
 
-void refresh_tokens_free(struct refresh_tokens *tokens)
+void oauth_refresh_tokens_free(struct refresh_tokens *tokens)
 {
     if (tokens) {
         LIST_EACH (it, &tokens->oldest_first) {
@@ -55,8 +55,8 @@ static struct refresh_token *find(struct refresh_tokens *tokens,
     return NULL;
 }
 
-const struct secret *refresh_tokens_find(struct refresh_tokens *tokens,
-                                         const unsigned char digest[DIGEST_SHA256_SIZE])
+const struct secret *oauth_refresh_tokens_find(struct refresh_tokens *tokens,
+                                               const unsigned char digest[DIGEST_SHA256_SIZE])
 {
     struct refresh_token *r = find(tokens, digest);
     if (!r) {
@@ -67,8 +67,9 @@ const struct secret *refresh_tokens_find(struct refresh_tokens *tokens,
     return &r->token;
 }
 
-void refresh_tokens_keep(struct refresh_tokens *tokens,
-                         const unsigned char digest[DIGEST_SHA256_SIZE], const struct secret *token)
+void oauth_refresh_tokens_keep(struct refresh_tokens *tokens,
+                               const unsigned char digest[DIGEST_SHA256_SIZE],
+                               const struct secret *token)
 {
     struct refresh_token *r = find(tokens, digest);
     if (!r) {
@@ -85,8 +86,8 @@ void refresh_tokens_keep(struct refresh_tokens *tokens,
     }
 }
 
-void refresh_tokens_drop(struct refresh_tokens *tokens,
-                         const unsigned char digest[DIGEST_SHA256_SIZE])
+void oauth_refresh_tokens_drop(struct refresh_tokens *tokens,
+                               const unsigned char digest[DIGEST_SHA256_SIZE])
 {
     struct refresh_token *r = find(tokens, digest);
     if (r) {

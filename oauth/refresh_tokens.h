@@ -14,23 +14,23 @@ enum { REFRESH_TOKENS_MAX = 1024 };
 struct refresh_tokens;
 
 /* Creates an object without tokens. */
-struct refresh_tokens *refresh_tokens_new(void);
+struct refresh_tokens *oauth_refresh_tokens_new(void);
 
 /* Wipes all tokens and frees the object. NULL is allowed. */
-void refresh_tokens_free(struct refresh_tokens *tokens);
+void oauth_refresh_tokens_free(struct refresh_tokens *tokens);
 
 /* Returns the token to be sent instead, valid until the next call with these tokens. Returns
  * NULL when there is no newer one. */
-const struct secret *refresh_tokens_find(struct refresh_tokens *tokens,
-                                         const unsigned char digest[DIGEST_SHA256_SIZE]);
+const struct secret *oauth_refresh_tokens_find(struct refresh_tokens *tokens,
+                                               const unsigned char digest[DIGEST_SHA256_SIZE]);
 
 /* Keeps a copy of the token, in place of the one that was kept under this digest. */
-void refresh_tokens_keep(struct refresh_tokens *tokens,
-                         const unsigned char digest[DIGEST_SHA256_SIZE],
-                         const struct secret *token);
+void oauth_refresh_tokens_keep(struct refresh_tokens *tokens,
+                               const unsigned char digest[DIGEST_SHA256_SIZE],
+                               const struct secret *token);
 
 /* Forgets the token that was kept, because it was refused. */
-void refresh_tokens_drop(struct refresh_tokens *tokens,
-                         const unsigned char digest[DIGEST_SHA256_SIZE]);
+void oauth_refresh_tokens_drop(struct refresh_tokens *tokens,
+                               const unsigned char digest[DIGEST_SHA256_SIZE]);
 
 #endif

@@ -185,7 +185,7 @@ static enum pop3_ask bad_login(struct pop3_client *c, struct buf *reply, const c
 {
     char line[POP3_REPLY_MAX];
     text_fmt(line, sizeof(line), "-ERR [AUTH] %s\r\n", wrong);
-    sasl_wipe(c->credentials);
+    pop3_sasl_wipe(c->credentials);
     return bad_command(c, reply, line);
 }
 
@@ -201,8 +201,8 @@ static enum pop3_ask log_in_first(struct pop3_client *c, struct buf *reply)
 static enum pop3_ask token_user(struct pop3_client *c, struct str user, struct buf *reply)
 {
     const char *wrong;
-    sasl_wipe(c->credentials);
-    if (sasl_set_user(c->credentials, user, false, &wrong) != OK) {
+    pop3_sasl_wipe(c->credentials);
+    if (pop3_sasl_set_user(c->credentials, user, false, &wrong) != OK) {
         return bad_login(c, reply, wrong);
     }
     say(reply, "+OK\r\n");
@@ -215,7 +215,7 @@ static enum pop3_ask token_pass(struct pop3_client *c, struct str secret, struct
     if (!c->credentials->user[0]) {
         return bad_command(c, reply, user_first);
     }
-    if (sasl_set_secret(c->credentials, secret, false, &wrong) != OK) {
+    if (pop3_sasl_set_secret(c->credentials, secret, false, &wrong) != OK) {
         return bad_login(c, reply, wrong);
     }
     return POP3_ASK_LOGIN;
@@ -228,11 +228,11 @@ static enum pop3_ask token_response(struct pop3_client *c, enum pop3_expect expe
     const char *wrong;
     int rc;
     if (c->mechanism != SASL_LOGIN) {
-        rc = sasl_read(c->credentials, c->mechanism, response, &wrong);
+        rc = pop3_sasl_read(c->credentials, c->mechanism, response, &wrong);
     } else if (expected == POP3_EXPECT_SASL_USER) {
-        rc = sasl_set_user(c->credentials, response, true, &wrong);
+        rc = pop3_sasl_set_user(c->credentials, response, true, &wrong);
     } else {
-        rc = sasl_set_secret(c->credentials, response, true, &wrong);
+        rc = pop3_sasl_set_secret(c->credentials, response, true, &wrong);
     }
     if (rc != OK) {
         return bad_login(c, reply, wrong);
@@ -278,13 +278,13 @@ static enum pop3_ask on_auth(struct pop3_client *c, struct str args, struct buf 
     if (name.n == 0) {
         return list_mechanisms(c, reply); /* older than CAPA; some clients still ask this way */
     }
-    if (sasl_find(name, &mechanism) != OK) {
+    if (pop3_sasl_find(name, &mechanism) != OK) {
         return bad_command(c, reply,
                            "-ERR mechanism not supported: use PLAIN, LOGIN or XOAUTH2\r\n");
     }
     c->mechanism = mechanism;
     if (token) {
-        sasl_wipe(c->credentials);
+        pop3_sasl_wipe(c->credentials);
     }
     if (args.n == 0) {
         prompt(c, reply);
@@ -356,10 +356,10 @@ static enum pop3_ask on_own_pass(struct pop3_client *c, struct buf *reply)
  */
 static enum pop3_ask on_hops(struct pop3_client *c, struct str list, struct buf *reply)
 {
-    if (!c->own_id || c->hops.n || hops_read(&c->hops, list) != OK) {
+    if (!c->own_id || c->hops.n || pop3_hops_read(&c->hops, list) != OK) {
         return bad_command(c, reply, "-ERR unknown command\r\n");
     }
-    if (hops_since(&c->hops, c->own_id) >= 0) {
+    if (pop3_hops_since(&c->hops, c->own_id) >= 0) {
         return POP3_ASK_LOOP;
     }
     say(reply, "+OK\r\n");

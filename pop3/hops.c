@@ -20,7 +20,7 @@ static int read_id(struct str text, uint64_t *id)
     return text.n == HOPS_ID_LEN ? OK : ERR;
 }
 
-bool hops_greeting(struct str line)
+bool pop3_hops_greeting(struct str line)
 {
     size_t start = sizeof(greeting_start) - 1, end = sizeof(greeting_end) - 1;
     uint64_t id;
@@ -32,7 +32,7 @@ bool hops_greeting(struct str line)
            str_eq((struct str){line.p + start + HOPS_ID_LEN, end}, greeting_end);
 }
 
-int hops_read(struct hops *hops, struct str list)
+int pop3_hops_read(struct hops *hops, struct str list)
 {
     struct hops read = {0};
     while (true) {
@@ -54,7 +54,7 @@ int hops_read(struct hops *hops, struct str list)
     }
 }
 
-int hops_since(const struct hops *hops, const char *id)
+int pop3_hops_since(const struct hops *hops, const char *id)
 {
     uint64_t wanted;
     if (read_id(str_of(id), &wanted) != OK) {
@@ -68,7 +68,7 @@ int hops_since(const struct hops *hops, const char *id)
     return -1;
 }
 
-int hops_add(struct hops *hops, const char *id)
+int pop3_hops_add(struct hops *hops, const char *id)
 {
     uint64_t number;
     if (hops->n == HOPS_MAX || read_id(str_of(id), &number) != OK) {
@@ -78,7 +78,7 @@ int hops_add(struct hops *hops, const char *id)
     return OK;
 }
 
-void hops_text(const struct hops *hops, char out[HOPS_TEXT_MAX])
+void pop3_hops_text(const struct hops *hops, char out[HOPS_TEXT_MAX])
 {
     size_t n = 0;
     out[0] = '\0';

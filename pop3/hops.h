@@ -30,20 +30,20 @@ struct hops {
 };
 
 /* Tells whether this line, without its end, is the greeting of a tproxy. */
-bool hops_greeting(struct str line);
+bool pop3_hops_greeting(struct str line);
 
 /* Reads ids that are separated by one blank each. Returns ERR and leaves *hops unchanged when the
  * list is empty, has more than HOPS_MAX ids or contains anything else. */
-int hops_read(struct hops *hops, struct str list) warn_unused;
+int pop3_hops_read(struct hops *hops, struct str list) warn_unused;
 
 /* Returns how many ids follow this one: the number of other tproxies through which the login has
  * come back. Returns -1 when the id is not in the list. */
-int hops_since(const struct hops *hops, const char *id);
+int pop3_hops_since(const struct hops *hops, const char *id);
 
 /* Appends an id. Returns ERR when the list has HOPS_MAX ids already or the text is not an id. */
-int hops_add(struct hops *hops, const char *id) warn_unused;
+int pop3_hops_add(struct hops *hops, const char *id) warn_unused;
 
-/* Writes the ids as hops_read reads them. */
-void hops_text(const struct hops *hops, char out[HOPS_TEXT_MAX]);
+/* Writes the ids as pop3_hops_read reads them. */
+void pop3_hops_text(const struct hops *hops, char out[HOPS_TEXT_MAX]);
 
 #endif

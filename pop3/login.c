@@ -408,18 +408,18 @@ static enum pop3_login_next say_hops(struct pop3_login *login)
     if (login->before) {
         hops = *login->before;
     }
-    if (hops_add(&hops, login->own_id) != OK) {
+    if (pop3_hops_add(&hops, login->own_id) != OK) {
         return login_fail(login, FAIL_CONFIG,
                           "the login has come through too many tproxies: a loop?");
     }
-    hops_text(&hops, list);
+    pop3_hops_text(&hops, list);
     return send_parts(login, POP3_LOGIN_HOPS, "XTPROXY ", list);
 }
 
 /* Reads the words of the mail server's -ERR, without the code in front of them. */
 static enum refusal read_refusal(struct pop3_login *login)
 {
-    enum refusal refusal = refusal_read(login->reply + strlen("-ERR"));
+    enum refusal refusal = pop3_refusal_texts_read(login->reply + strlen("-ERR"));
     login->in_use = refusal == REFUSAL_IN_USE;
     return refusal;
 }
@@ -434,7 +434,7 @@ static enum pop3_login_next on_greeting(struct pop3_login *login, struct str lin
         return login_fail(login, FAIL_CONFIG,
                           "the destination's host and port lead back to tproxy itself: a loop");
     }
-    if (login->own_id[0] && hops_greeting(line)) {
+    if (login->own_id[0] && pop3_hops_greeting(line)) {
         return say_hops(login);
     }
     take_timestamp(login, line);

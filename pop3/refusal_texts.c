@@ -179,7 +179,7 @@ static bool has_phrase(struct str text, const char *phrase)
     return false;
 }
 
-enum refusal refusal_read(const char *text)
+enum refusal pop3_refusal_texts_read(const char *text)
 {
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         const char *second = rows[i].phrases[1];

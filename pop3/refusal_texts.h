@@ -12,6 +12,6 @@ enum refusal {
 };
 
 /* Returns the reason that the text of a refusal gives. Only whole words count, in any case. */
-enum refusal refusal_read(const char *text);
+enum refusal pop3_refusal_texts_read(const char *text);
 
 #endif

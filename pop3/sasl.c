@@ -19,12 +19,12 @@ static const char *const names[] = {
 };
 static_assert(ARRAY_LEN(names) == SASL_MECHANISMS, "every mechanism has its name");
 
-const char *sasl_name(enum sasl_mechanism mechanism)
+const char *pop3_sasl_name(enum sasl_mechanism mechanism)
 {
     return names[mechanism];
 }
 
-int sasl_find(struct str name, enum sasl_mechanism *mechanism)
+int pop3_sasl_find(struct str name, enum sasl_mechanism *mechanism)
 {
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (str_ieq(name, names[i])) {
@@ -223,8 +223,8 @@ static int decoded(struct sasl_credentials *c, struct str base64, const char **w
     return rc;
 }
 
-int sasl_read(struct sasl_credentials *c, enum sasl_mechanism mechanism, struct str base64,
-              const char **wrong)
+int pop3_sasl_read(struct sasl_credentials *c, enum sasl_mechanism mechanism, struct str base64,
+                   const char **wrong)
 {
     switch (mechanism) {
     case SASL_XOAUTH2:
@@ -241,17 +241,19 @@ int sasl_read(struct sasl_credentials *c, enum sasl_mechanism mechanism, struct 
     return ERR;
 }
 
-int sasl_set_user(struct sasl_credentials *c, struct str text, bool is_base64, const char **wrong)
+int pop3_sasl_set_user(struct sasl_credentials *c, struct str text, bool is_base64,
+                       const char **wrong)
 {
     return is_base64 ? decoded(c, text, wrong, take_user) : take_user(c, text, wrong);
 }
 
-int sasl_set_secret(struct sasl_credentials *c, struct str text, bool is_base64, const char **wrong)
+int pop3_sasl_set_secret(struct sasl_credentials *c, struct str text, bool is_base64,
+                         const char **wrong)
 {
     return is_base64 ? decoded(c, text, wrong, take_secret) : take_secret(c, text, wrong);
 }
 
-void sasl_wipe(struct sasl_credentials *c)
+void pop3_sasl_wipe(struct sasl_credentials *c)
 {
     secret_clear(&c->secret);
     mem_wipe(c->user, sizeof(c->user));

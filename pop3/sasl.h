@@ -14,8 +14,8 @@
  */
 enum { SASL_USER_MAX = 512, SASL_SECRET_MAX = 12 * 1024 };
 
-/* A mail user, and a refresh token or an authorization code. Zero-initialise; wipe with sasl_wipe.
- */
+/* A mail user, and a refresh token or an authorization code. Zero-initialise; wipe with
+ * pop3_sasl_wipe. */
 struct sasl_credentials {
     char user[SASL_USER_MAX + 1];
     struct secret secret;
@@ -24,25 +24,25 @@ struct sasl_credentials {
 enum sasl_mechanism { SASL_XOAUTH2, SASL_OAUTHBEARER, SASL_PLAIN, SASL_LOGIN, SASL_MECHANISMS };
 
 /* Returns the name of a mechanism ("XOAUTH2"); static storage. */
-const char *sasl_name(enum sasl_mechanism mechanism);
+const char *pop3_sasl_name(enum sasl_mechanism mechanism);
 
 /* Finds the mechanism of that name, in any case. Returns ERR when there is none. */
-int sasl_find(struct str name, enum sasl_mechanism *mechanism) warn_unused;
+int pop3_sasl_find(struct str name, enum sasl_mechanism *mechanism) warn_unused;
 
 /* Reads the client's response in base64; not for LOGIN. Returns ERR and *wrong when the response is
  * malformed: a clause that says what is wrong or what to send, in static storage, without any part
  * of the response. */
-int sasl_read(struct sasl_credentials *c, enum sasl_mechanism mechanism, struct str base64,
-              const char **wrong) warn_unused;
+int pop3_sasl_read(struct sasl_credentials *c, enum sasl_mechanism mechanism, struct str base64,
+                   const char **wrong) warn_unused;
 
 /* Set the user and the secret: from the two responses of LOGIN in base64, or from the arguments of
- * USER and PASS as they are. Return ERR and *wrong as sasl_read does. */
-int sasl_set_user(struct sasl_credentials *c, struct str text, bool is_base64,
-                  const char **wrong) warn_unused;
-int sasl_set_secret(struct sasl_credentials *c, struct str text, bool is_base64,
-                    const char **wrong) warn_unused;
+ * USER and PASS as they are. Return ERR and *wrong as pop3_sasl_read does. */
+int pop3_sasl_set_user(struct sasl_credentials *c, struct str text, bool is_base64,
+                       const char **wrong) warn_unused;
+int pop3_sasl_set_secret(struct sasl_credentials *c, struct str text, bool is_base64,
+                         const char **wrong) warn_unused;
 
 /* Wipes and frees the credentials and leaves them empty. May be called more than once. */
-void sasl_wipe(struct sasl_credentials *c);
+void pop3_sasl_wipe(struct sasl_credentials *c);
 
 #endif

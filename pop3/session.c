@@ -59,7 +59,7 @@ static void step(struct session *s);
 static void free_session(struct task *t)
 {
     struct session *s = container_of(t, struct session, task);
-    mailbox_unref(s->mailbox);
+    pop3_mailbox_unref(s->mailbox);
     free(s);
 }
 
@@ -78,7 +78,7 @@ static void drop_dialogue(struct session *s)
     }
     list_remove(&d->silent);
     if (d->credentials) {
-        sasl_wipe(d->credentials);
+        pop3_sasl_wipe(d->credentials);
         free(d->credentials);
     }
     drop_failure(d);
@@ -95,18 +95,18 @@ static struct conn *leave(struct session *s, const char *result)
     struct conn *client = s->client;
     s->client = NULL;
     s->ended = true;
-    session_log_summary(s, s->failed && !s->relay ? fail_name(s->failed) : result);
+    pop3_session_log_summary(s, s->failed && !s->relay ? fail_name(s->failed) : result);
     if (s->relay) {
         pop3->stats.to_client += relay_to_client(s->relay);
         pop3->stats.to_backend += relay_to_backend(s->relay);
         relay_free(s->relay);
     }
-    session_login_drop(s);
+    pop3_session_login_drop(s);
     drop_dialogue(s);
     list_remove(&s->link);
-    target_count_session(target, false);
+    pop3_target_count_session(target, false);
     loop_bury(pop3->loop, &s->task, free_session);
-    target_unref(target);
+    pop3_target_unref(target);
     return client;
 }
 
@@ -115,7 +115,7 @@ static struct conn *leave(struct session *s, const char *result)
  * bounds the wait, and the session keeps its place among --max-sessions. */
 static void part_from_client(struct session *s, const char *result)
 {
-    session_log(s, LOG_DEBUG, "the client has gone; waiting for the verdict on the login");
+    pop3_session_log(s, LOG_DEBUG, "the client has gone; waiting for the verdict on the login");
     s->dialogue->result = result;
     conn_linger(s->client);
     s->client = NULL;
@@ -128,7 +128,7 @@ static void session_end(struct session *s, const char *result)
     if (!s->client) {
         return;
     }
-    if (session_login_awaits_verdict(s)) {
+    if (pop3_session_login_awaits_verdict(s)) {
         part_from_client(s, result);
     } else {
         conn_linger(leave(s, result));
@@ -179,7 +179,7 @@ static bool spare(struct session *s)
     return true;
 }
 
-bool session_give_way(struct pop3 *pop3, struct target *target)
+bool pop3_session_give_way(struct pop3 *pop3, struct target *target)
 {
     enum { TRIES = 16 };
     struct session *s = oldest_silent(pop3, target);
@@ -189,7 +189,7 @@ bool session_give_way(struct pop3 *pop3, struct target *target)
     if (!s || spare(s)) {
         return false;
     }
-    session_log_limited(
+    pop3_session_log_limited(
         s, LINE_GAVE_WAY, LOG_WARN,
         "a client that has sent no login gives way to another: %zu sessions, %zu of them "
         "here; at most %zu, half of them for one target, three quarters for one namespace "
@@ -201,7 +201,7 @@ bool session_give_way(struct pop3 *pop3, struct target *target)
     return true;
 }
 
-void session_abort(struct list *member)
+void pop3_session_abort(struct list *member)
 {
     struct session *s = container_of(member, struct session, link);
     conn_linger(leave(s, "cut"));
@@ -226,10 +226,10 @@ static void count_failure(struct session *s)
 static void say_loop(struct session *s, struct buf *reply)
 {
     struct error err;
-    int others = hops_since(&s->dialogue->pop3.hops, s->target->pop3->installation_id);
+    int others = pop3_hops_since(&s->dialogue->pop3.hops, s->target->pop3->installation_id);
     error_set(&err, FAIL_CONFIG,
               "the login has come back here (other tproxies on the way: %d): a loop", others);
-    session_log_limited(s, LINE_LOOP, LOG_WARN, "%s", err.text);
+    pop3_session_log_limited(s, LINE_LOOP, LOG_WARN, "%s", err.text);
     pop3_failure(reply, s->target->ref.name, &err, NULL, false);
 }
 
@@ -238,7 +238,7 @@ static void say_loop(struct session *s, struct buf *reply)
 static bool waits_for_kind(struct session *s, struct str line)
 {
     if (!s->knows_kind && s->target->mailbox) {
-        session_login_set_kind(s, s->target->mailbox->dest);
+        pop3_session_login_set_kind(s, s->target->mailbox->dest);
     }
     return !s->knows_kind && s->state == BACKEND_NONE &&
            pop3_client_needs_kind(&s->dialogue->pop3, line);
@@ -253,10 +253,10 @@ static bool end_foreign(struct session *s, struct str input)
     case POP3_NOT_FOREIGN:
         return false;
     case POP3_FOREIGN_HTTP:
-        session_log_limited(s, LINE_HTTP, LOG_INFO, "the client speaks HTTP, not POP3");
+        pop3_session_log_limited(s, LINE_HTTP, LOG_INFO, "the client speaks HTTP, not POP3");
         break;
     case POP3_FOREIGN_TLS:
-        session_log_limited(s, LINE_TLS, LOG_INFO, "the client speaks TLS, not POP3");
+        pop3_session_log_limited(s, LINE_TLS, LOG_INFO, "the client speaks TLS, not POP3");
         break;
     }
     conn_write(s->client, space, buf_len(&reply));
@@ -273,7 +273,7 @@ static bool do_ask(struct session *s, enum pop3_ask ask)
         break;
     case POP3_ASK_BACKEND:
         if (s->state == BACKEND_NONE) {
-            session_login_start(s, step);
+            pop3_session_login_start(s, step);
         }
         break;
     case POP3_ASK_LOGIN:
@@ -366,11 +366,11 @@ static void tell_failure(struct session *s)
     conn_write(s->client, space, buf_len(&reply));
     s->wait = WAIT_NOTHING;
     s->failed = s->attempt->err.fail;
-    session_login_drop(s);
+    pop3_session_login_drop(s);
     if (d->credentials) {
-        sasl_wipe(d->credentials);
+        pop3_sasl_wipe(d->credentials);
     }
-    session_login_set_state(s, BACKEND_NONE);
+    pop3_session_login_set_state(s, BACKEND_NONE);
     count_failure(s);
 }
 
@@ -388,8 +388,8 @@ static void on_relay_end(struct relay *relay, enum relay_end end, void *arg)
     struct session *s = arg;
     (void)relay;
     if (end == RELAY_BACKEND_FAILED) {
-        session_log(s, LOG_INFO, "the connection to the mail server broke: %s",
-                    conn_error(s->backend)->text);
+        pop3_session_log(s, LOG_INFO, "the connection to the mail server broke: %s",
+                         conn_error(s->backend)->text);
     }
     session_end(s, relay_results[end]);
 }
@@ -403,10 +403,10 @@ static void start_relay(struct session *s)
             text_fmt(reply, sizeof(reply), "%.*s\r\n", POP3_REPLY_MAX - 2, s->attempt->login.reply);
         conn_write(s->client, reply, n);
     }
-    session_login_drop_attempt(s);
+    pop3_session_login_drop_attempt(s);
     drop_dialogue(s);
     struct relay_handler handler = {.ended = on_relay_end, .arg = s};
-    struct relay_times times = {pop3->settings.idle_timeout, session_login_answer_timeout(s)};
+    struct relay_times times = {pop3->settings.idle_timeout, pop3_session_login_answer_timeout(s)};
     s->relay = relay_start(pop3->loop, s->client, s->backend, times, handler);
 }
 
@@ -470,7 +470,7 @@ static void serve_client(struct session *s)
         }
         switch (s->state) {
         case BACKEND_NONE:
-            session_login_start(s, step);
+            pop3_session_login_start(s, step);
             return;
         case BACKEND_FINDING:
         case BACKEND_DIALLING:
@@ -496,12 +496,12 @@ static void step(struct session *s)
 {
     if (s->client) {
         serve_client(s);
-    } else if (!s->ended && !session_login_awaits_verdict(s)) {
+    } else if (!s->ended && !pop3_session_login_awaits_verdict(s)) {
         leave(s, s->dialogue->result);
     }
 }
 
-void session_start(struct target *target, int fd, const union addr *client)
+void pop3_session_start(struct target *target, int fd, const union addr *client)
 {
     struct pop3 *pop3 = target->pop3;
     struct session *s = mem_zalloc(sizeof(*s));
@@ -515,17 +515,17 @@ void session_start(struct target *target, int fd, const union addr *client)
     task_init(&s->task);
     s->dialogue = mem_zalloc(sizeof(*s->dialogue));
     s->dialogue->session = s;
-    s->target = target_ref(target);
+    s->target = pop3_target_ref(target);
     s->id = ++pop3->next_id;
     s->peer = *client;
     s->started = loop_now(pop3->loop);
     list_init(&s->link);
     list_init(&s->dialogue->silent);
     append_silent(s);
-    target_count_session(target, true);
+    pop3_target_count_session(target, true);
     pop3_client_init(&s->dialogue->pop3, POP3_ANY_LOGIN, NULL);
     if (target->mailbox) {
-        session_login_set_kind(s, target->mailbox->dest);
+        pop3_session_login_set_kind(s, target->mailbox->dest);
     }
     s->dialogue->pop3.own_id = pop3->installation_id;
     conn_deadline(s->client, s->started + pop3->settings.login_timeout);

@@ -10,15 +10,15 @@ struct target;
 union addr;
 
 /* Greets a client that was accepted on fd, which now belongs to the session. */
-void session_start(struct target *target, int fd, const union addr *client);
+void pop3_session_start(struct target *target, int fd, const union addr *client);
 
 /* Ends a session, without QUIT at the backend. */
-void session_abort(struct list *member);
+void pop3_session_abort(struct list *member);
 
 /* Ends the oldest session whose client has sent no login or mailbox command, because another client
  * needs its place; a session of this target or (NULL) of any. Its client is told that there are too
  * many connections. A client that has just sent something that has not been read yet is spared,
  * once. Returns false when no session gives way. */
-bool session_give_way(struct pop3 *pop3, struct target *target);
+bool pop3_session_give_way(struct pop3 *pop3, struct target *target);
 
 #endif

@@ -11,7 +11,7 @@
 #include "pop3/session_state.h"
 #include "pop3/state.h"
 
-void session_log(const struct session *s, enum log_level level, const char *fmt, ...)
+void pop3_session_log(const struct session *s, enum log_level level, const char *fmt, ...)
 {
     if (!log_enabled(level)) {
         return;
@@ -25,8 +25,8 @@ void session_log(const struct session *s, enum log_level level, const char *fmt,
     log_fields(level, "pop3", fields, ARRAY_LEN(fields), "%s", text);
 }
 
-void session_log_limited(struct session *s, unsigned kind, enum log_level level, const char *fmt,
-                         ...)
+void pop3_session_log_limited(struct session *s, unsigned kind, enum log_level level,
+                              const char *fmt, ...)
 {
     if (!log_enabled(level)) {
         return;
@@ -40,7 +40,7 @@ void session_log_limited(struct session *s, unsigned kind, enum log_level level,
     log_limited(&s->target->limits, kind, level, fields, ARRAY_LEN(fields), "%s", text);
 }
 
-void session_log_summary(struct session *s, const char *result)
+void pop3_session_log_summary(struct session *s, const char *result)
 {
     /* A probe connects every few seconds and never tries to log in. */
     enum log_level level = s->tried ? LOG_INFO : LOG_DEBUG;

@@ -1,7 +1,7 @@
 /* The login of one session at its mail server, as one attempt after the other.
  *
  *      NONE <-------------------------------------------------------------.
- *       |  session_login_start                                            |
+ *       |  pop3_session_login_start                                       |
  *       v                                                                 |
  *      FINDING -- only to tell how the client has to log in --------------|
  *       |  ^                                                              |
@@ -49,11 +49,11 @@ static const char *const backend_names[] = {
 };
 static_assert(ARRAY_LEN(backend_names) == BACKEND_REFUSED + 1, "every state has its name");
 
-void session_login_set_state(struct session *s, enum backend_state state)
+void pop3_session_login_set_state(struct session *s, enum backend_state state)
 {
     if (state != s->state) {
-        session_log(s, LOG_DEBUG, "backend: %s -> %s", backend_names[s->state],
-                    backend_names[state]);
+        pop3_session_log(s, LOG_DEBUG, "backend: %s -> %s", backend_names[s->state],
+                         backend_names[state]);
     }
     s->state = state;
 }
@@ -62,16 +62,16 @@ void session_login_set_state(struct session *s, enum backend_state state)
  * The credentials stay in login.out for that time. */
 static bool waits_for_trial(const struct attempt *a)
 {
-    return trial_waits(&a->seat) || !list_empty(&a->turn.link);
+    return pop3_trials_waits(&a->seat) || !list_empty(&a->turn.link);
 }
 
 static void leave_trial(struct attempt *a)
 {
-    trial_leave(&a->seat);
+    pop3_trials_leave(&a->seat);
     task_cancel(&a->turn);
 }
 
-void session_login_drop_attempt(struct session *s)
+void pop3_session_login_drop_attempt(struct session *s)
 {
     if (!s->attempt) {
         return;
@@ -86,14 +86,14 @@ void session_login_drop_attempt(struct session *s)
     s->attempt = NULL;
 }
 
-void session_login_drop(struct session *s)
+void pop3_session_login_drop(struct session *s)
 {
-    session_login_drop_attempt(s);
+    pop3_session_login_drop_attempt(s);
     conn_close(s->backend);
     s->backend = NULL;
 }
 
-bool session_login_awaits_verdict(const struct session *s)
+bool pop3_session_login_awaits_verdict(const struct session *s)
 {
     return s->state == BACKEND_VERDICT;
 }
@@ -108,9 +108,9 @@ static void end_attempt(struct session *s, enum backend_state state, const struc
 {
     struct pop3 *pop3 = s->target->pop3;
     struct attempt *a = s->attempt;
-    session_log_limited(s, LINE_LOGIN_FAILED + (unsigned)err->fail, LOG_WARN,
-                        "login failed (%s): %s%s%s", fail_name(err->fail), err->text,
-                        a->login.challenge[0] ? ": " : "", a->login.challenge);
+    pop3_session_log_limited(s, LINE_LOGIN_FAILED + (unsigned)err->fail, LOG_WARN,
+                             "login failed (%s): %s%s%s", fail_name(err->fail), err->text,
+                             a->login.challenge[0] ? ": " : "", a->login.challenge);
     pop3->stats.logins[err->fail]++;
     a->err = *err;
     leave_trial(a);
@@ -120,7 +120,7 @@ static void end_attempt(struct session *s, enum backend_state state, const struc
     }
     conn_close(s->backend);
     s->backend = NULL;
-    session_login_set_state(s, state);
+    pop3_session_login_set_state(s, state);
 }
 
 static void backend_failed(struct session *s, const struct error *err)
@@ -180,8 +180,8 @@ static void start_again(struct session *s, const struct token *refused)
 
 static void renew_token(struct session *s, unsigned pauses_before)
 {
-    session_log_limited(s, LINE_TOKEN_RENEWED, LOG_INFO,
-                        "the mail server refused the token; asking for another one");
+    pop3_session_log_limited(s, LINE_TOKEN_RENEWED, LOG_INFO,
+                             "the mail server refused the token; asking for another one");
     s->target->pop3->stats.renewals++;
     s->attempt->token_renewed = true;
     s->attempt->pauses_before = pauses_before;
@@ -202,8 +202,9 @@ static bool may_renew_proxy_token(const struct session *s, const struct error *e
 
 static void renew_proxy_token(struct session *s)
 {
-    session_log_limited(s, LINE_PROXY_TOKEN_RENEWED, LOG_INFO,
-                        "the Connectivity Proxy refused the access token; asking for another one");
+    pop3_session_log_limited(
+        s, LINE_PROXY_TOKEN_RENEWED, LOG_INFO,
+        "the Connectivity Proxy refused the access token; asking for another one");
     s->attempt->proxy_token_renewed = true;
     start_again(s, NULL);
 }
@@ -214,8 +215,9 @@ static void credentials_refused(struct session *s)
 {
     struct attempt *a = s->attempt;
     bool final = !may_renew_token(s);
-    unsigned pauses = trial_refused(&s->mailbox->trials, &a->credential, &a->seat, a->pauses_before,
-                                    final, loop_now(s->target->pop3->loop), a->login.err.text);
+    unsigned pauses =
+        pop3_trials_refused(&s->mailbox->trials, &a->credential, &a->seat, a->pauses_before, final,
+                            loop_now(s->target->pop3->loop), a->login.err.text);
     if (final || !s->client) {
         end_attempt(s, BACKEND_REFUSED, &a->login.err);
     } else {
@@ -229,7 +231,7 @@ static bool refuse_at_once(struct session *s)
 {
     struct pop3 *pop3 = s->target->pop3;
     int64_t now = loop_now(pop3->loop);
-    struct trial *r = trials_refusal(&s->mailbox->trials, &s->attempt->credential, now);
+    struct trial *r = pop3_trials_refusal(&s->mailbox->trials, &s->attempt->credential, now);
     if (!r) {
         return false;
     }
@@ -246,7 +248,7 @@ static bool refuse_at_once(struct session *s)
     return true;
 }
 
-int64_t session_login_answer_timeout(const struct session *s)
+int64_t pop3_session_login_answer_timeout(const struct session *s)
 {
     int64_t most = s->target->pop3->settings.answer_timeout;
     return s->mailbox->dest->answer_timeout < most ? s->mailbox->dest->answer_timeout : most;
@@ -254,7 +256,8 @@ int64_t session_login_answer_timeout(const struct session *s)
 
 static void expect_answer(struct session *s)
 {
-    conn_deadline(s->backend, loop_now(s->target->pop3->loop) + session_login_answer_timeout(s));
+    conn_deadline(s->backend,
+                  loop_now(s->target->pop3->loop) + pop3_session_login_answer_timeout(s));
 }
 
 /* Returns NULL and sets *err when TLS with this backend is impossible. */
@@ -294,18 +297,18 @@ static void logged_in(struct session *s)
     int64_t took = loop_now(target->pop3->loop) - s->attempt->started;
     s->mailbox->memory = s->attempt->login.memory;
     if (s->mailbox->dest->auth != AUTH_NONE) {
-        trial_accepted(&s->mailbox->trials, &s->attempt->credential, &s->attempt->seat);
+        pop3_trials_accepted(&s->mailbox->trials, &s->attempt->credential, &s->attempt->seat);
     }
     if (s->attempt->login.stls_refused) {
-        session_log_limited(s, LINE_CLEAR_TEXT, LOG_WARN,
-                            "the mail server does not do STLS: going on in clear text "
-                            "(mail.pop3.starttls.required would forbid it)");
+        pop3_session_log_limited(s, LINE_CLEAR_TEXT, LOG_WARN,
+                                 "the mail server does not do STLS: going on in clear text "
+                                 "(mail.pop3.starttls.required would forbid it)");
     }
     stats->logins[FAIL_NONE]++;
     metric_observe(&stats->latency, took);
     s->logged_in = true;
     conn_deadline(s->backend, 0);
-    session_login_set_state(s, BACKEND_READY);
+    pop3_session_login_set_state(s, BACKEND_READY);
 }
 
 /* Returns true if the backend may be shown the credentials that come next. If false, one of three
@@ -319,11 +322,11 @@ static bool may_show(struct session *s)
     if (s->target->pop3->end == TARGET_CUT) {
         return false;
     }
-    switch (trial_ask(&s->mailbox->trials, &a->credential, now, &a->seat)) {
+    switch (pop3_trials_ask(&s->mailbox->trials, &a->credential, now, &a->seat)) {
     case TRIAL_GO:
         break;
     case TRIAL_WAIT:
-        session_log(s, LOG_DEBUG, "waits for another session with the same credentials");
+        pop3_session_log(s, LOG_DEBUG, "waits for another session with the same credentials");
         conn_deadline(s->backend, 0); /* the client's own deadline bounds the wait */
         return false;
     case TRIAL_REFUSED:
@@ -342,7 +345,7 @@ static void follow(struct session *s, enum pop3_login_next next)
     struct str out = buf_str(&login->out);
     conn_write(s->backend, out.p, out.n);
     if (login->shows) {
-        session_login_set_state(s, BACKEND_VERDICT);
+        pop3_session_login_set_state(s, BACKEND_VERDICT);
     }
     switch (next) {
     case POP3_NEXT_LINE:
@@ -359,7 +362,8 @@ static void follow(struct session *s, enum pop3_login_next next)
             credentials_refused(s);
         } else {
             if (login->proved) {
-                trial_accepted(&s->mailbox->trials, &s->attempt->credential, &s->attempt->seat);
+                pop3_trials_accepted(&s->mailbox->trials, &s->attempt->credential,
+                                     &s->attempt->seat);
             }
             end_attempt(s, BACKEND_REFUSED, &login->err);
         }
@@ -415,7 +419,7 @@ static void start_login(struct session *s)
 {
     struct attempt *a = s->attempt;
     const struct sasl_credentials *said = s->dialogue->credentials;
-    session_login_set_state(s, BACKEND_LOGIN);
+    pop3_session_login_set_state(s, BACKEND_LOGIN);
     pop3_login_init(&a->login, s->mailbox->dest, said ? said->user : NULL,
                     a->token ? &a->token->value : NULL, &s->mailbox->memory,
                     s->target->pop3->installation_id, conn_is_tls(s->backend));
@@ -430,8 +434,8 @@ static void on_secured(struct session *s)
     bool resumed = conn_tls_resumed(s->backend);
     stats->tls_resumed += resumed;
     stats->tls_full += !resumed;
-    session_log(s, LOG_DEBUG, "%s established%s", conn_tls_version(s->backend),
-                resumed ? ", session resumed" : "");
+    pop3_session_log(s, LOG_DEBUG, "%s established%s", conn_tls_version(s->backend),
+                     resumed ? ", session resumed" : "");
     if (login_has_begun(s)) {
         follow(s, pop3_login_secured(&s->attempt->login));
     } else {
@@ -460,7 +464,7 @@ static void backend_gone(struct session *s, enum conn_event event)
         error_set(&err, FAIL_TIMEOUT, "the mail server %s:%u %s %s within %.3g s",
                   s->mailbox->dest->host, s->mailbox->dest->port,
                   is_handshaking(s) ? "did not complete" : "did not send", awaited(s),
-                  (double)session_login_answer_timeout(s) / 1e6);
+                  (double)pop3_session_login_answer_timeout(s) / 1e6);
     } else if (event == CONN_EOF) {
         error_set(&err, FAIL_REMOTE, "the mail server closed the connection; we waited for %s",
                   awaited(s));
@@ -509,7 +513,7 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
         conn_set_handler(conn, (struct conn_handler){.event = on_backend, .arg = s});
         conn_keep_small(conn, SOCKET_OF_BACKEND);
         if (s->mailbox->dest->tls == TLS_IMPLICIT) {
-            session_login_set_state(s, BACKEND_SECURING);
+            pop3_session_login_set_state(s, BACKEND_SECURING);
             start_tls(s);
         } else {
             start_login(s);
@@ -530,7 +534,7 @@ static void dial_backend(struct session *s, const struct dest_route *route)
     };
     struct dial_via via = {.location = dest->location_id};
     assert((route != NULL) == (dest->proxy == PROXY_ON_PREMISE));
-    session_login_set_state(s, BACKEND_DIALLING);
+    pop3_session_login_set_state(s, BACKEND_DIALLING);
     if (route) {
         via.host = route->host;
         via.port = route->port;
@@ -558,7 +562,7 @@ static enum pop3_login_kind login_kind(const struct destination *dest)
     return POP3_ANY_LOGIN;
 }
 
-void session_login_set_kind(struct session *s, const struct destination *dest)
+void pop3_session_login_set_kind(struct session *s, const struct destination *dest)
 {
     struct dialogue *d = s->dialogue;
     s->knows_kind = true;
@@ -575,10 +579,10 @@ static void note_user(struct session *s)
     const char *user = s->mailbox->dest->user;
     const struct sasl_credentials *said = s->dialogue->credentials;
     if (said && user[0] && strcmp(user, said->user) != 0) {
-        session_log_limited(s, LINE_OTHER_USER, LOG_INFO,
-                            "the client logs in as %s, though mail.user is %s",
-                            text_printable(theirs, sizeof(theirs), str_of(said->user)),
-                            text_printable(ours, sizeof(ours), str_of(user)));
+        pop3_session_log_limited(s, LINE_OTHER_USER, LOG_INFO,
+                                 "the client logs in as %s, though mail.user is %s",
+                                 text_printable(theirs, sizeof(theirs), str_of(said->user)),
+                                 text_printable(ours, sizeof(ours), str_of(user)));
     }
 }
 
@@ -589,7 +593,7 @@ static struct credential credential_to_show(const struct session *s)
     const struct token *token = s->attempt->token;
     const struct secret *secret = token ? &token->value : &dest->password;
     const struct sasl_credentials *said = s->dialogue->credentials;
-    return credential_of(said ? said->user : dest->user, secret_str(secret));
+    return pop3_trials_credential(said ? said->user : dest->user, secret_str(secret));
 }
 
 /* Fails the attempt because the target has been closed. The source may now have a destination under
@@ -612,13 +616,13 @@ static void on_found(const struct dest_answer *answer, void *arg)
         no_longer_served(s);
     } else if (login_kind(dest) != s->dialogue->pop3.kind) {
         struct error changed;
-        target_adopt(s->target, dest);
+        pop3_target_adopt(s->target, dest);
         error_set(&changed, FAIL_REMOTE, "its Authentication has just changed: connect again");
         backend_failed(s, &changed);
     } else {
-        target_adopt(s->target, dest);
-        mailbox_unref(s->mailbox);
-        s->mailbox = mailbox_ref(s->target->mailbox);
+        pop3_target_adopt(s->target, dest);
+        pop3_mailbox_unref(s->mailbox);
+        s->mailbox = pop3_mailbox_ref(s->target->mailbox);
         s->attempt->token = answer->token ? token_ref(answer->token) : NULL;
         s->attempt->credential = credential_to_show(s);
         note_user(s);
@@ -640,10 +644,10 @@ static void on_kind(const struct dest_answer *answer, void *arg)
     } else if (s->target->closed) {
         no_longer_served(s);
     } else {
-        target_adopt(s->target, answer->dest);
-        session_login_set_kind(s, answer->dest);
-        session_login_drop_attempt(s);
-        session_login_set_state(s, BACKEND_NONE);
+        pop3_target_adopt(s->target, answer->dest);
+        pop3_session_login_set_kind(s, answer->dest);
+        pop3_session_login_drop_attempt(s);
+        pop3_session_login_set_state(s, BACKEND_NONE);
     }
     changed(s);
 }
@@ -652,7 +656,7 @@ static void on_kind(const struct dest_answer *answer, void *arg)
 static void find_kind(struct session *s)
 {
     struct dest_handler handler = {.done = on_kind, .arg = s};
-    session_login_set_state(s, BACKEND_FINDING);
+    pop3_session_login_set_state(s, BACKEND_FINDING);
     s->attempt->request =
         dest_find(s->target->source, &s->target->ref, DEST_TO_CHECK, NULL, handler);
 }
@@ -661,12 +665,12 @@ static void find_destination(struct session *s)
 {
     struct dest_handler handler = {.done = on_found, .arg = s};
     struct dest_user user;
-    session_login_set_state(s, BACKEND_FINDING);
+    pop3_session_login_set_state(s, BACKEND_FINDING);
     s->attempt->request = dest_find(s->target->source, &s->target->ref, DEST_TO_LOG_IN,
                                     client_user(s, &user), handler);
 }
 
-void session_login_start(struct session *s, void (*changed)(struct session *s))
+void pop3_session_login_start(struct session *s, void (*changed)(struct session *s))
 {
     s->tried = true;
     s->attempt = mem_zalloc(sizeof(*s->attempt));
@@ -674,7 +678,7 @@ void session_login_start(struct session *s, void (*changed)(struct session *s))
     s->attempt->session = s;
     s->attempt->changed = changed;
     task_init(&s->attempt->turn);
-    trial_seat_init(&s->attempt->seat, take_turn);
+    pop3_trials_seat_init(&s->attempt->seat, take_turn);
     if (s->wait == WAIT_KIND) {
         find_kind(s);
     } else {

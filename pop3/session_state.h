@@ -53,7 +53,7 @@ struct attempt {
     bool proxy_token_renewed; /* `proxy_token` is the second one */
     unsigned pauses_before;   /* the pauses that the refusal of the first token counted */
     struct session *session;
-    void (*changed)(struct session *); /* see session_login_start */
+    void (*changed)(struct session *); /* see pop3_session_login_start */
     struct trial_seat seat;            /* in the trial of `credential` */
     struct task turn;                  /* runs when a wait for another session's trial is over */
     struct error err;

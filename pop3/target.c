@@ -11,7 +11,7 @@
 
 /* ---- owners ---- */
 
-void target_give_to(struct target *target, const char *owner)
+void pop3_target_give_to(struct target *target, const char *owner)
 {
     struct map *owners = &target->pop3->owners;
     if (!owner) {
@@ -38,7 +38,7 @@ static void leave_owner(struct target *target)
     }
 }
 
-void target_count_session(struct target *target, bool begins)
+void pop3_target_count_session(struct target *target, bool begins)
 {
     size_t change = begins ? 1 : (size_t)-1;
     target->sessions += change;
@@ -48,7 +48,7 @@ void target_count_session(struct target *target, bool begins)
     }
 }
 
-bool target_owner_is_full(const struct target *target)
+bool pop3_target_owner_is_full(const struct target *target)
 {
     const struct pop3 *pop3 = target->pop3;
     size_t most = pop3->settings.max_sessions;
@@ -57,7 +57,7 @@ bool target_owner_is_full(const struct target *target)
 
 /* ---- life ---- */
 
-struct target *target_ref(struct target *target)
+struct target *pop3_target_ref(struct target *target)
 {
     target->refs++;
     return target;
@@ -68,13 +68,13 @@ static void free_target(struct task *t)
     struct target *target = container_of(t, struct target, task);
     leave_owner(target);
     log_limits_close(&target->limits);
-    mailbox_unref(target->mailbox);
+    pop3_mailbox_unref(target->mailbox);
     dest_ref_clear(&target->ref);
     free(target->name);
     free(target);
 }
 
-void target_unref(struct target *target)
+void pop3_target_unref(struct target *target)
 {
     if (--target->refs == 0) {
         timer_cancel(target->pop3->loop, &target->timer);
@@ -83,23 +83,23 @@ void target_unref(struct target *target)
     }
 }
 
-struct mailbox *mailbox_ref(struct mailbox *mailbox)
+struct mailbox *pop3_mailbox_ref(struct mailbox *mailbox)
 {
     mailbox->refs++;
     return mailbox;
 }
 
-void mailbox_unref(struct mailbox *mailbox)
+void pop3_mailbox_unref(struct mailbox *mailbox)
 {
     if (mailbox && --mailbox->refs == 0) {
         destination_unref(mailbox->dest);
         tls_client_unref(mailbox->tls);
-        trials_clear(&mailbox->trials);
+        pop3_trials_clear(&mailbox->trials);
         free(mailbox);
     }
 }
 
-void target_refer(struct target *target, const struct dest_ref *ref)
+void pop3_target_refer(struct target *target, const struct dest_ref *ref)
 {
     struct dest_ref copy = dest_ref_copy(ref); /* first, because `ref` may be part of what is
                                                   replaced */
@@ -107,15 +107,15 @@ void target_refer(struct target *target, const struct dest_ref *ref)
     target->ref = copy;
 }
 
-void target_adopt(struct target *target, const struct destination *dest)
+void pop3_target_adopt(struct target *target, const struct destination *dest)
 {
     if (target->mailbox && destination_equal(target->mailbox->dest, dest)) {
         return;
     }
-    mailbox_unref(target->mailbox);
+    pop3_mailbox_unref(target->mailbox);
     target->mailbox = mem_zalloc(sizeof(*target->mailbox));
     target->mailbox->refs = 1;
     target->mailbox->dest = destination_ref(dest);
     bool users = dest->auth == AUTH_REFRESH_TOKEN || dest->auth == AUTH_AUTHORIZATION_CODE;
-    trials_init(&target->mailbox->trials, users ? TRIALS_USERS : TRIALS_OWN);
+    pop3_trials_init(&target->mailbox->trials, users ? TRIALS_USERS : TRIALS_OWN);
 }

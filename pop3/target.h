@@ -11,28 +11,28 @@ struct target;
 
 /* Take a reference to a mailbox, and give it back. The last one frees what is known of the mailbox;
  * NULL may be given back. */
-struct mailbox *mailbox_ref(struct mailbox *mailbox);
-void mailbox_unref(struct mailbox *mailbox);
+struct mailbox *pop3_mailbox_ref(struct mailbox *mailbox);
+void pop3_mailbox_unref(struct mailbox *mailbox);
 
 /* Take a reference to a target, and give it back. The last one takes the target off the proxy's
  * list and frees it at the end of the turn. */
-struct target *target_ref(struct target *target);
-void target_unref(struct target *target);
+struct target *pop3_target_ref(struct target *target);
+void pop3_target_unref(struct target *target);
 
 /* Makes the target one of this owner's (NULL: it has no owner). Call it only once. */
-void target_give_to(struct target *target, const char *owner);
+void pop3_target_give_to(struct target *target, const char *owner);
 
 /* Counts a session that begins, or ends. */
-void target_count_session(struct target *target, bool begins);
+void pop3_target_count_session(struct target *target, bool begins);
 
 /* Tells whether the targets of its owner together have as many sessions as they may have. */
-bool target_owner_is_full(const struct target *target);
+bool pop3_target_owner_is_full(const struct target *target);
 
 /* Makes its sessions ask for a copy of `ref`. */
-void target_refer(struct target *target, const struct dest_ref *ref);
+void pop3_target_refer(struct target *target, const struct dest_ref *ref);
 
 /* Gives the target another mailbox, for `dest` (referenced). Does nothing when the destination is
  * the same. */
-void target_adopt(struct target *target, const struct destination *dest);
+void pop3_target_adopt(struct target *target, const struct destination *dest);
 
 #endif

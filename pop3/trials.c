@@ -11,7 +11,7 @@
 #define PAUSE_FIRST SECONDS(5)
 #define PAUSE_MOST SECONDS(60)
 
-struct credential credential_of(const char *user, struct str secret)
+struct credential pop3_trials_credential(const char *user, struct str secret)
 {
     struct credential credential;
     const struct str parts[] = {{user, strlen(user) + 1}, secret};
@@ -19,13 +19,13 @@ struct credential credential_of(const char *user, struct str secret)
     return credential;
 }
 
-void trial_seat_init(struct trial_seat *seat, void (*turn)(struct trial_seat *seat))
+void pop3_trials_seat_init(struct trial_seat *seat, void (*turn)(struct trial_seat *seat))
 {
     *seat = (struct trial_seat){.turn = turn};
     list_init(&seat->link);
 }
 
-void trials_init(struct trials *trials, size_t max)
+void pop3_trials_init(struct trials *trials, size_t max)
 {
     list_init(&trials->known);
     trials->n = 0;
@@ -40,7 +40,7 @@ static void forget(struct trials *trials, struct trial *t)
     free(t);
 }
 
-void trials_clear(struct trials *trials)
+void pop3_trials_clear(struct trials *trials)
 {
     while (!list_empty(&trials->known)) {
         forget(trials, container_of(trials->known.next, struct trial, link));
@@ -58,8 +58,8 @@ static struct trial *find(const struct trials *trials, const struct credential *
     return NULL;
 }
 
-struct trial *trials_refusal(const struct trials *trials, const struct credential *credential,
-                             int64_t now)
+struct trial *pop3_trials_refusal(const struct trials *trials, const struct credential *credential,
+                                  int64_t now)
 {
     struct trial *t = find(trials, credential);
     return t && t->until > now ? t : NULL;
@@ -111,12 +111,12 @@ static struct trial *get(struct trials *trials, const struct credential *credent
     return t;
 }
 
-enum trial_verdict trial_ask(struct trials *trials, const struct credential *credential,
-                             int64_t now, struct trial_seat *seat)
+enum trial_verdict pop3_trials_ask(struct trials *trials, const struct credential *credential,
+                                   int64_t now, struct trial_seat *seat)
 {
     struct trial *t = get(trials, credential, now);
     if (t->until > now) {
-        trial_leave(seat);
+        pop3_trials_leave(seat);
         return TRIAL_REFUSED;
     }
     if (t->proved || t->trier == seat) {
@@ -127,7 +127,7 @@ enum trial_verdict trial_ask(struct trials *trials, const struct credential *cre
         t->trier = seat;
         return TRIAL_GO;
     }
-    if (!trial_waits(seat)) {
+    if (!pop3_trials_waits(seat)) {
         list_append(&t->waiting, &seat->link);
     }
     return TRIAL_WAIT;
@@ -154,7 +154,7 @@ static void settle(struct trial *t)
     }
 }
 
-void trial_leave(struct trial_seat *seat)
+void pop3_trials_leave(struct trial_seat *seat)
 {
     struct trial *t = seat->trial;
     list_remove(&seat->link);
@@ -164,7 +164,7 @@ void trial_leave(struct trial_seat *seat)
     }
 }
 
-bool trial_waits(const struct trial_seat *seat)
+bool pop3_trials_waits(const struct trial_seat *seat)
 {
     return !list_empty(&seat->link);
 }
@@ -175,8 +175,8 @@ static void drop_text(struct trial *t)
     t->text = NULL;
 }
 
-void trial_accepted(struct trials *trials, const struct credential *credential,
-                    struct trial_seat *seat)
+void pop3_trials_accepted(struct trials *trials, const struct credential *credential,
+                          struct trial_seat *seat)
 {
     struct trial *t = get(trials, credential, 0);
     t->proved = true;
@@ -184,12 +184,12 @@ void trial_accepted(struct trials *trials, const struct credential *credential,
     t->pauses = 0;
     drop_text(t);
     settle(t);
-    trial_leave(seat);
+    pop3_trials_leave(seat);
 }
 
-unsigned trial_refused(struct trials *trials, const struct credential *credential,
-                       struct trial_seat *seat, unsigned before, bool final, int64_t now,
-                       const char *text)
+unsigned pop3_trials_refused(struct trials *trials, const struct credential *credential,
+                             struct trial_seat *seat, unsigned before, bool final, int64_t now,
+                             const char *text)
 {
     struct trial *t = get(trials, credential, now);
     t->proved = false;
@@ -201,6 +201,6 @@ unsigned trial_refused(struct trials *trials, const struct credential *credentia
     drop_text(t);
     t->text = mem_strdup(text);
     settle(t);
-    trial_leave(seat);
+    pop3_trials_leave(seat);
     return t->pauses - 1;
 }

@@ -36,18 +36,18 @@ struct credential {
 };
 
 /* Returns the digest of a user and its password or token. */
-struct credential credential_of(const char *user, struct str secret);
+struct credential pop3_trials_credential(const char *user, struct str secret);
 
-/* A session's part in a trial, embedded in its owner. Initialise with trial_seat_init. */
+/* A session's part in a trial, embedded in its owner. Initialise with pop3_trials_seat_init. */
 struct trial_seat {
     struct list link;
     struct trial *trial; /* the trial that it makes or waits for; NULL: none */
     void (*turn)(struct trial_seat *seat);
 };
 
-/* Initialises a seat. `turn` is called from inside the trial_ functions of other seats when a wait
+/* Initialises a seat. `turn` is called from inside the functions below for other seats when a wait
  * is over. It must not call any of these functions; it only makes its session ask again soon. */
-void trial_seat_init(struct trial_seat *seat, void (*turn)(struct trial_seat *seat));
+void pop3_trials_seat_init(struct trial_seat *seat, void (*turn)(struct trial_seat *seat));
 
 /* The state of one credential. */
 struct trial {
@@ -68,15 +68,15 @@ struct trials {
 };
 
 /* Initialises trials that remember at most `max` credentials. */
-void trials_init(struct trials *trials, size_t max);
+void pop3_trials_init(struct trials *trials, size_t max);
 
 /* Forgets all credentials. No seat may be in use any more. */
-void trials_clear(struct trials *trials);
+void pop3_trials_clear(struct trials *trials);
 
 /* Returns the refusal that is in force at `now`, valid until the next call with these trials.
  * Returns NULL when the credential may be tried. */
-struct trial *trials_refusal(const struct trials *trials, const struct credential *credential,
-                             int64_t now);
+struct trial *pop3_trials_refusal(const struct trials *trials, const struct credential *credential,
+                                  int64_t now);
 
 enum trial_verdict {
     TRIAL_GO,      /* show it: it is proved, or this seat is now the one that tries it */
@@ -85,25 +85,25 @@ enum trial_verdict {
 };
 
 /* Asks whether a session may show the credential now. */
-enum trial_verdict trial_ask(struct trials *trials, const struct credential *credential,
-                             int64_t now, struct trial_seat *seat);
+enum trial_verdict pop3_trials_ask(struct trials *trials, const struct credential *credential,
+                                   int64_t now, struct trial_seat *seat);
 
 /* Notes that the mail server has accepted the credential. All waiting seats go on. */
-void trial_accepted(struct trials *trials, const struct credential *credential,
-                    struct trial_seat *seat);
+void pop3_trials_accepted(struct trials *trials, const struct credential *credential,
+                          struct trial_seat *seat);
 
 /* Notes that the mail server has refused the credential, and wakes all waiting seats. `before` is
  * the number of pauses of the credential that this one has replaced. For `final` see struct trial.
  * Returns the number of pauses before this one, for a credential that will replace it. */
-unsigned trial_refused(struct trials *trials, const struct credential *credential,
-                       struct trial_seat *seat, unsigned before, bool final, int64_t now,
-                       const char *text);
+unsigned pop3_trials_refused(struct trials *trials, const struct credential *credential,
+                             struct trial_seat *seat, unsigned before, bool final, int64_t now,
+                             const char *text);
 
 /* Takes the seat out of its trial without a result. If this seat was the one that tries, the seat
  * that has waited longest tries next. Does nothing to a seat without a trial. */
-void trial_leave(struct trial_seat *seat);
+void pop3_trials_leave(struct trial_seat *seat);
 
 /* Tells whether the seat waits for another one. */
-bool trial_waits(const struct trial_seat *seat);
+bool pop3_trials_waits(const struct trial_seat *seat);
 
 #endif

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                        .header_count = memchr(data, '\0', size) ? 0 : 1,
                                        .headers = {{str_of("Location"), body}}};
         const struct token_question question = {.property = "a property", .secrets = {&known, 1}};
-        int rc = token_answer_read(&question, &head, body, &answer, &err);
+        int rc = oauth_answer_read(&question, &head, body, &answer, &err);
         must((rc == OK) == (answer.access_token.p != NULL));
         if (rc == OK) {
             must(statuses[i] == 200);
@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             must(strcspn(err.text, "\r\n") == strlen(err.text));
             must(!strstr(err.text, secret));
         }
-        token_answer_clear(&answer);
+        oauth_answer_clear(&answer);
     }
     return 0;
 }

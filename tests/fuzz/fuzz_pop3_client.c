@@ -97,6 +97,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(c.bad_commands >= bad && c.bad_commands < POP3_BAD_COMMANDS);
         bad = c.bad_commands;
     }
-    sasl_wipe(&credentials);
+    pop3_sasl_wipe(&credentials);
     return 0;
 }

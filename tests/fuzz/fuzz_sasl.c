@@ -34,12 +34,12 @@ static void try_response(enum sasl_mechanism mechanism, struct str base64)
 {
     struct sasl_credentials c = {0};
     const char *wrong = NULL;
-    if (sasl_read(&c, mechanism, base64, &wrong) == OK) {
+    if (pop3_sasl_read(&c, mechanism, base64, &wrong) == OK) {
         check_credentials(&c);
     } else {
         check_sentence(wrong);
     }
-    sasl_wipe(&c);
+    pop3_sasl_wipe(&c);
 }
 
 /* Splits the text at the first LF into the user and the secret of AUTH LOGIN. */
@@ -48,13 +48,13 @@ static void try_halves(struct str text, bool is_base64)
     struct sasl_credentials c = {0};
     const char *wrong = NULL;
     struct str user = str_cut(&text, '\n');
-    if (sasl_set_user(&c, user, is_base64, &wrong) == OK &&
-        sasl_set_secret(&c, text, is_base64, &wrong) == OK) {
+    if (pop3_sasl_set_user(&c, user, is_base64, &wrong) == OK &&
+        pop3_sasl_set_secret(&c, text, is_base64, &wrong) == OK) {
         check_credentials(&c);
     } else {
         check_sentence(wrong);
     }
-    sasl_wipe(&c);
+    pop3_sasl_wipe(&c);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -72,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     try_halves(text, true);
     try_halves(text, false);
-    must(sasl_find(text, &mechanism) != OK || str_ieq(text, sasl_name(mechanism)));
+    must(pop3_sasl_find(text, &mechanism) != OK || str_ieq(text, pop3_sasl_name(mechanism)));
     free(base64);
     return 0;
 }

@@ -45,8 +45,8 @@ INCLUDES = [
 CALLS = [
     (
         "a call upward",
-        {"lib/map.c": calls("up", "down"), "pop3/hops.c": calls("down")},
-        "lib/map.c: calls down() of pop3/hops.c: FOLDERS does not let lib use pop3/hops",
+        {"lib/map.c": calls("up", "pop3_down"), "pop3/hops.c": calls("pop3_down")},
+        "lib/map.c: calls pop3_down() of pop3/hops.c: FOLDERS does not let lib use pop3/hops",
     ),
     (
         "a ring of calls",
@@ -78,6 +78,12 @@ CALLS = [
         {"core/tenant.c": "int *keep(void); int *keep(void) { static int kept; return &kept; }"},
         "core/tenant.c: has the variable kept",
     ),
+    (
+        "a function of a room without its folder's prefix",
+        {"pop3/hops.c": calls("hops_count")},
+        "pop3/hops.c: hops_count must begin with pop3_",
+    ),
+    ("a function of a face without its prefix", {"http.c": calls("get")}, "http.c: get must begin"),
 ]
 # A row to add to a table of the script, and the complaint.
 TABLES = [

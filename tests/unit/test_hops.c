@@ -24,9 +24,9 @@ static void test_greeting(void **state)
         "+OK Dovecot ready. tproxy " A " ready",
         "+OK tproxy  0c7ff26d6f4e3a1 ready",
     };
-    assert_true(hops_greeting(str_of("+OK tproxy " A " ready")));
+    assert_true(pop3_hops_greeting(str_of("+OK tproxy " A " ready")));
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
-        assert_false(hops_greeting(str_of(others[i])));
+        assert_false(pop3_hops_greeting(str_of(others[i])));
     }
 }
 
@@ -49,17 +49,17 @@ static void test_lists(void **state)
     };
     struct hops hops = {0};
     char text[HOPS_TEXT_MAX];
-    assert_int_equal(hops_since(&hops, A), -1);
-    assert_int_equal(hops_read(&hops, str_of(A " " B)), OK);
-    assert_int_equal(hops_since(&hops, A), 1);
-    assert_int_equal(hops_since(&hops, B), 0);
-    assert_int_equal(hops_since(&hops, "00c7ff26d6f4e3a2"), -1);
-    assert_int_equal(hops_since(&hops, ""), -1);
+    assert_int_equal(pop3_hops_since(&hops, A), -1);
+    assert_int_equal(pop3_hops_read(&hops, str_of(A " " B)), OK);
+    assert_int_equal(pop3_hops_since(&hops, A), 1);
+    assert_int_equal(pop3_hops_since(&hops, B), 0);
+    assert_int_equal(pop3_hops_since(&hops, "00c7ff26d6f4e3a2"), -1);
+    assert_int_equal(pop3_hops_since(&hops, ""), -1);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(hops_read(&hops, str_of(bad[i])), ERR);
+        assert_int_equal(pop3_hops_read(&hops, str_of(bad[i])), ERR);
         assert_int_equal(hops.n, 2);
     }
-    hops_text(&hops, text);
+    pop3_hops_text(&hops, text);
     assert_string_equal(text, A " " B);
 }
 
@@ -68,14 +68,14 @@ static void test_full(void **state)
     (void)state;
     struct hops hops = {0}, again = {0};
     char text[HOPS_TEXT_MAX];
-    assert_int_equal(hops_add(&hops, "x"), ERR);
+    assert_int_equal(pop3_hops_add(&hops, "x"), ERR);
     for (int i = 0; i < HOPS_MAX; i++) {
-        assert_int_equal(hops_add(&hops, i % 2 ? A : B), OK);
+        assert_int_equal(pop3_hops_add(&hops, i % 2 ? A : B), OK);
     }
-    assert_int_equal(hops_add(&hops, A), ERR);
-    hops_text(&hops, text);
+    assert_int_equal(pop3_hops_add(&hops, A), ERR);
+    pop3_hops_text(&hops, text);
     assert_int_equal(strlen(text), HOPS_TEXT_MAX - 1);
-    assert_int_equal(hops_read(&again, str_of(text)), OK);
+    assert_int_equal(pop3_hops_read(&again, str_of(text)), OK);
     assert_memory_equal(again.ids, hops.ids, sizeof(hops.ids));
 }
 

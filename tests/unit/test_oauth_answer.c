@@ -27,7 +27,7 @@ static int answer_with(const struct http_head *head, const char *body)
     const struct str known[] = {str_of(SECRET), str_of("")};
     const struct token_question question = {.property = "tokenServiceURL",
                                             .secrets = {known, ARRAY_LEN(known)}};
-    int rc = token_answer_read(&question, head, copy, &answer, &err);
+    int rc = oauth_answer_read(&question, head, copy, &answer, &err);
     free((char *)copy.p);
     return rc;
 }
@@ -45,7 +45,7 @@ static void expect_token(const char *body, const char *token, int64_t lifetime)
     }
     assert_str(((struct str){answer.access_token.p, answer.access_token.n}), token);
     assert_int_equal(answer.lifetime, lifetime);
-    token_answer_clear(&answer);
+    oauth_answer_clear(&answer);
 }
 
 static void expect_error(int status, const char *body, enum fail fail, const char *text)
@@ -78,10 +78,10 @@ static void rotated_refresh_tokens(void **state)
     (void)state;
     assert_int_equal(answer_read(200, "{\"access_token\":\"abc\",\"refresh_token\":\"1//x\"}"), OK);
     assert_string_equal(answer.refresh_token.p, "1//x");
-    token_answer_clear(&answer);
+    oauth_answer_clear(&answer);
     assert_int_equal(answer_read(200, "{\"access_token\":\"abc\",\"refresh_token\":\"\"}"), OK);
     assert_null(answer.refresh_token.p);
-    token_answer_clear(&answer);
+    oauth_answer_clear(&answer);
     expect_error(400, "{\"error\":\"invalid_grant\",\"error_description\":\"it has expired\"}",
                  FAIL_AUTH,
                  "refuses the refresh token or code (400: invalid_grant: it has expired)");

@@ -15,7 +15,7 @@ static void expect_said(const char *json, const char *text)
     char said[120];
     struct json *doc = json_parse(str_of(json), NULL);
     assert_non_null(doc);
-    assert_string_equal(peer_said(said, sizeof(said), json_root(doc), secrets), text);
+    assert_string_equal(http_peer_said(said, sizeof(said), json_root(doc), secrets), text);
     json_free(doc);
 }
 
@@ -76,7 +76,7 @@ static void any_room(void **state)
     for (size_t cap = 1; cap < sizeof(json); cap++) {
         char *said = malloc(cap);
         assert_non_null(said);
-        peer_said(said, cap, json_root(doc), (struct peer_secrets){0});
+        http_peer_said(said, cap, json_root(doc), (struct peer_secrets){0});
         assert_true(strlen(said) < cap);
         assert_null(strstr(said, "0"));
         free(said);
@@ -90,16 +90,16 @@ static void redirects(void **state)
     char to[40];
     struct http_head head = {.status = 302, .header_count = 1};
     head.headers[0] = (struct http_header){str_of("Location"), str_of("http://a/b?c=d")};
-    assert_true(peer_redirects(&head, to, sizeof(to), secrets));
+    assert_true(http_peer_redirects(&head, to, sizeof(to), secrets));
     assert_string_equal(to, "to http://a/b");
     head.headers[0].value = str_of("?c=d");
-    assert_true(peer_redirects(&head, to, sizeof(to), secrets));
+    assert_true(http_peer_redirects(&head, to, sizeof(to), secrets));
     assert_string_equal(to, "without saying where to");
     for (int status = 200; status < 600; status++) {
         head.status = status;
         bool yes =
             status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
-        assert_int_equal(peer_redirects(&head, to, sizeof(to), secrets), yes);
+        assert_int_equal(http_peer_redirects(&head, to, sizeof(to), secrets), yes);
     }
     assert_string_equal(to, "");
 }
@@ -110,18 +110,18 @@ static void codings(void **state)
     char text[60];
     struct http_head head = {.header_count = 1};
     head.headers[0] = (struct http_header){str_of("content-encoding"), str_of("br")};
-    assert_string_equal(peer_coding(text, sizeof(text), &head), "; its text is coded as br");
+    assert_string_equal(http_peer_coding(text, sizeof(text), &head), "; its text is coded as br");
     head.headers[0].value = str_of("Identity");
-    assert_string_equal(peer_coding(text, sizeof(text), &head), "");
+    assert_string_equal(http_peer_coding(text, sizeof(text), &head), "");
 }
 
 static void byte_order_marks(void **state)
 {
     (void)state;
-    assert_str(peer_body(str_of("\xEF\xBB\xBF{}")), "{}");
-    assert_str(peer_body(str_of("\xEF\xBB\xBF\xEF\xBB\xBF")), "\xEF\xBB\xBF");
-    assert_str(peer_body(str_of("\xEF\xBB")), "\xEF\xBB");
-    assert_str(peer_body(str_of("")), "");
+    assert_str(http_peer_body(str_of("\xEF\xBB\xBF{}")), "{}");
+    assert_str(http_peer_body(str_of("\xEF\xBB\xBF\xEF\xBB\xBF")), "\xEF\xBB\xBF");
+    assert_str(http_peer_body(str_of("\xEF\xBB")), "\xEF\xBB");
+    assert_str(http_peer_body(str_of("")), "");
 }
 
 int main(void)

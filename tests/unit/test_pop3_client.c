@@ -294,7 +294,7 @@ static void check_after_failure(enum pop3_login_kind kind, const char *text, siz
                                     : strcmp(answer, "connect") == 0 ? connect
                                                                      : answer);
     }
-    sasl_wipe(&credentials);
+    pop3_sasl_wipe(&credentials);
 }
 
 static void test_after_a_failed_login(void **state)
@@ -574,7 +574,7 @@ static void test_token_login(void **state)
         assert_string_equal(credentials.user, rows[i].user);
         assert_string_equal(credentials.secret.p ? credentials.secret.p : "",
                             rows[i].secret ? rows[i].secret : "");
-        sasl_wipe(&credentials);
+        pop3_sasl_wipe(&credentials);
     }
 }
 
@@ -606,9 +606,9 @@ static void test_hops(void **state)
         assert_int_equal(ask, known ? rows[row].ask : POP3_ASK_NOTHING);
         assert_str(buf_str(&reply), known ? rows[row].answer : "-ERR unknown command\r\n");
         if (known && ask == POP3_ASK_NOTHING && c.hops.n) {
-            assert_true(hops_since(&c.hops, other) >= 0);
+            assert_true(pop3_hops_since(&c.hops, other) >= 0);
             line(&c, "XTPROXY 00c7ff26d6f4e3a3"); /* a second time */
-            assert_true(hops_since(&c.hops, other) >= 0);
+            assert_true(pop3_hops_since(&c.hops, other) >= 0);
         }
     }
 }
@@ -642,7 +642,7 @@ static void test_wants_in(void **state)
         pop3_client_init(&c, rows[i].kind, rows[i].kind == POP3_TOKEN_LOGIN ? &credentials : NULL);
         enum pop3_ask ask = pop3_client_line(&c, str_of(rows[i].line), &answer);
         assert_int_equal(pop3_client_wants_in(&c, ask), rows[i].wants_in);
-        sasl_wipe(&credentials);
+        pop3_sasl_wipe(&credentials);
     }
 }
 

@@ -438,7 +438,7 @@ static void test_hops(void **state)
             assert_int_equal(sent(&w).n, 0);
             server(&w, "+OK");
             assert_true(take_line(&w, "CAPA"));
-            assert_int_equal(hops_add(&before, "1111111111111111"), OK);
+            assert_int_equal(pop3_hops_add(&before, "1111111111111111"), OK);
         }
         finish(&w);
     }

@@ -18,13 +18,13 @@ static void keep(struct refresh_tokens *tokens, int i, const char *text)
 {
     struct secret token = {0};
     secret_set(&token, text, strlen(text));
-    refresh_tokens_keep(tokens, number(i), &token);
+    oauth_refresh_tokens_keep(tokens, number(i), &token);
     secret_clear(&token);
 }
 
 static void expect(struct refresh_tokens *tokens, int i, const char *text)
 {
-    const struct secret *token = refresh_tokens_find(tokens, number(i));
+    const struct secret *token = oauth_refresh_tokens_find(tokens, number(i));
     if (!text) {
         assert_null(token);
     } else {
@@ -35,7 +35,7 @@ static void expect(struct refresh_tokens *tokens, int i, const char *text)
 
 static void newer_token_replaces_the_older(void **state)
 {
-    struct refresh_tokens *tokens = refresh_tokens_new();
+    struct refresh_tokens *tokens = oauth_refresh_tokens_new();
     (void)state;
     expect(tokens, 1, NULL);
     keep(tokens, 1, "second");
@@ -44,16 +44,16 @@ static void newer_token_replaces_the_older(void **state)
     keep(tokens, 1, "third");
     expect(tokens, 1, "third");
     expect(tokens, 2, "other");
-    refresh_tokens_drop(tokens, number(1));
-    refresh_tokens_drop(tokens, number(1));
+    oauth_refresh_tokens_drop(tokens, number(1));
+    oauth_refresh_tokens_drop(tokens, number(1));
     expect(tokens, 1, NULL);
     expect(tokens, 2, "other");
-    refresh_tokens_free(tokens);
+    oauth_refresh_tokens_free(tokens);
 }
 
 static void least_recently_used_is_dropped(void **state)
 {
-    struct refresh_tokens *tokens = refresh_tokens_new();
+    struct refresh_tokens *tokens = oauth_refresh_tokens_new();
     (void)state;
     for (int i = 0; i < REFRESH_TOKENS_MAX; i++) {
         keep(tokens, i, "token");
@@ -64,7 +64,7 @@ static void least_recently_used_is_dropped(void **state)
     expect(tokens, 1, NULL);
     expect(tokens, 2, "token");
     expect(tokens, REFRESH_TOKENS_MAX, "one more");
-    refresh_tokens_free(tokens);
+    oauth_refresh_tokens_free(tokens);
 }
 
 int main(void)
@@ -73,6 +73,6 @@ int main(void)
         cmocka_unit_test(newer_token_replaces_the_older),
         cmocka_unit_test(least_recently_used_is_dropped),
     };
-    refresh_tokens_free(NULL);
+    oauth_refresh_tokens_free(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

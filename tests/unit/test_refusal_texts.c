@@ -78,7 +78,7 @@ static const struct {
 
 static void check(const char *text, enum refusal about)
 {
-    enum refusal got = refusal_read(text);
+    enum refusal got = pop3_refusal_texts_read(text);
     if (got != about) {
         fail_msg("\"%s\": %d", text, (int)got);
     }

@@ -55,7 +55,7 @@ static int read(struct sasl_credentials *c, enum sasl_mechanism mechanism, const
     char base64[4096];
     assert_true(TEXT_BASE64_SIZE(n) <= sizeof(base64));
     struct str in = exact_copy(base64, text_base64(base64, text, n));
-    int rc = sasl_read(c, mechanism, in, wrong);
+    int rc = pop3_sasl_read(c, mechanism, in, wrong);
     free((char *)in.p);
     return rc;
 }
@@ -78,7 +78,7 @@ static void test_responses(void **state)
             assert_string_equal(c.user, row->user);
             assert_string_equal(c.secret.p, row->secret);
         }
-        sasl_wipe(&c);
+        pop3_sasl_wipe(&c);
     }
 }
 
@@ -93,7 +93,7 @@ static void test_cut(void **state)
             const char *wrong;
             int rc = read(&c, rows[i].mechanism, rows[i].text, n, &wrong);
             assert_true(rc == ERR || open_end);
-            sasl_wipe(&c);
+            pop3_sasl_wipe(&c);
         }
     }
 }
@@ -105,7 +105,7 @@ static void test_base64(void **state)
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         struct sasl_credentials c = {0};
         const char *wrong;
-        assert_int_equal(sasl_read(&c, SASL_XOAUTH2, str_of(texts[i]), &wrong), ERR);
+        assert_int_equal(pop3_sasl_read(&c, SASL_XOAUTH2, str_of(texts[i]), &wrong), ERR);
         assert_non_null(strstr(wrong, "base64"));
     }
 }
@@ -125,9 +125,9 @@ static void test_bounds(void **state)
         n += SASL_SECRET_MAX + more;
         n += text_fmt(text + n, sizeof(text) - n, "\001\001");
         size_t encoded = text_base64(base64, text, n);
-        int rc = sasl_read(&c, SASL_XOAUTH2, (struct str){base64, encoded}, &wrong);
+        int rc = pop3_sasl_read(&c, SASL_XOAUTH2, (struct str){base64, encoded}, &wrong);
         assert_int_equal(rc, encoded > 16 * 1024 || more ? ERR : OK);
-        sasl_wipe(&c);
+        pop3_sasl_wipe(&c);
     }
 }
 
@@ -136,20 +136,20 @@ static void test_halves(void **state)
     (void)state;
     struct sasl_credentials c = {0};
     const char *wrong;
-    assert_int_equal(sasl_set_user(&c, str_of("YQ=="), true, &wrong), OK);
-    assert_int_equal(sasl_set_secret(&c, str_of("c2VjcmV0"), true, &wrong), OK);
+    assert_int_equal(pop3_sasl_set_user(&c, str_of("YQ=="), true, &wrong), OK);
+    assert_int_equal(pop3_sasl_set_secret(&c, str_of("c2VjcmV0"), true, &wrong), OK);
     assert_string_equal(c.user, "a");
     assert_string_equal(c.secret.p, "secret");
-    assert_int_equal(sasl_set_user(&c, str_of("b@c.d"), false, &wrong), OK);
-    assert_int_equal(sasl_set_secret(&c, str_of("other"), false, &wrong), OK);
+    assert_int_equal(pop3_sasl_set_user(&c, str_of("b@c.d"), false, &wrong), OK);
+    assert_int_equal(pop3_sasl_set_secret(&c, str_of("other"), false, &wrong), OK);
     assert_string_equal(c.user, "b@c.d");
     assert_string_equal(c.secret.p, "other");
-    assert_int_equal(sasl_set_user(&c, str_of(""), false, &wrong), ERR);
-    assert_int_equal(sasl_set_secret(&c, str_of("\n"), false, &wrong), ERR);
-    sasl_wipe(&c);
+    assert_int_equal(pop3_sasl_set_user(&c, str_of(""), false, &wrong), ERR);
+    assert_int_equal(pop3_sasl_set_secret(&c, str_of("\n"), false, &wrong), ERR);
+    pop3_sasl_wipe(&c);
     assert_string_equal(c.user, "");
     assert_null(c.secret.p);
-    sasl_wipe(&c);
+    pop3_sasl_wipe(&c);
 }
 
 static void test_names(void **state)
@@ -157,13 +157,14 @@ static void test_names(void **state)
     (void)state;
     for (size_t i = 0; i < SASL_MECHANISMS; i++) {
         enum sasl_mechanism found;
-        assert_int_equal(sasl_find(str_of(sasl_name((enum sasl_mechanism)i)), &found), OK);
+        assert_int_equal(pop3_sasl_find(str_of(pop3_sasl_name((enum sasl_mechanism)i)), &found),
+                         OK);
         assert_int_equal(found, i);
     }
     enum sasl_mechanism found;
-    assert_int_equal(sasl_find(str_of("xoauth2"), &found), OK);
-    assert_int_equal(sasl_find(str_of("CRAM-MD5"), &found), ERR);
-    assert_int_equal(sasl_find(str_of(""), &found), ERR);
+    assert_int_equal(pop3_sasl_find(str_of("xoauth2"), &found), OK);
+    assert_int_equal(pop3_sasl_find(str_of("CRAM-MD5"), &found), ERR);
+    assert_int_equal(pop3_sasl_find(str_of(""), &found), ERR);
 }
 
 int main(void)

@@ -25,9 +25,9 @@ static int set_up(void **state)
 {
     (void)state;
     memset(&world, 0, sizeof(world));
-    trials_init(&world.trials, TRIALS_USERS);
+    pop3_trials_init(&world.trials, TRIALS_USERS);
     for (size_t i = 0; i < SEATS; i++) {
-        trial_seat_init(&world.seats[i], take_turn);
+        pop3_trials_seat_init(&world.seats[i], take_turn);
     }
     return 0;
 }
@@ -36,9 +36,9 @@ static int tear_down(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SEATS; i++) {
-        trial_leave(&world.seats[i]);
+        pop3_trials_leave(&world.seats[i]);
     }
-    trials_clear(&world.trials);
+    pop3_trials_clear(&world.trials);
     return 0;
 }
 
@@ -46,31 +46,31 @@ static struct credential number(int i)
 {
     char secret[16];
     snprintf(secret, sizeof(secret), "%d", i);
-    return credential_of("alice", str_of(secret));
+    return pop3_trials_credential("alice", str_of(secret));
 }
 
 static enum trial_verdict ask(int seat, int credential, int64_t now)
 {
     struct credential c = number(credential);
-    return trial_ask(&world.trials, &c, now, &world.seats[seat]);
+    return pop3_trials_ask(&world.trials, &c, now, &world.seats[seat]);
 }
 
 static void accepted(int seat, int credential)
 {
     struct credential c = number(credential);
-    trial_accepted(&world.trials, &c, &world.seats[seat]);
+    pop3_trials_accepted(&world.trials, &c, &world.seats[seat]);
 }
 
 static unsigned refused(int seat, int credential, unsigned before, int64_t now)
 {
     struct credential c = number(credential);
-    return trial_refused(&world.trials, &c, &world.seats[seat], before, true, now, "no");
+    return pop3_trials_refused(&world.trials, &c, &world.seats[seat], before, true, now, "no");
 }
 
 static int64_t pause_of(int credential, int64_t now)
 {
     struct credential c = number(credential);
-    const struct trial *t = trials_refusal(&world.trials, &c, now);
+    const struct trial *t = pop3_trials_refusal(&world.trials, &c, now);
     return t ? t->until - now : 0;
 }
 
@@ -82,10 +82,10 @@ static void expect_turns(const char *turns)
 
 static void users_and_secrets_are_told_apart(void **state)
 {
-    struct credential a = credential_of("alice", str_of("x")),
-                      b = credential_of("bob", str_of("x"));
-    struct credential c = credential_of("alic", str_of("ex")),
-                      d = credential_of("alice", str_of("y"));
+    struct credential a = pop3_trials_credential("alice", str_of("x")),
+                      b = pop3_trials_credential("bob", str_of("x"));
+    struct credential c = pop3_trials_credential("alic", str_of("ex")),
+                      d = pop3_trials_credential("alice", str_of("y"));
     (void)state;
     assert_memory_not_equal(&a, &b, sizeof(a));
     assert_memory_not_equal(&a, &c, sizeof(a));
@@ -99,17 +99,17 @@ static void one_tries_and_all_go_on(void **state)
     assert_int_equal(ask(0, 1, 0), TRIAL_GO);
     for (int i = 1; i < SEATS - 1; i++) {
         assert_int_equal(ask(i, 1, 0), TRIAL_WAIT);
-        assert_true(trial_waits(&world.seats[i]));
+        assert_true(pop3_trials_waits(&world.seats[i]));
     }
     assert_int_equal(ask(SEATS - 1, 2, 0), TRIAL_GO); /* another credential */
     expect_turns("");
     accepted(0, 1);
     expect_turns("123456");
     for (int i = 0; i < SEATS - 1; i++) {
-        assert_false(trial_waits(&world.seats[i]));
+        assert_false(pop3_trials_waits(&world.seats[i]));
         assert_int_equal(ask(i, 1, 0), TRIAL_GO);
     }
-    trial_leave(&world.seats[0]);
+    pop3_trials_leave(&world.seats[0]);
     expect_turns("");
 }
 
@@ -134,19 +134,19 @@ static void without_a_result_the_next_one_tries(void **state)
     for (int i = 0; i < 5; i++) {
         assert_int_equal(ask(i, 1, 0), i ? TRIAL_WAIT : TRIAL_GO);
     }
-    trial_leave(&world.seats[2]); /* a waiting seat that leaves does not disturb the others */
+    pop3_trials_leave(&world.seats[2]); /* a waiting seat that leaves does not disturb the others */
     expect_turns("");
-    trial_leave(&world.seats[0]);
+    pop3_trials_leave(&world.seats[0]);
     expect_turns("1");
     assert_int_equal(ask(5, 1, 0), TRIAL_WAIT); /* session 1 has not asked yet */
-    trial_leave(&world.seats[1]);               /* and never asks */
+    pop3_trials_leave(&world.seats[1]);         /* and never asks */
     expect_turns("3");
     assert_int_equal(ask(3, 1, 0), TRIAL_GO);
     assert_int_equal(ask(4, 1, 0), TRIAL_WAIT);
-    trial_leave(&world.seats[4]);
+    pop3_trials_leave(&world.seats[4]);
     accepted(3, 1);
     expect_turns("5");
-    trial_leave(&world.seats[5]);
+    pop3_trials_leave(&world.seats[5]);
     assert_int_equal(ask(0, 1, 0), TRIAL_GO);
     assert_int_equal(ask(1, 1, 0), TRIAL_GO);
 }
