@@ -1,5 +1,5 @@
-/* Decides which configuration is in force, brings it to those who need it, and writes the status of
- * the TransparentProxy objects.
+/* Decides which configuration is in force, brings it to those who need it, and says what the status
+ * of its TransparentProxy object has to show.
  *
  *   TransparentProxy objects --.
  *   discovery -----------------+--> decide (a task)
@@ -17,7 +17,7 @@
  *                                     |      stays; after a while without another object the
  *                                     |      instances are forgotten, and nothing else
  *                                     |
- *                                     '--> status of each object, one call at a time
+ *                                     '--> status of each object
  *
  *   adopt         --> timeouts, instances, certificates, Connectivity Proxy, handler;
  *                     the configuration is kept in the ConfigMap
@@ -28,35 +28,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cluster/follower.h"
-#include "cluster/kinds.h"
-#include "cluster/store.h"
 #include "configuration/additional_cas.h"
 #include "configuration/config.h"
 #include "configuration/credentials.h"
 #include "configuration/discovery.h"
 #include "configuration/last_config.h"
 #include "configuration/onpremise.h"
-#include "core/repairs.h"
+#include "configuration/proxy_objects.h"
+#include "configuration/proxy_status.h"
 #include "dest.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/stamp.h"
 #include "oauth.h"
-
-/* The time after which a status that was not stored is written again. */
-#define STATUS_RETRY SECONDS(5)
-
-enum { STATUS_MAX = 256 * 1024, MESSAGE_MAX = 8 * 1024 };
-
-/* A TransparentProxy object. */
-struct proxy_object {
-    struct stored stored;
-    char *created;          /* creationTimestamp; "": it has none, as in local mode */
-    char *text;             /* the object, JSON */
-    struct repairs repairs; /* of its status */
-};
 
 /* A Destination service instance. */
 struct instance {
@@ -69,8 +54,7 @@ struct instance {
 struct configuration {
     struct configuration_settings set;
     struct configuration_handler handler;
-    struct follower follower; /* of the TransparentProxy objects */
-    struct store objects;     /* struct proxy_object */
+    struct proxy_objects *objects;
     struct task decide;
     struct config *config;         /* in force; NULL: none is */
     char *object;                  /* name of its TransparentProxy object; NULL: there was none */
@@ -93,12 +77,6 @@ struct configuration {
     struct onpremise *onpremise;
     bool no_default; /* the default instance does not exist; this has been logged */
     char *warning;   /* see configuration_warning */
-
-    struct cluster_call *call; /* writes a status or reads its object again; NULL: none */
-    char *written;             /* the name of that object */
-    bool conflicted;           /* the object was newer than the last status */
-    bool again;                /* there is more to write after the call */
-    struct timer retry;
 };
 
 /* ---- instances ---- */
@@ -271,65 +249,21 @@ static void on_onpremise(bool other_way, void *arg)
 
 /* ---- the TransparentProxy objects ---- */
 
-static void release_object(struct stored *stored)
+static void on_objects(void *arg)
 {
-    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
-    free(p->created);
-    free(p->text);
-}
-
-static void on_object(struct json_value object, struct stored *stored, void *arg)
-{
-    struct configuration *conf = arg;
-    struct proxy_object *p = container_of(stored, struct proxy_object, stored);
-    struct json_value created = json_get(json_get(object, "metadata"), "creationTimestamp");
-    struct str text = json_text(object);
-    release_object(stored);
-    p->created = json_strdup(created, NULL);
-    p->created = p->created ? p->created : mem_strdup("");
-    p->text = mem_strndup(text.p, text.n);
-    configuration_decide_soon(conf);
-}
-
-static void on_object_gone(struct json_value object, void *arg)
-{
-    (void)object;
     configuration_decide_soon(arg);
 }
 
-static void on_objects_listed(bool complete, void *arg)
+static void on_objects_listed(void *arg)
 {
     struct configuration *conf = arg;
-    (void)complete;
-    configuration_decide_soon(conf);
     conf->handler.listed(conf->handler.arg);
 }
 
-static void follow_objects(struct configuration *conf)
+static void on_contest(const char *reason, const char *note, void *arg)
 {
-    struct cluster_selection selection = {.kind = &kind_proxy, .namespace = conf->set.home};
-    struct follower_settings settings = {.name = "TransparentProxy objects",
-                                         .store = &conf->objects,
-                                         .there = on_object,
-                                         .gone = on_object_gone,
-                                         .listed = on_objects_listed,
-                                         .arg = conf};
-    store_init(&conf->objects, sizeof(struct proxy_object), release_object);
-    follower_start(&conf->follower, conf->set.cluster, &selection, &settings);
-}
-
-/* Returns the oldest object, which is the configuration; NULL: there is no object. */
-static struct proxy_object *oldest_object(const struct configuration *conf)
-{
-    struct proxy_object *oldest = NULL;
-    LIST_EACH (it, &conf->objects.all) {
-        struct proxy_object *p = container_of(it, struct proxy_object, stored.link);
-        int order = oldest ? strcmp(p->created, oldest->created) : -1;
-        if (order < 0 || (order == 0 && strcmp(p->stored.name, oldest->stored.name) < 0)) {
-            oldest = p;
-        }
-    }
-    return oldest;
+    struct configuration *conf = arg;
+    conf->handler.tell(reason, note, conf->handler.arg);
 }
 
 /* Puts a configuration into force. Takes ownership of `config`; `object` and `since` are copied. */
@@ -426,7 +360,7 @@ static void warn(struct configuration *conf, const char *text)
 static void choose_defaults(struct configuration *conf)
 {
     char text[512];
-    if (!conf->follower.known) {
+    if (!proxy_objects_known(conf->objects)) {
         return; /* there may be an object */
     }
     switch (conf->handler.past(conf->handler.arg)) {
@@ -520,7 +454,7 @@ static void forget_instances(struct configuration *conf)
 static void wait_for_object(struct configuration *conf)
 {
     char text[512];
-    bool first = !conf->gone, away = conf->follower.presence != CLUSTER_PRESENT;
+    bool first = !conf->gone, away = proxy_objects_away(conf->objects);
     bool begins = first || away || conf->kind_away;
     conf->kind_away = away;
     if (begins) {
@@ -561,7 +495,7 @@ static void without_object(struct configuration *conf)
         without_file(conf);
     } else if (!conf->config) {
         return; /* restore_last has reported why */
-    } else if (!conf->follower.known) {
+    } else if (!proxy_objects_known(conf->objects)) {
         text_fmt(text, sizeof(text),
                  "The TransparentProxy objects cannot be listed; the last good configuration, of "
                  "%s, is in force.",
@@ -576,17 +510,9 @@ static void without_object(struct configuration *conf)
 
 /* ---- status ---- */
 
-static void add_sentence(struct buf *out, const char *sentence)
-{
-    /* A sentence that does not fit is left out: the first ones matter most. */
-    bool ends = sentence[strlen(sentence) - 1] == '.';
-    int rc = buf_fmt(out, "%s%s%s", buf_len(out) ? " " : "", sentence, ends ? "" : ".");
-    (void)rc;
-}
-
 /* Complains when the default instance does not exist. This is checked for each status, because
  * discovered instances come and go. */
-static void check_default(struct configuration *conf, struct buf *out)
+static void check_default(struct configuration *conf, struct proxy_sentences *out)
 {
     const char *name = conf->config->default_instance;
     char text[CONFIG_NAME_MAX + 256], shown[CONFIG_NAME_MAX + 1];
@@ -597,7 +523,7 @@ static void check_default(struct configuration *conf, struct buf *out)
             "spec.config.integration.destinationService.defaultInstanceName is \"%s\"; it must "
             "be the name of one of the instances.",
             text_printable(shown, sizeof(shown), str_of(name)));
-        add_sentence(out, text);
+        proxy_status_add(out, text);
         if (!conf->no_default) {
             log_line(LOG_WARN, "control", "TransparentProxy: %s", text);
         }
@@ -605,41 +531,41 @@ static void check_default(struct configuration *conf, struct buf *out)
     conf->no_default = missing;
 }
 
-static void put_complaints(struct configuration *conf, struct buf *out)
+static void put_complaints(struct configuration *conf, struct proxy_sentences *out)
 {
     char text[128];
     for (size_t i = 0; i < conf->remarks.n_complaints; i++) {
-        add_sentence(out, conf->remarks.complaints[i]);
+        proxy_status_add(out, conf->remarks.complaints[i]);
     }
     if (conf->config && conf->remarks.n_complaints) {
         text_fmt(text, sizeof(text), "The last good configuration, of %s, stays in force.",
                  conf->since);
-        add_sentence(out, text);
+        proxy_status_add(out, text);
     } else if (!conf->config) {
-        add_sentence(out, "No configuration is in force, and nothing is decided until this is "
-                          "corrected.");
+        proxy_status_add(out, "No configuration is in force, and nothing is decided until this is "
+                              "corrected.");
     }
     if (conf->config) {
         check_default(conf, out);
     }
     if (conf->last && last_config_problem(conf->last)) {
-        add_sentence(out, last_config_problem(conf->last));
+        proxy_status_add(out, last_config_problem(conf->last));
     }
 }
 
-static void put_secret_problems(const struct configuration *conf, struct buf *out)
+static void put_secret_problems(const struct configuration *conf, struct proxy_sentences *out)
 {
     LIST_EACH (it, &conf->instances) {
         const char *problem =
             credentials_problem(container_of(it, struct instance, link)->credentials);
         if (problem) {
-            add_sentence(out, problem);
+            proxy_status_add(out, problem);
         }
     }
     const char *no_certificates =
         conf->additional_cas ? additional_cas_problem(conf->additional_cas) : NULL;
     if (no_certificates) {
-        add_sentence(out, no_certificates);
+        proxy_status_add(out, no_certificates);
     }
     /* In local mode, all destinations may come from files. */
     if (list_empty(&conf->instances) && conf->set.in_cluster) {
@@ -649,7 +575,7 @@ static void put_secret_problems(const struct configuration *conf, struct buf *ou
                  "config.integration.destinationService.instances, or create and bind an instance "
                  "in the %s namespace using the SAP BTP Service Operator.",
                  conf->set.home);
-        add_sentence(out, text);
+        proxy_status_add(out, text);
     }
 }
 
@@ -659,192 +585,22 @@ static void set_warning(struct configuration *conf, const char *text)
     conf->warning = text && text[0] ? mem_strdup(text) : NULL;
 }
 
-/* Returns the reason of the condition Configured. wrong: the condition is False. */
-static const char *reason_of(const struct configuration *conf, bool wrong)
+/* Fills the status of the oldest object. */
+static void put_status(struct configuration *conf, struct proxy_status *status)
 {
-    if (!wrong) {
-        return "ConfigurationApplied";
+    const struct config_remarks *remarks = &conf->remarks;
+    put_complaints(conf, &status->wrong);
+    for (size_t i = 0; i < remarks->n_ignored; i++) {
+        proxy_status_add(&status->ignored, remarks->ignored[i]);
     }
-    return conf->last && last_config_problem(conf->last) && !conf->remarks.n_complaints &&
-                   !conf->no_default
-               ? "NotKept"
-               : "InvalidConfiguration";
-}
-
-/* Appends the status of the oldest object. */
-static int put_status_of_first(struct configuration *conf, struct json_value object,
-                               struct buf *out, const char *now)
-{
-    char wrong[MESSAGE_MAX], secrets[MESSAGE_MAX], ignored[MESSAGE_MAX];
-    struct buf w = BUF_ON(wrong), s = BUF_ON(secrets), i = BUF_ON(ignored);
-    w.max = s.max = i.max = MESSAGE_MAX - 1;
-    put_complaints(conf, &w);
+    status->ignored_is_warning = remarks->ignored_is_warning;
+    status->in_force = conf->config;
+    status->not_kept = !remarks->n_complaints && !conf->no_default && conf->last &&
+                       last_config_problem(conf->last);
     if (conf->config) {
-        put_secret_problems(conf, &s);
+        put_secret_problems(conf, &status->secrets);
+        status->onpremise = onpremise_problem(conf->onpremise);
     }
-    for (size_t n = 0; n < conf->remarks.n_ignored; n++) {
-        add_sentence(&i, conf->remarks.ignored[n]);
-    }
-    wrong[buf_len(&w)] = secrets[buf_len(&s)] = ignored[buf_len(&i)] = '\0';
-    struct config_condition conditions[] = {
-        {.type = "Configured",
-         .status = !wrong[0],
-         .reason = reason_of(conf, wrong[0]),
-         .message = wrong[0] ? wrong : "The configuration is in force."},
-        {.type = "CredentialsAvailable",
-         .status = !secrets[0],
-         .reason = secrets[0] ? "SecretNotUsable" : "SecretsRead",
-         .message = secrets[0] ? secrets : "The service keys of all instances have been read."},
-        {.type = "SomeKeysIgnored",
-         .status = ignored[0],
-         .reason = ignored[0] ? "NoEffect" : "AllHonoured",
-         .message = ignored[0] ? ignored : "Every key that is set has its effect."},
-        /* It is the last one, because it is only shown when there is a problem. */
-        {.type = "ConnectivityProxyUsable", .status = false, .reason = "NotUsable"},
-    };
-    const char *onpremise = conf->config ? onpremise_problem(conf->onpremise) : NULL;
-    size_t n_conditions = ARRAY_LEN(conditions) - !onpremise;
-    if (onpremise) {
-        conditions[n_conditions - 1].message = onpremise;
-    }
-    if (!conf->config) {
-        n_conditions = 1; /* Configured; nothing is known about the others */
-    }
-    bool warning = wrong[0] || secrets[0] || onpremise || conf->remarks.ignored_is_warning;
-    set_warning(conf, wrong[0] ? wrong : secrets[0] ? secrets : onpremise);
-    return config_status(out, object, warning ? CONFIG_WARNING : CONFIG_READY, conditions,
-                         n_conditions, now);
-}
-
-static int put_status_of_other(const char *first, struct json_value object, struct buf *out,
-                               const char *now)
-{
-    char message[512];
-    text_fmt(message, sizeof(message),
-             "Custom Resource with name \"%s\" already exists in this namespace.", first);
-    struct config_condition condition = {
-        .type = "Configured", .status = false, .reason = "AlreadyExists", .message = message};
-    return config_status(out, object, CONFIG_ERROR, &condition, 1, now);
-}
-
-static void write_statuses(struct configuration *conf);
-
-static void on_retry(struct timer *t)
-{
-    t->due = 0;
-    write_statuses(container_of(t, struct configuration, retry));
-}
-
-static void retry_at(struct configuration *conf, int64_t due)
-{
-    if (!conf->retry.due || due < conf->retry.due) {
-        timer_set(conf->set.loop, &conf->retry, due, on_retry);
-    }
-}
-
-static struct proxy_object *written_object(const struct configuration *conf)
-{
-    struct stored *stored = store_find(&conf->objects, conf->written);
-    return stored ? container_of(stored, struct proxy_object, stored) : NULL;
-}
-
-static void call(struct configuration *conf, enum cluster_verb verb, struct str body,
-                 void (*done)(const struct cluster_answer *answer, void *arg))
-{
-    struct cluster_request request = {.verb = verb,
-                                      .kind = &kind_proxy,
-                                      .namespace = conf->set.home,
-                                      .name = conf->written,
-                                      .body = body};
-    conf->call = cluster_call(conf->set.cluster, &request,
-                              (struct cluster_handler){.done = done, .arg = conf});
-}
-
-/* Others have changed the object: its status is written again, at once only the first time. */
-static void on_reread(const struct cluster_answer *answer, void *arg)
-{
-    struct configuration *conf = arg;
-    conf->call = NULL;
-    if (answer->result == CLUSTER_DONE) {
-        follower_take(&conf->follower, answer->object);
-    }
-    if (answer->result == CLUSTER_DONE && !conf->conflicted) {
-        configuration_decide_soon(conf);
-    } else {
-        retry_at(conf, loop_now(conf->set.loop) + STATUS_RETRY);
-    }
-    conf->conflicted = true;
-}
-
-/* The watch reports the object with this status afterwards, which ends the matter. */
-static void on_written(const struct cluster_answer *answer, void *arg)
-{
-    struct configuration *conf = arg;
-    int64_t now = loop_now(conf->set.loop);
-    struct proxy_object *p = written_object(conf);
-    conf->call = NULL;
-    if (answer->result != CLUSTER_DONE && p) {
-        repairs_failed(&p->repairs, now);
-    }
-    if (answer->result == CLUSTER_CONFLICT) {
-        call(conf, CLUSTER_GET, (struct str){0}, on_reread);
-    } else if (answer->result != CLUSTER_DONE) {
-        log_line(LOG_WARN, "control", "%s", answer->err.text);
-        retry_at(conf, now + STATUS_RETRY);
-    } else {
-        conf->conflicted = false;
-        if (conf->again) {
-            configuration_decide_soon(conf);
-        }
-    }
-}
-
-static void report_contest(struct configuration *conf)
-{
-    char text[512];
-    text_fmt(text, sizeof(text),
-             "The status of the TransparentProxy object \"%s\" does not stay as it is written: "
-             "somebody else changes it again and again, or the API server stores something else. "
-             "It is written again less and less often",
-             conf->written);
-    log_line(LOG_WARN, "control", "%s", text);
-    conf->handler.tell("StatusContested", text, conf->handler.arg);
-}
-
-/* Appends the status of an object. Returns AGAIN when `object`, its text, shows that status. */
-static int put_status(struct configuration *conf, const struct proxy_object *p,
-                      const struct proxy_object *first, struct json_value object, struct buf *out,
-                      const char *now)
-{
-    return p == first ? put_status_of_first(conf, object, out, now)
-                      : put_status_of_other(first->stored.name, object, out, now);
-}
-
-static void write_status(struct configuration *conf, struct proxy_object *p,
-                         const struct proxy_object *first, const char *now)
-{
-    struct json_value nothing = {0};
-    struct buf body, bare; /* bare: regardless of what the object shows, and without times */
-    struct json *doc = json_parse_cut(str_of(p->text), NULL);
-    int64_t time = loop_now(conf->set.loop);
-    buf_init(&body, STATUS_MAX);
-    buf_init(&bare, STATUS_MAX);
-    int rc = put_status(conf, p, first, json_root(doc), &body, now);
-    json_free(doc);
-    rc = rc == OK ? put_status(conf, p, first, nothing, &bare, "") : rc;
-    uint64_t wish = repairs_digest(buf_str(&bare));
-    if (rc == OK && repairs_due(&p->repairs, wish) > time) {
-        retry_at(conf, p->repairs.due);
-    } else if (rc == OK) {
-        free(conf->written);
-        conf->written = mem_strdup(p->stored.name);
-        if (repairs_note(&p->repairs, wish, time)) {
-            report_contest(conf);
-        }
-        call(conf, CLUSTER_PATCH_STATUS, buf_str(&body), on_written);
-    }
-    buf_free(&body);
-    buf_free(&bare);
 }
 
 /* Tells whether everything that the statuses show is known. Instances that may yet be discovered
@@ -858,17 +614,11 @@ static bool knows_all(const struct configuration *conf)
 
 static void write_statuses(struct configuration *conf)
 {
-    const struct proxy_object *first = oldest_object(conf);
-    char now[STAMP_SIZE];
-    if (!first || !(conf->undecided || knows_all(conf))) {
-        return;
-    }
-    conf->again = conf->call != NULL;
-    stamp_now(now);
-    LIST_EACH (it, &conf->objects.all) {
-        if (!conf->call) {
-            write_status(conf, container_of(it, struct proxy_object, stored.link), first, now);
-        }
+    struct proxy_status status = {0};
+    if (proxy_objects_oldest(conf->objects) && (conf->undecided || knows_all(conf))) {
+        put_status(conf, &status);
+        set_warning(conf, proxy_status_warning(&status));
+        proxy_objects_write(conf->objects, &status);
     }
 }
 
@@ -877,11 +627,11 @@ static void write_statuses(struct configuration *conf)
 static void decide(struct task *t)
 {
     struct configuration *conf = container_of(t, struct configuration, decide);
-    if (!conf->follower.listed) {
+    if (!proxy_objects_listed(conf->objects)) {
         return;
     }
     bool knew_instances = configuration_knows_instances(conf);
-    const struct proxy_object *p = oldest_object(conf);
+    const struct proxy_object *p = proxy_objects_oldest(conf->objects);
     if (p) {
         struct json *doc = json_parse_cut(str_of(p->text), NULL);
         read_object(conf, p->stored.name, json_root(doc));
@@ -917,7 +667,8 @@ const char *configuration_object(const struct configuration *conf)
 bool configuration_listed(const struct configuration *conf, const char **why)
 {
     *why = "TransparentProxy objects";
-    if (!conf->follower.listed || (!conf->config && !conf->follower.known)) {
+    if (!proxy_objects_listed(conf->objects) ||
+        (!conf->config && !proxy_objects_known(conf->objects))) {
         return false;
     }
     *why = "the configuration";
@@ -976,19 +727,19 @@ struct configuration *configuration_new(const struct configuration_settings *set
         conf->discovery = discovery_new(settings->cluster, settings->home, found);
         conf->last = last_config_new(settings->loop, settings->cluster, settings->home, kept);
     }
-    follow_objects(conf);
+    conf->objects = proxy_objects_new(
+        settings->loop, settings->cluster, settings->home,
+        (struct proxy_objects_handler){
+            .changed = on_objects, .listed = on_objects_listed, .tell = on_contest, .arg = conf});
     return conf;
 }
 
 void configuration_stop(struct configuration *conf)
 {
-    follower_stop(&conf->follower);
+    proxy_objects_stop(conf->objects);
     task_cancel(&conf->decide);
     onpremise_stop(conf->onpremise);
-    timer_cancel(conf->set.loop, &conf->retry);
     timer_cancel(conf->set.loop, &conf->grace);
-    cluster_cancel(conf->set.cluster, conf->call);
-    conf->call = NULL;
     last_config_free(conf->last);
     conf->last = NULL;
     LIST_EACH (it, &conf->instances) {
@@ -1007,11 +758,10 @@ void configuration_free(struct configuration *conf)
     LIST_EACH (it, &conf->instances) {
         instance_free(container_of(it, struct instance, link));
     }
-    store_clear(&conf->objects);
+    proxy_objects_free(conf->objects);
     onpremise_free(conf->onpremise);
     config_free(conf->config);
     free(conf->object);
     free(conf->warning);
-    free(conf->written);
     free(conf);
 }

@@ -199,17 +199,17 @@ def test_reasons():
 
 def test_status_of_the_configuration():
     """The document has all states, and all conditions with their reasons."""
-    config, configure = text_of("configuration/config.c"), text_of("configuration/configuration.c")
+    config, status = text_of("configuration/config.c"), text_of("configuration/proxy_status.c")
     names = re.findall(r'\[(CONFIG_\w+)\] = "(\w+)"', config)
-    states = {name for constant, name in names if re.search(rf"\b{constant}\b", configure)}
+    states = {name for constant, name in names if re.search(rf"\b{constant}\b", status)}
     reasons = {
         reason
         for part in re.findall(
-            r"\.reason = [^\n]*|^static const char \*reason_of.*?^}", configure, re.M | re.S
+            r"\.reason = [^\n]*|^static const char \*reason_of.*?^}", status, re.M | re.S
         )
         for reason in re.findall(r'"(\w+)"', part)
     }
-    types = set(re.findall(r'\.type = "(\w+)"', configure))
+    types = set(re.findall(r'\.type = "(\w+)"', status))
     text = section("docs/troubleshooting.md", "The TransparentProxy object")
     said = [re.findall(r"`(\w+)`", cell) for row in rows(text) for cell in row[:2]]
     assert {word for words in said for word in words} == states | reasons | types

@@ -1,0 +1,72 @@
+/* Composes the status of TransparentProxy objects. */
+#include "configuration/proxy_status.h"
+
+#include <string.h>
+
+#include "configuration/config.h"
+#include "lib/text.h"
+
+void proxy_status_add(struct proxy_sentences *to, const char *sentence)
+{
+    struct buf out = {.data = to->text, .end = to->n, .cap = sizeof(to->text)};
+    bool ends = sentence[strlen(sentence) - 1] == '.';
+    out.max = out.cap - 1;
+    if (buf_fmt(&out, "%s%s%s", to->n ? " " : "", sentence, ends ? "" : ".") == OK) {
+        to->n = out.end;
+        to->text[to->n] = '\0';
+    }
+}
+
+const char *proxy_status_warning(const struct proxy_status *s)
+{
+    return s->wrong.n ? s->wrong.text : s->secrets.n ? s->secrets.text : s->onpremise;
+}
+
+/* Returns the reason of the condition Configured. */
+static const char *reason_of(const struct proxy_status *s)
+{
+    if (!s->wrong.n) {
+        return "ConfigurationApplied";
+    }
+    return s->not_kept ? "NotKept" : "InvalidConfiguration";
+}
+
+int proxy_status_put(struct buf *out, const struct proxy_status *s, struct json_value observed,
+                     const char *now)
+{
+    struct config_condition conditions[] = {
+        {.type = "Configured",
+         .status = !s->wrong.n,
+         .reason = reason_of(s),
+         .message = s->wrong.n ? s->wrong.text : "The configuration is in force."},
+        {.type = "CredentialsAvailable",
+         .status = !s->secrets.n,
+         .reason = s->secrets.n ? "SecretNotUsable" : "SecretsRead",
+         .message =
+             s->secrets.n ? s->secrets.text : "The service keys of all instances have been read."},
+        {.type = "SomeKeysIgnored",
+         .status = s->ignored.n,
+         .reason = s->ignored.n ? "NoEffect" : "AllHonoured",
+         .message = s->ignored.n ? s->ignored.text : "Every key that is set has its effect."},
+        /* It is the last one, because it is only shown when there is a problem. */
+        {.type = "ConnectivityProxyUsable",
+         .status = false,
+         .reason = "NotUsable",
+         .message = s->onpremise},
+    };
+    size_t n = s->in_force ? ARRAY_LEN(conditions) - !s->onpremise : 1;
+    bool warning = proxy_status_warning(s) || s->ignored_is_warning;
+    return config_status(out, observed, warning ? CONFIG_WARNING : CONFIG_READY, conditions, n,
+                         now);
+}
+
+int proxy_status_put_other(struct buf *out, const char *first, struct json_value observed,
+                           const char *now)
+{
+    char message[512];
+    text_fmt(message, sizeof(message),
+             "Custom Resource with name \"%s\" already exists in this namespace.", first);
+    struct config_condition condition = {
+        .type = "Configured", .status = false, .reason = "AlreadyExists", .message = message};
+    return config_status(out, observed, CONFIG_ERROR, &condition, 1, now);
+}

@@ -1,0 +1,51 @@
+/* Composes the status of a TransparentProxy object: its conditions, in words. Pure. */
+#ifndef TPROXY_CONFIGURATION_PROXY_STATUS_H
+#define TPROXY_CONFIGURATION_PROXY_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/json.h"
+
+/* Maximum length of a condition's message in octets. */
+enum { PROXY_SENTENCES_MAX = 8 * 1024 };
+
+/* Sentences that make a message. All zero: there is none. */
+struct proxy_sentences {
+    size_t n; /* length of `text`, which is always terminated */
+    char text[PROXY_SENTENCES_MAX];
+};
+
+/* The status of the oldest object, which is the configuration. All zero: nothing is wrong, and no
+ * configuration is in force. */
+struct proxy_status {
+    bool in_force; /* a configuration is in force; if not, only `wrong` is shown */
+    bool not_kept; /* `wrong` only says that the configuration is not kept for the next start */
+    bool ignored_is_warning;
+    struct proxy_sentences wrong;   /* mistakes of the object */
+    struct proxy_sentences secrets; /* problems with Secrets, and instances that are missing */
+    struct proxy_sentences ignored; /* keys that have no effect */
+    const char *onpremise;          /* the problem of the Connectivity Proxy; NULL: none */
+};
+
+/* Appends a sentence, and a full stop if it has none. A sentence that does not fit is left out,
+ * because the first ones matter most. */
+void proxy_status_add(struct proxy_sentences *to, const char *sentence);
+
+/* Returns the message for which the status says Warning, valid as long as *status; NULL: there is
+ * none. */
+const char *proxy_status_warning(const struct proxy_status *status);
+
+/* Appends the merge patch that writes the status of the oldest object. The other arguments, and the
+ * result, are those of config_status. */
+int proxy_status_put(struct buf *out, const struct proxy_status *status, struct json_value observed,
+                     const char *now) warn_unused;
+
+/* Appends the merge patch of an object that has no effect, because the one with the name `first` is
+ * older. */
+int proxy_status_put_other(struct buf *out, const char *first, struct json_value observed,
+                           const char *now) warn_unused;
+
+#endif
