@@ -44,6 +44,13 @@ def pytest_configure(config):
             signal.signal(number, signal.SIG_DFL)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """Names a failed test and its error at once: a run that is stopped, or killed, has said it."""
+    if report.failed and not os.environ.get("PYTEST_XDIST_WORKER"):
+        print(f"\n{report.nodeid} failed ({report.when}):\n{report.longreprtext}", flush=True)
+
+
 def pytest_generate_tests(metafunc):
     if "program" in metafunc.fixturenames and "build" in metafunc.fixturenames:
         if metafunc.definition.get_closest_marker("valgrind"):
