@@ -54,8 +54,12 @@ def test_probes_are_answered_in_a_crowd(make_tproxy, build, behaviour):
         assert sorted(times)[PROBES * 19 // 20 - 1] < 1, sorted(times)
         if build == "release":  # the sanitizer keeps freed memory
             assert tproxy.metric("tp_memory_bytes") < memory + (24 << 20)
-    crowded = [line for line in tproxy.logs.all() if "admin port: more than" in line["msg"]]
-    assert len(crowded) == 1
+
+    def is_crowded(line: dict) -> bool:
+        return "admin port: more than" in line["msg"]
+
+    tproxy.logs.wait(is_crowded, "the line about the crowd")
+    assert len([line for line in tproxy.logs.all() if is_crowded(line)]) == 1
 
 
 def test_probes_are_answered_without_descriptors(program, directory, backend):

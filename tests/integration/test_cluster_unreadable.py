@@ -262,6 +262,7 @@ def test_service_that_grows(installation, make_cluster_tproxy, add_destination, 
     assert installation.service_of(namespace, "mail-a")["metadata"]["uid"] == (
         service["metadata"]["uid"]
     )
+    second.logs.wait(lambda line: "not read as a whole" in line["msg"], "the line about it")
     lines = {line["msg"] for line in second.logs.all() if "not read as a whole" in line["msg"]}
     assert lines == {
         f"services: {namespace}/mail-a is not read as a whole: what is larger than 524288 octets "

@@ -306,10 +306,10 @@ def test_unusual_passwords(tproxy, backend, password, capabilities):
 
 def test_starttls_falls_back_only_with_a_warning(tproxy, backend):
     use(target(tproxy, backend, mail__pop3__starttls__enable="true"))
-    assert any(
-        line.get("level", "").lower().startswith("warn") and "clear" in str(line).lower()
-        for line in tproxy.logs.all()
-    ), tproxy.tail()
+    tproxy.logs.wait(
+        lambda line: line["level"].lower() == "warn" and "clear" in line["msg"],
+        "the warning",
+    )
 
 
 def test_own_answers_of_the_backend_are_relayed(tproxy, backend):
