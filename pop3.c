@@ -10,6 +10,7 @@
 #include "core/destination.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
+#include "lib/linger.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/sys.h"
@@ -35,11 +36,11 @@ enum {
 static bool free_descriptor(void *arg)
 {
     struct pop3 *pop3 = arg;
-    if (conn_group_drop(&pop3->refused)) {
+    if (linger_group_drop(&pop3->refused)) {
         return true;
     }
     if (pop3_session_give_way(pop3, NULL)) {
-        conn_group_drop(&pop3->refused);
+        linger_group_drop(&pop3->refused);
         return true;
     }
     return false;
@@ -63,7 +64,7 @@ struct pop3 *pop3_new(struct loop *loop, struct dns *dns, struct tls_roots *root
     map_init(&pop3->owners);
     task_init(&pop3->ending);
     list_init(&pop3->silent);
-    conn_group_init(&pop3->refused, REFUSED_MAX);
+    linger_group_init(&pop3->refused, REFUSED_MAX);
     sys_on_full(free_descriptor, pop3);
     log_limits_init(&pop3->limits, loop, "pop3", NULL);
     uint64_t id;
@@ -78,7 +79,7 @@ void pop3_free(struct pop3 *pop3)
     sys_on_full(NULL, NULL);
     map_free(&pop3->owners);
     log_limits_close(&pop3->limits);
-    conn_group_close(&pop3->refused);
+    linger_group_close(&pop3->refused);
     sys->close(pop3->reserve);
     tls_roots_unref(pop3->roots);
     free(pop3);
@@ -277,7 +278,7 @@ static void refuse_client(struct target *target, int fd)
                 pop3->sessions, target->sessions, pop3->settings.max_sessions);
     if (c) {
         conn_write(c, pop3_too_many, strlen(pop3_too_many));
-        conn_linger_among(c, &pop3->refused);
+        linger_close_among(c, &pop3->refused);
     }
 }
 

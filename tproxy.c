@@ -16,8 +16,8 @@
 #include "dest.h"
 #include "k8s.h"
 #include "lib/addr.h"
-#include "lib/conn.h"
 #include "lib/dns.h"
+#include "lib/linger.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/pipes.h"
@@ -221,7 +221,7 @@ static int resources(struct buf *out, void *arg)
 static void on_last_bytes_due(struct timer *t)
 {
     (void)t;
-    conn_close_lingering();
+    linger_close_all();
 }
 
 /* Ends all sessions and targets, which the controller must not touch any more. */
@@ -271,7 +271,7 @@ static void on_terminate(int signo, void *arg)
         cut(p); /* the second signal */
         break;
     case PHASE_CUT:
-        conn_close_lingering();
+        linger_close_all();
         break;
     }
 }
@@ -287,8 +287,7 @@ static void on_turn(void *arg)
 {
     struct process *p = arg;
     bool leaving = p->phase == PHASE_DRAINING || p->phase == PHASE_CUT;
-    if (leaving && pop3_is_drained(p->pop3) && pop3_sessions(p->pop3) == 0 &&
-        conn_lingering() == 0) {
+    if (leaving && pop3_is_drained(p->pop3) && pop3_sessions(p->pop3) == 0 && linger_count() == 0) {
         loop_stop(p->loop);
     }
     if (log_flush() == AGAIN) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/conn.h"
+#include "lib/linger.h"
 #include "lib/list.h"
 #include "lib/listener.h"
 #include "lib/log.h"
@@ -105,7 +106,7 @@ static void answer_client(struct client *c, struct str line)
                  "error unknown request; the only one is: log-level [LEVEL]\n");
     }
     conn_write(c->conn, reply, strlen(reply));
-    conn_linger(c->conn);
+    linger_close(c->conn);
     c->conn = NULL;
     drop_client(c);
 }

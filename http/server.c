@@ -22,6 +22,7 @@
 #include "http/proto.h"
 #include "lib/addr.h"
 #include "lib/conn.h"
+#include "lib/linger.h"
 #include "lib/list.h"
 #include "lib/listener.h"
 #include "lib/log.h"
@@ -51,7 +52,7 @@ struct http_server {
     struct http_server_handler handler;
     struct listener listener;
     int reserve; /* a spare descriptor, closed for a client when no other is free; or ERR */
-    struct conn_group closing;
+    struct linger_group closing;
     struct log_limits limits;
     struct list clients; /* the oldest comes first */
     size_t client_count;
@@ -109,7 +110,7 @@ static bool push(struct client *c)
         buf_drop(&c->out, n);
     }
     if (c->last && buf_len(&c->out) == 0) {
-        conn_linger_among(c->conn, &c->server->closing);
+        linger_close_among(c->conn, &c->server->closing);
         forget_client(c);
         return false;
     }
@@ -308,7 +309,7 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
 static bool on_starved(struct listener *l)
 {
     struct http_server *server = container_of(l, struct http_server, listener);
-    if (conn_group_drop(&server->closing) || drop_oldest_client(server)) {
+    if (linger_group_drop(&server->closing) || drop_oldest_client(server)) {
         return true;
     }
     if (server->reserve < 0) {
@@ -365,7 +366,7 @@ struct http_server *http_server_new(struct loop *loop, const char *address,
     server->loop = loop;
     server->handler = handler;
     server->reserve = listener_reserve();
-    conn_group_init(&server->closing, CLOSING_MAX);
+    linger_group_init(&server->closing, CLOSING_MAX);
     log_limits_init(&server->limits, loop, "http", NULL);
     list_init(&server->clients);
     return server;
@@ -380,7 +381,7 @@ void http_server_free(struct http_server *server)
         drop_client(container_of(it, struct client, link));
     }
     listener_close(&server->listener);
-    conn_group_close(&server->closing);
+    linger_group_close(&server->closing);
     log_limits_close(&server->limits);
     if (server->reserve >= 0) {
         sys->close(server->reserve);

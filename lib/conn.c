@@ -7,7 +7,7 @@
  *                       conn_start_tls v  |             |
  *                                    HANDSHAKE ---------+
  *
- *   conn_linger: OPEN --> LINGER --> CLOSED            conn_close: any --> CLOSED
+ *   conn_close: any --> CLOSED
  *
  * Bytes in:   socket -> (TLS) -> the loop's scratch memory -> callback; the rest goes to `in`.
  * Bytes out:  conn_write -> (TLS) -> socket; bytes that it refuses go to `out`. A TLS record is
@@ -26,44 +26,22 @@
 #include <string.h>
 
 #include "lib/buf.h"
-#include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/pipes.h"
 #include "lib/sys.h"
 #include "lib/tls.h"
 
-/* LINGER_STALL: how long a lingering conn waits for the peer's kernel to take more bytes.
- * LINGER_TIME: how long it then waits for the peer to close. */
-#define LINGER_STALL SECONDS(60)
-#define LINGER_TIME SECONDS(2)
-
 /* Cheap steps of a TLS handshake are taken together for at most this time, microseconds. */
 #define HANDSHAKE_TIME 500
 
-enum state {
-    STATE_CONNECTING,
-    STATE_OPEN,
-    STATE_HANDSHAKE,
-    STATE_LINGER,
-    STATE_FAILED,
-    STATE_CLOSED
-};
+enum state { STATE_CONNECTING, STATE_OPEN, STATE_HANDSHAKE, STATE_FAILED, STATE_CLOSED };
 
 /* The TLS session of a conn and its input. */
 struct conn_tls {
     struct tls *session;
     struct str ahead; /* read from the socket and not yet taken by TLS */
     char *kept;       /* memory that `ahead` has between two steps; NULL: none */
-};
-
-/* A conn in STATE_LINGER: its place in a group, and what is left to send. */
-struct lingering {
-    struct conn *conn;
-    struct list link;
-    struct conn_group *group;
-    int64_t taken_at; /* when the peer's kernel last took bytes */
-    size_t untaken;   /* the number of bytes that were left then */
 };
 
 /* Parts that few conns need have memory of their own, because idle sessions are many. */
@@ -73,20 +51,20 @@ struct conn {
     struct task task;
     struct timer timer;
     struct conn_handler handler;
-    struct conn_tls *tls;        /* NULL: clear text */
-    struct lingering *lingering; /* NULL: not in STATE_LINGER */
-    struct socket_loan *loan;    /* NULL: its buffers are not wide */
-    struct buf *in;              /* read and not consumed; NULL when empty */
-    struct buf *out;             /* to be sent; NULL when empty */
-    struct pipe *pipe;           /* to be sent before `out`; NULL when empty */
-    struct error *error;         /* NULL: none */
-    const char *view;            /* during a callback: what was just read, in the scratch memory */
+    struct conn_tls *tls;     /* NULL: clear text */
+    struct socket_loan *loan; /* NULL: its buffers are not wide */
+    struct buf *in;           /* read and not consumed; NULL when empty */
+    struct buf *out;          /* to be sent; NULL when empty */
+    struct pipe *pipe;        /* to be sent before `out`; NULL when empty */
+    struct error *error;      /* NULL: none */
+    const char *view;         /* during a callback: what was just read, in the scratch memory */
     uint32_t view_len;
     enum state state : 8;
     enum socket_side side : 8;
     unsigned small : 1;
     unsigned paused : 1;
     unsigned raw : 1;
+    unsigned discard : 1;      /* what comes is thrown away */
     unsigned doubt : 1;        /* a short read does not prove that the socket is empty */
     unsigned show : 1;         /* `in` has to be shown although nothing new came */
     unsigned at_end : 1;       /* the peer's stream has been read to its end */
@@ -100,16 +78,6 @@ struct conn {
 };
 
 static size_t conns;
-
-/* `everybody` is the group of the conns that conn_linger has closed. `groups` lists all groups and
- * begins with it. */
-static struct conn_group everybody;
-static struct list groups = {.next = &everybody.link, .prev = &everybody.link};
-static struct conn_group everybody = {
-    .link = {.next = &groups, .prev = &groups},
-    .conns = {.next = &everybody.conns, .prev = &everybody.conns},
-    .max = 4096,
-};
 
 static void conn_step(struct conn *c);
 
@@ -206,6 +174,11 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
     }
     c->nagle = true;
     return c;
+}
+
+struct loop *conn_loop(const struct conn *c)
+{
+    return c->loop;
 }
 
 void conn_set_handler(struct conn *c, struct conn_handler handler)
@@ -648,6 +621,18 @@ static int read_tls(struct conn *c, char *p, size_t cap, size_t *n)
     return OK;
 }
 
+/* Reads once and throws away what came. Returns true when the socket may have more. */
+static bool read_and_discard(struct conn *c)
+{
+    size_t n;
+    drop_in(c);
+    int rc = read_socket(c, loop_scratch(c->loop), LOOP_SCRATCH, &n);
+    if (rc == ERR) {
+        set_errno(c, FAIL_REMOTE, errno);
+    }
+    return rc == OK; /* a flood is discarded piece by piece */
+}
+
 /* Reads once and shows what came; if nothing came, shows what was left if that is due. Returns true
  * when the socket (or TLS) may have more. */
 static bool read_and_show(struct conn *c)
@@ -699,7 +684,7 @@ static bool read_step(struct conn *c)
         }
         return c->io.ready & IO_READ;
     }
-    if (read_and_show(c)) {
+    if (c->discard ? read_and_discard(c) : read_and_show(c)) {
         if (c->state == STATE_OPEN) {
             loop_soon(c->loop, &c->task, on_conn_task);
         }
@@ -732,6 +717,19 @@ void conn_resume(struct conn *c)
     if (c->paused) {
         conn_show_again(c);
     }
+}
+
+bool conn_discard(struct conn *c)
+{
+    if (c->state != STATE_OPEN) {
+        return false;
+    }
+    conn_shutdown(c);
+    conn_consume(c, conn_data(c).n);
+    c->discard = true;
+    c->paused = c->raw = false;
+    loop_soon(c->loop, &c->task, on_conn_task);
+    return !(c->at_end && conn_pending(c) == 0) && !c->send_broken;
 }
 
 /* ---- splice ---- */
@@ -949,46 +947,6 @@ static void open_step(struct conn *c)
     }
 }
 
-static void linger_on(struct conn *c, size_t untaken)
-{
-    int64_t now = loop_now(c->loop);
-    c->lingering->untaken = untaken;
-    c->lingering->taken_at = now;
-    conn_deadline(c, now + LINGER_TIME);
-}
-
-/* Nothing has been sent for LINGER_TIME. Events do not tell whether the peer's kernel still takes
- * bytes; as long as it does, closing could destroy the rest. */
-static void linger_look(struct conn *c)
-{
-    int64_t now = loop_now(c->loop);
-    size_t untaken = conn_untaken(c);
-    if (untaken != c->lingering->untaken) {
-        linger_on(c, untaken);
-    } else if (untaken && now - c->lingering->taken_at < LINGER_STALL) {
-        conn_deadline(c, now + LINGER_TIME);
-    } else {
-        conn_close(c);
-    }
-}
-
-static void linger_step(struct conn *c)
-{
-    size_t n, pending = conn_pending(c);
-    flush(c);
-    if (conn_pending(c) < pending) {
-        linger_on(c, conn_pending(c));
-    }
-    if (read_socket(c, loop_scratch(c->loop), LOOP_SCRATCH, &n) == OK) {
-        loop_soon(c->loop, &c->task, on_conn_task); /* a flood is discarded piece by piece */
-        return;
-    }
-    bool broken = c->io.ready & IO_BROKEN;
-    if ((c->at_end && conn_pending(c) == 0) || c->send_broken || broken) {
-        conn_close(c);
-    }
-}
-
 static void conn_step(struct conn *c)
 {
     switch (c->state) {
@@ -1000,9 +958,6 @@ static void conn_step(struct conn *c)
         break;
     case STATE_OPEN:
         open_step(c);
-        break;
-    case STATE_LINGER:
-        linger_step(c);
         break;
     case STATE_FAILED:
         if (!c->failed_told) {
@@ -1023,9 +978,7 @@ static void conn_step(struct conn *c)
 static void on_deadline(struct timer *t)
 {
     struct conn *c = container_of(t, struct conn, timer);
-    if (c->state == STATE_LINGER) {
-        linger_look(c);
-    } else if (c->state != STATE_FAILED) {
+    if (c->state != STATE_FAILED) {
         emit(c, CONN_TIMEOUT);
     }
 }
@@ -1048,20 +1001,6 @@ const struct error *conn_error(const struct conn *c)
 size_t conn_count(void)
 {
     return conns;
-}
-
-void conn_set_lingering_max(size_t n)
-{
-    everybody.max = n;
-}
-
-size_t conn_lingering(void)
-{
-    size_t n = 0;
-    LIST_EACH (it, &groups) {
-        n += container_of(it, struct conn_group, link)->n;
-    }
-    return n;
 }
 
 static void drop_tls(struct conn *c)
@@ -1089,12 +1028,6 @@ void conn_close(struct conn *c)
         return;
     }
     int fd = c->io.fd;
-    if (c->lingering) {
-        c->lingering->group->n--;
-        list_remove(&c->lingering->link);
-        free(c->lingering);
-        c->lingering = NULL;
-    }
     c->state = STATE_CLOSED;
     conns--;
     timer_cancel(c->loop, &c->timer);
@@ -1104,86 +1037,6 @@ void conn_close(struct conn *c)
     pipe_give(c->pipe);
     c->pipe = NULL;
     loop_bury(c->loop, &c->task, free_conn);
-}
-
-static void linger(struct conn *c, struct conn_group *group)
-{
-    struct lingering *lingering = mem_alloc(sizeof(*lingering));
-    *lingering = (struct lingering){.conn = c, .group = group};
-    list_init(&lingering->link);
-    list_append(&group->conns, &lingering->link);
-    group->n++;
-    c->state = STATE_LINGER;
-    c->lingering = lingering;
-    linger_on(c, conn_pending(c));
-    loop_soon(c->loop, &c->task, on_conn_task);
-}
-
-/* Ends our stream. Returns true when nothing is left to wait for and the conn is closed. */
-static bool close_at_once(struct conn *c)
-{
-    if (!c || c->state != STATE_OPEN) {
-        conn_close(c);
-        return true;
-    }
-    conn_shutdown(c);
-    if ((c->at_end && conn_pending(c) == 0) || c->send_broken) {
-        conn_close(c);
-        return true;
-    }
-    return false;
-}
-
-void conn_group_init(struct conn_group *group, size_t max)
-{
-    *group = (struct conn_group){.max = max};
-    list_init(&group->conns);
-    list_init(&group->link);
-    list_append(&groups, &group->link);
-}
-
-void conn_linger_among(struct conn *c, struct conn_group *group)
-{
-    if (close_at_once(c)) {
-        return;
-    }
-    if (group->n >= group->max) {
-        conn_group_drop(group);
-    }
-    linger(c, group);
-}
-
-void conn_linger(struct conn *c)
-{
-    conn_linger_among(c, &everybody);
-}
-
-bool conn_group_drop(struct conn_group *group)
-{
-    if (list_empty(&group->conns)) {
-        return false;
-    }
-    conn_close(container_of(group->conns.next, struct lingering, link)->conn);
-    return true;
-}
-
-static void close_group(struct conn_group *group)
-{
-    while (conn_group_drop(group)) {
-    }
-}
-
-void conn_group_close(struct conn_group *group)
-{
-    close_group(group);
-    list_remove(&group->link);
-}
-
-void conn_close_lingering(void)
-{
-    LIST_EACH (it, &groups) {
-        close_group(container_of(it, struct conn_group, link));
-    }
 }
 
 bool conn_has_input(const struct conn *c)

@@ -17,7 +17,6 @@
 
 #include "lib/base.h"
 #include "lib/fail.h"
-#include "lib/list.h"
 #include "lib/socket_buffers.h"
 #include "lib/text.h"
 
@@ -52,6 +51,9 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
 
 /* Hands the conn to another owner. Input that is there, or the end of the stream, is told again. */
 void conn_set_handler(struct conn *c, struct conn_handler handler);
+
+/* Returns the loop that was given to conn_new or conn_connect. */
+struct loop *conn_loop(const struct conn *c);
 
 /* Begins a TLS handshake as client; CONNECTED or FAILED follows. Fails when input is left that was
  * not consumed: the peer sent those bytes in clear after its consent to TLS (RFC 2595 section 2.4
@@ -142,6 +144,12 @@ int conn_splice(struct conn *from, struct conn *to, struct str marker, size_t *n
 /* Ends our stream as soon as the queue is sent. The peer may still send. */
 void conn_shutdown(struct conn *c);
 
+/* Ends our stream as conn_shutdown does, and discards what the peer has sent and still sends, with
+ * TLS without decrypting it: no DATA comes any more. Returns false when there is nothing to wait
+ * for: the conn is not established, or the peer has ended its stream, too, and the queue is
+ * empty. */
+bool conn_discard(struct conn *c);
+
 /* Sets the deadline, at which TIMEOUT comes (absolute, microseconds); 0 removes it. Moving it
  * further away costs nothing. */
 void conn_deadline(struct conn *c, int64_t due);
@@ -149,49 +157,14 @@ void conn_deadline(struct conn *c, int64_t due);
 /* Returns why the conn has failed, with FAIL_NONE while it has not. Valid as long as the conn. */
 const struct error *conn_error(const struct conn *c);
 
-/* Close the conn: no event follows, the memory is freed at the end of the turn, NULL is allowed.
- * conn_close drops what is queued. conn_linger sends what is queued and ends our stream, as long as
- * the peer's kernel takes some of it every 60 s; then it discards what still comes for at most 2 s
- * before it closes: otherwise a reset by the kernel could destroy our last line. When as many conns
- * linger as conn_set_lingering_max allows, the one that has lingered longest is closed first. */
+/* Closes the conn and drops what is queued: no event follows, the memory is freed at the end of the
+ * turn, NULL is allowed. lib/linger.h closes it when the peer has taken what is queued. */
 void conn_close(struct conn *c);
-void conn_linger(struct conn *c);
-
-/* A group of lingering conns, for connections that were turned away. A flood makes many of them;
- * they must neither take descriptors without bound nor shorten the lingering of sessions. Embedded
- * in its owner; the fields are private. */
-struct conn_group {
-    struct list link;
-    struct list conns; /* the one that has lingered longest comes first */
-    size_t n, max;
-};
-
-/* Initialises a group in which at most `max` (1 or more) conns linger. */
-void conn_group_init(struct conn_group *group, size_t max);
-
-/* Lingers as conn_linger does, but in a group. When the group is full, its oldest conn is
- * closed. */
-void conn_linger_among(struct conn *c, struct conn_group *group);
-
-/* Closes the oldest conn of the group to free its descriptor. Returns false when the group is
- * empty. */
-bool conn_group_drop(struct conn_group *group);
-
-/* Closes all conns of the group and ends the group. */
-void conn_group_close(struct conn_group *group);
 
 /* Tells whether the peer has sent octets that are still in the kernel. Costs a system call. */
 bool conn_has_input(const struct conn *c);
 
-/* Sets how many conns may linger outside groups. The default is 4096. */
-void conn_set_lingering_max(size_t n);
-
-/* Return the number of all conns, lingering ones included, and the number of lingering ones. A
- * process that ends before the lingering ones may destroy a last line. */
+/* Returns the number of all conns. */
 size_t conn_count(void);
-size_t conn_lingering(void);
-
-/* Closes all lingering conns, for the end of the process. */
-void conn_close_lingering(void);
 
 #endif

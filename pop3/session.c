@@ -39,6 +39,7 @@
 #include <string.h>
 
 #include "lib/conn.h"
+#include "lib/linger.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/relay.h"
@@ -117,7 +118,7 @@ static void part_from_client(struct session *s, const char *result)
 {
     pop3_session_log(s, LOG_DEBUG, "the client has gone; waiting for the verdict on the login");
     s->dialogue->result = result;
-    conn_linger(s->client);
+    linger_close(s->client);
     s->client = NULL;
 }
 
@@ -131,7 +132,7 @@ static void session_end(struct session *s, const char *result)
     if (pop3_session_login_awaits_verdict(s)) {
         part_from_client(s, result);
     } else {
-        conn_linger(leave(s, result));
+        linger_close(leave(s, result));
     }
 }
 
@@ -197,14 +198,14 @@ bool pop3_session_give_way(struct pop3 *pop3, struct target *target)
         pop3->sessions, s->target->sessions, pop3->settings.max_sessions);
     pop3->stats.refused++;
     conn_write(s->client, pop3_too_many, strlen(pop3_too_many));
-    conn_linger_among(leave(s, "gave way"), &pop3->refused);
+    linger_close_among(leave(s, "gave way"), &pop3->refused);
     return true;
 }
 
 void pop3_session_abort(struct list *member)
 {
     struct session *s = container_of(member, struct session, link);
-    conn_linger(leave(s, "cut"));
+    linger_close(leave(s, "cut"));
 }
 
 /* ---- client ---- */
@@ -292,7 +293,7 @@ static bool do_ask(struct session *s, enum pop3_ask ask)
         if (s->state == BACKEND_READY) {
             /* Nothing was deleted in this session, so QUIT only frees the maildrop's lock. */
             conn_write(s->backend, "QUIT\r\n", 6);
-            conn_linger(s->backend);
+            linger_close(s->backend);
             s->backend = NULL;
         }
         session_end(s, "quit");

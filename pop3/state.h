@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 #include "core/dest_ref.h"
-#include "lib/conn.h"
 #include "lib/fail.h"
+#include "lib/linger.h"
 #include "lib/list.h"
 #include "lib/listener.h"
 #include "lib/log_limit.h"
@@ -66,11 +66,11 @@ struct pop3 {
     char installation_id[INSTALLATION_ID_LEN + 1];
     struct list targets;
     struct map owners;
-    struct task ending;        /* brings targets to the end that is wanted, from the first one on */
-    enum target_end end;       /* the end that all targets have to reach */
-    bool drained;              /* `ending` has nothing to do */
-    struct list silent;        /* sessions without a login or mailbox command, oldest first */
-    struct conn_group refused; /* clients that were turned away and may still read why */
+    struct task ending;  /* brings targets to the end that is wanted, from the first one on */
+    enum target_end end; /* the end that all targets have to reach */
+    bool drained;        /* `ending` has nothing to do */
+    struct list silent;  /* sessions without a login or mailbox command, oldest first */
+    struct linger_group refused; /* clients that were turned away and may still read why */
     struct log_limits limits;
     size_t sessions;
     uint64_t next_id;

@@ -9,6 +9,7 @@
 
 #include "lib/base.h"
 #include "lib/conn.h"
+#include "lib/linger.h"
 #include "lib/loop.h"
 #include "lib/socket_buffers.h"
 #include "lib/text.h"
@@ -115,6 +116,6 @@ size_t limits_set(size_t max_sessions)
     size_t sessions = max_sessions ? max_sessions : session_limit(memory, descriptors);
     size_t lingering = sessions / SESSIONS_PER_LINGERING;
     set_loans(memory);
-    conn_set_lingering_max(lingering < LINGERING_LEAST ? LINGERING_LEAST : lingering);
+    linger_set_max(lingering < LINGERING_LEAST ? LINGERING_LEAST : lingering);
     return sessions;
 }

@@ -1,5 +1,5 @@
-/* Tests lib/conn over real sockets: which data the owner sees and when, which data is kept, and how
- * a stream ends. */
+/* Tests lib/conn and lib/linger over real sockets: which data the owner sees and when, which data
+ * is kept, and how a stream ends. */
 #include "lib/conn.h"
 
 #include <arpa/inet.h>
@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "lib/linger.h"
 #include "lib/loop.h"
 #include "lib/pipes.h"
 #include "tests/unit/check.h"
@@ -688,7 +689,7 @@ static void test_linger(void **state)
     peer_send(peer, block, sizeof(block));
     turn_quietly(loop);
     conn_write(a.conn, "-ERR bye\r\n", 10);
-    conn_linger(a.conn);
+    linger_close(a.conn);
     turn_quietly(loop);
     peer_send(peer, block, sizeof(block));
     turn_quietly(loop);
@@ -708,7 +709,7 @@ static void test_linger(void **state)
 static void test_linger_time(void **state)
 {
     (void)state;
-    conn_linger(a.conn);
+    linger_close(a.conn);
     test_now += SECONDS(2) - 1;
     turn_quietly(loop);
     assert_int_equal(conn_count(), 2);
@@ -727,7 +728,7 @@ static void test_linger_slow(void **state)
     bool end;
     buf_init(&got, SEEN_MAX);
     size_t total = write_until_queued();
-    conn_linger(a.conn);
+    linger_close(a.conn);
     test_now += SECONDS(60) - 1;
     turn_quietly(loop);
     drain(&got, &end);
@@ -742,7 +743,7 @@ static void test_linger_stall(void **state)
 {
     (void)state;
     write_until_queued();
-    conn_linger(a.conn);
+    linger_close(a.conn);
     test_now += SECONDS(2);
     turn_quietly(loop);
     test_now += SECONDS(60) - 1;
@@ -793,7 +794,7 @@ static void test_linger_for_slow_reader(void **state)
     pattern_fill(block, 0, SIZE);
     conn_write(a.conn, block, SIZE);
     assert_int_equal(conn_pending(a.conn), 0);
-    conn_linger(a.conn);
+    linger_close(a.conn);
     a.conn = NULL;
     for (size_t at = 0; at < SIZE; at += PIECE) {
         for (int k = 0; k < 14; k++) {
@@ -816,7 +817,7 @@ static void test_linger_ended(void **state)
     (void)state;
     peer_close();
     await_event(loop, &a, CONN_EOF);
-    conn_linger(a.conn);
+    linger_close(a.conn);
     assert_int_equal(conn_count(), 1);
     a.conn = NULL;
 }
@@ -826,34 +827,34 @@ static void test_linger_ended(void **state)
 static void test_linger_group(void **state)
 {
     (void)state;
-    struct conn_group group;
-    conn_group_init(&group, 1);
-    assert_false(conn_group_drop(&group));
-    conn_linger_among(a.conn, &group);
+    struct linger_group group;
+    linger_group_init(&group, 1);
+    assert_false(linger_group_drop(&group));
+    linger_close_among(a.conn, &group);
     a.conn = NULL;
-    assert_int_equal(conn_lingering(), 1);
-    conn_linger_among(b.conn, &group);
+    assert_int_equal(linger_count(), 1);
+    linger_close_among(b.conn, &group);
     b.conn = NULL;
     assert_int_equal(conn_count(), 1);
-    assert_int_equal(conn_lingering(), 1);
-    assert_true(conn_group_drop(&group));
-    assert_false(conn_group_drop(&group));
-    assert_int_equal(conn_lingering(), 0);
-    conn_group_close(&group);
+    assert_int_equal(linger_count(), 1);
+    assert_true(linger_group_drop(&group));
+    assert_false(linger_group_drop(&group));
+    assert_int_equal(linger_count(), 0);
+    linger_group_close(&group);
 }
 
 static void test_linger_group_ends_with_the_process(void **state)
 {
     (void)state;
-    struct conn_group group;
-    conn_group_init(&group, 2);
-    conn_linger_among(a.conn, &group);
-    conn_linger(b.conn);
+    struct linger_group group;
+    linger_group_init(&group, 2);
+    linger_close_among(a.conn, &group);
+    linger_close(b.conn);
     a.conn = b.conn = NULL;
-    assert_int_equal(conn_lingering(), 2);
-    conn_close_lingering();
-    assert_int_equal(conn_lingering(), 0);
-    conn_group_close(&group);
+    assert_int_equal(linger_count(), 2);
+    linger_close_all();
+    assert_int_equal(linger_count(), 0);
+    linger_group_close(&group);
 }
 
 static void test_has_input(void **state)
@@ -885,7 +886,7 @@ static void test_close_in_event(void **state)
     turn_quietly(loop);
     assert_int_equal(events(&a), 1);
     conn_close(NULL);
-    conn_linger(NULL);
+    linger_close(NULL);
 }
 
 /* ---- splice ---- */

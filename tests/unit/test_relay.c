@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "lib/linger.h"
 #include "lib/pipes.h"
 #include "tests/unit/world/streams.h"
 
@@ -458,7 +459,7 @@ static void test_half_close(void **state)
         loop_turn(loop, true);
     }
     assert_int_equal(why, RELAY_BACKEND_CLOSED);
-    conn_linger(client.conn);
+    linger_close(client.conn);
     client.conn = NULL;
     read_all(&near_client, near_backend.sent);
 }
