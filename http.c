@@ -31,6 +31,7 @@
 enum {
     HEAD_MAX = 65536,
     WRITE_MAX = 65536, /* octets given to the conn at once */
+    WHOLE_MAX = 1024,  /* octets that a socket takes as a whole, if it takes any */
 };
 
 /* Less than servers keep an idle connection, so that few calls meet its end. */
@@ -162,15 +163,47 @@ static void set_deadline(struct connection *c, int64_t time)
     conn_deadline(c->conn, loop_now(c->http->loop) + time);
 }
 
+static void on_not_sent(struct task *t)
+{
+    fail_call(container_of(t, struct http_call, task), FAIL_INTERNAL,
+              "the request may not be sent any more");
+}
+
+/* Ends a call whose request may not be sent: in a task, because http_start may be the caller. A
+ * part of the request may have been sent, so the connection cannot be used again. */
+static void hold_back(struct http_call *call)
+{
+    drop_connection(call->connection);
+    call->connection = NULL;
+    loop_soon(call->http->loop, &call->task, on_not_sent);
+}
+
+/* Returns the size of the next piece of the request. The last piece completes the request, so where
+ * somebody is asked about it, a large request ends in a small piece: it never waits in the conn,
+ * from where it would be sent without another question. */
+static size_t next_size(const struct http_call *call)
+{
+    size_t left = buf_len(&call->message) - call->sent;
+    if (left > WRITE_MAX) {
+        return WRITE_MAX;
+    }
+    bool asked = call->handler.may_send;
+    return asked && left > WRITE_MAX / 4 ? left - WHOLE_MAX : left;
+}
+
 /* Sends more of the request. A large one goes to the conn in pieces, each when the one before has
  * left. */
 static void send_more(struct connection *c)
 {
     struct http_call *call = c->call;
+    const struct http_handler *handler = &call->handler;
     struct str message = buf_str(&call->message);
     while (call->sent < message.n && conn_pending(c->conn) == 0) {
-        size_t n = message.n - call->sent;
-        n = n < WRITE_MAX ? n : WRITE_MAX;
+        if (handler->may_send && !handler->may_send(handler->arg)) {
+            hold_back(call);
+            return;
+        }
+        size_t n = next_size(call);
         conn_write(c->conn, message.p + call->sent, n);
         call->sent += n;
     }

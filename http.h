@@ -79,6 +79,11 @@ struct http_answer {
 /* `data` (may be NULL) gets the body of a 2xx answer piece by piece instead of having it gathered;
  * it may cancel its call.
  *
+ * `may_send` (may be NULL) is asked immediately before each piece of the request is handed to the
+ * connection, whatever the call has waited for, and again when the request is repeated. After false
+ * no more of the request is sent, and the call fails with FAIL_INTERNAL; the server has not got the
+ * whole of it. It is also called from inside http_start and must not call functions of http.
+ *
  * `done` is called exactly once, never from inside http_start, and last: either with an answer
  * whose body is complete, or with NULL and *err, which names the server. The call is freed before
  * that. FAIL_LIMIT: the body is larger than body_max, the head exceeds a bound, or too many calls
@@ -87,6 +92,7 @@ struct http_answer {
  * body that only ends with the connection cannot be told from one that was cut off. */
 struct http_handler {
     void (*data)(struct str piece, void *arg);
+    bool (*may_send)(void *arg);
     void (*done)(const struct http_answer *answer, const struct error *err, void *arg);
     void *arg;
 };

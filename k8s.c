@@ -49,6 +49,9 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
             }
         }
     }
+    metric_counter(out, "tproxy_kube_writes_held_back_total",
+                   "Writes that were not sent, because this replica does not lead.",
+                   k8s->held_back);
     name = "tproxy_kube_watch_restarts_total";
     metric_head(out, name, METRIC_COUNTER, "Watches that were cut, refused or expired, by kind.");
     for (size_t i = 0; i < K8S_KINDS_MAX && k8s->kinds[i].kind; i++) {
@@ -101,7 +104,8 @@ void k8s_free(struct k8s *k8s)
     if (!k8s) {
         return;
     }
-    assert(list_empty(&k8s->watches) && list_empty(&k8s->calls));
+    assert(list_empty(&k8s->watches));
+    k8s_call_drop_cancelled(k8s);
     k8s_client_close(k8s);
     free(k8s);
 }

@@ -6,6 +6,7 @@
 #ifndef TPROXY_CLUSTER_CLUSTER_H
 #define TPROXY_CLUSTER_CLUSTER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -92,6 +93,8 @@ struct cluster_request {
     const char *name;
     const char *uid; /* CLUSTER_DELETE */
     struct str body; /* JSON */
+    bool urgent;     /* it does not wait behind other requests, and the gate is not asked: for the
+                        object that decides who may write */
 };
 
 enum cluster_result {
@@ -120,6 +123,19 @@ struct cluster_handler {
 /* One request under way. Its contents belong to the implementation. */
 struct cluster_call;
 
+/* Decides whether this process may write. The functions must not call functions of the cluster. */
+struct cluster_gate {
+    /* Asked immediately before the octets of a request other than a GET are handed to the network,
+     * whatever it has waited for before, and again when it is repeated. After false the request is
+     * not sent and ends with CLUSTER_LATER. NULL: all requests are sent. */
+    bool (*may_write)(void *arg);
+
+    /* Called when `writes` becomes 0. NULL: nothing is called. */
+    void (*answered)(void *arg);
+
+    void *arg;
+};
+
 /* Embedded in the implementation (struct k8s, struct local_cluster). */
 struct cluster {
     /* The name of the writer in metadata.managedFields, by which one knows one's own writes. The
@@ -129,6 +145,13 @@ struct cluster {
     /* Bounds for the kinds that anybody may write; set before the first call, too. NULL: no
      * bounds. */
     const struct cluster_bounds *bounds;
+
+    /* Set by its user at any time. Local mode does not ask it. */
+    struct cluster_gate gate;
+
+    /* Number of requests that the gate has let through and that have not been answered yet. A
+     * cancelled one counts, too, because it may still be carried out. */
+    size_t writes;
 
     /* Follows a selection until unwatch. Never returns NULL. */
     struct cluster_watch *(*watch)(struct cluster *cluster,

@@ -1,8 +1,10 @@
 /* One request.
  *
- *     call --> ASK --answer--> done
- *               ^  |
- *               |  '-- 401: the token is read again, and the request is sent once more
+ *     call --> ASK --gate--> sent --answer--> done
+ *               ^   |          |
+ *               |   |          |'-- 401: the token is read again, and the request is sent once more
+ *               |   |          '--- cancelled: the answer is awaited, and nobody is told of it
+ *               |   '-- closed: done (CLUSTER_LATER)
  *               '--waits-- not reached, 429, 503: at most REPEATS_MAX times */
 #include "k8s/call.h"
 
@@ -22,8 +24,9 @@ enum { REPEATS_MAX = 4 };
 struct cluster_call {
     struct list link;
     struct k8s *k8s;
-    struct cluster_handler handler;
+    struct cluster_handler handler; /* done is NULL after a cancel */
     enum cluster_verb verb;
+    bool urgent;
     char *what; /* "PATCH services mail/mail-a": for people */
     const struct cluster_kind *kind;
     struct buf target, body;
@@ -34,7 +37,9 @@ struct cluster_call {
     struct timer timer;        /* runs until the request is sent again */
     int64_t since;
     unsigned repeats;
-    bool renewed; /* sent again with another token */
+    bool renewed;   /* sent again with another token */
+    bool passed;    /* the gate has let it through, and it has not been answered yet */
+    bool held_back; /* the gate has stopped it */
 };
 
 /* Changes are merge patches, which replace arrays as a whole. Server-side apply would merge arrays,
@@ -58,6 +63,19 @@ static void forget_answer(struct cluster_call *c)
     c->answer = NULL;
     json_cutter_free(&c->cutter);
     c->err = (struct error){.fail = FAIL_NONE};
+}
+
+/* Notes that a write has been answered, or never will be. */
+static void note_answered(struct cluster_call *c)
+{
+    struct cluster *cluster = &c->k8s->cluster;
+    if (!c->passed) {
+        return;
+    }
+    c->passed = false;
+    if (--cluster->writes == 0 && cluster->gate.answered) {
+        cluster->gate.answered(cluster->gate.arg);
+    }
 }
 
 static void free_call(struct cluster_call *c)
@@ -150,6 +168,28 @@ static void call_succeed(struct cluster_call *c)
     json_cutter_free(&cutter);
 }
 
+/* Asks the gate. A large request is sent in pieces, and each of them leads here. */
+static bool may_send(void *arg)
+{
+    struct cluster_call *c = arg;
+    struct cluster *cluster = &c->k8s->cluster;
+    if (cluster->gate.may_write && !cluster->gate.may_write(cluster->gate.arg)) {
+        c->held_back = true;
+        return false;
+    }
+    cluster->writes += !c->passed;
+    c->passed = true;
+    return true;
+}
+
+static void call_hold_back(struct cluster_call *c)
+{
+    struct error err;
+    c->k8s->held_back++;
+    error_set(&err, FAIL_REMOTE, "this replica does not lead");
+    call_finish(c, &(struct cluster_answer){.result = CLUSTER_LATER}, &err);
+}
+
 static void call_ask(struct cluster_call *c);
 
 static void on_call_timer(struct timer *t)
@@ -163,8 +203,18 @@ static void on_call_answer(const struct http_answer *http_answer, const struct e
     struct cluster_call *c = arg;
     struct k8s_refusal refusal;
     c->call = NULL;
-    if (k8s_client_succeeded(c->k8s, verbs[c->verb].counted, c->since, http_answer, err,
-                             &refusal)) {
+    note_answered(c);
+    if (c->held_back && c->handler.done) {
+        call_hold_back(c);
+        return;
+    }
+    bool ok = !c->held_back && k8s_client_succeeded(c->k8s, verbs[c->verb].counted, c->since,
+                                                    http_answer, err, &refusal);
+    if (!c->handler.done) {
+        free_call(c);
+        return;
+    }
+    if (ok) {
         call_succeed(c);
         return;
     }
@@ -190,14 +240,18 @@ static void call_ask(struct cluster_call *c)
         .content_type = verbs[c->verb].content_type,
         .body = buf_str(&c->body),
         .silence = ANSWER_SILENCE,
+        .urgent = c->urgent,
     };
+    bool gated = c->verb != CLUSTER_GET && !c->urgent;
     forget_answer(c);
     json_cutter_init(&c->cutter, JSON_CUTTER_STREAM,
                      k8s_client_cutter_rules(c->k8s, c->kind, K8S_OBJECT_LEVEL));
     c->since = loop_now(c->k8s->loop);
-    c->call = k8s_client_send(
-        c->k8s, &request,
-        (struct http_handler){.data = on_call_data, .done = on_call_answer, .arg = c});
+    c->call = k8s_client_send(c->k8s, &request,
+                              (struct http_handler){.data = on_call_data,
+                                                    .may_send = gated ? may_send : NULL,
+                                                    .done = on_call_answer,
+                                                    .arg = c});
 }
 
 /* ---- asking ---- */
@@ -258,6 +312,7 @@ struct cluster_call *k8s_call_start(struct cluster *cluster, const struct cluste
     c->k8s = k8s;
     c->handler = handler;
     c->verb = request->verb;
+    c->urgent = request->urgent;
     c->kind = request->kind;
     c->what = describe_call(request);
     list_init(&c->link);
@@ -276,8 +331,21 @@ struct cluster_call *k8s_call_start(struct cluster *cluster, const struct cluste
 void k8s_call_cancel(struct cluster *cluster, struct cluster_call *call)
 {
     (void)cluster;
-    if (call) {
+    if (call && call->passed) {
+        call->handler.done = NULL;
+    } else if (call) {
         http_cancel(call->call);
         free_call(call);
+    }
+}
+
+void k8s_call_drop_cancelled(struct k8s *k8s)
+{
+    LIST_EACH (it, &k8s->calls) {
+        struct cluster_call *c = container_of(it, struct cluster_call, link);
+        assert(!c->handler.done);
+        http_cancel(c->call);
+        note_answered(c);
+        free_call(c);
     }
 }

@@ -18,6 +18,7 @@
 enum {
     STREAMS_MAX = 512, /* watches at a time */
     REQUESTS_MAX = 16, /* other requests at a time */
+    URGENT_MAX = 2,    /* urgent ones */
     ANSWER_MAX = 4 * 1024 * 1024,
 };
 
@@ -78,6 +79,7 @@ struct http_call *k8s_client_send(struct k8s *k8s, const struct k8s_request *req
     if (k8s->credentials && k8s_credentials_ca_changed(k8s->credentials)) {
         http_set_tls(k8s->streams, k8s_credentials_tls(k8s->credentials));
         http_set_tls(k8s->requests, k8s_credentials_tls(k8s->credentials));
+        http_set_tls(k8s->urgent, k8s_credentials_tls(k8s->credentials));
     }
     struct buf headers;
     buf_init(&headers, SIZE_MAX);
@@ -92,7 +94,9 @@ struct http_call *k8s_client_send(struct k8s *k8s, const struct k8s_request *req
         .silence_timeout = request->silence,
         .body_max = ANSWER_MAX,
     };
-    struct http *pool = request->verb == K8S_WATCH ? k8s->streams : k8s->requests;
+    struct http *pool = request->urgent              ? k8s->urgent
+                        : request->verb == K8S_WATCH ? k8s->streams
+                                                     : k8s->requests;
     struct http_call *call = http_start(pool, &message, handler);
     buf_wipe(&headers);
     return call;
@@ -239,6 +243,8 @@ static void open_pools(struct k8s *k8s, struct dns *dns, const char *host, const
     k8s->streams = http_new(k8s->loop, dns, &settings);
     settings.max_connections = REQUESTS_MAX;
     k8s->requests = http_new(k8s->loop, dns, &settings);
+    settings.max_connections = URGENT_MAX;
+    k8s->urgent = http_new(k8s->loop, dns, &settings);
     free(authority);
 }
 
@@ -296,6 +302,7 @@ void k8s_client_close(struct k8s *k8s)
     log_limits_close(&k8s->limits);
     http_free(k8s->streams);
     http_free(k8s->requests);
+    http_free(k8s->urgent);
     k8s_credentials_free(k8s->credentials);
     free(k8s->base);
     free(k8s->url);

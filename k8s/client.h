@@ -49,6 +49,7 @@ struct k8s {
     struct k8s_credentials *credentials; /* NULL: none */
     struct http *streams;                /* for watches: each keeps its connection */
     struct http *requests;               /* for all other requests */
+    struct http *urgent;                 /* for those that do not wait behind others */
     struct list watches, calls;
     unsigned troubles; /* bits of enum fail: the logged reasons why it cannot be reached */
 
@@ -56,6 +57,7 @@ struct k8s {
     void (*reachable_again)(struct k8s *k8s);
 
     uint64_t ok[K8S_VERBS], failed[K8S_VERBS][K8S_FAILURES];
+    uint64_t held_back;              /* requests that the gate has stopped */
     struct metric_histogram latency; /* of all requests but watches */
     struct k8s_kind_figures kinds[K8S_KINDS_MAX];
     struct log_limits limits; /* of the lines about objects that are cut */
@@ -96,6 +98,7 @@ struct k8s_request {
     const char *content_type; /* NULL: there is no body */
     struct str body;
     int64_t silence; /* between two pieces of the answer, microseconds */
+    bool urgent;
 };
 
 /* Starts a request with http_start, with our credentials, over the connections for its verb. */

@@ -108,7 +108,8 @@ static void start(struct http *http, struct call *call, size_t i)
                                    .answer_timeout = SECONDS(30),
                                    .silence_timeout = SECONDS(30),
                                    .body_max = BODY_MAX};
-    struct http_handler handler = {call->handed_on ? on_piece : NULL, on_done, call};
+    struct http_handler handler = {
+        .data = call->handed_on ? on_piece : NULL, .done = on_done, .arg = call};
     call->call = http_start(http, &message, handler);
 }
 

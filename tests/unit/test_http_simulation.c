@@ -332,7 +332,8 @@ static void start(struct call *call)
                                    .body_max = BODY_MAX};
     call->call =
         http_start(play.http, &message,
-                   (struct http_handler){call->handed_on ? on_piece : NULL, on_done, call});
+                   (struct http_handler){
+                       .data = call->handed_on ? on_piece : NULL, .done = on_done, .arg = call});
     buf_free(&body);
     call->started = true;
     assert_false(call->done);

@@ -10,7 +10,7 @@
 #include "lib/log.h"
 #include "tests/unit/world/http_server.h"
 
-enum { PEERS = 12, REQUEST_MAX = 65536 };
+enum { PEERS = 20, REQUEST_MAX = 65536 };
 
 /* The server's end of a connection, and the octets that have come on it. */
 struct peer {

@@ -140,6 +140,13 @@ static void on_done(const struct http_answer *answer, const struct error *err, v
     }
 }
 
+static bool on_question(void *arg)
+{
+    struct outcome *o = arg;
+    assert_int_equal(o->done, 0);
+    return o->questions++ < o->allowed;
+}
+
 struct http_message get(const char *target)
 {
     return (struct http_message){.method = "GET",
@@ -151,8 +158,11 @@ struct http_message get(const char *target)
 
 void start(struct outcome *o, const struct http_message *message, bool handed_on)
 {
-    o->call =
-        http_start(http, message, (struct http_handler){handed_on ? on_piece : NULL, on_done, o});
+    struct http_handler handler = {.data = handed_on ? on_piece : NULL,
+                                   .may_send = o->asks ? on_question : NULL,
+                                   .done = on_done,
+                                   .arg = o};
+    o->call = http_start(http, message, handler);
     assert_non_null(o->call);
     assert_int_equal(o->done, 0);
 }

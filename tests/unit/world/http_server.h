@@ -26,6 +26,8 @@ struct outcome {
     struct error err;
     struct buf body;
     int pieces;                                    /* pieces of a body that was handed on */
+    bool asks;                                     /* whether each piece of it may be sent */
+    int questions, allowed;                        /* of these questions, the first are allowed */
     void (*also)(struct outcome *o, bool is_done); /* is called in a callback; NULL: nothing */
 };
 
