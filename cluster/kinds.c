@@ -9,6 +9,7 @@ const struct cluster_kind kind_config_map = {"", "v1", "configmaps", "ConfigMap"
 const struct cluster_kind kind_crd = {"apiextensions.k8s.io", "v1", "customresourcedefinitions",
                                       "CustomResourceDefinition"};
 const struct cluster_kind kind_event = {"events.k8s.io", "v1", "events", "Event"};
+const struct cluster_kind kind_lease = {"coordination.k8s.io", "v1", "leases", "Lease"};
 const struct cluster_kind kind_namespace = {"", "v1", "namespaces", "Namespace"};
 const struct cluster_kind kind_policy = {"networking.k8s.io", "v1", "networkpolicies",
                                          "NetworkPolicy"};

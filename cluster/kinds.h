@@ -7,8 +7,8 @@
 #include "cluster/cluster.h"
 
 /* Kinds of Kubernetes itself. */
-extern const struct cluster_kind kind_config_map, kind_crd, kind_event, kind_namespace, kind_policy,
-    kind_secret, kind_service;
+extern const struct cluster_kind kind_config_map, kind_crd, kind_event, kind_lease, kind_namespace,
+    kind_policy, kind_secret, kind_service;
 
 /* Kinds of SAP: Destination CRs, TransparentProxy objects, and the objects of the BTP service
  * operator. */

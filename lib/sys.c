@@ -10,11 +10,21 @@
 #include <time.h>
 #include <unistd.h>
 
-static int64_t real_now(void)
+static int64_t read_clock(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int64_t real_now(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+static int64_t real_boottime(void)
+{
+    return read_clock(CLOCK_BOOTTIME);
 }
 
 static void real_random(void *out, size_t n)
@@ -55,6 +65,7 @@ static int real_set_pipe_size(int fd, int size)
 
 const struct sys sys_real = {
     .now = real_now,
+    .boottime = real_boottime,
     .random = real_random,
     .socket = socket,
     .bind = bind,

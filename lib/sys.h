@@ -14,7 +14,8 @@
 
 /* Each entry behaves like the system call of its name: it returns -1 and sets errno on failure. */
 struct sys {
-    int64_t (*now)(void); /* monotonic clock, microseconds */
+    int64_t (*now)(void); /* monotonic clock, microseconds; stands still while the machine sleeps */
+    int64_t (*boottime)(void); /* the same, but goes on then (CLOCK_BOOTTIME) */
     void (*random)(void *out,
                    size_t n); /* unpredictable bytes; never fails, never blocks after boot */
 

@@ -13,6 +13,7 @@ struct cluster_watch {
     const struct cluster_kind *kind;
     char *namespace, *name, *labels; /* NULL: any */
     struct cluster_watch_handler handler;
+    int owner;
     bool list_due;
     bool broken; /* the last list broke off */
     struct list tidings;
@@ -336,6 +337,7 @@ static struct cluster_watch *fake_watch(struct cluster *cluster,
     w->name = fake_copy(selection->name);
     w->labels = fake_copy(selection->labels);
     w->handler = handler;
+    w->owner = fake.owner;
     w->list_due = true;
     list_init(&w->tidings);
     list_append(&fake.watches, &w->link);
@@ -442,6 +444,7 @@ static struct cluster_call *fake_call(struct cluster *cluster,
     call->uid = mem_strdup(request->uid ? request->uid : "");
     call->body = request->body.n ? mem_strndup(request->body.p, request->body.n) : mem_strdup("{}");
     call->handler = handler;
+    call->owner = fake.owner;
     fake_record(call);
     fake.waiting++;
     fake.most_waiting = fake.waiting > fake.most_waiting ? fake.waiting : fake.most_waiting;
@@ -464,7 +467,9 @@ static void fake_free_call(struct cluster_call *call)
 static void fake_cancel(struct cluster *cluster, struct cluster_call *call)
 {
     assert_ptr_equal(cluster, &fake.face);
-    if (call) {
+    if (call && fake.late_cancels && !call->carried_out) {
+        call->handler.done = NULL;
+    } else if (call) {
         fake_free_call(call);
     }
 }
@@ -587,16 +592,24 @@ static void fake_advance(struct cluster_call *call)
     if (!call->carried_out) {
         call->carried_out = true;
         call->result = fake_carry_out(call);
+        if (!call->handler.done) {
+            fake_free_call(call);
+        }
     } else {
         fake_answer(call);
     }
+}
+
+static bool fake_sleeps(int owner)
+{
+    return fake.sleeps && fake.sleeps(owner);
 }
 
 static bool fake_pick_watch(size_t *n)
 {
     LIST_EACH (it, &fake.watches) {
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
-        if (fake_has_news(w) && (*n)-- == 0) {
+        if (fake_has_news(w) && !fake_sleeps(w->owner) && (*n)-- == 0) {
             fake_tell_next(w);
             return true;
         }
@@ -608,7 +621,8 @@ static bool fake_pick_call(size_t *n)
 {
     LIST_EACH (it, &fake.calls) {
         struct cluster_call *call = container_of(it, struct cluster_call, link);
-        if (!(fake.holds && fake.holds(call)) && (*n)-- == 0) {
+        bool asleep = call->carried_out && fake_sleeps(call->owner);
+        if (!asleep && !(fake.holds && fake.holds(call)) && (*n)-- == 0) {
             fake_advance(call);
             return true;
         }
@@ -648,6 +662,12 @@ void fake_start(void)
 
 void fake_stop(void)
 {
+    LIST_EACH (it, &fake.calls) {
+        struct cluster_call *call = container_of(it, struct cluster_call, link);
+        if (!call->handler.done) {
+            fake_free_call(call);
+        }
+    }
     assert_true(list_empty(&fake.watches) && list_empty(&fake.calls));
     LIST_EACH (it, &fake.items) {
         fake_remove(container_of(it, struct item, link));

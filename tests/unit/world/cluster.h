@@ -27,7 +27,8 @@ struct cluster_call {
     const struct cluster_kind *kind;
     enum cluster_verb verb;
     char *namespace, *name, *uid, *body;
-    struct cluster_handler handler;
+    struct cluster_handler handler; /* done is NULL after a cancel */
+    int owner;                      /* fake.owner when it was made */
     bool carried_out;
     enum cluster_result result;
     char *object; /* NULL: it does not exist */
@@ -53,6 +54,10 @@ struct fake {
     enum cluster_result (*fate)(const struct cluster_call *call);
     bool (*loses)(const struct cluster_call *call); /* is its answer lost? NULL: no answer is */
     bool (*holds)(const struct cluster_call *call); /* is it left unanswered? NULL: no call is */
+    int owner; /* who starts watches and calls now; tests with one controller leave it 0 */
+    bool (*sleeps)(
+        int owner);    /* does it get neither reports nor answers now? NULL: nobody sleeps */
+    bool late_cancels; /* a cancelled call that was not carried out yet still is, later */
     /* A patch that changes everything that calls write, like an API server with other rules. */
     const char *prunes;
 

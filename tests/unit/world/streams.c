@@ -19,6 +19,7 @@ void test_sys_init(void)
 {
     test_sys = sys_real;
     test_sys.now = now;
+    test_sys.boottime = now;
     test_sys.epoll_wait = epoll_wait_little;
     test_now = SECONDS(1000);
     sys = &test_sys;
