@@ -5,7 +5,7 @@
  *   wait --> waiting --+--> pump --> run(resource) --> one operation --> done --> woken again
  *   wait to read ------'
  *
- * What the API server does not answer is tried again by the resource's timer. */
+ * The resource's timer tries a call again that the API server does not answer. */
 #include "controller/queue.h"
 
 #include <assert.h>

@@ -5,7 +5,8 @@
  *              apply                              --> another's --> trouble
  *   not wanted --> (its port is recorded) --> delete --> fails: an alias is cut off
  *
- * What the API server refuses is `trouble`: it is shown in the condition, and tried again later. */
+ * `trouble` is a refusal by the API server: it is shown in the condition, and the operation is
+ * tried again later. */
 #include "controller/services.h"
 
 #include <assert.h>
