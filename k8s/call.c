@@ -154,7 +154,7 @@ static void call_succeed(struct cluster_call *c)
     struct json *doc = c->answer;
     struct json_cutter cutter = c->cutter; /* holds the text of `doc` */
     c->answer = NULL;
-    json_cutter_init(&c->cutter, JSON_CUTTER_STREAM, cutter.rules);
+    c->cutter = (struct json_cutter){0};
     if (err.fail == FAIL_NONE && !doc && !json_cutter_done(&cutter)) {
         error_set(&err, FAIL_PROTOCOL, "the answer ends in the middle of an object");
     }
@@ -235,6 +235,7 @@ static void call_ask(struct cluster_call *c)
 {
     struct k8s_request request = {
         .verb = verbs[c->verb].counted,
+        .kind = c->kind,
         .method = verbs[c->verb].method,
         .target = buf_str(&c->target).p,
         .content_type = verbs[c->verb].content_type,
@@ -244,10 +245,8 @@ static void call_ask(struct cluster_call *c)
     };
     bool gated = c->verb != CLUSTER_GET && !c->urgent;
     forget_answer(c);
-    json_cutter_init(&c->cutter, JSON_CUTTER_STREAM,
-                     k8s_client_cutter_rules(c->k8s, c->kind, K8S_OBJECT_LEVEL));
     c->since = loop_now(c->k8s->loop);
-    c->call = k8s_client_send(c->k8s, &request,
+    c->call = k8s_client_send(c->k8s, &request, &c->cutter,
                               (struct http_handler){.data = on_call_data,
                                                     .may_send = gated ? may_send : NULL,
                                                     .done = on_call_answer,

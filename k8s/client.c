@@ -73,9 +73,39 @@ static void put_headers(struct k8s *k8s, struct buf *out, const char *content_ty
     (void)res;
 }
 
-struct http_call *k8s_client_send(struct k8s *k8s, const struct k8s_request *request,
-                                  struct http_handler handler)
+/* Levels of lib/json_cutter: members of metadata, spec and status of an object, and of an object in
+ * an event. */
+enum { OBJECT_LEVEL = 2, EVENT_LEVEL = 3 };
+
+/* Returns which parts of an object of the kind are left out. */
+static struct json_cutter_rules rules_of(const struct k8s *k8s, const struct cluster_kind *kind,
+                                         unsigned level)
 {
+    const struct cluster_bounds *b = k8s->cluster.bounds;
+    struct json_cutter_rules rules = {.level = level, .value_max = CLUSTER_VALUE_MAX};
+    while (b && b->kind && b->kind != kind) {
+        b++;
+    }
+    if (b && b->kind) {
+        rules.unread = b->unread;
+        rules.value_max = b->value_max;
+    }
+    return rules;
+}
+
+static void begin_cutter(const struct k8s *k8s, const struct k8s_request *request,
+                         struct json_cutter *cutter)
+{
+    unsigned level = request->verb == K8S_WATCH ? EVENT_LEVEL : OBJECT_LEVEL;
+    json_cutter_free(cutter);
+    json_cutter_init(cutter, request->verb == K8S_LIST ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM,
+                     rules_of(k8s, request->kind, level));
+}
+
+struct http_call *k8s_client_send(struct k8s *k8s, const struct k8s_request *request,
+                                  struct json_cutter *cutter, struct http_handler handler)
+{
+    begin_cutter(k8s, request, cutter);
     if (k8s->credentials && k8s_credentials_ca_changed(k8s->credentials)) {
         http_set_tls(k8s->streams, k8s_credentials_tls(k8s->credentials));
         http_set_tls(k8s->requests, k8s_credentials_tls(k8s->credentials));
@@ -168,21 +198,6 @@ bool k8s_client_succeeded(struct k8s *k8s, enum k8s_verb verb, int64_t since,
 
 /* ---- objects that are not read as a whole ---- */
 
-struct json_cutter_rules k8s_client_cutter_rules(const struct k8s *k8s,
-                                                 const struct cluster_kind *kind, unsigned level)
-{
-    const struct cluster_bounds *b = k8s->cluster.bounds;
-    struct json_cutter_rules rules = {.level = level, .value_max = CLUSTER_VALUE_MAX};
-    while (b && b->kind && b->kind != kind) {
-        b++;
-    }
-    if (b && b->kind) {
-        rules.unread = b->unread;
-        rules.value_max = b->value_max;
-    }
-    return rules;
-}
-
 static void tell_cut(struct k8s *k8s, const struct cluster_kind *kind, struct json_value root)
 {
     char text[2][254];
@@ -199,7 +214,7 @@ static void tell_cut(struct k8s *k8s, const struct cluster_kind *kind, struct js
                 "%s: %s%s%s is not read as a whole: what is larger than %zu octets or nested too "
                 "deeply is left out",
                 kind->plural, text[0], text[0][0] ? "/" : "", text[1],
-                k8s_client_cutter_rules(k8s, kind, 1).value_max);
+                rules_of(k8s, kind, OBJECT_LEVEL).value_max);
 }
 
 struct json *k8s_client_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,

@@ -77,23 +77,9 @@ void k8s_client_close(struct k8s *k8s);
 int k8s_client_path(const struct k8s *k8s, struct buf *out, const struct cluster_kind *kind,
                     const char *namespace, const char *name, const char *subresource) warn_unused;
 
-/* Levels of lib/json_cutter: members of metadata, spec and status of an object, and of an object in
- * an event. */
-enum { K8S_OBJECT_LEVEL = 2, K8S_EVENT_LEVEL = 3 };
-
-/* Returns which parts of an object of the kind are left out; `level` as in lib/json_cutter. */
-struct json_cutter_rules k8s_client_cutter_rules(const struct k8s *k8s,
-                                                 const struct cluster_kind *kind, unsigned level);
-
-/* Parses an object, or an event with one, as the cutter has put it out. An object with parts left
- * out is counted, and logged once a minute for each kind. Returns NULL and sets *err when the text
- * is not JSON. */
-struct json *k8s_client_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
-                                  const struct json_cutter *cutter, struct str text,
-                                  struct error *err);
-
 struct k8s_request {
     enum k8s_verb verb;
+    const struct cluster_kind *kind;
     const char *method, *target;
     const char *content_type; /* NULL: there is no body */
     struct str body;
@@ -101,9 +87,18 @@ struct k8s_request {
     bool urgent;
 };
 
-/* Starts a request with http_start, with our credentials, over the connections for its verb. */
+/* Starts a request with http_start, with our credentials, over the connections for its verb. The
+ * cutter begins anew, to cut the answer into the objects of a list, events, or one object; it is
+ * all zero or was used before. */
 struct http_call *k8s_client_send(struct k8s *k8s, const struct k8s_request *request,
-                                  struct http_handler handler);
+                                  struct json_cutter *cutter, struct http_handler handler);
+
+/* Parses an object, or an event with one, as the cutter has put it out. An object with parts left
+ * out is counted, and logged once a minute for each kind. Returns NULL and sets *err when the text
+ * is not JSON. */
+struct json *k8s_client_parse_cut(struct k8s *k8s, const struct cluster_kind *kind,
+                                  const struct json_cutter *cutter, struct str text,
+                                  struct error *err);
 
 /* Takes in the result of a request sent at `since`, as http_handler's `done` brought it: counts it,
  * and notes what it says about the API server and our credentials. Returns false when the request

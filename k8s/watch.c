@@ -212,17 +212,14 @@ static void watch_ask(struct cluster_watch *w, enum state state, const struct bu
 {
     struct k8s_request request = {
         .verb = state == LISTING ? K8S_LIST : K8S_WATCH,
+        .kind = w->kind,
         .method = "GET",
         .target = buf_str(target).p,
         .silence = silence,
     };
-    json_cutter_free(&w->cutter);
-    json_cutter_init(&w->cutter, state == LISTING ? JSON_CUTTER_LIST : JSON_CUTTER_STREAM,
-                     k8s_client_cutter_rules(
-                         w->k8s, w->kind, state == LISTING ? K8S_OBJECT_LEVEL : K8S_EVENT_LEVEL));
     set_state(w, state);
     w->since = loop_now(w->k8s->loop);
-    w->call = k8s_client_send(w->k8s, &request, handler);
+    w->call = k8s_client_send(w->k8s, &request, &w->cutter, handler);
 }
 
 /* Writes path and query, with a NUL at the end. The last parameter is encoded; without a value it
@@ -246,6 +243,27 @@ static void break_off(struct cluster_watch *w, struct k8s_refusal *why, const st
     http_cancel(w->call);
     w->call = NULL;
     *why = (struct k8s_refusal){.failure = K8S_BROKEN, .err = *err};
+}
+
+/* Cuts a piece of the answer and has `take` handle each object or event that it completes. ERR and
+ * *why: the answer makes no sense. */
+static int take_piece(struct cluster_watch *w, struct str piece,
+                      int (*take)(struct cluster_watch *w, struct str text, struct error *err),
+                      struct k8s_refusal *why)
+{
+    const struct http_call *call = w->call; /* when it is no longer w->call, a handler has ended
+                                               it */
+    struct str text;
+    struct error err;
+    int res = OK;
+    while (w->call == call && res == OK) {
+        res = json_cutter_next(&w->cutter, &piece, &text, &err);
+        res = res == OK ? take(w, text, &err) : res;
+    }
+    if (res == ERR) {
+        break_off(w, why, &err);
+    }
+    return res;
 }
 
 /* ---- reports ---- */
@@ -351,21 +369,10 @@ static int take_item(struct cluster_watch *w, struct str text, struct error *err
 static void on_list_data(struct str piece, void *arg)
 {
     struct cluster_watch *w = arg;
-    const struct http_call *call = w->call; /* when it is no longer w->call, a handler has ended
-                                               it */
+    const struct http_call *call = w->call;
     struct k8s_refusal why;
-    struct str text;
-    struct error err;
-    int res = OK;
     tell_listing(w);
-    while (w->call == call && res == OK) {
-        res = json_cutter_next(&w->cutter, &piece, &text, &err);
-        if (res == OK) {
-            res = take_item(w, text, &err);
-        }
-    }
-    if (res == ERR) {
-        break_off(w, &why, &err);
+    if (w->call == call && take_piece(w, piece, take_item, &why) == ERR) {
         list_failed(w, &why);
     }
 }
@@ -517,19 +524,8 @@ static int take_event_text(struct cluster_watch *w, struct str text, struct erro
 static void on_watch_data(struct str piece, void *arg)
 {
     struct cluster_watch *w = arg;
-    const struct http_call *call = w->call;
     struct k8s_refusal why;
-    struct str text;
-    struct error err;
-    int res = OK;
-    while (w->call == call && res == OK) {
-        res = json_cutter_next(&w->cutter, &piece, &text, &err);
-        if (res == OK) {
-            res = take_event_text(w, text, &err);
-        }
-    }
-    if (res == ERR) {
-        break_off(w, &why, &err);
+    if (take_piece(w, piece, take_event_text, &why) == ERR) {
         watch_failed(w, &why);
     }
 }
@@ -643,8 +639,6 @@ struct cluster_watch *k8s_watch_start(struct cluster *cluster,
     w->selectors = make_selectors(selection);
     w->what = describe_watch(selection);
     task_init(&w->grave);
-    json_cutter_init(&w->cutter, JSON_CUTTER_LIST,
-                     k8s_client_cutter_rules(w->k8s, w->kind, K8S_OBJECT_LEVEL));
     list_init(&w->link);
     list_append(&k8s->watches, &w->link);
     ask_later(w, LIST_DUE, 0);
