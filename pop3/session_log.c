@@ -11,33 +11,39 @@
 #include "pop3/session_state.h"
 #include "pop3/state.h"
 
-void pop3_session_log(const struct session *s, enum log_level level, const char *fmt, ...)
+/* Writes a line; under `limits`, as one of that kind, unless they are NULL. */
+printf_like(5, 0) static void write_line(const struct session *s, struct log_limits *limits,
+                                         unsigned kind, enum log_level level, const char *fmt,
+                                         va_list ap)
 {
     if (!log_enabled(level)) {
         return;
     }
     char text[FAIL_TEXT_MAX + POP3_REPLY_MAX];
+    vsnprintf(text, sizeof(text), fmt, ap);
+    struct log_field fields[] = {LOG_NUM("session", s->id), LOG_STR("target", s->target->name)};
+    if (limits) {
+        log_limited(limits, kind, level, fields, ARRAY_LEN(fields), "%s", text);
+    } else {
+        log_fields(level, "pop3", fields, ARRAY_LEN(fields), "%s", text);
+    }
+}
+
+void pop3_session_log(const struct session *s, enum log_level level, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    write_line(s, NULL, 0, level, fmt, ap);
     va_end(ap);
-    struct log_field fields[] = {LOG_NUM("session", s->id), LOG_STR("target", s->target->name)};
-    log_fields(level, "pop3", fields, ARRAY_LEN(fields), "%s", text);
 }
 
 void pop3_session_log_limited(struct session *s, unsigned kind, enum log_level level,
                               const char *fmt, ...)
 {
-    if (!log_enabled(level)) {
-        return;
-    }
-    char text[FAIL_TEXT_MAX + POP3_REPLY_MAX];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    write_line(s, &s->target->limits, kind, level, fmt, ap);
     va_end(ap);
-    struct log_field fields[] = {LOG_NUM("session", s->id), LOG_STR("target", s->target->name)};
-    log_limited(&s->target->limits, kind, level, fields, ARRAY_LEN(fields), "%s", text);
 }
 
 void pop3_session_log_summary(struct session *s, const char *result)
