@@ -16,7 +16,7 @@ MBEDTLS ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 JOBS ?= 2
-# T: one test (unit, integration: its file's name without test_) or fuzz target. K: pytest -k.
+# T: one test (unit, integration, e2e: its file's name without test_) or fuzz target. K: pytest -k.
 # S: seconds for each fuzz target. REPEAT: how often each unit test is run.
 T ?=
 K ?=
@@ -116,7 +116,7 @@ $(B)/ready/version: always
 
 # Files below $(B)/ready say what this machine has. Purposes of deps.sh:
 $(B)/ready/build $(B)/ready/test $(B)/ready/lint $(B)/ready/fuzz $(B)/ready/bench $(B)/ready/demo \
-		$(B)/ready/image $(B)/ready/cluster: $(B)/ready/%: scripts/deps.sh
+		$(B)/ready/image $(B)/ready/cluster $(B)/ready/e2e: $(B)/ready/%: scripts/deps.sh
 	@mkdir -p $(@D)
 	scripts/deps.sh $*
 	@touch $@
@@ -147,7 +147,7 @@ $(B)/ready/standins: $(wildcard tests/standins/*) tests/standins/.npmrc | $(B)/r
 	@touch $@
 
 ##@ Testing
-.PHONY: test unit integration cluster-test fuzz
+.PHONY: test unit integration cluster-test e2e fuzz
 tested = $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy $(B)/tproxy-image.tar
 # The parts run one after the other and none stops the others; the last line adds them up.
 test: ## all tests; ends with `N passed, N failed`
@@ -171,6 +171,10 @@ cluster-test: ## the same in a Kubernetes cluster (T=file K=name)
 cluster-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested)
 	$(run_cluster)
 
+e2e: ## the image in a cluster with nodes, DNS and clients in pods; as root (T=file K=name)
+e2e: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/ready/e2e $(B)/tproxy-image.tar
+	$(run_e2e)
+
 run_tools = B=$(B) scripts/run-tests programs $(B)/results/tools.json \
 	tests/scripts/test_check_deps.py
 run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
@@ -185,6 +189,12 @@ run_pytest = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev
 	TPROXY_STANDINS=$(abspath $(B)/standins) \
 	scripts/run-tests pytest $(B)/results/$(1).json $(B)/venv/bin/python -n $(JOBS) -m '$(2)' \
 	$(if $(K),-k '$(K)') tests/integration$(if $(T),/test_$(T).py)
+
+# Without the programs its tests fail, and are counted.
+run_e2e = scripts/build-cluster.sh >/dev/null; scripts/build-cluster.sh node >/dev/null; \
+	TPROXY_IMAGE=$(abspath $(B)/tproxy-image.tar) TPROXY_STANDINS=$(abspath $(B)/standins) \
+	scripts/run-tests pytest $(B)/results/e2e.json $(B)/venv/bin/python \
+	$(if $(K),-k '$(K)') tests/e2e$(if $(T),/test_$(T).py)
 
 .PHONY: unit-programs
 unit-programs: $(UNIT:%=$(B)/dev/tests/unit/%) $(FUZZ:%=$(B)/dev/tests/fuzz/%)
@@ -288,7 +298,7 @@ bench-cluster: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/tprox
 ##@ The rest
 .PHONY: deps install clean help mbedtls-update
 deps: ## install all Debian packages that any of the goals needs
-	scripts/deps.sh build test cluster lint fuzz bench demo image
+	scripts/deps.sh build test cluster e2e lint fuzz bench demo image
 
 install: $(B)/tproxy ## copy the release binary to $(DESTDIR)$(PREFIX)/bin
 	install -D -m 755 $(B)/tproxy $(DESTDIR)$(PREFIX)/bin/tproxy
@@ -303,7 +313,7 @@ clean: ## remove $(B)
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nVariables: B=%s CC=%s MBEDTLS=%s PREFIX=%s JOBS=%s T= K= S=%s WERROR=1\n' \
 		'$(B)' '$(CC)' '$(MBEDTLS)' '$(PREFIX)' '$(JOBS)' '$(S)'
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages that a purpose needs, if any is missing.
-#   scripts/deps.sh build|test|cluster|lint|fuzz|bench|demo|image ...
+#   scripts/deps.sh build|test|cluster|e2e|lint|fuzz|bench|demo|image ...
 # Nothing it installs starts to run: the daemons among them are started by the tests themselves.
 set -euo pipefail
 
@@ -16,6 +16,7 @@ packages_for() {
         dovecot-pop3d dnsmasq-base curl openssl telnet valgrind libc6-dbg procps qemu-system-x86 \
         "$(unless_there node nodejs)" "$(unless_there npm npm)" ;;
     cluster) unless_there go golang-go ;;
+    e2e) echo "$(packages_for test)" iproute2 iptables mount util-linux ;;
     lint) echo "$(packages_for build)" libcmocka-dev clang-14 clang-format-14 clang-tidy-14 python3 ;;
     fuzz) echo "$(packages_for build)" clang-14 libclang-rt-14-dev llvm-14 ;;
     bench) echo "$(packages_for build)" python3 dovecot-core dovecot-pop3d haproxy nginx-light \
@@ -23,7 +24,8 @@ packages_for() {
     image) echo "$(packages_for build)" buildah ;;
     demo) echo "$(packages_for build)" dovecot-core dovecot-pop3d telnet python3 procps ;;
     *)
-        echo "deps.sh: unknown purpose '$1' (build, test, cluster, lint, fuzz, bench, demo, image)" >&2
+        echo "deps.sh: unknown purpose '$1' (build, test, cluster, e2e, lint, fuzz, bench, demo," \
+            "image)" >&2
         exit 2
         ;;
     esac

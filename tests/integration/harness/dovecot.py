@@ -52,11 +52,11 @@ userdb {{
 }}
 service pop3-login {{
   inet_listener pop3 {{
-    address = 127.0.0.1
+    address = {host}
     port = {pop3}
   }}
   inet_listener pop3s {{
-    address = 127.0.0.1
+    address = {host}
     port = {pop3s}
     ssl = yes
   }}
@@ -111,7 +111,7 @@ class Mailbox:
 
 
 class Dovecot:
-    host = "127.0.0.1"
+    host = "127.0.0.1"  # the address on which it listens
 
     def __init__(self, base: Path, certificates: Certificates, token_key: SigningKey | None = None):
         """A token signed with token_key opens the mailbox that its claim "email" names."""
@@ -219,6 +219,7 @@ class Dovecot:
         (self._base / "dovecot.conf").write_text(
             CONFIG.format(
                 base=self._base,
+                host=self.host,
                 mechanisms="plain login apop" + (" xoauth2 oauthbearer" if tokens else ""),
                 token_passdb=TOKEN_PASSDB.format(base=self._base) if tokens else "",
                 secret=self._secret,

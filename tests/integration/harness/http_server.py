@@ -208,7 +208,7 @@ class HttpServer(Server):
 
     @property
     def url(self) -> str:
-        return f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self._tls else f"http://{self.host}:{self.port}"
 
     def answer(self, request: Request) -> Response:
         raise NotImplementedError

@@ -33,7 +33,33 @@ def unpack(archive: Path, place: Path) -> None:
         tar.extractall(place, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
 
 
-class Image:
+class FileTree:
+    """A directory that becomes the root of a process. `config` is what an image says of the
+    process: Entrypoint, User, Env."""
+
+    def __init__(self, root: Path, config: dict):
+        self.root = root
+        self.config = config
+
+    def command(self, mounts: dict[str, Path], user: str = "") -> list[str]:
+        """Returns the words to put before a command so that it runs in the image, as the image's
+        user or another one (UID:GID); only root may do that. `mounts` maps places in the image to
+        outside files. The process keeps its id."""
+        words = []
+        for place, source in {"/proc": Path("/proc"), **mounts}.items():
+            # The places are created before the root becomes read-only, as a runtime does.
+            inside = self.root / place.lstrip("/")
+            if source.is_dir():
+                inside.mkdir(parents=True, exist_ok=True)
+            else:
+                inside.parent.mkdir(parents=True, exist_ok=True)
+                inside.touch()
+            words += [place, str(source)]
+        unshare = ["unshare", "--mount", "sh", "-c", SETUP, "sh"]
+        return [*unshare, str(self.root), user or self.config["User"], *words, "--"]
+
+
+class Image(FileTree):
     """An OCI archive that is unpacked into `directory`."""
 
     def __init__(self, archive: Path, directory: Path):
@@ -44,9 +70,9 @@ class Image:
         (entry,) = json.loads((self._layout / "index.json").read_text())["manifests"]
         manifest = json.loads(self._blob(entry).read_text())
         self.name = entry["annotations"]["org.opencontainers.image.ref.name"]
-        self.config = json.loads(self._blob(manifest["config"]).read_text())["config"]
+        config = json.loads(self._blob(manifest["config"]).read_text())["config"]
+        super().__init__(directory / "root", config)
         self.layers = [self._blob(layer) for layer in manifest["layers"]]
-        self.root = directory / "root"
         for layer in self.layers:
             unpack(layer, self.root)
         directory.chmod(0o755)
@@ -62,23 +88,6 @@ class Image:
             with tarfile.open(layer) as tar:
                 found += tar.getmembers()
         return found
-
-    def command(self, mounts: dict[str, Path]) -> list[str]:
-        """Returns the words to put before a command so that it runs in the image, as the image's
-        user; only root may do that. `mounts` maps places in the image to outside files. The process
-        keeps its id."""
-        words = []
-        for place, source in {"/proc": Path("/proc"), **mounts}.items():
-            # The places are created before the root becomes read-only, as a runtime does.
-            inside = self.root / place.lstrip("/")
-            if source.is_dir():
-                inside.mkdir(parents=True, exist_ok=True)
-            else:
-                inside.parent.mkdir(parents=True, exist_ok=True)
-                inside.touch()
-            words += [place, str(source)]
-        unshare = ["unshare", "--mount", "sh", "-c", SETUP, "sh"]
-        return [*unshare, str(self.root), self.config["User"], *words, "--"]
 
 
 class Container(Program):

@@ -178,6 +178,11 @@ class Kube(Client):
     """A control plane in a directory, and its administrator. Extra arguments are flags of
     kube-apiserver."""
 
+    host = "127.0.0.1"  # the address of the API server
+    names = ("localhost", "kubernetes.default.svc")  # what its certificate names besides
+    # Without controllers no namespace has the ServiceAccount that pods need.
+    admission = ("--disable-admission-plugins=ServiceAccount",)
+
     def __init__(self, programs: Path, directory: Path, *flags: str):
         self.directory = directory
         self.token = secrets.token_urlsafe(16)  # the administrator's
@@ -186,7 +191,7 @@ class Kube(Client):
         self.programs = programs
         self._flags = flags
         self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._etcd_port, self._port = _reserve_port(), _reserve_port()
+        self._etcd_port, self._port = _reserve_port("127.0.0.1"), _reserve_port(self.host)
         self._etcd: subprocess.Popen | None = None
         self._server: subprocess.Popen | None = None
 
@@ -230,8 +235,8 @@ class Kube(Client):
         self._server = self._spawn(
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{_port_of(self._etcd_port)}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self.host}",
+            f"--advertise-address={self.host}",
             f"--secure-port={_port_of(self._port)}",
             "--permit-port-sharing",
             f"--tls-cert-file={pem}",
@@ -243,15 +248,14 @@ class Kube(Client):
             f"--service-account-signing-key-file={pem}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--authorization-mode=RBAC",
-            # Without controllers no namespace has the ServiceAccount that pods need.
-            "--disable-admission-plugins=ServiceAccount",
+            *self.admission,
             *self._flags,
         )
         until(self._ready, "the API server", every=0.05)
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{_port_of(self._port)}"
+        return f"https://{self.host}:{_port_of(self._port)}"
 
     def log(self) -> str:
         """Returns the output of etcd and the API server."""
@@ -295,7 +299,7 @@ class Kube(Client):
     def connect(self) -> http.client.HTTPSConnection:
         """Returns an HTTP connection, which the caller closes."""
         return http.client.HTTPSConnection(
-            "127.0.0.1", _port_of(self._port), timeout=PATIENCE, context=self._trust
+            self.host, _port_of(self._port), timeout=PATIENCE, context=self._trust
         )
 
     def namespace(self, **labels: str) -> str:
@@ -365,7 +369,7 @@ class Kube(Client):
         authority = trustme.CA(organization_name="cluster")
         authority.configure_trust(self._trust)
         # One key is used wherever the API server needs a key.
-        server = authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+        server = authority.issue_cert(self.host, *self.names)
         server.private_key_and_cert_chain_pem.write_to_path(self.directory / "server.pem")
         authority.cert_pem.write_to_path(self.ca_file)
         tokens = self.directory / "tokens.csv"
@@ -384,11 +388,11 @@ def _in_namespace(kind: tuple[str, str], namespace: str) -> str:
     return f"{api}/namespaces/{namespace}/{plural}"
 
 
-def _reserve_port() -> socket.socket:
-    """Reserves a port of 127.0.0.1 for programs that share it with SO_REUSEPORT."""
+def _reserve_port(host: str) -> socket.socket:
+    """Reserves a port of this address for programs that share it with SO_REUSEPORT."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind((host, 0))
     return sock
 
 

@@ -12,13 +12,15 @@ class Server:
     """A server with a port for each context; a context is None for clear text. The ports stay
     reserved while it is stopped. The handler's self.server.owner is this object."""
 
+    host = "127.0.0.1"  # the address on which it listens
+
     def __init__(
         self, handler: type[socketserver.BaseRequestHandler], *contexts: ssl.SSLContext | None
     ):
         self.failures: list[BaseException] = []
         self.handler = handler
         self._contexts = contexts
-        self._reservations = [_reserve() for _ in contexts]
+        self._reservations = [_reserve(self.host) for _ in contexts]
         self._listeners: list[_Listener] = []
         self.ports = [reservation.getsockname()[1] for reservation in self._reservations]
 
@@ -43,10 +45,10 @@ class Server:
             raise self.failures[0]
 
 
-def _reserve() -> socket.socket:
+def _reserve(host: str) -> socket.socket:
     reservation = socket.socket()
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reservation.bind(("127.0.0.1", 0))
+    reservation.bind((host, 0))
     return reservation
 
 
@@ -56,7 +58,7 @@ class _Listener(socketserver.ThreadingTCPServer):
     request_queue_size = 512
 
     def __init__(self, owner: Server, port: int, tls: ssl.SSLContext | None):
-        super().__init__(("127.0.0.1", port), owner.handler)
+        super().__init__((owner.host, port), owner.handler)
         self.owner = owner
         self._open: set[socket.socket] = set()
         if tls:
