@@ -151,12 +151,13 @@ $(B)/ready/standins: $(wildcard tests/standins/*) tests/standins/.npmrc | $(B)/r
 tested = $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy $(B)/tproxy-image.tar
 # The parts run one after the other and none stops the others; the last line adds them up.
 test: ## all tests; ends with `N passed, N failed`
-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested) unit-programs
+test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/ready/e2e $(tested) unit-programs
 	rm -rf $(B)/results
 	-$(run_tools)
 	-$(run_unit)
 	-$(run_integration)
 	-$(run_cluster)
+	-$(run_e2e)
 	@scripts/run-tests sum $(B)/results
 
 unit: ## unit tests and the corpora of the fuzz targets (T=json: one; REPEAT=200: so often)

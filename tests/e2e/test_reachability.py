@@ -81,8 +81,8 @@ def test_who_may_reach_what(matrix, installation, add_destination):
 
 
 def test_borrowed_labels(matrix, installation, add_destination):
-    """docs/security.md warns of such pods: they reach nothing that others do not reach, but they are
-    sent clients."""
+    """docs/security.md warns of such pods: they reach nothing that others do not reach, but clients
+    are sent to them."""
     add_destination("reach")
     matrix.add_mailbox(installation, "lent", "one")
     service = "labelSelector=kubernetes.io/service-name=lent"

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import signal
 import threading
 import time
 
@@ -10,13 +11,21 @@ import pytest
 from harness.installation import CRS, destination_cr
 from harness.kube import ApiError
 from harness.samples import HOME
-from node.clients import Load
+from harness.util import until
+from node.clients import Knocker, Load
 
 RATE = 60
+LABELS = {"app.kubernetes.io/name": "tproxy", "app.kubernetes.io/instance": "tproxy"}
+
+# With one replica nobody is there for new sessions in between.
+ALONE = {"connect"}
+
+# So long after a kill -9 sessions may fail: until the process is back, or nobody is sent to it.
+RECOVERY = 15.0
 
 
 class Conditions:
-    """Collects what a resource's condition Available says while the context lasts."""
+    """Collects what a resource's condition Available says while the process lasts."""
 
     def __init__(self, kube, namespace: str, name: str):
         self.seen: list[str] = []
@@ -35,17 +44,21 @@ class Conditions:
 
 @pytest.fixture
 def mailbox(cluster, installation, namespace, add_destination):
-    """Returns a client's pod, and the name of a mailbox."""
+    """Returns a client's pod, and the name of a mailbox that it has reached once."""
     name = f"busy-{namespace}"
     add_destination(name)
     installation.kube.apply(destination_cr(name, namespace, name))
     installation.available(namespace, name)
-    return cluster.client(namespace, "client"), f"{name}.{namespace}"
+    pod, host = cluster.client(namespace, "client"), f"{name}.{namespace}"
+    with Knocker(pod) as client:
+        client.knock(host)
+    return pod, host
 
 
 @contextlib.contextmanager
 def busy(installation, mailbox, capsys, what: str):
-    """Holds sessions all the time, and yields the load. Prints figures."""
+    """Holds sessions all the time, and yields the load. Prints figures. The condition must not
+    change."""
     pod, host = mailbox
     name, _, namespace = host.partition(".")
     conditions = Conditions(installation.kube, namespace, name)
@@ -54,26 +67,79 @@ def busy(installation, mailbox, capsys, what: str):
         yield load
         time.sleep(2)
     report = load.report
-    steps = collections.Counter(f"{f['step']}: {f['what']}" for f in load.failures)
+    kinds = collections.Counter(f"{f['step']}: {f['what']}" for f in load.failures)
     with capsys.disabled():
-        rate = (report["good"] + len(load.failures)) / report["seconds"]
         print(
-            f"\n{what}: {report['seconds']} s, {rate:.0f} sessions a second, at most"
-            f" {report['peak']} at a time: {report['good']} good, {len(load.failures)} failed;"
-            f" the longest wait for a greeting {report['longest']} s"
+            f"\n{what}: {report['rate']} sessions a second, at most {report['peak']} at a time:"
+            f" {report['good']} good, {len(load.failures)} failed; the longest wait for a greeting"
+            f" {report['longest']} s"
         )
-        for step, count in steps.most_common(8):
-            print(f"  {count} {step}")
+        for kind, count in kinds.most_common(8):
+            print(f"  {count} {kind}")
         if load.failures:
-            began = [f["began"] for f in load.failures]
-            print(f"  from {min(began)} s to {max(began)} s")
+            began = [failure["began"] for failure in load.failures]
+            print(f"  they began from {min(began)} s to {max(began)} s")
+    assert report["rate"] > 50
     assert set(conditions.seen) == {"True"}
 
 
-def test_restart(installation, mailbox, capsys):
-    """kubectl rollout restart: the pod ends its sessions before it ends. With one replica nobody is
-    there for new ones in between."""
+def failed_steps(load: Load) -> set[str]:
+    return {failure["step"] for failure in load.failures}
+
+
+def replicas(cluster) -> list[dict]:
+    """Returns the pods of tproxy that are not ending."""
+    pods = cluster.pods(HOME, **LABELS)
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def settle(kube) -> None:
+    kube.kubectl("rollout", "status", "deployment/tproxy", "-n", HOME, "--timeout=100s")
+
+
+def test_restart(cluster, installation, mailbox, capsys):
+    """kubectl rollout restart: each pod ends its sessions before it ends."""
+    alone = len(replicas(cluster)) == 1
     with busy(installation, mailbox, capsys, "rollout restart") as load:
-        for words in (["restart"], ["status", "--timeout=100s"]):
-            installation.kube.kubectl("rollout", *words, "deployment/tproxy", "-n", HOME)
-    assert {failure["step"] for failure in load.failures} <= {"connect"}
+        installation.kube.kubectl("rollout", "restart", "deployment/tproxy", "-n", HOME)
+        settle(installation.kube)
+    assert failed_steps(load) <= (ALONE if alone else set())
+
+
+def test_drain(cluster, installation, mailbox, capsys):
+    """kubectl drain: the pod is evicted, and another one starts on the other node."""
+    kube = installation.kube
+    before = replicas(cluster)
+    node = before[0]["spec"]["nodeName"]
+    selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
+    try:
+        with busy(installation, mailbox, capsys, "drain") as load:
+            kube.kubectl("drain", node, f"--pod-selector={selector}", "--timeout=100s")
+            settle(kube)
+        after = replicas(cluster)
+        assert len(after) == len(before)
+        assert node not in {pod["spec"]["nodeName"] for pod in after}
+    finally:
+        kube.kubectl("uncordon", node)
+    assert failed_steps(load) <= (ALONE if len(before) == 1 else set())
+
+
+def test_kill(cluster, installation, mailbox, capsys):
+    """kill -9: sessions of that process end, and soon all is well again."""
+    pod, *_ = replicas(cluster)
+    with busy(installation, mailbox, capsys, "kill -9") as load:
+        cluster.running(pod).container.signal(signal.SIGKILL)
+
+        def back() -> bool:
+            (status,) = installation.kube.get(pod_path(pod))["status"]["containerStatuses"]
+            return status["restartCount"] == 1 and status["ready"]
+
+        until(back, "the container to be ready again", every=0.1)
+        time.sleep(RECOVERY - 10)
+    began = [failure["began"] for failure in load.failures]
+    assert max(began, default=0) - min(began, default=0) < RECOVERY
+
+
+def pod_path(pod: dict) -> str:
+    about = pod["metadata"]
+    return f"/api/v1/namespaces/{about['namespace']}/pods/{about['name']}"
