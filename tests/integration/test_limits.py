@@ -112,9 +112,10 @@ def test_everything_pipelined_before_the_login_has_a_bound(tproxy, backends):
         assert tproxy.metric("tp_memory_bytes") < before + (2 << 20)
 
 
-def test_slow_reader_gets_every_answer_before_the_login(tproxy, backend):
+def test_slow_reader_gets_every_answer_before_the_login(make_tproxy, backend):
     """Answers to a slow reader are not collected in memory: tproxy reads no more until they are
     taken."""
+    tproxy = make_tproxy("--login-timeout", "600")
     port = tproxy.add("mail", backend.host, backend.port)
     commands = 60000
     before = tproxy.metric("tp_memory_bytes")
