@@ -533,6 +533,28 @@ def test_documented_keys_are_those_of_the_schema(objects):
             assert default.strip("`") in described[key], key
 
 
+def undescribed(schema: dict, path: str) -> list[str]:
+    """Returns the paths of all fields without a description. The API server describes the three
+    that each object has."""
+    found = [] if schema.get("description") else [path]
+    for key, each in schema.get("properties", {}).items():
+        if key not in ("apiVersion", "kind", "metadata"):
+            found += undescribed(each, f"{path}.{key}")
+    return found + (undescribed(schema["items"], path + "[]") if "items" in schema else [])
+
+
+@pytest.mark.parametrize("kind", ["Destination", "TransparentProxy"])
+def test_every_field_is_described(objects, kind):
+    """`kubectl explain` says something about each field."""
+    (crd,) = [
+        each
+        for each in objects
+        if each["kind"] == "CustomResourceDefinition" and each["spec"]["names"]["kind"] == kind
+    ]
+    (version,) = crd["spec"]["versions"]
+    assert not undescribed(version["schema"]["openAPIV3Schema"], kind)
+
+
 def test_documented_fields_are_those_of_the_schema(objects):
     there = leaves(spec_of(objects, "destinations.destination.connectivity.api.sap"), "spec")
     text = section("docs/destinations.md", "A Destination resource")

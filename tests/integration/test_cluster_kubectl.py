@@ -1,0 +1,107 @@
+"""What people see with kubectl: the tables, `explain`, and `describe`."""
+
+import json
+
+import pytest
+
+from harness.installation import CRS, Installation, destination_cr
+from harness.samples import HOME
+from harness.util import until
+
+WIDE = ["AVAILABLE", "LASTCHANGE", "TENANTS", "MESSAGE"]
+CREATED = (
+    "Technical connectivity is configured. Kubernetes service with name mail-a is created."
+)
+
+
+def table(installation: Installation, *arguments: str) -> list[dict[str, str]]:
+    """Returns the rows that `kubectl get` prints, by the headings of their columns."""
+    head, *rows = installation.kube.kubectl("get", *arguments).stdout.splitlines()
+    starts = [i for i in range(len(head)) if head[i] != " " and (i == 0 or head[i - 1] == " ")]
+    edges = list(zip(starts, [*starts[1:], None]))
+    return [{head[a:b].strip(): row[a:b].strip() for a, b in edges} for row in rows]
+
+
+def explained(installation: Installation, field: str) -> str:
+    """Returns what `kubectl explain` prints, as one line."""
+    return " ".join(installation.kube.kubectl("explain", field).stdout.split())
+
+
+# --- kubectl get ---
+
+
+@pytest.mark.one_build
+def test_wide_destinations(installation, cluster_tproxy, add_destination, namespace):
+    add_destination("mail")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    installation.available(namespace, "mail-a")
+    installation.kube.apply(destination_cr("mail-b", namespace, "no-such"))
+    installation.wait_condition(namespace, "mail-b", "ReferencedDestination-NotFound")
+    served, wrong = table(installation, "dst", "-n", namespace, "-o", "wide")
+    assert list(served)[:2] == ["NAME", "AGE"] and list(served)[-4:] == WIDE
+    assert (served["AVAILABLE"], wrong["AVAILABLE"]) == ("True", "False")
+    assert served["MESSAGE"] == CREATED
+    assert "'no-such'" in wrong["MESSAGE"]
+    for row in (served, wrong):
+        assert row["LASTCHANGE"].endswith("s"), "an age of some seconds"
+        assert row["TENANTS"] == ""
+    assert not set(WIDE) & set(table(installation, "dst", "-n", namespace)[0])
+
+
+@pytest.mark.one_build
+def test_tenants(installation, namespace):
+    """The column names all tenants that are served."""
+    cr = destination_cr("mail-a", namespace, "mail")
+    installation.kube.apply(cr)
+    tenants = [{"tenantSubdomain": name} for name in ("acme", "umbrella")]
+    path = f"{CRS}/namespaces/{namespace}/destinations/mail-a/status"
+    installation.kube.patch(path, {"status": {"tenants": tenants}})
+    (row,) = table(installation, "dst", "-n", namespace, "-o", "wide")
+    assert json.loads(row["TENANTS"]) == tenants
+    assert (row["AVAILABLE"], row["LASTCHANGE"], row["MESSAGE"]) == ("", "", "")
+
+
+@pytest.mark.one_build
+def test_wide_proxies(installation, cluster_tproxy):
+    """Each message has a column. The status names the wrong value and the ignored key."""
+    (good,) = table(installation, "tp", "-n", HOME, "-o", "wide")
+    assert good["STATE"] == "Ready" and good["LASTCHANGE"].endswith("s")
+    assert good["CONFIGURATION"] == "The configuration is in force."
+    assert good["CREDENTIALS"] == "The service keys of all instances have been read."
+    assert good["IGNOREDKEYS"] == "Every key that is set has its effect."
+    assert good["CONNECTIVITYPROXY"] == ""
+    installation.configure(tenantMode="nobody", metering={"enabled": True})
+
+    def shown() -> dict[str, str]:
+        (row,) = table(installation, "tp", "-n", HOME, "-o", "wide")
+        return row
+
+    until(lambda: shown()["STATE"] == "Warning", "the state Warning")
+    wrong = shown()
+    assert "tenantMode" in wrong["CONFIGURATION"] and "nobody" in wrong["CONFIGURATION"]
+    (short,) = table(installation, "tp", "-n", HOME)
+    assert list(short) == ["NAME", "STATE", "AGE"]
+
+
+# --- kubectl explain ---
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("destination", "a POP3 mailbox, reachable as a Service of the same name"),
+        ("destination.spec.destinationRef", "as it is called in the Destination service"),
+        ("destination.spec.service.port", "110 for pop3, 995 for pop3s"),
+        ("destination.spec.accessControl.scope", "namespaced: the pods of the namespace"),
+        ("destination.status.conditions.message", "the object and the field to correct"),
+        ("transparentproxy.spec.config.tenantMode", "dedicated (the default)"),
+        ("transparentproxy.spec.config.integration.destinationService.instances", "at most 256"),
+        ("transparentproxy.spec.additionalCAs.secretKey", "one certificate or more, PEM"),
+        ("transparentproxy.status.state", "Warning: a condition says what to correct"),
+    ],
+)
+def test_explain(installation, field, words):
+    text = explained(installation, field)
+    assert words in text
+    assert "<no description>" not in text and "<empty>" not in text
