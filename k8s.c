@@ -11,6 +11,9 @@
 #include "k8s/watch.h"
 #include "lib/text.h"
 
+/* Where a pod finds its service account (kubernetes.io, "Accessing the API from a Pod"). */
+#define POD_CREDENTIALS "/var/run/secrets/kubernetes.io/serviceaccount"
+
 /* Returns the URL that a pod finds in its environment, to be freed; NULL and *err when there is
  * none. */
 static char *url_of_environment(struct error *err)
@@ -78,9 +81,13 @@ void k8s_metrics(const struct k8s *k8s, struct buf *out)
 struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_settings *settings,
                     struct error *err)
 {
+    const char *credentials = settings->credentials;
     char *url = settings->url ? mem_strdup(settings->url) : url_of_environment(err);
     if (!url) {
         return NULL;
+    }
+    if (!settings->url && !credentials) {
+        credentials = POD_CREDENTIALS;
     }
     struct k8s *k8s = mem_zalloc(sizeof(*k8s));
     k8s->cluster = (struct cluster){.watch = k8s_watch_start,
@@ -90,7 +97,7 @@ struct k8s *k8s_new(struct loop *loop, struct dns *dns, const struct k8s_setting
     k8s->reachable_again = k8s_watch_hurry;
     list_init(&k8s->watches);
     list_init(&k8s->calls);
-    int res = k8s_client_open(k8s, loop, dns, url, settings->credentials, err);
+    int res = k8s_client_open(k8s, loop, dns, url, credentials, err);
     free(url);
     if (res == ERR) {
         k8s_free(k8s);

@@ -13,15 +13,13 @@ struct dns;
 struct k8s;
 struct loop;
 
-/* Where a pod finds its service account (kubernetes.io, "Accessing the API from a Pod"). */
-#define K8S_CREDENTIALS "/var/run/secrets/kubernetes.io/serviceaccount"
-
 struct k8s_settings {
     /* "https://10.96.0.1:443", "http://127.0.0.1:8001"; NULL: the one in the environment that
      * Kubernetes gives to a container (KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT). */
     const char *url;
     /* Directory with the files token, ca.crt and namespace, which are read again when they change.
-     * With an http URL it may be NULL: then no credentials are sent. */
+     * NULL: that of a pod, if there is no `url` either; with an http URL no credentials are sent
+     * then. */
     const char *credentials;
 };
 

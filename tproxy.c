@@ -306,9 +306,6 @@ static struct cluster *open_cluster(struct process *p, struct error *err)
         return local_cluster_face(p->local_objects);
     }
     struct k8s_settings settings = {.url = o->kube_url, .credentials = o->credentials};
-    if (!settings.url && !settings.credentials) {
-        settings.credentials = K8S_CREDENTIALS;
-    }
     p->k8s = k8s_new(p->loop, p->dns, &settings, err);
     return p->k8s ? k8s_cluster(p->k8s) : NULL;
 }
@@ -344,13 +341,7 @@ static int start_control(struct process *p, struct error *err)
     if (!parts.cluster || (o->local_dir && open_local(p, err) != OK)) {
         return ERR;
     }
-    p->home = o->namespace;
-    if (!p->home && p->k8s) {
-        p->home = k8s_namespace(p->k8s);
-    }
-    if (!p->home) {
-        p->home = LOCAL_HOME;
-    }
+    p->home = options_home(o->namespace, p->k8s);
     domain_find(o->resolv_conf, domain, sizeof(domain));
     gethostname(host, sizeof(host) - 1);
     parts.source = connectivity_source(p->connectivity, p->local ? local_directory_source(p->local)

@@ -1,4 +1,4 @@
-/* Group, version and plural of each kind. */
+/* Group, version and plural of each kind; bounds. */
 #include "cluster/kinds.h"
 
 #include "core/custom_resource.h"
@@ -23,3 +23,12 @@ const struct cluster_kind kind_service_instance = {OPERATOR_GROUP, "v1", "servic
                                                    "ServiceInstance"};
 const struct cluster_kind kind_service_binding = {OPERATOR_GROUP, "v1", "servicebindings",
                                                   "ServiceBinding"};
+
+static const char *const nothing_unread[] = {NULL};
+static const char *const unread_of_destination[] = {"spec.actions", "metadata.labels",
+                                                    "metadata.ownerReferences", NULL};
+const struct cluster_bounds kind_bounds[] = {
+    {&kind_destination, unread_of_destination, CR_MEMBER_MAX},
+    {&kind_service, nothing_unread, CR_MEMBER_MAX},
+    {NULL, NULL, 0},
+};

@@ -15,4 +15,8 @@ extern const struct cluster_kind kind_config_map, kind_crd, kind_event, kind_lea
 extern const struct cluster_kind kind_destination, kind_proxy, kind_service_instance,
     kind_service_binding;
 
+/* The bounds of the kinds that users of any namespace write, for struct cluster: what is kept of
+ * their objects is bounded. */
+extern const struct cluster_bounds kind_bounds[];
+
 #endif

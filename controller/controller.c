@@ -32,16 +32,6 @@
 
 enum { ALL_PORTS = 65536 };
 
-/* Users of any namespace write these objects, so what we keep of them is bounded. */
-static const char *const nothing_unread[] = {NULL};
-static const char *const unread_of_destination[] = {"spec.actions", "metadata.labels",
-                                                    "metadata.ownerReferences", NULL};
-static const struct cluster_bounds bounds[] = {
-    {&kind_destination, unread_of_destination, CR_MEMBER_MAX},
-    {&kind_service, nothing_unread, CR_MEMBER_MAX},
-    {NULL, NULL, 0},
-};
-
 /* ---- what ports and policies tell ---- */
 
 /* More ports have been recorded, or cannot be; or the record has been listed. */
@@ -197,7 +187,7 @@ struct controller *controller_new(struct loop *loop, const struct controller_par
     c->settings.instance = mem_strdup(settings->instance);
     plan_writer(c->writer, sizeof(c->writer), settings->home);
     c->parts.cluster->writer = c->writer;
-    c->parts.cluster->bounds = bounds;
+    c->parts.cluster->bounds = kind_bounds;
     c->handler = handler;
     c->leads = !settings->in_cluster;
     list_init(&c->resources);

@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "k8s.h"
 #include "lib/sys.h"
 #include "lib/text.h"
+#include "local/object.h"
 
 #ifndef TPROXY_VERSION
 #define TPROXY_VERSION "unknown"
@@ -334,4 +336,10 @@ void options_parse(struct options *o, int argc, char **argv)
     if (o->local_dir && (o->kube_url || o->credentials)) {
         options_die("--local and --kube-url are two ways to run: give one of them");
     }
+}
+
+const char *options_home(const char *given, const struct k8s *k8s)
+{
+    const char *home = given || !k8s ? given : k8s_namespace(k8s);
+    return home ? home : LOCAL_HOME;
 }

@@ -10,6 +10,8 @@
 #include "lib/log.h"
 #include "pop3.h"
 
+struct k8s;
+
 /* The settings. Texts are those of argv, or in static storage. */
 struct options {
     const char *local_dir;   /* NULL: in a cluster */
@@ -38,6 +40,10 @@ extern const char *const options_version, *const options_control;
 /* Reads the flags of argv, which may be reordered. Ends the process for --help and --version, and,
  * with one sentence on standard error and exit code 2, for flags that make no sense. */
 void options_parse(struct options *o, int argc, char **argv);
+
+/* Returns the home namespace: the given one, or else that of the credentials, or else that of the
+ * manifests. NULL is allowed for both; the text lives as long as they do. */
+const char *options_home(const char *given, const struct k8s *k8s);
 
 /* Prints "tproxy: " and the text on standard error, and ends the process with exit code 2. */
 void options_die(const char *fmt, ...) printf_like(1, 2) __attribute__((noreturn));
