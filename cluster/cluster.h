@@ -67,6 +67,10 @@ struct cluster_watch_handler {
     void (*object)(struct json_value object, void *arg); /* it exists, perhaps unchanged */
     void (*gone)(struct json_value object, void *arg);   /* its last state */
     void (*listed)(enum cluster_presence presence, void *arg);
+    /* Brings the words of the API server before `listed` is called with another presence than
+     * CLUSTER_PRESENT; one sentence, valid during the call. It must not end the watch. NULL: nobody
+     * wants them. */
+    void (*refused)(const char *words, void *arg);
     void *arg;
 };
 

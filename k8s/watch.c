@@ -309,6 +309,9 @@ static void kind_missing(struct cluster_watch *w, enum cluster_presence presence
         w->listing_due = true;
         tell_listing(w);
         w->failures = 0;
+        if (w->state != CLOSED && w->handler.refused) {
+            w->handler.refused(why->err.text, w->handler.arg);
+        }
         if (w->state != CLOSED) {
             tell_listed(w, presence);
         }

@@ -38,6 +38,7 @@
 static struct {
     struct cluster_watch *watch;
     char text[8192];        /* "[" listing, "+name@version", "-name@version", "present]" listed */
+    char words[128];        /* of the last refusal */
     const char *unwatch_at; /* the callback that unwatches */
 } told;
 
@@ -96,12 +97,19 @@ static void on_listed(enum cluster_presence presence, void *arg)
     tell("%s", names[presence]);
 }
 
+static void on_refused(const char *words, void *arg)
+{
+    assert_ptr_equal(arg, &told);
+    text_fmt(told.words, sizeof(told.words), "%s", words);
+}
+
 static void follow(const struct cluster_selection *selection)
 {
     struct cluster_watch_handler handler = {.listing = on_listing,
                                             .object = on_object,
                                             .gone = on_gone,
                                             .listed = on_listed,
+                                            .refused = on_refused,
                                             .arg = &told};
     told.text[0] = '\0';
     told.unwatch_at = NULL;
@@ -452,6 +460,7 @@ static void forbidden_kind(void **state)
     refuse_first("403 Forbidden", "");
     answer_status(expect("GET", MAILS "?limit=500"), 403, "Forbidden", "mails is forbidden");
     expect_told("[ forbidden]");
+    assert_string_equal(told.words, "Forbidden: mails is forbidden");
     assert_int_equal(logged("we may not read this kind: Forbidden: mails is forbidden"), 1);
     advance(FIRST_DELAY);
     answer_status(expect("GET", MAILS "?limit=500"), 404, "NotFound", "not found");
