@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/custom_resource.h"
 #include "lib/mem.h"
 #include "lib/text.h"
 
@@ -631,6 +632,32 @@ static char *since(struct json_value status, const struct config_condition *c, c
     return mem_strdup(now);
 }
 
+/* Appends the beginning of a merge patch that applies only to the observed version. */
+static int put_version(struct buf *out, struct json_value observed)
+{
+    char *version = json_strdup(json_get(json_get(observed, "metadata"), "resourceVersion"), NULL);
+    int rc = buf_add(out, "{", 1);
+    rc = rc == OK && version ? json_fmt(out, "'metadata':{'resourceVersion':%s},", version) : rc;
+    free(version);
+    return rc;
+}
+
+/* Appends the conditions of other controllers, each with `comma` before it, and from the second one
+ * on with ",". */
+static int put_foreign(struct buf *out, struct json_value status, const char *comma)
+{
+    struct json_value c = json_first(json_get(status, "conditions"));
+    int rc = OK;
+    for (; json_exists(c) && rc == OK; c = json_next(c)) {
+        struct str text = json_text(c);
+        if (json_type(c) == JSON_OBJECT && !is_ours(c)) {
+            rc = buf_fmt(out, "%s%.*s", comma, STR_ARG(text));
+            comma = ",";
+        }
+    }
+    return rc;
+}
+
 int config_status(struct buf *out, struct json_value observed, enum config_state state,
                   const struct config_condition *conditions, size_t n, const char *now)
 {
@@ -638,11 +665,8 @@ int config_status(struct buf *out, struct json_value observed, enum config_state
     if (says(status, state, conditions, n)) {
         return AGAIN;
     }
-    char *version = json_strdup(json_get(json_get(observed, "metadata"), "resourceVersion"), NULL);
-    int rc = buf_add(out, "{", 1);
-    rc = rc == OK && version ? json_fmt(out, "'metadata':{'resourceVersion':%s},", version) : rc;
+    int rc = put_version(out, observed);
     rc = rc == OK ? json_fmt(out, "'status':{'state':%s,'conditions':[", state_names[state]) : rc;
-    free(version);
     for (size_t i = 0; i < n && rc == OK; i++) {
         const struct config_condition *c = &conditions[i];
         char *time = since(status, c, now);
@@ -655,11 +679,42 @@ int config_status(struct buf *out, struct json_value observed, enum config_state
         }
         free(time);
     }
-    struct json_value c = json_first(json_get(status, "conditions"));
-    for (; json_exists(c) && rc == OK; c = json_next(c)) {
-        struct str text = json_text(c);
-        bool foreign = json_type(c) == JSON_OBJECT && !is_ours(c);
-        rc = !foreign ? OK : buf_fmt(out, ",%.*s", STR_ARG(text));
+    rc = rc == OK ? put_foreign(out, status, ",") : rc;
+    return rc == OK ? json_fmt(out, "]}}") : ERR;
+}
+
+/* Tells whether the status has a part that `manager` has not written. */
+static bool has_foreign_part(struct json_value observed, const char *manager)
+{
+    struct json_value status = json_get(observed, "status");
+    for (struct json_value m = json_first(status); json_exists(m); m = json_next(m)) {
+        struct json_value key = json_key(m);
+        if ((!json_is(key, "state") && !json_is(key, "conditions")) ||
+            (json_is(key, "state") && !object_status_is_by(observed, "f:state", manager))) {
+            return true;
+        }
     }
+    for (struct json_value c = json_first(json_get(status, "conditions")); json_exists(c);
+         c = json_next(c)) {
+        if (!is_ours(c)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int config_status_remove(struct buf *out, struct json_value observed, const char *manager)
+{
+    struct json_value status = json_get(observed, "status");
+    struct json_value ours = skip_foreign(json_first(json_get(status, "conditions")));
+    if (!json_exists(ours) || !object_status_is_by(observed, "f:conditions", manager)) {
+        return AGAIN;
+    }
+    int rc = put_version(out, observed);
+    if (rc == OK && !has_foreign_part(observed, manager)) {
+        return json_fmt(out, "'status':null}");
+    }
+    rc = rc == OK ? json_fmt(out, "'status':{'conditions':[") : rc;
+    rc = rc == OK ? put_foreign(out, status, "") : rc;
     return rc == OK ? json_fmt(out, "]}}") : ERR;
 }

@@ -139,4 +139,12 @@ struct config_condition {
 int config_status(struct buf *out, struct json_value observed, enum config_state state,
                   const struct config_condition *conditions, size_t n, const char *now) warn_unused;
 
+/* Appends the merge patch that removes from the status of the observed object what `manager` has
+ * written there (config_status): the whole status, or, when it has parts of others, our conditions
+ * only, for the schema does not allow a status without a state. The patch applies only to the
+ * observed version. Returns AGAIN and appends nothing when nothing there is ours, as managedFields
+ * say; returns ERR when the patch does not fit. */
+int config_status_remove(struct buf *out, struct json_value observed,
+                         const char *manager) warn_unused;
+
 #endif

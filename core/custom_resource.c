@@ -449,6 +449,18 @@ static bool written_by_another(struct json_value managed_fields, const char *fie
     return false;
 }
 
+bool object_status_is_by(struct json_value object, const char *field, const char *manager)
+{
+    struct json_value entries = json_get(json_get(object, "metadata"), "managedFields");
+    for (struct json_value e = json_first(entries); json_exists(e); e = json_next(e)) {
+        struct json_value status = json_get(json_get(e, "fieldsV1"), "f:status");
+        if (json_exists(json_get(status, field)) && json_is(json_get(e, "manager"), manager)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t object_version(struct json_value object)
 {
     char *text = json_strdup(json_get(json_get(object, "metadata"), "resourceVersion"), NULL);

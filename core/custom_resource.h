@@ -79,6 +79,10 @@ struct cr {
 int cr_parse(struct cr *cr, struct json_value object, const char *field_manager,
              struct error *err) warn_unused;
 
+/* Tells whether managedFields say that `manager` was the last to change the member of status with
+ * this name in fieldsV1 ("f:conditions"). An object without managedFields has no known writer. */
+bool object_status_is_by(struct json_value object, const char *field, const char *manager);
+
 /* Returns the resourceVersion of an object of any kind. Versions of one API server are numbers in
  * the order of the changes (KEP-5504). Returns 0 when there is no version, as in local mode, or
  * when it is not a number. */

@@ -681,6 +681,56 @@ static void test_status_bound(void **state)
     }
 }
 
+#define BY(manager, field) "{'manager':'" manager "','fieldsV1':{'f:status':{'f:" field "':{}}}}"
+#define BY_US "[" BY("kubectl", "x") "," BY("us", "conditions") "," BY("us", "state") "]"
+#define OURS "{'type':'Configured','status':'True'},{'type':'SomeKeysIgnored','status':'False'}"
+#define THEIRS "{'type':'Theirs','status':'True'}"
+
+/* A status that has parts of others keeps its state, which the schema wants, and these parts. */
+static void test_status_removal(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *managed, *status, *patch; /* patch NULL: nothing is removed */
+    } rows[] = {
+        {BY_US, "{'state':'Ready','conditions':[" OURS "]}", "null"},
+        {BY_US, "{}", NULL},
+        {BY_US, "{'state':'Ready','conditions':[" OURS "," THEIRS "]}",
+         "{'conditions':[" THEIRS "]}"},
+        {BY_US, "{'state':'Ready','conditions':[" THEIRS "," OURS "," THEIRS "]}",
+         "{'conditions':[" THEIRS "," THEIRS "]}"},
+        {BY_US, "{'state':'Ready','conditions':[" OURS "],'other':true}", "{'conditions':[]}"},
+        {"[" BY("us", "conditions") "," BY("them", "state") "]",
+         "{'state':'Ready','conditions':[" OURS "]}", "{'conditions':[]}"},
+        {BY_US, "{'state':'Ready','conditions':[" THEIRS "]}", NULL},
+        {"[" BY("them", "conditions") "," BY("us", "state") "]",
+         "{'state':'Ready','conditions':[" OURS "]}", NULL},
+        {"[]", "{'state':'Ready','conditions':[" OURS "]}", NULL},
+        {"null", "{'state':'Ready','conditions':[" OURS "]}", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[1000], expected[1000];
+        struct buf out = {.max = 1000};
+        text_fmt(text, sizeof(text),
+                 "{'metadata':{'resourceVersion':'7','managedFields':%s},"
+                 "'status':%s}",
+                 rows[i].managed, rows[i].status);
+        text_fmt(expected, sizeof(expected), "{'metadata':{'resourceVersion':'7'},'status':%s}",
+                 rows[i].patch ? rows[i].patch : "null");
+        struct object o = object_of(text), e = object_of(expected);
+        assert_int_equal(config_status_remove(&out, o.root, "us"), rows[i].patch ? OK : AGAIN);
+        assert_str(buf_str(&out), rows[i].patch ? e.text : "");
+        buf_free(&out);
+        for (size_t max = 0; rows[i].patch && max < strlen(e.text); max++) {
+            buf_init(&out, max);
+            assert_int_equal(config_status_remove(&out, o.root, "us"), ERR);
+            buf_free(&out);
+        }
+        object_free(&o);
+        object_free(&e);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -699,6 +749,7 @@ int main(void)
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_status_bound),
         cmocka_unit_test(test_foreign_conditions),
+        cmocka_unit_test(test_status_removal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
