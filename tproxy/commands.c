@@ -5,6 +5,7 @@
 
 #include "admin/control_socket.h"
 #include "lib/base.h"
+#include "tproxy/cleanup.h"
 #include "tproxy/options.h"
 
 /* Runs `log-level [LEVEL] [--control NAME]`. */
@@ -23,19 +24,20 @@ static int log_level(int argc, char **argv)
     return control_socket_log_level(control, level);
 }
 
-/* The command's word, and the name of a program that stands for `tproxy WORD`. */
+/* The command's word, and the name of a program that stands for `tproxy WORD`, if there is one. */
 static const struct {
     const char *word, *program;
     int (*run)(int argc, char **argv); /* argv[0] is the word or the program; the exit code */
 } commands[] = {
     {"log-level", "change-log-level", log_level},
+    {"cleanup", NULL, cleanup_command},
 };
 
 bool commands_run(int argc, char **argv, int *code)
 {
     const char *slash = strrchr(argv[0], '/'), *program = slash ? slash + 1 : argv[0];
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        if (strcmp(program, commands[i].program) == 0) {
+        if (commands[i].program && strcmp(program, commands[i].program) == 0) {
             *code = commands[i].run(argc, argv);
             return true;
         }

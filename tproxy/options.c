@@ -25,6 +25,7 @@ static const char usage[] =
     "  tproxy [OPTION...]                  in a Kubernetes cluster: serve its Destinations\n"
     "  tproxy --local DIR [OPTION...]      on one machine: serve what is in DIR/*.json\n"
     "  tproxy log-level [LEVEL]            show or change the log level of the running tproxy\n"
+    "  tproxy cleanup                      remove what an installation in a cluster has made\n"
     "\n"
     "  --local DIR            directory of destinations as exported from the BTP cockpit, and of\n"
     "                         Destination, TransparentProxy and Secret objects\n"
@@ -122,8 +123,8 @@ static const struct option flags[] = {
 static const struct options defaults = {
     .log_level = LOG_INFO,
     .log_format = LOG_FORMAT_JSON,
-    .resolv_conf = "/etc/resolv.conf",
-    .hosts = "/etc/hosts",
+    .resolv_conf = OPTIONS_RESOLV_CONF,
+    .hosts = OPTIONS_HOSTS,
     .grace = SECONDS(60),
     .pop3 = {.login_timeout = SECONDS(60),
              .answer_timeout = SECONDS(30),

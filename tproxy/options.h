@@ -34,6 +34,10 @@ struct options {
     struct pop3_settings pop3;  /* max_sessions 0: as many as descriptors and memory allow */
 };
 
+/* The files of the resolver that are read unless flags say otherwise. */
+#define OPTIONS_RESOLV_CONF "/etc/resolv.conf"
+#define OPTIONS_HOSTS "/etc/hosts"
+
 /* The program's version, and the name of the control socket when none is given. */
 extern const char *const options_version, *const options_control;
 

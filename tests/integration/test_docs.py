@@ -17,7 +17,7 @@ from harness.installation import MANIFESTS
 from harness.messages import on_the_wire
 from harness.samples import HOME
 from harness.tproxy import ROOT, TARGET_LINE, destination
-from harness.util import NOBODY, PATIENCE, Feed, is_root, until
+from harness.util import NOBODY, PATIENCE, Feed, free_port, is_root, until
 
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 CHECK_DEPS = runpy.run_path(str(ROOT / "scripts/check-deps"))
@@ -288,6 +288,7 @@ FIGURES = [
     ("docs/operations.md", "not used again for N minutes", "controller/settings.h", "CONTROLLER_PORT_REST"),
     ("docs/operations.md", "stays in force for N seconds", "configuration/configuration.h", "CONFIGURATION_GRACE"),
     ("docs/operations.md", "up to every N minutes, unless", "core/repairs.h", "REPAIRS_MOST"),
+    ("docs/operations.md", "Cleanup has N requests", "tproxy/removal.h", "REMOVAL_CALLS_MAX"),
     ("docs/configuration.md", "the same, for N seconds;", "configuration/configuration.h", "CONFIGURATION_GRACE"),
     ("docs/configuration.md", "At most N instances", "configuration/config.h", "CONFIG_INSTANCES_MAX"),
     ("docs/configuration.md", "each may have N octets", "core/service_key.c", "FIELD_MAX"),
@@ -344,10 +345,19 @@ def test_flags(help_text):
 
 
 @pytest.mark.one_build
+def test_flags_of_cleanup(program):
+    there = set(re.findall(r"^  (--[a-z-]+)", program.run("cleanup", "--help").stdout, re.MULTILINE))
+    said = {cell.split()[0] for cell in first_cells(section("docs/operations.md", "Cleanup"))}
+    assert said == there
+
+
+@pytest.mark.one_build
 def test_defaults_of_flags(help_text):
     """A default in the last parentheses of --help is also in the document."""
     rows = re.findall(
-        r"^\| `(--[\w-]+) [^`]*` \| `?([^|`]*)`? \|", text_of("docs/operations.md"), re.MULTILINE
+        r"^\| `(--[\w-]+) [^`]*` \| `?([^|`]*)`? \|",
+        section("docs/operations.md", "Flags"),
+        re.MULTILINE,
     )
     said = dict(rows)
     for flag, value in re.findall(r"^  (--[\w-]+) .*?\(([^ )]+)\)", help_text, re.MULTILINE):
@@ -638,23 +648,18 @@ def test_commands_of_troubleshooting(installation, cluster_tproxy, orders, direc
         assert "ConfigurationSuccessful" in output or "describe" not in commands
 
 
-def test_uninstalling(installation, cluster_tproxy, orders, directory):
-    """All our objects are removed, whether tproxy runs or not, and no others."""
-    other = {"name": "other", "labels": {"app.kubernetes.io/managed-by": "somebody"}}
-    installation.kube.create(
-        f"/api/v1/namespaces/{HOME}/services", {"metadata": other, "spec": {"ports": [{"port": 80}]}}
-    )
-    text = section("docs/install.md", "Uninstall")
-    take_back, uninstall = [body for word, body in BLOCK.findall(text) if word == "sh"][:2]
-    run_commands(installation, directory, take_back)
-    until(lambda: not installation.ours(), "everything to be taken back")
-    until(lambda: not installation.condition(orders, "example-dest-pop3"), "the condition to go")
-
-    installation.configure(managedNamespacesMode="all")
-    installation.available(orders, "example-dest-pop3")
+def test_removing(program, installation, cluster_tproxy, orders, directory):
+    """The commands for a machine with the binary remove what is ours; those before and after them
+    are for kubectl alone (test_manifests.py), and the Job has a test in test_cluster_cleanup.py."""
+    text = section("docs/install.md", "Removing")
+    (commands,) = [body for word, body in BLOCK.findall(text) if "build/tproxy cleanup" in body]
     cluster_tproxy.__exit__(None)
-    assert installation.ours()
-    (command,) = re.findall(r"^kubectl delete services(?:.*\\\n)*.*\n", uninstall, re.MULTILINE)
-    run_commands(installation, directory, command)
+    assert installation.ours() and installation.condition(orders, "example-dest-pop3")
+    stand_in(directory, "build/tproxy", f'exec {program.path} "$@"')
+    commands = commands.replace("build/tproxy", f"{directory}/build/tproxy")
+    port = str(free_port())
+    lines = run_commands(installation, directory, commands.replace("8001", port)).splitlines()
+    assert f"would delete Service {HOME}/example-dest-pop3" in lines
+    assert f"deleted Service {HOME}/example-dest-pop3" in lines
     assert not installation.ours()
-    assert installation.service_of(HOME, "other")
+    assert not installation.condition(orders, "example-dest-pop3")

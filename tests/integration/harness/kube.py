@@ -308,6 +308,20 @@ class Kube(Client):
         self.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         return name
 
+    def versions(self) -> dict[str, str]:
+        """Returns the resource versions of all objects in namespaces, by their paths, except those
+        that the API server keeps for itself."""
+        found = {}
+        for kind in self._namespaced_kinds():
+            for item in self.items("/".join(kind)):
+                about = item["metadata"]
+                space, name = about["namespace"], about["name"]
+                own = space in SYSTEM_NAMESPACES or (space, name) == ("default", "kubernetes")
+                if not own:
+                    path = _in_namespace(kind, space) + f"/{name}"
+                    found[path] = about["resourceVersion"]
+        return found
+
     def reset(self) -> None:
         """Removes all objects in namespaces, and the namespaces, except those that the API server
         needs. Objects outside namespaces stay, such as the definitions of custom resources."""

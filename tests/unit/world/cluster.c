@@ -382,6 +382,9 @@ static void fake_list(struct cluster_watch *w)
     if (kind->cut) {
         w->list_due = w->broken = true;
     } else {
+        if (presence != CLUSTER_PRESENT && handler.refused) {
+            handler.refused("the test refuses it", handler.arg);
+        }
         handler.listed(presence, handler.arg);
     }
 }
@@ -530,8 +533,8 @@ static enum cluster_result fake_change(const struct cluster_call *call, struct i
 static enum cluster_result fake_carry_out(struct cluster_call *call)
 {
     const char *kind = call->kind->kind;
-    struct item *i = fake_find(kind, call->namespace, call->name);
     enum cluster_result result = fake.fate ? fake.fate(call) : CLUSTER_DONE;
+    struct item *i = fake_find(kind, call->namespace, call->name);
     if (result != CLUSTER_DONE) {
         return result;
     }
@@ -574,8 +577,8 @@ static void fake_answer(struct cluster_call *call)
         doc = object ? json_parse(str_of(object), NULL) : NULL;
         answer.object = doc ? json_root(doc) : (struct json_value){0};
     } else {
-        error_set(&answer.err, FAIL_REMOTE, "%s %s %s: result %d", fake_verb(call->verb),
-                  call->kind->kind, call->name, answer.result);
+        error_set(&answer.err, fake.fail ? fake.fail : FAIL_REMOTE, "%s %s %s: result %d",
+                  fake_verb(call->verb), call->kind->kind, call->name, answer.result);
     }
     call->object = NULL;
     fake_free_call(call);

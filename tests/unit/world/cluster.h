@@ -52,6 +52,7 @@ struct fake {
     bool answers_first; /* an answer comes before the reports of the same change */
     /* the result of a call; CLUSTER_DONE: it is carried out. NULL: all calls are */
     enum cluster_result (*fate)(const struct cluster_call *call);
+    enum fail fail; /* the class of failures; FAIL_NONE: FAIL_REMOTE */
     bool (*loses)(const struct cluster_call *call); /* is its answer lost? NULL: no answer is */
     bool (*holds)(const struct cluster_call *call); /* is it left unanswered? NULL: no call is */
     int owner; /* who starts watches and calls now; tests with one controller leave it 0 */
