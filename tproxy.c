@@ -204,7 +204,7 @@ static struct admin_health health(void *arg)
     }
     if (!c.listed) {
         h.manager = ADMIN_CRITICAL;
-    } else if (!c.configured || c.not_available || c.stuck) {
+    } else if (!c.configured || c.not_available || c.stuck || c.unheld) {
         h.manager = ADMIN_WARNING;
     }
     return h;
@@ -353,11 +353,13 @@ static int start_control(struct process *p, struct error *err)
                                            .first_port = o->first_port,
                                            .last_port = o->last_port,
                                            .namespace_targets = o->namespace_targets,
+                                           .follow_time = p->local ? 0 : CONTROLLER_FOLLOW_TIME,
                                            .claim_all = o->claim_all,
                                            .in_cluster = !p->local};
     struct controller_handler handler = {
         .configured = on_configured, .changed = on_condition, .gone = on_resource_gone, .arg = p};
     p->controller = controller_new(p->loop, &parts, &settings, handler);
+    controller_lead(p->controller, true); /* there is only one replica so far */
     return OK;
 }
 

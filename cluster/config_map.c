@@ -5,7 +5,7 @@
  *   keep(text) --> wanted ---------------'
  *
  * The ConfigMap is written only when its text differs from the wanted one, so a restart writes
- * nothing. */
+ * nothing; and only by the process that leads. */
 #include "cluster/config_map.h"
 
 #include <assert.h>
@@ -33,6 +33,7 @@ struct config_map {
     char *home;
     struct config_map_settings set;
     struct object_watch *watch;
+    bool leads;       /* this process may write */
     bool readable;    /* the last list succeeded */
     char *uid, *text; /* of the ConfigMap and its entry; NULL: it does not exist */
     char *wanted;     /* NULL: nothing has to be kept yet */
@@ -64,6 +65,12 @@ static void on_pause_over(struct timer *t)
 {
     t->due = 0;
     put(container_of(t, struct config_map, pause));
+}
+
+static void cancel_pause(struct config_map *map)
+{
+    timer_cancel(map->loop, &map->pause);
+    map->pause.due = 0;
 }
 
 static void refused(struct config_map *map, const char *why)
@@ -167,7 +174,7 @@ static bool may_repair(struct config_map *map)
 
 static void put(struct config_map *map)
 {
-    if (!config_map_listed(map) || map->call || map->pause.due) {
+    if (!map->leads || !config_map_listed(map) || map->call || map->pause.due) {
         return;
     }
     if (!map->readable) {
@@ -201,14 +208,13 @@ static void put(struct config_map *map)
 
 void config_map_keep(struct config_map *map, struct str text)
 {
-    assert(text.n <= map->set.max);
+    assert(map->leads && text.n <= map->set.max);
     char *wanted = mem_strndup(text.p, text.n);
     bool same = same_text(map->wanted, wanted);
     free(map->wanted);
     map->wanted = wanted;
     if (!same) {
-        timer_cancel(map->loop, &map->pause);
-        map->pause.due = 0;
+        cancel_pause(map);
         put(map);
     }
 }
@@ -277,6 +283,13 @@ const char *config_map_text(const struct config_map *map)
 
 /* ---- life ---- */
 
+static void follow(struct config_map *map)
+{
+    map->watch = object_watch_new(
+        map->cluster, &kind_config_map, map->home, map->set.name,
+        (struct object_watch_handler){.there = on_there, .absent = on_absent, .arg = map});
+}
+
 struct config_map *config_map_new(struct loop *loop, struct cluster *cluster, const char *home,
                                   const struct config_map_settings *settings)
 {
@@ -285,10 +298,35 @@ struct config_map *config_map_new(struct loop *loop, struct cluster *cluster, co
     map->cluster = cluster;
     map->home = mem_strdup(home);
     map->set = *settings;
-    map->watch = object_watch_new(
-        cluster, &kind_config_map, home, settings->name,
-        (struct object_watch_handler){.there = on_there, .absent = on_absent, .arg = map});
+    follow(map);
     return map;
+}
+
+/* Forgets what was to be written: another process leads now. */
+static void give_up(struct config_map *map)
+{
+    cluster_cancel(map->cluster, map->call);
+    map->call = NULL;
+    cancel_pause(map);
+    set_text(&map->written, NULL);
+    set_text(&map->wanted, NULL);
+    set_text(&map->problem, NULL);
+    map->failed = false;
+    repairs_forget(&map->repairs);
+}
+
+void config_map_lead(struct config_map *map, bool leads)
+{
+    if (map->leads == leads) {
+        return;
+    }
+    map->leads = leads;
+    if (leads) {
+        object_watch_free(map->watch);
+        follow(map);
+    } else {
+        give_up(map);
+    }
 }
 
 void config_map_free(struct config_map *map)

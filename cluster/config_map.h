@@ -25,12 +25,18 @@ struct config_map_settings {
     void *arg;
 };
 
-/* Starts to follow the ConfigMap in namespace `home`. */
+/* Starts to follow the ConfigMap in namespace `home`. Nothing is written before config_map_lead. */
 struct config_map *config_map_new(struct loop *loop, struct cluster *cluster, const char *home,
                                   const struct config_map_settings *settings);
 
 /* Cancels the watch and the call under way and frees the object. NULL is allowed. */
 void config_map_free(struct config_map *map);
+
+/* Says whether this process may write. When it begins to, the ConfigMap is listed afresh, because
+ * another process may have written it: until that list has ended nothing is written, and
+ * config_map_listed returns false. When it ends, the write under way is given up, and no text is to
+ * be kept any more. Does not call `changed`. */
+void config_map_lead(struct config_map *map, bool leads);
 
 /* Tells whether a list of it has ended, with success or not. */
 bool config_map_listed(const struct config_map *map);
@@ -41,7 +47,8 @@ bool config_map_readable(const struct config_map *map);
 /* Returns its text; NULL: there is no such ConfigMap, or none has been read. */
 const char *config_map_text(const struct config_map *map);
 
-/* Keeps this text in the ConfigMap from now on. Failed writes are tried again. */
+/* Keeps this text in the ConfigMap as long as this process may write, which it has to. Failed
+ * writes are tried again. */
 void config_map_keep(struct config_map *map, struct str text);
 
 /* Tells whether the ConfigMap holds the text that is to be kept. */

@@ -72,7 +72,7 @@ static void on_listed(enum cluster_presence presence, void *arg)
     struct follower *f = arg;
     bool complete = presence == CLUSTER_PRESENT;
     bool news = !f->listed || f->presence != presence;
-    f->listed = true;
+    f->listed = f->fresh = true;
     if (complete && f->set.counts && !f->set.counts(f->set.arg)) {
         return;
     }
@@ -97,6 +97,7 @@ void follower_start(struct follower *f, struct cluster *cluster,
         .listing = on_listing, .object = on_object, .gone = on_gone, .listed = on_listed, .arg = f};
     f->cluster = cluster;
     f->set = *settings;
+    f->fresh = false;
     f->watch = cluster_watch(cluster, selection, handler);
 }
 

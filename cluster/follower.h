@@ -52,6 +52,7 @@ struct follower {
     struct cluster_watch *watch;    /* NULL: nothing is followed */
     bool listed;                    /* a list has ended, complete or not */
     bool known;                     /* a complete list has ended */
+    bool fresh;                     /* a list has ended since the last follower_start */
     enum cluster_presence presence; /* the result of the last list */
     uint64_t round;   /* number of the last list; an object that a complete one did not name is
                          gone */

@@ -63,11 +63,14 @@ struct configuration {
     uint64_t digest;               /*   digest of its spec */
     struct config_remarks remarks; /*   remarks about it */
 
+    bool leads;               /* this process writes */
     struct last_config *last; /* NULL in local mode: the files are still there at the next start */
-    bool keep_due;            /* the configuration in force has to be stored for the next start */
-    bool undecided;     /* no configuration can be in force until somebody changes something */
-    bool gone;          /* the object in force was deleted */
-    bool kind_away;     /* the kind is missing, so it is not known which objects exist */
+    bool last_news; /* the ConfigMap has changed, and has not been compared with what is in force */
+    bool keep_due;  /* the configuration in force has to be stored for the next start */
+    bool undecided; /* no configuration can be in force until somebody changes something */
+    bool gone;      /* the object in force was deleted */
+    bool told_gone; /* and people have been told */
+    bool kind_away; /* the kind is missing, so it is not known which objects exist */
     int64_t gone_until; /* its instances are forgotten then */
     struct timer grace;
 
@@ -277,6 +280,7 @@ static void adopt(struct configuration *conf, struct config *config, const char 
     text_fmt(conf->since, sizeof(conf->since), "%s", since);
     conf->config = config;
     conf->keep_due = true;
+    conf->last_news = false;
     conf->undecided = false;
     dest_set_timeouts(conf->set.dest, config->connect_timeout, config->read_timeout);
     oauth_set_timeouts(conf->set.oauth, config->connect_timeout, config->read_timeout);
@@ -330,10 +334,10 @@ static void keep(struct configuration *conf)
 {
     struct config_record record = {.config = conf->config, .object = conf->object}, kept;
     struct error err;
-    if (!conf->keep_due || !conf->last || !last_config_listed(conf->last)) {
+    if (!conf->keep_due || !conf->leads || !conf->last || !last_config_listed(conf->last)) {
         return;
     }
-    conf->keep_due = false;
+    conf->keep_due = conf->last_news = false;
     if (last_config_read(conf->last, &kept, &err) == LAST_CONFIG_GOOD) {
         if (config_record_same(&record, &kept)) {
             text_fmt(conf->since, sizeof(conf->since), "%s", kept.since);
@@ -342,6 +346,35 @@ static void keep(struct configuration *conf)
     }
     text_fmt(record.since, sizeof(record.since), "%s", conf->since);
     last_config_keep(conf->last, &record);
+}
+
+/* Another process that leads may have seen a good object that this one has not seen. What it has
+ * kept counts as long as there is no good object. `good`: there is one, and it is in force. */
+static void follow_last(struct configuration *conf, bool good)
+{
+    struct config_record own = {.config = conf->config, .object = conf->object}, kept;
+    struct error err;
+    if (!conf->last_news || !last_config_listed(conf->last)) {
+        return;
+    }
+    conf->last_news = false;
+    if (last_config_read(conf->last, &kept, &err) != LAST_CONFIG_GOOD) {
+        return;
+    }
+    if (config_record_same(&own, &kept)) {
+        text_fmt(conf->since, sizeof(conf->since), "%s", kept.since);
+    } else if (strcmp(kept.since, conf->since) < 0) {
+        log_line(LOG_DEBUG, "control", "configuration: the one that is kept, of %s, is older",
+                 kept.since);
+    } else if (good) {
+        conf->last_news = true; /* it counts when the object is changed to one with a mistake */
+    } else {
+        log_line(LOG_INFO, "control", "configuration: the one that is kept, of %s, is in force",
+                 kept.since);
+        adopt(conf, kept.config, kept.object, kept.since);
+        kept.config = NULL;
+    }
+    config_record_clear(&kept);
 }
 
 static void set_warning(struct configuration *conf, const char *text);
@@ -459,21 +492,23 @@ static void wait_for_object(struct configuration *conf)
     conf->kind_away = away;
     if (begins) {
         conf->gone = true;
+        conf->told_gone &= !first;
         conf->gone_until = loop_now(conf->set.loop) + CONFIGURATION_GRACE;
         timer_set(conf->set.loop, &conf->grace, conf->gone_until, on_grace_over);
-        text_fmt(text, sizeof(text),
-                 "The TransparentProxy object \"%s\" was deleted. Its configuration, of %s, stays "
-                 "in force for %d seconds; without another object by then, its instances are "
-                 "forgotten.",
-                 conf->object, conf->since, (int)(CONFIGURATION_GRACE / SECONDS(1)));
-        warn(conf, text);
-        if (first) {
-            conf->handler.tell("ConfigurationDeleted", text, conf->handler.arg);
-        }
     } else if (loop_now(conf->set.loop) >= conf->gone_until) {
         conf->gone = conf->read = false;
         forget_instances(conf);
         set_warning(conf, NULL);
+        return;
+    }
+    text_fmt(text, sizeof(text),
+             "The TransparentProxy object \"%s\" was deleted. Its configuration, of %s, stays in "
+             "force for %d seconds; without another object by then, its instances are forgotten.",
+             conf->object, conf->since, (int)(CONFIGURATION_GRACE / SECONDS(1)));
+    warn(conf, text);
+    if (conf->leads && !conf->told_gone) {
+        conf->told_gone = true;
+        conf->handler.tell("ConfigurationDeleted", text, conf->handler.arg);
     }
 }
 
@@ -618,7 +653,9 @@ static void write_statuses(struct configuration *conf)
     if (proxy_objects_oldest(conf->objects) && (conf->undecided || knows_all(conf))) {
         put_status(conf, &status);
         set_warning(conf, proxy_status_warning(&status));
-        proxy_objects_write(conf->objects, &status);
+        if (conf->leads) {
+            proxy_objects_write(conf->objects, &status);
+        }
     }
 }
 
@@ -639,6 +676,8 @@ static void decide(struct task *t)
     }
     if (!conf->config) {
         restore_last(conf, p);
+    } else {
+        follow_last(conf, p && !conf->remarks.n_complaints);
     }
     keep(conf);
     if (!p) {
@@ -701,7 +740,12 @@ const char *configuration_warning(const struct configuration *conf)
 
 static void on_last_config(void *arg)
 {
-    configuration_decide_soon(arg);
+    struct configuration *conf = arg;
+    conf->last_news = !conf->leads || conf->keep_due; /* otherwise we have written it */
+    configuration_decide_soon(conf);
+    if (!conf->leads) {
+        conf->handler.listed(conf->handler.arg);
+    }
 }
 
 struct configuration *configuration_new(const struct configuration_settings *settings,
@@ -710,6 +754,7 @@ struct configuration *configuration_new(const struct configuration_settings *set
     struct configuration *conf = mem_zalloc(sizeof(*conf));
     conf->set = *settings;
     conf->handler = handler;
+    conf->leads = !settings->in_cluster;
     conf->onpremise =
         onpremise_new(&(struct onpremise_settings){.loop = settings->loop,
                                                    .cluster = settings->cluster,
@@ -732,6 +777,28 @@ struct configuration *configuration_new(const struct configuration_settings *set
         (struct proxy_objects_handler){
             .changed = on_objects, .listed = on_objects_listed, .tell = on_contest, .arg = conf});
     return conf;
+}
+
+void configuration_list_again(struct configuration *conf)
+{
+    last_config_lead(conf->last, true);
+}
+
+bool configuration_is_fresh(const struct configuration *conf)
+{
+    return last_config_listed(conf->last);
+}
+
+void configuration_lead(struct configuration *conf, bool leads)
+{
+    conf->leads = leads;
+    conf->told_gone = false;
+    conf->keep_due = conf->config != NULL;
+    if (!leads) {
+        proxy_objects_give_up(conf->objects);
+        last_config_lead(conf->last, false);
+    }
+    configuration_decide_soon(conf);
 }
 
 void configuration_stop(struct configuration *conf)

@@ -62,7 +62,8 @@ struct configuration_handler {
      * All destinations have to be read again. */
     void (*trusted)(struct tls_roots *roots, void *arg);
 
-    /* The result of configuration_listed or of configuration_knows_instances may have changed. */
+    /* The result of configuration_listed, configuration_is_fresh or configuration_knows_instances
+     * may have changed. */
     void (*listed)(void *arg);
 
     /* Returns whether Services prove that there was a configuration before. */
@@ -77,6 +78,18 @@ struct configuration_handler {
 /* Starts to follow the TransparentProxy objects. No configuration is in force yet. */
 struct configuration *configuration_new(const struct configuration_settings *settings,
                                         struct configuration_handler handler);
+
+/* Lists afresh the ConfigMap of the last configuration, which another process may have written.
+ * configuration_is_fresh tells whether that list has ended; `listed` of the handler is called
+ * then. */
+void configuration_list_again(struct configuration *configuration);
+bool configuration_is_fresh(const struct configuration *configuration);
+
+/* Says whether this process writes: the statuses, and that ConfigMap. In a cluster it does not at
+ * the beginning; before it does, configuration_is_fresh has to return true. When it ends, the
+ * writes under way are given up. In force is the same configuration as before, unless the other
+ * process has kept a newer one. */
+void configuration_lead(struct configuration *configuration, bool leads);
 
 /* Ends all watches and calls. */
 void configuration_stop(struct configuration *configuration);

@@ -35,6 +35,12 @@ void last_config_keep(struct last_config *last, const struct config_record *reco
     buf_free(&text);
 }
 
+void last_config_lead(struct last_config *last, bool leads)
+{
+    config_map_lead(last->map, leads);
+    last->too_long = false;
+}
+
 bool last_config_listed(const struct last_config *last)
 {
     return config_map_listed(last->map);

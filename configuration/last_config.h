@@ -36,6 +36,11 @@ struct last_config *last_config_new(struct loop *loop, struct cluster *cluster, 
 /* Cancels the watch and the call under way and frees the object. NULL is allowed. */
 void last_config_free(struct last_config *last);
 
+/* Says whether this process keeps the record; at the beginning it does not. When it begins to, the
+ * ConfigMap is listed afresh before anything is written. When it ends, what last_config_keep has
+ * asked for is forgotten. */
+void last_config_lead(struct last_config *last, bool leads);
+
 /* Tells whether a list of it has ended, with success or not. */
 bool last_config_listed(const struct last_config *last);
 
@@ -43,8 +48,8 @@ bool last_config_listed(const struct last_config *last);
 enum last_config_state last_config_read(const struct last_config *last,
                                         struct config_record *record, struct error *err);
 
-/* Keeps this record in the ConfigMap from now on, and restores it when somebody changes or deletes
- * it. Failed writes are tried again. */
+/* Keeps this record in the ConfigMap while this process leads, which it has to, and restores it
+ * when somebody changes or deletes it. Failed writes are tried again. */
 void last_config_keep(struct last_config *last, const struct config_record *record);
 
 /* Returns why the API server does not let us keep the record: a sentence, valid until the next

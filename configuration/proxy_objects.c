@@ -274,12 +274,23 @@ struct proxy_objects *proxy_objects_new(struct loop *loop, struct cluster *clust
     return o;
 }
 
+void proxy_objects_give_up(struct proxy_objects *o)
+{
+    timer_cancel(o->loop, &o->retry);
+    o->retry.due = 0;
+    cluster_cancel(o->cluster, o->call);
+    o->call = NULL;
+    o->again = o->conflicted = false;
+    o->failures = 0;
+    LIST_EACH (it, &o->all.all) {
+        repairs_forget(&container_of(it, struct proxy_object, stored.link)->repairs);
+    }
+}
+
 void proxy_objects_stop(struct proxy_objects *o)
 {
     follower_stop(&o->follower);
-    timer_cancel(o->loop, &o->retry);
-    cluster_cancel(o->cluster, o->call);
-    o->call = NULL;
+    proxy_objects_give_up(o);
 }
 
 void proxy_objects_free(struct proxy_objects *o)

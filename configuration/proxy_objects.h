@@ -43,6 +43,9 @@ struct proxy_objects_handler {
 struct proxy_objects *proxy_objects_new(struct loop *loop, struct cluster *cluster,
                                         const char *home, struct proxy_objects_handler handler);
 
+/* Gives up the call under way, and forgets what was written: another process writes from now on. */
+void proxy_objects_give_up(struct proxy_objects *objects);
+
 /* Ends the watch, and the call under way. The objects stay. */
 void proxy_objects_stop(struct proxy_objects *objects);
 

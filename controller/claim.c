@@ -98,9 +98,16 @@ static bool is_available(const struct resource *r)
     return r->cr.available.status && strcmp(r->cr.available.status, "True") == 0;
 }
 
+/* Only the leader knows the destination. For the others the condition says whose the CR is. */
+static bool is_ours(const struct resource *r)
+{
+    return r->controller->leads ? resource_claimed(r)
+                                : r->cr.status_owner == CR_STATUS_OURS && r->cr.available.status;
+}
+
 bool resource_is_shown(const struct resource *r)
 {
-    return r->present && r->settled && resource_managed(r) && resource_claimed(r);
+    return r->present && r->settled && resource_managed(r) && is_ours(r);
 }
 
 void resource_count(struct resource *r)
@@ -116,4 +123,13 @@ void resource_count(struct resource *r)
 void resource_count_unsettled(struct resource *r, int change)
 {
     r->controller->unsettled += (size_t)change;
+}
+
+void resource_settle(struct resource *r)
+{
+    if (r->present && !r->settled) {
+        r->settled = true;
+        resource_count(r);
+        resource_count_unsettled(r, -1);
+    }
 }

@@ -25,6 +25,9 @@ bool resource_is_shown(const struct resource *r);
 /* Counts the resource in controller->counts as what it is by now. */
 void resource_count(struct resource *r);
 
+/* Notes that a CR has been given its target or its condition once, or waits too long for it. */
+void resource_settle(struct resource *r);
+
 /* Counts a CR that exists and has not settled (1), or one of which this is no longer so (-1). */
 void resource_count_unsettled(struct resource *r, int change);
 

@@ -26,6 +26,7 @@
 #include "controller/resting_ports.h"
 #include "controller/state.h"
 #include "controller/status.h"
+#include "controller/term.h"
 #include "controller/watches.h"
 #include "lib/mem.h"
 #include "pop3.h"
@@ -41,7 +42,8 @@ static void on_resting_ports(void *arg)
     LIST_EACH (it, &c->recording) {
         resource_over(container_of(it, struct resource, recording));
     }
-    if (!c->resting_listed) {
+    if (!c->resting_listed ||
+        c->elected != c->leads) { /* the controller, or its term, waits for it */
         c->resting_listed = true;
         watches_resume(c);
     }
@@ -51,7 +53,7 @@ static bool may_write_policies(void *arg)
 {
     const struct controller *c = arg;
     const char *why;
-    return c->followers[FOLLOW_POLICIES].known && watches_listed(c, &why);
+    return c->leads && c->followers[FOLLOW_POLICIES].known && watches_listed(c, &why);
 }
 
 /* The pods that are admitted to the port of a Service may have changed. */
@@ -189,7 +191,7 @@ struct controller *controller_new(struct loop *loop, const struct controller_par
     c->parts.cluster->writer = c->writer;
     c->parts.cluster->bounds = kind_bounds;
     c->handler = handler;
-    c->leads = !settings->in_cluster;
+    c->leads = c->elected = !settings->in_cluster;
     list_init(&c->resources);
     queue_init(c, may_run, reconcile);
     map_init(&c->by_key);
@@ -221,7 +223,15 @@ struct controller *controller_new(struct loop *loop, const struct controller_par
 
 void controller_lead(struct controller *c, bool leads)
 {
-    c->leads = leads;
+    if (c->stopped || c->elected == leads || !c->settings.in_cluster) {
+        return;
+    }
+    c->elected = leads;
+    if (leads) {
+        watches_list_again(c);
+    } else {
+        term_end(c);
+    }
 }
 
 void controller_stop(struct controller *c)

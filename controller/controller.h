@@ -18,7 +18,10 @@ struct controller *controller_new(struct loop *loop, const struct controller_par
                                   const struct controller_settings *settings,
                                   struct controller_handler handler);
 
-/* Says whether this controller is the one that writes to the cluster. */
+/* Says whether this controller is the one that writes to the cluster. When it begins to lead, it
+ * first lists afresh what another one may have written last. When it does not lead any more, it
+ * gives up all writes at once and follows: its listeners stay as the Services say. Does nothing in
+ * local mode, and after controller_stop. */
 void controller_lead(struct controller *controller, bool leads);
 
 /* Stops following and writing. Targets stay open (pop3_abort closes them). */

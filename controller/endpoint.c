@@ -96,8 +96,23 @@ static void close_target(struct endpoint *e)
     endpoint_update_use(e);
 }
 
+void endpoint_set_unheld(struct endpoint *e, bool unheld)
+{
+    struct controller *c = e->resource->controller;
+    if (unheld && !e->unheld && c->unheld++ == 0) {
+        c->unheld_since = loop_now(c->loop);
+    }
+    c->unheld -= !unheld && e->unheld;
+    e->unheld = unheld;
+    if (!unheld) {
+        e->unheld_tries = 0;
+        e->unheld_until = 0;
+    }
+}
+
 void endpoint_close(struct endpoint *e)
 {
+    endpoint_set_unheld(e, false);
     close_target(e);
     give_up_port(e);
 }
@@ -215,7 +230,7 @@ int endpoint_open(struct endpoint *e, struct error *err)
         if (e->target) {
             break;
         }
-        if (err->fail != FAIL_LIMIT || port == 0) {
+        if (err->fail != FAIL_LIMIT || port == 0 || !c->leads) {
             return ERR;
         }
         give_up_port(e);
@@ -230,18 +245,18 @@ int endpoint_open(struct endpoint *e, struct error *err)
     return OK;
 }
 
-void endpoint_hold(struct endpoint *e)
+int endpoint_hold(struct endpoint *e, struct error *err)
 {
     struct condition why;
-    struct error err;
     recall_port(e);
     if (endpoint_port_is_shared(e)) {
         close_target(e);
-    } else if (!e->target && endpoint_exclude(e, &why) != OK) {
-        return; /* a policy of a former owner still admits to the port */
-    } else if (e->port && !e->target && endpoint_open(e, &err) != OK) {
-        log_line(LOG_ERROR, "control", "%s: %s", e->resource->key, err.text);
+        return OK;
     }
+    if (!e->port || e->target || endpoint_exclude(e, &why) != OK) {
+        return OK; /* perhaps a policy of a former owner still admits to the port */
+    }
+    return endpoint_open(e, err);
 }
 
 /* ---- which ones there are ---- */
@@ -273,8 +288,7 @@ static void endpoint_free(struct endpoint *e)
 {
     struct resource *r = e->resource;
     stop_reading(e);
-    close_target(e);
-    give_up_port(e);
+    endpoint_close(e);
     list_remove(&e->link);
     r->n_endpoints--;
     if (r->operand == e) {
@@ -369,6 +383,33 @@ static void set_destination(struct endpoint *e, const struct dest_answer *answer
         struct dest_ref ref = ref_of(e);
         pop3_change(e->target, &ref, e->dest);
     }
+}
+
+void endpoint_refer(struct endpoint *e)
+{
+    if (e->target && e->read_again) {
+        struct dest_ref ref = ref_of(e);
+        pop3_change(e->target, &ref, NULL);
+    }
+    e->read_again = false;
+}
+
+void endpoint_forget(struct endpoint *e)
+{
+    stop_reading(e);
+    e->read = e->name_taken = e->trouble_silent = false;
+    e->unread = e->troubles = 0;
+    e->read_due = e->waits_since = e->trouble_until = 0;
+    e->verdict = VERDICT_OK;
+    destination_unref(e->dest);
+    e->dest = NULL;
+    free(e->verdict_text);
+    e->verdict_text = NULL;
+    free(e->trouble);
+    e->trouble = NULL;
+    repairs_forget(&e->home_repairs);
+    repairs_forget(&e->alias_repairs);
+    endpoint_update_use(e);
 }
 
 static bool is_due(const struct endpoint *e)

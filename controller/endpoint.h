@@ -37,15 +37,26 @@ bool endpoint_is_unread(const struct endpoint *e);
 bool endpoints_known(const struct resource *r);
 
 /* Opens the listener of an endpoint whose home Service exists, so that its sessions do not wait for
- * the decision. */
-void endpoint_hold(struct endpoint *e);
+ * the decision. Closes it while two Services carry its port. OK also when it must not be opened
+ * yet. ERR: *err says why it cannot be opened. */
+int endpoint_hold(struct endpoint *e, struct error *err) warn_unused;
 
 /* Opens the listener of an endpoint that has none, at its own port first; when another process on
- * this machine has that, at another one. ERR: *err says why there is no listener. */
+ * this machine has that, and we lead, at another one. ERR: *err says why there is no listener. */
 int endpoint_open(struct endpoint *e, struct error *err) warn_unused;
 
 /* Closes the listener and gives up the port. */
 void endpoint_close(struct endpoint *e);
+
+/* Has the sessions of the endpoint ask for the destination that the CR names by now, if the CR or
+ * the configuration has changed. For a process that does not read destinations itself. */
+void endpoint_refer(struct endpoint *e);
+
+/* Forgets destination and failures, which only a leader knows. Listener and port stay. */
+void endpoint_forget(struct endpoint *e);
+
+/* Notes whether the endpoint lacks its listener, because this process cannot have the port. */
+void endpoint_set_unheld(struct endpoint *e, bool unheld);
 
 /* Tells whether two Services carry the endpoint's port, which would bring clients of one to the
  * mailbox of the other. The younger one is about to get another port. */

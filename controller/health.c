@@ -13,12 +13,23 @@
  * before that. */
 #define READY_WITHIN SECONDS(60)
 
+/* How long a process that cannot listen on the port of a Service is not ready. */
+#define UNHELD_WITHIN SECONDS(60)
+
+static bool lacks_listener(const struct controller *c)
+{
+    return c->unheld && loop_now(c->loop) < c->unheld_since + UNHELD_WITHIN;
+}
+
 bool controller_ready(struct controller *c, const char **why)
 {
-    if (c->ready || !watches_listed(c, why)) {
-        return c->ready;
+    if (!c->ready && !watches_listed(c, why)) {
+        return false;
     }
-    *why = "targets";
+    *why = c->ready ? "the listeners of all Services" : "targets";
+    if (c->ready) {
+        return !lacks_listener(c);
+    }
     bool late = c->queue.since && loop_now(c->loop) - c->queue.since >= READY_WITHIN;
     c->ready = c->unsettled == 0 || late;
     if (c->unsettled && late) {
@@ -73,10 +84,12 @@ struct controller_health controller_health(const struct controller *c)
         .resources = c->counts[COUNTED_AVAILABLE] + c->counts[COUNTED_UNAVAILABLE],
         .not_available = c->counts[COUNTED_UNAVAILABLE],
         .stuck = c->leftovers,
+        .unheld = c->unheld,
     };
-    h.message = warning           ? warning
-                : !h.listed       ? "Not everything that is followed has been listed."
-                : h.stuck         ? "Some Services cannot be deleted; the log and Events name them."
+    h.message = warning     ? warning
+                : !h.listed ? "Not everything that is followed has been listed."
+                : h.unheld ? "The ports of some Services cannot be listened on; the log names them."
+                : h.stuck  ? "Some Services cannot be deleted; the log and Events name them."
                 : unrecorded      ? unrecorded
                 : h.not_available ? "Some destinations are not available."
                                   : "All destinations are available.";
@@ -92,6 +105,9 @@ void controller_metrics(const struct controller *c, struct buf *out)
     metric_count(out, name, (struct metric_label[]){{"Available", "True"}, {0}},
                  h.resources - h.not_available);
     metric_count(out, name, (struct metric_label[]){{"Available", "False"}, {0}}, h.not_available);
+    metric_gauge(out, "tproxy_unheld_ports",
+                 "Ports of Services that this replica, which does not lead, cannot listen on.",
+                 (double)h.unheld);
     metric_counter(out, "tproxy_reconciles_total", "Times that a custom resource was looked at.",
                    c->stats.reconciles);
     metric_counter(out, "tproxy_reconcile_errors_total",

@@ -11,8 +11,12 @@
 struct controller;
 
 /* Tells whether everything that is followed has been listed once, and every CR of that time has got
- * its targets or its condition, or has been waited for long enough. If not, *why says in words what
- * is missing. Once true it stays true: whatever goes away later, the targets serve. */
+ * what this process can give it, or has been waited for long enough: from the leader its targets or
+ * its condition, from the others a listener for each of its Services. If not, *why says in words
+ * what is missing. Once true it stays true, because whatever goes away later, the targets serve,
+ * with one exception: a process that does not lead and cannot listen on the port of a Service is
+ * not ready for a minute, so that clients go to the other ones. Then it is ready again, as one port
+ * must not keep it from all others. */
 bool controller_ready(struct controller *controller, const char **why);
 
 /* Appends SAP's page /destinationCRs: {"Status":"ok","CustomResources":[...]}. ERR when it does not
@@ -26,6 +30,7 @@ struct controller_health {
     size_t resources; /* CRs that are ours */
     size_t not_available; /* number of these CRs without a working target */
     size_t stuck;         /* Services that are not needed any more and cannot be deleted */
+    size_t unheld;        /* Services whose ports this process, which follows, cannot listen on */
     const char *message;  /* a sentence about the worst of it; valid until the next turn */
 };
 struct controller_health controller_health(const struct controller *controller);

@@ -30,10 +30,14 @@ static void wake_port(struct controller *c, uint16_t port)
     }
 }
 
-/* Has the endpoint of a Service that has come or gone look at what it can do with the name. */
-static void tell_endpoint(const struct resource *r, const struct service *s)
+/* Has the endpoint of a Service that has come, or gone at the time `went`, look at what it can do
+ * with the name. */
+static void tell_endpoint(const struct resource *r, const struct service *s, int64_t went)
 {
     struct endpoint *e = resource_endpoint(r, s->name);
+    if (e && strcmp(s->namespace, r->controller->settings.home) == 0) {
+        e->service_went = went;
+    }
     if (e) {
         endpoint_update_use(e);
     }
@@ -45,7 +49,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     uint16_t port = held->service.target_port;
     bool home = strcmp(held->service.namespace, c->settings.home) == 0;
     count_port(c, &held->service, ports_drop);
-    if (home && port && c->resting && !ports_carried(c->ports, port) &&
+    if (home && port && c->resting && c->leads && !ports_carried(c->ports, port) &&
         !ports_taken(c->ports, port)) {
         int rc = resting_ports_leave(c->resting,
                                      port); /* the Service is gone: nothing waits for the record */
@@ -54,7 +58,7 @@ void resource_drop_service(struct resource *r, struct held_service *held)
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);
     resource_wake(r);
-    tell_endpoint(r, &held->service);
+    tell_endpoint(r, &held->service, loop_now(c->loop));
     controller_wake_first(c, held->service.name);
     network_policies_close(c->network_policies, &held->policy_port);
     leftover_forget(held);
@@ -74,6 +78,7 @@ static struct held_service *add_service(struct resource *r, const struct service
     memcpy(held->key, key, size);
     held->resource = r;
     held->round = c->followers[FOLLOW_SERVICES].round;
+    held->since = c->followers[FOLLOW_SERVICES].known ? loop_now(c->loop) : 0;
     map_add(&c->services, &held->by_key, held->key);
     list_init(&held->policy_port.link);
     list_init(&held->policy_port.awaited);
@@ -108,7 +113,7 @@ struct held_service *resource_hold_service(struct resource *r, struct service se
         wake_port(c, service.target_port);
     }
     service_expose(held);
-    tell_endpoint(r, &held->service);
+    tell_endpoint(r, &held->service, 0);
     resource_wake(r);
     return held;
 }

@@ -642,12 +642,26 @@ static void remove_policy(struct network_policy *policy)
     }
 }
 
+/* Nothing may be written now, and network_policies_compare_all is called when that changes.
+ * Policies that nobody wants and that do not exist need no memory until then. */
+static void forget_due(struct network_policies *p)
+{
+    LIST_EACH (it, &p->due) {
+        struct network_policy *policy = container_of(it, struct network_policy, due);
+        list_remove(&policy->due);
+        if (list_empty(&policy->ports) && !find_held(p, policy->name)) {
+            policy_free(policy);
+        }
+    }
+}
+
 static void compare_some(struct task *t)
 {
     struct network_policies *p = container_of(t, struct network_policies, task);
     size_t cost = 0;
     if (!p->set.may_write(p->set.arg)) {
-        return; /* network_policies_compare_all is called when that changes */
+        forget_due(p);
+        return;
     }
     while (!list_empty(&p->due) && p->calls < CALLS_MAX) {
         struct network_policy *policy = container_of(p->due.next, struct network_policy, due);
@@ -688,6 +702,20 @@ struct store *network_policies_store(struct network_policies *p)
 struct network_policies_figures network_policies_figures(const struct network_policies *p)
 {
     return p->figures;
+}
+
+void network_policies_give_up(struct network_policies *p)
+{
+    LIST_EACH (it, &p->all) {
+        struct network_policy *policy = container_of(it, struct network_policy, link);
+        p->calls -= policy->call != NULL;
+        cluster_cancel(p->set.cluster, policy->call);
+        policy->call = NULL;
+        policy->again = false;
+        policy->not_before = 0;
+        repairs_forget(&policy->repairs);
+        policy_end_trouble(policy);
+    }
 }
 
 void network_policies_stop(struct network_policies *p)

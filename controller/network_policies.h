@@ -53,6 +53,10 @@ struct network_policies_settings {
 /* Creates it; the settings are copied. */
 struct network_policies *network_policies_new(const struct network_policies_settings *settings);
 
+/* Gives up the writes under way, and forgets what the API server has refused: another process
+ * writes from now on. */
+void network_policies_give_up(struct network_policies *policies);
+
 /* Writes nothing any more. */
 void network_policies_stop(struct network_policies *policies);
 

@@ -209,11 +209,18 @@ void resource_call(struct resource *r, enum operation operation,
     r->call = cluster_call(r->controller->parts.cluster, request, handler);
 }
 
-void resource_give_up_call(struct resource *r)
+void resource_give_up(struct resource *r)
 {
-    if (r->operation != OPERATION_NONE && r->operation != OPERATION_CONFIRM) {
+    if (r->operation != OPERATION_NONE) {
         cluster_cancel(r->controller->parts.cluster, r->call);
         resource_over(r);
+    }
+}
+
+void resource_give_up_call(struct resource *r)
+{
+    if (r->operation != OPERATION_CONFIRM) {
+        resource_give_up(r);
     }
 }
 

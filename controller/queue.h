@@ -60,6 +60,9 @@ void resource_call(struct resource *r, enum operation operation,
 /* Ends the operation and wakes the resource. */
 void resource_over(struct resource *r);
 
+/* Gives up the operation under way and wakes the resource: this process does not lead any more. */
+void resource_give_up(struct resource *r);
+
 /* Gives up the call under way, for a resource whose CR goes: its listeners do not wait for an
  * answer that may take a minute. The API server may have carried the call out, which the watches
  * tell. */

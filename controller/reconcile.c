@@ -2,6 +2,7 @@
  * time something has happened. Its targets (endpoint.c, services.c) are decided about one by one;
  * what becomes of them is summed up in one condition.
  *
+ *   we do not lead              --> follow.c
  *   Service there, no listener  --> listen: its sessions do not wait for us
  *   CR gone, or not managed     --> confirm that it is not the CRD that went
  *                                   --> withdraw: listeners, Services, condition --> (free)
@@ -25,6 +26,7 @@
 #include "controller/claim.h"
 #include "controller/endpoint.h"
 #include "controller/exposure.h"
+#include "controller/follow.h"
 #include "controller/intake.h"
 #include "controller/leftovers.h"
 #include "controller/plan.h"
@@ -70,15 +72,6 @@ static enum stance stance_of(const struct resource *r)
  * counts as settled: readiness does not wait for it. */
 #define SETTLE_WITHIN SECONDS(10)
 
-static void settled(struct resource *r)
-{
-    if (r->present && !r->settled) {
-        r->settled = true;
-        resource_count(r);
-        resource_count_unsettled(r, -1);
-    }
-}
-
 static void settle_in_time(struct resource *r)
 {
     if (r->settled || !r->present || r->reading || !endpoints_known(r)) {
@@ -86,7 +79,7 @@ static void settle_in_time(struct resource *r)
     }
     r->settle_by = r->settle_by ? r->settle_by : resource_now(r) + SETTLE_WITHIN;
     if (r->settle_by <= resource_now(r)) {
-        settled(r);
+        resource_settle(r);
     } else {
         resource_wake_at(r, r->settle_by);
     }
@@ -253,7 +246,7 @@ static void show_condition(struct resource *r, const struct condition *condition
                            const char *served)
 {
     struct condition whole = *condition;
-    settled(r);
+    resource_settle(r);
     resource_say_leftover(r, &whole);
     status_show(r, &whole, served, on_status_answer);
 }
@@ -263,7 +256,7 @@ static void show_condition(struct resource *r, const struct condition *condition
 /* The CR is not ours, or not any more: its Services go, and then our condition. */
 static void leave_resource(struct resource *r)
 {
-    settled(r);
+    resource_settle(r);
     if (endpoints_withdraw(r) != AGAIN && r->cr.status_owner == CR_STATUS_OURS &&
         r->cr.available.status && !r->cr.conditions_unread) {
         status_remove(r, on_status_answer);
@@ -282,7 +275,7 @@ static void confirm_gone(struct resource *r)
 static void withdraw_gone(struct resource *r)
 {
     struct controller *c = r->controller;
-    settled(r);
+    resource_settle(r);
     if (c->settings.in_cluster && !r->gone_confirmed) {
         confirm_gone(r);
     } else if (endpoints_withdraw(r) == OK && list_empty(&r->services) && !r->present) {
@@ -441,9 +434,9 @@ static bool is_refused(const struct resource *r, struct condition *c)
 
 /* The results of the targets of a CR, for its condition. */
 struct sum {
-    unsigned waiting;    /* number of targets that are not ready */
-    unsigned unadmitted; /* of the waiting: those that wait only for a policy */
-    bool silent;         /* the status stays that of its other manager */
+    unsigned waiting; /* number of targets that are not ready */
+    unsigned unseen;  /* of the waiting: those that wait only for a policy, or for other replicas */
+    bool silent;      /* the status stays that of its other manager */
     struct condition last;
     struct plan_tenants tenants;
 };
@@ -486,6 +479,20 @@ static int serve_endpoint(struct sum *sum, struct endpoint *e, struct condition 
     return ERR;
 }
 
+/* Returns AGAIN while the home Service is so new that other replicas may not listen on its port
+ * yet: their clients would be refused. */
+static int wait_for_followers(struct endpoint *e)
+{
+    struct resource *r = e->resource;
+    const struct held_service *home = endpoint_service(e);
+    int64_t until = home && home->since ? home->since + r->controller->settings.follow_time : 0;
+    if (until <= resource_now(r)) {
+        return OK;
+    }
+    resource_wake_at(r, until);
+    return AGAIN;
+}
+
 /* Serves the pods that the CR names, once no others are admitted. */
 static int serve_admitted(struct sum *sum, struct endpoint *e, struct condition *c)
 {
@@ -495,7 +502,8 @@ static int serve_admitted(struct sum *sum, struct endpoint *e, struct condition 
         return rc;
     }
     rc = endpoint_admit(e, c);
-    sum->unadmitted += rc == AGAIN;
+    rc = rc == OK ? wait_for_followers(e) : rc;
+    sum->unseen += rc == AGAIN;
     return rc;
 }
 
@@ -531,7 +539,7 @@ static void show_sum(struct resource *r, struct sum *sum)
 {
     bool shared = r->controller->config->tenant_mode == TENANTS_SHARED;
     if (sum->silent) {
-        settled(r);
+        resource_settle(r);
     } else if (shared) {
         const char *served = plan_tenants_end(&sum->tenants, &sum->last);
         show_condition(r, &sum->last, served);
@@ -554,8 +562,8 @@ static void reconcile_endpoints(struct resource *r)
     }
     if (r->operation == OPERATION_NONE && !sum.waiting) {
         show_sum(r, &sum);
-    } else if (r->operation == OPERATION_NONE && sum.waiting == sum.unadmitted) {
-        settled(r); /* all targets exist */
+    } else if (r->operation == OPERATION_NONE && sum.waiting == sum.unseen) {
+        resource_settle(r); /* all targets exist */
     }
     plan_tenants_free(&sum.tenants);
 }
@@ -587,17 +595,29 @@ static void reconcile_claimed(struct resource *r)
     }
 }
 
+static void hold_endpoints(struct resource *r)
+{
+    LIST_EACH (it, &r->endpoints) {
+        struct error err;
+        if (endpoint_hold(container_of(it, struct endpoint, link), &err) != OK) {
+            log_line(LOG_ERROR, "control", "%s: %s", r->key, err.text);
+        }
+    }
+}
+
 void reconcile(struct resource *r)
 {
     bool wanted = r->present && !r->cr.deleting;
     r->controller->stats.reconciles++;
+    if (!r->controller->leads) {
+        resource_follow(r);
+        return;
+    }
     status_forget(r);
     resource_count(r);
     resource_set_stance(r, stance_of(r));
-    LIST_EACH (it, &r->endpoints) {
-        if (wanted) {
-            endpoint_hold(container_of(it, struct endpoint, link));
-        }
+    if (wanted) {
+        hold_endpoints(r);
     }
     settle_in_time(r);
     if (r->retry_at > resource_now(r)) {

@@ -186,7 +186,7 @@ static void take_record(struct resting_ports *r, const char *text)
 static void on_changed(void *arg)
 {
     struct resting_ports *r = arg;
-    if (!r->read && config_map_readable(r->map)) {
+    if (!r->read && config_map_listed(r->map) && config_map_readable(r->map)) {
         const char *text = config_map_text(r->map);
         take_record(r, text ? text : "{}");
         r->read = true;
@@ -222,6 +222,33 @@ int resting_ports_leave(struct resting_ports *r, uint16_t port)
     return config_map_failed(r->map) ? OK : AGAIN;
 }
 
+static void stop_writer(struct resting_ports *r)
+{
+    timer_cancel(r->loop, &r->writer);
+    r->writer.due = 0;
+    r->asked = r->writing = false;
+}
+
+/* Forgets which ports are recorded: another process may have written a record without them. */
+static void forget_record(struct resting_ports *r)
+{
+    for (unsigned port = 1; port < PORTS; port++) {
+        if (r->written[port] || r->recorded[port]) { /* pages that are all zero stay unused */
+            r->written[port] = r->recorded[port] = 0;
+        }
+    }
+}
+
+void resting_ports_lead(struct resting_ports *r, bool leads)
+{
+    stop_writer(r);
+    if (leads) {
+        r->read = false;
+        forget_record(r);
+    }
+    config_map_lead(r->map, leads);
+}
+
 const char *resting_ports_problem(const struct resting_ports *r)
 {
     return config_map_problem(r->map);
@@ -252,7 +279,7 @@ struct resting_ports *resting_ports_new(struct loop *loop, struct cluster *clust
 void resting_ports_free(struct resting_ports *r)
 {
     if (r) {
-        timer_cancel(r->loop, &r->writer);
+        stop_writer(r);
         config_map_free(r->map);
         free(r);
     }

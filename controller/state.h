@@ -91,6 +91,7 @@ struct held_service {
     struct list link;        /* on its resource's list */
     struct resource *resource;
     uint64_t round;
+    int64_t since; /* when it was seen first; 0: it was there at the start */
     struct policy_port policy_port;
     bool checked; /* it is as its endpoint wants it, and neither has changed since */
     struct removal removal;
@@ -146,6 +147,12 @@ struct endpoint {
 
     uint16_t port; /* taken for it; 0: none */
     struct target *target;
+
+    /* Following: the port of its home Service cannot be listened on. It is tried again. */
+    bool unheld;
+    unsigned unheld_tries;
+    int64_t unheld_until;
+    int64_t service_went; /* when its home Service went; 0: it is there, or never was */
 
     int64_t waits_since; /* for another CR to give the name back; 0: it does not wait */
 
@@ -272,10 +279,12 @@ struct controller {
     struct controller_settings settings;
     char writer[PLAN_WRITER_SIZE]; /* field manager of what we write */
     struct controller_handler handler;
-    bool leads; /* this process writes to the cluster */
+    bool elected; /* this process is to lead */
+    bool leads;   /* it writes to the cluster: it is elected, and knows what was written before */
     bool stopped;
     bool ready; /* it has been ready, and stays so */
 
+    char ours[256]; /* label selector of what this installation writes */
     struct follower followers[FOLLOW_COUNT];
     struct store namespaces;
     unsigned doubts;              /* number of lists of Namespaces in a row that do not count */
@@ -292,6 +301,8 @@ struct controller {
     struct map services;     /* that exist, of all resources */
     size_t unsettled;        /* number of present resources that have not settled yet */
     size_t leftovers; /* number of Services that do not go, and of which people have been told */
+    size_t unheld;    /* number of endpoints whose listener cannot be opened, while following */
+    int64_t unheld_since;
     size_t counts[COUNTED_KINDS];
     struct queue queue;
 

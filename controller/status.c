@@ -288,7 +288,7 @@ void controller_send_event(struct controller *c, const char *reason, const char 
     struct cluster_request request = {
         .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = c->settings.home, .name = name};
     uint64_t id;
-    if (c->event || !c->settings.in_cluster) {
+    if (c->event || !c->leads || !c->settings.in_cluster) {
         return;
     }
     sys->random(&id, sizeof(id));

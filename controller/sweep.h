@@ -9,6 +9,7 @@ enum {
     SWEEP_WAKE = 1,
     SWEEP_RESOURCES = 2, /* the last list did not name it: treat it as deleted */
     SWEEP_SERVICES = 4,  /* the same for its Services */
+    SWEEP_TERM = 8,      /* forget what was known of it in an earlier term */
 };
 
 /* Prepares the sweep of a controller. `visit` does with a resource what the flags say; `over` is

@@ -20,6 +20,7 @@
 #include "controller/resources.h"
 #include "controller/resting_ports.h"
 #include "controller/sweep.h"
+#include "controller/term.h"
 #include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/mem.h"
@@ -53,11 +54,15 @@ bool watches_listed(const struct controller *c, const char **why)
         *why = follow_names[c->sweep.flags & SWEEP_RESOURCES ? FOLLOW_RESOURCES : FOLLOW_SERVICES];
         return false;
     }
+    if (c->sweep.flags & SWEEP_TERM) {
+        *why = "the beginning of its term";
+        return false;
+    }
     if (c->followers[FOLLOW_RESOURCES].presence != CLUSTER_PRESENT) {
         *why = follow_names[FOLLOW_RESOURCES];
         return false;
     }
-    if (c->resting && !resting_ports_listed(c->resting)) {
+    if (c->resting && !c->resting_listed) {
         *why = "the ConfigMap " RESTING_PORTS_NAME;
         return false;
     }
@@ -73,8 +78,27 @@ bool watches_listed(const struct controller *c, const char **why)
     return c->followers[FOLLOW_NAMESPACES].known || !controller_selects_namespaces(c);
 }
 
+/* Tells whether everything that a former leader may have written last has been listed since
+ * watches_list_again. */
+static bool is_fresh(const struct controller *c)
+{
+    const struct follower *services = &c->followers[FOLLOW_SERVICES];
+    bool complete = services->presence == CLUSTER_PRESENT;
+    return services->fresh && (complete || !services->known) &&
+           !(c->sweep.flags & SWEEP_SERVICES) && c->followers[FOLLOW_POLICIES].fresh &&
+           resting_ports_listed(c->resting) && configuration_is_fresh(c->configuration);
+}
+
+static void begin_term_if_fresh(struct controller *c)
+{
+    if (c->elected && !c->leads && is_fresh(c)) {
+        term_begin(c);
+    }
+}
+
 void watches_resume(struct controller *c)
 {
+    begin_term_if_fresh(c);
     network_policies_compare_all(c->network_policies);
     controller_wake_all(c);
 }
@@ -101,6 +125,9 @@ static void sweep_one(struct resource *r, unsigned flags)
     if (flags & SWEEP_SERVICES) {
         drop_unlisted_services(r);
     }
+    if (flags & SWEEP_TERM) {
+        term_forget(r);
+    }
     if (flags & SWEEP_WAKE) {
         resource_wake(r);
     }
@@ -108,7 +135,8 @@ static void sweep_one(struct resource *r, unsigned flags)
 
 static void on_swept(struct controller *c, unsigned flags)
 {
-    if (flags & (SWEEP_RESOURCES | SWEEP_SERVICES)) {
+    begin_term_if_fresh(c);
+    if (flags & (SWEEP_RESOURCES | SWEEP_SERVICES | SWEEP_TERM)) {
         network_policies_compare_all(c->network_policies); /* before, they could not be compared */
     }
     queue_resume(c);
@@ -335,6 +363,26 @@ static void follow_namespaces(struct controller *c)
                                       .listed = on_namespaces_listed});
 }
 
+static void follow_services(struct controller *c)
+{
+    follow(c, FOLLOW_SERVICES,
+           &(struct cluster_selection){.kind = &kind_service, .labels = c->ours},
+           (struct follower_settings){.listing = on_listing_services,
+                                      .there = on_service,
+                                      .gone = on_service_gone,
+                                      .listed = on_services_listed});
+}
+
+static void follow_policies(struct controller *c)
+{
+    follow(c, FOLLOW_POLICIES,
+           &(struct cluster_selection){
+               .kind = &kind_policy, .namespace = c->settings.home, .labels = c->ours},
+           (struct follower_settings){.store = network_policies_store(c->network_policies),
+                                      .there = on_policy,
+                                      .listed = on_policies_listed});
+}
+
 /* A new watch begins with a list. */
 static void list_namespaces_again(struct timer *t)
 {
@@ -345,11 +393,10 @@ static void list_namespaces_again(struct timer *t)
 
 void watches_init(struct controller *c)
 {
-    char ours[256];
-    const char *home = c->settings.home;
     store_init(&c->namespaces, sizeof(struct held_namespace), NULL);
     sweep_init(c, sweep_one, on_swept);
-    text_fmt(ours, sizeof(ours), LABEL_MANAGED_BY "=" LABEL_MANAGER "," LABEL_HOME "=%s", home);
+    text_fmt(c->ours, sizeof(c->ours), LABEL_MANAGED_BY "=" LABEL_MANAGER "," LABEL_HOME "=%s",
+             c->settings.home);
     follow(c, FOLLOW_RESOURCES, &(struct cluster_selection){.kind = &kind_destination},
            (struct follower_settings){.listing = on_listing_resources,
                                       .there = on_resource,
@@ -359,16 +406,18 @@ void watches_init(struct controller *c)
         return;
     }
     follow_namespaces(c);
-    follow(c, FOLLOW_SERVICES, &(struct cluster_selection){.kind = &kind_service, .labels = ours},
-           (struct follower_settings){.listing = on_listing_services,
-                                      .there = on_service,
-                                      .gone = on_service_gone,
-                                      .listed = on_services_listed});
-    follow(c, FOLLOW_POLICIES,
-           &(struct cluster_selection){.kind = &kind_policy, .namespace = home, .labels = ours},
-           (struct follower_settings){.store = network_policies_store(c->network_policies),
-                                      .there = on_policy,
-                                      .listed = on_policies_listed});
+    follow_services(c);
+    follow_policies(c);
+}
+
+void watches_list_again(struct controller *c)
+{
+    resting_ports_lead(c->resting, true);
+    configuration_list_again(c->configuration);
+    follower_stop(&c->followers[FOLLOW_SERVICES]);
+    follow_services(c);
+    follower_stop(&c->followers[FOLLOW_POLICIES]);
+    follow_policies(c);
 }
 
 void watches_stop(struct controller *c)

@@ -20,6 +20,10 @@ void watches_free(struct controller *controller);
  * CRs are known, and a configuration is in force. If not, *why says in words what is missing. */
 bool watches_listed(const struct controller *controller, const char **why);
 
+/* Has everything listed afresh that a former leader may have written last, as this process has been
+ * elected. Its term begins (term_begin) in watches_resume, when that is done. */
+void watches_list_again(struct controller *controller);
+
 /* Runs all resources and compares all policies again: the result of watches_listed, or something
  * that many resources wait for, may have changed. */
 void watches_resume(struct controller *controller);

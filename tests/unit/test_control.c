@@ -11,7 +11,7 @@
 static bool ready(void)
 {
     const char *why;
-    return controller_ready(world.controller, &why);
+    return controller_ready(replica->controller, &why);
 }
 
 /* Starts with a mailbox that is served. */
@@ -39,7 +39,7 @@ static void mailbox_is_served(void **state)
     expect_calls(CREATE);
     assert_int_equal(port_of(HOME, "inbox", "port"), 110);
     assert_int_equal(count_listeners(), 1);
-    assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+    assert_int_not_equal(replica->listeners[target_port("inbox")], 0);
     assert_string_equal(text_at("Service", "apps", "inbox", "spec.externalName"),
                         "inbox.home.svc.cluster.local");
     char expected[128];
@@ -154,7 +154,7 @@ static void restart_writes_nothing(void **state)
         restart_controller();
         pass_slowly(SECONDS(600), SECONDS(10));
         expect_calls("");
-        assert_int_not_equal(world.listeners[port], 0);
+        assert_int_not_equal(replica->listeners[port], 0);
         assert_true(ready());
     }
 }
@@ -178,7 +178,7 @@ static void old_services_listen_at_once(void **state)
     world_forget_journal();
     pass_slowly(SECONDS(10), SECONDS(1));
     assert_int_equal(count_listeners(), MANY);
-    assert_int_not_equal(world.listeners[target_port("inbox-89")], 0);
+    assert_int_not_equal(replica->listeners[target_port("inbox-89")], 0);
     assert_false(ready());
     world.source_mute = false;
     pass(SECONDS(1));
@@ -264,7 +264,7 @@ static void drift_is_repaired(void **state)
         pass(SECONDS(1));
         expect_calls(c->calls);
         assert_int_equal(target_port("inbox"), port);
-        assert_int_not_equal(world.listeners[port], 0);
+        assert_int_not_equal(replica->listeners[port], 0);
         /* The pause is so long that the next change does not count as repeated. */
         pass_slowly(SECONDS(1200), SECONDS(60));
         world_forget_journal();
@@ -374,7 +374,7 @@ static void crd_deleted_and_created(void **state)
     world_forget_journal();
     pass_slowly(SECONDS(600), SECONDS(1));
     expect_calls("");
-    assert_int_not_equal(world.listeners[port], 0);
+    assert_int_not_equal(replica->listeners[port], 0);
     assert_true(ready());
 
     fake_put(CRD, "{}");
@@ -441,7 +441,7 @@ static uint64_t reconciles(void)
     uint64_t n = 0;
     struct buf out;
     buf_init(&out, SIZE_MAX);
-    controller_metrics(world.controller, &out);
+    controller_metrics(replica->controller, &out);
     assert_int_equal(buf_add(&out, "", 1), OK);
     const char *line = strstr(buf_str(&out).p, name);
     assert_non_null(line);
@@ -469,16 +469,16 @@ static void listeners_close_over_many_turns(void **state)
     start_controller();
     pass(SECONDS(1));
     assert_int_equal(count_listeners(), MANY);
-    controller_stop(world.controller);
-    pop3_drain(world.pop3);
+    controller_stop(replica->controller);
+    pop3_drain(replica->pop3);
     assert_int_equal(count_listeners(), MANY - A_TURN);
     uint16_t port = FIRST_PORT;
-    while (!world.listeners[port]) {
+    while (!replica->listeners[port]) {
         port++;
     }
     assert_memory_equal(first_line(port), "+OK ", 4);
     size_t turns = 0;
-    for (size_t before = count_listeners(); !pop3_is_drained(world.pop3); turns++) {
+    for (size_t before = count_listeners(); !pop3_is_drained(replica->pop3); turns++) {
         loop_turn(world.loop, false);
         assert_true(before - count_listeners() <= A_TURN);
         before = count_listeners();
@@ -513,8 +513,8 @@ static void many_crs(void **state)
     assert_int_equal(fake.calls_made[CLUSTER_PATCH_STATUS], MANY);
     assert_in_range(fake.calls_made[CLUSTER_APPLY], 0, 2); /* the policy's */
     assert_int_equal(count_listeners(), MANY);
-    assert_int_equal(controller_health(world.controller).resources, MANY);
-    assert_int_equal(controller_health(world.controller).not_available, 0);
+    assert_int_equal(controller_health(replica->controller).resources, MANY);
+    assert_int_equal(controller_health(replica->controller).not_available, 0);
     assert_in_range(reconciles(), 5 * MANY, 20 * MANY);
     assert_in_range(world.most_waiting, 1, UNDER_WAY);
     /* A policy and the TransparentProxy's status have one call each besides. */

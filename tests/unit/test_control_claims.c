@@ -67,7 +67,7 @@ static void the_name_passes_on(void **state)
     assert_false(exists("Service", "beta", "inbox"));
     /* The port changes, so that clients of beta do not reach the mailbox of apps. */
     assert_int_not_equal(target_port("inbox"), port);
-    assert_int_equal(world.listeners[port], 0);
+    assert_int_equal(replica->listeners[port], 0);
     assert_false(journal_says("AlreadyPresent"));
     expect_rest();
 
@@ -199,11 +199,11 @@ static void destination_deleted_and_created(void **state)
     refuse("inbox", VERDICT_NOT_FOUND);
     pass_slowly(SECONDS(200), SECONDS(5));
     expect_reason("apps", "inbox", "ConfigurationError-ReferencedDestination-NotFound");
-    assert_int_not_equal(world.listeners[port], 0);
+    assert_int_not_equal(replica->listeners[port], 0);
     expect_rest();
     restart_controller(); /* the listener is back before the destination is read */
     settle();
-    assert_int_not_equal(world.listeners[port], 0);
+    assert_int_not_equal(replica->listeners[port], 0);
     expect_rest();
     serve("inbox");
     pass_slowly(SECONDS(200), SECONDS(5));
@@ -279,11 +279,11 @@ static void unknown_namespaces(void **state)
     expect_rest();
     restart_controller();
     expect_rest();
-    assert_false(controller_ready(world.controller, &why));
+    assert_false(controller_ready(replica->controller, &why));
     assert_string_equal(why, "Namespaces");
     fake_set_presence("Namespace", CLUSTER_PRESENT);
     pass(SECONDS(1));
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     expect_calls("");
 }
 
@@ -335,7 +335,7 @@ static void a_copied_service(void **state)
         pass_slowly(SECONDS(5), MILLIS(100));
         assert_false(exists("Service", HOME, "copy"));
         assert_int_equal(target_port("inbox"), port);
-        assert_int_not_equal(world.listeners[port], 0);
+        assert_int_not_equal(replica->listeners[port], 0);
         expect_rest();
     }
 }
@@ -350,7 +350,7 @@ static void a_relabelled_service(void **state)
              "{'metadata':{'labels':{'tproxy/destination-name':'x'},'annotations':null}}");
     pass_slowly(SECONDS(70), SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
-    assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+    assert_int_not_equal(replica->listeners[target_port("inbox")], 0);
     expect_rest();
 }
 
@@ -391,19 +391,19 @@ static void ports_that_cannot_be_bound(void **state)
     for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
         uint16_t port = target_port("inbox");
         stop_controller();
-        world.refuses[port] = errors[i];
+        replica->refuses[port] = errors[i];
         start();
         assert_int_not_equal(target_port("inbox"), port);
-        assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+        assert_int_not_equal(replica->listeners[target_port("inbox")], 0);
         expect_reason("apps", "inbox", SUCCESS);
         expect_rest();
     }
     world.settings.last_port = FIRST_PORT;
     stop_controller();
-    memset(world.refuses, 1, sizeof(world.refuses));
+    memset(replica->refuses, 1, sizeof(replica->refuses));
     start();
     expect_reason("apps", "inbox", "ServiceCreationFailed");
-    memset(world.refuses, 0, sizeof(world.refuses));
+    memset(replica->refuses, 0, sizeof(replica->refuses));
     pass_slowly(SECONDS(1000), SECONDS(10));
     expect_reason("apps", "inbox", SUCCESS);
 }

@@ -74,12 +74,12 @@ static void mistakes(void **state)
     assert_int_equal(world.finds, finds);
     assert_true(has_key("one"));
     expect_said(OBJECT, "Warning", "Configured", "False InvalidConfiguration", "tenantMode");
-    assert_false(controller_health(world.controller).configured);
+    assert_false(controller_health(replica->controller).configured);
     expect_rest();
     fake_put("TransparentProxy", HOME, OBJECT, "{'spec':{'config':{'tenantMode':'dedicated'}}}");
     settle();
     expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
-    assert_true(controller_health(world.controller).configured);
+    assert_true(controller_health(replica->controller).configured);
 }
 
 /* ---- the last good configuration ---- */
@@ -114,9 +114,9 @@ static void mistake_from_the_start(void **state)
         "nothing is decided until this is corrected.");
     assert_int_equal(world.configured, 0);
     assert_int_equal(world.finds, 0);
-    assert_false(controller_ready(world.controller, &why));
+    assert_false(controller_ready(replica->controller, &why));
     assert_string_equal(why, "the configuration");
-    assert_false(controller_health(world.controller).configured);
+    assert_false(controller_health(replica->controller).configured);
     fake_put("TransparentProxy", HOME, OBJECT, TENANT_MODE("dedicated"));
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
@@ -170,7 +170,7 @@ static void restart_without_rights(void **state)
 {
     (void)state;
     restarts(NULL, CLUSTER_FORBIDDEN);
-    assert_non_null(strstr(controller_health(world.controller).message, "cannot be listed"));
+    assert_non_null(strstr(controller_health(replica->controller).message, "cannot be listed"));
     expect_calls("");
 }
 
@@ -201,7 +201,7 @@ static void unknown_from_the_start(void **state)
         start_controller();
         pass_slowly(SECONDS(300), SECONDS(5));
         expect_calls("");
-        assert_false(controller_ready(world.controller, &why));
+        assert_false(controller_ready(replica->controller, &why));
         assert_string_equal(why, "TransparentProxy objects");
         stop_controller();
     }
@@ -232,7 +232,7 @@ static void damaged_record(void **state)
         start_controller();
         pass_slowly(SECONDS(300), SECONDS(5));
         expect_calls("");
-        assert_non_null(strstr(controller_health(world.controller).message,
+        assert_non_null(strstr(controller_health(replica->controller).message,
                                "The last configuration, in the ConfigMap " KEPT));
         stop_controller();
     }
@@ -240,7 +240,7 @@ static void damaged_record(void **state)
     start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
-    assert_null(strstr(controller_health(world.controller).message, "ConfigMap"));
+    assert_null(strstr(controller_health(replica->controller).message, "ConfigMap"));
 }
 
 /* Existing Services prove that a configuration was in force before. */
@@ -255,7 +255,7 @@ static void deleted_record(void **state)
     start_controller();
     pass_slowly(SECONDS(300), SECONDS(5));
     expect_calls("");
-    assert_non_null(strstr(controller_health(world.controller).message,
+    assert_non_null(strstr(controller_health(replica->controller).message,
                            "There is no TransparentProxy object in the namespace home, but there "
                            "are Services of this installation"));
     fake_drop("Service", HOME, "inbox");
@@ -331,17 +331,17 @@ static void deleted_and_applied_again(void **state)
     fake_drop("TransparentProxy", HOME, OBJECT);
     pass_slowly(SECONDS(100), SECONDS(5));
     assert_true(has_key("one"));
-    assert_non_null(strstr(controller_health(world.controller).message,
+    assert_non_null(strstr(controller_health(replica->controller).message,
                            "The TransparentProxy object \"transparent-proxy\" was deleted. Its "
                            "configuration, of 20"));
-    assert_false(controller_health(world.controller).configured);
+    assert_false(controller_health(replica->controller).configured);
     expect_calls("create Event home/ ConfigurationDeleted\n");
     configure(SERVICE(INSTANCE("one", "first")));
     pass_slowly(SECONDS(150), SECONDS(5));
     assert_int_equal(world.configured, configured);
     assert_true(has_key("one"));
     expect_said(OBJECT, "Ready", "Configured", "True ConfigurationApplied", "");
-    assert_string_equal(controller_health(world.controller).message,
+    assert_string_equal(controller_health(replica->controller).message,
                         "All destinations are available.");
 }
 
@@ -413,7 +413,7 @@ static void services_unknown_at_the_start(void **state)
     start_controller();
     pass_slowly(SECONDS(60), SECONDS(5));
     expect_calls("");
-    assert_false(controller_ready(world.controller, &why));
+    assert_false(controller_ready(replica->controller, &why));
     assert_string_equal(why, "Services");
     fake_set_presence("Service", CLUSTER_PRESENT);
     pass_slowly(SECONDS(60), SECONDS(5));
@@ -618,11 +618,11 @@ static void waits_for_secrets(void **state)
     fake_kind("Secret")->mute = true;
     start();
     assert_int_equal(world.finds, 0);
-    assert_false(controller_ready(world.controller, &why));
+    assert_false(controller_ready(replica->controller, &why));
     assert_string_equal(why, "Secrets");
     fake_kind("Secret")->mute = false;
     settle();
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     expect_reason("apps", "inbox", SUCCESS);
 }
 
@@ -634,7 +634,7 @@ static void secrets_stay_secret(void **state)
     fake_put("Secret", "vault", "first", "{'stringData':{'url':'hush://hush'}}");
     pass(SECONDS(10));
     assert_null(strstr(fake_find("TransparentProxy", HOME, OBJECT)->text, "hush"));
-    assert_null(strstr(controller_health(world.controller).message, "hush"));
+    assert_null(strstr(controller_health(replica->controller).message, "hush"));
 }
 
 int main(void)

@@ -52,7 +52,7 @@ static void expect_served(const char *namespace, const char *name)
     char lead[128];
     pass_slowly(SECONDS(65), SECONDS(5));
     expect_reason(namespace, name, "ConfigurationSuccessful");
-    assert_int_not_equal(world.listeners[target_port(name)], 0);
+    assert_int_not_equal(replica->listeners[target_port(name)], 0);
     if (strcmp(namespace, HOME) != 0) {
         text_fmt(lead, sizeof(lead), "%s.home.svc.cluster.local", name);
         assert_string_equal(text_at("Service", namespace, name, "spec.externalName"), lead);

@@ -393,9 +393,9 @@ static void a_crd_without_the_subresource(void **state)
     pass(SECONDS(1));
     assert_int_equal(count_listeners(), 2);
     assert_int_equal(count_calls("create Event home/ StatusSubresourceMissing"), 1);
-    assert_non_null(strstr(controller_health(world.controller).message, "subresource status"));
+    assert_non_null(strstr(controller_health(replica->controller).message, "subresource status"));
     const char *why;
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     world_forget_journal();
     pass_slowly(SECONDS(600), SECONDS(1));
     assert_in_range(calls_made(), 20, 60);
@@ -404,7 +404,7 @@ static void a_crd_without_the_subresource(void **state)
     pass_slowly(SECONDS(60), SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
     expect_reason("apps", "second", "ConfigurationSuccessful");
-    assert_null(strstr(controller_health(world.controller).message, "subresource status"));
+    assert_null(strstr(controller_health(replica->controller).message, "subresource status"));
 }
 
 static void pruned_tenants(void **state)
@@ -417,7 +417,7 @@ static void pruned_tenants(void **state)
     start_controller();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
-    assert_non_null(strstr(controller_health(world.controller).message, "status.tenants"));
+    assert_non_null(strstr(controller_health(replica->controller).message, "status.tenants"));
     world_forget_journal();
     pass_slowly(SECONDS(20 * 60), SECONDS(1));
     expect_calls("");
@@ -431,7 +431,7 @@ static void pruned_tenants(void **state)
     settle();
     assert_string_equal(text_at("Destination", "apps", "inbox", "status.tenants"),
                         "[{\"tenantSubdomain\":\"acme\"},{\"tenantSubdomain\":\"beta\"}]");
-    assert_null(strstr(controller_health(world.controller).message, "status.tenants"));
+    assert_null(strstr(controller_health(replica->controller).message, "status.tenants"));
 }
 
 int main(void)

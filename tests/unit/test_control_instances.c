@@ -275,7 +275,7 @@ static void test_no_operator(void **state)
     put_key("first", "client");
     configure(SERVICE(INSTANCE("one", "first")));
     start();
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     expect_said(OBJECT, "Ready", "CredentialsAvailable", "True SecretsRead", "");
     fake_set_presence("ServiceInstance", CLUSTER_PRESENT);
     fake_set_presence("ServiceBinding", CLUSTER_PRESENT);
@@ -323,11 +323,11 @@ static void test_discovery_comes_late(void **state)
     pass(SECONDS(1));
     expect_reason("apps", "second", "ConfigurationSuccessful"); /* its instance is another one */
     assert_int_equal(count_listeners(), 2);
-    assert_false(controller_ready(world.controller, &why));
+    assert_false(controller_ready(replica->controller, &why));
     serve("inbox");
     fake_kind("ServiceInstance")->mute = false;
     pass(SECONDS(1));
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     assert_string_equal(text_at("Destination", "apps", "inbox", "metadata.resourceVersion"),
                         version);
     assert_string_equal(text_at("TransparentProxy", HOME, OBJECT, "metadata.resourceVersion"),
@@ -347,7 +347,7 @@ static void test_discovery_finds_nothing(void **state)
     pass(SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationError-DestinationServiceInstance-NotConfigured");
     expect_said(OBJECT, "Warning", "CredentialsAvailable", "False SecretNotUsable", "");
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     assert_true(exists("Service", HOME, "inbox"));
 }
 

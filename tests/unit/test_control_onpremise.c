@@ -79,7 +79,7 @@ static void expect_way(const char *words)
 {
     struct answer a = {.came = 0};
     pass(SECONDS(1));
-    connectivity_get(world.connectivity, NULL, (struct connectivity_handler){on_route, &a});
+    connectivity_get(replica->connectivity, NULL, (struct connectivity_handler){on_route, &a});
     turn_until(world.loop, answer_came, &a);
     turn_quietly(world.loop);
     assert_string_equal(a.words, words);
@@ -90,7 +90,7 @@ static void expect_no_way(enum verdict expected, const char *part)
     enum verdict verdict;
     struct error err;
     pass(SECONDS(1));
-    assert_int_equal(connectivity_check(world.connectivity, &verdict, &err), ERR);
+    assert_int_equal(connectivity_check(replica->connectivity, &verdict, &err), ERR);
     if (verdict != expected || !strstr(err.text, part)) {
         fail_msg("%d: %s", (int)verdict, err.text);
     }

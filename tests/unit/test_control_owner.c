@@ -8,7 +8,7 @@
 static bool ready(void)
 {
     const char *why;
-    return controller_ready(world.controller, &why);
+    return controller_ready(replica->controller, &why);
 }
 
 static void serve_inbox(void)

@@ -11,7 +11,7 @@
 static bool ready(void)
 {
     const char *why;
-    return controller_ready(world.controller, &why);
+    return controller_ready(replica->controller, &why);
 }
 
 static bool journal_says(const char *text)
@@ -142,14 +142,14 @@ static void alias_that_stays(void **state)
     assert_false(exists("NetworkPolicy", HOME, "tproxy-namespace-apps") &&
                  !exists("Service", HOME, "inbox"));
     assert_int_equal(count_in_journal(STUCK), 1);
-    assert_int_equal(controller_health(world.controller).stuck, 1);
+    assert_int_equal(controller_health(replica->controller).stuck, 1);
     restart_controller();
     pass_slowly(SECONDS(30), SECONDS(1));
     assert_true(ready());
     fake_put("Service", "apps", "inbox", RELEASE);
     pass_slowly(SECONDS(10), SECONDS(1));
     assert_false(exists("Service", "apps", "inbox") || exists("Service", HOME, "inbox"));
-    assert_int_equal(controller_health(world.controller).stuck, 0);
+    assert_int_equal(controller_health(replica->controller).stuck, 0);
 }
 
 static enum cluster_result no_deletion(const struct cluster_call *call)
@@ -178,12 +178,12 @@ static void service_of_a_former_tenant(void **state)
     pass_slowly(SECONDS(120), SECONDS(1));
     expect_reason("apps", "mail", SUCCESS);
     expect_words("apps", "mail", "is not needed any more and cannot be deleted: delete Service");
-    assert_int_equal(controller_health(world.controller).stuck, 1);
+    assert_int_equal(controller_health(replica->controller).stuck, 1);
     assert_int_equal(count_in_journal(STUCK), 1);
     assert_in_range(calls_made(), 8, 40);
     put_tenants("apps", "mail", "[" Q "a" Q "," Q "b" Q "]"); /* the Service is needed again */
     pass(SECONDS(1));
-    assert_int_equal(controller_health(world.controller).stuck, 0);
+    assert_int_equal(controller_health(replica->controller).stuck, 0);
     assert_null(strstr(condition_of("apps", "mail", "message"), "cannot be deleted"));
     put_tenants("apps", "mail", "[" Q "b" Q "]");
     fake.fate = NULL;

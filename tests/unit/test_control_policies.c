@@ -97,7 +97,7 @@ static void waits_for_its_own_policy(void **state)
     expect_reason("apps", "inbox", "");
     expect_reason("beta", "letters", SUCCESS);
     const char *why;
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     heal();
     pass(SECONDS(1));
     expect_reason("apps", "inbox", SUCCESS);
@@ -263,11 +263,11 @@ static void port_of_two_services(void **state)
     start_controller();
     pass_slowly(SECONDS(2), MILLIS(100));
     assert_int_not_equal(target_port("letters"), port);
-    assert_true(admits(BETA, port) == (world.listeners[port] == 0));
+    assert_true(admits(BETA, port) == (replica->listeners[port] == 0));
     heal();
     pass_slowly(SECONDS(65), SECONDS(1));
     assert_false(admits(BETA, port));
-    assert_int_not_equal(world.listeners[port], 0);
+    assert_int_not_equal(replica->listeners[port], 0);
     expect_reason("apps", "inbox", SUCCESS);
     expect_reason("beta", "letters", SUCCESS);
 }
@@ -363,7 +363,7 @@ static void policies_cannot_be_listed(void **state)
     world_forget_journal();
     put_cr("beta", "letters", "inbox", "");
     pass(SECONDS(1));
-    assert_int_not_equal(world.listeners[port], 0);
+    assert_int_not_equal(replica->listeners[port], 0);
     expect_reason("apps", "inbox", SUCCESS);
     expect_reason("beta", "letters", "ServiceCreationFailed");
     expect_message("beta", "letters", "does not let us list NetworkPolicies");

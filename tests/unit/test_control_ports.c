@@ -99,7 +99,7 @@ static void record_cannot_be_written(void **state)
     put_cr("apps", "inbox", "inbox", "");
     pass(SECONDS(1));
     drop_inbox();
-    assert_non_null(resting_ports_problem(world.controller->resting));
+    assert_non_null(resting_ports_problem(replica->controller->resting));
     fake.fate = NULL;
     pass_slowly(SECONDS(65), SECONDS(5));
     assert_true(exists(RECORD));
@@ -123,7 +123,7 @@ static void deleted_while_recording(void **state)
     serve_inbox();
     fake.holds = holds_record;
     refuse("inbox", VERDICT_TYPE_NOT_SUPPORTED);
-    controller_look_again(world.controller, "inbox");
+    controller_look_again(replica->controller, "inbox");
     pass(SECONDS(1));
     fake_drop("Destination", "apps", "inbox");
     pass(SECONDS(1));

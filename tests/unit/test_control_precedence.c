@@ -11,7 +11,7 @@ static uint64_t figure(const char *name)
 {
     struct buf out;
     buf_init(&out, SIZE_MAX);
-    controller_metrics(world.controller, &out);
+    controller_metrics(replica->controller, &out);
     char *text = mem_strndup(buf_str(&out).p, buf_len(&out)), line[64];
     text_fmt(line, sizeof(line), "\n%s ", name);
     const char *at = strstr(text, line);
@@ -146,7 +146,7 @@ static uint16_t serve_younger_before_older(void)
 {
     serve_younger();
     serve("later");
-    controller_look_again(world.controller, "later");
+    controller_look_again(replica->controller, "later");
     pass_slowly(SECONDS(5), SECONDS(1));
     return target_port("inbox");
 }
@@ -168,7 +168,7 @@ static void name_that_is_in_use(void **state)
     uint16_t port = target_port("inbox");
     expect_younger(port);
     serve("later");
-    controller_look_again(world.controller, "later");
+    controller_look_again(replica->controller, "later");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_younger(port);
     restart_controller();
@@ -178,7 +178,7 @@ static void name_that_is_in_use(void **state)
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_younger(port);
     refuse("inbox", VERDICT_NOT_FOUND);
-    controller_look_again(world.controller, "inbox");
+    controller_look_again(replica->controller, "inbox");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("beta", "inbox", NOT_FOUND);
     assert_int_equal(target_port("inbox"), port);
@@ -233,7 +233,7 @@ static void name_that_nobody_can_use(void **state)
     expect_reason("apps", "inbox", NOT_FOUND);
     expect_reason("beta", "inbox", NOT_FOUND);
     serve("later");
-    controller_look_again(world.controller, "later");
+    controller_look_again(replica->controller, "later");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "inbox", "ConfigurationSuccessful");
     expect_reason("beta", "inbox", DUPLICATE);
@@ -350,7 +350,7 @@ static void others_take_no_places(void **state)
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_places("apps", 0, 3);
     serve("web"); /* now they are mail, and the oldest CRs */
-    controller_look_again(world.controller, "web");
+    controller_look_again(replica->controller, "web");
     pass_slowly(SECONDS(5), SECONDS(1));
     expect_reason("apps", "web-2", "ConfigurationSuccessful");
     expect_reason("apps", "web-3", "ConfigurationFailed");

@@ -89,8 +89,8 @@ static void two_tenants(void **state)
     assert_int_equal(world.finds, 2);
     assert_int_equal(count_listeners(), 2);
     assert_int_not_equal(target_port("mail-a"), target_port("mail-b"));
-    assert_int_not_equal(world.listeners[target_port("mail-a")], 0);
-    assert_int_not_equal(world.listeners[target_port("mail-b")], 0);
+    assert_int_not_equal(replica->listeners[target_port("mail-a")], 0);
+    assert_int_not_equal(replica->listeners[target_port("mail-b")], 0);
     assert_string_equal(text_at("Service", "apps", "mail-a", "spec.externalName"),
                         "mail-a.home.svc.cluster.local");
     assert_int_equal(world.changed, 2);
@@ -99,8 +99,8 @@ static void two_tenants(void **state)
              target_port("mail-b"));
     assert_string_equal(world.last, expected);
     const char *why;
-    assert_true(controller_ready(world.controller, &why));
-    assert_int_equal(controller_health(world.controller).resources, 1);
+    assert_true(controller_ready(replica->controller, &why));
+    assert_int_equal(controller_health(replica->controller).resources, 1);
     expect_rest();
 }
 
@@ -112,8 +112,8 @@ static void restart_writes_nothing(void **state)
     world_forget_journal();
     pass_slowly(SECONDS(300), SECONDS(10));
     expect_calls("");
-    assert_int_not_equal(world.listeners[target_port("mail-a")], 0);
-    assert_int_not_equal(world.listeners[target_port("mail-b")], 0);
+    assert_int_not_equal(replica->listeners[target_port("mail-a")], 0);
+    assert_int_not_equal(replica->listeners[target_port("mail-b")], 0);
 }
 
 static void names_are_in_lower_case(void **state)
@@ -134,7 +134,7 @@ static void tenants_come_and_go(void **state)
     (void)state;
     serve_two();
     uint16_t a = target_port("mail-a"), b = target_port("mail-b");
-    int listener = world.listeners[b];
+    int listener = replica->listeners[b];
     put_tenants("apps", "mail", "[" Q "b" Q "," Q "a-1" Q "]");
     settle();
     expect_calls("delete Service apps/mail-a\n"
@@ -146,8 +146,8 @@ static void tenants_come_and_go(void **state)
                  "status Destination apps/mail ConfigurationSuccessful\n"
                  "create Event apps/ ConfigurationSuccessful\n");
     assert_int_equal(world.gone, 1);
-    assert_int_equal(world.listeners[a], 0);
-    assert_int_equal(world.listeners[b], listener);
+    assert_int_equal(replica->listeners[a], 0);
+    assert_int_equal(replica->listeners[b], listener);
     assert_int_equal(target_port("mail-b"), b);
     assert_int_not_equal(target_port("mail-a-1"), a); /* because the old port rests */
     expect_tenants("apps", "mail", "[{'tenantSubdomain':'a-1'},{'tenantSubdomain':'b'}]");
@@ -296,11 +296,11 @@ static void one_tenant_fails(void **state)
     assert_string_equal(world.last,
                         "apps/mail-b ConfigurationError-ReferencedDestination-NotFound 0");
     const char *why;
-    assert_true(controller_ready(world.controller, &why));
-    assert_int_equal(controller_health(world.controller).not_available, 1);
+    assert_true(controller_ready(replica->controller, &why));
+    assert_int_equal(controller_health(replica->controller).not_available, 1);
     world_forget_journal();
     serve("inbox@b");
-    controller_look_again(world.controller, "inbox");
+    controller_look_again(replica->controller, "inbox");
     settle();
     expect_calls("create Service home/mail-b\n"
                  "apply NetworkPolicy home/tproxy-namespace-apps\n"
@@ -311,7 +311,7 @@ static void one_tenant_fails(void **state)
     /* The tenant's Service stays, as in dedicated mode. */
     refuse("inbox@a", VERDICT_UNREADABLE);
     refuse("inbox@b", VERDICT_TYPE_NOT_SUPPORTED);
-    controller_look_again(world.controller, "inbox");
+    controller_look_again(replica->controller, "inbox");
     pass(SECONDS(1));
     expect_reason("apps", "mail", FAILED);
     expect_words("apps", "mail", "[\"a\", \"b\"]. a: Destination 'inbox' referred in ");
@@ -348,11 +348,11 @@ static void one_tenant_hangs(void **state)
     assert_true(exists("Service", HOME, "mail-b") && exists("Service", "apps", "mail-b"));
     assert_int_equal(count_listeners(), 1);
     assert_string_equal(condition_of("apps", "mail", "reason"), "");
-    assert_false(controller_ready(world.controller, &why));
+    assert_false(controller_ready(replica->controller, &why));
     world.hangs = NULL;
     pass(MILLIS(50));
     assert_true(exists("Service", HOME, "mail-a"));
-    assert_true(controller_ready(world.controller, &why));
+    assert_true(controller_ready(replica->controller, &why));
     expect_reason("apps", "mail", SUCCESS);
     pass(SECONDS(1));
     expect_rest();
@@ -507,7 +507,7 @@ static void one_port_for_two(void **state)
     start();
     assert_int_equal(target_port("mail-a"), a);
     assert_int_not_equal(target_port("mail-b"), a);
-    assert_int_not_equal(world.listeners[target_port("mail-b")], 0);
+    assert_int_not_equal(replica->listeners[target_port("mail-b")], 0);
     assert_int_equal(count_listeners(), 2);
     expect_rest();
 }

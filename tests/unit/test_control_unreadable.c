@@ -49,7 +49,7 @@ static void expect_served(void)
 {
     expect_reason("apps", "inbox", SUCCESS);
     assert_true(exists("Service", "apps", "inbox"));
-    assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+    assert_int_not_equal(replica->listeners[target_port("inbox")], 0);
 }
 
 static void from_the_beginning(void **state)
@@ -216,7 +216,7 @@ static void conditions_beyond_the_bound(void **state)
     pass(SECONDS(1));
     assert_false(journal_says("status Destination"));
     assert_true(journal_says("create Event apps/ " SUCCESS));
-    assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+    assert_int_not_equal(replica->listeners[target_port("inbox")], 0);
     expect_other_condition();
     expect_rest();
 

@@ -158,7 +158,7 @@ static void heal(const char *kind)
 static bool is_ready(void)
 {
     const char *why;
-    return controller_ready(world.controller, &why);
+    return controller_ready(replica->controller, &why);
 }
 
 /* Starts an installation that uses objects of every kind and serves one mailbox. */

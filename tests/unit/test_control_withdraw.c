@@ -188,7 +188,7 @@ static void alias_can_be_neither_deleted_nor_changed(void **state)
         pass_slowly(SECONDS(600), SECONDS(1));
         assert_string_equal(owner_at_home(), "apps");
         assert_string_equal(lead(), "inbox.home.svc.cluster.local");
-        assert_int_equal(world.listeners[port], 0);
+        assert_int_equal(replica->listeners[port], 0);
         assert_in_range(fake.calls_made[CLUSTER_DELETE], 8, 40);
         assert_in_range(fake.calls_made[CLUSTER_APPLY], 8, 40);
         expect_reason("beta", "inbox", PRESENT);
@@ -295,7 +295,7 @@ static void labels_name_another_cr(void **state)
     pass_slowly(SECONDS(5), MILLIS(100));
     const char *owner = strcmp(owner_at_home(), "beta") == 0 ? "beta" : "apps";
     expect_reason(owner, "inbox", SUCCESS);
-    assert_int_not_equal(world.listeners[target_port("inbox")], 0);
+    assert_int_not_equal(replica->listeners[target_port("inbox")], 0);
     if (strcmp(owner, "beta") == 0) {
         assert_int_not_equal(target_port("inbox"), port);
         assert_string_equal(lead(), "");

@@ -78,7 +78,7 @@ static void follow(struct store *into)
                                          .counts = counts,
                                          .listed = on_listed,
                                          .arg = &follower};
-    follower_start(&follower, &fake.face, &selection, &settings);
+    follower_start(&follower, fake.faces, &selection, &settings);
 }
 
 static int setup(void **state)
@@ -226,7 +226,7 @@ static void one_object(void **state)
     static const char gone[] = "gone: Secret with name \"key\" not found in namespace: \"x\". ";
     struct object_watch_handler handler = {.there = on_object, .absent = on_absent};
     fake_put("Secret", "x", "other", "{}");
-    struct object_watch *watch = object_watch_new(&fake.face, &kind_secret, "x", "key", handler);
+    struct object_watch *watch = object_watch_new(fake.faces, &kind_secret, "x", "key", handler);
     assert_false(object_watch_listed(watch));
     expect(gone);
     assert_true(object_watch_listed(watch));

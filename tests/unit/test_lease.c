@@ -731,13 +731,13 @@ static void release_waits_for_writes(void **state)
     (void)state;
     replica_start(0);
     settle();
-    fake.face.writes = 1;
+    fake.faces[0].writes = 1;
     lease_release(first->lease);
     pass(SECONDS(2));
     assert_false(lease_is_over(first->lease));
     assert_true(is_held_by(0));
-    fake.face.writes = 0;
-    fake.face.gate.answered(fake.face.gate.arg);
+    fake.faces[0].writes = 0;
+    fake.faces[0].gate.answered(fake.faces[0].gate.arg);
     settle();
     assert_true(lease_is_over(first->lease));
     assert_string_equal(said("spec.holderIdentity"), "");
@@ -751,13 +751,13 @@ static void release_with_a_write_that_hangs(void **state)
     settle();
     replica_start(1);
     settle();
-    fake.face.writes = 1;
+    fake.faces[0].writes = 1;
     lease_release(first->lease);
     pass(SECONDS(3));
     assert_true(lease_is_over(first->lease));
     assert_true(is_held_by(0));
-    fake.face.writes = 0;
-    fake.face.gate.answered(fake.face.gate.arg); /* nobody listens */
+    fake.faces[0].writes = 0;
+    fake.faces[0].gate.answered(fake.faces[0].gate.arg); /* nobody listens */
     pass(DURATION - SECONDS(3) - MILLIS(250));
     expect_follower(1);
     pass(MILLIS(250));
@@ -879,7 +879,7 @@ static void not_writable(void **state)
 
 static bool gate(void)
 {
-    return fake.face.gate.may_write(fake.face.gate.arg);
+    return fake.faces[0].gate.may_write(fake.faces[0].gate.arg);
 }
 
 static void is_the_gate(void **state)

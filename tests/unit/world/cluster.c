@@ -10,10 +10,10 @@ struct tiding {
 
 struct cluster_watch {
     struct list link;
+    size_t client;
     const struct cluster_kind *kind;
     char *namespace, *name, *labels; /* NULL: any */
     struct cluster_watch_handler handler;
-    int owner;
     bool list_due;
     bool broken; /* the last list broke off */
     struct list tidings;
@@ -321,6 +321,12 @@ void fake_set_presence(const char *kind, enum cluster_presence presence)
 
 /* ---- watches ---- */
 
+static size_t client_of(const struct cluster *cluster)
+{
+    assert_in_range(cluster - fake.faces, 0, FAKE_CLIENTS - 1);
+    return (size_t)(cluster - fake.faces);
+}
+
 static char *fake_copy(const char *s)
 {
     return s ? mem_strdup(s) : NULL;
@@ -331,13 +337,12 @@ static struct cluster_watch *fake_watch(struct cluster *cluster,
                                         struct cluster_watch_handler handler)
 {
     struct cluster_watch *w = mem_zalloc(sizeof(*w));
-    assert_ptr_equal(cluster, &fake.face);
+    w->client = client_of(cluster);
     w->kind = selection->kind;
     w->namespace = fake_copy(selection->namespace);
     w->name = fake_copy(selection->name);
     w->labels = fake_copy(selection->labels);
     w->handler = handler;
-    w->owner = fake.owner;
     w->list_due = true;
     list_init(&w->tidings);
     list_append(&fake.watches, &w->link);
@@ -346,8 +351,8 @@ static struct cluster_watch *fake_watch(struct cluster *cluster,
 
 static void fake_unwatch(struct cluster *cluster, struct cluster_watch *w)
 {
-    assert_ptr_equal(cluster, &fake.face);
     if (w) {
+        assert_int_equal(w->client, client_of(cluster));
         fake_forget(w);
         list_remove(&w->link);
         free(w->namespace);
@@ -360,7 +365,8 @@ static void fake_unwatch(struct cluster *cluster, struct cluster_watch *w)
 static bool fake_has_news(const struct cluster_watch *w)
 {
     const struct kind_state *kind = fake_kind(w->kind->kind);
-    return !kind->mute && !(kind->cut && w->broken) && (w->list_due || !list_empty(&w->tidings));
+    return !kind->mute && !kind->deaf[w->client] && !(kind->cut && w->broken) &&
+           (w->list_due || !list_empty(&w->tidings));
 }
 
 static void fake_list(struct cluster_watch *w)
@@ -439,7 +445,7 @@ static struct cluster_call *fake_call(struct cluster *cluster,
                                       struct cluster_handler handler)
 {
     struct cluster_call *call = mem_zalloc(sizeof(*call));
-    assert_ptr_equal(cluster, &fake.face);
+    call->client = client_of(cluster);
     call->kind = request->kind;
     call->verb = request->verb;
     call->namespace = mem_strdup(request->namespace ? request->namespace : "");
@@ -447,7 +453,9 @@ static struct cluster_call *fake_call(struct cluster *cluster,
     call->uid = mem_strdup(request->uid ? request->uid : "");
     call->body = request->body.n ? mem_strndup(request->body.p, request->body.n) : mem_strdup("{}");
     call->handler = handler;
-    call->owner = fake.owner;
+    if (fake.called) {
+        fake.called(call);
+    }
     fake_record(call);
     fake.waiting++;
     fake.most_waiting = fake.waiting > fake.most_waiting ? fake.waiting : fake.most_waiting;
@@ -467,25 +475,15 @@ static void fake_free_call(struct cluster_call *call)
     free(call);
 }
 
-static void fake_cancel(struct cluster *cluster, struct cluster_call *call)
-{
-    assert_ptr_equal(cluster, &fake.face);
-    if (call && fake.late_cancels && !call->carried_out) {
-        call->handler.done = NULL;
-    } else if (call) {
-        fake_free_call(call);
-    }
-}
-
 /* Returns the object with this status. The conditions then count as ours. */
-static char *fake_with_status(const char *text, const char *body)
+static char *fake_with_status(const struct cluster_call *call, const char *text)
 {
     char owner[256];
     text_fmt(owner, sizeof(owner),
              "{\"metadata\":{\"managedFields\":[{\"manager\":\"%s\","
              "\"fieldsV1\":{\"f:status\":{\"f:conditions\":{}}}}]}}",
-             fake.face.writer);
-    char *merged = fake_merged(text, body);
+             fake.faces[call->client].writer);
+    char *merged = fake_merged(text, call->body);
     char *owned = fake_merged(merged, owner);
     free(merged);
     return owned;
@@ -493,11 +491,11 @@ static char *fake_with_status(const char *text, const char *body)
 
 /* Returns the object with the name of its writer, as the API server records it. Takes ownership of
  * `text`. */
-static char *fake_signed(char *text)
+static char *fake_signed(const struct cluster_call *call, char *text)
 {
     char manager[256];
     text_fmt(manager, sizeof(manager), "{\"metadata\":{\"managedFields\":[{\"manager\":\"%s\"}]}}",
-             fake.face.writer);
+             fake.faces[call->client].writer);
     char *done = fake_merged(text, manager);
     free(text);
     return done;
@@ -523,9 +521,10 @@ static enum cluster_result fake_change(const struct cluster_call *call, struct i
         fake_delete(i);
         fake.changes++;
     } else if (call->verb == CLUSTER_APPLY) {
-        fake.changes += fake_store(i, fake_signed(fake_pruned(fake_merged(i->text, call->body))));
+        fake.changes +=
+            fake_store(i, fake_signed(call, fake_pruned(fake_merged(i->text, call->body))));
     } else if (call->verb == CLUSTER_PATCH_STATUS) {
-        fake.changes += fake_store(i, fake_pruned(fake_with_status(i->text, call->body)));
+        fake.changes += fake_store(i, fake_pruned(fake_with_status(call, i->text)));
     }
     return CLUSTER_DONE;
 }
@@ -548,7 +547,7 @@ static enum cluster_result fake_carry_out(struct cluster_call *call)
         if (i) {
             return CLUSTER_EXISTS;
         }
-        char *text = fake_signed(fake_pruned(mem_strdup(call->body)));
+        char *text = fake_signed(call, fake_pruned(mem_strdup(call->body)));
         i = fake_create(kind, call->namespace, call->name, text);
         free(text);
         fake.changes++;
@@ -562,6 +561,22 @@ static enum cluster_result fake_carry_out(struct cluster_call *call)
         call->object = mem_strdup(i->text);
     }
     return result;
+}
+
+static void fake_cancel(struct cluster *cluster, struct cluster_call *call)
+{
+    if (!call) {
+        return;
+    }
+    assert_int_equal(call->client, client_of(cluster));
+    if (!call->carried_out && fake.late_cancels) {
+        call->handler.done = NULL;
+        return;
+    }
+    if (!call->carried_out && fake.reached && fake.reached(call)) {
+        fake_carry_out(call);
+    }
+    fake_free_call(call);
 }
 
 static void fake_answer(struct cluster_call *call)
@@ -603,16 +618,16 @@ static void fake_advance(struct cluster_call *call)
     }
 }
 
-static bool fake_sleeps(int owner)
+static bool fake_sleeps(size_t client)
 {
-    return fake.sleeps && fake.sleeps(owner);
+    return fake.sleeps && fake.sleeps(client);
 }
 
 static bool fake_pick_watch(size_t *n)
 {
     LIST_EACH (it, &fake.watches) {
         struct cluster_watch *w = container_of(it, struct cluster_watch, link);
-        if (fake_has_news(w) && !fake_sleeps(w->owner) && (*n)-- == 0) {
+        if (fake_has_news(w) && !fake_sleeps(w->client) && (*n)-- == 0) {
             fake_tell_next(w);
             return true;
         }
@@ -624,7 +639,7 @@ static bool fake_pick_call(size_t *n)
 {
     LIST_EACH (it, &fake.calls) {
         struct cluster_call *call = container_of(it, struct cluster_call, link);
-        bool asleep = call->carried_out && fake_sleeps(call->owner);
+        bool asleep = call->carried_out && fake_sleeps(call->client);
         if (!asleep && !(fake.holds && fake.holds(call)) && (*n)-- == 0) {
             fake_advance(call);
             return true;
@@ -650,12 +665,28 @@ size_t fake_choices(void)
     return n + fake.waiting;
 }
 
+bool fake_serves(size_t client)
+{
+    LIST_EACH (it, &fake.watches) {
+        if (container_of(it, struct cluster_watch, link)->client == client) {
+            return true;
+        }
+    }
+    LIST_EACH (it, &fake.calls) {
+        if (container_of(it, struct cluster_call, link)->client == client) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void fake_start(void)
 {
-    fake = (struct fake){.face = {.watch = fake_watch,
-                                  .unwatch = fake_unwatch,
-                                  .call = fake_call,
-                                  .cancel = fake_cancel}};
+    fake = (struct fake){0};
+    for (size_t i = 0; i < FAKE_CLIENTS; i++) {
+        fake.faces[i] = (struct cluster){
+            .watch = fake_watch, .unwatch = fake_unwatch, .call = fake_call, .cancel = fake_cancel};
+    }
     list_init(&fake.items);
     list_init(&fake.watches);
     list_init(&fake.calls);

@@ -1,6 +1,7 @@
 /* A cluster that a test plays: an object store that answers as the API server does, with uids,
  * versions, label selectors and finalizers. Reports and answers wait until fake_pick(), so that the
- * test decides their order. Objects are JSON in which apostrophes stand for quotation marks. */
+ * test decides their order. It may have several clients, each with a face of its own. Objects are
+ * JSON in which apostrophes stand for quotation marks. */
 #ifndef TPROXY_TESTS_WORLD_CLUSTER_H
 #define TPROXY_TESTS_WORLD_CLUSTER_H
 
@@ -11,7 +12,12 @@
 #include "tests/unit/check.h"
 #include "tests/unit/world/objects.h"
 
-enum { FAKE_TEXT_MAX = 1 << 20, FAKE_KINDS = 16, FAKE_VERBS = CLUSTER_DELETE + 1 };
+enum {
+    FAKE_TEXT_MAX = 1 << 20,
+    FAKE_KINDS = 16,
+    FAKE_VERBS = CLUSTER_DELETE + 1,
+    FAKE_CLIENTS = 3
+};
 
 /* An object in the store. */
 struct item {
@@ -24,11 +30,11 @@ struct item {
 
 struct cluster_call {
     struct list link;
+    size_t client; /* whose call it is */
     const struct cluster_kind *kind;
     enum cluster_verb verb;
     char *namespace, *name, *uid, *body;
     struct cluster_handler handler; /* done is NULL after a cancel */
-    int owner;                      /* fake.owner when it was made */
     bool carried_out;
     enum cluster_result result;
     char *object; /* NULL: it does not exist */
@@ -38,13 +44,14 @@ struct cluster_call {
 struct kind_state {
     const char *kind;
     enum cluster_presence presence;
-    bool mute;  /* its watches report nothing for now */
-    bool cut;   /* its lists break off before their end */
-    bool empty; /* they are complete and empty */
+    bool mute;               /* its watches report nothing for now */
+    bool deaf[FAKE_CLIENTS]; /* those of this client do not */
+    bool cut;                /* its lists break off before their end */
+    bool empty;              /* they are complete and empty */
 };
 
 struct fake {
-    struct cluster face;
+    struct cluster faces[FAKE_CLIENTS];
     struct list items, watches, calls;
     struct map by_key;
     struct kind_state kinds[FAKE_KINDS];
@@ -55,10 +62,11 @@ struct fake {
     enum fail fail; /* the class of failures; FAIL_NONE: FAIL_REMOTE */
     bool (*loses)(const struct cluster_call *call); /* is its answer lost? NULL: no answer is */
     bool (*holds)(const struct cluster_call *call); /* is it left unanswered? NULL: no call is */
-    int owner; /* who starts watches and calls now; tests with one controller leave it 0 */
-    bool (*sleeps)(
-        int owner);    /* does it get neither reports nor answers now? NULL: nobody sleeps */
+    bool (*sleeps)(size_t client); /* does it get no reports and answers? NULL: nobody sleeps */
     bool late_cancels; /* a cancelled call that was not carried out yet still is, later */
+    bool (*reached)(const struct cluster_call *call); /* is it carried out when it is cancelled?
+                                                         NULL: no call is */
+    void (*called)(const struct cluster_call *call);  /* is told of each call; NULL: nobody is */
     /* A patch that changes everything that calls write, like an API server with other rules. */
     const char *prunes;
 
@@ -114,6 +122,9 @@ bool fake_pick(size_t n);
 
 /* Returns the number of possible things. */
 size_t fake_choices(void);
+
+/* Tells whether the client has a watch, or a call under way. */
+bool fake_serves(size_t client);
 
 void fake_start(void);
 

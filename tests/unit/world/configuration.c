@@ -63,7 +63,7 @@ bool has_key(const char *instance)
 {
     struct answer a = {.came = false};
     struct dest_ref ref = {.name = "inbox", .instance = instance};
-    struct dest_source *service = dest_service(world.dest);
+    struct dest_source *service = dest_service(replica->dest);
     service->find(service, &ref, DEST_TO_CHECK, NULL, (struct dest_handler){on_answer, &a});
     turn_until(world.loop, answer_came, &a);
     turn_quietly(world.loop);

@@ -3,11 +3,13 @@
 
 struct dest_request {
     struct list link;
+    const struct replica *of;
     char *name, *instance, *tenant;
     struct dest_handler handler;
 };
 
 struct world world;
+struct replica *replica;
 
 /* ---- random numbers, ports ---- */
 
@@ -31,9 +33,12 @@ static void fake_random(void *out, size_t n)
     }
 }
 
-static uint16_t *port_in(const struct sockaddr *addr)
+/* Returns the replica that has the address: 127.0.0.1 is that of the first one. */
+static struct replica *replica_at(const struct sockaddr_in *at)
 {
-    return &((struct sockaddr_in *)(void *)addr)->sin_port;
+    uint32_t number = ntohl(at->sin_addr.s_addr) - INADDR_LOOPBACK;
+    assert_in_range(number, 0, FAKE_CLIENTS - 1);
+    return &world.replicas[number];
 }
 
 static int fake_socket(int domain, int type, int protocol)
@@ -58,14 +63,17 @@ static int fake_bind(int fd, const struct sockaddr *addr, socklen_t n)
 {
     struct sockaddr_in free_one = {.sin_family = AF_INET,
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    uint16_t port = ntohs(*port_in(addr));
+    const struct sockaddr_in *at = (const void *)addr;
+    uint16_t port = ntohs(at->sin_port);
     assert_int_equal(addr->sa_family, AF_INET);
-    if (world.refuses[port] || world.listeners[port]) {
-        errno = world.refuses[port] ? world.refuses[port] : EADDRINUSE;
+    struct replica *of = replica_at(at);
+    if (of->refuses[port] || of->listeners[port]) {
+        errno = of->refuses[port] ? of->refuses[port] : EADDRINUSE;
         return -1;
     }
-    world.listeners[port] = fd;
+    of->listeners[port] = fd;
     world.bound[fd] = port;
+    world.bound_for[fd] = of;
     return is_pretended(fd) ? 0 : bind(fd, (struct sockaddr *)&free_one, n);
 }
 
@@ -91,7 +99,10 @@ static int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 
 static int fake_close(int fd)
 {
-    world.listeners[world.bound[fd]] = 0;
+    if (world.bound_for[fd]) {
+        world.bound_for[fd]->listeners[world.bound[fd]] = 0;
+        world.bound_for[fd] = NULL;
+    }
     world.bound[fd] = 0;
     return is_pretended(fd) ? 0 : close(fd);
 }
@@ -100,7 +111,7 @@ size_t count_listeners(void)
 {
     size_t n = 0;
     for (unsigned port = 0; port < ALL_PORTS; port++) {
-        n += world.listeners[port] != 0;
+        n += replica->listeners[port] != 0;
     }
     return n;
 }
@@ -109,8 +120,8 @@ int dial_port(uint16_t port)
 {
     struct sockaddr_in at;
     socklen_t n = sizeof(at);
-    assert_int_not_equal(world.listeners[port], 0);
-    assert_int_equal(getsockname(world.listeners[port], (struct sockaddr *)&at, &n), 0);
+    assert_int_not_equal(replica->listeners[port], 0);
+    assert_int_equal(getsockname(replica->listeners[port], (struct sockaddr *)&at, &n), 0);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&at, n), 0);
     fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -180,8 +191,9 @@ static struct dest_request *fake_dest_find(struct dest_source *source, const str
                                            struct dest_handler handler)
 {
     struct dest_request *r = mem_zalloc(sizeof(*r));
-    assert_ptr_equal(source, &world.source);
+    r->of = container_of(source, struct replica, source);
     assert_null(user);
+    assert_true(r->of->leads || purpose != DEST_TO_CHECK);
     world.finds += purpose == DEST_TO_CHECK;
     text_fmt(world.asked, sizeof(world.asked), "%s", ref->instance ? ref->instance : "");
     r->name = mem_strdup(ref->name);
@@ -206,8 +218,8 @@ static void free_request(struct dest_request *r)
 
 static void fake_dest_cancel(struct dest_source *source, struct dest_request *r)
 {
-    assert_ptr_equal(source, &world.source);
     if (r) {
+        assert_ptr_equal(source, &r->of->source);
         free_request(r);
     }
 }
@@ -325,29 +337,83 @@ static void on_gone(const char *namespace, const char *name, void *arg)
     text_fmt(world.last, sizeof(world.last), "%s/%s gone", namespace, name);
 }
 
-void start_controller(void)
+/* Creates the parts of a process that runs a controller. */
+static void make_replica(struct replica *of)
 {
-    struct controller_parts parts = {.cluster = &fake.face,
-                                     .source = &world.source,
-                                     .dest = world.dest,
-                                     .oauth = world.oauth,
-                                     .connectivity = world.connectivity,
-                                     .pop3 = world.pop3};
+    struct error err;
+    struct pop3_settings config = {.login_timeout = SECONDS(60),
+                                   .answer_timeout = SECONDS(30),
+                                   .idle_timeout = SECONDS(600),
+                                   .max_sessions = 100,
+                                   .allow_local = true};
+    of->source = (struct dest_source){.find = fake_dest_find, .cancel = fake_dest_cancel};
+    of->oauth = oauth_new(world.loop, world.dns, NULL);
+    of->connectivity = connectivity_new(world.loop, of->oauth);
+    of->dest = dest_new(world.loop, world.dns, of->oauth, of->connectivity, NULL, true);
+    of->pop3 = pop3_new(world.loop, world.dns, NULL, &config, &err);
+    assert_non_null(of->pop3);
+}
+
+void world_use(size_t number)
+{
+    assert_in_range(number, 0, FAKE_CLIENTS - 1);
+    replica = &world.replicas[number];
+    if (!replica->oauth) {
+        make_replica(replica);
+    }
+}
+
+void start_follower(void)
+{
+    size_t number = (size_t)(replica - world.replicas);
+    struct controller_parts parts = {.cluster = &fake.faces[number],
+                                     .source = &replica->source,
+                                     .dest = replica->dest,
+                                     .oauth = replica->oauth,
+                                     .connectivity = replica->connectivity,
+                                     .pop3 = replica->pop3};
     struct controller_handler handler = {
         .configured = on_configured, .changed = on_changed, .gone = on_gone, .arg = &world};
-    assert_null(world.controller);
-    world.controller = controller_new(world.loop, &parts, &world.settings, handler);
+    struct controller_settings settings = world.settings;
+    char listen[32];
+    text_fmt(listen, sizeof(listen), "127.0.0.%zu", number + 1);
+    assert_int_equal(addr_parse(str_of(listen), &settings.listen), OK);
+    assert_null(replica->controller);
+    replica->leads = !settings.in_cluster;
+    replica->controller = controller_new(world.loop, &parts, &settings, handler);
+}
+
+void world_lead(bool leads)
+{
+    replica->leads = leads;
+    controller_lead(replica->controller, leads);
+}
+
+void start_controller(void)
+{
+    start_follower();
+    world_lead(true);
+}
+
+static bool asks(const struct replica *of)
+{
+    LIST_EACH (it, &world.requests) {
+        if (container_of(it, struct dest_request, link)->of == of) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void stop_controller(void)
 {
-    controller_stop(world.controller);
-    assert_true(list_empty(&fake.watches) && list_empty(&fake.calls));
-    assert_true(list_empty(&world.requests));
-    controller_free(world.controller);
-    world.controller = NULL;
-    pop3_abort(world.pop3);
-    settle();
+    controller_stop(replica->controller);
+    assert_false(fake_serves((size_t)(replica - world.replicas)));
+    assert_false(asks(replica));
+    controller_free(replica->controller);
+    replica->controller = NULL;
+    pop3_abort(replica->pop3);
+    loop_turn(world.loop, false);
     assert_int_equal(count_listeners(), 0);
 }
 
@@ -470,24 +536,25 @@ uint16_t target_port(const char *name)
 
 /* ---- set-up ---- */
 
+static void check_caller(const struct cluster_call *call)
+{
+    if (!world.replicas[call->client].leads) {
+        fail_msg("replica %zu does not lead, and calls: verb %d, %s %s/%s", call->client,
+                 call->verb, call->kind->kind, call->namespace, call->name);
+    }
+}
+
 void start_world(bool in_cluster)
 {
     struct error err;
-    struct pop3_settings config = {.login_timeout = SECONDS(60),
-                                   .answer_timeout = SECONDS(30),
-                                   .idle_timeout = SECONDS(600),
-                                   .max_sessions = 100,
-                                   .allow_local = true};
     world = (struct world){.chance = 88172645463325252u, .deeds_max = WORLD_DEEDS_MAX};
     world.nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    world.source = (struct dest_source){.find = fake_dest_find, .cancel = fake_dest_cancel};
     world.settings = (struct controller_settings){.home = HOME,
                                                   .domain = "cluster.local",
                                                   .instance = "tproxy-0",
                                                   .first_port = FIRST_PORT,
                                                   .last_port = LAST_PORT,
                                                   .in_cluster = in_cluster};
-    assert_int_equal(addr_parse(str_of("127.0.0.1"), &world.settings.listen), OK);
     test_sys_init();
     test_sys.random = fake_random;
     test_sys.socket = fake_socket;
@@ -499,14 +566,11 @@ void start_world(bool in_cluster)
     test_sys.close = fake_close;
     log_open(world.nowhere, LOG_FORMAT_TEXT);
     fake_start();
+    fake.called = check_caller;
     list_init(&world.requests);
     world.loop = loop_new(&err);
     world.dns = dns_new(world.loop, "/nonexistent", "/nonexistent");
-    world.oauth = oauth_new(world.loop, world.dns, NULL);
-    world.connectivity = connectivity_new(world.loop, world.oauth);
-    world.dest = dest_new(world.loop, world.dns, world.oauth, world.connectivity, NULL, true);
-    world.pop3 = pop3_new(world.loop, world.dns, NULL, &config, &err);
-    assert_non_null(world.pop3);
+    world_use(0);
 }
 
 int setup(void **state)
@@ -524,19 +588,28 @@ int setup(void **state)
 int teardown(void **state)
 {
     (void)state;
-    if (world.controller) {
-        stop_controller();
+    for (size_t i = 0; i < FAKE_CLIENTS; i++) {
+        if (world.replicas[i].controller) {
+            world_use(i);
+            stop_controller();
+        }
     }
     for (size_t i = 0; i < WORLD_DESTINATIONS; i++) {
         destination_unref(world.known[i].dest);
     }
     destination_unref(world.any);
-    dest_free(world.dest);
-    connectivity_free(world.connectivity);
-    oauth_free(world.oauth);
+    for (size_t i = 0; i < FAKE_CLIENTS; i++) {
+        dest_free(world.replicas[i].dest);
+        connectivity_free(world.replicas[i].connectivity);
+        oauth_free(world.replicas[i].oauth);
+    }
     dns_free(world.dns);
     loop_turn(world.loop, false);
-    pop3_free(world.pop3);
+    for (size_t i = 0; i < FAKE_CLIENTS; i++) {
+        if (world.replicas[i].pop3) {
+            pop3_free(world.replicas[i].pop3);
+        }
+    }
     loop_free(world.loop);
     fake_stop();
     log_flush();

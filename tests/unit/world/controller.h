@@ -1,7 +1,11 @@
 /* A controller in a world that a test plays: the cluster (world/cluster.h), the destinations, the
  * clock, and the ports that other processes have. Behind it are the real POP3 proxy, the real list
  * of instances, and real listeners: each is bound to a free port on loopback and stands for the
- * port that was requested. */
+ * port that was requested.
+ *
+ * There may be several replicas of it, each with an address of its own. Most functions are about
+ * one of them: `replica`, the first one until world_use() says otherwise. Only replicas that lead
+ * may make calls and read destinations; the world checks it. */
 #ifndef TPROXY_TESTS_WORLD_CONTROLLER_H
 #define TPROXY_TESTS_WORLD_CONTROLLER_H
 
@@ -42,21 +46,31 @@ struct known {
     enum verdict verdict;
 };
 
-struct world {
-    struct loop *loop;
-    struct dns *dns;
-    struct oauth *oauth;
+/* One process: a controller with its parts. */
+struct replica {
+    struct oauth *oauth; /* NULL: world_use() has not been called for it */
     struct connectivity *connectivity;
     struct dest *dest;
     struct pop3 *pop3;
-    char asked[64];                /* the instance of the last question; "": none was named */
+    struct dest_source source;
     struct controller *controller; /* NULL: not started */
+    bool leads;                    /* it has been told to lead */
+
+    int listeners[ALL_PORTS]; /* the descriptor that stands for a port; 0: none */
+    int refuses[ALL_PORTS];   /* errno of bind; EADDRINUSE: another process has the port */
+};
+extern struct replica *replica;
+
+struct world {
+    struct loop *loop;
+    struct dns *dns;
+    struct replica replicas[FAKE_CLIENTS];
+    char asked[64]; /* the instance of the last question; "": none was named */
     struct controller_settings settings;
     bool shuffled; /* things happen in random order */
     uint64_t deeds_max;
     int nowhere; /* the log's descriptor */
 
-    struct dest_source source;
     struct list requests;
     struct known known[WORLD_DESTINATIONS];
     const struct destination *any; /* every destination without an entry; NULL: they do not exist */
@@ -66,11 +80,10 @@ struct world {
     unsigned finds;
     size_t waiting, most_waiting; /* unanswered questions */
 
-    int listeners[ALL_PORTS];    /* the descriptor that stands for a port; 0: none */
-    uint16_t bound[DESCRIPTORS]; /* the port that a descriptor stands for */
-    int refuses[ALL_PORTS];      /* errno of bind; EADDRINUSE: another process has the port */
-    int next_pretended;          /* the next pretended descriptor; 0: listeners are real */
-    uint64_t chance;             /* the state of the random number generator */
+    uint16_t bound[DESCRIPTORS];            /* the port that a descriptor stands for */
+    struct replica *bound_for[DESCRIPTORS]; /* and the replica that has it */
+    int next_pretended; /* the next pretended descriptor; 0: listeners are real */
+    uint64_t chance;    /* the state of the random number generator */
 
     unsigned configured, changed, gone;
     size_t instances; /* instances in the last configuration */
@@ -115,7 +128,17 @@ void pass_slowly(int64_t time, int64_t step);
 
 /* ---- the controller ---- */
 
+/* Makes this one the replica that the functions are about. */
+void world_use(size_t number);
+
+/* Starts a controller that leads. */
 void start_controller(void);
+
+/* Starts a controller that does not lead. */
+void start_follower(void);
+
+/* Tells the controller whether it leads. */
+void world_lead(bool leads);
 
 void stop_controller(void);
 

@@ -47,8 +47,7 @@ void replica_start(int i)
     assert_null(r->lease);
     *r = (struct replica){.loop = loop_new(&err)};
     assert_non_null(r->loop);
-    fake.owner = i;
-    r->lease = lease_new(r->loop, &fake.face, &settings, handler);
+    r->lease = lease_new(r->loop, &fake.faces[i], &settings, handler);
 }
 
 void replica_kill(int i)
@@ -62,16 +61,15 @@ void replica_kill(int i)
     *r = (struct replica){0};
 }
 
-static bool is_stopped(int owner)
+static bool is_stopped(size_t client)
 {
-    return replicas[owner].stopped;
+    return replicas[client].stopped;
 }
 
 void replicas_turn(void)
 {
     for (int i = 0; i < REPLICAS; i++) {
         if (replicas[i].lease && !replicas[i].stopped) {
-            fake.owner = i;
             loop_turn(replicas[i].loop, false);
         }
     }
@@ -86,7 +84,9 @@ int replicas_setup(void **state)
     nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     log_open(nowhere, LOG_FORMAT_TEXT);
     fake_start();
-    fake.face.writer = "tproxy-" HOME;
+    for (size_t i = 0; i < FAKE_CLIENTS; i++) {
+        fake.faces[i].writer = "tproxy-" HOME;
+    }
     fake.sleeps = is_stopped;
     return 0;
 }
