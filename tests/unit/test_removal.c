@@ -54,7 +54,7 @@ static void begin(bool dry_run)
     buf_drop(&notes, buf_len(&notes));
     over = false;
     world_forget_journal();
-    removal = removal_new(world.loop, &fake.face, &settings, handler);
+    removal = removal_new(world.loop, fake.faces, &settings, handler);
     assert_int_equal(buf_len(&lines) + buf_len(&errors), 0);
 }
 
