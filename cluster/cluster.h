@@ -84,7 +84,7 @@ enum cluster_verb {
     CLUSTER_CREATE,       /* POST: never changes an object that exists */
     CLUSTER_APPLY,        /* merge patch (RFC 7396) of an existing object, arrays as a whole: body
                              carries its uid in metadata.uid, so that no other object of that name
-                             is changed */
+                             is changed, unless the name is one that nobody else gives */
     CLUSTER_PATCH_STATUS, /* merge patch of the subresource status */
     CLUSTER_DELETE,       /* only the object with `uid` */
 };

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/events.h"
 #include "controller/plan.h"
 #include "controller/queue.h"
-#include "controller/status.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 

@@ -345,6 +345,11 @@ int plan_event(struct buf *out, const struct cr *cr, const char *name, const cha
                     cr->namespace, cr->name, cr->uid);
 }
 
+int plan_event_series(struct buf *out, unsigned count, const char *now)
+{
+    return json_fmt(out, "{'series':{'count':%d,'lastObservedTime':%s}}", (int)count, now);
+}
+
 int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *name,
                      const char *instance, const char *reason, const char *note, const char *now)
 {

@@ -107,6 +107,10 @@ int plan_status(struct buf *out, const struct cr *cr, const struct condition *c,
 int plan_event(struct buf *out, const struct cr *cr, const char *name, const char *instance,
                bool warning, const char *reason, const char *note, const char *now) warn_unused;
 
+/* Appends the merge patch by which an Event says that it has been repeated: `count` times (2 at
+ * least) with the first one, the last time at `now`, as in plan_event. */
+int plan_event_series(struct buf *out, unsigned count, const char *now) warn_unused;
+
 /* Appends a warning Event about the TransparentProxy object `object` of namespace `home`, which may
  * be deleted already. */
 int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *name,

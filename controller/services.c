@@ -15,6 +15,7 @@
 
 #include "cluster/kinds.h"
 #include "controller/endpoint.h"
+#include "controller/events.h"
 #include "controller/held_services.h"
 #include "controller/leftovers.h"
 #include "controller/plan.h"
@@ -22,7 +23,6 @@
 #include "controller/queue.h"
 #include "controller/resources.h"
 #include "controller/resting_ports.h"
-#include "controller/status.h"
 #include "lib/backoff.h"
 #include "lib/log.h"
 #include "lib/mem.h"

@@ -191,6 +191,20 @@ enum telling {
     TELL_CONTEST,   /* others change the status again and again */
 };
 
+/* An Event about a CR that was sent; events.c's. */
+struct told_event {
+    uint64_t digest; /* of what it says */
+    uint64_t id;     /* the end of its name */
+    int64_t last;    /* when it was said last */
+    unsigned count;  /* how often; 0: there is none */
+};
+
+/* The Event to create if an earlier one cannot be continued; events.c's. */
+struct spare_event {
+    uint64_t digest, id;
+    char body[];
+};
+
 /* How the metrics count a resource. CRs of other proxies are not counted. */
 enum counted { COUNTED_NOT, COUNTED_UNAVAILABLE, COUNTED_AVAILABLE, COUNTED_KINDS };
 
@@ -243,7 +257,9 @@ struct resource {
     struct repairs status_repairs;
     int64_t events_full; /* from then on as many Events may be sent again as at the start */
     int64_t words_due;   /* the words of another server are not written again before */
-    const char *last_event_reason; /* the reason that the last Event told of; static storage */
+    const char *last_event_reason;   /* the reason that the last Event told of; static storage */
+    struct told_event told[2];       /* the last ones; a condition often goes to and fro */
+    struct spare_event *spare_event; /* of OPERATION_EVENT; NULL: none */
     struct timer timer;
 };
 
@@ -320,6 +336,7 @@ struct controller {
     struct configuration *configuration;
     const struct config *config; /* in force; NULL: no configuration is */
     struct cluster_call *event;  /* about the installation, under way; NULL: none is */
+    int64_t series_due;          /* no Event is continued before */
     struct network_policies *network_policies;
     struct controller_stats {
         uint64_t reconciles, writes, errors, events_left_out;

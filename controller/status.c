@@ -1,6 +1,5 @@
 /* The condition of a CR is written only when it says something else than before, and then followed
- * by an Event. Both are bounded: a status that others change back is repaired less and less often,
- * and Events are left out when there are too many. */
+ * by an Event. A status that others change back is repaired less and less often. */
 #include "controller/status.h"
 
 #include <assert.h>
@@ -10,6 +9,7 @@
 #include "cluster/kinds.h"
 #include "configuration/config.h"
 #include "configuration/configuration.h"
+#include "controller/events.h"
 #include "controller/plan.h"
 #include "controller/queue.h"
 #include "lib/log.h"
@@ -19,12 +19,6 @@
 
 /* The shortest time between two messages that differ only in the words of another server. */
 #define WORDS_PAUSE SECONDS(5 * 60)
-
-/* Events about one resource, and about all resources of one namespace: EVENTS_... at once, then one
- * in each interval. */
-#define EVENT_INTERVAL_OF_ONE SECONDS(60)
-#define EVENT_INTERVAL_OF_SPACE SECONDS(1)
-enum { EVENTS_OF_ONE = 10, EVENTS_OF_SPACE = 1000 };
 
 static void set_pending_condition(struct resource *r, const struct condition *condition)
 {
@@ -47,63 +41,6 @@ void status_forget(struct resource *r)
 
 /* ---- Events ---- */
 
-/* Tells whether there is room for one more Event. `full` is the time at which there will be room
- * for `most` of them again. */
-static bool has_room(int64_t full, int64_t now, int64_t interval, int most)
-{
-    return full < now + most * interval;
-}
-
-static void take_room(int64_t *full, int64_t now, int64_t interval)
-{
-    *full = (*full > now ? *full : now) + interval;
-}
-
-/* A user whose resources change again and again must not fill the storage of the API server with
- * Events. */
-static bool may_tell(struct resource *r)
-{
-    int64_t now = resource_now(r), *of_one = &r->events_full, *of_space = &r->space->events_full;
-    if (!has_room(*of_one, now, EVENT_INTERVAL_OF_ONE, EVENTS_OF_ONE) ||
-        !has_room(*of_space, now, EVENT_INTERVAL_OF_SPACE, EVENTS_OF_SPACE)) {
-        r->controller->stats.events_left_out++;
-        return false;
-    }
-    take_room(of_one, now, EVENT_INTERVAL_OF_ONE);
-    take_room(of_space, now, EVENT_INTERVAL_OF_SPACE);
-    return true;
-}
-
-static void post_event(struct resource *r, bool warning, const char *reason, const char *note)
-{
-    struct controller *c = r->controller;
-    struct cr unseen = {.namespace = r->namespace, .name = r->name, .uid = ""};
-    if (!may_tell(r)) {
-        return;
-    }
-    struct buf body;
-    char now[STAMP_SIZE], name[320];
-    struct cluster_request request = {
-        .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = r->namespace, .name = name};
-    uint64_t id;
-    sys->random(&id, sizeof(id));
-    stamp_now_exactly(now);
-    text_fmt(name, sizeof(name), "%.230s.%016llx", r->name, (unsigned long long)id);
-    buf_init(&body, PLAN_OBJECT_MAX);
-    int rc = plan_event(&body, r->cr.name ? &r->cr : &unseen, name, c->settings.instance, warning,
-                        reason, note, now);
-    assert(rc == OK);
-    request.body = buf_str(&body);
-    resource_call(r, OPERATION_EVENT, &request, NULL); /* nothing depends on an Event */
-    buf_free(&body);
-}
-
-void resource_send_event(struct resource *r, const struct condition *condition)
-{
-    r->last_event_reason = condition->reason;
-    post_event(r, !condition->available, condition->reason, condition->message);
-}
-
 /* An annotation without effect is a mistake, or is meant for another configuration. */
 static void tell_ignored(struct resource *r)
 {
@@ -115,7 +52,7 @@ static void tell_ignored(struct resource *r)
     if (tell) {
         log_line(LOG_WARN, "control", "%s: %s", r->key, note);
         if (r->controller->settings.in_cluster) {
-            post_event(r, true, "MultitenancyAnnotation-Ignored", note);
+            resource_post_event(r, true, "MultitenancyAnnotation-Ignored", note);
         }
     }
 }
@@ -126,7 +63,7 @@ static void tell_contest(struct resource *r)
         "The status does not stay as it is written: somebody else changes it again and again, or "
         "the API server stores something else. It is written again less and less often";
     log_line(LOG_WARN, "control", "%s: %s", r->key, note);
-    post_event(r, true, "StatusContested", note);
+    resource_post_event(r, true, "StatusContested", note);
 }
 
 /* The status cannot be written without losing conditions of other controllers, so an Event says
@@ -141,7 +78,7 @@ static void tell_instead(struct resource *r, const struct condition *condition)
     if (!r->last_event_reason || strcmp(r->last_event_reason, condition->reason) != 0) {
         r->last_event_reason = condition->reason;
         log_line(LOG_WARN, "control", "%s: %s", r->key, note);
-        post_event(r, !condition->available, condition->reason, note);
+        resource_post_event(r, !condition->available, condition->reason, note);
     }
 }
 

@@ -8,6 +8,8 @@ from harness.installation import CRS, Installation, destination_cr
 from harness.samples import HOME
 from harness.util import until
 
+ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/tproxy"
+
 WIDE = ["AVAILABLE", "LASTCHANGE", "TENANTS", "MESSAGE"]
 CREATED = (
     "Technical connectivity is configured. Kubernetes service with name mail-a is created."
@@ -81,6 +83,59 @@ def test_wide_proxies(installation, cluster_tproxy):
     assert "tenantMode" in wrong["CONFIGURATION"] and "nobody" in wrong["CONFIGURATION"]
     (short,) = table(installation, "tp", "-n", HOME)
     assert list(short) == ["NAME", "STATE", "AGE"]
+
+
+# --- kubectl describe ---
+
+
+def flip(installation: Installation, namespace: str, times: int) -> None:
+    """Makes the CR unavailable and available again, each time for the same reason."""
+    path = f"{CRS}/namespaces/{namespace}/destinations/mail-a"
+    for _ in range(times):
+        for name, reason in (("no-such", "NotFound"), ("mail", "ConfigurationSuccessful")):
+            installation.kube.patch(path, {"spec": {"destinationRef": {"name": name}}})
+            installation.wait_condition(namespace, "mail-a", reason)
+
+
+def counts(installation: Installation, namespace: str) -> dict[str, list[int]]:
+    """Returns how often each Event has been repeated, by its reason."""
+    found: dict[str, list[int]] = {}
+    for event in installation.events(namespace):
+        count = event.get("series", {}).get("count", 1)
+        found.setdefault(event["reason"].split("-")[-1], []).append(count)
+    return found
+
+
+@pytest.mark.one_build
+def test_describe(installation, cluster_tproxy, add_destination, namespace):
+    """A repeat is counted in the Event that says the same, and `describe` shows the number."""
+    add_destination("mail")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    installation.available(namespace, "mail-a")
+    flip(installation, namespace, 2)
+    wanted = {"NotFound": [2], "ConfigurationSuccessful": [3]}
+    until(lambda: counts(installation, namespace) == wanted, f"the Events {wanted}")
+    text = installation.kube.kubectl("describe", "dst", "mail-a", "-n", namespace).stdout
+    events = text[text.index("\nEvents:") :].splitlines()
+    (success,) = [line for line in events if "ConfigurationSuccessful" in line]
+    (failure,) = [line for line in events if "NotFound" in line]
+    assert "Normal" in success and "(x3 over" in success and CREATED in success
+    assert "Warning" in failure and "(x2 over" in failure and "'no-such'" in failure
+
+
+@pytest.mark.one_build
+def test_describe_with_an_older_role(installation, cluster_tproxy, add_destination, namespace):
+    """Without the right to patch Events a repeat is a new Event."""
+    role = installation.kube.get(ROLE)
+    (rule,) = [rule for rule in role["rules"] if rule["resources"] == ["events"]]
+    rule["verbs"].remove("patch")
+    installation.kube.patch(ROLE, {"rules": role["rules"]})
+    add_destination("mail")
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    installation.available(namespace, "mail-a")
+    flip(installation, namespace, 2)
+    wanted = {"NotFound": [1, 1], "ConfigurationSuccessful": [1, 1, 1]}
+    until(lambda: counts(installation, namespace) == wanted, f"the Events {wanted}")
 
 
 # --- kubectl explain ---

@@ -276,6 +276,106 @@ static void flip(const char *name, int times)
     }
 }
 
+/* The changes of Events: how many, the number in the last one, and what the API server answers. */
+static int64_t continued_calls, last_count;
+static enum cluster_result continued_result;
+
+static enum cluster_result note_series(const struct cluster_call *call)
+{
+    if (strcmp(call->kind->kind, "Event") != 0 || call->verb != CLUSTER_APPLY) {
+        return CLUSTER_DONE;
+    }
+    struct json *doc = json_parse(str_of(call->body), NULL);
+    struct json_value series = json_get(json_root(doc), "series");
+    assert_int_equal(json_int64(json_get(series, "count"), &last_count), OK);
+    assert_true(json_exists(json_get(series, "lastObservedTime")));
+    json_free(doc);
+    continued_calls++;
+    return continued_result;
+}
+
+static void watch_series(enum cluster_result result)
+{
+    last_count = continued_calls = 0;
+    continued_result = result;
+    fake.fate = note_series;
+    refuse("bad", VERDICT_URL_NOT_SUPPORTED);
+    start_controller();
+    pass(SECONDS(1));
+    world_forget_journal();
+}
+
+/* A condition that goes to and fro makes two Events, which count. */
+static void a_repeated_event_is_counted(void **state)
+{
+    (void)state;
+    watch_series(CLUSTER_DONE);
+    flip("inbox", 8);
+    assert_int_equal(count_calls("create Event"), 2);
+    assert_int_equal(count_calls("apply Event"), 6);
+    assert_int_equal(last_count, 4);
+
+    pass_slowly(SECONDS(5 * 60), SECONDS(5)); /* still the same series */
+    flip("inbox", 1);
+    assert_int_equal(count_calls("create Event"), 2);
+    assert_int_equal(last_count, 5);
+
+    pass_slowly(SECONDS(7 * 60), SECONDS(5)); /* too long ago */
+    flip("inbox", 3);                         /* the first one changes nothing */
+    assert_int_equal(count_calls("create Event"), 4);
+}
+
+/* A resource that was created again has Events of its own. */
+static void another_uid_is_another_event(void **state)
+{
+    (void)state;
+    watch_series(CLUSTER_DONE);
+    flip("inbox", 1);
+    fake_drop("Destination", "apps", "inbox");
+    settle();
+    flip("inbox", 1);
+    assert_int_equal(count_calls("create Event"), 2);
+    assert_int_equal(count_calls("apply Event"), 0);
+}
+
+/* The number has the repeats for which there was no room. */
+static void repeats_without_room_are_counted(void **state)
+{
+    (void)state;
+    watch_series(CLUSTER_DONE);
+    flip("inbox", 60);
+    assert_int_equal(count_calls("create Event") + count_calls("apply Event"), 10);
+    pass_slowly(SECONDS(120), SECONDS(5));
+    flip("inbox", 2);
+    assert_int_equal(count_calls("create Event"), 2);
+    assert_int_equal(last_count, 31);
+}
+
+/* An Event that has gone begins anew. */
+static void a_lost_event_begins_anew(void **state)
+{
+    (void)state;
+    watch_series(CLUSTER_ABSENT);
+    flip("inbox", 2);
+    flip("inbox", 2);
+    assert_int_equal(continued_calls, 2);
+    assert_int_equal(count_calls("create Event"), 4);
+    continued_result = CLUSTER_DONE;
+    flip("inbox", 2);
+    assert_int_equal(count_calls("create Event"), 4);
+    assert_int_equal(last_count, 2);
+}
+
+/* An older Role lacks the right: each repeat is an Event, and the right is not tried each time. */
+static void events_without_the_right(void **state)
+{
+    (void)state;
+    watch_series(CLUSTER_REFUSED);
+    flip("inbox", 8);
+    assert_int_equal(continued_calls, 1);
+    assert_int_equal(count_calls("create Event"), 8);
+}
+
 static void events_are_bounded(void **state)
 {
     (void)state;
@@ -285,11 +385,12 @@ static void events_are_bounded(void **state)
     world_forget_journal();
     flip("inbox", 100);
     assert_int_equal(count_calls("status Destination"), 100);
-    assert_int_equal(count_calls("create Event"), 10);
+    assert_int_equal(count_calls("create Event"), 2);
+    assert_int_equal(count_calls("apply Event"), 8);
     pass_slowly(SECONDS(120), SECONDS(5));
     world_forget_journal();
     flip("inbox", 100);
-    assert_int_equal(count_calls("create Event"), 2);
+    assert_int_equal(count_calls("create Event") + count_calls("apply Event"), 2);
 
     /* Other resources have their Events as before, until the namespace has too many. */
     world_forget_journal();
@@ -298,7 +399,7 @@ static void events_are_bounded(void **state)
         text_fmt(name, sizeof(name), "x%d", i);
         flip(name, 12);
     }
-    assert_in_range(count_calls("create Event"), 950, 1000);
+    assert_in_range(count_calls("create Event") + count_calls("apply Event"), 950, 1000);
     put_namespace("beta");
     put_cr("beta", "other", "inbox", "");
     world_forget_journal();
@@ -447,6 +548,11 @@ int main(void)
         TEST(conflicts_without_end),
         TEST(pruned_tenants),
         TEST(failures_that_are_worded_differently),
+        TEST(a_repeated_event_is_counted),
+        TEST(another_uid_is_another_event),
+        TEST(repeats_without_room_are_counted),
+        TEST(a_lost_event_begins_anew),
+        TEST(events_without_the_right),
         TEST(events_are_bounded),
         TEST(fights_about_the_configuration),
         TEST(conditions_of_others_of_the_object),

@@ -404,6 +404,22 @@ static void test_event(void **state)
     assert_bounded(put_event);
 }
 
+static int put_series(struct buf *out)
+{
+    return plan_event_series(out, 2, "2025-11-03T08:00:00.000000Z");
+}
+
+static void test_event_series(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, PLAN_OBJECT_MAX);
+    assert_int_equal(put_series(&out), OK);
+    assert_says(&out, "{'series':{'count':2,'lastObservedTime':'2025-11-03T08:00:00.000000Z'}}");
+    buf_free(&out);
+    assert_bounded(put_series);
+}
+
 /* The API refuses notes of more than 1024 octets. A note that is cut is valid UTF-8. */
 static void test_event_bounds(void **state)
 {
@@ -1157,20 +1173,35 @@ static void test_many_ports(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_success),         cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_verdicts),        cmocka_unit_test(test_fragments_and_tenants),
-        cmocka_unit_test(test_many_tenants),    cmocka_unit_test(test_long_verdicts),
-        cmocka_unit_test(test_status),          cmocka_unit_test(test_shown),
-        cmocka_unit_test(test_words),           cmocka_unit_test(test_words_of_tenants),
-        cmocka_unit_test(test_event),           cmocka_unit_test(test_event_bounds),
-        cmocka_unit_test(test_name_objection),  cmocka_unit_test(test_services),
-        cmocka_unit_test(test_strangers),       cmocka_unit_test(test_owners),
-        cmocka_unit_test(test_service_answers), cmocka_unit_test(test_service_digests),
-        cmocka_unit_test(test_service_changed), cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_service_owner),   cmocka_unit_test(test_service_elsewhere),
-        cmocka_unit_test(test_odd_services),    cmocka_unit_test(test_alias),
-        cmocka_unit_test(test_policies),        cmocka_unit_test(test_policy_digests),
-        cmocka_unit_test(test_policy_ports),    cmocka_unit_test(test_policy_names),
+        cmocka_unit_test(test_success),
+        cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_fragments_and_tenants),
+        cmocka_unit_test(test_many_tenants),
+        cmocka_unit_test(test_long_verdicts),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_shown),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_words_of_tenants),
+        cmocka_unit_test(test_event_series),
+        cmocka_unit_test(test_event),
+        cmocka_unit_test(test_event_bounds),
+        cmocka_unit_test(test_name_objection),
+        cmocka_unit_test(test_services),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_service_answers),
+        cmocka_unit_test(test_service_digests),
+        cmocka_unit_test(test_service_changed),
+        cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_service_owner),
+        cmocka_unit_test(test_service_elsewhere),
+        cmocka_unit_test(test_odd_services),
+        cmocka_unit_test(test_alias),
+        cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_policy_digests),
+        cmocka_unit_test(test_policy_ports),
+        cmocka_unit_test(test_policy_names),
         cmocka_unit_test(test_many_ports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
