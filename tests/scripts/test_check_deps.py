@@ -90,7 +90,7 @@ TABLES = [
     ("folders in a ring", "FOLDERS", "core : lib http", "http in the row of core is neither above"),
     ("a folder that is not used", "FOLDERS", "http : lib lib/new", "http does not use lib/new"),
     ("a pure file that is not there", "PURE", "lib/new", "lib/new is not there: take it out"),
-    ("a header that is not included", "SYSTEM", "getopt.h : tproxy/options pop3", "take it out"),
+    ("a header that is not included", "SYSTEM", "jsmn.h : lib/json pop3", "take it out"),
 ]
 
 
