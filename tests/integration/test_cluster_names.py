@@ -79,8 +79,8 @@ def test_older_one_was_there_before_the_program(installation, make_cluster_tprox
     older, younger, mails = rivals()
     make_cluster_tproxy(installation).ready()
     assert list_and_fetch(installation.target_port("mail-a")) == mails["older"].files()
-    assert installation.condition(older, "mail-a")["status"] == "True"
-    assert installation.condition(younger, "mail-a")["reason"] == DUPLICATE
+    installation.available(older, "mail-a")
+    installation.wait_condition(younger, "mail-a", DUPLICATE)
 
 
 def test_older_one_is_not_for_us(installation, cluster_tproxy, rivals):
