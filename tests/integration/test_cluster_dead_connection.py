@@ -1,10 +1,9 @@
 """A connection to the API server dies without a notice."""
 
-import contextlib
 
 import pytest
 
-from harness.clients import RawClient
+from harness.clients import RawClient, is_closed
 from harness.installation import CRS, TARGET_PORTS, destination_cr, list_and_fetch
 from harness.util import until
 from harness.wire import Wire
@@ -12,12 +11,6 @@ from harness.wire import Wire
 # In seconds. The kernel needs 25 on an idle machine; the end of a watch would come after 300 or
 # more.
 NOTICED = 90
-
-
-def is_closed(port: int) -> bool:
-    with contextlib.suppress(ConnectionRefusedError), RawClient(port, greet=False):
-        return False
-    return True
 
 
 @pytest.mark.one_build

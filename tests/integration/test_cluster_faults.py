@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.clients import RawClient
+from harness.clients import RawClient, is_closed
 from harness.destination_service import key_secret
 from harness.fault_proxy import (
     FaultProxy,
@@ -53,12 +53,6 @@ from harness.tproxy import Tproxy
 from harness.util import PATIENCE, until
 
 MAIL = "mail"
-
-
-def is_closed(port: int) -> bool:
-    with contextlib.suppress(ConnectionRefusedError), RawClient(port, greet=False):
-        return False
-    return True
 
 
 class World:

@@ -76,7 +76,7 @@ def mailbox(oauth, oauth_dovecot, messages):
 
 
 def is_listening(port: int) -> bool:
-    with contextlib.suppress(ConnectionRefusedError), RawClient(port):
+    with contextlib.suppress(ConnectionRefusedError, ConnectionResetError), RawClient(port):
         return True
     return False
 

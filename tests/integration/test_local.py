@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from harness.backend import Pop3
-from harness.clients import RawClient
+from harness.clients import RawClient, is_closed
 from harness.tproxy import TARGET_LINE, Tproxy, destination
 from harness.util import PATIENCE, is_root, until
 
@@ -19,14 +19,6 @@ def served(port: int) -> None:
     with RawClient(port) as client:
         assert client.command(b"STAT").startswith(b"+OK 1 ")
         assert client.command(b"QUIT").startswith(b"+OK")
-
-
-def gone(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def complaint(proxy: Tproxy, file: str, start: int = 0) -> str:
@@ -89,7 +81,7 @@ def test_added_and_removed_files(tproxy, backend):
     with RawClient(one) as running:
         assert running.command(b"STAT").startswith(b"+OK")
         (tproxy.directory / "one.json").unlink()
-        until(lambda: gone(one), "the end of the listener")
+        until(lambda: is_closed(one), "the end of the listener")
         assert running.command(b"STAT").startswith(b"+OK"), "a running session goes on for a while"
         assert running.command(b"QUIT") == b"+OK bye"
     served(two)
@@ -123,7 +115,7 @@ def test_name_changed_inside_the_file(tproxy, backend):
     start = len(tproxy.printed)
     tproxy.write(destination("new", backend.host, backend.port), file="old.json")
     served(tproxy.port("new", start))
-    until(lambda: gone(old), "the end of the old target")
+    until(lambda: is_closed(old), "the end of the old target")
 
 
 def test_directory_of_many(tproxy, backend):
@@ -448,7 +440,7 @@ def test_properties_become_json_and_go(tproxy, backends):
 
     until(at_the_new_server, "the session at the new server")
     (tproxy.directory / "mail").unlink()
-    until(lambda: gone(port), "the end of the target")
+    until(lambda: is_closed(port), "the end of the target")
 
 
 def test_json_and_properties_of_one_name(tproxy, backends):
@@ -467,7 +459,7 @@ def test_removed_directory(tproxy, backend):
     port = tproxy.add("mail", backend.host, backend.port)
     (tproxy.directory / "mail.json").unlink()
     tproxy.directory.rmdir()
-    until(lambda: gone(port), "the end of the target")
+    until(lambda: is_closed(port), "the end of the target")
     assert tproxy.http("/healthz")[0] == 200
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from harness import backend as peer
 from harness.backend import Pop3
-from harness.clients import CURL_LOGINS, RawClient, curl, plain, xoauth2
+from harness.clients import CURL_LOGINS, RawClient, curl, is_closed, plain, xoauth2
 from harness.tproxy import Program, Tproxy, destination
 from harness.util import PATIENCE, free_port, is_root, until
 
@@ -487,14 +487,7 @@ def test_drain(make_tproxy, backend):
         assert tproxy.http("/healthz")[0] == 200
         use(port)
 
-        def refused() -> bool:
-            try:
-                socket.create_connection(("127.0.0.1", port), 5).close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        until(refused, "the closed listener", every=0.05)
+        until(lambda: is_closed(port), "the closed listener", every=0.05)
         assert running.retr(1) == backend.script.messages[0]
         assert tproxy.running()
         assert running.command(b"QUIT") == b"+OK bye"

@@ -107,10 +107,15 @@ class RawClient:
 
 
 def is_closed(port: int) -> bool:
-    """Returns whether nobody listens on the port."""
-    with contextlib.suppress(ConnectionRefusedError), RawClient(port, greet=False):
+    """Returns whether nobody listens on the port. A listener that closes while the connection is made
+    resets it: the next one tells."""
+    try:
+        with RawClient(port, greet=False):
+            return False
+    except ConnectionResetError:
         return False
-    return True
+    except ConnectionRefusedError:
+        return True
 
 
 def plain(user: str = "anyone", password: str = "anything", authzid: str = "") -> bytes:
