@@ -129,11 +129,11 @@ class Tproxy:
         kept = [option for option in options.items() if option[1] is not None]
         words = [word for option in kept for word in option if word]
         self._process = self.program.spawn(*words)
-        for stream, take in (
-            (self._process.stdout, self._take_printed),
-            (self._process.stderr, self._take_logged),
+        for stream, take, feed in (
+            (self._process.stdout, self._take_printed, self.printed),
+            (self._process.stderr, self._take_logged, self.logs),
         ):
-            reader = threading.Thread(target=self._read, args=(stream, take), daemon=True)
+            reader = threading.Thread(target=self._read, args=(stream, take, feed), daemon=True)
             reader.start()
             self._readers.append(reader)
         return self
@@ -293,11 +293,10 @@ class Tproxy:
 
     # --- reading its output ---
 
-    def _read(self, stream, take) -> None:
+    def _read(self, stream, take, feed: Feed) -> None:
         for line in stream:
             take(line)
-        self.printed.end()
-        self.logs.end()
+        feed.end()
 
     def _take_printed(self, line: bytes) -> None:
         self.printed.add(line.decode(errors="replace").rstrip("\n"))
