@@ -376,6 +376,7 @@ static void set_destination(struct endpoint *e, const struct dest_answer *answer
     free(e->verdict_text);
     e->verdict_text = answer->dest ? NULL : mem_strdup(answer->err.text);
     e->read = true;
+    e->doubted = false;
     check_services(e);
     plan_next_reading(e);
     endpoint_update_use(e);
@@ -397,7 +398,7 @@ void endpoint_refer(struct endpoint *e)
 void endpoint_forget(struct endpoint *e)
 {
     stop_reading(e);
-    e->read = e->name_taken = e->trouble_silent = false;
+    e->read = e->doubted = e->name_taken = e->trouble_silent = false;
     e->unread = e->troubles = 0;
     e->read_due = e->waits_since = e->trouble_until = 0;
     e->verdict = VERDICT_OK;
@@ -478,7 +479,10 @@ bool endpoints_known(const struct resource *r)
 void resource_read_again(struct resource *r)
 {
     LIST_EACH (it, &r->endpoints) {
-        container_of(it, struct endpoint, link)->read_again = true;
+        struct endpoint *e = container_of(it, struct endpoint, link);
+        e->read_again = true;
+        e->doubted = e->read && e->verdict != VERDICT_OK;
+        endpoint_update_use(e);
     }
     resource_wake(r);
 }

@@ -181,7 +181,8 @@ static enum rank rank_behind(const struct endpoint *first)
     if (!first || first->use == USE_CANNOT) {
         return RANK_FIRST;
     }
-    return first->stance == STANCE_WANTS ? RANK_SECOND : RANK_UNKNOWN;
+    bool known = first->stance == STANCE_WANTS && !(first->use == USE_CAN && first->doubted);
+    return known ? RANK_SECOND : RANK_UNKNOWN;
 }
 
 /* The stance of `by`, or what it can do with the name, has changed. */
@@ -221,12 +222,14 @@ static size_t places_of(const struct endpoint *e)
     return e->resource->controller->settings.namespace_targets;
 }
 
-/* A destination that has not been read may be of use. A listener stands for a Service that somebody
- * has deleted and that is about to be written again, unless somebody else's has taken its place: a
- * controller that starts then could not know whose the name was. */
+/* A destination that has not been read may be of use, and so may one that is read again after a
+ * failure: when what several CRs lacked is back, the order of the answers decides nothing. A
+ * listener stands for a Service that somebody has deleted and that is about to be written again,
+ * unless somebody else's has taken its place: a controller that starts then could not know whose
+ * the name was. */
 static enum use use_of(const struct endpoint *e)
 {
-    bool is_of_use = !e->read || e->verdict == VERDICT_OK;
+    bool is_of_use = !e->read || e->doubted || e->verdict == VERDICT_OK;
     if (endpoint_service(e) || (e->target && is_of_use && !e->name_taken)) {
         return USE_HAS;
     }
@@ -237,12 +240,14 @@ void endpoint_update_use(struct endpoint *e)
 {
     e->name_taken &= !endpoint_service(e);
     enum use use = use_of(e);
-    if (e->use == use || e->stance == STANCE_NONE) {
+    if (e->stance == STANCE_NONE) {
         return;
     }
-    heap_remove(&e->wanted->contenders, &e->contender);
-    e->use = use;
-    heap_add(&e->wanted->contenders, &e->contender);
+    if (e->use != use) {
+        heap_remove(&e->wanted->contenders, &e->contender);
+        e->use = use;
+        heap_add(&e->wanted->contenders, &e->contender);
+    }
     note_first(e->wanted, e);
 }
 

@@ -19,8 +19,8 @@ struct endpoint *resource_endpoint(const struct resource *r, const char *service
 void resource_set_stance(struct resource *r, enum stance stance);
 
 /* Finds out again what the endpoint can do with the name. It is to be called when the destination
- * has been read, and when the listener or the home Service comes or goes. Wakes others whose rank
- * changes. */
+ * has been read or is to be read again, and when the listener or the home Service comes or goes.
+ * Wakes others whose rank changes. */
 void endpoint_update_use(struct endpoint *e);
 
 /* Notes that the home Service of this name is not ours. The listener does not hold the name any

@@ -114,7 +114,8 @@ enum stance {
 /* How an endpoint can use the name that it wants. */
 enum use {
     USE_HAS,    /* it has the listener or the home Service already */
-    USE_CAN,    /* it can have them, or may turn out to: its destination has yet to be read */
+    USE_CAN,    /* it can have them, or may turn out to: its destination has yet to be read, or is
+                   read again */
     USE_CANNOT, /* its destination is of no use now, or the places of its namespace are taken */
 };
 
@@ -138,6 +139,7 @@ struct endpoint {
     /* Its destination, as read last. */
     bool read;
     bool read_again; /* it has to be read again at once */
+    bool doubted;    /* it was of no use, and is read again because the cause may have gone */
     unsigned unread; /* number of readings in a row without a usable destination */
     int64_t read_due;
     struct dest_request *request;   /* set while it is being read */

@@ -240,6 +240,51 @@ static void name_that_nobody_can_use(void **state)
     assert_int_equal(count_listeners(), 1);
 }
 
+#define UNREADABLE "ConfigurationFailed"
+
+/* Neither destination can be read for a while. When they are read again, the older CR's answer comes
+ * last. Returns with both answers there. */
+static void read_after_an_outage(enum verdict older)
+{
+    put_namespace("beta");
+    refuse("later", VERDICT_UNREADABLE);
+    refuse("inbox", VERDICT_UNREADABLE);
+    put_cr("apps", "inbox", "later", "");
+    put_cr("beta", "inbox", "inbox", "");
+    start_controller();
+    pass_slowly(SECONDS(5), SECONDS(1));
+    expect_reason("apps", "inbox", UNREADABLE);
+    expect_reason("beta", "inbox", UNREADABLE);
+    serve("inbox");
+    if (older == VERDICT_OK) {
+        serve("later");
+    }
+    world.hangs = "later";
+    controller_look_again(replica->controller, "later");
+    controller_look_again(replica->controller, "inbox");
+    pass_slowly(SECONDS(5), SECONDS(1));
+    assert_int_equal(count_listeners(), 0);
+    expect_reason("beta", "inbox", UNREADABLE);
+    world.hangs = NULL;
+    pass_slowly(SECONDS(5), SECONDS(1));
+}
+
+static void name_after_an_outage(void **state)
+{
+    (void)state;
+    read_after_an_outage(VERDICT_OK);
+    expect_reason("apps", "inbox", "ConfigurationSuccessful");
+    expect_reason("beta", "inbox", DUPLICATE);
+    assert_int_equal(count_listeners(), 1);
+}
+
+static void name_after_an_outage_that_lasts(void **state)
+{
+    (void)state;
+    read_after_an_outage(VERDICT_UNREADABLE);
+    expect_younger(target_port("inbox"));
+}
+
 /* A CR that has no place in its namespace does not keep others from the name. */
 static void name_without_a_place(void **state)
 {
@@ -390,6 +435,8 @@ int main(void)
         TEST(service_of_a_name_in_use),
         TEST(service_that_is_made_foreign),
         TEST(name_that_nobody_can_use),
+        TEST(name_after_an_outage),
+        TEST(name_after_an_outage_that_lasts),
         TEST(name_without_a_place),
         TEST(tenant_that_comes_later),
         TEST(places_are_bounded),

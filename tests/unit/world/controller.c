@@ -273,7 +273,8 @@ bool world_deed(void)
     n -= of_cluster;
     LIST_EACH (it, &world.requests) {
         struct dest_request *r = container_of(it, struct dest_request, link);
-        bool hangs = world.hangs && r->tenant && strcmp(r->tenant, world.hangs) == 0;
+        const char *asked = r->tenant ? r->tenant : r->name;
+        bool hangs = world.hangs && strcmp(asked, world.hangs) == 0;
         if (!world.source_mute && !hangs && n-- == 0) {
             answer_request(r);
             return true;
