@@ -1,5 +1,6 @@
 """Fixtures. Every test runs twice, with the release binary and with the sanitized one, unless it is
-marked one_build."""
+marked one_build. Tests in a cluster take the most time and run once, with the sanitized one; the
+tests in tests/e2e run the release binary there."""
 
 import contextlib
 import os
@@ -57,6 +58,8 @@ def pytest_generate_tests(metafunc):
             builds = ["dynamic"]
         elif metafunc.definition.get_closest_marker("one_build"):
             builds = ["release"]
+        elif "kube_programs" in metafunc.fixturenames:
+            builds = ["sanitized"]
         else:
             builds = ["release", "sanitized"]
         metafunc.parametrize("build", builds, scope="session")
