@@ -538,7 +538,7 @@ def test_ready_when_everything_is_listed(installation, api, make_cluster_tproxy,
         assert proxy.http("/healthz")[0] == 200
         assert not installation.condition(namespace, "mail-a")
     proxy.ready()
-    assert list_and_fetch(installation.target_port("mail-a")) == mail.files()
+    assert list_and_fetch(installation.available(namespace, "mail-a")) == mail.files()
 
 
 def test_status_pages(installation, make_cluster_tproxy, add_destination, namespace):

@@ -78,8 +78,7 @@ def test_older_one_was_there_before_the_program(installation, make_cluster_tprox
     installation.configure()
     older, younger, mails = rivals()
     make_cluster_tproxy(installation).ready()
-    assert list_and_fetch(installation.target_port("mail-a")) == mails["older"].files()
-    installation.available(older, "mail-a")
+    assert list_and_fetch(installation.available(older, "mail-a")) == mails["older"].files()
     installation.wait_condition(younger, "mail-a", DUPLICATE)
 
 
