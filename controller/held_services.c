@@ -17,7 +17,7 @@
 static void count_port(struct controller *c, const struct service *s,
                        void (*count)(struct ports *, uint16_t))
 {
-    if (s->target_port && strcmp(s->namespace, c->settings.home) == 0) {
+    if (s->target_port) {
         count(c->ports, s->target_port);
     }
 }
@@ -47,13 +47,11 @@ void resource_drop_service(struct resource *r, struct held_service *held)
 {
     struct controller *c = r->controller;
     uint16_t port = held->service.target_port;
-    bool home = strcmp(held->service.namespace, c->settings.home) == 0;
     count_port(c, &held->service, ports_drop);
-    if (home && port && c->resting && c->leads && !ports_carried(c->ports, port) &&
+    if (port && c->resting && c->leads && !ports_carried(c->ports, port) &&
         !ports_taken(c->ports, port)) {
-        int rc = resting_ports_leave(c->resting,
-                                     port); /* the Service is gone: nothing waits for the record */
-        (void)rc;
+        int rc = resting_ports_leave(c->resting, port);
+        (void)rc; /* the Service is gone: nothing waits for the record */
     }
     map_remove(&c->services, &held->by_key);
     list_remove(&held->link);

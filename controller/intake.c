@@ -84,8 +84,7 @@ static void record_ports(struct resource *r)
     struct controller *c = r->controller;
     LIST_EACH (it, &r->services) {
         const struct service *s = &container_of(it, struct held_service, link)->service;
-        if (c->resting && c->leads && s->target_port &&
-            strcmp(s->namespace, c->settings.home) == 0) {
+        if (c->resting && c->leads && s->target_port) {
             int rc = resting_ports_leave(c->resting, s->target_port);
             (void)rc; /* the withdrawal asks again */
         }

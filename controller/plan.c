@@ -723,11 +723,13 @@ int service_parse(struct service *service, struct json_value object, const char 
     if (!claim_holds(service, object, home)) {
         service_forget_cr(service);
     }
+    struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
+    if (strcmp(service->namespace, home) == 0) { /* of any type: the Service is our memory of it */
+        service->target_port = port_of(json_get(port, "targetPort"));
+    }
     if (!json_is(json_get(spec, "type"), "ExternalName")) {
-        struct json_value port = element(json_get(spec, "ports"), "name", PORT_NAME);
         service->strangers = strangers_of(json_get(spec, "selector"));
         service->port = port_of(json_get(port, "port"));
-        service->target_port = port_of(json_get(port, "targetPort"));
     } else {
         service->owners = owners_of(json_get(metadata, "ownerReferences"));
     }

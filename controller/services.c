@@ -169,9 +169,8 @@ static bool record_port(struct resource *r, const struct held_service *held)
 {
     struct controller *c = r->controller;
     uint16_t port = held->service.target_port;
-    bool home = strcmp(held->service.namespace, c->settings.home) == 0;
     bool ours = port && c->settings.first_port <= port && port <= c->settings.last_port;
-    if (!home || !ours || resting_ports_leave(c->resting, port) == OK) {
+    if (!ours || resting_ports_leave(c->resting, port) == OK) {
         return false;
     }
     resource_begin(r, OPERATION_RECORD);

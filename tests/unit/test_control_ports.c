@@ -48,6 +48,23 @@ static bool is_recorded(uint16_t port)
     return exists(RECORD) && strstr(text_at(RECORD, "data"), digits);
 }
 
+/* Somebody changes the type of the Service while no program runs. */
+static void port_of_another_type(void **state)
+{
+    (void)state;
+    put_cr("apps", "other", "inbox", "");
+    serve_inbox();
+    uint16_t port = target_port("inbox");
+    stop_controller();
+    fake_put("Service", HOME, "inbox",
+             "{'spec':{'type':'ExternalName','externalName':'mail.example.com'}}");
+    fake_drop("Service", HOME, "other"); /* so that the first port that is free is another one */
+    start();
+    expect_reason("apps", "inbox", SUCCESS);
+    assert_string_equal(text_at("Service", HOME, "inbox", "spec.type"), "ClusterIP");
+    assert_int_equal(target_port("inbox"), port);
+}
+
 /* The record is written before the Service is deleted. */
 static void recorded_first(void **state)
 {
@@ -219,7 +236,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(recorded_first),          TEST(rests_across_a_restart), TEST(record_cannot_be_written),
         TEST(deleted_while_recording), TEST(record_cannot_be_read),  TEST(odd_records),
-        TEST(many_deletions),
+        TEST(many_deletions),          TEST(port_of_another_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
