@@ -7,6 +7,7 @@
 #include "admin/pages.h"
 #include "btp/connectivity.h"
 #include "cluster/cluster.h"
+#include "cluster/lease.h"
 #include "configuration/config.h"
 #include "controller/controller.h"
 #include "controller/health.h"
@@ -62,7 +63,8 @@ struct process {
     struct local_directory *local;       /* in local mode */
     struct local_cluster *local_objects; /* in local mode, too */
     struct controller *controller;
-    const char *home; /* namespace of the installation */
+    struct lease *lease; /* NULL: this is the only replica */
+    const char *home;    /* namespace of the installation */
     struct admin *admin;
     struct control_socket *control_socket;
     bool metrics;                    /* metrics are to be served */
@@ -155,6 +157,21 @@ static void on_resource_gone(const char *namespace, const char *name, void *arg)
     }
 }
 
+/* ---- reports of the election ---- */
+
+static void on_elected(void *arg)
+{
+    struct process *p = arg;
+    controller_lead(p->controller, true);
+}
+
+static void on_term_lost(const char *why, void *arg)
+{
+    struct process *p = arg;
+    (void)why; /* the log has it */
+    controller_lead(p->controller, false);
+}
+
 /* ---- health, figures ---- */
 
 static bool ready(const char **why, void *arg)
@@ -187,7 +204,24 @@ static bool metrics(struct buf *out, void *arg)
     if (p->k8s) {
         k8s_metrics(p->k8s, out);
     }
+    if (p->lease) {
+        lease_metrics(p->lease, out);
+    }
     return true;
+}
+
+/* Adds to what the controller says which replica leads. Returns false if none is known to. */
+static bool describe_leader(const struct process *p, struct admin_health *h)
+{
+    static char text[1024];
+    char holder[160];
+    struct lease_view view = lease_view(p->lease);
+    text_printable(holder, sizeof(holder), str_of(view.holder));
+    const char *who = view.held ? "This replica" : view.holder[0] ? holder : "No replica";
+    text_fmt(text, sizeof(text), "%s %s leads.%s%s", h->manager_message, who,
+             view.problem ? " " : "", view.problem ? view.problem : "");
+    h->manager_message = text;
+    return !view.problem && (view.held || view.holder[0]);
 }
 
 static struct admin_health health(void *arg)
@@ -205,6 +239,9 @@ static struct admin_health health(void *arg)
     if (!c.listed) {
         h.manager = ADMIN_CRITICAL;
     } else if (!c.configured || c.not_available || c.stuck || c.unheld) {
+        h.manager = ADMIN_WARNING;
+    }
+    if (p->lease && !describe_leader(p, &h) && h.manager == ADMIN_OK) {
         h.manager = ADMIN_WARNING;
     }
     return h;
@@ -251,6 +288,15 @@ static void drain(struct timer *t)
     timer_set(p->loop, &p->timer, loop_now(p->loop) + p->options.grace, on_grace_over);
 }
 
+/* Lets another replica lead, which takes over at once. This one goes on as a follower. */
+static void resign(struct process *p)
+{
+    if (p->lease) {
+        controller_lead(p->controller, false);
+        lease_release(p->lease);
+    }
+}
+
 static void on_terminate(int signo, void *arg)
 {
     struct process *p = arg;
@@ -258,6 +304,7 @@ static void on_terminate(int signo, void *arg)
     switch (p->phase) {
     case PHASE_SERVING:
         p->phase = PHASE_LEAVING;
+        resign(p);
         if (p->options.drain_delay) {
             timer_set(p->loop, &p->timer, loop_now(p->loop) + p->options.drain_delay, drain);
             break;
@@ -287,6 +334,7 @@ static void on_turn(void *arg)
 {
     struct process *p = arg;
     bool leaving = p->phase == PHASE_DRAINING || p->phase == PHASE_CUT;
+    leaving = leaving && (!p->lease || lease_is_over(p->lease));
     if (leaving && pop3_is_drained(p->pop3) && pop3_sessions(p->pop3) == 0 && linger_count() == 0) {
         loop_stop(p->loop);
     }
@@ -328,6 +376,24 @@ static int open_local(struct process *p, struct error *err)
     return OK;
 }
 
+/* Has the controller lead: at once, or whenever this replica is elected. */
+static void start_election(struct process *p, struct cluster *cluster, const char *instance)
+{
+    const struct options *o = &p->options;
+    struct lease_settings settings = {.namespace = p->home,
+                                      .name = o->lease_name,
+                                      .instance = instance,
+                                      .duration = o->lease_duration,
+                                      .deadline = o->renew_deadline,
+                                      .retry = o->retry_period};
+    struct lease_handler handler = {.acquired = on_elected, .lost = on_term_lost, .arg = p};
+    if (o->leader_elect) {
+        p->lease = lease_new(p->loop, cluster, &settings, handler);
+    } else {
+        controller_lead(p->controller, true);
+    }
+}
+
 static int start_control(struct process *p, struct error *err)
 {
     const struct options *o = &p->options;
@@ -359,7 +425,7 @@ static int start_control(struct process *p, struct error *err)
     struct controller_handler handler = {
         .configured = on_configured, .changed = on_condition, .gone = on_resource_gone, .arg = p};
     p->controller = controller_new(p->loop, &parts, &settings, handler);
-    controller_lead(p->controller, true); /* there is only one replica so far */
+    start_election(p, parts.cluster, host);
     return OK;
 }
 
@@ -456,9 +522,11 @@ static int start(struct process *p, struct error *err)
 
 static void stop(struct process *p)
 {
+    loop_set_hook(p->loop, NULL, NULL); /* it asks parts that are freed now */
     controller_stop(p->controller);
     pop3_abort(p->pop3);
     controller_free(p->controller);
+    lease_free(p->lease);
     local_directory_free(p->local);
     local_cluster_free(p->local_objects);
     k8s_free(p->k8s);

@@ -60,7 +60,7 @@ static_assert(ARRAY_LEN(state_names) == STATES, "every state has a name");
 struct lease {
     struct loop *loop;
     struct cluster *cluster;
-    char *namespace, *identity;
+    char *namespace, *name, *identity;
     int64_t duration, deadline, retry;
     struct lease_handler handler;
     struct object_watch *watch;
@@ -173,7 +173,7 @@ static void tell_duration(struct lease *l)
         log_limited(&l->lines, LINE_DURATION, LOG_WARN, NULL, 0,
                     "the Lease %s has a spec.leaseDurationSeconds that is missing or above %lld; "
                     "it counts as %lld",
-                    LEASE_NAME, (long long)(LEASE_DURATION_MAX / SECONDS(1)),
+                    l->name, (long long)(LEASE_DURATION_MAX / SECONDS(1)),
                     (long long)(lease_record_wait(r, l->duration) / SECONDS(1)));
     }
 }
@@ -311,7 +311,7 @@ static void start_call(struct lease *l, enum cluster_verb verb, struct str body,
     struct cluster_request request = {.verb = verb,
                                       .kind = &kind_lease,
                                       .namespace = l->namespace,
-                                      .name = LEASE_NAME,
+                                      .name = l->name,
                                       .body = body,
                                       .urgent = true};
     l->sent = sys->boottime();
@@ -324,8 +324,7 @@ static void start_write(struct lease *l, const struct lease_entry *entry,
 {
     struct buf body;
     buf_init(&body, SIZE_MAX);
-    int rc =
-        lease_record_write(&body, l->namespace, LEASE_NAME, l->exists ? &l->record : NULL, entry);
+    int rc = lease_record_write(&body, l->namespace, l->name, l->exists ? &l->record : NULL, entry);
     assert(rc == OK); /* there is no maximum */
     (void)rc;
     start_call(l, l->exists ? CLUSTER_APPLY : CLUSTER_CREATE, buf_str(&body), done);
@@ -705,6 +704,7 @@ struct lease *lease_new(struct loop *loop, struct cluster *cluster,
     l->loop = loop;
     l->cluster = cluster;
     l->namespace = mem_strdup(settings->namespace);
+    l->name = mem_strdup(settings->name);
     l->identity = make_identity(settings->instance);
     l->duration = settings->duration;
     l->deadline = settings->deadline;
@@ -714,7 +714,7 @@ struct lease *lease_new(struct loop *loop, struct cluster *cluster,
     cluster->gate =
         (struct cluster_gate){.may_write = may_write, .answered = on_writes_answered, .arg = l};
     l->watch = object_watch_new(
-        cluster, &kind_lease, l->namespace, LEASE_NAME,
+        cluster, &kind_lease, l->namespace, l->name,
         (struct object_watch_handler){.there = on_there, .absent = on_absent, .arg = l});
     return l;
 }
@@ -737,6 +737,7 @@ void lease_free(struct lease *l)
     log_limits_close(&l->lines);
     lease_record_clear(&l->record);
     free(l->namespace);
+    free(l->name);
     free(l->identity);
     free(l->unreadable);
     free(l->unwritable);

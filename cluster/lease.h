@@ -23,16 +23,17 @@ struct cluster;
 struct lease;
 struct loop;
 
-/* The name of the Lease; RBAC names it, too. */
+/* The usual name of the Lease; RBAC names it, too. */
 #define LEASE_NAME "tproxy"
 
 /* Texts are copied. Times in microseconds: duration > deadline > 1.2 times the retry period. */
 struct lease_settings {
-    const char *namespace;
-    const char *instance; /* begins the identity of this process; the pod's name */
-    int64_t duration;     /* of a term, as others count it; whole seconds */
-    int64_t deadline;     /* the leader gives up if no renewal has succeeded for so long */
-    int64_t retry;        /* between two renewals, or two attempts */
+    const char *namespace; /* the installation's */
+    const char *name;      /* of the Lease: LEASE_NAME */
+    const char *instance;  /* begins the identity of this process; the pod's name */
+    int64_t duration;      /* of a term, as others count it; whole seconds */
+    int64_t deadline;      /* the leader gives up if no renewal has succeeded for so long */
+    int64_t retry;         /* between two renewals, or two attempts */
 };
 
 /* The functions are called from the loop, never from inside a call of lease_*. They may call

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/labels.h"
 #include "core/custom_resource.h"
 #include "lib/mem.h"
 
@@ -75,8 +76,9 @@ static int write_metadata(struct buf *out, const char *namespace, const char *na
 {
     if (json_fmt(out,
                  "{'apiVersion':'coordination.k8s.io/v1','kind':'Lease','metadata':{"
-                 "'name':%s,'namespace':%s",
-                 name, namespace) < 0) {
+                 "'name':%s,'namespace':%s,'labels':{"
+                 "'" LABEL_MANAGED_BY "':'" LABEL_MANAGER "','" LABEL_HOME "':%s}",
+                 name, namespace, namespace) < 0) {
         return ERR;
     }
     if (old && json_fmt(out, ",'uid':%s,'resourceVersion':%s", old->uid ? old->uid : "",

@@ -54,8 +54,8 @@ struct lease_entry {
     int64_t transitions; /* counted from 0 */
 };
 
-/* Appends the body of a request: a patch of the object that `old` was read from, if that is still
- * as it was read then; a new object when `old` is NULL. ERR: it does not fit. */
+/* Appends the body of a request, with our labels: a patch of the object that `old` was read from,
+ * if that is still as it was read then; a new object when `old` is NULL. ERR: it does not fit. */
 int lease_record_write(struct buf *out, const char *namespace, const char *name,
                        const struct lease_record *old, const struct lease_entry *entry) warn_unused;
 

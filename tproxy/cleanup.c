@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cluster/lease.h"
 #include "k8s.h"
 #include "lib/dns.h"
 #include "lib/log.h"
@@ -21,8 +22,8 @@ static const char usage[] =
     "\n"
     "  tproxy cleanup [OPTION...]\n"
     "\n"
-    "It removes the Services, NetworkPolicies, conditions, statuses and ConfigMaps of one\n"
-    "installation, and nothing of others. It leaves what the manifests have made: remove that\n"
+    "It removes the Services, NetworkPolicies, conditions, statuses, ConfigMaps and the Lease of\n"
+    "one installation, and nothing of others. It leaves what the manifests have made: remove that\n"
     "afterwards with kubectl. End the installation first, or it makes everything anew:\n"
     "\n"
     "  kubectl -n NAME scale deployment -l app.kubernetes.io/name=tproxy --replicas=0\n"
@@ -33,17 +34,26 @@ static const char usage[] =
     "  --kube-credentials DIR files token, ca.crt and namespace (those of the pod)\n"
     "  --namespace NAME       namespace of the installation (that of the credentials, else\n"
     "                         sap-transp-proxy-system)\n"
+    "  --leader-elect-resource-name NAME  its Lease (tproxy)\n"
     "  --help\n"
     "\n"
     "Exit status: 0 everything is gone, 1 something stays, 2 wrong usage. It can be repeated.\n";
 
-enum flag { FLAG_DRY_RUN = 256, FLAG_KUBE_URL, FLAG_KUBE_CREDENTIALS, FLAG_NAMESPACE, FLAG_HELP };
+enum flag {
+    FLAG_DRY_RUN = 256,
+    FLAG_KUBE_URL,
+    FLAG_KUBE_CREDENTIALS,
+    FLAG_NAMESPACE,
+    FLAG_LEASE_NAME,
+    FLAG_HELP
+};
 
 static const struct option flags[] = {
     {"dry-run", no_argument, NULL, FLAG_DRY_RUN},
     {"kube-url", required_argument, NULL, FLAG_KUBE_URL},
     {"kube-credentials", required_argument, NULL, FLAG_KUBE_CREDENTIALS},
     {"namespace", required_argument, NULL, FLAG_NAMESPACE},
+    {"leader-elect-resource-name", required_argument, NULL, FLAG_LEASE_NAME},
     {"help", no_argument, NULL, FLAG_HELP},
     {0},
 };
@@ -51,6 +61,7 @@ static const struct option flags[] = {
 struct cleanup {
     struct k8s_settings kube;
     const char *namespace; /* NULL: that of the credentials */
+    const char *lease;
     bool dry_run;
 
     struct loop *loop;
@@ -78,6 +89,9 @@ static void parse(struct cleanup *c, int argc, char **argv)
             break;
         case FLAG_NAMESPACE:
             c->namespace = optarg;
+            break;
+        case FLAG_LEASE_NAME:
+            c->lease = optarg;
             break;
         case FLAG_HELP:
             fputs(usage, stdout);
@@ -164,7 +178,7 @@ static int start(struct cleanup *c, struct error *err)
         return ERR;
     }
     c->home = options_home(c->namespace, c->k8s);
-    struct removal_settings settings = {.home = c->home, .dry_run = c->dry_run};
+    struct removal_settings settings = {.home = c->home, .lease = c->lease, .dry_run = c->dry_run};
     c->removal = removal_new(c->loop, k8s_cluster(c->k8s), &settings, handler);
     return OK;
 }
@@ -181,7 +195,7 @@ static void stop(struct cleanup *c)
 
 int cleanup_command(int argc, char **argv)
 {
-    struct cleanup c = {0};
+    struct cleanup c = {.lease = LEASE_NAME};
     struct error err;
     parse(&c, argc, argv);
     limits_forbid_core_dumps();

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/lease.h"
+#include "cluster/lease_record.h"
 #include "k8s.h"
 #include "lib/sys.h"
 #include "lib/text.h"
@@ -43,6 +45,14 @@ static const char usage[] =
     "                         free\n"
     "  --namespace-targets N  the most targets of one namespace (2000, in local mode 0); 0: as\n"
     "                         many as there are ports\n"
+    "  --leader-elect         other replicas run beside this one: the one that holds a Lease "
+    "writes\n"
+    "                         (off; the manifests switch it on)\n"
+    "  --leader-elect-lease-duration S  others wait so long for a leader that is silent (15)\n"
+    "  --leader-elect-renew-deadline S  a leader without a renewal for so long gives up (10)\n"
+    "  --leader-elect-retry-period S  from one renewal, or attempt, to the next (2)\n"
+    "  --leader-elect-resource-name NAME  the Lease, in the namespace of this installation "
+    "(tproxy)\n"
     "  --admin ADDRESS:PORT   /healthz, /readyz, /status, /destinationCRs, /metrics ([::]:9494, "
     "in\n"
     "                         local mode 127.0.0.1:9494); off: none\n"
@@ -73,6 +83,11 @@ enum flag {
     FLAG_LISTEN,
     FLAG_TARGET_PORTS,
     FLAG_NAMESPACE_TARGETS,
+    FLAG_LEADER_ELECT,
+    FLAG_LEASE_DURATION,
+    FLAG_RENEW_DEADLINE,
+    FLAG_RETRY_PERIOD,
+    FLAG_LEASE_NAME,
     FLAG_ADMIN,
     FLAG_CONTROL,
     FLAG_LOG_LEVEL,
@@ -101,6 +116,11 @@ static const struct option flags[] = {
     {"listen", required_argument, NULL, FLAG_LISTEN},
     {"target-ports", required_argument, NULL, FLAG_TARGET_PORTS},
     {"namespace-targets", required_argument, NULL, FLAG_NAMESPACE_TARGETS},
+    {"leader-elect", no_argument, NULL, FLAG_LEADER_ELECT},
+    {"leader-elect-lease-duration", required_argument, NULL, FLAG_LEASE_DURATION},
+    {"leader-elect-renew-deadline", required_argument, NULL, FLAG_RENEW_DEADLINE},
+    {"leader-elect-retry-period", required_argument, NULL, FLAG_RETRY_PERIOD},
+    {"leader-elect-resource-name", required_argument, NULL, FLAG_LEASE_NAME},
     {"admin", required_argument, NULL, FLAG_ADMIN},
     {"control", required_argument, NULL, FLAG_CONTROL},
     {"log-level", required_argument, NULL, FLAG_LOG_LEVEL},
@@ -126,6 +146,10 @@ static const struct options defaults = {
     .resolv_conf = OPTIONS_RESOLV_CONF,
     .hosts = OPTIONS_HOSTS,
     .grace = SECONDS(60),
+    .lease_name = LEASE_NAME,
+    .lease_duration = SECONDS(15),
+    .renew_deadline = SECONDS(10),
+    .retry_period = SECONDS(2),
     .pop3 = {.login_timeout = SECONDS(60),
              .answer_timeout = SECONDS(30),
              .idle_timeout = SECONDS(600)},
@@ -227,6 +251,21 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
     case FLAG_NAMESPACE_TARGETS:
         o->namespace_targets = number(name, value, 0, 65535);
         break;
+    case FLAG_LEADER_ELECT:
+        o->leader_elect = true;
+        break;
+    case FLAG_LEASE_DURATION:
+        o->lease_duration = SECONDS(number(name, value, 1, LEASE_DURATION_MAX / SECONDS(1)));
+        break;
+    case FLAG_RENEW_DEADLINE:
+        o->renew_deadline = seconds(name, value, 1);
+        break;
+    case FLAG_RETRY_PERIOD:
+        o->retry_period = seconds(name, value, 1);
+        break;
+    case FLAG_LEASE_NAME:
+        o->lease_name = value;
+        break;
     case FLAG_ADMIN:
         o->admin = unless_off(value);
         break;
@@ -320,6 +359,23 @@ static void set_mode(struct options *o, bool local)
     o->namespace_targets = local ? 0 : 2000;
 }
 
+/* Checks what makes an election safe: a leader has given up before others may lead, and has time
+ * for more than one renewal, with the jitter that client-go gives to its period. */
+static void check_election(const struct options *o)
+{
+    if (o->local_dir && o->leader_elect) {
+        options_die("--leader-elect and --local: replicas elect a leader only in a cluster");
+    }
+    if (o->renew_deadline >= o->lease_duration) {
+        options_die(
+            "--leader-elect-renew-deadline must be less than --leader-elect-lease-duration");
+    }
+    if (o->retry_period * 6 / 5 >= o->renew_deadline) {
+        options_die("--leader-elect-renew-deadline must be more than 1.2 times "
+                    "--leader-elect-retry-period");
+    }
+}
+
 void options_parse(struct options *o, int argc, char **argv)
 {
     int flag, index = 0;
@@ -337,6 +393,7 @@ void options_parse(struct options *o, int argc, char **argv)
     if (o->local_dir && (o->kube_url || o->credentials)) {
         options_die("--local and --kube-url are two ways to run: give one of them");
     }
+    check_election(o);
 }
 
 const char *options_home(const char *given, const struct k8s *k8s)

@@ -21,6 +21,9 @@ struct options {
     const char *domain;      /* of the cluster; NULL: from the resolver's search list */
     bool claim_all;
     size_t namespace_targets; /* most of one namespace; 0: unbounded */
+    bool leader_elect;        /* false: this is the only replica, which leads */
+    const char *lease_name;
+    int64_t lease_duration, renew_deadline, retry_period; /* microseconds */
     union addr listen;
     uint16_t first_port, last_port; /* 0, 0: any */
     const char *admin;              /* NULL: none */

@@ -90,6 +90,7 @@ static const struct part parts[] = {
      .patch = belongs_status_removal},
     {.kind = &kind_config_map, .name = LAST_CONFIG_NAME, .judge = belongs_labelled},
     {.kind = &kind_config_map, .name = RESTING_PORTS_NAME, .judge = belongs_labelled},
+    {.kind = &kind_lease, .judge = belongs_labelled}, /* its name is a setting */
 };
 enum { PARTS = ARRAY_LEN(parts) };
 
@@ -111,6 +112,7 @@ struct item {
 struct listing {
     struct removal *removal;
     const struct part *part;
+    const char *name;            /* of the only object; NULL: there may be several */
     struct cluster_watch *watch; /* NULL: it has been listed */
     struct list items, last;     /* `last`: those that go after the others */
     struct map by_uid;           /* while it is listed: a page may come twice */
@@ -339,7 +341,7 @@ static void on_listed(enum cluster_presence presence, void *arg)
     struct listing *l = arg;
     struct removal *r = l->removal;
     const struct part *part = l->part;
-    const char *name = part->name ? part->name : "";
+    const char *name = l->name ? l->name : "";
     if (presence == CLUSTER_FORBIDDEN) {
         r->sum.failed++;
         tell(r, r->handler.error,
@@ -381,7 +383,7 @@ static void list_part(struct listing *l)
     const struct part *part = l->part;
     struct cluster_selection selection = {.kind = part->kind,
                                           .namespace = part->everywhere ? NULL : home,
-                                          .name = part->name,
+                                          .name = l->name,
                                           .labels = part->labelled ? labels : NULL};
     text_fmt(labels, sizeof(labels), LABEL_MANAGED_BY "=" LABEL_MANAGER "," LABEL_HOME "=%s", home);
     l->watch = cluster_watch(l->removal->cluster, &selection,
@@ -713,7 +715,10 @@ struct removal *removal_new(struct loop *loop, struct cluster *cluster,
     task_init(&r->next);
     for (size_t i = 0; i < PARTS; i++) {
         struct listing *l = &r->listings[i];
-        *l = (struct listing){.removal = r, .part = &parts[i]};
+        *l = (struct listing){.removal = r, .part = &parts[i], .name = parts[i].name};
+        if (l->part->kind == &kind_lease) {
+            l->name = settings->lease;
+        }
         list_init(&l->items);
         list_init(&l->last);
         map_init(&l->by_uid);

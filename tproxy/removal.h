@@ -23,8 +23,9 @@ struct removal_sum {
 };
 
 struct removal_settings {
-    const char *home; /* namespace of the installation; lives as long as the removal */
-    bool dry_run;     /* tell what would be done, and do nothing */
+    const char *home;  /* namespace of the installation; lives as long as the removal */
+    const char *lease; /* name of its Lease; likewise */
+    bool dry_run;      /* tell what would be done, and do nothing */
 };
 
 /* The functions are called from the loop, never from inside removal_new. Texts are one line without

@@ -23,6 +23,7 @@ from harness.util import PATIENCE, is_root, until
 
 SERVICES = f"/api/v1/namespaces/{HOME}/services"
 CONFIG_MAPS = f"/api/v1/namespaces/{HOME}/configmaps"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases"
 POLICIES = f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 HOLD = {"metadata": {"finalizers": ["example.com/hold"]}}
@@ -85,6 +86,7 @@ class Served:
             f"{remove} the status of TransparentProxy {HOME}/transparent-proxy",
             f"{delete} ConfigMap {HOME}/tproxy-last-configuration",
             f"{delete} ConfigMap {HOME}/tproxy-resting-ports",
+            f"{delete} Lease {HOME}/tproxy",
         }
 
     def is_clean(self) -> bool:
@@ -97,6 +99,7 @@ class Served:
             not i.ours()
             and not any(i.condition(*resource) for resource in resources)
             and not any(name.startswith("tproxy-") for name in config_maps)
+            and not i.kube.items(LEASES)
             and "status" not in proxy
         )
 
@@ -107,7 +110,7 @@ def served(installation, make_cluster_tproxy, add_destination) -> Served:
     one, two = kube.namespace(), kube.namespace()
     add_destination("mail")
     installation.configure()
-    proxy = make_cluster_tproxy(installation).ready()
+    proxy = make_cluster_tproxy(installation, "--leader-elect", "").ready()
     wide = {"scope": "clusterWide"}
     kube.apply(
         destination_cr("old", one, "mail"),
@@ -204,7 +207,7 @@ def test_order(served, cleaner):
     served.stop()
     lines = cleaner.run("--dry-run").stdout.splitlines()
     kinds = [line.split(" ")[2 if "delete" in line else 5] for line in lines[:-1]]
-    order = ["Service", "NetworkPolicy", "Destination", "TransparentProxy", "ConfigMap"]
+    order = ["Service", "NetworkPolicy", "Destination", "TransparentProxy", "ConfigMap", "Lease"]
     assert kinds == sorted(kinds, key=order.index)
     spaces = [line.split(" ")[3].split("/")[0] for line in lines if " Service " in line]
     assert spaces == [served.one] * 2 + [HOME] * 3

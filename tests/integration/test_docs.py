@@ -387,6 +387,17 @@ def test_metrics_of_the_kubernetes_api(installation, cluster_tproxy):
 
 
 @pytest.mark.one_build
+def test_metrics_of_the_election(installation, make_cluster_tproxy):
+    installation.configure(metrics={"prometheus": {"enabled": True}})
+    proxy = make_cluster_tproxy(installation, "--leader-elect", "").ready()
+    until(lambda: proxy.http("/metrics")[0] == 200, "the metrics to be served")
+    _, page = proxy.http("/metrics")
+    there = dict(re.findall(r"^# TYPE (tproxy_leader\w*) (\w+)$", page, re.MULTILINE))
+    text = section("docs/operations.md", "Metrics of the election")
+    assert {name.strip("`"): kind for name, kind, _ in rows(text)} == there
+
+
+@pytest.mark.one_build
 def test_classes_of_failure(tproxy):
     _, page = tproxy.http("/metrics")
     there = set(re.findall(r'^tproxy_logins_total\{result="(\w+)"\}', page, re.MULTILINE))

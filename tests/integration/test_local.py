@@ -545,6 +545,8 @@ def test_help_names_every_flag(program):
         *["--ca-file", "--resolv-conf", "--hosts", "--control", "--drain-delay", "--grace"],
         *["--login-timeout", "--answer-timeout", "--idle-timeout", "--max-sessions"],
         *["--kube-url", "--kube-credentials", "--namespace", "--cluster-domain", "--claim"],
+        *["--leader-elect", "--leader-elect-lease-duration", "--leader-elect-renew-deadline"],
+        *["--leader-elect-retry-period", "--leader-elect-resource-name"],
         *["--allow-loopback", "--version", "--help", "log-level"],
     ):
         assert flag in run.stdout, flag
@@ -573,6 +575,10 @@ BAD_FLAGS = {
     "sessions": (["--local", "/tmp", "--max-sessions", "0"], "--max-sessions"),
     "claim": (["--local", "/tmp", "--claim", "some"], "some"),
     "two modes": (["--local", "/tmp", "--kube-url", "http://127.0.0.1:1"], "--kube-url"),
+    "local election": (["--local", "/tmp", "--leader-elect"], "--leader-elect"),
+    "renew deadline": (["--leader-elect-renew-deadline", "15"], "renew-deadline must be less"),
+    "retry period": (["--leader-elect-retry-period", "9"], "must be more than 1.2 times"),
+    "lease duration": (["--leader-elect-lease-duration", "601"], "601"),
     "credentials": (
         ["--kube-url", "http://127.0.0.1:1", "--kube-credentials", "/no/such/directory"],
         "/no/such/directory",

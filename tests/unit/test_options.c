@@ -64,6 +64,25 @@ static void cluster_mode(void **state)
     assert_string_equal(options.ca_file, "--local");
 }
 
+/* The periods are those of client-go. */
+static void election(void **state)
+{
+    (void)state;
+    PARSE("--namespace", "n");
+    assert_false(options.leader_elect);
+    assert_string_equal(options.lease_name, "tproxy");
+    assert_int_equal(options.lease_duration, SECONDS(15));
+    assert_int_equal(options.renew_deadline, SECONDS(10));
+    assert_int_equal(options.retry_period, SECONDS(2));
+    PARSE("--leader-elect", "--leader-elect-resource-name=x", "--leader-elect-lease-duration=3",
+          "--leader-elect-renew-deadline=2", "--leader-elect-retry-period=1");
+    assert_true(options.leader_elect);
+    assert_string_equal(options.lease_name, "x");
+    assert_int_equal(options.lease_duration, SECONDS(3));
+    assert_int_equal(options.renew_deadline, SECONDS(2));
+    assert_int_equal(options.retry_period, SECONDS(1));
+}
+
 static int no_ipv6(int domain, int type, int protocol)
 {
     (void)type, (void)protocol;
@@ -89,6 +108,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(local_mode),
         cmocka_unit_test(cluster_mode),
+        cmocka_unit_test(election),
         cmocka_unit_test(without_ipv6),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

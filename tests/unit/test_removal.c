@@ -2,6 +2,7 @@
  * and the API server refuses, delays and keeps what it likes. */
 #include "tproxy/removal.h"
 
+#include "cluster/lease.h"
 #include "tests/unit/world/controller.h"
 #include "tproxy/belongings.h"
 
@@ -46,7 +47,7 @@ static void on_over(const struct removal_sum *all, void *arg)
 
 static void begin(bool dry_run)
 {
-    struct removal_settings settings = {.home = HOME, .dry_run = dry_run};
+    struct removal_settings settings = {.home = HOME, .lease = LEASE_NAME, .dry_run = dry_run};
     struct removal_handler handler = {
         .line = on_line, .error = on_error, .note = on_note, .over = on_over, .arg = &sum};
     buf_drop(&lines, buf_len(&lines));
@@ -84,8 +85,10 @@ static bool says(const struct buf *text, const char *words)
         fail_msg("not said: %s; but: %.*s", words, STR_ARG(buf_str(&errors)));                     \
     }
 
+#define LABELS(home) "'app.kubernetes.io/managed-by':'tproxy','tproxy/home':'" home "'"
+
 /* Two CRs, one of them at home; a third one was deleted, so that its port rests. The controller has
- * ended. */
+ * ended, and has left a Lease. */
 static void have_two(void)
 {
     put_cr("apps", "old", "inbox", "");
@@ -99,6 +102,7 @@ static void have_two(void)
     assert_string_equal(condition_of("apps", "mail", "reason"), "ConfigurationSuccessful");
     assert_string_equal(condition_of(HOME, "own", "reason"), "ConfigurationSuccessful");
     stop_controller();
+    fake_put("Lease", HOME, LEASE_NAME, "{'metadata':{'labels':{" LABELS("home") "}}}");
 }
 
 /* What goes then, with the word that begins its line. */
@@ -116,6 +120,7 @@ static const struct {
     {false, "the status of TransparentProxy home/transparent-proxy"},
     {true, "ConfigMap home/tproxy-last-configuration"},
     {true, "ConfigMap home/tproxy-resting-ports"},
+    {true, "Lease home/tproxy"},
 };
 enum { ALL = ARRAY_LEN(plan) };
 
@@ -182,7 +187,7 @@ static void everything(void **state)
     assert_string_equal(text_at("Destination", "apps", "mail", "status.conditions"), "[]");
     LIST_EACH (it, &fake.items) {
         const char *kind = container_of(it, struct item, link)->kind;
-        assert_null(strstr("Service NetworkPolicy ConfigMap", kind));
+        assert_null(strstr("Service NetworkPolicy ConfigMap Lease", kind));
     }
     buf_free(&planned);
 
@@ -217,7 +222,6 @@ static void tenants(void **state)
 
 /* ---- others ---- */
 
-#define LABELS(home) "'app.kubernetes.io/managed-by':'tproxy','tproxy/home':'" home "'"
 #define THEIRS(manager)                                                                            \
     "{'metadata':{'managedFields':" manager "},'status':{'conditions':[{'type':'Available',"       \
     "'status':'True','reason':'Theirs'}]}}"
@@ -323,7 +327,7 @@ static void forbidden_and_unknown(void **state)
     fake_set_presence("Destination", CLUSTER_UNKNOWN);
     fake_set_presence("ConfigMap", CLUSTER_UNKNOWN);
     run(false);
-    expect_sum(3, 0, 3);
+    expect_sum(4, 0, 3);
     expect_error("services cannot be listed, so they stay if they exist: the test refuses it; "
                  "grant the right (docs/install.md, \"What it may do\"), then run cleanup again\n");
     expect_error("configmaps cannot be listed: the test refuses it; check that --kube-url leads to "

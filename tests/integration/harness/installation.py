@@ -75,6 +75,11 @@ class ClusterTproxy(Tproxy):
         super().__init__(program, directory, *arguments)
         self._mode = mode
 
+    @property
+    def credentials(self) -> Path:
+        """The directory with the files of its ServiceAccount."""
+        return Path(self._mode["--kube-credentials"])
+
     def mode(self) -> dict[str, str]:
         return self._mode
 

@@ -39,6 +39,7 @@ void replica_start(int i)
     char instance[16];
     text_fmt(instance, sizeof(instance), "pod-%d", i);
     struct lease_settings settings = {.namespace = HOME,
+                                      .name = LEASE_NAME,
                                       .instance = instance,
                                       .duration = DURATION,
                                       .deadline = DEADLINE,
