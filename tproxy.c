@@ -419,7 +419,7 @@ static int start_control(struct process *p, struct error *err)
                                            .first_port = o->first_port,
                                            .last_port = o->last_port,
                                            .namespace_targets = o->namespace_targets,
-                                           .follow_time = p->local ? 0 : CONTROLLER_FOLLOW_TIME,
+                                           .service_delay = o->service_delay,
                                            .claim_all = o->claim_all,
                                            .in_cluster = !p->local};
     struct controller_handler handler = {

@@ -479,13 +479,13 @@ static int serve_endpoint(struct sum *sum, struct endpoint *e, struct condition 
     return ERR;
 }
 
-/* Returns AGAIN while the home Service is so new that other replicas may not listen on its port
- * yet: their clients would be refused. */
-static int wait_for_followers(struct endpoint *e)
+/* Returns AGAIN while the home Service is so new that clients would be refused: other replicas may
+ * not listen on its port yet, and kube-proxy may not know it. */
+static int wait_for_others(struct endpoint *e)
 {
     struct resource *r = e->resource;
     const struct held_service *home = endpoint_service(e);
-    int64_t until = home && home->since ? home->since + r->controller->settings.follow_time : 0;
+    int64_t until = home && home->since ? home->since + r->controller->settings.service_delay : 0;
     if (until <= resource_now(r)) {
         return OK;
     }
@@ -502,7 +502,7 @@ static int serve_admitted(struct sum *sum, struct endpoint *e, struct condition 
         return rc;
     }
     rc = endpoint_admit(e, c);
-    rc = rc == OK ? wait_for_followers(e) : rc;
+    rc = rc == OK ? wait_for_others(e) : rc;
     sum->unseen += rc == AGAIN;
     return rc;
 }

@@ -22,11 +22,6 @@ struct tls_roots;
 /* How long a target port that was given up is not used again. */
 #define CONTROLLER_PORT_REST SECONDS(15 * 60)
 
-/* How long the other replicas may take to listen on the port of a new Service. They do so within
- * 200 ms of the event of their watch, and a watch may lag behind; the rules of kube-proxy, which
- * lead to the port, take about as long. */
-#define CONTROLLER_FOLLOW_TIME SECONDS(1)
-
 /* Texts are copied. */
 struct controller_settings {
     const char *home;               /* the installation's namespace */
@@ -35,8 +30,9 @@ struct controller_settings {
     union addr listen;              /* of the targets; its port does not count */
     uint16_t first_port, last_port; /* of the targets; 0, 0: whichever is free */
     size_t namespace_targets; /* most targets of one namespace; 0: as many as there are ports */
-    int64_t follow_time; /* CONTROLLER_FOLLOW_TIME: no condition calls a new Service working before
-                                 it has been there for so long; 0: there are no other replicas */
+    int64_t service_delay; /* no condition calls a new Service working before it has been there for
+                              so long, microseconds: the other replicas then listen on its port,
+                              and kube-proxy and DNS know it; 0: nobody has to learn of it */
     bool claim_all;      /* give every CR a condition, not only those of POP3 mail */
     bool in_cluster; /* there are Services, policies, Events. Else the ports are the lowest that are
                         free, and names need not be those of Services */

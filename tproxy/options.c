@@ -45,6 +45,7 @@ static const char usage[] =
     "                         free\n"
     "  --namespace-targets N  the most targets of one namespace (2000, in local mode 0); 0: as\n"
     "                         many as there are ports\n"
+    "  --service-delay S      a new Service counts as working after so long (2, in local mode 0)\n"
     "  --leader-elect         other replicas run beside this one: the one that holds a Lease "
     "writes\n"
     "                         (off; the manifests switch it on)\n"
@@ -83,6 +84,7 @@ enum flag {
     FLAG_LISTEN,
     FLAG_TARGET_PORTS,
     FLAG_NAMESPACE_TARGETS,
+    FLAG_SERVICE_DELAY,
     FLAG_LEADER_ELECT,
     FLAG_LEASE_DURATION,
     FLAG_RENEW_DEADLINE,
@@ -116,6 +118,7 @@ static const struct option flags[] = {
     {"listen", required_argument, NULL, FLAG_LISTEN},
     {"target-ports", required_argument, NULL, FLAG_TARGET_PORTS},
     {"namespace-targets", required_argument, NULL, FLAG_NAMESPACE_TARGETS},
+    {"service-delay", required_argument, NULL, FLAG_SERVICE_DELAY},
     {"leader-elect", no_argument, NULL, FLAG_LEADER_ELECT},
     {"leader-elect-lease-duration", required_argument, NULL, FLAG_LEASE_DURATION},
     {"leader-elect-renew-deadline", required_argument, NULL, FLAG_RENEW_DEADLINE},
@@ -251,6 +254,9 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
     case FLAG_NAMESPACE_TARGETS:
         o->namespace_targets = number(name, value, 0, 65535);
         break;
+    case FLAG_SERVICE_DELAY:
+        o->service_delay = seconds(name, value, 0);
+        break;
     case FLAG_LEADER_ELECT:
         o->leader_elect = true;
         break;
@@ -343,7 +349,7 @@ static bool has_ipv6(void)
 }
 
 /* Sets the defaults of the mode. On a laptop, nobody else reaches the proxy, ports are typed by
- * people, and nobody waits for endpoints to be withdrawn. */
+ * people, and nobody has to learn of a Service, or of its end. */
 static void set_mode(struct options *o, bool local)
 {
     bool v6 = has_ipv6();
@@ -354,6 +360,7 @@ static void set_mode(struct options *o, bool local)
     o->admin = local ? "127.0.0.1:9494" : v6 ? "[::]:9494" : "0.0.0.0:9494";
     o->control = options_control;
     o->drain_delay = local ? 0 : SECONDS(5);
+    o->service_delay = local ? 0 : SECONDS(2);
     o->pop3.allow_local = local;
     o->claim_all = local;
     o->namespace_targets = local ? 0 : 2000;

@@ -21,6 +21,7 @@ struct options {
     const char *domain;      /* of the cluster; NULL: from the resolver's search list */
     bool claim_all;
     size_t namespace_targets; /* most of one namespace; 0: unbounded */
+    int64_t service_delay;    /* microseconds */
     bool leader_elect;        /* false: this is the only replica, which leads */
     const char *lease_name;
     int64_t lease_duration, renew_deadline, retry_period; /* microseconds */

@@ -708,7 +708,7 @@ static void condition_waits_for_followers(void **state)
 {
     (void)state;
     serve("second");
-    world.settings.follow_time = SECONDS(1);
+    world.settings.service_delay = SECONDS(1);
     serve_inbox();
     put_cr("apps", "second", "second", "");
     pass(MILLIS(990));

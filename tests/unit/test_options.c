@@ -36,6 +36,7 @@ static void expect(bool local, const char *listen, const char *admin)
     assert_int_equal(options.claim_all, local);
     assert_int_equal(options.pop3.allow_local, local);
     assert_int_equal(options.first_port, local ? 1110 : 16384);
+    assert_int_equal(options.service_delay, local ? 0 : SECONDS(2));
     assert_string_equal(address.s, listen);
     assert_string_equal(options.admin, admin);
 }

@@ -142,6 +142,7 @@ class Installation:
             "--kube-credentials": str(credentials),
             "--listen": "127.0.0.1",
             "--allow-loopback": "",
+            "--service-delay": "0",  # clients come without kube-proxy and DNS
         }
 
     # --- objects in the cluster ---
