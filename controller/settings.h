@@ -33,7 +33,7 @@ struct controller_settings {
     int64_t service_delay; /* no condition calls a new Service working before it has been there for
                               so long, microseconds: the other replicas then listen on its port,
                               and kube-proxy and DNS know it; 0: nobody has to learn of it */
-    bool claim_all;      /* give every CR a condition, not only those of POP3 mail */
+    bool claim_all;        /* give every CR a condition, not only those of POP3 mail */
     bool in_cluster; /* there are Services, policies, Events. Else the ports are the lowest that are
                         free, and names need not be those of Services */
 };

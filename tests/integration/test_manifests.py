@@ -136,9 +136,52 @@ def test_user_is_that_of_the_image(image, pod):
     assert f"{context['runAsUser']}:{context['runAsGroup']}" == image.config["User"]
 
 
-def test_one_pod_at_a_time(deployment):
-    assert deployment["spec"]["replicas"] == 1
-    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+def test_two_replicas(deployment):
+    """One is elected to write. A rollout adds a pod before it ends one, and the nodes differ if
+    possible."""
+    spec = deployment["spec"]
+    assert spec["replicas"] == 2
+    bounds = {"maxUnavailable": 0, "maxSurge": 1}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": bounds}
+    (container,) = spec["template"]["spec"]["containers"]
+    assert "--leader-elect" in container["command"]
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == spec["selector"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+
+
+def test_command_is_that_of_the_image(image, deployment):
+    """It stands in the place of the image's, and leaves the arguments to overlays."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [container["command"][0]] == image.config["Entrypoint"]
+    assert "args" not in container
+
+
+def test_pods_are_evicted_one_after_the_other(objects, deployment):
+    spec = only(objects, "PodDisruptionBudget")["spec"]
+    assert spec == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
+
+
+def test_the_end_has_the_time_it_needs(deployment):
+    """The program accepts clients for a while, and then waits for its sessions."""
+    source = (ROOT / "tproxy/options.c").read_text()
+    waits = re.findall(r"--(?:drain-delay|grace) S .*\((\d+)[,)]", source)
+    assert len(waits) == 2
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > sum(map(int, waits)) + 5
+
+
+def test_overlay_for_one_replica(installed, objects):
+    """The installation is the same except for the number of replicas."""
+    single = rendered(installed, "overlays/single")
+    usual = only(objects, "Deployment")["spec"]
+    assert only(single, "Deployment")["spec"] == {**usual, "replicas": 1}
+    names = [
+        sorted((item["kind"], item["metadata"]["name"]) for item in each)
+        for each in (objects, single)
+    ]
+    assert names[0] == names[1]
 
 
 def test_selectors(objects, deployment):
@@ -288,6 +331,15 @@ def test_rights_to_configmaps(installed):
         assert may(installed, verb, "/configmaps", HOME, "tproxy-last-configuration")
         assert not may(installed, verb, "/configmaps", "default", "tproxy-last-configuration")
         assert not may(installed, verb, "/configmaps", HOME, "another")
+
+
+def test_rights_to_the_lease(installed):
+    lease = "coordination.k8s.io/leases"
+    for verb in ("get", "list", "watch", "patch", "delete"):
+        assert may(installed, verb, lease, HOME, "tproxy")
+        assert not may(installed, verb, lease, HOME, "another")
+        assert not may(installed, verb, lease, "default", "tproxy")
+    assert may(installed, "create", lease, HOME) and not may(installed, "create", lease, "default")
 
 
 def test_overlay_for_secrets(installed):
