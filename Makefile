@@ -13,6 +13,11 @@ endif
 CLANG ?= clang-14
 # The prefix of an mbedTLS 3.6 built with lib/mbedtls_config.h. Empty: Debian's source is built.
 MBEDTLS ?=
+# GCM=mbedtls: mbedTLS does AES-GCM. Empty: lib/gcm.c does, on x86-64.
+GCM ?=
+ifneq ($(filter-out mbedtls,$(GCM)),)
+$(error GCM is `mbedtls` or empty)
+endif
 PREFIX ?= /usr/local
 DESTDIR ?=
 JOBS ?= 2
@@ -54,7 +59,7 @@ ifdef WERROR
 WARNINGS += -Werror
 endif
 LANGUAGE = -std=c17 -D_GNU_SOURCE -I. -isystem $(B)/mbedtls/include \
-	-DMBEDTLS_CONFIG_FILE='"lib/mbedtls_config.h"'
+	-DMBEDTLS_CONFIG_FILE='"lib/mbedtls_config.h"' $(GCM:mbedtls=-DTPROXY_GCM_MBEDTLS)
 HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-plt
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -121,15 +126,15 @@ $(B)/ready/build $(B)/ready/test $(B)/ready/lint $(B)/ready/fuzz $(B)/ready/benc
 	scripts/deps.sh $*
 	@touch $@
 
-$(B)/ready/mbedtls: lib/mbedtls_config.h scripts/build-mbedtls.sh $(B)/ready/mbedtls-prefix | \
-		$(B)/ready/build
+$(B)/ready/mbedtls: lib/mbedtls_config.h lib/gcm_alt.h scripts/build-mbedtls.sh \
+		$(B)/ready/mbedtls-choice | $(B)/ready/build
 	@mkdir -p $(@D)
-	ln -sfnT "$(or $(MBEDTLS),$$(CC='$(CC)' scripts/build-mbedtls.sh $<))" $(B)/mbedtls
+	ln -sfnT "$(or $(MBEDTLS),$$(CC='$(CC)' GCM='$(GCM)' scripts/build-mbedtls.sh $<))" $(B)/mbedtls
 	@test -e $(B)/mbedtls/include/mbedtls/ssl.h
 	@touch $@
-$(B)/ready/mbedtls-prefix: always
+$(B)/ready/mbedtls-choice: always
 	@mkdir -p $(@D)
-	@echo '$(MBEDTLS)' | cmp -s - $@ || echo '$(MBEDTLS)' >$@
+	@echo '$(MBEDTLS) $(GCM)' | cmp -s - $@ || echo '$(MBEDTLS) $(GCM)' >$@
 
 $(B)/ready/venv: tests/requirements.txt | $(B)/ready/test
 	@mkdir -p $(@D)
@@ -212,6 +217,10 @@ $(B)/dev/tests/unit/test_%: $(B)/dev/obj/tests/unit/test_%.o $(WORLDS) $(B)/dev/
 	@mkdir -p $(@D)
 	$(link) -lcmocka
 
+# AES-GCM is compared with mbedTLS's own and with OpenSSL's.
+$(B)/dev/tests/unit/test_gcm: LDFLAGS += $(B)/mbedtls/lib/reference_gcm.o
+$(B)/dev/tests/unit/test_gcm: libraries += -lcrypto
+
 # The actors of the simulation. It cuts TLS records at any byte, which needs a TLS of its own.
 $(B)/dev/tests/unit/test_simulation: $(SIMULATION:%.c=$(B)/dev/obj/%.o) \
 	$(patsubst %.c,$(B)/dev/obj/%.o,$(wildcard tests/unit/simulation/play_*.c))
@@ -285,12 +294,20 @@ $(B)/tproxy-image.tar: $(B)/tproxy Containerfile scripts/build-image.sh | $(B)/r
 	$(call say,IMAGE)scripts/build-image.sh $< '$(VERSION)' $@
 
 ##@ Running
-.PHONY: demo bench bench-cluster
+.PHONY: demo bench bench-gcm bench-cluster
 demo: $(B)/ready/demo $(B)/tproxy ## a mailbox, tproxy in front of it, and a telnet session
 	B=$(B) scripts/demo.sh
 
 bench: $(B)/ready/bench $(B)/tproxy ## compare with HAProxy, nginx, Dovecot, Perdition (ARGS=...)
 	B=$(B) CC=$(CC) python3 bench/run.py --build $(B) $(ARGS)
+
+bench-gcm: $(B)/bench-gcm ## AES-GCM by length, beside OpenSSL (GCM=mbedtls: that of mbedTLS)
+	$<
+$(B)/bench-gcm: flavour = -O2
+$(B)/bench-gcm: libraries += -lcrypto
+$(B)/bench-gcm: $(B)/release/obj/bench/gcm.o $(B)/release/libtproxy.a
+	$(link)
+$(B)/release/obj/bench/gcm.o: | $(B)/ready/bench
 
 bench-cluster: ## tproxy in a cluster with 10,000 custom resources (ARGS=...)
 bench-cluster: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/tproxy
@@ -315,7 +332,7 @@ help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf '\nVariables: B=%s CC=%s MBEDTLS=%s PREFIX=%s JOBS=%s T= K= S=%s WERROR=1\n' \
-		'$(B)' '$(CC)' '$(MBEDTLS)' '$(PREFIX)' '$(JOBS)' '$(S)'
+	@printf '\nVariables: B=%s CC=%s MBEDTLS=%s GCM=%s PREFIX=%s JOBS=%s T= K= S=%s WERROR=1\n' \
+		'$(B)' '$(CC)' '$(MBEDTLS)' '$(GCM)' '$(PREFIX)' '$(JOBS)' '$(S)'
 
 -include $(shell find $(B) -name '*.d' -not -path '*/venv/*' -not -path '*/standins/*' 2>/dev/null)

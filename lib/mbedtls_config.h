@@ -52,6 +52,9 @@
 /* Ciphers and digests. CBC is for mail servers as old as Windows 2012. MD5 is for APOP only. */
 #define MBEDTLS_AES_C
 #define MBEDTLS_GCM_C
+#if defined(__x86_64__) && !defined(TPROXY_GCM_MBEDTLS)
+#define MBEDTLS_GCM_ALT /* lib/gcm.c */
+#endif
 #define MBEDTLS_CHACHA20_C
 #define MBEDTLS_CHACHAPOLY_C
 #define MBEDTLS_POLY1305_C

@@ -3,7 +3,10 @@
 #   scripts/build-mbedtls.sh [--newest] lib/mbedtls_config.h
 # The source is Debian's newest of the 3.6 line; with --newest it is looked for even if one is there.
 # Sources and results stay in ${XDG_CACHE_HOME:-~/.cache}/tproxy, so that `make clean` costs nothing.
-# Environment: CC; DEBIAN_MIRROR when it is not to be the mirror which this machine's apt uses.
+# lib/gcm_alt.h, beside the configuration, goes into DIR/include, and mbedTLS's own AES-GCM into
+# DIR/lib/reference_gcm.o, for the tests: its functions are called reference_gcm_...
+# Environment: CC; GCM=mbedtls for mbedTLS's own AES-GCM in the library, too; DEBIAN_MIRROR when it is
+# not to be the mirror which this machine's apt uses.
 set -euo pipefail
 
 line=3.6
@@ -12,6 +15,8 @@ oldest=3.6.7
 cc=${CC:-gcc}
 flags=(-O2 -g -std=c99 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong
     -D_FORTIFY_SOURCE=2 -Wall -Wno-unused-function)
+own_gcm=-DTPROXY_GCM_MBEDTLS
+[ "${GCM:-}" != mbedtls ] || flags+=("$own_gcm")
 
 newest=no
 if [ "${1:-}" = --newest ]; then
@@ -19,6 +24,7 @@ if [ "${1:-}" = --newest ]; then
     shift
 fi
 config=$(realpath "$1")
+gcm=$(dirname "$config")/gcm_alt.h
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tproxy
 mkdir -p "$cache"
 exec 9>"$cache/lock"
@@ -135,7 +141,8 @@ version=$(have_source)
 tree=$cache/source/$version/tree
 
 key=$({
-    cat "$config" "$0"
+    cat "$config" "$gcm" "$0"
+    echo "${GCM:-}"
     "$cc" -dumpfullversion -dumpmachine
 } | sha256sum | cut -c 1-12)
 prefix=$cache/mbedtls-$version-$key
@@ -143,11 +150,14 @@ if [ ! -e "$prefix/ready" ]; then
     echo "build-mbedtls.sh: building mbedTLS $version" >&2
     rm -rf "$prefix"
     mkdir -p "$prefix/lib" "$prefix/include" "$prefix/obj"
-    cp -r "$tree/include/mbedtls" "$tree/include/psa" "$prefix/include/"
+    cp -r "$tree/include/mbedtls" "$tree/include/psa" "$gcm" "$prefix/include/"
+    flags+=(-DMBEDTLS_CONFIG_FILE="\"$config\"" -I"$prefix/include" -I"$tree/library")
     find "$tree/library" -name '*.c' -printf '%f\n' | sed 's/\.c$//' |
-        xargs -P 2 -I{} "$cc" "${flags[@]}" -DMBEDTLS_CONFIG_FILE="\"$config\"" \
-            -I"$tree/include" -I"$tree/library" -c "$tree/library/{}.c" -o "$prefix/obj/{}.o"
+        xargs -P 2 -I{} "$cc" "${flags[@]}" -c "$tree/library/{}.c" -o "$prefix/obj/{}.o"
     ar rcs "$prefix/lib/libmbedtls.a" "$prefix"/obj/*.o
+    grep -o '\bmbedtls_gcm_[a-z_]*(' "$tree/include/mbedtls/gcm.h" | tr -d '(' | sort -u |
+        sed 's/mbedtls\(.*\)/-D&=reference\1/' |
+        xargs "$cc" "${flags[@]}" "$own_gcm" -c "$tree/library/gcm.c" -o "$prefix/lib/reference_gcm.o"
     rm -rf "$prefix/obj"
     echo "$version" >"$prefix/version"
     touch "$prefix/ready"

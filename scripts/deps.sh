@@ -13,14 +13,14 @@ packages_for() {
     case $1 in
     build) echo gcc libc6-dev binutils libjsmn-dev dpkg-dev debian-archive-keyring ca-certificates ;;
     test) echo "$(packages_for build)" libcmocka-dev python3 python3-venv dovecot-core \
-        dovecot-pop3d dnsmasq-base curl openssl telnet valgrind libc6-dbg procps qemu-system-x86 \
-        "$(unless_there node nodejs)" "$(unless_there npm npm)" ;;
+        dovecot-pop3d dnsmasq-base curl openssl libssl-dev telnet valgrind libc6-dbg procps \
+        qemu-system-x86 "$(unless_there node nodejs)" "$(unless_there npm npm)" ;;
     cluster) unless_there go golang-go ;;
     e2e) echo "$(packages_for test)" iproute2 iptables mount util-linux ;;
     lint) echo "$(packages_for build)" libcmocka-dev clang-14 clang-format-14 clang-tidy-14 python3 ;;
     fuzz) echo "$(packages_for build)" clang-14 libclang-rt-14-dev llvm-14 ;;
     bench) echo "$(packages_for build)" python3 dovecot-core dovecot-pop3d haproxy nginx-light \
-        libnginx-mod-mail perdition openssl strace procps ;;
+        libnginx-mod-mail perdition openssl libssl-dev strace procps ;;
     image) echo "$(packages_for build)" buildah ;;
     demo) echo "$(packages_for build)" dovecot-core dovecot-pop3d telnet python3 procps ;;
     *)
