@@ -1,5 +1,6 @@
 /* TLS 1.2 and 1.3 as client, over mbedTLS. It knows no sockets: bytes come and go through two
- * functions. Only this module and lib/digest include mbedTLS. */
+ * functions. Only this module, lib/digest and
+ * lib/gcm include mbedTLS. */
 #ifndef TPROXY_LIB_TLS_H
 #define TPROXY_LIB_TLS_H
 

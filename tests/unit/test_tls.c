@@ -2,10 +2,13 @@
  * client. */
 #include "lib/tls.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/buf.h"
+#include "lib/gcm.h"
 #include "lib/mem.h"
 #include "lib/text.h"
 #include "lib/tls_roots.h"
@@ -694,6 +697,68 @@ static void test_alert(void **state)
     tls_client_unref(client);
 }
 
+static int wait_recv(void *arg, unsigned char *p, size_t cap, size_t *got)
+{
+    (void)arg, (void)p, (void)cap, (void)got;
+    return AGAIN;
+}
+
+/* Takes the cipher suites out of the ClientHello (RFC 8446 section 4.1.2). */
+static int take_suites(void *arg, const unsigned char *p, size_t n)
+{
+    enum { SESSION_ID = 5 + 4 + 2 + 32 }; /* record, message, version, random bytes */
+    struct buf *suites = arg;
+    size_t at = SESSION_ID + 1u + p[SESSION_ID];
+    size_t length = (size_t)p[at] << 8 | p[at + 1];
+    assert_true(at + 2 + length <= n);
+    return buf_add(suites, p + at + 2, length);
+}
+
+/* Returns the place of a cipher suite in what a new client offers. */
+static size_t place_of(unsigned suite)
+{
+    struct tls_client *client = client_of("mail.test");
+    struct buf suites;
+    struct error err;
+    bool more;
+    size_t place = SIZE_MAX;
+    buf_init(&suites, 1024);
+    struct tls *tls = tls_new(client, (struct tls_wire){take_suites, wait_recv, &suites}, &err);
+    while (tls_handshake(tls, &more, &err) == AGAIN && more) {
+    }
+    struct str found = buf_str(&suites);
+    for (size_t i = 0; i + 1 < found.n && place == SIZE_MAX; i += 2) {
+        if (((unsigned char)found.p[i] << 8 | (unsigned char)found.p[i + 1]) == (int)suite) {
+            place = i / 2;
+        }
+    }
+    assert_int_not_equal(SIZE_MAX, place);
+    tls_free(tls);
+    tls_client_unref(client);
+    buf_free(&suites);
+    return place;
+}
+
+/* AES-GCM comes first if the CPU has instructions for it, ChaCha20 if not. */
+static void test_order_of_suites(void **state)
+{
+    (void)state;
+    enum {
+        GCM_1_3 = 0x1301,
+        CHACHA_1_3 = 0x1303,
+        GCM_1_2 = 0xc02f,
+        CHACHA_1_2 = 0xcca8,
+        CBC = 0xc027
+    };
+    assert_int_equal(gcm_is_fast(), place_of(GCM_1_3) < place_of(CHACHA_1_3));
+    assert_int_equal(gcm_is_fast(), place_of(GCM_1_2) < place_of(CHACHA_1_2));
+    assert_true(place_of(CHACHA_1_2) < place_of(CBC));
+    gcm_allow_hardware(false);
+    assert_int_equal(0, place_of(CHACHA_1_3));
+    assert_true(place_of(CHACHA_1_2) < place_of(GCM_1_2));
+    gcm_allow_hardware(true);
+}
+
 static void test_broken_wire(void **state)
 {
     (void)state;
@@ -766,6 +831,7 @@ int main(void)
         cmocka_unit_test(test_client_certificate_wanted),
         cmocka_unit_test(test_not_tls),
         cmocka_unit_test(test_alert),
+        cmocka_unit_test(test_order_of_suites),
         cmocka_unit_test(test_broken_wire),
         cmocka_unit_test(test_too_early),
     };
