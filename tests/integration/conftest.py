@@ -20,10 +20,11 @@ from harness.destination_service import DestinationService
 from harness.dovecot import PASSWORD_MARK, Dovecot, Mailbox
 from harness.fault_proxy import FaultProxy
 from harness.image import Image
-from harness.installation import ClusterTproxy, Installation
+from harness.installation import MANIFESTS, ClusterTproxy, Installation
 from harness.kube import Kube
 from harness.messages import varied_messages
 from harness.oauth import OAuthServer, Provider
+from harness.rights import Tally, audit_events, audit_flags, granted_rights, judge, request_of
 from harness.secret_registry import Secrets
 from harness.tproxy import ROOT, Program, Tproxy, destination
 from harness.users import NamespaceUser
@@ -35,6 +36,8 @@ BUILDS = {
     "dynamic": Path(os.environ.get("TPROXY_DYNAMIC_BIN", ROOT / "build/dynamic/tproxy")),
 }
 IMAGE = Path(os.environ.get("TPROXY_IMAGE", ROOT / "build/tproxy-image.tar"))
+
+TALLY = Tally()  # of all control planes
 
 
 def pytest_configure(config):
@@ -80,6 +83,37 @@ def seed() -> int:
     if "TPROXY_TEST_SEED" not in os.environ:
         os.environ["TPROXY_TEST_SEED"] = str(random.SystemRandom().randrange(1 << 32))
     return int(os.environ["TPROXY_TEST_SEED"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    TALLY.add(Tally(*getattr(node, "workeroutput", {}).get("rights", ())))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    """Judges the roles of the manifests by what the program has done in all control planes, as one
+    more test, which only appears if it fails."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["rights"] = TALLY.plain()
+        return
+    complaints = TALLY.complaints(complete=exitstatus == pytest.ExitCode.OK and is_complete(config))
+    if complaints:
+        place = ("harness/rights.py", None, "rights")
+        name = "::".join(filter(None, place))
+        words = "\n".join(["The roles of the manifests are not those that it needs:", *complaints])
+        report = pytest.TestReport(name, place, {}, "failed", words, "call")
+        config.hook.pytest_runtest_logreport(report=report)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def is_complete(config) -> bool:
+    """Returns whether all cluster tests are run."""
+    option, here = config.option, Path(__file__).parent
+    chosen = {(config.invocation_params.dir / argument).resolve() for argument in config.args}
+    part = option.keyword or option.deselect or option.markexpr not in ("", "cluster")
+    return not part and bool(chosen & {here, *here.parents})
 
 
 @pytest.fixture(scope="session")
@@ -157,10 +191,25 @@ def kube_programs() -> Path:
     return Path(done.stdout.strip())
 
 
+@contextlib.contextmanager
+def audited_kube(programs: Path, directory: Path, *flags: str):
+    """Starts a control plane with an audit log, by which the roles are judged in the end."""
+    places = [MANIFESTS / "base", MANIFESTS / "overlays/secrets-cluster-wide"]
+    with Kube(programs, directory, *audit_flags(directory), *flags) as control_plane:
+        rights = granted_rights(
+            thing for place in places for thing in control_plane.rendered(place)
+        )
+        yield control_plane
+    TALLY.add(judge(rights, map(request_of, audit_events(directory))))
+
+
 @pytest.fixture(scope="session")
 def kube(kube_programs):
     """A control plane. It contains objects of other tests unless the test calls reset()."""
-    with work_directory("kube") as directory, Kube(kube_programs, directory) as control_plane:
+    with (
+        work_directory("kube") as directory,
+        audited_kube(kube_programs, directory) as control_plane,
+    ):
         yield control_plane
 
 
@@ -171,7 +220,7 @@ def make_kube(kube_programs, directory):
 
         def start(*flags: str) -> Kube:
             place = Path(tempfile.mkdtemp(prefix="kube", dir=directory))
-            return stack.enter_context(Kube(kube_programs, place, *flags))
+            return stack.enter_context(audited_kube(kube_programs, place, *flags))
 
         yield start
 

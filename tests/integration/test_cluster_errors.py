@@ -271,7 +271,7 @@ def let_read(name: str, namespace: str) -> list[dict]:
     namespace."""
     api = "rbac.authorization.k8s.io"
     common = {"apiVersion": f"{api}/v1", "metadata": {"name": name, "namespace": namespace}}
-    verbs = ["get", "list", "watch"]
+    verbs = ["list", "watch"]
     rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": verbs}
     return [
         {**common, "kind": "Role", "rules": [rule]},

@@ -12,11 +12,11 @@ import pytest
 from harness.clients import RawClient
 from harness.installation import TARGET_PORTS, ClusterTproxy, Installation, destination_cr
 from harness.kube import ApiError, Kube
+from harness.rights import audit_events
 from harness.samples import HOME
-from harness.util import until, work_directory
+from harness.util import until
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases/tproxy"
-ACCOUNT = f"system:serviceaccount:{HOME}:tproxy"
 
 # How often the leader is terminated; HANDOVERS repeats it more often for a better figure.
 HANDOVERS = int(os.environ.get("HANDOVERS", "4"))
@@ -37,15 +37,7 @@ MARGIN = 2
 
 LEADS = "this replica leads: "
 
-AUDIT_POLICY = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [
-        {"level": "Metadata", "users": [ACCOUNT], "verbs": ["create", "update", "patch", "delete"]},
-        {"level": "None"},
-    ],
-}
+WRITES = ("create", "update", "patch", "delete")
 
 
 def moment(text: str) -> datetime.datetime:
@@ -97,21 +89,21 @@ class Replica:
 
 
 class Audit:
-    """The writes of all replicas."""
+    """The writes of all replicas since it was made."""
 
     def __init__(self, kube: Kube):
-        self._file = kube.directory / "audit.log"
+        self._directory = kube.directory
+        self._begin = now()
 
     def writes(self) -> list[tuple[datetime.datetime, str, str]]:
         """Returns when each write was received, whose it is, and what it is."""
         found = []
-        for line in self._file.read_text().splitlines():
-            event = json.loads(line)
-            what, extra = event["objectRef"], event["user"]["extra"]
-            if what["resource"] != "leases":
-                (token,) = extra["authentication.kubernetes.io/credential-id"]
-                words = f"{event['verb']} {what['resource']} {what.get('name', '')}"
-                found.append((moment(event["requestReceivedTimestamp"]), token, words))
+        for event in audit_events(self._directory):
+            what, verb = event["objectRef"], event["verb"]
+            received = moment(event["requestReceivedTimestamp"])
+            if received >= self._begin and verb in WRITES and what["resource"] != "leases":
+                (token,) = event["user"]["extra"]["authentication.kubernetes.io/credential-id"]
+                found.append((received, token, f"{verb} {what['resource']} {what.get('name', '')}"))
         return sorted(found)
 
     def check(self, terms: list[tuple[datetime.datetime, str]]) -> None:
@@ -122,17 +114,6 @@ class Audit:
             there = [write for write in writes if begin <= write[0] < end]
             assert there, "a term without a write proves nothing"
             assert not [write for write in there if write[1] != leader]
-
-
-@pytest.fixture(scope="module")
-def kube(kube_programs):
-    """A control plane that keeps an audit log."""
-    with work_directory("kube") as directory:
-        policy, log = directory / "audit.json", directory / "audit.log"
-        policy.write_text(json.dumps(AUDIT_POLICY))
-        flags = (f"--audit-policy-file={policy}", f"--audit-log-path={log}")
-        with Kube(kube_programs, directory, *flags) as control_plane:
-            yield control_plane
 
 
 class World:
