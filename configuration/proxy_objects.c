@@ -66,10 +66,11 @@ static void tell_changed(struct proxy_objects *o)
 static void on_object(struct json_value object, struct stored *stored, void *arg)
 {
     struct proxy_object *p = object_of(stored);
-    struct json_value created = json_get(json_get(object, "metadata"), "creationTimestamp");
+    struct json_value metadata = json_get(object, "metadata");
     struct str text = json_text(object);
     release_object(stored);
-    p->created = json_strdup(created, NULL);
+    p->deleting = json_given(json_get(metadata, "deletionTimestamp"));
+    p->created = json_strdup(json_get(metadata, "creationTimestamp"), NULL);
     p->created = p->created ? p->created : mem_strdup("");
     p->text = mem_strndup(text.p, text.n);
     tell_changed(arg);
@@ -190,7 +191,8 @@ static void report_contest(struct proxy_objects *o)
     text_fmt(text, sizeof(text),
              "The status of the TransparentProxy object \"%s\" does not stay as it is written: "
              "somebody else changes it again and again, or the API server stores something else. "
-             "It is written again less and less often",
+             "It is written again less and less often; see who writes it in its "
+             "metadata.managedFields",
              o->written);
     log_line(LOG_WARN, "control", "%s", text);
     o->handler.tell("StatusContested", text, o->handler.arg);
@@ -213,11 +215,12 @@ static void patch(struct proxy_objects *o, struct proxy_object *p, struct str bo
 
 /* Appends the status of an object; `first` is the name of the oldest one, NULL for that one itself.
  * Returns AGAIN when `object`, its text, shows that status. */
-static int put_status(const char *first, const struct proxy_status *status,
-                      struct json_value object, struct buf *out, const char *now)
+static int put_status(const struct proxy_object *p, const char *first,
+                      const struct proxy_status *status, struct json_value object, struct buf *out,
+                      const char *now)
 {
-    return first ? proxy_status_put_other(out, first, object, now)
-                 : proxy_status_put(out, status, object, now);
+    return first ? proxy_status_put_other(out, first, p->deleting, object, now)
+                 : proxy_status_put(out, status, p->deleting, object, now);
 }
 
 static void write_status(struct proxy_objects *o, struct proxy_object *p, const char *first,
@@ -230,9 +233,9 @@ static void write_status(struct proxy_objects *o, struct proxy_object *p, const 
     stamp_now(now);
     buf_init(&body, STATUS_MAX);
     buf_init(&bare, STATUS_MAX);
-    int rc = put_status(first, status, json_root(doc), &body, now);
+    int rc = put_status(p, first, status, json_root(doc), &body, now);
     json_free(doc);
-    rc = rc == OK ? put_status(first, status, nothing, &bare, "") : rc;
+    rc = rc == OK ? put_status(p, first, status, nothing, &bare, "") : rc;
     if (rc == OK) {
         patch(o, p, buf_str(&body), repairs_digest(buf_str(&bare)));
     }

@@ -18,6 +18,7 @@ struct proxy_object {
     struct stored stored;
     char *created;          /* creationTimestamp; "": it has none, as in local mode */
     char *text;             /* the object, JSON */
+    bool deleting;          /* it is deleted as soon as its finalizers are removed */
     struct repairs repairs; /* of its status */
 };
 

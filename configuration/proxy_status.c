@@ -6,6 +6,9 @@
 #include "configuration/config.h"
 #include "lib/text.h"
 
+/* The sentence about an object that is being deleted: without a finalizer it would have gone. */
+#define HELD "The object is being deleted, and a finalizer holds it; see its metadata.finalizers."
+
 void proxy_status_add(struct proxy_sentences *to, const char *sentence)
 {
     struct buf out = {.data = to->text, .end = to->n, .cap = sizeof(to->text)};
@@ -31,14 +34,28 @@ static const char *reason_of(const struct proxy_status *s)
     return s->not_kept ? "NotKept" : "InvalidConfiguration";
 }
 
-int proxy_status_put(struct buf *out, const struct proxy_status *s, struct json_value observed,
-                     const char *now)
+/* Fills the message of the condition Configured. */
+static void put_configured(struct proxy_sentences *out, const struct proxy_status *s, bool deleting)
 {
+    *out = s->wrong;
+    if (!out->n) {
+        proxy_status_add(out, "The configuration is in force.");
+    }
+    if (deleting) {
+        proxy_status_add(out, HELD);
+    }
+}
+
+int proxy_status_put(struct buf *out, const struct proxy_status *s, bool deleting,
+                     struct json_value observed, const char *now)
+{
+    struct proxy_sentences configured;
+    put_configured(&configured, s, deleting);
     struct config_condition conditions[] = {
         {.type = "Configured",
          .status = !s->wrong.n,
          .reason = reason_of(s),
-         .message = s->wrong.n ? s->wrong.text : "The configuration is in force."},
+         .message = configured.text},
         {.type = "CredentialsAvailable",
          .status = !s->secrets.n,
          .reason = s->secrets.n ? "SecretNotUsable" : "SecretsRead",
@@ -56,17 +73,19 @@ int proxy_status_put(struct buf *out, const struct proxy_status *s, struct json_
     };
     size_t n = s->in_force ? ARRAY_LEN(conditions) - !s->onpremise : 1;
     bool warning = proxy_status_warning(s) || s->ignored_is_warning;
-    return config_status(out, observed, warning ? CONFIG_WARNING : CONFIG_READY, conditions, n,
-                         now);
+    enum config_state state = warning ? CONFIG_WARNING : CONFIG_READY;
+    return config_status(out, observed, deleting ? CONFIG_DELETING : state, conditions, n, now);
 }
 
-int proxy_status_put_other(struct buf *out, const char *first, struct json_value observed,
-                           const char *now)
+int proxy_status_put_other(struct buf *out, const char *first, bool deleting,
+                           struct json_value observed, const char *now)
 {
     char message[512];
     text_fmt(message, sizeof(message),
-             "Custom Resource with name \"%s\" already exists in this namespace.", first);
+             "Custom Resource with name \"%s\" already exists in this namespace.%s%s", first,
+             deleting ? " " : "", deleting ? HELD : "");
     struct config_condition condition = {
         .type = "Configured", .status = false, .reason = "AlreadyExists", .message = message};
-    return config_status(out, observed, CONFIG_ERROR, &condition, 1, now);
+    return config_status(out, observed, deleting ? CONFIG_DELETING : CONFIG_ERROR, &condition, 1,
+                         now);
 }

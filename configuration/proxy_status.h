@@ -38,14 +38,15 @@ void proxy_status_add(struct proxy_sentences *to, const char *sentence);
  * none. */
 const char *proxy_status_warning(const struct proxy_status *status);
 
-/* Appends the merge patch that writes the status of the oldest object. The other arguments, and the
- * result, are those of config_status. */
-int proxy_status_put(struct buf *out, const struct proxy_status *status, struct json_value observed,
-                     const char *now) warn_unused;
+/* Appends the merge patch that writes the status of the oldest object. `deleting`: the object is
+ * being deleted, so its state is Deleting, and the condition Configured says what holds it. The
+ * other arguments, and the result, are those of config_status. */
+int proxy_status_put(struct buf *out, const struct proxy_status *status, bool deleting,
+                     struct json_value observed, const char *now) warn_unused;
 
 /* Appends the merge patch of an object that has no effect, because the one with the name `first` is
  * older. */
-int proxy_status_put_other(struct buf *out, const char *first, struct json_value observed,
-                           const char *now) warn_unused;
+int proxy_status_put_other(struct buf *out, const char *first, bool deleting,
+                           struct json_value observed, const char *now) warn_unused;
 
 #endif

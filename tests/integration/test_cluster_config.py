@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from harness.backend import BlackHole
 from harness.destination_service import DestinationService, key_secret
 from harness.installation import (
     INSTANCE,
@@ -61,6 +62,19 @@ def test_log_level(installation, make_cluster_tproxy):
     assert level() == "trace", "what a person has set stays until the level itself changes"
     installation.configure()
     until(lambda: level() == "info", "the default")
+
+
+@pytest.mark.one_build
+def test_connection_timeout(installation, cluster_tproxy, namespace):
+    """The Destination service does not answer a connection."""
+    proxy = transparent_proxy(INSTANCE)
+    proxy["spec"]["config"]["integration"]["destinationService"]["connectionTimeoutSeconds"] = 2
+    with BlackHole() as hole:
+        key = {**installation.service.service_key(), "uri": f"http://{hole.host}:{hole.port}"}
+        installation.kube.apply(key_secret(INSTANCE, HOME, key, "key"), proxy)
+        installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+        shown = installation.wait_condition(namespace, "mail-a", "ConfigurationFailed")
+        assert f"no answer from {hole.host}:{hole.port} within 2 s" in shown["message"]
 
 
 @pytest.mark.one_build
@@ -157,6 +171,26 @@ def test_second_object(installation, cluster_tproxy):
     installation.kube.delete(f"{PROXIES}/transparent-proxy")
     wait_state(installation, "Ready", "z-second")
     assert cluster_tproxy.http("/metrics")[0] == 200
+
+
+@pytest.mark.one_build
+def test_deletion_that_waits(installation, cluster_tproxy, port, namespace):
+    """A finalizer of somebody else, such as SAP's operator, keeps the object: it stays in force and
+    says what holds it."""
+    kube, path = installation.kube, f"{PROXIES}/transparent-proxy"
+    wait_state(installation, "Ready")
+    kube.patch(path, {"metadata": {"finalizers": ["example.com/hold"]}})
+    kube.delete(path)
+    wait_state(installation, "Deleting")
+    said = condition(installation, "Configured")
+    assert said["status"] == "True"
+    assert said["message"].endswith("a finalizer holds it; see its metadata.finalizers.")
+    list_and_fetch(port)
+    kube.patch(path, {"metadata": {"finalizers": None}})
+    until(lambda: "was deleted" in cluster_tproxy.http("/status")[1], "the deletion to be seen")
+    installation.configure()
+    wait_state(installation, "Ready")
+    list_and_fetch(port)
 
 
 @pytest.mark.one_build

@@ -82,6 +82,30 @@ static void mistakes(void **state)
     assert_true(controller_health(replica->controller).configured);
 }
 
+/* A finalizer keeps an object that is being deleted: it stays in force, and its status says so. The
+ * next object takes its place when it has gone. */
+static void deletion_waits(void **state)
+{
+    (void)state;
+    static const char held[] = "a finalizer holds it; see its metadata.finalizers.";
+    static const char deleting[] = "{'metadata':{'finalizers':['example.com/hold'],"
+                                   "'deletionTimestamp':'2026-01-01T00:00:00Z'}}";
+    start_with_key();
+    unsigned configured = world.configured;
+    fake_put("TransparentProxy", HOME, OBJECT, deleting);
+    settle();
+    expect_said(OBJECT, "Deleting", "Configured", "True ConfigurationApplied", held);
+    assert_int_equal(world.configured, configured);
+    assert_true(has_key("one"));
+    fake_put("TransparentProxy", HOME, OBJECT, "{'spec':{'config':{'tenantMode':'both'}}}");
+    settle();
+    expect_said(OBJECT, "Deleting", "Configured", "False InvalidConfiguration", held);
+    fake_put("TransparentProxy", HOME, "second", deleting);
+    settle();
+    expect_said("second", "Deleting", "Configured", "False AlreadyExists", held);
+    expect_rest();
+}
+
 /* ---- the last good configuration ---- */
 
 #define KEPT "tproxy-last-configuration"
@@ -645,6 +669,7 @@ int main(void)
         TEST(changes_are_followed),
         TEST(irrelevant_changes),
         TEST(mistakes),
+        TEST(deletion_waits),
         TEST(mistake_from_the_start),
         TEST(restart_with_a_mistake),
         TEST(restart_without_rights),
