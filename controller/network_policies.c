@@ -615,7 +615,8 @@ static size_t put_policy(struct network_policy *policy)
         write_text(policy, held, buf_str(&body));
     } else {
         char words[128];
-        text_fmt(words, sizeof(words), "%zu ports are more than fit into one", plan.n_ports);
+        text_fmt(words, sizeof(words),
+                 "%zu ports are more than fit into one; delete Destination CRs", plan.n_ports);
         policy_set_trouble(policy, "ConfigurationFailed", words);
     }
     buf_free(&body);

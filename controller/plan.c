@@ -389,8 +389,7 @@ const char *plan_name_objection(const char *name)
     }
     if (strncmp(name, PLAN_RESERVED_PREFIX, strlen(PLAN_RESERVED_PREFIX)) == 0) {
         return "names that begin with \"" PLAN_RESERVED_PREFIX
-               "\" are reserved for Services of the "
-               "installation; rename the Destination CR";
+               "\" are reserved for Services of the installation";
     }
     return NULL;
 }

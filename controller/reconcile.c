@@ -302,7 +302,8 @@ static bool is_nameable(const struct resource *r, const struct endpoint *e, stru
     if (objection && r->controller->settings.in_cluster) {
         plan_failure(
             c, "ServiceCreationFailed",
-            "The name of the Destination CR%s, \"%.140s\", cannot be that of a Service: %s",
+            "The name of the Destination CR%s, \"%.140s\", cannot be that of a Service: %s; rename "
+            "the Destination CR",
             e && e->tenant ? " with that of the tenant" : "", name, objection);
         return false;
     }
@@ -328,10 +329,11 @@ static enum decision wait_for_name(struct endpoint *e, struct resource *rival, s
         "Technical connectivity is not configured. The Service \"%s\" in the namespace "
         "\"%s\" was made for the Destination CR \"%s\" in the namespace \"%s\" and %s",
         e->service, home, rival->name, rival->namespace,
-        held->service.deleting ? "is being deleted; it waits for its finalizers"
+        held->service.deleting ? "is being deleted; it waits for its finalizers, see its "
+                                 "metadata.finalizers"
         : alias && alias != held
             ? "stays until the Service of this name there has been deleted or leads nowhere"
-            : "has not been deleted yet");
+            : "has not been deleted yet; the Events of that Destination CR say why");
     return DECISION_REFUSE;
 }
 

@@ -243,7 +243,8 @@ static int check_contest(struct endpoint *e, struct condition *why)
                 "Technical connectivity is not configured. The Service \"%s\" in the "
                 "namespace \"%s\" does not stay as tproxy writes it: somebody else changes "
                 "or deletes it again and again, or an admission webhook changes it. It is "
-                "put right less and less often",
+                "put right less and less often; see who writes it in its "
+                "metadata.managedFields",
                 e->service, alias ? r->namespace : r->controller->settings.home);
             resource_wake_at(e->resource, repairs->due);
             return ERR;

@@ -61,7 +61,8 @@ static void tell_contest(struct resource *r)
 {
     static const char note[] =
         "The status does not stay as it is written: somebody else changes it again and again, or "
-        "the API server stores something else. It is written again less and less often";
+        "the API server stores something else. It is written again less and less often; "
+        "see who writes it in its metadata.managedFields";
     log_line(LOG_WARN, "control", "%s: %s", r->key, note);
     resource_post_event(r, true, "StatusContested", note);
 }

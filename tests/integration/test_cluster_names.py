@@ -146,7 +146,10 @@ def test_name_that_is_in_use(installation, make_cluster_tproxy, add_destination)
     [
         ("mail.a", "it contains a dot"),
         ("a" * 64, "it is longer than 63 characters"),
-        ("sap-transp-proxy-manager", "rename the Destination CR"),
+        (
+            "sap-transp-proxy-manager",
+            'begin with "sap-transp-proxy-" are reserved for Services of the installation',
+        ),
     ],
 )
 @pytest.mark.one_build
@@ -158,7 +161,7 @@ def test_name_that_no_service_can_have(
     condition = installation.wait_condition(namespace, name, "ServiceCreationFailed")
     assert condition["status"] == "False"
     assert f'"{name}"' in condition["message"]
-    assert condition["message"].endswith(objection)
+    assert condition["message"].endswith(f"{objection}; rename the Destination CR")
     assert not installation.ours()
 
 

@@ -72,7 +72,8 @@ static void finalizer_on_home_service(void **state)
     assert_string_equal(condition_of("beta", "inbox", "message"),
                         "Technical connectivity is not configured. The Service \"inbox\" in the "
                         "namespace \"home\" was made for the Destination CR \"inbox\" in the "
-                        "namespace \"apps\" and is being deleted; it waits for its finalizers");
+                        "namespace \"apps\" and is being deleted; it waits for its finalizers, "
+                        "see its metadata.finalizers");
     fake_put("Service", HOME, "inbox", RELEASED);
     pass_slowly(SECONDS(5), MILLIS(100));
     assert_int_equal(world.gone, 1);

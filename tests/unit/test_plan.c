@@ -459,8 +459,7 @@ static void test_name_objection(void **state)
         {"sap-transp-proxy", NULL},
         {"my-sap-transp-proxy-tcp", NULL},
         {"sap-transp-proxy-tcp-metrics", "names that begin with \"sap-transp-proxy-\" are reserved "
-                                         "for Services of the installation; "
-                                         "rename the Destination CR"},
+                                         "for Services of the installation"},
         {"", "it is empty"},
         {"-a", "it begins with '-'"},
         {"-", "it begins with '-'"},
