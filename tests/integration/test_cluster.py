@@ -359,6 +359,44 @@ def test_killed_and_restarted(installation, api, make_cluster_tproxy, add_destin
         assert other in request.path or other.encode() in request.body, request
 
 
+@pytest.mark.one_build
+def test_replaced_at_once(installation, cluster_tproxy, add_destination, namespace):
+    """A CR is deleted, and another one of the same name created before the Services have gone."""
+    kube, mails = installation.kube, {name: add_destination(name) for name in ("one", "two")}
+    path = f"{CRS}/namespaces/{namespace}/destinations"
+    kube.apply(destination_cr("mail-a", namespace, "one"))
+    assert list_and_fetch(installation.available(namespace, "mail-a")) == mails["one"].files()
+    for name in ("two", "one", "two"):
+        kube.delete(f"{path}/mail-a")
+        uid = kube.create(path, destination_cr("mail-a", namespace, name))["metadata"]["uid"]
+    port = installation.available(namespace, "mail-a")
+    (owner,) = installation.service_of(namespace, "mail-a")["metadata"]["ownerReferences"]
+    assert owner["uid"] == uid
+    assert list_and_fetch(port) == mails["two"].files()
+
+
+@pytest.mark.one_build
+def test_changed_while_it_is_taken_in(installation, cluster_tproxy, add_destination, namespace):
+    """The CR changes again and again from its first moment on. The last change counts."""
+    kube, mail = installation.kube, add_destination("mail")
+    add_destination("other")
+    path = f"{CRS}/namespaces/{namespace}/destinations/mail-a"
+    kube.apply(destination_cr("mail-a", namespace, "other"))
+    for number in range(10):
+        changes = {"service": {"port": 1110 + number}, "accessControl": {"scope": "clusterWide"}}
+        kube.patch(path, {"spec": changes})
+    kube.patch(path, {"spec": {"destinationRef": {"name": "mail"}, "service": {"port": 2110}}})
+
+    def settled() -> bool:
+        both = [installation.service_of(space, "mail-a") for space in (HOME, namespace)]
+        return all(service and service["spec"]["ports"][0]["port"] == 2110 for service in both)
+
+    until(settled, "the last port")
+    port = installation.available(namespace, "mail-a")
+    assert list_and_fetch(port) == mail.files()
+    until(lambda: admitted(installation) == {"tproxy-clusterwide": {port}}, "the last scope")
+
+
 def test_changed_port(installation, port, namespace):
     with RawClient(port) as running:
         assert running.command(b"STAT").startswith(b"+OK")
@@ -449,6 +487,23 @@ def test_service_edited_by_hand(installation, port, mail, namespace, edit):
     installation.kube.patch(f"/api/v1/namespaces/{space}/services/mail-a", change)
     until(lambda: ours() == before, "the Service to be as before")
     assert list_and_fetch(port) == mail.files()
+
+
+@pytest.mark.one_build
+def test_fields_of_others(installation, port, namespace):
+    """Fields that only say where a session goes are the administrator's: the next change of the
+    Service, which is ours, keeps them."""
+    theirs = {"sessionAffinity": "ClientIP", "internalTrafficPolicy": "Local"}
+    installation.kube.patch(f"/api/v1/namespaces/{HOME}/services/mail-a", {"spec": theirs})
+    change = {"spec": {"service": {"port": 1110}}}
+    installation.kube.patch(f"{CRS}/namespaces/{namespace}/destinations/mail-a", change)
+
+    def spec() -> dict:
+        return installation.service_of(HOME, "mail-a")["spec"]
+
+    until(lambda: spec()["ports"][0]["port"] == 1110, "the new port")
+    assert theirs.items() <= spec().items()
+    assert installation.condition(namespace, "mail-a")["status"] == "True"
 
 
 @pytest.mark.one_build

@@ -13,6 +13,7 @@ from harness.installation import (
     list_and_fetch,
     transparent_proxy,
 )
+from harness.oauth import PROVIDER
 from harness.samples import HOME
 from harness.util import until
 
@@ -97,6 +98,16 @@ DESTINATIONS = {
         "mail.pop3.host: is missing; give the name of the mail server",
     ),
     "port": ({"mail.pop3.port": "0"}, f"{REFERENCED}UrlNotSupported", "mail.pop3.port: "),
+    "key-store": (
+        {
+            "Authentication": "OAuth2ClientCredentials",
+            "tokenServiceURL": "https://login.example.com/oauth/token",
+            "clientId": "mail",
+            "tokenService.KeyStoreLocation": "mail.p12",
+        },
+        f"{REFERENCED}KeyStoreInvalid",
+        "tokenService.KeyStoreLocation: is not supported; use clientSecret",
+    ),
     "no-password": ({"mail.password": None}, "ConfigurationFailed", "mail.password: is missing"),
 }
 
@@ -192,6 +203,36 @@ def test_types_claimed(installation, make_cluster_tproxy, namespace, good, messa
     for name in TYPES:
         assert installation.available(namespace, name) == ports[name]
         assert list_and_fetch(ports[name]) == messages
+
+
+# The property of each fragment, and the reason that is shown for it.
+FRAGMENTS = {
+    "proxy-type": ({"ProxyType": "PrivateLink"}, "ProxyTypeNotSupported"),
+    "port": ({"mail.pop3.port": "0"}, "UrlNotSupported"),
+    "loopback": ({"mail.pop3.host": "127.0.0.1"}, "LoopbackUrlNotSupported"),
+}
+
+
+@pytest.mark.one_build
+def test_fragments(installation, make_cluster_tproxy, namespace, good):
+    """A mistake that may come from a fragment has a reason of its own, and the message names both.
+    A correction of the fragment is enough."""
+    installation.configure()
+    make_cluster_tproxy(installation, "--claim", "all", "--allow-loopback", None).ready()
+    installation.service.destinations[MAIL] = {**good, "mail.pop3.host": "mail.example.com"}
+    fragments = installation.service.tenant(PROVIDER).subaccount.fragments
+    for name, (change, _) in FRAGMENTS.items():
+        fragments[name] = change
+        cr = destination_cr(name, namespace, MAIL, fragmentRef={"name": name})
+        installation.kube.apply(cr)
+    for name, (change, reason) in FRAGMENTS.items():
+        full = f"{ERROR}ReferencedDestinationWithFragment-{reason}"
+        message = refused(installation, namespace, name, full)
+        said = f"Destination '{MAIL}' with fragment '{name}' referred in Destination CR '{name}' "
+        assert message.startswith(f"{said}cannot be used: {next(iter(change))}: ")
+    fragments.update({name: {"Description": "corrected"} for name in FRAGMENTS})
+    for name in FRAGMENTS:
+        installation.available(namespace, name)
 
 
 LOOPBACK = ["127.0.0.1", "127.1", "localhost", "[::1]", "::ffff:127.0.0.1"]

@@ -3,6 +3,7 @@ configuration."""
 
 import pytest
 
+from harness.backend import BlackHole
 from harness.clients import RawClient
 from harness.connectivity_proxy import TOKEN, TRUSTED, ConnectivityProxy
 from harness.destination_service import key_secret
@@ -188,3 +189,16 @@ def test_proxy_away(installation, proxy, configure, mail, start, namespace, oaut
     assert line.startswith(b"-ERR [SYS/TEMP] ")
     assert f"no tunnel to {HOST}:110 through {CONNECTIVITY_HOSTS[-1]}".encode() in line
     assert installation.condition(namespace, CR)["reason"] == "ConfigurationSuccessful"
+
+
+def test_connection_timeout(installation, proxy, configure, mail, start, namespace):
+    """The port is given as SAP's Helm chart spells it."""
+    cp = CONNECTIVITY[0]
+    installation.kube.apply(*in_namespace(cp, proxy.config_map(cp)))
+    with BlackHole() as hole:
+        configure({"tcp": {"port": hole.port}, "connectionTimeoutSeconds": 2})
+        start()
+        with RawClient(installation.available(namespace, CR)) as client:
+            line = client.command(b"STAT").decode()
+    assert line.startswith("-ERR [SYS/TEMP] ")
+    assert f"no answer from {hole.host}:{hole.port} within 2 s" in line

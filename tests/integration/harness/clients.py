@@ -18,7 +18,7 @@ class RawClient:
     """A client that sends and receives bytes."""
 
     def __init__(self, port: int, greet: bool = True, host: str = "127.0.0.1", rcvbuf: int = 0):
-        self.sock = socket.socket()
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if rcvbuf:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         self.sock.settimeout(PATIENCE)

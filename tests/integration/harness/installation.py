@@ -238,9 +238,9 @@ class Installation:
         return directory
 
 
-def list_and_fetch(port: int) -> list[bytes]:
+def list_and_fetch(port: int, host: str = "127.0.0.1") -> list[bytes]:
     """Returns all messages of the mailbox behind a target, byte for byte, without a login."""
-    with RawClient(port) as client:
+    with RawClient(port, host=host) as client:
         numbers = [int(line.split()[0]) for line in client.multi(b"LIST")]
         messages = [client.retr(number) for number in numbers]
         assert client.command(b"QUIT").startswith(b"+OK")
