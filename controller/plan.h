@@ -168,8 +168,8 @@ struct service {
     const char *namespace, *name, *uid, *created;
     char *cr_namespace, *cr_name; /* of the CR that it was made for; NULL: it is not ours */
     bool deleting;
-    bool leads; /* an ExternalName Service that leads to the Service of its name at home */
-    uint16_t port;        /* of our entry in `ports`; 0: there is none, or the type is ExternalName */
+    bool leads;    /* an ExternalName Service that leads to the Service of its name at home */
+    uint16_t port; /* of our entry in `ports`; 0: there is none, or it is an ExternalName */
     uint16_t target_port; /* of the same entry, whatever the type; 0 outside the home namespace */
     /* of all fields that we write. A Service with the digest of the wanted one needs no write,
      * unless it has strangers. Fields that the API server and others add do not count */

@@ -203,6 +203,21 @@ static void parse_ports(struct options *o, const char *value)
     o->last_port = (uint16_t)b;
 }
 
+static void parse_listen(struct options *o, const char *value)
+{
+    if (addr_parse(str_of(value), &o->listen) != OK) {
+        options_die("--listen %s: an IP address is needed", value);
+    }
+}
+
+static void parse_log_level(struct options *o, const char *value)
+{
+    if (log_level_parse(str_of(value), &o->log_level) != OK) {
+        options_die("--log-level %s: trace, debug, info, warn, error or fatal", value);
+    }
+    o->log_level_given = true;
+}
+
 /* Reads one of two words. Returns true for the second. */
 static bool choice(const char *flag, const char *value, const char *first, const char *second)
 {
@@ -244,9 +259,7 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
         o->pop3.allow_local = true;
         break;
     case FLAG_LISTEN:
-        if (addr_parse(str_of(value), &o->listen) != OK) {
-            options_die("--listen %s: an IP address is needed", value);
-        }
+        parse_listen(o, value);
         break;
     case FLAG_TARGET_PORTS:
         parse_ports(o, value);
@@ -279,10 +292,7 @@ static void parse_flag(struct options *o, int flag, const char *name, const char
         o->control = unless_off(value);
         break;
     case FLAG_LOG_LEVEL:
-        if (log_level_parse(str_of(value), &o->log_level) != OK) {
-            options_die("--log-level %s: trace, debug, info, warn, error or fatal", value);
-        }
-        o->log_level_given = true;
+        parse_log_level(o, value);
         break;
     case FLAG_LOG_FORMAT:
         o->log_format = choice(name, value, "json", "text") ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON;

@@ -242,8 +242,8 @@ static void name_that_nobody_can_use(void **state)
 
 #define UNREADABLE "ConfigurationFailed"
 
-/* Neither destination can be read for a while. When they are read again, the older CR's answer comes
- * last. Returns with both answers there. */
+/* Neither destination can be read for a while. When they are read again, the older CR's answer
+ * comes last. Returns with both answers there. */
 static void read_after_an_outage(enum verdict older)
 {
     put_namespace("beta");
