@@ -453,23 +453,35 @@ class Tproxy(Proxy):
         return None
 
 
+# What HAProxy as a TLS server offers at each port. `resume12` issues session tickets, `full12` does
+# not (and there is no session cache, so that every handshake is a full one).
+HANDSHAKES = {
+    "resume12": "force-tlsv12",
+    "full12": "force-tlsv12 no-tls-tickets",
+    "resume13": "force-tlsv13",
+}
+CIPHERS = {
+    "aes128-12": "force-tlsv12 ciphers ECDHE-RSA-AES128-GCM-SHA256",
+    "aes256-12": "force-tlsv12 ciphers ECDHE-RSA-AES256-GCM-SHA384",
+    "chacha-12": "force-tlsv12 ciphers ECDHE-RSA-CHACHA20-POLY1305",
+    "aes128-13": "force-tlsv13 ciphersuites TLS_AES_128_GCM_SHA256",
+    "aes256-13": "force-tlsv13 ciphersuites TLS_AES_256_GCM_SHA384",
+    "chacha-13": "force-tlsv13 ciphersuites TLS_CHACHA20_POLY1305_SHA256",
+}
+
+
 class Tls:
-    """A certificate, and HAProxy in front of the backend as a TLS server on three ports.
+    """A certificate, and HAProxy in front of the backend as a TLS server, with a port for each of
+    `binds`. HAProxy counts the resumed sessions."""
 
-    `resume12` issues session tickets, `full12` does not (and keeps no session cache, so that
-    every handshake is a full one), `resume13` speaks TLS 1.3 only. HAProxy counts the resumed
-    sessions.
-    """
-
-    def __init__(self, machine: Machine, to: int) -> None:
+    def __init__(self, machine: Machine, to: int, binds: dict[str, str]) -> None:
         self.dir = machine.directory("tls")
         self.ca = self.dir / "ca.pem"
         self.make_certificate()
-        self.ports = {name: free_ports() for name in ("resume12", "full12", "resume13")}
-        binds = {
-            "resume12": "force-tlsv12",
-            "full12": "force-tlsv12 no-tls-tickets",
-            "resume13": "force-tlsv13",
+        self.ports = {name: free_ports() for name in binds}
+        self.protocols = {
+            name: "TLSv1.2" if "force-tlsv12" in options else "TLSv1.2 TLSv1.3"
+            for name, options in binds.items()
         }
         text = f"""global
     nbthread 1

@@ -481,10 +481,9 @@ def tls_proxies(bench: Bench, tls: p.Tls, stack: ExitStack) -> list[tuple[p.Prox
     """Starts HAProxy and tproxy as TLS clients. Returns pairs (proxy, {variant: port}); there is
     one HAProxy for each variant."""
     found: list[tuple[p.Proxy, dict]] = []
-    protocols = {"resume12": "TLSv1.2", "full12": "TLSv1.2", "resume13": "TLSv1.2 TLSv1.3"}
     entries = [
         p.destination(name, tls.ports[name], "pop3s", **{"mail.pop3s.ssl.protocols": text})
-        for name, text in protocols.items()
+        for name, text in tls.protocols.items()
     ]
     entries.append(p.destination("clear", bench.backend.port))
     tproxy = bench.make(p.Tproxy, destinations=entries, ca_file=tls.ca)
@@ -520,7 +519,7 @@ def section_tls(bench: Bench) -> None:
     )
     with ExitStack() as stack:
         try:
-            tls = p.Tls(bench.machine, bench.backend.port)
+            tls = p.Tls(bench.machine, bench.backend.port, p.HANDSHAKES)
         except p.Missing as why:
             report.say(f"Not measured: {why}.")
             return
@@ -616,6 +615,57 @@ def tls_idle_table(bench: Bench, found: list[tuple[p.Proxy, dict]]) -> None:
     report.table(["proxy", "TLS", "sessions", "KiB more", "KiB per session"], rows)
 
 
+def section_tls_bulk(bench: Bench) -> None:
+    report = bench.report
+    report.say("## CPU per GB of RETR over TLS")
+    report.say(
+        "As above, from a TLS server (HAProxy) that takes one cipher suite only. HAProxy (OpenSSL) "
+        "as TLS client for comparison. The TLS server shares a CPU with the load, so GB/s are low."
+    )
+    cpu: dict[str, dict[str, list[float]]] = {name: {} for name in p.CIPHERS}
+    with ExitStack() as stack:
+        try:
+            tls = p.Tls(bench.machine, bench.backend.port, p.CIPHERS)
+        except p.Missing as why:
+            report.say(f"Not measured: {why}.")
+            return
+        stack.callback(tls.stop)
+        found = tls_proxies(bench, tls, stack)
+        for number in range(bench.rounds + 1):
+            for variant, values in cpu.items():
+                for proxy, ports in found[:: 1 if number % 2 else -1]:
+                    if variant in ports:
+                        args = ("--bulk", 1, "--seconds", 1)
+                        result = bench.measured(proxy, ports[variant], *args)
+                        each = result["cpu"] * GB / result["bulk_octets"]
+                        values.setdefault(proxy.name, []).extend([each] if number else [])
+    report.raw["tls bulk"] = cpu
+    rows = []
+    for variant, values in cpu.items():
+        cipher, version = variant.rsplit("-", 1)
+        for name, readings in values.items():
+            ratio = ratios(values, name, p.HAProxy.name)
+            rows.append(
+                [
+                    f"{name}, TLS {version[0]}.{version[1]}, {CIPHER_TITLES[cipher]}",
+                    f"{statistics.median(readings):.2f}",
+                    spread(readings),
+                    ratio_text(ratio),
+                ]
+            )
+            if name == p.Tproxy.name and ratio is not None and cipher == "aes128":
+                report.verdict(
+                    f"CPU per GB of RETR, TLS {version[0]}.{version[1]}",
+                    "≤ 0.8 × HAProxy",
+                    ratio,
+                    0.8,
+                    f"{ratio:.2f} × HAProxy ({statistics.median(readings):.2f} s)",
+                )
+    report.table(["proxy, cipher suite", "CPU s/GB", "range", "× HAProxy"], rows)
+
+
+CIPHER_TITLES = {"aes128": "AES-128-GCM", "aes256": "AES-256-GCM", "chacha": "ChaCha20-Poly1305"}
+
 SECTIONS = {
     "short": section_short,
     "bulk": section_bulk,
@@ -624,6 +674,7 @@ SECTIONS = {
     "turn": section_turn,
     "targets": section_targets,
     "tls": section_tls,
+    "tls-bulk": section_tls_bulk,
 }
 
 
