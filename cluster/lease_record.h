@@ -14,7 +14,7 @@
 /* The longest duration that is believed, also the longest that can be configured. */
 #define LEASE_DURATION_MAX SECONDS(600)
 
-/* What a Lease says. All zero: nothing was read yet. */
+/* The content of a Lease. All zero: nothing was read yet. */
 struct lease_record {
     char *uid, *version; /* NULL: unknown */
     char *holder;        /* "": nobody; NULL: nothing was read */
@@ -46,7 +46,7 @@ bool lease_record_released(const struct lease_record *record);
  * duration, but at least our own, `duration`, and at most LEASE_DURATION_MAX. */
 int64_t lease_record_wait(const struct lease_record *record, int64_t duration);
 
-/* What is written into a Lease. */
+/* The fields to write into a Lease. */
 struct lease_entry {
     const char *holder; /* "": the Lease is released */
     const char *acquired, *renewed;

@@ -1,4 +1,4 @@
-/* What an installation has made: its labels and its field manager tell. */
+/* The objects that an installation has made: its labels and its field manager tell. */
 #include "tproxy/belongings.h"
 
 #include "configuration/config.h"

@@ -63,7 +63,7 @@ struct part {
     enum belonging (*judge)(struct json_value object, const char *home);
     const char *doubt; /* why an object is perhaps ours */
 
-    /* What of the object is removed, "the status of ", by which patch. NULL: the object itself. */
+    /* The part to remove, "the status of ", by which patch. NULL: the object itself. */
     const char *what;
     int (*patch)(struct buf *out, struct json_value object, const char *home, struct error *err);
 };

@@ -15,7 +15,7 @@ struct removal;
  * objects of one kind that are told one by one. */
 enum { REMOVAL_CALLS_MAX = 16, REMOVAL_ERRORS_MAX = 10 };
 
-/* What became of the objects. */
+/* The outcome for the objects. */
 struct removal_sum {
     size_t removed; /* or would be removed */
     size_t gone;    /* went by themselves after they were listed */

@@ -279,7 +279,7 @@ static void annotation_is_ignored(void)
 
 enum { OLD_PORT = 1, NEW_PORT = 2, OTHER_PORT = 4 };
 
-/* What happens, and on which ports the follower listens afterwards. */
+/* The events, and on which ports the follower listens afterwards. */
 static const struct {
     const char *name;
     void (*happens)(void);

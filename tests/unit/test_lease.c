@@ -9,7 +9,7 @@
 #define LEASE "Lease", HOME, LEASE_NAME
 #define NO_RENEWAL "no renewal of the Lease has succeeded within 10 s"
 
-/* What another replica would write. */
+/* The Lease as another replica would write it. */
 #define SPEC(holder, duration, transitions)                                                        \
     "{'spec':{'holderIdentity':'" holder "','leaseDurationSeconds':" duration                      \
     ",'acquireTime':'2026-01-01T00:00:00.000000Z','renewTime':'2026-01-01T00:00:00.000000Z',"      \

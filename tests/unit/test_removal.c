@@ -105,7 +105,7 @@ static void have_two(void)
     fake_put("Lease", HOME, LEASE_NAME, "{'metadata':{'labels':{" LABELS("home") "}}}");
 }
 
-/* What goes then, with the word that begins its line. */
+/* The objects that go then, with the word that begins its line. */
 static const struct {
     bool deleted; /* false: a part of it is removed */
     const char *subject;
@@ -251,7 +251,7 @@ static void objects_of_others(void **state)
     assert_true(exists("ConfigMap", HOME, "tproxy-resting-ports"));
 }
 
-/* What only looks like ours stays, and is named once. */
+/* An object that only looks like ours stays, and is named once. */
 static void doubts(void **state)
 {
     (void)state;
