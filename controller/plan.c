@@ -125,6 +125,7 @@ void plan_verdict(struct condition *c, const struct cr *cr, const char *tenant,
     case VERDICT_URL_NOT_SUPPORTED:
     case VERDICT_LOOPBACK_URL_NOT_SUPPORTED:
     case VERDICT_KEY_STORE_INVALID:
+    case VERDICT_TRUST_STORE_INVALID:
     case VERDICT_CONFIGURATION_FAILED:
     case VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED:
     case VERDICT_TENANT_MODE_MISMATCH:

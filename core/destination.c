@@ -42,6 +42,8 @@ static const char *const reasons[][2] = {
          "ConfigurationError-ReferencedDestinationWithFragment-LoopbackUrlNotSupported"},
     [VERDICT_KEY_STORE_INVALID] = {"ConfigurationError-ReferencedDestination-KeyStoreInvalid",
                                    "ConfigurationError-ReferencedDestination-KeyStoreInvalid"},
+    [VERDICT_TRUST_STORE_INVALID] = {"ConfigurationError-ReferencedDestination-TrustStoreInvalid",
+                                     "ConfigurationError-ReferencedDestination-TrustStoreInvalid"},
     [VERDICT_CONFIGURATION_FAILED] = {"ConfigurationFailed", "ConfigurationFailed"},
     [VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED] =
         {"ConfigurationError-ConnectivityProxy-NotConfigured",
@@ -414,6 +416,19 @@ static void read_tls_trust(struct reader *r)
     }
 }
 
+/* A trust store says which certificates are trusted, and that no others are. Ignoring it would
+ * trust more, so the destination is refused, unless no certificate is checked anyway. */
+static int refuse_trust_store(struct reader *r)
+{
+    bool checked = r->dest->tls != TLS_NONE && !r->dest->tls_trust_any;
+    if (!checked || reader_value(r, "TrustStoreLocation").n == 0) {
+        return OK;
+    }
+    return reader_refuse(r, VERDICT_TRUST_STORE_INVALID, "TrustStoreLocation",
+                         "is not supported; remove it, and put its certificates into the Secret of "
+                         "additionalCAs");
+}
+
 /* ---- login ---- */
 
 static int read_auth(struct reader *r)
@@ -684,8 +699,9 @@ static int read_all(struct reader *r)
     }
     read_tls_mode(r);
     read_tls_trust(r);
-    if (read_tls_versions(r) < 0 || read_port(r) < 0 || read_user(r) < 0 || read_password(r) < 0 ||
-        read_mechanisms(r) < 0 || token_service_read(r) < 0) {
+    if (refuse_trust_store(r) < 0 || read_tls_versions(r) < 0 || read_port(r) < 0 ||
+        read_user(r) < 0 || read_password(r) < 0 || read_mechanisms(r) < 0 ||
+        token_service_read(r) < 0) {
         return ERR;
     }
     read_rest(r);

@@ -106,6 +106,7 @@ enum verdict {
     VERDICT_URL_NOT_SUPPORTED,            /* host or port missing or malformed */
     VERDICT_LOOPBACK_URL_NOT_SUPPORTED,   /* ProxyType Internet and a host that is this machine */
     VERDICT_KEY_STORE_INVALID,            /* needs a key store that we cannot use */
+    VERDICT_TRUST_STORE_INVALID,          /* the same for a trust store */
     VERDICT_CONFIGURATION_FAILED,         /* anything else, e.g. a required property is missing */
     /* The verdicts below do not come from destination_new, but from the code that fetches a
      * destination or finds the way to it: */

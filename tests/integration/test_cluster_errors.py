@@ -108,6 +108,12 @@ DESTINATIONS = {
         f"{REFERENCED}KeyStoreInvalid",
         "tokenService.KeyStoreLocation: is not supported; use clientSecret",
     ),
+    "trust-store": (
+        {"TrustStoreLocation": "mail.pem", "mail.pop3.starttls.required": "true"},
+        f"{REFERENCED}TrustStoreInvalid",
+        "TrustStoreLocation: is not supported; remove it, and put its certificates into the Secret "
+        "of additionalCAs",
+    ),
     "no-password": ({"mail.password": None}, "ConfigurationFailed", "mail.password: is missing"),
 }
 

@@ -186,6 +186,7 @@ struct refusal {
 
 #define OAUTH "\"Authentication\": \"OAuth2ClientCredentials\""
 #define TOKEN_URL "\"tokenServiceURL\": \"https://t.example/token\""
+#define TRUST_STORE "\"TrustStoreLocation\": \"a.pem\""
 #define CLIENT "\"clientId\": \"i\", \"clientSecret\": \"s\""
 #define HOST(h) "\"mail.pop3.host\": \"" h "\""
 #define ON_PREMISE "\"ProxyType\": \"OnPremise\""
@@ -236,6 +237,13 @@ static const struct refusal refusals[] = {
 
     {NULL, "\"mail.pop3.ssl.protocols\": \"SSLv3 TLSv1\"", VERDICT_CONFIGURATION_FAILED,
      "mail.pop3.ssl.protocols", "TLSv1.2"},
+
+    {NULL, TRUST_STORE ", \"mail.pop3.starttls.required\": true", VERDICT_TRUST_STORE_INVALID,
+     "TrustStoreLocation", "additionalCAs"},
+    {NULL, TRUST_STORE ", \"mail.pop3.starttls.enable\": true", VERDICT_TRUST_STORE_INVALID,
+     "TrustStoreLocation", "additionalCAs"},
+    {NULL, TRUST_STORE ", \"mail.pop3.ssl.enable\": true", VERDICT_TRUST_STORE_INVALID,
+     "TrustStoreLocation", "additionalCAs"},
 
     {"mail.user", NULL, VERDICT_CONFIGURATION_FAILED, "mail.user", "is missing"},
     {NULL, "\"mail.user\": \"a\\rb\"", VERDICT_CONFIGURATION_FAILED, "mail.user", "line break"},
@@ -662,9 +670,15 @@ static void test_ignored(void **state)
     assert_int_equal(d->n_warnings, 1);
     destination_unref(d);
 
-    d = good(NULL, "\"TrustStoreLocation\": \"a.jks\"");
-    assert_true(warned(d, "TrustStoreLocation is ignored"));
-    destination_unref(d);
+    /* no certificate is checked, so none has to be trusted */
+    static const char *const unchecked[] = {
+        TRUST_STORE, TRUST_STORE "," P3("ssl.enable", "true") "," P3("ssl.trust", "\"*\"")};
+    for (size_t i = 0; i < ARRAY_LEN(unchecked); i++) {
+        d = good(NULL, unchecked[i]);
+        assert_true(warned(d, "TrustStoreLocation is ignored"));
+        destination_unref(d);
+    }
+    destination_unref(good(NULL, "\"TrustStoreLocation\": \"\"," P3("ssl.enable", "true")));
 
     char with[4096];
     size_t n = 0;

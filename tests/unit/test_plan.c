@@ -124,6 +124,8 @@ static void test_verdicts(void **state)
          CANNOT "used: a sentence"},
         {VERDICT_KEY_STORE_INVALID, "ConfigurationError-ReferencedDestination-KeyStoreInvalid",
          CANNOT "used: a sentence"},
+        {VERDICT_TRUST_STORE_INVALID, "ConfigurationError-ReferencedDestination-TrustStoreInvalid",
+         CANNOT "used: a sentence"},
         {VERDICT_CONFIGURATION_FAILED, "ConfigurationFailed", CANNOT "used: a sentence"},
         {VERDICT_CONNECTIVITY_PROXY_NOT_CONFIGURED,
          "ConfigurationError-ConnectivityProxy-NotConfigured", CANNOT "used: a sentence"},
