@@ -703,6 +703,11 @@ const char *configuration_object(const struct configuration *conf)
     return conf->object;
 }
 
+const char *configuration_object_uid(const struct configuration *conf)
+{
+    return conf->object ? proxy_objects_uid(conf->objects, conf->object) : "";
+}
+
 bool configuration_listed(const struct configuration *conf, const char **why)
 {
     *why = "TransparentProxy objects";

@@ -105,6 +105,9 @@ void configuration_decide_soon(struct configuration *configuration);
  * is none. */
 const char *configuration_object(const struct configuration *configuration);
 
+/* Returns its uid, valid until the next turn; "": there is none, or it has been deleted. */
+const char *configuration_object_uid(const struct configuration *configuration);
+
 /* Returns the name of the instance for CRs that name none, valid until the next turn; NULL: there
  * is no such instance. A configuration has to be in force. */
 const char *configuration_default_instance(const struct configuration *configuration);

@@ -55,12 +55,20 @@ static void release_object(struct stored *stored)
 {
     struct proxy_object *p = object_of(stored);
     free(p->created);
+    free(p->uid);
     free(p->text);
 }
 
 static void tell_changed(struct proxy_objects *o)
 {
     o->handler.changed(o->handler.arg);
+}
+
+/* Returns a member of the metadata; "": there is none. The caller frees the text. */
+static char *text_of(struct json_value metadata, const char *member)
+{
+    char *text = json_strdup(json_get(metadata, member), NULL);
+    return text ? text : mem_strdup("");
 }
 
 static void on_object(struct json_value object, struct stored *stored, void *arg)
@@ -70,8 +78,8 @@ static void on_object(struct json_value object, struct stored *stored, void *arg
     struct str text = json_text(object);
     release_object(stored);
     p->deleting = json_given(json_get(metadata, "deletionTimestamp"));
-    p->created = json_strdup(json_get(metadata, "creationTimestamp"), NULL);
-    p->created = p->created ? p->created : mem_strdup("");
+    p->created = text_of(metadata, "creationTimestamp");
+    p->uid = text_of(metadata, "uid");
     p->text = mem_strndup(text.p, text.n);
     tell_changed(arg);
 }
@@ -116,6 +124,12 @@ const struct proxy_object *proxy_objects_oldest(const struct proxy_objects *o)
         }
     }
     return oldest;
+}
+
+const char *proxy_objects_uid(const struct proxy_objects *o, const char *name)
+{
+    struct stored *stored = store_find(&o->all, name);
+    return stored ? object_of(stored)->uid : "";
 }
 
 /* ---- their status ---- */

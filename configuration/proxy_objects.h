@@ -16,7 +16,7 @@ struct proxy_status;
 /* A TransparentProxy object. */
 struct proxy_object {
     struct stored stored;
-    char *created;          /* creationTimestamp; "": it has none, as in local mode */
+    char *created, *uid;    /* creationTimestamp and uid; "": it has none, as in local mode */
     char *text;             /* the object, JSON */
     bool deleting;          /* it is deleted as soon as its finalizers are removed */
     struct repairs repairs; /* of its status */
@@ -65,6 +65,10 @@ bool proxy_objects_away(const struct proxy_objects *objects);
 /* Returns the oldest object, which is the configuration, valid until the next turn; NULL: there is
  * no object. */
 const struct proxy_object *proxy_objects_oldest(const struct proxy_objects *objects);
+
+/* Returns the uid of the object with this name, valid until the next turn; "": there is no such
+ * object, or it has none. */
+const char *proxy_objects_uid(const struct proxy_objects *objects, const char *name);
 
 /* Writes each status that is not what it should be: `status` is that of the oldest object, and the
  * others have no effect. There is one call at a time, and none is made while one is under way;

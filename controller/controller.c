@@ -15,6 +15,7 @@
 #include "cluster/kinds.h"
 #include "configuration/configuration.h"
 #include "controller/endpoint.h"
+#include "controller/events.h"
 #include "controller/exposure.h"
 #include "controller/held_services.h"
 #include "controller/network_policies.h"
@@ -25,7 +26,6 @@
 #include "controller/resources.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
-#include "controller/status.h"
 #include "controller/term.h"
 #include "controller/watches.h"
 #include "lib/mem.h"
@@ -275,6 +275,7 @@ void controller_free(struct controller *c)
         }
         resource_free(r);
     }
+    free(c->told.spare);
     network_policies_free(c->network_policies);
     configuration_free(c->configuration);
     watches_free(c);

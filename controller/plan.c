@@ -351,16 +351,17 @@ int plan_event_series(struct buf *out, unsigned count, const char *now)
     return json_fmt(out, "{'series':{'count':%d,'lastObservedTime':%s}}", (int)count, now);
 }
 
-int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *name,
-                     const char *instance, const char *reason, const char *note, const char *now)
+int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *uid,
+                     const char *name, const char *instance, const char *reason, const char *note,
+                     const char *now)
 {
     if (put_event(out, home, name, instance, true, reason, note, now) < 0) {
         return ERR;
     }
     return json_fmt(out,
                     "'regarding':{'apiVersion':'operator.kyma-project.io/v1alpha1',"
-                    "'kind':'TransparentProxy','namespace':%s,'name':%s}}",
-                    home, object);
+                    "'kind':'TransparentProxy','namespace':%s,'name':%s,'uid':%s}}",
+                    home, object, uid);
 }
 
 /* ---- names ---- */

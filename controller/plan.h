@@ -111,10 +111,10 @@ int plan_event(struct buf *out, const struct cr *cr, const char *name, const cha
  * least) with the first one, the last time at `now`, as in plan_event. */
 int plan_event_series(struct buf *out, unsigned count, const char *now) warn_unused;
 
-/* Appends a warning Event about the TransparentProxy object `object` of namespace `home`, which may
- * be deleted already. */
-int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *name,
-                     const char *instance, const char *reason, const char *note,
+/* Appends a warning Event about the TransparentProxy object `object` of namespace `home`; `uid`: ""
+ * when it is not known, as the object has been deleted. */
+int plan_proxy_event(struct buf *out, const char *home, const char *object, const char *uid,
+                     const char *name, const char *instance, const char *reason, const char *note,
                      const char *now) warn_unused;
 
 /* Tells whether an object has the labels of the objects that the installation in namespace `home`

@@ -25,6 +25,7 @@
 #include "configuration/configuration.h"
 #include "controller/claim.h"
 #include "controller/endpoint.h"
+#include "controller/events.h"
 #include "controller/exposure.h"
 #include "controller/follow.h"
 #include "controller/intake.h"

@@ -103,7 +103,7 @@ void resource_free(struct resource *r)
     map_remove(&c->by_key, &r->by_key);
     cr_clear(&r->cr);
     free(r->pending_condition);
-    free(r->spare_event);
+    free(r->told.spare);
     free(r->operand_namespace);
     free(r->operand_name);
     free(r->texts);

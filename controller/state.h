@@ -193,18 +193,21 @@ enum telling {
     TELL_CONTEST,   /* others change the status again and again */
 };
 
-/* An Event about a CR that was sent; events.c's. */
+/* An Event that was sent; events.c's. */
 struct told_event {
     uint64_t digest; /* of what it says */
     uint64_t id;     /* the end of its name */
-    int64_t last;    /* when it was said last */
+    int64_t time;    /* when it was said last */
     unsigned count;  /* how often; 0: there is none */
 };
 
-/* The Event to create if an earlier one cannot be continued; events.c's. */
-struct spare_event {
-    uint64_t digest, id;
-    char body[];
+struct new_event; /* events.c's: an Event to create */
+
+/* The Events about one object. */
+struct told_events {
+    struct told_event last[2]; /* a condition often goes to and fro */
+    struct new_event *spare;   /* it is created if an earlier one cannot be continued; NULL: the
+                                  call under way does not continue one */
 };
 
 /* How the metrics count a resource. CRs of other proxies are not counted. */
@@ -259,9 +262,8 @@ struct resource {
     struct repairs status_repairs;
     int64_t events_full; /* from then on as many Events may be sent again as at the start */
     int64_t words_due;   /* the words of another server are not written again before */
-    const char *last_event_reason;   /* the reason that the last Event told of; static storage */
-    struct told_event told[2];       /* the last ones; a condition often goes to and fro */
-    struct spare_event *spare_event; /* of OPERATION_EVENT; NULL: none */
+    const char *last_event_reason; /* the reason that the last Event told of; static storage */
+    struct told_events told;
     struct timer timer;
 };
 
@@ -337,7 +339,8 @@ struct controller {
 
     struct configuration *configuration;
     const struct config *config; /* in force; NULL: no configuration is */
-    struct cluster_call *event;  /* about the installation, under way; NULL: none is */
+    struct cluster_call *event;  /* about the TransparentProxy object, under way; NULL: none is */
+    struct told_events told;     /* about that object */
     int64_t series_due;          /* no Event is continued before */
     struct network_policies *network_policies;
     struct controller_stats {

@@ -8,14 +8,12 @@
 
 #include "cluster/kinds.h"
 #include "configuration/config.h"
-#include "configuration/configuration.h"
 #include "controller/events.h"
 #include "controller/plan.h"
 #include "controller/queue.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/stamp.h"
-#include "lib/sys.h"
 
 /* The shortest time between two messages that differ only in the words of another server. */
 #define WORDS_PAUSE SECONDS(5 * 60)
@@ -208,37 +206,4 @@ void status_tell_gone(const struct resource *r)
     if (list_empty(&r->endpoints)) {
         h->gone(r->namespace, r->name, h->arg);
     }
-}
-
-static void on_installation_event(const struct cluster_answer *answer, void *arg)
-{
-    struct controller *c = arg;
-    (void)answer; /* nothing depends on the Event */
-    c->event = NULL;
-}
-
-void controller_send_event(struct controller *c, const char *reason, const char *note)
-{
-    const char *named = configuration_object(c->configuration);
-    const char *object = named ? named : "transparent-proxy";
-    struct buf body;
-    char now[STAMP_SIZE], name[320];
-    struct cluster_request request = {
-        .verb = CLUSTER_CREATE, .kind = &kind_event, .namespace = c->settings.home, .name = name};
-    uint64_t id;
-    if (c->event || !c->leads || !c->settings.in_cluster) {
-        return;
-    }
-    sys->random(&id, sizeof(id));
-    stamp_now_exactly(now);
-    text_fmt(name, sizeof(name), "%.230s.%016llx", object, (unsigned long long)id);
-    buf_init(&body, PLAN_OBJECT_MAX);
-    int rc = plan_proxy_event(&body, c->settings.home, object, name, c->settings.instance, reason,
-                              note, now);
-    if (rc == OK) {
-        request.body = buf_str(&body);
-        c->event = cluster_call(c->parts.cluster, &request,
-                                (struct cluster_handler){.done = on_installation_event, .arg = c});
-    }
-    buf_free(&body);
 }

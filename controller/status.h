@@ -26,8 +26,4 @@ void status_tell(struct resource *r);
 /* Tells the handler that the targets of the CR are gone. */
 void status_tell_gone(const struct resource *r);
 
-/* Begins to send an Event about the installation, unless one is under way. It is about the
- * TransparentProxy object. */
-void controller_send_event(struct controller *controller, const char *reason, const char *note);
-
 #endif

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.installation import CRS, Installation, destination_cr
+from harness.installation import CRS, PROXIES, Installation, destination_cr
 from harness.samples import HOME
 from harness.util import until
 
@@ -121,6 +121,34 @@ def test_describe(installation, cluster_tproxy, add_destination, namespace):
     (failure,) = [line for line in events if "NotFound" in line]
     assert "Normal" in success and "(x3 over" in success and CREATED in success
     assert "Warning" in failure and "(x2 over" in failure and "'no-such'" in failure
+
+
+@pytest.mark.one_build
+def test_describe_configuration(installation, cluster_tproxy):
+    """The same for the TransparentProxy object, whose status somebody else changes."""
+    path = f"{PROXIES}/transparent-proxy"
+
+    def contest(count: int) -> None:
+        def contested() -> bool:
+            if installation.kube.get(path)["status"]["state"] == "Ready":
+                installation.kube.patch(f"{path}/status", {"status": {"state": "Error"}})
+            return counts(installation, HOME).get("StatusContested") == [count]
+
+        until(contested, f"the Event, {count} times")
+
+    def wait_state(state: str) -> None:
+        until(lambda: installation.kube.get(path).get("status", {}).get("state") == state, state)
+
+    wait_state("Ready")
+    contest(1)
+    installation.configure(tenantMode="both")
+    wait_state("Warning")
+    installation.configure()
+    wait_state("Ready")
+    contest(2)
+    text = installation.kube.kubectl("describe", "tp", "transparent-proxy", "-n", HOME).stdout
+    (event,) = [line for line in text.splitlines() if "StatusContested" in line]
+    assert "Warning" in event and "(x2 over" in event
 
 
 @pytest.mark.one_build

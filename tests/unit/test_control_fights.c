@@ -12,17 +12,6 @@ static void serve_inbox(void)
     world_forget_journal();
 }
 
-/* Returns the number of journal lines that begin with `start`. */
-static unsigned count_calls(const char *start)
-{
-    unsigned n = 0;
-    for (struct str rest = buf_str(&fake.journal); rest.n;) {
-        struct str line = str_cut(&rest, '\n');
-        n += line.n >= strlen(start) && strncmp(line.p, start, strlen(start)) == 0;
-    }
-    return n;
-}
-
 /* ---- another writer ---- */
 
 static void change_alias(void)
@@ -449,6 +438,23 @@ static void fights_about_the_configuration(void **state)
         strstr(text_at("ConfigMap", HOME, "tproxy-last-configuration", "data"), "shared"));
 }
 
+/* The Events about the TransparentProxy object count in the same way. */
+static void a_repeated_event_about_the_configuration(void **state)
+{
+    (void)state;
+    configure_instance("dedicated");
+    watch_series(CLUSTER_DONE);
+    for (int i = 0; i < 3; i++) {
+        fake_drop("TransparentProxy", HOME, OBJECT);
+        pass(SECONDS(1));
+        configure_instance("dedicated");
+        pass(SECONDS(1));
+    }
+    assert_int_equal(count_calls("create Event home/ ConfigurationDeleted"), 1);
+    assert_int_equal(count_calls("apply Event home/"), 2);
+    assert_int_equal(last_count, 3);
+}
+
 /* The conditions include one that the watch has not reported. */
 static void conditions_of_others_of_the_object(void **state)
 {
@@ -555,6 +561,7 @@ int main(void)
         TEST(events_without_the_right),
         TEST(events_are_bounded),
         TEST(fights_about_the_configuration),
+        TEST(a_repeated_event_about_the_configuration),
         TEST(conditions_of_others_of_the_object),
         TEST(a_crd_without_the_subresource),
     };

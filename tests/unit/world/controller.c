@@ -440,6 +440,16 @@ void check_calls(const char *lines, const char *file, int line)
     world_forget_journal();
 }
 
+unsigned count_calls(const char *start)
+{
+    unsigned n = 0;
+    for (struct str rest = buf_str(&fake.journal); rest.n;) {
+        struct str line = str_cut(&rest, '\n');
+        n += line.n >= strlen(start) && strncmp(line.p, start, strlen(start)) == 0;
+    }
+    return n;
+}
+
 unsigned calls_made(void)
 {
     unsigned n = 0;

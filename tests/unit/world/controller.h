@@ -154,6 +154,9 @@ void check_calls(const char *lines, const char *file, int line);
 
 unsigned calls_made(void);
 
+/* Returns the number of calls since then whose journal lines begin with `start`. */
+unsigned count_calls(const char *start);
+
 /* ---- objects ---- */
 
 #define CRD "CustomResourceDefinition", "", "destinations.destination.connectivity.api.sap"
