@@ -601,16 +601,31 @@ static struct json_value skip_foreign(struct json_value condition)
     return condition;
 }
 
-static bool says(struct json_value status, enum config_state state,
+static struct json_value generation_of(struct json_value observed)
+{
+    return json_get(json_get(observed, "metadata"), "generation");
+}
+
+/* Tells whether the condition was set for the observed spec. In local mode nothing tells. */
+static bool is_current(struct json_value condition, struct json_value observed)
+{
+    int64_t set_for, generation;
+    return json_int64(generation_of(observed), &generation) != OK ||
+           (json_int64(json_get(condition, "observedGeneration"), &set_for) == OK &&
+            set_for == generation);
+}
+
+static bool says(struct json_value observed, enum config_state state,
                  const struct config_condition *conditions, size_t n)
 {
+    struct json_value status = json_get(observed, "status");
     struct json_value shown = skip_foreign(json_first(json_get(status, "conditions")));
     for (size_t i = 0; i < n; i++, shown = skip_foreign(json_next(shown))) {
         const struct config_condition *c = &conditions[i];
         if (!json_is(json_get(shown, "type"), c->type) ||
             !json_is(json_get(shown, "status"), status_of(c)) ||
             !json_is(json_get(shown, "reason"), c->reason) ||
-            !json_is(json_get(shown, "message"), c->message)) {
+            !json_is(json_get(shown, "message"), c->message) || !is_current(shown, observed)) {
             return false;
         }
     }
@@ -658,11 +673,21 @@ static int put_foreign(struct buf *out, struct json_value status, const char *co
     return rc;
 }
 
+/* Appends the member of a condition that says for which spec it was set. */
+static int put_generation(struct buf *out, struct json_value observed)
+{
+    int64_t generation;
+    if (json_int64(generation_of(observed), &generation) != OK) {
+        return OK;
+    }
+    return buf_fmt(out, ",\"observedGeneration\":%lld", (long long)generation);
+}
+
 int config_status(struct buf *out, struct json_value observed, enum config_state state,
                   const struct config_condition *conditions, size_t n, const char *now)
 {
     struct json_value status = json_get(observed, "status");
-    if (says(status, state, conditions, n)) {
+    if (says(observed, state, conditions, n)) {
         return AGAIN;
     }
     int rc = put_version(out, observed);
@@ -674,9 +699,11 @@ int config_status(struct buf *out, struct json_value observed, enum config_state
         if (rc == OK) {
             rc = json_fmt(out,
                           "{'type':%s,'status':%s,'reason':%s,'message':%s,"
-                          "'lastTransitionTime':%s}",
+                          "'lastTransitionTime':%s",
                           c->type, status_of(c), c->reason, c->message, time);
         }
+        rc = rc == OK ? put_generation(out, observed) : rc;
+        rc = rc == OK ? buf_add(out, "}", 1) : rc;
         free(time);
     }
     rc = rc == OK ? put_foreign(out, status, ",") : rc;

@@ -132,7 +132,8 @@ struct config_condition {
 
 /* Appends the merge patch {"status": {...}} with these conditions to `out`. `observed` is the
  * object, or JSON_NONE; `now` is in RFC 3339. A condition keeps the lastTransitionTime in
- * `observed` while its status stays the same. Conditions of other types come from other controllers
+ * `observed` while its status stays the same, and has the generation of `observed` as its
+ * observedGeneration. Conditions of other types come from other controllers
  * and stay, after ours. The patch replaces the whole list, so it applies only to the observed
  * version. Returns AGAIN and appends nothing when `observed` shows all of this already; returns ERR
  * when the patch does not fit. */

@@ -241,15 +241,18 @@ static void write_status(struct proxy_objects *o, struct proxy_object *p, const 
                          const struct proxy_status *status)
 {
     struct json_value nothing = {0};
-    struct buf body, bare; /* bare: regardless of what the object shows, and without times */
+    struct buf body, bare; /* bare: regardless of what the object shows, and without times, but
+                              another text for another spec */
     struct json *doc = json_parse_cut(str_of(p->text), NULL);
     char now[STAMP_SIZE];
+    struct str generation = json_text(json_get(json_get(json_root(doc), "metadata"), "generation"));
     stamp_now(now);
     buf_init(&body, STATUS_MAX);
     buf_init(&bare, STATUS_MAX);
     int rc = put_status(p, first, status, json_root(doc), &body, now);
-    json_free(doc);
     rc = rc == OK ? put_status(p, first, status, nothing, &bare, "") : rc;
+    rc = rc == OK ? buf_add(&bare, generation.p, generation.n) : rc;
+    json_free(doc);
     if (rc == OK) {
         patch(o, p, buf_str(&body), repairs_digest(buf_str(&bare)));
     }

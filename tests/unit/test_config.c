@@ -652,6 +652,31 @@ static void test_status(void **state)
     assert_null(patch);
 }
 
+#define OF_GENERATION(n) "{\"metadata\":{\"generation\":" n "},\"status\":"
+
+/* Conditions say for which spec they were set. With another spec they are set again, even if they
+ * say the same. */
+static void test_generation(void **state)
+{
+    (void)state;
+    char text[2000];
+    char *patch = status_patch(OF_GENERATION("3") "{}}", CONFIG_READY, 2);
+    assert_non_null(strstr(patch, "\"a \\\"message\\\"\",\"lastTransitionTime\":\"" NOW
+                                  "\",\"observedGeneration\":3},"));
+    assert_non_null(strstr(patch, NOW "\",\"observedGeneration\":3}]}}"));
+    const char *status = patch + strlen("{\"status\":");
+    text_fmt(text, sizeof(text), OF_GENERATION("3") "%s", status);
+    assert_null(status_patch(text, CONFIG_READY, 2));
+    text_fmt(text, sizeof(text), OF_GENERATION("4") "%s", status);
+    char *next = status_patch(text, CONFIG_READY, 2);
+    assert_non_null(strstr(next, NOW "\",\"observedGeneration\":4}]}}"));
+    free(next);
+    free(patch);
+    patch = status_patch(OF_GENERATION("1") "{\"state\":\"Ready\",\"conditions\":[]}}",
+                         CONFIG_READY, 0);
+    assert_null(patch);
+}
+
 /* Conditions of other controllers are kept, together with the version in which they were seen. */
 static void test_foreign_conditions(void **state)
 {
@@ -747,6 +772,7 @@ int main(void)
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_long_values),
         cmocka_unit_test(test_status),
+        cmocka_unit_test(test_generation),
         cmocka_unit_test(test_status_bound),
         cmocka_unit_test(test_foreign_conditions),
         cmocka_unit_test(test_status_removal),
