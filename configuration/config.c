@@ -710,6 +710,26 @@ int config_status(struct buf *out, struct json_value observed, enum config_state
     return rc == OK ? json_fmt(out, "]}}") : ERR;
 }
 
+int config_status_processing(struct buf *out, struct json_value observed)
+{
+    struct json_value status = json_get(observed, "status");
+    if (json_is(json_get(status, "state"), state_names[CONFIG_PROCESSING])) {
+        return AGAIN;
+    }
+    int rc = put_version(out, observed);
+    return rc == OK ? json_fmt(out, "'status':{'state':%s}}", state_names[CONFIG_PROCESSING]) : rc;
+}
+
+bool config_status_is_outcome(struct json_value observed)
+{
+    int64_t generation;
+    struct json_value status = json_get(observed, "status");
+    struct json_value ours = skip_foreign(json_first(json_get(status, "conditions")));
+    return json_int64(generation_of(observed), &generation) != OK ||
+           (is_current(ours, observed) &&
+            !json_is(json_get(status, "state"), state_names[CONFIG_PROCESSING]));
+}
+
 /* Tells whether the status has a part that `manager` has not written. */
 static bool has_foreign_part(struct json_value observed, const char *manager)
 {
@@ -734,11 +754,14 @@ int config_status_remove(struct buf *out, struct json_value observed, const char
 {
     struct json_value status = json_get(observed, "status");
     struct json_value ours = skip_foreign(json_first(json_get(status, "conditions")));
-    if (!json_exists(ours) || !object_status_is_by(observed, "f:conditions", manager)) {
+    bool foreign = has_foreign_part(observed, manager);
+    bool written = json_exists(ours) && object_status_is_by(observed, "f:conditions", manager);
+    bool begun = json_is(json_get(status, "state"), state_names[CONFIG_PROCESSING]) && !foreign;
+    if (!written && !begun) {
         return AGAIN;
     }
     int rc = put_version(out, observed);
-    if (rc == OK && !has_foreign_part(observed, manager)) {
+    if (rc == OK && !foreign) {
         return json_fmt(out, "'status':null}");
     }
     rc = rc == OK ? json_fmt(out, "'status':{'conditions':[") : rc;

@@ -140,6 +140,14 @@ struct config_condition {
 int config_status(struct buf *out, struct json_value observed, enum config_state state,
                   const struct config_condition *conditions, size_t n, const char *now) warn_unused;
 
+/* Appends the merge patch that shows the state Processing; the conditions stay as they are. Returns
+ * AGAIN and appends nothing when `observed` shows that state, ERR when the patch does not fit. */
+int config_status_processing(struct buf *out, struct json_value observed) warn_unused;
+
+/* Tells whether the status of the observed object is the outcome of its present spec: one of
+ * config_status, for this generation. True for an object without a generation. */
+bool config_status_is_outcome(struct json_value observed);
+
 /* Appends the merge patch that removes from the status of the observed object what `manager` has
  * written there (config_status): the whole status, or, when it has parts of others, our conditions
  * only, for the schema does not allow a status without a state. The patch applies only to the

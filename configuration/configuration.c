@@ -17,7 +17,8 @@
  *                                     |      stays; after a while without another object the
  *                                     |      instances are forgotten, and nothing else
  *                                     |
- *                                     '--> status of each object
+ *                                     '--> status of each object: Processing after a change,
+ *                                          until all that it concerns has followed
  *
  *   adopt         --> timeouts, instances, certificates, Connectivity Proxy, handler;
  *                     the configuration is kept in the ConfigMap
@@ -649,13 +650,18 @@ static bool knows_all(const struct configuration *conf)
 
 static void write_statuses(struct configuration *conf)
 {
-    struct proxy_status status = {0};
-    if (proxy_objects_oldest(conf->objects) && (conf->undecided || knows_all(conf))) {
+    struct proxy_status status = {.known = conf->undecided || knows_all(conf)};
+    bool good = conf->config && !conf->remarks.n_complaints;
+    if (!proxy_objects_oldest(conf->objects)) {
+        return;
+    }
+    status.processing = good && (!status.known || !conf->handler.applied(conf->handler.arg));
+    if (status.known) {
         put_status(conf, &status);
         set_warning(conf, proxy_status_warning(&status));
-        if (conf->leads) {
-            proxy_objects_write(conf->objects, &status);
-        }
+    }
+    if (conf->leads && (status.known || status.processing)) {
+        proxy_objects_write(conf->objects, &status);
     }
 }
 

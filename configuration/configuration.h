@@ -69,6 +69,10 @@ struct configuration_handler {
     /* Returns whether Services prove that there was a configuration before. */
     enum configuration_past (*past)(void *arg);
 
+    /* Tells whether the configuration in force has had its full effect: every CR has been brought
+     * to it. If not, configuration_decide_soon is to be called as soon as it has. */
+    bool (*applied)(void *arg);
+
     /* People should know this about the configuration: for an Event. */
     void (*tell)(const char *reason, const char *note, void *arg);
 
@@ -97,8 +101,8 @@ void configuration_stop(struct configuration *configuration);
 /* Frees the object, after configuration_stop. */
 void configuration_free(struct configuration *configuration);
 
-/* Decides again soon which configuration is in force. To be called when the result of `past` may
- * have changed while none is in force. */
+/* Decides again soon which configuration is in force, and what the statuses say. To be called when
+ * the result of `past` may have changed while none is in force, or that of `applied`. */
 void configuration_decide_soon(struct configuration *configuration);
 
 /* Returns the name of the TransparentProxy object in force, valid until the next turn; NULL: there

@@ -14,6 +14,7 @@
 #include "cluster/cluster.h"
 #include "cluster/follower.h"
 #include "cluster/kinds.h"
+#include "configuration/config.h"
 #include "configuration/proxy_status.h"
 #include "lib/backoff.h"
 #include "lib/json.h"
@@ -193,6 +194,7 @@ static void on_written(const struct cluster_answer *answer, void *arg)
     } else {
         o->conflicted = false;
         o->failures = 0;
+        follower_take(&o->follower, answer->object); /* the next status is made from it */
         if (o->again) {
             tell_changed(o);
         }
@@ -227,14 +229,25 @@ static void patch(struct proxy_objects *o, struct proxy_object *p, struct str bo
     call(o, CLUSTER_PATCH_STATUS, body, on_written);
 }
 
-/* Appends the status of an object; `first` is the name of the oldest one, NULL for that one itself.
- * Returns AGAIN when `object`, its text, shows that status. */
-static int put_status(const struct proxy_object *p, const char *first,
-                      const struct proxy_status *status, struct json_value object, struct buf *out,
+/* What the status of an object is made of. */
+struct ingredients {
+    const char *first;                 /* the name of the oldest object; NULL: this is the one */
+    const struct proxy_status *status; /* of the oldest object */
+    bool processing, deleting;
+};
+
+/* Appends the status of an object. Returns AGAIN when `object`, its text, shows that status, or
+ * when it is not known. */
+static int put_status(const struct ingredients *in, struct json_value object, struct buf *out,
                       const char *now)
 {
-    return first ? proxy_status_put_other(out, first, p->deleting, object, now)
-                 : proxy_status_put(out, status, p->deleting, object, now);
+    if (in->first) {
+        return proxy_status_put_other(out, in->first, in->deleting, object, now);
+    }
+    if (in->processing) {
+        return config_status_processing(out, object);
+    }
+    return in->status->known ? proxy_status_put(out, in->status, in->deleting, object, now) : AGAIN;
 }
 
 static void write_status(struct proxy_objects *o, struct proxy_object *p, const char *first,
@@ -245,12 +258,15 @@ static void write_status(struct proxy_objects *o, struct proxy_object *p, const 
                               another text for another spec */
     struct json *doc = json_parse_cut(str_of(p->text), NULL);
     char now[STAMP_SIZE];
+    bool processing = !p->deleting && proxy_status_is_processing(status, json_root(doc));
+    struct ingredients in = {
+        .first = first, .status = status, .processing = processing, .deleting = p->deleting};
     struct str generation = json_text(json_get(json_get(json_root(doc), "metadata"), "generation"));
     stamp_now(now);
     buf_init(&body, STATUS_MAX);
     buf_init(&bare, STATUS_MAX);
-    int rc = put_status(p, first, status, json_root(doc), &body, now);
-    rc = rc == OK ? put_status(p, first, status, nothing, &bare, "") : rc;
+    int rc = put_status(&in, json_root(doc), &body, now);
+    rc = rc == OK ? put_status(&in, nothing, &bare, "") : rc;
     rc = rc == OK ? buf_add(&bare, generation.p, generation.n) : rc;
     json_free(doc);
     if (rc == OK) {

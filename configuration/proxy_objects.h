@@ -70,10 +70,10 @@ const struct proxy_object *proxy_objects_oldest(const struct proxy_objects *obje
  * object, or it has none. */
 const char *proxy_objects_uid(const struct proxy_objects *objects, const char *name);
 
-/* Writes each status that is not what it should be: `status` is that of the oldest object, and the
- * others have no effect. There is one call at a time, and none is made while one is under way;
- * `changed` follows as long as there is more to write. A call that fails is made again after a
- * delay that grows from one failure to the next. */
+/* Writes each status that is not what it should be: `status` is that of the oldest object, which
+ * stays as it is while its status is not known, and the others have no effect. There is one call at
+ * a time, and none is made while one is under way; `changed` follows as long as there is more to
+ * write. A call that fails is made again after a delay that grows from one failure to the next. */
 void proxy_objects_write(struct proxy_objects *objects, const struct proxy_status *status);
 
 #endif

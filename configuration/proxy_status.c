@@ -46,6 +46,11 @@ static void put_configured(struct proxy_sentences *out, const struct proxy_statu
     }
 }
 
+bool proxy_status_is_processing(const struct proxy_status *s, struct json_value observed)
+{
+    return s->processing && !config_status_is_outcome(observed);
+}
+
 int proxy_status_put(struct buf *out, const struct proxy_status *s, bool deleting,
                      struct json_value observed, const char *now)
 {

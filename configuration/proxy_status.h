@@ -18,11 +18,14 @@ struct proxy_sentences {
     char text[PROXY_SENTENCES_MAX];
 };
 
-/* The status of the oldest object, which is the configuration. All zero: nothing is wrong, and no
- * configuration is in force. */
+/* The status of the oldest object, which is the configuration. All zero but `known`: nothing is
+ * wrong, and no configuration is in force. */
 struct proxy_status {
-    bool in_force; /* a configuration is in force; if not, only `wrong` is shown */
-    bool not_kept; /* `wrong` only says that the configuration is not kept for the next start */
+    bool known;      /* all other members are filled */
+    bool processing; /* the configuration in force comes from the object, and has not had its full
+                        effect yet */
+    bool in_force;   /* a configuration is in force; if not, only `wrong` is shown */
+    bool not_kept;   /* `wrong` only says that the configuration is not kept for the next start */
     bool ignored_is_warning;
     struct proxy_sentences wrong;   /* mistakes of the object */
     struct proxy_sentences secrets; /* problems with Secrets, and instances that are missing */
@@ -38,9 +41,15 @@ void proxy_status_add(struct proxy_sentences *to, const char *sentence);
  * none. */
 const char *proxy_status_warning(const struct proxy_status *status);
 
-/* Appends the merge patch that writes the status of the oldest object. `deleting`: the object is
- * being deleted, so its state is Deleting, and the condition Configured says what holds it. The
- * other arguments, and the result, are those of config_status. */
+/* Tells whether the observed object shows Processing: from a change of its spec until the change
+ * has had its full effect. What becomes of CRs later has states of its own, so the state does not
+ * go to and fro. */
+bool proxy_status_is_processing(const struct proxy_status *status, struct json_value observed);
+
+/* Appends the merge patch that writes the status of the oldest object, which is known and not
+ * Processing. `deleting`: the object is being deleted, so its state is Deleting, and the condition
+ * Configured says what holds it. The other arguments, and the result, are those of
+ * config_status. */
 int proxy_status_put(struct buf *out, const struct proxy_status *status, bool deleting,
                      struct json_value observed, const char *now) warn_unused;
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "configuration/config.h"
+#include "configuration/configuration.h"
 
 bool controller_selects_namespaces(const struct controller *c)
 {
@@ -124,6 +125,20 @@ void resource_count(struct resource *r)
 void resource_count_unsettled(struct resource *r, int change)
 {
     r->controller->unsettled += (size_t)change;
+}
+
+void resource_set_outdated(struct resource *r, bool outdated)
+{
+    struct controller *c = r->controller;
+    r->settle_by = outdated ? 0 : r->settle_by;
+    if (r->outdated == outdated) {
+        return;
+    }
+    r->outdated = outdated;
+    c->outdated += outdated ? 1 : (size_t)-1;
+    if (!c->outdated && !c->stopped) {
+        configuration_decide_soon(c->configuration);
+    }
 }
 
 void resource_settle(struct resource *r)

@@ -28,6 +28,10 @@ void resource_count(struct resource *r);
 /* Notes that a CR has been given its target or its condition once, or waits too long for it. */
 void resource_settle(struct resource *r);
 
+/* Notes that the CR has to be brought to the configuration in force, or that it has been, or has
+ * gone. The configuration is told when that is so for all CRs. */
+void resource_set_outdated(struct resource *r, bool outdated);
+
 /* Counts a CR that exists and has not settled (1), or one of which this is no longer so (-1). */
 void resource_count_unsettled(struct resource *r, int change);
 

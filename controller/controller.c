@@ -14,6 +14,7 @@
 
 #include "cluster/kinds.h"
 #include "configuration/configuration.h"
+#include "controller/claim.h"
 #include "controller/endpoint.h"
 #include "controller/events.h"
 #include "controller/exposure.h"
@@ -79,6 +80,12 @@ static void read_all_again(void *arg)
     }
 }
 
+static bool is_applied(void *arg)
+{
+    const struct controller *c = arg;
+    return !c->outdated;
+}
+
 static void on_configuration(const struct config *config, void *arg)
 {
     struct controller *c = arg;
@@ -86,6 +93,7 @@ static void on_configuration(const struct config *config, void *arg)
     c->handler.configured(config, c->handler.arg);
     LIST_EACH (it, &c->resources) {
         struct resource *r = container_of(it, struct resource, link);
+        resource_set_outdated(r, r->present);
         endpoints_update(r);
         resource_expose(r);
     }
@@ -159,6 +167,7 @@ static struct configuration *new_configuration(struct controller *c)
                                             .trusted = on_trusted,
                                             .listed = on_configuration_listed,
                                             .past = past_of,
+                                            .applied = is_applied,
                                             .tell = on_told,
                                             .arg = c};
     return configuration_new(&settings, handler);

@@ -476,6 +476,16 @@ bool endpoints_known(const struct resource *r)
     return true;
 }
 
+bool endpoints_unread(const struct resource *r)
+{
+    LIST_EACH (it, &r->endpoints) {
+        if (endpoint_is_unread(container_of(it, struct endpoint, link))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void resource_read_again(struct resource *r)
 {
     LIST_EACH (it, &r->endpoints) {

@@ -33,6 +33,9 @@ void resource_read_again(struct resource *r);
  * afterwards. */
 bool endpoint_is_unread(const struct endpoint *e);
 
+/* Tells whether this is so for one of them. */
+bool endpoints_unread(const struct resource *r);
+
 /* Tells whether each has been read once. */
 bool endpoints_known(const struct resource *r);
 

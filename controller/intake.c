@@ -25,6 +25,9 @@ static void set_present(struct resource *r, bool present)
     if (!r->settled) {
         resource_count_unsettled(r, present ? 1 : -1);
     }
+    if (!present) {
+        resource_set_outdated(r, false);
+    }
 }
 
 /* The spec has changed: forget the retry delays of the old one. */

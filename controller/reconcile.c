@@ -70,17 +70,18 @@ static enum stance stance_of(const struct resource *r)
 /* ---- settling ---- */
 
 /* A resource that has been read and waits longer than this, perhaps for a Service that does not go,
- * counts as settled: readiness does not wait for it. */
+ * counts as settled, and as brought to the configuration: nothing waits for it. */
 #define SETTLE_WITHIN SECONDS(10)
 
 static void settle_in_time(struct resource *r)
 {
-    if (r->settled || !r->present || r->reading || !endpoints_known(r)) {
+    if ((r->settled && !r->outdated) || !r->present || endpoints_unread(r)) {
         return;
     }
     r->settle_by = r->settle_by ? r->settle_by : resource_now(r) + SETTLE_WITHIN;
     if (r->settle_by <= resource_now(r)) {
         resource_settle(r);
+        resource_set_outdated(r, false);
     } else {
         resource_wake_at(r, r->settle_by);
     }
@@ -243,6 +244,15 @@ static void on_confirm_answer(struct resource *r, const struct cluster_answer *a
 
 /* ---- what is shown ---- */
 
+/* Nothing is left to do when no operation has begun: the CR has been brought to the
+ * configuration. */
+static void note_outcome(struct resource *r)
+{
+    if (r->operation == OPERATION_NONE) {
+        resource_set_outdated(r, false);
+    }
+}
+
 static void show_condition(struct resource *r, const struct condition *condition,
                            const char *served)
 {
@@ -262,6 +272,7 @@ static void leave_resource(struct resource *r)
         r->cr.available.status && !r->cr.conditions_unread) {
         status_remove(r, on_status_answer);
     }
+    note_outcome(r);
 }
 
 /* Deleting the CRD deletes the CRs too, but is not meant for their mailboxes: the administrator is
@@ -277,6 +288,7 @@ static void withdraw_gone(struct resource *r)
 {
     struct controller *c = r->controller;
     resource_settle(r);
+    resource_set_outdated(r, false);
     if (c->settings.in_cluster && !r->gone_confirmed) {
         confirm_gone(r);
     } else if (endpoints_withdraw(r) == OK && list_empty(&r->services) && !r->present) {
@@ -549,6 +561,7 @@ static void show_sum(struct resource *r, struct sum *sum)
     } else {
         show_condition(r, &sum->last, NULL);
     }
+    note_outcome(r);
 }
 
 static void reconcile_endpoints(struct resource *r)
@@ -580,6 +593,7 @@ static void refuse_resource(struct resource *r, const struct condition *conditio
     }
     if (r->operation == OPERATION_NONE && endpoints_withdraw(r) != AGAIN) {
         show_condition(r, condition, NULL);
+        note_outcome(r);
     }
 }
 

@@ -234,6 +234,7 @@ struct resource {
     unsigned crd_refusals; /* number of refusals in a row to show its CRD */
     enum counted counted;
     bool settled;      /* it has been given its target or its condition once, or waits too long */
+    bool outdated;     /* the same, for the configuration in force, has not happened yet */
     bool tell_ignored; /* an annotation that has no effect has come */
     int64_t settle_by; /* then it waits too long; 0: not known yet */
 
@@ -320,6 +321,7 @@ struct controller {
     struct timer tell_names; /* wakes those that wait for a name */
     struct map services;     /* that exist, of all resources */
     size_t unsettled;        /* number of present resources that have not settled yet */
+    size_t outdated;         /* number of resources that are outdated */
     size_t leftovers; /* number of Services that do not go, and of which people have been told */
     size_t unheld;    /* number of endpoints whose listener cannot be opened, while following */
     int64_t unheld_since;

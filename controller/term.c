@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "configuration/configuration.h"
+#include "controller/claim.h"
 #include "controller/endpoint.h"
 #include "controller/leftovers.h"
 #include "controller/network_policies.h"
@@ -14,10 +15,15 @@
 #include "controller/sweep.h"
 #include "lib/log.h"
 
+/* Another leader may have ended while it brought the CRs to a changed configuration. */
 void term_begin(struct controller *c)
 {
     c->leads = true;
     log_line(LOG_INFO, "control", "this process leads: it writes from now on");
+    LIST_EACH (it, &c->resources) {
+        struct resource *r = container_of(it, struct resource, link);
+        resource_set_outdated(r, r->present);
+    }
     configuration_lead(c->configuration, true);
     sweep_begin(c, SWEEP_TERM | SWEEP_WAKE);
 }

@@ -1,11 +1,14 @@
 """Changes of the TransparentProxy object take effect while the program runs."""
 
 import json
+import signal
+import threading
 
 import pytest
 
 from harness.backend import BlackHole
 from harness.destination_service import DestinationService, key_secret
+from harness.http_server import after
 from harness.installation import (
     INSTANCE,
     PROXIES,
@@ -19,6 +22,7 @@ from harness.tproxy import destination
 from harness.util import until
 
 LABEL = "transparent-proxy.connectivity.api.sap/namespace"
+OBJECT = f"{PROXIES}/transparent-proxy"
 
 
 def status(installation: Installation, name: str = "transparent-proxy") -> dict:
@@ -40,6 +44,59 @@ def port(installation, cluster_tproxy, add_destination, namespace) -> int:
     add_destination("mail")
     installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
     return installation.available(namespace, "mail-a")
+
+
+# --- Processing ---
+
+
+def written(api) -> list[str]:
+    """Returns the states that have been written to the object, one for each write."""
+    return [
+        json.loads(request.body)["status"]["state"]
+        for request in api.writes()
+        if request.path.endswith("/transparentproxies/transparent-proxy/status")
+        and request.status == 200
+    ]
+
+
+def test_processing(installation, make_cluster_tproxy, add_destination, namespace, api):
+    """From a change of the spec until the last CR has been brought to it. What becomes of CRs later,
+    and a restart, have nothing to do with it."""
+
+    def start():
+        return make_cluster_tproxy(installation, url=api.url).ready()
+
+    def observed() -> bool:
+        generation = installation.kube.get(OBJECT)["metadata"]["generation"]
+        return condition(installation, "Configured")["observedGeneration"] == generation
+
+    add_destination("mail")
+    installation.configure()
+    proxy = start()
+    installation.kube.apply(destination_cr("mail-a", namespace, "mail"))
+    port = installation.available(namespace, "mail-a")
+    wait_state(installation, "Ready")
+    before = len(written(api))
+    release = threading.Event()
+    installation.service.behaviour = after(release)
+    installation.key = installation.service.service_key()  # so that destinations are read anew
+    installation.configure(manager={"executionIntervalMinutes": 10})
+    wait_state(installation, "Processing")
+    assert condition(installation, "Configured")["status"] == "True"
+    assert not observed()
+    release.set()
+    wait_state(installation, "Ready")
+    assert observed()
+    assert installation.available(namespace, "mail-a") == port
+
+    installation.kube.apply(destination_cr("mail-b", namespace, "mail"))
+    installation.available(namespace, "mail-b")
+    proxy.signal(signal.SIGTERM)
+    proxy.wait()
+    start()
+    installation.kube.apply(destination_cr("mail-c", namespace, "mail"))
+    installation.available(namespace, "mail-c")
+    assert written(api)[before:] == ["Processing", "Ready"]
 
 
 # --- single keys ---
@@ -233,10 +290,12 @@ def test_ignored_keys(installation, cluster_tproxy):
     proxy = transparent_proxy(INSTANCE, metering={"enabled": True}, unheard={"of": "it"})
     proxy["spec"]["deployment"] = {"replicas": {"tcp": 3}}
     installation.kube.apply(proxy)
-    said = until(
-        lambda: (found := condition(installation, "SomeKeysIgnored"))["status"] == "True" and found,
-        "the condition",
-    )
+
+    def ignored() -> dict | None:
+        said = condition(installation, "SomeKeysIgnored")
+        return said if said.get("status") == "True" else None
+
+    said = until(ignored, "the condition")
     assert "spec.config.metering.enabled: true has no effect here." in said["message"]
     assert "spec.deployment.replicas.tcp: 3 has no effect here." in said["message"]
     assert status(installation)["state"] == "Ready"

@@ -677,6 +677,49 @@ static void test_generation(void **state)
     assert_null(patch);
 }
 
+/* The state Processing leaves the conditions as they are. */
+static void test_processing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *observed;
+        const char *patch; /* NULL: it shows Processing already */
+        bool is_outcome;
+    } rows[] = {
+        {"{}", "{'status':{'state':'Processing'}}", true},
+        {"{'metadata':{'resourceVersion':'12','generation':1}}",
+         "{'metadata':{'resourceVersion':'12'},'status':{'state':'Processing'}}", false},
+        {"{'metadata':{'generation':2},'status':{'state':'Processing','conditions':["
+         "{'type':'Configured','observedGeneration':2}]}}",
+         NULL, false},
+        {"{'metadata':{'generation':2},'status':{'state':'Ready','conditions':["
+         "{'type':'Theirs','observedGeneration':2},{'type':'Configured','observedGeneration':1}]}}",
+         "{'status':{'state':'Processing'}}", false},
+        {"{'metadata':{'generation':2},'status':{'state':'Ready','conditions':["
+         "{'type':'Theirs','observedGeneration':1},{'type':'Configured','observedGeneration':2}]}}",
+         "{'status':{'state':'Processing'}}", true},
+        {"{'metadata':{'generation':2},'status':{'state':'Ready','conditions':["
+         "{'type':'Configured'}]}}",
+         "{'status':{'state':'Processing'}}", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct object o = object_of(rows[i].observed);
+        struct object patch = object_of(rows[i].patch ? rows[i].patch : "{}");
+        struct buf out = {.max = 1000};
+        assert_int_equal(config_status_processing(&out, o.root), rows[i].patch ? OK : AGAIN);
+        assert_str(buf_str(&out), rows[i].patch ? patch.text : "");
+        assert_int_equal(config_status_is_outcome(o.root), rows[i].is_outcome);
+        buf_free(&out);
+        for (size_t max = 0; rows[i].patch && max < strlen(patch.text); max++) {
+            buf_init(&out, max);
+            assert_int_equal(config_status_processing(&out, o.root), ERR);
+            buf_free(&out);
+        }
+        object_free(&patch);
+        object_free(&o);
+    }
+}
+
 /* Conditions of other controllers are kept, together with the version in which they were seen. */
 static void test_foreign_conditions(void **state)
 {
@@ -732,6 +775,9 @@ static void test_status_removal(void **state)
          "{'state':'Ready','conditions':[" OURS "]}", NULL},
         {"[]", "{'state':'Ready','conditions':[" OURS "]}", NULL},
         {"null", "{'state':'Ready','conditions':[" OURS "]}", NULL},
+        {BY_US, "{'state':'Processing'}", "null"},
+        {BY_US, "{'state':'Processing','conditions':[" THEIRS "]}", NULL},
+        {"[" BY("them", "state") "]", "{'state':'Processing'}", NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char text[1000], expected[1000];
@@ -773,6 +819,7 @@ int main(void)
         cmocka_unit_test(test_long_values),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_processing),
         cmocka_unit_test(test_status_bound),
         cmocka_unit_test(test_foreign_conditions),
         cmocka_unit_test(test_status_removal),

@@ -82,6 +82,131 @@ static void mistakes(void **state)
     assert_true(controller_health(replica->controller).configured);
 }
 
+/* ---- Processing ---- */
+
+static enum cluster_result refuse_resource_status(const struct cluster_call *call)
+{
+    bool of_resource = strcmp(call->kind->kind, "Destination") == 0;
+    return of_resource && call->verb == CLUSTER_PATCH_STATUS ? CLUSTER_REFUSED : CLUSTER_DONE;
+}
+
+#define GENERATION(n, minutes)                                                                     \
+    "{'metadata':{'generation':" n                                                                 \
+    "},'spec':{'config':{'manager':{'executionIntervalMinutes':" minutes "}}}}"
+
+static void change_spec(const char *object)
+{
+    fake_put("TransparentProxy", HOME, OBJECT, object);
+    settle();
+}
+
+static void expect_outcome(const char *state, const char *generation)
+{
+    const char *conditions = text_at("TransparentProxy", HOME, OBJECT, "status.conditions");
+    if (!strstr(conditions, generation)) {
+        fail_msg("%s are not those of %s", conditions, generation);
+    }
+    assert_string_equal(text_at("TransparentProxy", HOME, OBJECT, "status.state"), state);
+}
+
+/* Waits with the destinations unread: the change shows Processing, once. */
+static void expect_processing(const char *object)
+{
+    world_forget_journal();
+    world.source_mute = true;
+    change_spec(object);
+    pass_slowly(SECONDS(30), SECONDS(1));
+    assert_int_equal(count_calls("status "), 1);
+    assert_string_equal(text_at("TransparentProxy", HOME, OBJECT, "status.state"), "Processing");
+}
+
+/* A change of the spec shows Processing until the last CR has been brought to it. */
+static void a_change_is_processed(void **state)
+{
+    (void)state;
+    start_with_key();
+    expect_processing(GENERATION("2", "10"));
+    assert_true(controller_health(replica->controller).configured);
+    expect_said(OBJECT, "Processing", "CredentialsAvailable", "True SecretsRead", "");
+    world.source_mute = false;
+    pass(SECONDS(1));
+    assert_int_equal(count_calls("status "), 2);
+    expect_outcome("Ready", "\"observedGeneration\":2");
+}
+
+/* What becomes of CRs and Secrets later does not show it, nor does a restart. */
+static void an_outcome_stays(void **state)
+{
+    (void)state;
+    start_with_key();
+    change_spec(GENERATION("2", "10"));
+    expect_outcome("Ready", "\"observedGeneration\":2");
+    world_forget_journal();
+    world.source_mute = true;
+    put_cr("apps", "second", "inbox", "");
+    restart_controller();
+    pass_slowly(SECONDS(30), SECONDS(1));
+    assert_int_equal(count_calls("status TransparentProxy"), 0);
+    world.source_mute = false;
+    pass(SECONDS(1));
+    fake_drop("Secret", "vault", "first");
+    settle();
+    assert_int_equal(count_calls("status TransparentProxy"), 1);
+    expect_outcome("Warning", "\"observedGeneration\":2");
+}
+
+/* A process that ends in between leaves the rest to the next one. */
+static void the_next_process_ends_it(void **state)
+{
+    (void)state;
+    start_with_key();
+    expect_processing(GENERATION("2", "10"));
+    restart_controller();
+    pass_slowly(SECONDS(30), SECONDS(1));
+    assert_int_equal(count_calls("status TransparentProxy"), 1);
+    world.source_mute = false;
+    pass(SECONDS(1));
+    assert_int_equal(count_calls("status TransparentProxy"), 2);
+    expect_outcome("Ready", "\"observedGeneration\":2");
+}
+
+/* Nothing waits for a CR that goes, or whose status the API server does not take. */
+static void nobody_holds_it_up(void **state)
+{
+    (void)state;
+    start_with_key();
+    expect_processing(GENERATION("2", "10"));
+    fake_drop("Destination", "apps", "inbox");
+    settle();
+    expect_outcome("Ready", "\"observedGeneration\":2");
+
+    put_cr("apps", "second", "inbox", "");
+    world.source_mute = false;
+    pass(SECONDS(1));
+    fake.fate = refuse_resource_status;
+    refuse("inbox", VERDICT_URL_NOT_SUPPORTED);
+    change_spec(GENERATION("3", "9"));
+    assert_string_equal(text_at("TransparentProxy", HOME, OBJECT, "status.state"), "Processing");
+    pass_slowly(SECONDS(12), SECONDS(1));
+    expect_outcome("Ready", "\"observedGeneration\":3");
+    fake.fate = NULL;
+}
+
+/* A mistake changes nothing, so there is nothing to wait for. */
+static void a_mistake_is_not_processed(void **state)
+{
+    (void)state;
+    start_with_key();
+    world.source_mute = true;
+    world_forget_journal();
+    change_spec("{'metadata':{'generation':2},'spec':{'config':{'tenantMode':'both'}}}");
+    assert_int_equal(count_calls("status TransparentProxy"), 1);
+    expect_outcome("Warning", "\"observedGeneration\":2");
+    world.source_mute = false;
+}
+
+/* ---- deletion ---- */
+
 /* A finalizer keeps an object that is being deleted: it stays in force, and its status says so. The
  * next object takes its place when it has gone. */
 static void deletion_waits(void **state)
@@ -669,6 +794,11 @@ int main(void)
         TEST(changes_are_followed),
         TEST(irrelevant_changes),
         TEST(mistakes),
+        TEST(a_change_is_processed),
+        TEST(an_outcome_stays),
+        TEST(the_next_process_ends_it),
+        TEST(nobody_holds_it_up),
+        TEST(a_mistake_is_not_processed),
         TEST(deletion_waits),
         TEST(mistake_from_the_start),
         TEST(restart_with_a_mistake),
