@@ -286,6 +286,26 @@ def test_misconfiguration(installation, cluster_tproxy, port, namespace):
 
 
 @pytest.mark.one_build
+def test_names_to_be_filled_in(installation, cluster_tproxy):
+    """The status has SAP's sentences about them."""
+    proxy = transparent_proxy(INSTANCE, "second", tenantMode="shared")
+    integration = proxy["spec"]["config"]["integration"]
+    first, second = integration["destinationService"]["instances"]
+    first["serviceCredentials"]["secretName"] = ""
+    second["name"] = ""
+    integration["connectivityProxy"] = {"serviceName": "connectivity-proxy.cp"}
+    installation.kube.apply(proxy)
+    wait_state(installation, "Warning")
+    message = condition(installation, "Configured")["message"]
+    for sentence in (
+        f'secretName should be provided for destination service instance: "{INSTANCE}".',
+        "Destination service instance name should be provided.",
+        "secretName should be provided for Connectivity Proxy service instance in shared mode.",
+    ):
+        assert sentence in message
+
+
+@pytest.mark.one_build
 def test_ignored_keys(installation, cluster_tproxy):
     proxy = transparent_proxy(INSTANCE, metering={"enabled": True}, unheard={"of": "it"})
     proxy["spec"]["deployment"] = {"replicas": {"tcp": 3}}
