@@ -6,6 +6,7 @@ import pytest
 from harness.clients import RawClient
 from harness.destination_service import key_secret
 from harness.installation import (
+    CRS,
     INSTANCE,
     PROXIES,
     Installation,
@@ -495,25 +496,51 @@ def test_foreign_services(installation, cluster_tproxy, namespace, good, message
     assert installation.target_port("late") == port
 
 
+def left_behind(namespace: str, name: str) -> dict:
+    """A Service of SAP's proxy, beside a CR of this name."""
+    target = {"type": "ExternalName", "externalName": f"{name}.sap-transp-proxy.svc.cluster.local"}
+    return foreign(namespace, name, **target, selector=None, ports=None)
+
+
+def left_behind_message(namespace: str, name: str) -> str:
+    return (
+        taken(namespace, name) + ", or annotate the Destination CR with "
+        'tproxy/adopt: "true" to have it taken over'
+    )
+
+
 def test_adoption(installation, cluster_tproxy, namespace, good, messages):
     """A Service that SAP's proxy has left behind is adopted if the CR says so."""
     kube = installation.kube
     name = "mail-a"
-    left_behind = foreign(
-        namespace,
-        name,
-        type="ExternalName",
-        externalName=f"{name}.sap-transp-proxy.svc.cluster.local",
-        selector=None,
-        ports=None,
-    )
-    kube.apply(left_behind, destination_cr(name, namespace, MAIL))
+    kube.apply(left_behind(namespace, name), destination_cr(name, namespace, MAIL))
     message = refused(installation, namespace, name, TAKEN)
-    assert message == (
-        taken(namespace, name) + ", or annotate the Destination CR with "
-        'tproxy/adopt: "true" to have it taken over'
-    )
+    assert message == left_behind_message(namespace, name)
     kube.kubectl("annotate", "-n", namespace, "destination", name, "tproxy/adopt=true")
     assert list_and_fetch(installation.available(namespace, name)) == messages
     service = installation.service_of(namespace, name)
     assert service["spec"]["externalName"] == f"{name}.{HOME}.svc.cluster.local"
+
+
+def test_resource_that_sap_serves(installation, make_cluster_tproxy, namespace, good):
+    """Service and status are those of SAP's proxy, which runs: an Event says what is in the way,
+    and both stay as they are."""
+    kube = installation.kube
+    name = "mail-a"
+    theirs = {
+        "type": "Available",
+        "status": "True",
+        "reason": "ConfigurationSuccessful",
+        "message": "SAP's proxy serves it.",
+        "lastUpdateTime": "2026-01-01T00:00:00Z",
+    }
+    installation.configure()
+    kube.apply(left_behind(namespace, name), destination_cr(name, namespace, MAIL))
+    path = f"{CRS}/namespaces/{namespace}/destinations/{name}/status?fieldManager=sap-operator"
+    kube.patch(path, {"status": {"conditions": [theirs]}})
+    before = installation.cr(namespace, name), installation.service_of(namespace, name)
+    make_cluster_tproxy(installation).ready()
+    message = NOT_CONFIGURED + left_behind_message(namespace, name)
+    event = {"status": "False", "reason": TAKEN, "message": message}
+    wait_event(installation, namespace, name, event)
+    assert (installation.cr(namespace, name), installation.service_of(namespace, name)) == before
