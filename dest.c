@@ -77,6 +77,7 @@ struct dest {
     struct dest_source source;
     struct list instances;
     uint64_t generations;
+    bool offline; /* no server is asked */
 };
 
 struct instance {
@@ -442,7 +443,7 @@ static const struct error *what_lasts(struct fetch *f, struct dest_result **refu
     return lasting_failure(f);
 }
 
-static void on_broken(struct task *t)
+static void on_not_asked(struct task *t)
 {
     struct fetch *f = container_of(t, struct fetch, task);
     struct cache_entry *entry = f->entry;
@@ -451,6 +452,9 @@ static void on_broken(struct task *t)
     struct error err;
     if (lasting) {
         err = *lasting;
+    } else if (f->dest->offline) {
+        error_set(&err, FAIL_REMOTE, "Destination service instance \"%.100s\" is not asked",
+                  f->instance);
     } else {
         error_set(&err, FAIL_REMOTE,
                   "Destination service instance \"%.100s\" has failed again and again, or is too "
@@ -492,11 +496,11 @@ static void *fetch(struct cache_entry *entry, struct str key, const void *reques
     };
     memcpy(f->key, key.p, key.n);
     task_init(&f->task);
-    if (take_turn(f, instance)) {
+    if (!f->dest->offline && take_turn(f, instance)) {
         f->lookup = dest_lookup_start(&f->dest->lookups, &wanted,
                                       (struct dest_lookup_handler){on_looked_up, f});
     } else {
-        loop_soon(f->dest->lookups.loop, &f->task, on_broken);
+        loop_soon(f->dest->lookups.loop, &f->task, on_not_asked);
     }
     return f;
 }
@@ -719,6 +723,11 @@ static void token_refused(struct dest_source *source, const struct dest_ref *ref
                           const struct dest_user *user, const struct token *token)
 {
     forget(container_of(source, struct dest, source), ref, user, NULL, token);
+}
+
+void dest_stay_offline(struct dest *dest)
+{
+    dest->offline = true;
 }
 
 struct dest_source *dest_service(struct dest *dest)

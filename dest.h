@@ -43,6 +43,10 @@ void dest_set_timeouts(struct dest *dest, int64_t connect, int64_t answer);
 void dest_set_instance(struct dest *dest, const char *name, const struct service_key *key,
                        const char *problem);
 
+/* Has no server asked from now on: a question that a server would have to answer is answered with
+ * VERDICT_UNREADABLE. */
+void dest_stay_offline(struct dest *dest);
+
 /* Returns the source of destinations, valid until dest_free. A question to it has to name an
  * instance. */
 struct dest_source *dest_service(struct dest *dest);

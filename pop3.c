@@ -313,6 +313,10 @@ static const struct listener_handler listener_handler = {
 static int open_listener(struct target *target, const union addr *at, struct error *err)
 {
     struct listener *l = &target->listener;
+    if (target->pop3->settings.no_listeners) {
+        target->port = addr_port(at);
+        return OK;
+    }
     if (listener_open(l, target->pop3->loop, &at->sa, addr_len(at), &listener_handler) != OK) {
         bool of_port = errno == EADDRINUSE || errno == EACCES;
         return error_set(err, of_port ? FAIL_LIMIT : FAIL_CONFIG, "%s: %s", addr_text(at).s,

@@ -26,12 +26,12 @@
 #include "lib/tls_roots.h"
 #include "local/cluster.h"
 #include "local/directory.h"
-#include "local/object.h"
 #include "oauth.h"
 #include "pop3.h"
 #include "tproxy/commands.h"
 #include "tproxy/domain.h"
 #include "tproxy/limits.h"
+#include "tproxy/local_feed.h"
 #include "tproxy/options.h"
 #include "tproxy/terminal.h"
 
@@ -62,6 +62,7 @@ struct process {
     struct k8s *k8s;                     /* in a cluster */
     struct local_directory *local;       /* in local mode */
     struct local_cluster *local_objects; /* in local mode, too */
+    struct local_feed local_feed;
     struct controller *controller;
     struct lease *lease; /* NULL: this is the only replica */
     const char *home;    /* namespace of the installation */
@@ -73,46 +74,6 @@ struct process {
     struct timer timer;
     struct timer log_timer;
 };
-
-/* ---- local mode: reports of the directory ---- */
-
-static void on_destination_changed(const struct destination *dest, void *arg)
-{
-    struct process *p = arg;
-    local_cluster_put_destination(p->local_objects, dest->name);
-    controller_look_again(p->controller, dest->name);
-}
-
-static void on_destination_gone(const char *name, void *arg)
-{
-    struct process *p = arg;
-    local_cluster_drop_destination(p->local_objects, name);
-    controller_look_again(p->controller, name);
-}
-
-static void on_object_changed(const struct local_object *object, void *arg)
-{
-    struct process *p = arg;
-    local_cluster_put(p->local_objects, object);
-    if (strcmp(object->kind, "TransparentProxy") == 0 && strcmp(object->namespace, p->home) != 0) {
-        terminal_say(
-            "TransparentProxy %s: its namespace is \"%s\", but that of this installation is "
-            "\"%s\"; change metadata.namespace, or give --namespace",
-            object->name, object->namespace, p->home);
-    }
-}
-
-static void on_object_gone(const struct local_object *object, void *arg)
-{
-    struct process *p = arg;
-    local_cluster_drop(p->local_objects, object);
-}
-
-static void on_settled(void *arg)
-{
-    struct process *p = arg;
-    local_cluster_settled(p->local_objects);
-}
 
 /* ---- reports of the controller ---- */
 
@@ -133,18 +94,18 @@ static void on_configured(const struct config *config, void *arg)
 
 /* Logs a condition. In local mode people look at the terminal; in a cluster they see the
  * condition. */
-static void on_condition(const char *namespace, const char *name, const struct condition *condition,
-                         uint16_t port, void *arg)
+static void on_condition(const struct controller_report *report, void *arg)
 {
     struct process *p = arg;
+    const struct condition *c = report->condition;
     union addr at = p->options.listen;
-    addr_set_port(&at, port);
+    addr_set_port(&at, report->port);
     struct addr_text address = addr_text(&at);
-    log_line(condition->available ? LOG_INFO : LOG_WARN, "control", "%s/%s: %s: %s", namespace,
-             name, condition->reason, condition->message);
+    log_line(c->available ? LOG_INFO : LOG_WARN, "control", "%s/%s: %s: %s", report->namespace,
+             report->name, c->reason, c->message);
     if (p->local) {
-        terminal_row(name, port ? address.s : "-",
-                     condition->available ? "ready" : condition->message);
+        terminal_row(report->name, report->port ? address.s : "-",
+                     c->available ? "ready" : c->message);
     }
 }
 
@@ -360,14 +321,10 @@ static struct cluster *open_cluster(struct process *p, struct error *err)
 
 static int open_local(struct process *p, struct error *err)
 {
-    struct local_directory_handler handler = {.destination_changed = on_destination_changed,
-                                              .destination_gone = on_destination_gone,
-                                              .object_changed = on_object_changed,
-                                              .object_gone = on_object_gone,
-                                              .complaint = terminal_complaint,
-                                              .settled = on_settled,
-                                              .arg = p};
-    p->local = local_directory_new(p->loop, p->options.local_dir, handler, err);
+    p->local_feed =
+        (struct local_feed){.objects = p->local_objects, .without_effect = terminal_without_effect};
+    p->local = local_directory_new(p->loop, p->options.local_dir,
+                                   local_feed_handler(&p->local_feed, terminal_complaint), err);
     if (!p->local) {
         return ERR;
     }
@@ -425,6 +382,8 @@ static int start_control(struct process *p, struct error *err)
     struct controller_handler handler = {
         .configured = on_configured, .changed = on_condition, .gone = on_resource_gone, .arg = p};
     p->controller = controller_new(p->loop, &parts, &settings, handler);
+    p->local_feed.controller = p->controller;
+    p->local_feed.home = p->home;
     start_election(p, parts.cluster, host);
     return OK;
 }

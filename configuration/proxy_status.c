@@ -25,6 +25,21 @@ const char *proxy_status_warning(const struct proxy_status *s)
     return s->wrong.n ? s->wrong.text : s->secrets.n ? s->secrets.text : s->onpremise;
 }
 
+static bool is_of_ignored(struct json_value condition)
+{
+    return json_is(json_get(condition, "type"), "SomeKeysIgnored");
+}
+
+bool proxy_status_is_problem(struct json_value condition)
+{
+    return json_is(json_get(condition, "status"), "False") && !is_of_ignored(condition);
+}
+
+bool proxy_status_is_ignored(struct json_value condition)
+{
+    return json_is(json_get(condition, "status"), "True") && is_of_ignored(condition);
+}
+
 /* Returns the reason of the condition Configured. */
 static const char *reason_of(const struct proxy_status *s)
 {

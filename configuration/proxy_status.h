@@ -41,6 +41,11 @@ void proxy_status_add(struct proxy_sentences *to, const char *sentence);
  * none. */
 const char *proxy_status_warning(const struct proxy_status *status);
 
+/* Tell whether a condition, as it is written below, says that something is wrong, or that keys are
+ * ignored. */
+bool proxy_status_is_problem(struct json_value condition);
+bool proxy_status_is_ignored(struct json_value condition);
+
 /* Tells whether the observed object shows Processing: from a change of its spec until the change
  * has had its full effect. What becomes of CRs later has states of its own, so the state does not
  * go to and fro. */

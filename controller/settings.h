@@ -15,6 +15,7 @@ struct config;
 struct connectivity;
 struct dest;
 struct dest_source;
+struct destination;
 struct oauth;
 struct pop3;
 struct tls_roots;
@@ -50,16 +51,26 @@ struct controller_parts {
                                 there are additionalCAs; NULL: none */
 };
 
+/* What has become of a target, or of a CR without targets. */
+struct controller_report {
+    const char *namespace, *resource; /* of the CR, and its name */
+    const char *name;        /* of the target, like that of its Service ("<cr>", "<cr>-<tenant>") */
+    const char *destination; /* the name that the CR refers to; "": it cannot be read */
+    const struct condition *condition; /* of this target */
+    const struct destination *dest;    /* NULL: it is not known, or wrong */
+    bool unread;                       /* its source could not be asked */
+    const char *remark;                /* a part of the CR that has no effect; NULL: none */
+    uint16_t port;                     /* listens for the target; 0: nothing does */
+};
+
 /* The functions are called from the loop, never from inside a call of controller_*. */
 struct controller_handler {
     /* A configuration has come into force: the first one, or another. Valid during the call. */
     void (*configured)(const struct config *config, void *arg);
 
-    /* The condition of a CR has changed. Called for each of its targets, which is named like its
-     * Service ("<cr>", "<cr>-<tenant>"), with the condition of this target; `port` listens for it
-     * (0: nothing does). For a CR without targets it is called once, with the CR's own name. */
-    void (*changed)(const char *namespace, const char *name, const struct condition *condition,
-                    uint16_t port, void *arg);
+    /* The condition of a CR has changed. Called for each of its targets; for a CR without targets
+     * once, with the CR's own name. The report is valid during the call. */
+    void (*changed)(const struct controller_report *report, void *arg);
 
     /* A target that existed does not exist any more. */
     void (*gone)(const char *namespace, const char *name, void *arg);

@@ -39,15 +39,22 @@ void status_forget(struct resource *r)
 
 /* ---- Events ---- */
 
-/* An annotation without effect is a mistake, or is meant for another configuration. */
+/* Returns a sentence about an annotation without effect, which is a mistake, or is meant for
+ * another configuration. NULL: there is none. */
+static const char *ignored_annotation(const struct resource *r)
+{
+    bool there = r->cr.n_tenants || r->cr.tenants_wrong;
+    return there && r->controller->config->tenant_mode == TENANTS_DEDICATED
+               ? "The annotation " CR_ANNOTATION_TENANTS
+                 " is ignored: config.tenantMode is dedicated"
+               : NULL;
+}
+
 static void tell_ignored(struct resource *r)
 {
-    static const char note[] =
-        "The annotation " CR_ANNOTATION_TENANTS " is ignored: config.tenantMode is dedicated";
-    bool there = r->cr.n_tenants || r->cr.tenants_wrong;
-    bool tell = r->tell_ignored && there && r->controller->config->tenant_mode == TENANTS_DEDICATED;
+    const char *note = r->tell_ignored ? ignored_annotation(r) : NULL;
     r->tell_ignored = false;
-    if (tell) {
+    if (note) {
         log_line(LOG_WARN, "control", "%s: %s", r->key, note);
         if (r->controller->settings.in_cluster) {
             resource_post_event(r, true, "MultitenancyAnnotation-Ignored", note);
@@ -160,19 +167,26 @@ void status_remove(struct resource *r,
 static void tell_changed(const struct resource *r)
 {
     const struct controller_handler *h = &r->controller->handler;
+    struct controller_report report = {.namespace = r->namespace,
+                                       .resource = r->name,
+                                       .name = r->name,
+                                       .destination = r->cr.ref.name,
+                                       .remark = ignored_annotation(r),
+                                       .condition = r->pending_condition};
     struct condition success;
     LIST_EACH (it, &r->endpoints) {
         const struct endpoint *e = container_of(it, struct endpoint, link);
         bool works = e->tenant && e->target && !e->failure;
         plan_success(&success, r->controller->settings.in_cluster ? e->service : NULL);
-        h->changed(r->namespace, e->service,
-                   works        ? &success
-                   : e->failure ? e->failure
-                                : r->pending_condition,
-                   e->target ? e->port : 0, h->arg);
+        report.name = e->service;
+        report.condition = works ? &success : e->failure ? e->failure : r->pending_condition;
+        report.dest = e->dest;
+        report.unread = e->verdict == VERDICT_UNREADABLE;
+        report.port = e->target ? e->port : 0;
+        h->changed(&report, h->arg);
     }
     if (list_empty(&r->endpoints)) {
-        h->changed(r->namespace, r->name, r->pending_condition, 0, h->arg);
+        h->changed(&report, h->arg);
     }
 }
 

@@ -287,11 +287,16 @@ static void run_timers(struct loop *loop)
     }
 }
 
+bool loop_is_idle(const struct loop *loop)
+{
+    return list_empty(&loop->ready) && list_empty(&loop->next_turn);
+}
+
 /* Returns how many milliseconds the wait may last, rounded up, so that the timer is then due. -1:
  * without limit. */
 static int wait_ms(const struct loop *loop)
 {
-    if (!list_empty(&loop->ready) || !list_empty(&loop->next_turn)) {
+    if (!loop_is_idle(loop)) {
         return 0;
     }
     if (loop->heap_len == 0) {

@@ -100,6 +100,9 @@ void loop_next_turn(struct loop *loop, struct task *t, void (*run)(struct task *
 /* Cancels a task that waits; does nothing to one that does not. */
 void task_cancel(struct task *t);
 
+/* Tells whether no task waits, so that nothing more happens before an event or a timer. */
+bool loop_is_idle(const struct loop *loop);
+
 /* Runs `free_it` at the end of this turn, to free memory that events of this batch may still refer
  * to. The task must not be used for anything else afterwards. */
 void loop_bury(struct loop *loop, struct task *t, void (*free_it)(struct task *));

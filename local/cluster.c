@@ -243,6 +243,25 @@ void local_cluster_drop_destination(struct local_cluster *lc, const char *name)
     local_object_unref(object);
 }
 
+bool local_cluster_hides_destination(struct local_cluster *lc, const char *name)
+{
+    const struct local_object *object = local_object_of_destination(name);
+    const struct entry *e = find_entry(lc, object, true);
+    bool hidden = e && is_hidden(lc, e);
+    local_object_unref(object);
+    return hidden;
+}
+
+bool local_cluster_is_followed(const struct local_cluster *lc, const struct local_object *object)
+{
+    LIST_EACH (it, &lc->watches) {
+        if (is_selected(container_of(it, struct cluster_watch, link), object)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- watches ---- */
 
 static void list_all(struct task *t)

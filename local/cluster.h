@@ -3,6 +3,8 @@
 #ifndef TPROXY_LOCAL_CLUSTER_H
 #define TPROXY_LOCAL_CLUSTER_H
 
+#include <stdbool.h>
+
 #include "lib/base.h"
 #include "lib/json.h"
 
@@ -33,6 +35,13 @@ void local_cluster_put(struct local_cluster *lc, const struct local_object *obje
 void local_cluster_drop(struct local_cluster *lc, const struct local_object *object);
 void local_cluster_put_destination(struct local_cluster *lc, const char *name);
 void local_cluster_drop_destination(struct local_cluster *lc, const char *name);
+
+/* Tells whether the CR of the plain destination gives way to one of its name from a file. */
+bool local_cluster_hides_destination(struct local_cluster *lc, const char *name);
+
+/* Tells whether a watch selects the object: a Secret, for example, that nobody names is not
+ * followed. */
+bool local_cluster_is_followed(const struct local_cluster *lc, const struct local_object *object);
 
 /* Says that the directory has been read. Lists are answered only from now on. */
 void local_cluster_settled(struct local_cluster *lc);

@@ -44,7 +44,7 @@ struct complaint {
 };
 
 struct file {
-    char *name;
+    char *name; /* in the directory, or the path */
     enum local_form form;
     bool listed;                  /* was there when the directory was last listed */
     bool marked;                  /* to be read */
@@ -58,7 +58,7 @@ struct local_directory {
     struct oauth *oauth;               /* for tokens of destinations in files */
     struct connectivity *connectivity; /* for the route to their token servers */
     struct loop *loop;
-    char *dir;
+    char *dir; /* NULL: the files are named by their paths, and not followed */
     struct local_directory_handler handler;
 
     struct io inotify;
@@ -99,8 +99,15 @@ static void complaint_free(struct complaint *c)
 static const char *path_of(const struct local_directory *l, const char *name,
                            char out[static PATH_TEXT_MAX])
 {
-    text_fmt(out, PATH_TEXT_MAX, "%s/%s", l->dir, name);
+    text_fmt(out, PATH_TEXT_MAX, "%s%s%s", l->dir ? l->dir : "", l->dir ? "/" : "", name);
     return out;
+}
+
+/* Returns the last part of a path. */
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
 }
 
 static int compare_files(const void *a, const void *b)
@@ -128,7 +135,7 @@ static void read_file(const struct local_directory *l, struct file *f)
 {
     char path[PATH_TEXT_MAX], text[LOCAL_COMPLAINT_MAX];
     f->marked = false;
-    local_file_read(path_of(l, f->name, path), f->name, &f->content, text);
+    local_file_read(path_of(l, f->name, path), last_part(f->name), &f->content, text);
     set_complaint(&f->complaint, text[0] ? text : NULL);
 }
 
@@ -202,6 +209,16 @@ static void take_known(struct local_directory *l, const char *name)
     }
 }
 
+static void add_file(struct local_directory *l, const char *name)
+{
+    struct file *f = mem_zalloc(sizeof(*f));
+    f->name = mem_strdup(name);
+    f->form = local_file_form(last_part(name));
+    f->listed = f->marked = true;
+    l->files[l->n_files++] = f;
+    l->n_others += !local_form_is_read(f->form);
+}
+
 static void take_new(struct local_directory *l, const char *name)
 {
     enum local_form form = local_file_form(name);
@@ -216,12 +233,13 @@ static void take_new(struct local_directory *l, const char *name)
         l->too_many_others = true;
         return;
     }
-    struct file *f = mem_zalloc(sizeof(*f));
-    f->name = mem_strdup(name);
-    f->form = form;
-    f->listed = f->marked = true;
-    l->files[l->n_files++] = f;
-    l->n_others += !local_form_is_read(form);
+    add_file(l, name);
+}
+
+static void sort_files(struct local_directory *l)
+{
+    qsort(l->files, l->n_files, sizeof(l->files[0]), compare_files);
+    l->n_sorted = l->n_files;
 }
 
 static void retry_later(struct local_directory *l);
@@ -273,8 +291,7 @@ static void list_directory(struct local_directory *l)
         drop_unlisted(l);
         listed = each_entry(l, d, take_new) == OK;
         int error = errno;
-        qsort(l->files, l->n_files, sizeof(l->files[0]), compare_files);
-        l->n_sorted = l->n_files;
+        sort_files(l);
         errno = error;
     }
     if (!listed) {
@@ -311,7 +328,7 @@ static void duplicate_text(char text[static TEXT_MAX], const struct local_conten
 /* Tells whether the JSON form of a YAML file is there, so that nothing is left to do about it. */
 static bool converted(const struct local_directory *l, const struct file *f)
 {
-    char json[NAME_MAX + sizeof(".json")];
+    char json[PATH_TEXT_MAX];
     if (f->form != LOCAL_YAML) {
         return false;
     }
@@ -413,6 +430,23 @@ static void report(struct local_directory *l)
     l->handler.settled(l->handler.arg);
 }
 
+void local_directory_each(const struct local_directory *l,
+                          void (*each)(const struct local_report *report, void *arg), void *arg)
+{
+    char path[PATH_TEXT_MAX];
+    if (l->complaint.reported) {
+        each(&(struct local_report){.path = l->dir, .complaint = l->complaint.reported}, arg);
+    }
+    for (size_t i = 0; i < l->n_files; i++) {
+        const struct file *f = l->files[i];
+        const struct local_report report = {.path = path_of(l, f->name, path),
+                                            .complaint = f->complaint.reported,
+                                            .dest = f->content.dest,
+                                            .object = f->content.object};
+        each(&report, arg);
+    }
+}
+
 /* ---- following ---- */
 
 static int watch_directory(struct local_directory *l)
@@ -424,10 +458,8 @@ static int watch_directory(struct local_directory *l)
     return l->watch < 0 ? ERR : OK;
 }
 
-/* Does one bounded piece of work in each turn of the ready list. */
-static void on_step(struct task *t)
+static void look_at_directory(struct local_directory *l)
 {
-    struct local_directory *l = container_of(t, struct local_directory, step);
     if (l->watch < 0 && watch_directory(l) == OK) {
         mark_all(l);
     }
@@ -436,6 +468,15 @@ static void on_step(struct task *t)
         directory_failed(l, errno);
     } else if (l->list_marked) {
         list_directory(l);
+    }
+}
+
+/* Does one bounded piece of work in each turn of the ready list. */
+static void on_step(struct task *t)
+{
+    struct local_directory *l = container_of(t, struct local_directory, step);
+    if (l->dir) {
+        look_at_directory(l);
     }
     for (size_t i = 0; i < l->n_files; i++) {
         struct file *f = l->files[i];
@@ -627,8 +668,8 @@ static void on_request_due(struct task *t)
     struct error err;
     const struct destination *dest = find_destination(l, request->name);
     if (!dest) {
-        error_set(&err, FAIL_CONFIG, "no file in %s describes the destination %s", l->dir,
-                  request->name);
+        error_set(&err, FAIL_CONFIG, "no file in %s describes the destination %s",
+                  l->dir ? l->dir : "this list", request->name);
         refuse_request(request, VERDICT_NOT_FOUND, &err);
     } else if (wants_token(request, dest)) {
         request->dest = destination_ref(dest);
@@ -713,22 +754,48 @@ void local_directory_set_service(struct local_directory *local, struct dest_sour
 
 /* ---- life ---- */
 
-struct local_directory *local_directory_new(struct loop *loop, const char *dir,
-                                            struct local_directory_handler handler,
-                                            struct error *err)
+static struct local_directory *new_directory(struct loop *loop,
+                                             struct local_directory_handler handler)
 {
     struct local_directory *l = mem_zalloc(sizeof(*l));
     l->source = (struct dest_source){
         .find = directory_find, .cancel = directory_cancel, .refused = directory_refused};
     l->loop = loop;
-    l->dir = mem_strdup(dir);
-    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--) {
-        l->dir[n - 1] = '\0';
-    }
     l->handler = handler;
     l->watch = l->inotify.fd = -1;
     list_init(&l->requests);
     task_init(&l->step);
+    return l;
+}
+
+struct local_directory *local_directory_of(struct loop *loop, char *const *paths, size_t n,
+                                           struct local_directory_handler handler,
+                                           struct error *err)
+{
+    if (n > LOCAL_FILES_MAX) {
+        error_set(err, FAIL_LIMIT, "%zu files are more than %d", n, LOCAL_FILES_MAX);
+        return NULL;
+    }
+    struct local_directory *l = new_directory(loop, handler);
+    for (size_t i = 0; i < n; i++) {
+        if (!find_file(l, paths[i])) {
+            add_file(l, paths[i]);
+            sort_files(l);
+        }
+    }
+    loop_soon(loop, &l->step, on_step);
+    return l;
+}
+
+struct local_directory *local_directory_new(struct loop *loop, const char *dir,
+                                            struct local_directory_handler handler,
+                                            struct error *err)
+{
+    struct local_directory *l = new_directory(loop, handler);
+    l->dir = mem_strdup(dir);
+    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--) {
+        l->dir[n - 1] = '\0';
+    }
 
     int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (fd < 0 || loop_add(loop, &l->inotify, fd, IO_KIND_DATA, on_inotify) < 0) {

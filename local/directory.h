@@ -54,6 +54,27 @@ struct local_directory *local_directory_new(struct loop *loop, const char *dir,
                                             struct local_directory_handler handler,
                                             struct error *err);
 
+/* Reads the files at these paths once and does not follow them. Each counts as in a directory.
+ * Complaints name the paths as they are given. Returns NULL and sets *err (FAIL_LIMIT) when there
+ * are more than LOCAL_FILES_MAX. */
+struct local_directory *local_directory_of(struct loop *loop, char *const *paths, size_t n,
+                                           struct local_directory_handler handler,
+                                           struct error *err);
+
+/* What was last reported of a file, or of the directory itself. */
+struct local_report {
+    const char *path;
+    const char *complaint; /* NULL: nothing is wrong with it */
+    /* Its contents; both NULL: it has none that count. */
+    const struct destination *dest;
+    const struct local_object *object;
+};
+
+/* Calls `each` for the directory, if something is wrong with it, and then for its files, in the
+ * order of their names. The report is valid during the call. */
+void local_directory_each(const struct local_directory *local,
+                          void (*each)(const struct local_report *report, void *arg), void *arg);
+
 /* Stops following the directory and frees the object. No request to its source may be under way.
  * NULL is allowed. */
 void local_directory_free(struct local_directory *local);

@@ -13,6 +13,7 @@ struct pop3_settings {
                              10 minutes */
     size_t max_sessions;  /* at most half of them for one target, three quarters for one owner */
     bool allow_local;     /* backends on loopback and link-local addresses */
+    bool no_listeners;    /* targets do not listen, and so have no sessions: they are only judged */
 };
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "admin/control_socket.h"
 #include "lib/base.h"
+#include "tproxy/check.h"
 #include "tproxy/cleanup.h"
 #include "tproxy/options.h"
 
@@ -30,6 +31,7 @@ static const struct {
     int (*run)(int argc, char **argv); /* argv[0] is the word or the program; the exit code */
 } commands[] = {
     {"log-level", "change-log-level", log_level},
+    {"check", NULL, check_command},
     {"cleanup", NULL, cleanup_command},
 };
 

@@ -26,6 +26,7 @@ static const char usage[] =
     "\n"
     "  tproxy [OPTION...]                  in a Kubernetes cluster: serve its Destinations\n"
     "  tproxy --local DIR [OPTION...]      on one machine: serve what is in DIR/*.json\n"
+    "  tproxy check FILE...                say what would become of files, and serve nothing\n"
     "  tproxy log-level [LEVEL]            show or change the log level of the running tproxy\n"
     "  tproxy cleanup                      remove what an installation in a cluster has made\n"
     "\n"
@@ -365,8 +366,8 @@ static void set_mode(struct options *o, bool local)
     bool v6 = has_ipv6();
     int rc = addr_parse(str_of(local ? "127.0.0.1" : v6 ? "::" : "0.0.0.0"), &o->listen);
     (void)rc; /* a literal always parses */
-    o->first_port = local ? 1110 : 16384;
-    o->last_port = local ? 2109 : 32767;
+    o->first_port = local ? OPTIONS_LOCAL_FIRST_PORT : 16384;
+    o->last_port = local ? OPTIONS_LOCAL_LAST_PORT : 32767;
     o->admin = local ? "127.0.0.1:9494" : v6 ? "[::]:9494" : "0.0.0.0:9494";
     o->control = options_control;
     o->drain_delay = local ? 0 : SECONDS(5);

@@ -38,6 +38,9 @@ struct options {
     struct pop3_settings pop3;  /* max_sessions 0: as many as descriptors and memory allow */
 };
 
+/* The ports of targets in local mode unless a flag says otherwise. */
+enum { OPTIONS_LOCAL_FIRST_PORT = 1110, OPTIONS_LOCAL_LAST_PORT = 2109 };
+
 /* The files of the resolver that are read unless flags say otherwise. */
 #define OPTIONS_RESOLV_CONF "/etc/resolv.conf"
 #define OPTIONS_HOSTS "/etc/hosts"

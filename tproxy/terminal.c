@@ -8,9 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "configuration/proxy_status.h"
 #include "core/custom_resource.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "local/object.h"
 
 void terminal_say(const char *fmt, ...)
 {
@@ -34,6 +36,12 @@ void terminal_row(const char *name, const char *where, const char *text)
     terminal_say("%-24s  %-21s  %s", name, where, text);
 }
 
+void terminal_without_effect(const struct local_object *object, const char *text, void *arg)
+{
+    (void)arg;
+    terminal_say("%s %s: %s", object->kind, object->name, text);
+}
+
 void terminal_complaint(const char *path, const char *text, void *arg)
 {
     (void)arg;
@@ -47,8 +55,7 @@ void terminal_status(const char *kind, const char *name, struct json_value statu
     (void)arg;
     for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
         char *message = json_strdup(json_get(c, "message"), NULL);
-        if (message && json_is(json_get(c, "status"), "False") && strcmp(kind, CR_KIND) != 0 &&
-            !json_is(json_get(c, "type"), "SomeKeysIgnored")) {
+        if (message && strcmp(kind, CR_KIND) != 0 && proxy_status_is_problem(c)) {
             terminal_say("%s %s: %s", kind, name, message);
         }
         free(message);

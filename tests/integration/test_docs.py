@@ -351,6 +351,13 @@ def test_flags_of_cleanup(program):
 
 
 @pytest.mark.one_build
+def test_flags_of_check(program):
+    there = set(re.findall(r"^  (--[a-z-]+)", program.run("check", "--help").stdout, re.MULTILINE))
+    said = {cell.split()[0] for cell in first_cells(section("docs/operations.md", "Check"))}
+    assert said - {"ok", "wrong", "unknown", "ignored"} == there
+
+
+@pytest.mark.one_build
 def test_defaults_of_flags(help_text):
     """A default in the last parentheses of --help is also in the document."""
     rows = re.findall(
@@ -434,8 +441,9 @@ SPEAKERS = (
     " lib/dns.c lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c"
     " oauth/answer.c dest/answer.c"
 ).split()
-# These errors end the start of the program, or occur only if the system lacks a resource.
-NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL")
+# These errors end the start of the program, or occur only if the system lacks a resource, or only in
+# `tproxy check`, which has no clients.
+NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL|is not asked")
 CONVERSION = re.compile(r"%(?:\.\*|0?\.?\d+)?[lz]*[dugsX]|%%")
 # Words of the document that stand for something else. Numbers may be computed, and dots stand for
 # more text.

@@ -54,6 +54,22 @@ static void impossible_names(void **state)
     assert_int_equal(service.requests, 0);
 }
 
+/* What needs no server is still answered. */
+static void offline(void **state)
+{
+    (void)state;
+    struct asker a;
+    dest_stay_offline(dest);
+    ask_for(&a, "prod", "inbox", DEST_TO_CHECK);
+    await(&a.answers);
+    assert_int_equal(a.verdict, VERDICT_UNREADABLE);
+    assert_string_equal(a.err.text, "Destination service instance \"prod\" is not asked");
+    ask_for(&a, "none", "inbox", DEST_TO_CHECK);
+    await(&a.answers);
+    assert_int_equal(a.verdict, VERDICT_INSTANCE_NOT_CONFIGURED);
+    assert_int_equal(service.requests + auth.requests, 0);
+}
+
 static void one_request_for_all(void **state)
 {
     (void)state;
@@ -873,6 +889,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_request),
         TEST(impossible_names),
+        TEST(offline),
         TEST(one_request_for_all),
         TEST(ages),
         TEST(mail_tokens),

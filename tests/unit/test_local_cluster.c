@@ -174,15 +174,28 @@ static void drop_cr(const char *namespace, const char *name)
     local_object_unref(object);
 }
 
-static void put_secret(const char *namespace, const char *name)
+static const struct local_object *secret(const char *namespace, const char *name)
 {
     char text[256];
     text_fmt(text, sizeof(text),
              "{'apiVersion':'v1','kind':'Secret','metadata':{'namespace':'%s','name':'%s'}}",
              namespace, name);
-    const struct local_object *object = object_from(text);
+    return object_from(text);
+}
+
+static void put_secret(const char *namespace, const char *name)
+{
+    const struct local_object *object = secret(namespace, name);
     local_cluster_put(lc, object);
     local_object_unref(object);
+}
+
+static bool is_followed(const char *name)
+{
+    const struct local_object *object = secret(LOCAL_HOME, name);
+    bool followed = local_cluster_is_followed(lc, object);
+    local_object_unref(object);
+    return followed;
 }
 
 /* ---- calls ---- */
@@ -324,7 +337,10 @@ static void selects(void **state)
     put_cr(LOCAL_HOME, "key", "x");
     expect_told(&follower, "[+" LOCAL_HOME "/key ]");
     expect_told(&other, "[+" LOCAL_HOME "/key +" LOCAL_HOME "/other ]");
+    assert_true(is_followed("other"));
     cluster_unwatch(cluster, other.watch);
+    assert_true(is_followed("key"));
+    assert_false(is_followed("other"));
     follow(&other, &services, NULL, NULL);
     expect_told(&other, "[]");
 }
@@ -361,6 +377,8 @@ static void cr_of_another_namespace_replaces_it(void **state)
     local_cluster_put_destination(lc, "a");
     put_cr("apps", "a", "x");
     expect_told(&follower, "+default/a=a -default/a=a +apps/a=x ");
+    assert_true(local_cluster_hides_destination(lc, "a"));
+    assert_false(local_cluster_hides_destination(lc, "x"));
     put_cr("apps", "a", "y");
     put_cr("mail", "a", "z");
     expect_told(&follower, "+apps/a=y +mail/a=z ");
@@ -368,6 +386,7 @@ static void cr_of_another_namespace_replaces_it(void **state)
     expect_told(&follower, "-apps/a=y ");
     drop_cr("mail", "a");
     expect_told(&follower, "-mail/a=z +default/a=a ");
+    assert_false(local_cluster_hides_destination(lc, "a"));
     local_cluster_drop_destination(lc, "a");
     expect_told(&follower, "-default/a=a ");
 }

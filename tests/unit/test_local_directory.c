@@ -16,6 +16,7 @@
 #include "core/dest_source.h"
 #include "core/destination.h"
 #include "lib/loop.h"
+#include "lib/mem.h"
 #include "lib/sys.h"
 #include "lib/text.h"
 #include "local/file.h"
@@ -844,6 +845,74 @@ static void test_objects(void **state)
     assert_true(was_told("\n=key2.json\n"));
 }
 
+static char listed[2048];
+
+static void list(const struct local_report *report, void *arg)
+{
+    size_t n = strlen(listed);
+    assert_ptr_equal(arg, listed);
+    text_fmt(listed + n, sizeof(listed) - n, "%s%s%s%s ", short_path(report->path),
+             report->complaint ? "!" : "", report->dest ? "=" : "",
+             report->dest     ? report->dest->name
+             : report->object ? report->object->kind
+                              : "");
+}
+
+static void expect_list(const char *wanted)
+{
+    listed[0] = '\0';
+    local_directory_each(local, list, listed);
+    assert_string_equal(listed, wanted);
+}
+
+static void test_each(void **state)
+{
+    (void)state;
+    start();
+    expect("!. holds no destination");
+    expect_list(".! ");
+    write_dest("a.json", "same", "a.example");
+    write_dest("b.json", "same", "b.example");
+    write_file("c.json", SECRET, "", "hush");
+    write_file("d.json", "[");
+    expect("+Secret");
+    expect_list("a.json=same b.json!=same c.jsonSecret d.json! ");
+}
+
+/* Files by their paths: read once, in any order, with the same complaints. */
+static void test_paths(void **state)
+{
+    (void)state;
+    struct error err;
+    char *paths[] = {mem_strdup(in_dir("b.json")), mem_strdup(in_dir("a.json")),
+                     mem_strdup(in_dir("README")), mem_strdup(in_dir("gone.json")),
+                     mem_strdup(in_dir("a.json")), mem_strdup(in_dir("c.json.txt"))};
+    write_dest("a.json", "same", "a.example");
+    write_dest("b.json", "same", "b.example");
+    write_file("README", "hush\n");
+    write_file("c.json.txt", "hush\n");
+    forget();
+    local = local_directory_of(loop, paths, ARRAY_LEN(paths), handler, &err);
+    expect("+same a.example");
+    assert_true(was_told("!b.json Name: \"same\" is taken by the file "));
+    assert_true(was_told("!gone.json cannot be opened: No such file"));
+    assert_true(was_told("!c.json.txt is not read; rename it to c.json\n"));
+    expect_list("README a.json=same b.json!=same c.json.txt! gone.json! ");
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        free(paths[i]);
+    }
+}
+
+static void test_too_many_paths(void **state)
+{
+    (void)state;
+    struct error err;
+    static char *paths[LOCAL_FILES_MAX + 1];
+    assert_null(local_directory_of(loop, paths, ARRAY_LEN(paths), handler, &err));
+    assert_int_equal(err.fail, FAIL_LIMIT);
+    assert_string_equal(err.text, "1025 files are more than 1024");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -867,6 +936,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_source, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source_long_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_each, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_too_many_paths, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -232,12 +232,16 @@ static void test_wait(void **state)
         assert_int_equal(waited_ms, rows[i].ms);
         timer_cancel(loop, &a.timer);
     }
+    assert_true(loop_is_idle(loop));
     loop_soon(loop, &task, no_run);
+    assert_false(loop_is_idle(loop));
     loop_turn(loop, true);
     assert_int_equal(waited_ms, 0);
     loop_next_turn(loop, &task, no_run);
+    assert_false(loop_is_idle(loop));
     loop_turn(loop, true);
     assert_int_equal(waited_ms, 0);
+    assert_true(loop_is_idle(loop));
     loop_turn(loop, true);
     assert_int_equal(waited_ms, -1);
 }

@@ -322,13 +322,12 @@ static void on_configured(const struct config *config, void *arg)
     world.instances = config->n_instances;
 }
 
-static void on_changed(const char *namespace, const char *name, const struct condition *condition,
-                       uint16_t port, void *arg)
+static void on_changed(const struct controller_report *report, void *arg)
 {
     assert_ptr_equal(arg, &world);
     world.changed++;
-    text_fmt(world.last, sizeof(world.last), "%s/%s %s %d", namespace, name, condition->reason,
-             port);
+    text_fmt(world.last, sizeof(world.last), "%s/%s %s %d", report->namespace, report->name,
+             report->condition->reason, report->port);
 }
 
 static void on_gone(const char *namespace, const char *name, void *arg)
