@@ -17,6 +17,7 @@
 #include "lib/tls.h"
 #include "lib/tls_roots.h"
 #include "pop3/client.h"
+#include "pop3/probe.h"
 #include "pop3/session.h"
 #include "pop3/state.h"
 #include "pop3/target.h"
@@ -346,6 +347,56 @@ struct target *pop3_open(struct pop3 *pop3, const struct pop3_target *what, cons
     list_append(&pop3->targets, &target->link);
     pop3_change(target, what->ref, what->dest);
     return target;
+}
+
+/* ---- probes ---- */
+
+static struct target *find_target(const struct pop3 *pop3, const char *name)
+{
+    LIST_EACH (it, &pop3->targets) {
+        struct target *target = container_of(it, struct target, link);
+        if (!target->closed && strcmp(target->name, name) == 0) {
+            return target;
+        }
+    }
+    return NULL;
+}
+
+/* Returns the last refusal of the destination's own password, if its pause is over, so that a login
+ * would show the password again. */
+static const struct trial *past_refusal(const struct target *target)
+{
+    const struct mailbox *m = target->mailbox;
+    if (!m || m->dest->auth != AUTH_BASIC) {
+        return NULL;
+    }
+    struct credential credential =
+        pop3_trials_credential(m->dest->user, secret_str(&m->dest->password));
+    bool pauses = pop3_trials_refusal(&m->trials, &credential, loop_now(target->pop3->loop));
+    return pauses ? NULL : pop3_trials_refusal(&m->trials, &credential, 0);
+}
+
+struct pop3_probe *pop3_probe(struct pop3 *pop3, const char *name, bool again,
+                              const struct pop3_probe_handler *handler, struct error *err)
+{
+    struct target *target = find_target(pop3, name);
+    const struct trial *refusal = target && !again ? past_refusal(target) : NULL;
+    char shown[256];
+    if (!target) {
+        error_set(err, FAIL_CONFIG,
+                  "no mailbox %s is served here; its condition or its file says why",
+                  text_printable(shown, sizeof(shown), str_of(name)));
+    } else if (refusal) {
+        error_set(err, FAIL_AUTH,
+                  "the mail server has refused this login (%s), and asking it again may lock the "
+                  "account; add --again to do so",
+                  refusal->text);
+    } else if (!make_place(target)) {
+        error_set(err, FAIL_LIMIT, "there are too many sessions (--max-sessions)");
+    } else {
+        return pop3_probe_new(target, *handler, err);
+    }
+    return NULL;
 }
 
 /* ---- figures ---- */

@@ -21,6 +21,8 @@ struct destination;
 struct dns;
 struct loop;
 struct pop3;
+struct pop3_probe;
+struct pop3_probe_handler;
 struct target;
 struct tls_roots;
 union addr;
@@ -62,6 +64,13 @@ void pop3_close(struct target *target);
 
 /* Returns the port that the target listens on. */
 uint16_t pop3_port(const struct target *target);
+
+/* Starts a probe (pop3/probe.h) of the target with this name. `again`: also if the mail server has
+ * refused the destination's password before, so that it would be shown once more. Returns NULL and
+ * sets *err: FAIL_CONFIG without such a target, FAIL_AUTH for a refused password, FAIL_LIMIT when
+ * there are too many sessions, FAIL_INTERNAL when the system refuses. */
+struct pop3_probe *pop3_probe(struct pop3 *pop3, const char *name, bool again,
+                              const struct pop3_probe_handler *handler, struct error *err);
 
 /* Stops listening everywhere, a few listeners in each turn of the loop; sessions go on. Until its
  * listener is closed a target accepts clients, and serves them. No target may be opened any

@@ -33,6 +33,7 @@
 #include "tproxy/limits.h"
 #include "tproxy/local_feed.h"
 #include "tproxy/options.h"
+#include "tproxy/probe_server.h"
 #include "tproxy/terminal.h"
 
 /* How long connections have after the grace period, or the second signal, to take what is left. */
@@ -412,6 +413,7 @@ static int start_admin(struct process *p, struct error *err)
         if (!p->control_socket) {
             return ERR;
         }
+        control_socket_set_handler(p->control_socket, probe_server_handler(p->pop3));
     }
     return OK;
 }

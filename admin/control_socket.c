@@ -28,16 +28,18 @@ struct control_socket {
     struct listener listener;
     struct list clients;
     size_t client_count;
+    struct control_socket_handler handler;
     struct log_limits limits;
 };
 
 /* Kinds of log lines, each limited by itself. */
 enum { LINE_STRANGER, LINE_CROWDED };
 
-struct client {
+struct control_client {
     struct list link;
     struct control_socket *socket;
     struct conn *conn;
+    void *probe; /* of the handler; NULL: none is under way */
 };
 
 /* ---- both sides ---- */
@@ -68,12 +70,52 @@ static bool peer_is_ours(int fd, uid_t *uid)
 
 /* ---- server ---- */
 
-static void drop_client(struct client *c)
+static void drop_client(struct control_client *c)
 {
+    const struct control_socket_handler *handler = &c->socket->handler;
     list_remove(&c->link);
     c->socket->client_count--;
+    if (c->probe) {
+        handler->cancel(c->probe, handler->arg);
+    }
     conn_close(c->conn);
     free(c);
+}
+
+void control_socket_set_handler(struct control_socket *s, struct control_socket_handler handler)
+{
+    s->handler = handler;
+}
+
+void control_socket_say(struct control_client *c, const char *line)
+{
+    conn_write(c->conn, line, strlen(line));
+    conn_write(c->conn, "\n", 1);
+}
+
+void control_socket_end(struct control_client *c)
+{
+    c->probe = NULL;
+    linger_close(c->conn);
+    c->conn = NULL;
+    drop_client(c);
+}
+
+/* Returns ERR when there is an error to tell instead. */
+static int begin_probe(struct control_client *c, struct str rest, char *out, size_t cap)
+{
+    const struct control_socket_handler *handler = &c->socket->handler;
+    char name[CONTROL_SOCKET_LINE_MAX];
+    struct error err;
+    struct str word = str_word(&rest);
+    text_fmt(name, sizeof(name), "%.*s", STR_ARG(word));
+    c->probe = handler->probe(c, name, str_eq(rest, "again"), &err, handler->arg);
+    if (!c->probe) {
+        text_fmt(out, cap, "error %s\n", err.text);
+        return ERR;
+    }
+    conn_deadline(c->conn, 0);
+    return OK;
 }
 
 static void log_level(struct str arg, char *out, size_t cap)
@@ -94,26 +136,28 @@ static void log_level(struct str arg, char *out, size_t cap)
 }
 
 /* Answers the request and lets the client go. */
-static void answer_client(struct client *c, struct str line)
+static void answer_client(struct control_client *c, struct str line)
 {
-    char reply[CONTROL_SOCKET_LINE_MAX];
+    char reply[FAIL_TEXT_MAX + CONTROL_SOCKET_LINE_MAX];
     struct str rest = str_trim(line);
     struct str command = str_word(&rest);
     if (str_eq(command, "log-level")) {
         log_level(rest, reply, sizeof(reply));
+    } else if (str_eq(command, "probe") && c->socket->handler.probe) {
+        if (begin_probe(c, rest, reply, sizeof(reply)) == OK) {
+            return;
+        }
     } else {
         text_fmt(reply, sizeof(reply),
-                 "error unknown request; the only one is: log-level [LEVEL]\n");
+                 "error unknown request; there are: log-level [LEVEL], probe NAME [again]\n");
     }
     conn_write(c->conn, reply, strlen(reply));
-    linger_close(c->conn);
-    c->conn = NULL;
-    drop_client(c);
+    control_socket_end(c);
 }
 
 static void on_control_event(struct conn *conn, enum conn_event event, void *arg)
 {
-    struct client *c = arg;
+    struct control_client *c = arg;
     struct str line;
     size_t octets;
     switch (event) {
@@ -121,7 +165,9 @@ static void on_control_event(struct conn *conn, enum conn_event event, void *arg
         switch (conn_line(conn, CONTROL_SOCKET_LINE_MAX, &line, &octets)) {
         case OK:
             conn_consume(conn, octets);
-            answer_client(c, line);
+            if (!c->probe) {
+                answer_client(c, line);
+            }
             break;
         case ERR:
             drop_client(c);
@@ -154,9 +200,9 @@ static void on_accepted(struct listener *l, int fd, const union addr *peer)
         log_limited(&s->limits, LINE_CROWDED, LOG_WARN, NULL, 0,
                     "control socket: more than %d connections; the oldest one is closed",
                     CLIENTS_MAX);
-        drop_client(container_of(s->clients.next, struct client, link));
+        drop_client(container_of(s->clients.next, struct control_client, link));
     }
-    struct client *c = mem_zalloc(sizeof(*c));
+    struct control_client *c = mem_zalloc(sizeof(*c));
     c->socket = s;
     c->conn = conn_new(s->loop, fd, (struct conn_handler){on_control_event, c});
     if (!c->conn) {
@@ -207,7 +253,7 @@ void control_socket_free(struct control_socket *s)
         return;
     }
     LIST_EACH (it, &s->clients) {
-        drop_client(container_of(it, struct client, link));
+        drop_client(container_of(it, struct control_client, link));
     }
     listener_close(&s->listener);
     log_limits_close(&s->limits);
@@ -216,16 +262,22 @@ void control_socket_free(struct control_socket *s)
 
 /* ---- client ---- */
 
+/* Sends the line. Returns -1 and errno when it cannot. */
+static ssize_t send_request(int fd, const char *request, unsigned seconds)
+{
+    struct timeval patience = {.tv_sec = seconds};
+    char line[CONTROL_SOCKET_LINE_MAX];
+    size_t n = text_fmt(line, sizeof(line), "%s\n", request);
+    sys->setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    sys->setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    return sys->send(fd, line, n, MSG_NOSIGNAL);
+}
+
 /* Sends the line and reads to the end of the answer. Returns the octets read, or -1 and errno. */
 static ssize_t converse(int fd, const char *request, char *reply, size_t cap)
 {
-    struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
-    char line[CONTROL_SOCKET_LINE_MAX];
-    size_t n = text_fmt(line, sizeof(line), "%s\n", request);
     size_t got = 0;
-    sys->setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    sys->setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    if (sys->send(fd, line, n, MSG_NOSIGNAL) < 0) {
+    if (send_request(fd, request, PATIENCE_SECONDS) < 0) {
         return -1;
     }
     while (got < cap) {
@@ -241,11 +293,10 @@ static ssize_t converse(int fd, const char *request, char *reply, size_t cap)
     return (ssize_t)got;
 }
 
-static int ask(int fd, const char *name, const char *request, char *reply, struct error *err)
+static int connect_to(int fd, const char *name, struct error *err)
 {
     struct sockaddr_un at;
     socklen_t n;
-    char raw[CONTROL_SOCKET_LINE_MAX];
     if (make_address(name, &at, &n) == ERR) {
         return error_set(err, FAIL_CONFIG, "the control name must have 1 to 100 characters");
     }
@@ -258,12 +309,27 @@ static int ask(int fd, const char *name, const char *request, char *reply, struc
         return error_set(err, FAIL_AUTH,
                          "the process with the control name %s belongs to another user", name);
     }
-    ssize_t got = converse(fd, request, raw, sizeof(raw));
-    if (got == 0 || (got < 0 && (errno == EPIPE || errno == ECONNRESET))) {
+    return OK;
+}
+
+/* Says why there was no answer: the result of the call that wanted it, and errno. */
+static int no_answer(ssize_t got, struct error *err)
+{
+    if (got == 0 || errno == EPIPE || errno == ECONNRESET) {
         return error_set(err, FAIL_AUTH, "tproxy does not accept user %ld", (long)geteuid());
     }
-    if (got < 0) {
-        return error_set(err, FAIL_TIMEOUT, "tproxy does not answer (%s)", strerror(errno));
+    return error_set(err, FAIL_TIMEOUT, "tproxy does not answer (%s)", strerror(errno));
+}
+
+static int ask(int fd, const char *name, const char *request, char *reply, struct error *err)
+{
+    char raw[CONTROL_SOCKET_LINE_MAX];
+    if (connect_to(fd, name, err) != OK) {
+        return ERR;
+    }
+    ssize_t got = converse(fd, request, raw, sizeof(raw));
+    if (got <= 0) {
+        return no_answer(got, err);
     }
     struct str rest = {raw, (size_t)got};
     struct str line = str_cut(&rest, '\n');
@@ -282,6 +348,45 @@ int control_socket_ask(const char *name, const char *request, char *reply, struc
         return error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
     }
     int res = ask(fd, name, request, reply, err);
+    sys->close(fd);
+    return res;
+}
+
+static int follow(int fd, const char *name, const char *request, unsigned patience,
+                  void (*line)(const char *text, void *arg), void *arg, struct error *err)
+{
+    char text[8 * 1024];
+    size_t n = 0;
+    bool any = false;
+    if (connect_to(fd, name, err) != OK) {
+        return ERR;
+    }
+    ssize_t got = send_request(fd, request, patience);
+    while (got > 0 && n < sizeof(text) - 1) {
+        got = sys->recv(fd, text + n, sizeof(text) - 1 - n, 0);
+        n += got > 0 ? (size_t)got : 0;
+        text[n] = '\0';
+        for (char *end; (end = strchr(text, '\n')) != NULL; any = true) {
+            *end = '\0';
+            if (str_istarts(str_of(text), "error ")) {
+                return error_set(err, FAIL_REMOTE, "%s", text + strlen("error "));
+            }
+            line(text, arg);
+            n -= (size_t)(end + 1 - text);
+            memmove(text, end + 1, n + 1);
+        }
+    }
+    return got == 0 && any ? OK : no_answer(got, err);
+}
+
+int control_socket_follow(const char *name, const char *request, unsigned patience,
+                          void (*line)(const char *text, void *arg), void *arg, struct error *err)
+{
+    int fd = sys->socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return error_set(err, FAIL_INTERNAL, "socket: %s", strerror(errno));
+    }
+    int res = follow(fd, name, request, patience, line, arg, err);
     sys->close(fd);
     return res;
 }

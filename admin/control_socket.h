@@ -1,13 +1,18 @@
 /* The control socket: an abstract Unix socket (unix(7)) through which a person in the container,
- * which has no shell, talks to the running process. A request is one line, and so is its answer.
+ * which has no shell, talks to the running process. A request is one line; so is its answer, but
+ * for a probe, which takes its time.
  *
  *   "log-level"        -> "ok info"
  *   "log-level debug"  -> "ok debug", and the level has changed
+ *   "probe NAME"       -> the lines of the handler, until it ends; with "probe NAME again" it is
+ *                         told so
  *   anything else      -> "error <what is wrong>"
  *
  * Only the process's own user and root are answered (SO_PEERCRED). */
 #ifndef TPROXY_ADMIN_CONTROL_SOCKET_H
 #define TPROXY_ADMIN_CONTROL_SOCKET_H
+
+#include <stdbool.h>
 
 #include "lib/base.h"
 #include "lib/fail.h"
@@ -25,6 +30,35 @@ struct control_socket *control_socket_new(struct loop *loop, const char *name, s
 void control_socket_free(struct control_socket *s);
 
 enum { CONTROL_SOCKET_LINE_MAX = 256 };
+
+/* The client that has sent a request. */
+struct control_client;
+
+/* Answers requests that take time. The functions are called from the loop. */
+struct control_socket_handler {
+    /* Begins to answer. Returns what `cancel` gets; NULL: *err is the answer. */
+    void *(*probe)(struct control_client *client, const char *name, bool again, struct error *err,
+                   void *arg);
+
+    /* The client has gone: nothing may be said to it any more. */
+    void (*cancel)(void *probe, void *arg);
+
+    void *arg;
+};
+
+/* Sets the handler. Without one there are no such requests. */
+void control_socket_set_handler(struct control_socket *s, struct control_socket_handler handler);
+
+/* Send a line (without its end) to the client, and let it go. After control_socket_end `cancel` is
+ * not called. */
+void control_socket_say(struct control_client *client, const char *line);
+void control_socket_end(struct control_client *client);
+
+/* Sends a request as control_socket_ask does, and passes each line of the answer to `line` until
+ * the process ends it. Waits at most `patience` seconds for each. ERR and *err as there. */
+int control_socket_follow(const char *name, const char *request, unsigned patience,
+                          void (*line)(const char *text, void *arg), void *arg,
+                          struct error *err) warn_unused;
 
 /* Asks the process that listens under `name`; the caller is another process. Waits at most 5 s.
  * Returns OK and the answer without its "ok " in reply[CONTROL_SOCKET_LINE_MAX]; ERR and *err when

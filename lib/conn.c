@@ -149,6 +149,22 @@ struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler)
     return c;
 }
 
+struct conn *conn_new_pair(struct loop *loop, struct conn_handler handler, int *other)
+{
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0) {
+        return NULL;
+    }
+    struct conn *c = conn_new(loop, fds[0], handler);
+    if (!c) {
+        sys->close(fds[1]);
+        return NULL;
+    }
+    conn_doubt_short_reads(c);
+    *other = fds[1];
+    return c;
+}
+
 struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_len,
                           struct conn_handler handler, struct error *err)
 {

@@ -44,6 +44,10 @@ struct conn_handler {
  * when the loop cannot take it. */
 struct conn *conn_new(struct loop *loop, int fd, struct conn_handler handler);
 
+/* Makes a stream within the process. Returns one end; *other is the descriptor of the other end,
+ * for conn_new, and the caller's. Returns NULL when the system refuses. */
+struct conn *conn_new_pair(struct loop *loop, struct conn_handler handler, int *other);
+
 /* Starts a TCP connection without blocking; CONNECTED or FAILED follows. Returns NULL and sets *err
  * when it cannot even be started. */
 struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_len,

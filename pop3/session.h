@@ -6,11 +6,18 @@
 
 struct list;
 struct pop3;
+struct pop3_observer;
+struct session;
 struct target;
 union addr;
 
 /* Greets a client that was accepted on fd, which now belongs to the session. */
 void pop3_session_start(struct target *target, int fd, const union addr *client);
+
+/* Greets a client within the process, at the other end of fd, and has its login observed (NULL: it
+ * is not). Returns the session, which ends by itself; NULL when the system refuses. */
+struct session *pop3_session_start_within(struct target *target, int fd,
+                                          struct pop3_observer *observer);
 
 /* Ends a session, without QUIT at the backend. */
 void pop3_session_abort(struct list *member);

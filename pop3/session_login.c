@@ -49,6 +49,14 @@ static const char *const backend_names[] = {
 };
 static_assert(ARRAY_LEN(backend_names) == BACKEND_REFUSED + 1, "every state has its name");
 
+static void observe(const struct session *s)
+{
+    struct pop3_observer *observer = s->dialogue ? s->dialogue->observer : NULL;
+    if (observer) {
+        observer->step(observer, s);
+    }
+}
+
 void pop3_session_login_set_state(struct session *s, enum backend_state state)
 {
     if (state != s->state) {
@@ -56,6 +64,9 @@ void pop3_session_login_set_state(struct session *s, enum backend_state state)
                          backend_names[state]);
     }
     s->state = state;
+    if (state != BACKEND_LOGIN && state != BACKEND_VERDICT) { /* what they wait for comes next */
+        observe(s);
+    }
 }
 
 /* Returns true while another session tries the same credentials, and until this one's turn runs.
@@ -258,6 +269,7 @@ static void expect_answer(struct session *s)
 {
     conn_deadline(s->backend,
                   loop_now(s->target->pop3->loop) + pop3_session_login_answer_timeout(s));
+    observe(s);
 }
 
 /* Returns NULL and sets *err when TLS with this backend is impossible. */

@@ -39,6 +39,15 @@ enum backend_state {
     BACKEND_REFUSED, /* failed, by the mail server's last reply */
 };
 
+/* An observer of a login; embedded in its owner. It must not touch the session. */
+struct pop3_observer {
+    /* Called when the login has perhaps gone on: s->state and s->attempt tell how far. */
+    void (*step)(struct pop3_observer *observer, const struct session *s);
+
+    /* Called when the relay starts, or the session ends: the observer hears nothing more. */
+    void (*left)(struct pop3_observer *observer);
+};
+
 /* A login at the backend under way. It is freed when the relay starts, because there are many idle
  * sessions. */
 struct attempt {
@@ -67,7 +76,8 @@ struct dialogue {
     struct pop3_client pop3;
     struct sasl_credentials *credentials; /* NULL: the client's credentials do not count */
     char *failure; /* the line that told the client about a failed login; NULL: none has failed */
-    const char *result; /* the result of a session whose client has gone */
+    const char *result;             /* the result of a session whose client has gone */
+    struct pop3_observer *observer; /* NULL: none */
 };
 
 struct session {

@@ -8,6 +8,7 @@
 #include "tproxy/check.h"
 #include "tproxy/cleanup.h"
 #include "tproxy/options.h"
+#include "tproxy/probe.h"
 
 /* Runs `log-level [LEVEL] [--control NAME]`. */
 static int log_level(int argc, char **argv)
@@ -33,6 +34,7 @@ static const struct {
     {"log-level", "change-log-level", log_level},
     {"check", NULL, check_command},
     {"cleanup", NULL, cleanup_command},
+    {"probe", NULL, probe_command},
 };
 
 bool commands_run(int argc, char **argv, int *code)

@@ -27,6 +27,8 @@ static const char usage[] =
     "  tproxy [OPTION...]                  in a Kubernetes cluster: serve its Destinations\n"
     "  tproxy --local DIR [OPTION...]      on one machine: serve what is in DIR/*.json\n"
     "  tproxy check FILE...                say what would become of files, and serve nothing\n"
+    "  tproxy probe MAILBOX                have the running tproxy log in, and say how each step "
+    "went\n"
     "  tproxy log-level [LEVEL]            show or change the log level of the running tproxy\n"
     "  tproxy cleanup                      remove what an installation in a cluster has made\n"
     "\n"

@@ -441,9 +441,12 @@ SPEAKERS = (
     " lib/dns.c lib/socks5.c lib/tls.c lib/tls_chain.c lib/tls_judge.c oauth.c dest.c core/token.c"
     " oauth/answer.c dest/answer.c"
 ).split()
-# These errors end the start of the program, or occur only if the system lacks a resource, or only in
-# `tproxy check`, which has no clients.
-NOT_SHOWN = re.compile(r"no usable CA|CA certificates|port %u|FAIL_INTERNAL|is not asked")
+# These errors end the start of the program, or occur only if the system lacks a resource, or are
+# only for those who check files or probe a mailbox.
+NOT_SHOWN = re.compile(
+    r"no usable CA|CA certificates|port %u|FAIL_INTERNAL"
+    r"|is not asked$|no mailbox %s|add --again|there are too many sessions"
+)
 CONVERSION = re.compile(r"%(?:\.\*|0?\.?\d+)?[lz]*[dugsX]|%%")
 # Words of the document that stand for something else. Numbers may be computed, and dots stand for
 # more text.

@@ -198,7 +198,7 @@ static void raw_requests(void **state)
     assert_int_equal(log_get_level(), LOG_WARN);
     fd = dial();
     say(fd, "\n");
-    expect(fd, "error unknown request; the only one is: log-level [LEVEL]\n");
+    expect(fd, "error unknown request; there are: log-level [LEVEL], probe NAME [again]\n");
     fd = dial();
     say(fd, "log-level \xff\x01\n");
     expect(fd, "error \"\?\?\" is not a level: use trace, debug, info, warn, error or fatal\n");

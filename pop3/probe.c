@@ -1,0 +1,308 @@
+/* A probe is both sides of a connection within the process: a session at one end, and here its
+ * client, who also observes the session's login.
+ *
+ *   GREETING --> STAT --+OK or -ERR--> QUIT --> (ended)
+ *
+ *   steps: destination, connection, TLS, what the login waits for ..., STAT, QUIT
+ *
+ * A step ends when the session goes on to the next one; the observer hears that until the relay
+ * starts, and from then on the lines of the mail server tell it. */
+#include "pop3/probe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/destination.h"
+#include "core/property_reader.h"
+#include "lib/conn.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/text.h"
+#include "pop3/session.h"
+#include "pop3/session_state.h"
+#include "pop3/state.h"
+
+enum { TEXT_MAX = 1024 };
+
+static const char step_stat[] = "the answer to STAT", step_quit[] = "the answer to QUIT";
+
+enum probe_state { PROBE_GREETING, PROBE_STAT, PROBE_QUIT };
+
+struct pop3_probe {
+    struct pop3_observer observer;
+    struct session *session; /* observed; NULL: not any more */
+    struct pop3 *pop3;
+    struct conn *conn; /* the client's end */
+    struct pop3_probe_handler handler;
+    enum probe_state state;
+    const char *step; /* under way; NULL: none is */
+    int64_t since;
+    enum backend_state during; /* the state of the session in that step */
+    bool own_login;            /* clients log in themselves, so STAT is refused */
+    struct error err;          /* of the first step that has failed; FAIL_NONE: none has */
+    struct task end;
+};
+
+/* ---- steps ---- */
+
+static void end_step(struct pop3_probe *p, const char *text, const struct error *err)
+{
+    int64_t now = loop_now(p->pop3->loop);
+    if (err && p->err.fail == FAIL_NONE) {
+        p->err = *err;
+    }
+    if (p->step) {
+        const struct pop3_probe_step step = {p->step, now - p->since, text, err};
+        p->step = NULL;
+        p->handler.step(&step, p->handler.arg);
+    }
+}
+
+static void begin_step(struct pop3_probe *p, const char *name)
+{
+    p->step = name;
+    p->since = loop_now(p->pop3->loop);
+}
+
+/* Returns the name of the step that the session is in; NULL: it is in none. */
+static const char *step_of(const struct session *s)
+{
+    switch (s->state) {
+    case BACKEND_FINDING:
+        return "the destination";
+    case BACKEND_DIALLING:
+        return "the connection";
+    case BACKEND_SECURING:
+        return "the TLS handshake";
+    case BACKEND_LOGIN:
+    case BACKEND_VERDICT:
+        return pop3_login_awaited(&s->attempt->login);
+    case BACKEND_READY:
+        return step_stat;
+    case BACKEND_NONE:
+    case BACKEND_FAILED:
+    case BACKEND_REFUSED:
+        break;
+    }
+    return NULL;
+}
+
+/* Says what the step has brought that the session has just left. */
+static void describe(const struct pop3_probe *p, const struct session *s,
+                     char text[static TEXT_MAX])
+{
+    const struct destination *d = s->mailbox ? s->mailbox->dest : NULL;
+    text[0] = '\0';
+    switch (p->during) {
+    case BACKEND_FINDING:
+        if (d) {
+            text_fmt(text, TEXT_MAX, "%s at %s, port %u; %s", mail_protocol_name(d->protocol),
+                     d->host, d->port, mail_auth_name(d->auth));
+        }
+        break;
+    case BACKEND_SECURING:
+        text_fmt(text, TEXT_MAX, "%s%s", conn_tls_version(s->backend),
+                 conn_tls_resumed(s->backend) ? ", session resumed" : "");
+        break;
+    case BACKEND_LOGIN:
+    case BACKEND_VERDICT:
+        text_fmt(text, TEXT_MAX, "%s", s->attempt->login.reply);
+        break;
+    case BACKEND_NONE:
+    case BACKEND_DIALLING:
+    case BACKEND_READY:
+    case BACKEND_FAILED:
+    case BACKEND_REFUSED:
+        break;
+    }
+}
+
+/* Returns the state that describes the step; STLS makes no state of its own. */
+static enum backend_state state_of(const struct session *s)
+{
+    bool handshake = s->state == BACKEND_LOGIN && s->attempt->login.state == POP3_LOGIN_HANDSHAKE;
+    return handshake ? BACKEND_SECURING : s->state;
+}
+
+static void on_step(struct pop3_observer *o, const struct session *s)
+{
+    struct pop3_probe *p = container_of(o, struct pop3_probe, observer);
+    const char *name = step_of(s);
+    char text[TEXT_MAX];
+    if (s->state == BACKEND_FAILED || s->state == BACKEND_REFUSED) {
+        end_step(p, "", &s->attempt->err);
+    } else if (name && (!p->step || strcmp(name, p->step) != 0)) {
+        p->own_login = s->mailbox && s->mailbox->dest->auth == AUTH_NONE;
+        if (p->step) {
+            describe(p, s, text);
+            end_step(p, text, NULL);
+        }
+        begin_step(p, name);
+        p->during = state_of(s);
+    }
+}
+
+static void on_left(struct pop3_observer *o)
+{
+    container_of(o, struct pop3_probe, observer)->session = NULL;
+}
+
+/* ---- the client's side ---- */
+
+static void probe_free(struct task *t)
+{
+    free(container_of(t, struct pop3_probe, end));
+}
+
+static void release(struct pop3_probe *p)
+{
+    if (p->session) {
+        p->session->dialogue->observer = NULL;
+        p->session = NULL;
+    }
+    conn_close(p->conn);
+    p->conn = NULL;
+    loop_bury(p->pop3->loop, &p->end, probe_free);
+}
+
+void pop3_probe_cancel(struct pop3_probe *p)
+{
+    if (p) {
+        release(p);
+    }
+}
+
+static void finish(struct pop3_probe *p)
+{
+    struct pop3_probe_handler handler = p->handler;
+    struct error err = p->err;
+    release(p);
+    handler.ended(err.fail == FAIL_NONE ? NULL : &err, handler.arg);
+}
+
+static void say(struct pop3_probe *p, const char *line)
+{
+    conn_write(p->conn, line, strlen(line));
+}
+
+/* Tells whether the session waits for a client with a token, so that it has refused STAT itself. */
+static bool needs_token(const struct pop3_probe *p)
+{
+    return p->session && p->session->dialogue->pop3.kind == POP3_TOKEN_LOGIN;
+}
+
+static void take_stat(struct pop3_probe *p, struct str line)
+{
+    char text[TEXT_MAX];
+    bool good = str_istarts(line, "+OK") || p->own_login;
+    struct error err;
+    text_printable(text, sizeof(text), line);
+    if (good) {
+        end_step(p, text, NULL);
+    } else if (p->err.fail == FAIL_NONE) {
+        if (needs_token(p)) {
+            error_set(&err, FAIL_CONFIG,
+                      "each client logs in with its own token here, and a probe has none");
+        } else {
+            error_set(&err, FAIL_REMOTE, "%s", text);
+        }
+        if (!p->step) {
+            begin_step(p, step_stat);
+        }
+        end_step(p, "", &err);
+    }
+    p->state = PROBE_QUIT;
+    if (p->err.fail == FAIL_NONE) {
+        begin_step(p, step_quit);
+    }
+    say(p, "QUIT\r\n");
+}
+
+/* Takes a line. Returns false when the probe is over. */
+static bool take_line(struct pop3_probe *p, struct str line)
+{
+    char text[TEXT_MAX];
+    switch (p->state) {
+    case PROBE_GREETING:
+        p->state = PROBE_STAT;
+        say(p, "STAT\r\n");
+        break;
+    case PROBE_STAT:
+        take_stat(p, line);
+        break;
+    case PROBE_QUIT:
+        end_step(p, text_printable(text, sizeof(text), line), NULL);
+        finish(p);
+        return false;
+    }
+    return true;
+}
+
+static void take_lines(struct pop3_probe *p)
+{
+    struct str line;
+    size_t octets;
+    while (conn_line(p->conn, POP3_BACKEND_LINE_MAX, &line, &octets) == OK) {
+        char copy[POP3_BACKEND_LINE_MAX];
+        memcpy(copy, line.p, line.n);
+        conn_consume(p->conn, octets);
+        if (!take_line(p, (struct str){copy, line.n})) {
+            return;
+        }
+    }
+}
+
+static void end_early(struct pop3_probe *p, enum fail fail, const char *text)
+{
+    struct error err;
+    error_set(&err, fail, "%s", text);
+    end_step(p, "", &err);
+    finish(p);
+}
+
+static void on_client(struct conn *c, enum conn_event event, void *arg)
+{
+    struct pop3_probe *p = arg;
+    (void)c;
+    switch (event) {
+    case CONN_DATA:
+        take_lines(p);
+        break;
+    case CONN_EOF:
+    case CONN_FAILED:
+        end_early(p, FAIL_REMOTE, "the mail server closed the connection");
+        break;
+    case CONN_TIMEOUT:
+        end_early(p, FAIL_TIMEOUT, "the mail server does not answer");
+        break;
+    case CONN_CONNECTED:
+    case CONN_DRAINED:
+        break;
+    }
+}
+
+struct pop3_probe *pop3_probe_new(struct target *target, struct pop3_probe_handler handler,
+                                  struct error *err)
+{
+    struct pop3 *pop3 = target->pop3;
+    const struct pop3_settings *set = &pop3->settings;
+    struct pop3_probe *p = mem_zalloc(sizeof(*p));
+    int fd;
+    p->observer = (struct pop3_observer){.step = on_step, .left = on_left};
+    p->pop3 = pop3;
+    p->handler = handler;
+    task_init(&p->end);
+    p->conn = conn_new_pair(pop3->loop, (struct conn_handler){.event = on_client, .arg = p}, &fd);
+    if (p->conn) {
+        p->session = pop3_session_start_within(target, fd, &p->observer);
+    }
+    if (!p->session) {
+        error_set(err, FAIL_INTERNAL, "no connection within the process can be made");
+        conn_close(p->conn);
+        free(p);
+        return NULL;
+    }
+    /* The session's own timeouts come first, and say more. */
+    conn_deadline(p->conn, loop_now(pop3->loop) + set->login_timeout + 2 * set->answer_timeout);
+    return p;
+}

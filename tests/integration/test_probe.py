@@ -1,0 +1,264 @@
+"""`tproxy probe`: a login of the running program, step by step, and what a failure means."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from test_docs import first_cells, rows
+
+from harness import backend as peer
+from harness.backend import Pop3
+from harness.clients import RawClient
+from harness.documents import section, text_of
+from harness.samples import TRANSPARENT_PROXIES
+from harness.tproxy import Tproxy, destination
+from harness.util import free_port, until
+
+CODES = {
+    cells[0].strip("`"): int(cells[1])
+    for cells in rows(section("docs/troubleshooting.md", "A probe fails"))
+}
+
+
+def probe(proxy: Tproxy, name: str, *arguments: str) -> subprocess.CompletedProcess:
+    done = proxy.program.run("probe", "--control", proxy.control, *arguments, name)
+    assert "Pa55word" not in done.stdout + done.stderr
+    return done
+
+
+def probed(proxy: Tproxy, name: str, *arguments: str) -> dict:
+    """Returns the JSON, after checks that hold for every probe."""
+    done = probe(proxy, name, "--json", *arguments)
+    assert done.stderr == ""
+    result = json.loads(done.stdout)
+    assert done.returncode == CODES.get(result["result"], 0)
+    assert ("remedy" in result) == ("meaning" in result) == (result["result"] != "ok")
+    failed = [step["result"] for step in result["steps"] if step["result"] != "ok"]
+    assert failed == ([] if result["result"] == "ok" else [result["result"]])
+    assert all(0 <= step["microseconds"] < 60_000_000 for step in result["steps"])
+    return result
+
+
+def names(result: dict) -> list[str]:
+    return [step["step"] for step in result["steps"]]
+
+
+def text_of_step(result: dict, name: str) -> str:
+    (text,) = [step["text"] for step in result["steps"] if step["step"] == name]
+    return text
+
+
+# --- what goes well ---
+
+
+def test_steps(tproxy, backend):
+    """A probe is one login, and QUIT ends it without a deletion. Later ones need not ask CAPA."""
+    tproxy.add("mine", backend.host, backend.port)
+    result = probed(tproxy, "mine")
+    assert result["result"] == "ok" and result["mailbox"] == "mine"
+    assert names(result) == [
+        "the destination",
+        "the connection",
+        "the greeting",
+        "the answer to CAPA",
+        "the end of the answer to CAPA",
+        "the answer to AUTH PLAIN",
+        "the answer to STAT",
+        "the answer to QUIT",
+    ]
+    assert text_of_step(result, "the greeting") == "+OK scripted server ready"
+    assert text_of_step(result, "the answer to STAT") == "+OK 1 23"
+    assert "the answer to CAPA" not in names(probed(tproxy, "mine"))
+    assert backend.connections() == 2
+    heard = [line.split()[0] for line in backend.heard()]
+    assert heard == [b"CAPA", b"AUTH", b"STAT", b"QUIT", b"AUTH", b"STAT", b"QUIT"]
+    assert tproxy.metric("tproxy_logins_total", result="ok") == 2
+    assert tproxy.summary("mine", count=2)["result"] == "ok"
+
+
+@pytest.mark.parametrize("protocol", ["pop3", "pop3s"])
+def test_tls(tproxy, backend, certificates, protocol):
+    context = certificates.server_context(certificates.good)
+    backend.script = Pop3(tls=context) if protocol == "pop3s" else Pop3(stls=context)
+    tproxy.add(
+        "mine",
+        backend.host,
+        backend.port,
+        mail__transport__protocol=protocol,
+        mail__pop3__starttls__required="true",
+    )
+    assert text_of_step(probed(tproxy, "mine"), "the TLS handshake") == "TLSv1.3"
+
+
+def test_lines_for_people(tproxy, backend):
+    tproxy.add("mine", backend.host, backend.port)
+    done = probe(tproxy, "mine")
+    assert done.returncode == 0 and done.stderr == ""
+    *steps, end = done.stdout.splitlines()
+    assert end == "mine: ok"
+    assert all(re.match(r" +\d+\.\d ms  the ", step) for step in steps) and len(steps) == 8
+
+
+def test_client_logs_in_itself(tproxy, backend):
+    backend.script = Pop3(replies={"STAT": b"-ERR log in first\r\n"})
+    tproxy.add("mine", backend.host, backend.port, Authentication="NoAuthentication")
+    result = probed(tproxy, "mine")
+    assert result["result"] == "ok"
+    assert text_of_step(result, "the answer to STAT") == "-ERR log in first"
+
+
+# --- what is broken ---
+
+SHORT = {"mail.pop3.timeout": "1000", "mail.pop3.connectiontimeout": "1000"}
+
+# The script of the server, properties of the destination, the class, the step that fails.
+BROKEN = {
+    "name": (None, {"mail.pop3.host": "no.such.host.invalid"}, "dns", "the connection"),
+    "port": (None, {"mail.pop3.port": None}, "connect", "the connection"),
+    "TLS": (
+        Pop3(replies={"greeting": b"+OK in clear text\r\n"}),
+        {"mail.pop3.ssl.enable": "true"},
+        "tls",
+        "the TLS handshake",
+    ),
+    "no STLS": (
+        Pop3(),
+        {"mail.pop3.starttls.required": "true"},
+        "config",
+        "the end of the answer to CAPA",
+    ),
+    "greeting": (Pop3(greeting=b"220 smtp\r\n"), {}, "protocol", "the greeting"),
+    "silence": (peer.silent, SHORT, "timeout", "the greeting"),
+    "end": (peer.close, {}, "remote", "the greeting"),
+    "password": (Pop3(password="Other-Pa55word"), {}, "auth", "the answer to AUTH PLAIN"),
+    "in use": (
+        Pop3(replies={"AUTH": b"-ERR [IN-USE] locked\r\n"}),
+        {},
+        "remote",
+        "the answer to AUTH PLAIN",
+    ),
+    "STAT": (Pop3(replies={"STAT": b"-ERR broken\r\n"}), {}, "remote", "the answer to STAT"),
+    "token": (
+        Pop3(),
+        {
+            "Authentication": "OAuth2ClientCredentials",
+            "tokenServiceURL": "http://127.0.0.1:9/token",
+            "clientId": "client",
+            "clientSecret": "Scripted-Pa55word",
+        },
+        "connect",
+        "the destination",
+    ),
+    "Connectivity Proxy": (Pop3(), {"ProxyType": "OnPremise"}, "connect", "the connection"),
+    "user token": (
+        Pop3(),
+        {
+            "Authentication": "OAuth2RefreshToken",
+            "tokenServiceURL": "http://127.0.0.1:9/token",
+            "clientId": "client",
+            "clientSecret": "Scripted-Pa55word",
+        },
+        "config",
+        "the answer to STAT",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_each_step_fails_once(tproxy, backend, case):
+    script, properties, result, step = BROKEN[case]
+    backend.script = script or backend.script
+    fields = {**destination("mine", backend.host, backend.port), **properties}
+    fields["mail.pop3.port"] = fields["mail.pop3.port"] or str(free_port())
+    if case == "Connectivity Proxy":
+        proxy = json.loads(json.dumps(TRANSPARENT_PROXIES["Connectivity Proxy"]))
+        integration = proxy["spec"]["config"]["integration"]
+        integration["connectivityProxy"] = {"serviceName": "localhost", "tcpPort": free_port()}
+        tproxy.write_text(json.dumps(proxy), "proxy.json")
+    tproxy.write(fields)
+    tproxy.port("mine")
+    said = probed(tproxy, "mine")
+    assert (said["result"], names(said)[-1]) == (result, step), said
+    assert said["text"] == said["steps"][-1]["text"] != ""
+
+
+@pytest.mark.parametrize("wrong", ["wrong_name", "untrusted", "expired"])
+def test_certificate(tproxy, backend, certificates, wrong):
+    backend.script = Pop3(tls=certificates.server_context(getattr(certificates, wrong)))
+    tproxy.add("mine", backend.host, backend.port, mail__transport__protocol="pop3s")
+    said = probed(tproxy, "mine")
+    assert (said["result"], names(said)[-1]) == ("certificate", "the TLS handshake")
+
+
+def test_refused_login_is_not_repeated(tproxy, backend):
+    """During the pause the server is not asked. After it a probe says so before it asks again."""
+    backend.script = Pop3(password="Other-Pa55word")
+    tproxy.add("mine", backend.host, backend.port)
+    assert probed(tproxy, "mine")["result"] == "auth"
+    assert "is not asked again" in probed(tproxy, "mine")["text"]
+    assert backend.connections() == 1
+
+    def warned() -> bool:
+        done = probe(tproxy, "mine")
+        return done.returncode == 1 and "add --again" in done.stderr
+
+    until(warned, "the end of the pause")
+    assert backend.connections() == 1
+    assert probed(tproxy, "mine", "--again")["result"] == "auth"
+    assert backend.connections() == 2
+    backend.script.password = "Scripted-Pa55word"
+    until(lambda: probed(tproxy, "mine", "--again")["result"] == "ok", "the end of the pause")
+    assert probed(tproxy, "mine")["result"] == "ok"
+
+
+def test_prober_goes(tproxy, backend):
+    """A probe whose client goes ends like a session whose client goes."""
+    backend.script = peer.silent
+    port = tproxy.add("mine", backend.host, backend.port)
+    process = tproxy.program.spawn("probe", "--control", tproxy.control, "mine")
+    until(lambda: backend.connections() == 1, "the connection")
+    process.kill()
+    process.communicate()
+    tproxy.summary("mine")
+    with RawClient(port) as client:
+        assert client.command(b"QUIT").startswith(b"+OK")
+
+
+def test_no_probe(tproxy, program):
+    done = probe(tproxy, "other")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no mailbox other is served here" in done.stderr
+    done = program.run("probe", "--control", "no-such-tproxy", "mine")
+    assert done.returncode == 1 and "no tproxy is running" in done.stderr
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("arguments", [(), ("a", "b"), ("--all", "a"), ("a b",)])
+def test_wrong_usage(program, arguments):
+    done = program.run("probe", *arguments)
+    assert done.returncode == 2 and "see tproxy probe --help" in done.stderr
+
+
+# --- documents ---
+
+
+@pytest.mark.one_build
+def test_flags(program):
+    there = set(re.findall(r"^  (--[a-z-]+)", program.run("probe", "--help").stdout, re.MULTILINE))
+    said = {cell.split()[0] for cell in first_cells(section("docs/operations.md", "Probe"))}
+    assert said == there
+
+
+@pytest.mark.one_build
+def test_words_of_the_documents():
+    """The document has each diagnosis, in the same words."""
+    source = text_of("tproxy/diagnosis.c")
+    table = source[source.index("table[] = {") : source.index("static_assert")]
+    entries = re.findall(r"\{FAIL_\w+, (\d+), ([^{}]*)\}", table)
+    there = []
+    for code, texts in entries:
+        meaning, remedy = re.findall(r'((?:"[^"]*"\s*)+)', texts)
+        there.append((code, *("".join(re.findall(r'"([^"]*)"', t)) for t in (meaning, remedy))))
+    said = [tuple(row[1:]) for row in rows(section("docs/troubleshooting.md", "A probe fails"))]
+    assert len(there) > 10 and said == there

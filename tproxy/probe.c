@@ -1,0 +1,167 @@
+/* The sub-command `probe`. The running process does the work (tproxy/probe_server.c); here its
+ * lines are printed. */
+#include "tproxy/probe.h"
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin/control_socket.h"
+#include "lib/buf.h"
+#include "lib/json.h"
+#include "lib/text.h"
+#include "tproxy/diagnosis.h"
+#include "tproxy/options.h"
+
+static const char usage[] =
+    "tproxy probe - log in to a mailbox as a client would, and say how each step went\n"
+    "\n"
+    "  tproxy probe [OPTION...] NAMESPACE/RESOURCE[/TENANT]    in a cluster, inside the container\n"
+    "  tproxy probe [OPTION...] NAME                           in local mode\n"
+    "\n"
+    "The running tproxy does it. It counts as one login; nothing is deleted.\n"
+    "\n"
+    "  --again                even if the mail server has refused this login before: asking it\n"
+    "                         again may lock the account\n"
+    "  --json                 print one JSON object instead of lines\n"
+    "  --control NAME         name of the control socket of the running tproxy (tproxy)\n"
+    "  --help\n"
+    "\n"
+    "Exit status: 0 all went well, 1 no probe was made, 2 wrong usage, 10 and more a step "
+    "failed.\n";
+
+enum flag { FLAG_AGAIN = 256, FLAG_JSON, FLAG_CONTROL, FLAG_HELP };
+
+static const struct option flags[] = {
+    {"again", no_argument, NULL, FLAG_AGAIN},
+    {"json", no_argument, NULL, FLAG_JSON},
+    {"control", required_argument, NULL, FLAG_CONTROL},
+    {"help", no_argument, NULL, FLAG_HELP},
+    {0},
+};
+
+enum {
+    PATIENCE = 180, /* seconds: more than the process gives a step */
+    STEPS_MAX = 64 * 1024,
+};
+
+struct probe {
+    const char *control, *name;
+    bool again, json;
+    struct buf steps; /* JSON */
+    int code;
+    bool ended;
+};
+
+static void parse(struct probe *p, int argc, char **argv)
+{
+    int flag;
+    optind = 0; /* getopt begins anew */
+    while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
+        switch (flag) {
+        case FLAG_AGAIN:
+            p->again = true;
+            break;
+        case FLAG_JSON:
+            p->json = true;
+            break;
+        case FLAG_CONTROL:
+            p->control = optarg;
+            break;
+        case FLAG_HELP:
+            fputs(usage, stdout);
+            exit(0);
+        default:
+            options_die("see tproxy probe --help");
+        }
+    }
+    if (optind + 1 != argc || strlen(argv[optind]) > CONTROL_SOCKET_LINE_MAX / 2 ||
+        strpbrk(argv[optind], " \t\r\n")) {
+        options_die("name one mailbox; see tproxy probe --help");
+    }
+    p->name = argv[optind];
+}
+
+static void take_step(struct probe *p, struct str rest)
+{
+    struct str took = str_cut(&rest, '\t'), name = str_cut(&rest, '\t');
+    struct str result = str_cut(&rest, '\t');
+    uint64_t us = 0;
+    int rc = text_number(took, INT32_MAX, &us);
+    (void)rc; /* it is the process's own number */
+    if (p->json) {
+        rc = buf_fmt(&p->steps, "%s{\"step\":", buf_len(&p->steps) ? "," : "");
+        rc |= json_quote(&p->steps, name);
+        rc |= json_fmt(&p->steps, ",'microseconds':%d,'result':", (int)us);
+        rc |= json_quote(&p->steps, result);
+        rc |= buf_fmt(&p->steps, ",\"text\":") | json_quote(&p->steps, rest);
+        rc |= buf_fmt(&p->steps, "}");
+        (void)rc; /* there are only few steps */
+        return;
+    }
+    bool good = !diagnosis_of(result);
+    printf("%9.1f ms  %.*s%s%s%.*s\n", (double)us / 1000, STR_ARG(name), good ? "" : ": failed",
+           rest.n ? ": " : "", STR_ARG(rest));
+}
+
+static void print_json(const struct probe *p, struct str result, struct str text,
+                       const struct diagnosis *diagnosis)
+{
+    struct buf out;
+    buf_init(&out, SIZE_MAX);
+    int rc = json_fmt(&out, "{'mailbox':%s,'result':", p->name) | json_quote(&out, result) |
+             buf_fmt(&out, ",\"text\":") | json_quote(&out, text);
+    if (diagnosis) {
+        rc |= json_fmt(&out, ",'meaning':%s,'remedy':%s", diagnosis->meaning, diagnosis->remedy);
+    }
+    rc |= buf_fmt(&out, ",\"steps\":[%.*s]}", STR_ARG(buf_str(&p->steps)));
+    printf("%.*s\n", rc == OK ? (int)buf_len(&out) : 0, buf_str(&out).p);
+    buf_free(&out);
+}
+
+static void take_end(struct probe *p, struct str rest)
+{
+    struct str result = str_cut(&rest, '\t');
+    const struct diagnosis *diagnosis = diagnosis_of(result);
+    p->ended = true;
+    p->code = diagnosis ? diagnosis->code : 0;
+    if (p->json) {
+        print_json(p, result, rest, diagnosis);
+    } else if (diagnosis) {
+        printf("%s: failed (%.*s): %s\n  %s\n", p->name, STR_ARG(result), diagnosis->meaning,
+               diagnosis->remedy);
+    } else {
+        printf("%s: ok\n", p->name);
+    }
+}
+
+static void on_line(const char *text, void *arg)
+{
+    struct str rest = str_of(text), word = str_cut(&rest, '\t');
+    if (str_eq(word, "step")) {
+        take_step(arg, rest);
+    } else if (str_eq(word, "end")) {
+        take_end(arg, rest);
+    }
+    fflush(stdout);
+}
+
+int probe_command(int argc, char **argv)
+{
+    struct probe p = {.control = options_control};
+    char request[CONTROL_SOCKET_LINE_MAX];
+    struct error err;
+    parse(&p, argc, argv);
+    buf_init(&p.steps, STEPS_MAX);
+    text_fmt(request, sizeof(request), "probe %s%s", p.name, p.again ? " again" : "");
+    int rc = control_socket_follow(p.control, request, PATIENCE, on_line, &p, &err);
+    buf_free(&p.steps);
+    if (rc != OK) {
+        fprintf(stderr, "tproxy: %s\n", err.text);
+    } else if (!p.ended) {
+        fputs("tproxy: the running tproxy has ended\n", stderr);
+    }
+    return p.ended ? p.code : 1;
+}
