@@ -106,8 +106,10 @@ class Mailbox:
     def files(self) -> list[bytes]:
         """Returns the messages that are in the mailbox now, read from the disk, in the order of
         delivery."""
-        found = [*self._maildir.glob("new/*"), *self._maildir.glob("cur/*")]
-        return [path.read_bytes() for path in sorted(found, key=lambda path: path.name)]
+        while True:
+            found = [*self._maildir.glob("new/*"), *self._maildir.glob("cur/*")]
+            with contextlib.suppress(FileNotFoundError):  # the server has just moved one to cur
+                return [path.read_bytes() for path in sorted(found, key=lambda path: path.name)]
 
 
 class Dovecot:

@@ -14,6 +14,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ MERGE = "application/merge-patch+json"
 # The namespaces that the API server creates for itself.
 SYSTEM_NAMESPACES = {"kube-system", "kube-public", "kube-node-lease"}
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+# How long a connection without a request is kept. The API server closes it later.
+KEEP = 30
 
 _numbers = itertools.count(1)
 
@@ -57,6 +61,11 @@ class Client:
     programs: Path
     kubeconfig: Path
     token: str
+
+    @property
+    def starts(self) -> int:
+        """How often the API server has been started."""
+        raise NotImplementedError
 
     def connect(self) -> http.client.HTTPSConnection:
         """Returns an HTTP connection, which the caller closes."""
@@ -112,8 +121,7 @@ class Client:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                with self._ask(method, path, body, content_type, accept, token) as answer:
-                    return json.loads(answer.read())
+                return json.loads(self._ask(method, path, body, content_type, accept, token))
             except ApiError as error:
                 if error.code != 429 or time.monotonic() > deadline:
                     raise
@@ -144,7 +152,11 @@ class Client:
     def watch(self, path: str) -> Iterator[dict]:
         """Yields the events of a watch until it ends. The path has the parameters, including
         `watch=1`."""
-        with self._ask("GET", path) as answer:
+        with contextlib.closing(self.connect()) as connection:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise ApiError(answer.status, answer.read())
             for line in answer:
                 yield json.loads(line)
 
@@ -160,18 +172,33 @@ class Client:
         space = f"/namespaces/{about.get('namespace', 'default')}" if resource["namespaced"] else ""
         return f"{api}{space}/{resource['name']}/{about['name']}"
 
-    @contextlib.contextmanager
-    def _ask(self, method, path, body=None, content_type=JSON, accept=JSON, token=""):
+    def _ask(self, method, path, body, content_type, accept, token) -> bytes:
         headers = {"Authorization": f"Bearer {token or self.token}", "Accept": accept}
         if body is not None:
             headers["Content-Type"] = content_type
-        with contextlib.closing(self.connect()) as connection:
+        connection = self._kept_connection()
+        try:
             text = None if body is None else json.dumps(body)
             connection.request(method, path, text, headers)
             answer = connection.getresponse()
-            if answer.status >= 400:
-                raise ApiError(answer.status, answer.read())
-            yield answer
+            text = answer.read()
+        except BaseException:
+            connection.close()  # the next request opens it again
+            raise
+        if answer.status >= 400:
+            raise ApiError(answer.status, text)
+        return text
+
+    def _kept_connection(self) -> http.client.HTTPSConnection:
+        """Returns the connection of this thread. A handshake costs more than most requests."""
+        kept = self.__dict__.setdefault("_kept", threading.local())
+        now, starts = time.monotonic(), self.starts
+        connection = getattr(kept, "connection", None)
+        if connection and (kept.starts != starts or now - kept.used > KEEP):
+            connection.close()
+            connection = None
+        kept.connection, kept.starts, kept.used = connection or self.connect(), starts, now
+        return kept.connection
 
 
 class Kube(Client):
@@ -194,6 +221,7 @@ class Kube(Client):
         self._etcd_port, self._port = _reserve_port("127.0.0.1"), _reserve_port(self.host)
         self._etcd: subprocess.Popen | None = None
         self._server: subprocess.Popen | None = None
+        self._starts = 0
 
     # --- life ---
 
@@ -251,7 +279,12 @@ class Kube(Client):
             *self.admission,
             *self._flags,
         )
+        self._starts += 1
         until(self._ready, "the API server", every=0.05)
+
+    @property
+    def starts(self) -> int:
+        return self._starts
 
     @property
     def url(self) -> str:
@@ -364,9 +397,9 @@ class Kube(Client):
 
     def _ready(self) -> bool:
         assert self._server.poll() is None, f"the API server does not start:\n{self.log()[-4000:]}"
-        with contextlib.suppress(OSError, ApiError):
-            with self._ask("GET", "/readyz"):
-                return True
+        with contextlib.suppress(OSError), contextlib.closing(self.connect()) as connection:
+            connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {self.token}"})
+            return connection.getresponse().status == 200
         return False
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen:

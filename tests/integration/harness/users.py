@@ -37,6 +37,10 @@ class NamespaceUser(Client):
         self.services = f"/api/v1/namespaces/{self.namespace}/services"
         self._grant()
 
+    @property
+    def starts(self) -> int:
+        return self._kube.starts
+
     def connect(self) -> http.client.HTTPSConnection:
         return self._kube.connect()
 
