@@ -27,6 +27,9 @@ T ?=
 K ?=
 S ?= 60
 REPEAT ?= 1
+# STEPS, SEED: of chaos. Without SEED it takes one at random, and prints it.
+STEPS ?= 500
+SEED ?=
 
 # One goal is made by $(JOBS) jobs; several goals one after the other.
 ifeq ($(word 2,$(MAKECMDGOALS)),)
@@ -152,7 +155,7 @@ $(B)/ready/standins: $(wildcard tests/standins/*) tests/standins/.npmrc | $(B)/r
 	@touch $@
 
 ##@ Testing
-.PHONY: test unit integration cluster-test e2e fuzz
+.PHONY: test unit integration cluster-test chaos e2e fuzz
 tested = $(B)/tproxy $(B)/dev/tproxy $(B)/dynamic/tproxy $(B)/tproxy-image.tar
 # The parts run one after the other and none stops the others; the last line adds them up.
 test: ## all tests; ends with `N passed, N failed`
@@ -177,6 +180,14 @@ cluster-test: ## the same in a Kubernetes cluster (T=file K=name)
 cluster-test: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(tested)
 	$(run_cluster)
 
+chaos: ## random changes and faults around two replicas in a cluster (STEPS=500 SEED=n)
+chaos: T = cluster_chaos
+chaos: export CHAOS_STEPS = $(STEPS)
+chaos: export CHAOS_SEED = $(or $(SEED),random)
+chaos: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/dev/tproxy
+	scripts/build-cluster.sh >/dev/null
+	$(call run_pytest,chaos,chaos)
+
 e2e: ## the image in a cluster with nodes, DNS and clients in pods; as root (T=file K=name)
 e2e: $(B)/ready/venv $(B)/ready/standins $(B)/ready/cluster $(B)/ready/e2e $(B)/tproxy-image.tar
 	$(run_e2e)
@@ -188,7 +199,7 @@ run_unit = PATH="$(abspath $(B)/venv/bin):$$PATH" scripts/run-tests programs \
 	$(FUZZ:%=$(B)/dev/tests/fuzz/%)
 run_integration = $(call run_pytest,integration,not cluster)
 # Without a control plane its tests fail, and are counted.
-run_cluster = scripts/build-cluster.sh >/dev/null; $(call run_pytest,cluster,cluster)
+run_cluster = scripts/build-cluster.sh >/dev/null; $(call run_pytest,cluster,cluster and not chaos)
 # The result's name, and which tests by their marks.
 run_pytest = TPROXY_BIN=$(abspath $(B)/tproxy) TPROXY_DEV_BIN=$(abspath $(B)/dev/tproxy) \
 	TPROXY_DYNAMIC_BIN=$(abspath $(B)/dynamic/tproxy) TPROXY_IMAGE=$(abspath $(B)/tproxy-image.tar) \

@@ -1,22 +1,15 @@
 """Several replicas: one leads, by a Lease, and writes; another takes over when it ends, in whatever
 way. The API server's audit log tells who has written when."""
 
-import base64
-import datetime
-import json
 import os
 import signal
 
 import pytest
 
-from harness.clients import RawClient
-from harness.installation import TARGET_PORTS, ClusterTproxy, Installation, destination_cr
-from harness.kube import ApiError, Kube
-from harness.rights import audit_events
-from harness.samples import HOME
+from harness.installation import TARGET_PORTS, Installation, destination_cr
+from harness.kube import ApiError
+from harness.replicas import DURATION, LEASE, SHORT, Audit, Replica, moment, now
 from harness.util import until
-
-LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases/tproxy"
 
 # How often the leader is terminated; HANDOVERS repeats it more often for a better figure.
 HANDOVERS = int(os.environ.get("HANDOVERS", "4"))
@@ -24,96 +17,8 @@ HANDOVERS = int(os.environ.get("HANDOVERS", "4"))
 # Resources that are made before each end of a leader, so that it is in the middle of something.
 BUSY = 5
 
-# The shortest periods, for tests that wait for the end of a term.
-DURATION = 3
-SHORT = (
-    *("--leader-elect-lease-duration", str(DURATION)),
-    *("--leader-elect-renew-deadline", "2"),
-    *("--leader-elect-retry-period", "1"),
-)
-
 # What the others may need beyond the duration of the Lease.
 MARGIN = 2
-
-LEADS = "this replica leads: "
-
-WRITES = ("create", "update", "patch", "delete")
-
-
-def moment(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
-class Replica:
-    """One of several programs with the same ServiceAccount. The addresses differ, because the
-    target ports are the same; the tokens differ, so that the audit log can tell them apart."""
-
-    def __init__(self, proxy: ClusterTproxy, address: str):
-        self.proxy = proxy
-        self.address = address
-        payload = (proxy.credentials / "token").read_text().split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        self.token_id = f"JTI={claims['jti']}"
-
-    def lease_line(self, words: str, start: int = 0) -> dict:
-        """Waits for a line of the election with these words."""
-        return self.proxy.logs.wait(
-            lambda line: line["module"] == "lease" and words in line["msg"], words, start=start
-        )
-
-    def term(self, start: int = 0) -> tuple[datetime.datetime, str]:
-        """Waits until it leads. Returns since when and who it is, for the audit log."""
-        line = self.lease_line(LEADS, start)["msg"]
-        return moment(line.rsplit(" ", 1)[1]), self.token_id
-
-    def identity(self) -> str:
-        """Returns its name in the Lease, once it has led."""
-        return self.lease_line(LEADS)["msg"].removeprefix(LEADS).split(",")[0]
-
-    def follows(self) -> "Replica":
-        """Waits until it knows of a leader."""
-        self.lease_line(" leads, since ")
-        return self
-
-    def status(self) -> str:
-        components = json.loads(self.proxy.http("/status")[1])["Components"]
-        return components["sap-transp-proxy-manager"]["Message"]
-
-    def answers(self, port: int) -> bool:
-        with RawClient(port, host=self.address) as client:
-            return client.command(b"STAT").startswith(b"+OK 1 ")
-
-
-class Audit:
-    """The writes of all replicas since it was made."""
-
-    def __init__(self, kube: Kube):
-        self._directory = kube.directory
-        self._begin = now()
-
-    def writes(self) -> list[tuple[datetime.datetime, str, str]]:
-        """Returns when each write was received, whose it is, and what it is."""
-        found = []
-        for event in audit_events(self._directory):
-            what, verb = event["objectRef"], event["verb"]
-            received = moment(event["requestReceivedTimestamp"])
-            if received >= self._begin and verb in WRITES and what["resource"] != "leases":
-                (token,) = event["user"]["extra"]["authentication.kubernetes.io/credential-id"]
-                found.append((received, token, f"{verb} {what['resource']} {what.get('name', '')}"))
-        return sorted(found)
-
-    def check(self, terms: list[tuple[datetime.datetime, str]]) -> None:
-        """Checks that within each term its leader, and nobody else, has written."""
-        writes = self.writes()
-        ends = [*(begin for begin, _ in terms[1:]), now()]
-        for (begin, leader), end in zip(terms, ends, strict=True):
-            there = [write for write in writes if begin <= write[0] < end]
-            assert there, "a term without a write proves nothing"
-            assert not [write for write in there if write[1] != leader]
 
 
 class World:

@@ -98,10 +98,11 @@ class FaultProxy(HttpServer):
         with self._changed:
             self._cuts.append((matches, after))
 
-    def drop(self, matches: Matches = is_watch) -> None:
-        """Waits for one of these watches, and closes the connections of all of them."""
+    def drop(self, matches: Matches = is_watch, at_least: int = 1) -> None:
+        """Waits for so many of these watches, and closes the connections of all of them."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._open(matches), PATIENCE), "no such watch"
+            there = self._changed.wait_for(lambda: len(self._open(matches)) >= at_least, PATIENCE)
+            assert there, "no such watch"
             for upstream in self._open(matches):
                 with contextlib.suppress(OSError):  # the watch may have ended by itself
                     upstream.sock.shutdown(socket.SHUT_RDWR)

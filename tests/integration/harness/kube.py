@@ -282,6 +282,15 @@ class Kube(Client):
         self._starts += 1
         until(self._ready, "the API server", every=0.05)
 
+    def compact(self) -> None:
+        """Has etcd forget all versions of objects except the present ones."""
+        revision = self.get("/api/v1/namespaces")["metadata"]["resourceVersion"]
+        etcd = http.client.HTTPConnection("127.0.0.1", _port_of(self._etcd_port), timeout=PATIENCE)
+        with contextlib.closing(etcd):
+            etcd.request("POST", "/v3/kv/compaction", json.dumps({"revision": revision}))
+            answer = etcd.getresponse()
+            assert answer.status == 200, answer.read()
+
     @property
     def starts(self) -> int:
         return self._starts
