@@ -95,6 +95,7 @@ static void on_configuration(const struct config *config, void *arg)
         struct resource *r = container_of(it, struct resource, link);
         resource_set_outdated(r, r->present);
         endpoints_update(r);
+        resource_update_stance(r);
         resource_expose(r);
     }
     read_all_again(c);

@@ -67,6 +67,13 @@ static enum stance stance_of(const struct resource *r)
     return endpoints_known(r) || resource_is_gateway(r) ? STANCE_NONE : STANCE_UNKNOWN;
 }
 
+void resource_update_stance(struct resource *r)
+{
+    if (r->controller->leads) {
+        resource_set_stance(r, stance_of(r));
+    }
+}
+
 /* ---- settling ---- */
 
 /* A resource that has been read and waits longer than this, perhaps for a Service that does not go,
@@ -632,7 +639,7 @@ void reconcile(struct resource *r)
     }
     status_forget(r);
     resource_count(r);
-    resource_set_stance(r, stance_of(r));
+    resource_update_stance(r);
     if (wanted) {
         hold_endpoints(r);
     }

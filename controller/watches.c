@@ -17,6 +17,7 @@
 #include "controller/network_policies.h"
 #include "controller/plan.h"
 #include "controller/queue.h"
+#include "controller/reconcile.h"
 #include "controller/resources.h"
 #include "controller/resting_ports.h"
 #include "controller/sweep.h"
@@ -324,6 +325,7 @@ static void on_namespace(struct json_value object, struct stored *stored, void *
         LIST_EACH (it, &space->resources) {
             struct resource *r = container_of(it, struct resource, in_space);
             r->retry_at = 0;
+            resource_update_stance(r);
             resource_wake(r);
         }
     }

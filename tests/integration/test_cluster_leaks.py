@@ -101,7 +101,6 @@ def test_come_change_and_go(installation, make_cluster_tproxy, many, namespace, 
     installation.configure(tenantMode="nonsense")
     installation.configure(managedNamespacesMode="labelSelector")
     wait_nothing_left(installation)
-    kube.delete(path_of(other, NAMES[0]))  # so that its elder gets the name, whoever is read first
     installation.configure(metrics={"prometheus": {"enabled": True}})
     kube.patch(first, {"spec": {"service": None}})
     kube.patch(second, {"spec": {"destinationRef": {"name": NAMES[1]}}})

@@ -265,6 +265,28 @@ static void labelled_namespaces(void **state)
     expect_reason("beta", "inbox", DUPLICATE);
 }
 
+/* When namespaces are managed again, the name goes to the oldest CR, even while what was its own is
+ * still being removed. */
+static void managed_again(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 200, DEEDS = 40 };
+    put_namespace("beta");
+    put_cr("beta", "inbox", "inbox", "");
+    put_cr("apps", "inbox", "inbox", "");
+    start();
+    world.shuffled = true;
+    for (int i = 0; i < ROUNDS; i++) {
+        configure("'config':{'managedNamespacesMode':'labelSelector'}");
+        for (size_t n = world_rand(DEEDS); n > 0 && world_deed(); n--) {
+        }
+        configure("");
+        pass_slowly(SECONDS(5), MILLIS(100));
+        expect_reason("beta", "inbox", SUCCESS);
+        expect_reason("apps", "inbox", DUPLICATE);
+    }
+}
+
 /* Without the right to list namespaces the controller does not know which are managed, and removes
  * nothing. */
 static void unknown_namespaces(void **state)
@@ -422,6 +444,7 @@ int main(void)
         TEST(destination_deleted_and_created),
         TEST(destinations_with_errors_are_read_again),
         TEST(labelled_namespaces),
+        TEST(managed_again),
         TEST(unknown_namespaces),
         TEST(two_services_with_one_port),
         TEST(a_copied_service),
