@@ -27,6 +27,7 @@
 #include "controller/resources.h"
 #include "controller/resting_ports.h"
 #include "controller/state.h"
+#include "controller/sweep.h"
 #include "controller/term.h"
 #include "controller/watches.h"
 #include "lib/mem.h"
@@ -74,16 +75,13 @@ static void take_written_policy(struct json_value object, void *arg)
 
 static void read_all_again(void *arg)
 {
-    struct controller *c = arg;
-    LIST_EACH (it, &c->resources) {
-        resource_read_again(container_of(it, struct resource, link));
-    }
+    sweep_begin(arg, SWEEP_READ);
 }
 
 static bool is_applied(void *arg)
 {
     const struct controller *c = arg;
-    return !c->outdated;
+    return !c->outdated && !(c->sweep.flags & SWEEP_CONFIGURE);
 }
 
 static void on_configuration(const struct config *config, void *arg)
@@ -91,14 +89,7 @@ static void on_configuration(const struct config *config, void *arg)
     struct controller *c = arg;
     c->config = config;
     c->handler.configured(config, c->handler.arg);
-    LIST_EACH (it, &c->resources) {
-        struct resource *r = container_of(it, struct resource, link);
-        resource_set_outdated(r, r->present);
-        endpoints_update(r);
-        resource_update_stance(r);
-        resource_expose(r);
-    }
-    read_all_again(c);
+    sweep_begin(c, SWEEP_CONFIGURE);
 }
 
 static void on_instance_changed(const char *name, void *arg)

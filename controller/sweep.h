@@ -7,10 +7,16 @@
 /* Flags that say what the sweep does with each resource. */
 enum {
     SWEEP_WAKE = 1,
-    SWEEP_RESOURCES = 2, /* the last list did not name it: treat it as deleted */
-    SWEEP_SERVICES = 4,  /* the same for its Services */
-    SWEEP_TERM = 8,      /* forget what was known of it in an earlier term */
+    SWEEP_RESOURCES = 2,  /* the last list did not name it: treat it as deleted */
+    SWEEP_SERVICES = 4,   /* the same for its Services */
+    SWEEP_TERM = 8,       /* forget what was known of it in an earlier term */
+    SWEEP_CONFIGURE = 16, /* bring its targets and rules to the configuration */
+    SWEEP_READ = 32,      /* read its destinations again */
 };
+
+/* The flags that change what is known of a resource. Nothing is decided before all resources have
+ * been visited. */
+enum { SWEEP_DECISIVE = ~SWEEP_WAKE };
 
 /* Prepares the sweep of a controller. `visit` does with a resource what the flags say; `over` is
  * called when all resources have been visited. */

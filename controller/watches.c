@@ -12,6 +12,8 @@
 #include "configuration/config.h"
 #include "configuration/configuration.h"
 #include "controller/claim.h"
+#include "controller/endpoint.h"
+#include "controller/exposure.h"
 #include "controller/held_services.h"
 #include "controller/intake.h"
 #include "controller/network_policies.h"
@@ -57,6 +59,10 @@ bool watches_listed(const struct controller *c, const char **why)
     }
     if (c->sweep.flags & SWEEP_TERM) {
         *why = "the beginning of its term";
+        return false;
+    }
+    if (c->sweep.flags & SWEEP_DECISIVE) {
+        *why = "the configuration";
         return false;
     }
     if (c->followers[FOLLOW_RESOURCES].presence != CLUSTER_PRESENT) {
@@ -126,6 +132,15 @@ static void sweep_one(struct resource *r, unsigned flags)
     if (flags & SWEEP_SERVICES) {
         drop_unlisted_services(r);
     }
+    if (flags & SWEEP_CONFIGURE) {
+        resource_set_outdated(r, r->present);
+        endpoints_update(r);
+        resource_update_stance(r);
+        resource_expose(r);
+    }
+    if (flags & (SWEEP_CONFIGURE | SWEEP_READ)) {
+        resource_read_again(r);
+    }
     if (flags & SWEEP_TERM) {
         term_forget(r);
     }
@@ -137,8 +152,11 @@ static void sweep_one(struct resource *r, unsigned flags)
 static void on_swept(struct controller *c, unsigned flags)
 {
     begin_term_if_fresh(c);
-    if (flags & (SWEEP_RESOURCES | SWEEP_SERVICES | SWEEP_TERM)) {
+    if (flags & SWEEP_DECISIVE) {
         network_policies_compare_all(c->network_policies); /* before, they could not be compared */
+    }
+    if (flags & SWEEP_CONFIGURE) {
+        configuration_decide_soon(c->configuration); /* it may be applied to all by now */
     }
     queue_resume(c);
 }
