@@ -49,13 +49,16 @@ enum { PAGE = 500 };
 #define LIST_AGE_MAX SECONDS(50 * 60)
 
 /* A watch that lasted this long counts as healthy; its failure count is reset. */
-#define HEALTHY SECONDS(60)
+#define HEALTHY SECONDS(10)
 #define TOO_SHORT SECONDS(1) /* a watch that ends as agreed, but so early, has failed */
 enum { BROKEN_MAX = 3 };     /* watches in a row that brought nothing but an error */
 
-/* The time after which a kind that seems to be gone is looked at again: a server that starts may
- * not yet know all kinds and all rights. */
-#define LOOK_TWICE_AFTER SECONDS(3)
+/* How often a kind that seems to be gone is looked at again, at least 3 seconds in all: a server
+ * that starts may not yet know all kinds and all rights. It learns them within a second, so the
+ * first looks come soon. */
+enum { LOOKS_AGAIN = 4 };
+#define LOOK_AGAIN_FIRST MILLIS(250)
+#define LOOK_AGAIN_MOST SECONDS(2)
 
 /* How often a 403 or 404 is not believed before the first list of a kind has ended: the server may
  * not know yet of rights, or of a definition, that it was given a moment ago. */
@@ -98,7 +101,7 @@ struct cluster_watch {
     bool open;        /* the handler has been told that it began, and not yet that it ended */
     bool told;        /* the handler has been told `presence` */
     enum cluster_presence presence;
-    bool doubted;      /* the kind seems to be gone; it is listed once more */
+    unsigned doubts;   /* how often the kind has been looked at again, see LOOKS_AGAIN */
     unsigned refusals; /* see FIRST_REFUSALS */
 
     bool bookmarked;   /* a watch has brought a bookmark */
@@ -167,6 +170,16 @@ static void retry_after(struct cluster_watch *w, enum state state, const struct 
     w->failures++;
     w->unreached = why->failure == K8S_UNREACHED || why->failure == K8S_CUT;
     ask_later(w, state, delay);
+}
+
+/* Forgets how often the server could not be reached, now that it gives a definite answer. */
+static void note_answer(struct cluster_watch *w, enum k8s_failure failure)
+{
+    if (w->unreached &&
+        (failure == K8S_EXPIRED || failure == K8S_ABSENT || failure == K8S_FORBIDDEN)) {
+        w->unreached = false;
+        w->failures = 0;
+    }
 }
 
 /* Tries again after a delay that grows with the failures. */
@@ -291,9 +304,9 @@ static void tell_listed(struct cluster_watch *w, enum cluster_presence presence)
 static void kind_missing(struct cluster_watch *w, enum cluster_presence presence,
                          const struct k8s_refusal *why)
 {
-    if (w->told && w->presence == CLUSTER_PRESENT && !w->doubted) {
-        w->doubted = true;
-        retry_after(w, LIST_DUE, why, LOOK_TWICE_AFTER);
+    if (w->told && w->presence == CLUSTER_PRESENT && w->doubts < LOOKS_AGAIN) {
+        int64_t delay = backoff_delay(w->doubts++, LOOK_AGAIN_FIRST, LOOK_AGAIN_MOST, 10);
+        retry_after(w, LIST_DUE, why, delay);
         return;
     }
     if (!w->told && w->refusals < FIRST_REFUSALS) {
@@ -329,6 +342,7 @@ static void begin_again(struct cluster_watch *w)
 
 static void list_failed(struct cluster_watch *w, const struct k8s_refusal *why)
 {
+    note_answer(w, why->failure);
     switch (why->failure) {
     case K8S_ABSENT:
     case K8S_FORBIDDEN:
@@ -382,8 +396,8 @@ static void on_list_data(struct str piece, void *arg)
 
 static void list_complete(struct cluster_watch *w)
 {
-    w->in_one_page = w->doubted = w->renewed = false;
-    w->broken = 0;
+    w->in_one_page = w->renewed = false;
+    w->broken = w->doubts = 0;
     if (w->told && w->presence != CLUSTER_PRESENT) {
         w->failures = 0; /* the failures were those of a kind that did not exist, not of the
                             server */
@@ -462,6 +476,7 @@ static void note_end(struct cluster_watch *w)
 static void watch_failed(struct cluster_watch *w, const struct k8s_refusal *why)
 {
     note_end(w);
+    note_answer(w, why->failure);
     k8s_client_figures(w->k8s, w->kind)->restarts++;
     switch (why->failure) {
     case K8S_EXPIRED:
