@@ -249,6 +249,7 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
     c->conn = conn;
     c->tls = c->http->tls;
     conn_set_handler(conn, (struct conn_handler){on_connection_event, c});
+    conn_read_pieces(conn); /* to parse 64 KiB of JSON takes 2 ms */
     if (c->http->keep_alive) {
         conn_keep_alive(conn);
     }

@@ -62,6 +62,7 @@ struct conn {
     enum state state : 8;
     enum socket_side side : 8;
     unsigned small : 1;
+    unsigned pieces : 1; /* it reads small pieces */
     unsigned paused : 1;
     unsigned raw : 1;
     unsigned discard : 1;      /* what comes is thrown away */
@@ -413,6 +414,11 @@ void conn_widen(struct conn *c)
     }
 }
 
+void conn_read_pieces(struct conn *c)
+{
+    c->pieces = true;
+}
+
 void conn_bound_commands(struct conn *c)
 {
     if (c->state == STATE_OPEN) {
@@ -664,6 +670,7 @@ static bool read_and_show(struct conn *c)
         return conn_data(c).n < kept;
     }
     int rc = AGAIN;
+    cap = c->pieces && cap > CONN_READ_SMALL ? CONN_READ_SMALL : cap;
     if (!c->eof_told) {
         rc = c->tls ? read_tls(c, p, cap, &n) : read_socket(c, p, cap, &n);
     }

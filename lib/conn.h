@@ -105,6 +105,10 @@ size_t conn_read_max(const struct conn *c);
 /* Bounds how many octets of commands the kernel holds for a backend that does not read them. */
 void conn_bound_commands(struct conn *c);
 
+/* Reads at most CONN_READ_SMALL octets at a time, for a user that works long on each octet. It can
+ * still leave more than that in conn_data(). */
+void conn_read_pieces(struct conn *c);
+
 /* Detects within CONN_DEATH seconds a peer that is gone without closing, even while nothing is sent
  * to it: the connection then fails. For connections on which only the peer speaks. */
 void conn_keep_alive(struct conn *c);
@@ -124,7 +128,8 @@ void conn_show_again(struct conn *c);
 void conn_write(struct conn *c, const void *p, size_t n);
 enum { CONN_QUEUE_MAX = 256 * 1024 };
 
-/* Maximum number of octets that a small conn reads at a time, and maximum length of a line. */
+/* Maximum number of octets that a conn reads at a time if it is small or reads pieces, and maximum
+ * length of a line. */
 enum { CONN_READ_SMALL = 16 * 1024 };
 
 /* Returns the number of bytes that are queued here. */

@@ -233,6 +233,23 @@ static void test_leftover_consumed_later(void **state)
     assert_true(pattern_is(conn_data(a.conn), LOOP_SCRATCH - 100));
 }
 
+/* A conn that reads pieces needs several events for what has come, and holds as much as others. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    static char block[LOOP_SCRATCH];
+    int size = 4 * LOOP_SCRATCH;
+    setsockopt(peer, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    a.hold = true;
+    conn_read_pieces(a.conn);
+    pattern_fill(block, 0, sizeof(block));
+    peer_send(peer, block, sizeof(block));
+    turn_quietly(loop);
+    assert_int_equal(a.count[CONN_DATA], LOOP_SCRATCH / CONN_READ_SMALL);
+    assert_int_equal(conn_data(a.conn).n, LOOP_SCRATCH);
+    assert_true(pattern_is(conn_data(a.conn), 0));
+}
+
 /* The lines of `text` as they come out when it arrives in two pieces, cut at `at`. */
 struct lines {
     char text[256];
@@ -1224,6 +1241,7 @@ int main(void)
         with_conns(test_leftover),
         with_conns(test_leftover_bound),
         with_conns(test_leftover_consumed_later),
+        with_conns(test_pieces),
         with_conns(test_lines_split_everywhere),
         with_conns(test_line_limit),
         with_conns(test_pause),
