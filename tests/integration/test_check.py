@@ -1,6 +1,7 @@
 """`tproxy check` says what tproxy would make of files. Its verdict is compared with what the
 running program says about the same directory."""
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -11,7 +12,15 @@ from test_local_objects import REFUSED
 
 from harness.destination_service import key_secret
 from harness.installation import INSTANCE, destination_cr, transparent_proxy
-from harness.samples import DESTINATIONS, HOME, MISPRINT, TENANTS, TRANSPARENT_PROXIES
+from harness.samples import (
+    DESTINATIONS,
+    HOME,
+    MAIL_DESTINATIONS,
+    MAIL_WITHOUT_AUTHENTICATION,
+    MISPRINT,
+    TENANTS,
+    TRANSPARENT_PROXIES,
+)
 from harness.tproxy import ROOT, Tproxy, destination
 
 NAME = "example-dest-pop3"
@@ -161,6 +170,75 @@ def test_every_resource_of_the_samples(files, surroundings):
 def test_every_configuration_of_the_samples(files, sample):
     files.add(TRANSPARENT_PROXIES[sample], *PLAIN)
     files.agreed()
+
+
+MAILS = [
+    {**sample, "Name": f"sample-{n}"}
+    for n, sample in enumerate([*MAIL_DESTINATIONS.values(), MAIL_WITHOUT_AUTHENTICATION])
+]
+
+
+def test_every_mail_destination_of_the_samples(files):
+    """A TransparentProxy object names the Connectivity Proxy for those on premise."""
+    files.add(*MAILS, TRANSPARENT_PROXIES["Connectivity Proxy"])
+    good = {target["name"]: target for target in targets_of(files.agreed(), "ok")}
+    assert set(good) == {sample["Name"] for sample in MAILS}
+    for sample in MAILS:
+        shown, protocol = good[sample["Name"]]["mailbox"], sample["mail.transport.protocol"]
+        assert shown["host"] == sample[f"mail.{protocol}.host"]
+        assert shown["port"] == int(sample[f"mail.{protocol}.port"])
+        assert shown["tls"] == ("implicit" if protocol == "pop3s" else "none")
+        assert shown["authentication"] == sample.get("Authentication", "BasicAuthentication")
+        assert ("token" in shown) == shown["authentication"].startswith("OAuth2")
+
+
+def test_mail_destinations_without_a_connectivity_proxy(files):
+    files.add(*MAILS)
+    far = {sample["Name"] for sample in MAILS if sample["ProxyType"] == "OnPremise"}
+    assert {target["name"] for target in targets_of(files.agreed(), "wrong")} == far
+
+
+@pytest.mark.parametrize("sample", MAIL_DESTINATIONS)
+def test_every_mail_destination_as_properties(files, sample):
+    files.text(properties_text(MAIL_DESTINATIONS[sample]), "example-dest")
+    files.agreed()
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+# Secrets for the service key, each wrong in its own way, with words of the complaint.
+BAD_SECRETS: dict[str, tuple[dict, str]] = {
+    "no such entry": ({"data": {"other": encoded(json.dumps(KEY))}}, '"key"'),
+    "no entries": ({}, '"key"'),
+    "not Base64": ({"data": {"key": "%%%"}}, '"key"'),
+    "no text": ({"data": {"key": 7}}, '"key"'),
+    "not JSON": ({"stringData": {"key": "clientid=client"}}, '"key"'),
+    "an array": ({"stringData": {"key": "[]"}}, '"key"'),
+    "empty": ({"stringData": {"key": ""}}, '"key"'),
+    **{
+        f"without {field}": (
+            {"stringData": {"key": json.dumps({k: v for k, v in KEY.items() if k != field})}},
+            f'"{field}"',
+        )
+        for field in ("clientid", "clientsecret", "url", "uri")
+    },
+    "no URL": ({"stringData": {"key": json.dumps({**KEY, "url": "here"})}}, '"url"'),
+    "a number": ({"stringData": {"key": json.dumps({**KEY, "clientid": 7})}}, '"clientid"'),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SECRETS)
+def test_wrong_secrets(files, bad):
+    """What is wrong with a Secret is said of the TransparentProxy object that names it."""
+    members, word = BAD_SECRETS[bad]
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": INSTANCE}, **members}
+    files.add(transparent_proxy(INSTANCE), secret, destination_cr("mail", "apps", NAME))
+    proxy, named, _ = files.agreed()["files"]
+    assert (proxy["verdict"], named["verdict"]) == ("wrong", "ok")
+    (problem,) = proxy["problems"]
+    assert word in problem, problem
 
 
 def test_wrong_files(files):

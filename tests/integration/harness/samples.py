@@ -259,3 +259,59 @@ TRANSPARENT_PROXIES = {
     "mesh": transparent_proxy(_integration(serviceMesh={"istio": {"istio-injection": "enabled"}})),
     "metrics": transparent_proxy({"config": {"metrics": {"prometheus": {"enabled": True}}}}),
 }
+
+
+def _mail(protocol: str, port: str, proxy: str, authentication: str, **own: str) -> dict:
+    """Returns a mail destination with the properties that the documentation prints."""
+    host = "pop.gmail.com" if proxy == "Internet" else "virtual-host"
+    return {
+        "Name": f"example-dest-{protocol}",
+        "Type": "MAIL",
+        "ProxyType": proxy,
+        "Authentication": authentication,
+        "mail.user": "mail-user@example.com",
+        "mail.transport.protocol": protocol,
+        f"mail.{protocol}.host": host,
+        f"mail.{protocol}.port": port,
+        f"mail.{protocol}.auth": "true",
+        **own,
+    }
+
+
+# For each way of authentication the properties of its own.
+_PASSWORD = {"mail.password": "Scripted-Pa55word"}
+_CLIENT = {
+    "clientId": "example-client",
+    "clientSecret": "Scripted-Pa55word",
+    "tokenServiceURL": "https://login.example.com/oauth2/token",
+    "tokenServiceURLType": "Dedicated",
+}
+_AUTHENTICATIONS = {
+    "BasicAuthentication": _PASSWORD,
+    "OAuth2ClientCredentials": {**_CLIENT, "scope": "https://mail.example.com/.default"},
+    "OAuth2RefreshToken": _CLIENT,
+    "OAuth2AuthorizationCode": _CLIENT,
+}
+
+# The twelve mail destinations. Those of pop3s have a password beside tokens, too, which counts for
+# nothing.
+MAIL_DESTINATIONS = {
+    **{
+        f"pop3, {proxy}, {authentication}": _mail("pop3", "110", proxy, authentication, **own)
+        for proxy in ("Internet", "OnPremise")
+        for authentication, own in _AUTHENTICATIONS.items()
+    },
+    **{
+        f"pop3s, {authentication}": _mail(
+            "pop3s", "995", "Internet", authentication, **{**_PASSWORD, **own}
+        )
+        for authentication, own in _AUTHENTICATIONS.items()
+    },
+}
+
+# An older page prints one without Authentication.
+MAIL_WITHOUT_AUTHENTICATION = {
+    name: value
+    for name, value in _mail("pop3", "464", "Internet", "", **_PASSWORD).items()
+    if name != "Authentication"
+}
