@@ -13,8 +13,9 @@ struct cluster_answer;
 struct cluster_request;
 
 /* The most operations under way at a time, and the most destinations that are read at a time: of
- * all resources, of those in one namespace, and of one resource. */
-enum { RUNNING_MAX = 64, RUNNING_OF_SPACE_MAX = 4 };
+ * all resources, of those in one namespace, and of one resource. k8s/client.c sends 16 requests at
+ * a time. More operations than keep it busy would only wait there, one behind the other. */
+enum { RUNNING_MAX = 24, RUNNING_OF_SPACE_MAX = 4 };
 enum { READING_MAX = 64, READING_OF_SPACE_MAX = 16, READING_OF_ONE_MAX = 8 };
 
 /* Prepares the queue of a controller. `run` decides about one resource and may begin one operation

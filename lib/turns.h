@@ -1,5 +1,8 @@
 /* Members that wait for the same thing, in groups that take turns: after a member of one group
- * comes a member of each other group, so a group with many members does not delay the others. */
+ * comes a member of each other group, so a group with many members does not delay the others. A
+ * group that has had no members since its last turn comes first, so a single member does not wait
+ * for all groups; afterwards it takes turns with them (as flows do in FQ-CoDel, RFC 8290 section
+ * 4.2). */
 #ifndef TPROXY_LIB_TURNS_H
 #define TPROXY_LIB_TURNS_H
 
@@ -8,17 +11,19 @@
 #include "lib/list.h"
 
 struct turns {
-    struct list groups; /* groups that may have members; the next one comes first */
+    struct list fresh;  /* groups that have members after a round without any */
+    struct list others; /* groups that may have members; the next one comes first */
 };
 
 struct turns_group {
-    struct list link;
+    struct list link;    /* on one of these lists */
     struct list members; /* in the order in which they came */
 };
 
 static inline void turns_init(struct turns *turns)
 {
-    list_init(&turns->groups);
+    list_init(&turns->fresh);
+    list_init(&turns->others);
 }
 
 static inline void turns_group_init(struct turns_group *group)
@@ -32,8 +37,29 @@ static inline void turns_add(struct turns *turns, struct turns_group *group, str
 {
     list_append(&group->members, member);
     if (list_empty(&group->link)) {
-        list_append(&turns->groups, &group->link);
+        list_append(&turns->fresh, &group->link);
     }
+}
+
+/* Takes the next member of one of these groups, as turns_next does. */
+static inline struct list *turns_next_of(struct turns *turns, struct list *groups,
+                                         bool (*may)(const struct turns_group *group))
+{
+    LIST_EACH (it, groups) {
+        struct turns_group *group = container_of(it, struct turns_group, link);
+        struct list *member = group->members.next;
+        if (list_empty(&group->members)) {
+            if (groups->next == it) { /* it is its turn */
+                list_remove(&group->link);
+            }
+        } else if (!may || may(group)) {
+            list_remove(member);
+            list_remove(&group->link);
+            list_append(&turns->others, &group->link); /* even without members: it had its turn */
+            return member;
+        }
+    }
+    return NULL;
 }
 
 /* Takes the next member away and returns it. A group for which `may` returns false keeps its turn
@@ -41,21 +67,8 @@ static inline void turns_add(struct turns *turns, struct turns_group *group, str
 static inline struct list *turns_next(struct turns *turns,
                                       bool (*may)(const struct turns_group *group))
 {
-    LIST_EACH (it, &turns->groups) {
-        struct turns_group *group = container_of(it, struct turns_group, link);
-        struct list *member = group->members.next;
-        if (list_empty(&group->members)) {
-            list_remove(&group->link);
-        } else if (!may || may(group)) {
-            list_remove(member);
-            list_remove(&group->link);
-            if (!list_empty(&group->members)) {
-                list_append(&turns->groups, &group->link);
-            }
-            return member;
-        }
-    }
-    return NULL;
+    struct list *member = turns_next_of(turns, &turns->fresh, may);
+    return member ? member : turns_next_of(turns, &turns->others, may);
 }
 
 #endif

@@ -272,7 +272,7 @@ FIGURES = [
     ("docs/operations.md", "files of local mode | N,", "local/directory.h", "LOCAL_FILES_MAX"),
     ("docs/operations.md", "1 MiB each; N that are only named", "local/directory.h", "LOCAL_OTHERS_MAX"),
     ("docs/operations.md", "answer of the API server | N,", "controller/queue.h", "RUNNING_MAX"),
-    ("docs/operations.md", "server | 64, N of one", "controller/queue.h", "RUNNING_OF_SPACE_MAX"),
+    ("docs/operations.md", "server | 24, N of one", "controller/queue.h", "RUNNING_OF_SPACE_MAX"),
     ("docs/operations.md", "conditions at a time | N,", "controller/queue.h", "READING_MAX"),
     ("docs/operations.md", "time | 64, N of one", "controller/queue.h", "READING_OF_SPACE_MAX"),
     ("docs/operations.md", "namespace, N of one resource", "controller/queue.h", "READING_OF_ONE_MAX"),

@@ -72,6 +72,48 @@ static void a_flood_of_changes(void **state)
     assert_int_equal(port_of(HOME, "flood-0", "port"), 2110);
 }
 
+static bool is_of_space(const struct cluster_call *call)
+{
+    return strncmp(call->name, "flood", 5) == 0;
+}
+
+/* A change in one namespace does not wait for the new resources of many others. */
+static void a_flood_of_namespaces(void **state)
+{
+    (void)state;
+    enum { SPACES = 100, CRS = 5 * SPACES };
+    begin();
+    put_cr("beta", "inbox", "inbox", "");
+    settle();
+    for (int i = 0; i < CRS; i++) {
+        char namespace[16], name[16];
+        text_fmt(namespace, sizeof(namespace), "space-%d", i % SPACES);
+        text_fmt(name, sizeof(name), "flood-%d", i);
+        if (i < SPACES) {
+            put_namespace(namespace);
+        }
+        put_cr(namespace, name, name, "");
+    }
+    fake.holds = is_of_space;
+    settle();
+    fake.holds = NULL;
+    world_forget_journal();
+    while (calls_made() < 2 * SPACES) { /* each of them has its turn */
+        assert_true(world_deed());
+        loop_turn(world.loop, false);
+    }
+    fake.holds = is_of_space;
+    fake_put("Destination", "beta", "inbox", "{'spec':{'service':{'port':2110}}}");
+    settle();
+    fake.holds = NULL;
+    world_forget_journal();
+    while (port_of(HOME, "inbox", "port") != 2110) {
+        assert_true(world_deed());
+        loop_turn(world.loop, false);
+    }
+    assert_in_range(calls_made(), 1, 24); /* those that were under way go on */
+}
+
 static bool is_of_apps(const struct cluster_call *call)
 {
     return strcmp(call->namespace, "apps") == 0;
@@ -102,6 +144,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(a_flood_of_resources),
         TEST(a_flood_of_changes),
+        TEST(a_flood_of_namespaces),
         TEST(calls_that_hang),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
