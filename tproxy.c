@@ -23,6 +23,7 @@
 #include "lib/loop.h"
 #include "lib/pipes.h"
 #include "lib/text.h"
+#include "lib/tls_bundle.h"
 #include "lib/tls_roots.h"
 #include "local/cluster.h"
 #include "local/directory.h"
@@ -439,7 +440,7 @@ static int follow_signals(struct process *p)
 
 static void load_roots(struct process *p, struct error *err)
 {
-    p->roots = tls_roots_load(p->options.ca_file, err);
+    p->roots = tls_bundle_load(p->options.ca_file, err);
     if (p->roots) {
         log_line(LOG_INFO, "tproxy", "%zu certificates are trusted, of %s",
                  tls_roots_count(p->roots), tls_roots_path(p->roots));

@@ -15,6 +15,7 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "lib/tls.h"
+#include "lib/tls_bundle.h"
 #include "lib/tls_roots.h"
 
 #define TOKEN_AGE_MAX SECONDS(60)
@@ -135,7 +136,7 @@ static int read_ca(struct k8s_credentials *c, struct error *err)
     char *path = credential_path(c, "ca.crt");
     look_at_ca(c, &c->ca); /* before it is read, so that a change during the read is noticed
                               later */
-    struct tls_roots *roots = tls_roots_load(path, err);
+    struct tls_roots *roots = tls_bundle_load(path, err);
     struct tls_client *tls = roots ? tls_client_new(roots, &settings, err) : NULL;
     const char *clause;
     for (size_t i = 0; roots && (clause = tls_roots_left_out(roots, i)); i++) {

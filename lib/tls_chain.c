@@ -140,6 +140,13 @@ static bool verify(struct verification *v)
     return walk.above || too_long;
 }
 
+/* Tells whether the certificate has not expired, and is valid already. */
+static bool is_valid_now(const mbedtls_x509_crt *crt)
+{
+    return !mbedtls_x509_time_is_past(&crt->valid_to) &&
+           !mbedtls_x509_time_is_future(&crt->valid_from);
+}
+
 /* Rates how likely `issuer` has issued `child`; 0: it has not. */
 static int issuer_rank(const mbedtls_x509_crt *child, const mbedtls_x509_crt *issuer)
 {
@@ -151,9 +158,7 @@ static int issuer_rank(const mbedtls_x509_crt *child, const mbedtls_x509_crt *is
     }
     bool other_key = wanted->len && key->len &&
                      (wanted->len != key->len || memcmp(wanted->p, key->p, key->len) != 0);
-    bool valid = !mbedtls_x509_time_is_past(&issuer->valid_to) &&
-                 !mbedtls_x509_time_is_future(&issuer->valid_from);
-    return 1 + (other_key ? 0 : 2) + (valid ? 1 : 0);
+    return 1 + (other_key ? 0 : 2) + (is_valid_now(issuer) ? 1 : 0);
 }
 
 enum { RANKS = 4 };
@@ -256,7 +261,7 @@ static void try_others(struct verification *v)
     int result = v->result;
     struct chain chain = {.list = {v->peers[0]}, .n = 1};
     judge->complaint = NULL;
-    v->lookup.valid_only = true;
+    v->lookup.wanted = is_valid_now;
     if (extend(v, &chain)) {
         free(first.complaint);
         return;

@@ -5,8 +5,6 @@
  * asks for the ones that it needs, and those are parsed for that one handshake. */
 #include "lib/tls_roots.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +26,6 @@ struct rejected {
     size_t why; /* where the reason begins in `text`; 0: the text is about further ones */
 };
 
-enum { BUNDLE_MAX = 16 * 1024 * 1024 };
-
 struct tls_roots {
     unsigned refs;
     char *path;
@@ -39,15 +35,6 @@ struct tls_roots {
     size_t n, cap;
     struct rejected *rejected; /* those of the base come first */
     size_t rejected_count, inherited;
-};
-
-/* The bundle's place in Debian and Alpine, Red Hat, SUSE, newer Red Hat, and the BSDs and macOS. */
-static const char *const usual_places[] = {
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
 };
 
 static void add_rejected(struct tls_roots *roots, uint32_t subject_key, const char *text,
@@ -150,34 +137,6 @@ static void add_bundle(struct tls_roots *roots, struct str text)
     roots->der = mem_realloc(roots->der, roots->der_len);
 }
 
-/* Reads the whole file. Returns NULL and sets errno when that fails. */
-static char *read_file(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "re");
-    if (!f) {
-        return NULL;
-    }
-    size_t cap = 256 * 1024;
-    char *text = mem_alloc(cap);
-    *n = 0;
-    errno = 0;
-    for (size_t got; (got = fread(text + *n, 1, cap - *n, f)) > 0;) {
-        *n += got;
-        if (*n == cap && cap < BUNDLE_MAX) {
-            cap *= 2;
-            text = mem_realloc(text, cap);
-        }
-    }
-    int why = ferror(f) ? errno : *n == BUNDLE_MAX ? EFBIG : 0;
-    fclose(f);
-    if (why) {
-        free(text);
-        errno = why;
-        return NULL;
-    }
-    return text;
-}
-
 /* Creates roots from those of base and those in the text. Returns NULL and sets *err when the text
  * has no usable certificate. */
 static struct tls_roots *make_roots(const struct tls_roots *base, const char *source,
@@ -193,39 +152,6 @@ static struct tls_roots *make_roots(const struct tls_roots *base, const char *so
     error_set(err, FAIL_CONFIG, "%s: no usable CA certificate (PEM) in it%s%s", source,
               why ? ": " : "", why ? why : "");
     tls_roots_unref(roots);
-    return NULL;
-}
-
-static struct tls_roots *load(const char *path, char *text, size_t n, struct error *err)
-{
-    struct tls_roots *roots = make_roots(NULL, path, (struct str){text, n}, err);
-    free(text);
-    return roots;
-}
-
-struct tls_roots *tls_roots_load(const char *path, struct error *err)
-{
-    size_t n;
-    path = path ? path : getenv("SSL_CERT_FILE");
-    if (path && path[0]) {
-        char *text = read_file(path, &n);
-        if (!text) {
-            error_set(err, FAIL_CONFIG, "%s: cannot read the CA certificates: %s", path,
-                      strerror(errno));
-            return NULL;
-        }
-        return load(path, text, n, err);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(usual_places); i++) {
-        char *text = read_file(usual_places[i], &n);
-        if (text) {
-            return load(usual_places[i], text, n, err);
-        }
-    }
-    error_set(err, FAIL_CONFIG,
-              "no CA certificates found: %s and the other usual places are missing; name a PEM "
-              "file with SSL_CERT_FILE or --ca-file",
-              usual_places[0]);
     return NULL;
 }
 
@@ -293,10 +219,7 @@ static int add_candidate(const struct tls_lookup *lookup, const struct root *roo
     }
     mbedtls_x509_crt_init(crt);
     int bad = tls_certificate_parse(crt, lookup->roots->der + root->at, root->n, false);
-    bool wanted =
-        bad == 0 && (!lookup->valid_only || (!mbedtls_x509_time_is_past(&crt->valid_to) &&
-                                             !mbedtls_x509_time_is_future(&crt->valid_from)));
-    if (!wanted) {
+    if (bad || (lookup->wanted && !lookup->wanted(crt))) {
         mbedtls_x509_crt_free(crt);
         mbedtls_free(crt);
         return bad; /* it was parsed once before, so only memory can be missing */

@@ -1,4 +1,4 @@
-/* Trusted certificates. */
+/* Trusted certificates. Pure. */
 #ifndef TPROXY_LIB_TLS_ROOTS_H
 #define TPROXY_LIB_TLS_ROOTS_H
 
@@ -11,14 +11,9 @@
 
 struct mbedtls_x509_crt;
 
-/* Certificates that are trusted: read once, shared, reference-counted. */
+/* Certificates that are trusted: read once, shared, reference-counted. A server's own certificate
+ * among them is trusted, whoever signed it. */
 struct tls_roots;
-
-/* Reads the PEM file `path`; when it is NULL, SSL_CERT_FILE or the first bundle found in the usual
- * places of the Linux distributions. Returns NULL and sets *err (FAIL_CONFIG, naming the file) when
- * the file is missing or has no usable certificate; tls_roots_left_out names single unusable
- * certificates. A server's own certificate in the file is trusted, whoever signed it. */
-struct tls_roots *tls_roots_load(const char *path, struct error *err);
 
 /* Creates roots from those of `base` (may be NULL) and the certificates in a PEM text. `source`
  * names that text for people. Returns NULL and sets *err (FAIL_CONFIG, naming the source) when
@@ -46,9 +41,9 @@ size_t tls_roots_count(const struct tls_roots *roots);
 
 /* The roots that tls_roots_find looks for. */
 struct tls_lookup {
-    const struct tls_roots *roots; /* may be NULL: nothing is trusted */
-    bool valid_only;               /* leave out roots that have expired or are not valid yet */
-    bool failed;                   /* there was no memory */
+    const struct tls_roots *roots;                       /* may be NULL: nothing is trusted */
+    bool (*wanted)(const struct mbedtls_x509_crt *root); /* chooses among them; NULL: all */
+    bool failed;                                         /* there was no memory */
 };
 
 /* Finds for mbedTLS the trusted certificates whose subject is the issuer of `child`

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lib/tls.h"
+#include "lib/tls_bundle.h"
 #include "lib/tls_roots.h"
 #include "tests/unit/world/tls_peer.h"
 
@@ -394,7 +395,7 @@ static void start_ias(bool ias)
     char path[64], uri[64];
     test_sys.random = sys_real.random; /* TLS needs random bytes */
     tls_peer_path(path, sizeof(path), "ca.crt");
-    roots = tls_roots_load(path, &err);
+    roots = tls_bundle_load(path, &err);
     assert_non_null(roots);
     dest_set_roots(dest, roots);
     tls_roots_unref(roots);

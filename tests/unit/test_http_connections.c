@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "lib/tls.h"
+#include "lib/tls_bundle.h"
 #include "lib/tls_roots.h"
 #include "tests/unit/world/http_server.h"
 #include "tests/unit/world/tls_peer.h"
@@ -327,7 +328,7 @@ static void https(void **state)
     struct error err;
     (void)state;
     tls_peer_path(path, sizeof(path), "ca.crt");
-    struct tls_roots *roots = tls_roots_load(path, &err);
+    struct tls_roots *roots = tls_bundle_load(path, &err);
     struct tls_client *tls = tls_client_new(roots, &settings, &err);
     struct tls_client *distrustful = tls_client_new(NULL, &settings, &err);
     close(listener);

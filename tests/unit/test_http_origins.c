@@ -6,6 +6,7 @@
 #include "lib/dial.h"
 #include "lib/mem.h"
 #include "lib/tls.h"
+#include "lib/tls_bundle.h"
 #include "lib/tls_roots.h"
 #include "lib/url.h"
 #include "tests/unit/world/http_server.h"
@@ -209,7 +210,7 @@ static struct tls_roots *roots_of(const char *file)
     char path[64];
     struct error err;
     tls_peer_path(path, sizeof(path), file);
-    struct tls_roots *roots = tls_roots_load(path, &err);
+    struct tls_roots *roots = tls_bundle_load(path, &err);
     assert_non_null(roots);
     return roots;
 }

@@ -11,6 +11,7 @@
 #include "lib/gcm.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls_bundle.h"
 #include "lib/tls_roots.h"
 #include "tests/unit/world/tls_link.h"
 
@@ -24,7 +25,7 @@ static int start_peer(void **state)
         return -1;
     }
     tls_peer_path(path, sizeof(path), "ca.crt");
-    roots = tls_roots_load(path, NULL);
+    roots = tls_bundle_load(path, NULL);
     return roots ? 0 : -1;
 }
 
@@ -318,7 +319,7 @@ static struct tls_roots *load(const char *file, struct error *err)
 {
     char path[64];
     tls_peer_path(path, sizeof(path), file);
-    return tls_roots_load(path, err);
+    return tls_bundle_load(path, err);
 }
 
 /* The bundle may contain a server's own certificate, even one that is not a CA; other text around
@@ -356,12 +357,12 @@ static void test_roots(void **state)
     assert_null(load(".", &err));
     tls_peer_path(path, sizeof(path), "ca.crt");
     setenv("SSL_CERT_FILE", path, 1);
-    struct tls_roots *found = tls_roots_load(NULL, &err);
+    struct tls_roots *found = tls_bundle_load(NULL, &err);
     assert_string_equal(path, tls_roots_path(found));
     assert_int_equal(1, tls_roots_count(found));
     tls_roots_unref(found);
     setenv("SSL_CERT_FILE", "/missing", 1);
-    assert_null(tls_roots_load(NULL, &err));
+    assert_null(tls_bundle_load(NULL, &err));
     unsetenv("SSL_CERT_FILE");
 }
 

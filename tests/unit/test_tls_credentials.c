@@ -4,6 +4,7 @@
 
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls_bundle.h"
 #include "lib/tls_roots.h"
 #include "tests/unit/world/tls_link.h"
 
@@ -17,7 +18,7 @@ static int start_peer(void **state)
         return -1;
     }
     tls_peer_path(path, sizeof(path), "ca.crt");
-    roots = tls_roots_load(path, NULL);
+    roots = tls_bundle_load(path, NULL);
     return roots ? 0 : -1;
 }
 
