@@ -11,6 +11,8 @@
 
 #include "core/property_reader.h"
 #include "core/token_service.h"
+#include "core/trust_store.h"
+#include "lib/tls_roots.h"
 
 /* Defaults and bounds of connectiontimeout and timeout. */
 #define CONNECT_TIMEOUT SECONDS(15)
@@ -416,19 +418,6 @@ static void read_tls_trust(struct reader *r)
     }
 }
 
-/* A trust store says which certificates are trusted, and that no others are. Ignoring it would
- * trust more, so the destination is refused, unless no certificate is checked anyway. */
-static int refuse_trust_store(struct reader *r)
-{
-    bool checked = r->dest->tls != TLS_NONE && !r->dest->tls_trust_any;
-    if (!checked || reader_value(r, "TrustStoreLocation").n == 0) {
-        return OK;
-    }
-    return reader_refuse(r, VERDICT_TRUST_STORE_INVALID, "TrustStoreLocation",
-                         "is not supported; remove it, and put its certificates into the Secret of "
-                         "additionalCAs");
-}
-
 /* ---- login ---- */
 
 static int read_auth(struct reader *r)
@@ -664,8 +653,7 @@ static void warn_of_ignored(struct reader *r)
             }
         } else if (strncmp(name, other_prefix, strlen(other_prefix)) == 0) {
             others = true;
-        } else if (strcmp(name, "TrustStoreLocation") == 0 ||
-                   strcmp(name, "KeyStoreLocation") == 0) {
+        } else if (strcmp(name, "KeyStoreLocation") == 0) {
             reader_warn(r, "%s is ignored: it is not supported", name);
         }
     }
@@ -699,7 +687,7 @@ static int read_all(struct reader *r)
     }
     read_tls_mode(r);
     read_tls_trust(r);
-    if (refuse_trust_store(r) < 0 || read_tls_versions(r) < 0 || read_port(r) < 0 ||
+    if (trust_store_read(r) < 0 || read_tls_versions(r) < 0 || read_port(r) < 0 ||
         read_user(r) < 0 || read_password(r) < 0 || read_mechanisms(r) < 0 ||
         token_service_read(r) < 0) {
         return ERR;
@@ -750,6 +738,7 @@ void destination_unref(const struct destination *dest)
     }
     free(d->texts);
     secret_clear(&d->password);
+    tls_roots_unref(d->trust_store);
     token_service_free(d->tokens);
     for (size_t i = 0; i < d->n_warnings; i++) {
         free(d->warnings[i]);
@@ -764,7 +753,8 @@ bool destination_equal(const struct destination *a, const struct destination *b)
            strcmp(a->host, b->host) == 0 && a->port == b->port &&
            strcmp(a->location_id, b->location_id) == 0 && a->tls == b->tls &&
            a->tls_trust_any == b->tls_trust_any && a->tls_check_host == b->tls_check_host &&
-           a->tls_min == b->tls_min && a->tls_max == b->tls_max && a->auth == b->auth &&
+           a->tls_min == b->tls_min && a->tls_max == b->tls_max &&
+           tls_roots_equal(a->trust_store, b->trust_store) && a->auth == b->auth &&
            strcmp(a->user, b->user) == 0 && secret_equal(&a->password, &b->password) &&
            token_service_equal(a->tokens, b->tokens) && a->n_mechanisms == b->n_mechanisms &&
            memcmp(a->mechanisms, b->mechanisms, a->n_mechanisms * sizeof(a->mechanisms[0])) == 0 &&

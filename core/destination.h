@@ -24,6 +24,7 @@
 #include "lib/mem.h"
 
 struct properties;
+struct tls_roots;
 struct token_service;
 
 /* Bounds of the properties that a destination keeps, in bytes without NUL; the last one is a
@@ -76,6 +77,8 @@ struct destination {
     bool tls_trust_any;  /* ssl.trust names this host or "*": any certificate chain is accepted */
     bool tls_check_host; /* ssl.checkserveridentity: the certificate must be for tls_name */
     enum mail_tls_version tls_min, tls_max;
+    struct tls_roots *trust_store; /* TrustStoreLocation: trusted in place of all other
+                                      certificates; NULL: those of the proxy are trusted */
 
     enum mail_auth auth;
     const char *user;       /* "" for NONE; not used for REFRESH_TOKEN and AUTHORIZATION_CODE, where
@@ -106,7 +109,7 @@ enum verdict {
     VERDICT_URL_NOT_SUPPORTED,            /* host or port missing or malformed */
     VERDICT_LOOPBACK_URL_NOT_SUPPORTED,   /* ProxyType Internet and a host that is this machine */
     VERDICT_KEY_STORE_INVALID,            /* needs a key store that we cannot use */
-    VERDICT_TRUST_STORE_INVALID,          /* the same for a trust store */
+    VERDICT_TRUST_STORE_INVALID,          /* the same for a trust store, or it is not there */
     VERDICT_CONFIGURATION_FAILED,         /* anything else, e.g. a required property is missing */
     /* The verdicts below do not come from destination_new, but from the code that fetches a
      * destination or finds the way to it: */

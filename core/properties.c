@@ -47,17 +47,29 @@ static void property_free(struct property *p)
     }
 }
 
+/* Adds p to one of the two lists, and takes over its texts, also on ERR. */
+static int add(struct property **list, size_t *n, struct property p, const char *what,
+               struct error *err)
+{
+    if (*n == PROPERTIES_MAX) {
+        property_free(&p);
+        return error_set(err, FAIL_LIMIT, "more than %d %s", PROPERTIES_MAX, what);
+    }
+    if (*n % 32 == 0) {
+        *list = mem_realloc(*list, (*n + 32) * sizeof(**list));
+    }
+    (*list)[(*n)++] = p;
+    return OK;
+}
+
 int properties_add(struct properties *props, struct property p, struct error *err)
 {
-    if (props->n == PROPERTIES_MAX) {
-        property_free(&p);
-        return error_set(err, FAIL_LIMIT, "more than %d properties", PROPERTIES_MAX);
-    }
-    if (props->n % 32 == 0) {
-        props->list = mem_realloc(props->list, (props->n + 32) * sizeof(*props->list));
-    }
-    props->list[props->n++] = p;
-    return OK;
+    return add(&props->list, &props->n, p, "properties", err);
+}
+
+static bool is_certificates(struct json_value member)
+{
+    return json_type(member) == JSON_ARRAY && json_is(json_key(member), "certificates");
 }
 
 static int add_member(struct properties *props, struct json_value member, struct error *err)
@@ -66,7 +78,7 @@ static int add_member(struct properties *props, struct json_value member, struct
     if (!p.name) {
         return error_set(err, FAIL_CONFIG, "the name of a property contains a NUL character");
     }
-    if (p.name[0] == '$' || json_type(member) == JSON_NULL) {
+    if (p.name[0] == '$' || json_type(member) == JSON_NULL || is_certificates(member)) {
         free(p.name);
         return OK;
     }
@@ -75,6 +87,24 @@ static int add_member(struct properties *props, struct json_value member, struct
         return ERR;
     }
     return properties_add(props, p, err);
+}
+
+/* Adds the certificate files. Names of members are accepted in lower case, too, as SAP's client for
+ * JavaScript does. */
+static int add_certificates(struct properties *props, struct json_value files, struct error *err)
+{
+    for (struct json_value f = json_first(files); json_exists(f); f = json_next(f)) {
+        struct json_value name = json_get(f, "Name"), content = json_get(f, "Content");
+        struct property p = {0};
+        p.name = json_strdup(json_exists(name) ? name : json_get(f, "name"), NULL);
+        p.value = json_strdup(json_exists(content) ? content : json_get(f, "content"), &p.n);
+        if (!p.name || !p.value) {
+            property_free(&p);
+        } else if (add(&props->certificates, &props->n_certificates, p, "certificates", err) < 0) {
+            return ERR;
+        }
+    }
+    return OK;
 }
 
 struct properties *properties_from_json(struct json_value v, struct error *err)
@@ -87,6 +117,11 @@ struct properties *properties_from_json(struct json_value v, struct error *err)
         return NULL;
     }
     struct properties *props = mem_zalloc(sizeof(*props));
+    struct json_value files = json_get(v, "certificates");
+    if (json_type(files) == JSON_ARRAY && add_certificates(props, files, err) < 0) {
+        properties_free(props);
+        return NULL;
+    }
     for (struct json_value m = json_first(object); json_exists(m); m = json_next(m)) {
         if (add_member(props, m, err) < 0) {
             properties_free(props);
@@ -104,7 +139,11 @@ void properties_free(struct properties *props)
     for (size_t i = 0; i < props->n; i++) {
         property_free(&props->list[i]);
     }
+    for (size_t i = 0; i < props->n_certificates; i++) {
+        property_free(&props->certificates[i]);
+    }
     free(props->list);
+    free(props->certificates);
     free(props);
 }
 
@@ -117,6 +156,17 @@ const char *properties_get(const struct properties *props, const char *name, siz
                 *n = props->list[i].n;
             }
             return props->list[i].value;
+        }
+    }
+    return NULL;
+}
+
+const char *properties_certificate(const struct properties *props, struct str name, size_t *n)
+{
+    for (size_t i = 0; i < props->n_certificates; i++) {
+        if (str_eq(name, props->certificates[i].name)) {
+            *n = props->certificates[i].n;
+            return props->certificates[i].value;
         }
     }
     return NULL;

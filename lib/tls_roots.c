@@ -10,6 +10,7 @@
 
 #include <mbedtls/platform.h>
 
+#include "lib/der.h"
 #include "lib/mem.h"
 #include "lib/text.h"
 #include "lib/tls_certificate.h"
@@ -161,6 +162,33 @@ struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source
     return make_roots(base, source, pem, err);
 }
 
+struct tls_roots *tls_roots_of(const char *source, struct str file, struct error *err)
+{
+    static const char begin[] = "-----BEGIN ";
+    struct str rest = file;
+    struct der_item item;
+    bool pem = memmem(file.p, file.n, begin, sizeof(begin) - 1);
+    if (!pem && (der_next(&rest, &item) != OK || item.tag != DER_SEQUENCE || rest.n)) {
+        error_set(err, FAIL_CONFIG, "is neither PEM nor DER");
+        return NULL;
+    }
+    struct tls_roots *roots = new_roots(NULL, source);
+    if (pem) {
+        add_bundle(roots, file);
+    } else {
+        roots->der = mem_alloc(file.n);
+        memcpy(roots->der, file.p, file.n);
+        add_certificate(roots, 1, file.n);
+    }
+    if (roots->n > 0) {
+        return roots;
+    }
+    const char *why = tls_roots_left_out(roots, 0);
+    error_set(err, FAIL_CONFIG, "has no usable certificate%s%s", why ? ": " : "", why ? why : "");
+    tls_roots_unref(roots);
+    return NULL;
+}
+
 struct tls_roots *tls_roots_ref(struct tls_roots *roots)
 {
     roots->refs++;
@@ -179,6 +207,23 @@ void tls_roots_unref(struct tls_roots *roots)
         free(roots->rejected);
         free(roots);
     }
+}
+
+bool tls_roots_equal(const struct tls_roots *a, const struct tls_roots *b)
+{
+    if (!a || !b) {
+        return a == b;
+    }
+    if (a->der_len != b->der_len || memcmp(a->der, b->der, a->der_len) != 0 ||
+        a->rejected_count != b->rejected_count) {
+        return false;
+    }
+    for (size_t i = 0; i < a->rejected_count; i++) {
+        if (strcmp(a->rejected[i].text, b->rejected[i].text) != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 const char *tls_roots_path(const struct tls_roots *roots)

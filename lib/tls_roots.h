@@ -21,8 +21,17 @@ struct tls_roots;
 struct tls_roots *tls_roots_add(const struct tls_roots *base, const char *source, struct str pem,
                                 struct error *err);
 
+/* Creates roots from a file that is one certificate in DER, or certificates in PEM. `source` names
+ * its contents for people. Returns NULL and sets *err (FAIL_CONFIG, "has no usable certificate
+ * ...") when nothing in it is usable; see tls_roots_left_out. */
+struct tls_roots *tls_roots_of(const char *source, struct str file, struct error *err);
+
 struct tls_roots *tls_roots_ref(struct tls_roots *roots);
 void tls_roots_unref(struct tls_roots *roots);
+
+/* Tells whether both trust the same certificates and leave out the same ones. NULL is equal to
+ * itself. */
+bool tls_roots_equal(const struct tls_roots *a, const struct tls_roots *b);
 
 /* Maximum number of clauses about left-out certificates. */
 enum { TLS_LEFT_OUT_MAX = 8 };

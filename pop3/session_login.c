@@ -285,7 +285,8 @@ static struct tls_client *get_tls(struct session *s, struct error *err)
         .max = dest->tls_max == MAIL_TLS_1_2 ? TLS_VERSION_1_2 : TLS_VERSION_1_3,
     };
     if (!m->tls) {
-        m->tls = tls_client_new(s->target->pop3->roots, &settings, err);
+        struct tls_roots *own = dest->trust_store;
+        m->tls = tls_client_new(own ? own : s->target->pop3->roots, &settings, err);
     }
     return m->tls;
 }

@@ -18,8 +18,8 @@ static const struct diagnosis table[] = {
     {FAIL_TLS, 14, "there was no TLS with this server",
      "compare protocol and port: pop3s is usual on port 995, STLS on port 110"},
     {FAIL_CERT, 15, "the certificate of the server is not trusted",
-     "use the host name that the certificate is for, or trust its issuer (additionalCAs; in local "
-     "mode --ca-file)"},
+     "use the host name that the certificate is for, or trust its issuer (the file of "
+     "TrustStoreLocation, if there is one; else additionalCAs, in local mode --ca-file)"},
     {FAIL_TOKEN, 16, "no access token could be obtained",
      "look at the authorization server, and at tokenServiceURL in the destination"},
     {FAIL_AUTH, 17, "the login was refused",

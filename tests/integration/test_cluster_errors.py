@@ -109,11 +109,17 @@ DESTINATIONS = {
         f"{REFERENCED}KeyStoreInvalid",
         "tokenService.KeyStoreLocation: is not supported; use clientSecret",
     ),
-    "trust-store": (
+    "trust-store-away": (
         {"TrustStoreLocation": "mail.pem", "mail.pop3.starttls.required": "true"},
         f"{REFERENCED}TrustStoreInvalid",
-        "TrustStoreLocation: is not supported; remove it, and put its certificates into the Secret "
-        "of additionalCAs",
+        'TrustStoreLocation: "mail.pem" is not among the certificates that came with the '
+        "destination; upload a file of that name beside it",
+    ),
+    "trust-store-jks": (
+        {"TrustStoreLocation": "mail.jks", "mail.pop3.starttls.required": "true"},
+        f"{REFERENCED}TrustStoreInvalid",
+        'TrustStoreLocation: "mail.jks" is a key store, which is not read; upload its certificates '
+        "as a PEM file, and name that",
     ),
     "no-password": ({"mail.password": None}, "ConfigurationFailed", "mail.password: is missing"),
 }

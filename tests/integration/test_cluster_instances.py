@@ -1,6 +1,6 @@
 """Instances of the Destination service that are not just a Secret with a client secret:
 certificates whose private key is in another Secret, and instances that SAP's BTP service operator
-manages. Also certificates of other CAs."""
+manages. Also certificates of other CAs, of the configuration and of a destination."""
 
 import pytest
 
@@ -161,4 +161,48 @@ def test_additional_cas(
     assert list_and_fetch(port) == [b"Subject: x\r\n\r\n"]
     kube.kubectl("delete", "secret", "-n", HOME, "cas")
     wait_said(installation, "CredentialsAvailable", 'Secret with name "cas" not found')
+    assert list_and_fetch(port) == [b"Subject: x\r\n\r\n"]
+
+
+def test_trust_store(
+    installation, make_cluster_tproxy, oauth_dovecot, add_destination, certificates, namespace
+):
+    """The Destination service delivers the certificates that TrustStoreLocation names. Another
+    file, and a missing one, take effect."""
+    tls = {"mail__transport__protocol": "pop3s", "mail__pop3s__host": "localhost"}
+    files = installation.service.certificates
+    files["mail.pem"] = certificates.ca_file.read_bytes()
+    add_destination(
+        "inbox",
+        [b"Subject: x\r\n\r\n"],
+        **tls,
+        mail__pop3s__port=str(oauth_dovecot.pop3s),
+        TrustStoreLocation="mail.pem",
+    )
+    installation.kube.apply(destination_cr("mail-a", namespace, "inbox"))
+    installation.configure()
+    make_cluster_tproxy(installation, "--ca-file", str(certificates.stranger_file)).ready()
+    port = installation.available(namespace, "mail-a")
+    assert list_and_fetch(port) == [b"Subject: x\r\n\r\n"]
+
+    def answer() -> bytes:
+        with RawClient(port) as client:
+            return client.command(b"STAT")
+
+    def change() -> None:
+        installation.key = installation.service.service_key()
+        installation.configure()  # with another key everything is read anew
+
+    files["mail.pem"] = certificates.stranger_file.read_bytes()
+    change()
+    until(lambda: b"TrustStoreLocation" in answer(), "the other certificates")
+    del files["mail.pem"]
+    change()
+    condition = installation.wait_condition(
+        namespace, "mail-a", "ReferencedDestination-TrustStoreInvalid"
+    )
+    assert '"mail.pem" is not among the certificates' in condition["message"]
+    assert b'"mail.pem" is not among the certificates' in answer()
+    files["mail.pem"] = certificates.ca_file.read_bytes()
+    assert installation.available(namespace, "mail-a") == port
     assert list_and_fetch(port) == [b"Subject: x\r\n\r\n"]

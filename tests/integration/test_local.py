@@ -160,6 +160,19 @@ BAD_DESTINATIONS = {
     "user with a line end": ({**GOOD, "mail.user": "a\r\nDELE 1"}, "mail.user"),
     "password with a line end": ({**GOOD, "mail.password": "a\nDELE 1"}, "mail.password"),
     "password with NUL": ({**GOOD, "mail.password": "a\0b"}, "mail.password"),
+    "trust store away": (
+        {**GOOD, "mail.pop3.ssl.enable": "true", "TrustStoreLocation": "ca.pem", "certificates": []},
+        "TrustStoreLocation",
+    ),
+    "trust store no certificate": (
+        {
+            **GOOD,
+            "mail.pop3.ssl.enable": "true",
+            "TrustStoreLocation": "ca.pem",
+            "certificates": [{"Name": "ca.pem", "Content": "bm9uZQ==", "Type": "CERTIFICATE"}],
+        },
+        "TrustStoreLocation",
+    ),
     "value of a wrong kind": ({**GOOD, "mail.user": ["a"]}, "mail.user"),
 }
 

@@ -239,11 +239,11 @@ static const struct refusal refusals[] = {
      "mail.pop3.ssl.protocols", "TLSv1.2"},
 
     {NULL, TRUST_STORE ", \"mail.pop3.starttls.required\": true", VERDICT_TRUST_STORE_INVALID,
-     "TrustStoreLocation", "additionalCAs"},
+     "TrustStoreLocation", "is not among the certificates"},
     {NULL, TRUST_STORE ", \"mail.pop3.starttls.enable\": true", VERDICT_TRUST_STORE_INVALID,
-     "TrustStoreLocation", "additionalCAs"},
+     "TrustStoreLocation", "is not among the certificates"},
     {NULL, TRUST_STORE ", \"mail.pop3.ssl.enable\": true", VERDICT_TRUST_STORE_INVALID,
-     "TrustStoreLocation", "additionalCAs"},
+     "TrustStoreLocation", "is not among the certificates"},
 
     {"mail.user", NULL, VERDICT_CONFIGURATION_FAILED, "mail.user", "is missing"},
     {NULL, "\"mail.user\": \"a\\rb\"", VERDICT_CONFIGURATION_FAILED, "mail.user", "line break"},

@@ -30,7 +30,8 @@ class ClientCertificate:
 
 
 class Certificates:
-    """Certificates, each as one PEM file with its key and chain. tproxy trusts those in ca_file."""
+    """Certificates, each as one PEM file with its key and chain. tproxy trusts those in ca_file;
+    those in stranger_file have issued `untrusted`."""
 
     def __init__(self, directory: Path):
         self._directory = directory
@@ -39,6 +40,7 @@ class Certificates:
         self._broker = self._clients.create_child_ca()
         stranger = trustme.CA(organization_name="a stranger")
         self.ca_file = self._write("ca", self._ca.cert_pem.bytes())
+        self.stranger_file = self._write("stranger", stranger.cert_pem.bytes())
         self.good = self._issue("good", self._ca, GOOD_NAMES)
         self.services = self._issue("services", self._ca, SERVICE_NAMES)
         self.good_rsa = self._issue("good-rsa", self._ca, GOOD_NAMES, key_type=trustme.KeyType.RSA)

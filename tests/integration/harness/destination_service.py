@@ -32,6 +32,7 @@ class Level:
     instance_id: str | None = None
     destinations: dict[str, Properties] = field(default_factory=dict)
     fragments: dict[str, Properties] = field(default_factory=dict)
+    certificates: dict[str, bytes] = field(default_factory=dict)  # the files
 
     def owner(self) -> dict[str, str | None]:
         return {"SubaccountId": self.subaccount_id, "InstanceId": self.instance_id}
@@ -52,6 +53,10 @@ class Subaccount:
     def fragments(self) -> dict[str, Properties]:
         return self.subaccount.fragments
 
+    @property
+    def certificates(self) -> dict[str, bytes]:
+        return self.subaccount.certificates
+
 
 class Refusal(Exception):
     def __init__(self, status: int, message: str):
@@ -60,8 +65,8 @@ class Refusal(Exception):
 
 
 class DestinationService(HttpServer):
-    """The service. `destinations`, `instance_destinations` and `fragments` are the provider's;
-    tenant() returns those of others. `chains` contains the variables that each chain needs. If
+    """The service. `destinations`, `instance_destinations`, `fragments` and `certificates` are the
+    provider's; tenant() returns those of others. `chains` contains the variables that each chain needs. If
     `token_error` is set, the service reports it instead of requesting tokens. `route` leads to
     token services on premise."""
 
@@ -87,6 +92,7 @@ class DestinationService(HttpServer):
         self.subaccount = provider.subaccount.subaccount_id
         self.destinations = provider.destinations
         self.fragments = provider.fragments
+        self.certificates = provider.certificates
         self.instance_destinations = provider.instance.destinations
 
     def tenant(self, subdomain: str) -> Subaccount:
@@ -227,6 +233,10 @@ class DestinationService(HttpServer):
                 self._secrets.add(properties[secret])
         self._check_chain(request)
         found = {"destinationConfiguration": properties}
+        stores = [properties.get(name) for name in ("KeyStoreLocation", "TrustStoreLocation")]
+        files = {name: place.certificates[name] for name in stores if name in place.certificates}
+        if files:
+            found["certificates"] = certificates_of(files)
         if properties.get("Authentication") in GRANTS and _wants_tokens(request):
             found["authTokens"] = [self._token(request, tenant, properties)]
         return found
@@ -249,6 +259,14 @@ class DestinationService(HttpServer):
             return failure(self.token_error)
         tenant = request.headers.get("X-tenant", tenant)
         return Retriever(request, tenant, self._trust, self.route).retrieve(properties)
+
+
+def certificates_of(files: dict[str, bytes]) -> list[dict[str, str]]:
+    """Returns the files as the service's answer has them."""
+    return [
+        {"Name": name, "Content": base64.b64encode(file).decode(), "Type": "CERTIFICATE"}
+        for name, file in files.items()
+    ]
 
 
 ROTATED = ("clientsecret", "certificate", "key")

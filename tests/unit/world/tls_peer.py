@@ -110,6 +110,7 @@ def make_all(directory: Path) -> None:
         f"!!!\n-----END CERTIFICATE-----\n{own}\n-----BEGIN CERTIFICATE-----\n"
     )
     (directory / "empty.pem").write_text("no certificates here\n")
+    openssl(directory, "x509", "-in", "ca.crt", "-outform", "DER", "-out", "ca.der")
 
 
 def serve_http(stream: BinaryIO) -> None:
