@@ -760,6 +760,7 @@ struct dest *dest_new(struct loop *loop, struct dns *dns, struct oauth *oauth,
         .refresh_tokens = oauth_refresh_tokens_new(),
         .allow_loopback = allow_loopback,
     };
+    dest_trust_stores_init(&dest->lookups.trust_stores);
     dest->cache = cache_new(loop, &settings);
     dest->source = (struct dest_source){.find = find, .cancel = cancel, .refused = token_refused};
     list_init(&dest->instances);
@@ -773,6 +774,7 @@ void dest_free(struct dest *dest)
         cache_free(dest->cache);
         oauth_refresh_tokens_free(dest->lookups.refresh_tokens);
         token_refusals_clear(&dest->lookups.refusals);
+        dest_trust_stores_close(&dest->lookups.trust_stores);
         http_origins_free(dest->lookups.origins);
         LIST_EACH (it, &dest->instances) {
             instance_free(container_of(it, struct instance, link));

@@ -747,6 +747,13 @@ void destination_unref(const struct destination *dest)
     free(d);
 }
 
+void destination_share_trust_store(const struct destination *dest, struct tls_roots *equal)
+{
+    struct tls_roots *own = dest->trust_store;
+    ((struct destination *)dest)->trust_store = tls_roots_ref(equal);
+    tls_roots_unref(own);
+}
+
 bool destination_equal(const struct destination *a, const struct destination *b)
 {
     return strcmp(a->name, b->name) == 0 && a->protocol == b->protocol && a->proxy == b->proxy &&

@@ -147,6 +147,9 @@ const struct destination *destination_new(const struct properties *props, bool a
 const struct destination *destination_ref(const struct destination *dest);
 void destination_unref(const struct destination *dest);
 
+/* Replaces the trust store by an equal one, so that its certificates are in memory once. */
+void destination_share_trust_store(const struct destination *dest, struct tls_roots *equal);
+
 /* Tells whether both describe the same mailbox, reached and logged in to in the same way. Warnings
  * do not count. */
 bool destination_equal(const struct destination *a, const struct destination *b);

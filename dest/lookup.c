@@ -308,7 +308,7 @@ static bool leaves_open(int status, enum fail fail)
     return fail_may_pass(fail) || fail == FAIL_AUTH || status / 100 == 3;
 }
 
-static void read_answer(const struct dest_lookup *l, const struct http_answer *answer,
+static void read_answer(struct dest_lookup *l, const struct http_answer *answer,
                         struct dest_found *read)
 {
     const struct dest_question question = {
@@ -322,6 +322,9 @@ static void read_answer(const struct dest_lookup *l, const struct http_answer *a
         .allow_loopback = l->lookups->allow_loopback,
     };
     dest_answer_read(&question, answer->head, answer->body, read);
+    if (read->dest) {
+        dest_trust_stores_share(&l->lookups->trust_stores, read->dest);
+    }
 }
 
 static void use_answer(struct dest_lookup *l, const struct http_head *head, struct dest_found *read)

@@ -8,6 +8,7 @@
 #include "core/dest_ref.h"
 #include "core/destination.h"
 #include "core/token_refusals.h"
+#include "dest/trust_stores.h"
 #include "lib/fail.h"
 #include "lib/mem.h"
 #include "lib/metric.h"
@@ -54,6 +55,7 @@ struct dest_lookups {
     struct refresh_tokens *refresh_tokens;
     /* access tokens that the service refused, kept separately for each tenant */
     struct token_refusals refusals;
+    struct dest_trust_stores trust_stores;
     bool allow_loopback;
     int64_t connect_timeout, answer_timeout;
     uint64_t results[FAIL_COUNT];

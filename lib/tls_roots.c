@@ -236,6 +236,16 @@ size_t tls_roots_count(const struct tls_roots *roots)
     return roots->n;
 }
 
+struct str tls_roots_der(const struct tls_roots *roots)
+{
+    return (struct str){(const char *)roots->der, roots->der_len};
+}
+
+bool tls_roots_shared(const struct tls_roots *roots)
+{
+    return roots->refs > 1;
+}
+
 const char *tls_roots_left_out(const struct tls_roots *roots, size_t i)
 {
     i += roots->inherited;

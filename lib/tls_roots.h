@@ -46,6 +46,12 @@ const char *tls_roots_left_out(const struct tls_roots *roots, size_t i);
 const char *tls_roots_path(const struct tls_roots *roots);
 size_t tls_roots_count(const struct tls_roots *roots);
 
+/* Returns the certificates in DER, one behind the other. */
+struct str tls_roots_der(const struct tls_roots *roots);
+
+/* Tells whether there is more than one reference. */
+bool tls_roots_shared(const struct tls_roots *roots);
+
 /* ---- for the files of lib/tls ---- */
 
 /* The roots that tls_roots_find looks for. */
