@@ -887,6 +887,11 @@ bool conn_tls_resumed(const struct conn *c)
     return c->tls && tls_resumed(c->tls->session);
 }
 
+const struct tls *conn_tls(const struct conn *c)
+{
+    return c->tls ? c->tls->session : NULL;
+}
+
 const char *conn_tls_version(const struct conn *c)
 {
     return c->tls ? tls_version_name(c->tls->session) : "clear text";

@@ -22,6 +22,7 @@
 
 struct conn;
 struct loop;
+struct tls;
 struct tls_client;
 
 enum conn_event {
@@ -68,6 +69,9 @@ bool conn_tls_resumed(const struct conn *c);
 
 /* Returns "TLSv1.3" or the like, "clear text" without TLS. Static storage. */
 const char *conn_tls_version(const struct conn *c);
+
+/* Returns the TLS session, NULL without TLS. Only for questions; valid as long as the conn. */
+const struct tls *conn_tls(const struct conn *c);
 
 /* Stops taking a short read of `c` as proof that the socket is empty, which is the default unless
  * the loop has seen TCP urgent data. Needed for Unix sockets: their reads also end where the peer

@@ -27,6 +27,7 @@
 #include "lib/gcm.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls_certificate.h"
 #include "lib/tls_chain.h"
 #include "lib/tls_credentials.h"
 #include "lib/tls_judge.h"
@@ -58,6 +59,7 @@ struct tls_client {
     mbedtls_ssl_config config;
     struct session *sessions[SESSIONS_MAX]; /* the newest is the last */
     size_t session_count;
+    struct tls_shown *shown; /* NULL: no certificate yet */
 };
 
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_CLOSED, TLS_DEAD };
@@ -283,6 +285,7 @@ void tls_client_unref(struct tls_client *client)
     mbedtls_ssl_config_free(&client->config);
     tls_credentials_free(client->own);
     free(client->identity.host);
+    free(client->shown);
     tls_roots_unref(client->roots);
     free(client);
     if (--client_count == 0) {
@@ -580,6 +583,25 @@ static int handshake_failed(struct tls *tls, int code)
     return connection_dies_of(tls, code, "TLS handshake");
 }
 
+/* Notes what the server's certificate says of itself. A resumed session shows none. */
+static void note_shown(struct tls_client *client, const mbedtls_x509_crt *crt)
+{
+    char names[TLS_NAMES_SIZE];
+    if (!crt) {
+        return;
+    }
+    const mbedtls_x509_time *until = &crt->valid_to;
+    if (!tls_judge_names(names, crt)[0]) {
+        tls_name_text(names, sizeof(names), tls_subject(crt));
+    }
+    size_t size = strlen(names) + 1;
+    free(client->shown);
+    client->shown = mem_alloc(sizeof(*client->shown) + size);
+    memcpy(client->shown->names, names, size);
+    text_fmt(client->shown->until, sizeof(client->shown->until), "%04d-%02d-%02dT%02d:%02d:%02dZ",
+             until->year, until->mon, until->day, until->hour, until->min, until->sec);
+}
+
 /* Frees the server's certificates, which have been judged. They would take some KiB in every
  * connection and in every copy of the session. mbedTLS does without them, as in a resumed TLS 1.2
  * session. */
@@ -603,6 +625,7 @@ static int handshake_done(struct tls *tls)
     buf_free(&tls->flight);
     tls->state = TLS_OPEN;
     tls->resumed = !tls->judge.asked; /* a full handshake shows a certificate */
+    note_shown(tls->client, mbedtls_ssl_get_peer_cert(&tls->ssl));
     forget_certificates(tls);
     if (mbedtls_ssl_get_version_number(&tls->ssl) == MBEDTLS_SSL_VERSION_TLS1_2) {
         /* With a 1.2 session mbedTLS offers 1.2 only. After the server has declined it, the next
@@ -745,4 +768,23 @@ bool tls_resumed(const struct tls *tls)
 const char *tls_version_name(const struct tls *tls)
 {
     return mbedtls_ssl_get_version(&tls->ssl);
+}
+
+const char *tls_cipher_name(const struct tls *tls, char out[static TLS_CIPHER_SIZE])
+{
+    /* mbedTLS writes hyphens, and "TLS1-3-" before the suites of TLS 1.3. */
+    static const char of_1_3[] = "TLS1-3-";
+    const char *name = mbedtls_ssl_get_ciphersuite(&tls->ssl);
+    bool is_1_3 = str_istarts(str_of(name), of_1_3);
+    text_fmt(out, TLS_CIPHER_SIZE, "%s%s", is_1_3 ? "TLS_" : "",
+             is_1_3 ? name + strlen(of_1_3) : name);
+    for (char *c = out; *c; c++) {
+        *c = *c == '-' ? '_' : *c;
+    }
+    return out;
+}
+
+const struct tls_shown *tls_shown(const struct tls *tls)
+{
+    return tls->client->shown;
 }

@@ -9,6 +9,7 @@
 
 #include "lib/base.h"
 #include "lib/fail.h"
+#include "lib/stamp.h"
 #include "lib/text.h"
 
 struct secret;
@@ -90,5 +91,21 @@ bool tls_resumed(const struct tls *tls);
 
 /* Returns "TLSv1.3" or the like; known after the handshake. */
 const char *tls_version_name(const struct tls *tls);
+
+/* Writes the name under which IANA has registered the cipher suite: "TLS_AES_128_GCM_SHA256".
+ * Returns out. Known after the handshake. */
+enum { TLS_CIPHER_SIZE = 64 };
+const char *tls_cipher_name(const struct tls *tls, char out[static TLS_CIPHER_SIZE]);
+
+/* The certificate that a server has shown. */
+struct tls_shown {
+    char until[STAMP_SIZE]; /* the end of its validity: "2027-01-31T10:15:20Z" */
+    char names[];           /* its DNS names and addresses, at most three of them; without any, its
+                               common name */
+};
+
+/* Returns the certificate of the client's last full handshake, which a resumed session stands on.
+ * NULL before the first one. Valid until the next handshake. */
+const struct tls_shown *tls_shown(const struct tls *tls);
 
 #endif

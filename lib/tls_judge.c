@@ -116,25 +116,32 @@ static const char *san_text(char *out, size_t cap, int type, struct str value)
     return NULL;
 }
 
-static void complain_about_name(struct tls_judge *judge, const mbedtls_x509_crt *crt)
+const char *tls_judge_names(char out[static TLS_NAMES_SIZE], const mbedtls_x509_crt *crt)
 {
     enum { SHOWN = 3 };
-    char name[64], names[SHOWN * (sizeof(name) + 2)] = "";
+    char name[64];
     size_t n = 0, found = 0;
+    out[0] = '\0';
     for (const mbedtls_x509_sequence *san = first_san(crt); san; san = san->next) {
         const char *text = san_text(name, sizeof(name), san_type(san), san_value(san));
         if (text && found++ < SHOWN) {
-            n += text_fmt(names + n, sizeof(names) - n, "%s%s", n ? ", " : "", text);
+            n += text_fmt(out + n, TLS_NAMES_SIZE - n, "%s%s", n ? ", " : "", text);
         }
     }
+    if (found > SHOWN) {
+        text_fmt(out + n, TLS_NAMES_SIZE - n, " and %zu more", found - SHOWN);
+    }
+    return out;
+}
+
+static void complain_about_name(struct tls_judge *judge, const mbedtls_x509_crt *crt)
+{
+    char name[64], names[TLS_NAMES_SIZE];
     if (address_is_dns_name(crt, judge->identity)) {
         tls_judge_complain(
             judge, "it has %s as a DNS name; an address has to stand in it as an IP address",
             judge->identity->host);
-    } else if (found > SHOWN) {
-        tls_judge_complain(judge, "it is for %s and %zu more, not for %s", names, found - SHOWN,
-                           judge->identity->host);
-    } else if (found) {
+    } else if (tls_judge_names(names, crt)[0]) {
         tls_judge_complain(judge, "it is for %s, not for %s", names, judge->identity->host);
     } else {
         tls_judge_complain(judge,

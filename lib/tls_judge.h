@@ -59,6 +59,11 @@ struct tls_judge {
  * words the complaint. */
 int tls_judge_certificate(void *arg, mbedtls_x509_crt *crt, int depth, uint32_t *flags);
 
+/* Lists the DNS names and addresses of a certificate: "a.example, b.example, c.example and 2 more".
+ * Returns out; it is empty when the certificate has none. */
+enum { TLS_NAMES_SIZE = 240 };
+const char *tls_judge_names(char out[static TLS_NAMES_SIZE], const mbedtls_x509_crt *crt);
+
 /* Adds a complaint: clauses are joined by "; ". */
 void tls_judge_complain(struct tls_judge *judge, const char *fmt, ...) printf_like(2, 3);
 

@@ -18,11 +18,20 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/tls.h"
 #include "pop3/session.h"
 #include "pop3/session_state.h"
 #include "pop3/state.h"
 
-enum { TEXT_MAX = 1024 };
+enum { TEXT_MAX = 1024, VALUE_MAX = 256 };
+
+/* What a step has brought. */
+struct result {
+    char text[TEXT_MAX];
+    char values[POP3_PROBE_DETAILS_MAX][VALUE_MAX];
+    struct pop3_probe_detail details[POP3_PROBE_DETAILS_MAX];
+    size_t n_details;
+};
 
 static const char step_stat[] = "the answer to STAT", step_quit[] = "the answer to QUIT";
 
@@ -45,17 +54,37 @@ struct pop3_probe {
 
 /* ---- steps ---- */
 
-static void end_step(struct pop3_probe *p, const char *text, const struct error *err)
+static void tell_step(struct pop3_probe *p, const struct result *result, const struct error *err)
 {
     int64_t now = loop_now(p->pop3->loop);
     if (err && p->err.fail == FAIL_NONE) {
         p->err = *err;
     }
     if (p->step) {
-        const struct pop3_probe_step step = {p->step, now - p->since, text, err};
+        const struct pop3_probe_step step = {
+            .name = p->step,
+            .took = now - p->since,
+            .text = result->text,
+            .err = err,
+            .details = result->details,
+            .n_details = result->n_details,
+        };
         p->step = NULL;
         p->handler.step(&step, p->handler.arg);
     }
+}
+
+static void end_step(struct pop3_probe *p, struct str text)
+{
+    struct result result = {0};
+    text_printable(result.text, sizeof(result.text), text);
+    tell_step(p, &result, NULL);
+}
+
+static void fail_step(struct pop3_probe *p, const struct error *err)
+{
+    const struct result nothing = {0};
+    tell_step(p, &nothing, err);
 }
 
 static void begin_step(struct pop3_probe *p, const char *name)
@@ -87,26 +116,44 @@ static const char *step_of(const struct session *s)
     return NULL;
 }
 
+static void add_detail(struct result *r, const char *name, const char *value)
+{
+    char *copy = r->values[r->n_details];
+    text_fmt(copy, VALUE_MAX, "%s", value);
+    r->details[r->n_details++] = (struct pop3_probe_detail){name, copy};
+}
+
+static void describe_tls(struct result *r, const struct tls *tls)
+{
+    char cipher[TLS_CIPHER_SIZE];
+    const struct tls_shown *shown = tls_shown(tls);
+    text_fmt(r->text, sizeof(r->text), "%s%s", tls_version_name(tls),
+             tls_resumed(tls) ? ", session resumed" : "");
+    add_detail(r, "cipher suite", tls_cipher_name(tls, cipher));
+    if (shown) {
+        add_detail(r, "certificate for", shown->names);
+        add_detail(r, "certificate valid until", shown->until);
+    }
+}
+
 /* Says what the step has brought that the session has just left. */
-static void describe(const struct pop3_probe *p, const struct session *s,
-                     char text[static TEXT_MAX])
+static void describe(const struct pop3_probe *p, const struct session *s, struct result *r)
 {
     const struct destination *d = s->mailbox ? s->mailbox->dest : NULL;
-    text[0] = '\0';
+    *r = (struct result){0};
     switch (p->during) {
     case BACKEND_FINDING:
         if (d) {
-            text_fmt(text, TEXT_MAX, "%s at %s, port %u; %s", mail_protocol_name(d->protocol),
-                     d->host, d->port, mail_auth_name(d->auth));
+            text_fmt(r->text, sizeof(r->text), "%s at %s, port %u; %s",
+                     mail_protocol_name(d->protocol), d->host, d->port, mail_auth_name(d->auth));
         }
         break;
     case BACKEND_SECURING:
-        text_fmt(text, TEXT_MAX, "%s%s", conn_tls_version(s->backend),
-                 conn_tls_resumed(s->backend) ? ", session resumed" : "");
+        describe_tls(r, conn_tls(s->backend));
         break;
     case BACKEND_LOGIN:
     case BACKEND_VERDICT:
-        text_fmt(text, TEXT_MAX, "%s", s->attempt->login.reply);
+        text_fmt(r->text, sizeof(r->text), "%s", s->attempt->login.reply);
         break;
     case BACKEND_NONE:
     case BACKEND_DIALLING:
@@ -128,14 +175,14 @@ static void on_step(struct pop3_observer *o, const struct session *s)
 {
     struct pop3_probe *p = container_of(o, struct pop3_probe, observer);
     const char *name = step_of(s);
-    char text[TEXT_MAX];
+    struct result result;
     if (s->state == BACKEND_FAILED || s->state == BACKEND_REFUSED) {
-        end_step(p, "", &s->attempt->err);
+        fail_step(p, &s->attempt->err);
     } else if (name && (!p->step || strcmp(name, p->step) != 0)) {
         p->own_login = s->mailbox && s->mailbox->dest->auth == AUTH_NONE;
         if (p->step) {
-            describe(p, s, text);
-            end_step(p, text, NULL);
+            describe(p, s, &result);
+            tell_step(p, &result, NULL);
         }
         begin_step(p, name);
         p->during = state_of(s);
@@ -196,20 +243,19 @@ static void take_stat(struct pop3_probe *p, struct str line)
     char text[TEXT_MAX];
     bool good = str_istarts(line, "+OK") || p->own_login;
     struct error err;
-    text_printable(text, sizeof(text), line);
     if (good) {
-        end_step(p, text, NULL);
+        end_step(p, line);
     } else if (p->err.fail == FAIL_NONE) {
         if (needs_token(p)) {
             error_set(&err, FAIL_CONFIG,
                       "each client logs in with its own token here, and a probe has none");
         } else {
-            error_set(&err, FAIL_REMOTE, "%s", text);
+            error_set(&err, FAIL_REMOTE, "%s", text_printable(text, sizeof(text), line));
         }
         if (!p->step) {
             begin_step(p, step_stat);
         }
-        end_step(p, "", &err);
+        fail_step(p, &err);
     }
     p->state = PROBE_QUIT;
     if (p->err.fail == FAIL_NONE) {
@@ -221,7 +267,6 @@ static void take_stat(struct pop3_probe *p, struct str line)
 /* Takes a line. Returns false when the probe is over. */
 static bool take_line(struct pop3_probe *p, struct str line)
 {
-    char text[TEXT_MAX];
     switch (p->state) {
     case PROBE_GREETING:
         p->state = PROBE_STAT;
@@ -231,7 +276,7 @@ static bool take_line(struct pop3_probe *p, struct str line)
         take_stat(p, line);
         break;
     case PROBE_QUIT:
-        end_step(p, text_printable(text, sizeof(text), line), NULL);
+        end_step(p, line);
         finish(p);
         return false;
     }
@@ -256,7 +301,7 @@ static void end_early(struct pop3_probe *p, enum fail fail, const char *text)
 {
     struct error err;
     error_set(&err, fail, "%s", text);
-    end_step(p, "", &err);
+    fail_step(p, &err);
     finish(p);
 }
 

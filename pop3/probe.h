@@ -5,6 +5,7 @@
 #ifndef TPROXY_POP3_PROBE_H
 #define TPROXY_POP3_PROBE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/base.h"
@@ -13,12 +14,22 @@
 struct pop3_probe;
 struct target;
 
+/* One fact about a step, printable. */
+struct pop3_probe_detail {
+    const char *name; /* "cipher"; static storage */
+    const char *value;
+};
+
+enum { POP3_PROBE_DETAILS_MAX = 4 };
+
 /* A step that is over. Valid during the call. */
 struct pop3_probe_step {
-    const char *name;        /* "connection", "the answer to CAPA"; static storage */
+    const char *name;        /* "the connection", "the answer to CAPA"; static storage */
     int64_t took;            /* microseconds */
     const char *text;        /* what it has brought, printable; "": nothing to say */
     const struct error *err; /* NULL: it has succeeded */
+    const struct pop3_probe_detail *details;
+    size_t n_details;
 };
 
 /* The functions are called from the loop, never from inside a call of pop3_probe_*. */

@@ -45,6 +45,7 @@ static const struct option flags[] = {
 enum {
     PATIENCE = 180, /* seconds: more than the process gives a step */
     STEPS_MAX = 64 * 1024,
+    DETAIL_INDENT = 16, /* columns */
 };
 
 struct probe {
@@ -84,10 +85,33 @@ static void parse(struct probe *p, int argc, char **argv)
     p->name = argv[optind];
 }
 
+/* Adds the details of a step as members of an object. */
+static int add_details(struct buf *out, struct str rest)
+{
+    int rc = buf_fmt(out, ",\"details\":{");
+    for (bool first = true; rest.n; first = false) {
+        struct str name = str_cut(&rest, '\t'), value = str_cut(&rest, '\t');
+        rc |= buf_fmt(out, "%s", first ? "" : ",");
+        rc |= json_quote(out, name);
+        rc |= buf_fmt(out, ":");
+        rc |= json_quote(out, value);
+    }
+    rc |= buf_fmt(out, "}");
+    return rc;
+}
+
+static void print_details(struct str rest)
+{
+    while (rest.n) {
+        struct str name = str_cut(&rest, '\t'), value = str_cut(&rest, '\t');
+        printf("%*s%.*s: %.*s\n", DETAIL_INDENT, "", STR_ARG(name), STR_ARG(value));
+    }
+}
+
 static void take_step(struct probe *p, struct str rest)
 {
     struct str took = str_cut(&rest, '\t'), name = str_cut(&rest, '\t');
-    struct str result = str_cut(&rest, '\t');
+    struct str result = str_cut(&rest, '\t'), text = str_cut(&rest, '\t');
     uint64_t us = 0;
     int rc = text_number(took, INT32_MAX, &us);
     (void)rc; /* it is the process's own number */
@@ -96,14 +120,16 @@ static void take_step(struct probe *p, struct str rest)
         rc |= json_quote(&p->steps, name);
         rc |= json_fmt(&p->steps, ",'microseconds':%d,'result':", (int)us);
         rc |= json_quote(&p->steps, result);
-        rc |= buf_fmt(&p->steps, ",\"text\":") | json_quote(&p->steps, rest);
+        rc |= buf_fmt(&p->steps, ",\"text\":") | json_quote(&p->steps, text);
+        rc |= add_details(&p->steps, rest);
         rc |= buf_fmt(&p->steps, "}");
         (void)rc; /* there are only few steps */
         return;
     }
     bool good = !diagnosis_of(result);
     printf("%9.1f ms  %.*s%s%s%.*s\n", (double)us / 1000, STR_ARG(name), good ? "" : ": failed",
-           rest.n ? ": " : "", STR_ARG(rest));
+           text.n ? ": " : "", STR_ARG(text));
+    print_details(rest);
 }
 
 static void print_json(const struct probe *p, struct str result, struct str text,

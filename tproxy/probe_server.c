@@ -19,9 +19,13 @@ static void on_step(const struct pop3_probe_step *step, void *arg)
 {
     const struct probe *p = arg;
     char line[LINE_MAX];
-    text_fmt(line, sizeof(line), "step\t%lld\t%s\t%s\t%s", (long long)step->took, step->name,
-             step->err ? fail_name(step->err->fail) : "ok",
-             step->err ? step->err->text : step->text);
+    size_t n = text_fmt(line, sizeof(line), "step\t%lld\t%s\t%s\t%s", (long long)step->took,
+                        step->name, step->err ? fail_name(step->err->fail) : "ok",
+                        step->err ? step->err->text : step->text);
+    for (size_t i = 0; i < step->n_details; i++) {
+        n += text_fmt(line + n, sizeof(line) - n, "\t%s\t%s", step->details[i].name,
+                      step->details[i].value);
+    }
     control_socket_say(p->client, line);
 }
 

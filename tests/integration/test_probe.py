@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import subprocess
 
 import pytest
@@ -9,6 +10,7 @@ from test_docs import first_cells, rows
 
 from harness import backend as peer
 from harness.backend import Pop3
+from harness.certs import GOOD_NAMES, end_of
 from harness.clients import RawClient
 from harness.documents import section, text_of
 from harness.samples import TRANSPARENT_PROXIES
@@ -37,6 +39,7 @@ def probed(proxy: Tproxy, name: str, *arguments: str) -> dict:
     failed = [step["result"] for step in result["steps"] if step["result"] != "ok"]
     assert failed == ([] if result["result"] == "ok" else [result["result"]])
     assert all(0 <= step["microseconds"] < 60_000_000 for step in result["steps"])
+    assert all(step["details"] == {} for step in result["steps"] if step["result"] != "ok")
     return result
 
 
@@ -77,9 +80,22 @@ def test_steps(tproxy, backend):
     assert tproxy.summary("mine", count=2)["result"] == "ok"
 
 
+def details(result: dict, name: str) -> dict:
+    (found,) = [step["details"] for step in result["steps"] if step["step"] == name]
+    return found
+
+
+CIPHERS = {
+    ssl.TLSVersion.TLSv1_2: "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    ssl.TLSVersion.TLSv1_3: "TLS_AES_256_GCM_SHA384",
+}
+
+
+@pytest.mark.parametrize("version", CIPHERS)
 @pytest.mark.parametrize("protocol", ["pop3", "pop3s"])
-def test_tls(tproxy, backend, certificates, protocol):
-    context = certificates.server_context(certificates.good)
+def test_tls(tproxy, backend, certificates, protocol, version):
+    """The server's certificate is told also when the session before is resumed."""
+    context = certificates.server_context(certificates.good, version)
     backend.script = Pop3(tls=context) if protocol == "pop3s" else Pop3(stls=context)
     tproxy.add(
         "mine",
@@ -88,7 +104,21 @@ def test_tls(tproxy, backend, certificates, protocol):
         mail__transport__protocol=protocol,
         mail__pop3__starttls__required="true",
     )
-    assert text_of_step(probed(tproxy, "mine"), "the TLS handshake") == "TLSv1.3"
+    first, second = probed(tproxy, "mine"), probed(tproxy, "mine")
+    name = version.name.replace("_", ".")
+    assert text_of_step(first, "the TLS handshake") == name
+    assert text_of_step(second, "the TLS handshake") == f"{name}, session resumed"
+    shown = details(first, "the TLS handshake")
+    assert shown == details(second, "the TLS handshake") == {
+        "cipher suite": CIPHERS[version],
+        "certificate for": ", ".join(GOOD_NAMES),
+        "certificate valid until": end_of(certificates.good),
+    }
+    lines = probe(tproxy, "mine").stdout.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if "the TLS handshake" in line]
+    assert [line.strip() for line in lines[at + 1 : at + 4]] == [
+        f"{name}: {value}" for name, value in shown.items()
+    ]
 
 
 def test_lines_for_people(tproxy, backend):

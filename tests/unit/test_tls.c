@@ -193,6 +193,55 @@ static void test_resumption_1_3(void **state)
     }
 }
 
+/* Checks what is told of a session that accepts any certificate. */
+static void shows(struct tls_client *client, const char *server, const char *cipher,
+                  const char *names, const char *until)
+{
+    struct link l = {0};
+    char said[TLS_CIPHER_SIZE];
+    link_connect(&l, server, client);
+    assert_int_equal(OK, link_handshake(&l));
+    if (cipher) {
+        assert_string_equal(cipher, tls_cipher_name(l.tls, said));
+    }
+    assert_string_equal(names, tls_shown(l.tls)->names);
+    if (until) {
+        assert_string_equal(until, tls_shown(l.tls)->until);
+    }
+    link_close(&l);
+}
+
+static void test_shown(void **state)
+{
+    (void)state;
+    static const char names[] = "mail.test, *.wild.test, 127.0.0.1 and 1 more";
+    struct tls_client *client = client_for(&(struct tls_settings){.host = "", .trust_any = true});
+    struct link l = {0};
+    link_connect(&l, "expired", client);
+    assert_null(tls_shown(l.tls));
+    link_close(&l);
+    shows(client, "expired", NULL, names, "2020-01-31T00:00:00Z");
+    shows(client, "cnonly", NULL, "mail.test", NULL);
+    shows(client, "many", NULL, "h0.test, h1.test, h2.test and 37 more", NULL);
+    shows(client, "rsa", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", names, NULL);
+    tls_client_unref(client);
+}
+
+/* A resumed session shows no certificate: that of the full handshake is told. */
+static void test_shown_before(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"v12", "v13"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct tls_client *client = client_of("mail.test");
+        assert_false(session(client, kinds[i], i ? "TLSv1.3" : "TLSv1.2", 0));
+        shows(client, kinds[i], i ? "TLS_AES_256_GCM_SHA384" : NULL,
+              "mail.test, *.wild.test, 127.0.0.1 and 1 more", NULL);
+        assert_true(session(client, kinds[i], i ? "TLSv1.3" : "TLSv1.2", 0));
+        tls_client_unref(client);
+    }
+}
+
 static void test_address_resumes_too(void **state)
 {
     (void)state;
@@ -811,6 +860,8 @@ int main(void)
         cmocka_unit_test(test_records_in_pieces),
         cmocka_unit_test(test_resumption_1_2),
         cmocka_unit_test(test_resumption_1_3),
+        cmocka_unit_test(test_shown),
+        cmocka_unit_test(test_shown_before),
         cmocka_unit_test(test_address_resumes_too),
         cmocka_unit_test(test_tickets_serve_once),
         cmocka_unit_test(test_declined_session),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trustme
+from cryptography import x509
 
 GOOD_NAMES = ("localhost", "127.0.0.1", "pop.test")
 
@@ -27,6 +28,12 @@ class ClientCertificate:
     name: str  # a line of the certificate's subject
     chain: str = field(repr=False)  # PEM: the certificate, then the intermediate ones
     key: str = field(repr=False)  # PEM
+
+
+def end_of(file: Path) -> str:
+    """Returns the end of the validity of the first certificate in a file, as RFC 3339 has it."""
+    first = x509.load_pem_x509_certificates(file.read_bytes())[0]
+    return first.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Certificates:
