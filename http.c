@@ -272,7 +272,8 @@ static void dial(struct connection *c)
                          .via = http->via};
     c->phase = PHASE_DIAL;
     c->due = loop_now(http->loop) + http->connect_timeout;
-    c->dial = dial_start(http->loop, http->dns, &to, (struct dial_handler){on_dialled, c});
+    c->dial =
+        dial_start(http->loop, http->dns, &to, (struct dial_handler){.done = on_dialled, .arg = c});
 }
 
 /* ---- choosing a connection ---- */

@@ -122,6 +122,28 @@ static void dial_done(struct dial *d, struct conn *conn, const struct error *err
     handler.done(conn, err, handler.arg);
 }
 
+static void tell_resolved(const struct dial *d)
+{
+    char text[DNS_MAX_ADDRS * (ADDR_TEXT_MAX + 2)];
+    size_t n = 0;
+    if (!d->handler.came) {
+        return;
+    }
+    for (size_t i = 0; i < d->count; i++) {
+        n += text_fmt(text + n, sizeof(text) - n, "%s%s", i ? ", " : "",
+                      addr_text(&d->attempts[i].addr).s);
+    }
+    d->handler.came(DIAL_RESOLVED, text, d->handler.arg);
+}
+
+static void tell_connected(const struct attempt *a)
+{
+    const struct dial_handler *handler = &a->dial->handler;
+    if (handler->came) {
+        handler->came(DIAL_CONNECTED, addr_text(&a->addr).s, handler->arg);
+    }
+}
+
 static void dial_failed(struct dial *d, const struct error *why)
 {
     struct error err = *why;
@@ -293,6 +315,7 @@ static void on_attempt_event(struct conn *c, enum conn_event event, void *arg)
     switch (event) {
     case CONN_CONNECTED:
         a->conn = NULL; /* keep it open when the others are closed */
+        tell_connected(a);
         if (a->dial->tunnel) {
             enter_tunnel(a->dial, c);
         } else {
@@ -363,6 +386,7 @@ static void on_resolved(const struct dns_result *result, void *arg)
     d->query = NULL;
     take_addresses(d, result, &err);
     if (d->count) {
+        tell_resolved(d);
         start_next(d);
     } else {
         dial_failed(d, &err);

@@ -40,19 +40,29 @@ struct dial_to {
                                    resolved here, and every address is allowed */
 };
 
-/* Called exactly once, never from inside dial_start; the dial is gone by then. Gets a connected
- * conn, which now belongs to the callee (who must set its handler before returning), or NULL and
- * *err: FAIL_DNS, FAIL_CONNECT, FAIL_TIMEOUT, FAIL_CONFIG when the host is not a name or its
- * addresses are not allowed, or FAIL_INTERNAL when the system refuses a socket. When several
+/* How far a dial has come: with a proxy, on the way to it. */
+enum dial_stage {
+    DIAL_RESOLVED,  /* the addresses are known; those that are allowed are told */
+    DIAL_CONNECTED, /* one of them is connected; it is told */
+};
+
+/* `done` is called exactly once, never from inside dial_start; the dial is gone by then. It gets a
+ * connected conn, which now belongs to the callee (who must set its handler before returning), or
+ * NULL and *err: FAIL_DNS, FAIL_CONNECT, FAIL_TIMEOUT, FAIL_CONFIG when the host is not a name or
+ * its addresses are not allowed, or FAIL_INTERNAL when the system refuses a socket. When several
  * addresses fail, *err names the one whose failure tells most. With a proxy these failures are
  * about the route to it, and those of lib/socks5 are possible as well (FAIL_SOCKS also when the
  * proxy goes away); every text names the target and the proxy.
  *
  * Bytes that the host sent right behind the proxy's answer are told to the handler that the callee
- * sets. */
+ * sets.
+ *
+ * `came` is called before that for each stage that is reached (NULL: it is not). It must not cancel
+ * the dial. */
 struct dial_handler {
     void (*done)(struct conn *conn, const struct error *err, void *arg);
     void *arg;
+    void (*came)(enum dial_stage stage, const char *addresses, void *arg);
 };
 
 /* Starts to connect. Returns a handle for dial_cancel, valid until `done` is called. */

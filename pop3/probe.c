@@ -3,7 +3,8 @@
  *
  *   GREETING --> STAT --+OK or -ERR--> QUIT --> (ended)
  *
- *   steps: destination, connection, TLS, what the login waits for ..., STAT, QUIT
+ *   steps: destination, addresses, connection, tunnel, TLS, what the login waits for ..., STAT,
+ *          QUIT
  *
  * A step ends when the session goes on to the next one; the observer hears that until the relay
  * starts, and from then on the lines of the mail server tell it. */
@@ -100,7 +101,7 @@ static const char *step_of(const struct session *s)
     case BACKEND_FINDING:
         return "the destination";
     case BACKEND_DIALLING:
-        return "the connection";
+        return "the addresses"; /* on_came names the steps that follow */
     case BACKEND_SECURING:
         return "the TLS handshake";
     case BACKEND_LOGIN:
@@ -148,6 +149,13 @@ static void describe(const struct pop3_probe *p, const struct session *s, struct
                      mail_protocol_name(d->protocol), d->host, d->port, mail_auth_name(d->auth));
         }
         break;
+    case BACKEND_DIALLING: /* the tunnel; on_came tells the others */
+        if (s->state == BACKEND_FINDING) {
+            text_fmt(r->text, sizeof(r->text), "the access token was refused: once more");
+        } else if (d) {
+            text_fmt(r->text, sizeof(r->text), "to %s, port %u", d->host, d->port);
+        }
+        break;
     case BACKEND_SECURING:
         describe_tls(r, conn_tls(s->backend));
         break;
@@ -156,7 +164,6 @@ static void describe(const struct pop3_probe *p, const struct session *s, struct
         text_fmt(r->text, sizeof(r->text), "%s", s->attempt->login.reply);
         break;
     case BACKEND_NONE:
-    case BACKEND_DIALLING:
     case BACKEND_READY:
     case BACKEND_FAILED:
     case BACKEND_REFUSED:
@@ -186,6 +193,18 @@ static void on_step(struct pop3_observer *o, const struct session *s)
         }
         begin_step(p, name);
         p->during = state_of(s);
+    }
+}
+
+static void on_came(struct pop3_observer *o, const struct session *s, enum dial_stage stage,
+                    const char *addresses)
+{
+    struct pop3_probe *p = container_of(o, struct pop3_probe, observer);
+    end_step(p, str_of(addresses));
+    if (stage == DIAL_RESOLVED) {
+        begin_step(p, "the connection");
+    } else if (s->mailbox->dest->proxy == PROXY_ON_PREMISE) {
+        begin_step(p, "the tunnel");
     }
 }
 
@@ -333,7 +352,7 @@ struct pop3_probe *pop3_probe_new(struct target *target, struct pop3_probe_handl
     const struct pop3_settings *set = &pop3->settings;
     struct pop3_probe *p = mem_zalloc(sizeof(*p));
     int fd;
-    p->observer = (struct pop3_observer){.step = on_step, .left = on_left};
+    p->observer = (struct pop3_observer){.step = on_step, .came = on_came, .left = on_left};
     p->pop3 = pop3;
     p->handler = handler;
     task_init(&p->end);

@@ -535,6 +535,15 @@ static void on_dialled(struct conn *conn, const struct error *err, void *arg)
     tell_session(s);
 }
 
+static void on_dial_came(enum dial_stage stage, const char *addresses, void *arg)
+{
+    const struct session *s = arg;
+    struct pop3_observer *observer = s->dialogue ? s->dialogue->observer : NULL;
+    if (observer) {
+        observer->came(observer, s, stage, addresses);
+    }
+}
+
 static void dial_backend(struct session *s, const struct dest_route *route)
 {
     struct pop3 *pop3 = s->target->pop3;
@@ -556,7 +565,7 @@ static void dial_backend(struct session *s, const struct dest_route *route)
         to.via = &via;
         s->attempt->proxy_token = route->token ? token_ref(route->token) : NULL;
     }
-    struct dial_handler handler = {.done = on_dialled, .arg = s};
+    struct dial_handler handler = {.done = on_dialled, .arg = s, .came = on_dial_came};
     s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
 }
 

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "lib/dial.h"
 #include "lib/fail.h"
 #include "lib/list.h"
 #include "lib/loop.h"
@@ -16,7 +17,6 @@
 
 struct conn;
 struct dest_request;
-struct dial;
 struct mailbox;
 struct relay;
 struct session;
@@ -43,6 +43,10 @@ enum backend_state {
 struct pop3_observer {
     /* Called when the login has perhaps gone on: s->state and s->attempt tell how far. */
     void (*step)(struct pop3_observer *observer, const struct session *s);
+
+    /* Called when the connection has come further, see lib/dial.h. */
+    void (*came)(struct pop3_observer *observer, const struct session *s, enum dial_stage stage,
+                 const char *addresses);
 
     /* Called when the relay starts, or the session ends: the observer hears nothing more. */
     void (*left)(struct pop3_observer *observer);

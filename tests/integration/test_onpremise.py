@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from test_probe import names, probed, text_of_step
 
 from harness.backend import Pop3
 from harness.clients import RawClient
@@ -280,6 +281,28 @@ def test_refused_token_is_renewed_once(tproxy, untrusting, oauth, key, dovecot, 
     assert "the proxy refuses the access token (status 1)" in line
     assert len(oauth.requests_of(key["clientid"])) == 2
     assert len(untrusting.tunnels.all()) == 3
+
+
+def test_probe(tproxy, untrusting, dovecot, mail):
+    """A probe has a step of its own for the tunnel, and tells a token that is refused."""
+    untrusting.expose(HOST, 110, (dovecot.host, dovecot.pop3))
+    add_mailbox(tproxy, mail)
+    tunnel = ["the destination", "the addresses", "the connection", "the tunnel"]
+    result = probed(tproxy, "mail")
+    assert result["result"] == "ok" and names(result)[:5] == [*tunnel, "the greeting"]
+    assert text_of_step(result, "the connection").endswith(f":{untrusting.port}")
+    assert text_of_step(result, "the tunnel") == f"to {HOST}, port 110"
+
+    untrusting.replies["authentication"] = refuse_once
+    result = probed(tproxy, "mail")
+    assert result["result"] == "ok" and names(result)[:9] == [*tunnel, *tunnel, "the greeting"]
+    refused, accepted = (s["text"] for s in result["steps"] if s["step"] == "the tunnel")
+    assert refused == "the access token was refused: once more"
+    assert accepted == f"to {HOST}, port 110"
+
+    untrusting.replies["connect"] = reply(NOT_EXPOSED)
+    result = probed(tproxy, "mail")
+    assert (result["result"], names(result)) == ("config", tunnel)
 
 
 def test_refused_again_and_again(tproxy, untrusting, oauth, key, dovecot, mail):

@@ -62,6 +62,7 @@ def test_steps(tproxy, backend):
     assert result["result"] == "ok" and result["mailbox"] == "mine"
     assert names(result) == [
         "the destination",
+        "the addresses",
         "the connection",
         "the greeting",
         "the answer to CAPA",
@@ -70,6 +71,9 @@ def test_steps(tproxy, backend):
         "the answer to STAT",
         "the answer to QUIT",
     ]
+    address = f"{backend.host}:{backend.port}"
+    assert text_of_step(result, "the addresses") == address
+    assert text_of_step(result, "the connection") == address
     assert text_of_step(result, "the greeting") == "+OK scripted server ready"
     assert text_of_step(result, "the answer to STAT") == "+OK 1 23"
     assert "the answer to CAPA" not in names(probed(tproxy, "mine"))
@@ -127,7 +131,7 @@ def test_lines_for_people(tproxy, backend):
     assert done.returncode == 0 and done.stderr == ""
     *steps, end = done.stdout.splitlines()
     assert end == "mine: ok"
-    assert all(re.match(r" +\d+\.\d ms  the ", step) for step in steps) and len(steps) == 8
+    assert all(re.match(r" +\d+\.\d ms  the ", step) for step in steps) and len(steps) == 9
 
 
 def test_client_logs_in_itself(tproxy, backend):
@@ -144,7 +148,7 @@ SHORT = {"mail.pop3.timeout": "1000", "mail.pop3.connectiontimeout": "1000"}
 
 # The script of the server, properties of the destination, the class, the step that fails.
 BROKEN = {
-    "name": (None, {"mail.pop3.host": "no.such.host.invalid"}, "dns", "the connection"),
+    "name": (None, {"mail.pop3.host": "no.such.host.invalid"}, "dns", "the addresses"),
     "port": (None, {"mail.pop3.port": None}, "connect", "the connection"),
     "TLS": (
         Pop3(replies={"greeting": b"+OK in clear text\r\n"}),
@@ -159,6 +163,7 @@ BROKEN = {
         "the end of the answer to CAPA",
     ),
     "greeting": (Pop3(greeting=b"220 smtp\r\n"), {}, "protocol", "the greeting"),
+    "CAPA": (Pop3(replies={"CAPA": peer.close}), {}, "remote", "the answer to CAPA"),
     "silence": (peer.silent, SHORT, "timeout", "the greeting"),
     "end": (peer.close, {}, "remote", "the greeting"),
     "password": (Pop3(password="Other-Pa55word"), {}, "auth", "the answer to AUTH PLAIN"),
@@ -169,6 +174,7 @@ BROKEN = {
         "the answer to AUTH PLAIN",
     ),
     "STAT": (Pop3(replies={"STAT": b"-ERR broken\r\n"}), {}, "remote", "the answer to STAT"),
+    "QUIT": (Pop3(replies={"QUIT": peer.close}), {}, "remote", "the answer to QUIT"),
     "token": (
         Pop3(),
         {
@@ -181,6 +187,7 @@ BROKEN = {
         "the destination",
     ),
     "Connectivity Proxy": (Pop3(), {"ProxyType": "OnPremise"}, "connect", "the connection"),
+    "SOCKS5": (peer.close, {"ProxyType": "OnPremise"}, "socks", "the tunnel"),
     "user token": (
         Pop3(),
         {
@@ -201,10 +208,13 @@ def test_each_step_fails_once(tproxy, backend, case):
     backend.script = script or backend.script
     fields = {**destination("mine", backend.host, backend.port), **properties}
     fields["mail.pop3.port"] = fields["mail.pop3.port"] or str(free_port())
-    if case == "Connectivity Proxy":
+    if fields["ProxyType"] == "OnPremise":
         proxy = json.loads(json.dumps(TRANSPARENT_PROXIES["Connectivity Proxy"]))
         integration = proxy["spec"]["config"]["integration"]
-        integration["connectivityProxy"] = {"serviceName": "localhost", "tcpPort": free_port()}
+        integration["connectivityProxy"] = {
+            "serviceName": "localhost",
+            "tcpPort": backend.port if case == "SOCKS5" else free_port(),
+        }
         tproxy.write_text(json.dumps(proxy), "proxy.json")
     tproxy.write(fields)
     tproxy.port("mine")

@@ -216,6 +216,7 @@ struct outcome {
     struct conn *conn;
     struct error err;
     char data[16];
+    char came[128]; /* what was told before the end */
     bool ended;
 };
 
@@ -245,6 +246,16 @@ static void on_done(struct conn *conn, const struct error *err, void *arg)
     }
 }
 
+static void on_came(enum dial_stage stage, const char *addresses, void *arg)
+{
+    struct outcome *o = arg;
+    size_t n = strlen(o->came);
+    text_fmt(o->came + n, sizeof(o->came) - n, "%s %s;",
+             stage == DIAL_RESOLVED ? "resolved" : "connected", addresses);
+}
+
+static const struct dial_handler handler = {.done = on_done, .arg = &last, .came = on_came};
+
 static void start(const char *host, bool allow_local)
 {
     char copy[64];
@@ -252,7 +263,7 @@ static void start(const char *host, bool allow_local)
         .host = copy, .port = PORT, .allow_local = allow_local, .timeout = SECONDS(5)};
     text_fmt(copy, sizeof(copy), "%s", host);
     memset(&last, 0, sizeof(last));
-    last.dial = dial_start(loop, dns, &to, (struct dial_handler){on_done, &last});
+    last.dial = dial_start(loop, dns, &to, handler);
     memset(copy, 'x', sizeof(copy));
     assert_int_equal(last.calls, 0);
 }
@@ -299,6 +310,7 @@ static void handed_over(void **state)
     (void)state;
     dial("10.0.0.9");
     assert_string_equal(tried, "10.0.0.9:110");
+    assert_string_equal(last.came, "resolved 10.0.0.9:110;connected 10.0.0.9:110;");
     int fd = accept(listener, NULL, NULL);
     assert_int_equal(send(fd, "+OK\r\n", 5, 0), 5);
     while (!last.data[0]) {
@@ -314,6 +326,7 @@ static void refused(void **state)
     (void)state;
     dial("refused.test");
     expect_failure(FAIL_CONNECT, "10.0.0.3:110 refused the connection");
+    assert_string_equal(last.came, "resolved 10.0.0.3:110;");
 }
 
 static void next_at_once_when_refused(void **state)
@@ -322,6 +335,7 @@ static void next_at_once_when_refused(void **state)
     dial("first-refuses.test");
     expect_success();
     assert_string_equal(tried, "10.0.0.3:110, 10.0.0.5:110");
+    assert_string_equal(last.came, "resolved 10.0.0.3:110, 10.0.0.5:110;connected 10.0.0.5:110;");
 }
 
 static void head_start(void **state)
@@ -410,7 +424,7 @@ static void policy(void **state)
     struct dial_to local = {
         .host = "127.0.0.1", .port = listener_port, .allow_local = true, .timeout = SECONDS(5)};
     memset(&last, 0, sizeof(last));
-    last.dial = dial_start(loop, dns, &local, (struct dial_handler){on_done, &last});
+    last.dial = dial_start(loop, dns, &local, handler);
     until_done();
     expect_success();
 }
@@ -483,7 +497,7 @@ static void start_via(const struct dial_via *settings, const char *host, int64_t
     }
     tried[0] = '\0';
     memset(&last, 0, sizeof(last));
-    last.dial = dial_start(loop, dns, &to, (struct dial_handler){on_done, &last});
+    last.dial = dial_start(loop, dns, &to, handler);
     memset(proxy, 'x', sizeof(proxy));
     memset(target, 'x', sizeof(target));
     memset(text, 'x', sizeof(text));
@@ -539,6 +553,7 @@ static void tunnel(void **state)
     (void)state;
     int proxy = proxy_of(&plain, SECONDS(5));
     assert_string_equal(tried, "10.0.0.9:20004");
+    assert_string_equal(last.came, "resolved 10.0.0.9:20004;connected 10.0.0.9:20004;");
     answer(proxy, BYTES("\5\0"));
     expect_told(proxy, BYTES("\5\1\0\3\x9mail.corp\x03\xE3"));
     answer(proxy, BYTES(OPEN));
