@@ -543,6 +543,7 @@ static void tell_found(struct dest_request *request, const struct dest_result *f
     struct dest_answer answer = {
         .dest = found->dest,
         .token = found->token,
+        .received = found->received,
         .verdict = found->verdict,
     };
     if (found->refusal) {

@@ -263,6 +263,7 @@ struct dest_request {
     /* The answer of the inner source, kept while the route is asked for. */
     const struct destination *dest;
     struct token *token;
+    int64_t received;
 };
 
 static void request_free(struct dest_request *request)
@@ -298,6 +299,7 @@ static void on_route(const struct dest_route *route, enum verdict verdict, const
     if (route) {
         answer.dest = request->dest;
         answer.token = request->token;
+        answer.received = request->received;
         answer.route = route;
     } else {
         answer.err = *err;
@@ -320,6 +322,7 @@ static void on_inner_answer(const struct dest_answer *found, void *arg)
     } else {
         request->dest = destination_ref(found->dest);
         request->token = found->token ? token_ref(found->token) : NULL;
+        request->received = found->received;
         request->route =
             connectivity_get(c, request->tenant, (struct connectivity_handler){on_route, request});
     }

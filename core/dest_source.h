@@ -38,8 +38,10 @@ struct dest_answer {
     struct token *token;            /* token_ref keeps it; NULL unless dest->auth needs a token and
                                        the purpose is DEST_TO_LOG_IN */
     const struct dest_route *route; /* NULL: dest->host is reached directly */
-    enum verdict verdict;           /* VERDICT_OK; or what is wrong with the destination */
-    struct error err;               /* without dest: one sentence that names field and remedy */
+    int64_t received; /* time on the monotonic clock at which a server gave dest; 0: it is from a
+                         file */
+    enum verdict verdict; /* VERDICT_OK; or what is wrong with the destination */
+    struct error err;     /* without dest: one sentence that names field and remedy */
 };
 
 /* One question under way. Its contents belong to the source. */

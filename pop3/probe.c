@@ -15,6 +15,7 @@
 
 #include "core/destination.h"
 #include "core/property_reader.h"
+#include "core/token.h"
 #include "lib/conn.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -124,6 +125,38 @@ static void add_detail(struct result *r, const char *name, const char *value)
     r->details[r->n_details++] = (struct pop3_probe_detail){name, copy};
 }
 
+/* Adds whether something was known before the step began, or was asked for. */
+static void add_origin(struct result *r, const struct pop3_probe *p, const char *name,
+                       int64_t received)
+{
+    char value[VALUE_MAX];
+    if (received >= p->since) {
+        add_detail(r, name, "asked for");
+    } else {
+        text_fmt(value, sizeof(value), "cached for %.1f s",
+                 (double)(loop_now(p->pop3->loop) - received) / 1e6);
+        add_detail(r, name, value);
+    }
+}
+
+static void describe_destination(struct result *r, const struct pop3_probe *p,
+                                 const struct destination *d, const struct attempt *a)
+{
+    text_fmt(r->text, sizeof(r->text), "%s at %s, port %u; %s", mail_protocol_name(d->protocol),
+             d->host, d->port, mail_auth_name(d->auth));
+    if (a->dest_received) {
+        add_origin(r, p, "destination", a->dest_received);
+    } else {
+        add_detail(r, "destination", "from a file");
+    }
+    if (a->token) {
+        add_origin(r, p, "access token for the mail server", a->token->received);
+    }
+    if (a->proxy_token) {
+        add_origin(r, p, "access token for the Connectivity Proxy", a->proxy_token->received);
+    }
+}
+
 static void describe_tls(struct result *r, const struct tls *tls)
 {
     char cipher[TLS_CIPHER_SIZE];
@@ -145,8 +178,7 @@ static void describe(const struct pop3_probe *p, const struct session *s, struct
     switch (p->during) {
     case BACKEND_FINDING:
         if (d) {
-            text_fmt(r->text, sizeof(r->text), "%s at %s, port %u; %s",
-                     mail_protocol_name(d->protocol), d->host, d->port, mail_auth_name(d->auth));
+            describe_destination(r, p, d, s->attempt);
         }
         break;
     case BACKEND_DIALLING: /* the tunnel; on_came tells the others */

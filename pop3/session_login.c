@@ -556,7 +556,6 @@ static void dial_backend(struct session *s, const struct dest_route *route)
     };
     struct dial_via via = {.location = dest->location_id};
     assert((route != NULL) == (dest->proxy == PROXY_ON_PREMISE));
-    pop3_session_login_set_state(s, BACKEND_DIALLING);
     if (route) {
         via.host = route->host;
         via.port = route->port;
@@ -565,6 +564,7 @@ static void dial_backend(struct session *s, const struct dest_route *route)
         to.via = &via;
         s->attempt->proxy_token = route->token ? token_ref(route->token) : NULL;
     }
+    pop3_session_login_set_state(s, BACKEND_DIALLING);
     struct dial_handler handler = {.done = on_dialled, .arg = s, .came = on_dial_came};
     s->attempt->dial = dial_start(pop3->loop, pop3->dns, &to, handler);
 }
@@ -645,6 +645,7 @@ static void on_found(const struct dest_answer *answer, void *arg)
         pop3_target_adopt(s->target, dest);
         pop3_mailbox_unref(s->mailbox);
         s->mailbox = pop3_mailbox_ref(s->target->mailbox);
+        s->attempt->dest_received = answer->received;
         s->attempt->token = answer->token ? token_ref(answer->token) : NULL;
         s->attempt->credential = credential_to_show(s);
         note_user(s);

@@ -56,6 +56,7 @@ struct pop3_observer {
  * sessions. */
 struct attempt {
     struct dest_request *request;
+    int64_t dest_received;        /* see struct dest_answer */
     struct token *token;          /* to log in with; NULL: the destination's password */
     struct token *proxy_token;    /* shown to the Connectivity Proxy; NULL: no token is shown */
     struct credential credential; /* shown to the mail server */

@@ -23,6 +23,8 @@ def test_resource(installation, cluster_tproxy, oauth_dovecot, namespace):
     installation.kube.apply(destination_cr("mail", namespace, NAME))
     until(lambda: probe(cluster_tproxy, f"{namespace}/mail")[0] == 0, "the probe to succeed")
     code, said = probe(cluster_tproxy, f"{namespace}/mail")
+    origin = said["steps"][0]["details"]
+    assert origin.keys() == {"destination"} and "cached for " in origin["destination"]
     assert code == 0 and said["steps"][-2]["text"].startswith("+OK 1 ")
     code, said = probe(cluster_tproxy, f"{namespace}/lost")
     assert code == 1 and f"no mailbox {namespace}/lost is served here" in said["text"]

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from test_probe import names, probed, text_of_step
+from test_probe import details, names, probed, text_of_step
 
 from harness.backend import Pop3
 from harness.clients import RawClient
@@ -37,6 +37,7 @@ HOME = "sap-transp-proxy-system"
 SECRET = "connectivity-key"
 HOST = "mail.corp"  # a virtual host, whose address only the Cloud Connector knows
 MAILS = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\nsecond\r\n"]
+PROXY_TOKEN = "access token for the Connectivity Proxy"  # a detail of a probe
 REFUSED = b"\1\1"  # the proxy's reply to a token that it refuses
 
 
@@ -290,12 +291,15 @@ def test_probe(tproxy, untrusting, dovecot, mail):
     tunnel = ["the destination", "the addresses", "the connection", "the tunnel"]
     result = probed(tproxy, "mail")
     assert result["result"] == "ok" and names(result)[:5] == [*tunnel, "the greeting"]
+    assert details(result, "the destination")[PROXY_TOKEN] == "asked for"
     assert text_of_step(result, "the connection").endswith(f":{untrusting.port}")
     assert text_of_step(result, "the tunnel") == f"to {HOST}, port 110"
 
     untrusting.replies["authentication"] = refuse_once
     result = probed(tproxy, "mail")
     assert result["result"] == "ok" and names(result)[:9] == [*tunnel, *tunnel, "the greeting"]
+    cached, asked = (s["details"][PROXY_TOKEN] for s in result["steps"] if s["step"] == tunnel[0])
+    assert re.fullmatch(r"cached for \d+\.\d s", cached) and asked == "asked for"
     refused, accepted = (s["text"] for s in result["steps"] if s["step"] == "the tunnel")
     assert refused == "the access token was refused: once more"
     assert accepted == f"to {HOST}, port 110"

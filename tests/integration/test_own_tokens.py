@@ -8,6 +8,7 @@ import threading
 import urllib.parse
 
 import pytest
+from test_probe import details, probed
 
 from harness.backend import Pop3
 from harness.clients import RawClient
@@ -78,6 +79,15 @@ def test_client_credentials(add, oauth, mail):
         assert list_and_fetch(port) == MAILS
     (request,) = oauth.requests_of(client.id)
     assert request.form()["grant_type"] == "client_credentials"
+
+
+def test_probe_tells_where_the_token_is_from(add, proxy, oauth, mail):
+    add(oauth.mail_client(mail.user))
+    asked, cached = (
+        details(probed(proxy, NAME), "the destination")["access token for the mail server"]
+        for _ in range(2)
+    )
+    assert asked == "asked for" and cached.startswith("cached for ")
 
 
 @pytest.mark.one_build

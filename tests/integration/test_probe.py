@@ -71,6 +71,7 @@ def test_steps(tproxy, backend):
         "the answer to STAT",
         "the answer to QUIT",
     ]
+    assert details(result, "the destination") == {"destination": "from a file"}
     address = f"{backend.host}:{backend.port}"
     assert text_of_step(result, "the addresses") == address
     assert text_of_step(result, "the connection") == address
@@ -131,6 +132,7 @@ def test_lines_for_people(tproxy, backend):
     assert done.returncode == 0 and done.stderr == ""
     *steps, end = done.stdout.splitlines()
     assert end == "mine: ok"
+    assert steps.pop(1) == " " * 16 + "destination: from a file"
     assert all(re.match(r" +\d+\.\d ms  the ", step) for step in steps) and len(steps) == 9
 
 
