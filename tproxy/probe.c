@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "admin/control_socket.h"
 #include "lib/buf.h"
@@ -48,9 +49,14 @@ enum {
     DETAIL_INDENT = 16, /* columns */
 };
 
+/* SGR sequences (ECMA-48 section 8.3.117). */
+static const char red[] = "\033[31m", green[] = "\033[32m", faint[] = "\033[2m",
+                  plain[] = "\033[0m";
+
 struct probe {
     const char *control, *name;
     bool again, json;
+    bool in_colour;   /* standard output is a terminal, and nobody minds (no-color.org) */
     struct buf steps; /* JSON */
     int code;
     bool ended;
@@ -100,11 +106,18 @@ static int add_details(struct buf *out, struct str rest)
     return rc;
 }
 
-static void print_details(struct str rest)
+/* Returns the sequence that begins or ends a colour. */
+static const char *colour(const struct probe *p, const char *sequence)
+{
+    return p->in_colour ? sequence : "";
+}
+
+static void print_details(const struct probe *p, struct str rest)
 {
     while (rest.n) {
         struct str name = str_cut(&rest, '\t'), value = str_cut(&rest, '\t');
-        printf("%*s%.*s: %.*s\n", DETAIL_INDENT, "", STR_ARG(name), STR_ARG(value));
+        printf("%s%*s%.*s: %.*s%s\n", colour(p, faint), DETAIL_INDENT, "", STR_ARG(name),
+               STR_ARG(value), colour(p, plain));
     }
 }
 
@@ -127,9 +140,10 @@ static void take_step(struct probe *p, struct str rest)
         return;
     }
     bool good = !diagnosis_of(result);
-    printf("%9.1f ms  %.*s%s%s%.*s\n", (double)us / 1000, STR_ARG(name), good ? "" : ": failed",
-           text.n ? ": " : "", STR_ARG(text));
-    print_details(rest);
+    printf("%s%9.1f ms  %.*s%s%s%.*s%s\n", colour(p, good ? "" : red), (double)us / 1000,
+           STR_ARG(name), good ? "" : ": failed", text.n ? ": " : "", STR_ARG(text),
+           colour(p, good ? "" : plain));
+    print_details(p, rest);
 }
 
 static void print_json(const struct probe *p, struct str result, struct str text,
@@ -156,10 +170,10 @@ static void take_end(struct probe *p, struct str rest)
     if (p->json) {
         print_json(p, result, rest, diagnosis);
     } else if (diagnosis) {
-        printf("%s: failed (%.*s): %s\n  %s\n", p->name, STR_ARG(result), diagnosis->meaning,
-               diagnosis->remedy);
+        printf("%s%s: failed (%.*s): %s%s\n  %s\n", colour(p, red), p->name, STR_ARG(result),
+               diagnosis->meaning, colour(p, plain), diagnosis->remedy);
     } else {
-        printf("%s: ok\n", p->name);
+        printf("%s%s: ok%s\n", colour(p, green), p->name, colour(p, plain));
     }
 }
 
@@ -174,9 +188,16 @@ static void on_line(const char *text, void *arg)
     fflush(stdout);
 }
 
+static bool wants_colour(void)
+{
+    const char *unwanted = getenv("NO_COLOR"), *terminal = getenv("TERM");
+    return isatty(STDOUT_FILENO) && !(unwanted && *unwanted) &&
+           !(terminal && strcmp(terminal, "dumb") == 0);
+}
+
 int probe_command(int argc, char **argv)
 {
-    struct probe p = {.control = options_control};
+    struct probe p = {.control = options_control, .in_colour = wants_colour()};
     char request[CONTROL_SOCKET_LINE_MAX];
     struct error err;
     parse(&p, argc, argv);

@@ -1,6 +1,9 @@
 """`tproxy probe`: a login of the running program, step by step, and what a failure means."""
 
+import contextlib
 import json
+import os
+import pty
 import re
 import ssl
 import subprocess
@@ -134,6 +137,36 @@ def test_lines_for_people(tproxy, backend):
     assert end == "mine: ok"
     assert steps.pop(1) == " " * 16 + "destination: from a file"
     assert all(re.match(r" +\d+\.\d ms  the ", step) for step in steps) and len(steps) == 9
+
+
+def on_terminal(proxy: Tproxy, **environment: str) -> str:
+    ours, theirs = pty.openpty()
+    arguments = ("probe", "--control", proxy.control, "mine")
+    process = proxy.program.spawn(*arguments, stdout=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # EIO: the last one has closed the terminal
+        while data := os.read(ours, 4096):
+            said += data
+    os.close(ours)
+    process.communicate()
+    return said.decode()
+
+
+def test_colour(tproxy, backend):
+    """Only a terminal gets colours, and only if nobody minds."""
+    tproxy.add("mine", backend.host, backend.port)
+    assert "\33" not in probe(tproxy, "mine").stdout
+    said = on_terminal(tproxy, TERM="xterm")
+    assert "\33[32mmine: ok\33[0m" in said and "\33[31m" not in said
+    assert said.count("\33[0m") == said.count("\33[") / 2
+    for unwanted in {"TERM": "dumb"}, {"NO_COLOR": "1"}:
+        said = on_terminal(tproxy, **unwanted)
+        assert "\33" not in said and "mine: ok" in said
+    backend.script = Pop3(replies={"STAT": b"-ERR broken\r\n"})
+    said = on_terminal(tproxy, NO_COLOR="")
+    assert re.search("\33\\[31m +[0-9.]+ ms  the answer to STAT: failed.*\33\\[0m", said)
+    assert "\33[31mmine: failed (remote)" in said
 
 
 def test_client_logs_in_itself(tproxy, backend):

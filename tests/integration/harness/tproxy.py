@@ -61,17 +61,16 @@ class Program:
     def spawn(self, *arguments: str, uid: int | None = None, **options) -> subprocess.Popen:
         environment = {"PATH": os.environ.get("PATH", ""), **SANITIZERS}
         environment.update(options.pop("env", {}))
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         if is_root():
             uid = NOBODY if uid is None else uid
             options.update(user=uid, group=uid, extra_groups=[])
         return subprocess.Popen(
             [*self.wrapper, str(self.path), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
             cwd="/",
-            **options,
+            **streams | options,
         )
 
     def run(self, *arguments: str, uid: int | None = None) -> subprocess.CompletedProcess:
