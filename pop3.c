@@ -377,6 +377,7 @@ static const struct trial *past_refusal(const struct target *target)
 }
 
 struct pop3_probe *pop3_probe(struct pop3 *pop3, const char *name, bool again,
+                              const struct pop3_probe_user *user,
                               const struct pop3_probe_handler *handler, struct error *err)
 {
     struct target *target = find_target(pop3, name);
@@ -394,7 +395,7 @@ struct pop3_probe *pop3_probe(struct pop3 *pop3, const char *name, bool again,
     } else if (!make_place(target)) {
         error_set(err, FAIL_LIMIT, "there are too many sessions (--max-sessions)");
     } else {
-        return pop3_probe_new(target, *handler, err);
+        return pop3_probe_new(target, user, *handler, err);
     }
     return NULL;
 }

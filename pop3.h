@@ -23,6 +23,7 @@ struct loop;
 struct pop3;
 struct pop3_probe;
 struct pop3_probe_handler;
+struct pop3_probe_user;
 struct target;
 struct tls_roots;
 union addr;
@@ -66,10 +67,11 @@ void pop3_close(struct target *target);
 uint16_t pop3_port(const struct target *target);
 
 /* Starts a probe (pop3/probe.h) of the target with this name. `again`: also if the mail server has
- * refused the destination's password before, so that it would be shown once more. Returns NULL and
- * sets *err: FAIL_CONFIG without such a target, FAIL_AUTH for a refused password, FAIL_LIMIT when
- * there are too many sessions, FAIL_INTERNAL when the system refuses. */
+ * refused the destination's password before, so that it would be shown once more. `user` may be
+ * NULL. Returns NULL and sets *err: FAIL_CONFIG without such a target, FAIL_AUTH for a refused
+ * password, FAIL_LIMIT when there are too many sessions, FAIL_INTERNAL when the system refuses. */
 struct pop3_probe *pop3_probe(struct pop3 *pop3, const char *name, bool again,
+                              const struct pop3_probe_user *user,
                               const struct pop3_probe_handler *handler, struct error *err);
 
 /* Stops listening everywhere, a few listeners in each turn of the loop; sessions go on. Until its

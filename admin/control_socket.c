@@ -105,11 +105,23 @@ void control_socket_end(struct control_client *c)
 static int begin_probe(struct control_client *c, struct str rest, char *out, size_t cap)
 {
     const struct control_socket_handler *handler = &c->socket->handler;
-    char name[CONTROL_SOCKET_LINE_MAX];
+    char name[CONTROL_SOCKET_LINE_MAX], user[CONTROL_SOCKET_LINE_MAX];
     struct error err;
+    struct control_probe wanted = {.name = name};
     struct str word = str_word(&rest);
     text_fmt(name, sizeof(name), "%.*s", STR_ARG(word));
-    c->probe = handler->probe(c, name, str_eq(rest, "again"), &err, handler->arg);
+    word = str_word(&rest);
+    if (str_eq(word, "again")) {
+        wanted.again = true;
+        word = str_word(&rest);
+    }
+    if (str_eq(word, "as")) {
+        word = str_word(&rest);
+        text_fmt(user, sizeof(user), "%.*s", STR_ARG(word));
+        wanted.user = user;
+        wanted.token = rest;
+    }
+    c->probe = handler->probe(c, &wanted, &err, handler->arg);
     if (!c->probe) {
         text_fmt(out, cap, "error %s\n", err.text);
         return ERR;
@@ -149,10 +161,16 @@ static void answer_client(struct control_client *c, struct str line)
         }
     } else {
         text_fmt(reply, sizeof(reply),
-                 "error unknown request; there are: log-level [LEVEL], probe NAME [again]\n");
+                 "error unknown request; there are: log-level [LEVEL], probe NAME [again] "
+                 "[as USER TOKEN]\n");
     }
     conn_write(c->conn, reply, strlen(reply));
     control_socket_end(c);
+}
+
+static size_t line_max(struct str input)
+{
+    return str_istarts(input, "probe ") ? CONTROL_SOCKET_PROBE_MAX : CONTROL_SOCKET_LINE_MAX;
 }
 
 static void on_control_event(struct conn *conn, enum conn_event event, void *arg)
@@ -162,7 +180,7 @@ static void on_control_event(struct conn *conn, enum conn_event event, void *arg
     size_t octets;
     switch (event) {
     case CONN_DATA:
-        switch (conn_line(conn, CONTROL_SOCKET_LINE_MAX, &line, &octets)) {
+        switch (conn_line(conn, line_max(conn_data(conn)), &line, &octets)) {
         case OK:
             conn_consume(conn, octets);
             if (!c->probe) {
@@ -266,11 +284,13 @@ void control_socket_free(struct control_socket *s)
 static ssize_t send_request(int fd, const char *request, unsigned seconds)
 {
     struct timeval patience = {.tv_sec = seconds};
-    char line[CONTROL_SOCKET_LINE_MAX];
+    char line[CONTROL_SOCKET_PROBE_MAX];
     size_t n = text_fmt(line, sizeof(line), "%s\n", request);
     sys->setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     sys->setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    return sys->send(fd, line, n, MSG_NOSIGNAL);
+    ssize_t sent = sys->send(fd, line, n, MSG_NOSIGNAL);
+    explicit_bzero(line, sizeof(line)); /* it may hold a token */
+    return sent;
 }
 
 /* Sends the line and reads to the end of the answer. Returns the octets read, or -1 and errno. */

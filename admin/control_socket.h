@@ -4,8 +4,8 @@
  *
  *   "log-level"        -> "ok info"
  *   "log-level debug"  -> "ok debug", and the level has changed
- *   "probe NAME"       -> the lines of the handler, until it ends; with "probe NAME again" it is
- *                         told so
+ *   "probe NAME [again] [as USER TOKEN]"
+ *                      -> the lines of the handler, until it ends. The token ends with the line
  *   anything else      -> "error <what is wrong>"
  *
  * Only the process's own user and root are answered (SO_PEERCRED). */
@@ -29,16 +29,25 @@ struct control_socket *control_socket_new(struct loop *loop, const char *name, s
 /* Closes the socket with its connections and frees the object. NULL is allowed. */
 void control_socket_free(struct control_socket *s);
 
-enum { CONTROL_SOCKET_LINE_MAX = 256 };
+/* Lengths of lines: of a request to probe, which may carry a token, and of every other. */
+enum { CONTROL_SOCKET_LINE_MAX = 256, CONTROL_SOCKET_PROBE_MAX = 16 * 1024 };
 
 /* The client that has sent a request. */
 struct control_client;
 
+/* A request to probe; valid during the call. */
+struct control_probe {
+    const char *name;
+    bool again;
+    const char *user; /* NULL: nobody logs in */
+    struct str token; /* of the user */
+};
+
 /* Answers requests that take time. The functions are called from the loop. */
 struct control_socket_handler {
     /* Begins to answer. Returns what `cancel` gets; NULL: *err is the answer. */
-    void *(*probe)(struct control_client *client, const char *name, bool again, struct error *err,
-                   void *arg);
+    void *(*probe)(struct control_client *client, const struct control_probe *wanted,
+                   struct error *err, void *arg);
 
     /* The client has gone: nothing may be said to it any more. */
     void (*cancel)(void *probe, void *arg);

@@ -2,6 +2,10 @@
  * client, who also observes the session's login.
  *
  *   GREETING --> STAT --+OK or -ERR--> QUIT --> (ended)
+ *                 | ^                   ^
+ *                 | '----+OK-----.      |
+ *                 '--> USER --> PASS ---' -ERR
+ *              where each client brings a token
  *
  *   steps: destination, addresses, connection, tunnel, TLS, what the login waits for ..., STAT,
  *          QUIT
@@ -35,9 +39,10 @@ struct result {
     size_t n_details;
 };
 
-static const char step_stat[] = "the answer to STAT", step_quit[] = "the answer to QUIT";
+static const char step_login[] = "the login", step_stat[] = "the answer to STAT",
+                  step_quit[] = "the answer to QUIT";
 
-enum probe_state { PROBE_GREETING, PROBE_STAT, PROBE_QUIT };
+enum probe_state { PROBE_GREETING, PROBE_STAT, PROBE_USER, PROBE_PASS, PROBE_QUIT };
 
 struct pop3_probe {
     struct pop3_observer observer;
@@ -49,6 +54,8 @@ struct pop3_probe {
     const char *step; /* under way; NULL: none is */
     int64_t since;
     enum backend_state during; /* the state of the session in that step */
+    char *user;                /* NULL: nobody */
+    struct secret token;       /* of the user; empty when it was sent */
     bool own_login;            /* clients log in themselves, so STAT is refused */
     struct error err;          /* of the first step that has failed; FAIL_NONE: none has */
     struct task end;
@@ -252,6 +259,13 @@ static void probe_free(struct task *t)
     free(container_of(t, struct pop3_probe, end));
 }
 
+static void forget_user(struct pop3_probe *p)
+{
+    free(p->user);
+    p->user = NULL;
+    secret_clear(&p->token);
+}
+
 static void release(struct pop3_probe *p)
 {
     if (p->session) {
@@ -260,6 +274,7 @@ static void release(struct pop3_probe *p)
     }
     conn_close(p->conn);
     p->conn = NULL;
+    forget_user(p);
     loop_bury(p->pop3->loop, &p->end, probe_free);
 }
 
@@ -289,30 +304,84 @@ static bool needs_token(const struct pop3_probe *p)
     return p->session && p->session->dialogue->pop3.kind == POP3_TOKEN_LOGIN;
 }
 
-static void take_stat(struct pop3_probe *p, struct str line)
+static void fail_login(struct pop3_probe *p, const char *step, enum fail fail, const char *text)
 {
-    char text[TEXT_MAX];
-    bool good = str_istarts(line, "+OK") || p->own_login;
     struct error err;
-    if (good) {
-        end_step(p, line);
-    } else if (p->err.fail == FAIL_NONE) {
-        if (needs_token(p)) {
-            error_set(&err, FAIL_CONFIG,
-                      "each client logs in with its own token here, and a probe has none");
-        } else {
-            error_set(&err, FAIL_REMOTE, "%s", text_printable(text, sizeof(text), line));
-        }
+    if (p->err.fail == FAIL_NONE) { /* else the observer has told it */
+        error_set(&err, fail, "%s", text);
         if (!p->step) {
-            begin_step(p, step_stat);
+            begin_step(p, step);
         }
         fail_step(p, &err);
     }
+}
+
+static void say_quit(struct pop3_probe *p)
+{
     p->state = PROBE_QUIT;
     if (p->err.fail == FAIL_NONE) {
         begin_step(p, step_quit);
     }
     say(p, "QUIT\r\n");
+}
+
+static void say_user(struct pop3_probe *p)
+{
+    p->state = PROBE_USER;
+    say(p, "USER ");
+    say(p, p->user);
+    say(p, "\r\n");
+}
+
+static void take_stat(struct pop3_probe *p, struct str line)
+{
+    char text[TEXT_MAX];
+    bool wants_token = needs_token(p);
+    if (str_istarts(line, "+OK") || p->own_login) {
+        struct result result = {0};
+        text_printable(result.text, sizeof(result.text), line);
+        if (p->token.n) {
+            add_detail(&result, "user token", "not used: clients need none here");
+        }
+        tell_step(p, &result, NULL);
+    } else if (wants_token && p->err.fail == FAIL_NONE && p->user) {
+        say_user(p);
+        return;
+    } else if (wants_token) {
+        fail_login(p, step_login, FAIL_CONFIG,
+                   "each client logs in with a token of its own here; give one with --user and "
+                   "--token-file");
+    } else {
+        fail_login(p, step_stat, FAIL_REMOTE, text_printable(text, sizeof(text), line));
+    }
+    say_quit(p);
+}
+
+static void take_user(struct pop3_probe *p, struct str line)
+{
+    char text[TEXT_MAX];
+    if (str_istarts(line, "+OK")) {
+        p->state = PROBE_PASS;
+        say(p, "PASS ");
+        conn_write(p->conn, p->token.p, p->token.n);
+        say(p, "\r\n");
+        forget_user(p);
+    } else {
+        fail_login(p, step_login, FAIL_CONFIG, text_printable(text, sizeof(text), line));
+        say_quit(p);
+    }
+}
+
+static void take_pass(struct pop3_probe *p, struct str line)
+{
+    char text[TEXT_MAX];
+    if (str_istarts(line, "+OK")) {
+        p->state = PROBE_STAT;
+        say(p, "STAT\r\n");
+    } else {
+        fail_login(p, step_login, FAIL_CONFIG, text_printable(text, sizeof(text), line));
+        say_quit(p);
+    }
 }
 
 /* Takes a line. Returns false when the probe is over. */
@@ -325,6 +394,12 @@ static bool take_line(struct pop3_probe *p, struct str line)
         break;
     case PROBE_STAT:
         take_stat(p, line);
+        break;
+    case PROBE_USER:
+        take_user(p, line);
+        break;
+    case PROBE_PASS:
+        take_pass(p, line);
         break;
     case PROBE_QUIT:
         end_step(p, line);
@@ -377,8 +452,8 @@ static void on_client(struct conn *c, enum conn_event event, void *arg)
     }
 }
 
-struct pop3_probe *pop3_probe_new(struct target *target, struct pop3_probe_handler handler,
-                                  struct error *err)
+struct pop3_probe *pop3_probe_new(struct target *target, const struct pop3_probe_user *user,
+                                  struct pop3_probe_handler handler, struct error *err)
 {
     struct pop3 *pop3 = target->pop3;
     const struct pop3_settings *set = &pop3->settings;
@@ -397,6 +472,10 @@ struct pop3_probe *pop3_probe_new(struct target *target, struct pop3_probe_handl
         conn_close(p->conn);
         free(p);
         return NULL;
+    }
+    if (user) {
+        p->user = mem_strdup(user->name);
+        secret_set(&p->token, user->token.p, user->token.n);
     }
     /* The session's own timeouts come first, and say more. */
     conn_deadline(p->conn, loop_now(pop3->loop) + set->login_timeout + 2 * set->answer_timeout);

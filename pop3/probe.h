@@ -10,6 +10,7 @@
 
 #include "lib/base.h"
 #include "lib/fail.h"
+#include "lib/text.h"
 
 struct pop3_probe;
 struct target;
@@ -42,10 +43,17 @@ struct pop3_probe_handler {
     void *arg;
 };
 
-/* Starts a probe of a target, for which there must be room for one more session; pop3_probe in
- * pop3.h sees to that. Returns NULL and sets *err (FAIL_INTERNAL) when the system refuses. */
-struct pop3_probe *pop3_probe_new(struct target *target, struct pop3_probe_handler handler,
-                                  struct error *err);
+/* The user as whom a probe logs in where each client brings a token. Only read during the call. */
+struct pop3_probe_user {
+    const char *name;
+    struct str token; /* a refresh token or an authorization code, in one line */
+};
+
+/* Starts a probe of a target, as `user` if it has to be somebody (NULL: nobody is known), for which
+ * there must be room for one more session; pop3_probe in pop3.h sees to that. Returns NULL and sets
+ * *err (FAIL_INTERNAL) when the system refuses. */
+struct pop3_probe *pop3_probe_new(struct target *target, const struct pop3_probe_user *user,
+                                  struct pop3_probe_handler handler, struct error *err);
 
 /* Ends the probe as when a client goes; no function of the handler is called any more. NULL is
  * allowed. */

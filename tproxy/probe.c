@@ -2,6 +2,7 @@
  * lines are printed. */
 #include "tproxy/probe.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,6 +27,8 @@ static const char usage[] =
     "\n"
     "  --again                even if the mail server has refused this login before: asking it\n"
     "                         again may lock the account\n"
+    "  --user NAME            mail user, where each client logs in with a token of its own\n"
+    "  --token-file FILE      the user's refresh token or authorization code; -: standard input\n"
     "  --json                 print one JSON object instead of lines\n"
     "  --control NAME         name of the control socket of the running tproxy (tproxy)\n"
     "  --help\n"
@@ -33,10 +36,12 @@ static const char usage[] =
     "Exit status: 0 all went well, 1 no probe was made, 2 wrong usage, 10 and more a step "
     "failed.\n";
 
-enum flag { FLAG_AGAIN = 256, FLAG_JSON, FLAG_CONTROL, FLAG_HELP };
+enum flag { FLAG_AGAIN = 256, FLAG_USER, FLAG_TOKEN_FILE, FLAG_JSON, FLAG_CONTROL, FLAG_HELP };
 
 static const struct option flags[] = {
     {"again", no_argument, NULL, FLAG_AGAIN},
+    {"user", required_argument, NULL, FLAG_USER},
+    {"token-file", required_argument, NULL, FLAG_TOKEN_FILE},
     {"json", no_argument, NULL, FLAG_JSON},
     {"control", required_argument, NULL, FLAG_CONTROL},
     {"help", no_argument, NULL, FLAG_HELP},
@@ -46,7 +51,8 @@ static const struct option flags[] = {
 enum {
     PATIENCE = 180, /* seconds: more than the process gives a step */
     STEPS_MAX = 64 * 1024,
-    DETAIL_INDENT = 16, /* columns */
+    TOKEN_SIZE = 12 * 1024 + 2, /* as much as a session takes, its line end included */
+    DETAIL_INDENT = 16,         /* columns */
 };
 
 /* SGR sequences (ECMA-48 section 8.3.117). */
@@ -55,6 +61,7 @@ static const char red[] = "\033[31m", green[] = "\033[32m", faint[] = "\033[2m",
 
 struct probe {
     const char *control, *name;
+    const char *user, *token_file; /* both or neither */
     bool again, json;
     bool in_colour;   /* standard output is a terminal, and nobody minds (no-color.org) */
     struct buf steps; /* JSON */
@@ -70,6 +77,12 @@ static void parse(struct probe *p, int argc, char **argv)
         switch (flag) {
         case FLAG_AGAIN:
             p->again = true;
+            break;
+        case FLAG_USER:
+            p->user = optarg;
+            break;
+        case FLAG_TOKEN_FILE:
+            p->token_file = optarg;
             break;
         case FLAG_JSON:
             p->json = true;
@@ -89,6 +102,50 @@ static void parse(struct probe *p, int argc, char **argv)
         options_die("name one mailbox; see tproxy probe --help");
     }
     p->name = argv[optind];
+    if (!p->user != !p->token_file) {
+        options_die("--user and --token-file belong together; see tproxy probe --help");
+    }
+    if (p->user && (!text_is_visible(str_of(p->user)) || !p->user[0] ||
+                    strlen(p->user) > CONTROL_SOCKET_LINE_MAX / 2)) {
+        options_die("--user takes a name without blanks; see tproxy probe --help");
+    }
+}
+
+/* Reads the token of the user, one line. Ends the process when there is none. */
+static void read_token(const struct probe *p, char token[static TOKEN_SIZE])
+{
+    bool standard = strcmp(p->token_file, "-") == 0;
+    FILE *f = standard ? stdin : fopen(p->token_file, "r");
+    if (!f) {
+        fprintf(stderr, "tproxy: %s: %s\n", p->token_file, strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+    setvbuf(f, NULL, _IONBF, 0); /* no copy of the token in a buffer */
+    size_t n = fread(token, 1, TOKEN_SIZE - 1, f);
+    token[n] = '\0';
+    token[strcspn(token, "\r\n")] = '\0';
+    if (!standard) {
+        fclose(f);
+    }
+    if (n == TOKEN_SIZE - 1 || !token[0] || text_has_control(str_of(token))) {
+        explicit_bzero(token, TOKEN_SIZE);
+        fprintf(stderr, "tproxy: %s has no token: one line of at most %d octets\n",
+                standard ? "standard input" : p->token_file, TOKEN_SIZE - 2);
+        exit(EXIT_FAILURE);
+    }
+}
+
+/* Composes the request. It may hold a token: the caller wipes it. */
+static void compose(const struct probe *p, char request[static CONTROL_SOCKET_PROBE_MAX])
+{
+    char token[TOKEN_SIZE];
+    size_t n = text_fmt(request, CONTROL_SOCKET_PROBE_MAX, "probe %s%s", p->name,
+                        p->again ? " again" : "");
+    if (p->user) {
+        read_token(p, token);
+        text_fmt(request + n, CONTROL_SOCKET_PROBE_MAX - n, " as %s %s", p->user, token);
+        explicit_bzero(token, sizeof(token));
+    }
 }
 
 /* Adds the details of a step as members of an object. */
@@ -198,12 +255,13 @@ static bool wants_colour(void)
 int probe_command(int argc, char **argv)
 {
     struct probe p = {.control = options_control, .in_colour = wants_colour()};
-    char request[CONTROL_SOCKET_LINE_MAX];
+    char request[CONTROL_SOCKET_PROBE_MAX];
     struct error err;
     parse(&p, argc, argv);
     buf_init(&p.steps, STEPS_MAX);
-    text_fmt(request, sizeof(request), "probe %s%s", p.name, p.again ? " again" : "");
+    compose(&p, request);
     int rc = control_socket_follow(p.control, request, PATIENCE, on_line, &p, &err);
+    explicit_bzero(request, sizeof(request));
     buf_free(&p.steps);
     if (rc != OK) {
         fprintf(stderr, "tproxy: %s\n", err.text);

@@ -40,13 +40,15 @@ static void on_ended(const struct error *err, void *arg)
     free(p);
 }
 
-static void *begin(struct control_client *client, const char *name, bool again, struct error *err,
-                   void *arg)
+static void *begin(struct control_client *client, const struct control_probe *wanted,
+                   struct error *err, void *arg)
 {
+    const struct pop3_probe_user user = {wanted->user, wanted->token};
     struct probe *p = mem_zalloc(sizeof(*p));
     struct pop3_probe_handler handler = {.step = on_step, .ended = on_ended, .arg = p};
     p->client = client;
-    p->probe = pop3_probe(arg, name, again, &handler, err);
+    p->probe =
+        pop3_probe(arg, wanted->name, wanted->again, wanted->user ? &user : NULL, &handler, err);
     if (!p->probe) {
         free(p);
         return NULL;

@@ -8,7 +8,7 @@ import threading
 import urllib.parse
 
 import pytest
-from test_probe import details, probed
+from test_probe import details, names, probed, text_of_step
 
 from harness.backend import Pop3
 from harness.clients import RawClient
@@ -359,6 +359,33 @@ def test_nothing_goes_on_without_a_login(add, oauth, oauth_dovecot):
         assert b"\\x01 were sent" in client.command(b"AUTH XOAUTH2 " + typed)
         assert client.command(b"QUIT").startswith(b"+OK")
     assert not oauth.requests.all()
+
+
+@pytest.mark.parametrize("kind", ["OAuth2RefreshToken", "OAuth2AuthorizationCode"])
+def test_probe(add, proxy, oauth, mail, kind, directory):
+    """A probe logs in with a token from standard input or a file, and says what is wrong with it."""
+    client = oauth.mail_client("nobody")
+    add(client, kind)
+    make = oauth.refresh_token if kind == "OAuth2RefreshToken" else oauth.code
+    missing = probed(proxy, NAME)
+    assert (missing["result"], names(missing)) == ("config", ["the login"])
+    assert "give one with --user and --token-file" in missing["text"]
+
+    def with_token(user: str, token: str) -> dict:
+        return probed(proxy, NAME, "--user", user, "--token-file", "-", stdin=f"{token}\n")
+
+    good = make(client, mail.user)
+    result = with_token(mail.user, good)
+    assert result["result"] == "ok" and names(result)[0] == "the destination"
+    assert text_of_step(result, "the answer to STAT").startswith(f"+OK {len(MAILS)} ")
+    file = directory / "token"
+    file.write_text(good)
+    assert probed(proxy, NAME, "--user", mail.user, "--token-file", str(file))["result"] == "ok"
+
+    for bad in make(client, mail.user, lifetime=-1), "no-such-thing-0123456789":
+        result = with_token(mail.user, bad)
+        assert (result["result"], names(result)[-1]) == ("auth", "the destination")
+        assert "refuses the refresh token or code" in result["text"]
 
 
 def test_one_bad_token_locks_nobody_out(add, oauth, mail):

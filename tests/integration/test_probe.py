@@ -26,15 +26,18 @@ CODES = {
 }
 
 
-def probe(proxy: Tproxy, name: str, *arguments: str) -> subprocess.CompletedProcess:
-    done = proxy.program.run("probe", "--control", proxy.control, *arguments, name)
+def probe(
+    proxy: Tproxy, name: str, *arguments: str, stdin: str = ""
+) -> subprocess.CompletedProcess:
+    done = proxy.program.run("probe", "--control", proxy.control, *arguments, name, stdin=stdin)
     assert "Pa55word" not in done.stdout + done.stderr
     return done
 
 
-def probed(proxy: Tproxy, name: str, *arguments: str) -> dict:
+def probed(proxy: Tproxy, name: str, *arguments: str, stdin: str = "") -> dict:
     """Returns the JSON, after checks that hold for every probe."""
-    done = probe(proxy, name, "--json", *arguments)
+    done = probe(proxy, name, "--json", *arguments, stdin=stdin)
+    assert not stdin or stdin.strip() not in done.stdout
     assert done.stderr == ""
     result = json.loads(done.stdout)
     assert done.returncode == CODES.get(result["result"], 0)
@@ -232,7 +235,7 @@ BROKEN = {
             "clientSecret": "Scripted-Pa55word",
         },
         "config",
-        "the answer to STAT",
+        "the login",
     ),
 }
 
@@ -256,6 +259,10 @@ def test_each_step_fails_once(tproxy, backend, case):
     said = probed(tproxy, "mine")
     assert (said["result"], names(said)[-1]) == (result, step), said
     assert said["text"] == said["steps"][-1]["text"] != ""
+    told = probe(tproxy, "mine")
+    assert told.returncode == CODES[result]
+    end = [f"mine: failed ({result}): {said['meaning']}", f"  {said['remedy']}"]
+    assert told.stdout.splitlines()[-2:] == end
 
 
 @pytest.mark.parametrize("wrong", ["wrong_name", "untrusted", "expired"])
@@ -287,6 +294,26 @@ def test_refused_login_is_not_repeated(tproxy, backend):
     assert probed(tproxy, "mine")["result"] == "ok"
 
 
+def test_token_that_is_not_needed(tproxy, backend):
+    tproxy.add("mine", backend.host, backend.port)
+    result = probed(tproxy, "mine", "--user", "somebody", "--token-file", "-", stdin="token-1")
+    assert result["result"] == "ok"
+    assert details(result, "the answer to STAT") == {
+        "user token": "not used: clients need none here"
+    }
+    assert b"somebody" not in b"".join(backend.heard())
+
+
+@pytest.mark.parametrize("token", ["", "\n", "x" * 13000, "a\tb"])
+def test_no_token_to_send(tproxy, backend, token):
+    tproxy.add("mine", backend.host, backend.port)
+    done = probe(tproxy, "mine", "--user", "somebody", "--token-file", "-", stdin=token)
+    assert done.returncode == 1 and "standard input has no token" in done.stderr
+    done = probe(tproxy, "mine", "--user", "somebody", "--token-file", "/no/such")
+    assert done.returncode == 1 and "/no/such: No such file" in done.stderr
+    assert backend.connections() == 0
+
+
 def test_prober_goes(tproxy, backend):
     """A probe whose client goes ends like a session whose client goes."""
     backend.script = peer.silent
@@ -301,6 +328,7 @@ def test_prober_goes(tproxy, backend):
 
 
 def test_no_probe(tproxy, program):
+    until(lambda: "no tproxy" not in probe(tproxy, "other").stderr, "the start")
     done = probe(tproxy, "other")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no mailbox other is served here" in done.stderr
@@ -309,7 +337,17 @@ def test_no_probe(tproxy, program):
 
 
 @pytest.mark.one_build
-@pytest.mark.parametrize("arguments", [(), ("a", "b"), ("--all", "a"), ("a b",)])
+@pytest.mark.parametrize("arguments", 
+    [
+        (),
+        ("a", "b"),
+        ("--all", "a"),
+        ("a b",),
+        ("--user", "u", "a"),
+        ("--token-file", "-", "a"),
+        ("--user", "u v", "--token-file", "-", "a"),
+    ],
+)
 def test_wrong_usage(program, arguments):
     done = program.run("probe", *arguments)
     assert done.returncode == 2 and "see tproxy probe --help" in done.stderr

@@ -198,7 +198,8 @@ static void raw_requests(void **state)
     assert_int_equal(log_get_level(), LOG_WARN);
     fd = dial();
     say(fd, "\n");
-    expect(fd, "error unknown request; there are: log-level [LEVEL], probe NAME [again]\n");
+    expect(fd, "error unknown request; there are: log-level [LEVEL], probe NAME [again] "
+               "[as USER TOKEN]\n");
     fd = dial();
     say(fd, "log-level \xff\x01\n");
     expect(fd, "error \"\?\?\" is not a level: use trace, debug, info, warn, error or fatal\n");
@@ -206,6 +207,45 @@ static void raw_requests(void **state)
     say(fd, "log-level warn error\n");
     expect(fd,
            "error \"warn error\" is not a level: use trace, debug, info, warn, error or fatal\n");
+}
+
+static char wanted[512];
+
+static void *note_probe(struct control_client *client, const struct control_probe *probe,
+                        struct error *err, void *arg)
+{
+    (void)client;
+    (void)arg;
+    snprintf(wanted, sizeof(wanted), "%s,%d,%s,%.*s", probe->name, probe->again,
+             probe->user ? probe->user : "-", STR_ARG(probe->token));
+    error_set(err, FAIL_CONFIG, "noted");
+    return NULL;
+}
+
+static void probes(void **state)
+{
+    (void)state;
+    static const char *const lines[][2] = {
+        {"probe a/b\n", "a/b,0,-,"},
+        {"probe a again\n", "a,1,-,"},
+        {"probe a as u@x to ken\n", "a,0,u@x,to ken"},
+        {"probe a again as u again\n", "a,1,u,again"},
+    };
+    char text[CONTROL_SOCKET_LINE_MAX * 2];
+    control_socket_set_handler(server, (struct control_socket_handler){.probe = note_probe});
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        int fd = dial();
+        say(fd, lines[i][0]);
+        expect(fd, "error noted\n");
+        assert_string_equal(wanted, lines[i][1]);
+    }
+    size_t n = (size_t)snprintf(text, sizeof(text), "probe a as u ");
+    memset(text + n, 'x', CONTROL_SOCKET_LINE_MAX);
+    memcpy(text + n + CONTROL_SOCKET_LINE_MAX, "\n", 2);
+    int fd = dial();
+    say(fd, text); /* longer than other requests may be */
+    expect(fd, "error noted\n");
+    assert_int_equal(strlen(wanted), strlen("a,0,u,") + CONTROL_SOCKET_LINE_MAX);
 }
 
 static void too_long_or_too_slow(void **state)
@@ -254,10 +294,9 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
 #define WITH_SOCKET(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        WITH_SOCKET(tells_and_changes), WITH_SOCKET(nobody_there),
-        WITH_SOCKET(another_user),      WITH_SOCKET(name_taken),
-        WITH_SOCKET(raw_requests),      WITH_SOCKET(too_long_or_too_slow),
-        WITH_SOCKET(too_many),
+        WITH_SOCKET(tells_and_changes),    WITH_SOCKET(nobody_there), WITH_SOCKET(another_user),
+        WITH_SOCKET(name_taken),           WITH_SOCKET(raw_requests), WITH_SOCKET(probes),
+        WITH_SOCKET(too_long_or_too_slow), WITH_SOCKET(too_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,10 +73,12 @@ class Program:
             **streams | options,
         )
 
-    def run(self, *arguments: str, uid: int | None = None) -> subprocess.CompletedProcess:
+    def run(
+        self, *arguments: str, uid: int | None = None, stdin: str = ""
+    ) -> subprocess.CompletedProcess:
         """Runs the program to its end."""
-        process = self.spawn(*arguments, uid=uid)
-        out, err = process.communicate(timeout=PATIENCE)
+        process = self.spawn(*arguments, uid=uid, stdin=subprocess.PIPE)
+        out, err = process.communicate(stdin.encode(), timeout=PATIENCE)
         return subprocess.CompletedProcess(
             arguments, process.returncode, out.decode(), err.decode()
         )
