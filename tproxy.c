@@ -380,7 +380,8 @@ static int start_control(struct process *p, struct error *err)
                                            .namespace_targets = o->namespace_targets,
                                            .service_delay = o->service_delay,
                                            .claim_all = o->claim_all,
-                                           .in_cluster = !p->local};
+                                           .in_cluster = !p->local,
+                                           .cluster_rules = !p->local};
     struct controller_handler handler = {
         .configured = on_configured, .changed = on_condition, .gone = on_resource_gone, .arg = p};
     p->controller = controller_new(p->loop, &parts, &settings, handler);

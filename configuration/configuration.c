@@ -604,7 +604,7 @@ static void put_secret_problems(const struct configuration *conf, struct proxy_s
         proxy_status_add(out, no_certificates);
     }
     /* In local mode, all destinations may come from files. */
-    if (list_empty(&conf->instances) && conf->set.in_cluster) {
+    if (list_empty(&conf->instances) && conf->set.cluster_rules) {
         char text[512];
         text_fmt(text, sizeof(text),
                  "Provide at least one Destination service instance in "

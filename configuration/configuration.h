@@ -32,8 +32,9 @@ struct configuration_settings {
     struct tls_roots *roots;           /* the system's certificates; NULL: none */
     const char *home;                  /* the installation's namespace */
     const char *domain;                /* of the cluster: "cluster.local" */
-    bool in_cluster; /* false in local mode: objects are files, which are still there at the next
-                        start, and nothing is discovered */
+    bool in_cluster;    /* false in local mode: objects are files, which are still there at the
+                           next start, and nothing is discovered */
+    bool cluster_rules; /* an installation without an instance is incomplete */
 };
 
 /* Whether there was a configuration before this process started. */

@@ -152,7 +152,8 @@ static struct configuration *new_configuration(struct controller *c)
                                               .roots = c->parts.roots,
                                               .home = c->settings.home,
                                               .domain = c->settings.domain,
-                                              .in_cluster = c->settings.in_cluster};
+                                              .in_cluster = c->settings.in_cluster,
+                                              .cluster_rules = c->settings.cluster_rules};
     struct configuration_handler handler = {.changed = on_configuration,
                                             .instance_changed = on_instance_changed,
                                             .read_again = read_all_again,

@@ -319,7 +319,7 @@ enum decision {
 static bool is_nameable(const struct resource *r, const struct endpoint *e, struct condition *c)
 {
     const char *name = e ? e->service : r->name, *objection = plan_name_objection(name);
-    if (objection && r->controller->settings.in_cluster) {
+    if (objection && r->controller->settings.cluster_rules) {
         plan_failure(
             c, "ServiceCreationFailed",
             "The name of the Destination CR%s, \"%.140s\", cannot be that of a Service: %s; rename "
@@ -381,7 +381,7 @@ static enum decision decide_name(struct endpoint *e, struct condition *c)
     const struct resource *other;
     const char *home = r->controller->settings.home;
     struct resource *rival = resource_rival(r, home, e->service);
-    if (!r->controller->settings.in_cluster) {
+    if (!r->controller->settings.cluster_rules) {
         return DECISION_SERVE;
     }
     if (!is_nameable(r, e, c)) {
@@ -477,14 +477,14 @@ static void note_endpoint_failure(struct sum *sum, struct endpoint *e,
 
 static void note_endpoint_success(struct sum *sum, struct endpoint *e)
 {
-    bool in_cluster = e->resource->controller->settings.in_cluster;
+    bool named = e->resource->controller->settings.cluster_rules;
     if (!e->tenant) {
-        plan_success(&sum->last, in_cluster ? e->service : NULL);
+        plan_success(&sum->last, named ? e->service : NULL);
         return;
     }
     free(e->failure);
     e->failure = NULL;
-    plan_tenants_served(&sum->tenants, e->tenant, in_cluster ? e->service : NULL);
+    plan_tenants_served(&sum->tenants, e->tenant, named ? e->service : NULL);
 }
 
 /* Brings up listener and Services, unless there is trouble: then *c is the trouble. */

@@ -35,8 +35,10 @@ struct controller_settings {
                               so long, microseconds: the other replicas then listen on its port,
                               and kube-proxy and DNS know it; 0: nobody has to learn of it */
     bool claim_all;        /* give every CR a condition, not only those of POP3 mail */
-    bool in_cluster; /* there are Services, policies, Events. Else the ports are the lowest that are
-                        free, and names need not be those of Services */
+    bool in_cluster;    /* there are Services, policies, Events. Else the ports are the lowest that
+                           are free */
+    bool cluster_rules; /* the rules of a cluster hold: names are those of Services in one
+                           namespace, and an instance is needed. True wherever in_cluster is */
 };
 
 /* The parts that the controller works with. All stay the caller's. */

@@ -177,7 +177,7 @@ static void tell_changed(const struct resource *r)
     LIST_EACH (it, &r->endpoints) {
         const struct endpoint *e = container_of(it, struct endpoint, link);
         bool works = e->tenant && e->target && !e->failure;
-        plan_success(&success, r->controller->settings.in_cluster ? e->service : NULL);
+        plan_success(&success, r->controller->settings.cluster_rules ? e->service : NULL);
         report.name = e->service;
         report.condition = works ? &success : e->failure ? e->failure : r->pending_condition;
         report.dest = e->dest;

@@ -55,6 +55,7 @@ struct file {
 struct local_directory {
     struct dest_source source;
     struct dest_source *service;       /* for destinations that no file describes; NULL: none */
+    bool stands_in;                    /* the files are what the service has */
     struct oauth *oauth;               /* for tokens of destinations in files */
     struct connectivity *connectivity; /* for the route to their token servers */
     struct loop *loop;
@@ -135,7 +136,7 @@ static void read_file(const struct local_directory *l, struct file *f)
 {
     char path[PATH_TEXT_MAX], text[LOCAL_COMPLAINT_MAX];
     f->marked = false;
-    local_file_read(path_of(l, f->name, path), last_part(f->name), &f->content, text);
+    local_file_read(path_of(l, f->name, path), last_part(f->name), l->stands_in, &f->content, text);
     set_complaint(&f->complaint, text[0] ? text : NULL);
 }
 
@@ -439,7 +440,9 @@ void local_directory_each(const struct local_directory *l,
     }
     for (size_t i = 0; i < l->n_files; i++) {
         const struct file *f = l->files[i];
+        const struct local_refusal *refusal = f->content.refusal;
         const struct local_report report = {.path = path_of(l, f->name, path),
+                                            .verdict = refusal ? refusal->verdict : VERDICT_OK,
                                             .complaint = f->complaint.reported,
                                             .dest = f->content.dest,
                                             .object = f->content.object};
@@ -571,6 +574,8 @@ struct dest_request {
     struct dest_handler handler;
     enum dest_purpose purpose;
     char *name;
+    bool whole;                     /* the reference names nothing that no file has: no fragment or
+                                       chain */
     struct secret user_token;       /* what the client sent; empty: nothing */
     struct dest_request *forwarded; /* to the service; NULL: `task` answers, or asks for a token */
     const struct destination *dest; /* the destination that the token is for */
@@ -680,12 +685,35 @@ static void on_request_due(struct task *t)
     }
 }
 
-static void on_forwarded(const struct dest_answer *found, void *arg)
+/* Returns why a destination of this name cannot be used; NULL: no file has such a one. */
+static const struct local_refusal *find_refusal(const struct local_directory *l, const char *name)
 {
-    answer_request(arg, found);
+    for (size_t i = 0; i < l->n_files; i++) {
+        const struct local_refusal *refusal = l->files[i]->content.refusal;
+        if (refusal && strcmp(refusal->name, name) == 0) {
+            return refusal;
+        }
+    }
+    return NULL;
 }
 
-/* Asks the files first, and then the service. */
+/* A file that stands for the service answers what a server would have to. */
+static void on_forwarded(const struct dest_answer *found, void *arg)
+{
+    struct dest_request *request = arg;
+    const struct local_directory *l = request->local;
+    bool open = l->stands_in && request->whole && found->verdict == VERDICT_UNREADABLE;
+    const struct dest_answer filed = {.dest = open ? find_destination(l, request->name) : NULL};
+    const struct local_refusal *refusal =
+        open && !filed.dest ? find_refusal(l, request->name) : NULL;
+    if (refusal) {
+        refuse_request(request, refusal->verdict, &refusal->err);
+    } else {
+        answer_request(request, filed.dest ? &filed : found);
+    }
+}
+
+/* Asks the files first, and then the service; or the other way round, if they stand for it. */
 static struct dest_request *directory_find(struct dest_source *source, const struct dest_ref *ref,
                                            enum dest_purpose purpose, const struct dest_user *user,
                                            struct dest_handler handler)
@@ -696,12 +724,13 @@ static struct dest_request *directory_find(struct dest_source *source, const str
     request->handler = handler;
     request->purpose = purpose;
     request->name = mem_strdup(ref->name);
+    request->whole = !ref->fragment && !ref->chain;
     if (user) {
         secret_set(&request->user_token, user->secret->p, user->secret->n);
     }
     task_init(&request->task);
     list_append(&l->requests, &request->link);
-    if (l->service && ref->instance && !find_destination(l, ref->name)) {
+    if (l->service && (l->stands_in || (ref->instance && !find_destination(l, ref->name)))) {
         struct dest_handler forward = {.done = on_forwarded, .arg = request};
         request->forwarded = dest_find(l->service, ref, purpose, user, forward);
     } else {
@@ -750,6 +779,11 @@ void local_directory_set_oauth(struct local_directory *local, struct oauth *oaut
 void local_directory_set_service(struct local_directory *local, struct dest_source *service)
 {
     local->service = service;
+}
+
+void local_directory_stand_in(struct local_directory *local)
+{
+    local->stands_in = true;
 }
 
 /* ---- life ---- */

@@ -11,12 +11,12 @@
 #ifndef TPROXY_LOCAL_DIRECTORY_H
 #define TPROXY_LOCAL_DIRECTORY_H
 
+#include "core/destination.h"
 #include "lib/base.h"
 #include "lib/fail.h"
 
 struct connectivity;
 struct dest_source;
-struct destination;
 struct local_directory;
 struct local_object;
 struct loop;
@@ -65,6 +65,7 @@ struct local_directory *local_directory_of(struct loop *loop, char *const *paths
 struct local_report {
     const char *path;
     const char *complaint; /* NULL: nothing is wrong with it */
+    enum verdict verdict;  /* on a destination that cannot be used; else VERDICT_OK */
     /* Its contents; both NULL: it has none that count. */
     const struct destination *dest;
     const struct local_object *object;
@@ -91,5 +92,10 @@ void local_directory_set_oauth(struct local_directory *local, struct oauth *oaut
 /* Sets the source that is asked for a destination that no file describes, if the reference names an
  * instance. It stays the caller's. */
 void local_directory_set_service(struct local_directory *local, struct dest_source *service);
+
+/* Lets the files stand for what the service has, as in a cluster: it is asked first, and where it
+ * would have to ask a server, a file answers. Hosts that are this machine are not allowed then.
+ * Called before the first turn of the loop. */
+void local_directory_stand_in(struct local_directory *local);
 
 #endif

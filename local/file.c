@@ -111,11 +111,20 @@ struct local_content local_content_ref(const struct local_content *from)
     };
 }
 
+static void refusal_free(struct local_refusal *refusal)
+{
+    if (refusal) {
+        free(refusal->name);
+        free(refusal);
+    }
+}
+
 void local_content_clear(struct local_content *content)
 {
     free(content->key);
     destination_unref(content->dest);
     local_object_unref(content->object);
+    refusal_free(content->refusal);
     *content = (struct local_content){0};
 }
 
@@ -134,7 +143,9 @@ bool local_content_equal(const struct local_content *a, const struct local_conte
 struct reading {
     const char *path, *name;
     enum local_form form;
+    bool stands_in;
     struct local_content *content;
+    struct local_refusal *refusal;
     char *complaint;
 };
 
@@ -219,6 +230,18 @@ static char *read_all(struct reading *r, size_t *n)
 
 /* ---- destinations and objects ---- */
 
+/* Notes why a destination cannot be used, unless it has no name. */
+static void note_refusal(struct reading *r, const char *name,
+                         const struct destination_problem *problem)
+{
+    if (name) {
+        r->refusal = mem_zalloc(sizeof(*r->refusal));
+        r->refusal->name = mem_strdup(name);
+        r->refusal->verdict = problem->verdict;
+        error_set(&r->refusal->err, FAIL_CONFIG, "%s: %s", problem->field, problem->text);
+    }
+}
+
 /* Returns a property whose value is the cockpit's placeholder for a secret; or NULL. */
 static const struct property *find_placeholder(const struct properties *props)
 {
@@ -232,21 +255,22 @@ static const struct property *find_placeholder(const struct properties *props)
 
 /* Makes a destination of *props, which are freed. Returns NULL when they are not a usable one;
  * `text` then names field and remedy. */
-static const struct destination *destination_of(struct properties *props,
+static const struct destination *destination_of(struct reading *r, struct properties *props,
                                                 char text[static TEXT_MAX])
 {
     struct destination_problem problem = {0};
-    const struct property *placeholder = find_placeholder(props);
-    const struct destination *dest = placeholder ? NULL : destination_new(props, true, &problem);
+    const struct property *placeholder = r->stands_in ? NULL : find_placeholder(props);
+    const struct destination *dest =
+        placeholder ? NULL : destination_new(props, !r->stands_in, &problem);
     if (placeholder) {
         text_fmt(text, TEXT_MAX, "%s: the BTP cockpit leaves this value out of an export; add it",
                  placeholder->name);
-    }
-    properties_free(props);
-    if (!dest && !placeholder) {
+    } else if (!dest) {
+        note_refusal(r, properties_get(props, "Name", NULL), &problem);
         text_fmt(text, TEXT_MAX, "%s: %s (%s)", problem.field, problem.text,
                  verdict_reason(problem.verdict, false));
     }
+    properties_free(props);
     return dest;
 }
 
@@ -261,7 +285,7 @@ static void take_document(struct reading *r, struct json_value root)
         content = object ? content_of_object(object) : content;
     } else {
         struct properties *props = properties_from_json(root, &err);
-        const struct destination *dest = props ? destination_of(props, text) : NULL;
+        const struct destination *dest = props ? destination_of(r, props, text) : NULL;
         content = dest ? content_of_destination(dest) : content;
     }
     if (!content.key) {
@@ -298,7 +322,7 @@ static void take_properties(struct reading *r, struct str text)
              "the destination from the BTP cockpit as JSON, or take the file away");
         return;
     }
-    const struct destination *dest = destination_of(props, problem);
+    const struct destination *dest = destination_of(r, props, problem);
     if (dest) {
         replace(r, content_of_destination(dest));
     } else {
@@ -396,10 +420,15 @@ static bool is_regular(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-void local_file_read(const char *path, const char *name, struct local_content *content,
-                     char complaint[static LOCAL_COMPLAINT_MAX])
+void local_file_read(const char *path, const char *name, bool stands_in,
+                     struct local_content *content, char complaint[static LOCAL_COMPLAINT_MAX])
 {
-    struct reading r = {path, name, local_file_form(name), content, complaint};
+    struct reading r = {.path = path,
+                        .name = name,
+                        .form = local_file_form(name),
+                        .stands_in = stands_in,
+                        .content = content,
+                        .complaint = complaint};
     size_t n = 0;
     char *text;
     complaint[0] = '\0';
@@ -427,4 +456,6 @@ void local_file_read(const char *path, const char *name, struct local_content *c
     case LOCAL_PASSED_OVER:
         break;
     }
+    refusal_free(content->refusal);
+    content->refusal = r.refusal;
 }

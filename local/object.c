@@ -17,8 +17,9 @@ static const struct {
     {"Secret", LOCAL_HOME},
 };
 
-/* The members of an object that are kept, besides its metadata. */
+/* The members of an object that are kept, and those of its metadata besides its names. */
 static const char *const members[] = {"spec", "data", "stringData"};
+static const char *const metadata_members[] = {"creationTimestamp", "annotations"};
 
 bool local_object_is(struct json_value root)
 {
@@ -45,29 +46,33 @@ void local_object_unref(const struct local_object *object)
     free(o);
 }
 
+/* Writes those of the members that the object has, each after a comma. */
+static int write_members(struct buf *out, struct json_value object, const char *const *names,
+                         size_t n)
+{
+    int rc = OK;
+    for (size_t i = 0; i < n; i++) {
+        struct json_value member = json_get(object, names[i]);
+        struct str text = json_text(member);
+        if (json_exists(member)) {
+            rc |= buf_fmt(out, ",\"%s\":", names[i]);
+            rc |= buf_add(out, text.p, text.n);
+        }
+    }
+    return rc;
+}
+
 /* Writes the text of the object as the API server would have it. */
 static int write_object(struct buf *out, struct json_value root, const struct local_object *o)
 {
-    struct json_value annotations = json_get(json_get(root, "metadata"), "annotations");
+    struct json_value metadata = json_get(root, "metadata");
     int rc = json_fmt(out, "{'apiVersion':");
     struct str version = json_text(json_get(root, "apiVersion"));
     rc |= buf_add(out, version.p, version.n);
     rc |= json_fmt(out, ",'kind':%s,'metadata':{'namespace':%s,'name':%s", o->kind, o->namespace,
                    o->name);
-    if (json_exists(annotations)) {
-        struct str text = json_text(annotations);
-        rc |= json_fmt(out, ",'annotations':");
-        rc |= buf_add(out, text.p, text.n);
-    }
-    rc |= json_fmt(out, "}");
-    for (size_t i = 0; i < ARRAY_LEN(members); i++) {
-        struct json_value member = json_get(root, members[i]);
-        struct str text = json_text(member);
-        if (json_exists(member)) {
-            rc |= buf_fmt(out, ",\"%s\":", members[i]);
-            rc |= buf_add(out, text.p, text.n);
-        }
-    }
+    rc |= write_members(out, metadata, metadata_members, ARRAY_LEN(metadata_members));
+    rc |= json_fmt(out, "}") | write_members(out, root, members, ARRAY_LEN(members));
     return rc | json_fmt(out, "}");
 }
 

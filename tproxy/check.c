@@ -1,6 +1,7 @@
-/* Judges files with the parts of local mode, so that there is one judgement. Two things are
- * missing: targets have no listeners, and the Destination service is not asked. There is no
- * resolver either, so no server can be.
+/* Judges files with the parts of the running program, so that there is one judgement: as local
+ * mode would, or by the rules of a cluster that holds just these objects. Two things are missing:
+ * targets have no listeners, and the Destination service is not asked. There is no resolver either,
+ * so no server can be.
  *
  *   files --> local_directory --> local_cluster <--> controller --> targets
  *                                       '----------> statuses of TransparentProxy objects
@@ -17,6 +18,7 @@
 #include "btp/connectivity.h"
 #include "configuration/proxy_status.h"
 #include "controller/controller.h"
+#include "controller/health.h"
 #include "controller/plan.h"
 #include "core/dest_source.h"
 #include "core/destination.h"
@@ -45,15 +47,25 @@ static const char usage[] =
     "The files are judged together, as one directory. No server is asked, nothing listens, and\n"
     "nothing is changed.\n"
     "\n"
+    "  --cluster              judge as in a cluster that has these objects and no others, and "
+    "whose\n"
+    "                         Destination service has these destinations\n"
     "  --json                 print one JSON object instead of lines\n"
     "  --namespace NAME       namespace of the installation (sap-transp-proxy-system)\n"
     "  --help\n"
     "\n"
     "Exit status: 0 nothing is wrong, 1 something is wrong, 2 wrong usage.\n";
 
-enum flag { FLAG_JSON = 256, FLAG_NAMESPACE, FLAG_HELP };
+/* Why a cluster's tproxy leaves something alone. */
+#define NOT_MAIL "it is left to other proxies, because its destination is not POP3 mail"
+
+/* How long a resource may wait for another one. */
+#define PATIENCE SECONDS(30)
+
+enum flag { FLAG_CLUSTER = 256, FLAG_JSON, FLAG_NAMESPACE, FLAG_HELP };
 
 static const struct option flags[] = {
+    {"cluster", no_argument, NULL, FLAG_CLUSTER},
     {"json", no_argument, NULL, FLAG_JSON},
     {"namespace", required_argument, NULL, FLAG_NAMESPACE},
     {"help", no_argument, NULL, FLAG_HELP},
@@ -78,7 +90,7 @@ struct told_proxy {
 
 struct check {
     const char *home; /* NULL: the usual one */
-    bool json;
+    bool cluster, json;
     char **paths;
     size_t n_paths;
 
@@ -92,6 +104,10 @@ struct check {
     struct controller *controller;
     struct local_feed feed;
 
+    bool configured; /* a configuration is in force */
+    bool decided;    /* by it, of all resources */
+    bool late;       /* `patience` has run out */
+    struct timer patience;
     struct list targets, proxies; /* struct told, struct told_proxy */
     struct check_print print;
 };
@@ -102,6 +118,9 @@ static void parse(struct check *c, int argc, char **argv)
     optind = 0; /* getopt begins anew */
     while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
         switch (flag) {
+        case FLAG_CLUSTER:
+            c->cluster = true;
+            break;
         case FLAG_JSON:
             c->json = true;
             break;
@@ -182,8 +201,9 @@ static void on_target(const struct controller_report *report, void *arg)
 
 static void on_configured(const struct config *config, void *arg)
 {
+    struct check *c = arg;
     (void)config;
-    (void)arg;
+    c->configured = true;
 }
 
 static struct told_proxy *proxy_of(struct check *c, const char *namespace, const char *name)
@@ -256,17 +276,26 @@ static void collect_targets(struct check *c, const char *namespace, const char *
             worsen(f, t->target.verdict);
         }
     }
-    if (list_empty(f->targets)) {
-        worsen(f, CHECK_UNKNOWN);
-        f->remark = "nothing is decided, because no configuration is in force";
+    if (!list_empty(f->targets)) {
+        return;
     }
+    if (c->decided) {
+        f->remark = NOT_MAIL;
+        return;
+    }
+    worsen(f, CHECK_UNKNOWN);
+    f->remark = c->configured ? "it has not been decided in time"
+                              : "nothing is decided, because no configuration is in force";
 }
 
 static void judge_destination(struct check *c, const struct destination *dest, struct check_file *f)
 {
     f->kind = "destination";
     f->name = dest->name;
-    if (local_cluster_hides_destination(c->objects, dest->name)) {
+    if (c->cluster) {
+        worsen(f, CHECK_OK);
+        f->dest = dest;
+    } else if (local_cluster_hides_destination(c->objects, dest->name)) {
         worsen(f, CHECK_OK);
         f->remark = "a Destination CR of this name takes its place";
     } else {
@@ -316,7 +345,9 @@ static void on_file(const struct local_report *report, void *arg)
     struct list targets;
     struct check_file f = {.path = report->path, .targets = &targets};
     list_init(&targets);
-    if (report->complaint) {
+    if (c->cluster && report->verdict == VERDICT_TYPE_NOT_SUPPORTED) {
+        f.remark = NOT_MAIL;
+    } else if (report->complaint) {
         f.verdict = CHECK_WRONG;
         f.remark = report->complaint;
     } else if (report->dest) {
@@ -358,7 +389,7 @@ static int open_directory(struct check *c, struct error *err)
     return c->directory ? OK : ERR;
 }
 
-static struct controller *new_controller(struct check *c)
+static struct controller *new_controller(struct check *c, const struct options *options)
 {
     struct controller_parts parts = {
         .cluster = local_cluster_face(c->objects),
@@ -370,9 +401,11 @@ static struct controller *new_controller(struct check *c)
     struct controller_settings settings = {.home = c->home,
                                            .domain = "cluster.local",
                                            .instance = "tproxy",
-                                           .first_port = OPTIONS_LOCAL_FIRST_PORT,
-                                           .last_port = OPTIONS_LOCAL_LAST_PORT,
-                                           .claim_all = true};
+                                           .first_port = options->first_port,
+                                           .last_port = options->last_port,
+                                           .namespace_targets = options->namespace_targets,
+                                           .claim_all = options->claim_all,
+                                           .cluster_rules = c->cluster};
     struct controller_handler handler = {
         .configured = on_configured, .changed = on_target, .gone = on_gone, .arg = c};
     return controller_new(c->loop, &parts, &settings, handler);
@@ -380,7 +413,7 @@ static struct controller *new_controller(struct check *c)
 
 static int start(struct check *c, struct error *err)
 {
-    struct pop3_settings pop3 = {.allow_local = true, .no_listeners = true};
+    struct options options = {0};
     struct local_cluster_handler handler = {.status = on_status, .arg = c};
     list_init(&c->targets);
     list_init(&c->proxies);
@@ -390,19 +423,45 @@ static int start(struct check *c, struct error *err)
     }
     c->oauth = oauth_new(c->loop, NULL, NULL);
     c->connectivity = connectivity_new(c->loop, c->oauth);
-    c->dest = dest_new(c->loop, NULL, c->oauth, c->connectivity, NULL, true);
+    options_set_mode(&options, !c->cluster);
+    options.pop3.no_listeners = true;
+    c->dest = dest_new(c->loop, NULL, c->oauth, c->connectivity, NULL, options.pop3.allow_local);
     dest_stay_offline(c->dest);
-    c->pop3 = pop3_new(c->loop, NULL, NULL, &pop3, err);
+    c->pop3 = pop3_new(c->loop, NULL, NULL, &options.pop3, err);
     c->objects = local_cluster_new(c->loop, handler);
-    c->feed = (struct local_feed){
-        .objects = c->objects, .home = c->home, .without_effect = on_without_effect, .arg = c};
+    c->feed = (struct local_feed){.objects = c->objects,
+                                  .home = c->home,
+                                  .cluster = c->cluster,
+                                  .without_effect = on_without_effect,
+                                  .arg = c};
     if (!c->pop3 || open_directory(c, err) != OK) {
         return ERR;
     }
     local_directory_set_oauth(c->directory, c->oauth, c->connectivity);
     local_directory_set_service(c->directory, dest_service(c->dest));
-    c->feed.controller = c->controller = new_controller(c);
+    if (c->cluster) {
+        local_directory_stand_in(c->directory);
+    }
+    c->feed.controller = c->controller = new_controller(c, &options);
     return OK;
+}
+
+static void on_late(struct timer *t)
+{
+    container_of(t, struct check, patience)->late = true;
+}
+
+/* Works until everything has been decided. A resource may wait for another one that has the same
+ * name, and be woken by a timer. */
+static void judge(struct check *c)
+{
+    const char *why;
+    timer_set(c->loop, &c->patience, loop_now(c->loop) + PATIENCE, on_late);
+    do {
+        loop_turn(c->loop, loop_is_idle(c->loop));
+        c->decided = c->configured && controller_ready(c->controller, &why);
+    } while (!loop_is_idle(c->loop) || (c->configured && !c->decided && !c->late));
+    timer_cancel(c->loop, &c->patience);
 }
 
 static void stop(struct check *c)
@@ -437,9 +496,7 @@ int check_command(int argc, char **argv)
     if (start(&c, &err) != OK) {
         options_die("%s", err.text);
     }
-    do {
-        loop_turn(c.loop, false);
-    } while (!loop_is_idle(c.loop));
+    judge(&c);
     check_print_begin(&c.print, c.json);
     local_directory_each(c.directory, on_file, &c);
     check_print_end(&c.print);

@@ -101,6 +101,9 @@ static void put_file(struct check_print *p, const struct check_file *f)
     for (struct json_value c = json_first(conditions); json_exists(c); c = json_next(c)) {
         put_condition(p, c);
     }
+    if (f->dest) {
+        mailbox_text_tell(f->dest, put_mailbox_line, p);
+    }
     LIST_EACH (it, f->targets) {
         put_target(p, container_of(it, struct check_target, link));
     }
@@ -127,6 +130,14 @@ static void put_member(struct check_print *p, const char *name, const char *text
     }
 }
 
+/* Adds what is known of a mailbox, unless that is NULL. */
+static void put_mailbox_json(struct check_print *p, const struct destination *dest)
+{
+    if (dest) {
+        check_added(buf_fmt(&p->out, ",\"mailbox\":") | mailbox_text_json(dest, &p->out));
+    }
+}
+
 static void put_target_json(struct check_print *p, const struct check_target *t)
 {
     check_added(json_fmt(&p->out, "{'name':%s,'verdict':%s", t->name, verdicts[t->verdict]));
@@ -134,9 +145,7 @@ static void put_target_json(struct check_print *p, const struct check_target *t)
     put_member(p, "message", t->message);
     put_member(p, "remark", t->remark);
     put_member(p, "destination", t->destination[0] ? t->destination : NULL);
-    if (t->dest) {
-        check_added(buf_fmt(&p->out, ",\"mailbox\":") | mailbox_text_json(t->dest, &p->out));
-    }
+    put_mailbox_json(p, t->dest);
     check_added(buf_fmt(&p->out, "}"));
 }
 
@@ -169,6 +178,7 @@ static void put_file_json(struct check_print *p, const struct check_file *f)
         put_messages(p, "problems", f->status, proxy_status_is_problem);
         put_messages(p, "ignored", f->status, proxy_status_is_ignored);
     }
+    put_mailbox_json(p, f->dest);
     check_added(buf_fmt(&p->out, ",\"targets\":["));
     LIST_EACH (it, f->targets) {
         check_added(buf_fmt(&p->out, "%s", comma));

@@ -34,10 +34,11 @@ struct check_file {
     enum check_verdict verdict;
     const char *path;
     const char *kind; /* "destination" for a plain one; NULL: the file has nothing that counts */
-    const char *namespace, *name; /* namespace NULL: a plain destination has none */
-    const char *remark;           /* why the file is wrong, or has no effect; NULL: it is fine */
-    struct json_value status;     /* of a TransparentProxy object; JSON_NONE: none was written */
-    struct list *targets;         /* struct check_target */
+    const char *namespace, *name;   /* namespace NULL: a plain destination has none */
+    const char *remark;             /* why the file is wrong, or has no effect; NULL: it is fine */
+    struct json_value status;       /* of a TransparentProxy object; JSON_NONE: none was written */
+    const struct destination *dest; /* of a plain destination that has no target of its own */
+    struct list *targets;           /* struct check_target */
 };
 
 #endif

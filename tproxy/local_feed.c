@@ -12,14 +12,18 @@
 static void on_destination_changed(const struct destination *dest, void *arg)
 {
     struct local_feed *feed = arg;
-    local_cluster_put_destination(feed->objects, dest->name);
+    if (!feed->cluster) {
+        local_cluster_put_destination(feed->objects, dest->name);
+    }
     controller_look_again(feed->controller, dest->name);
 }
 
 static void on_destination_gone(const char *name, void *arg)
 {
     struct local_feed *feed = arg;
-    local_cluster_drop_destination(feed->objects, name);
+    if (!feed->cluster) {
+        local_cluster_drop_destination(feed->objects, name);
+    }
     controller_look_again(feed->controller, name);
 }
 

@@ -3,6 +3,8 @@
 #ifndef TPROXY_TPROXY_LOCAL_FEED_H
 #define TPROXY_TPROXY_LOCAL_FEED_H
 
+#include <stdbool.h>
+
 #include "local/directory.h"
 
 struct controller;
@@ -14,6 +16,7 @@ struct local_feed {
     struct local_cluster *objects;
     struct controller *controller; /* set before the first turn of the loop */
     const char *home;              /* the installation's namespace; set like `controller` */
+    bool cluster; /* as in a cluster: a destination has no CR of its own, but those in files */
 
     /* An object has no effect, for the reason in `text`, a sentence. Called from the loop. */
     void (*without_effect)(const struct local_object *object, const char *text, void *arg);

@@ -145,7 +145,7 @@ static const struct option flags[] = {
     {0},
 };
 
-/* Defaults that both modes share; set_mode sets the others. */
+/* Defaults that both modes share; options_set_mode sets the others. */
 static const struct options defaults = {
     .log_level = LOG_INFO,
     .log_format = LOG_FORMAT_JSON,
@@ -361,15 +361,15 @@ static bool has_ipv6(void)
     return fd >= 0;
 }
 
-/* Sets the defaults of the mode. On a laptop, nobody else reaches the proxy, ports are typed by
+/* On a laptop, nobody else reaches the proxy, ports are typed by
  * people, and nobody has to learn of a Service, or of its end. */
-static void set_mode(struct options *o, bool local)
+void options_set_mode(struct options *o, bool local)
 {
     bool v6 = has_ipv6();
     int rc = addr_parse(str_of(local ? "127.0.0.1" : v6 ? "::" : "0.0.0.0"), &o->listen);
     (void)rc; /* a literal always parses */
-    o->first_port = local ? OPTIONS_LOCAL_FIRST_PORT : 16384;
-    o->last_port = local ? OPTIONS_LOCAL_LAST_PORT : 32767;
+    o->first_port = local ? 1110 : 16384;
+    o->last_port = local ? 2109 : 32767;
     o->admin = local ? "127.0.0.1:9494" : v6 ? "[::]:9494" : "0.0.0.0:9494";
     o->control = options_control;
     o->drain_delay = local ? 0 : SECONDS(5);
@@ -400,7 +400,7 @@ void options_parse(struct options *o, int argc, char **argv)
 {
     int flag, index = 0;
     *o = defaults;
-    set_mode(o, is_local(argc, argv));
+    options_set_mode(o, is_local(argc, argv));
     while ((flag = getopt_long(argc, argv, "", flags, &index)) != -1) {
         if (flag == '?') {
             options_die("see tproxy --help");

@@ -38,15 +38,15 @@ struct options {
     struct pop3_settings pop3;  /* max_sessions 0: as many as descriptors and memory allow */
 };
 
-/* The ports of targets in local mode unless a flag says otherwise. */
-enum { OPTIONS_LOCAL_FIRST_PORT = 1110, OPTIONS_LOCAL_LAST_PORT = 2109 };
-
 /* The files of the resolver that are read unless flags say otherwise. */
 #define OPTIONS_RESOLV_CONF "/etc/resolv.conf"
 #define OPTIONS_HOSTS "/etc/hosts"
 
 /* The program's version, and the name of the control socket when none is given. */
 extern const char *const options_version, *const options_control;
+
+/* Sets the defaults that differ between local mode and a cluster. */
+void options_set_mode(struct options *o, bool local);
 
 /* Reads the flags of argv, which may be reordered. Ends the process for --help and --version, and,
  * with one sentence on standard error and exit code 2, for flags that make no sense. */

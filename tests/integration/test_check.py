@@ -410,6 +410,67 @@ def test_namespace_of_the_installation(files):
     assert done.returncode == 0, done.stdout
 
 
+# --- as in a cluster (test_cluster_check.py compares this with a real one) ---
+
+
+def test_in_a_cluster_a_destination_is_no_resource(files):
+    """It has the mailbox itself, may be an export as it is, and may be another proxy's."""
+    good = {**PLAIN[0], "Name": "No_Label", "mail.pop3.host": "pop.example.com"}
+    removed = "<< Existing password/certificate removed on export >>"
+    files.add(good, {**good, "Name": "exported", "mail.password": removed})
+    files.add(PLAIN[0], {"Name": "web", "Type": "HTTP", "URL": "https://a.example.com"})
+    local, cluster = (
+        json.loads(files.check("--json", *flags, str(files.path)).stdout)["files"]
+        for flags in ((), ("--cluster",))
+    )
+    assert [file["verdict"] for file in local] == ["ok", "wrong", "ok", "wrong"]
+    assert [file["verdict"] for file in cluster] == ["ok", "ok", "wrong", "ignored"]
+    assert "LoopbackUrlNotSupported" in cluster[2]["remark"]
+    assert cluster[0]["targets"] == [] and "left to other proxies" in cluster[3]["remark"]
+    assert cluster[0]["mailbox"] == local[0]["targets"][0]["mailbox"]
+
+
+def test_in_a_cluster_lines(files):
+    files.add({**PLAIN[0], "mail.pop3.host": "pop.example.com"})
+    files.add(transparent_proxy(INSTANCE), key_secret(INSTANCE, HOME, KEY, "key"))
+    files.add(destination_cr("mine", "apps", NAME), destination_cr("mine", "shop", NAME))
+    files.add(destination_cr("gateway", "apps", "*"))
+    done = files.check("--cluster", str(files.path))
+    lines = done.stdout.replace(f"{files.path}/", "").splitlines()
+    assert done.returncode == 1
+    assert lines[:2] == [
+        f"000.json: ok: destination {NAME}",
+        "    pop3 at pop.example.com, port 110, directly",
+    ]
+    assert [line for line in lines if not line.startswith(" ")][1:] == [
+        f"001.json: ok: TransparentProxy {HOME}/transparent-proxy",
+        f"002.json: ok: Secret {HOME}/{INSTANCE}",
+        "003.json: ok: Destination apps/mine",
+        "004.json: wrong: Destination shop/mine",
+        "005.json: ignored: Destination apps/gateway: it is left to other proxies, because its "
+        "destination is not POP3 mail",
+        "6 files: 4 ok, 1 wrong, 0 unknown, 1 ignored",
+    ]
+
+
+@pytest.mark.one_build
+def test_in_a_cluster_a_namespace_is_bounded(files):
+    """Three resources want 1000 targets each, and a namespace may have 2000."""
+    key = {**KEY, "tenantmode": "shared"}
+    files.add(transparent_proxy(INSTANCE, tenantMode="shared"))
+    files.add(key_secret(INSTANCE, HOME, key, "key"))
+    files.add({**PLAIN[0], "mail.pop3.host": "pop.example.com"})
+    for name in ("a", "b", "c"):
+        cr = destination_cr(name, "apps", NAME)
+        cr["metadata"]["annotations"] = {TENANTS: json.dumps([f"t{n}" for n in range(1000)])}
+        files.add(cr)
+    done = files.check("--cluster", "--json", str(files.path))
+    said = {file["name"]: file for file in json.loads(done.stdout)["files"]}
+    assert [said[name]["verdict"] for name in ("a", "b", "c")] == ["ok", "ok", "wrong"]
+    (message,) = {target["message"] for target in said["c"]["targets"]}
+    assert "all 2000 targets that one namespace may have" in message
+
+
 WRONG_USAGE = {
     "nothing": ((), "name files, or a directory of files"),
     "a file that is not there": (("/not/there.json",), "/not/there.json: cannot be read: No such"),

@@ -732,13 +732,15 @@ static void test_no_directory(void **state)
 
 static int answers;
 static char answer[512];
+static enum verdict verdict;
 
 static void on_found(const struct dest_answer *found, void *arg)
 {
     assert_ptr_equal(arg, &answers);
     answers++;
     text_fmt(answer, sizeof(answer), "%s", found->dest ? found->dest->host : found->err.text);
-    assert_int_equal(found->verdict, found->dest ? VERDICT_OK : VERDICT_NOT_FOUND);
+    verdict = found->verdict;
+    assert_int_equal(found->dest != NULL, verdict == VERDICT_OK);
 }
 
 static struct dest_request *ask(const char *name)
@@ -770,6 +772,7 @@ static void test_source(void **state)
     loop_turn(loop, false);
     assert_int_equal(answers, 2);
     assert_non_null(strstr(answer, "describes the destination gamma"));
+    assert_int_equal(verdict, VERDICT_NOT_FOUND);
 
     struct dest_request *one = ask("alpha");
     struct dest_request *two = ask("beta");
@@ -800,6 +803,166 @@ static void test_source_long_name(void **state)
     assert_non_null(ask(name));
     loop_turn(loop, false);
     assert_non_null(strstr(answer, "describes the destination nnn"));
+}
+
+/* ---- beside a service ---- */
+
+/* A service that has no destination itself, and answers for all of them. */
+static struct {
+    struct dest_source face;
+    enum verdict says;
+    int asked;
+} service;
+
+struct dest_request {
+    struct task task;
+    struct dest_handler handler;
+};
+
+static void on_service_due(struct task *t)
+{
+    struct dest_request *request = container_of(t, struct dest_request, task);
+    struct dest_handler on = request->handler;
+    struct dest_answer says = {.verdict = service.says};
+    error_set(&says.err, FAIL_REMOTE, "the service says so");
+    free(request);
+    on.done(&says, on.arg);
+}
+
+static struct dest_request *service_find(struct dest_source *source, const struct dest_ref *ref,
+                                         enum dest_purpose purpose, const struct dest_user *user,
+                                         struct dest_handler on)
+{
+    struct dest_request *request = mem_zalloc(sizeof(*request));
+    (void)ref;
+    (void)purpose;
+    (void)user;
+    assert_ptr_equal(source, &service.face);
+    service.asked++;
+    request->handler = on;
+    task_init(&request->task);
+    loop_soon(loop, &request->task, on_service_due);
+    return request;
+}
+
+/* Asks for a destination of the instance "i", and waits for the answer. */
+static void ask_ref(struct dest_ref ref)
+{
+    const struct dest_handler on = {.done = on_found, .arg = &answers};
+    int before = answers;
+    dest_find(local_directory_source(local), &ref, DEST_TO_CHECK, NULL, on);
+    while (answers == before) {
+        loop_turn(loop, false);
+    }
+}
+
+static void start_beside_service(enum verdict says)
+{
+    service.face.find = service_find;
+    service.says = says;
+    service.asked = 0;
+    start();
+    local_directory_set_service(local, &service.face);
+}
+
+static void test_service(void **state)
+{
+    (void)state;
+    write_dest("a.json", "alpha", "127.0.0.1");
+    start_beside_service(VERDICT_NOT_FOUND);
+    expect("+alpha");
+    ask_ref((struct dest_ref){.name = "alpha", .instance = "i"});
+    assert_string_equal(answer, "127.0.0.1");
+    ask_ref((struct dest_ref){.name = "beta"});
+    assert_non_null(strstr(answer, "describes the destination beta"));
+    assert_int_equal(service.asked, 0);
+    ask_ref((struct dest_ref){.name = "beta", .instance = "i"});
+    assert_string_equal(answer, "the service says so");
+    assert_int_equal(service.asked, 1);
+}
+
+static char verdicts[256];
+
+static void list_verdict(const struct local_report *report, void *arg)
+{
+    size_t n = strlen(verdicts);
+    (void)arg;
+    text_fmt(verdicts + n, sizeof(verdicts) - n, "%s ", verdict_reason(report->verdict, false));
+}
+
+/* What only a server knows is in the files, good or not. */
+static void test_standing_in(void **state)
+{
+    (void)state;
+    write_dest("a.json", "alpha", "a.example");
+    write_dest("b.json", "beta", "127.0.0.1");
+    write_file("d.properties",
+               "Name=delta\nType=MAIL\nProxyType=Internet\nmail.user=u\nmail.pop3.host=d.example\n"
+               "mail.password=<< Existing password/certificate removed >>\n");
+    write_file("e.properties", "Name=epsilon\nType=HTTP\nURL=https://e.example\n");
+    write_file("f.json", "{\"Name\": \"phi\"");
+    start_beside_service(VERDICT_UNREADABLE);
+    local_directory_stand_in(local);
+    expect("+alpha");
+
+    ask_ref((struct dest_ref){.name = "alpha", .instance = "i"});
+    assert_string_equal(answer, "a.example");
+    ask_ref((struct dest_ref){.name = "alpha"}); /* it is the service that knows the instances */
+    assert_int_equal(service.asked, 2);
+    ask_ref((struct dest_ref){.name = "beta", .instance = "i"});
+    assert_int_equal(verdict, VERDICT_LOOPBACK_URL_NOT_SUPPORTED);
+    assert_non_null(strstr(answer, "mail.pop3.host: "));
+    ask_ref((struct dest_ref){.name = "delta", .instance = "i"});
+    assert_string_equal(answer, "d.example");
+    ask_ref((struct dest_ref){.name = "epsilon", .instance = "i"});
+    assert_int_equal(verdict, VERDICT_TYPE_NOT_SUPPORTED);
+    assert_int_equal(service.asked, 5);
+
+    const struct dest_ref open[] = {{.name = "phi", .instance = "i"},
+                                    {.name = "nobody", .instance = "i"},
+                                    {.name = "alpha", .instance = "i", .fragment = "f"},
+                                    {.name = "beta", .instance = "i", .fragment = "f"},
+                                    {.name = "alpha", .instance = "i", .chain = "c"}};
+    for (size_t i = 0; i < ARRAY_LEN(open); i++) {
+        ask_ref(open[i]);
+        assert_int_equal(verdict, VERDICT_UNREADABLE);
+    }
+    service.says = VERDICT_INSTANCE_NOT_CONFIGURED;
+    ask_ref((struct dest_ref){.name = "alpha", .instance = "i"});
+    assert_int_equal(verdict, VERDICT_INSTANCE_NOT_CONFIGURED);
+    ask_ref((struct dest_ref){.name = "beta", .instance = "i"});
+    assert_int_equal(verdict, VERDICT_INSTANCE_NOT_CONFIGURED);
+
+    verdicts[0] = '\0';
+    local_directory_each(local, list_verdict, NULL);
+    assert_string_equal(verdicts,
+                        "ConfigurationSuccessful "
+                        "ConfigurationError-ReferencedDestination-LoopbackUrlNotSupported "
+                        "ConfigurationSuccessful "
+                        "ConfigurationError-ReferencedDestination-TypeNotSupported "
+                        "ConfigurationSuccessful ");
+}
+
+/* A refusal is about the last thing that a file has had. */
+static void test_standing_in_for_a_while(void **state)
+{
+    (void)state;
+    write_dest("a.json", "alpha", "127.0.0.1");
+    start_beside_service(VERDICT_UNREADABLE);
+    local_directory_stand_in(local);
+    expect("!a.json mail.pop3.host: ");
+    ask_ref((struct dest_ref){.name = "alpha", .instance = "i"});
+    assert_int_equal(verdict, VERDICT_LOOPBACK_URL_NOT_SUPPORTED);
+    forget();
+    write_dest("a.json", "alpha", "a.example");
+    expect("+alpha a.example");
+    ask_ref((struct dest_ref){.name = "alpha", .instance = "i"});
+    assert_string_equal(answer, "a.example");
+    forget();
+    write_file("a.json", "{}");
+    expect("-alpha");
+    ask_ref((struct dest_ref){.name = "alpha", .instance = "i"});
+    assert_int_equal(verdict, VERDICT_UNREADABLE);
 }
 
 #define SECRET                                                                                     \
@@ -935,6 +1098,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source_long_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_service, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_standing_in, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_standing_in_for_a_while, setup, teardown),
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_each, setup, teardown),
         cmocka_unit_test_setup_teardown(test_paths, setup, teardown),

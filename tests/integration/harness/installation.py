@@ -95,6 +95,7 @@ class Installation:
         self.kube = kube
         self.service = service
         self.home = home
+        self.allows_loopback = True
         self.key = service.service_key()
         self.connectivity_key: dict[str, object] = {}
         self._suffix = "" if home == HOME else f"-{home}"
@@ -141,7 +142,7 @@ class Installation:
             "--kube-url": url or self.kube.url,
             "--kube-credentials": str(credentials),
             "--listen": "127.0.0.1",
-            "--allow-loopback": "",
+            **({"--allow-loopback": ""} if self.allows_loopback else {}),
             "--service-delay": "0",  # clients come without kube-proxy and DNS
         }
 

@@ -564,7 +564,8 @@ void start_world(bool in_cluster)
                                                   .instance = "tproxy-0",
                                                   .first_port = FIRST_PORT,
                                                   .last_port = LAST_PORT,
-                                                  .in_cluster = in_cluster};
+                                                  .in_cluster = in_cluster,
+                                                  .cluster_rules = in_cluster};
     test_sys_init();
     test_sys.random = fake_random;
     test_sys.socket = fake_socket;
