@@ -10,7 +10,6 @@ from harness.clients import RawClient
 from harness.destination_service import key_secret
 from harness.fault_proxy import (
     FaultProxy,
-    is_watch,
     list_of,
     refuse,
     refuse_in_watch,
@@ -131,8 +130,9 @@ def test_servers_fail(installation, make_cluster_tproxy, many, namespace, api, o
     api.cut(watch_of("destinations"), after=700)
     api.behaviour = once(too_many, times=5)
     kube.patch(path_of(namespace, NAMES[0]), {"spec": {"service": {"port": 1110}}})
-    api.behaviour = where(is_watch, once(refuse_in_watch(410, "Expired"), times=3))
     lists = number_of_lists(api)
+    expired = once(refuse_in_watch(410, "Expired"), times=3)
+    api.behaviour = where(watch_of("destinations"), expired)
     api.drop(watch_of("destinations"))
     until(lambda: number_of_lists(api) > lists, "another list")
     api.behaviour = once(refuse(500, "InternalError"), times=3)
