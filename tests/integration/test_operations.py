@@ -252,7 +252,6 @@ def test_probes_are_quiet(make_tproxy, backend):
 
 
 def set_level(proxy, *level: str, uid: int | None = None):
-    proxy.admin_port()  # wait until it is running
     return proxy.program.run("log-level", *level, "--control", proxy.control, uid=uid)
 
 

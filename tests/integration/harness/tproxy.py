@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.util import NOBODY, PATIENCE, Feed, is_root
+from harness.util import NOBODY, PATIENCE, Feed, is_root, until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -94,7 +95,7 @@ class Tproxy:
         self.directory = directory / "destinations"
         self.directory.mkdir()
         self.directory.chmod(0o755)
-        self.control = f"tproxy-test-{os.getpid()}-{next(_numbers)}"
+        self._control = f"tproxy-test-{os.getpid()}-{next(_numbers)}"
         self.printed = Feed()  # lines on stdout
         self.logs = Feed()  # the parsed lines of stderr
         self.stderr: list[bytes] = []
@@ -118,7 +119,7 @@ class Tproxy:
             **self.mode(),
             "--target-ports": "0",
             "--admin": "127.0.0.1:0",
-            "--control": self.control,
+            "--control": self._control,
             "--log-level": "trace",
             "--log-format": "json",
             "--drain-delay": "0",
@@ -162,6 +163,16 @@ class Tproxy:
             assert not complaints, f"not JSON on stderr:\n{complaints}"
         elif code != self._expected_code or complaints:
             print(f"tproxy: exit code {code}\n{complaints}")
+
+    @property
+    def control(self) -> str:
+        """Returns the name of the control socket, once the program has it."""
+        until(lambda: not self.running() or self._has_control(), "the control socket")
+        return self._control
+
+    def _has_control(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(f"\0{self._control}") == 0
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
