@@ -1,12 +1,13 @@
 /* Life of the controller: its parts are made, connected with each other, and freed.
  *
  *   watches ------> intake, held_services --.
- *   configuration --------------------------+--> what is concerned is woken --> queue
+ *   configuration --> sweep ----------------+--> what is concerned is woken --> queue
  *   network_policies, resting_ports --------'                                     |
  *                                                                                 v
  *                      woken again <-- done <-- one operation <-- reconcile(resource)
  *
- * Nothing is decided before everything has been listed once. */
+ * Nothing is decided before everything has been listed once, and until all resources have been
+ * brought to a changed configuration. */
 #include "controller/controller.h"
 
 #include <stdlib.h>

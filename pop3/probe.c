@@ -357,31 +357,34 @@ static void take_stat(struct pop3_probe *p, struct str line)
     say_quit(p);
 }
 
-static void take_user(struct pop3_probe *p, struct str line)
+static void end_refused_login(struct pop3_probe *p, struct str line)
 {
     char text[TEXT_MAX];
-    if (str_istarts(line, "+OK")) {
-        p->state = PROBE_PASS;
-        say(p, "PASS ");
-        conn_write(p->conn, p->token.p, p->token.n);
-        say(p, "\r\n");
-        forget_user(p);
-    } else {
-        fail_login(p, step_login, FAIL_CONFIG, text_printable(text, sizeof(text), line));
-        say_quit(p);
+    fail_login(p, step_login, FAIL_CONFIG, text_printable(text, sizeof(text), line));
+    say_quit(p);
+}
+
+static void take_user(struct pop3_probe *p, struct str line)
+{
+    if (!str_istarts(line, "+OK")) {
+        end_refused_login(p, line);
+        return;
     }
+    p->state = PROBE_PASS;
+    say(p, "PASS ");
+    conn_write(p->conn, p->token.p, p->token.n);
+    say(p, "\r\n");
+    forget_user(p);
 }
 
 static void take_pass(struct pop3_probe *p, struct str line)
 {
-    char text[TEXT_MAX];
-    if (str_istarts(line, "+OK")) {
-        p->state = PROBE_STAT;
-        say(p, "STAT\r\n");
-    } else {
-        fail_login(p, step_login, FAIL_CONFIG, text_printable(text, sizeof(text), line));
-        say_quit(p);
+    if (!str_istarts(line, "+OK")) {
+        end_refused_login(p, line);
+        return;
     }
+    p->state = PROBE_STAT;
+    say(p, "STAT\r\n");
 }
 
 /* Takes a line. Returns false when the probe is over. */
